@@ -1,0 +1,50 @@
+/*
+ * The event loop: file descriptors and posted functions. One per VM (the main loop), further ones
+ * where a room needs its own thread.
+ *
+ * loop_run() is called by one thread, "the loop thread"; callbacks run there. loop_post() and
+ * loop_quit() may be called from any thread; everything else from the loop thread, or before it
+ * starts.
+ */
+#ifndef VIREO_BASE_LOOP_H
+#define VIREO_BASE_LOOP_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct loop;
+struct loop_fd;
+
+/* `events` is a mask of EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP as of epoll_ctl(2). */
+typedef void loop_fd_fn(void *opaque, int fd, uint32_t events);
+typedef void loop_fn(void *opaque);
+
+struct loop *loop_new(struct err *err);
+void loop_free(struct loop *l);
+
+/* Watch `fd` (borrowed), level-triggered. The handle is valid until loop_fd_del(), also in callbacks. */
+struct loop_fd *loop_fd_add(struct loop *l, int fd, uint32_t events, loop_fd_fn *fn, void *opaque, struct err *err);
+void loop_fd_mod(struct loop_fd *w, uint32_t events);
+void loop_fd_del(struct loop_fd *w);
+
+/*
+ * A hook for libraries that bring their own poll set (libslirp): `prepare` is called before each
+ * sleep and may lower the timeout in ms (-1 = none); `ready` after each wake-up.
+ */
+struct loop_hook {
+	void (*prepare)(void *opaque, int *timeout_ms);
+	void (*ready)(void *opaque);
+	void *opaque;
+	struct loop_hook *next; /* owned by the loop */
+};
+void loop_hook_add(struct loop *l, struct loop_hook *h);
+void loop_hook_del(struct loop *l, struct loop_hook *h);
+
+/* Call fn(opaque) once, soon, in the loop thread. */
+void loop_post(struct loop *l, loop_fn *fn, void *opaque);
+
+void loop_run(struct loop *l); /* until loop_quit() */
+void loop_quit(struct loop *l);
+
+#endif

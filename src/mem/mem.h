@@ -1,0 +1,123 @@
+/*
+ * Guest-physical memory: a list of RAM slots, and the only code that turns a guest-physical
+ * address into a host pointer.
+ *
+ * gpa_t is a struct so that it cannot be mixed up with an integer or a pointer. Every access says
+ * its length and is checked with overflow-safe arithmetic. Accesses from C are relaxed atomics of
+ * their natural size where aligned, so that a guest's aligned 1-8 byte value is never torn.
+ *
+ * Slots are added before vCPUs run (or with the world stopped). Accessors: any thread, lock-free.
+ */
+#ifndef VIREO_MEM_MEM_H
+#define VIREO_MEM_MEM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+typedef struct {
+	uint64_t v;
+} gpa_t;
+
+static inline gpa_t gpa(uint64_t v)
+{
+	return (gpa_t){v};
+}
+
+#define MEM_PAGE_SHIFT 12
+#define MEM_PAGE_SIZE 4096u
+
+/*
+ * One byte of flags per RAM page. A store to a page whose flags are not 0 must be followed by
+ * mem_written(); engines read the byte in their store path (struct mem_window.flags).
+ */
+#define MEM_PAGE_CODE 1u  /* decoded or translated instructions came from this page */
+#define MEM_PAGE_CLEAN 2u /* dirty logging is on and the page is still clean */
+
+struct mem_space;
+
+enum mem_backing {
+	MEM_ANON,  /* anonymous, transparent huge pages; the default */
+	MEM_MEMFD, /* shareable with another process */
+	MEM_FILE   /* private mapping of a file: instant restore */
+};
+
+struct mem_slot_config {
+	const char *name; /* "ram-low", "bios" */
+	gpa_t base;       /* page aligned */
+	uint64_t size;    /* bytes, page aligned, not 0 */
+	enum mem_backing backing;
+	int fd;              /* MEM_FILE: borrowed */
+	uint64_t fd_offset;  /* MEM_FILE: page aligned */
+	bool readonly;       /* ROM: guest and DMA writes are dropped */
+};
+
+struct mem_space *mem_space_new(void);
+void mem_space_free(struct mem_space *s);
+
+/* Overlap with an existing slot is an error. RAM is zeroed unless MEM_FILE. */
+int mem_add_slot(struct mem_space *s, const struct mem_slot_config *c, struct err *err);
+unsigned mem_slot_count(const struct mem_space *s);
+/* RAM bytes without ROM. */
+uint64_t mem_ram_size(const struct mem_space *s);
+
+/* --- copies: the whole range must be RAM (or ROM, for reads), else nothing is copied and false --- */
+bool mem_read(struct mem_space *s, gpa_t at, void *buf, size_t len);
+bool mem_write(struct mem_space *s, gpa_t at, const void *buf, size_t len);
+bool mem_fill(struct mem_space *s, gpa_t at, uint8_t byte, uint64_t len);
+/* Loaders only: writes ROM too. */
+bool mem_load_rom(struct mem_space *s, gpa_t at, const void *buf, size_t len);
+
+/* --- DMA: map, use, unmap --- */
+enum mem_dir { MEM_TO_DEVICE, MEM_FROM_DEVICE };
+struct mem_map {
+	void *host;
+	size_t len;
+	/* private */
+	struct mem_space *space;
+	gpa_t at;
+	enum mem_dir dir;
+};
+/* False if the range is not all within one RAM slot. MMIO and ROM targets are refused. */
+bool mem_dma_map(struct mem_space *s, gpa_t at, size_t len, enum mem_dir dir, struct mem_map *m);
+/* `written`: bytes from the start that the device wrote. Marks dirty and invalidates code. */
+void mem_dma_unmap(struct mem_map *m, size_t written);
+
+/* --- for engines --- */
+struct mem_window {
+	uint8_t *host;             /* of `base` */
+	gpa_t base;                /* page aligned */
+	uint64_t size;             /* bytes to the end of the slot */
+	bool readonly;
+	_Atomic uint8_t *flags;    /* of the page at `base`; one byte per page */
+	uint64_t page_index;       /* of `base`: dense, unique over all slots, below mem_page_count() */
+};
+/* The window that starts at the page of `at` and reaches to the end of its slot. False: no RAM there. */
+bool mem_window(struct mem_space *s, gpa_t at, struct mem_window *w);
+/* The i-th slot, for engines that register whole slots (KVM) and for saving RAM. */
+bool mem_slot_window(struct mem_space *s, unsigned i, struct mem_window *w, const char **name);
+uint64_t mem_page_count(const struct mem_space *s);
+
+/* After a store to a page whose flags byte was not 0. Cheap when nothing is to do. */
+void mem_written(struct mem_space *s, gpa_t at, uint64_t len);
+
+/*
+ * The engine's code tracker: called by mem_written() (so also for DMA and device copies) for each
+ * page with MEM_PAGE_CODE. `offset`, `len` lie within the page. The callee may clear the flag with
+ * mem_code_clear(). Any thread.
+ */
+typedef void mem_code_fn(void *opaque, uint64_t page_index, uint32_t offset, uint32_t len);
+void mem_set_code_hook(struct mem_space *s, mem_code_fn *fn, void *opaque);
+void mem_code_set(struct mem_space *s, uint64_t page_index);
+void mem_code_clear(struct mem_space *s, uint64_t page_index);
+
+/* --- dirty log: one bit per page index --- */
+void mem_dirty_start(struct mem_space *s); /* all pages become clean */
+void mem_dirty_stop(struct mem_space *s);
+/* Moves the bits of [first, first + count) to `bitmap` (count / 64 rounded up words) and makes them clean. */
+void mem_dirty_fetch(struct mem_space *s, uint64_t first, uint64_t count, uint64_t *bitmap);
+
+#endif
