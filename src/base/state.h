@@ -25,17 +25,17 @@ struct state_desc;
 struct state_field {
 	const char *name;
 	enum state_type type;
-	uint32_t offset; /* in the object */
-	uint32_t size;   /* of one element in memory; the stride of arrays */
-	uint32_t count;  /* elements; 1 for a scalar */
+	uint32_t offset;	      /* in the object */
+	uint32_t size;		      /* of one element in memory; the stride of arrays */
+	uint32_t count;		      /* elements; 1 for a scalar */
 	const struct state_desc *sub; /* STATE_STRUCT: the table of one element */
-	uint16_t since;  /* first version of the table that has this field; 0 = always */
+	uint16_t since;		      /* first version of the table that has this field; 0 = always */
 };
 
 struct state_desc {
 	const char *name;
-	uint16_t version;     /* written */
-	uint16_t min_version; /* oldest that can be read; missing fields keep their reset value */
+	uint16_t version;		  /* written */
+	uint16_t min_version;		  /* oldest that can be read; missing fields keep their reset value */
 	const struct state_field *fields; /* ends with STATE_FIELD_END */
 	/* Bring derived state into the fields before they are written. May be NULL. */
 	void (*pre_save)(void *obj);
@@ -47,25 +47,37 @@ struct state_desc {
 };
 
 #define STATE_SCALAR_(type_, struct_, member_, since_)                                                                 \
-	{ #member_, type_, offsetof(struct_, member_), sizeof(((struct_ *)0)->member_), 1, NULL, since_ }
-#define STATE_U8F(s, m) STATE_SCALAR_(STATE_U8, s, m, 0)
-#define STATE_U16F(s, m) STATE_SCALAR_(STATE_U16, s, m, 0)
-#define STATE_U32F(s, m) STATE_SCALAR_(STATE_U32, s, m, 0)
-#define STATE_U64F(s, m) STATE_SCALAR_(STATE_U64, s, m, 0)
+	{                                                                                                              \
+#member_, type_, offsetof(struct_, member_), sizeof(((struct_ *)0)->member_), 1, NULL, since_          \
+	}
+#define STATE_U8F(s, m)	  STATE_SCALAR_(STATE_U8, s, m, 0)
+#define STATE_U16F(s, m)  STATE_SCALAR_(STATE_U16, s, m, 0)
+#define STATE_U32F(s, m)  STATE_SCALAR_(STATE_U32, s, m, 0)
+#define STATE_U64F(s, m)  STATE_SCALAR_(STATE_U64, s, m, 0)
 #define STATE_BOOLF(s, m) STATE_SCALAR_(STATE_BOOL, s, m, 0)
 /* A one-dimensional array (a flat view of the memory for arrays of arrays) of a scalar type. */
 #define STATE_ARRAY_(type_, elem_, s, m)                                                                               \
-	{ #m, type_, offsetof(s, m), sizeof(elem_), sizeof(((s *)0)->m) / sizeof(elem_), NULL, 0 }
-#define STATE_U8A(s, m) STATE_ARRAY_(STATE_U8, uint8_t, s, m)
+	{                                                                                                              \
+#m, type_, offsetof(s, m), sizeof(elem_), sizeof(((s *)0)->m) / sizeof(elem_), NULL, 0                 \
+	}
+#define STATE_U8A(s, m)	 STATE_ARRAY_(STATE_U8, uint8_t, s, m)
 #define STATE_U16A(s, m) STATE_ARRAY_(STATE_U16, uint16_t, s, m)
 #define STATE_U32A(s, m) STATE_ARRAY_(STATE_U32, uint32_t, s, m)
 #define STATE_U64A(s, m) STATE_ARRAY_(STATE_U64, uint64_t, s, m)
 /* An embedded struct, or an array of them, with its own table. */
-#define STATE_SUB(s, m, desc_) { #m, STATE_STRUCT, offsetof(s, m), sizeof(((s *)0)->m), 1, desc_, 0 }
+#define STATE_SUB(s, m, desc_)                                                                                         \
+	{                                                                                                              \
+#m, STATE_STRUCT, offsetof(s, m), sizeof(((s *)0)->m), 1, desc_, 0                                     \
+	}
 #define STATE_SUBA(s, m, desc_)                                                                                        \
-	{ #m, STATE_STRUCT, offsetof(s, m), sizeof(((s *)0)->m[0]), sizeof(((s *)0)->m) / sizeof(((s *)0)->m[0]),      \
-	  desc_, 0 }
-#define STATE_FIELD_END { NULL, STATE_END, 0, 0, 0, NULL, 0 }
+	{                                                                                                              \
+#m, STATE_STRUCT, offsetof(s, m), sizeof(((s *)0)->m[0]),                                              \
+			sizeof(((s *)0)->m) / sizeof(((s *)0)->m[0]), desc_, 0                                         \
+	}
+#define STATE_FIELD_END                                                                                                \
+	{                                                                                                              \
+		NULL, STATE_END, 0, 0, 0, NULL, 0                                                                      \
+	}
 
 /* Append the section `desc` of `obj` to `f`. `instance` tells equal devices apart ("0", "00:03.0"). */
 int state_save(FILE *f, const struct state_desc *desc, const char *instance, void *obj, struct err *err);

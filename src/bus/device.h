@@ -12,11 +12,11 @@
 #include "base/state.h"
 
 struct device {
-	const char *name;               /* "uart16550", "virtio-blk"; constant */
-	char instance[16];              /* tells equal devices apart: "0", "00:03.0" */
-	void *self;                     /* passed to the functions and as the object of `state` */
+	const char *name;		/* "uart16550", "virtio-blk"; constant */
+	char instance[16];		/* tells equal devices apart: "0", "00:03.0" */
+	void *self;			/* passed to the functions and as the object of `state` */
 	const struct state_desc *state; /* NULL: cannot be saved, and saving the VM is refused */
-	pthread_mutex_t *lock;          /* taken by the bus around register access */
+	pthread_mutex_t *lock;		/* taken by the bus around register access */
 
 	/* Power-on state. Called with the lock held, vCPUs stopped. May be NULL. */
 	void (*reset)(void *self);

@@ -19,8 +19,8 @@
 #include "irq/irq.h"
 
 #define PCI_CONFIG_SIZE 256
-#define PCI_NUM_BARS 6
-#define PCI_MSIX_MAX 64 /* vectors of one function here */
+#define PCI_NUM_BARS	6
+#define PCI_MSIX_MAX	64 /* vectors of one function here */
 
 struct pci_bus;
 
@@ -48,7 +48,7 @@ struct pci_dev {
 	struct pci_bus *bus;
 	pthread_mutex_t *lock; /* the device's */
 	uint8_t config[PCI_CONFIG_SIZE];
-	uint8_t wmask[PCI_CONFIG_SIZE];   /* bits the guest may change */
+	uint8_t wmask[PCI_CONFIG_SIZE];	  /* bits the guest may change */
 	uint8_t w1cmask[PCI_CONFIG_SIZE]; /* bits the guest clears by writing 1 */
 	struct pci_bar bar[PCI_NUM_BARS];
 	bool intx_level;
@@ -65,7 +65,8 @@ struct pci_dev {
 	void (*config_written)(struct pci_dev *d, uint8_t off, uint8_t len);
 };
 
-/* `intx` gives the line for each of the four pins after swizzling is done by the host bridge: line (pin + device) % 4. */
+/* `intx` gives the line for each of the four pins after swizzling is done by the host bridge: line (pin + device) % 4.
+ */
 struct pci_bus *pci_bus_new(struct bus *bus, const struct irq_line intx[4], const struct msi_sink *msi);
 void pci_bus_free(struct pci_bus *b);
 
@@ -76,7 +77,8 @@ void pci_set_bar(struct pci_dev *d, unsigned i, enum pci_bar_kind kind, bool pre
 		 const struct bus_range *range);
 /* Append a capability of `len` bytes (with its 2-byte header); returns its offset, 0 if it does not fit. */
 uint8_t pci_add_cap(struct pci_dev *d, uint8_t id, uint8_t len);
-/* Table at `table_off` and pending bits at `pba_off` in `bar`, whose range the core serves (it calls `fallback` elsewhere). */
+/* Table at `table_off` and pending bits at `pba_off` in `bar`, whose range the core serves (it calls `fallback`
+ * elsewhere). */
 int pci_add_msix(struct pci_dev *d, uint16_t vectors, uint8_t bar, uint32_t table_off, uint32_t pba_off,
 		 struct err *err);
 void pci_set_intx_pin(struct pci_dev *d, uint8_t pin); /* 1 = INTA# */
@@ -102,7 +104,7 @@ void pci_config_write(struct pci_bus *b, uint8_t devfn, uint8_t off, unsigned si
 void pci_intx_set(struct pci_dev *d, bool level);
 bool pci_msix_enabled(const struct pci_dev *d);
 void pci_msix_notify(struct pci_dev *d, unsigned vector); /* pends when masked */
-bool pci_bus_master(const struct pci_dev *d);             /* DMA allowed by the command register */
+bool pci_bus_master(const struct pci_dev *d);		  /* DMA allowed by the command register */
 
 /* The configuration space, BARs and MSI-X of a function: a section that devices embed as a sub-struct. */
 extern const struct state_desc pci_dev_state;

@@ -37,8 +37,8 @@ enum cpu_exit {
 	CPU_EXIT_KICKED,   /* vcpu_kick(): look at the machine's run state */
 	CPU_EXIT_HALTED,   /* HLT (or waiting for SIPI) and nothing pending: vcpu_wait(), then run again */
 	CPU_EXIT_SHUTDOWN, /* triple fault or the like: the machine resets or stops */
-	CPU_EXIT_DEBUG,    /* a breakpoint of the debugger */
-	CPU_EXIT_FAILED    /* the engine cannot go on; vcpu->error says why */
+	CPU_EXIT_DEBUG,	   /* a breakpoint of the debugger */
+	CPU_EXIT_FAILED	   /* the engine cannot go on; vcpu->error says why */
 };
 
 /* Bits of vcpu.events: news that the vCPU's thread has not looked at yet. */
@@ -48,8 +48,8 @@ enum {
 	VCPU_EV_SMI = 1u << CPU_SIGNAL_SMI,
 	VCPU_EV_INIT = 1u << CPU_SIGNAL_INIT,
 	VCPU_EV_SIPI = 1u << CPU_SIGNAL_SIPI,
-	VCPU_EV_KICK = 1u << 8,    /* run() clears it and returns CPU_EXIT_KICKED */
-	VCPU_EV_PRIVATE = 1u << 9  /* for the engine's own use (exclusive sections, flush requests) */
+	VCPU_EV_KICK = 1u << 8,	  /* run() clears it and returns CPU_EXIT_KICKED */
+	VCPU_EV_PRIVATE = 1u << 9 /* for the engine's own use (exclusive sections, flush requests) */
 };
 
 struct engine;

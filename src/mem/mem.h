@@ -24,17 +24,17 @@ typedef struct {
 
 static inline gpa_t gpa(uint64_t v)
 {
-	return (gpa_t){v};
+	return (gpa_t){ v };
 }
 
 #define MEM_PAGE_SHIFT 12
-#define MEM_PAGE_SIZE 4096u
+#define MEM_PAGE_SIZE  4096u
 
 /*
  * One byte of flags per RAM page. A store to a page whose flags are not 0 must be followed by
  * mem_written(); engines read the byte in their store path (struct mem_window.flags).
  */
-#define MEM_PAGE_CODE 1u  /* decoded or translated instructions came from this page */
+#define MEM_PAGE_CODE  1u /* decoded or translated instructions came from this page */
 #define MEM_PAGE_CLEAN 2u /* dirty logging is on and the page is still clean */
 
 struct mem_space;
@@ -47,12 +47,12 @@ enum mem_backing {
 
 struct mem_slot_config {
 	const char *name; /* "ram-low", "bios" */
-	gpa_t base;       /* page aligned */
-	uint64_t size;    /* bytes, page aligned, not 0 */
+	gpa_t base;	  /* page aligned */
+	uint64_t size;	  /* bytes, page aligned, not 0 */
 	enum mem_backing backing;
-	int fd;              /* MEM_FILE: borrowed */
-	uint64_t fd_offset;  /* MEM_FILE: page aligned */
-	bool readonly;       /* ROM: guest and DMA writes are dropped */
+	int fd;		    /* MEM_FILE: borrowed */
+	uint64_t fd_offset; /* MEM_FILE: page aligned */
+	bool readonly;	    /* ROM: guest and DMA writes are dropped */
 };
 
 struct mem_space *mem_space_new(void);
@@ -88,12 +88,12 @@ void mem_dma_unmap(struct mem_map *m, size_t written);
 
 /* --- for engines --- */
 struct mem_window {
-	uint8_t *host;             /* of `base` */
-	gpa_t base;                /* page aligned */
-	uint64_t size;             /* bytes to the end of the slot */
+	uint8_t *host; /* of `base` */
+	gpa_t base;    /* page aligned */
+	uint64_t size; /* bytes to the end of the slot */
 	bool readonly;
-	_Atomic uint8_t *flags;    /* of the page at `base`; one byte per page */
-	uint64_t page_index;       /* of `base`: dense, unique over all slots, below mem_page_count() */
+	_Atomic uint8_t *flags; /* of the page at `base`; one byte per page */
+	uint64_t page_index;	/* of `base`: dense, unique over all slots, below mem_page_count() */
 };
 /* The window that starts at the page of `at` and reaches to the end of its slot. False: no RAM there. */
 bool mem_window(struct mem_space *s, gpa_t at, struct mem_window *w);

@@ -1,0 +1,132 @@
+/*
+ * The interpreter's processor: the architectural state plus what it derives from it (lazy flags,
+ * soft TLB, caches of decoded instructions). Private to cpu/x86.
+ *
+ * Everything here belongs to the vCPU's thread, except vcpu.events.
+ */
+#ifndef VIREO_CPU_X86_CPU_H
+#define VIREO_CPU_X86_CPU_H
+
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cpu/engine.h"
+#include "cpu/x86/flags.h"
+#include "cpu/x86/insn.h"
+#include "cpu/x86/state.h"
+
+#define X86_PAGE_MASK 0xfffull
+
+/*
+ * Soft TLB for data: direct-mapped, one table per way of looking at memory. A tag is the linear page
+ * address with the low bits 0, or X86_TLB_NONE. A write tag is filled only when the page is
+ * writable for this privilege, its D bit is set and no data breakpoint lies in it; MMIO pages,
+ * APIC pages and pages with breakpoints are never filled and take the slow path each time.
+ */
+#define X86_TLB_BITS 10
+#define X86_TLB_SIZE (1u << X86_TLB_BITS)
+#define X86_TLB_NONE 1ull
+struct x86_tlb_entry {
+	uint64_t rtag, wtag;
+	uintptr_t addend;	/* host address = linear + addend */
+	_Atomic uint8_t *flags; /* of the RAM page, see mem.h */
+	uint64_t phys;		/* of the page */
+};
+enum x86_tlb_view {
+	X86_TLB_USER,	  /* CPL 3 */
+	X86_TLB_SUPER,	  /* CPL 0-2, SMAP in force */
+	X86_TLB_SUPER_AC, /* CPL 0-2, SMAP off or EFLAGS.AC set */
+	X86_TLB_VIEWS
+};
+
+/* Instruction pages: like the data TLB, keyed by linear page; the view is user or supervisor. */
+#define X86_ITLB_SIZE 256u
+struct x86_itlb_entry {
+	uint64_t tag;
+	uint64_t phys;	     /* of the page */
+	const uint8_t *host; /* of the page; NULL: not RAM, decode byte-wise through the bus */
+	uint64_t page_index; /* mem.h */
+};
+
+struct interp_vm;
+struct x86_trace;
+struct x86_traces; /* trace cache, traces.c */
+
+struct x86_cpu {
+	struct vcpu vcpu; /* first: engine.h */
+	struct x86_state s;
+
+	/* --- hot --- */
+	struct x86_lazy lazy;		/* the six arithmetic flags */
+	struct x86_tlb_entry *tlb;	/* the table of the current view */
+	uint64_t seg_base[8];		/* effective: 0 for ES, CS, SS, DS in 64-bit mode */
+	uint64_t lin_mask;		/* ~0 in 64-bit mode, else 32 bits */
+	uint64_t sp_mask;		/* stack pointer width: ~0, 32 or 16 bits */
+	uint8_t seg_flat_r, seg_flat_w; /* a bit a segment: reads (writes) need no limit or type check */
+	uint8_t cpl;
+	uint8_t code_bits;   /* 16, 32, 64 */
+	bool protected_mode; /* CR0.PE and not virtual-8086 */
+	bool v86;
+	bool align_check;	      /* CPL 3, CR0.AM and EFLAGS.AC */
+	uint8_t sse_block, fpu_block; /* why SSE/x87 cannot run: 0 none, else the vector (6 #UD or 7 #NM) */
+	struct x86_trace *trace;      /* being executed */
+	/*
+	 * Something must be looked at before the next instruction although vcpu.events is 0: shadows, single
+	 * step, pending debug trap, an interrupt waiting while IF was 0. Set by handlers that change one.
+	 */
+	bool attention;
+
+	/* --- warm --- */
+	struct interp_vm *vm;
+	sigjmp_buf *unwind; /* where x86_raise() and x86_leave() go */
+	enum cpu_exit leave_reason;
+	bool in_delivery; /* delivering an event: a further exception makes a double fault */
+	uint8_t delivering_vector;
+	uint64_t icount_left; /* icount clock: instructions until the next deadline */
+	struct x86_traces *traces;
+	struct mem_space *mem;
+
+	struct x86_tlb_entry tlbs[X86_TLB_VIEWS][X86_TLB_SIZE];
+	struct x86_itlb_entry itlb[2][X86_ITLB_SIZE];
+	/* Entries filled since the last flush, so that a flush touches only those (paging.c). */
+	uint32_t tlb_filled_count;
+	uint16_t tlb_filled[X86_TLB_VIEWS * X86_TLB_SIZE];
+	bool tlb_has_large; /* some filled entry is part of a 2M, 4M or 1G page: INVLPG flushes all */
+};
+
+struct x86_features;
+
+/* One VM under the interpreter (interp.c). */
+struct interp_vm {
+	struct engine_config cfg;
+	struct x86_cpu *cpus[256];
+	struct x86_code *code;		     /* code.c: which RAM pages hold decoded code */
+	const struct x86_features *features; /* cpuid.c */
+	/* Stop-the-world for what no single host instruction can do atomically (exclusive.c). */
+	struct x86_exclusive *exclusive;
+};
+
+static inline struct x86_cpu *x86_cpu_of(struct vcpu *v)
+{
+	return (struct x86_cpu *)v;
+}
+
+/* --- flags --- */
+static inline uint32_t x86_get_eflags(const struct x86_cpu *cpu)
+{
+	return ((uint32_t)cpu->s.rflags & ~X86_ARITH) | x86_lazy_get(&cpu->lazy) | X86_FLAGS_FIXED;
+}
+
+/*
+ * Replace the flags in `mask` by those of `val` and redo what depends on them: TF, IF and RF set
+ * `attention`, AC the TLB view, VM nothing (only far transfers change it). segments.c.
+ */
+void x86_set_eflags(struct x86_cpu *cpu, uint32_t val, uint32_t mask);
+
+/* --- derived state, segments.c ---
+ * Call after CPL, CR0, CR4, EFER, EFLAGS.VM or a segment changed by hand; x86_load_seg() does it by itself.
+ */
+void x86_update_mode(struct x86_cpu *cpu);
+
+#endif

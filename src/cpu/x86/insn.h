@@ -1,0 +1,138 @@
+/*
+ * Decoded instructions, and the definition rows from which the decoder is built.
+ *
+ * An instruction is decoded once into a struct x86_insn and then executed by its handler. The
+ * decoder knows no instruction by itself: rooms of the instruction set list theirs in arrays of
+ * struct x86_opdef (defs_*.c), which decode.c indexes at start-up.
+ */
+#ifndef VIREO_CPU_X86_INSN_H
+#define VIREO_CPU_X86_INSN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cpu/x86/state.h"
+
+struct x86_cpu;
+struct x86_insn;
+
+/*
+ * A handler executes one instruction. On entry RIP is the instruction's own address; it moves only
+ * when the instruction has completed, so a fault (x86_raise() does not return) needs no undoing of
+ * it. The result is the next instruction: `return x86_next(cpu, i);` for all that fall through,
+ * `return x86_jumped(cpu);` after RIP, CPL, mode or paging changed (see interp.h).
+ */
+typedef const struct x86_insn *x86_exec(struct x86_cpu *cpu, const struct x86_insn *i);
+
+/* x86_insn.flags */
+#define X86_I_REG    (1u << 0) /* mod == 3: `rm` is a register, there is no address */
+#define X86_I_LOCK   (1u << 1) /* LOCK prefix, on an instruction that allows it */
+#define X86_I_REP    (1u << 2) /* F3 */
+#define X86_I_REPNE  (1u << 3) /* F2 */
+#define X86_I_REX    (1u << 4)
+#define X86_I_OPSZ   (1u << 5) /* 66 was there */
+#define X86_I_CODE64 (1u << 6)
+
+struct x86_insn {
+	x86_exec *fn;
+	uint64_t imm;	/* immediate, sign-extended as the instruction does; relative branches: the displacement */
+	int32_t disp;	/* of the memory operand; RIP-relative: from the start of the instruction (length added) */
+	uint8_t base;	/* index in gpr[]: X86_NOREG, X86_RIP or a register; X86_I_REG: see rm */
+	uint8_t index;	/* index in gpr[] or X86_NOREG */
+	uint8_t scale;	/* 0-3 */
+	uint8_t ashift; /* 64 - address size in bits: 0, 32, 48 */
+	uint8_t seg;	/* segment of the memory operand after overrides */
+	uint8_t reg;	/* ModRM.reg with REX.R (8-bit operand: byte offset in gpr[], so that AH is 1) */
+	uint8_t rm;	/* ModRM.rm with REX.B, or the register in the opcode (8-bit operand: byte offset) */
+	uint8_t len;
+	uint8_t opsize; /* 2, 4 or 8 */
+	uint8_t op;	/* last opcode byte (condition codes, x87) */
+	uint8_t flags;
+	uint8_t modrm; /* as it was */
+};
+_Static_assert(sizeof(struct x86_insn) <= 40, "decoded instructions stay small");
+
+enum x86_map { X86_MAP_1, X86_MAP_0F, X86_MAP_0F38, X86_MAP_0F3A, X86_MAPS };
+/* Mandatory prefix: the last of F2/F3, else 66. ANY: the row does not care. */
+enum x86_pfx { X86_PFX_ANY, X86_PFX_NONE, X86_PFX_66, X86_PFX_F3, X86_PFX_F2 };
+enum x86_mod { X86_MOD_NONE /* no ModRM byte */, X86_MOD_ANY, X86_MOD_MEM, X86_MOD_REG };
+
+enum x86_imm {
+	X86_IMM_NONE,
+	X86_IMM_8,     /* sign-extended */
+	X86_IMM_U8,    /* zero-extended: port numbers, shift counts, INT n */
+	X86_IMM_16,    /* zero-extended: RET n */
+	X86_IMM_Z,     /* 2 or 4 bytes by operand size, sign-extended */
+	X86_IMM_V,     /* 2, 4 or 8 bytes by operand size */
+	X86_IMM_MOFFS, /* address-sized offset: imm = address; seg filled */
+	X86_IMM_FAR,   /* ptr16:16/32: imm = offset, disp = selector */
+	X86_IMM_ENTER  /* imm16, imm8: imm = size | level << 16 */
+};
+
+/* x86_opdef.flags */
+#define X86_D_BYTE_REG (1u << 0)  /* ModRM.reg names an 8-bit register */
+#define X86_D_BYTE_RM  (1u << 1)  /* ModRM.rm (or the opcode's register) names an 8-bit register */
+#define X86_D_OPREG    (1u << 2)  /* register in the low 3 opcode bits goes to rm (X86_I_REG set) */
+#define X86_D_LOCK     (1u << 3)  /* LOCK allowed with a memory operand; else #UD */
+#define X86_D_NO64     (1u << 4)  /* #UD in 64-bit mode */
+#define X86_D_ONLY64   (1u << 5)  /* #UD outside 64-bit mode */
+#define X86_D_DEF64    (1u << 6)  /* 64-bit operand size by default in 64-bit mode (push, pop; 66 gives 16) */
+#define X86_D_FORCE64  (1u << 7)  /* always 64-bit there (near branches; Intel ignores 66, and so do we) */
+#define X86_D_END      (1u << 8)  /* the trace ends after it: branches, mode and paging changes */
+#define X86_D_NO_REAL  (1u << 9)  /* #UD in real and virtual-8086 mode */
+#define X86_D_CR_DR    (1u << 10) /* MOV CR/DR: mod is ignored, rm is a register; operand size 8 or 4 */
+#define X86_D_BYTE_OP  (1u << 11) /* 8-bit operand: opsize still tells the attribute */
+#define X86_D_IGN66    (1u << 12) /* 66 does not change operand size (SSE: size 4, or 8 with REX.W) */
+
+struct x86_opdef {
+	uint8_t map;   /* enum x86_map */
+	uint8_t op;    /* first opcode */
+	uint8_t count; /* consecutive opcodes; 0 means 1 */
+	uint8_t pfx;   /* enum x86_pfx */
+	uint8_t mod;   /* enum x86_mod */
+	uint8_t ext;   /* 0: any; else 1 + required ModRM.reg */
+	uint8_t rm;    /* 0: any; else 1 + required ModRM.rm (needs mod REG) */
+	uint8_t imm;   /* enum x86_imm */
+	uint16_t flags;
+	/* By operand size 2, 4, 8. A NULL is #UD. `mem` may be all NULL when `reg` handlers serve both. */
+	x86_exec *reg[3], *mem[3];
+	const char *name; /* mnemonic, for traces and tests */
+};
+/* The same handler for each operand size. */
+#define X86_ALL(fn)                                                                                                    \
+	{                                                                                                              \
+		fn, fn, fn                                                                                             \
+	}
+
+struct x86_opdefs {
+	const struct x86_opdef *rows;
+	size_t count;
+};
+/* NULL-terminated list of the arrays that make the instruction set (decode.c). */
+extern const struct x86_opdefs x86_defs_int, x86_defs_string, x86_defs_branch, x86_defs_sys, x86_defs_x87, x86_defs_mmx,
+	x86_defs_sse, x86_defs_xsave;
+
+/* How code bytes are read by the decoder. */
+struct x86_decode_mode {
+	uint8_t bits; /* 16, 32 or 64 */
+	bool real;    /* real or virtual-8086 mode */
+};
+
+enum x86_decode_result {
+	X86_DECODE_OK,
+	X86_DECODE_SHORT /* more bytes needed */,
+	X86_DECODE_UD,
+	X86_DECODE_TOO_LONG /* #GP */
+};
+
+/*
+ * Decode the instruction at `code`, of which `avail` bytes (at most 15 are looked at) can be read.
+ * Pure. On UD and TOO_LONG `out->len` is what was consumed. `*def` (may be NULL) gets the row.
+ */
+enum x86_decode_result x86_decode(const uint8_t *code, size_t avail, struct x86_decode_mode mode, struct x86_insn *out,
+				  const struct x86_opdef **def);
+/* Build the tables; idempotent; before the first x86_decode(). */
+void x86_decode_init(void);
+
+#endif

@@ -1,0 +1,139 @@
+/*
+ * The execution loop of the interpreter, as instruction handlers see it. Private to cpu/x86.
+ * vCPU thread only.
+ */
+#ifndef VIREO_CPU_X86_INTERP_H
+#define VIREO_CPU_X86_INTERP_H
+
+#include "cpu/x86/access.h"
+#include "cpu/x86/cpu.h"
+#include "cpu/x86/fault.h"
+#include "cpu/x86/insn.h"
+
+/* The instruction is done; go on with the one after it. */
+static inline const struct x86_insn *x86_next(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	cpu->s.gpr[X86_RIP] += i->len;
+	if (__builtin_expect(!(i->flags & X86_I_CODE64), 0))
+		cpu->s.gpr[X86_RIP] &= cpu->lin_mask;
+	return i + 1;
+}
+
+/* RIP, mode, flags that matter to the loop, or paging changed: find the trace at RIP, after pending work. traces.c */
+const struct x86_insn *x86_jumped(struct x86_cpu *cpu);
+
+/* As x86_next() for instructions (X86_D_END) that end the trace. */
+static inline const struct x86_insn *x86_next_end(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	x86_next(cpu, i);
+	return x86_jumped(cpu);
+}
+
+/* An 8-bit register by byte offset in gpr[]. */
+static inline uint8_t *x86_reg8(struct x86_cpu *cpu, unsigned off)
+{
+	return (uint8_t *)cpu->s.gpr + off;
+}
+static inline uint16_t x86_get16(const struct x86_cpu *cpu, unsigned r)
+{
+	return (uint16_t)cpu->s.gpr[r];
+}
+static inline uint32_t x86_get32(const struct x86_cpu *cpu, unsigned r)
+{
+	return (uint32_t)cpu->s.gpr[r];
+}
+static inline void x86_set16(struct x86_cpu *cpu, unsigned r, uint16_t v)
+{
+	cpu->s.gpr[r] = (cpu->s.gpr[r] & ~0xffffull) | v;
+}
+/* Zero-extends, as 32-bit writes do in 64-bit mode. */
+static inline void x86_set32(struct x86_cpu *cpu, unsigned r, uint32_t v)
+{
+	cpu->s.gpr[r] = v;
+}
+
+/* --- rooms that call each other --- */
+
+/* segments.c: load a data segment or SS in any mode, with all checks; CS goes through far.c. */
+void x86_load_seg(struct x86_cpu *cpu, enum x86_seg seg, uint16_t sel);
+/* far.c: far JMP, CALL, RET, IRET. `opsize` 2, 4, 8. RIP, CS and the rest are committed at the end. */
+void x86_far_jmp(struct x86_cpu *cpu, uint16_t sel, uint64_t off, unsigned opsize);
+void x86_far_call(struct x86_cpu *cpu, uint16_t sel, uint64_t off, unsigned opsize, uint64_t next_rip);
+void x86_far_ret(struct x86_cpu *cpu, unsigned opsize, unsigned pop_bytes);
+void x86_iret(struct x86_cpu *cpu, unsigned opsize);
+
+/* Near branch target check: #GP(0) beyond CS.limit or not canonical. The target after operand-size truncation. */
+static inline uint64_t x86_branch_target(struct x86_cpu *cpu, uint64_t rip, unsigned opsize)
+{
+	if (opsize == 8) {
+		if (__builtin_expect(!x86_canonical(rip), 0))
+			x86_gp0(cpu);
+		return rip;
+	}
+	rip &= opsize == 2 ? 0xffff : 0xffffffff;
+	if (__builtin_expect(cpu->code_bits != 64 && rip > cpu->s.seg[X86_CS].limit, 0))
+		x86_gp0(cpu);
+	return rip;
+}
+
+/* traces.c */
+struct x86_traces *x86_traces_new(struct err *err);
+void x86_traces_free(struct x86_traces *t);
+void x86_traces_flush(struct x86_traces *t);
+/* The run loop: executes until x86_leave(). */
+_Noreturn void x86_execute(struct x86_cpu *cpu);
+/* An own store hit the trace being executed: stop it after the current instruction. */
+void x86_trace_break(struct x86_cpu *cpu);
+
+/* code.c: the pages that hold decoded code, over all vCPUs of a VM. */
+struct x86_code *x86_code_new(struct mem_space *mem, struct err *err);
+void x86_code_free(struct x86_code *c);
+/* Note that [offset, offset + len) of a page was decoded; the generation to remember. Before the bytes are read. */
+uint32_t x86_code_track(struct x86_code *c, uint64_t page_index, uint32_t offset, uint32_t len);
+/* The page's current generation: a trace with another one is stale. */
+const _Atomic uint32_t *x86_code_gen(struct x86_code *c, uint64_t page_index);
+
+/* exclusive.c: between begin and end no other vCPU executes guest instructions. */
+struct x86_exclusive *x86_exclusive_new(void);
+void x86_exclusive_free(struct x86_exclusive *x);
+void x86_exclusive_enter(struct x86_cpu *cpu); /* run() begins: this vCPU takes part */
+void x86_exclusive_exit(struct x86_cpu *cpu);  /* run() returns */
+void x86_exclusive_poll(struct x86_cpu *cpu);  /* at VCPU_EV_PRIVATE: wait while another one is exclusive */
+void x86_exclusive_begin(struct x86_cpu *cpu);
+void x86_exclusive_end(struct x86_cpu *cpu);
+
+/* cpuid.c: the model chosen for the VM, and honest feature bits. */
+const struct x86_features *x86_features_new(struct config *c, struct err *err);
+void x86_features_free(const struct x86_features *f);
+void x86_cpuid(struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+/* The CR4 and EFER bits, XCR0 and MXCSR mask that the model allows. */
+uint64_t x86_cr4_allowed(const struct x86_features *f);
+uint64_t x86_efer_allowed(const struct x86_features *f);
+uint64_t x86_xcr0_allowed(const struct x86_features *f);
+
+/* msr.c: false means #GP(0). */
+bool x86_rdmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t *val);
+bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val);
+
+/* kvmpv.c: kvmclock pages; called on MSR writes and after a resume. */
+void x86_kvmclock_update(struct x86_cpu *cpu);
+
+/* events.c: interrupts, NMI, INIT, SIPI, debug traps, shadows: at a trace boundary when attention or events say so. */
+void x86_check_events(struct x86_cpu *cpu);
+
+/* debug.c */
+void x86_debug_check_insn(struct x86_cpu *cpu);					    /* instruction breakpoints */
+bool x86_debug_page_watched(struct x86_cpu *cpu, uint64_t lin_page);		    /* never fill such a page */
+void x86_debug_data_hit(struct x86_cpu *cpu, uint64_t lin, unsigned size, bool wr); /* sets debug_pending */
+void x86_debug_io_hit(struct x86_cpu *cpu, uint16_t port, unsigned size);
+
+/* FPU and SSE gates: raise #NM, #UD or a pending #MF as CR0, CR4 and the status word ask. fpu.c */
+void x86_fpu_enter(struct x86_cpu *cpu, bool wait); /* x87 and MMX; `wait` checks for pending exceptions */
+
+static inline void x86_sse_enter(struct x86_cpu *cpu)
+{
+	if (__builtin_expect(cpu->sse_block, 0))
+		x86_raise(cpu, cpu->sse_block, 0);
+}
+
+#endif
