@@ -1,0 +1,405 @@
+/* The configuration tree: a sorted array of entries. */
+#include "base/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define KEY_MAX_LEN  127
+#define LINE_MAX_LEN 4096
+
+struct entry {
+	char *key, *value;
+	bool read;
+};
+
+struct config {
+	struct entry *entries;
+	size_t count;
+	/* Keys that were asked for, present or not: what an error may suggest. */
+	char **asked;
+	size_t asked_count;
+};
+
+struct config *config_new(void)
+{
+	return calloc(1, sizeof(struct config));
+}
+
+void config_free(struct config *c)
+{
+	if (!c)
+		return;
+	for (size_t i = 0; i < c->count; i++) {
+		free(c->entries[i].key);
+		free(c->entries[i].value);
+	}
+	for (size_t i = 0; i < c->asked_count; i++)
+		free(c->asked[i]);
+	free(c->asked);
+	free(c->entries);
+	free(c);
+}
+
+/* "disk10" sorts after "disk2", so numbers compare as numbers. */
+static int key_cmp(const char *a, const char *b)
+{
+	return strverscmp(a, b);
+}
+
+/* The index of `key`, or where it belongs. */
+static size_t locate(const struct config *c, const char *key, bool *found)
+{
+	size_t lo = 0, hi = c->count;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		int cmp = key_cmp(c->entries[mid].key, key);
+
+		if (!cmp) {
+			*found = true;
+			return mid;
+		}
+		if (cmp < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	*found = false;
+	return lo;
+}
+
+static bool valid_key(const char *key)
+{
+	bool part_empty = true;
+
+	if (strlen(key) > KEY_MAX_LEN)
+		return false;
+	for (; *key; key++) {
+		if (*key == '.') {
+			if (part_empty)
+				return false;
+			part_empty = true;
+		} else if (islower((unsigned char)*key) || isdigit((unsigned char)*key) || *key == '_' || *key == '-') {
+			part_empty = false;
+		} else {
+			return false;
+		}
+	}
+	return !part_empty;
+}
+
+int config_set(struct config *c, const char *key, const char *value, struct err *err)
+{
+	bool found;
+	size_t at;
+
+	if (!valid_key(key))
+		return err_set(err, "key '%.130s': keys are a-z, 0-9, '_' and '-', joined by dots", key);
+	for (const char *p = value; *p; p++)
+		if (*p == '\n' || *p == '\r')
+			return err_set(err, "%s: a value is one line", key);
+	at = locate(c, key, &found);
+	char *copy = strdup(value);
+	if (!copy)
+		return err_set(err, "out of memory");
+	if (found) {
+		free(c->entries[at].value);
+		c->entries[at].value = copy;
+		c->entries[at].read = false;
+		return 0;
+	}
+	struct entry *grown = realloc(c->entries, (c->count + 1) * sizeof(*grown));
+	char *key_copy = strdup(key);
+	if (grown)
+		c->entries = grown;
+	if (!grown || !key_copy) {
+		free(copy);
+		free(key_copy);
+		return err_set(err, "out of memory");
+	}
+	memmove(grown + at + 1, grown + at, (c->count - at) * sizeof(*grown));
+	grown[at] = (struct entry){ key_copy, copy, false };
+	c->count++;
+	return 0;
+}
+
+static void remember_asked(struct config *c, const char *key)
+{
+	for (size_t i = 0; i < c->asked_count; i++)
+		if (!strcmp(c->asked[i], key))
+			return;
+	char **grown = realloc(c->asked, (c->asked_count + 1) * sizeof(*grown));
+	if (!grown)
+		return;
+	c->asked = grown;
+	if ((grown[c->asked_count] = strdup(key)))
+		c->asked_count++;
+}
+
+const char *config_get(struct config *c, const char *key)
+{
+	bool found;
+	size_t at = locate(c, key, &found);
+
+	remember_asked(c, key);
+	if (!found)
+		return NULL;
+	c->entries[at].read = true;
+	return c->entries[at].value;
+}
+
+int config_str(struct config *c, const char *key, const char *dflt, const char **out, struct err *err)
+{
+	const char *v = config_get(c, key);
+
+	if (v && !*v)
+		return err_set(err, "%s: the value is empty", key);
+	*out = v ? v : dflt;
+	return 0;
+}
+
+int config_bool(struct config *c, const char *key, bool dflt, bool *out, struct err *err)
+{
+	static const char *const words[] = { "off", "on", "no", "yes", "false", "true" };
+	const char *v = config_get(c, key);
+
+	*out = dflt;
+	if (!v)
+		return 0;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (!strcasecmp(v, words[i])) {
+			*out = i & 1;
+			return 0;
+		}
+	}
+	return err_set(err, "%s: '%s' is neither on nor off", key, v);
+}
+
+int config_uint(struct config *c, const char *key, uint64_t dflt, uint64_t min, uint64_t max, uint64_t *out,
+		struct err *err)
+{
+	const char *v = config_get(c, key);
+	char *end;
+
+	*out = dflt;
+	if (!v)
+		return 0;
+	errno = 0;
+	*out = strtoull(v, &end, 0);
+	if (!isdigit((unsigned char)*v) || *end || errno || *out < min || *out > max)
+		return err_set(err, "%s: '%s' is not a number from %" PRIu64 " to %" PRIu64, key, v, min, max);
+	return 0;
+}
+
+int parse_size(const char *text, uint64_t unit, uint64_t *out)
+{
+	static const char letters[] = "kmgtp";
+	char *end;
+	double fraction = 0;
+	uint64_t whole, mult = unit;
+
+	if (!isdigit((unsigned char)*text))
+		return -1;
+	errno = 0;
+	whole = strtoull(text, &end, *text == '0' && (text[1] | 32) == 'x' ? 16 : 10);
+	if (errno)
+		return -1;
+	if (*end == '.') {
+		double scale = 0.1;
+
+		for (end++; isdigit((unsigned char)*end); end++, scale /= 10)
+			fraction += (*end - '0') * scale;
+	}
+	if (*end) {
+		const char *l = strchr(letters, tolower((unsigned char)*end));
+
+		if (l && *l) {
+			mult = 1024ull << (10 * (l - letters));
+			end++;
+			if (*end == 'i')
+				end++;
+		} else {
+			mult = 1;
+		}
+		if (tolower((unsigned char)*end) == 'b')
+			end++;
+	}
+	if (*end || __builtin_mul_overflow(whole, mult, out))
+		return -1;
+	return __builtin_add_overflow(*out, (uint64_t)(fraction * (double)mult), out) ? -1 : 0;
+}
+
+int config_size(struct config *c, const char *key, uint64_t dflt, uint64_t unit, uint64_t *out, struct err *err)
+{
+	const char *v = config_get(c, key);
+
+	*out = dflt;
+	if (v && parse_size(v, unit, out))
+		return err_set(err, "%s: '%s' is not a size such as 512M or 2G", key, v);
+	return 0;
+}
+
+int config_choice(struct config *c, const char *key, int dflt, const char *const *words, int *out, struct err *err)
+{
+	const char *v = config_get(c, key);
+	char list[256] = "";
+
+	*out = dflt;
+	if (!v)
+		return 0;
+	for (int i = 0; words[i]; i++) {
+		size_t n = strlen(list);
+
+		if (!strcmp(v, words[i])) {
+			*out = i;
+			return 0;
+		}
+		snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "", words[i]);
+	}
+	return err_set(err, "%s: '%s' is not one of %s", key, v, list);
+}
+
+bool config_has(struct config *c, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	for (size_t i = 0; i < c->count; i++)
+		if (!strncmp(c->entries[i].key, prefix, n) && c->entries[i].key[n] == '.')
+			return true;
+	return false;
+}
+
+static char *trim(char *s)
+{
+	char *end;
+
+	while (isspace((unsigned char)*s))
+		s++;
+	end = s + strlen(s);
+	while (end > s && isspace((unsigned char)end[-1]))
+		*--end = '\0';
+	return s;
+}
+
+int config_read_file(struct config *c, const char *path, struct err *err)
+{
+	FILE *f = fopen(path, "r");
+	char line[LINE_MAX_LEN], section[KEY_MAX_LEN + 1] = "", key[2 * KEY_MAX_LEN + 2];
+	int number = 0, ret = -1;
+
+	if (!f)
+		return err_errno(err, errno, "%s", path);
+	while (fgets(line, sizeof(line), f)) {
+		char *s, *eq;
+
+		number++;
+		if (!strchr(line, '\n') && !feof(f)) {
+			err_set(err, "%s:%d: line too long", path, number);
+			goto out;
+		}
+		s = trim(line);
+		if (!*s || *s == '#')
+			continue;
+		if (*s == '[') {
+			size_t n = strlen(s);
+
+			if (s[n - 1] != ']' || n - 2 > KEY_MAX_LEN) {
+				err_set(err, "%s:%d: a section is [name]", path, number);
+				goto out;
+			}
+			s[n - 1] = '\0';
+			snprintf(section, sizeof(section), "%s", s + 1);
+			continue;
+		}
+		eq = strchr(s, '=');
+		if (!eq) {
+			err_set(err, "%s:%d: expected KEY = VALUE", path, number);
+			goto out;
+		}
+		*eq = '\0';
+		snprintf(key, sizeof(key), "%s%s%s", section, *section ? "." : "", trim(s));
+		if (config_set(c, key, trim(eq + 1), err)) {
+			err_prefix(err, "%s:%d", path, number);
+			goto out;
+		}
+	}
+	if (ferror(f))
+		err_errno(err, errno, "%s", path);
+	else
+		ret = 0;
+out:
+	fclose(f);
+	return ret;
+}
+
+void config_write(struct config *c, FILE *f)
+{
+	for (size_t i = 0; i < c->count; i++)
+		fprintf(f, "%s = %s\n", c->entries[i].key, c->entries[i].value);
+}
+
+int config_each(struct config *c, int (*fn)(void *opaque, const char *key, const char *value), void *opaque)
+{
+	for (size_t i = 0; i < c->count; i++) {
+		int ret = fn(opaque, c->entries[i].key, c->entries[i].value);
+
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* Edit distance, for suggestions only. */
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned row[KEY_MAX_LEN + 2];
+	size_t la = strlen(a), lb = strlen(b);
+
+	if (la > KEY_MAX_LEN || lb > KEY_MAX_LEN)
+		return KEY_MAX_LEN;
+	for (size_t j = 0; j <= lb; j++)
+		row[j] = j;
+	for (size_t i = 1; i <= la; i++) {
+		unsigned diagonal = row[0];
+
+		row[0] = i;
+		for (size_t j = 1; j <= lb; j++) {
+			unsigned best = diagonal + (a[i - 1] != b[j - 1]);
+
+			diagonal = row[j];
+			if (row[j] + 1 < best)
+				best = row[j] + 1;
+			if (row[j - 1] + 1 < best)
+				best = row[j - 1] + 1;
+			row[j] = best;
+		}
+	}
+	return row[lb];
+}
+
+int config_check_unused(struct config *c, struct err *err)
+{
+	for (size_t i = 0; i < c->count; i++) {
+		const char *nearest = NULL;
+		unsigned best = 4;
+
+		if (c->entries[i].read)
+			continue;
+		for (size_t j = 0; j < c->asked_count; j++) {
+			unsigned d = distance(c->entries[i].key, c->asked[j]);
+
+			if (d < best) {
+				best = d;
+				nearest = c->asked[j];
+			}
+		}
+		if (nearest)
+			return err_set(err, "unknown key '%s' (did you mean '%s'?)", c->entries[i].key, nearest);
+		return err_set(err, "unknown key '%s'", c->entries[i].key);
+	}
+	return 0;
+}

@@ -1,0 +1,86 @@
+/* The log: one write(2) per line, so that lines of different threads do not mix. */
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+static _Atomic int max_level = LOG_WARN;
+static _Atomic bool raw_terminal;
+static _Atomic int64_t start_ns;
+
+#define LIMIT_WINDOW_NS (10 * 1000000000ll)
+#define LIMIT_LINES	5
+
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+void log_set_level(enum log_level level)
+{
+	max_level = level;
+	start_ns = now_ns();
+}
+
+bool log_enabled(enum log_level level)
+{
+	return (int)level <= atomic_load_explicit(&max_level, memory_order_relaxed);
+}
+
+void log_set_raw(bool raw)
+{
+	raw_terminal = raw;
+}
+
+void log_line(enum log_level level, const char *room, const char *fmt, ...)
+{
+	static const char *const names[] = { "error", "warning", "info", "debug" };
+	char line[1024];
+	size_t room_left = sizeof(line) - 3; /* "\r\n" */
+	int n = 0;
+	va_list ap;
+
+	if (!log_enabled(level))
+		return;
+	if (log_enabled(LOG_INFO))
+		n = snprintf(line, room_left, "[%8.3f] ", (now_ns() - start_ns) / 1e9);
+	n += snprintf(line + n, room_left - n, "vireo: %s: %s: ", names[level], room);
+	if (n < (int)room_left) {
+		va_start(ap, fmt);
+		n += vsnprintf(line + n, room_left - n, fmt, ap);
+		va_end(ap);
+	}
+	if (n >= (int)room_left)
+		n = room_left - 1;
+	if (raw_terminal)
+		line[n++] = '\r';
+	line[n++] = '\n';
+	/* Nobody is left to tell when stderr is gone. */
+	if (write(STDERR_FILENO, line, n) < 0)
+		return;
+}
+
+bool log_limit_pass(struct log_limit *l)
+{
+	int64_t now = now_ns(), start = l->window_start_ns;
+
+	if (!start || now - start > LIMIT_WINDOW_NS) {
+		/* One thread opens the new window and tells what the old one hid. */
+		if (atomic_compare_exchange_strong(&l->window_start_ns, &start, now)) {
+			uint32_t dropped = atomic_exchange(&l->dropped, 0);
+
+			l->in_window = 0;
+			if (dropped)
+				log_line(LOG_WARN, "log", "%u similar lines were not shown", dropped);
+		}
+	}
+	if (atomic_fetch_add(&l->in_window, 1) < LIMIT_LINES)
+		return true;
+	atomic_fetch_add(&l->dropped, 1);
+	return false;
+}
