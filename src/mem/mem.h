@@ -114,6 +114,13 @@ void mem_set_code_hook(struct mem_space *s, mem_code_fn *fn, void *opaque);
 void mem_code_set(struct mem_space *s, uint64_t page_index);
 void mem_code_clear(struct mem_space *s, uint64_t page_index);
 
+/*
+ * A full memory fence in every thread of this process: after it, a store made before any thread's read
+ * of a page's flags is visible here. For trackers that have just set a flag.
+ */
+void mem_fence_init(void);
+void mem_fence_all(void);
+
 /* --- dirty log: one bit per page index --- */
 void mem_dirty_start(struct mem_space *s); /* all pages become clean */
 void mem_dirty_stop(struct mem_space *s);

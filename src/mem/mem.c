@@ -1,0 +1,342 @@
+/*
+ * RAM slots, copies and DMA mapping. The slot table only grows, and only with the world stopped,
+ * so readers need no lock.
+ */
+#include "mem/mem.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "mem/slots.h"
+
+#define HUGE_PAGE (2ull << 20)
+
+struct mem_space *mem_space_new(void)
+{
+	struct mem_space *s = calloc(1, sizeof(*s));
+
+	if (s)
+		mem_fence_init();
+	return s;
+}
+
+void mem_space_free(struct mem_space *s)
+{
+	if (!s)
+		return;
+	for (unsigned i = 0; i < s->count; i++) {
+		struct mem_slot *slot = &s->slots[i];
+
+		munmap(slot->mapping, slot->mapping_size);
+		munmap(slot->flags, slot->size >> MEM_PAGE_SHIFT);
+		munmap(slot->dirty, mem_dirty_bytes(slot));
+		if (slot->memfd >= 0)
+			close(slot->memfd);
+		free(slot->name);
+	}
+	free(s);
+}
+
+/* A mapping whose `size` bytes start on a huge-page boundary, so that THP can back all of it. */
+static void *map_aligned(struct mem_slot *slot, int prot, int flags, int fd, off_t offset)
+{
+	uint64_t total = slot->size + (slot->size >= HUGE_PAGE ? HUGE_PAGE : 0);
+	uint8_t *area = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *start;
+
+	if (area == MAP_FAILED)
+		return NULL;
+	slot->mapping = area;
+	slot->mapping_size = total;
+	start = (uint8_t *)align_up((uintptr_t)area, total > slot->size ? HUGE_PAGE : MEM_PAGE_SIZE);
+	if (mmap(start, slot->size, prot, flags | MAP_FIXED, fd, offset) == MAP_FAILED)
+		return NULL;
+	return start;
+}
+
+static int map_backing(struct mem_slot *slot, const struct mem_slot_config *c, struct err *err)
+{
+	const int rw = PROT_READ | PROT_WRITE;
+
+	switch (c->backing) {
+	case MEM_ANON:
+		slot->host = map_aligned(slot, rw, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		break;
+	case MEM_MEMFD:
+		slot->memfd = memfd_create(c->name, MFD_CLOEXEC);
+		if (slot->memfd >= 0 && !ftruncate(slot->memfd, slot->size))
+			slot->host = map_aligned(slot, rw, MAP_SHARED | MAP_NORESERVE, slot->memfd, 0);
+		break;
+	case MEM_FILE:
+		slot->host = map_aligned(slot, rw, MAP_PRIVATE | MAP_NORESERVE, c->fd, c->fd_offset);
+		break;
+	}
+	if (!slot->host)
+		return err_errno(err, errno, "memory %s of %llu MiB", c->name, (unsigned long long)slot->size >> 20);
+	/* Advice only: without huge pages the guest is slower, not wrong. */
+	if (c->backing != MEM_FILE)
+		madvise(slot->host, slot->size, MADV_HUGEPAGE);
+	return 0;
+}
+
+static void *map_table(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+int mem_add_slot(struct mem_space *s, const struct mem_slot_config *c, struct err *err)
+{
+	struct mem_slot slot = { .base = c->base.v, .size = c->size, .readonly = c->readonly, .memfd = -1 };
+	uint64_t end;
+
+	if (!c->size || (c->base.v | c->size) % MEM_PAGE_SIZE || __builtin_add_overflow(c->base.v, c->size, &end))
+		return err_set(err, "memory %s: base and size must be whole pages", c->name);
+	if (s->count == MEM_SLOTS_MAX)
+		return err_set(err, "memory %s: more than %d slots", c->name, MEM_SLOTS_MAX);
+	for (unsigned i = 0; i < s->count; i++)
+		if (c->base.v < s->slots[i].base + s->slots[i].size && s->slots[i].base < end)
+			return err_set(err, "memory %s overlaps %s", c->name, s->slots[i].name);
+	slot.first_page = s->pages;
+	slot.name = strdup(c->name);
+	if (!slot.name || map_backing(&slot, c, err))
+		goto fail;
+	slot.flags = map_table(slot.size >> MEM_PAGE_SHIFT);
+	slot.dirty = map_table(mem_dirty_bytes(&slot));
+	if (!slot.flags || !slot.dirty) {
+		err_errno(err, errno, "memory %s", c->name);
+		goto fail;
+	}
+	s->slots[s->count++] = slot;
+	s->pages += slot.size >> MEM_PAGE_SHIFT;
+	return 0;
+fail:
+	free(slot.name);
+	if (slot.mapping)
+		munmap(slot.mapping, slot.mapping_size);
+	if (slot.memfd >= 0)
+		close(slot.memfd);
+	if (slot.flags)
+		munmap(slot.flags, slot.size >> MEM_PAGE_SHIFT);
+	return -1;
+}
+
+unsigned mem_slot_count(const struct mem_space *s)
+{
+	return s->count;
+}
+
+uint64_t mem_ram_size(const struct mem_space *s)
+{
+	uint64_t total = 0;
+
+	for (unsigned i = 0; i < s->count; i++)
+		total += s->slots[i].readonly ? 0 : s->slots[i].size;
+	return total;
+}
+
+uint64_t mem_page_count(const struct mem_space *s)
+{
+	return s->pages;
+}
+
+struct mem_slot *mem_slot_at(struct mem_space *s, uint64_t at)
+{
+	for (unsigned i = 0; i < s->count; i++)
+		if (at - s->slots[i].base < s->slots[i].size)
+			return &s->slots[i];
+	return NULL;
+}
+
+/* --- copies --- */
+
+/* The bytes from `at` that one slot holds, at most `len`; 0 where there is none. */
+static uint64_t span(struct mem_space *s, uint64_t at, uint64_t len, struct mem_slot **slot)
+{
+	uint64_t left;
+
+	*slot = mem_slot_at(s, at);
+	if (!*slot)
+		return 0;
+	left = (*slot)->size - (at - (*slot)->base);
+	return len < left ? len : left;
+}
+
+static bool covered(struct mem_space *s, uint64_t at, uint64_t len, bool write)
+{
+	struct mem_slot *slot;
+	uint64_t end;
+
+	if (__builtin_add_overflow(at, len, &end))
+		return false;
+	while (len) {
+		uint64_t n = span(s, at, len, &slot);
+
+		if (!n || (write && slot->readonly))
+			return false;
+		at += n;
+		len -= n;
+	}
+	return true;
+}
+
+/*
+ * Aligned values of up to 8 bytes move as one relaxed atomic, so that a guest on another thread
+ * never sees half of one.
+ */
+static void copy(void *to, const void *from, size_t len, const void *guest)
+{
+	if (len > 8 || !is_pow2(len) || ((uintptr_t)guest & (len - 1))) {
+		memcpy(to, from, len);
+		return;
+	}
+	uint64_t v = 0;
+	if (guest == from) {
+		switch (len) {
+		case 1:
+			v = __atomic_load_n((const uint8_t *)from, __ATOMIC_RELAXED);
+			break;
+		case 2:
+			v = htole16(__atomic_load_n((const uint16_t *)from, __ATOMIC_RELAXED));
+			break;
+		case 4:
+			v = htole32(__atomic_load_n((const uint32_t *)from, __ATOMIC_RELAXED));
+			break;
+		default:
+			v = htole64(__atomic_load_n((const uint64_t *)from, __ATOMIC_RELAXED));
+			break;
+		}
+		v = htole64(v);
+		memcpy(to, &v, len);
+		return;
+	}
+	memcpy(&v, from, len);
+	switch (len) {
+	case 1:
+		__atomic_store_n((uint8_t *)to, (uint8_t)v, __ATOMIC_RELAXED);
+		break;
+	case 2:
+		__atomic_store_n((uint16_t *)to, (uint16_t)v, __ATOMIC_RELAXED);
+		break;
+	case 4:
+		__atomic_store_n((uint32_t *)to, (uint32_t)v, __ATOMIC_RELAXED);
+		break;
+	default:
+		__atomic_store_n((uint64_t *)to, v, __ATOMIC_RELAXED);
+		break;
+	}
+}
+
+bool mem_read(struct mem_space *s, gpa_t at, void *buf, size_t len)
+{
+	struct mem_slot *slot;
+
+	if (!covered(s, at.v, len, false))
+		return false;
+	for (size_t done = 0, n; done < len; done += n) {
+		n = span(s, at.v + done, len - done, &slot);
+		const uint8_t *host = slot->host + (at.v + done - slot->base);
+		copy((uint8_t *)buf + done, host, n, host);
+	}
+	return true;
+}
+
+static void store(struct mem_space *s, uint64_t at, const void *buf, size_t len)
+{
+	struct mem_slot *slot;
+
+	for (size_t done = 0, n; done < len; done += n) {
+		n = span(s, at + done, len - done, &slot);
+		uint8_t *host = slot->host + (at + done - slot->base);
+		copy(host, (const uint8_t *)buf + done, n, host);
+	}
+	mem_written(s, gpa(at), len);
+}
+
+bool mem_write(struct mem_space *s, gpa_t at, const void *buf, size_t len)
+{
+	if (!covered(s, at.v, len, true))
+		return false;
+	store(s, at.v, buf, len);
+	return true;
+}
+
+bool mem_load_rom(struct mem_space *s, gpa_t at, const void *buf, size_t len)
+{
+	if (!covered(s, at.v, len, false))
+		return false;
+	store(s, at.v, buf, len);
+	return true;
+}
+
+bool mem_fill(struct mem_space *s, gpa_t at, uint8_t byte, uint64_t len)
+{
+	struct mem_slot *slot;
+
+	if (!covered(s, at.v, len, true))
+		return false;
+	for (uint64_t done = 0, n; done < len; done += n) {
+		n = span(s, at.v + done, len - done, &slot);
+		memset(slot->host + (at.v + done - slot->base), byte, n);
+	}
+	mem_written(s, at, len);
+	return true;
+}
+
+/* --- DMA --- */
+
+bool mem_dma_map(struct mem_space *s, gpa_t at, size_t len, enum mem_dir dir, struct mem_map *m)
+{
+	struct mem_slot *slot = mem_slot_at(s, at.v);
+
+	if (!slot || !range_within(at.v - slot->base, len, slot->size) || (dir == MEM_FROM_DEVICE && slot->readonly))
+		return false;
+	*m = (struct mem_map){ slot->host + (at.v - slot->base), len, s, at, dir };
+	return true;
+}
+
+void mem_dma_unmap(struct mem_map *m, size_t written)
+{
+	if (m->dir == MEM_FROM_DEVICE && written)
+		mem_written(m->space, m->at, written < m->len ? written : m->len);
+	m->host = NULL;
+}
+
+/* --- windows --- */
+
+static void fill_window(const struct mem_slot *slot, uint64_t offset, struct mem_window *w)
+{
+	*w = (struct mem_window){
+		.host = slot->host + offset,
+		.base = gpa(slot->base + offset),
+		.size = slot->size - offset,
+		.readonly = slot->readonly,
+		.flags = slot->flags + (offset >> MEM_PAGE_SHIFT),
+		.page_index = slot->first_page + (offset >> MEM_PAGE_SHIFT),
+	};
+}
+
+bool mem_window(struct mem_space *s, gpa_t at, struct mem_window *w)
+{
+	struct mem_slot *slot = mem_slot_at(s, at.v);
+
+	if (!slot)
+		return false;
+	fill_window(slot, align_down(at.v - slot->base, MEM_PAGE_SIZE), w);
+	return true;
+}
+
+bool mem_slot_window(struct mem_space *s, unsigned i, struct mem_window *w, const char **name)
+{
+	if (i >= s->count)
+		return false;
+	fill_window(&s->slots[i], 0, w);
+	if (name)
+		*name = s->slots[i].name;
+	return true;
+}
