@@ -76,14 +76,28 @@ struct x86_cpu {
 	 * step, pending debug trap, an interrupt waiting while IF was 0. Set by handlers that change one.
 	 */
 	bool attention;
+	/*
+	 * Instructions that may still be retired before x86_jumped() looks at the clock and the statistics. A trace
+	 * is charged when it is entered.
+	 */
+	int64_t icount_left;
 
 	/* --- warm --- */
 	struct interp_vm *vm;
 	sigjmp_buf *unwind; /* where x86_raise() and x86_leave() go */
 	enum cpu_exit leave_reason;
-	bool in_delivery; /* delivering an event: a further exception makes a double fault */
+	/*
+	 * Set by x86_deliver() while it works, so that x86_raise() can make a double fault of a further exception.
+	 * `delivering_vector` is X86_NOT_EXCEPTION for interrupts and INT n, which combine with nothing.
+	 */
+	bool in_delivery;
 	uint8_t delivering_vector;
-	uint64_t icount_left; /* icount clock: instructions until the next deadline */
+	/*
+	 * The instruction being executed began with TF set: at its end x86_jumped() sets DR6.BS in debug_pending.
+	 * Cleared by x86_raise() and by whatever suppresses the trap (INT n).
+	 */
+	bool stepping;
+	int64_t icount_budget; /* what icount_left was when it was last set */
 	struct x86_traces *traces;
 	struct mem_space *mem;
 

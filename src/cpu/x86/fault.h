@@ -47,6 +47,7 @@ _Noreturn void x86_leave(struct x86_cpu *cpu, enum cpu_exit why);
  * Deliver an event now, through the IVT or IDT, changing RIP, CS, SS, flags. May raise. Kinds as in the
  * SDM's EXT rules: a software interrupt (INT n, INT3, INTO) checks the gate's DPL; `next_rip` is pushed.
  */
+#define X86_NOT_EXCEPTION 0xff
 enum x86_event_kind { X86_EV_EXTERNAL, X86_EV_FAULT, X86_EV_TRAP, X86_EV_SOFT, X86_EV_ICEBP };
 void x86_deliver(struct x86_cpu *cpu, uint8_t vector, enum x86_event_kind kind, uint32_t error, uint64_t next_rip);
 

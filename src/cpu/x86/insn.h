@@ -84,6 +84,7 @@ enum x86_imm {
 #define X86_D_CR_DR    (1u << 10) /* MOV CR/DR: mod is ignored, rm is a register; operand size 8 or 4 */
 #define X86_D_BYTE_OP  (1u << 11) /* 8-bit operand: opsize still tells the attribute */
 #define X86_D_IGN66    (1u << 12) /* 66 does not change operand size (SSE: size 4, or 8 with REX.W) */
+#define X86_D_LINK     (1u << 13) /* direct near branch: traces.c puts a link slot number into `reg` */
 
 struct x86_opdef {
 	uint8_t map;   /* enum x86_map */

@@ -10,13 +10,22 @@
 #include "cpu/x86/fault.h"
 #include "cpu/x86/insn.h"
 
-/* The instruction is done; go on with the one after it. */
-static inline const struct x86_insn *x86_next(struct x86_cpu *cpu, const struct x86_insn *i)
+/* Move RIP past the instruction. */
+static inline void x86_advance(struct x86_cpu *cpu, const struct x86_insn *i)
 {
 	cpu->s.gpr[X86_RIP] += i->len;
 	if (__builtin_expect(!(i->flags & X86_I_CODE64), 0))
 		cpu->s.gpr[X86_RIP] &= cpu->lin_mask;
-	return i + 1;
+}
+
+/*
+ * The instruction is done: `return x86_next(cpu, i);`, and nothing else may be done with the result. It runs the
+ * next instruction as a tail call; a trace has an end, which bounds the depth where a compiler makes it a real one.
+ */
+static inline const struct x86_insn *x86_next(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	x86_advance(cpu, i);
+	return i[1].fn(cpu, i + 1);
 }
 
 /* RIP, mode, flags that matter to the loop, or paging changed: find the trace at RIP, after pending work. traces.c */
@@ -25,7 +34,7 @@ const struct x86_insn *x86_jumped(struct x86_cpu *cpu);
 /* As x86_next() for instructions (X86_D_END) that end the trace. */
 static inline const struct x86_insn *x86_next_end(struct x86_cpu *cpu, const struct x86_insn *i)
 {
-	x86_next(cpu, i);
+	x86_advance(cpu, i);
 	return x86_jumped(cpu);
 }
 
@@ -82,8 +91,17 @@ void x86_traces_free(struct x86_traces *t);
 void x86_traces_flush(struct x86_traces *t);
 /* The run loop: executes until x86_leave(). */
 _Noreturn void x86_execute(struct x86_cpu *cpu);
-/* An own store hit the trace being executed: stop it after the current instruction. */
+/*
+ * After an own store to a page with code: if it changed the trace being executed, stop that after the current
+ * instruction. Also right for a handler that is not the last of its trace and needs x86_jumped() after it.
+ */
+void x86_trace_check(struct x86_cpu *cpu);
 void x86_trace_break(struct x86_cpu *cpu);
+/* Count what was retired since the last call; under the icount clock, bring the clock up to date. */
+void x86_icount_sync(struct x86_cpu *cpu);
+
+/* I/O permission of IN, OUT, INS, OUTS: IOPL and the TSS bitmap, else #GP(0). segments.c */
+void x86_io_check(struct x86_cpu *cpu, uint16_t port, unsigned size);
 
 /* code.c: the pages that hold decoded code, over all vCPUs of a VM. */
 struct x86_code *x86_code_new(struct mem_space *mem, struct err *err);
