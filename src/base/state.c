@@ -73,6 +73,14 @@ static void set_element(void *p, enum state_type type, uint64_t v)
 	}
 }
 
+/* The i-th element of a field; through the pointer in the object for a reference. */
+static char *element(const struct state_field *d, char *obj, uint32_t i)
+{
+	char *p = obj + d->offset + (size_t)i * d->size;
+
+	return d->ref ? *(char **)p : p;
+}
+
 static void save_fields(FILE *f, const struct state_field *fields, char *obj)
 {
 	for (const struct state_field *d = fields; d->type != STATE_END; d++) {
@@ -80,7 +88,7 @@ static void save_fields(FILE *f, const struct state_field *fields, char *obj)
 		put(f, d->type, 1);
 		put(f, d->count, 4);
 		for (uint32_t i = 0; i < d->count; i++) {
-			char *p = obj + d->offset + (size_t)i * d->size;
+			char *p = element(d, obj, i);
 
 			if (d->type != STATE_STRUCT) {
 				put(f, get_element(p, d->type), type_size[d->type]);
@@ -166,7 +174,7 @@ static int load_field(struct reader *r, const struct state_field *d, unsigned ve
 	if (type != d->type || count != d->count)
 		return err_set(r->err, "saved state of %s: field %s has another shape", r->section, d->name);
 	for (uint32_t i = 0; i < d->count; i++) {
-		char *p = obj + d->offset + (size_t)i * d->size;
+		char *p = element(d, obj, i);
 
 		if (d->type == STATE_STRUCT) {
 			if (load_fields(r, d->sub->fields, version, p))
@@ -264,7 +272,7 @@ static void print_fields(FILE *out, const struct state_field *fields, const char
 {
 	for (const struct state_field *d = fields; d->type != STATE_END; d++) {
 		for (uint32_t i = 0; i < d->count; i++) {
-			char *p = obj + d->offset + (size_t)i * d->size, name[256];
+			char *p = element(d, obj, i), name[256];
 
 			if (d->count > 1)
 				snprintf(name, sizeof(name), "%s.%s[%u]", path, d->name, i);

@@ -30,6 +30,7 @@ struct state_field {
 	uint32_t count;		      /* elements; 1 for a scalar */
 	const struct state_desc *sub; /* STATE_STRUCT: the table of one element */
 	uint16_t since;		      /* first version of the table that has this field; 0 = always */
+	bool ref;		      /* STATE_STRUCT: the object holds a pointer to the element, not the element */
 };
 
 struct state_desc {
@@ -73,6 +74,11 @@ struct state_desc {
 	{                                                                                                              \
 #m, STATE_STRUCT, offsetof(s, m), sizeof(((s *)0)->m[0]),                                              \
 			sizeof(((s *)0)->m) / sizeof(((s *)0)->m[0]), desc_, 0                                         \
+	}
+/* A struct that the object points to; the pointer itself is not state and is never NULL. */
+#define STATE_REF(s, m, desc_)                                                                                         \
+	{                                                                                                              \
+#m, STATE_STRUCT, offsetof(s, m), sizeof(((s *)0)->m), 1, desc_, 0, true                               \
 	}
 #define STATE_FIELD_END                                                                                                \
 	{                                                                                                              \

@@ -10,9 +10,9 @@
  *
  * Threads: every function on a struct vring takes the ring's own lock, so pop and completions may come
  * from different threads; the copy functions on a chain take none, a chain belongs to one thread at a
- * time. Completion in any order. vring_mem functions are called without the ring's lock, except
- * `touched` and the `map` calls of a pop. vring_start/stop/load: any thread, but the owner makes sure
- * that they do not race with each other.
+ * time. Completion in any order. vring_mem functions may be called with the ring's lock held: they must
+ * not call back. vring_start and vring_stop: any thread, but the owner makes sure that they do not race
+ * with each other.
  *
  * A chain that is still out when the ring stops stays valid memory for its owner and must still be
  * completed; completing it then only unmaps and frees it (it belongs to an older generation).
@@ -76,10 +76,11 @@ struct vring_chain {
 	uint32_t generation; /* of the ring when it was popped */
 	void *user;
 	/* private to vring/ */
-	uint32_t rpos, wpos; /* cursors */
-	uint16_t n_read, n_write;
-	uint16_t slots;	       /* packed: ring slots that it occupies */
-	struct vring_map *seg; /* n_read readable ones, then n_write writable ones */
+	uint32_t rpos, wpos;	       /* cursors */
+	uint32_t dirty_end;	       /* writable bytes that may have been written end here */
+	uint16_t n_read, n_write, cap; /* segments: readable, writable, room */
+	uint16_t slots;		       /* packed: ring slots that it occupies */
+	struct vring_map *seg;	       /* n_read readable ones, then n_write writable ones */
 	struct vring_chain *next;
 	struct vring_map inline_seg[8];
 };
@@ -142,7 +143,7 @@ size_t vring_read_left(const struct vring_chain *c);
 size_t vring_write_left(const struct vring_chain *c);
 /* At a byte offset, without moving a cursor (a status byte at writable - 1, a header to patch). */
 size_t vring_read_at(const struct vring_chain *c, size_t off, void *buf, size_t len);
-size_t vring_write_at(const struct vring_chain *c, size_t off, const void *buf, size_t len);
+size_t vring_write_at(struct vring_chain *c, size_t off, const void *buf, size_t len);
 
 /*
  * Zero copy: the host memory of the next bytes at the cursor, up to max_bytes and max_iov pieces
@@ -152,8 +153,7 @@ size_t vring_write_at(const struct vring_chain *c, size_t off, const void *buf, 
  */
 unsigned vring_read_iov(const struct vring_chain *c, size_t max_bytes, struct iovec *iov, unsigned max_iov,
 			size_t *bytes);
-unsigned vring_write_iov(const struct vring_chain *c, size_t max_bytes, struct iovec *iov, unsigned max_iov,
-			 size_t *bytes);
+unsigned vring_write_iov(struct vring_chain *c, size_t max_bytes, struct iovec *iov, unsigned max_iov, size_t *bytes);
 size_t vring_read_skip(struct vring_chain *c, size_t len);
 size_t vring_write_skip(struct vring_chain *c, size_t len);
 /* Guest addresses of the writable bytes at the cursor, one piece a call: false at the end. Moves the cursor. */
