@@ -31,7 +31,7 @@ typedef uint64_t __attribute__((may_alias, aligned(1))) x86_u64;
 
 static inline uint64_t x86_ea(const struct x86_cpu *cpu, const struct x86_insn *i)
 {
-	uint64_t ea = cpu->s.gpr[i->base] + (cpu->s.gpr[i->index] << i->scale) + (int64_t)i->disp;
+	uint64_t ea = cpu->s.gpr[i->base] + (cpu->s.gpr[i->index] << i->scale) + i->disp;
 
 	return ea << i->ashift >> i->ashift;
 }

@@ -5,6 +5,7 @@
 #ifndef VIREO_CPU_X86_FAULT_H
 #define VIREO_CPU_X86_FAULT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "cpu/engine.h"
@@ -39,6 +40,14 @@ enum x86_vector {
 _Noreturn void x86_raise(struct x86_cpu *cpu, uint8_t vector, uint32_t error);
 #define x86_ud(cpu)  x86_raise(cpu, X86_UD, 0)
 #define x86_gp0(cpu) x86_raise(cpu, X86_GP, 0)
+
+static inline bool x86_has_error(uint8_t vector)
+{
+	return vector == X86_DF_ || (vector >= X86_TS && vector <= X86_PF_FAULT) || vector == X86_AC_FAULT;
+}
+
+/* What sigsetjmp() of the run function returns: deliver cpu->s.event, or return cpu->leave_reason. */
+enum { X86_UNWIND_FAULT = 1, X86_UNWIND_LEAVE };
 
 /* Return from interp's run() with `why`; RIP and state are as the caller left them. */
 _Noreturn void x86_leave(struct x86_cpu *cpu, enum cpu_exit why);

@@ -37,7 +37,7 @@ typedef const struct x86_insn *x86_exec(struct x86_cpu *cpu, const struct x86_in
 struct x86_insn {
 	x86_exec *fn;
 	uint64_t imm;	/* immediate, sign-extended as the instruction does; relative branches: the displacement */
-	int32_t disp;	/* of the memory operand; RIP-relative: from the start of the instruction (length added) */
+	int64_t disp;	/* of the memory operand; RIP-relative: from the start of the instruction (length added) */
 	uint8_t base;	/* index in gpr[]: X86_NOREG, X86_RIP or a register; X86_I_REG: see rm */
 	uint8_t index;	/* index in gpr[] or X86_NOREG */
 	uint8_t scale;	/* 0-3 */
@@ -110,8 +110,9 @@ struct x86_opdefs {
 	const struct x86_opdef *rows;
 	size_t count;
 };
-/* NULL-terminated list of the arrays that make the instruction set (decode.c). */
-extern const struct x86_opdefs x86_defs_int, x86_defs_string, x86_defs_branch, x86_defs_sys, x86_defs_x87, x86_defs_mmx,
+/* The arrays that make the instruction set; decode.c lists them. */
+extern const struct x86_opdefs x86_defs_alu, x86_defs_shift, x86_defs_muldiv, x86_defs_bits, x86_defs_move,
+	x86_defs_stack, x86_defs_bcd, x86_defs_branch, x86_defs_string, x86_defs_sys, x86_defs_x87, x86_defs_mmx,
 	x86_defs_sse, x86_defs_xsave;
 
 /* How code bytes are read by the decoder. */

@@ -43,6 +43,11 @@ static inline uint8_t *x86_reg8(struct x86_cpu *cpu, unsigned off)
 {
 	return (uint8_t *)cpu->s.gpr + off;
 }
+/* Registers by operand size, for templates; the number is a byte offset for size 8. */
+static inline uint8_t x86_get8(struct x86_cpu *cpu, unsigned r)
+{
+	return *x86_reg8(cpu, r);
+}
 static inline uint16_t x86_get16(const struct x86_cpu *cpu, unsigned r)
 {
 	return (uint16_t)cpu->s.gpr[r];
@@ -50,6 +55,18 @@ static inline uint16_t x86_get16(const struct x86_cpu *cpu, unsigned r)
 static inline uint32_t x86_get32(const struct x86_cpu *cpu, unsigned r)
 {
 	return (uint32_t)cpu->s.gpr[r];
+}
+static inline uint64_t x86_get64(const struct x86_cpu *cpu, unsigned r)
+{
+	return cpu->s.gpr[r];
+}
+static inline void x86_set8(struct x86_cpu *cpu, unsigned r, uint8_t v)
+{
+	*x86_reg8(cpu, r) = v;
+}
+static inline void x86_set64(struct x86_cpu *cpu, unsigned r, uint64_t v)
+{
+	cpu->s.gpr[r] = v;
 }
 static inline void x86_set16(struct x86_cpu *cpu, unsigned r, uint16_t v)
 {
@@ -102,6 +119,11 @@ void x86_icount_sync(struct x86_cpu *cpu);
 
 /* I/O permission of IN, OUT, INS, OUTS: IOPL and the TSS bitmap, else #GP(0). segments.c */
 void x86_io_check(struct x86_cpu *cpu, uint16_t port, unsigned size);
+
+/* An own store went to a page with code: stop the trace being executed if it became stale. */
+void x86_trace_stored(struct x86_cpu *cpu);
+/* The current trace ends before the instruction at RIP: take what did not run from the count. */
+void x86_trace_uncount(struct x86_cpu *cpu);
 
 /* code.c: the pages that hold decoded code, over all vCPUs of a VM. */
 struct x86_code *x86_code_new(struct mem_space *mem, struct err *err);

@@ -1,0 +1,393 @@
+/*
+ * The decoder: prefixes, opcode, ModRM, SIB, displacement and immediate (SDM vol. 2, chapter 2), and
+ * the lookup of the definition row. Which instructions exist is in the defs_*.c tables.
+ */
+#include <pthread.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "cpu/x86/insn.h"
+
+#define INSN_MAX 15
+#define ROWS_MAX 2048
+
+static const struct x86_opdefs *const all_defs[] = {
+	&x86_defs_alu,	 &x86_defs_shift, &x86_defs_muldiv, &x86_defs_bits,   &x86_defs_move,
+	&x86_defs_stack, &x86_defs_bcd,	  &x86_defs_branch, &x86_defs_string, &x86_defs_sys,
+	&x86_defs_x87,	 &x86_defs_mmx,	  &x86_defs_sse,    &x86_defs_xsave,
+};
+
+/* The rows of opcode (map, op) are rows[first[map][op]] .. rows[first[map][op + 1] - 1]. */
+static const struct x86_opdef *rows[ROWS_MAX];
+static uint16_t first[X86_MAPS][257];
+
+static unsigned row_count(const struct x86_opdef *d)
+{
+	return d->count ? d->count : 1;
+}
+
+static void build(void)
+{
+	unsigned n = 0;
+
+	for (unsigned map = 0; map < X86_MAPS; map++) {
+		for (unsigned op = 0; op < 256; op++) {
+			first[map][op] = n;
+			for (size_t s = 0; s < ARRAY_LEN(all_defs); s++) {
+				for (size_t r = 0; r < all_defs[s]->count && n < ROWS_MAX; r++) {
+					const struct x86_opdef *d = &all_defs[s]->rows[r];
+
+					if (d->map == map && op - d->op < row_count(d))
+						rows[n++] = d;
+				}
+			}
+		}
+		first[map][256] = n;
+	}
+}
+
+void x86_decode_init(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, build);
+}
+
+/* What is known while the bytes are read. */
+struct cursor {
+	const uint8_t *code;
+	size_t avail, at;
+	struct x86_decode_mode mode;
+	uint8_t rex, rep; /* rep: 0, F2 or F3 */
+	bool opsz, adsz, lock;
+	uint8_t seg; /* X86_SEGS: none */
+	uint8_t map, op, modrm;
+	uint8_t opsize, asize;
+};
+
+static bool have(const struct cursor *c, size_t n)
+{
+	return c->at + n <= c->avail && c->at + n <= INSN_MAX;
+}
+
+static enum x86_decode_result too_short(const struct cursor *c)
+{
+	return c->avail >= INSN_MAX ? X86_DECODE_TOO_LONG : X86_DECODE_SHORT;
+}
+
+static bool prefix(struct cursor *c, uint8_t b)
+{
+	switch (b) {
+	case 0x26:
+	case 0x2e:
+	case 0x36:
+	case 0x3e:
+		/* In 64-bit mode these four are ignored, but an earlier FS or GS stays. */
+		if (c->mode.bits != 64)
+			c->seg = b >> 3 & 3;
+		break;
+	case 0x64:
+	case 0x65:
+		c->seg = b - 0x64 + X86_FS;
+		break;
+	case 0x66:
+		c->opsz = true;
+		break;
+	case 0x67:
+		c->adsz = true;
+		break;
+	case 0xf0:
+		c->lock = true;
+		break;
+	case 0xf2:
+	case 0xf3:
+		c->rep = b;
+		break;
+	default:
+		if (c->mode.bits != 64 || (b & 0xf0) != 0x40)
+			return false;
+		c->rex = b;
+		return true;
+	}
+	c->rex = 0; /* REX counts only right before the opcode */
+	return true;
+}
+
+static bool opcode(struct cursor *c)
+{
+	if (!have(c, 1))
+		return false;
+	c->op = c->code[c->at++];
+	if (c->op != 0x0f)
+		return true;
+	if (!have(c, 1))
+		return false;
+	c->map = X86_MAP_0F;
+	c->op = c->code[c->at++];
+	if (c->op != 0x38 && c->op != 0x3a)
+		return true;
+	if (!have(c, 1))
+		return false;
+	c->map = c->op == 0x38 ? X86_MAP_0F38 : X86_MAP_0F3A;
+	c->op = c->code[c->at++];
+	return true;
+}
+
+static const struct x86_opdef *match(const struct cursor *c)
+{
+	uint8_t pfx = c->rep == 0xf3 ? X86_PFX_F3 : c->rep == 0xf2 ? X86_PFX_F2 : c->opsz ? X86_PFX_66 : X86_PFX_NONE;
+	uint8_t reg = c->modrm >> 3 & 7, rm = c->modrm & 7;
+	bool is_reg = c->modrm >= 0xc0;
+
+	for (unsigned i = first[c->map][c->op]; i < first[c->map][c->op + 1]; i++) {
+		const struct x86_opdef *d = rows[i];
+
+		if ((d->pfx == X86_PFX_ANY || d->pfx == pfx) && (!d->ext || d->ext == 1 + reg) &&
+		    (!d->rm || d->rm == 1 + rm) && !(d->mod == X86_MOD_MEM && is_reg) &&
+		    !(d->mod == X86_MOD_REG && !is_reg && !(d->flags & X86_D_CR_DR)))
+			return d;
+	}
+	return NULL;
+}
+
+static void sizes(struct cursor *c, const struct x86_opdef *d)
+{
+	unsigned bits = c->mode.bits;
+
+	if (bits == 64) {
+		c->asize = c->adsz ? 4 : 8;
+		if (d->flags & (X86_D_FORCE64 | X86_D_CR_DR))
+			c->opsize = 8;
+		else if (c->rex & 8)
+			c->opsize = 8;
+		else if (d->flags & X86_D_IGN66)
+			c->opsize = 4;
+		else if (c->opsz)
+			c->opsize = 2;
+		else
+			c->opsize = d->flags & X86_D_DEF64 ? 8 : 4;
+		return;
+	}
+	c->asize = (bits == 32) != c->adsz ? 4 : 2;
+	c->opsize = (bits == 32) != c->opsz ? 4 : 2;
+	if (d->flags & (X86_D_CR_DR | X86_D_IGN66))
+		c->opsize = 4;
+}
+
+static bool read_disp(struct cursor *c, struct x86_insn *out, unsigned size)
+{
+	if (!have(c, size))
+		return false;
+	const uint8_t *p = c->code + c->at;
+	out->disp = size == 1 ? (int8_t)*p : size == 2 ? (int16_t)ld_le16(p) : (int32_t)ld_le32(p);
+	c->at += size;
+	return true;
+}
+
+static bool address16(struct cursor *c, struct x86_insn *out, uint8_t *seg)
+{
+	static const struct {
+		uint8_t base, index, seg;
+	} forms[8] = {
+		{ X86_RBX, X86_RSI, X86_DS },	{ X86_RBX, X86_RDI, X86_DS },	{ X86_RBP, X86_RSI, X86_SS },
+		{ X86_RBP, X86_RDI, X86_SS },	{ X86_RSI, X86_NOREG, X86_DS }, { X86_RDI, X86_NOREG, X86_DS },
+		{ X86_RBP, X86_NOREG, X86_SS }, { X86_RBX, X86_NOREG, X86_DS },
+	};
+	unsigned mod = c->modrm >> 6, rm = c->modrm & 7;
+
+	if (mod == 0 && rm == 6)
+		return read_disp(c, out, 2);
+	out->base = forms[rm].base;
+	out->index = forms[rm].index;
+	*seg = forms[rm].seg;
+	return !mod || read_disp(c, out, mod);
+}
+
+static bool address(struct cursor *c, struct x86_insn *out, uint8_t *seg)
+{
+	unsigned mod = c->modrm >> 6, rm = c->modrm & 7;
+
+	if (c->asize == 2)
+		return address16(c, out, seg);
+	if (rm == 4) {
+		if (!have(c, 1))
+			return false;
+		uint8_t sib = c->code[c->at++];
+		unsigned index = (sib >> 3 & 7) | (c->rex & 2) << 2;
+
+		rm = sib & 7;
+		out->scale = sib >> 6;
+		out->index = index == 4 ? X86_NOREG : index;
+		if (rm == 5 && mod == 0)
+			return read_disp(c, out, 4);
+	} else if (rm == 5 && mod == 0) {
+		if (c->mode.bits == 64)
+			out->base = X86_RIP;
+		return read_disp(c, out, 4);
+	}
+	/* RSP and RBP, not R12 and R13, address the stack segment. */
+	out->base = rm | (c->rex & 1) << 3;
+	if (out->base == X86_RSP || out->base == X86_RBP)
+		*seg = X86_SS;
+	return !mod || read_disp(c, out, mod == 1 ? 1 : 4);
+}
+
+static uint64_t read_int(const uint8_t *p, unsigned size)
+{
+	switch (size) {
+	case 1:
+		return (uint64_t)(int8_t)*p;
+	case 2:
+		return (uint64_t)(int16_t)ld_le16(p);
+	case 4:
+		return (uint64_t)(int32_t)ld_le32(p);
+	default:
+		return ld_le64(p);
+	}
+}
+
+static bool immediate(struct cursor *c, const struct x86_opdef *d, struct x86_insn *out)
+{
+	const uint8_t *p = c->code + c->at;
+	unsigned size;
+
+	switch (d->imm) {
+	case X86_IMM_8:
+	case X86_IMM_U8:
+		size = 1;
+		break;
+	case X86_IMM_16:
+		size = 2;
+		break;
+	case X86_IMM_Z:
+		size = c->opsize == 2 ? 2 : 4;
+		break;
+	case X86_IMM_V:
+		size = c->opsize;
+		break;
+	case X86_IMM_MOFFS:
+		size = c->asize;
+		break;
+	case X86_IMM_FAR:
+		size = (c->opsize == 2 ? 2 : 4) + 2;
+		break;
+	case X86_IMM_ENTER:
+		size = 3;
+		break;
+	default:
+		return true;
+	}
+	if (!have(c, size))
+		return false;
+	c->at += size;
+	switch (d->imm) {
+	case X86_IMM_U8:
+		out->imm = *p;
+		break;
+	case X86_IMM_16:
+		out->imm = ld_le16(p);
+		break;
+	case X86_IMM_MOFFS:
+		out->imm = read_int(p, size) & size_mask(size);
+		break;
+	case X86_IMM_FAR:
+		out->imm = read_int(p, size - 2) & size_mask(size - 2);
+		out->disp = ld_le16(p + size - 2);
+		break;
+	case X86_IMM_ENTER:
+		out->imm = ld_le16(p) | (uint64_t)p[2] << 16;
+		break;
+	default:
+		out->imm = read_int(p, size);
+		break;
+	}
+	return true;
+}
+
+/* AH, CH, DH, BH are codes 4-7 without REX. */
+static uint8_t byte_offset(const struct cursor *c, unsigned reg)
+{
+	return !c->rex && reg >= 4 && reg < 8 ? (reg - 4) * 8 + 1 : reg * 8;
+}
+
+static void registers(const struct cursor *c, const struct x86_opdef *d, struct x86_insn *out)
+{
+	unsigned reg = (c->modrm >> 3 & 7) | (c->rex & 4) << 1;
+	unsigned rm = (d->flags & X86_D_OPREG ? c->op & 7 : c->modrm & 7) | (c->rex & 1) << 3;
+
+	/* An implied accumulator: REX.B has no say. */
+	if (d->mod == X86_MOD_NONE && !(d->flags & X86_D_OPREG))
+		rm = reg = 0;
+
+	out->reg = d->flags & X86_D_BYTE_REG ? byte_offset(c, reg) : reg;
+	out->rm = d->flags & X86_D_BYTE_RM ? byte_offset(c, rm) : rm;
+}
+
+static bool legal(const struct cursor *c, const struct x86_opdef *d, bool is_mem)
+{
+	if (c->lock && !((d->flags & X86_D_LOCK) && is_mem))
+		return false;
+	if (c->mode.bits == 64 ? d->flags & X86_D_NO64 : d->flags & X86_D_ONLY64)
+		return false;
+	return !(c->mode.real && (d->flags & X86_D_NO_REAL));
+}
+
+static uint8_t flags_of(const struct cursor *c, bool is_mem)
+{
+	return (is_mem ? 0 : X86_I_REG) | (c->lock ? X86_I_LOCK : 0) | (c->rep == 0xf3 ? X86_I_REP : 0) |
+	       (c->rep == 0xf2 ? X86_I_REPNE : 0) | (c->rex ? X86_I_REX : 0) | (c->opsz ? X86_I_OPSZ : 0) |
+	       (c->mode.bits == 64 ? X86_I_CODE64 : 0);
+}
+
+enum x86_decode_result x86_decode(const uint8_t *code, size_t avail, struct x86_decode_mode mode, struct x86_insn *out,
+				  const struct x86_opdef **def)
+{
+	struct cursor c = { .code = code, .avail = avail, .mode = mode, .seg = X86_SEGS };
+	uint8_t seg = X86_DS;
+
+	memset(out, 0, sizeof(*out));
+	out->base = out->index = X86_NOREG;
+	while (have(&c, 1) && prefix(&c, code[c.at]))
+		c.at++;
+	if (!opcode(&c))
+		return too_short(&c);
+	unsigned begin = first[c.map][c.op];
+	out->len = c.at;
+	if (begin == first[c.map][c.op + 1])
+		return X86_DECODE_UD;
+	bool has_modrm = rows[begin]->mod != X86_MOD_NONE;
+	if (has_modrm) {
+		if (!have(&c, 1))
+			return too_short(&c);
+		c.modrm = code[c.at++];
+	} else {
+		c.modrm = 0xc0; /* no memory operand by ModRM */
+	}
+	const struct x86_opdef *d = match(&c);
+	if (!d)
+		return X86_DECODE_UD;
+	bool is_mem = has_modrm && c.modrm < 0xc0 && !(d->flags & X86_D_CR_DR);
+	sizes(&c, d);
+	if ((is_mem && !address(&c, out, &seg)) || !immediate(&c, d, out))
+		return too_short(&c);
+	out->len = c.at;
+	if (!legal(&c, d, is_mem))
+		return X86_DECODE_UD;
+	registers(&c, d, out);
+	unsigned size_index = c.opsize == 2 ? 0 : c.opsize == 4 ? 1 : 2;
+	bool split = d->mem[0] || d->mem[1] || d->mem[2];
+	out->fn = is_mem && split ? d->mem[size_index] : d->reg[size_index];
+	if (!out->fn)
+		return X86_DECODE_UD;
+	if (out->base == X86_RIP)
+		out->disp += c.at;
+	out->seg = c.seg == X86_SEGS ? seg : c.seg;
+	out->ashift = 64 - 8 * c.asize;
+	out->opsize = c.opsize;
+	out->op = c.op;
+	out->modrm = c.modrm;
+	out->flags = flags_of(&c, is_mem);
+	if (def)
+		*def = d;
+	return X86_DECODE_OK;
+}

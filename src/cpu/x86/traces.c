@@ -1,0 +1,286 @@
+/*
+ * Traces: runs of decoded instructions, cached per vCPU by physical address and mode, and the loop
+ * that executes them.
+ *
+ * A trace ends at a branch, at an instruction that may change the mode, at the end of its page or
+ * after TRACE_MAX instructions. Interrupts are looked at between traces. Only the first instruction
+ * of a trace may run into a second page, and then it is alone.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cpu/x86/interp.h"
+
+#define TRACE_MAX   32
+#define BUCKETS	    16384u
+#define ARENA_BYTES (12u << 20)
+
+struct x86_trace {
+	uint64_t key;			/* physical address | mode << MODE_SHIFT */
+	const _Atomic uint32_t *gen[2]; /* of the page, and of the second one if the instruction crosses */
+	uint32_t seen[2];
+	uint32_t count;
+	struct x86_insn insn[]; /* and a last one that finds the next trace */
+};
+
+#define MODE_SHIFT 56
+
+struct x86_traces {
+	struct x86_trace *bucket[BUCKETS];
+	uint8_t *arena;
+	size_t used;
+};
+
+struct x86_traces *x86_traces_new(struct err *err)
+{
+	struct x86_traces *t = calloc(1, sizeof(*t));
+
+	x86_decode_init();
+	if (t) {
+		t->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+				-1, 0);
+		if (t->arena != MAP_FAILED)
+			return t;
+		free(t);
+	}
+	err_set(err, "out of memory");
+	return NULL;
+}
+
+void x86_traces_free(struct x86_traces *t)
+{
+	if (!t)
+		return;
+	munmap(t->arena, ARENA_BYTES);
+	free(t);
+}
+
+void x86_traces_flush(struct x86_traces *t)
+{
+	memset(t->bucket, 0, sizeof(t->bucket));
+	t->used = 0;
+}
+
+/* --- the pseudo-instructions --- */
+
+static const struct x86_insn *run_on(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	return x86_jumped(cpu);
+}
+
+static const struct x86_insn *raise_ud(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	x86_ud(cpu);
+}
+
+static const struct x86_insn *raise_gp(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	x86_gp0(cpu);
+}
+
+/* How many instructions of the current trace were done before the one at RIP. */
+static uint32_t done_before(const struct x86_cpu *cpu, const struct x86_trace *t)
+{
+	uint64_t lin = cpu->s.gpr[X86_RIP] + cpu->seg_base[X86_CS];
+	uint32_t offset = t->key & X86_PAGE_MASK, n = 0;
+
+	while (n < t->count && offset != (lin & X86_PAGE_MASK) && offset < MEM_PAGE_SIZE)
+		offset += t->insn[n++].len;
+	return n;
+}
+
+void x86_trace_uncount(struct x86_cpu *cpu)
+{
+	struct x86_trace *t = cpu->trace;
+
+	if (!t)
+		return;
+	cpu->vcpu.instructions -= t->count - done_before(cpu, t);
+	cpu->trace = NULL;
+}
+
+static const struct x86_insn *broken(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	x86_trace_uncount(cpu);
+	return x86_jumped(cpu);
+}
+
+void x86_trace_break(struct x86_cpu *cpu)
+{
+	struct x86_trace *t = cpu->trace;
+
+	if (!t)
+		return;
+	t->key = ~0ull;
+	/* The instruction that stores has left its slot behind: it may be overwritten like the rest. */
+	for (uint32_t n = 0; n <= t->count; n++)
+		t->insn[n].fn = broken;
+}
+
+void x86_trace_stored(struct x86_cpu *cpu)
+{
+	const struct x86_trace *t = cpu->trace;
+
+	if (t && ((t->gen[0] && *t->gen[0] != t->seen[0]) || (t->gen[1] && *t->gen[1] != t->seen[1])))
+		x86_trace_break(cpu);
+}
+
+/* --- building --- */
+
+static uint64_t mode_bits(const struct x86_cpu *cpu, bool single)
+{
+	uint64_t bits = cpu->code_bits == 16 ? 0 : cpu->code_bits == 32 ? 1 : 2;
+
+	return (bits | (cpu->protected_mode ? 0 : 4) | (single ? 8 : 0)) << MODE_SHIFT;
+}
+
+static void put_raise(struct x86_trace *t, x86_exec *fn, unsigned len)
+{
+	struct x86_insn *i = &t->insn[t->count++];
+
+	memset(i, 0, sizeof(*i));
+	i->fn = fn;
+	i->len = len;
+}
+
+/* The bytes at `lin`, at most 15, from up to two pages; faults of the second page only if it is needed. */
+static size_t fetch(struct x86_cpu *cpu, const struct x86_itlb_entry *e, uint64_t lin, uint8_t *buf, size_t want)
+{
+	size_t left = MEM_PAGE_SIZE - (lin & X86_PAGE_MASK), n = want < left ? want : left;
+
+	if (e->host) {
+		memcpy(buf, e->host + (lin & X86_PAGE_MASK), n);
+		return n;
+	}
+	for (size_t i = 0; i < n; i++)
+		buf[i] = x86_phys_load(cpu, e->phys + (lin & X86_PAGE_MASK) + i, 1);
+	return n;
+}
+
+/* Decode the one instruction at `lin`, which may cross into the next page. */
+static enum x86_decode_result decode_crossing(struct x86_cpu *cpu, struct x86_trace *t, uint64_t lin, size_t first_part,
+					      uint8_t *buf, struct x86_decode_mode mode, const struct x86_opdef **def)
+{
+	uint64_t next = (lin + first_part) & cpu->lin_mask;
+	const struct x86_itlb_entry *e = x86_itlb_fill(cpu, next);
+
+	if (e->host) {
+		t->gen[1] = x86_code_gen(cpu->vm->code, e->page_index);
+		t->seen[1] = x86_code_track(cpu->vm->code, e->page_index, 0, 15 - first_part);
+	}
+	fetch(cpu, e, next, buf + first_part, 15 - first_part);
+	return x86_decode(buf, 15, mode, &t->insn[0], def);
+}
+
+static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry *e, uint64_t lin, uint64_t key,
+			       bool single)
+{
+	struct x86_traces *cache = cpu->traces;
+	const size_t most = sizeof(struct x86_trace) + (TRACE_MAX + 1) * sizeof(struct x86_insn);
+	const struct x86_decode_mode mode = { cpu->code_bits, !cpu->protected_mode };
+	uint32_t offset = lin & X86_PAGE_MASK, max = single ? 1 : TRACE_MAX;
+	struct x86_trace *t;
+	uint8_t buf[MEM_PAGE_SIZE > TRACE_MAX * 15 ? TRACE_MAX * 15 : MEM_PAGE_SIZE];
+	size_t have, at = 0;
+
+	if (cache->used + most > ARENA_BYTES)
+		x86_traces_flush(cache);
+	t = (struct x86_trace *)(cache->arena + cache->used);
+	*t = (struct x86_trace){ .key = key };
+	size_t want = single ? 15 : sizeof(buf);
+	if (e->host) {
+		uint32_t left = MEM_PAGE_SIZE - offset;
+
+		t->gen[0] = x86_code_gen(cpu->vm->code, e->page_index);
+		t->seen[0] = x86_code_track(cpu->vm->code, e->page_index, offset, want < left ? want : left);
+	}
+	have = fetch(cpu, e, lin, buf, want);
+	while (t->count < max && at < have) {
+		const struct x86_opdef *def = NULL;
+		struct x86_insn *i = &t->insn[t->count];
+		enum x86_decode_result r = x86_decode(buf + at, have - at, mode, i, &def);
+
+		if (r == X86_DECODE_SHORT) {
+			if (t->count)
+				break; /* it begins a trace of its own */
+			r = decode_crossing(cpu, t, lin, have, buf, mode, &def);
+			at = have; /* alone */
+		}
+		if (r == X86_DECODE_UD || r == X86_DECODE_TOO_LONG) {
+			put_raise(t, r == X86_DECODE_UD ? raise_ud : raise_gp, i->len);
+			break;
+		}
+		t->count++;
+		at += i->len;
+		if (def->flags & X86_D_END)
+			break;
+	}
+	memset(&t->insn[t->count], 0, sizeof(t->insn[0]));
+	t->insn[t->count].fn = run_on;
+	/* Code outside RAM may change without a trace: it is decoded each time. */
+	if (!e->host)
+		t->key = ~0ull;
+	cache->used += sizeof(*t) + (t->count + 1) * sizeof(t->insn[0]);
+	return t;
+}
+
+/* --- running --- */
+
+static inline unsigned hash(uint64_t key)
+{
+	return (key ^ key >> 14 ^ key >> 50) & (BUCKETS - 1);
+}
+
+static inline bool fresh(const struct x86_trace *t)
+{
+	return (!t->gen[0] || atomic_load_explicit(t->gen[0], memory_order_relaxed) == t->seen[0]) &&
+	       (!t->gen[1] || atomic_load_explicit(t->gen[1], memory_order_relaxed) == t->seen[1]);
+}
+
+/* A crossing trace depends on how the second page is mapped, which the key does not say. */
+static bool second_page_same(struct x86_cpu *cpu, const struct x86_trace *t, uint64_t lin)
+{
+	const struct x86_itlb_entry *e;
+
+	if (!t->gen[1])
+		return true;
+	e = x86_itlb_fill(cpu, ((lin | X86_PAGE_MASK) + 1) & cpu->lin_mask);
+	return e->host && x86_code_gen(cpu->vm->code, e->page_index) == t->gen[1];
+}
+
+const struct x86_insn *x86_jumped(struct x86_cpu *cpu)
+{
+	bool single = false;
+
+	cpu->trace = NULL;
+	if (__builtin_expect(cpu->attention || atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed), 0)) {
+		x86_check_events(cpu);
+		/* Shadows and single steps end after one instruction. */
+		single = cpu->attention;
+	}
+	uint64_t rip = cpu->s.gpr[X86_RIP];
+	if (__builtin_expect(cpu->code_bits != 64 && rip > cpu->s.seg[X86_CS].limit, 0))
+		x86_gp0(cpu);
+	uint64_t lin = (rip + cpu->seg_base[X86_CS]) & cpu->lin_mask;
+	const struct x86_itlb_entry *e = &cpu->itlb[cpu->cpl == 3][lin >> 12 & (X86_ITLB_SIZE - 1)];
+	if (__builtin_expect(e->tag != (lin & ~X86_PAGE_MASK), 0))
+		e = x86_itlb_fill(cpu, lin);
+	uint64_t key = (e->phys | (lin & X86_PAGE_MASK)) ^ mode_bits(cpu, single);
+	struct x86_trace **slot = &cpu->traces->bucket[hash(key)], *t = *slot;
+	if (__builtin_expect(!t || t->key != key || !fresh(t) || !second_page_same(cpu, t, lin), 0)) {
+		t = build(cpu, e, lin, key, single);
+		cpu->traces->bucket[hash(key)] = t;
+	}
+	cpu->trace = t;
+	stat_add(&cpu->vcpu.instructions, t->count);
+	return t->insn;
+}
+
+_Noreturn void x86_execute(struct x86_cpu *cpu)
+{
+	const struct x86_insn *i = x86_jumped(cpu);
+
+	for (;;)
+		i = i->fn(cpu, i);
+}
