@@ -141,7 +141,7 @@ struct x86_rmw {
 	uint64_t lin;
 	unsigned size, seg;
 	bool exclusive;
-	uint64_t bounce[2];
+	uint64_t bounce[2] __attribute__((aligned(16)));
 };
 void x86_rmw_begin_slow(struct x86_cpu *cpu, struct x86_rmw *m, bool lock);
 void x86_rmw_end_slow(struct x86_cpu *cpu, struct x86_rmw *m);
