@@ -59,8 +59,8 @@
 #define SIZE(bits)                                                                                                     \
 	BIT_FORMS(bt, bits)                                                                                            \
 	BIT_FORMS(bts, bits)                                                                                           \
-	BIT_FORMS(btr, bits) BIT_FORMS(btc, bits) BIT_MEM(bts, bits) BIT_MEM(btr, bits) BIT_MEM(btc, bits)             \
-		HANDLER(bt_mr##bits)                                                                                   \
+	BIT_FORMS(btr, bits)                                                                                           \
+	BIT_FORMS(btc, bits) BIT_MEM(bts, bits) BIT_MEM(btr, bits) BIT_MEM(btc, bits) HANDLER(bt_mr##bits)             \
 	{                                                                                                              \
 		uint##bits##_t v = x86_ld##bits(cpu, i->seg, BIT_EA(bits, cpu, i));                                    \
 		x86_lazy_set_cf(&cpu->lazy, v >> (x86_get##bits(cpu, i->reg) & (bits - 1)) & 1);                       \

@@ -1,0 +1,310 @@
+/*
+ * Page walks and the soft TLB. Accessed and dirty bits are set by compare-and-exchange on the entry
+ * as it was read, so a concurrent change by another vCPU restarts the walk instead of being lost.
+ */
+#include "cpu/x86/paging.h"
+
+#include "cpu/x86/access.h"
+#include "cpu/x86/interp.h"
+
+#define PTE_P	  1ull
+#define PTE_W	  2ull
+#define PTE_U	  4ull
+#define PTE_A	  0x20ull
+#define PTE_D	  0x40ull
+#define PTE_PS	  0x80ull
+#define PTE_G	  0x100ull
+#define PTE_NX	  (1ull << 63)
+#define PHYS_BITS 46 /* as CPUID 80000008h says */
+#define PTE_ADDR  (((1ull << PHYS_BITS) - 1) & ~X86_PAGE_MASK)
+
+#define PF_P	1u
+#define PF_W	2u
+#define PF_U	4u
+#define PF_RSVD 8u
+#define PF_I	16u
+
+/* One way of paging: entry size and the shift of each level, top first. */
+struct paging_mode {
+	uint8_t entry_size, levels;
+	uint8_t shift[4], bits[4];
+	uint8_t large_levels; /* a bit for each level that may map a page itself */
+};
+
+static const struct paging_mode mode_2level = { 4, 2, { 22, 12 }, { 10, 10 }, 1 };
+static const struct paging_mode mode_pae = { 8, 2, { 21, 12 }, { 9, 9 }, 1 };
+static const struct paging_mode mode_4level = { 8, 4, { 39, 30, 21, 12 }, { 9, 9, 9, 9 }, 2 | 4 };
+
+/* Reserved bits of an entry that is present. SDM vol. 3, tables 4-5 to 4-20. */
+static bool reserved(const struct x86_cpu *cpu, const struct paging_mode *m, unsigned level, uint64_t e, bool large)
+{
+	uint64_t bits;
+
+	if (m->entry_size == 4)
+		return large && e & (1u << 21); /* PSE-36 gives bits 20:13 as address bits 39:32 */
+	bits = 0x000fffffffffffffull & ~((1ull << PHYS_BITS) - 1);
+	if (m == &mode_pae)
+		bits |= 0x7ff0000000000000ull;
+	if (!(cpu->s.efer & X86_EFER_NXE))
+		bits |= PTE_NX;
+	if (large)
+		bits |= ((1ull << m->shift[level]) - 1) & ~0x1fffull; /* bit 12 is PAT */
+	else if (m == &mode_4level && level == 0)
+		bits |= PTE_PS;
+	return e & bits;
+}
+
+static uint64_t large_address(const struct paging_mode *m, uint64_t e, uint64_t mask)
+{
+	if (m->entry_size == 4)
+		return (e & 0xffc00000) | (e >> 13 & 0xff) << 32;
+	return e & PTE_ADDR & ~mask;
+}
+
+struct walk {
+	uint64_t entry_at[4], entry[4];
+	unsigned depth;	 /* entries read */
+	uint64_t rights; /* W and U that all entries grant, NX if one forbids */
+	uint64_t phys;
+	uint64_t page_mask;
+};
+
+enum walk_result { WALK_OK, WALK_ABSENT, WALK_RESERVED };
+
+static enum walk_result walk(struct x86_cpu *cpu, uint64_t lin, struct walk *w)
+{
+	const struct paging_mode *m = cpu->s.efer & X86_EFER_LMA ? &mode_4level
+				      : cpu->s.cr4 & X86_CR4_PAE ? &mode_pae
+								 : &mode_2level;
+	uint64_t table = cpu->s.cr3 & (m == &mode_2level ? 0xfffff000ull : PTE_ADDR);
+
+	w->depth = 0;
+	w->rights = PTE_W | PTE_U;
+	if (m == &mode_pae) {
+		uint64_t pdpte = cpu->s.pdpte[lin >> 30 & 3];
+
+		if (!(pdpte & PTE_P))
+			return WALK_ABSENT;
+		table = pdpte & PTE_ADDR;
+	}
+	for (unsigned level = 0; level < m->levels; level++) {
+		uint64_t index = lin >> m->shift[level] & ((1u << m->bits[level]) - 1);
+		uint64_t at = table + index * m->entry_size, e = x86_phys_load(cpu, at, m->entry_size);
+		bool last = level == m->levels - 1u;
+		bool large = !last && e & PTE_PS && m->large_levels >> level & 1 &&
+			     (m->entry_size == 8 || cpu->s.cr4 & X86_CR4_PSE);
+
+		w->entry_at[level] = at;
+		w->entry[level] = e;
+		w->depth = level + 1;
+		if (!(e & PTE_P))
+			return WALK_ABSENT;
+		if (reserved(cpu, m, level, e, large))
+			return WALK_RESERVED;
+		w->rights = (w->rights & e & (PTE_W | PTE_U)) | ((w->rights | e) & PTE_NX);
+		if (last || large) {
+			w->page_mask = (1ull << m->shift[level]) - 1;
+			w->phys = (large ? large_address(m, e, w->page_mask)
+					 : e & PTE_ADDR & (m->entry_size == 4 ? 0xffffffff : ~0ull)) |
+				  (lin & w->page_mask);
+			return WALK_OK;
+		}
+		table = e & PTE_ADDR & (m->entry_size == 4 ? 0xffffffff : ~0ull);
+	}
+	return WALK_ABSENT;
+}
+
+/* Does the page permit it? SDM vol. 3, 4.6. */
+static bool permitted(const struct x86_cpu *cpu, uint64_t rights, enum x86_access a, bool user, bool ac)
+{
+	bool user_page = rights & PTE_U, writable = rights & PTE_W;
+
+	if (user && !user_page)
+		return false;
+	if (a == X86_FETCH)
+		return !(rights & PTE_NX && cpu->s.efer & X86_EFER_NXE) &&
+		       !(!user && user_page && cpu->s.cr4 & X86_CR4_SMEP);
+	if (!user && user_page && cpu->s.cr4 & X86_CR4_SMAP && !ac)
+		return false;
+	return a == X86_READ || writable || (!user && !(cpu->s.cr0 & X86_CR0_WP));
+}
+
+/* Set bits in a page-table entry if it still is what the walk saw. */
+static bool mark(struct x86_cpu *cpu, uint64_t at, uint64_t seen, uint64_t bits, unsigned size)
+{
+	struct mem_window w;
+	void *p;
+	bool done;
+
+	if ((seen & bits) == bits)
+		return true;
+	if (!mem_window(cpu->mem, gpa(at), &w) || w.readonly)
+		return true; /* tables in ROM or nowhere keep their bits */
+	p = w.host + (at & X86_PAGE_MASK);
+	if (size == 4) {
+		uint32_t expect = (uint32_t)seen;
+		done = __atomic_compare_exchange_n((uint32_t *)p, &expect, expect | (uint32_t)bits, false,
+						   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	} else {
+		uint64_t expect = seen;
+		done = __atomic_compare_exchange_n((uint64_t *)p, &expect, expect | bits, false, __ATOMIC_SEQ_CST,
+						   __ATOMIC_SEQ_CST);
+	}
+	if (done && *w.flags)
+		mem_written(cpu->mem, gpa(at), size);
+	return done;
+}
+
+static bool fault(struct x86_cpu *cpu, uint64_t lin, uint32_t code, enum x86_access a, bool user, bool raise,
+		  uint32_t *error)
+{
+	code |= (a == X86_WRITE ? PF_W : 0) | (user ? PF_U : 0);
+	if (a == X86_FETCH && (cpu->s.cr4 & X86_CR4_SMEP || (cpu->s.efer & X86_EFER_NXE && cpu->s.cr4 & X86_CR4_PAE)))
+		code |= PF_I;
+	if (raise) {
+		cpu->s.cr2 = lin;
+		x86_raise(cpu, X86_PF_FAULT, code);
+	}
+	*error = code;
+	return false;
+}
+
+bool x86_translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool user, bool ac, bool raise,
+		   struct x86_translation *t, uint32_t *error)
+{
+	unsigned size = cpu->s.efer & X86_EFER_LMA || cpu->s.cr4 & X86_CR4_PAE ? 8 : 4;
+	struct walk w;
+
+	if (!(cpu->s.cr0 & X86_CR0_PG)) {
+		*t = (struct x86_translation){ lin, true, false, false, true };
+		return true;
+	}
+	for (;;) {
+		enum walk_result r = walk(cpu, lin, &w);
+		bool again = false;
+		uint64_t leaf;
+
+		if (r == WALK_ABSENT)
+			return fault(cpu, lin, 0, a, user, raise, error);
+		if (r == WALK_RESERVED)
+			return fault(cpu, lin, PF_P | PF_RSVD, a, user, raise, error);
+		if (!permitted(cpu, w.rights, a, user, ac))
+			return fault(cpu, lin, PF_P, a, user, raise, error);
+		for (unsigned n = 0; n < w.depth && !again; n++) {
+			bool last = n == w.depth - 1;
+			again = !mark(cpu, w.entry_at[n], w.entry[n], last && a == X86_WRITE ? PTE_A | PTE_D : PTE_A,
+				      size);
+		}
+		if (again)
+			continue;
+		leaf = w.entry[w.depth - 1];
+		t->phys = w.phys;
+		t->user = w.rights & PTE_U;
+		t->global = leaf & PTE_G && cpu->s.cr4 & X86_CR4_PGE;
+		t->large = w.page_mask > X86_PAGE_MASK;
+		t->writable = (leaf & PTE_D || a == X86_WRITE) && permitted(cpu, w.rights, X86_WRITE, user, ac);
+		return true;
+	}
+}
+
+/* --- the TLB --- */
+
+static void note_filled(struct x86_cpu *cpu, unsigned slot, bool large)
+{
+	cpu->tlb_has_large |= large;
+	/* When the list is full a flush walks everything. */
+	if (cpu->tlb_filled_count < sizeof(cpu->tlb_filled) / sizeof(cpu->tlb_filled[0]))
+		cpu->tlb_filled[cpu->tlb_filled_count] = (uint16_t)slot;
+	cpu->tlb_filled_count += cpu->tlb_filled_count <= sizeof(cpu->tlb_filled) / sizeof(cpu->tlb_filled[0]);
+}
+
+struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t lin, enum x86_access a,
+				   uint64_t *phys)
+{
+	struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlbs[view], lin);
+	struct x86_translation t;
+	struct mem_window w;
+	uint64_t page = lin & ~X86_PAGE_MASK;
+	uint32_t offset;
+
+	x86_translate(cpu, lin, a, view == X86_TLB_USER, view == X86_TLB_SUPER_AC, true, &t, NULL);
+	*phys = t.phys;
+	if (cpu->vm->cfg.intc.ops &&
+	    cpu->vm->cfg.intc.ops->mmio_hit(cpu->vm->cfg.intc.opaque, cpu->vcpu.index, t.phys, &offset))
+		return NULL;
+	if (!mem_window(cpu->mem, gpa(t.phys), &w) || (a == X86_WRITE && w.readonly) ||
+	    x86_debug_page_watched(cpu, page))
+		return NULL;
+	if (e->rtag == X86_TLB_NONE && e->wtag == X86_TLB_NONE)
+		note_filled(cpu, (unsigned)(e - &cpu->tlbs[0][0]), t.large);
+	cpu->tlb_has_large |= t.large;
+	*e = (struct x86_tlb_entry){
+		.rtag = page,
+		.wtag = t.writable && !w.readonly ? page : X86_TLB_NONE,
+		.addend = (uintptr_t)w.host - page,
+		.flags = w.flags,
+		.phys = w.base.v,
+	};
+	return e;
+}
+
+const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin)
+{
+	struct x86_itlb_entry *e = &cpu->itlb[cpu->cpl == 3][lin >> 12 & (X86_ITLB_SIZE - 1)];
+	struct x86_translation t;
+	struct mem_window w;
+
+	if (e->tag == (lin & ~X86_PAGE_MASK))
+		return e;
+	if (!x86_canonical(lin) && cpu->code_bits == 64)
+		x86_gp0(cpu);
+	x86_translate(cpu, lin, X86_FETCH, cpu->cpl == 3, false, true, &t, NULL);
+	*e = (struct x86_itlb_entry){ .tag = lin & ~X86_PAGE_MASK, .phys = t.phys & ~X86_PAGE_MASK };
+	if (mem_window(cpu->mem, gpa(t.phys), &w)) {
+		e->host = w.host;
+		e->page_index = w.page_index;
+	}
+	return e;
+}
+
+static void clear_entry(struct x86_tlb_entry *e)
+{
+	e->rtag = e->wtag = X86_TLB_NONE;
+}
+
+/* Global entries go as well: legal, and Linux asks for it seldom enough. */
+void x86_tlb_flush(struct x86_cpu *cpu, bool global_too)
+{
+	if (cpu->tlb_filled_count > sizeof(cpu->tlb_filled) / sizeof(cpu->tlb_filled[0])) {
+		for (unsigned n = 0; n < X86_TLB_VIEWS * X86_TLB_SIZE; n++)
+			clear_entry(&cpu->tlbs[0][0] + n);
+	} else {
+		for (unsigned n = 0; n < cpu->tlb_filled_count; n++)
+			clear_entry(&cpu->tlbs[0][0] + cpu->tlb_filled[n]);
+	}
+	cpu->tlb_filled_count = 0;
+	cpu->tlb_has_large = false;
+	for (unsigned v = 0; v < 2; v++)
+		for (unsigned n = 0; n < X86_ITLB_SIZE; n++)
+			cpu->itlb[v][n].tag = X86_TLB_NONE;
+}
+
+void x86_tlb_flush_page(struct x86_cpu *cpu, uint64_t lin)
+{
+	uint64_t page = lin & ~X86_PAGE_MASK;
+
+	if (cpu->tlb_has_large) {
+		x86_tlb_flush(cpu, true);
+		return;
+	}
+	/* The entry stays on the list of filled ones: clearing it twice does no harm. */
+	for (unsigned v = 0; v < X86_TLB_VIEWS; v++) {
+		struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlbs[v], page);
+
+		if (e->rtag == page || e->wtag == page)
+			clear_entry(e);
+	}
+	for (unsigned v = 0; v < 2; v++)
+		if (cpu->itlb[v][page >> 12 & (X86_ITLB_SIZE - 1)].tag == page)
+			cpu->itlb[v][page >> 12 & (X86_ITLB_SIZE - 1)].tag = X86_TLB_NONE;
+}

@@ -1,0 +1,215 @@
+/*
+ * String instructions: MOVS STOS LODS SCAS CMPS, with REP. Registers follow each element, so a fault or
+ * an interrupt in the middle leaves a state from which the instruction goes on.
+ */
+#include "cpu/x86/template.h"
+
+#define HANDLER(name) static const struct x86_insn *name(struct x86_cpu *cpu, const struct x86_insn *i)
+#define V(name)                                                                                                        \
+	{                                                                                                              \
+		name##16, name##32, name##64                                                                           \
+	}
+
+/* Elements between two looks at pending events. */
+#define BATCH 1024u
+
+/* An index or count register by address size. */
+static inline uint64_t get_a(const struct x86_cpu *cpu, const struct x86_insn *i, unsigned r)
+{
+	return cpu->s.gpr[r] << i->ashift >> i->ashift;
+}
+
+static inline void set_a(struct x86_cpu *cpu, const struct x86_insn *i, unsigned r, uint64_t v)
+{
+	if (i->ashift == 48)
+		x86_set16(cpu, r, (uint16_t)v);
+	else
+		cpu->s.gpr[r] = v << i->ashift >> i->ashift;
+}
+
+static inline void advance(struct x86_cpu *cpu, const struct x86_insn *i, unsigned r, uint64_t bytes)
+{
+	set_a(cpu, i, r, cpu->s.gpr[r] + (cpu->s.rflags & X86_DF ? -bytes : bytes));
+}
+
+/* How many elements to do now: all, a batch, or one while single-stepping. */
+static inline uint64_t batch(const struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	uint64_t count = get_a(cpu, i, X86_RCX);
+
+	if (cpu->attention)
+		return count ? 1 : 0;
+	return count < BATCH ? count : BATCH;
+}
+
+/* After a batch: the next instruction, or this one again. */
+static inline const struct x86_insn *again(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	return get_a(cpu, i, X86_RCX) ? x86_jumped(cpu) : x86_next_end(cpu, i);
+}
+
+#define REPEATED(i) ((i)->flags & (X86_I_REP | X86_I_REPNE))
+
+/*
+ * Bytes that can be moved at once from `ea`: forward, flat, to the end of the page and of the address
+ * size, with a TLB entry for it. 0: go element by element.
+ */
+static uint64_t run_bytes(const struct x86_cpu *cpu, const struct x86_insn *i, unsigned seg, uint64_t ea, bool write,
+			  struct x86_tlb_entry **entry, uint64_t *lin)
+{
+	uint8_t flat = write ? cpu->seg_flat_w : cpu->seg_flat_r;
+	uint64_t wrap = ~0ull >> i->ashift;
+
+	if (cpu->s.rflags & X86_DF || !(flat >> seg & 1) || cpu->align_check || cpu->attention)
+		return 0;
+	*lin = (cpu->seg_base[seg] + ea) & cpu->lin_mask;
+	*entry = x86_tlb_slot(cpu->tlb, *lin);
+	if ((write ? (*entry)->wtag : (*entry)->rtag) != (*lin & ~X86_PAGE_MASK))
+		return 0;
+	if (write && atomic_load_explicit((*entry)->flags, memory_order_relaxed))
+		return 0;
+	uint64_t left = MEM_PAGE_SIZE - (*lin & X86_PAGE_MASK);
+	return wrap - ea < left ? 0 : left;
+}
+
+static uint64_t fast_movs(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size)
+{
+	struct x86_tlb_entry *from, *to;
+	uint64_t src = get_a(cpu, i, X86_RSI), dst = get_a(cpu, i, X86_RDI), lin_from, lin_to, n, m;
+
+	n = run_bytes(cpu, i, i->seg, src, false, &from, &lin_from);
+	m = n ? run_bytes(cpu, i, X86_ES, dst, true, &to, &lin_to) : 0;
+	n = (n < m ? n : m) / size;
+	if (n > get_a(cpu, i, X86_RCX))
+		n = get_a(cpu, i, X86_RCX);
+	if (n < 2 || !m)
+		return 0;
+	uint8_t *p = (uint8_t *)(lin_to + to->addend);
+	const uint8_t *q = (const uint8_t *)(lin_from + from->addend);
+	/* A destination shortly after the source repeats a pattern: that is not what memmove does. */
+	if (p > q && p < q + n * size)
+		return 0;
+	memmove(p, q, n * size);
+	/* Another thread may have made it a code page in between. */
+	atomic_signal_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(to->flags, memory_order_relaxed))
+		x86_stored_flagged(cpu, to, lin_to, (unsigned)(n * size));
+	advance(cpu, i, X86_RSI, n * size);
+	advance(cpu, i, X86_RDI, n * size);
+	set_a(cpu, i, X86_RCX, get_a(cpu, i, X86_RCX) - n);
+	return n;
+}
+
+static uint64_t fast_stos(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size)
+{
+	struct x86_tlb_entry *to;
+	uint64_t lin, n = run_bytes(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true, &to, &lin) / size;
+
+	if (n > get_a(cpu, i, X86_RCX))
+		n = get_a(cpu, i, X86_RCX);
+	if (n < 2)
+		return 0;
+	uint8_t *p = (uint8_t *)(lin + to->addend);
+	uint64_t v = cpu->s.gpr[X86_RAX];
+	if (size == 1 || !(v & size_mask(size)))
+		memset(p, (uint8_t)v, n * size);
+	else
+		for (uint64_t k = 0; k < n; k++)
+			memcpy(p + k * size, &v, size);
+	atomic_signal_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(to->flags, memory_order_relaxed))
+		x86_stored_flagged(cpu, to, lin, (unsigned)(n * size));
+	advance(cpu, i, X86_RDI, n * size);
+	set_a(cpu, i, X86_RCX, get_a(cpu, i, X86_RCX) - n);
+	return n;
+}
+
+static uint64_t no_fast(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size)
+{
+	return 0;
+}
+
+/* One element of each; REP wraps it. */
+#define ELEMENTS(bits)                                                                                                 \
+	static inline void movs_one##bits(struct x86_cpu *cpu, const struct x86_insn *i)                               \
+	{                                                                                                              \
+		uint##bits##_t v = x86_ld##bits(cpu, i->seg, get_a(cpu, i, X86_RSI));                                  \
+		x86_st##bits(cpu, X86_ES, get_a(cpu, i, X86_RDI), v);                                                  \
+		advance(cpu, i, X86_RSI, bits / 8);                                                                    \
+		advance(cpu, i, X86_RDI, bits / 8);                                                                    \
+	}                                                                                                              \
+	static inline void stos_one##bits(struct x86_cpu *cpu, const struct x86_insn *i)                               \
+	{                                                                                                              \
+		x86_st##bits(cpu, X86_ES, get_a(cpu, i, X86_RDI), (uint##bits##_t)cpu->s.gpr[X86_RAX]);                \
+		advance(cpu, i, X86_RDI, bits / 8);                                                                    \
+	}                                                                                                              \
+	static inline void lods_one##bits(struct x86_cpu *cpu, const struct x86_insn *i)                               \
+	{                                                                                                              \
+		x86_set##bits(cpu, X86_RAX, x86_ld##bits(cpu, i->seg, get_a(cpu, i, X86_RSI)));                        \
+		advance(cpu, i, X86_RSI, bits / 8);                                                                    \
+	}                                                                                                              \
+	static inline void scas_one##bits(struct x86_cpu *cpu, const struct x86_insn *i)                               \
+	{                                                                                                              \
+		uint##bits##_t a = (uint##bits##_t)cpu->s.gpr[X86_RAX];                                                \
+		uint##bits##_t b = x86_ld##bits(cpu, X86_ES, get_a(cpu, i, X86_RDI));                                  \
+		x86_flags_sub##bits(&cpu->lazy, a, b, (uint##bits##_t)(a - b));                                        \
+		advance(cpu, i, X86_RDI, bits / 8);                                                                    \
+	}                                                                                                              \
+	static inline void cmps_one##bits(struct x86_cpu *cpu, const struct x86_insn *i)                               \
+	{                                                                                                              \
+		uint##bits##_t a = x86_ld##bits(cpu, i->seg, get_a(cpu, i, X86_RSI));                                  \
+		uint##bits##_t b = x86_ld##bits(cpu, X86_ES, get_a(cpu, i, X86_RDI));                                  \
+		x86_flags_sub##bits(&cpu->lazy, a, b, (uint##bits##_t)(a - b));                                        \
+		advance(cpu, i, X86_RSI, bits / 8);                                                                    \
+		advance(cpu, i, X86_RDI, bits / 8);                                                                    \
+	}                                                                                                              \
+	MOVING(movs, bits, fast_movs)                                                                                  \
+	MOVING(stos, bits, fast_stos) MOVING(lods, bits, no_fast) COMPARING(scas, bits) COMPARING(cmps, bits)
+
+#define MOVING(name, bits, fast)                                                                                       \
+	HANDLER(name##bits)                                                                                            \
+	{                                                                                                              \
+		if (!REPEATED(i)) {                                                                                    \
+			name##_one##bits(cpu, i);                                                                      \
+			return x86_next(cpu, i);                                                                       \
+		}                                                                                                      \
+		for (uint64_t n = batch(cpu, i); n; n--) {                                                             \
+			if (fast(cpu, i, bits / 8))                                                                    \
+				break;                                                                                 \
+			name##_one##bits(cpu, i);                                                                      \
+			set_a(cpu, i, X86_RCX, cpu->s.gpr[X86_RCX] - 1);                                               \
+		}                                                                                                      \
+		return again(cpu, i);                                                                                  \
+	}
+/* REPE goes on while equal, REPNE while not. */
+#define COMPARING(name, bits)                                                                                          \
+	HANDLER(name##bits)                                                                                            \
+	{                                                                                                              \
+		if (!REPEATED(i)) {                                                                                    \
+			name##_one##bits(cpu, i);                                                                      \
+			return x86_next(cpu, i);                                                                       \
+		}                                                                                                      \
+		for (uint64_t n = batch(cpu, i); n; n--) {                                                             \
+			name##_one##bits(cpu, i);                                                                      \
+			set_a(cpu, i, X86_RCX, cpu->s.gpr[X86_RCX] - 1);                                               \
+			if (x86_lazy_zf(&cpu->lazy) != !!(i->flags & X86_I_REP))                                       \
+				return x86_next_end(cpu, i);                                                           \
+		}                                                                                                      \
+		return again(cpu, i);                                                                                  \
+	}
+ELEMENTS(8)
+ELEMENTS(16)
+ELEMENTS(32)
+ELEMENTS(64)
+
+/* A repeated instruction looks at events between batches, so it ends its trace. */
+#define ROWS(opcode, name)                                                                                             \
+	{ X86_MAP_1, opcode, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(name##8), {}, #name },                            \
+	{                                                                                                              \
+		X86_MAP_1, opcode + 1, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, V(name), {}, #name                              \
+	}
+
+static const struct x86_opdef rows[] = {
+	ROWS(0xa4, movs), ROWS(0xa6, cmps), ROWS(0xaa, stos), ROWS(0xac, lods), ROWS(0xae, scas),
+};
+X86_DEFS(x86_defs_string, rows);
