@@ -170,6 +170,9 @@ void x86_debug_io_hit(struct x86_cpu *cpu, uint16_t port, unsigned size);
 /* FPU and SSE gates: raise #NM, #UD or a pending #MF as CR0, CR4 and the status word ask. fpu.c */
 void x86_fpu_enter(struct x86_cpu *cpu, bool wait); /* x87 and MMX; `wait` checks for pending exceptions */
 
+/* Recompute sse_block and fpu_block from CR0 and CR4. */
+void x86_fp_update_blocks(struct x86_cpu *cpu);
+
 static inline void x86_sse_enter(struct x86_cpu *cpu)
 {
 	if (__builtin_expect(cpu->sse_block, 0))

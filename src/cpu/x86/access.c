@@ -1,0 +1,282 @@
+/* The slow side of guest accesses: checks, page crossing, device memory, bounce buffers. */
+#include "cpu/x86/access.h"
+
+#include <string.h>
+
+#include "base/bytes.h"
+#include "cpu/x86/interp.h"
+
+static _Noreturn void segment_fault(struct x86_cpu *cpu, unsigned seg)
+{
+	x86_raise(cpu, seg == X86_SS ? X86_SS_FAULT : X86_GP, 0);
+}
+
+/* Offsets from `lo` to `hi` lie within an expand-up or expand-down limit (SDM vol. 3, 5.3). */
+static bool within_limit(const struct x86_segment *s, uint64_t lo, uint64_t hi)
+{
+	bool code = s->attr & 8, down = !code && s->attr & 4;
+	uint64_t top = s->attr & X86_SEG_DB ? 0xffffffff : 0xffff;
+
+	return down ? lo > s->limit && hi <= top : hi <= s->limit;
+}
+
+uint64_t x86_linear_checked(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsigned size, enum x86_access a)
+{
+	const struct x86_segment *s = &cpu->s.seg[seg];
+
+	if (cpu->protected_mode) {
+		bool code = s->attr & 8;
+
+		if (s->unusable)
+			segment_fault(cpu, seg);
+		if (a == X86_WRITE ? code || !(s->attr & 2) : code && !(s->attr & 2))
+			segment_fault(cpu, seg);
+	}
+	if (!within_limit(s, ea, ea + size - 1))
+		segment_fault(cpu, seg);
+	return (cpu->seg_base[seg] + ea) & cpu->lin_mask;
+}
+
+/* --- physical --- */
+
+uint64_t x86_phys_load(struct x86_cpu *cpu, uint64_t phys, unsigned size)
+{
+	const struct intc *intc = &cpu->vm->cfg.intc;
+	uint64_t v = 0;
+	uint32_t offset;
+
+	if (mem_read(cpu->mem, gpa(phys), &v, size))
+		return v;
+	if (intc->ops && intc->ops->mmio_hit(intc->opaque, cpu->vcpu.index, phys, &offset))
+		return intc->ops->mmio_read(intc->opaque, cpu->vcpu.index, offset) & size_mask(size);
+	return cpu->vm->cfg.world.mmio_read(cpu->vm->cfg.world.opaque, phys, size) & size_mask(size);
+}
+
+void x86_phys_store(struct x86_cpu *cpu, uint64_t phys, uint64_t v, unsigned size)
+{
+	const struct intc *intc = &cpu->vm->cfg.intc;
+	struct mem_window w;
+	uint32_t offset;
+
+	if (mem_write(cpu->mem, gpa(phys), &v, size)) {
+		x86_trace_stored(cpu);
+		return;
+	}
+	if (mem_window(cpu->mem, gpa(phys), &w))
+		return; /* ROM */
+	if (intc->ops && intc->ops->mmio_hit(intc->opaque, cpu->vcpu.index, phys, &offset))
+		intc->ops->mmio_write(intc->opaque, cpu->vcpu.index, offset, (uint32_t)v);
+	else
+		cpu->vm->cfg.world.mmio_write(cpu->vm->cfg.world.opaque, phys, size, v);
+}
+
+/* Device memory takes accesses of 1, 2, 4 and 8 bytes. */
+static unsigned device_piece(uint64_t phys, unsigned left)
+{
+	unsigned size = 8;
+
+	while (size > left || (phys & (size - 1)))
+		size /= 2;
+	return size;
+}
+
+static void phys_copy(struct x86_cpu *cpu, uint64_t phys, void *buf, unsigned size, bool write)
+{
+	bool ram = write ? mem_write(cpu->mem, gpa(phys), buf, size) : mem_read(cpu->mem, gpa(phys), buf, size);
+
+	if (ram) {
+		if (write)
+			x86_trace_stored(cpu);
+		return;
+	}
+	for (unsigned at = 0; at < size;) {
+		unsigned n = is_pow2(size) && size <= 8 ? size : device_piece(phys + at, size - at);
+		uint64_t v = 0;
+
+		if (write) {
+			memcpy(&v, (char *)buf + at, n);
+			x86_phys_store(cpu, phys + at, v, n);
+		} else {
+			v = x86_phys_load(cpu, phys + at, n);
+			memcpy((char *)buf + at, &v, n);
+		}
+		at += n;
+	}
+}
+
+/* --- linear --- */
+
+static enum x86_tlb_view current_view(const struct x86_cpu *cpu)
+{
+	return (enum x86_tlb_view)((cpu->tlb - &cpu->tlbs[0][0]) / X86_TLB_SIZE);
+}
+
+static void check_linear(struct x86_cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
+{
+	if (cpu->code_bits == 64 && (!x86_canonical(lin) || !x86_canonical(lin + size - 1)))
+		segment_fault(cpu, seg);
+	if (cpu->align_check && is_pow2(size) && (lin & (size - 1)))
+		x86_raise(cpu, X86_AC_FAULT, 0);
+}
+
+/* The physical addresses of both parts of an access, all checks done. */
+struct parts {
+	uint64_t phys[2];
+	unsigned len[2];
+};
+
+static void resolve(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t lin, unsigned size, enum x86_access a,
+		    struct parts *p)
+{
+	unsigned left = MEM_PAGE_SIZE - (lin & X86_PAGE_MASK);
+
+	p->len[0] = size < left ? size : left;
+	p->len[1] = size - p->len[0];
+	x86_tlb_fill(cpu, view, lin, a, &p->phys[0]);
+	if (p->len[1])
+		x86_tlb_fill(cpu, view, (lin + p->len[0]) & cpu->lin_mask, a, &p->phys[1]);
+}
+
+static void copy_linear(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t lin, void *buf, unsigned size,
+			enum x86_access a)
+{
+	struct parts p;
+
+	resolve(cpu, view, lin, size, a, &p);
+	phys_copy(cpu, p.phys[0], buf, p.len[0], a == X86_WRITE);
+	if (p.len[1])
+		phys_copy(cpu, p.phys[1], (char *)buf + p.len[0], p.len[1], a == X86_WRITE);
+}
+
+void x86_load_slow(struct x86_cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size)
+{
+	check_linear(cpu, seg, lin, size);
+	copy_linear(cpu, current_view(cpu), lin, buf, size, X86_READ);
+	x86_debug_data_hit(cpu, lin, size, false);
+}
+
+void x86_store_slow(struct x86_cpu *cpu, unsigned seg, uint64_t lin, const void *buf, unsigned size)
+{
+	uint8_t copy[32];
+
+	check_linear(cpu, seg, lin, size);
+	memcpy(copy, buf, size);
+	copy_linear(cpu, current_view(cpu), lin, copy, size, X86_WRITE);
+	x86_debug_data_hit(cpu, lin, size, true);
+}
+
+void x86_stored_flagged(struct x86_cpu *cpu, const struct x86_tlb_entry *e, uint64_t lin, unsigned size)
+{
+	mem_written(cpu->mem, gpa(e->phys | (lin & X86_PAGE_MASK)), size);
+	x86_trace_stored(cpu);
+}
+
+void x86_load_bytes(struct x86_cpu *cpu, unsigned seg, uint64_t ea, void *buf, unsigned size)
+{
+	uint64_t lin = x86_linear(cpu, seg, ea, size, X86_READ);
+	const struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlb, lin);
+
+	if (((lin + size - 1) & ~X86_PAGE_MASK) == e->rtag && !cpu->align_check)
+		memcpy(buf, (const void *)(lin + e->addend), size);
+	else
+		x86_load_slow(cpu, seg, lin, buf, size);
+}
+
+void x86_store_bytes(struct x86_cpu *cpu, unsigned seg, uint64_t ea, const void *buf, unsigned size)
+{
+	uint64_t lin = x86_linear(cpu, seg, ea, size, X86_WRITE);
+	const struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlb, lin);
+
+	if (((lin + size - 1) & ~X86_PAGE_MASK) != e->wtag || cpu->align_check) {
+		x86_store_slow(cpu, seg, lin, buf, size);
+		return;
+	}
+	memcpy((void *)(lin + e->addend), buf, size);
+	if (atomic_load_explicit(e->flags, memory_order_relaxed))
+		x86_stored_flagged(cpu, e, lin, size);
+}
+
+static uint64_t aligned_ea(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size)
+{
+	uint64_t ea = x86_ea(cpu, i);
+
+	if ((cpu->seg_base[i->seg] + ea) & (size - 1))
+		x86_gp0(cpu);
+	return ea;
+}
+
+void x86_load_aligned(struct x86_cpu *cpu, const struct x86_insn *i, void *buf, unsigned size)
+{
+	x86_load_bytes(cpu, i->seg, aligned_ea(cpu, i, size), buf, size);
+}
+
+void x86_store_aligned(struct x86_cpu *cpu, const struct x86_insn *i, const void *buf, unsigned size)
+{
+	x86_store_bytes(cpu, i->seg, aligned_ea(cpu, i, size), buf, size);
+}
+
+void x86_probe_write(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsigned size)
+{
+	uint64_t lin = x86_linear(cpu, seg, ea, size, X86_WRITE);
+	struct parts p;
+
+	check_linear(cpu, seg, lin, 1);
+	resolve(cpu, current_view(cpu), lin, size, X86_WRITE, &p);
+}
+
+void x86_sys_load(struct x86_cpu *cpu, uint64_t lin, void *buf, unsigned size)
+{
+	bool smap = cpu->s.cr4 & X86_CR4_SMAP;
+
+	if (cpu->s.efer & X86_EFER_LMA && !x86_canonical(lin))
+		x86_gp0(cpu);
+	copy_linear(cpu, smap ? X86_TLB_SUPER : X86_TLB_SUPER_AC, lin, buf, size, X86_READ);
+}
+
+void x86_sys_store(struct x86_cpu *cpu, uint64_t lin, const void *buf, unsigned size)
+{
+	bool smap = cpu->s.cr4 & X86_CR4_SMAP;
+	uint8_t copy[32];
+
+	if (cpu->s.efer & X86_EFER_LMA && !x86_canonical(lin))
+		x86_gp0(cpu);
+	memcpy(copy, buf, size);
+	copy_linear(cpu, smap ? X86_TLB_SUPER : X86_TLB_SUPER_AC, lin, copy, size, X86_WRITE);
+}
+
+/* --- read-modify-write --- */
+
+void x86_rmw_begin_slow(struct x86_cpu *cpu, struct x86_rmw *m, bool lock)
+{
+	struct x86_tlb_entry *e;
+	struct parts p;
+	bool inside = (m->lin & X86_PAGE_MASK) + m->size <= MEM_PAGE_SIZE;
+
+	check_linear(cpu, m->seg, m->lin, m->size);
+	resolve(cpu, current_view(cpu), m->lin, m->size, X86_WRITE, &p);
+	e = x86_tlb_slot(cpu->tlb, m->lin);
+	/* Now most are in the TLB. A locked access that is not aligned still needs the world stopped. */
+	if (inside && e->wtag == (m->lin & ~X86_PAGE_MASK) && !(lock && (m->lin & (m->size - 1)))) {
+		m->entry = e;
+		m->host = (void *)(m->lin + e->addend);
+		return;
+	}
+	m->entry = NULL;
+	m->host = m->bounce;
+	m->exclusive = lock;
+	if (lock)
+		x86_exclusive_begin(cpu);
+	phys_copy(cpu, p.phys[0], m->bounce, p.len[0], false);
+	if (p.len[1])
+		phys_copy(cpu, p.phys[1], (char *)m->bounce + p.len[0], p.len[1], false);
+	x86_debug_data_hit(cpu, m->lin, m->size, false);
+}
+
+void x86_rmw_end_slow(struct x86_cpu *cpu, struct x86_rmw *m)
+{
+	/* Checked in begin: nothing of this can fault now. */
+	copy_linear(cpu, current_view(cpu), m->lin, m->bounce, m->size, X86_WRITE);
+	if (m->exclusive)
+		x86_exclusive_end(cpu);
+	x86_debug_data_hit(cpu, m->lin, m->size, true);
+}

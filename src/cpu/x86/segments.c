@@ -1,0 +1,163 @@
+/* Segment registers and what the interpreter derives from the mode. SDM vol. 3, chapters 3 and 5. */
+#include "cpu/x86/segments.h"
+#include "base/bytes.h"
+#include "cpu/x86/interp.h"
+
+/* --- derived state --- */
+
+static bool flat(const struct x86_cpu *cpu, const struct x86_segment *s, bool write)
+{
+	bool code = s->attr & 8;
+
+	if (cpu->code_bits == 64)
+		return true;
+	if (s->limit != 0xffffffff)
+		return false;
+	if (!cpu->protected_mode)
+		return true;
+	if (s->unusable || (!code && s->attr & 4))
+		return false;
+	return write ? !code && s->attr & 2 : !code || s->attr & 2;
+}
+
+static void update_view(struct x86_cpu *cpu)
+{
+	bool smap = cpu->s.cr4 & X86_CR4_SMAP && !(cpu->s.rflags & X86_AC);
+
+	cpu->tlb = cpu->tlbs[cpu->cpl == 3 ? X86_TLB_USER : smap ? X86_TLB_SUPER : X86_TLB_SUPER_AC];
+	cpu->align_check = cpu->cpl == 3 && cpu->s.cr0 & X86_CR0_AM && cpu->s.rflags & X86_AC;
+}
+
+void x86_update_mode(struct x86_cpu *cpu)
+{
+	const struct x86_segment *cs = &cpu->s.seg[X86_CS], *ss = &cpu->s.seg[X86_SS];
+	bool long_mode = cpu->s.efer & X86_EFER_LMA;
+
+	cpu->v86 = cpu->s.rflags & X86_VM;
+	cpu->protected_mode = cpu->s.cr0 & X86_CR0_PE && !cpu->v86;
+	cpu->cpl = cpu->v86 ? 3 : cpu->protected_mode ? cpu->s.seg[X86_SS].attr >> X86_SEG_DPL_SHIFT & 3 : 0;
+	cpu->code_bits = long_mode && cs->attr & X86_SEG_L ? 64 : cs->attr & X86_SEG_DB && !cpu->v86 ? 32 : 16;
+	cpu->lin_mask = cpu->code_bits == 64 ? ~0ull : 0xffffffff;
+	cpu->sp_mask = cpu->code_bits == 64 ? ~0ull : ss->attr & X86_SEG_DB ? 0xffffffff : 0xffff;
+	cpu->seg_flat_r = cpu->seg_flat_w = 0;
+	for (unsigned n = 0; n <= X86_GS; n++) {
+		bool zero = cpu->code_bits == 64 && n < X86_FS;
+
+		cpu->seg_base[n] = zero ? 0 : cpu->s.seg[n].base;
+		cpu->seg_flat_r |= flat(cpu, &cpu->s.seg[n], false) << n;
+		cpu->seg_flat_w |= flat(cpu, &cpu->s.seg[n], true) << n;
+	}
+	update_view(cpu);
+	x86_fp_update_blocks(cpu);
+}
+
+void x86_set_eflags(struct x86_cpu *cpu, uint32_t val, uint32_t mask)
+{
+	uint32_t fl = (x86_get_eflags(cpu) & ~mask) | (val & mask);
+
+	x86_lazy_set(&cpu->lazy, fl);
+	cpu->s.rflags = (fl & ~X86_ARITH) | X86_FLAGS_FIXED;
+	if (fl & (X86_TF | X86_IF | X86_RF))
+		cpu->attention = true;
+	update_view(cpu);
+}
+
+/* --- descriptors --- */
+
+bool x86_read_descriptor(struct x86_cpu *cpu, uint16_t sel, struct x86_descriptor *d)
+{
+	const struct x86_segment *ldt = &cpu->s.seg[X86_LDTR];
+	uint64_t base = sel & 4 ? ldt->base : cpu->s.gdt.base, raw;
+	uint32_t limit = sel & 4 ? ldt->limit : cpu->s.gdt.limit;
+
+	if ((sel & 4 && ldt->unusable) || (sel | 7u) > limit)
+		return false;
+	d->at = base + (sel & ~7u);
+	x86_sys_load(cpu, d->at, &raw, 8);
+	d->raw = raw;
+	d->attr = (raw >> 40) & 0xf0ff;
+	d->base = (raw >> 16 & 0xffffff) | (raw >> 32 & 0xff000000);
+	d->limit = (raw & 0xffff) | (raw >> 32 & 0xf0000);
+	if (d->attr & X86_SEG_G)
+		d->limit = d->limit << 12 | 0xfff;
+	return true;
+}
+
+struct x86_segment x86_descriptor_segment(const struct x86_descriptor *d, uint16_t sel)
+{
+	return (struct x86_segment){ .base = d->base, .limit = d->limit, .sel = sel, .attr = d->attr };
+}
+
+void x86_mark_accessed(struct x86_cpu *cpu, const struct x86_descriptor *d)
+{
+	uint8_t access = (uint8_t)(d->raw >> 40) | 1;
+
+	if (!(d->attr & 1))
+		x86_sys_store(cpu, d->at + 5, &access, 1);
+}
+
+/* Real and virtual-8086 mode: the selector is the base. */
+static void load_real(struct x86_cpu *cpu, enum x86_seg seg, uint16_t sel)
+{
+	struct x86_segment *s = &cpu->s.seg[seg];
+
+	s->sel = sel;
+	s->base = (uint64_t)sel << 4;
+	s->unusable = false;
+	if (cpu->v86) {
+		s->limit = 0xffff;
+		s->attr = X86_SEG_P | X86_SEG_S | 3 << X86_SEG_DPL_SHIFT | 3;
+	}
+	x86_update_mode(cpu);
+}
+
+static void load_null(struct x86_cpu *cpu, enum x86_seg seg, uint16_t sel)
+{
+	struct x86_segment *s = &cpu->s.seg[seg];
+
+	/* SS may be null only in 64-bit mode below CPL 3; its DPL then still holds the CPL. */
+	if (seg == X86_SS && (cpu->code_bits != 64 || cpu->cpl == 3 || (sel & 3) != cpu->cpl))
+		x86_gp0(cpu);
+	*s = (struct x86_segment){ .sel = sel, .unusable = true, .attr = X86_SEG_P | X86_SEG_S | 3 };
+	if (seg == X86_SS)
+		s->attr |= (uint16_t)(cpu->cpl << X86_SEG_DPL_SHIFT) | X86_SEG_DB;
+	x86_update_mode(cpu);
+}
+
+void x86_load_seg(struct x86_cpu *cpu, enum x86_seg seg, uint16_t sel)
+{
+	struct x86_descriptor d;
+	unsigned rpl = sel & 3, dpl;
+	bool code, readable;
+
+	if (!cpu->protected_mode) {
+		load_real(cpu, seg, sel);
+		return;
+	}
+	if (!(sel & ~3)) {
+		load_null(cpu, seg, sel);
+		return;
+	}
+	if (!x86_read_descriptor(cpu, sel, &d))
+		x86_raise(cpu, X86_GP, sel & ~3);
+	dpl = d.attr >> X86_SEG_DPL_SHIFT & 3;
+	code = d.attr & 8;
+	readable = !code || d.attr & 2;
+	if (seg == X86_SS) {
+		if (!(d.attr & X86_SEG_S) || code || !(d.attr & 2) || rpl != cpu->cpl || dpl != cpu->cpl)
+			x86_raise(cpu, X86_GP, sel & ~3);
+		if (!(d.attr & X86_SEG_P))
+			x86_raise(cpu, X86_SS_FAULT, sel & ~3);
+	} else {
+		bool conforming = code && d.attr & 4;
+
+		if (!(d.attr & X86_SEG_S) || !readable || (!conforming && (rpl > dpl || cpu->cpl > dpl)))
+			x86_raise(cpu, X86_GP, sel & ~3);
+		if (!(d.attr & X86_SEG_P))
+			x86_raise(cpu, X86_NP, sel & ~3);
+	}
+	x86_mark_accessed(cpu, &d);
+	d.attr |= 1;
+	cpu->s.seg[seg] = x86_descriptor_segment(&d, sel);
+	x86_update_mode(cpu);
+}
