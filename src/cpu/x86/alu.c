@@ -127,8 +127,9 @@ ALU_FNS(64)
 	ALU2(adc, bits)                                                                                                \
 	ALU2(sbb, bits)                                                                                                \
 	ALU2(and, bits)                                                                                                \
-	ALU2(sub, bits) ALU2(xor, bits) ALU2_FLAGS(cmp, sub, bits) ALU2_FLAGS(test, and, bits) CMP_BACK(bits)          \
-		ALU1(not, bits) ALU1(neg, bits) ALU1(inc, bits) ALU1(dec, bits)
+	ALU2(sub, bits)                                                                                                \
+	ALU2(xor, bits) ALU2_FLAGS(cmp, sub, bits) ALU2_FLAGS(test, and, bits) CMP_BACK(bits) ALU1(not, bits)          \
+		ALU1(neg, bits) ALU1(inc, bits) ALU1(dec, bits)
 SIZE(8)
 SIZE(16)
 SIZE(32)

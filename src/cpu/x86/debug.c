@@ -1,0 +1,75 @@
+/* Debug registers: instruction, data and I/O breakpoints. SDM vol. 3, chapter 17. */
+#include "cpu/x86/interp.h"
+
+#define DR7_ENABLED(dr7, n) ((dr7) >> (2 * (n)) & 3)
+#define DR7_TYPE(dr7, n)    ((dr7) >> (16 + 4 * (n)) & 3)
+enum { BP_INSN, BP_WRITE, BP_IO, BP_RW };
+
+static unsigned length(uint64_t dr7, unsigned n)
+{
+	static const uint8_t bytes[] = { 1, 2, 8, 4 };
+
+	return bytes[dr7 >> (18 + 4 * n) & 3];
+}
+
+void x86_debug_check_insn(struct x86_cpu *cpu)
+{
+	uint64_t dr7 = cpu->s.dr7, lin, hit = 0;
+
+	if (!(dr7 & 0xff))
+		return;
+	/* While any is armed each instruction is looked at. */
+	cpu->attention = true;
+	if (cpu->s.rflags & X86_RF) {
+		cpu->s.rflags &= ~(uint64_t)X86_RF;
+		return;
+	}
+	lin = (cpu->s.gpr[X86_RIP] + cpu->seg_base[X86_CS]) & cpu->lin_mask;
+	for (unsigned n = 0; n < 4; n++)
+		if (DR7_ENABLED(dr7, n) && DR7_TYPE(dr7, n) == BP_INSN && cpu->s.dr[n] == lin)
+			hit |= 1u << n;
+	if (hit) {
+		cpu->s.dr6 |= hit;
+		x86_raise(cpu, X86_DB, 0);
+	}
+}
+
+bool x86_debug_page_watched(struct x86_cpu *cpu, uint64_t lin_page)
+{
+	uint64_t dr7 = cpu->s.dr7;
+
+	if (!(dr7 & 0xff))
+		return false;
+	for (unsigned n = 0; n < 4; n++)
+		if (DR7_ENABLED(dr7, n) && DR7_TYPE(dr7, n) != BP_INSN && (cpu->s.dr[n] & ~X86_PAGE_MASK) == lin_page)
+			return true;
+	return false;
+}
+
+static void hit(struct x86_cpu *cpu, uint64_t at, unsigned size, bool io, bool wr)
+{
+	uint64_t dr7 = cpu->s.dr7;
+
+	for (unsigned n = 0; n < 4; n++) {
+		unsigned type = DR7_TYPE(dr7, n), len = length(dr7, n);
+		uint64_t base = cpu->s.dr[n] & ~(uint64_t)(len - 1);
+		bool kind = io ? type == BP_IO : type == BP_RW || (wr && type == BP_WRITE);
+
+		if (DR7_ENABLED(dr7, n) && kind && at < base + len && base < at + size) {
+			cpu->s.debug_pending |= 1u << n;
+			cpu->attention = true;
+		}
+	}
+}
+
+void x86_debug_data_hit(struct x86_cpu *cpu, uint64_t lin, unsigned size, bool wr)
+{
+	if (cpu->s.dr7 & 0xff)
+		hit(cpu, lin, size, false, wr);
+}
+
+void x86_debug_io_hit(struct x86_cpu *cpu, uint16_t port, unsigned size)
+{
+	if (cpu->s.dr7 & 0xff && cpu->s.cr4 & X86_CR4_DE)
+		hit(cpu, port, size, true, false);
+}
