@@ -111,7 +111,7 @@ static void long_mode(struct delivery *d)
 	unsigned cpl, words = d->has_error ? 6 : 5;
 	struct x86_segment cs = handler_segment(d, &g, &cpl);
 	uint64_t sp = cpu->s.gpr[X86_RSP], frame[6], at;
-	unsigned slot = g.ist ? 0x24 + 8 * (g.ist - 1) : 4 + 8 * cpl;
+	unsigned slot = g.ist ? 0x24u + 8 * (g.ist - 1u) : 4 + 8 * cpl;
 
 	if (g.ist || cpl != cpu->cpl) {
 		if (slot + 7 > cpu->s.seg[X86_TR].limit)
@@ -250,5 +250,6 @@ void x86_deliver(struct x86_cpu *cpu, uint8_t vector, enum x86_event_kind kind, 
 		real_mode(&d);
 	cpu->in_delivery = false;
 	cpu->s.event.valid = false;
+	cpu->s.debug_pending &= ~(uint64_t)X86_DR6_BS; /* a step ends with the delivery */
 	cpu->attention = true;
 }

@@ -4,8 +4,6 @@
  */
 #include "cpu/x86/interp.h"
 
-#define DR6_BS (1u << 14)
-
 static void do_init(struct x86_cpu *cpu)
 {
 	const struct intc *intc = &cpu->vm->cfg.intc;
@@ -108,6 +106,6 @@ void x86_check_events(struct x86_cpu *cpu)
 	/* Only a step, or an instruction breakpoint, needs the next trace to be one instruction long. */
 	cpu->attention = cpu->s.rflags & X86_TF;
 	if (cpu->s.rflags & X86_TF)
-		cpu->s.debug_pending |= DR6_BS;
+		cpu->s.debug_pending |= X86_DR6_BS;
 	x86_debug_check_insn(cpu);
 }

@@ -151,6 +151,14 @@ uint64_t x86_cr4_allowed(const struct x86_features *f);
 uint64_t x86_efer_allowed(const struct x86_features *f);
 uint64_t x86_xcr0_allowed(const struct x86_features *f);
 
+/* io.c: #GP(0) unless the port is permitted to this privilege (IOPL, TSS bitmap). */
+void x86_io_check(struct x86_cpu *cpu, uint16_t port, unsigned size);
+
+/* control.c: with all checks and consequences; #GP(0) on bad values. */
+void x86_set_cr0(struct x86_cpu *cpu, uint64_t v);
+void x86_set_cr3(struct x86_cpu *cpu, uint64_t v);
+void x86_set_cr4(struct x86_cpu *cpu, uint64_t v);
+
 /* msr.c: false means #GP(0). */
 bool x86_rdmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t *val);
 bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val);

@@ -71,6 +71,9 @@ enum x86_seg { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_LDTR, X86_TR,
 #define X86_EFER_LMA	   (1u << 10)
 #define X86_EFER_NXE	   (1u << 11)
 
+#define X86_DR6_BS (1u << 14)
+#define X86_DR6_BD (1u << 13)
+
 /*
  * Segment attributes: bits 15:0 as bits 55:40 of a descriptor (type 3:0, S, DPL 6:5, P, 11:8 of the
  * limit as zeros, AVL 12, L 13, D/B 14, G 15). `unusable` is a null selector's register.
