@@ -12,9 +12,9 @@
 #define ROWS_MAX 2048
 
 static const struct x86_opdefs *const all_defs[] = {
-	&x86_defs_alu,	 &x86_defs_shift, &x86_defs_muldiv, &x86_defs_bits,   &x86_defs_move,
-	&x86_defs_stack, &x86_defs_bcd,	  &x86_defs_branch, &x86_defs_string, &x86_defs_sys,
-	&x86_defs_x87,	 &x86_defs_mmx,	  &x86_defs_sse,    &x86_defs_xsave,
+	&x86_defs_alu,	     &x86_defs_shift,  &x86_defs_muldiv, &x86_defs_bits,    &x86_defs_move,   &x86_defs_stack,
+	&x86_defs_bcd,	     &x86_defs_branch, &x86_defs_string, &x86_defs_control, &x86_defs_sysseg, &x86_defs_io,
+	&x86_defs_hypercall, &x86_defs_x87,    &x86_defs_mmx,	 &x86_defs_sse,	    &x86_defs_xsave,
 };
 
 /* The rows of opcode (map, op) are rows[first[map][op]] .. rows[first[map][op + 1] - 1]. */
@@ -142,6 +142,9 @@ static const struct x86_opdef *match(const struct cursor *c)
 	for (unsigned i = first[c->map][c->op]; i < first[c->map][c->op + 1]; i++) {
 		const struct x86_opdef *d = rows[i];
 
+		/* ARPL and MOVSXD share an opcode. */
+		if (d->flags & (c->mode.bits == 64 ? X86_D_NO64 : X86_D_ONLY64))
+			continue;
 		if ((d->pfx == X86_PFX_ANY || d->pfx == pfx) && (!d->ext || d->ext == 1 + reg) &&
 		    (!d->rm || d->rm == 1 + rm) && !(d->mod == X86_MOD_MEM && is_reg) &&
 		    !(d->mod == X86_MOD_REG && !is_reg && !(d->flags & X86_D_CR_DR)))
@@ -326,8 +329,6 @@ static void registers(const struct cursor *c, const struct x86_opdef *d, struct 
 static bool legal(const struct cursor *c, const struct x86_opdef *d, bool is_mem)
 {
 	if (c->lock && !((d->flags & X86_D_LOCK) && is_mem))
-		return false;
-	if (c->mode.bits == 64 ? d->flags & X86_D_NO64 : d->flags & X86_D_ONLY64)
 		return false;
 	return !(c->mode.real && (d->flags & X86_D_NO_REAL));
 }

@@ -165,6 +165,7 @@ bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val);
 
 /* kvmpv.c: kvmclock pages; called on MSR writes and after a resume. */
 void x86_kvmclock_update(struct x86_cpu *cpu);
+void x86_kvm_wall_clock_write(struct x86_cpu *cpu);
 
 /* events.c: interrupts, NMI, INIT, SIPI, debug traps, shadows: at a trace boundary when attention or events say so. */
 void x86_check_events(struct x86_cpu *cpu);
