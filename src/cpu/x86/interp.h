@@ -188,4 +188,7 @@ static inline void x86_sse_enter(struct x86_cpu *cpu)
 		x86_raise(cpu, cpu->sse_block, 0);
 }
 
+/* interp.c */
+extern const struct engine engine_interp;
+
 #endif

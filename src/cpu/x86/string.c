@@ -2,6 +2,8 @@
  * String instructions: MOVS STOS LODS SCAS CMPS, with REP. Registers follow each element, so a fault or
  * an interrupt in the middle leaves a state from which the instruction goes on.
  */
+#include <string.h>
+
 #include "cpu/x86/template.h"
 
 #define HANDLER(name) static const struct x86_insn *name(struct x86_cpu *cpu, const struct x86_insn *i)

@@ -189,12 +189,6 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 	t = (struct x86_trace *)(cache->arena + cache->used);
 	*t = (struct x86_trace){ .key = key };
 	size_t want = single ? 15 : sizeof(buf);
-	if (e->host) {
-		uint32_t left = MEM_PAGE_SIZE - offset;
-
-		t->gen[0] = x86_code_gen(cpu->vm->code, e->page_index);
-		t->seen[0] = x86_code_track(cpu->vm->code, e->page_index, offset, want < left ? want : left);
-	}
 	have = fetch(cpu, e, lin, buf, want);
 	while (t->count < max && at < have) {
 		const struct x86_opdef *def = NULL;
@@ -208,6 +202,7 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 			at = have; /* alone */
 		}
 		if (r == X86_DECODE_UD || r == X86_DECODE_TOO_LONG) {
+			at += i->len;
 			put_raise(t, r == X86_DECODE_UD ? raise_ud : raise_gp, i->len);
 			break;
 		}
@@ -218,6 +213,15 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 	}
 	memset(&t->insn[t->count], 0, sizeof(t->insn[0]));
 	t->insn[t->count].fn = run_on;
+	if (e->host) {
+		uint32_t used = at < have ? at : have;
+
+		/* From here on stores are seen; one that came between fetch and now shows in the bytes. */
+		t->gen[0] = x86_code_gen(cpu->vm->code, e->page_index);
+		t->seen[0] = x86_code_track(cpu->vm->code, e->page_index, offset, used ? used : 1);
+		if (memcmp(buf, e->host + offset, used))
+			return build(cpu, e, lin, key, single);
+	}
 	/* Code outside RAM may change without a trace: it is decoded each time. */
 	if (!e->host)
 		t->key = ~0ull;

@@ -1,0 +1,218 @@
+/*
+ * The floating-point state as a whole: FXSAVE FXRSTOR, MXCSR, the x87 control and status words, and
+ * the memory fences that share their opcodes. SDM vol. 1, 10.5.
+ */
+#include <string.h>
+
+#include "cpu/x86/template.h"
+
+#define HANDLER(name) static const struct x86_insn *name(struct x86_cpu *cpu, const struct x86_insn *i)
+
+#define FX_BYTES      512
+#define MXCSR_MASK    0xffff
+#define CW_INIT	      0x37f
+#define SW_EXCEPTIONS 0x80ff /* B, ES, SF and the six flags */
+
+static unsigned top(const struct x86_x87 *f)
+{
+	return f->sw >> 11 & 7;
+}
+
+HANDLER(fninit)
+{
+	x86_fpu_enter(cpu, false);
+	cpu->s.fp.cw = CW_INIT;
+	cpu->s.fp.sw = 0;
+	cpu->s.fp.valid = 0;
+	cpu->s.fp.op = cpu->s.fp.cs = cpu->s.fp.ds = 0;
+	cpu->s.fp.ip = cpu->s.fp.dp = 0;
+	return x86_next(cpu, i);
+}
+
+HANDLER(fnclex)
+{
+	x86_fpu_enter(cpu, false);
+	cpu->s.fp.sw &= ~SW_EXCEPTIONS;
+	return x86_next(cpu, i);
+}
+
+HANDLER(fnstsw_ax)
+{
+	x86_fpu_enter(cpu, false);
+	x86_set16(cpu, X86_RAX, cpu->s.fp.sw);
+	return x86_next(cpu, i);
+}
+
+HANDLER(fnstsw)
+{
+	x86_fpu_enter(cpu, false);
+	x86_stm16(cpu, i, cpu->s.fp.sw);
+	return x86_next(cpu, i);
+}
+
+HANDLER(fnstcw)
+{
+	x86_fpu_enter(cpu, false);
+	x86_stm16(cpu, i, cpu->s.fp.cw);
+	return x86_next(cpu, i);
+}
+
+/* Unmasking a flag that is set raises at the next waiting instruction. */
+HANDLER(fldcw)
+{
+	x86_fpu_enter(cpu, true);
+	cpu->s.fp.cw = (x86_ldm16(cpu, i) & 0x1f3f) | 0x40;
+	cpu->s.fp.sw &= ~0x8080;
+	if (cpu->s.fp.sw & ~cpu->s.fp.cw & 0x3f)
+		cpu->s.fp.sw |= 0x8080;
+	return x86_next(cpu, i);
+}
+
+/* FWAIT looks at MP as well: #NM only if TS and MP are both set. */
+HANDLER(fwait)
+{
+	const uint64_t both = X86_CR0_TS | X86_CR0_MP;
+
+	if ((cpu->s.cr0 & both) == both)
+		x86_raise(cpu, X86_NM, 0);
+	if (cpu->s.fp.sw & 0x80 && cpu->s.cr0 & X86_CR0_NE)
+		x86_raise(cpu, X86_MF, 0);
+	return x86_next(cpu, i);
+}
+
+/* --- FXSAVE area --- */
+
+static void fx_image(const struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *b)
+{
+	const struct x86_x87 *f = &cpu->s.fp;
+	unsigned vectors = i->flags & X86_I_CODE64 ? 16 : 8;
+
+	st_le16(b, f->cw);
+	st_le16(b + 2, f->sw);
+	b[4] = f->valid;
+	st_le16(b + 6, f->op);
+	if (i->opsize == 8) {
+		st_le64(b + 8, f->ip);
+		st_le64(b + 16, f->dp);
+	} else {
+		st_le32(b + 8, (uint32_t)f->ip);
+		st_le16(b + 12, f->cs);
+		st_le32(b + 16, (uint32_t)f->dp);
+		st_le16(b + 20, f->ds);
+	}
+	st_le32(b + 24, cpu->s.mxcsr);
+	st_le32(b + 28, MXCSR_MASK);
+	for (unsigned n = 0; n < 8; n++) {
+		const struct x86_fpreg *r = &f->r[(top(f) + n) & 7];
+
+		st_le64(b + 32 + 16 * n, r->mant);
+		st_le16(b + 40 + 16 * n, r->sexp);
+	}
+	for (unsigned n = 0; n < vectors; n++)
+		memcpy(b + 160 + 16 * n, cpu->s.vec[n].b, 16);
+}
+
+/* FXSAVE and FXRSTOR: #UD with EM, #NM with TS, #GP unless aligned to 16. */
+static uint64_t fx_address(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	uint64_t ea = x86_ea(cpu, i);
+
+	if (cpu->fpu_block)
+		x86_raise(cpu, cpu->s.cr0 & X86_CR0_EM ? X86_UD : X86_NM, 0);
+	if ((cpu->seg_base[i->seg] + ea) & 15)
+		x86_gp0(cpu);
+	return ea;
+}
+
+HANDLER(fxsave)
+{
+	uint64_t ea = fx_address(cpu, i);
+	uint8_t b[FX_BYTES] = { 0 };
+	unsigned used = i->flags & X86_I_CODE64 ? 416 : 288;
+
+	x86_probe_write(cpu, i->seg, ea, used);
+	fx_image(cpu, i, b);
+	for (unsigned n = 0; n < used; n += 32)
+		x86_store_bytes(cpu, i->seg, ea + n, b + n, 32);
+	return x86_next(cpu, i);
+}
+
+HANDLER(fxrstor)
+{
+	uint64_t ea = fx_address(cpu, i);
+	struct x86_x87 *f = &cpu->s.fp;
+	unsigned vectors = i->flags & X86_I_CODE64 ? 16 : 8;
+	uint8_t b[FX_BYTES];
+
+	for (unsigned n = 0; n < 416; n += 32)
+		x86_load_bytes(cpu, i->seg, ea + n, b + n, 32);
+	if (ld_le32(b + 24) & ~(uint32_t)MXCSR_MASK)
+		x86_gp0(cpu);
+	f->cw = (ld_le16(b) & 0x1f3f) | 0x40;
+	f->sw = ld_le16(b + 2);
+	f->valid = b[4];
+	f->op = ld_le16(b + 6) & 0x7ff;
+	f->ip = i->opsize == 8 ? ld_le64(b + 8) : ld_le32(b + 8);
+	f->dp = i->opsize == 8 ? ld_le64(b + 16) : ld_le32(b + 16);
+	f->cs = i->opsize == 8 ? 0 : ld_le16(b + 12);
+	f->ds = i->opsize == 8 ? 0 : ld_le16(b + 20);
+	for (unsigned n = 0; n < 8; n++)
+		f->r[(top(f) + n) & 7] = (struct x86_fpreg){ ld_le64(b + 32 + 16 * n), ld_le16(b + 40 + 16 * n) };
+	cpu->s.mxcsr = ld_le32(b + 24);
+	for (unsigned n = 0; n < vectors; n++)
+		memcpy(cpu->s.vec[n].b, b + 160 + 16 * n, 16);
+	return x86_next(cpu, i);
+}
+
+HANDLER(ldmxcsr)
+{
+	uint32_t v;
+
+	x86_sse_enter(cpu);
+	v = x86_ldm32(cpu, i);
+	if (v & ~(uint32_t)MXCSR_MASK)
+		x86_gp0(cpu);
+	cpu->s.mxcsr = v;
+	return x86_next(cpu, i);
+}
+
+HANDLER(stmxcsr)
+{
+	x86_sse_enter(cpu);
+	x86_stm32(cpu, i, cpu->s.mxcsr);
+	return x86_next(cpu, i);
+}
+
+/* LFENCE and SFENCE order nothing that the host does not; MFENCE (and locked operations) are full fences. */
+HANDLER(fence)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	return x86_next(cpu, i);
+}
+
+/* The caches are not modelled, but the address must be readable. */
+HANDLER(clflush)
+{
+	x86_ldm8(cpu, i);
+	return x86_next(cpu, i);
+}
+
+#define AE(ext_, mod_) X86_MAP_0F, 0xae, 1, X86_PFX_NONE, mod_, 1 + ext_, 0, 0
+static const struct x86_opdef rows[] = {
+	{ X86_MAP_1, 0x9b, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(fwait), {}, "fwait" },
+	{ X86_MAP_1, 0xd9, 1, 0, X86_MOD_MEM, 1 + 5, 0, 0, 0, {}, X86_ALL(fldcw), "fldcw" },
+	{ X86_MAP_1, 0xd9, 1, 0, X86_MOD_MEM, 1 + 7, 0, 0, 0, {}, X86_ALL(fnstcw), "fnstcw" },
+	{ X86_MAP_1, 0xdb, 1, 0, X86_MOD_REG, 1 + 4, 1 + 2, 0, 0, X86_ALL(fnclex), {}, "fnclex" },
+	{ X86_MAP_1, 0xdb, 1, 0, X86_MOD_REG, 1 + 4, 1 + 3, 0, 0, X86_ALL(fninit), {}, "fninit" },
+	{ X86_MAP_1, 0xdd, 1, 0, X86_MOD_MEM, 1 + 7, 0, 0, 0, {}, X86_ALL(fnstsw), "fnstsw" },
+	{ X86_MAP_1, 0xdf, 1, 0, X86_MOD_REG, 1 + 4, 1 + 0, 0, 0, X86_ALL(fnstsw_ax), {}, "fnstsw" },
+	{ AE(0, X86_MOD_MEM), 0, {}, X86_ALL(fxsave), "fxsave" },
+	{ AE(1, X86_MOD_MEM), 0, {}, X86_ALL(fxrstor), "fxrstor" },
+	{ AE(2, X86_MOD_MEM), 0, {}, X86_ALL(ldmxcsr), "ldmxcsr" },
+	{ AE(3, X86_MOD_MEM), 0, {}, X86_ALL(stmxcsr), "stmxcsr" },
+	{ AE(7, X86_MOD_MEM), 0, {}, X86_ALL(clflush), "clflush" },
+	{ AE(5, X86_MOD_REG), 0, X86_ALL(fence), {}, "lfence" },
+	{ AE(6, X86_MOD_REG), 0, X86_ALL(fence), {}, "mfence" },
+	{ AE(7, X86_MOD_REG), 0, X86_ALL(fence), {}, "sfence" },
+};
+X86_DEFS(x86_defs_fpstate, rows);

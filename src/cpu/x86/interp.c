@@ -1,0 +1,158 @@
+/* The interpreter as an engine: see cpu/engine.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cpu/x86/interp.h"
+
+static void probe(struct engine_probe *p)
+{
+	p->available = true;
+	snprintf(p->why, sizeof(p->why), "portable C, runs everywhere");
+}
+
+static void vm_destroy(struct engine_vm *vm)
+{
+	struct interp_vm *x = (struct interp_vm *)vm;
+
+	x86_exclusive_free(x->exclusive);
+	x86_features_free(x->features);
+	x86_code_free(x->code);
+	free(x);
+}
+
+static struct engine_vm *vm_create(const struct engine_config *c, struct err *err)
+{
+	struct interp_vm *x = calloc(1, sizeof(*x));
+
+	if (!x) {
+		err_set(err, "out of memory");
+		return NULL;
+	}
+	x->cfg = *c;
+	x->features = x86_features_new(c->config, err);
+	x->code = x->features ? x86_code_new(c->mem, err) : NULL;
+	x->exclusive = x86_exclusive_new();
+	if (!x->code || !x->exclusive) {
+		if (x->code)
+			err_set(err, "out of memory");
+		vm_destroy((struct engine_vm *)x);
+		return NULL;
+	}
+	return (struct engine_vm *)x;
+}
+
+/* Rebuild everything that is derived from `s`. */
+static void derive(struct x86_cpu *cpu)
+{
+	x86_lazy_set(&cpu->lazy, (uint32_t)cpu->s.rflags);
+	cpu->s.rflags &= ~(uint64_t)X86_ARITH;
+	x86_tlb_flush(cpu, true);
+	x86_update_mode(cpu);
+	cpu->in_delivery = false;
+	cpu->trace = NULL;
+	cpu->attention = true;
+}
+
+static void vcpu_reset(struct vcpu *v)
+{
+	struct x86_cpu *cpu = x86_cpu_of(v);
+
+	x86_state_reset(&cpu->s, v->index == 0, false);
+	atomic_store(&v->events, 0);
+	derive(cpu);
+}
+
+static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err *err)
+{
+	struct interp_vm *x = (struct interp_vm *)vm;
+	/* Mapped, not allocated: the tables of views that a guest never uses cost nothing. */
+	struct x86_cpu *cpu = mmap(NULL, sizeof(*cpu), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (cpu == MAP_FAILED) {
+		err_set(err, "out of memory");
+		return NULL;
+	}
+	cpu->vcpu.engine = &engine_interp;
+	cpu->vcpu.vm = vm;
+	cpu->vcpu.index = index;
+	cpu->vm = x;
+	cpu->mem = x->cfg.mem;
+	cpu->traces = x86_traces_new(err);
+	if (!cpu->traces) {
+		munmap(cpu, sizeof(*cpu));
+		return NULL;
+	}
+	for (unsigned n = 0; n < X86_TLB_VIEWS * X86_TLB_SIZE; n++)
+		(&cpu->tlbs[0][0])[n].rtag = (&cpu->tlbs[0][0])[n].wtag = X86_TLB_NONE;
+	x->cpus[index] = cpu;
+	vcpu_reset(&cpu->vcpu);
+	return &cpu->vcpu;
+}
+
+static void vcpu_destroy(struct vcpu *v)
+{
+	struct x86_cpu *cpu = x86_cpu_of(v);
+
+	cpu->vm->cpus[v->index] = NULL;
+	x86_traces_free(cpu->traces);
+	munmap(cpu, sizeof(*cpu));
+}
+
+static enum cpu_exit run(struct vcpu *v)
+{
+	struct x86_cpu *cpu = x86_cpu_of(v);
+	sigjmp_buf env;
+
+	x86_exclusive_enter(cpu);
+	cpu->unwind = &env;
+	switch (sigsetjmp(env, 0)) {
+	case X86_UNWIND_LEAVE:
+		cpu->unwind = NULL;
+		x86_exclusive_exit(cpu);
+		return cpu->leave_reason;
+	default:
+		/* A fault during the delivery comes back to the same place, combined with the first. */
+		if (cpu->s.event.valid)
+			x86_deliver(cpu, cpu->s.event.vector, X86_EV_FAULT, cpu->s.event.error, cpu->s.gpr[X86_RIP]);
+		x86_execute(cpu);
+	}
+}
+
+static void get_state(struct vcpu *v, void *state)
+{
+	struct x86_cpu *cpu = x86_cpu_of(v);
+	struct x86_state *s = state;
+
+	*s = cpu->s;
+	s->rflags = (cpu->s.rflags & ~(uint64_t)X86_ARITH) | x86_lazy_get(&cpu->lazy) | X86_FLAGS_FIXED;
+}
+
+static int set_state(struct vcpu *v, const void *state, struct err *err)
+{
+	struct x86_cpu *cpu = x86_cpu_of(v);
+
+	if (x86_state_check(state, err))
+		return -1;
+	memcpy(&cpu->s, state, sizeof(cpu->s));
+	derive(cpu);
+	return 0;
+}
+
+const struct engine engine_interp = {
+	.name = "interp",
+	.isa = "x86_64",
+	.summary = "portable interpreter",
+	.arch_state = &x86_state_desc,
+	.arch_state_size = sizeof(struct x86_state),
+	.probe = probe,
+	.vm_create = vm_create,
+	.vm_destroy = vm_destroy,
+	.vcpu_create = vcpu_create,
+	.vcpu_destroy = vcpu_destroy,
+	.vcpu_reset = vcpu_reset,
+	.run = run,
+	.get_state = get_state,
+	.set_state = set_state,
+};
