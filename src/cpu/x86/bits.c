@@ -8,12 +8,15 @@
 		name##16, name##32, name##64                                                                           \
 	}
 
-/* --- BT, BTS, BTR, BTC: `new` is the operand afterwards, `m` the mask of the bit --- */
+/* --- BT, BTS, BTR, BTC: `new` is the operand afterwards, `m` the mask of the bit; BT writes nothing --- */
 
-#define BIT_NEW_bt(v, m)  (v)
 #define BIT_NEW_bts(v, m) ((v) | (m))
 #define BIT_NEW_btr(v, m) ((v) & ~(m))
 #define BIT_NEW_btc(v, m) ((v) ^ (m))
+#define BIT_PUT_bt(bits, v, m)
+#define BIT_PUT_bts(bits, v, m) x86_set##bits(cpu, i->rm, (uint##bits##_t)BIT_NEW_bts(v, m))
+#define BIT_PUT_btr(bits, v, m) x86_set##bits(cpu, i->rm, (uint##bits##_t)BIT_NEW_btr(v, m))
+#define BIT_PUT_btc(bits, v, m) x86_set##bits(cpu, i->rm, (uint##bits##_t)BIT_NEW_btc(v, m))
 
 /* A register offset reaches beyond the operand: the address moves by whole operands. */
 #define BIT_EA(bits, cpu, i)                                                                                           \
@@ -30,14 +33,14 @@
 		uint##bits##_t m = (uint##bits##_t)1 << (x86_get##bits(cpu, i->reg) & (bits - 1));                     \
 		uint##bits##_t v = x86_get##bits(cpu, i->rm);                                                          \
 		x86_lazy_set_cf(&cpu->lazy, v &m);                                                                     \
-		x86_set##bits(cpu, i->rm, (uint##bits##_t)BIT_NEW_##name(v, m));                                       \
+		BIT_PUT_##name(bits, v, m);                                                                            \
 		return x86_next(cpu, i);                                                                               \
 	}                                                                                                              \
 	HANDLER(name##_ei##bits)                                                                                       \
 	{                                                                                                              \
 		uint##bits##_t m = (uint##bits##_t)1 << (i->imm & (bits - 1)), v = x86_get##bits(cpu, i->rm);          \
 		x86_lazy_set_cf(&cpu->lazy, v &m);                                                                     \
-		x86_set##bits(cpu, i->rm, (uint##bits##_t)BIT_NEW_##name(v, m));                                       \
+		BIT_PUT_##name(bits, v, m);                                                                            \
 		return x86_next(cpu, i);                                                                               \
 	}
 #define BIT_MEM(name, bits)                                                                                            \
@@ -180,9 +183,10 @@ X86_EACH_COND(COND_HANDLERS)
 		uint##bits##_t a = x86_get##bits(cpu, X86_RAX), v = x86_get##bits(cpu, i->rm);                         \
 		uint##bits##_t b = x86_get##bits(cpu, i->reg);                                                         \
 		x86_flags_sub##bits(&cpu->lazy, a, v, (uint##bits##_t)(a - v));                                        \
-		if (a != v)                                                                                            \
+		if (a == v)                                                                                            \
+			x86_set##bits(cpu, i->rm, b);                                                                  \
+		else                                                                                                   \
 			x86_set##bits(cpu, X86_RAX, v);                                                                \
-		x86_set##bits(cpu, i->rm, a == v ? b : v);                                                             \
 		return x86_next(cpu, i);                                                                               \
 	}                                                                                                              \
 	HANDLER(cmpxchg_m##bits)                                                                                       \
