@@ -1,0 +1,191 @@
+/*
+ * The io_uring back end of aio.h. Operations are prepared as they come and handed to the kernel in
+ * one call before the loop sleeps; what completed by then is reaped without another wake-up.
+ *
+ * Everything runs in the loop thread.
+ */
+#include <errno.h>
+#include <liburing.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+#include "base/bytes.h"
+#include "block/aio.h"
+
+#define RING_ENTRIES 128
+/* Rounds of submit and reap before the loop gets its turn: completions may submit more. */
+#define ROUNDS_MAX 4
+
+struct uring {
+	struct aio aio;
+	struct loop *loop;
+	struct loop_fd *watch;
+	struct loop_hook hook;
+	struct io_uring ring;
+	unsigned in_flight; /* in the ring: prepared or with the kernel; at most RING_ENTRIES */
+	unsigned prepared;  /* of these, not yet handed to the kernel */
+	struct aio_op *waiting, **waiting_tail;
+};
+
+static void prepare(struct uring *u, struct aio_op *op)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+
+	switch (op->kind) {
+	case AIO_READV:
+		io_uring_prep_readv(sqe, op->fd, op->iov, op->niov, op->offset);
+		break;
+	case AIO_WRITEV:
+		io_uring_prep_writev(sqe, op->fd, op->iov, op->niov, op->offset);
+		break;
+	case AIO_FDATASYNC:
+		io_uring_prep_fsync(sqe, op->fd, IORING_FSYNC_DATASYNC);
+		break;
+	case AIO_FALLOCATE:
+		io_uring_prep_fallocate(sqe, op->fd, op->mode, (off_t)op->offset, (off_t)op->len);
+		break;
+	}
+	io_uring_sqe_set_data(sqe, op);
+	u->in_flight++;
+	u->prepared++;
+}
+
+static void uring_submit(struct aio *a, struct aio_op *op)
+{
+	struct uring *u = (struct uring *)a;
+
+	/* Never more in flight than submission entries: get_sqe cannot fail, nor can completions overflow. */
+	if (u->in_flight < RING_ENTRIES && !u->waiting) {
+		prepare(u, op);
+		return;
+	}
+	op->next = NULL;
+	*u->waiting_tail = op;
+	u->waiting_tail = &op->next;
+}
+
+static void fill_from_waiting(struct uring *u)
+{
+	while (u->waiting && u->in_flight < RING_ENTRIES) {
+		struct aio_op *op = u->waiting;
+
+		u->waiting = op->next;
+		if (!u->waiting)
+			u->waiting_tail = &u->waiting;
+		prepare(u, op);
+	}
+}
+
+/* At most one ring full, so that the loop gets its turn. True when anything was reaped. */
+static bool reap(struct uring *u)
+{
+	struct io_uring_cqe *cqe;
+	unsigned n = 0;
+
+	while (n < RING_ENTRIES && !io_uring_peek_cqe(&u->ring, &cqe)) {
+		struct aio_op *op = io_uring_cqe_get_data(cqe);
+		int res = cqe->res;
+
+		io_uring_cqe_seen(&u->ring, cqe);
+		u->in_flight--;
+		n++;
+		op->done(op, res);
+	}
+	fill_from_waiting(u);
+	return n > 0;
+}
+
+static void hook_prepare(void *opaque, int *timeout_ms)
+{
+	struct uring *u = opaque;
+
+	for (int i = 0; i < ROUNDS_MAX; i++) {
+		if (u->prepared) {
+			int n = io_uring_submit(&u->ring);
+
+			if (n < 0) {
+				/* Short of memory or of completion space: what is prepared stays, try again soon. */
+				if (*timeout_ms < 0 || *timeout_ms > 1)
+					*timeout_ms = 1;
+			} else {
+				u->prepared -= (unsigned)n < u->prepared ? (unsigned)n : u->prepared;
+			}
+		}
+		if (!reap(u))
+			break;
+	}
+	if (u->prepared && *timeout_ms != 1)
+		*timeout_ms = 0;
+}
+
+static void hook_ready(void *opaque)
+{
+}
+
+static void on_ring_readable(void *opaque, int fd, uint32_t events)
+{
+	reap(opaque);
+}
+
+static bool ring_has_ops(struct io_uring *ring)
+{
+	static const int needed[] = { IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE };
+	struct io_uring_probe *p = io_uring_get_probe_ring(ring);
+	bool ok = p != NULL;
+
+	for (size_t i = 0; ok && i < ARRAY_LEN(needed); i++)
+		ok = io_uring_opcode_supported(p, needed[i]);
+	io_uring_free_probe(p);
+	return ok;
+}
+
+static struct aio *uring_open(struct loop *loop, struct err *err)
+{
+	struct uring *u = calloc(1, sizeof(*u));
+	int ret;
+
+	if (!u) {
+		err_errno(err, ENOMEM, "io_uring");
+		return NULL;
+	}
+	u->aio.drv = &aio_uring;
+	u->loop = loop;
+	u->waiting_tail = &u->waiting;
+	ret = io_uring_queue_init(RING_ENTRIES, &u->ring, 0);
+	if (ret < 0) {
+		err_errno(err, -ret, "io_uring is not available");
+		goto out_free;
+	}
+	if (!ring_has_ops(&u->ring)) {
+		err_set(err, "io_uring of this kernel lacks operations");
+		goto out_ring;
+	}
+	u->watch = loop_fd_add(loop, u->ring.ring_fd, EPOLLIN, on_ring_readable, u, err);
+	if (!u->watch)
+		goto out_ring;
+	u->hook = (struct loop_hook){ .prepare = hook_prepare, .ready = hook_ready, .opaque = u };
+	loop_hook_add(loop, &u->hook);
+	return &u->aio;
+out_ring:
+	io_uring_queue_exit(&u->ring);
+out_free:
+	free(u);
+	return NULL;
+}
+
+static void uring_close(struct aio *a)
+{
+	struct uring *u = (struct uring *)a;
+
+	loop_hook_del(u->loop, &u->hook);
+	loop_fd_del(u->watch);
+	io_uring_queue_exit(&u->ring);
+	free(u);
+}
+
+const struct aio_driver aio_uring = {
+	.name = "io_uring",
+	.open = uring_open,
+	.submit = uring_submit,
+	.close = uring_close,
+};

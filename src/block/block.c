@@ -1,0 +1,586 @@
+/*
+ * The node: checks requests, guards sector 0 of a guessed raw image, latches a failed disk, parks
+ * writes that found no space, and counts what is in flight for those who wait.
+ *
+ * All state but the atomics belongs to the I/O thread.
+ */
+#include "block/block.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "block/format.h"
+
+#define RETRY_MS 250
+
+_Static_assert(BLOCK_MAX_IOV + 1 <= IOV_MAX, "preadv and friends take IOV_MAX, and the guard may add one");
+
+struct waiter {
+	sem_t sem;
+	struct waiter *next;
+};
+
+struct block_node {
+	char *path, *name;
+	bool readonly, guessed;
+	uint64_t size; /* bytes, a multiple of BLOCK_SECTOR */
+	const struct block_format *format;
+	struct block_file *file;
+	struct loop *loop;
+	pthread_t thread;
+
+	unsigned in_flight;
+	unsigned held; /* block_drain() calls that wait for their block_resume() */
+	struct waiter *waiters;
+	atomic_bool failed;
+
+	/* Writes that found no space, oldest first. */
+	struct block_req *stalled, **stalled_tail;
+	atomic_bool nospace;
+	int retry_fd;
+	struct loop_fd *retry_watch;
+	block_event_fn *event;
+	void *event_opaque;
+
+	struct block_stats stats;
+};
+
+static void *io_thread(void *opaque)
+{
+	struct block_node *n = opaque;
+
+	loop_run(n->loop);
+	return NULL;
+}
+
+static void post_event(struct block_node *n, enum block_event e)
+{
+	if (n->event)
+		n->event(n->event_opaque, e);
+}
+
+/* --- stalled writes --- */
+
+static void retry_arm(struct block_node *n, bool on)
+{
+	struct itimerspec t = { 0 };
+
+	if (on) {
+		t.it_value.tv_nsec = RETRY_MS * 1000000l;
+		t.it_interval = t.it_value;
+	}
+	timerfd_settime(n->retry_fd, 0, &t, NULL);
+}
+
+static void dispatch(struct block_node *n, struct block_req *r)
+{
+	n->in_flight++;
+	n->format->submit(n->file, r);
+}
+
+static void retry_one(struct block_node *n)
+{
+	struct block_req *r = n->stalled;
+
+	n->stalled = r->next;
+	if (!n->stalled)
+		n->stalled_tail = &n->stalled;
+	dispatch(n, r);
+}
+
+static void on_retry_timer(void *opaque, int fd, uint32_t events)
+{
+	struct block_node *n = opaque;
+	uint64_t expired;
+
+	if (read(fd, &expired, sizeof(expired)) < 0)
+		return;
+	if (n->stalled && !n->held)
+		retry_one(n);
+}
+
+static void stall(struct block_node *n, struct block_req *r)
+{
+	r->next = NULL;
+	*n->stalled_tail = r;
+	n->stalled_tail = &r->next;
+	stat_add(&n->stats.stalls, 1);
+	if (n->nospace)
+		return;
+	n->nospace = true;
+	log_line(LOG_WARN, "block", "%s: no space left for a write of the guest; it waits until there is room",
+		 n->name);
+	retry_arm(n, true);
+	post_event(n, BLOCK_EVENT_NOSPACE);
+}
+
+/* A write went through while others may be stalled. */
+static void space_found(struct block_node *n)
+{
+	if (n->stalled) {
+		if (!n->held)
+			retry_one(n);
+		return;
+	}
+	n->nospace = false;
+	retry_arm(n, false);
+	post_event(n, BLOCK_EVENT_SPACE);
+}
+
+void block_cancel_stalled(struct block_node *n)
+{
+	struct block_req *r = n->stalled;
+
+	n->stalled = NULL;
+	n->stalled_tail = &n->stalled;
+	if (n->nospace) {
+		n->nospace = false;
+		retry_arm(n, false);
+		post_event(n, BLOCK_EVENT_SPACE);
+	}
+	while (r) {
+		struct block_req *next = r->next;
+
+		free(r->guard_iov);
+		r->guard_iov = NULL;
+		r->done(r, -ECANCELED);
+		r = next;
+	}
+}
+
+bool block_has_stalled(const struct block_node *n)
+{
+	return n->nospace;
+}
+
+/* --- the life of a request --- */
+
+static void wake_waiters(struct block_node *n)
+{
+	struct waiter *w = n->waiters;
+
+	n->waiters = NULL;
+	while (w) {
+		struct waiter *next = w->next; /* gone after the post */
+
+		sem_post(&w->sem);
+		w = next;
+	}
+}
+
+static bool is_write(enum block_op op)
+{
+	return op == BLOCK_WRITE || op == BLOCK_DISCARD || op == BLOCK_WRITE_ZEROES;
+}
+
+static void count(struct block_node *n, const struct block_req *r, int ret)
+{
+	stat_t *const counters[] = {
+		[BLOCK_READ] = &n->stats.reads,		 [BLOCK_WRITE] = &n->stats.writes,
+		[BLOCK_FLUSH] = &n->stats.flushes,	 [BLOCK_DISCARD] = &n->stats.discards,
+		[BLOCK_WRITE_ZEROES] = &n->stats.zeroes,
+	};
+
+	if (ret) {
+		stat_add(&n->stats.errors, 1);
+		return;
+	}
+	stat_add(counters[r->op], 1);
+	if (r->op == BLOCK_READ)
+		stat_add(&n->stats.read_bytes, r->bytes);
+	else if (r->op == BLOCK_WRITE)
+		stat_add(&n->stats.written_bytes, r->bytes);
+}
+
+void block_complete(struct block_req *r, int ret)
+{
+	struct block_node *n = r->node;
+
+	n->in_flight--;
+	if ((ret == -ENOSPC || ret == -EDQUOT) && is_write(r->op) && n->event) {
+		stall(n, r);
+		goto out;
+	}
+	if (ret && r->op == BLOCK_FLUSH && !atomic_exchange(&n->failed, true)) {
+		/* What the kernel could not write it may have dropped: a later "success" would be a lie. */
+		log_line(LOG_ERROR, "block", "%s: flushing to %s failed: %s; the disk is out of service", n->name,
+			 n->path, strerror(-ret));
+		post_event(n, BLOCK_EVENT_FAILED);
+	}
+	count(n, r, ret);
+	free(r->guard_iov);
+	r->guard_iov = NULL;
+	bool wrote = !ret && is_write(r->op) && n->nospace;
+	r->done(r, ret);
+	if (wrote)
+		space_found(n);
+out:
+	if (!n->in_flight)
+		wake_waiters(n);
+}
+
+static int check(struct block_node *n, const struct block_req *r)
+{
+	uint64_t total = 0;
+
+	if ((unsigned)r->op > BLOCK_WRITE_ZEROES)
+		return -EINVAL;
+	if (atomic_load_explicit(&n->failed, memory_order_relaxed))
+		return -EIO;
+	if (r->op != BLOCK_READ && r->op != BLOCK_FLUSH && n->readonly)
+		return -EROFS;
+	if (r->op == BLOCK_FLUSH)
+		return 0;
+	if (r->bytes > BLOCK_MAX_BYTES || !range_within(r->offset, r->bytes, n->size))
+		return -EINVAL;
+	if (r->op != BLOCK_READ && r->op != BLOCK_WRITE)
+		return 0;
+	if (r->niov > BLOCK_MAX_IOV)
+		return -EINVAL;
+	for (unsigned i = 0; i < r->niov; i++)
+		if (__builtin_add_overflow(total, r->iov[i].iov_len, &total))
+			return -EINVAL;
+	return total == r->bytes ? 0 : -EINVAL;
+}
+
+/*
+ * A raw image whose format was guessed must be guessed raw the next time too: a write that makes
+ * sector 0 look like another format is refused. The guest may change its buffer after the look, so
+ * the look is taken at a copy, and the copy is what is written.
+ */
+static int guard_sector0(struct block_req *r)
+{
+	uint8_t *sector;
+	size_t got = 0;
+	unsigned i = 0;
+
+	if (r->bytes < BLOCK_SECTOR || r->offset)
+		return -EINVAL; /* a part of the sector does not tell what it will look like */
+	r->guard_iov = malloc((r->niov + 1) * sizeof(*r->guard_iov) + BLOCK_SECTOR);
+	if (!r->guard_iov)
+		return -ENOMEM;
+	sector = (uint8_t *)(r->guard_iov + r->niov + 1);
+	r->guard_iov[0] = (struct iovec){ sector, BLOCK_SECTOR };
+	r->nfrom = 1;
+	for (; i < r->niov; i++) {
+		size_t len = r->iov[i].iov_len;
+		size_t take = len < BLOCK_SECTOR - got ? len : BLOCK_SECTOR - got;
+
+		memcpy(sector + got, r->iov[i].iov_base, take);
+		got += take;
+		if (len > take)
+			r->guard_iov[r->nfrom++] = (struct iovec){ (char *)r->iov[i].iov_base + take, len - take };
+	}
+	r->from = r->guard_iov;
+	if (!format_probe(sector, BLOCK_SECTOR))
+		return 0;
+	log_guest("block",
+		  "the guest may not write a disk image header to sector 0 of a disk whose format was guessed; "
+		  "format=raw allows it");
+	return -EPERM;
+}
+
+void block_submit(struct block_node *n, struct block_req *r)
+{
+	int ret = check(n, r);
+
+	r->node = n;
+	r->guard_iov = NULL;
+	r->from = r->iov;
+	r->nfrom = r->niov;
+	if (!ret && n->guessed && r->op == BLOCK_WRITE && r->bytes && r->offset < BLOCK_SECTOR)
+		ret = guard_sector0(r);
+	if (ret || (r->op != BLOCK_FLUSH && !r->bytes)) {
+		count(n, r, ret);
+		free(r->guard_iov);
+		r->guard_iov = NULL;
+		r->done(r, ret);
+		return;
+	}
+	dispatch(n, r);
+}
+
+/* --- from other threads --- */
+
+struct call {
+	loop_fn *fn;
+	void *opaque;
+	struct waiter w;
+};
+
+static void run_call(void *opaque)
+{
+	struct call *c = opaque;
+
+	c->fn(c->opaque);
+	sem_post(&c->w.sem);
+}
+
+static void wait_and_destroy(sem_t *s)
+{
+	while (sem_wait(s) && errno == EINTR)
+		;
+	sem_destroy(s);
+}
+
+void block_call(struct block_node *n, loop_fn *fn, void *opaque)
+{
+	struct call c = { .fn = fn, .opaque = opaque };
+
+	sem_init(&c.w.sem, 0, 0);
+	loop_post(n->loop, run_call, &c);
+	wait_and_destroy(&c.w.sem);
+}
+
+struct drain {
+	struct block_node *n;
+	struct waiter w;
+};
+
+static void drain_fn(void *opaque)
+{
+	struct drain *d = opaque;
+
+	d->n->held++;
+	if (!d->n->in_flight) {
+		sem_post(&d->w.sem);
+		return;
+	}
+	d->w.next = d->n->waiters;
+	d->n->waiters = &d->w;
+}
+
+void block_drain(struct block_node *n)
+{
+	struct drain d = { .n = n };
+
+	sem_init(&d.w.sem, 0, 0);
+	loop_post(n->loop, drain_fn, &d);
+	wait_and_destroy(&d.w.sem);
+}
+
+static void resume_fn(void *opaque)
+{
+	struct block_node *n = opaque;
+
+	if (n->held)
+		n->held--;
+}
+
+void block_resume(struct block_node *n)
+{
+	block_call(n, resume_fn, n);
+}
+
+struct sync {
+	struct block_node *n;
+	struct block_req *r;
+	int ret;
+	struct waiter w;
+};
+
+static void sync_done(struct block_req *r, int ret)
+{
+	struct sync *s = r->opaque;
+
+	s->ret = ret;
+	sem_post(&s->w.sem);
+}
+
+static void sync_fn(void *opaque)
+{
+	struct sync *s = opaque;
+
+	block_submit(s->n, s->r);
+}
+
+int block_submit_wait(struct block_node *n, struct block_req *r)
+{
+	struct sync s = { .n = n, .r = r };
+
+	sem_init(&s.w.sem, 0, 0);
+	r->done = sync_done;
+	r->opaque = &s;
+	loop_post(n->loop, sync_fn, &s);
+	wait_and_destroy(&s.w.sem);
+	return s.ret;
+}
+
+static void cancel_fn(void *opaque)
+{
+	block_cancel_stalled(opaque);
+}
+
+/* --- opening and closing --- */
+
+static int check_size(struct block_node *n, const struct block_config *c, struct err *err)
+{
+	uint64_t size = file_size(n->file);
+
+	if (size > INT64_MAX - BLOCK_SECTOR)
+		return err_set(err, "%s: a size of %llu bytes is beyond what a file can have", c->path,
+			       (unsigned long long)size);
+	n->size = align_up(size, BLOCK_SECTOR);
+	if (n->size != size && !c->odd_size)
+		return err_set(err,
+			       "%s: its size of %llu bytes is no multiple of %u; make it so with: truncate -s %%%u %s",
+			       c->path, (unsigned long long)size, BLOCK_SECTOR, BLOCK_SECTOR, c->path);
+	return 0;
+}
+
+static int open_image(struct block_node *n, const struct block_config *c, struct err *err)
+{
+	uint8_t header[FORMAT_HEADER];
+	ssize_t len;
+
+	n->file = file_open(c, n->loop, err);
+	if (!n->file)
+		return -1;
+	len = file_read_header(n->file, header, sizeof(header));
+	if (len < 0)
+		return err_errno(err, errno, "%s: reading its first bytes", c->path);
+	n->format = format_choose(c, header, (size_t)len, &n->guessed, err);
+	if (!n->format)
+		return -1;
+	return check_size(n, c, err);
+}
+
+static int start_thread(struct block_node *n, struct err *err)
+{
+	sigset_t all, old;
+	char title[16];
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &old);
+	ret = pthread_create(&n->thread, NULL, io_thread, n);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (ret)
+		return err_errno(err, ret, "%s: starting its thread", n->path);
+	snprintf(title, sizeof(title), "io:%s", n->name);
+	pthread_setname_np(n->thread, title);
+	return 0;
+}
+
+static void free_node(struct block_node *n)
+{
+	if (n->retry_watch)
+		loop_fd_del(n->retry_watch);
+	if (n->retry_fd >= 0)
+		close(n->retry_fd);
+	if (n->file)
+		file_close(n->file);
+	if (n->loop)
+		loop_free(n->loop);
+	free(n->name);
+	free(n->path);
+	free(n);
+}
+
+struct block_node *block_open(const struct block_config *c, struct err *err)
+{
+	struct block_node *n = calloc(1, sizeof(*n));
+
+	if (!n) {
+		err_errno(err, ENOMEM, "%s", c->path);
+		return NULL;
+	}
+	n->retry_fd = -1;
+	n->stalled_tail = &n->stalled;
+	n->readonly = c->readonly;
+	n->path = strdup(c->path);
+	n->name = strdup(c->name ? c->name : c->path);
+	if (!n->path || !n->name) {
+		err_errno(err, ENOMEM, "%s", c->path);
+		goto out;
+	}
+	n->loop = loop_new(err);
+	if (!n->loop)
+		goto out;
+	if (open_image(n, c, err))
+		goto out;
+	n->retry_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (n->retry_fd < 0) {
+		err_errno(err, errno, "%s: timerfd", c->path);
+		goto out;
+	}
+	n->retry_watch = loop_fd_add(n->loop, n->retry_fd, EPOLLIN, on_retry_timer, n, err);
+	if (!n->retry_watch || start_thread(n, err))
+		goto out;
+	return n;
+out:
+	free_node(n);
+	return NULL;
+}
+
+void block_close(struct block_node *n)
+{
+	block_drain(n);
+	block_call(n, cancel_fn, n);
+	loop_quit(n->loop);
+	pthread_join(n->thread, NULL);
+	free_node(n);
+}
+
+uint64_t block_size(const struct block_node *n)
+{
+	return n->size;
+}
+
+bool block_readonly(const struct block_node *n)
+{
+	return n->readonly;
+}
+
+bool block_can_discard(const struct block_node *n)
+{
+	return file_can_discard(n->file);
+}
+
+const char *block_format_name(const struct block_node *n)
+{
+	return n->format->name;
+}
+
+const char *block_aio_name(const struct block_node *n)
+{
+	return file_aio_name(n->file);
+}
+
+const char *block_path(const struct block_node *n)
+{
+	return n->path;
+}
+
+struct loop *block_loop(struct block_node *n)
+{
+	return n->loop;
+}
+
+bool block_failed(const struct block_node *n)
+{
+	return atomic_load_explicit(&n->failed, memory_order_relaxed);
+}
+
+void block_set_event(struct block_node *n, block_event_fn *fn, void *opaque)
+{
+	n->event = fn;
+	n->event_opaque = opaque;
+}
+
+struct block_stats *block_get_stats(struct block_node *n)
+{
+	return &n->stats;
+}

@@ -1,0 +1,134 @@
+/*
+ * Block nodes: disk images behind asynchronous read, write, flush, discard and write-zeroes.
+ *
+ * Every node has an I/O thread of its own that runs an event loop (block_loop()). A front end adds
+ * its doorbells to that loop, submits from there and gets its completions there, so that a disk's
+ * requests never change threads. Tools without a loop use block_submit_wait().
+ *
+ * block_open, block_close, block_call, block_drain, block_resume, block_submit_wait: any thread but
+ * the I/O thread. block_submit, block_cancel_stalled and callbacks: the I/O thread. Getters: any.
+ */
+#ifndef VIREO_BLOCK_BLOCK_H
+#define VIREO_BLOCK_BLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "base/stats.h"
+#include "block/aio.h"
+
+#define BLOCK_SECTOR 512u
+
+struct block_node;
+struct block_file;
+
+enum block_aio { BLOCK_AIO_AUTO, BLOCK_AIO_URING, BLOCK_AIO_THREADS };
+
+/* All zero but `path` is a good configuration. Strings are borrowed during block_open(). */
+struct block_config {
+	const char *path;   /* a regular file or a block device */
+	const char *format; /* NULL: from the suffix and the header of the image */
+	const char *name;   /* for messages and the thread, "disk0"; NULL: the path */
+	bool readonly;
+	bool no_lock;	 /* another program may use the image at the same time */
+	bool no_discard; /* accept discards without effect: keep the space allocated */
+	bool odd_size;	 /* a raw file may end within a sector: reads give zeroes there (for tools) */
+	enum block_aio aio;
+	/* The opener that paths go through: an fd or -1 with errno. NULL: open(2). */
+	int (*open_path)(void *opaque, const char *path, int flags);
+	void *open_opaque;
+};
+
+enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };
+
+#define BLOCK_REQ_UNMAP 1u /* WRITE_ZEROES may deallocate */
+
+struct block_req;
+/* `ret` is 0 or -errno: EINVAL (range), EROFS, EPERM, ENOSPC, EIO (also: the disk has failed before), ... */
+typedef void block_done_fn(struct block_req *r, int ret);
+
+/* Owned by the caller, who keeps it and its buffers unchanged until done(). */
+struct block_req {
+	enum block_op op;
+	uint32_t flags;
+	uint64_t offset, bytes;	 /* bytes; not for FLUSH */
+	const struct iovec *iov; /* READ, WRITE: exactly `bytes` in total; at most BLOCK_MAX_IOV entries */
+	unsigned niov;
+	block_done_fn *done; /* may be called before block_submit() returns */
+	void *opaque;
+
+	/* private to block/ */
+	struct block_node *node;
+	struct block_file *file;
+	struct block_req *next;
+	struct aio_op aio;
+	uint64_t moved;		  /* bytes done so far */
+	struct iovec *cut;	  /* what is left of iov after a short transfer */
+	const struct iovec *from; /* iov, or guard_iov */
+	unsigned nfrom;
+	struct iovec *guard_iov; /* with a private copy of sector 0 */
+	uint8_t fallback;
+	uint8_t retries;
+};
+
+#define BLOCK_MAX_IOV 1022u
+/* The most bytes one request may move or cover; larger ones get EINVAL. */
+#define BLOCK_MAX_BYTES (1ull << 31)
+
+struct block_node *block_open(const struct block_config *c, struct err *err);
+/* Waits for what is in flight, cancels what is stalled. Its users have detached from the loop. */
+void block_close(struct block_node *n);
+
+/* What the node is. The size is in bytes, a multiple of BLOCK_SECTOR. */
+uint64_t block_size(const struct block_node *n);
+bool block_readonly(const struct block_node *n);
+bool block_can_discard(const struct block_node *n);
+const char *block_format_name(const struct block_node *n);
+const char *block_aio_name(const struct block_node *n); /* "io_uring" or "threads" */
+const char *block_path(const struct block_node *n);
+struct loop *block_loop(struct block_node *n);
+/* A flush has failed: everything is refused with EIO until the image is opened again. */
+bool block_failed(const struct block_node *n);
+
+void block_submit(struct block_node *n, struct block_req *r);
+/* Submit from any other thread and wait; returns the result. done and opaque are overwritten. */
+int block_submit_wait(struct block_node *n, struct block_req *r);
+
+/* Run fn(opaque) in the I/O thread and wait until it has returned. */
+void block_call(struct block_node *n, loop_fn *fn, void *opaque);
+
+/*
+ * Wait until nothing is in flight; stalled requests stay stalled and are not retried before the
+ * matching block_resume(). The caller has stopped submitting.
+ */
+void block_drain(struct block_node *n);
+void block_resume(struct block_node *n);
+
+enum block_event {
+	BLOCK_EVENT_NOSPACE, /* a write found no space and is stalled: pause the VM */
+	BLOCK_EVENT_SPACE,   /* the stalled writes went through: the VM may go on */
+	BLOCK_EVENT_FAILED   /* a flush failed; see block_failed() */
+};
+typedef void block_event_fn(void *opaque, enum block_event e);
+/*
+ * With a handler, writes that find no space are stalled and retried several times a second; without
+ * one they fail with ENOSPC. Called in the I/O thread: hand the news on, do not wait there.
+ * Set it before the first request.
+ */
+void block_set_event(struct block_node *n, block_event_fn *fn, void *opaque);
+/* End stalled requests with ECANCELED (device reset). */
+void block_cancel_stalled(struct block_node *n);
+/* Requests are stalled: a state saved now would lose them. Any thread, after block_drain(). */
+bool block_has_stalled(const struct block_node *n);
+
+struct block_stats {
+	stat_t reads, writes, flushes, discards, zeroes; /* requests */
+	stat_t read_bytes, written_bytes;
+	stat_t errors, stalls;
+};
+struct block_stats *block_get_stats(struct block_node *n);
+
+#endif
