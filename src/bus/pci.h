@@ -51,11 +51,13 @@ struct pci_dev {
 	uint8_t wmask[PCI_CONFIG_SIZE];	  /* bits the guest may change */
 	uint8_t w1cmask[PCI_CONFIG_SIZE]; /* bits the guest clears by writing 1 */
 	struct pci_bar bar[PCI_NUM_BARS];
-	bool intx_level;
+	uint8_t initial[PCI_CONFIG_SIZE]; /* as made: what saved states are checked against */
+	bool intx_level, intx_driven;	  /* as the device wants it; as it counts on the bus */
 
 	/* MSI-X; vectors == 0 means absent */
 	uint16_t msix_vectors;
 	uint8_t msix_cap, msix_bar;
+	uint32_t msix_table, msix_pba; /* offsets in the BAR */
 	struct pci_msix_entry msix[PCI_MSIX_MAX];
 	uint64_t msix_pending; /* a bit a vector */
 
@@ -69,6 +71,8 @@ struct pci_dev {
  */
 struct pci_bus *pci_bus_new(struct bus *bus, const struct irq_line intx[4], const struct msi_sink *msi);
 void pci_bus_free(struct pci_bus *b);
+/* What the interrupt line registers of functions on each of the four lines show after pci_assign_resources(). */
+void pci_bus_set_irq_numbers(struct pci_bus *b, const uint8_t number[4]);
 
 /* Fill the identity of a zeroed function: header type 0, command and status masks. */
 void pci_dev_init(struct pci_dev *d, const char *name, uint16_t vendor, uint16_t device, uint32_t class_rev,
@@ -87,6 +91,8 @@ void pci_set_intx_pin(struct pci_dev *d, uint8_t pin); /* 1 = INTA# */
 bool pci_msix_read(struct pci_dev *d, uint64_t off, unsigned size, uint64_t *val);
 bool pci_msix_write(struct pci_dev *d, uint64_t off, unsigned size, uint64_t val);
 
+/* The declarations are complete: called by pci_register(). */
+void pci_dev_freeze(struct pci_dev *d);
 int pci_register(struct pci_bus *b, struct pci_dev *d, uint8_t devfn, struct err *err);
 void pci_unregister(struct pci_dev *d);
 /* The first device number without a function, or -1. */

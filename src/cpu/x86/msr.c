@@ -86,6 +86,13 @@ static bool of_intc(uint32_t msr)
 	return msr == 0x1b || msr == 0x6e0 || (msr >= 0x800 && msr <= 0x8ff) || msr == 0x4b564d04;
 }
 
+/* The controller counts in the clock's TSC, the guest in its own. 0 disarms in both. */
+static void shift_deadline(uint32_t msr, uint64_t *val, uint64_t by)
+{
+	if (msr == 0x6e0 && *val)
+		*val += by;
+}
+
 static uint64_t tsc(struct x86_cpu *cpu)
 {
 	return clock_tsc(cpu->vm->cfg.clock) + cpu->s.tsc_offset;
@@ -97,7 +104,8 @@ bool x86_rdmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t *val)
 	const uint64_t *range = mtrr(cpu, msr);
 
 	if (of_intc(msr))
-		return intc->ops && intc->ops->rdmsr(intc->opaque, cpu->vcpu.index, msr, val);
+		return intc->ops && intc->ops->rdmsr(intc->opaque, cpu->vcpu.index, msr, val) &&
+		       (shift_deadline(msr, val, cpu->s.tsc_offset), true);
 	for (size_t n = 0; n < ARRAY_LEN(plain); n++) {
 		if (plain[n].msr == msr) {
 			*val = *(uint64_t *)((char *)&cpu->s + plain[n].offset);
@@ -168,7 +176,8 @@ bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val)
 	uint64_t *range = mtrr(cpu, msr);
 
 	if (of_intc(msr))
-		return intc->ops && intc->ops->wrmsr(intc->opaque, cpu->vcpu.index, msr, val);
+		return shift_deadline(msr, &val, -cpu->s.tsc_offset),
+		       intc->ops && intc->ops->wrmsr(intc->opaque, cpu->vcpu.index, msr, val);
 	for (size_t n = 0; n < ARRAY_LEN(plain); n++) {
 		if (plain[n].msr == msr) {
 			if (!valid(plain[n].check, val))

@@ -1,0 +1,124 @@
+/* MSI-X of a PCI function. PCI 3.0, 6.8.2. The device's lock guards the table. */
+#include "base/bytes.h"
+#include "bus/pci_impl.h"
+
+#define CAP_MSIX       11
+#define CONTROL_ENABLE 0x8000u
+#define CONTROL_MASK   0x4000u
+#define ENTRY_MASKED   1u
+
+int pci_add_msix(struct pci_dev *d, uint16_t vectors, uint8_t bar, uint32_t table_off, uint32_t pba_off,
+		 struct err *err)
+{
+	uint8_t cap = pci_add_cap(d, CAP_MSIX, 12);
+
+	if (!cap || !vectors || vectors > PCI_MSIX_MAX)
+		return err_set(err, "%s: MSI-X with %u vectors does not fit", d->name, vectors);
+	st_le16(d->config + cap + 2, vectors - 1);
+	st_le16(d->wmask + cap + 2, CONTROL_ENABLE | CONTROL_MASK);
+	st_le32(d->config + cap + 4, table_off | bar);
+	st_le32(d->config + cap + 8, pba_off | bar);
+	d->msix_cap = cap;
+	d->msix_bar = bar;
+	d->msix_vectors = vectors;
+	d->msix_table = table_off;
+	d->msix_pba = pba_off;
+	pci_msix_reset(d);
+	return 0;
+}
+
+void pci_msix_reset(struct pci_dev *d)
+{
+	for (unsigned n = 0; n < d->msix_vectors; n++)
+		d->msix[n] = (struct pci_msix_entry){ .control = ENTRY_MASKED };
+	d->msix_pending = 0;
+}
+
+static uint16_t control(const struct pci_dev *d)
+{
+	return ld_le16(d->config + d->msix_cap + 2);
+}
+
+bool pci_msix_enabled(const struct pci_dev *d)
+{
+	return d->msix_vectors && control(d) & CONTROL_ENABLE;
+}
+
+static bool masked(const struct pci_dev *d, unsigned n)
+{
+	return control(d) & CONTROL_MASK || d->msix[n].control & ENTRY_MASKED;
+}
+
+static void send_pending(struct pci_dev *d, unsigned n)
+{
+	if (!(d->msix_pending >> n & 1) || !pci_msix_enabled(d) || masked(d, n))
+		return;
+	d->msix_pending &= ~(1ull << n);
+	msi_send(&d->bus->msi, d->msix[n].addr, d->msix[n].data);
+}
+
+void pci_msix_notify(struct pci_dev *d, unsigned vector)
+{
+	if (vector >= d->msix_vectors || !pci_msix_enabled(d) || !pci_bus_master(d))
+		return;
+	__atomic_fetch_or(&d->msix_pending, 1ull << vector, __ATOMIC_SEQ_CST);
+	if (!masked(d, vector)) {
+		__atomic_fetch_and(&d->msix_pending, ~(1ull << vector), __ATOMIC_SEQ_CST);
+		msi_send(&d->bus->msi, d->msix[vector].addr, d->msix[vector].data);
+	}
+}
+
+void pci_msix_config_written(struct pci_dev *d)
+{
+	for (unsigned n = 0; n < d->msix_vectors; n++)
+		send_pending(d, n);
+}
+
+bool pci_msix_read(struct pci_dev *d, uint64_t off, unsigned size, uint64_t *val)
+{
+	uint8_t image[16];
+
+	if (!d->msix_vectors || size > 8)
+		return false;
+	if (off >= d->msix_pba && range_within(off - d->msix_pba, size, 8)) {
+		*val = d->msix_pending >> (off - d->msix_pba) * 8 & size_mask(size);
+		return true;
+	}
+	if (off < d->msix_table || off - d->msix_table >= d->msix_vectors * 16u || (off & 15) + size > 16)
+		return false;
+	const struct pci_msix_entry *e = &d->msix[(off - d->msix_table) / 16];
+	st_le64(image, e->addr);
+	st_le32(image + 8, e->data);
+	st_le32(image + 12, e->control);
+	*val = 0;
+	for (unsigned k = 0; k < size; k++)
+		*val |= (uint64_t)image[(off & 15) + k] << 8 * k;
+	return true;
+}
+
+bool pci_msix_write(struct pci_dev *d, uint64_t off, unsigned size, uint64_t val)
+{
+	uint8_t image[16];
+
+	if (!d->msix_vectors || size > 8)
+		return false;
+	if (off >= d->msix_pba && range_within(off - d->msix_pba, size, 8))
+		return true;
+	if (off < d->msix_table || off - d->msix_table >= d->msix_vectors * 16u || (off & 15) + size > 16)
+		return false;
+	/* Only whole doublewords may be written. */
+	if (size < 4 || off & 3)
+		return true;
+	unsigned n = (unsigned)(off - d->msix_table) / 16;
+	struct pci_msix_entry *e = &d->msix[n];
+	st_le64(image, e->addr);
+	st_le32(image + 8, e->data);
+	st_le32(image + 12, e->control);
+	for (unsigned k = 0; k < size; k++)
+		image[(off & 15) + k] = (uint8_t)(val >> 8 * k);
+	e->addr = ld_le64(image) & ~3ull;
+	e->data = ld_le32(image + 8);
+	e->control = ld_le32(image + 12) & ENTRY_MASKED;
+	send_pending(d, n);
+	return true;
+}

@@ -1,0 +1,374 @@
+/* PCI functions: configuration space, BARs, INTx. See pci.h. MSI-X is in msix.c. */
+#include "bus/pci.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "bus/pci_impl.h"
+
+#define CFG_COMMAND  0x04
+#define CFG_STATUS   0x06
+#define CFG_BAR	     0x10
+#define CFG_CAP_PTR  0x34
+#define CFG_INT_LINE 0x3c
+#define CFG_INT_PIN  0x3d
+#define CMD_IO	     1u
+#define CMD_MEM	     2u
+#define CMD_MASTER   4u
+#define CMD_INTX_OFF 0x400u
+#define STATUS_INTX  8u
+#define STATUS_CAPS  0x10u
+#define FIRST_CAP    0x40
+
+struct pci_bus *pci_bus_new(struct bus *bus, const struct irq_line intx[4], const struct msi_sink *msi)
+{
+	struct pci_bus *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return NULL;
+	b->bus = bus;
+	memcpy(b->intx, intx, sizeof(b->intx));
+	b->msi = *msi;
+	pthread_mutex_init(&b->intx_lock, NULL);
+	return b;
+}
+
+void pci_bus_free(struct pci_bus *b)
+{
+	if (b)
+		pthread_mutex_destroy(&b->intx_lock);
+	free(b);
+}
+
+void pci_dev_init(struct pci_dev *d, const char *name, uint16_t vendor, uint16_t device, uint32_t class_rev,
+		  uint16_t sub_vendor, uint16_t sub_device, pthread_mutex_t *lock)
+{
+	d->name = name;
+	d->lock = lock;
+	st_le16(d->config, vendor);
+	st_le16(d->config + 2, device);
+	st_le32(d->config + 8, class_rev);
+	st_le16(d->config + 0x2c, sub_vendor);
+	st_le16(d->config + 0x2e, sub_device);
+	st_le16(d->wmask + CFG_COMMAND, CMD_IO | CMD_MEM | CMD_MASTER | 0x140 | CMD_INTX_OFF);
+	st_le16(d->w1cmask + CFG_STATUS, 0xf900);
+	d->wmask[0x0c] = 0xff;
+	d->wmask[0x0d] = 0xff;
+	d->wmask[CFG_INT_LINE] = 0xff;
+	d->next_cap = FIRST_CAP;
+}
+
+void pci_set_bar(struct pci_dev *d, unsigned i, enum pci_bar_kind kind, bool prefetch, uint64_t size,
+		 const struct bus_range *range)
+{
+	uint8_t *reg = d->config + CFG_BAR + 4 * i, *mask = d->wmask + CFG_BAR + 4 * i;
+
+	d->bar[i] = (struct pci_bar){ .kind = kind, .prefetch = prefetch, .size = size, .range = *range };
+	if (kind == PCI_BAR_IO) {
+		st_le32(reg, 1);
+		st_le32(mask, (uint32_t) ~(size - 1) & ~3u);
+		return;
+	}
+	st_le32(reg, (kind == PCI_BAR_MEM64 ? 4u : 0) | (prefetch ? 8u : 0));
+	st_le32(mask, (uint32_t) ~(size - 1) & ~15u);
+	if (kind == PCI_BAR_MEM64)
+		st_le32(mask + 4, (uint32_t)(~(size - 1) >> 32));
+}
+
+uint8_t pci_add_cap(struct pci_dev *d, uint8_t id, uint8_t len)
+{
+	uint8_t at = d->next_cap, *link = d->config + CFG_CAP_PTR;
+
+	if (len > PCI_CONFIG_SIZE - at)
+		return 0;
+	while (*link)
+		link = d->config + *link + 1;
+	*link = at;
+	d->config[at] = id;
+	d->next_cap = (uint8_t)align_up(at + len, 4);
+	st_le16(d->config + CFG_STATUS, ld_le16(d->config + CFG_STATUS) | STATUS_CAPS);
+	return at;
+}
+
+void pci_set_intx_pin(struct pci_dev *d, uint8_t pin)
+{
+	d->config[CFG_INT_PIN] = pin;
+}
+
+/* --- BARs --- */
+
+static uint64_t bar_address(const struct pci_dev *d, unsigned i)
+{
+	const uint8_t *reg = d->config + CFG_BAR + 4 * i;
+
+	switch (d->bar[i].kind) {
+	case PCI_BAR_IO:
+		return ld_le32(reg) & ~3u;
+	case PCI_BAR_MEM32:
+		return ld_le32(reg) & ~15u;
+	case PCI_BAR_MEM64:
+		return ld_le64(reg) & ~15ull;
+	default:
+		return 0;
+	}
+}
+
+static void unmap_bar(struct pci_dev *d, unsigned i)
+{
+	bus_del(d->bus->bus, d->bar[i].handle);
+	d->bar[i].handle = NULL;
+	d->bar[i].mapped_at = 0;
+}
+
+/* Make the bus agree with the registers. Address 0 is not decoded: it is what sizing leaves. */
+static void update_bars(struct pci_dev *d)
+{
+	uint16_t cmd = ld_le16(d->config + CFG_COMMAND);
+
+	for (unsigned i = 0; i < PCI_NUM_BARS; i++) {
+		struct pci_bar *bar = &d->bar[i];
+		bool io = bar->kind == PCI_BAR_IO;
+		uint64_t want;
+		struct err err;
+
+		if (bar->kind == PCI_BAR_NONE)
+			continue;
+		want = cmd & (io ? CMD_IO : CMD_MEM) ? bar_address(d, i) : 0;
+		if (want == bar->mapped_at)
+			continue;
+		unmap_bar(d, i);
+		/* All ones is what a guest writes to learn the size. */
+		if (!want || want + bar->size < want || (want | (bar->size - 1)) == size_mask(io ? 2 : 4))
+			continue;
+		bar->handle = bus_add(d->bus->bus, io ? BUS_PORT : BUS_MMIO, want, bar->size, &bar->range, &err);
+		if (bar->handle)
+			bar->mapped_at = want;
+		else
+			log_guest("pci", "%s: BAR %u: %s", d->name, i, err.msg);
+	}
+}
+
+/* --- interrupts --- */
+
+/* Each pin of the bus is the OR of the functions on it. */
+static void update_intx(struct pci_dev *d)
+{
+	struct pci_bus *b = d->bus;
+	uint8_t pin = d->config[CFG_INT_PIN];
+	unsigned line;
+	bool level, was;
+
+	if (!pin)
+		return;
+	line = (pin - 1u + (d->devfn >> 3)) & 3;
+	pthread_mutex_lock(&b->intx_lock);
+	level = d->intx_level && !(ld_le16(d->config + CFG_COMMAND) & CMD_INTX_OFF);
+	was = b->intx_sources[line] != 0;
+	if (level != d->intx_driven) {
+		b->intx_sources[line] += level ? 1 : -1;
+		d->intx_driven = level;
+	}
+	if (was != (b->intx_sources[line] != 0))
+		irq_set(&b->intx[line], !was);
+	pthread_mutex_unlock(&b->intx_lock);
+}
+
+void pci_intx_set(struct pci_dev *d, bool level)
+{
+	d->intx_level = level;
+	update_intx(d);
+}
+
+bool pci_bus_master(const struct pci_dev *d)
+{
+	return ld_le16(d->config + CFG_COMMAND) & CMD_MASTER;
+}
+
+/* --- configuration space --- */
+
+static struct pci_dev *function(struct pci_bus *b, uint8_t devfn)
+{
+	return b->devs[devfn];
+}
+
+uint32_t pci_config_read(struct pci_bus *b, uint8_t devfn, uint8_t off, unsigned size)
+{
+	const struct pci_dev *d = function(b, devfn);
+	uint32_t v = 0;
+
+	if (!d || off + size > PCI_CONFIG_SIZE)
+		return (uint32_t)size_mask(size);
+	for (unsigned k = 0; k < size; k++)
+		v |= (uint32_t)d->config[off + k] << 8 * k;
+	/* The interrupt status bit shows the level also while INTx is disabled. */
+	if (d->intx_level && off <= CFG_STATUS && off + size > CFG_STATUS)
+		v |= STATUS_INTX << 8 * (CFG_STATUS - off);
+	return v;
+}
+
+void pci_config_write(struct pci_bus *b, uint8_t devfn, uint8_t off, unsigned size, uint32_t val)
+{
+	struct pci_dev *d = function(b, devfn);
+
+	if (!d || off + size > PCI_CONFIG_SIZE)
+		return;
+	for (unsigned k = 0; k < size; k++, val >>= 8) {
+		uint8_t *reg = &d->config[off + k], mask = d->wmask[off + k], w1c = d->w1cmask[off + k];
+
+		*reg = (uint8_t)((*reg & ~mask) | (val & mask));
+		*reg &= (uint8_t) ~(val & w1c);
+	}
+	if (off < CFG_BAR + 4 * PCI_NUM_BARS)
+		update_bars(d);
+	if (off <= CFG_COMMAND + 1)
+		update_intx(d);
+	pci_msix_config_written(d);
+	if (d->config_written)
+		d->config_written(d, off, (uint8_t)size);
+}
+
+/* --- the bus --- */
+
+int pci_register(struct pci_bus *b, struct pci_dev *d, uint8_t devfn, struct err *err)
+{
+	if (b->devs[devfn])
+		return err_set(err, "%s: PCI address %02x.%x is taken by %s", d->name, devfn >> 3, devfn & 7,
+			       b->devs[devfn]->name);
+	d->bus = b;
+	d->devfn = devfn;
+	pci_dev_freeze(d);
+	b->devs[devfn] = d;
+	/* A function other than 0 makes the device a multifunction one. */
+	if (devfn & 7 && b->devs[devfn & 0xf8])
+		b->devs[devfn & 0xf8]->config[0x0e] = b->devs[devfn & 0xf8]->initial[0x0e] |= 0x80;
+	return 0;
+}
+
+void pci_unregister(struct pci_dev *d)
+{
+	for (unsigned i = 0; i < PCI_NUM_BARS; i++)
+		unmap_bar(d, i);
+	pci_intx_set(d, false);
+	d->bus->devs[d->devfn] = NULL;
+}
+
+int pci_free_slot(const struct pci_bus *b)
+{
+	for (unsigned slot = 0; slot < 32; slot++) {
+		bool used = false;
+
+		for (unsigned fn = 0; fn < 8; fn++)
+			used |= b->devs[slot << 3 | fn] != NULL;
+		if (!used)
+			return (int)slot;
+	}
+	return -1;
+}
+
+static int place(struct pci_dev *d, unsigned i, uint64_t *next, uint64_t end, struct err *err)
+{
+	uint64_t at = align_up(*next, d->bar[i].size);
+	uint8_t *reg = d->config + CFG_BAR + 4 * i;
+
+	if (!range_within(at, d->bar[i].size, end))
+		return err_set(err, "%s: no room for BAR %u of %#llx bytes", d->name, i,
+			       (unsigned long long)d->bar[i].size);
+	*next = at + d->bar[i].size;
+	st_le32(reg, (ld_le32(reg) & 15) | (uint32_t)at);
+	if (d->bar[i].kind == PCI_BAR_MEM64)
+		st_le32(reg + 4, (uint32_t)(at >> 32));
+	return 0;
+}
+
+int pci_assign_resources(struct pci_bus *b, uint16_t io_base, uint64_t mem32_base, uint64_t mem32_end,
+			 uint64_t mem64_base, struct err *err)
+{
+	uint64_t io = io_base, mem32 = mem32_base, mem64 = mem64_base;
+
+	for (unsigned devfn = 0; devfn < 256; devfn++) {
+		struct pci_dev *d = b->devs[devfn];
+		uint16_t cmd = 0;
+
+		if (!d)
+			continue;
+		for (unsigned i = 0; i < PCI_NUM_BARS; i++) {
+			enum pci_bar_kind kind = d->bar[i].kind;
+
+			if (kind == PCI_BAR_NONE)
+				continue;
+			cmd |= kind == PCI_BAR_IO ? CMD_IO : CMD_MEM;
+			if (kind == PCI_BAR_IO	    ? place(d, i, &io, 0x10000, err)
+			    : kind == PCI_BAR_MEM32 ? place(d, i, &mem32, mem32_end, err)
+						    : place(d, i, &mem64, 1ull << 46, err))
+				return -1;
+		}
+		st_le16(d->config + CFG_COMMAND, ld_le16(d->config + CFG_COMMAND) | cmd);
+		if (d->config[CFG_INT_PIN])
+			d->config[CFG_INT_LINE] = b->irq_number[(d->config[CFG_INT_PIN] - 1u + (devfn >> 3)) & 3];
+		update_bars(d);
+	}
+	return 0;
+}
+
+void pci_bus_set_irq_numbers(struct pci_bus *b, const uint8_t number[4])
+{
+	memcpy(b->irq_number, number, 4);
+}
+
+void pci_bus_reset(struct pci_bus *b)
+{
+	for (unsigned devfn = 0; devfn < 256; devfn++) {
+		struct pci_dev *d = b->devs[devfn];
+
+		if (!d)
+			continue;
+		/* Everything writable starts as zero, but for the type bits of BARs, which are not writable. */
+		for (unsigned off = 0; off < PCI_CONFIG_SIZE; off++)
+			d->config[off] &= (uint8_t)~d->wmask[off];
+		pci_msix_reset(d);
+		update_bars(d);
+		pci_intx_set(d, false);
+	}
+}
+
+/* --- saved state --- */
+
+static int post_load(void *obj, struct err *err)
+{
+	struct pci_dev *d = obj;
+
+	for (unsigned off = 0; off < PCI_CONFIG_SIZE; off++)
+		if ((d->config[off] ^ d->initial[off]) & ~(d->wmask[off] | d->w1cmask[off]))
+			return err_set(err, "%s: configuration byte %#x is another device's", d->name, off);
+	update_bars(d);
+	d->intx_driven = false;
+	update_intx(d);
+	pci_msix_config_written(d);
+	return 0;
+}
+
+/* What the guest cannot change must be equal on both sides of a save. */
+void pci_dev_freeze(struct pci_dev *d)
+{
+	memcpy(d->initial, d->config, sizeof(d->initial));
+}
+
+static const struct state_field msix_fields[] = {
+	STATE_U64F(struct pci_msix_entry, addr),
+	STATE_U32F(struct pci_msix_entry, data),
+	STATE_U32F(struct pci_msix_entry, control),
+	STATE_FIELD_END,
+};
+static const struct state_desc msix_entry = { .name = "msix", .version = 1, .min_version = 1, .fields = msix_fields };
+static const struct state_field fields[] = {
+	STATE_U8A(struct pci_dev, config),
+	STATE_BOOLF(struct pci_dev, intx_level),
+	STATE_SUBA(struct pci_dev, msix, &msix_entry),
+	STATE_U64F(struct pci_dev, msix_pending),
+	STATE_FIELD_END,
+};
+const struct state_desc pci_dev_state = {
+	.name = "pci", .version = 1, .min_version = 1, .fields = fields, .post_load = post_load
+};

@@ -1,0 +1,149 @@
+/*
+ * The local APIC's timer: one-shot, periodic and TSC deadline. SDM vol. 3, 11.5.4. The bus clock is 1 GHz, so
+ * that with divide by 1 a count is a nanosecond. The vCPU's thread, and the clock's for the callback.
+ */
+#include "irq/x86/impl.h"
+
+/* A guest that asks for shorter periods gets this; the clock's thread must not be kept busy by one. */
+#define MIN_PERIOD_NS 20000
+
+static unsigned divisor(const struct lapic *l)
+{
+	unsigned code = (l->divide & 3) | (l->divide >> 1 & 4);
+
+	return code == 7 ? 1 : 2u << code;
+}
+
+static int64_t period_ns(const struct lapic *l)
+{
+	return (int64_t)l->initial_count * divisor(l);
+}
+
+static uint32_t mode(const struct lapic *l)
+{
+	return atomic_load(&l->lvt[LVT_TIMER]) & LVT_TIMER_MODE;
+}
+
+static void expired(void *opaque)
+{
+	struct lapic *l = opaque;
+	int64_t period = period_ns(l);
+
+	if (mode(l) == LVT_DEADLINE) {
+		l->deadline_tsc = 0;
+	} else if (mode(l) == LVT_PERIODIC && l->initial_count) {
+		int64_t now = clock_now_ns(l->chip->cfg.clock);
+
+		l->started_ns += period;
+		/* Missed ticks are not replayed. */
+		if (now - l->started_ns >= period)
+			l->started_ns = now - (now - l->started_ns) % period;
+		clock_timer_arm(&l->timer, l->started_ns + (period > MIN_PERIOD_NS ? period : MIN_PERIOD_NS));
+	}
+	lapic_local(l, LVT_TIMER);
+}
+
+void lapic_timer_init(struct lapic *l)
+{
+	clock_timer_init(&l->timer, l->chip->cfg.clock, &l->lock, expired, l);
+}
+
+static void stop(struct lapic *l)
+{
+	clock_timer_cancel(&l->timer);
+	l->deadline_tsc = 0;
+}
+
+void lapic_timer_reset(struct lapic *l)
+{
+	pthread_mutex_lock(&l->lock);
+	stop(l);
+	l->initial_count = l->divide = 0;
+	l->started_ns = 0;
+	pthread_mutex_unlock(&l->lock);
+}
+
+static void start(struct lapic *l)
+{
+	if (mode(l) == LVT_DEADLINE)
+		return;
+	l->started_ns = clock_now_ns(l->chip->cfg.clock);
+	if (l->initial_count)
+		clock_timer_arm(&l->timer, l->started_ns + period_ns(l));
+	else
+		clock_timer_cancel(&l->timer);
+}
+
+void lapic_timer_write(struct lapic *l, uint32_t off, uint32_t val)
+{
+	pthread_mutex_lock(&l->lock);
+	if (off == LAPIC_LVT) {
+		uint32_t old = mode(l);
+
+		atomic_store(&l->lvt[LVT_TIMER], val);
+		if ((old == LVT_DEADLINE) != (mode(l) == LVT_DEADLINE)) {
+			stop(l);
+			l->initial_count = 0;
+		}
+	} else if (off == LAPIC_INITIAL_COUNT) {
+		if (mode(l) != LVT_DEADLINE) {
+			l->initial_count = val;
+			start(l);
+		}
+	} else {
+		l->divide = val & 11;
+		if (clock_timer_armed(&l->timer))
+			start(l);
+	}
+	pthread_mutex_unlock(&l->lock);
+}
+
+uint32_t lapic_timer_current(struct lapic *l)
+{
+	uint32_t left = 0;
+
+	pthread_mutex_lock(&l->lock);
+	if (mode(l) != LVT_DEADLINE && l->initial_count) {
+		int64_t gone = (clock_now_ns(l->chip->cfg.clock) - l->started_ns) / (int64_t)divisor(l);
+
+		if (mode(l) == LVT_PERIODIC)
+			left = (uint32_t)(l->initial_count - gone % l->initial_count);
+		else
+			left = gone < (int64_t)l->initial_count ? (uint32_t)(l->initial_count - gone) : 0;
+	}
+	pthread_mutex_unlock(&l->lock);
+	return left;
+}
+
+uint64_t lapic_deadline_get(struct lapic *l)
+{
+	uint64_t v;
+
+	pthread_mutex_lock(&l->lock);
+	v = l->deadline_tsc;
+	pthread_mutex_unlock(&l->lock);
+	return v;
+}
+
+void lapic_deadline_set(struct lapic *l, uint64_t tsc)
+{
+	pthread_mutex_lock(&l->lock);
+	if (mode(l) == LVT_DEADLINE) {
+		l->deadline_tsc = tsc;
+		if (tsc)
+			clock_timer_arm(&l->timer, clock_tsc_to_ns(l->chip->cfg.clock, tsc));
+		else
+			clock_timer_cancel(&l->timer);
+	}
+	pthread_mutex_unlock(&l->lock);
+}
+
+void lapic_timer_loaded(struct lapic *l)
+{
+	pthread_mutex_lock(&l->lock);
+	if (l->saved_deadline == CLOCK_NEVER)
+		clock_timer_cancel(&l->timer);
+	else
+		clock_timer_arm(&l->timer, l->saved_deadline);
+	pthread_mutex_unlock(&l->lock);
+}
