@@ -1,0 +1,224 @@
+/* See fw_cfg.h. The guest reads only; DMA to a range that is not all RAM reports an error. */
+#include "dev/fw_cfg.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+#define PORT	      0x510
+#define MAX_FILES     32
+#define MAX_ITEMS     (FW_CFG_FILE_FIRST + MAX_FILES)
+#define DIR_ENTRY     64
+#define DMA_ERROR     1u
+#define DMA_READ      2u
+#define DMA_SKIP      4u
+#define DMA_SELECT    8u
+#define DMA_SIGNATURE 0x51454d5520434647ull
+
+struct item {
+	uint8_t *data;
+	uint32_t len;
+};
+
+struct fw_cfg {
+	struct device dev;
+	pthread_mutex_t lock;
+	struct mem_space *mem;
+	struct item items[MAX_ITEMS];
+	unsigned files;
+	uint16_t selected;
+	uint32_t offset;
+	uint64_t dma;
+};
+
+static const struct item *current(const struct fw_cfg *f)
+{
+	static const struct item none;
+	unsigned key = f->selected & 0x3fff;
+
+	return key < MAX_ITEMS ? &f->items[key] : &none;
+}
+
+/* --- ports: selector (16 bits), data (8 bits), DMA address (2 x 32 bits, big-endian) --- */
+
+static uint64_t select_read(void *opaque, uint64_t off, unsigned size)
+{
+	struct fw_cfg *f = opaque;
+	const struct item *it = current(f);
+
+	if (off == 0)
+		return 0;
+	return f->offset < it->len ? it->data[f->offset++] : 0;
+}
+
+static void select_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
+{
+	struct fw_cfg *f = opaque;
+
+	if (off == 0 && size == 2) {
+		f->selected = (uint16_t)val;
+		f->offset = 0;
+	}
+}
+
+/* Past its end an item reads as zeroes. */
+static bool dma_read(struct fw_cfg *f, uint64_t at, uint32_t len)
+{
+	const struct item *it = current(f);
+	uint32_t have = f->offset < it->len ? it->len - f->offset : 0, n = len < have ? len : have;
+
+	if (n && !mem_write(f->mem, gpa(at), it->data + f->offset, n))
+		return false;
+	if (len > n && !mem_fill(f->mem, gpa(at + n), 0, len - n))
+		return false;
+	f->offset += n;
+	return true;
+}
+
+static void dma(struct fw_cfg *f)
+{
+	uint8_t desc[16];
+	uint32_t control, len, result = 0;
+
+	if (!mem_read(f->mem, gpa(f->dma), desc, sizeof(desc)))
+		return;
+	control = ld_be32(desc);
+	len = ld_be32(desc + 4);
+	if (control & DMA_SELECT) {
+		f->selected = (uint16_t)(control >> 16);
+		f->offset = 0;
+	}
+	if (control & DMA_READ)
+		result = dma_read(f, ld_be64(desc + 8), len) ? 0 : DMA_ERROR;
+	else if (control & DMA_SKIP)
+		f->offset = len > current(f)->len - f->offset ? current(f)->len : f->offset + len;
+	else if (!(control & DMA_SELECT))
+		result = DMA_ERROR;
+	st_be32(desc, result);
+	mem_write(f->mem, gpa(f->dma), desc, 4);
+}
+
+static uint64_t dma_port_read(void *opaque, uint64_t off, unsigned size)
+{
+	return be32toh((uint32_t)(off ? DMA_SIGNATURE : DMA_SIGNATURE >> 32));
+}
+
+static void dma_port_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
+{
+	struct fw_cfg *f = opaque;
+	uint32_t word = be32toh((uint32_t)val);
+
+	if (off == 0) {
+		f->dma = (uint64_t)word << 32;
+		return;
+	}
+	f->dma |= word;
+	dma(f);
+	f->dma = 0;
+}
+
+static const struct bus_ops select_ops = { select_read, select_write, { 1, 2 }, { 1, 2 } };
+static const struct bus_ops dma_ops = { dma_port_read, dma_port_write, { 4, 4 }, { 4, 4 } };
+
+/* --- items --- */
+
+static int put(struct fw_cfg *f, unsigned key, const void *data, size_t len, struct err *err)
+{
+	uint8_t *copy = malloc(len ? len : 1);
+
+	if (!copy)
+		return err_set(err, "out of memory");
+	memcpy(copy, data, len);
+	free(f->items[key].data);
+	f->items[key] = (struct item){ copy, (uint32_t)len };
+	return 0;
+}
+
+int fw_cfg_add(struct device *d, uint16_t key, const void *data, size_t len, struct err *err)
+{
+	return put(d->self, key, data, len, err);
+}
+
+int fw_cfg_add_file(struct device *d, const char *name, const void *data, size_t len, struct err *err)
+{
+	struct fw_cfg *f = d->self;
+	uint8_t dir[4 + DIR_ENTRY * MAX_FILES] = { 0 }, *entry;
+
+	if (f->files == MAX_FILES || strlen(name) > 55)
+		return err_set(err, "fw_cfg: no room for %s", name);
+	if (put(f, FW_CFG_FILE_FIRST + f->files, data, len, err))
+		return -1;
+	memcpy(dir, f->items[FW_CFG_FILE_DIR].data, f->items[FW_CFG_FILE_DIR].len);
+	entry = dir + 4 + DIR_ENTRY * f->files;
+	st_be32(entry, (uint32_t)len);
+	st_be16(entry + 4, (uint16_t)(FW_CFG_FILE_FIRST + f->files));
+	memcpy(entry + 8, name, strlen(name));
+	st_be32(dir, ++f->files);
+	return put(f, FW_CFG_FILE_DIR, dir, 4 + DIR_ENTRY * f->files, err);
+}
+
+static void reset(void *self)
+{
+	struct fw_cfg *f = self;
+
+	f->selected = 0;
+	f->offset = 0;
+	f->dma = 0;
+}
+
+static void destroy(void *self)
+{
+	struct fw_cfg *f = self;
+
+	for (unsigned n = 0; n < MAX_ITEMS; n++)
+		free(f->items[n].data);
+	pthread_mutex_destroy(&f->lock);
+	free(f);
+}
+
+static int post_load(void *obj, struct err *err)
+{
+	struct fw_cfg *f = obj;
+
+	return f->offset > current(f)->len ? err_set(err, "fw_cfg: the offset is past the item") : 0;
+}
+
+static const struct state_field fields[] = {
+	STATE_U16F(struct fw_cfg, selected),
+	STATE_U32F(struct fw_cfg, offset),
+	STATE_U64F(struct fw_cfg, dma),
+	STATE_FIELD_END,
+};
+static const struct state_desc state = {
+	.name = "fw_cfg", .version = 1, .min_version = 1, .fields = fields, .post_load = post_load
+};
+
+struct device *fw_cfg_new(struct bus *bus, struct mem_space *mem, struct err *err)
+{
+	struct fw_cfg *f = calloc(1, sizeof(*f));
+	static const uint8_t id[4] = { 3 }, no_files[4];
+	struct bus_range ports = { "fw_cfg", &select_ops, f, NULL }, dma_range = { "fw_cfg-dma", &dma_ops, f, NULL };
+
+	if (!f) {
+		err_set(err, "out of memory");
+		return NULL;
+	}
+	pthread_mutex_init(&f->lock, NULL);
+	ports.lock = dma_range.lock = &f->lock;
+	f->mem = mem;
+	f->dev = (struct device){ .name = "fw_cfg",
+				  .instance = "0",
+				  .self = f,
+				  .state = &state,
+				  .lock = &f->lock,
+				  .reset = reset,
+				  .destroy = destroy };
+	if (put(f, FW_CFG_SIGNATURE, "QEMU", 4, err) || put(f, FW_CFG_ID, id, 4, err) ||
+	    put(f, FW_CFG_FILE_DIR, no_files, 4, err) || !bus_add(bus, BUS_PORT, PORT, 2, &ports, err) ||
+	    !bus_add(bus, BUS_PORT, PORT + 4, 8, &dma_range, err)) {
+		destroy(f);
+		return NULL;
+	}
+	return &f->dev;
+}

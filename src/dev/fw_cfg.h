@@ -1,0 +1,32 @@
+/*
+ * QEMU's firmware configuration device: named blobs that firmware and kernels read through ports 510h-517h.
+ * docs/specs/fw_cfg of QEMU. Items are added before vCPUs run.
+ */
+#ifndef VIREO_DEV_FW_CFG_H
+#define VIREO_DEV_FW_CFG_H
+
+#include <stddef.h>
+
+#include "bus/bus.h"
+#include "bus/device.h"
+#include "mem/mem.h"
+
+enum fw_cfg_key {
+	FW_CFG_SIGNATURE = 0x00,
+	FW_CFG_ID = 0x01,
+	FW_CFG_UUID = 0x02,
+	FW_CFG_RAM_SIZE = 0x03,
+	FW_CFG_NB_CPUS = 0x05,
+	FW_CFG_BOOT_MENU = 0x0e,
+	FW_CFG_MAX_CPUS = 0x0f,
+	FW_CFG_FILE_DIR = 0x19,
+	FW_CFG_FILE_FIRST = 0x20
+};
+
+struct device *fw_cfg_new(struct bus *bus, struct mem_space *mem, struct err *err);
+/* A copy of `data` under a well-known key. */
+int fw_cfg_add(struct device *d, uint16_t key, const void *data, size_t len, struct err *err);
+/* A copy of `data` as a file of the directory. Names are at most 55 bytes. */
+int fw_cfg_add_file(struct device *d, const char *name, const void *data, size_t len, struct err *err);
+
+#endif

@@ -1,0 +1,49 @@
+/*
+ * The classic devices of a PC: one file each. A constructor puts its device on the bus and returns it, or NULL
+ * with a line in `err`; the machine resets, saves and destroys it through struct device.
+ * Constructors: the thread that owns the machine.
+ */
+#ifndef VIREO_DEV_ISA_H
+#define VIREO_DEV_ISA_H
+
+#include "base/chardev.h"
+#include "bus/bus.h"
+#include "bus/device.h"
+#include "clock/clock.h"
+#include "irq/irq.h"
+
+/* What the guest asks of the machine. Any vCPU thread; must not call back into the device. */
+enum machine_request { MACHINE_POWER_OFF, MACHINE_RESET, MACHINE_EXIT /* with a status: isa-debug-exit */ };
+struct machine_control {
+	void (*request)(void *opaque, enum machine_request what, int status);
+	void *opaque;
+};
+
+/* The 16550A at `port` (8 ports). */
+struct uart16550_config {
+	uint16_t port;
+	struct irq_line irq;
+	struct char_sink sink;	    /* output */
+	struct char_wake wake;	    /* room for input again */
+	const char *instance;	    /* "0" for COM1 */
+	struct char_source *source; /* filled: input goes in here */
+};
+struct device *uart16550_new(struct bus *bus, const struct uart16550_config *c, struct err *err);
+
+/* 8254 with three channels and port 61h. */
+struct device *pit8254_new(struct bus *bus, struct vclock *clock, struct irq_line irq0, struct err *err);
+
+/* MC146818 clock and its 128 bytes of memory, ports 70h and 71h. `irq` is interrupt 8. */
+struct device *rtc146818_new(struct bus *bus, struct vclock *clock, struct irq_line irq, struct err *err);
+/* Set a byte of the memory as firmware would; before vCPUs run. */
+void rtc146818_poke(struct device *d, uint8_t index, uint8_t value);
+
+/* Port 92h: fast A20 (always on here) and reset. */
+struct device *port92_new(struct bus *bus, const struct machine_control *m, struct err *err);
+
+/* Only when asked for: a write of V to `port` ends the VM with status 2 * V + 1. */
+struct device *debug_exit_new(struct bus *bus, uint16_t port, const struct machine_control *m, struct err *err);
+/* Only when asked for: bytes written to `port` go to `sink`; a read gives E9h. */
+struct device *debugcon_new(struct bus *bus, uint16_t port, const struct char_sink *sink, struct err *err);
+
+#endif
