@@ -1,0 +1,283 @@
+/* ACPI 6.4: RSDP, XSDT, FADT, FACS, MADT and a DSDT that describes the PCI host, ISA devices and virtio-mmio. */
+#include "boot/acpi.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "boot/aml.h"
+#include "boot/boot.h"
+
+#define HEADER	 36
+#define AREA_MAX (BOOT_RSDP - BOOT_ACPI)
+
+/* Tables are built one after the other in an image of the area. */
+struct area {
+	uint8_t data[AREA_MAX];
+	uint32_t used;
+};
+
+static uint8_t checksum(const uint8_t *b, size_t len)
+{
+	uint8_t sum = 0;
+
+	while (len--)
+		sum = (uint8_t)(sum + *b++);
+	return (uint8_t)-sum;
+}
+
+/* Close the table that starts at `at` and ends at a->used; its guest address. */
+static uint32_t finish(struct area *a, uint32_t at, const char *signature, uint8_t revision)
+{
+	uint8_t *t = a->data + at;
+	uint32_t len = a->used - at;
+
+	memcpy(t, signature, 4);
+	st_le32(t + 4, len);
+	t[8] = revision;
+	memcpy(t + 10, "VIREO ", 6);
+	memcpy(t + 16, "VIREOPC ", 8);
+	st_le32(t + 24, 1);
+	memcpy(t + 28, "VIRE", 4);
+	st_le32(t + 32, 1);
+	t[9] = 0;
+	t[9] = checksum(t, len);
+	a->used = (uint32_t)align_up(a->used, 64);
+	return BOOT_ACPI + at;
+}
+
+/* --- DSDT --- */
+
+static void pci_routing(struct aml *m, const struct acpi_config *c)
+{
+	aml_name(m, "_PRT");
+	aml_package(m, 31 * 4);
+	for (uint32_t slot = 1; slot < 32; slot++) {
+		for (uint32_t pin = 0; pin < 4; pin++) {
+			aml_package(m, 4);
+			aml_int(m, slot << 16 | 0xffff);
+			aml_int(m, pin);
+			aml_int(m, 0);
+			aml_int(m, c->pci_gsi[(pin + slot) & 3]);
+			aml_end(m);
+		}
+	}
+	aml_end(m);
+}
+
+static void pci_host(struct aml *m, const struct acpi_config *c)
+{
+	aml_device(m, "PCI0");
+	aml_name(m, "_HID");
+	aml_eisaid(m, "PNP0A03");
+	aml_name_int(m, "_UID", 0);
+	aml_name_int(m, "_BBN", 0);
+	aml_resources(m, "_CRS");
+	aml_res_bus_range(m, 0, 0xff);
+	aml_res_io(m, 0xcf8, 8);
+	aml_res_io_window(m, 0, 0xcf7);
+	aml_res_io_window(m, 0xd00, 0xffff);
+	aml_res_memory_window(m, c->pci_hole, c->pci_hole_end - 1);
+	if (c->pci_high_end)
+		aml_res_memory_window(m, c->pci_high, c->pci_high_end - 1);
+	aml_resources_end(m);
+	pci_routing(m, c);
+	aml_end(m);
+}
+
+static void isa_device(struct aml *m, const char *name, const char *hid, uint16_t port, uint8_t ports, unsigned irq)
+{
+	aml_device(m, name);
+	aml_name(m, "_HID");
+	aml_eisaid(m, hid);
+	aml_name_int(m, "_UID", 0);
+	aml_resources(m, "_CRS");
+	aml_res_io(m, port, ports);
+	aml_res_irq(m, irq);
+	aml_resources_end(m);
+	aml_end(m);
+}
+
+static void virtio_mmio(struct aml *m, const struct acpi_config *c)
+{
+	for (unsigned n = 0; n < c->mmio_count; n++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "VR%02X", n);
+		aml_device(m, name);
+		aml_name_string_value(m, "_HID", "LNRO0005");
+		aml_name_int(m, "_UID", n);
+		aml_name_int(m, "_CCA", 1);
+		aml_resources(m, "_CRS");
+		aml_res_memory32(m, c->mmio[n].base, c->mmio[n].size);
+		aml_res_interrupt(m, c->mmio[n].gsi);
+		aml_resources_end(m);
+		aml_end(m);
+	}
+}
+
+static uint32_t dsdt(struct area *a, const struct acpi_config *c)
+{
+	uint32_t at = a->used;
+	struct aml m = { .buf = a->data + at, .len = HEADER, .size = AREA_MAX - at };
+
+	aml_scope(&m, "\\_SB_");
+	pci_host(&m, c);
+	if (c->com1)
+		isa_device(&m, "COM1", "PNP0501", 0x3f8, 8, 4);
+	isa_device(&m, "RTC", "PNP0B00", 0x70, 2, 8);
+	virtio_mmio(&m, c);
+	aml_end(&m);
+	aml_name(&m, "\\_S5");
+	aml_package(&m, 4);
+	aml_int(&m, c->s5);
+	aml_int(&m, c->s5);
+	aml_int(&m, 0);
+	aml_int(&m, 0);
+	aml_end(&m);
+	if (!aml_ok(&m))
+		return 0;
+	a->used = at + (uint32_t)m.len;
+	return finish(a, at, "DSDT", 2);
+}
+
+/* --- fixed tables --- */
+
+/* Generic address structure: system I/O. */
+static void gas_io(uint8_t *g, uint16_t port, uint8_t bits, uint8_t access)
+{
+	g[0] = 1;
+	g[1] = bits;
+	g[3] = access;
+	st_le64(g + 4, port);
+}
+
+static uint32_t facs(struct area *a)
+{
+	uint32_t at = a->used;
+	uint8_t *t = a->data + at;
+
+	memcpy(t, "FACS", 4);
+	st_le32(t + 4, 64);
+	t[32] = 2;
+	a->used += 64;
+	return BOOT_ACPI + at;
+}
+
+static uint32_t fadt(struct area *a, const struct acpi_config *c, uint32_t dsdt_at, uint32_t facs_at)
+{
+	enum { WBINVD = 1u << 0, PROC_C1 = 1u << 2, SLP_BUTTON = 1u << 5, RTC_FIXED = 1u << 6, RESET_REG = 1u << 10 };
+	uint32_t at = a->used;
+	uint8_t *t = a->data + at;
+
+	st_le32(t + 36, facs_at);
+	st_le32(t + 40, dsdt_at);
+	st_le16(t + 46, c->sci);
+	st_le32(t + 56, c->pm_event);
+	st_le32(t + 64, c->pm_control);
+	st_le32(t + 76, c->pm_timer);
+	t[88] = 4;
+	t[89] = 2;
+	t[91] = 4;
+	st_le16(t + 96, 0xfff); /* no C2, no C3 */
+	st_le16(t + 98, 0xfff);
+	t[108] = 0x32;		  /* century byte of the RTC */
+	st_le16(t + 109, 1 << 2); /* no VGA; ISA devices are in the DSDT, no 8042 */
+	st_le32(t + 112, WBINVD | PROC_C1 | SLP_BUTTON | RTC_FIXED | RESET_REG);
+	gas_io(t + 116, 0xcf9, 8, 1);
+	t[128] = 6;
+	t[131] = 4; /* minor version */
+	st_le64(t + 140, dsdt_at);
+	gas_io(t + 148, c->pm_event, 32, 2);
+	gas_io(t + 172, c->pm_control, 16, 2);
+	gas_io(t + 208, c->pm_timer, 32, 3);
+	a->used += 276;
+	return finish(a, at, "FACP", 6);
+}
+
+/* An interrupt source override: ISA `irq` is `gsi`, with these MPS flags. */
+static void override(struct area *a, uint8_t irq, uint32_t gsi, uint16_t flags)
+{
+	uint8_t *e = a->data + a->used;
+
+	e[0] = 2;
+	e[1] = 10;
+	e[3] = irq;
+	st_le32(e + 4, gsi);
+	st_le16(e + 8, flags);
+	a->used += 10;
+}
+
+static uint32_t madt(struct area *a, const struct acpi_config *c)
+{
+	uint32_t at = a->used;
+	uint8_t *e;
+	bool done[16] = { false };
+
+	st_le32(a->data + at + 36, (uint32_t)c->lapic);
+	st_le32(a->data + at + 40, 1); /* 8259s are there */
+	a->used += 44;
+	for (unsigned n = 0; n < c->cpus; n++) {
+		e = a->data + a->used;
+		e[0] = 0;
+		e[1] = 8;
+		e[2] = e[3] = (uint8_t)n;
+		st_le32(e + 4, 1);
+		a->used += 8;
+	}
+	e = a->data + a->used;
+	e[0] = 1;
+	e[1] = 12;
+	st_le32(e + 4, (uint32_t)c->ioapic);
+	a->used += 12;
+	override(a, 0, 2, 0);
+	override(a, c->sci, c->sci, 0x0d);
+	for (unsigned n = 0; n < 4; n++) {
+		if (c->pci_gsi[n] < 16 && !done[c->pci_gsi[n]])
+			override(a, c->pci_gsi[n], c->pci_gsi[n], 0x0d); /* level, active high */
+		done[c->pci_gsi[n] & 15] = true;
+	}
+	/* LINT1 of all processors is NMI. */
+	e = a->data + a->used;
+	e[0] = 4;
+	e[1] = 6;
+	e[2] = 0xff;
+	e[5] = 1;
+	a->used += 6;
+	return finish(a, at, "APIC", 5);
+}
+
+static uint32_t xsdt(struct area *a, const uint32_t *tables, unsigned count)
+{
+	uint32_t at = a->used;
+
+	for (unsigned n = 0; n < count; n++)
+		st_le64(a->data + at + HEADER + 8 * n, tables[n]);
+	a->used += HEADER + 8 * count;
+	return finish(a, at, "XSDT", 1);
+}
+
+int acpi_write(const struct acpi_config *c, struct err *err)
+{
+	struct area *a = calloc(1, sizeof(*a));
+	uint8_t rsdp[36] = "RSD PTR ";
+	uint32_t at, tables[2];
+	bool ok;
+
+	if (!a)
+		return err_set(err, "out of memory");
+	at = dsdt(a, c);
+	tables[0] = fadt(a, c, at, facs(a));
+	tables[1] = madt(a, c);
+	memcpy(rsdp + 9, "VIREO ", 6);
+	rsdp[15] = 2;
+	st_le32(rsdp + 20, sizeof(rsdp));
+	st_le64(rsdp + 24, xsdt(a, tables, 2));
+	rsdp[8] = checksum(rsdp, 20);
+	rsdp[32] = checksum(rsdp, sizeof(rsdp));
+	ok = at && mem_load_rom(c->mem, gpa(BOOT_ACPI), a->data, a->used) &&
+	     mem_load_rom(c->mem, gpa(BOOT_RSDP), rsdp, sizeof(rsdp));
+	free(a);
+	return ok ? 0 : err_set(err, "the ACPI tables do not fit");
+}

@@ -1,0 +1,38 @@
+/* The ACPI and SMBIOS tables of a PC without firmware. Before vCPUs run. */
+#ifndef VIREO_BOOT_ACPI_H
+#define VIREO_BOOT_ACPI_H
+
+#include "base/err.h"
+#include "mem/mem.h"
+
+#define ACPI_MMIO_DEVICES 32
+
+struct acpi_config {
+	struct mem_space *mem;
+	unsigned cpus;
+	uint16_t pm_event, pm_control, pm_timer;
+	uint8_t sci, s5;
+	uint64_t ioapic, lapic;
+	uint8_t pci_gsi[4];		 /* of the four interrupt lines; (pin + device) % 4 picks */
+	uint32_t pci_hole, pci_hole_end; /* 32-bit window; the end is exclusive */
+	uint64_t pci_high, pci_high_end; /* 64-bit window; 0: none */
+	bool com1;
+	struct {
+		uint32_t base, size, gsi;
+	} mmio[ACPI_MMIO_DEVICES]; /* virtio-mmio devices (LNRO0005) */
+	unsigned mmio_count;
+};
+
+/* Write all tables into the ROM area; the RSDP goes to BOOT_RSDP. */
+int acpi_write(const struct acpi_config *c, struct err *err);
+
+struct smbios_config {
+	struct mem_space *mem;
+	uint64_t ram;
+	unsigned cpus;
+	const uint8_t *uuid; /* 16 bytes */
+};
+/* SMBIOS 3.0 at BOOT_SMBIOS. */
+int smbios_write(const struct smbios_config *c, struct err *err);
+
+#endif
