@@ -110,14 +110,15 @@ static const struct form {
 	{ 1, 0xa4, 0xa4, -1, false, 1, DOUBLE }, { 1, 0xad, 0xad, -1, false, 0, DOUBLE },
 	{ 1, 0xa3, 0xa3, -1, false, 0, BITS },	 { 1, 0xab, 0xab, -1, false, 0, BITS },
 	{ 1, 0xb3, 0xb3, -1, false, 0, BITS },	 { 1, 0xbb, 0xbb, -1, false, 0, BITS },
-	{ 1, 0xba, 0xba, 7, false, 1, BITS },	 { 1, 0xbc, 0xbc, -1, false, 0, SCAN },
-	{ 1, 0xbd, 0xbd, -1, false, 0, SCAN },	 { 1, 0xb6, 0xb6, -1, true, 0, NONE },
-	{ 1, 0xb7, 0xb7, -1, false, 0, NONE },	 { 1, 0xbe, 0xbe, -1, true, 0, NONE },
-	{ 1, 0xbf, 0xbf, -1, false, 0, NONE },	 { 0, 0x63, 0x63, -1, false, 0, NONE },
-	{ 1, 0x40, 0x4f, -1, false, 0, NONE },	 { 1, 0x90, 0x9f, -1, true, 0, NONE },
-	{ 1, 0xb0, 0xb0, -1, true, 0, NONE },	 { 1, 0xb1, 0xb1, -1, false, 0, NONE },
-	{ 1, 0xc0, 0xc0, -1, true, 0, NONE },	 { 1, 0xc1, 0xc1, -1, false, 0, NONE },
-	{ 0, 0xc7, 0xc7, 0, false, -1, NONE },
+	{ 1, 0xba, 0xba, 4, false, 1, BITS },	 { 1, 0xba, 0xba, 5, false, 1, BITS },
+	{ 1, 0xba, 0xba, 6, false, 1, BITS },	 { 1, 0xba, 0xba, 7, false, 1, BITS },
+	{ 1, 0xbc, 0xbc, -1, false, 0, SCAN },	 { 1, 0xbd, 0xbd, -1, false, 0, SCAN },
+	{ 1, 0xb6, 0xb6, -1, true, 0, NONE },	 { 1, 0xb7, 0xb7, -1, false, 0, NONE },
+	{ 1, 0xbe, 0xbe, -1, true, 0, NONE },	 { 1, 0xbf, 0xbf, -1, false, 0, NONE },
+	{ 0, 0x63, 0x63, -1, false, 0, NONE },	 { 1, 0x40, 0x4f, -1, false, 0, NONE },
+	{ 1, 0x90, 0x9f, -1, true, 0, NONE },	 { 1, 0xb0, 0xb0, -1, true, 0, NONE },
+	{ 1, 0xb1, 0xb1, -1, false, 0, NONE },	 { 1, 0xc0, 0xc0, -1, true, 0, NONE },
+	{ 1, 0xc1, 0xc1, -1, false, 0, NONE },	 { 0, 0xc7, 0xc7, 0, false, -1, NONE },
 };
 
 static uint64_t seed = 0x9e3779b97f4a7c15;

@@ -16,6 +16,7 @@ static const struct feature {
 	uint8_t reg, bit;
 	uint64_t cr4, efer; /* what it lets the guest switch on */
 } features[] = {
+	{ "fpu", 1, 0, EDX, 0, 0, 0 },
 	{ "de", 1, 0, EDX, 2, X86_CR4_DE, 0 },
 	{ "pse", 1, 0, EDX, 3, X86_CR4_PSE, 0 },
 	{ "tsc", 1, 0, EDX, 4, X86_CR4_TSD, 0 },
@@ -30,7 +31,10 @@ static const struct feature {
 	{ "pat", 1, 0, EDX, 16, 0, 0 },
 	{ "pse36", 1, 0, EDX, 17, 0, 0 },
 	{ "clflush", 1, 0, EDX, 19, 0, 0 },
+	{ "mmx", 1, 0, EDX, 23, 0, 0 },
 	{ "fxsr", 1, 0, EDX, 24, X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT, 0 },
+	{ "sse", 1, 0, EDX, 25, 0, 0 },
+	{ "sse2", 1, 0, EDX, 26, 0, 0 },
 	{ "cx16", 1, 0, ECX, 13, 0, 0 },
 	{ "pcid", 1, 0, ECX, 17, X86_CR4_PCIDE, 0 },
 	{ "x2apic", 1, 0, ECX, 21, 0, 0 },
@@ -49,6 +53,15 @@ static const struct feature {
 	{ "rdtscp", 0x80000001, 0, EDX, 27, 0, 0 },
 	{ "lm", 0x80000001, 0, EDX, 29, 0, X86_EFER_LME },
 	{ "lahf-lm", 0x80000001, 0, ECX, 0, 0, 0 },
+	/* Nothing here speculates, so nothing needs to be worked around. */
+	{ "amd-ssb-no", 0x80000008, 0, EBX, 26, 0, 0 },
+	{ "no-nested-data-bp", 0x80000021, 0, EAX, 0, 0, 0 },
+	{ "lfence-always-serializing", 0x80000021, 0, EAX, 2, 0, 0 },
+	{ "null-sel-clears-base", 0x80000021, 0, EAX, 6, 0, 0 },
+	{ "auto-ibrs", 0x80000021, 0, EAX, 8, 0, 1ull << 21 },
+	{ "srso-no", 0x80000021, 0, EAX, 29, 0, 0 },
+	{ "tsa-sq-no", 0x80000021, 0, ECX, 1, 0, 0 },
+	{ "tsa-l1-no", 0x80000021, 0, ECX, 2, 0, 0 },
 	{ "invtsc", 0x80000007, 0, EDX, 8, 0, 0 },
 	{ "kvmclock", 0x40000001, 0, EAX, 3, 0, 0 },
 	{ "kvm-nopiodelay", 0x40000001, 0, EAX, 1, 0, 0 },
@@ -64,6 +77,9 @@ struct x86_features {
 };
 
 static const char *const models[] = { "max", "qemu64", NULL };
+
+/* What a host without the guest's floating point cannot give. */
+static const char *const of_floating_point[] = { "fpu", "mmx", "sse", "sse2" };
 
 static int find(const char *name, size_t len)
 {
@@ -109,6 +125,8 @@ const struct x86_features *x86_features_new(struct config *c, struct err *err)
 		return NULL;
 	}
 	memset(f->on, true, sizeof(f->on));
+	for (size_t n = 0; !x86_fp_host_ok() && n < ARRAY_LEN(of_floating_point); n++)
+		f->on[find(of_floating_point[n], strlen(of_floating_point[n]))] = false;
 	if ((c && config_str(c, "cpu.model", "max", &model, err)) || parse(f, model, err)) {
 		free(f);
 		return NULL;
@@ -149,7 +167,7 @@ static void put_text(uint32_t out[4], const enum reg *order, const char *text, u
 
 #define MAX_BASIC      0x16
 #define MAX_HYPERVISOR 0x40000001
-#define MAX_EXTENDED   0x80000008
+#define MAX_EXTENDED   0x80000021
 
 /* What is not a feature bit. Family 19h: no Meltdown, so no page-table isolation is asked for. */
 static void identity(struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
@@ -197,10 +215,18 @@ static void identity(struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint3
 	}
 }
 
+/* The other leaves take no notice of ECX. */
+static bool has_subleaves(uint32_t leaf)
+{
+	return leaf == 4 || leaf == 7 || leaf == 0xb || leaf == 0xd;
+}
+
 void x86_cpuid(struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
 	const struct x86_features *f = cpu->vm->features;
 
+	if (!has_subleaves(leaf))
+		subleaf = 0;
 	memset(out, 0, 4 * sizeof(out[0]));
 	for (size_t n = 0; n < ARRAY_LEN(features); n++)
 		if (f->on[n] && features[n].leaf == leaf && features[n].subleaf == subleaf)

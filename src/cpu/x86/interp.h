@@ -177,7 +177,14 @@ void x86_debug_data_hit(struct x86_cpu *cpu, uint64_t lin, unsigned size, bool w
 void x86_debug_io_hit(struct x86_cpu *cpu, uint16_t port, unsigned size);
 
 /* FPU and SSE gates: raise #NM, #UD or a pending #MF as CR0, CR4 and the status word ask. fpu.c */
-void x86_fpu_enter(struct x86_cpu *cpu, bool wait); /* x87 and MMX; `wait` checks for pending exceptions */
+void x86_fpu_enter(struct x86_cpu *cpu, bool wait); /* x87; `wait` checks for pending exceptions */
+void x86_mmx_enter(struct x86_cpu *cpu);
+/* An MMX instruction other than EMMS: TOP becomes 0 and all registers valid. */
+void x86_mmx_begin(struct x86_cpu *cpu);
+/* Write an MMX register: the exponent becomes all ones. */
+void x86_mmx_set(struct x86_cpu *cpu, unsigned r, uint64_t v);
+/* This host executes the guest's x87 and SSE arithmetic exactly; elsewhere the CPU models do not offer them. */
+bool x86_fp_host_ok(void);
 
 /* Recompute sse_block and fpu_block from CR0 and CR4. */
 void x86_fp_update_blocks(struct x86_cpu *cpu);

@@ -1,0 +1,65 @@
+/*
+ * Option tables: the one description of every subcommand's command line, from which the parser,
+ * `vireo help CMD`, the man page and the bash completion are made.
+ *
+ * An option writes into the configuration tree (base/config.h); the reader of the key validates it.
+ * Main thread, before any other starts.
+ */
+#ifndef VIREO_CLI_OPTIONS_H
+#define VIREO_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "base/config.h"
+#include "base/err.h"
+
+enum cli_kind {
+	CLI_VALUE,  /* --memory 2G: the key gets the text */
+	CLI_FLAG,   /* --no-reboot: the key gets "on" */
+	CLI_SERIES, /* --disk a,readonly=on: the n-th use writes KEYn.FIRST and KEYn.readonly */
+	CLI_SWITCH, /* --device isa-debug-exit,iobase=0xf4: WORD gets "on", WORD.iobase the rest */
+	CLI_SET	    /* --set key=value */
+};
+
+struct cli_option {
+	const char *name; /* without dashes */
+	char letter;	  /* 0: none */
+	enum cli_kind kind;
+	const char *key;     /* of the configuration tree */
+	const char *first;   /* CLI_SERIES: the key of the leading bare word */
+	const char *metavar; /* NULL for flags */
+	const char *help;
+	const char *words; /* "auto|interp": for completion; "@file" completes files */
+};
+
+struct cli_command {
+	const char *name;
+	const char *summary;  /* one line */
+	const char *operands; /* "NAME FILE"; "" for none */
+	int min_operands, max_operands;
+	const struct cli_option *options; /* ends with name == NULL; may be NULL */
+	const char *text;		  /* paragraphs for the man page and help */
+	/* Returns the exit status. */
+	int (*run)(struct config *c, int argc, char **argv);
+};
+
+/* All subcommands, NULL-terminated, in the order of `vireo help`. */
+extern const struct cli_command *const cli_commands[];
+const struct cli_command *cli_command_find(const char *name);
+
+/*
+ * Parse argv[0..argc) of `cmd` into `c`; operands are moved to the front of argv and counted in
+ * *operands. `--config FILE` is read at its place, so that later options win.
+ */
+int cli_parse(const struct cli_command *cmd, struct config *c, int argc, char **argv, int *operands, struct err *err);
+
+void cli_help(const struct cli_command *cmd, FILE *out);
+void cli_overview(FILE *out);
+void cli_man_page(FILE *out);
+void cli_bash_completion(FILE *out);
+
+/* "vireo: MESSAGE" on stderr; returns 1, the exit status of a failed command. */
+int cli_fail(const struct err *err);
+
+#endif

@@ -1,0 +1,109 @@
+/* What the files of vm/ share. */
+#ifndef VIREO_VM_IMPL_H
+#define VIREO_VM_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/loop.h"
+#include "base/stats.h"
+#include "bus/bus.h"
+#include "bus/device.h"
+#include "bus/pci.h"
+#include "clock/clock.h"
+#include "cpu/engine.h"
+#include "dev/pc.h"
+#include "irq/x86/irqchip.h"
+#include "mem/mem.h"
+#include "vm/chan.h"
+#include "vm/vm.h"
+
+#define VM_MAX_CPUS	64
+#define VM_LOW_MAX	0xc0000000ull /* RAM below the PCI hole */
+#define VM_PCI_HOLE	0xc0000000u
+#define VM_PCI_HOLE_END 0xfeb00000u
+#define VM_MMIO_BASE	0xfeb00000u /* virtio-mmio, one page each */
+#define VM_MMIO_GSI	16
+#define VM_MMIO_MAX	8
+#define VM_CHANS	4
+
+/* As QMP's RunState names them. */
+enum vm_state { VM_PRELAUNCH, VM_RUNNING, VM_PAUSED, VM_SHUTDOWN };
+
+struct vm_cpu {
+	struct vm *vm;
+	struct vcpu *vcpu;
+	pthread_t thread;
+	bool started, parked;
+};
+
+struct vm {
+	struct config *config;
+	const char *name;
+	struct loop *loop;
+	struct vclock *clock;
+	struct stats *stats;
+	struct mem_space *mem;
+	struct bus *bus;
+	struct pci_bus *pci;
+	struct irqchip *chip;
+	uint64_t ram_low, ram_high;
+	unsigned cpus;
+	uint8_t uuid[16];
+
+	const struct engine *engine;
+	struct engine_vm *engine_vm;
+	struct vm_cpu cpu[VM_MAX_CPUS];
+	pthread_mutex_t cpu_lock;
+	pthread_cond_t cpu_change;
+	bool run_wanted, end_wanted; /* guarded by cpu_lock */
+
+	struct device *devices; /* in order of creation */
+	struct device *chip_devices;
+	struct device *pm;
+	unsigned mmio_count;
+
+	struct chan *chans[VM_CHANS];
+	unsigned chan_count;
+
+	struct terminal *terminal; /* NULL: stdin is not ours, or not a terminal */
+	struct rundir *rundir;
+	struct qmp *qmp;
+
+	enum vm_state state;
+	int status;	   /* of the process */
+	bool no_reboot;	   /* a reset ends the VM */
+	_Atomic int asked; /* enum machine_request + 1, from a vCPU */
+	_Atomic int asked_status;
+};
+
+/* --- cpus.c: the vCPU threads --- */
+int cpus_create(struct vm *vm, struct err *err);
+int cpus_start(struct vm *vm, struct err *err); /* threads, parked */
+void cpus_resume(struct vm *vm);
+void cpus_pause(struct vm *vm); /* returns when all are parked */
+void cpus_destroy(struct vm *vm);
+
+/* --- pc.c: the machine type pc-1.0 --- */
+int pc_assemble(struct vm *vm, struct err *err);
+/* Fill memory and processors as for a power-on: kernel, tables, entry state. vCPUs parked. */
+int pc_boot(struct vm *vm, struct err *err);
+void vm_add_device(struct vm *vm, struct device *d);
+
+/* --- drives.c: disks, networks and the other virtio devices --- */
+int vm_add_virtio(struct vm *vm, struct err *err);
+
+/* --- vm.c: run states; main loop thread --- */
+void vm_pause(struct vm *vm);
+void vm_resume(struct vm *vm);
+void vm_reset(struct vm *vm);
+void vm_power_button(struct vm *vm);
+void vm_quit(struct vm *vm, int status, const char *reason);
+const char *vm_state_name(const struct vm *vm);
+struct machine_control vm_machine_control(struct vm *vm);
+
+/* --- chars: where serial ports and consoles lead --- */
+/* "stdio", "null", "none", "pty", "socket", "file:PATH". NULL in *out for "none". */
+int vm_open_chan(struct vm *vm, const char *key, const char *dflt, struct chan **out, struct err *err);
+
+#endif

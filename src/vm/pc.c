@@ -1,0 +1,319 @@
+/* The machine type pc-1.0: what is where. docs/machine.md has the map. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/bytes.h"
+#include "boot/acpi.h"
+#include "boot/boot.h"
+#include "cpu/x86/entry.h"
+#include "dev/fw_cfg.h"
+#include "vm/impl.h"
+
+#define MIB 1048576ull
+
+/* The four PCI interrupt lines as ISA interrupts: level-triggered on both controllers. */
+static const uint8_t pci_irq[4] = { 5, 7, 10, 11 };
+
+void vm_add_device(struct vm *vm, struct device *d)
+{
+	struct device **at = &vm->devices;
+
+	while (*at)
+		at = &(*at)->next;
+	*at = d;
+}
+
+/* --- the processors' world --- */
+
+static uint64_t mmio_read(void *opaque, uint64_t addr, unsigned size)
+{
+	uint64_t v = ~0ull;
+
+	bus_read(((struct vm *)opaque)->bus, BUS_MMIO, addr, size, &v);
+	return v;
+}
+
+static void mmio_write(void *opaque, uint64_t addr, unsigned size, uint64_t val)
+{
+	bus_write(((struct vm *)opaque)->bus, BUS_MMIO, addr, size, val);
+}
+
+static uint32_t pio_read(void *opaque, uint16_t port, unsigned size)
+{
+	uint64_t v = ~0ull;
+
+	bus_read(((struct vm *)opaque)->bus, BUS_PORT, port, size, &v);
+	return (uint32_t)v;
+}
+
+static void pio_write(void *opaque, uint16_t port, unsigned size, uint32_t val)
+{
+	bus_write(((struct vm *)opaque)->bus, BUS_PORT, port, size, val);
+}
+
+static void cpu_signal(void *opaque, unsigned cpu, enum cpu_signal what, uint8_t vector)
+{
+	struct vm *vm = opaque;
+
+	if (vm->cpu[cpu].vcpu)
+		vcpu_signal(vm->cpu[cpu].vcpu, what, vector);
+}
+
+/* --- memory --- */
+
+static int add_ram(struct vm *vm, struct err *err)
+{
+	uint64_t size;
+	struct mem_slot_config slot = { .fd = -1 };
+
+	if (config_size(vm->config, "memory", 512 * MIB, MIB, &size, err))
+		return -1;
+	if (size < 8 * MIB || size > 1024 * 1024 * MIB || size % MEM_PAGE_SIZE)
+		return err_set(err, "memory: %llu bytes is not between 8M and 1T in whole pages",
+			       (unsigned long long)size);
+	vm->ram_low = size < VM_LOW_MAX ? size : VM_LOW_MAX;
+	vm->ram_high = size - vm->ram_low;
+	slot.name = "ram-low";
+	slot.size = vm->ram_low;
+	if (mem_add_slot(vm->mem, &slot, err))
+		return err_prefix(err, "memory");
+	if (!vm->ram_high)
+		return 0;
+	slot.name = "ram-high";
+	slot.base = gpa(1ull << 32);
+	slot.size = vm->ram_high;
+	return mem_add_slot(vm->mem, &slot, err) ? err_prefix(err, "memory") : 0;
+}
+
+static int add_engine(struct vm *vm, struct err *err)
+{
+	struct engine_config e = {
+		.mem = vm->mem,
+		.world = { mmio_read, mmio_write, pio_read, pio_write, vm },
+		.intc = irqchip_intc(vm->chip),
+		.clock = vm->clock,
+		.stats = vm->stats,
+		.config = vm->config,
+		.cpus = vm->cpus,
+	};
+	struct engine_probe probe = { 0 };
+	const char *name;
+
+	if (config_str(vm->config, "engine", "auto", &name, err))
+		return -1;
+	vm->engine = strcmp(name, "auto") ? engine_find(name) : engines[0];
+	if (!vm->engine)
+		return err_set(err, "engine: '%s' is not one of those that `vireo engines` lists", name);
+	vm->engine->probe(&probe);
+	if (!probe.available)
+		return err_set(err, "engine: %s is not available: %s", name, probe.why);
+	vm->engine_vm = vm->engine->vm_create(&e, err);
+	return vm->engine_vm ? cpus_create(vm, err) : -1;
+}
+
+/* --- devices --- */
+
+static int add(struct vm *vm, struct device *d)
+{
+	if (!d)
+		return -1;
+	vm_add_device(vm, d);
+	return 0;
+}
+
+static int add_serial(struct vm *vm, unsigned n, const char *dflt, struct err *err)
+{
+	static const struct {
+		const char *key, *instance;
+		uint16_t port;
+		uint8_t irq;
+	} com[] = { { "serial0", "0", 0x3f8, 4 }, { "serial1", "1", 0x2f8, 3 } };
+	struct chan *chan;
+	struct char_source source;
+	struct uart16550_config u = {
+		.port = com[n].port,
+		.irq = irqchip_line(vm->chip, com[n].irq),
+		.instance = com[n].instance,
+		.source = &source,
+	};
+
+	if (vm_open_chan(vm, com[n].key, dflt, &chan, err))
+		return -1;
+	if (!chan)
+		return 0;
+	u.sink = chan_sink(chan);
+	u.wake = chan_wake(chan);
+	if (add(vm, uart16550_new(vm->bus, &u, err)))
+		return -1;
+	chan_connect(chan, &source);
+	return 0;
+}
+
+static int add_test_devices(struct vm *vm, struct err *err)
+{
+	struct machine_control m = vm_machine_control(vm);
+	bool wanted;
+	uint64_t port;
+	struct chan *chan;
+
+	if (config_bool(vm->config, "isa-debug-exit", false, &wanted, err))
+		return -1;
+	if (wanted) {
+		if (config_uint(vm->config, "isa-debug-exit.iobase", 0x501, 0, 0xfffc, &port, err) ||
+		    add(vm, debug_exit_new(vm->bus, (uint16_t)port, &m, err)))
+			return -1;
+	}
+	if (vm_open_chan(vm, "debugcon", "none", &chan, err))
+		return -1;
+	if (chan) {
+		struct char_sink sink = chan_sink(chan);
+
+		if (config_uint(vm->config, "debugcon.iobase", 0xe9, 0, 0xffff, &port, err) ||
+		    add(vm, debugcon_new(vm->bus, (uint16_t)port, &sink, err)))
+			return -1;
+	}
+	return 0;
+}
+
+static int add_fw_cfg(struct vm *vm, struct err *err)
+{
+	struct device *d = fw_cfg_new(vm->bus, vm->mem, err);
+	uint8_t ram[8], cpus[2];
+
+	if (add(vm, d))
+		return -1;
+	st_le64(ram, vm->ram_low + vm->ram_high);
+	st_le16(cpus, (uint16_t)vm->cpus);
+	return fw_cfg_add(d, FW_CFG_RAM_SIZE, ram, 8, err) || fw_cfg_add(d, FW_CFG_NB_CPUS, cpus, 2, err) ||
+			       fw_cfg_add(d, FW_CFG_MAX_CPUS, cpus, 2, err) ||
+			       fw_cfg_add(d, FW_CFG_UUID, vm->uuid, 16, err)
+		       ? -1
+		       : 0;
+}
+
+static int add_chipset(struct vm *vm, struct err *err)
+{
+	struct machine_control m = vm_machine_control(vm);
+	struct irq_line lines[4];
+	struct msi_sink msi = irqchip_msi(vm->chip);
+	int n;
+
+	vm->chip_devices = calloc(2 + vm->cpus, sizeof(*vm->chip_devices));
+	for (unsigned k = 0; k < 4; k++)
+		lines[k] = irqchip_line(vm->chip, pci_irq[k]);
+	vm->pci = pci_bus_new(vm->bus, lines, &msi);
+	if (!vm->chip_devices || !vm->pci)
+		return err_set(err, "out of memory");
+	pci_bus_set_irq_numbers(vm->pci, pci_irq);
+	n = irqchip_devices(vm->chip, vm->bus, vm->cpus, vm->chip_devices, err);
+	if (n < 0)
+		return -1;
+	for (int k = 0; k < n; k++)
+		vm_add_device(vm, &vm->chip_devices[k]);
+	if (add(vm, i440fx_new(vm->bus, vm->pci, &m, err)) || add(vm, piix3_new(vm->pci, err)))
+		return -1;
+	vm->pm = piix4_pm_new(vm->bus, vm->pci, vm->clock, irqchip_line(vm->chip, PM_SCI), &m, err);
+	if (add(vm, vm->pm) || add(vm, pit8254_new(vm->bus, vm->clock, irqchip_line(vm->chip, 0), err)) ||
+	    add(vm, rtc146818_new(vm->bus, vm->clock, irqchip_line(vm->chip, 8), err)) ||
+	    add(vm, port92_new(vm->bus, &m, err)))
+		return -1;
+	return add_fw_cfg(vm, err);
+}
+
+int pc_assemble(struct vm *vm, struct err *err)
+{
+	struct irqchip_config chip = {
+		.mem = vm->mem,
+		.clock = vm->clock,
+		.wiring = { cpu_signal, vm },
+		.cpus = vm->cpus,
+	};
+	bool console;
+
+	if (getrandom(vm->uuid, sizeof(vm->uuid), 0) != sizeof(vm->uuid))
+		return err_set(err, "no random numbers");
+	if (add_ram(vm, err))
+		return -1;
+	vm->chip = irqchip_new(&chip, err);
+	if (!vm->chip || add_engine(vm, err))
+		return -1;
+	/* The first serial port is the terminal's unless a virtio console is. */
+	console = config_has(vm->config, "console0") || config_get(vm->config, "console0");
+	if (add_chipset(vm, err) || add_serial(vm, 0, console ? "null" : "stdio", err) ||
+	    add_serial(vm, 1, "none", err) || add_test_devices(vm, err))
+		return -1;
+	return vm_add_virtio(vm, err);
+}
+
+/* --- power-on --- */
+
+static int write_tables(struct vm *vm, struct err *err)
+{
+	struct acpi_config a = {
+		.mem = vm->mem,
+		.cpus = vm->cpus,
+		.pm_event = PM_EVENT,
+		.pm_control = PM_CONTROL,
+		.pm_timer = PM_TIMER,
+		.sci = PM_SCI,
+		.s5 = PM_SLP_S5,
+		.ioapic = IOAPIC_BASE,
+		.lapic = LAPIC_BASE,
+		.pci_hole = VM_PCI_HOLE,
+		.pci_hole_end = VM_PCI_HOLE_END,
+		.com1 = true,
+		.mmio_count = vm->mmio_count,
+	};
+	struct smbios_config s = {
+		.mem = vm->mem, .ram = vm->ram_low + vm->ram_high, .cpus = vm->cpus, .uuid = vm->uuid
+	};
+
+	memcpy(a.pci_gsi, pci_irq, sizeof(a.pci_gsi));
+	for (unsigned n = 0; n < vm->mmio_count; n++) {
+		a.mmio[n].base = VM_MMIO_BASE + 0x1000 * n;
+		a.mmio[n].size = 0x200;
+		a.mmio[n].gsi = VM_MMIO_GSI + n;
+	}
+	return acpi_write(&a, err) || smbios_write(&s, err) ? -1 : 0;
+}
+
+static int enter(struct vm *vm, const struct boot_entry *e, struct err *err)
+{
+	struct x86_state *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (!s)
+		return err_set(err, "out of memory");
+	x86_state_reset(s, true, false);
+	if (e->kind == BOOT_LONG64)
+		x86_entry_long64(s, e->rip, e->info, BOOT_PAGE_TABLES, BOOT_GDT, 31);
+	else
+		x86_entry_flat32(s, (uint32_t)e->rip, e->magic, (uint32_t)e->info, BOOT_GDT, 31);
+	rc = vm->engine->set_state(vm->cpu[0].vcpu, s, err);
+	free(s);
+	return rc;
+}
+
+int pc_boot(struct vm *vm, struct err *err)
+{
+	struct boot_config b = { .mem = vm->mem, .ram_low = vm->ram_low, .ram_high = vm->ram_high };
+	struct boot_entry entry;
+
+	if (config_str(vm->config, "kernel", NULL, &b.kernel, err) ||
+	    config_str(vm->config, "initrd", NULL, &b.initrd, err) ||
+	    config_str(vm->config, "append", NULL, &b.append, err))
+		return -1;
+	if (!b.kernel)
+		return err_set(err, "kernel: nothing to boot; give a kernel with --kernel FILE");
+	if (boot_load(&b, &entry, err) || write_tables(vm, err))
+		return -1;
+	if (pci_assign_resources(vm->pci, 0xc000, VM_PCI_HOLE, VM_PCI_HOLE_END, 1ull << 40, err))
+		return -1;
+	/* Levels: the SCI and the PCI lines. */
+	irqchip_pic_write(vm->chip, 4, 1u << pci_irq[0] | 1u << pci_irq[1]);
+	irqchip_pic_write(vm->chip, 5, (1u << PM_SCI | 1u << pci_irq[2] | 1u << pci_irq[3]) >> 8);
+	for (unsigned n = 0; n < vm->cpus; n++)
+		vm->engine->vcpu_reset(vm->cpu[n].vcpu);
+	return enter(vm, &entry, err);
+}

@@ -1,0 +1,25 @@
+/*
+ * The user's terminal: raw while the VM runs, restored however it ends; escape keys after Ctrl-A; signals.
+ * Loop thread.
+ */
+#ifndef VIREO_VM_TERMINAL_H
+#define VIREO_VM_TERMINAL_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct vm;
+struct terminal;
+struct chan;
+
+struct terminal *terminal_new(struct vm *vm, struct err *err);
+/* Standard input leads here; once only. */
+int terminal_claim(struct terminal *t, struct chan *c, struct err *err);
+/* Told of the window's size at the start and when it changes; any thread may not call it. */
+void terminal_on_resize(struct terminal *t, void (*fn)(void *opaque, uint16_t columns, uint16_t rows), void *opaque);
+int terminal_start(struct terminal *t, struct err *err); /* raw mode, from now on signals are ours */
+void terminal_stop(struct terminal *t);			 /* idempotent */
+void terminal_free(struct terminal *t);
+
+#endif

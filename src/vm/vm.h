@@ -1,0 +1,23 @@
+/*
+ * A virtual machine: assembly from the configuration tree, its life cycle, and the way in for the
+ * command line. One VM per process.
+ *
+ * The thread that calls vm_new() owns the VM and runs its main loop in vm_run().
+ */
+#ifndef VIREO_VM_VM_H
+#define VIREO_VM_VM_H
+
+#include "base/config.h"
+#include "base/err.h"
+
+struct vm;
+
+/* Everything that the configuration asks for, ready to run. Reports keys that nothing reads. */
+struct vm *vm_new(struct config *c, struct err *err);
+/* As above, then load the saved state at `path`, whose configuration `c` overrides. */
+struct vm *vm_restore(struct config *c, const char *path, struct err *err);
+/* Until the guest or the user ends it; the exit status of the process. */
+int vm_run(struct vm *vm);
+void vm_free(struct vm *vm);
+
+#endif
