@@ -340,3 +340,18 @@ bool mem_slot_window(struct mem_space *s, unsigned i, struct mem_window *w, cons
 		*name = s->slots[i].name;
 	return true;
 }
+
+void mem_discard(struct mem_space *s, gpa_t at, uint64_t len)
+{
+	struct mem_slot *slot = mem_slot_at(s, at.v);
+	uint64_t from, to;
+
+	if (!slot || slot->readonly || !range_within(at.v - slot->base, len, slot->size))
+		return;
+	from = align_up(at.v - slot->base, MEM_PAGE_SIZE);
+	to = align_down(at.v - slot->base + len, MEM_PAGE_SIZE);
+	if (from >= to || slot->memfd >= 0)
+		return;
+	if (!madvise(slot->host + from, to - from, MADV_DONTNEED))
+		mem_written(s, gpa(slot->base + from), to - from);
+}

@@ -68,6 +68,8 @@ uint64_t mem_ram_size(const struct mem_space *s);
 bool mem_read(struct mem_space *s, gpa_t at, void *buf, size_t len);
 bool mem_write(struct mem_space *s, gpa_t at, const void *buf, size_t len);
 bool mem_fill(struct mem_space *s, gpa_t at, uint8_t byte, uint64_t len);
+/* Give pages that lie wholly in the range back to the host: they read as zero, or as before, from now on. */
+void mem_discard(struct mem_space *s, gpa_t at, uint64_t len);
 /* Loaders only: writes ROM too. */
 bool mem_load_rom(struct mem_space *s, gpa_t at, const void *buf, size_t len);
 

@@ -525,6 +525,8 @@ struct device *virtio_pci_new(struct virtio_dev *d, const struct virtio_pci_conf
 	p->self = d->self;
 	p->bus = c->bus;
 	p->config_vector = VIRTIO_NO_VECTOR;
+	for (unsigned q = 0; q < VIRTIO_MAX_QUEUES; q++)
+		p->bells[q] = (struct bell){ .d = d, .q = q };
 	pthread_mutex_init(&p->irq_lock, NULL);
 	pthread_mutex_init(&p->bell_lock, NULL);
 	make_state(p);

@@ -1,7 +1,188 @@
-/* The virtio devices that the configuration asks for. */
+/* The virtio devices that the configuration asks for, each on the transport that its `bus` key names. */
+#include <stdio.h>
+#include <string.h>
+
+#include "block/block.h"
+#include "virtio/blk.h"
+#include "virtio/devices.h"
+#include "virtio/transport.h"
 #include "vm/impl.h"
+#include "vm/terminal.h"
+
+#define SERIES_MAX 16
+
+/* Takes `d`, also on error. */
+static int attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struct err *err)
+{
+	static const char *const buses[] = { "pci", "mmio", NULL };
+	struct device *dev;
+	char key[64];
+	int bus;
+
+	if (!d)
+		return -1;
+	snprintf(key, sizeof(key), "%s.bus", prefix);
+	if (config_choice(vm->config, key, 0, buses, &bus, err)) {
+		d->ops->destroy(d);
+		return -1;
+	}
+	if (bus == 0) {
+		struct virtio_pci_config c = { vm->bus, vm->pci, -1 };
+
+		dev = virtio_pci_new(d, &c, err);
+	} else if (vm->mmio_count == VM_MMIO_MAX) {
+		d->ops->destroy(d);
+		return err_set(err, "%s.bus: at most %d devices fit on mmio", prefix, VM_MMIO_MAX);
+	} else {
+		unsigned n = vm->mmio_count++;
+		struct virtio_mmio_config c = { vm->bus, VM_MMIO_BASE + 0x1000ull * n,
+						irqchip_line(vm->chip, VM_MMIO_GSI + n), n };
+
+		dev = virtio_mmio_new(d, &c, err);
+	}
+	if (!dev)
+		return err_prefix(err, "%s", prefix);
+	vm_add_device(vm, dev);
+	return 0;
+}
+
+/* --- disks --- */
+
+static int add_disk(struct vm *vm, const char *p, struct err *err)
+{
+	struct block_config b = { .name = p };
+	struct virtio_blk_config c = { .mem = vm->mem };
+	static const char *const aios[] = { "auto", "io_uring", "threads", NULL };
+	char key[64];
+	const char *discard;
+	uint64_t queues;
+	int aio;
+
+#define KEY(name) (snprintf(key, sizeof(key), "%s." name, p), key)
+	if (config_str(vm->config, KEY("path"), NULL, &b.path, err) ||
+	    config_str(vm->config, KEY("format"), NULL, &b.format, err) ||
+	    config_bool(vm->config, KEY("readonly"), false, &b.readonly, err) ||
+	    config_str(vm->config, KEY("serial"), NULL, &c.serial, err) ||
+	    config_str(vm->config, KEY("discard"), "unmap", &discard, err) ||
+	    config_choice(vm->config, KEY("aio"), 0, aios, &aio, err) ||
+	    config_uint(vm->config, KEY("queues"), vm->cpus < VIRTIO_BLK_MAX_QUEUES ? vm->cpus : VIRTIO_BLK_MAX_QUEUES,
+			1, VIRTIO_BLK_MAX_QUEUES, &queues, err))
+		return -1;
+	if (!b.path)
+		return err_set(err, "%s.path: a disk needs a file or a block device", p);
+	if (strcmp(discard, "unmap") && strcmp(discard, "ignore"))
+		return err_set(err, "%s: '%s' is not one of unmap, ignore", KEY("discard"), discard);
+#undef KEY
+	b.no_discard = !strcmp(discard, "ignore");
+	b.aio = (enum block_aio)aio;
+	c.queues = (unsigned)queues;
+	c.node = block_open(&b, err);
+	return c.node ? attach(vm, virtio_blk_new(&c, err), p, err) : -1;
+}
+
+/* --- networks --- */
+
+static bool parse_mac(const char *text, uint8_t mac[6])
+{
+	int end = 0;
+
+	return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4],
+		      &mac[5], &end) == 6 &&
+	       !text[end] && !(mac[0] & 1);
+}
+
+static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
+{
+	static const char *const backends[] = { "user", "none", NULL };
+	struct virtio_net_config c = { .mem = vm->mem, .loop = vm->loop };
+	char key[64], dflt[18];
+	const char *mac;
+	int backend;
+
+	snprintf(key, sizeof(key), "%s.backend", p);
+	if (config_choice(vm->config, key, 0, backends, &backend, err))
+		return -1;
+	if (backend == 1)
+		return 0;
+	snprintf(key, sizeof(key), "%s.mac", p);
+	snprintf(dflt, sizeof(dflt), "52:54:00:12:34:%02x", (0x56 + n) & 0xff);
+	if (config_str(vm->config, key, dflt, &mac, err))
+		return -1;
+	if (!parse_mac(mac, c.mac))
+		return err_set(err, "%s: '%s' is not a unicast MAC address (52:54:00:12:34:56)", key, mac);
+	c.peer = net_user_new(vm->loop, vm->config, p, err);
+	return c.peer ? attach(vm, virtio_net_new(&c, err), p, err) : -1;
+}
+
+/* --- the others --- */
+
+static int add_console(struct vm *vm, struct err *err)
+{
+	struct virtio_console_config c = { .mem = vm->mem, .loop = vm->loop };
+	struct chan *chan[VIRTIO_CONSOLE_PORTS];
+	struct char_source source[VIRTIO_CONSOLE_PORTS];
+	static const char *const keys[] = { "console0", "agent" };
+	struct virtio_dev *d;
+
+	for (unsigned n = 0; n < VIRTIO_CONSOLE_PORTS; n++) {
+		if (vm_open_chan(vm, keys[n], "none", &chan[n], err))
+			return -1;
+		if (n == 0 && !chan[0])
+			return 0;
+		c.port[n].sink = chan_sink(chan[n]);
+		c.port[n].wake = chan_wake(chan[n]);
+		c.port[n].source = &source[n];
+	}
+	c.port[1].name = "org.vireo.agent";
+	d = virtio_console_new(&c, err);
+	if (!d)
+		return -1;
+	if (attach(vm, d, "console0", err))
+		return -1;
+	for (unsigned n = 0; n < VIRTIO_CONSOLE_PORTS; n++)
+		if (chan[n])
+			chan_connect(chan[n], &source[n]);
+	if (config_get(vm->config, "console0") && !strcmp(config_get(vm->config, "console0"), "stdio"))
+		terminal_on_resize(vm->terminal, virtio_console_resize, d);
+	return 0;
+}
+
+static int add_simple(struct vm *vm, struct err *err)
+{
+	bool rng, balloon;
+
+	if (config_bool(vm->config, "rng", true, &rng, err) || config_bool(vm->config, "balloon", false, &balloon, err))
+		return -1;
+	if (rng && attach(vm, virtio_rng_new(vm->mem, vm->loop, err), "rng", err))
+		return -1;
+	return balloon ? attach(vm, virtio_balloon_new(vm->mem, vm->loop, err), "balloon", err) : 0;
+}
+
+/* "disk0", "disk1", ... as far as they go, but no further than SERIES_MAX. */
+static int each(struct vm *vm, const char *what, int (*add)(struct vm *vm, unsigned n, const char *p, struct err *err),
+		struct err *err)
+{
+	for (unsigned n = 0; n < SERIES_MAX; n++) {
+		char p[32];
+
+		snprintf(p, sizeof(p), "%s%u", what, n);
+		if (!config_has(vm->config, p))
+			break;
+		if (add(vm, n, p, err))
+			return -1;
+	}
+	return 0;
+}
+
+static int add_disk_n(struct vm *vm, unsigned n, const char *p, struct err *err)
+{
+	return add_disk(vm, p, err);
+}
 
 int vm_add_virtio(struct vm *vm, struct err *err)
 {
-	return 0;
+	return each(vm, "disk", add_disk_n, err) || each(vm, "net", add_net, err) || add_console(vm, err) ||
+			       add_simple(vm, err)
+		       ? -1
+		       : 0;
 }

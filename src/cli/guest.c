@@ -1,0 +1,99 @@
+/* `vireo guest`: ready guests from Debian's packages. The work is done by the script share/vireo/guest. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+
+static const struct cli_option options[] = {
+	{ "force", 'f', CLI_FLAG, "force", NULL, NULL, "build it again from the start", NULL },
+	{ "print", 'p', CLI_FLAG, "print", NULL, NULL, "only print the guest's directory", NULL },
+	{ 0 },
+};
+
+static int make_path(char *path, struct err *err)
+{
+	for (char *p = path + 1; *p; p++) {
+		if (*p != '/')
+			continue;
+		*p = 0;
+		if (mkdir(path, 0777) && errno != EEXIST)
+			return err_errno(err, errno, "%s", path);
+		*p = '/';
+	}
+	return mkdir(path, 0777) && errno != EEXIST ? err_errno(err, errno, "%s", path) : 0;
+}
+
+/* $XDG_CACHE_HOME/vireo/guests/NAME */
+static int cache_path(const char *name, char *path, size_t size, struct err *err)
+{
+	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	int n;
+
+	if (cache && *cache == '/')
+		n = snprintf(path, size, "%s/vireo/guests/%s", cache, name);
+	else
+		n = snprintf(path, size, "%s/.cache/vireo/guests/%s", home && *home == '/' ? home : "/tmp", name);
+	return n >= (int)size ? err_set(err, "the cache directory's path is too long") : 0;
+}
+
+/* Next to the installed binary's share directory, or in the source tree of a build. */
+static int find_script(char *path, size_t size, struct err *err)
+{
+	static const char *const places[] = { "../share/vireo/guest", "../scripts/guest" };
+	char exe[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	char *slash;
+
+	if (n < 0)
+		return err_errno(err, errno, "/proc/self/exe");
+	exe[n] = 0;
+	slash = strrchr(exe, '/');
+	*slash = 0;
+	for (size_t k = 0; k < sizeof(places) / sizeof(places[0]); k++)
+		if (snprintf(path, size, "%s/%s", exe, places[k]) < (int)size && !access(path, X_OK))
+			return 0;
+	return err_set(err, "the guest builder is missing (%s/%s)", exe, places[0]);
+}
+
+static int run(struct config *c, int argc, char **argv)
+{
+	struct err err;
+	char dir[PATH_MAX], script[PATH_MAX];
+	bool force, print;
+
+	if (config_bool(c, "force", false, &force, &err) || config_bool(c, "print", false, &print, &err))
+		return cli_fail(&err);
+	if (strcmp(argv[0], "busybox") && strcmp(argv[0], "debian")) {
+		err_set(&err, "no guest named '%s' (busybox, debian)", argv[0]);
+		return cli_fail(&err);
+	}
+	if (cache_path(argv[0], dir, sizeof(dir), &err))
+		return cli_fail(&err);
+	puts(dir);
+	if (print)
+		return 0;
+	fflush(stdout);
+	if (make_path(dir, &err) || find_script(script, sizeof(script), &err))
+		return cli_fail(&err);
+	execl(script, script, argv[0], dir, force ? "--force" : "", (char *)NULL);
+	err_errno(&err, errno, "%s", script);
+	return cli_fail(&err);
+}
+
+const struct cli_command cli_guest_command = {
+	.name = "guest",
+	.summary = "Build a ready guest from Debian's packages",
+	.operands = "NAME",
+	.min_operands = 1,
+	.max_operands = 1,
+	.options = options,
+	.text = "NAME is busybox (a shell in seconds) or debian (systemd and a login prompt; root has no password).\n"
+		"The guest's kernel (vmlinuz), initrd.img and disk.img are made in the directory that is printed,\n"
+		"$XDG_CACHE_HOME/vireo/guests/NAME. An interrupted build goes on where it stopped.",
+	.run = run,
+};

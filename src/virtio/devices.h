@@ -1,0 +1,47 @@
+/*
+ * The virtio devices other than the disk: constructors for the machine, which hands the result to a transport.
+ * NULL with a line in `err`. Main loop thread, before vCPUs run.
+ */
+#ifndef VIREO_VIRTIO_DEVICES_H
+#define VIREO_VIRTIO_DEVICES_H
+
+#include "base/chardev.h"
+#include "net/net.h"
+#include "virtio/virtio.h"
+
+/* Section 5.4: random numbers from the host's kernel. */
+struct virtio_dev *virtio_rng_new(struct mem_space *mem, struct loop *loop, struct err *err);
+
+/* Section 5.5: inflate, deflate and free page reporting. */
+struct virtio_dev *virtio_balloon_new(struct mem_space *mem, struct loop *loop, struct err *err);
+/* How many bytes the guest should give back; how many it has given. Loop thread. */
+void virtio_balloon_set(struct virtio_dev *d, uint64_t bytes);
+uint64_t virtio_balloon_actual(struct virtio_dev *d);
+
+/* Section 5.3: port 0 is the console, port 1 the channel of a guest agent. */
+#define VIRTIO_CONSOLE_PORTS 2
+struct virtio_console_port {
+	const char *name; /* NULL: none */
+	struct char_sink sink;
+	struct char_wake wake;
+	struct char_source *source; /* filled */
+};
+struct virtio_console_config {
+	struct mem_space *mem;
+	struct loop *loop;
+	struct virtio_console_port port[VIRTIO_CONSOLE_PORTS];
+};
+struct virtio_dev *virtio_console_new(const struct virtio_console_config *c, struct err *err);
+/* The window's size changed. Loop thread. */
+void virtio_console_resize(void *d, uint16_t columns, uint16_t rows);
+
+/* Section 5.1. The peer is taken, also on error. */
+struct virtio_net_config {
+	struct mem_space *mem;
+	struct loop *loop;
+	struct net_peer *peer;
+	uint8_t mac[6];
+};
+struct virtio_dev *virtio_net_new(const struct virtio_net_config *c, struct err *err);
+
+#endif

@@ -1,0 +1,201 @@
+/*
+ * virtio-net (virtio 1.2 section 5.1): one queue pair in front of a net peer. Frames are copied: the peer needs
+ * them whole, and the guest may change its buffers at any time.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "virtio/devices.h"
+
+#define F_CSUM	     0
+#define F_GUEST_CSUM 1
+#define F_MAC	     5
+#define F_HOST_TSO4  11
+#define F_HOST_TSO6  12
+#define F_MRG_RXBUF  15
+#define F_STATUS     16
+
+#define HEADER	       12u /* struct virtio_net_hdr with num_buffers */
+#define HDR_NEEDS_CSUM 1u
+#define HDR_DATA_VALID 2u
+#define GSO_ECN	       0x80u
+#define MAX_CHAINS     32 /* of one received frame */
+
+enum { Q_RX, Q_TX, QUEUES };
+
+struct net {
+	struct virtio_dev d;
+	struct net_peer *peer;
+	uint8_t config[8]; /* mac, status */
+	bool starved;	   /* the peer waits for receive buffers */
+	uint8_t frame[HEADER + NET_FRAME_MAX];
+};
+
+/* --- transmit --- */
+
+static bool offload_of(const uint8_t *hdr, size_t len, struct net_offload *o)
+{
+	*o = (struct net_offload){
+		.checksum = hdr[0] & HDR_NEEDS_CSUM,
+		.gso = (enum net_gso)(hdr[1] & ~GSO_ECN),
+		.mss = ld_le16(hdr + 4),
+		.csum_start = ld_le16(hdr + 6),
+		.csum_offset = ld_le16(hdr + 8),
+	};
+	return o->gso == NET_GSO_NONE || o->gso == NET_GSO_TCP4 || o->gso == NET_GSO_TCP6;
+}
+
+static void transmit(struct net *n)
+{
+	struct vring_chain *c;
+
+	while ((c = virtio_pop(&n->d, Q_TX))) {
+		struct net_offload o;
+		size_t len = vring_read(c, n->frame, sizeof(n->frame));
+		bool whole = !vring_read_left(c);
+
+		virtio_done(&n->d, Q_TX, c, 0);
+		if (whole && len > HEADER + 14 && offload_of(n->frame, len, &o))
+			n->peer->ops->send(n->peer, n->frame + HEADER, len - HEADER, &o);
+	}
+}
+
+/* --- receive: one chain, or several when the driver merges --- */
+
+static bool gather(struct net *n, size_t need, struct vring_chain **c, unsigned *count)
+{
+	size_t room = 0;
+	unsigned max = virtio_has_feature(&n->d, F_MRG_RXBUF) ? MAX_CHAINS : 1;
+
+	*count = 0;
+	while (room < need && *count < max) {
+		struct vring_chain *next = virtio_pop(&n->d, Q_RX);
+
+		if (!next)
+			break;
+		room += vring_write_left(next);
+		c[(*count)++] = next;
+	}
+	return room >= need;
+}
+
+static bool receive(void *opaque, const uint8_t *frame, size_t len)
+{
+	struct net *n = opaque;
+	struct vring_chain *c[MAX_CHAINS];
+	uint8_t hdr[HEADER] = { HDR_DATA_VALID };
+	unsigned count;
+	size_t done = 0;
+	bool taken = true;
+
+	pthread_mutex_lock(&n->d.lock);
+	if (!virtio_running(&n->d)) {
+		taken = !atomic_load(&n->d.paused); /* no driver: nobody listens */
+		goto out;
+	}
+	if (!gather(n, HEADER + len, c, &count)) {
+		/* Not enough for this frame: a driver with small single buffers never gets it. */
+		bool never = !virtio_has_feature(&n->d, F_MRG_RXBUF) && count == 1;
+
+		while (count)
+			vring_unpop(c[--count]);
+		n->starved = !never;
+		taken = never;
+		goto out;
+	}
+	if (!virtio_has_feature(&n->d, F_GUEST_CSUM))
+		hdr[0] = 0;
+	st_le16(hdr + 10, (uint16_t)count);
+	for (unsigned k = 0; k < count; k++) {
+		size_t w = k ? 0 : vring_write(c[k], hdr, HEADER), m;
+
+		m = vring_write(c[k], frame + done, len - done);
+		done += m;
+		vring_push(c[k], (uint32_t)(w + m));
+	}
+	virtio_publish(&n->d, Q_RX);
+out:
+	pthread_mutex_unlock(&n->d.lock);
+	return taken;
+}
+
+/* The peer calls receive(), which takes the lock. */
+static void tell_peer(void *opaque)
+{
+	struct net *n = opaque;
+
+	if (n->peer->ops->ready)
+		n->peer->ops->ready(n->peer);
+}
+
+static void process(struct virtio_dev *d, unsigned q)
+{
+	struct net *n = d->self;
+
+	if (q == Q_TX) {
+		transmit(n);
+	} else if (n->starved) {
+		n->starved = false;
+		loop_post(d->loop, tell_peer, n);
+	}
+}
+
+/* --- life --- */
+
+static void reset(struct virtio_dev *d)
+{
+	((struct net *)d->self)->starved = false;
+}
+
+static void resume(struct virtio_dev *d)
+{
+	((struct net *)d->self)->starved = true;
+}
+
+static void destroy(struct virtio_dev *d)
+{
+	struct net *n = d->self;
+
+	n->peer->ops->destroy(n->peer);
+	virtio_fini(d);
+	free(n);
+}
+
+static const struct virtio_ops ops = { .process = process, .reset = reset, .resume = resume, .destroy = destroy };
+static const struct state_field fields[] = { STATE_U8A(struct net, config), STATE_FIELD_END };
+static const struct state_desc state = { .name = "net", .version = 1, .min_version = 1, .fields = fields };
+
+struct virtio_dev *virtio_net_new(const struct virtio_net_config *c, struct err *err)
+{
+	struct net *n = calloc(1, sizeof(*n));
+
+	if (!n) {
+		c->peer->ops->destroy(c->peer);
+		err_set(err, "out of memory");
+		return NULL;
+	}
+	n->peer = c->peer;
+	n->peer->receiver = (struct net_receiver){ receive, n };
+	n->d.name = "virtio-net";
+	n->d.id = VIRTIO_ID_NET;
+	n->d.ops = &ops;
+	n->d.self = n;
+	n->d.state = &state;
+	n->d.mem = c->mem;
+	n->d.loop = c->loop;
+	n->d.pci_class = 0x02000000;
+	n->d.offered = 1u << F_CSUM | 1u << F_GUEST_CSUM | 1u << F_MAC | 1u << F_HOST_TSO4 | 1u << F_HOST_TSO6 |
+		       1u << F_MRG_RXBUF | 1u << F_STATUS;
+	memcpy(n->config, c->mac, 6);
+	st_le16(n->config + 6, 1); /* link up */
+	n->d.config = n->config;
+	n->d.config_size = sizeof(n->config);
+	n->d.n_queues = QUEUES;
+	n->d.queues[Q_RX].max_size = n->d.queues[Q_TX].max_size = 256;
+	if (!virtio_init(&n->d, err))
+		return &n->d;
+	n->peer->ops->destroy(n->peer);
+	free(n);
+	return NULL;
+}
