@@ -5,8 +5,7 @@
 #include "cli/options.h"
 
 extern const struct cli_command cli_run_command, cli_ps_command, cli_stop_command, cli_console_command,
-	cli_save_command, cli_restore_command, cli_engines_command, cli_guest_command,
-	cli_guest_command;
+	cli_save_command, cli_restore_command, cli_engines_command, cli_guest_command;
 
 /* Before the machine is made: logging as the options say. */
 bool cli_machine_start(struct config *c);
