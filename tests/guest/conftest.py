@@ -1,0 +1,138 @@
+"""What the guest tests share: the binary, the guests, and a VM driven over its console."""
+import json
+import os
+import shutil
+import socket
+import subprocess
+import uuid
+
+import pexpect
+import pytest
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+VIREO = os.environ.get("VIREO", os.path.join(TOP, "build", "vireo"))
+# How much slower than a plain build the one under test is (sanitizers).
+SLOW = float(os.environ.get("VIREO_SLOW", "1"))
+PROMPT = r"[~/] # "
+
+
+def run_cli(*args, timeout=60, **kw):
+    return subprocess.run([VIREO, *args], capture_output=True, text=True, timeout=timeout * SLOW,
+                          stdin=subprocess.DEVNULL, **kw)
+
+
+def guest_files(name):
+    r = subprocess.run([VIREO, "guest", name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if r.returncode:
+        pytest.skip(f"guest {name} cannot be built here: {r.stderr.strip().splitlines()[-1:]}")
+    return r.stdout.strip()
+
+
+class Guest:
+    def __init__(self, directory, tmp):
+        self.dir = directory
+        self.kernel = os.path.join(directory, "vmlinuz")
+        self.initrd = os.path.join(directory, "initrd.img")
+        self.image = os.path.join(directory, "disk.img")
+        self.tmp = tmp
+
+    def disk(self, name="disk.img"):
+        """A private copy of the root disk."""
+        path = os.path.join(self.tmp, name)
+        subprocess.run(["cp", "--sparse=always", self.image, path], check=True)
+        return path
+
+    def args(self, append="quiet"):
+        return ["--kernel", self.kernel, "--initrd", self.initrd, "--append", f"console=ttyS0 {append}"]
+
+
+@pytest.fixture
+def busybox(tmp_path):
+    return Guest(guest_files("busybox"), str(tmp_path))
+
+
+class Vm:
+    """A VM in a pseudo-terminal."""
+
+    def __init__(self, args, command="run", prompt=PROMPT):
+        self.name = "t" + uuid.uuid4().hex[:8]
+        self.child = pexpect.spawn(VIREO, [command, *args, "--name", self.name], timeout=90 * SLOW,
+                                   encoding="utf-8", codec_errors="replace", dimensions=(40, 120))
+        self.prompt = prompt
+
+    def boot(self):
+        self.child.expect(self.prompt)
+        return self
+
+    def sh(self, command, timeout=60):
+        """Run a command in the guest's shell; its output."""
+        mark = uuid.uuid4().hex[:6]
+        self.child.sendline(f"{command}; echo E''ND-{mark}-$?")
+        self.child.expect(rf"END-{mark}-(\d+)", timeout=timeout * SLOW)
+        text, self.status = self.child.before, int(self.child.match.group(1))
+        self.child.expect(self.prompt)
+        return text.split("\n", 1)[1].replace("\r", "").strip() if "\n" in text else ""
+
+    def wait(self, timeout=60):
+        """The exit status, once it has ended."""
+        self.child.expect(pexpect.EOF, timeout=timeout * SLOW)
+        self.child.close()
+        return self.child.exitstatus
+
+    def kill(self):
+        if self.child.isalive():
+            self.child.close(force=True)
+
+    def qmp(self):
+        return Qmp(self.name)
+
+
+class Qmp:
+    def __init__(self, name):
+        base = os.environ.get("XDG_RUNTIME_DIR")
+        base = f"{base}/vireo" if base else f"/tmp/vireo-{os.getuid()}"
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60 * SLOW)
+        self.sock.connect(f"{base}/{name}/qmp.sock")
+        self.file = self.sock.makefile("rw")
+        assert "QMP" in self.next()
+        self.execute("qmp_capabilities")
+
+    def next(self):
+        return json.loads(self.file.readline())
+
+    def ask(self, command, **arguments):
+        self.file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self.file.flush()
+        while True:
+            o = self.next()
+            if "event" not in o:
+                return o
+
+    def execute(self, command, **arguments):
+        o = self.ask(command, **arguments)
+        assert "return" in o, o
+        return o["return"]
+
+
+@pytest.fixture
+def vms():
+    """Make VMs that are killed at the end of the test."""
+    made = []
+
+    def make(*args, **kw):
+        vm = Vm(*args, **kw)
+        made.append(vm)
+        return vm
+
+    yield make
+    for vm in made:
+        vm.kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_run_directory(tmp_path_factory):
+    os.environ["XDG_RUNTIME_DIR"] = d = f"/tmp/vireo-test-{os.getpid()}"
+    os.makedirs(d, mode=0o700, exist_ok=True)
+    yield
+    shutil.rmtree(d, ignore_errors=True)
