@@ -60,7 +60,6 @@ def test_save_and_restore_in_a_write_storm(busybox, vms, tmp_path):
     again = vms([state], command="restore")
     again.child.expect("STORM-DONE", timeout=120)
     assert "BAD" not in again.child.before
-    again.child.sendline("")
     again.boot()
     assert again.sh("nproc") == "2"
     again.child.sendline("poweroff")
