@@ -51,9 +51,12 @@ static bool masked(const struct pci_dev *d, unsigned n)
 
 static void send_pending(struct pci_dev *d, unsigned n)
 {
-	if (!(d->msix_pending >> n & 1) || !pci_msix_enabled(d) || masked(d, n))
+	uint64_t bit = 1ull << n;
+
+	/* Other threads notify at the same time: one of us sends. */
+	if (!(d->msix_pending & bit) || !pci_msix_enabled(d) || masked(d, n) ||
+	    !(__atomic_fetch_and(&d->msix_pending, ~bit, __ATOMIC_SEQ_CST) & bit))
 		return;
-	d->msix_pending &= ~(1ull << n);
 	msi_send(&d->bus->msi, d->msix[n].addr, d->msix[n].data);
 }
 

@@ -5,6 +5,7 @@
 #include "mem/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -350,8 +351,10 @@ void mem_discard(struct mem_space *s, gpa_t at, uint64_t len)
 		return;
 	from = align_up(at.v - slot->base, MEM_PAGE_SIZE);
 	to = align_down(at.v - slot->base + len, MEM_PAGE_SIZE);
-	if (from >= to || slot->memfd >= 0)
+	if (from >= to)
 		return;
-	if (!madvise(slot->host + from, to - from, MADV_DONTNEED))
+	if (slot->memfd >= 0 ? !fallocate(slot->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
+					  (off_t)(to - from))
+			     : !madvise(slot->host + from, to - from, MADV_DONTNEED))
 		mem_written(s, gpa(slot->base + from), to - from);
 }

@@ -1,30 +1,65 @@
 /* virtio-balloon (virtio 1.2 section 5.5): what the guest gives back is discarded from the host's memory. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "virtio/devices.h"
 
+#define F_STATS_VQ	 1
 #define F_DEFLATE_ON_OOM 2
 #define F_REPORTING	 5
 #define PAGE_SHIFT	 12
 
-/* With only these features offered, the reporting queue is number 2. */
-enum { Q_INFLATE, Q_DEFLATE, Q_REPORTING, QUEUES };
+/* Queues that come after these are numbered in order of what the driver accepted. */
+enum { Q_INFLATE, Q_DEFLATE, Q_STATS, QUEUES = 4 };
+
+#define TURN	  16	/* requests before the loop does something else */
+#define MAX_PAGES 16384 /* of one request; drivers send 256. Ignored pages just stay with the guest */
+#define STAT_LEN  10	/* le16 tag, le64 value */
 
 struct balloon {
 	struct virtio_dev d;
-	uint8_t config[16]; /* num_pages, actual, free_page_hint_cmd_id, poison_val */
+	uint8_t config[16];	   /* num_pages, actual, free_page_hint_cmd_id, poison_val */
+	struct vring_chain *asked; /* the statistics buffer, ours until the next question */
+	bool fresh;		   /* stats are an answer to the last question */
+	uint64_t stats[VIRTIO_BALLOON_STATS];
 };
+
+/* --- giving back --- */
+
+/* Pages of a run of page frame numbers, up or down. */
+struct run {
+	uint64_t first, count;
+};
+
+static void discard_run(struct balloon *b, const struct run *r)
+{
+	if (r->count)
+		mem_discard(b->d.mem, gpa(r->first << PAGE_SHIFT), r->count << PAGE_SHIFT);
+}
 
 static void inflate(struct balloon *b, struct vring_chain *c)
 {
+	struct run r = { 0 };
 	uint8_t pfns[1024];
-	size_t n;
+	size_t n, pages = 0;
 
-	while ((n = vring_read(c, pfns, sizeof(pfns)))) {
-		for (size_t k = 0; k + 4 <= n; k += 4)
-			mem_discard(b->d.mem, gpa((uint64_t)ld_le32(pfns + k) << PAGE_SHIFT), MEM_PAGE_SIZE);
+	while (pages < MAX_PAGES && (n = vring_read(c, pfns, sizeof(pfns))) != 0) {
+		for (size_t k = 0; k + 4 <= n; k += 4, pages++) {
+			uint64_t pfn = ld_le32(pfns + k);
+
+			if (r.count && pfn == r.first + r.count) {
+				r.count++;
+			} else if (r.count && pfn + 1 == r.first) {
+				r.first--;
+				r.count++;
+			} else {
+				discard_run(b, &r);
+				r = (struct run){ pfn, 1 };
+			}
+		}
 	}
+	discard_run(b, &r);
 }
 
 static void report(struct balloon *b, struct vring_chain *c)
@@ -36,19 +71,74 @@ static void report(struct balloon *b, struct vring_chain *c)
 		mem_discard(b->d.mem, gpa(addr), len);
 }
 
+/* --- statistics: the driver's buffer comes back to it as the question, and to us with the answer --- */
+
+static void take_stats(struct balloon *b, struct vring_chain *c)
+{
+	uint8_t s[STAT_LEN];
+
+	if (b->asked)
+		virtio_done(&b->d, Q_STATS, b->asked, 0);
+	b->asked = c;
+	for (unsigned n = 0; n < 2 * VIRTIO_BALLOON_STATS && vring_read(c, s, STAT_LEN) == STAT_LEN; n++)
+		if (ld_le16(s) < VIRTIO_BALLOON_STATS)
+			b->stats[ld_le16(s)] = ld_le64(s + 2);
+	b->fresh = true;
+}
+
+bool virtio_balloon_ask(struct virtio_dev *d)
+{
+	struct balloon *b = d->self;
+	bool possible;
+
+	pthread_mutex_lock(&d->lock);
+	possible = virtio_running(d) && b->asked;
+	if (possible) {
+		struct vring_chain *c = b->asked;
+
+		b->asked = NULL;
+		b->fresh = false;
+		virtio_done(d, Q_STATS, c, 0);
+	}
+	pthread_mutex_unlock(&d->lock);
+	return possible;
+}
+
+bool virtio_balloon_stats(struct virtio_dev *d, uint64_t stats[VIRTIO_BALLOON_STATS])
+{
+	struct balloon *b = d->self;
+	bool fresh;
+
+	pthread_mutex_lock(&d->lock);
+	fresh = b->fresh;
+	memcpy(stats, b->stats, sizeof(b->stats));
+	pthread_mutex_unlock(&d->lock);
+	return fresh;
+}
+
+/* --- */
+
 static void process(struct virtio_dev *d, unsigned q)
 {
 	struct balloon *b = d->self;
+	bool has_stats = virtio_has_feature(d, F_STATS_VQ);
 	struct vring_chain *c;
+	int n = 0;
 
-	while ((c = virtio_pop(d, q))) {
+	while (n++ < TURN && (c = virtio_pop(d, q)) != NULL) {
+		if (q == Q_STATS && has_stats) {
+			take_stats(b, c);
+			continue;
+		}
 		if (q == Q_INFLATE)
 			inflate(b, c);
-		else if (q == Q_REPORTING)
+		else if (q != Q_DEFLATE && virtio_has_feature(d, F_REPORTING))
 			report(b, c);
 		/* Deflated pages come back by being touched. */
 		virtio_done(d, q, c, 0);
 	}
+	if (n > TURN)
+		virtio_defer(d, q);
 }
 
 /* `actual` is the driver's. */
@@ -62,7 +152,26 @@ static void config_written(struct virtio_dev *d, uint32_t off, const void *buf, 
 
 static void reset(struct virtio_dev *d)
 {
-	st_le32(((struct balloon *)d->self)->config + 4, 0);
+	struct balloon *b = d->self;
+
+	st_le32(b->config + 4, 0);
+	if (b->asked)
+		virtio_done(d, Q_STATS, b->asked, 0);
+	b->asked = NULL;
+	b->fresh = false;
+	memset(b->stats, 0xff, sizeof(b->stats));
+}
+
+/* The statistics buffer goes back to the ring and is taken again at resume. */
+static void drain(struct virtio_dev *d)
+{
+	struct balloon *b = d->self;
+
+	pthread_mutex_lock(&d->lock);
+	if (b->asked)
+		vring_unpop(b->asked);
+	b->asked = NULL;
+	pthread_mutex_unlock(&d->lock);
 }
 
 static void destroy(struct virtio_dev *d)
@@ -74,9 +183,10 @@ static void destroy(struct virtio_dev *d)
 void virtio_balloon_set(struct virtio_dev *d, uint64_t bytes)
 {
 	struct balloon *b = d->self;
+	uint64_t pages = bytes >> PAGE_SHIFT;
 
 	pthread_mutex_lock(&d->lock);
-	st_le32(b->config, (uint32_t)(bytes >> PAGE_SHIFT));
+	st_le32(b->config, pages < UINT32_MAX ? (uint32_t)pages : UINT32_MAX);
 	virtio_config_changed(d);
 	pthread_mutex_unlock(&d->lock);
 }
@@ -87,7 +197,7 @@ uint64_t virtio_balloon_actual(struct virtio_dev *d)
 }
 
 static const struct virtio_ops ops = {
-	.process = process, .config_write = config_written, .reset = reset, .destroy = destroy
+	.process = process, .config_write = config_written, .reset = reset, .drain = drain, .destroy = destroy
 };
 static const struct state_field fields[] = { STATE_U8A(struct balloon, config), STATE_FIELD_END };
 static const struct state_desc state = { .name = "balloon", .version = 1, .min_version = 1, .fields = fields };
@@ -107,7 +217,8 @@ struct virtio_dev *virtio_balloon_new(struct mem_space *mem, struct loop *loop, 
 	b->d.state = &state;
 	b->d.mem = mem;
 	b->d.loop = loop;
-	b->d.offered = 1u << F_DEFLATE_ON_OOM | 1u << F_REPORTING;
+	b->d.offered = 1u << F_STATS_VQ | 1u << F_DEFLATE_ON_OOM | 1u << F_REPORTING;
+	memset(b->stats, 0xff, sizeof(b->stats));
 	b->d.config = b->config;
 	b->d.config_size = sizeof(b->config);
 	b->d.n_queues = QUEUES;

@@ -14,6 +14,7 @@
 enum { DEVICE_READY, PORT_ADD, PORT_REMOVE, PORT_READY, CONSOLE_PORT, RESIZE, PORT_OPEN, PORT_NAME };
 enum { Q_CONTROL_IN = 2, Q_CONTROL_OUT = 3, QUEUES = 4 + 2 * (VIRTIO_CONSOLE_PORTS - 1) };
 #define PENDING 32
+#define TURN	64 /* chains before the loop does something else */
 
 struct console;
 
@@ -22,7 +23,9 @@ struct port {
 	unsigned id;
 	struct virtio_console_port cfg;
 	struct vring_chain *out; /* partly written */
-	bool starved;		 /* input waits for buffers */
+	uint32_t out_done;	 /* bytes of `out`, or of the chain that drain() put back, that the sink has */
+	bool starved;		 /* input waits for buffers, or for somebody in the guest to open the port */
+	bool guest_open, host_open;
 };
 
 struct message {
@@ -80,6 +83,10 @@ static void flush_control(struct console *con)
 /* A guest that asks and never listens loses answers. */
 static void send_control(struct console *con, unsigned port, uint16_t event, uint16_t value)
 {
+	/* The size is looked up when the message goes out. */
+	for (uint32_t n = 0; event == RESIZE && n < con->pending_count; n++)
+		if (con->pending[n].event == RESIZE)
+			return;
 	if (con->pending_count < PENDING)
 		con->pending[con->pending_count++] = (struct message){ port, event, value };
 	flush_control(con);
@@ -93,14 +100,25 @@ static void port_ready(struct console *con, unsigned id)
 	}
 	if (con->port[id].cfg.name)
 		send_control(con, id, PORT_NAME, 1);
-	send_control(con, id, PORT_OPEN, 1);
+	send_control(con, id, PORT_OPEN, con->port[id].host_open);
+}
+
+/* Input to a port that nobody in the guest has open would be dropped there: it waits. */
+static void guest_opened(struct port *p, bool open)
+{
+	p->guest_open = open;
+	if (open && p->starved) {
+		p->starved = false;
+		char_wake_up(&p->cfg.wake);
+	}
 }
 
 static void control(struct console *con)
 {
 	struct vring_chain *c;
+	int n = 0;
 
-	while ((c = virtio_pop(&con->d, Q_CONTROL_OUT))) {
+	while (n++ < TURN && (c = virtio_pop(&con->d, Q_CONTROL_OUT))) {
 		uint8_t b[8] = { 0 };
 		uint32_t id;
 		uint16_t event, value;
@@ -111,12 +129,16 @@ static void control(struct console *con)
 		event = ld_le16(b + 4);
 		value = ld_le16(b + 6);
 		if (event == DEVICE_READY && value) {
-			for (unsigned n = 0; n < VIRTIO_CONSOLE_PORTS; n++)
-				send_control(con, n, PORT_ADD, 1);
+			for (unsigned k = 0; k < VIRTIO_CONSOLE_PORTS; k++)
+				send_control(con, k, PORT_ADD, 1);
 		} else if (event == PORT_READY && value && id < VIRTIO_CONSOLE_PORTS) {
 			port_ready(con, id);
+		} else if (event == PORT_OPEN && id < VIRTIO_CONSOLE_PORTS) {
+			guest_opened(&con->port[id], value);
 		}
 	}
+	if (n > TURN)
+		virtio_defer(&con->d, Q_CONTROL_OUT);
 }
 
 /* --- data --- */
@@ -125,20 +147,29 @@ static void output(struct console *con, struct port *p)
 {
 	unsigned q = q_in(p->id) + 1;
 
-	while (p->out || (p->out = virtio_pop(&con->d, q))) {
+	for (int turn = 0; turn < TURN; turn++) {
 		struct iovec iov;
 		size_t bytes;
 
+		if (!p->out) {
+			p->out = virtio_pop(&con->d, q);
+			if (!p->out)
+				return;
+			vring_read_skip(p->out, p->out_done);
+		}
 		while (vring_read_iov(p->out, SIZE_MAX, &iov, 1, &bytes)) {
 			size_t n = char_sink_write(&p->cfg.sink, iov.iov_base, iov.iov_len);
 
 			vring_read_skip(p->out, n);
+			p->out_done += n;
 			if (n < iov.iov_len)
-				return;
+				return; /* can_write() comes */
 		}
 		virtio_done(&con->d, q, p->out, 0);
 		p->out = NULL;
+		p->out_done = 0;
 	}
+	virtio_defer(&con->d, q);
 }
 
 static void process(struct virtio_dev *d, unsigned q)
@@ -169,7 +200,9 @@ static size_t input(void *opaque, const void *buf, size_t len)
 
 	pthread_mutex_lock(&con->d.lock);
 	while (done < len) {
-		struct vring_chain *c = virtio_pop(&con->d, q_in(p->id));
+		/* A console is always open (5.3.6.2). */
+		bool open = !p->id || p->guest_open;
+		struct vring_chain *c = open ? virtio_pop(&con->d, q_in(p->id)) : NULL;
 		size_t n;
 
 		if (!c) {
@@ -191,6 +224,23 @@ static void can_write(void *opaque)
 	virtio_defer(&p->con->d, q_in(p->id) + 1);
 }
 
+static bool multiport(const struct virtio_dev *d)
+{
+	return d->status & VIRTIO_S_DRIVER_OK && virtio_has_feature(d, F_MULTIPORT);
+}
+
+static void connected(void *opaque, int yes)
+{
+	struct port *p = opaque;
+	struct console *con = p->con;
+
+	pthread_mutex_lock(&con->d.lock);
+	if (p->host_open != !!yes && multiport(&con->d))
+		send_control(con, p->id, PORT_OPEN, !!yes);
+	p->host_open = yes;
+	pthread_mutex_unlock(&con->d.lock);
+}
+
 void virtio_console_resize(void *opaque, uint16_t columns, uint16_t rows)
 {
 	struct virtio_dev *d = opaque;
@@ -199,42 +249,41 @@ void virtio_console_resize(void *opaque, uint16_t columns, uint16_t rows)
 	pthread_mutex_lock(&d->lock);
 	st_le16(con->config, columns);
 	st_le16(con->config + 2, rows);
-	if (virtio_running(d)) {
-		if (virtio_has_feature(d, F_MULTIPORT))
-			send_control(con, 0, RESIZE, 0);
-		virtio_config_changed(d);
-	}
+	if (multiport(d))
+		send_control(con, 0, RESIZE, 0);
+	virtio_config_changed(d);
 	pthread_mutex_unlock(&d->lock);
 }
 
 /* --- life --- */
 
-static void drop_chains(struct console *con)
-{
-	for (unsigned n = 0; n < VIRTIO_CONSOLE_PORTS; n++) {
-		struct port *p = &con->port[n];
-
-		if (p->out)
-			virtio_done(&con->d, q_in(n) + 1, p->out, 0);
-		p->out = NULL;
-	}
-}
-
 static void reset(struct virtio_dev *d)
 {
 	struct console *con = d->self;
 
-	drop_chains(con);
 	con->pending_count = 0;
-	for (unsigned n = 0; n < VIRTIO_CONSOLE_PORTS; n++)
-		con->port[n].starved = false;
+	for (unsigned n = 0; n < VIRTIO_CONSOLE_PORTS; n++) {
+		struct port *p = &con->port[n];
+
+		if (p->out)
+			virtio_done(d, q_in(n) + 1, p->out, 0);
+		p->out = NULL;
+		p->out_done = 0;
+		p->starved = p->guest_open = false;
+	}
 }
 
-/* What the host end has not taken by now is lost with the save. */
+/* What the sink has taken only in part goes back to the ring; out_done says where to go on. */
 static void drain(struct virtio_dev *d)
 {
+	struct console *con = d->self;
+
 	pthread_mutex_lock(&d->lock);
-	drop_chains(d->self);
+	for (unsigned n = 0; n < VIRTIO_CONSOLE_PORTS; n++) {
+		if (con->port[n].out)
+			vring_unpop(con->port[n].out);
+		con->port[n].out = NULL;
+	}
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -267,8 +316,15 @@ static const struct state_field message_fields[] = {
 	STATE_FIELD_END,
 };
 static const struct state_desc message = { .name = "msg", .version = 1, .min_version = 1, .fields = message_fields };
+static const struct state_field port_fields[] = {
+	STATE_U32F(struct port, out_done),
+	STATE_BOOLF(struct port, guest_open),
+	STATE_FIELD_END,
+};
+/* Any out_done is safe: the chain is skipped as far as it goes. */
+static const struct state_desc port = { .name = "port", .version = 1, .min_version = 1, .fields = port_fields };
 static const struct state_field fields[] = {
-	STATE_U8A(struct console, config),
+	STATE_SUBA(struct console, port, &port),
 	STATE_SUBA(struct console, pending, &message),
 	STATE_U32F(struct console, pending_count),
 	STATE_FIELD_END,
@@ -307,8 +363,9 @@ struct virtio_dev *virtio_console_new(const struct virtio_console_config *c, str
 		p->con = con;
 		p->id = n;
 		p->cfg = c->port[n];
+		p->host_open = true;
 		if (p->cfg.source)
-			*p->cfg.source = (struct char_source){ input, can_write, NULL, p };
+			*p->cfg.source = (struct char_source){ input, can_write, connected, p };
 	}
 	if (!virtio_init(&con->d, err))
 		return &con->d;

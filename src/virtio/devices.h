@@ -12,11 +12,19 @@
 /* Section 5.4: random numbers from the host's kernel. */
 struct virtio_dev *virtio_rng_new(struct mem_space *mem, struct loop *loop, struct err *err);
 
-/* Section 5.5: inflate, deflate and free page reporting. */
+/* Section 5.5: inflate, deflate, free page reporting and statistics. */
 struct virtio_dev *virtio_balloon_new(struct mem_space *mem, struct loop *loop, struct err *err);
 /* How many bytes the guest should give back; how many it has given. Loop thread. */
 void virtio_balloon_set(struct virtio_dev *d, uint64_t bytes);
 uint64_t virtio_balloon_actual(struct virtio_dev *d);
+/*
+ * Statistics by tag (5.5.6.4; 4: free memory, 5: total memory in bytes); all ones: not known. ask() is answered
+ * some time later; false: no driver, or the last question is still open. stats() copies what came last and says
+ * whether it answers the last question. Any thread.
+ */
+#define VIRTIO_BALLOON_STATS 10
+bool virtio_balloon_ask(struct virtio_dev *d);
+bool virtio_balloon_stats(struct virtio_dev *d, uint64_t stats[VIRTIO_BALLOON_STATS]);
 
 /* Section 5.3: port 0 is the console, port 1 the channel of a guest agent. */
 #define VIRTIO_CONSOLE_PORTS 2

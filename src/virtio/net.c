@@ -20,7 +20,8 @@
 #define HDR_NEEDS_CSUM 1u
 #define HDR_DATA_VALID 2u
 #define GSO_ECN	       0x80u
-#define MAX_CHAINS     32 /* of one received frame */
+#define MAX_CHAINS     64  /* of one received frame */
+#define TURN	       128 /* frames before the loop does something else */
 
 enum { Q_RX, Q_TX, QUEUES };
 
@@ -49,8 +50,9 @@ static bool offload_of(const uint8_t *hdr, size_t len, struct net_offload *o)
 static void transmit(struct net *n)
 {
 	struct vring_chain *c;
+	int turn = 0;
 
-	while ((c = virtio_pop(&n->d, Q_TX))) {
+	while (turn++ < TURN && (c = virtio_pop(&n->d, Q_TX))) {
 		struct net_offload o;
 		size_t len = vring_read(c, n->frame, sizeof(n->frame));
 		bool whole = !vring_read_left(c);
@@ -59,6 +61,8 @@ static void transmit(struct net *n)
 		if (whole && len > HEADER + 14 && offload_of(n->frame, len, &o))
 			n->peer->ops->send(n->peer, n->frame + HEADER, len - HEADER, &o);
 	}
+	if (turn > TURN)
+		virtio_defer(&n->d, Q_TX);
 }
 
 /* --- receive: one chain, or several when the driver merges --- */
