@@ -102,9 +102,9 @@ static void isa_device(struct aml *m, const char *name, const char *hid, uint16_
 static void virtio_mmio(struct aml *m, const struct acpi_config *c)
 {
 	for (unsigned n = 0; n < c->mmio_count; n++) {
-		char name[8];
+		char name[sizeof("VRXX")];
 
-		snprintf(name, sizeof(name), "VR%02X", n);
+		snprintf(name, sizeof(name), "VR%02X", n & 0xff);
 		aml_device(m, name);
 		aml_name_string_value(m, "_HID", "LNRO0005");
 		aml_name_int(m, "_UID", n);
