@@ -24,10 +24,8 @@ static struct span writer(const struct vring_chain *c)
 	return (struct span){ c->seg + c->n_read, c->n_write, c->writable };
 }
 
-enum what { COPY_OUT, COPY_IN, FILL };
-
 /* Move up to `len` bytes at `off`; returns how many there were. */
-static size_t move(struct span s, size_t off, void *buf, size_t len, enum what what)
+static size_t move(struct span s, size_t off, void *buf, size_t len, bool to_guest)
 {
 	size_t done = 0;
 
@@ -45,12 +43,10 @@ static size_t move(struct span s, size_t off, void *buf, size_t len, enum what w
 
 		if (n > len - done)
 			n = len - done;
-		if (what == COPY_OUT)
-			memcpy((char *)buf + done, host, n);
-		else if (what == COPY_IN)
+		if (to_guest)
 			memcpy(host, (char *)buf + done, n);
 		else
-			memset(host, *(uint8_t *)buf, n);
+			memcpy((char *)buf + done, host, n);
 		done += n;
 		off = 0;
 	}
@@ -92,12 +88,12 @@ static void wrote(struct vring_chain *c, size_t end)
 
 size_t vring_read_at(const struct vring_chain *c, size_t off, void *buf, size_t len)
 {
-	return move(reader(c), off, buf, len, COPY_OUT);
+	return move(reader(c), off, buf, len, false);
 }
 
 size_t vring_write_at(struct vring_chain *c, size_t off, const void *buf, size_t len)
 {
-	size_t n = move(writer(c), off, (void *)buf, len, COPY_IN);
+	size_t n = move(writer(c), off, (void *)buf, len, true);
 
 	if (n)
 		wrote(c, off + n);
@@ -117,15 +113,6 @@ size_t vring_write(struct vring_chain *c, const void *buf, size_t len)
 	size_t n = vring_write_at(c, c->wpos, buf, len);
 
 	c->wpos += n;
-	return n;
-}
-
-size_t vring_fill(struct vring_chain *c, uint8_t byte, size_t len)
-{
-	size_t n = move(writer(c), c->wpos, &byte, len, FILL);
-
-	c->wpos += n;
-	wrote(c, c->wpos);
 	return n;
 }
 

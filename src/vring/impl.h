@@ -40,8 +40,11 @@ struct vring_layout {
 	void (*disarm_kick)(struct vring *vr);
 	void (*push)(struct vring *vr, const struct vring_chain *c, uint32_t written);
 	void (*publish)(struct vring *vr);
-	/* Does the driver want an interrupt for used entries [signalled, published)? A full fence was made. */
-	bool (*wants_interrupt)(struct vring *vr);
+	/*
+	 * Does the driver want an interrupt for used entries [signalled, published)? A full fence was made. `lapped`:
+	 * that range says nothing, an event index may lie anywhere.
+	 */
+	bool (*wants_interrupt)(struct vring *vr, bool lapped);
 };
 
 extern const struct vring_layout vring_split, vring_packed;

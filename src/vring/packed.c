@@ -153,7 +153,7 @@ static void publish(struct vring *vr)
 	show(vr, vr->batch_at, vr->batch_flags);
 }
 
-static bool wants_interrupt(struct vring *vr)
+static bool wants_interrupt(struct vring *vr, bool lapped)
 {
 	uint16_t flags = vring_get16(&vr->driver, EVENT_FLAGS), off, event, old = vr->signalled;
 
@@ -167,7 +167,7 @@ static bool wants_interrupt(struct vring *vr)
 		event -= vr->s.size;
 	if (vr->signalled_wrap != vr->published_wrap)
 		old -= vr->s.size;
-	return (uint16_t)(vr->published - event - 1) < (uint16_t)(vr->published - old);
+	return lapped || (uint16_t)(vr->published - event - 1) < (uint16_t)(vr->published - old);
 }
 
 const struct vring_layout vring_packed = {

@@ -120,14 +120,14 @@ static void publish(struct vring *vr)
 	vr->mem.touched(vr->mem.opaque, &vr->device, USED_IDX, 2);
 }
 
-static bool wants_interrupt(struct vring *vr)
+static bool wants_interrupt(struct vring *vr, bool lapped)
 {
 	uint16_t event;
 
 	if (!vr->s.event_idx)
 		return !(vring_get16(&vr->driver, AVAIL_FLAGS) & NO_INTERRUPT);
 	event = vring_get16(&vr->driver, AVAIL_RING + 2 * vr->s.size);
-	return (uint16_t)(vr->published - event - 1) < (uint16_t)(vr->published - vr->signalled);
+	return lapped || (uint16_t)(vr->published - event - 1) < (uint16_t)(vr->published - vr->signalled);
 }
 
 const struct vring_layout vring_split = {

@@ -105,7 +105,7 @@ bool vring_add_indirect(struct vring *vr, struct vring_chain *c, uint64_t addr, 
 		return vring_lie(vr, "an indirect descriptor, which was not negotiated");
 	if (!len || len % DESC_SIZE)
 		return vring_lie(vr, "an indirect table is not a whole number of descriptors");
-	if (n > vr->s.size)
+	if (n > vr->s.size && vr->s.packed) /* every entry is part of the chain */
 		return vring_lie(vr, "an indirect table is longer than the queue");
 	if (!vr->mem.map(vr->mem.opaque, addr, len, false, &table))
 		return vring_lie(vr, "an indirect table is not in memory");
@@ -294,16 +294,6 @@ void vring_stop(struct vring *vr)
 	pthread_mutex_unlock(&vr->lock);
 }
 
-bool vring_running(struct vring *vr)
-{
-	bool r;
-
-	pthread_mutex_lock(&vr->lock);
-	r = vr->running;
-	pthread_mutex_unlock(&vr->lock);
-	return r;
-}
-
 bool vring_save(struct vring *vr, struct vring_setup *s)
 {
 	bool r;
@@ -402,27 +392,6 @@ void vring_unpop(struct vring_chain *c)
 	pthread_mutex_unlock(&vr->lock);
 }
 
-bool vring_want_kick(struct vring *vr)
-{
-	bool r = false;
-
-	pthread_mutex_lock(&vr->lock);
-	if (vr->running && !vr->broken)
-		r = vr->layout->has_avail(vr) || !still_empty(vr);
-	pthread_mutex_unlock(&vr->lock);
-	return r;
-}
-
-bool vring_has_avail(struct vring *vr)
-{
-	bool r;
-
-	pthread_mutex_lock(&vr->lock);
-	r = vr->running && !vr->broken && vr->layout->has_avail(vr);
-	pthread_mutex_unlock(&vr->lock);
-	return r;
-}
-
 /* --- completion --- */
 
 static void push_locked(struct vring *vr, struct vring_chain *c, uint32_t written)
@@ -485,17 +454,16 @@ void vring_complete(struct vring_chain *c, uint32_t written)
 
 bool vring_should_interrupt(struct vring *vr)
 {
-	bool r = false;
+	bool r = false, lapped;
 
 	pthread_mutex_lock(&vr->lock);
 	if (vr->running && vr->published_total != vr->signalled_total) {
 		/* The driver says when it wants one, fences, and looks at the ring again; here the reverse. */
 		atomic_thread_fence(memory_order_seq_cst);
-		r = vr->layout->wants_interrupt(vr);
 		/* More used buffers than indices can tell apart: any event may lie between. */
-		if (!vr->signalled_valid ||
-		    vr->published_total - vr->signalled_total > (vr->s.packed ? vr->s.size : UINT16_MAX))
-			r = true;
+		lapped = !vr->signalled_valid ||
+			 vr->published_total - vr->signalled_total > (vr->s.packed ? vr->s.size : UINT16_MAX);
+		r = vr->layout->wants_interrupt(vr, lapped);
 		vr->signalled_valid = true;
 		vr->signalled = vr->published;
 		vr->signalled_wrap = vr->published_wrap;

@@ -99,7 +99,6 @@ void vring_free(struct vring *vr);
 const char *vring_start(struct vring *vr, const struct vring_setup *s);
 /* Pop finds nothing from now on, and completions of chains that are out are dropped. Idempotent. */
 void vring_stop(struct vring *vr);
-bool vring_running(struct vring *vr);
 /* The setup with present indices, for saving. False when not running. Chains that are out would be lost. */
 bool vring_save(struct vring *vr, struct vring_setup *s);
 /* Chains popped and not completed, of the present generation. */
@@ -119,11 +118,6 @@ enum vring_pop vring_pop(struct vring *vr, struct vring_chain **c, const char **
  * receive with too few buffers). They keep their place at the head of the ring.
  */
 void vring_unpop(struct vring_chain *c);
-/* Tell the driver that kicks are wanted, without popping. True: buffers are already there. */
-bool vring_want_kick(struct vring *vr);
-/* Something is available. A hint; no side effects. */
-bool vring_has_avail(struct vring *vr);
-
 /*
  * Unmap, put the chain on the used ring and free it. `written` counts bytes from the start of the
  * writable part (clamped to it). vring_complete() publishes at once; vring_push() leaves it to
@@ -138,7 +132,6 @@ bool vring_should_interrupt(struct vring *vr);
 /* --- reader and writer: cursors over the bytes of a chain; each returns the bytes really moved --- */
 size_t vring_read(struct vring_chain *c, void *buf, size_t len);
 size_t vring_write(struct vring_chain *c, const void *buf, size_t len);
-size_t vring_fill(struct vring_chain *c, uint8_t byte, size_t len);
 size_t vring_read_left(const struct vring_chain *c);
 size_t vring_write_left(const struct vring_chain *c);
 /* At a byte offset, without moving a cursor (a status byte at writable - 1, a header to patch). */
