@@ -256,30 +256,45 @@ static unsigned or_default(unsigned v, unsigned dflt)
 	return v ? v : dflt;
 }
 
-/* Read or write one range with the sizes that it implements. `*val` is exchanged. */
+/* The widest naturally aligned piece at `off` that `left` and `max` allow. */
+static unsigned piece(uint64_t off, unsigned left, unsigned max)
+{
+	unsigned n = max;
+
+	while (n > left || off & (n - 1))
+		n /= 2;
+	return n;
+}
+
+/*
+ * Read or write one range with the sizes that it implements: an access that is too wide or not aligned comes
+ * in pieces, in order of address; a piece that is too narrow comes as the aligned unit that holds it, with
+ * zeroes around what is written. `*val` is exchanged.
+ */
 static void access_range(const struct bus_handle *h, uint64_t off, unsigned size, bool write, uint64_t *val)
 {
 	const struct bus_ops *ops = h->range.ops;
-	unsigned widest = h->kind == BUS_PORT ? 4 : 8;
-	unsigned max = or_default(ops->impl.max, widest), min = or_default(ops->impl.min, 1);
-	unsigned step = size > max ? max : size < min ? min : size;
+	unsigned max = or_default(ops->impl.max, h->kind == BUS_PORT ? 4 : 8), min = or_default(ops->impl.min, 1), n;
 	uint64_t out = 0;
 
 	if (h->range.lock)
 		pthread_mutex_lock(h->range.lock);
-	for (unsigned done = 0; done < size; done += step) {
-		uint64_t at = align_down(off + done, step);
+	for (unsigned done = 0; done < size; done += n) {
+		n = piece(off + done, size - done, max);
+
+		unsigned unit = n < min ? min : n;
+		uint64_t at = align_down(off + done, unit);
 		unsigned shift = (unsigned)(off + done - at) * 8;
 
 		if (write)
-			ops->write(h->range.opaque, at, step, (*val >> done * 8 << shift) & size_mask(step));
+			ops->write(h->range.opaque, at, unit, (*val >> done * 8 & size_mask(n)) << shift);
 		else
-			out |= (ops->read(h->range.opaque, at, step) >> shift & size_mask(step)) << done * 8;
+			out |= (ops->read(h->range.opaque, at, unit) >> shift & size_mask(n)) << done * 8;
 	}
 	if (h->range.lock)
 		pthread_mutex_unlock(h->range.lock);
 	if (!write)
-		*val = out & size_mask(size);
+		*val = out;
 }
 
 static bool size_valid(const struct bus_handle *h, unsigned size)

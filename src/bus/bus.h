@@ -2,13 +2,14 @@
  * Port and MMIO ranges of a machine.
  *
  * A range names the sizes that the guest may use (`valid`) and those that the code implements
- * (`impl`); the bus splits and merges. An access that hits nothing reads all ones and is dropped on
- * write. The bus takes the range's lock around the call. Ranges may not overlap; of nested ones
- * (a subtractive range under a device's) none exist.
+ * (`impl`); the bus splits and merges, and ranges see naturally aligned accesses only. What hits
+ * nothing, or has a size that is not valid, reads all ones and is dropped on write; on the port bus it
+ * first comes again as bytes, so that it may cross ranges. The bus takes the range's lock around the
+ * call. Ranges may not overlap; of nested ones (a subtractive range under a device's) none exist.
  *
- * bus_read/bus_write: any vCPU thread. Lookups read a snapshot of the topology without a lock;
- * add, del and move replace the snapshot (a PCI BAR moves while other vCPUs run) and return only
- * when no lookup uses the old one.
+ * bus_read/bus_write: any vCPU thread. Lookups read a snapshot of the topology without a lock; add and
+ * del replace the snapshot (a PCI BAR moves while other vCPUs run) and do not wait: an access that began
+ * before a del may still reach the range after it. So what a range calls lives as long as the bus.
  */
 #ifndef VIREO_BUS_BUS_H
 #define VIREO_BUS_BUS_H

@@ -1,8 +1,12 @@
-/* MSI-X of a PCI function. PCI 3.0, 6.8.2. The device's lock guards the table. */
+/*
+ * MSI-X of a PCI function. PCI 3.0, 6.8.2. The device's lock guards the table; notifications come without it, so
+ * that what they look at is atomic: a vector's pending bit is set before its mask is looked at, and the mask is
+ * lifted before pending bits are looked at.
+ */
 #include "base/bytes.h"
 #include "bus/pci_impl.h"
 
-#define CAP_MSIX       11
+#define CAP_MSIX       0x11
 #define CONTROL_ENABLE 0x8000u
 #define CONTROL_MASK   0x4000u
 #define ENTRY_MASKED   1u
@@ -36,7 +40,7 @@ void pci_msix_reset(struct pci_dev *d)
 
 static uint16_t control(const struct pci_dev *d)
 {
-	return ld_le16(d->config + d->msix_cap + 2);
+	return pci_config_word(d, d->msix_cap + 2);
 }
 
 bool pci_msix_enabled(const struct pci_dev *d)
@@ -46,35 +50,46 @@ bool pci_msix_enabled(const struct pci_dev *d)
 
 static bool masked(const struct pci_dev *d, unsigned n)
 {
-	return control(d) & CONTROL_MASK || d->msix[n].control & ENTRY_MASKED;
+	return control(d) & CONTROL_MASK || __atomic_load_n(&d->msix[n].control, __ATOMIC_SEQ_CST) & ENTRY_MASKED;
 }
 
 static void send_pending(struct pci_dev *d, unsigned n)
 {
 	uint64_t bit = 1ull << n;
 
-	/* Other threads notify at the same time: one of us sends. */
-	if (!(d->msix_pending & bit) || !pci_msix_enabled(d) || masked(d, n) ||
-	    !(__atomic_fetch_and(&d->msix_pending, ~bit, __ATOMIC_SEQ_CST) & bit))
+	if (!pci_msix_enabled(d) || !pci_bus_master(d) || masked(d, n))
 		return;
-	msi_send(&d->bus->msi, d->msix[n].addr, d->msix[n].data);
+	/* Other threads notify at the same time: one of us sends. */
+	if (__atomic_fetch_and(&d->msix_pending, ~bit, __ATOMIC_SEQ_CST) & bit)
+		msi_send(&d->bus->msi, __atomic_load_n(&d->msix[n].addr, __ATOMIC_RELAXED),
+			 __atomic_load_n(&d->msix[n].data, __ATOMIC_RELAXED));
 }
 
 void pci_msix_notify(struct pci_dev *d, unsigned vector)
 {
-	if (vector >= d->msix_vectors || !pci_msix_enabled(d) || !pci_bus_master(d))
+	if (vector >= d->msix_vectors || !pci_msix_enabled(d))
 		return;
 	__atomic_fetch_or(&d->msix_pending, 1ull << vector, __ATOMIC_SEQ_CST);
-	if (!masked(d, vector)) {
-		__atomic_fetch_and(&d->msix_pending, ~(1ull << vector), __ATOMIC_SEQ_CST);
-		msi_send(&d->bus->msi, d->msix[vector].addr, d->msix[vector].data);
-	}
+	send_pending(d, vector);
 }
 
 void pci_msix_config_written(struct pci_dev *d)
 {
+	if (!d->msix_vectors)
+		return;
+	pthread_mutex_lock(d->lock);
 	for (unsigned n = 0; n < d->msix_vectors; n++)
 		send_pending(d, n);
+	pthread_mutex_unlock(d->lock);
+}
+
+int pci_msix_check(const struct pci_dev *d, struct err *err)
+{
+	for (unsigned n = 0; n < PCI_MSIX_MAX; n++)
+		if (d->msix[n].addr & 3 || d->msix[n].control & ~ENTRY_MASKED ||
+		    (n >= d->msix_vectors && d->msix_pending >> n & 1))
+			return err_set(err, "%s: MSI-X vector %u is not possible", d->name, n);
+	return 0;
 }
 
 bool pci_msix_read(struct pci_dev *d, uint64_t off, unsigned size, uint64_t *val)
@@ -84,7 +99,7 @@ bool pci_msix_read(struct pci_dev *d, uint64_t off, unsigned size, uint64_t *val
 	if (!d->msix_vectors || size > 8)
 		return false;
 	if (off >= d->msix_pba && range_within(off - d->msix_pba, size, 8)) {
-		*val = d->msix_pending >> (off - d->msix_pba) * 8 & size_mask(size);
+		*val = __atomic_load_n(&d->msix_pending, __ATOMIC_RELAXED) >> (off - d->msix_pba) * 8 & size_mask(size);
 		return true;
 	}
 	if (off < d->msix_table || off - d->msix_table >= d->msix_vectors * 16u || (off & 15) + size > 16)
@@ -119,9 +134,9 @@ bool pci_msix_write(struct pci_dev *d, uint64_t off, unsigned size, uint64_t val
 	st_le32(image + 12, e->control);
 	for (unsigned k = 0; k < size; k++)
 		image[(off & 15) + k] = (uint8_t)(val >> 8 * k);
-	e->addr = ld_le64(image) & ~3ull;
-	e->data = ld_le32(image + 8);
-	e->control = ld_le32(image + 12) & ENTRY_MASKED;
+	__atomic_store_n(&e->addr, ld_le64(image) & ~3ull, __ATOMIC_RELAXED);
+	__atomic_store_n(&e->data, ld_le32(image + 8), __ATOMIC_RELAXED);
+	__atomic_store_n(&e->control, ld_le32(image + 12) & ENTRY_MASKED, __ATOMIC_SEQ_CST);
 	send_pending(d, n);
 	return true;
 }

@@ -8,19 +8,20 @@
 #include "base/log.h"
 #include "bus/pci_impl.h"
 
-#define CFG_COMMAND  0x04
-#define CFG_STATUS   0x06
-#define CFG_BAR	     0x10
-#define CFG_CAP_PTR  0x34
-#define CFG_INT_LINE 0x3c
-#define CFG_INT_PIN  0x3d
-#define CMD_IO	     1u
-#define CMD_MEM	     2u
-#define CMD_MASTER   4u
-#define CMD_INTX_OFF 0x400u
-#define STATUS_INTX  8u
-#define STATUS_CAPS  0x10u
-#define FIRST_CAP    0x40
+#define CFG_COMMAND	     0x04
+#define CFG_STATUS	     0x06
+#define CFG_BAR		     0x10
+#define CFG_CAP_PTR	     0x34
+#define CFG_INT_LINE	     0x3c
+#define CFG_INT_PIN	     0x3d
+#define CMD_IO		     1u
+#define CMD_MEM		     2u
+#define CMD_MASTER	     4u
+#define CMD_INTX_OFF	     0x400u
+#define STATUS_INTX	     8u
+#define STATUS_CAPS	     0x10u
+#define STATUS_DEVSEL_MEDIUM 0x200u
+#define FIRST_CAP	     0x40
 
 struct pci_bus *pci_bus_new(struct bus *bus, const struct irq_line intx[4], const struct msi_sink *msi)
 {
@@ -97,6 +98,13 @@ void pci_set_intx_pin(struct pci_dev *d, uint8_t pin)
 	d->config[CFG_INT_PIN] = pin;
 }
 
+void pci_set_chipset(struct pci_dev *d, uint16_t command)
+{
+	st_le16(d->config + CFG_COMMAND, command);
+	st_le16(d->wmask + CFG_COMMAND, 0);
+	st_le16(d->config + CFG_STATUS, STATUS_DEVSEL_MEDIUM);
+}
+
 /* --- BARs --- */
 
 static uint64_t bar_address(const struct pci_dev *d, unsigned i)
@@ -115,6 +123,18 @@ static uint64_t bar_address(const struct pci_dev *d, unsigned i)
 	}
 }
 
+/*
+ * Whether an address can be decoded. 0 is what a reset leaves, and the last address below 64 KiB or 4 GiB is
+ * what a guest writes to learn the size.
+ */
+static bool decodable(const struct pci_bar *bar, uint64_t at)
+{
+	uint64_t sizing = bar->kind == PCI_BAR_IO ? 1ull << 16 : 1ull << 32;
+	uint64_t end = bar->kind == PCI_BAR_MEM64 ? PCI_MEM_END : sizing;
+
+	return at && range_within(at, bar->size, end) && at + bar->size != sizing;
+}
+
 static void unmap_bar(struct pci_dev *d, unsigned i)
 {
 	bus_del(d->bus->bus, d->bar[i].handle);
@@ -122,10 +142,11 @@ static void unmap_bar(struct pci_dev *d, unsigned i)
 	d->bar[i].mapped_at = 0;
 }
 
-/* Make the bus agree with the registers. Address 0 is not decoded: it is what sizing leaves. */
-static void update_bars(struct pci_dev *d)
+/* Make the bus agree with the registers of one function. True if something was unmapped. */
+static bool update_bars(struct pci_dev *d)
 {
-	uint16_t cmd = ld_le16(d->config + CFG_COMMAND);
+	uint16_t cmd = pci_config_word(d, CFG_COMMAND);
+	bool freed = false;
 
 	for (unsigned i = 0; i < PCI_NUM_BARS; i++) {
 		struct pci_bar *bar = &d->bar[i];
@@ -136,11 +157,15 @@ static void update_bars(struct pci_dev *d)
 		if (bar->kind == PCI_BAR_NONE)
 			continue;
 		want = cmd & (io ? CMD_IO : CMD_MEM) ? bar_address(d, i) : 0;
+		if (!decodable(bar, want))
+			want = 0;
 		if (want == bar->mapped_at)
 			continue;
-		unmap_bar(d, i);
-		/* All ones is what a guest writes to learn the size. */
-		if (!want || want + bar->size < want || (want | (bar->size - 1)) == size_mask(io ? 2 : 4))
+		if (bar->mapped_at) {
+			unmap_bar(d, i);
+			freed = true;
+		}
+		if (!want)
 			continue;
 		bar->handle = bus_add(d->bus->bus, io ? BUS_PORT : BUS_MMIO, want, bar->size, &bar->range, &err);
 		if (bar->handle)
@@ -148,11 +173,22 @@ static void update_bars(struct pci_dev *d)
 		else
 			log_guest("pci", "%s: BAR %u: %s", d->name, i, err.msg);
 	}
+	return freed;
+}
+
+/* What lay under another BAR appears when that one goes away. */
+static void bars_written(struct pci_dev *d)
+{
+	if (!update_bars(d))
+		return;
+	for (unsigned devfn = 0; devfn < ARRAY_LEN(d->bus->devs); devfn++)
+		if (d->bus->devs[devfn])
+			update_bars(d->bus->devs[devfn]);
 }
 
 /* --- interrupts --- */
 
-/* Each pin of the bus is the OR of the functions on it. */
+/* Each pin of the bus is the OR of the functions on it; one that uses MSI-X does not (PCI 3.0, 6.8.3.3). */
 static void update_intx(struct pci_dev *d)
 {
 	struct pci_bus *b = d->bus;
@@ -164,7 +200,7 @@ static void update_intx(struct pci_dev *d)
 		return;
 	line = (pin - 1u + (d->devfn >> 3)) & 3;
 	pthread_mutex_lock(&b->intx_lock);
-	level = d->intx_level && !(ld_le16(d->config + CFG_COMMAND) & CMD_INTX_OFF);
+	level = d->intx_level && !(pci_config_word(d, CFG_COMMAND) & CMD_INTX_OFF) && !pci_msix_enabled(d);
 	was = b->intx_sources[line] != 0;
 	if (level != d->intx_driven) {
 		b->intx_sources[line] += level ? 1 : -1;
@@ -183,7 +219,7 @@ void pci_intx_set(struct pci_dev *d, bool level)
 
 bool pci_bus_master(const struct pci_dev *d)
 {
-	return ld_le16(d->config + CFG_COMMAND) & CMD_MASTER;
+	return pci_config_word(d, CFG_COMMAND) & CMD_MASTER;
 }
 
 /* --- configuration space --- */
@@ -216,14 +252,14 @@ void pci_config_write(struct pci_bus *b, uint8_t devfn, uint8_t off, unsigned si
 		return;
 	for (unsigned k = 0; k < size; k++, val >>= 8) {
 		uint8_t *reg = &d->config[off + k], mask = d->wmask[off + k], w1c = d->w1cmask[off + k];
+		uint8_t v = (uint8_t)((*reg & ~mask) | (val & mask));
 
-		*reg = (uint8_t)((*reg & ~mask) | (val & mask));
-		*reg &= (uint8_t) ~(val & w1c);
+		/* Other threads look at the command and MSI-X control words. */
+		__atomic_store_n(reg, v & (uint8_t) ~(val & w1c), __ATOMIC_RELAXED);
 	}
 	if (off < CFG_BAR + 4 * PCI_NUM_BARS)
-		update_bars(d);
-	if (off <= CFG_COMMAND + 1)
-		update_intx(d);
+		bars_written(d);
+	update_intx(d);
 	pci_msix_config_written(d);
 	if (d->config_written)
 		d->config_written(d, off, (uint8_t)size);
@@ -312,6 +348,11 @@ int pci_assign_resources(struct pci_bus *b, uint16_t io_base, uint64_t mem32_bas
 	return 0;
 }
 
+void pci_bus_set_intx(struct pci_bus *b, const struct irq_line intx[4])
+{
+	memcpy(b->intx, intx, sizeof(b->intx));
+}
+
 void pci_bus_set_irq_numbers(struct pci_bus *b, const uint8_t number[4])
 {
 	memcpy(b->irq_number, number, 4);
@@ -324,9 +365,7 @@ void pci_bus_reset(struct pci_bus *b)
 
 		if (!d)
 			continue;
-		/* Everything writable starts as zero, but for the type bits of BARs, which are not writable. */
-		for (unsigned off = 0; off < PCI_CONFIG_SIZE; off++)
-			d->config[off] &= (uint8_t)~d->wmask[off];
+		memcpy(d->config, d->initial, sizeof(d->config));
 		pci_msix_reset(d);
 		update_bars(d);
 		pci_intx_set(d, false);
@@ -342,6 +381,8 @@ static int post_load(void *obj, struct err *err)
 	for (unsigned off = 0; off < PCI_CONFIG_SIZE; off++)
 		if ((d->config[off] ^ d->initial[off]) & ~(d->wmask[off] | d->w1cmask[off]))
 			return err_set(err, "%s: configuration byte %#x is another device's", d->name, off);
+	if (pci_msix_check(d, err))
+		return -1;
 	update_bars(d);
 	d->intx_driven = false;
 	update_intx(d);

@@ -4,7 +4,8 @@
  *
  * A function is embedded in its device. The device declares identity, BARs and capabilities, then
  * registers; the core keeps the configuration space, maps BARs on the bus as the guest moves them,
- * and delivers INTx and MSI-X. Configuration writes come with the host bridge's lock held.
+ * and delivers INTx and MSI-X. Configuration writes come with the host bridge's lock held, which comes before
+ * the functions' own locks.
  */
 #ifndef VIREO_BUS_PCI_H
 #define VIREO_BUS_PCI_H
@@ -20,7 +21,8 @@
 
 #define PCI_CONFIG_SIZE 256
 #define PCI_NUM_BARS	6
-#define PCI_MSIX_MAX	64 /* vectors of one function here */
+#define PCI_MSIX_MAX	64	     /* vectors of one function here */
+#define PCI_MEM_END	(1ull << 46) /* BARs above the guest's physical addresses are not decoded */
 
 struct pci_bus;
 
@@ -71,6 +73,8 @@ struct pci_dev {
  */
 struct pci_bus *pci_bus_new(struct bus *bus, const struct irq_line intx[4], const struct msi_sink *msi);
 void pci_bus_free(struct pci_bus *b);
+/* The same lines, when the bridge that routes them is itself a function of the bus. Before any is raised. */
+void pci_bus_set_intx(struct pci_bus *b, const struct irq_line intx[4]);
 /* What the interrupt line registers of functions on each of the four lines show after pci_assign_resources(). */
 void pci_bus_set_irq_numbers(struct pci_bus *b, const uint8_t number[4]);
 
@@ -86,6 +90,8 @@ uint8_t pci_add_cap(struct pci_dev *d, uint8_t id, uint8_t len);
 int pci_add_msix(struct pci_dev *d, uint16_t vectors, uint8_t bar, uint32_t table_off, uint32_t pba_off,
 		 struct err *err);
 void pci_set_intx_pin(struct pci_dev *d, uint8_t pin); /* 1 = INTA# */
+/* A function of the chipset: its command register is these bits and nothing else, and DEVSEL# is medium. */
+void pci_set_chipset(struct pci_dev *d, uint16_t command);
 
 /* Table and PBA accesses that fall into the MSI-X part of a BAR: true when handled. */
 bool pci_msix_read(struct pci_dev *d, uint64_t off, unsigned size, uint64_t *val);
@@ -100,7 +106,7 @@ int pci_free_slot(const struct pci_bus *b);
 /* Give every BAR an address and enable decoding, as firmware would, for direct boot. */
 int pci_assign_resources(struct pci_bus *b, uint16_t io_base, uint64_t mem32_base, uint64_t mem32_end,
 			 uint64_t mem64_base, struct err *err);
-/* All functions back to power-on: BARs unmapped, command 0, MSI-X off. */
+/* All functions back to what they were when registered: BARs unmapped, command as made, MSI-X off. */
 void pci_bus_reset(struct pci_bus *b);
 
 uint32_t pci_config_read(struct pci_bus *b, uint8_t devfn, uint8_t off, unsigned size);

@@ -14,8 +14,17 @@ struct pci_bus {
 	struct msi_sink msi;
 };
 
-/* Send what was held back if the function's mask was lifted. */
+/* A word that other threads may read while the guest writes it. */
+static inline uint16_t pci_config_word(const struct pci_dev *d, uint8_t off)
+{
+	return (uint16_t)(__atomic_load_n(&d->config[off], __ATOMIC_RELAXED) |
+			  __atomic_load_n(&d->config[off + 1], __ATOMIC_RELAXED) << 8);
+}
+
+/* Send what was held back if the function's mask was lifted. Takes the function's lock. */
 void pci_msix_config_written(struct pci_dev *d);
 void pci_msix_reset(struct pci_dev *d);
+/* Loaded values. */
+int pci_msix_check(const struct pci_dev *d, struct err *err);
 
 #endif

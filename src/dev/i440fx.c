@@ -1,5 +1,11 @@
-/* The host bridge: configuration mechanism #1 (PCI 3.0, 3.2.2.3.2) and an 82441FX function at 00.0. */
+/*
+ * The host bridge: configuration mechanism #1 (PCI 3.0, 3.2.2.3.2) and an 82441FX function at 00.0.
+ *
+ * Memory from 640 KiB to 1 MiB is always RAM here, because no firmware and no VGA lie under it: the PAM registers
+ * say so and cannot be changed, and there is no SMRAM (82441FX data sheet, 3.2.18 and 3.2.19).
+ */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "dev/pc.h"
@@ -14,7 +20,9 @@ struct i440fx {
 	uint8_t reset;
 };
 
-#define ENABLE 0x80000000u
+#define ENABLE	0x80000000u
+#define PAM	0x59 /* to 0x5f */
+#define PAM_RAM 0x33 /* both halves are read from and written to RAM */
 
 /* The address register takes doublewords only; a byte at CF9h is the reset register of the PIIX3. */
 static uint64_t address_read(void *opaque, uint64_t off, unsigned size)
@@ -107,6 +115,9 @@ struct device *i440fx_new(struct bus *bus, struct pci_bus *pci, const struct mac
 				  .reset = reset,
 				  .destroy = destroy };
 	pci_dev_init(&h->pci, "i440fx", 0x8086, 0x1237, 0x06000002, 0x1af4, 0x1100, &h->lock);
+	pci_set_chipset(&h->pci, 6);
+	h->pci.config[PAM] = PAM_RAM & 0xf0; /* the low half of the first is not a region */
+	memset(h->pci.config + PAM + 1, PAM_RAM, 6);
 	if (pci_register(pci, &h->pci, 0, err)) {
 		pthread_mutex_destroy(&h->lock);
 		free(h);

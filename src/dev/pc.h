@@ -11,8 +11,10 @@
 
 /* Configuration mechanism #1, the reset register at CF9h, and the host bridge function at 00.0. */
 struct device *i440fx_new(struct bus *bus, struct pci_bus *pci, const struct machine_control *m, struct err *err);
-/* The ISA bridge at 01.0. */
-struct device *piix3_new(struct pci_bus *pci, struct err *err);
+/* The ISA bridge at 01.0: takes the bus's INTx lines and leads them to `isa` as its PIRQ route registers say. */
+#define PIIX3_DEVFN (1 << 3)
+#define PIIX3_PIRQ  0x60 /* four registers: the interrupt, or 80h: nowhere */
+struct device *piix3_new(struct pci_bus *pci, const struct irq_line isa[16], struct err *err);
 
 /* ACPI power management at 01.3: fixed hardware registers from PM_BASE. ACPI 6.4, 4.8.3. */
 #define PM_BASE	   0x600

@@ -195,14 +195,15 @@ static int add_fw_cfg(struct vm *vm, struct err *err)
 static int add_chipset(struct vm *vm, struct err *err)
 {
 	struct machine_control m = vm_machine_control(vm);
-	struct irq_line lines[4];
+	struct irq_line isa[16];
+	static const struct irq_line unrouted[4];
 	struct msi_sink msi = irqchip_msi(vm->chip);
 	int n;
 
 	vm->chip_devices = calloc(2 + vm->cpus, sizeof(*vm->chip_devices));
-	for (unsigned k = 0; k < 4; k++)
-		lines[k] = irqchip_line(vm->chip, pci_irq[k]);
-	vm->pci = pci_bus_new(vm->bus, lines, &msi);
+	for (unsigned k = 0; k < 16; k++)
+		isa[k] = irqchip_line(vm->chip, k);
+	vm->pci = pci_bus_new(vm->bus, unrouted, &msi);
 	if (!vm->chip_devices || !vm->pci)
 		return err_set(err, "out of memory");
 	pci_bus_set_irq_numbers(vm->pci, pci_irq);
@@ -211,7 +212,7 @@ static int add_chipset(struct vm *vm, struct err *err)
 		return -1;
 	for (int k = 0; k < n; k++)
 		vm_add_device(vm, &vm->chip_devices[k]);
-	if (add(vm, i440fx_new(vm->bus, vm->pci, &m, err)) || add(vm, piix3_new(vm->pci, err)))
+	if (add(vm, i440fx_new(vm->bus, vm->pci, &m, err)) || add(vm, piix3_new(vm->pci, isa, err)))
 		return -1;
 	vm->pm = piix4_pm_new(vm->bus, vm->pci, vm->clock, irqchip_line(vm->chip, PM_SCI), &m, err);
 	if (add(vm, vm->pm) || add(vm, pit8254_new(vm->bus, vm->clock, irqchip_line(vm->chip, 0), err)) ||
@@ -310,6 +311,8 @@ int pc_boot(struct vm *vm, struct err *err)
 		return -1;
 	if (pci_assign_resources(vm->pci, 0xc000, VM_PCI_HOLE, VM_PCI_HOLE_END, 1ull << 40, err))
 		return -1;
+	for (unsigned n = 0; n < 4; n++)
+		pci_config_write(vm->pci, PIIX3_DEVFN, (uint8_t)(PIIX3_PIRQ + n), 1, pci_irq[n]);
 	/* Levels: the SCI and the PCI lines. */
 	irqchip_pic_write(vm->chip, 4, 1u << pci_irq[0] | 1u << pci_irq[1]);
 	irqchip_pic_write(vm->chip, 5, (1u << PM_SCI | 1u << pci_irq[2] | 1u << pci_irq[3]) >> 8);

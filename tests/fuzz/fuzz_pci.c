@@ -28,11 +28,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct msi_sink sink = { msi, NULL };
 	struct pci_bus *pci = pci_bus_new(bus, lines, &sink);
 	struct pci_dev *d = calloc(1, sizeof(*d));
-	struct bus_range range = { "bar", &ops, d, NULL };
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct bus_range range = { "bar", &ops, d, &lock };
 	struct err err;
 	uint64_t v;
 
-	pci_dev_init(d, "fuzz", 0x1234, 1, 0xff000000, 0, 0, NULL);
+	pci_dev_init(d, "fuzz", 0x1234, 1, 0xff000000, 0, 0, &lock);
 	pci_set_bar(d, 0, PCI_BAR_IO, false, 32, &range);
 	pci_set_bar(d, 1, PCI_BAR_MEM32, false, 4096, &range);
 	pci_set_bar(d, 2, PCI_BAR_MEM64, true, 65536, &range);
