@@ -1,9 +1,12 @@
 # A thin front for meson and the scripts: see README.md.
 BUILD ?= build
 PREFIX ?= /usr/local
+export DESTDIR
+# Progress is for people; the rest want errors only.
+NINJA = ninja -C $(BUILD) $(shell [ -t 2 ] || echo --quiet)
 
 all: $(BUILD)/build.ninja
-	@ninja -C $(BUILD) --quiet
+	@$(NINJA)
 
 $(BUILD)/build.ninja:
 	@scripts/setup run
@@ -13,23 +16,34 @@ $(BUILD)/build.ninja:
 run: all
 	@scripts/run $(BUILD)/vireo
 
+# make check STAGES="gcc guests" runs only those (scripts/check --list).
 check:
-	@scripts/setup run check
-	@scripts/check
+	@scripts/setup run check cross
+	@scripts/check $(STAGES)
 
 # Slower: every boot, sanitizer and suite.
 check-all:
-	@scripts/setup run check
-	@scripts/check --all
+	@scripts/setup run check cross
+	@scripts/check --all $(STAGES)
 
 bench: all
 	@scripts/bench $(BUILD)/vireo
 
+# A minute for each harness, or make fuzz SECONDS=600.
 fuzz:
 	@scripts/setup run check
-	@scripts/fuzz
+	@scripts/fuzz $(or $(SECONDS),60)
 
+# Honours PREFIX and DESTDIR. The build is not run again when the prefix is the same, so that root leaves it alone.
 install: all
+	@grep -qx 'prefix = $(PREFIX)' $(BUILD)/meson-private/cmd_line.txt || \
+		{ meson configure $(BUILD) -Dprefix=$(PREFIX) && $(NINJA); }
 	@meson install -C $(BUILD) --no-rebuild --quiet
 
-.PHONY: all run check check-all bench fuzz install
+uninstall:
+	@$(NINJA) uninstall
+
+clean:
+	@rm -rf build build-*
+
+.PHONY: all run check check-all bench fuzz install uninstall clean
