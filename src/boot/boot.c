@@ -1,60 +1,11 @@
 /* Which loader a kernel file needs, and what the loaders share. */
 #include "boot/boot.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
-
-/* A kernel or initrd file must at least fit into the guest's memory. */
-static int read_file(const char *what, const char *path, uint64_t max, struct boot_image *i, struct err *err)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = -1;
-	struct stat st;
-	size_t got = 0;
-
-	*i = (struct boot_image){ .path = path };
-	if (fd < 0)
-		return err_errno(err, errno, "%s: %s", what, path);
-	if (fstat(fd, &st)) {
-		err_errno(err, errno, "%s: %s", what, path);
-		goto out;
-	}
-	if (!S_ISREG(st.st_mode)) {
-		err_set(err, "%s: %s is not a regular file", what, path);
-		goto out;
-	}
-	if (st.st_size == 0 || (uint64_t)st.st_size > max) {
-		err_set(err, "%s: %s %s", what, path, st.st_size ? "does not fit into the guest's memory" : "is empty");
-		goto out;
-	}
-	i->data = malloc((size_t)st.st_size);
-	if (!i->data) {
-		err_set(err, "%s: %s: out of memory", what, path);
-		goto out;
-	}
-	while (got < (size_t)st.st_size) {
-		ssize_t n = read(fd, i->data + got, (size_t)st.st_size - got);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			err_errno(err, n ? errno : EIO, "%s: %s", what, path);
-			free(i->data);
-			goto out;
-		}
-		got += (size_t)n;
-	}
-	i->size = got;
-	rc = 0;
-out:
-	close(fd);
-	return rc;
-}
+#include "boot/initrd.h"
 
 int boot_copy(const struct boot_config *c, uint64_t at, const void *data, size_t len, const char *what, struct err *err)
 {
@@ -65,38 +16,43 @@ int boot_copy(const struct boot_config *c, uint64_t at, const void *data, size_t
 	return 0;
 }
 
-int boot_load_initrd(const struct boot_config *c, uint64_t floor, uint64_t limit, uint64_t *at, uint64_t *size,
-		     struct err *err)
+int boot_load_blob(const struct boot_config *c, const struct boot_image *i, uint64_t floor, uint64_t limit,
+		   struct boot_blob *b, struct err *err)
 {
-	struct boot_image i;
-	int rc = -1;
-
-	*at = *size = 0;
-	if (!c->initrd)
-		return 0;
 	if (limit > c->ram_low)
 		limit = c->ram_low;
-	if (read_file("initrd", c->initrd, c->ram_low, &i, err))
-		return -1;
-	if (i.size > limit || align_down(limit - i.size, MEM_PAGE_SIZE) < align_up(floor, MEM_PAGE_SIZE)) {
-		err_set(err, "initrd: %s (%zu MiB) does not fit beside the kernel: give the guest more with --memory",
-			c->initrd, i.size >> 20);
-	} else {
-		*at = align_down(limit - i.size, MEM_PAGE_SIZE);
-		*size = i.size;
-		rc = boot_copy(c, *at, i.data, i.size, "the initrd", err);
-	}
-	free(i.data);
-	return rc;
+	if (i->size > limit || align_down(limit - i->size, MEM_PAGE_SIZE) < align_up(floor, MEM_PAGE_SIZE))
+		return err_set(err,
+			       "%s: %s (%llu MiB) does not fit beside the kernel: give the guest more with --memory",
+			       i->what, i->path, (unsigned long long)((i->size + 0xfffff) >> 20));
+	*b = (struct boot_blob){ .at = align_down(limit - i->size, MEM_PAGE_SIZE), .size = i->size };
+	return boot_image_load(c, i, (struct boot_piece){ 0, i->size, b->at }, err);
 }
 
-int boot_put_cmdline(const struct boot_config *c, struct err *err)
+int boot_load_initrd(const struct boot_config *c, uint64_t floor, uint64_t limit, struct boot_blob *b, struct err *err)
+{
+	struct boot_image i;
+	int rc;
+
+	*b = (struct boot_blob){ 0 };
+	if (!c->initrd)
+		return 0;
+	if (boot_image_open(&i, "initrd", c->initrd, err))
+		return -1;
+	rc = boot_load_blob(c, &i, floor, limit, b, err) || initrd_check(i.fd, i.size, i.path, &b->unsure, err);
+	boot_image_close(&i);
+	return rc ? -1 : 0;
+}
+
+int boot_put_cmdline(const struct boot_config *c, const char *first, struct err *err)
 {
 	const char *text = c->append ? c->append : "";
+	char line[BOOT_CMDLINE_MAX];
+	int n = snprintf(line, sizeof(line), "%s%s%s", first ? first : "", first && *text ? " " : "", text);
 
-	if (strlen(text) >= BOOT_CMDLINE_MAX)
+	if (n >= (int)sizeof(line))
 		return err_set(err, "append: the command line is longer than %d bytes", BOOT_CMDLINE_MAX - 1);
-	return boot_copy(c, BOOT_CMDLINE, text, strlen(text) + 1, "the command line", err);
+	return boot_copy(c, BOOT_CMDLINE, line, (size_t)n + 1, "the command line", err);
 }
 
 unsigned boot_memory_map(const struct boot_config *c, struct boot_range *r)
@@ -111,14 +67,18 @@ unsigned boot_memory_map(const struct boot_config *c, struct boot_range *r)
 	return n;
 }
 
-/* The tables that the 64-bit entry needs, and the GDT of all entries. */
-static int put_tables(const struct boot_config *c, struct err *err)
+/* The GDT, whose code segment is of the entry's kind, and the page tables of the 64-bit entry. */
+static int put_tables(const struct boot_config *c, enum boot_kind kind, struct err *err)
 {
-	static const uint64_t gdt64[] = { 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff };
+	uint64_t gdt[] = { 0, 0, htole64(kind == BOOT_LONG64 ? 0x00af9b000000ffff : 0x00cf9b000000ffff),
+			   htole64(0x00cf93000000ffff) };
 	uint64_t table[512] = { [0] = htole64((BOOT_PAGE_TABLES + 0x1000) | 3) };
 
-	if (boot_copy(c, BOOT_GDT, gdt64, sizeof(gdt64), "the GDT", err) ||
-	    boot_copy(c, BOOT_PAGE_TABLES, table, sizeof(table), "the page tables", err))
+	if (boot_copy(c, BOOT_GDT, gdt, sizeof(gdt), "the GDT", err))
+		return -1;
+	if (kind != BOOT_LONG64)
+		return 0;
+	if (boot_copy(c, BOOT_PAGE_TABLES, table, sizeof(table), "the page tables", err))
 		return -1;
 	memset(table, 0, sizeof(table));
 	for (unsigned k = 0; k < 4; k++)
@@ -134,7 +94,36 @@ static int put_tables(const struct boot_config *c, struct err *err)
 	return 0;
 }
 
-int boot_load(const struct boot_config *c, struct boot_entry *e, struct err *err)
+/* What people mistake for a kernel, and what to do about it. */
+static int not_a_kernel(const struct boot_image *i, struct err *err)
+{
+	static const struct {
+		uint16_t at;
+		uint8_t len;
+		const char *magic, *says;
+	} known[] = {
+		{ 0, 2, "\x1f\x8b", "is compressed with gzip: decompress it first (gzip -dc)" },
+		{ 0, 4, "\x28\xb5\x2f\xfd", "is compressed with zstd: decompress it first (zstd -dc)" },
+		{ 0, 6, "\xfd\x37zXZ", "is compressed with xz: decompress it first (xz -dc)" },
+		{ 0, 3, "BZh", "is compressed with bzip2: decompress it first (bzip2 -dc)" },
+		{ 0, 4, "\x04\x22\x4d\x18", "is compressed with lz4: decompress it first (lz4 -dc)" },
+		{ 0, 5, "07070", "is a cpio archive: is it the initrd?" },
+		{ 0, 4, "QFI\xfb", "is a qcow2 disk image: give it with --disk" },
+		{ 0x38, 4, "ARM\x64", "is a kernel for arm64" },
+		{ 0, 2, "MZ", "is an EFI program without a Linux boot header" },
+		{ 0, 4,
+		  "\x7f"
+		  "ELF",
+		  "is an ELF file, but not an x86 executable" },
+	};
+
+	for (unsigned n = 0; n < ARRAY_LEN(known); n++)
+		if (!memcmp(i->head + known[n].at, known[n].magic, known[n].len))
+			return err_set(err, "kernel: %s is not a kernel: it %s", i->path, known[n].says);
+	return err_set(err, "kernel: %s is not a kernel (bzImage, x86 ELF or multiboot)", i->path);
+}
+
+static int load(const struct boot_config *c, const struct boot_image *i, struct boot_entry *e, struct err *err)
 {
 	static const struct {
 		bool (*is)(const struct boot_image *i);
@@ -145,22 +134,28 @@ int boot_load(const struct boot_config *c, struct boot_entry *e, struct err *err
 		{ boot_is_multiboot, boot_load_multiboot },
 		{ boot_is_elf, boot_load_elf },
 	};
-	struct boot_image i;
-	int rc = -1;
 
+	for (unsigned n = 0; n < ARRAY_LEN(loaders); n++)
+		if (loaders[n].is(i))
+			return loaders[n].load(c, i, e, err) || put_tables(c, e->kind, err) ? -1 : 0;
+	return not_a_kernel(i, err);
+}
+
+int boot_load(const struct boot_config *c, struct boot_entry *e, struct err *err)
+{
+	struct boot_image i;
+	int rc;
+
+	*e = (struct boot_entry){ 0 };
 	if (c->ram_low < 8 << 20)
 		return err_set(err, "memory: a kernel needs at least 8 MiB");
-	if (read_file("kernel", c->kernel, c->ram_low, &i, err))
+	if (boot_image_open(&i, "kernel", c->kernel, err))
 		return -1;
-	for (unsigned n = 0; n < ARRAY_LEN(loaders); n++) {
-		if (!loaders[n].is(&i))
-			continue;
-		memset(e, 0, sizeof(*e));
-		rc = boot_put_cmdline(c, err) || put_tables(c, err) || loaders[n].load(c, &i, e, err) ? -1 : 0;
-		goto out;
+	rc = load(c, &i, e, err);
+	boot_image_close(&i);
+	if (rc) {
+		initrd_check_free(e->unsure);
+		e->unsure = NULL;
 	}
-	err_set(err, "kernel: %s is not a kernel (bzImage, x86-64 ELF or multiboot)", c->kernel);
-out:
-	free(i.data);
 	return rc;
 }

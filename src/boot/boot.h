@@ -19,11 +19,11 @@
 #define BOOT_PAGE_TABLES 0x9000 /* six pages: [0, 4 GiB) one to one */
 #define BOOT_CMDLINE	 0x20000
 #define BOOT_CMDLINE_MAX 0x10000
-#define BOOT_MODULES	 0x30000 /* multiboot module list */
+#define BOOT_MODULES	 0x30000 /* multiboot module list, then the modules' command lines */
 #define BOOT_EBDA	 0x9fc00
 #define BOOT_ACPI	 0xe0000 /* tables, to the end of the ROM area */
 #define BOOT_RSDP	 0xf0000
-#define BOOT_SMBIOS	 0xf0040 /* entry point; the structures follow */
+#define BOOT_SMBIOS	 0xf0040 /* entry points; the structures follow */
 #define BOOT_HIGH	 0x100000
 
 struct boot_config {
@@ -34,28 +34,47 @@ struct boot_config {
 };
 
 enum boot_kind {
-	BOOT_LONG64, /* RSI = info, paging by BOOT_PAGE_TABLES */
-	BOOT_FLAT32  /* EAX = magic, EBX = info */
+	BOOT_LONG64, /* 64-bit mode, paging by BOOT_PAGE_TABLES */
+	BOOT_FLAT32  /* protected mode, no paging */
 };
 
 struct boot_entry {
 	enum boot_kind kind;
-	uint64_t rip, info;
-	uint32_t magic;
+	uint64_t rip;
+	uint32_t eax, ebx, esi;	     /* all other general registers are 0 */
+	struct initrd_check *unsure; /* NULL, or what is left to check of the initrd (boot/initrd.h): the caller's */
 };
 
 /* Find out what the kernel is and load it. One line on error, which names the file. */
 int boot_load(const struct boot_config *c, struct boot_entry *e, struct err *err);
 
-/* --- the same for each format; `image` is the whole file --- */
+/*
+ * A file that is being loaded. It is read by pread() straight to where it is needed: no copy of it is kept, and
+ * nothing that others do to the file meanwhile can do more than fail the load.
+ */
+#define BOOT_HEAD 8192 /* enough for every header */
 struct boot_image {
-	const char *path;
-	uint8_t *data;
-	size_t size;
+	const char *what, *path; /* "kernel", and the file's name */
+	int fd;
+	uint64_t size;
+	uint8_t head[BOOT_HEAD]; /* its first bytes; zeros behind a shorter file */
 };
+int boot_image_open(struct boot_image *i, const char *what, const char *path, struct err *err);
+void boot_image_close(struct boot_image *i);
+/* Read [off, off + len); a shorter file is an error. */
+int boot_image_read(const struct boot_image *i, uint64_t off, void *buf, size_t len, struct err *err);
+
+/* A piece of a file and where in guest memory it goes. */
+struct boot_piece {
+	uint64_t off, len, at;
+};
+int boot_image_load(const struct boot_config *c, const struct boot_image *i, struct boot_piece p, struct err *err);
+
+/* --- the loaders; `i` is the kernel --- */
 bool boot_is_bzimage(const struct boot_image *i);
 bool boot_is_multiboot(const struct boot_image *i);
 bool boot_is_elf(const struct boot_image *i);
+/* By the 64-bit boot protocol, or by the 32-bit one if the kernel has no 64-bit entry. */
 int boot_load_bzimage(const struct boot_config *c, const struct boot_image *i, struct boot_entry *e, struct err *err);
 int boot_load_multiboot(const struct boot_config *c, const struct boot_image *i, struct boot_entry *e, struct err *err);
 /* vmlinux: by the PVH entry if it has one, else by the 64-bit protocol. */
@@ -63,16 +82,30 @@ int boot_load_elf(const struct boot_config *c, const struct boot_image *i, struc
 
 /* --- shared by the loaders --- */
 
-/* Copy an ELF's PT_LOAD segments to their physical addresses. `end` gets the highest address used. */
-int elf_load_segments(const struct boot_config *c, const struct boot_image *i, uint64_t *end, struct err *err);
-uint64_t elf_entry(const struct boot_image *i);
-/* The value of XEN_ELFNOTE_PHYS32_ENTRY; false if there is none. */
-bool elf_pvh_entry(const struct boot_image *i, uint32_t *entry);
+/*
+ * Load an ELF's PT_LOAD segments to their physical addresses and clear what lies behind their file contents.
+ * An entry point counts only if it lies in one of them.
+ */
+struct elf_info {
+	uint64_t end; /* the highest address used */
+	uint64_t entry;
+	uint32_t pvh; /* XEN_ELFNOTE_PHYS32_ENTRY */
+	bool is32, has_entry, has_pvh;
+};
+int elf_load(const struct boot_config *c, const struct boot_image *i, struct elf_info *info, struct err *err);
 
-/* Load the initrd as high as possible below `limit` and above `floor`. No initrd: size 0. */
-int boot_load_initrd(const struct boot_config *c, uint64_t floor, uint64_t limit, uint64_t *at, uint64_t *size,
-		     struct err *err);
-int boot_put_cmdline(const struct boot_config *c, struct err *err);
+/* Where an initrd or module went; nothing: size 0. */
+struct boot_blob {
+	uint64_t at, size;
+	struct initrd_check *unsure; /* as in boot_entry */
+};
+/* Load a file as high as possible below `limit` and above `floor`. */
+int boot_load_blob(const struct boot_config *c, const struct boot_image *i, uint64_t floor, uint64_t limit,
+		   struct boot_blob *b, struct err *err);
+/* The same for the initrd, if there is one; it is checked for being whole. */
+int boot_load_initrd(const struct boot_config *c, uint64_t floor, uint64_t limit, struct boot_blob *b, struct err *err);
+/* At BOOT_CMDLINE. `first`, if not NULL, goes before the user's words. */
+int boot_put_cmdline(const struct boot_config *c, const char *first, struct err *err);
 /* `what` goes into the error: "PATH: NAME does not fit". */
 int boot_copy(const struct boot_config *c, uint64_t at, const void *data, size_t len, const char *what,
 	      struct err *err);
@@ -83,8 +116,13 @@ struct boot_range {
 };
 #define BOOT_RANGES_MAX 4
 unsigned boot_memory_map(const struct boot_config *c, struct boot_range *r);
-/* boot_params with the memory map and the command line, for a kernel with the given setup header (may be NULL). */
-int boot_zero_page(const struct boot_config *c, const uint8_t *setup, size_t setup_len, uint64_t initrd,
-		   uint64_t initrd_size, struct err *err);
+/* boot_params with the memory map and the command line, for a kernel with the given setup header. */
+struct linux_setup {
+	const uint8_t *header; /* from 1f1h on; NULL: the kernel has none */
+	size_t len;
+	uint64_t at; /* where the kernel was loaded */
+};
+int boot_zero_page(const struct boot_config *c, const struct linux_setup *s, const struct boot_blob *initrd,
+		   struct err *err);
 
 #endif

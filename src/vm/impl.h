@@ -7,6 +7,7 @@
 
 #include "base/loop.h"
 #include "base/stats.h"
+#include "boot/initrd.h"
 #include "bus/bus.h"
 #include "bus/device.h"
 #include "bus/pci.h"
@@ -66,6 +67,14 @@ struct vm {
 	struct chan *chans[VM_CHANS];
 	unsigned chan_count;
 
+	struct {
+		pthread_t thread;
+		bool started;
+		atomic_bool cancel;
+		struct initrd_check *check;
+		struct err err;
+	} initrd;
+
 	struct terminal *terminal; /* NULL: stdin is not ours, or not a terminal */
 	struct rundir *rundir;
 	struct qmp *qmp;
@@ -89,6 +98,11 @@ int pc_assemble(struct vm *vm, struct err *err);
 /* Fill memory and processors as for a power-on: kernel, tables, entry state. vCPUs parked. */
 int pc_boot(struct vm *vm, struct err *err);
 void vm_add_device(struct vm *vm, struct device *d);
+
+/* --- initrd.c: what takes long to check of an initrd, in a thread of its own. At the first boot only --- */
+/* Takes over `check`, which may be NULL. A bad initrd ends the VM with status 1. */
+int vm_check_initrd(struct vm *vm, struct initrd_check *check, struct err *err);
+void vm_check_initrd_end(struct vm *vm);
 
 /* --- drives.c: disks, networks and the other virtio devices --- */
 int vm_add_virtio(struct vm *vm, struct err *err);

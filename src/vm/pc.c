@@ -288,9 +288,10 @@ static int enter(struct vm *vm, const struct boot_entry *e, struct err *err)
 		return err_set(err, "out of memory");
 	x86_state_reset(s, true, false);
 	if (e->kind == BOOT_LONG64)
-		x86_entry_long64(s, e->rip, e->info, BOOT_PAGE_TABLES, BOOT_GDT, 31);
+		x86_entry_long64(s, e->rip, e->esi, BOOT_PAGE_TABLES, BOOT_GDT, 31);
 	else
-		x86_entry_flat32(s, (uint32_t)e->rip, e->magic, (uint32_t)e->info, BOOT_GDT, 31);
+		x86_entry_flat32(s, (uint32_t)e->rip, e->eax, e->ebx, BOOT_GDT, 31);
+	s->gpr[X86_RSI] = e->esi;
 	rc = vm->engine->set_state(vm->cpu[0].vcpu, s, err);
 	free(s);
 	return rc;
@@ -307,7 +308,9 @@ int pc_boot(struct vm *vm, struct err *err)
 		return -1;
 	if (!b.kernel)
 		return err_set(err, "kernel: nothing to boot; give a kernel with --kernel FILE");
-	if (boot_load(&b, &entry, err) || write_tables(vm, err))
+	if (boot_load(&b, &entry, err))
+		return -1;
+	if (vm_check_initrd(vm, entry.unsure, err) || write_tables(vm, err))
 		return -1;
 	if (pci_assign_resources(vm->pci, 0xc000, VM_PCI_HOLE, VM_PCI_HOLE_END, 1ull << 40, err))
 		return -1;

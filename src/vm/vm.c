@@ -264,6 +264,7 @@ void vm_free(struct vm *vm)
 		return;
 	if (vm->engine_vm)
 		cpus_destroy(vm);
+	vm_check_initrd_end(vm);
 	for (struct device *d = vm->devices; d; d = next) {
 		next = d->next;
 		if (d->destroy)
