@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/suggest.h"
+
 #define KEY_MAX_LEN  127
 #define LINE_MAX_LEN 4096
 
@@ -353,53 +355,19 @@ int config_each(struct config *c, int (*fn)(void *opaque, const char *key, const
 	return 0;
 }
 
-/* Edit distance, for suggestions only. */
-static unsigned distance(const char *a, const char *b)
-{
-	unsigned row[KEY_MAX_LEN + 2];
-	size_t la = strlen(a), lb = strlen(b);
-
-	if (la > KEY_MAX_LEN || lb > KEY_MAX_LEN)
-		return KEY_MAX_LEN;
-	for (size_t j = 0; j <= lb; j++)
-		row[j] = j;
-	for (size_t i = 1; i <= la; i++) {
-		unsigned diagonal = row[0];
-
-		row[0] = i;
-		for (size_t j = 1; j <= lb; j++) {
-			unsigned best = diagonal + (a[i - 1] != b[j - 1]);
-
-			diagonal = row[j];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			row[j] = best;
-		}
-	}
-	return row[lb];
-}
-
 int config_check_unused(struct config *c, struct err *err)
 {
 	for (size_t i = 0; i < c->count; i++) {
-		const char *nearest = NULL;
-		unsigned best = 4;
+		struct suggestion s;
 
 		if (c->entries[i].read)
 			continue;
-		for (size_t j = 0; j < c->asked_count; j++) {
-			unsigned d = distance(c->entries[i].key, c->asked[j]);
-
-			if (d < best) {
-				best = d;
-				nearest = c->asked[j];
-			}
-		}
-		if (nearest)
-			return err_set(err, "unknown key '%s' (did you mean '%s'?)", c->entries[i].key, nearest);
-		return err_set(err, "unknown key '%s'", c->entries[i].key);
+		suggest_begin(&s, c->entries[i].key);
+		for (size_t j = 0; j < c->asked_count; j++)
+			suggest_offer(&s, c->asked[j]);
+		if (s.best)
+			return err_set(err, "unknown key '%s' (did you mean '%s'?)", s.word, s.best);
+		return err_set(err, "unknown key '%s'", s.word);
 	}
 	return 0;
 }

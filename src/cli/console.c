@@ -83,5 +83,6 @@ const struct cli_command cli_console_command = {
 	.operands = "NAME",
 	.min_operands = 1,
 	.max_operands = 1,
+	.operand_words = { "@machine" },
 	.run = run,
 };

@@ -91,6 +91,7 @@ const struct cli_command cli_guest_command = {
 	.operands = "NAME",
 	.min_operands = 1,
 	.max_operands = 1,
+	.operand_words = { "busybox|debian" },
 	.options = options,
 	.text = "NAME is busybox (a shell in seconds) or debian (systemd and a login prompt; root has no password).\n"
 		"The guest's kernel (vmlinuz), initrd.img and disk.img are made in the directory that is printed,\n"

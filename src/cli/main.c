@@ -1,4 +1,5 @@
 /* The entry point of the `vireo` command: finds the subcommand, parses its options and calls it. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,53 +15,72 @@ static int run_command(const struct cli_command *cmd, int argc, char **argv)
 {
 	struct config *c = config_new();
 	struct err err;
-	int operands, status;
+	int operands, parsed, status = 0;
 
-	if (cli_parse(cmd, c, argc, argv, &operands, &err))
-		status = cli_fail(&err);
+	if (!c) {
+		err_set(&err, "out of memory");
+		return cli_fail(&err);
+	}
+	parsed = cli_parse(cmd, c, argc, argv, &operands, &err);
+	if (parsed == CLI_PARSED_HELP)
+		cli_help(cmd, stdout);
 	else
-		status = cmd->run(c, operands, argv);
+		status = parsed ? cli_fail(&err) : cmd->run(c, operands, argv);
 	config_free(c);
 	return status;
+}
+
+static void version(FILE *out)
+{
+	fputs("vireo " VIREO_VERSION "\n", out);
 }
 
 /* Options before the command; used by people and, for the generated documents, by the build. */
 static const struct {
 	const char *name;
 	void (*print)(FILE *out);
-} generators[] = {
+} printers[] = {
 	{ "--help", cli_overview },
 	{ "-h", cli_overview },
+	{ "--version", version },
+	{ "-V", version },
 	{ "--print-man-page", cli_man_page },
 	{ "--print-bash-completion", cli_bash_completion },
 };
 
-int main(int argc, char **argv)
+static int dispatch(int argc, char **argv)
 {
 	const struct cli_command *cmd;
+	struct err err;
 
 	if (argc < 2) {
 		cli_overview(stderr);
 		return 1;
 	}
-	if (!strcmp(argv[1], "--version")) {
-		puts("vireo " VIREO_VERSION);
-		return 0;
-	}
-	for (size_t i = 0; i < sizeof(generators) / sizeof(generators[0]); i++) {
-		if (!strcmp(argv[1], generators[i].name)) {
-			generators[i].print(stdout);
+	for (size_t i = 0; i < sizeof(printers) / sizeof(printers[0]); i++) {
+		if (!strcmp(argv[1], printers[i].name)) {
+			printers[i].print(stdout);
 			return 0;
 		}
 	}
-	cmd = cli_command_find(argv[1]);
-	if (!cmd) {
-		fprintf(stderr, "vireo: no command '%s' (see 'vireo help')\n", argv[1]);
-		return 1;
+	if (*argv[1] == '-') {
+		err_set(&err, "unknown option '%s' before the command (see 'vireo help')", argv[1]);
+		return cli_fail(&err);
 	}
-	if (argc == 3 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h"))) {
-		cli_help(cmd, stdout);
-		return 0;
+	cmd = cli_command_find(argv[1], &err);
+	return cmd ? run_command(cmd, argc - 2, argv + 2) : cli_fail(&err);
+}
+
+int main(int argc, char **argv)
+{
+	int status = dispatch(argc, argv);
+	struct err err;
+
+	/* Output that went nowhere (a full disk) is a failure. */
+	errno = 0;
+	if ((fflush(stdout) || ferror(stdout)) && !status) {
+		err_errno(&err, errno ? errno : EIO, "standard output");
+		return cli_fail(&err);
 	}
-	return run_command(cmd, argc - 2, argv + 2);
+	return status;
 }

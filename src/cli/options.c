@@ -4,11 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct cli_command *cli_command_find(const char *name)
+#include "base/suggest.h"
+
+const struct cli_command *cli_command_find(const char *name, struct err *err)
 {
-	for (const struct cli_command *const *c = cli_commands; *c; c++)
+	struct suggestion s;
+
+	suggest_begin(&s, name);
+	for (const struct cli_command *const *c = cli_commands; *c; c++) {
 		if (!strcmp((*c)->name, name))
 			return *c;
+		suggest_offer(&s, (*c)->name);
+	}
+	if (s.best)
+		err_set(err, "no command '%s' (did you mean '%s'?)", name, s.best);
+	else
+		err_set(err, "no command '%s' (see 'vireo help')", name);
 	return NULL;
 }
 
@@ -123,10 +134,26 @@ static int apply(const struct cli_option *o, struct config *c, const char *value
 
 static int unknown_option(const struct cli_command *cmd, const char *arg, struct err *err)
 {
+	struct suggestion s = { 0 };
+	char name[64];
+
+	if (arg[1] == '-') {
+		snprintf(name, sizeof(name), "%.*s", (int)strcspn(arg + 2, "="), arg + 2);
+		suggest_begin(&s, name);
+		for (const struct cli_option *o = cmd->options; o && o->name; o++)
+			suggest_offer(&s, o->name);
+	}
+	if (s.best)
+		return err_set(err, "unknown option '%s' (did you mean '--%s'?)", arg, s.best);
 	return err_set(err, "unknown option '%s' (see 'vireo help %s')", arg, cmd->name);
 }
 
-/* One argument that starts with '-'. Returns how many arguments were used, or -1. */
+static bool asks_for_help(const char *arg)
+{
+	return !strcmp(arg, "--help") || !strcmp(arg, "-h");
+}
+
+/* One argument that starts with '-'. Returns how many arguments were used, 0 when it asks for help, or -1. */
 static int parse_option(const struct cli_command *cmd, struct config *c, int left, char **argv, struct err *err)
 {
 	const char *arg = argv[0], *value = NULL;
@@ -144,7 +171,7 @@ static int parse_option(const struct cli_command *cmd, struct config *c, int lef
 			value = arg + 2;
 	}
 	if (!o)
-		return unknown_option(cmd, arg, err);
+		return asks_for_help(arg) ? 0 : unknown_option(cmd, arg, err);
 	if (o->kind == CLI_FLAG) {
 		if (value)
 			return err_set(err, "option '--%s' takes no value", o->name);
@@ -171,8 +198,8 @@ int cli_parse(const struct cli_command *cmd, struct config *c, int argc, char **
 		} else if (!only_operands && argv[i][0] == '-' && argv[i][1]) {
 			int used = parse_option(cmd, c, argc - i, argv + i, err);
 
-			if (used < 0)
-				return -1;
+			if (used <= 0)
+				return used ? -1 : CLI_PARSED_HELP;
 			i += used;
 		} else {
 			if (*operands >= cmd->max_operands)

@@ -30,7 +30,7 @@ struct cli_option {
 	const char *first;   /* CLI_SERIES: the key of the leading bare word */
 	const char *metavar; /* NULL for flags */
 	const char *help;
-	const char *words; /* "auto|interp": for completion; "@file" completes files */
+	const char *words; /* of the value, for completion: see cli_command */
 };
 
 struct cli_command {
@@ -38,6 +38,8 @@ struct cli_command {
 	const char *summary;  /* one line */
 	const char *operands; /* "NAME FILE"; "" for none */
 	int min_operands, max_operands;
+	/* What completes each operand: "word|word", "@file", "@machine" (a running one), "@command" or NULL. */
+	const char *operand_words[2];
 	const struct cli_option *options; /* ends with name == NULL; may be NULL */
 	const char *text;		  /* paragraphs for the man page and help */
 	/* Returns the exit status. */
@@ -46,18 +48,16 @@ struct cli_command {
 
 /* All subcommands, NULL-terminated, in the order of `vireo help`. */
 extern const struct cli_command *const cli_commands[];
-const struct cli_command *cli_command_find(const char *name);
+/* NULL with an error that suggests the nearest command when there is none of this name. */
+const struct cli_command *cli_command_find(const char *name, struct err *err);
 
 /*
  * Parse argv[0..argc) of `cmd` into `c`; operands are moved to the front of argv and counted in
- * *operands. `--config FILE` is read at its place, so that later options win.
+ * *operands. `--config FILE` is read at its place, so that later options win. Returns 0, -1 on an error,
+ * or CLI_PARSED_HELP when --help or -h was met.
  */
+#define CLI_PARSED_HELP 1
 int cli_parse(const struct cli_command *cmd, struct config *c, int argc, char **argv, int *operands, struct err *err);
-
-void cli_help(const struct cli_command *cmd, FILE *out);
-void cli_overview(FILE *out);
-void cli_man_page(FILE *out);
-void cli_bash_completion(FILE *out);
 
 /* "vireo: MESSAGE" on stderr; returns 1, the exit status of a failed command. */
 int cli_fail(const struct err *err);

@@ -53,6 +53,7 @@ const struct cli_command cli_save_command = {
 	.operands = "NAME FILE",
 	.min_operands = 2,
 	.max_operands = 2,
+	.operand_words = { "@machine", "@file" },
 	.options = save_options,
 	.run = save_run,
 };
@@ -80,6 +81,7 @@ const struct cli_command cli_restore_command = {
 	.operands = "FILE",
 	.min_operands = 1,
 	.max_operands = 1,
+	.operand_words = { "@file" },
 	.options = restore_options,
 	.text = "Disks and networks come from where they were, or from --disk and --net; --set overrides any\n"
 		"other key of the machine's configuration that the guest cannot see.",

@@ -39,6 +39,7 @@ const struct cli_command cli_stop_command = {
 	.operands = "NAME",
 	.min_operands = 1,
 	.max_operands = 1,
+	.operand_words = { "@machine" },
 	.options = options,
 	.run = run,
 };

@@ -1,0 +1,104 @@
+/*
+ * The completion script for bash, from the option tables: what is the same for every command is written out
+ * here, what differs is generated as assignments and case patterns.
+ */
+#include <string.h>
+
+#include "cli/help.h"
+
+/* Words that bash has split at '=' are looked at across it. Operands are counted past the options' values. */
+static const char head[] =
+	"# bash completion for vireo, made from its option tables\n"
+	"_vireo_words()\n"
+	"{\n"
+	"\tcase $1 in\n"
+	"\t@file) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- \"$2\") ;;\n"
+	"\t@command) mapfile -t COMPREPLY < <(compgen -W \"${3//|/ }\" -- \"$2\") ;;\n"
+	"\t@machine) mapfile -t COMPREPLY < <(compgen -W \"$(\"${COMP_WORDS[0]}\" ps 2>/dev/null | awk 'NR > 1 { print "
+	"$1 }')\""
+	" -- \"$2\") ;;\n"
+	"\t*) mapfile -t COMPREPLY < <(compgen -W \"${1//|/ }\" -- \"$2\") ;;\n"
+	"\tesac\n"
+	"}\n\n"
+	"_vireo()\n"
+	"{\n"
+	"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words='' n=0 i\n"
+	"\tlocal commands='' options='' valued='' operands=()\n"
+	"\tCOMPREPLY=()\n"
+	"\tif [[ $cur == = ]]; then\n"
+	"\t\tcur=''\n"
+	"\telif [[ $prev == = ]]; then\n"
+	"\t\tprev=${COMP_WORDS[COMP_CWORD-2]}\n"
+	"\tfi\n";
+
+static const char tail[] = "\tif ((COMP_CWORD == 1)); then\n"
+			   "\t\t_vireo_words \"$commands|--help|--version\" \"$cur\"\n"
+			   "\t\treturn\n"
+			   "\tfi\n"
+			   "\tif [[ -n $words ]]; then\n"
+			   "\t\t_vireo_words \"$words\" \"$cur\"\n"
+			   "\t\treturn\n"
+			   "\tfi\n"
+			   "\t# The value of another option: bash's own completion.\n"
+			   "\t[[ \" $valued \" != *\" $prev \"* ]] || return\n"
+			   "\tif [[ $cur == -* ]]; then\n"
+			   "\t\tmapfile -t COMPREPLY < <(compgen -W \"$options --help\" -- \"$cur\")\n"
+			   "\t\treturn\n"
+			   "\tfi\n"
+			   "\tfor ((i = 2; i < COMP_CWORD; i++)); do\n"
+			   "\t\tif [[ ${COMP_WORDS[i]} != -* ]]; then\n"
+			   "\t\t\t((n++))\n"
+			   "\t\telif [[ ${COMP_WORDS[i+1]} == = ]]; then\n"
+			   "\t\t\t((i += 2))\n"
+			   "\t\telif [[ \" $valued \" == *\" ${COMP_WORDS[i]} \"* ]]; then\n"
+			   "\t\t\t((i++))\n"
+			   "\t\tfi\n"
+			   "\tdone\n"
+			   "\tif [[ -n ${operands[n]} ]]; then\n"
+			   "\t\t_vireo_words \"${operands[n]}\" \"$cur\" \"$commands\"\n"
+			   "\telif [[ -z $cur ]]; then\n"
+			   "\t\tmapfile -t COMPREPLY < <(compgen -W \"$options\")\n"
+			   "\tfi\n"
+			   "}\n"
+			   "complete -o bashdefault -o default -F _vireo vireo\n";
+
+static void command(FILE *out, const struct cli_command *cmd)
+{
+	fprintf(out, "\t%s)\n\t\toptions='", cmd->name);
+	for (const struct cli_option *o = cmd->options; o && o->name; o++)
+		fprintf(out, "%s--%s", o == cmd->options ? "" : " ", o->name);
+	fputs("'\n\t\tvalued='", out);
+	for (const struct cli_option *o = cmd->options; o && o->name; o++) {
+		if (o->metavar && o->letter)
+			fprintf(out, "-%c ", o->letter);
+		if (o->metavar)
+			fprintf(out, "--%s ", o->name);
+	}
+	fputs("'\n\t\toperands=(", out);
+	for (size_t i = 0; i < sizeof(cmd->operand_words) / sizeof(cmd->operand_words[0]); i++)
+		if (cmd->operand_words[i])
+			fprintf(out, "%s'%s'", i ? " " : "", cmd->operand_words[i]);
+	fputs(")\n\t\tcase $prev in\n", out);
+	for (const struct cli_option *o = cmd->options; o && o->name; o++) {
+		if (!o->words)
+			continue;
+		fputs("\t\t", out);
+		if (o->letter)
+			fprintf(out, "-%c | ", o->letter);
+		fprintf(out, "--%s) words='%s' ;;\n", o->name, o->words);
+	}
+	fputs("\t\tesac\n\t\t;;\n", out);
+}
+
+void cli_bash_completion(FILE *out)
+{
+	fputs(head, out);
+	fputs("\tcommands='", out);
+	for (const struct cli_command *const *c = cli_commands; *c; c++)
+		fprintf(out, "%s%s", c == cli_commands ? "" : "|", (*c)->name);
+	fputs("'\n\tcase ${COMP_WORDS[1]} in\n", out);
+	for (const struct cli_command *const *c = cli_commands; *c; c++)
+		command(out, *c);
+	fputs("\tesac\n", out);
+	fputs(tail, out);
+}

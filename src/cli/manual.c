@@ -1,0 +1,86 @@
+/* The man page vireo(1), from the option tables, in the man(7) macros. */
+#include "cli/help.h"
+
+/* Running text: a leading dot or quote would be a request, a dash must stay a dash, an empty line is a paragraph. */
+static void roff(FILE *out, const char *text)
+{
+	bool line_start = true;
+
+	for (; *text; text++) {
+		if (text[0] == '\n' && text[1] == '\n') {
+			fputs("\n.PP", out);
+			line_start = true;
+			continue;
+		}
+		if (line_start && (*text == '.' || *text == '\''))
+			fputs("\\&", out);
+		line_start = *text == '\n';
+		if (*text == '-' || *text == '\\')
+			fprintf(out, "\\%c", *text == '\\' ? 'e' : '-');
+		else
+			fputc(*text, out);
+	}
+}
+
+static void option(FILE *out, const struct cli_option *o)
+{
+	fputs(".TP\n.B ", out);
+	if (o->letter)
+		fprintf(out, "\\-%c, ", o->letter);
+	fputs("\\-\\-", out);
+	roff(out, o->name);
+	if (o->metavar) {
+		fputs(" \\fI", out);
+		roff(out, o->metavar);
+		fputs("\\fR", out);
+	}
+	fputc('\n', out);
+	roff(out, o->help);
+	fputs(".\n", out);
+}
+
+static void command(FILE *out, const struct cli_command *cmd)
+{
+	fprintf(out, ".SS \"vireo %s%s%s%s\"\n", cmd->name, cmd->options ? " [OPTION]..." : "",
+		*cmd->operands ? " " : "", cmd->operands);
+	roff(out, cmd->summary);
+	fputs(".\n", out);
+	if (cmd->text) {
+		fputs(".PP\n", out);
+		roff(out, cmd->text);
+		fputc('\n', out);
+	}
+	for (const struct cli_option *o = cmd->options; o && o->name; o++)
+		option(out, o);
+}
+
+static const char head[] =
+	".TH VIREO 1 " VIREO_DATE " \"vireo " VIREO_VERSION "\" \"User Commands\"\n"
+	".SH NAME\nvireo \\- run virtual machines on any Linux host\n"
+	".SH SYNOPSIS\n.B vireo\n.I COMMAND\n[\\fIOPTION\\fR]...\n.br\n"
+	".B vireo help\n[\\fICOMMAND\\fR]\n"
+	".SH DESCRIPTION\nVireo runs unmodified x86\\-64 operating systems. One process is one machine; its\n"
+	"first serial port is the terminal that it was started in.\n"
+	".SH COMMANDS\n";
+
+static const char tail[] =
+	".SH EXIT STATUS\n0 when the guest powered off or the command did its work, 1 on an error, 2 when the\n"
+	"guest stopped by a fatal fault. With isa\\-debug\\-exit the guest chooses: (value << 1) | 1.\n"
+	".SH ENVIRONMENT\n.TP\n.B XDG_RUNTIME_DIR\nWhere run directories are made; without it\n"
+	".I /tmp/vireo\\-UID/\nis used.\n"
+	".TP\n.B XDG_CACHE_HOME\nWhere guests are kept; without it\n.I ~/.cache\nis used.\n"
+	".SH FILES\n.TP\n.I $XDG_RUNTIME_DIR/vireo/NAME/\nThe run directory of a machine: control socket (QMP),\n"
+	"console socket and process id.\n.TP\n.I $XDG_CACHE_HOME/vireo/guests/NAME/\nA guest made by\n"
+	".BR \"vireo guest\" .\n"
+	".SH EXAMPLES\nMake a small guest and boot it with a disk, a network and two CPUs:\n.PP\n.nf\n.RS\n"
+	"dir=$(vireo guest busybox)\n"
+	"vireo run \\-\\-cpus 2 \\-\\-kernel $dir/vmlinuz \\-\\-initrd $dir/initrd.img \\e\n"
+	"    \\-\\-append console=ttyS0 \\-\\-disk $dir/disk.img \\-\\-net user\n.RE\n.fi\n";
+
+void cli_man_page(FILE *out)
+{
+	fputs(head, out);
+	for (const struct cli_command *const *c = cli_commands; *c; c++)
+		command(out, *c);
+	fputs(tail, out);
+}

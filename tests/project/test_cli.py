@@ -1,0 +1,64 @@
+"""The command line as people expect it of any program."""
+import subprocess
+
+import pytest
+
+from conftest import VIREO
+
+COMMANDS = ["run", "ps", "stop", "console", "save", "restore", "engines", "guest", "help"]
+
+
+def test_version(vireo):
+    r = vireo("--version")
+    assert r.returncode == 0 and r.stdout.startswith("vireo 0.") and not r.stderr
+    assert vireo("-V").stdout == r.stdout
+
+
+def test_overview_names_every_command(vireo):
+    r = vireo("--help")
+    assert r.returncode == 0 and not r.stderr
+    assert [line.split()[0] for line in r.stdout.split("Commands:\n")[1].split("\n\n")[0].splitlines()] == COMMANDS
+    assert vireo("help").stdout == vireo("-h").stdout == r.stdout
+
+
+def test_without_a_command_the_overview_is_an_error(vireo):
+    r = vireo()
+    assert r.returncode == 1 and not r.stdout and r.stderr == vireo("help").stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(vireo, command):
+    r = vireo("help", command)
+    assert r.returncode == 0 and r.stdout.startswith(f"Usage: vireo {command}") and not r.stderr
+    assert vireo(command, "--help").stdout == vireo(command, "-h").stdout == r.stdout
+
+
+def test_help_among_other_options(vireo):
+    assert vireo("run", "--memory", "2G", "--help").stdout == vireo("help", "run").stdout
+    assert vireo("run", "--append", "--help").returncode == 1  # a value, not a request
+
+
+@pytest.mark.parametrize("args,says", [
+    (["rnu"], "no command 'rnu' (did you mean 'run'?)"),
+    (["sav", "a", "b"], "no command 'sav' (did you mean 'save'?)"),
+    (["zebra"], "no command 'zebra' (see 'vireo help')"),
+    (["help", "stpo"], "no command 'stpo' (did you mean 'stop'?)"),
+    (["--nonsense"], "unknown option '--nonsense' before the command (see 'vireo help')"),
+    (["run", "--kernal=x"], "unknown option '--kernal=x' (did you mean '--kernel'?)"),
+    (["run", "--mem", "2G"], "unknown option '--mem' (did you mean '--memory'?)"),
+    (["run", "--zebra"], "unknown option '--zebra' (see 'vireo help run')"),
+    (["run", "-z"], "unknown option '-z' (see 'vireo help run')"),
+    (["run", "--stats=yes"], "option '--stats' takes no value"),
+    (["run", "--memory"], "option '--memory' needs SIZE"),
+    (["run", "surplus"], "unexpected argument 'surplus' (see 'vireo help run')"),
+    (["save", "one"], "usage: vireo save NAME FILE"),
+])
+def test_slips(vireo, args, says):
+    r = vireo(*args)
+    assert (r.returncode, r.stdout, r.stderr) == (1, "", f"vireo: {says}\n")
+
+
+def test_output_that_goes_nowhere_is_a_failure():
+    with open("/dev/full", "w") as full:
+        r = subprocess.run([VIREO, "help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert r.returncode == 1 and r.stderr == "vireo: standard output: No space left on device\n"
