@@ -19,7 +19,8 @@ static const struct cli_option options[] = {
 	{ "clock", 0, CLI_VALUE, "clock", NULL, "SOURCE", "where guest time comes from (default: host)", "host" },
 	{ "no-reboot", 0, CLI_FLAG, "no-reboot", NULL, NULL, "end when the guest resets", NULL },
 	{ "device", 0, CLI_SWITCH, NULL, NULL, "NAME[,KEY=VALUE]...",
-	  "add a device of test suites: isa-debug-exit, testdev", "isa-debug-exit|testdev" },
+	  "add a device of test suites: isa-debug-exit, pc-testdev, pci-testdev",
+	  "isa-debug-exit|pc-testdev|pci-testdev" },
 	CLI_MACHINE_OPTIONS,
 	{ 0 },
 };

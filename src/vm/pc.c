@@ -8,6 +8,7 @@
 #include "boot/boot.h"
 #include "cpu/x86/entry.h"
 #include "dev/fw_cfg.h"
+#include "dev/testdevs.h"
 #include "vm/impl.h"
 
 #define MIB 1048576ull
@@ -164,6 +165,19 @@ static int add_test_devices(struct vm *vm, struct err *err)
 		    add(vm, debug_exit_new(vm->bus, (uint16_t)port, &m, err)))
 			return -1;
 	}
+	if (config_bool(vm->config, "pc-testdev", false, &wanted, err))
+		return -1;
+	if (wanted) {
+		struct irq_line lines[PC_TESTDEV_LINES];
+
+		for (unsigned n = 0; n < PC_TESTDEV_LINES; n++)
+			lines[n] = irqchip_line(vm->chip, n);
+		if (add(vm, pc_testdev_new(vm->bus, lines, err)))
+			return -1;
+	}
+	if (config_bool(vm->config, "pci-testdev", false, &wanted, err) ||
+	    (wanted && add(vm, pci_testdev_new(vm->bus, vm->pci, err))))
+		return -1;
 	if (vm_open_chan(vm, "debugcon", "none", &chan, err))
 		return -1;
 	if (chan) {

@@ -3,6 +3,13 @@
 
 #define HANDLER(name) static const struct x86_insn *name(struct x86_cpu *cpu, const struct x86_insn *i)
 
+/* An instruction that the processor's model does not have. */
+static void need(struct x86_cpu *cpu, enum x86_feature f)
+{
+	if (!x86_has(cpu, f))
+		x86_ud(cpu);
+}
+
 static void need_cpl0(struct x86_cpu *cpu)
 {
 	if (cpu->cpl)
@@ -21,11 +28,11 @@ static void need_umip(struct x86_cpu *cpu)
 /* PAE paging loads its four top entries with CR3 (SDM vol. 3, 4.4.1). */
 static void load_pdptes(struct x86_cpu *cpu, uint64_t cr3)
 {
-	uint64_t e[4];
+	uint64_t e[4], reserved = ~0ull << cpu->vm->features->phys_bits | 0x1e6;
 
 	for (unsigned n = 0; n < 4; n++) {
 		e[n] = x86_phys_load(cpu, (cr3 & 0xffffffe0) + 8 * n, 8);
-		if (e[n] & 1 && e[n] & 0xfff00000000001e6ull)
+		if (e[n] & 1 && e[n] & reserved)
 			x86_gp0(cpu);
 	}
 	for (unsigned n = 0; n < 4; n++)
@@ -71,7 +78,7 @@ void x86_set_cr3(struct x86_cpu *cpu, uint64_t v)
 	/* Bit 63 asks to keep the entries of the new PCID. */
 	if (cpu->s.cr4 & X86_CR4_PCIDE)
 		v &= ~(1ull << 63);
-	if (cpu->s.efer & X86_EFER_LMA ? v >> 46 : v >> 32)
+	if (v >> (cpu->s.efer & X86_EFER_LMA ? cpu->vm->features->phys_bits : 32))
 		x86_gp0(cpu);
 	if (uses_pdptes(cpu->s.cr0, cpu->s.cr4, cpu->s.efer))
 		load_pdptes(cpu, v);
@@ -84,7 +91,7 @@ void x86_set_cr4(struct x86_cpu *cpu, uint64_t v)
 {
 	uint64_t changed = v ^ cpu->s.cr4;
 
-	if (v & ~x86_cr4_allowed(cpu->vm->features))
+	if (v & ~cpu->vm->features->cr4)
 		x86_gp0(cpu);
 	if (cpu->s.efer & X86_EFER_LMA && !(v & X86_CR4_PAE))
 		x86_gp0(cpu);
@@ -295,6 +302,7 @@ HANDLER(invpcid)
 {
 	uint64_t type = cpu->code_bits == 64 ? cpu->s.gpr[i->reg] : x86_get32(cpu, i->reg), d[2];
 
+	need(cpu, X86_F_INVPCID);
 	need_cpl0(cpu);
 	x86_load_bytes(cpu, i->seg, x86_ea(cpu, i), d, 16);
 	if (type > 3 || d[0] >> 12 || (type == 0 && !x86_canonical(d[1])) ||
@@ -353,6 +361,7 @@ HANDLER(rdtsc)
 
 HANDLER(rdtscp)
 {
+	need(cpu, X86_F_RDTSCP);
 	read_tsc(cpu);
 	x86_set32(cpu, X86_RCX, (uint32_t)cpu->s.tsc_aux);
 	return x86_next(cpu, i);
@@ -414,6 +423,7 @@ HANDLER(hlt)
 
 HANDLER(clac)
 {
+	need(cpu, X86_F_SMAP);
 	if (cpu->cpl)
 		x86_ud(cpu);
 	x86_set_eflags(cpu, 0, X86_AC);
@@ -422,6 +432,7 @@ HANDLER(clac)
 
 HANDLER(stac)
 {
+	need(cpu, X86_F_SMAP);
 	if (cpu->cpl)
 		x86_ud(cpu);
 	x86_set_eflags(cpu, X86_AC, X86_AC);

@@ -16,7 +16,7 @@ static const struct x86_opdefs *const all_defs[] = {
 	&x86_defs_stack,   &x86_defs_bcd,    &x86_defs_branch,	  &x86_defs_string,    &x86_defs_control,
 	&x86_defs_sysseg,  &x86_defs_io,     &x86_defs_hypercall, &x86_defs_fpstate,   &x86_defs_sse_move,
 	&x86_defs_sse_int, &x86_defs_sse_fp, &x86_defs_mmx,	  &x86_defs_x87_arith, &x86_defs_x87_move,
-	&x86_defs_x87_env,
+	&x86_defs_x87_env, &x86_defs_xsave,
 };
 
 /* The rows of opcode (map, op) are rows[first[map][op]] .. rows[first[map][op + 1] - 1]. */

@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "cpu/x86/template.h"
+#include "cpu/x86/x87.h"
+#include "cpu/x86/xsave.h"
 
 #define HANDLER(name) static const struct x86_insn *name(struct x86_cpu *cpu, const struct x86_insn *i)
 
-#define FX_BYTES      512
-#define MXCSR_MASK    0xffff
 #define CW_INIT	      0x37f
 #define SW_EXCEPTIONS 0x80ff /* B, ES, SF and the six flags */
 
@@ -80,59 +80,110 @@ HANDLER(fwait)
 	return x86_next(cpu, i);
 }
 
-/* --- FXSAVE area --- */
+/* --- the legacy region --- */
 
-static void fx_image(const struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *b)
+void x86_fx_store_x87(const struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *area)
 {
 	const struct x86_x87 *f = &cpu->s.fp;
-	unsigned vectors = i->flags & X86_I_CODE64 ? 16 : 8;
 
-	st_le16(b, f->cw);
-	st_le16(b + 2, f->sw);
-	b[4] = f->valid;
-	st_le16(b + 6, f->op);
+	st_le16(area, f->cw);
+	st_le16(area + 2, f->sw);
+	area[4] = f->valid;
+	area[5] = 0;
+	st_le16(area + 6, f->op);
 	if (i->opsize == 8) {
-		st_le64(b + 8, f->ip);
-		st_le64(b + 16, f->dp);
+		st_le64(area + 8, f->ip);
+		st_le64(area + 16, f->dp);
 	} else {
-		st_le32(b + 8, (uint32_t)f->ip);
-		st_le16(b + 12, f->cs);
-		st_le32(b + 16, (uint32_t)f->dp);
-		st_le16(b + 20, f->ds);
+		st_le32(area + 8, (uint32_t)f->ip);
+		st_le32(area + 12, f->cs);
+		st_le32(area + 16, (uint32_t)f->dp);
+		st_le32(area + 20, f->ds);
 	}
-	st_le32(b + 24, cpu->s.mxcsr);
-	st_le32(b + 28, MXCSR_MASK);
 	for (unsigned n = 0; n < 8; n++) {
 		const struct x86_fpreg *r = &f->r[(top(f) + n) & 7];
 
-		st_le64(b + 32 + 16 * n, r->mant);
-		st_le16(b + 40 + 16 * n, r->sexp);
+		st_le64(area + 32 + 16 * n, r->mant);
+		st_le64(area + 40 + 16 * n, r->sexp);
 	}
-	for (unsigned n = 0; n < vectors; n++)
-		memcpy(b + 160 + 16 * n, cpu->s.vec[n].b, 16);
 }
 
-/* FXSAVE and FXRSTOR: #UD with EM, #NM with TS, #GP unless aligned to 16. */
+void x86_fx_load_x87(struct x86_cpu *cpu, const struct x86_insn *i, const uint8_t *area)
+{
+	struct x86_x87 *f = &cpu->s.fp;
+	bool wide = i->opsize == 8;
+
+	f->cw = (ld_le16(area) & 0x1f3f) | 0x40;
+	f->sw = ld_le16(area + 2);
+	f->valid = area[4];
+	f->op = ld_le16(area + 6) & 0x7ff;
+	f->ip = wide ? ld_le64(area + 8) : ld_le32(area + 8);
+	f->dp = wide ? ld_le64(area + 16) : ld_le32(area + 16);
+	f->cs = wide ? 0 : ld_le16(area + 12);
+	f->ds = wide ? 0 : ld_le16(area + 20);
+	for (unsigned n = 0; n < 8; n++)
+		f->r[(top(f) + n) & 7] = (struct x86_fpreg){ ld_le64(area + 32 + 16 * n), ld_le16(area + 40 + 16 * n) };
+	x87_update_es(f);
+}
+
+/* Outside 64-bit mode there are XMM0 to XMM7 only. */
+static unsigned vectors(const struct x86_insn *i)
+{
+	return i->flags & X86_I_CODE64 ? 16 : 8;
+}
+
+void x86_fx_store_sse(const struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *area)
+{
+	for (unsigned n = 0; n < vectors(i); n++)
+		memcpy(area + X86_FX_XMM + 16 * n, cpu->s.vec[n].b, 16);
+}
+
+void x86_fx_load_sse(struct x86_cpu *cpu, const struct x86_insn *i, const uint8_t *area)
+{
+	for (unsigned n = 0; n < vectors(i); n++)
+		memcpy(cpu->s.vec[n].b, area + X86_FX_XMM + 16 * n, 16);
+}
+
+void x86_fx_store_mxcsr(const struct x86_cpu *cpu, uint8_t *area)
+{
+	st_le32(area + X86_FX_MXCSR, cpu->s.mxcsr);
+	st_le32(area + X86_FX_MXCSR + 4, X86_MXCSR_MASK);
+}
+
+void x86_fx_check_mxcsr(struct x86_cpu *cpu, const uint8_t *area)
+{
+	if (ld_le32(area + X86_FX_MXCSR) & ~X86_MXCSR_MASK)
+		x86_gp0(cpu);
+}
+
+/* #NM with EM or TS, #GP unless aligned to 16. */
 static uint64_t fx_address(struct x86_cpu *cpu, const struct x86_insn *i)
 {
 	uint64_t ea = x86_ea(cpu, i);
 
 	if (cpu->fpu_block)
-		x86_raise(cpu, cpu->s.cr0 & X86_CR0_EM ? X86_UD : X86_NM, 0);
+		x86_raise(cpu, X86_NM, 0);
 	if ((cpu->seg_base[i->seg] + ea) & 15)
 		x86_gp0(cpu);
 	return ea;
 }
 
+/* The bytes of registers that exist in this mode. */
+static unsigned fx_used(const struct x86_insn *i)
+{
+	return X86_FX_XMM + 16 * vectors(i);
+}
+
 HANDLER(fxsave)
 {
 	uint64_t ea = fx_address(cpu, i);
-	uint8_t b[FX_BYTES] = { 0 };
-	unsigned used = i->flags & X86_I_CODE64 ? 416 : 288;
+	uint8_t b[X86_FX_BYTES] = { 0 };
 
-	x86_probe_write(cpu, i->seg, ea, used);
-	fx_image(cpu, i, b);
-	for (unsigned n = 0; n < used; n += 32)
+	x86_probe_write(cpu, i->seg, ea, fx_used(i));
+	x86_fx_store_x87(cpu, i, b);
+	x86_fx_store_mxcsr(cpu, b);
+	x86_fx_store_sse(cpu, i, b);
+	for (unsigned n = 0; n < fx_used(i); n += 32)
 		x86_store_bytes(cpu, i->seg, ea + n, b + n, 32);
 	return x86_next(cpu, i);
 }
@@ -140,27 +191,14 @@ HANDLER(fxsave)
 HANDLER(fxrstor)
 {
 	uint64_t ea = fx_address(cpu, i);
-	struct x86_x87 *f = &cpu->s.fp;
-	unsigned vectors = i->flags & X86_I_CODE64 ? 16 : 8;
-	uint8_t b[FX_BYTES];
+	uint8_t b[X86_FX_BYTES];
 
-	for (unsigned n = 0; n < 416; n += 32)
+	for (unsigned n = 0; n < fx_used(i); n += 32)
 		x86_load_bytes(cpu, i->seg, ea + n, b + n, 32);
-	if (ld_le32(b + 24) & ~(uint32_t)MXCSR_MASK)
-		x86_gp0(cpu);
-	f->cw = (ld_le16(b) & 0x1f3f) | 0x40;
-	f->sw = ld_le16(b + 2);
-	f->valid = b[4];
-	f->op = ld_le16(b + 6) & 0x7ff;
-	f->ip = i->opsize == 8 ? ld_le64(b + 8) : ld_le32(b + 8);
-	f->dp = i->opsize == 8 ? ld_le64(b + 16) : ld_le32(b + 16);
-	f->cs = i->opsize == 8 ? 0 : ld_le16(b + 12);
-	f->ds = i->opsize == 8 ? 0 : ld_le16(b + 20);
-	for (unsigned n = 0; n < 8; n++)
-		f->r[(top(f) + n) & 7] = (struct x86_fpreg){ ld_le64(b + 32 + 16 * n), ld_le16(b + 40 + 16 * n) };
-	cpu->s.mxcsr = ld_le32(b + 24);
-	for (unsigned n = 0; n < vectors; n++)
-		memcpy(cpu->s.vec[n].b, b + 160 + 16 * n, 16);
+	x86_fx_check_mxcsr(cpu, b);
+	x86_fx_load_x87(cpu, i, b);
+	x86_fx_load_sse(cpu, i, b);
+	cpu->s.mxcsr = ld_le32(b + X86_FX_MXCSR);
 	return x86_next(cpu, i);
 }
 
@@ -170,7 +208,7 @@ HANDLER(ldmxcsr)
 
 	x86_sse_enter(cpu);
 	v = x86_ldm32(cpu, i);
-	if (v & ~(uint32_t)MXCSR_MASK)
+	if (v & ~X86_MXCSR_MASK)
 		x86_gp0(cpu);
 	cpu->s.mxcsr = v;
 	return x86_next(cpu, i);

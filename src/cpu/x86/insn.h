@@ -114,7 +114,7 @@ struct x86_opdefs {
 extern const struct x86_opdefs x86_defs_alu, x86_defs_shift, x86_defs_muldiv, x86_defs_bits, x86_defs_move,
 	x86_defs_stack, x86_defs_bcd, x86_defs_branch, x86_defs_string, x86_defs_control, x86_defs_sysseg, x86_defs_io,
 	x86_defs_hypercall, x86_defs_fpstate, x86_defs_sse_move, x86_defs_sse_int, x86_defs_sse_fp, x86_defs_mmx,
-	x86_defs_x87_arith, x86_defs_x87_move, x86_defs_x87_env;
+	x86_defs_x87_arith, x86_defs_x87_move, x86_defs_x87_env, x86_defs_xsave;
 
 /* How code bytes are read by the decoder. */
 struct x86_decode_mode {

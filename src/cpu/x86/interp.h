@@ -7,6 +7,7 @@
 
 #include "cpu/x86/access.h"
 #include "cpu/x86/cpu.h"
+#include "cpu/x86/cpuid.h"
 #include "cpu/x86/fault.h"
 #include "cpu/x86/insn.h"
 
@@ -142,15 +143,6 @@ void x86_exclusive_poll(struct x86_cpu *cpu);  /* at VCPU_EV_PRIVATE: wait while
 void x86_exclusive_begin(struct x86_cpu *cpu);
 void x86_exclusive_end(struct x86_cpu *cpu);
 
-/* cpuid.c: the model chosen for the VM, and honest feature bits. */
-const struct x86_features *x86_features_new(struct config *c, struct err *err);
-void x86_features_free(const struct x86_features *f);
-void x86_cpuid(struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
-/* The CR4 and EFER bits, XCR0 and MXCSR mask that the model allows. */
-uint64_t x86_cr4_allowed(const struct x86_features *f);
-uint64_t x86_efer_allowed(const struct x86_features *f);
-uint64_t x86_xcr0_allowed(const struct x86_features *f);
-
 /* io.c: #GP(0) unless the port is permitted to this privilege (IOPL, TSS bitmap). */
 void x86_io_check(struct x86_cpu *cpu, uint16_t port, unsigned size);
 
@@ -188,6 +180,17 @@ bool x86_fp_host_ok(void);
 
 /* Recompute sse_block and fpu_block from CR0 and CR4. */
 void x86_fp_update_blocks(struct x86_cpu *cpu);
+
+static inline bool x86_has(const struct x86_cpu *cpu, enum x86_feature f)
+{
+	return cpu->vm->features->on[f];
+}
+
+/* What the vendors do differently where a guest can see it: SYSENTER, SYSCALL and their MSRs. */
+static inline bool x86_intel(const struct x86_cpu *cpu)
+{
+	return cpu->vm->features->vendor == X86_INTEL;
+}
 
 static inline void x86_sse_enter(struct x86_cpu *cpu)
 {

@@ -2,66 +2,82 @@
 #include "base/bytes.h"
 #include "cpu/x86/interp.h"
 
-/* MSRs that are plain 64-bit values of the state; `check` refuses a write. */
-enum check { ANY, CANONICAL, LOW32, NONE_SET, PAT };
+/* MSRs that are plain 64-bit values of the state; `check` refuses a write, `feature` is what brings them. */
+enum check { ANY, CANONICAL, LOW32, SYSENTER, ALL_OR_NONE, PAT, MTRR_DEF };
+#define ALWAYS	     X86_FEATURE_COUNT
+#define FIELD(name_) offsetof(struct x86_state, name_)
 static const struct plain {
 	uint32_t msr;
 	uint16_t offset;
 	uint8_t check;
+	enum x86_feature feature;
 } plain[] = {
-	{ 0x174, offsetof(struct x86_state, sysenter_cs), ANY },
-	{ 0x175, offsetof(struct x86_state, sysenter_esp), CANONICAL },
-	{ 0x176, offsetof(struct x86_state, sysenter_eip), CANONICAL },
-	{ 0x17a, offsetof(struct x86_state, mcg_status), ANY },
-	{ 0x1a0, offsetof(struct x86_state, misc_enable), ANY },
-	{ 0x1d9, offsetof(struct x86_state, debugctl), NONE_SET },
-	{ 0x277, offsetof(struct x86_state, pat), PAT },
-	{ 0x2ff, offsetof(struct x86_state, mtrr_def), ANY },
-	{ 0xc0000081, offsetof(struct x86_state, star), ANY },
-	{ 0xc0000082, offsetof(struct x86_state, lstar), CANONICAL },
-	{ 0xc0000083, offsetof(struct x86_state, cstar), CANONICAL },
-	{ 0xc0000084, offsetof(struct x86_state, fmask), LOW32 },
-	{ 0xc0000102, offsetof(struct x86_state, kernel_gs_base), CANONICAL },
-	{ 0xc0000103, offsetof(struct x86_state, tsc_aux), LOW32 },
-	{ 0x4b564d05, offsetof(struct x86_state, kvm_poll_control), ANY },
+	{ 0x174, FIELD(sysenter_cs), ANY, X86_F_SEP },
+	{ 0x175, FIELD(sysenter_esp), SYSENTER, X86_F_SEP },
+	{ 0x176, FIELD(sysenter_eip), SYSENTER, X86_F_SEP },
+	{ 0x17a, FIELD(mcg_status), ANY, X86_F_MCA },
+	{ 0x17b, FIELD(mcg_ctl), ALL_OR_NONE, X86_F_MCA },
+	{ 0x1a0, FIELD(misc_enable), ANY, ALWAYS },
+	{ 0x277, FIELD(pat), PAT, X86_F_PAT },
+	{ 0x2ff, FIELD(mtrr_def), MTRR_DEF, X86_F_MTRR },
+	{ 0xc0000081, FIELD(star), ANY, X86_F_SYSCALL },
+	{ 0xc0000082, FIELD(lstar), CANONICAL, X86_F_LM },
+	{ 0xc0000083, FIELD(cstar), CANONICAL, X86_F_LM },
+	{ 0xc0000084, FIELD(fmask), LOW32, X86_F_LM },
+	{ 0xc0000102, FIELD(kernel_gs_base), CANONICAL, X86_F_LM },
+	{ 0xc0000103, FIELD(tsc_aux), LOW32, X86_F_RDTSCP },
+	{ 0x4b564d05, FIELD(kvm_poll_control), ANY, X86_F_KVM_POLL },
 };
 
-/* MSRs that read as a constant and ignore writes: what kernels probe on every processor. */
+/* MSRs that read as a constant: what kernels probe on every processor. AMD's ignore writes, as do the others named. */
+#define MCG_CAP (1u << 8 | X86_MC_BANKS) /* with MCG_CTL */
 static const struct {
 	uint32_t msr;
+	uint8_t count;
+	bool amd, ignore_writes;
 	uint64_t value;
 } fixed[] = {
-	{ 0x8b, 0x0a20120a00000000 }, /* microcode revision */
-	{ 0xfe, 0x508 },	      /* MTRR_CAP: 8 variable ranges, fixed ranges, write combining */
-	{ 0x179, 0 },		      /* MCG_CAP: no banks */
-	{ 0xc0010015, 1 << 24 },      /* HWCR: the TSC counts at the nominal rate */
-	{ 0xc001001f, 0 },	      /* NB_CFG */
-	{ 0xc0010010, 0 },	      /* SYSCFG */
-	{ 0xc0011029, 2 },	      /* DE_CFG: LFENCE is serializing */
+	{ 0x8b, 1, false, true, 0x0a20120a00000000 }, /* microcode revision */
+	{ 0xfe, 1, false, false, 0x508 },	      /* MTRR_CAP: 8 variable ranges, fixed ranges, write combining */
+	{ 0x179, 1, false, false, MCG_CAP },	      /* machine check banks */
+	{ 0xc0010000, 8, true, true, 0 },	      /* PERFEVTSEL0-3 and PERFCTR0-3 count nothing */
+	{ 0xc0010010, 1, true, true, 0 },	      /* SYSCFG */
+	{ 0xc0010015, 1, true, true, 1 << 24 },	      /* HWCR: the TSC counts at the nominal rate */
+	{ 0xc001001f, 1, true, true, 0 },	      /* NB_CFG */
+	{ 0xc0011029, 1, true, true, 2 },	      /* DE_CFG: LFENCE is serializing */
 };
 
-static bool pat_valid(uint64_t v)
+/* Memory types: UC, WC, WT, WP, WB; PAT has UC- too. */
+static bool types_valid(uint64_t v, bool pat)
 {
 	for (unsigned n = 0; n < 8; n++) {
 		unsigned type = v >> (8 * n) & 0xff;
 
-		if (type > 7 || type == 2 || type == 3)
+		if (type > (pat ? 7 : 6) || type == 2 || type == 3)
 			return false;
 	}
 	return true;
 }
 
-static bool valid(enum check c, uint64_t v)
+/* May `v` be written? What a processor does not keep is cleared from it. */
+static bool valid(const struct x86_cpu *cpu, enum check c, uint64_t *v)
 {
 	switch (c) {
 	case CANONICAL:
-		return x86_canonical(v);
+		return x86_canonical(*v);
 	case LOW32:
-		return !(v >> 32);
-	case NONE_SET:
-		return !(v & ~3ull); /* LBR and BTF may be asked for, but nothing is recorded */
+		return !(*v >> 32);
+	case SYSENTER:
+		if (x86_intel(cpu))
+			return x86_canonical(*v);
+		*v = (uint32_t)*v; /* AMD's are for 32-bit kernels only */
+		return true;
+	case ALL_OR_NONE:
+		return !*v || !~*v;
 	case PAT:
-		return pat_valid(v);
+		return types_valid(*v, true);
+	case MTRR_DEF:
+		return !(*v & ~0xcffull) && types_valid(*v & 0xff, false);
 	default:
 		return true;
 	}
@@ -70,6 +86,8 @@ static bool valid(enum check c, uint64_t v)
 /* Fixed-range MTRRs are at 250h, 258h, 259h and 268h to 26Fh. */
 static uint64_t *mtrr(struct x86_cpu *cpu, uint32_t msr)
 {
+	if (!x86_has(cpu, X86_F_MTRR))
+		return NULL;
 	if (msr >= 0x200 && msr < 0x210)
 		return &cpu->s.mtrr_var[msr - 0x200];
 	if (msr == 0x250)
@@ -81,15 +99,53 @@ static uint64_t *mtrr(struct x86_cpu *cpu, uint32_t msr)
 	return NULL;
 }
 
+static bool mtrr_valid(const struct x86_cpu *cpu, uint32_t msr, uint64_t v)
+{
+	uint64_t beyond = ~0ull << cpu->vm->features->phys_bits;
+
+	if (msr >= 0x210)
+		return types_valid(v, false);
+	return !(v & beyond) && (msr & 1 ? !(v & 0x7ff) : !(v & 0xf00) && types_valid(v & 0xff, false));
+}
+
+/* Machine check banks: CTL, STATUS, ADDR and MISC of each from 400h. No machine check happens by itself. */
+static uint64_t *bank(struct x86_cpu *cpu, uint32_t msr)
+{
+	return x86_has(cpu, X86_F_MCA) && msr >= 0x400 && msr < 0x400 + 4 * X86_MC_BANKS ? &cpu->s.mc_bank[msr - 0x400]
+											 : NULL;
+}
+
+static bool bank_valid(uint32_t msr, uint64_t v)
+{
+	/* Linux clears bit 10 of bank 4 and bit 0 of bank 0 for old processors. */
+	if ((msr & 3) == 0)
+		return !v || !~(v | 0x401);
+	return (msr & 3) != 1 || !v; /* a status can be cleared only */
+}
+
+#define APIC_BASE	 0x1bu
+#define APIC_BASE_X2APIC (1ull << 10)
+#define TSC_DEADLINE	 0x6e0u
+#define KVM_PV_EOI	 0x4b564d04u
+
 static bool of_intc(uint32_t msr)
 {
-	return msr == 0x1b || msr == 0x6e0 || (msr >= 0x800 && msr <= 0x8ff) || msr == 0x4b564d04;
+	return msr == APIC_BASE || msr == TSC_DEADLINE || (msr >= 0x800 && msr <= 0x8ff) || msr == KVM_PV_EOI;
+}
+
+/* The controller has everything; the processor's model says what of it there is. */
+static bool intc_offered(const struct x86_cpu *cpu, uint32_t msr)
+{
+	return x86_has(cpu, msr == APIC_BASE	  ? X86_F_APIC
+			    : msr == TSC_DEADLINE ? X86_F_TSC_DEADLINE
+			    : msr == KVM_PV_EOI	  ? X86_F_KVM_PV_EOI
+						  : X86_F_X2APIC);
 }
 
 /* The controller counts in the clock's TSC, the guest in its own. 0 disarms in both. */
 static void shift_deadline(uint32_t msr, uint64_t *val, uint64_t by)
 {
-	if (msr == 0x6e0 && *val)
+	if (msr == TSC_DEADLINE && *val)
 		*val += by;
 }
 
@@ -98,67 +154,57 @@ static uint64_t tsc(struct x86_cpu *cpu)
 	return clock_tsc(cpu->vm->cfg.clock) + cpu->s.tsc_offset;
 }
 
-bool x86_rdmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t *val)
+static const struct plain *find_plain(const struct x86_cpu *cpu, uint32_t msr)
 {
-	const struct intc *intc = &cpu->vm->cfg.intc;
-	const uint64_t *range = mtrr(cpu, msr);
+	for (size_t n = 0; n < ARRAY_LEN(plain); n++)
+		if (plain[n].msr == msr)
+			return plain[n].feature == ALWAYS || x86_has(cpu, plain[n].feature) ? &plain[n] : NULL;
+	return NULL;
+}
 
-	if (of_intc(msr))
-		return intc->ops && intc->ops->rdmsr(intc->opaque, cpu->vcpu.index, msr, val) &&
-		       (shift_deadline(msr, val, cpu->s.tsc_offset), true);
-	for (size_t n = 0; n < ARRAY_LEN(plain); n++) {
-		if (plain[n].msr == msr) {
-			*val = *(uint64_t *)((char *)&cpu->s + plain[n].offset);
-			return true;
-		}
-	}
-	for (size_t n = 0; n < ARRAY_LEN(fixed); n++) {
-		if (fixed[n].msr == msr) {
-			*val = fixed[n].value;
-			return true;
-		}
-	}
-	if (range) {
-		*val = *range;
-		return true;
-	}
-	switch (msr) {
-	case 0x10:
-		*val = tsc(cpu);
-		return true;
-	case 0x3b:
-		*val = cpu->s.tsc_adjust;
-		return true;
-	case 0xc0000080:
-		*val = cpu->s.efer;
-		return true;
-	case 0xc0000100:
-		*val = cpu->s.seg[X86_FS].base;
-		return true;
-	case 0xc0000101:
-		*val = cpu->s.seg[X86_GS].base;
-		return true;
-	case 0x11:
-	case 0x4b564d00:
-		*val = cpu->s.kvm_wall_clock;
-		return true;
-	case 0x12:
-	case 0x4b564d01:
-		*val = cpu->s.kvm_system_time;
-		return true;
-	}
-	return false;
+/* The index in fixed[], or -1. */
+static int find_fixed(const struct x86_cpu *cpu, uint32_t msr)
+{
+	for (size_t n = 0; n < ARRAY_LEN(fixed); n++)
+		if (msr - fixed[n].msr < fixed[n].count)
+			return fixed[n].amd && x86_intel(cpu) ? -1 : (int)n;
+	return -1;
+}
+
+static bool write_tsc(struct x86_cpu *cpu, uint64_t v)
+{
+	uint64_t by = v - tsc(cpu);
+
+	cpu->s.tsc_adjust += by;
+	cpu->s.tsc_offset += by;
+	return true;
+}
+
+static bool write_tsc_adjust(struct x86_cpu *cpu, uint64_t v)
+{
+	cpu->s.tsc_offset += v - cpu->s.tsc_adjust;
+	cpu->s.tsc_adjust = v;
+	return true;
 }
 
 static bool write_efer(struct x86_cpu *cpu, uint64_t v)
 {
-	if (v & ~(x86_efer_allowed(cpu->vm->features) | X86_EFER_LMA))
+	if (v & ~(cpu->vm->features->efer | X86_EFER_LMA))
 		return false;
 	if (cpu->s.cr0 & X86_CR0_PG && (v ^ cpu->s.efer) & X86_EFER_LME)
 		return false;
 	if ((v ^ cpu->s.efer) & X86_EFER_NXE)
 		x86_tlb_flush(cpu, true);
 	cpu->s.efer = (v & ~(uint64_t)X86_EFER_LMA) | (cpu->s.efer & X86_EFER_LMA);
+	return true;
+}
+
+/* Last-branch records are not kept: the bit that asks for them does not stick. */
+static bool write_debugctl(struct x86_cpu *cpu, uint64_t v)
+{
+	if (v & ~(uint64_t)(X86_DEBUGCTL_LBR | X86_DEBUGCTL_BTF))
+		return false;
+	cpu->s.debugctl = v & X86_DEBUGCTL_BTF;
 	return true;
 }
 
@@ -170,54 +216,109 @@ static bool write_base(struct x86_cpu *cpu, enum x86_seg seg, uint64_t v)
 	return true;
 }
 
+static bool write_fs_base(struct x86_cpu *cpu, uint64_t v)
+{
+	return write_base(cpu, X86_FS, v);
+}
+
+static bool write_gs_base(struct x86_cpu *cpu, uint64_t v)
+{
+	return write_base(cpu, X86_GS, v);
+}
+
+static bool write_wall_clock(struct x86_cpu *cpu, uint64_t v)
+{
+	cpu->s.kvm_wall_clock = v;
+	x86_kvm_wall_clock_write(cpu);
+	return true;
+}
+
+static bool write_system_time(struct x86_cpu *cpu, uint64_t v)
+{
+	cpu->s.kvm_system_time = v;
+	x86_kvmclock_update(cpu);
+	return true;
+}
+
+/* MSRs whose write does something; they read as a field of the state. */
+static const struct active {
+	uint32_t msr;
+	uint16_t offset;
+	enum x86_feature feature;
+	bool (*write)(struct x86_cpu *cpu, uint64_t v);
+} active[] = {
+	{ 0x3b, FIELD(tsc_adjust), X86_F_TSC_ADJUST, write_tsc_adjust },
+	{ 0x1d9, FIELD(debugctl), ALWAYS, write_debugctl },
+	{ 0xc0000080, FIELD(efer), ALWAYS, write_efer },
+	{ 0xc0000100, FIELD(seg[X86_FS].base), X86_F_LM, write_fs_base },
+	{ 0xc0000101, FIELD(seg[X86_GS].base), X86_F_LM, write_gs_base },
+	{ 0x11, FIELD(kvm_wall_clock), X86_F_KVMCLOCK, write_wall_clock },
+	{ 0x12, FIELD(kvm_system_time), X86_F_KVMCLOCK, write_system_time },
+	{ 0x4b564d00, FIELD(kvm_wall_clock), X86_F_KVMCLOCK, write_wall_clock },
+	{ 0x4b564d01, FIELD(kvm_system_time), X86_F_KVMCLOCK, write_system_time },
+};
+
+static const struct active *find_active(const struct x86_cpu *cpu, uint32_t msr)
+{
+	for (size_t n = 0; n < ARRAY_LEN(active); n++)
+		if (active[n].msr == msr)
+			return active[n].feature == ALWAYS || x86_has(cpu, active[n].feature) ? &active[n] : NULL;
+	return NULL;
+}
+
+static uint64_t *field(struct x86_cpu *cpu, uint16_t offset)
+{
+	return (uint64_t *)((char *)&cpu->s + offset);
+}
+
+bool x86_rdmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t *val)
+{
+	const struct intc *intc = &cpu->vm->cfg.intc;
+	const struct plain *p = find_plain(cpu, msr);
+	const struct active *a = find_active(cpu, msr);
+	const uint64_t *range = mtrr(cpu, msr), *mc = bank(cpu, msr);
+	int n = find_fixed(cpu, msr);
+
+	if (of_intc(msr))
+		return intc->ops && intc_offered(cpu, msr) &&
+		       intc->ops->rdmsr(intc->opaque, cpu->vcpu.index, msr, val) &&
+		       (shift_deadline(msr, val, cpu->s.tsc_offset), true);
+	if (msr == 0x10)
+		*val = tsc(cpu);
+	else if (p || a)
+		*val = *field(cpu, p ? p->offset : a->offset);
+	else if (range || mc)
+		*val = range ? *range : *mc;
+	else if (n >= 0)
+		*val = fixed[n].value;
+	else
+		return false;
+	return true;
+}
+
 bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val)
 {
 	const struct intc *intc = &cpu->vm->cfg.intc;
-	uint64_t *range = mtrr(cpu, msr);
+	const struct plain *p = find_plain(cpu, msr);
+	const struct active *a = find_active(cpu, msr);
+	uint64_t *range = mtrr(cpu, msr), *mc = bank(cpu, msr);
+	int n = find_fixed(cpu, msr);
 
-	if (of_intc(msr))
-		return shift_deadline(msr, &val, -cpu->s.tsc_offset),
-		       intc->ops && intc->ops->wrmsr(intc->opaque, cpu->vcpu.index, msr, val);
-	for (size_t n = 0; n < ARRAY_LEN(plain); n++) {
-		if (plain[n].msr == msr) {
-			if (!valid(plain[n].check, val))
-				return false;
-			*(uint64_t *)((char *)&cpu->s + plain[n].offset) = val;
-			return true;
-		}
+	if (of_intc(msr)) {
+		if (!intc->ops || !intc_offered(cpu, msr) ||
+		    (msr == APIC_BASE && val & APIC_BASE_X2APIC && !x86_has(cpu, X86_F_X2APIC)))
+			return false;
+		shift_deadline(msr, &val, -cpu->s.tsc_offset);
+		return intc->ops->wrmsr(intc->opaque, cpu->vcpu.index, msr, val);
 	}
-	for (size_t n = 0; n < ARRAY_LEN(fixed); n++)
-		if (fixed[n].msr == msr)
-			return msr != 0xfe && msr != 0x179;
-	if (range) {
-		*range = val;
-		return true;
-	}
-	switch (msr) {
-	case 0x10:
-		cpu->s.tsc_adjust += val - tsc(cpu);
-		cpu->s.tsc_offset += val - tsc(cpu);
-		return true;
-	case 0x3b:
-		cpu->s.tsc_offset += val - cpu->s.tsc_adjust;
-		cpu->s.tsc_adjust = val;
-		return true;
-	case 0xc0000080:
-		return write_efer(cpu, val);
-	case 0xc0000100:
-		return write_base(cpu, X86_FS, val);
-	case 0xc0000101:
-		return write_base(cpu, X86_GS, val);
-	case 0x11:
-	case 0x4b564d00:
-		cpu->s.kvm_wall_clock = val;
-		x86_kvm_wall_clock_write(cpu);
-		return true;
-	case 0x12:
-	case 0x4b564d01:
-		cpu->s.kvm_system_time = val;
-		x86_kvmclock_update(cpu);
-		return true;
-	}
-	return false;
+	if (msr == 0x10)
+		return write_tsc(cpu, val);
+	if (a)
+		return a->write(cpu, val);
+	if (n >= 0)
+		return fixed[n].ignore_writes;
+	if (p ? !valid(cpu, p->check, &val) : range ? !mtrr_valid(cpu, msr, val) : !mc || !bank_valid(msr, val))
+		return false;
+	*(p ? field(cpu, p->offset) : range ? range : mc) = val;
+	return true;
 }

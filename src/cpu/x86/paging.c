@@ -7,16 +7,15 @@
 #include "cpu/x86/access.h"
 #include "cpu/x86/interp.h"
 
-#define PTE_P	  1ull
-#define PTE_W	  2ull
-#define PTE_U	  4ull
-#define PTE_A	  0x20ull
-#define PTE_D	  0x40ull
-#define PTE_PS	  0x80ull
-#define PTE_G	  0x100ull
-#define PTE_NX	  (1ull << 63)
-#define PHYS_BITS 46 /* as CPUID 80000008h says */
-#define PTE_ADDR  (((1ull << PHYS_BITS) - 1) & ~X86_PAGE_MASK)
+#define PTE_P	 1ull
+#define PTE_W	 2ull
+#define PTE_U	 4ull
+#define PTE_A	 0x20ull
+#define PTE_D	 0x40ull
+#define PTE_PS	 0x80ull
+#define PTE_G	 0x100ull
+#define PTE_NX	 (1ull << 63)
+#define PTE_ADDR 0x000ffffffffff000ull
 
 #define PF_P	1u
 #define PF_W	2u
@@ -40,18 +39,30 @@ static bool reserved(const struct x86_cpu *cpu, const struct paging_mode *m, uns
 {
 	uint64_t bits;
 
-	if (m->entry_size == 4)
-		return large && e & (1u << 21); /* PSE-36 gives bits 20:13 as address bits 39:32 */
-	bits = 0x000fffffffffffffull & ~((1ull << PHYS_BITS) - 1);
+	unsigned width = cpu->vm->features->phys_bits;
+
+	if (m->entry_size == 4) {
+		/* PSE-36 gives bits 20:13 as address bits 39:32. */
+		bits = width >= 40 ? 1u << 21 : ((1u << 22) - 1) & ~((1u << (width - 32 + 13)) - 1);
+		return large && e & bits;
+	}
+	bits = 0x000fffffffffffffull & ~((1ull << width) - 1);
 	if (m == &mode_pae)
 		bits |= 0x7ff0000000000000ull;
 	if (!(cpu->s.efer & X86_EFER_NXE))
 		bits |= PTE_NX;
 	if (large)
 		bits |= ((1ull << m->shift[level]) - 1) & ~0x1fffull; /* bit 12 is PAT */
-	else if (m == &mode_4level && level == 0)
+	else if (m == &mode_4level && (level == 0 || (level == 1 && !x86_has(cpu, X86_F_PDPE1GB))))
 		bits |= PTE_PS;
 	return e & bits;
+}
+
+static bool large_allowed(const struct x86_cpu *cpu, const struct paging_mode *m, unsigned level)
+{
+	if (!(m->large_levels >> level & 1))
+		return false;
+	return m->entry_size == 4 ? cpu->s.cr4 & X86_CR4_PSE : m->shift[level] < 30 || x86_has(cpu, X86_F_PDPE1GB);
 }
 
 static uint64_t large_address(const struct paging_mode *m, uint64_t e, uint64_t mask)
@@ -91,8 +102,7 @@ static enum walk_result walk(struct x86_cpu *cpu, uint64_t lin, struct walk *w)
 		uint64_t index = lin >> m->shift[level] & ((1u << m->bits[level]) - 1);
 		uint64_t at = table + index * m->entry_size, e = x86_phys_load(cpu, at, m->entry_size);
 		bool last = level == m->levels - 1u;
-		bool large = !last && e & PTE_PS && m->large_levels >> level & 1 &&
-			     (m->entry_size == 8 || cpu->s.cr4 & X86_CR4_PSE);
+		bool large = !last && e & PTE_PS && large_allowed(cpu, m, level);
 
 		w->entry_at[level] = at;
 		w->entry[level] = e;

@@ -116,8 +116,9 @@ static const struct state_field fields[] = {
 	STATE_U64F(S, tsc_aux),
 	STATE_U64F(S, misc_enable),
 	STATE_U64F(S, debugctl),
-	STATE_U64F(S, spec_ctrl),
 	STATE_U64F(S, mcg_status),
+	STATE_U64F(S, mcg_ctl),
+	STATE_U64A(S, mc_bank),
 	STATE_U64F(S, mtrr_def),
 	STATE_U64A(S, mtrr_fixed),
 	STATE_U64A(S, mtrr_var),
@@ -164,7 +165,8 @@ static void reset_segments(struct x86_state *s)
 	s->gdt = s->idt = (struct x86_dtable){ .limit = 0xffff };
 }
 
-/* What INIT leaves alone: x87, vectors, MXCSR, MTRRs, TSC and the cache bits of CR0 (SDM vol. 3, table 10-1). */
+/* What INIT leaves alone: x87, vectors, MXCSR, MTRRs, machine check banks, TSC and the cache bits of CR0 (SDM vol. 3,
+ * table 10-1). */
 static void init_only(struct x86_state *fresh, const struct x86_state *old)
 {
 	fresh->fp = old->fp;
@@ -174,6 +176,8 @@ static void init_only(struct x86_state *fresh, const struct x86_state *old)
 	fresh->pat = old->pat;
 	fresh->tsc_offset = old->tsc_offset;
 	fresh->tsc_adjust = old->tsc_adjust;
+	fresh->mcg_ctl = old->mcg_ctl;
+	memcpy(fresh->mc_bank, old->mc_bank, sizeof(fresh->mc_bank));
 	fresh->mtrr_def = old->mtrr_def;
 	memcpy(fresh->mtrr_fixed, old->mtrr_fixed, sizeof(fresh->mtrr_fixed));
 	memcpy(fresh->mtrr_var, old->mtrr_var, sizeof(fresh->mtrr_var));
@@ -187,7 +191,6 @@ void x86_state_reset(struct x86_state *s, bool bsp, bool init)
 	memset(s, 0, sizeof(*s));
 	reset_segments(s);
 	s->gpr[X86_RIP] = 0xfff0;
-	s->gpr[X86_RDX] = 0xa20f10; /* processor signature, as CPUID leaf 1 */
 	s->rflags = X86_FLAGS_FIXED;
 	s->cr0 = X86_CR0_ET;
 	s->dr6 = 0xffff0ff0;

@@ -70,6 +70,10 @@ enum x86_seg { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_LDTR, X86_TR,
 #define X86_EFER_LME	   (1u << 8)
 #define X86_EFER_LMA	   (1u << 10)
 #define X86_EFER_NXE	   (1u << 11)
+#define X86_EFER_AUTOIBRS  (1u << 21)
+
+#define X86_DEBUGCTL_LBR (1u << 0)
+#define X86_DEBUGCTL_BTF (1u << 1)
 
 #define X86_DR6_BS (1u << 14)
 #define X86_DR6_BD (1u << 13)
@@ -92,6 +96,9 @@ struct x86_segment {
 	uint16_t attr;
 	bool unusable;
 };
+
+/* Machine check banks. */
+#define X86_MC_BANKS 10
 
 struct x86_dtable {
 	uint64_t base;
@@ -151,7 +158,8 @@ struct x86_state {
 	uint64_t efer, star, lstar, cstar, fmask, kernel_gs_base;
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t pat, tsc_offset /* guest TSC = clock_tsc() + this */, tsc_adjust, tsc_aux;
-	uint64_t misc_enable, debugctl, spec_ctrl, mcg_status;
+	uint64_t misc_enable, debugctl, mcg_status, mcg_ctl;
+	uint64_t mc_bank[4 * X86_MC_BANKS]; /* CTL, STATUS, ADDR, MISC of each */
 	uint64_t mtrr_def, mtrr_fixed[11], mtrr_var[16];
 	uint64_t kvm_wall_clock, kvm_system_time, kvm_poll_control;
 

@@ -1,0 +1,102 @@
+/*
+ * What the processor of a VM is: its model, the features that are switched on, and the limits that follow. Made once
+ * from the configuration, constant afterwards, shared by the VM's vCPUs. A feature is in the list only if the
+ * interpreter implements it.
+ */
+#ifndef VIREO_CPU_X86_CPUID_H
+#define VIREO_CPU_X86_CPUID_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/config.h"
+#include "base/err.h"
+#include "cpu/x86/state.h"
+
+enum x86_cpuid_reg { X86_CPUID_EAX, X86_CPUID_EBX, X86_CPUID_ECX, X86_CPUID_EDX };
+
+/* F(identifier, name, leaf, subleaf, register, bit, CR4 bits, EFER bits): the bits that it lets the guest switch on. */
+#define X86_FEATURES(F)                                                                                                \
+	F(FPU, "fpu", 1, 0, EDX, 0, 0, 0)                                                                              \
+	F(DE, "de", 1, 0, EDX, 2, X86_CR4_DE, 0)                                                                       \
+	F(PSE, "pse", 1, 0, EDX, 3, X86_CR4_PSE, 0)                                                                    \
+	F(TSC, "tsc", 1, 0, EDX, 4, X86_CR4_TSD, 0)                                                                    \
+	F(MSR, "msr", 1, 0, EDX, 5, 0, 0)                                                                              \
+	F(PAE, "pae", 1, 0, EDX, 6, X86_CR4_PAE, 0)                                                                    \
+	F(MCE, "mce", 1, 0, EDX, 7, X86_CR4_MCE, 0)                                                                    \
+	F(CX8, "cx8", 1, 0, EDX, 8, 0, 0)                                                                              \
+	F(APIC, "apic", 1, 0, EDX, 9, 0, 0)                                                                            \
+	F(SEP, "sep", 1, 0, EDX, 11, 0, 0)                                                                             \
+	F(MTRR, "mtrr", 1, 0, EDX, 12, 0, 0)                                                                           \
+	F(PGE, "pge", 1, 0, EDX, 13, X86_CR4_PGE, 0)                                                                   \
+	F(MCA, "mca", 1, 0, EDX, 14, 0, 0)                                                                             \
+	F(CMOV, "cmov", 1, 0, EDX, 15, 0, 0)                                                                           \
+	F(PAT, "pat", 1, 0, EDX, 16, 0, 0)                                                                             \
+	F(PSE36, "pse36", 1, 0, EDX, 17, 0, 0)                                                                         \
+	F(CLFLUSH, "clflush", 1, 0, EDX, 19, 0, 0)                                                                     \
+	F(MMX, "mmx", 1, 0, EDX, 23, 0, 0)                                                                             \
+	F(FXSR, "fxsr", 1, 0, EDX, 24, X86_CR4_OSFXSR, 0)                                                              \
+	F(SSE, "sse", 1, 0, EDX, 25, X86_CR4_OSXMMEXCPT, 0)                                                            \
+	F(SSE2, "sse2", 1, 0, EDX, 26, 0, 0)                                                                           \
+	F(CX16, "cx16", 1, 0, ECX, 13, 0, 0)                                                                           \
+	F(PCID, "pcid", 1, 0, ECX, 17, X86_CR4_PCIDE, 0)                                                               \
+	F(X2APIC, "x2apic", 1, 0, ECX, 21, 0, 0)                                                                       \
+	F(TSC_DEADLINE, "tsc-deadline", 1, 0, ECX, 24, 0, 0)                                                           \
+	F(XSAVE, "xsave", 1, 0, ECX, 26, X86_CR4_OSXSAVE, 0)                                                           \
+	F(ARAT, "arat", 6, 0, EAX, 2, 0, 0)                                                                            \
+	F(FSGSBASE, "fsgsbase", 7, 0, EBX, 0, X86_CR4_FSGSBASE, 0)                                                     \
+	F(TSC_ADJUST, "tsc-adjust", 7, 0, EBX, 1, 0, 0)                                                                \
+	F(SMEP, "smep", 7, 0, EBX, 7, X86_CR4_SMEP, 0)                                                                 \
+	F(ERMS, "erms", 7, 0, EBX, 9, 0, 0)                                                                            \
+	F(INVPCID, "invpcid", 7, 0, EBX, 10, 0, 0)                                                                     \
+	F(SMAP, "smap", 7, 0, EBX, 20, X86_CR4_SMAP, 0)                                                                \
+	F(UMIP, "umip", 7, 0, ECX, 2, X86_CR4_UMIP, 0)                                                                 \
+	F(XSAVEOPT, "xsaveopt", 0xd, 1, EAX, 0, 0, 0)                                                                  \
+	F(XSAVEC, "xsavec", 0xd, 1, EAX, 1, 0, 0)                                                                      \
+	F(XGETBV1, "xgetbv1", 0xd, 1, EAX, 2, 0, 0)                                                                    \
+	F(SYSCALL, "syscall", 0x80000001, 0, EDX, 11, 0, X86_EFER_SCE)                                                 \
+	F(NX, "nx", 0x80000001, 0, EDX, 20, 0, X86_EFER_NXE)                                                           \
+	F(PDPE1GB, "pdpe1gb", 0x80000001, 0, EDX, 26, 0, 0)                                                            \
+	F(RDTSCP, "rdtscp", 0x80000001, 0, EDX, 27, 0, 0)                                                              \
+	F(LM, "lm", 0x80000001, 0, EDX, 29, 0, X86_EFER_LME)                                                           \
+	F(LAHF_LM, "lahf-lm", 0x80000001, 0, ECX, 0, 0, 0)                                                             \
+	F(INVTSC, "invtsc", 0x80000007, 0, EDX, 8, 0, 0)                                                               \
+	/* Nothing here speculates, so nothing needs to be worked around. */                                           \
+	F(AMD_SSB_NO, "amd-ssb-no", 0x80000008, 0, EBX, 26, 0, 0)                                                      \
+	F(NO_NESTED_DATA_BP, "no-nested-data-bp", 0x80000021, 0, EAX, 0, 0, 0)                                         \
+	F(LFENCE, "lfence-always-serializing", 0x80000021, 0, EAX, 2, 0, 0)                                            \
+	F(NULL_BASE, "null-sel-clears-base", 0x80000021, 0, EAX, 6, 0, 0)                                              \
+	F(AUTO_IBRS, "auto-ibrs", 0x80000021, 0, EAX, 8, 0, X86_EFER_AUTOIBRS)                                         \
+	F(SRSO_NO, "srso-no", 0x80000021, 0, EAX, 29, 0, 0)                                                            \
+	F(TSA_SQ_NO, "tsa-sq-no", 0x80000021, 0, ECX, 1, 0, 0)                                                         \
+	F(TSA_L1_NO, "tsa-l1-no", 0x80000021, 0, ECX, 2, 0, 0)                                                         \
+	F(KVM_NOPIODELAY, "kvm-nopiodelay", 0x40000001, 0, EAX, 1, 0, 0)                                               \
+	F(KVMCLOCK, "kvmclock", 0x40000001, 0, EAX, 3, 0, 0)                                                           \
+	F(KVM_PV_EOI, "kvm-pv-eoi", 0x40000001, 0, EAX, 6, 0, 0)                                                       \
+	F(KVM_PV_UNHALT, "kvm-pv-unhalt", 0x40000001, 0, EAX, 7, 0, 0)                                                 \
+	F(KVM_POLL, "kvm-poll-control", 0x40000001, 0, EAX, 12, 0, 0)                                                  \
+	F(KVMCLOCK_STABLE, "kvmclock-stable", 0x40000001, 0, EAX, 24, 0, 0)
+
+#define X86_FEATURE_ID_(id, ...) X86_F_##id,
+enum x86_feature { X86_FEATURES(X86_FEATURE_ID_) X86_FEATURE_COUNT };
+#undef X86_FEATURE_ID_
+
+enum x86_vendor { X86_AMD, X86_INTEL, X86_VENDORS };
+
+struct x86_features {
+	bool on[X86_FEATURE_COUNT];
+	uint32_t signature; /* family, model, stepping, as CPUID leaf 1 has them */
+	enum x86_vendor vendor;
+	unsigned phys_bits;	  /* width of physical addresses */
+	uint64_t cr4, efer, xcr0; /* bits that the guest may set */
+};
+
+/* From "cpu.model": MODEL[,+FEATURE][,-FEATURE][,vendor=NAME][,phys-bits=N]...; `c` may be NULL. */
+const struct x86_features *x86_features_new(struct config *c, struct err *err);
+void x86_features_free(const struct x86_features *f);
+
+struct x86_cpu;
+/* EAX, EBX, ECX, EDX go to out[]. vCPU thread. */
+void x86_cpuid(struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+
+#endif
