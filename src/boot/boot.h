@@ -16,6 +16,7 @@
 /* Where things lie in low memory. */
 #define BOOT_GDT	 0x500	/* null, null, flat code at 10h, flat data at 18h */
 #define BOOT_ZERO_PAGE	 0x7000 /* boot_params, or the PVH or multiboot information with its tables */
+#define BOOT_LOW	 0x8000 /* free up to the command line, but for the page tables */
 #define BOOT_PAGE_TABLES 0x9000 /* six pages: [0, 4 GiB) one to one */
 #define BOOT_CMDLINE	 0x20000
 #define BOOT_CMDLINE_MAX 0x10000

@@ -80,7 +80,9 @@ static int check_segment(const struct boot_config *c, const struct boot_image *i
 		return err_set(err, "kernel: %s: segment %u is larger in the file than in memory", i->path, n);
 	if (!range_within(p->p_offset, p->p_filesz, i->size))
 		return err_set(err, "kernel: %s is truncated: segment %u is not all there", i->path, n);
-	if (p->p_paddr < BOOT_HIGH)
+	/* A 32-bit kernel is entered without paging: where the page tables would be is free for it. */
+	if (p->p_paddr < BOOT_HIGH &&
+	    !(is32(i) && p->p_paddr >= BOOT_LOW && range_within(p->p_paddr, p->p_memsz, BOOT_CMDLINE)))
 		return err_set(err, "kernel: %s: segment %u at %#llx lies below 1 MiB", i->path, n,
 			       (unsigned long long)p->p_paddr);
 	if (!range_within(p->p_paddr, p->p_memsz, c->ram_low))
