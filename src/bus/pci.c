@@ -231,11 +231,13 @@ static struct pci_dev *function(struct pci_bus *b, uint8_t devfn)
 
 uint32_t pci_config_read(struct pci_bus *b, uint8_t devfn, uint8_t off, unsigned size)
 {
-	const struct pci_dev *d = function(b, devfn);
+	struct pci_dev *d = function(b, devfn);
 	uint32_t v = 0;
 
 	if (!d || off + size > PCI_CONFIG_SIZE)
 		return (uint32_t)size_mask(size);
+	if (d->config_read)
+		d->config_read(d, off, (uint8_t)size);
 	for (unsigned k = 0; k < size; k++)
 		v |= (uint32_t)d->config[off + k] << 8 * k;
 	/* The interrupt status bit shows the level also while INTx is disabled. */

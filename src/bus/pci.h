@@ -67,6 +67,8 @@ struct pci_dev {
 
 	/* After a configuration write took effect; may be NULL. `off`, `len` as written. */
 	void (*config_written)(struct pci_dev *d, uint8_t off, uint8_t len);
+	/* Before a configuration read: refresh those bytes of `config`; may be NULL. */
+	void (*config_read)(struct pci_dev *d, uint8_t off, uint8_t len);
 };
 
 /* `intx` gives the line for each of the four pins after swizzling is done by the host bridge: line (pin + device) % 4.

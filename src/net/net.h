@@ -43,6 +43,7 @@ struct net_peer;
 
 struct net_peer_ops {
 	const char *name;
+	bool checked; /* the checksums of the frames it delivers are right: it made or verified them */
 	/* A frame from the guest, at most NET_FRAME_MAX bytes; dropped when it cannot be sent. */
 	void (*send)(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o);
 	/* The receiver has room again. May be NULL. */

@@ -285,7 +285,9 @@ static void destroy(struct net_peer *p)
 	free(u);
 }
 
-static const struct net_peer_ops ops = { "user", user_send, user_ready, destroy };
+static const struct net_peer_ops ops = {
+	.name = "user", .checked = true, .send = user_send, .ready = user_ready, .destroy = destroy
+};
 
 /* --- configuration --- */
 

@@ -268,6 +268,7 @@ static void mmio_destroy(void *self)
 		bus_del(m->bus, m->window);
 	pthread_mutex_lock(&m->d->lock);
 	virtio_reset(m->d);
+	clear_registers(m);
 	pthread_mutex_unlock(&m->d->lock);
 	m->d->ops->destroy(m->d);
 	pthread_mutex_destroy(&m->irq_lock);

@@ -47,6 +47,7 @@ static bool offload_of(const uint8_t *hdr, size_t len, struct net_offload *o)
 	return o->gso == NET_GSO_NONE || o->gso == NET_GSO_TCP4 || o->gso == NET_GSO_TCP6;
 }
 
+/* What cannot be a frame is dropped, as a wire would do. The peer is called without the lock. */
 static void transmit(struct net *n)
 {
 	struct vring_chain *c;
@@ -57,17 +58,27 @@ static void transmit(struct net *n)
 		size_t len = vring_read(c, n->frame, sizeof(n->frame));
 		bool whole = !vring_read_left(c);
 
-		virtio_done(&n->d, Q_TX, c, 0);
-		if (whole && len > HEADER + 14 && offload_of(n->frame, len, &o))
-			n->peer->ops->send(n->peer, n->frame + HEADER, len - HEADER, &o);
+		vring_push(c, 0);
+		if (!whole || len <= HEADER + 14 || !offload_of(n->frame, len, &o))
+			continue;
+		pthread_mutex_unlock(&n->d.lock);
+		n->peer->ops->send(n->peer, n->frame + HEADER, len - HEADER, &o);
+		pthread_mutex_lock(&n->d.lock);
 	}
+	virtio_publish(&n->d, Q_TX);
 	if (turn > TURN)
 		virtio_defer(&n->d, Q_TX);
 }
 
 /* --- receive: one chain, or several when the driver merges --- */
 
-static bool gather(struct net *n, size_t need, struct vring_chain **c, unsigned *count)
+enum gathered {
+	ENOUGH,
+	TOO_LITTLE, /* for now */
+	NEVER	    /* buffers like these cannot hold the frame */
+};
+
+static enum gathered gather(struct net *n, size_t need, struct vring_chain **c, unsigned *count)
 {
 	size_t room = 0;
 	unsigned max = virtio_has_feature(&n->d, F_MRG_RXBUF) ? MAX_CHAINS : 1;
@@ -77,11 +88,15 @@ static bool gather(struct net *n, size_t need, struct vring_chain **c, unsigned 
 		struct vring_chain *next = virtio_pop(&n->d, Q_RX);
 
 		if (!next)
-			break;
-		room += vring_write_left(next);
+			return TOO_LITTLE;
 		c[(*count)++] = next;
+		room += vring_write_left(next);
+		if (vring_write_left(next) < HEADER) { /* 5.1.6.3.1 */
+			virtio_fail(&n->d, "a receive buffer without room for its header");
+			return NEVER;
+		}
 	}
-	return room >= need;
+	return room >= need ? ENOUGH : NEVER;
 }
 
 static bool receive(void *opaque, const uint8_t *frame, size_t len)
@@ -89,6 +104,7 @@ static bool receive(void *opaque, const uint8_t *frame, size_t len)
 	struct net *n = opaque;
 	struct vring_chain *c[MAX_CHAINS];
 	uint8_t hdr[HEADER] = { HDR_DATA_VALID };
+	enum gathered g;
 	unsigned count;
 	size_t done = 0;
 	bool taken = true;
@@ -98,17 +114,15 @@ static bool receive(void *opaque, const uint8_t *frame, size_t len)
 		taken = !atomic_load(&n->d.paused); /* no driver: nobody listens */
 		goto out;
 	}
-	if (!gather(n, HEADER + len, c, &count)) {
-		/* Not enough for this frame: a driver with small single buffers never gets it. */
-		bool never = !virtio_has_feature(&n->d, F_MRG_RXBUF) && count == 1;
-
+	g = gather(n, HEADER + len, c, &count);
+	if (g != ENOUGH) {
 		while (count)
 			vring_unpop(c[--count]);
-		n->starved = !never;
-		taken = never;
+		n->starved = g == TOO_LITTLE;
+		taken = g == NEVER;
 		goto out;
 	}
-	if (!virtio_has_feature(&n->d, F_GUEST_CSUM))
+	if (!n->peer->ops->checked || !virtio_has_feature(&n->d, F_GUEST_CSUM))
 		hdr[0] = 0;
 	st_le16(hdr + 10, (uint16_t)count);
 	for (unsigned k = 0; k < count; k++) {
@@ -147,14 +161,17 @@ static void process(struct virtio_dev *d, unsigned q)
 
 /* --- life --- */
 
+/* Frames may wait that the peer was not asked for since: it is, with the next buffer. */
 static void reset(struct virtio_dev *d)
 {
-	((struct net *)d->self)->starved = false;
+	((struct net *)d->self)->starved = true;
 }
 
 static void resume(struct virtio_dev *d)
 {
+	pthread_mutex_lock(&d->lock);
 	((struct net *)d->self)->starved = true;
+	pthread_mutex_unlock(&d->lock);
 }
 
 static void destroy(struct virtio_dev *d)
@@ -167,6 +184,7 @@ static void destroy(struct virtio_dev *d)
 }
 
 static const struct virtio_ops ops = { .process = process, .reset = reset, .resume = resume, .destroy = destroy };
+static const struct virtio_need needs[] = { { F_HOST_TSO4, F_CSUM }, { F_HOST_TSO6, F_CSUM }, { 0, 0 } };
 static const struct state_field fields[] = { STATE_U8A(struct net, config), STATE_FIELD_END };
 static const struct state_desc state = { .name = "net", .version = 1, .min_version = 1, .fields = fields };
 
@@ -191,6 +209,7 @@ struct virtio_dev *virtio_net_new(const struct virtio_net_config *c, struct err 
 	n->d.pci_class = 0x02000000;
 	n->d.offered = 1u << F_CSUM | 1u << F_GUEST_CSUM | 1u << F_MAC | 1u << F_HOST_TSO4 | 1u << F_HOST_TSO6 |
 		       1u << F_MRG_RXBUF | 1u << F_STATUS;
+	n->d.needs = needs;
 	memcpy(n->config, c->mac, 6);
 	st_le16(n->config + 6, 1); /* link up */
 	n->d.config = n->config;

@@ -1,7 +1,7 @@
 /*
  * The virtio-pci transport, modern devices only (virtio 1.2 section 4.1): three memory BARs for the
- * registers, the notifications and MSI-X. Notifications have a BAR of their own because they are taken
- * without the device's lock.
+ * registers, the notifications and MSI-X, and a window to them in the configuration space. Notifications
+ * have a BAR of their own because they are taken without the device's lock.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +26,10 @@ enum { REGION_COMMON = 0, REGION_ISR = 0x1000, REGION_DEVICE = 0x2000, REGS_SIZE
 #define NOTIFY_STRIDE 4u
 
 /* Structure types, 4.1.4 */
-enum { CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_ISR = 3, CAP_DEVICE = 4 };
+enum { CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_ISR = 3, CAP_DEVICE = 4, CAP_PCI_CFG = 5 };
+/* Fields of struct virtio_pci_cap, and of the two structures that are longer */
+enum { CAP_LEN = 2, CAP_TYPE = 3, CAP_BAR = 4, CAP_OFFSET = 8, CAP_LENGTH = 12, CAP_SIZE = 16 };
+enum { CAP_NOTIFY_STRIDE = 16, CAP_CFG_DATA = 16, CAP_LONG_SIZE = 20 };
 #define PCI_CAP_VENDOR	   9
 #define PCI_COMMAND	   4
 #define PCI_COMMAND_MEMORY 2u
@@ -70,6 +73,7 @@ struct virtio_pci {
 	bool registered;
 	pthread_mutex_t irq_lock; /* isr and the INTx level change together; innermost */
 	uint8_t isr;
+	uint8_t cfg_cap; /* where the window's capability is */
 	uint16_t config_vector;
 	uint32_t device_feature_select, driver_feature_select;
 	uint16_t queue_select;
@@ -82,34 +86,38 @@ struct virtio_pci {
 
 /* --- interrupts --- */
 
-static void set_isr(struct virtio_pci *p, uint8_t set, uint8_t clear)
+/* Returns the old value. The pin shows the register; pci.c holds it back while MSI-X is in use. */
+static uint8_t set_isr(struct virtio_pci *p, uint8_t set, uint8_t clear)
 {
+	uint8_t old;
+
 	pthread_mutex_lock(&p->irq_lock);
-	p->isr = (p->isr | set) & ~clear;
+	old = p->isr;
+	p->isr = (old | set) & ~clear;
 	pci_intx_set(&p->pci, p->isr != 0);
 	pthread_mutex_unlock(&p->irq_lock);
+	return old;
 }
 
-static void interrupt(struct virtio_pci *p, uint16_t vector, uint8_t isr)
-{
-	if (!pci_msix_enabled(&p->pci))
-		set_isr(p, isr, 0);
-	else if (vector < p->pci.msix_vectors)
-		pci_msix_notify(&p->pci, vector);
-}
-
+/* NO_VECTOR lies beyond the table. */
 static void queue_interrupt(void *transport, unsigned q)
 {
 	struct virtio_pci *p = transport;
 
-	interrupt(p, p->d->queues[q].vector, I_QUEUE);
+	if (pci_msix_enabled(&p->pci))
+		pci_msix_notify(&p->pci, p->d->queues[q].vector);
+	else
+		set_isr(p, I_QUEUE, 0);
 }
 
+/* The register tells of configuration changes with MSI-X too (4.1.4.5.1). */
 static void config_interrupt(void *transport)
 {
 	struct virtio_pci *p = transport;
 
-	interrupt(p, p->config_vector, I_CONFIG);
+	set_isr(p, I_CONFIG, 0);
+	if (pci_msix_enabled(&p->pci))
+		pci_msix_notify(&p->pci, p->config_vector);
 }
 
 static const struct virtio_transport_ops transport_ops = { queue_interrupt, config_interrupt };
@@ -224,8 +232,7 @@ static void set_address(uint64_t *v, unsigned off, unsigned size, uint64_t val)
 	unsigned shift = (off & 7) * 8;
 	uint64_t mask = size_mask(size) << shift;
 
-	if (size >= 4 && !(off & (size - 1)))
-		*v = (*v & ~mask) | (val << shift & mask);
+	*v = (*v & ~mask) | (val << shift & mask);
 }
 
 static void write_queue(struct virtio_pci *p, unsigned off, unsigned size, uint64_t val)
@@ -262,9 +269,33 @@ static void clear_registers(struct virtio_pci *p)
 	sync_bells(p);
 }
 
+/* Drivers write a field as a whole, and addresses also in halves (4.1.3.1). */
+static bool writes_field(unsigned off, unsigned size)
+{
+	static const uint8_t sizes[COMMON_SIZE] = {
+		[C_DEVICE_FEATURE_SELECT] = 4,
+		[C_DRIVER_FEATURE_SELECT] = 4,
+		[C_DRIVER_FEATURE] = 4,
+		[C_CONFIG_VECTOR] = 2,
+		[C_STATUS] = 1,
+		[C_QUEUE_SELECT] = 2,
+		[C_QUEUE_SIZE] = 2,
+		[C_QUEUE_VECTOR] = 2,
+		[C_QUEUE_ENABLE] = 2,
+		[C_QUEUE_DESC] = 4 | 8,
+		[C_QUEUE_DESC + 4] = 4,
+		[C_QUEUE_DRIVER] = 4 | 8,
+		[C_QUEUE_DRIVER + 4] = 4,
+		[C_QUEUE_DEVICE] = 4 | 8,
+		[C_QUEUE_DEVICE + 4] = 4,
+	};
+
+	return off < COMMON_SIZE && sizes[off] & size;
+}
+
 static void common_write(struct virtio_pci *p, unsigned off, unsigned size, uint64_t val)
 {
-	if (off >= COMMON_SIZE)
+	if (!writes_field(off, size))
 		return;
 	switch (off) {
 	case C_DEVICE_FEATURE_SELECT:
@@ -290,8 +321,7 @@ static void common_write(struct virtio_pci *p, unsigned off, unsigned size, uint
 		p->queue_select = val;
 		break;
 	default:
-		if (off >= C_QUEUE_SIZE)
-			write_queue(p, off, size, val);
+		write_queue(p, off, size, val);
 		break;
 	}
 }
@@ -308,14 +338,7 @@ static uint64_t regs_read(void *opaque, uint64_t off, unsigned size)
 	case REGION_COMMON:
 		return common_read(p, in, size);
 	case REGION_ISR:
-		if (in == 0) { /* reading acknowledges (4.1.4.5) */
-			pthread_mutex_lock(&p->irq_lock);
-			buf[0] = p->isr;
-			p->isr = 0;
-			pci_intx_set(&p->pci, false);
-			pthread_mutex_unlock(&p->irq_lock);
-		}
-		return buf[0];
+		return in == 0 ? set_isr(p, 0, 0xff) : 0; /* reading acknowledges (4.1.4.5) */
 	case REGION_DEVICE:
 		virtio_config_read(p->d, in, buf, size);
 		return ld_le64(buf);
@@ -369,9 +392,62 @@ static const struct bus_ops msix_ops = {
 	.impl = { 4, 8 },
 };
 
+/* --- the configuration space --- */
+
+/* A window for those who cannot reach the BARs yet (4.1.4.9): one access where the capability points. */
+static void access_window(struct virtio_pci *p, bool write)
+{
+	uint8_t *cap = p->pci.config + p->cfg_cap, *data = cap + CAP_CFG_DATA;
+	uint32_t off = ld_le32(cap + CAP_OFFSET), len = ld_le32(cap + CAP_LENGTH);
+	const struct pci_bar *bar = &p->pci.bar[cap[CAP_BAR]];
+	const struct bus_range *r = &bar->range;
+
+	if ((len != 1 && len != 2 && len != 4) || off & (len - 1) || cap[CAP_BAR] > BAR_NOTIFY ||
+	    !range_within(off, len, bar->size) || len < r->ops->valid.min)
+		return;
+	if (r->lock)
+		pthread_mutex_lock(r->lock);
+	if (write) {
+		r->ops->write(r->opaque, off, len, ld_le32(data) & size_mask(len));
+	} else {
+		uint8_t b[8];
+
+		st_le64(b, r->ops->read(r->opaque, off, len));
+		memcpy(data, b, len);
+	}
+	if (r->lock)
+		pthread_mutex_unlock(r->lock);
+}
+
+static bool hits_window(const struct virtio_pci *p, uint8_t off, uint8_t len)
+{
+	unsigned data = p->cfg_cap + CAP_CFG_DATA;
+
+	return off < data + 4 && data < (unsigned)off + len;
+}
+
+static void config_read(struct pci_dev *pci, uint8_t off, uint8_t len)
+{
+	struct virtio_pci *p = container_of(pci, struct virtio_pci, pci);
+
+	if (hits_window(p, off, len))
+		access_window(p, false);
+}
+
+/* What follows the configuration space: doorbells, and the right to use memory. */
+static void follow_config(struct virtio_pci *p)
+{
+	sync_bells(p);
+	virtio_set_bus_master(p->d, pci_bus_master(&p->pci));
+}
+
 static void config_written(struct pci_dev *pci, uint8_t off, uint8_t len)
 {
-	sync_bells(container_of(pci, struct virtio_pci, pci));
+	struct virtio_pci *p = container_of(pci, struct virtio_pci, pci);
+
+	follow_config(p);
+	if (hits_window(p, off, len))
+		access_window(p, true);
 }
 
 /* --- life --- */
@@ -393,9 +469,7 @@ static void vpci_resume(void *self)
 {
 	struct virtio_pci *p = self;
 
-	/* After a load: the line and the doorbells follow the registers again. */
-	set_isr(p, 0, 0);
-	sync_bells(p);
+	follow_config(p); /* which a load may have changed */
 	virtio_resume(p->d);
 }
 
@@ -452,21 +526,36 @@ static void make_state(struct virtio_pci *p)
 
 /* --- making --- */
 
-/* struct virtio_pci_cap, 4.1.4; the one for notifications has the stride behind it. */
-static bool add_cap(struct virtio_pci *p, uint8_t type, uint8_t bar, uint32_t offset, uint32_t length)
+/* struct virtio_pci_cap, 4.1.4: its place, or 0. */
+static uint8_t add_cap(struct virtio_pci *p, uint8_t type, uint8_t bar, uint32_t offset, uint32_t length)
 {
-	uint8_t len = type == CAP_NOTIFY ? 20 : 16;
+	uint8_t len = type == CAP_NOTIFY || type == CAP_PCI_CFG ? CAP_LONG_SIZE : CAP_SIZE;
 	uint8_t at = pci_add_cap(&p->pci, PCI_CAP_VENDOR, len), *cap = p->pci.config + at;
 
 	if (!at)
-		return false;
-	cap[2] = len;
-	cap[3] = type;
-	cap[4] = bar;
-	st_le32(cap + 8, offset);
-	st_le32(cap + 12, length);
+		return 0;
+	cap[CAP_LEN] = len;
+	cap[CAP_TYPE] = type;
+	cap[CAP_BAR] = bar;
+	st_le32(cap + CAP_OFFSET, offset);
+	st_le32(cap + CAP_LENGTH, length);
 	if (type == CAP_NOTIFY)
-		st_le32(cap + 16, NOTIFY_STRIDE);
+		st_le32(cap + CAP_NOTIFY_STRIDE, NOTIFY_STRIDE);
+	return at;
+}
+
+/* The guest writes where the window looks, and through it. */
+static bool add_window(struct virtio_pci *p)
+{
+	uint8_t *mask;
+
+	p->cfg_cap = add_cap(p, CAP_PCI_CFG, 0, 0, 0);
+	if (!p->cfg_cap)
+		return false;
+	mask = p->pci.wmask + p->cfg_cap;
+	mask[CAP_BAR] = 0xff;
+	memset(mask + CAP_OFFSET, 0xff, CAP_LONG_SIZE - CAP_OFFSET);
+	p->pci.config_read = config_read;
 	return true;
 }
 
@@ -489,7 +578,7 @@ static int declare(struct virtio_pci *p, struct err *err)
 	if (!add_cap(p, CAP_COMMON, BAR_REGS, REGION_COMMON, COMMON_SIZE) ||
 	    !add_cap(p, CAP_ISR, BAR_REGS, REGION_ISR, 1) ||
 	    !add_cap(p, CAP_DEVICE, BAR_REGS, REGION_DEVICE, REGION_SIZE) ||
-	    !add_cap(p, CAP_NOTIFY, BAR_NOTIFY, 0, REGION_SIZE))
+	    !add_cap(p, CAP_NOTIFY, BAR_NOTIFY, 0, REGION_SIZE) || !add_window(p))
 		return err_set(err, "%s: no room for its PCI capabilities", d->name);
 	return 0;
 }
@@ -508,6 +597,7 @@ static int attach(struct virtio_pci *p, const struct virtio_pci_config *c, struc
 	if (declare(p, err) || pci_register(c->pci, &p->pci, devfn, err))
 		return -1;
 	p->registered = true;
+	virtio_set_bus_master(p->d, false);
 	snprintf(p->dev.instance, sizeof(p->dev.instance), "00:%02x.%x", devfn >> 3 & 0x1f, devfn & 7);
 	return 0;
 }

@@ -33,6 +33,12 @@ void virtio_config_write(struct virtio_dev *d, uint32_t off, const void *buf, ui
 /* A kick, without the lock, any thread. Bad queue numbers and kicks outside of DRIVER_OK are ignored. */
 void virtio_kick(struct virtio_dev *d, uint32_t q);
 
+/*
+ * May the device use memory (PCI's bus master bit)? It may until told otherwise. When it no longer may, its requests
+ * have ended on return and rings stand still; later the queues are looked at again. Any thread, without the lock.
+ */
+void virtio_set_bus_master(struct virtio_dev *d, bool on);
+
 /* struct device's drain and resume, without the lock. */
 void virtio_drain(struct virtio_dev *d);
 void virtio_resume(struct virtio_dev *d);

@@ -139,7 +139,8 @@ void virtio_fini(struct virtio_dev *d)
 
 bool virtio_running(const struct virtio_dev *d)
 {
-	return atomic_load(&d->active) && !atomic_load(&d->paused) && !(d->status & VIRTIO_S_NEEDS_RESET);
+	return atomic_load(&d->active) && !atomic_load(&d->paused) && !atomic_load(&d->no_memory) &&
+	       !(d->status & VIRTIO_S_NEEDS_RESET);
 }
 
 struct vring_chain *virtio_pop(struct virtio_dev *d, unsigned q)
@@ -192,7 +193,7 @@ void virtio_fail(struct virtio_dev *d, const char *why)
 
 	if (before & VIRTIO_S_NEEDS_RESET)
 		return;
-	log_guest("virtio", "%s: the driver broke the protocol: %s; the device needs a reset", d->name, why);
+	log_guest("virtio", "%s: %s; the device needs a reset", d->name, why);
 	if (before & VIRTIO_S_DRIVER_OK)
 		d->transport_ops->config_interrupt(d->transport);
 }
@@ -295,6 +296,9 @@ static void start(struct virtio_dev *d)
 
 static bool acceptable(const struct virtio_dev *d)
 {
+	for (const struct virtio_need *n = d->needs; n && (n->bit || n->needs); n++)
+		if (virtio_has_feature(d, n->bit) && !virtio_has_feature(d, n->needs))
+			return false;
 	return !(d->features & ~virtio_offered(d)) && virtio_has_feature(d, VIRTIO_F_VERSION_1);
 }
 
@@ -346,14 +350,33 @@ void virtio_kick(struct virtio_dev *d, uint32_t q)
 		virtio_defer(d, q);
 }
 
-void virtio_drain(struct virtio_dev *d)
+/* virtio_running() is false: end what is going on. */
+static void end_requests(struct virtio_dev *d)
 {
-	atomic_store(&d->paused, true);
 	/* A process function that is running ends first. */
 	pthread_mutex_lock(&d->lock);
 	pthread_mutex_unlock(&d->lock);
 	if (d->ops->drain)
 		d->ops->drain(d);
+}
+
+void virtio_set_bus_master(struct virtio_dev *d, bool on)
+{
+	if (atomic_exchange(&d->no_memory, !on) == !on)
+		return;
+	if (!on && atomic_load(&d->active)) {
+		end_requests(d);
+		if (d->ops->resume)
+			d->ops->resume(d);
+	}
+	for (unsigned q = 0; on && q < d->n_queues; q++)
+		virtio_kick(d, q);
+}
+
+void virtio_drain(struct virtio_dev *d)
+{
+	atomic_store(&d->paused, true);
+	end_requests(d);
 }
 
 void virtio_resume(struct virtio_dev *d)

@@ -77,8 +77,8 @@ struct virtio_ops {
 	void (*reset)(struct virtio_dev *d);
 	/*
 	 * drain: finish all requests that are out and start none (virtio_pop gives NULL already, until
-	 * resume). resume: go on; afterwards the core kicks every queue. Called without the lock, vCPUs
-	 * stopped, in the control (main loop) thread. May be NULL.
+	 * resume). resume: go on; afterwards the core kicks every queue. Called without the lock, in any
+	 * thread but the device's own. May be NULL.
 	 */
 	void (*drain)(struct virtio_dev *d);
 	void (*resume)(struct virtio_dev *d);
@@ -91,6 +91,11 @@ struct virtio_ops {
 	void (*config_write)(struct virtio_dev *d, uint32_t off, const void *buf, uint32_t len);
 	/* Free the device (d is part of it). vCPUs have ended, reset has been called. */
 	void (*destroy)(struct virtio_dev *d);
+};
+
+/* A feature that makes no sense without another one: the "requires" of sections 5.x.3.1. */
+struct virtio_need {
+	uint8_t bit, needs;
 };
 
 struct virtio_queue {
@@ -122,7 +127,8 @@ struct virtio_dev {
 	struct mem_space *mem;
 	struct loop *loop; /* needed by ops->process; else may be NULL */
 	uint64_t offered;  /* device-specific feature bits offered; ring and VERSION_1 bits are added by the core */
-	uint8_t *config;   /* device-specific configuration space, little-endian; owned by the device */
+	const struct virtio_need *needs; /* of feature bits; ends with { 0, 0 }; NULL: none */
+	uint8_t *config;		 /* device-specific configuration space, little-endian; owned by the device */
 	uint32_t config_size;
 	unsigned n_queues;
 	struct virtio_queue queues[VIRTIO_MAX_QUEUES]; /* max_size of the first n_queues */
@@ -134,7 +140,8 @@ struct virtio_dev {
 	_Atomic uint8_t status;
 	_Atomic uint32_t config_generation;
 	atomic_bool paused;
-	atomic_bool active; /* ops->activate was called and no reset since */
+	atomic_bool no_memory; /* the bus does not let the device reach it */
+	atomic_bool active;    /* ops->activate was called and no reset since */
 	const struct virtio_transport_ops *transport_ops;
 	void *transport;
 	/* deferred kicks for ops->process */
@@ -174,7 +181,7 @@ void virtio_config_changed(struct virtio_dev *d);
  * NEEDS_RESET, a configuration interrupt and a log line. No further chains come until reset. Constant text.
  */
 void virtio_fail(struct virtio_dev *d, const char *why);
-/* DRIVER_OK, not paused, not failed: pops may give chains. */
+/* DRIVER_OK, not paused, not failed, allowed to use memory: pops may give chains. */
 bool virtio_running(const struct virtio_dev *d);
 /* Ask for ops->process(d, q) in the loop thread soon, as a kick would. Any thread. Needs ops->process. */
 void virtio_defer(struct virtio_dev *d, unsigned q);
