@@ -12,18 +12,24 @@ static unsigned priority(const struct i8259 *p, uint8_t lines)
 	return 8;
 }
 
+/* Lines in service that count: in the special mask mode not those that are masked (data sheet, "Special Mask Mode"). */
+static uint8_t in_service(const struct i8259 *p)
+{
+	return p->special_mask ? p->isr & (uint8_t)~p->imr : p->isr;
+}
+
 /* The line to be served next, or -1. */
 static int next_line(const struct i8259 *p)
 {
-	uint8_t busy = p->special_mask ? p->isr & (uint8_t)~p->imr : p->isr;
-	unsigned want = priority(p, p->irr & (uint8_t)~p->imr);
+	unsigned want = priority(p, p->irr & (uint8_t)~p->imr), busy = priority(p, in_service(p));
+	unsigned line = (p->lowest + 1u + want) & 7;
 
-	/* A slave in service does not hold back its own further requests in the special nested mode. */
-	if (p->master && p->special_nested)
-		busy &= (uint8_t) ~(1u << CASCADE);
-	if (want == 8 || want >= priority(p, busy))
+	if (want == 8 || want > busy)
 		return -1;
-	return (int)((p->lowest + 1u + want) & 7);
+	/* A line waits for itself, but for the slave's in the special fully nested mode. */
+	if (want == busy && !(p->master && p->special_nested && line == CASCADE))
+		return -1;
+	return (int)line;
 }
 
 /* One controller. */
@@ -40,16 +46,23 @@ static void pic_pin(struct i8259 *p, unsigned n, bool level)
 	p->levels = level ? p->levels | bit : p->levels & (uint8_t)~bit;
 }
 
+/* Lock held. The output also leads to pin 0 of the I/O APIC, for entries of mode ExtINT. */
+static void set_output(struct irqchip *chip, bool out)
+{
+	if (atomic_exchange(&chip->pic.output, out) == out)
+		return;
+	ioapic_set_pin(chip, 0, out);
+	if (out)
+		irqchip_signal(chip, 0, CPU_SIGNAL_INTR, 0);
+}
+
 /* Lock held. */
 static void update(struct irqchip *chip)
 {
 	struct i8259_pair *p = &chip->pic;
-	bool out;
 
 	pic_pin(&p->pic[0], CASCADE, next_line(&p->pic[1]) >= 0);
-	out = next_line(&p->pic[0]) >= 0;
-	if (atomic_exchange(&p->output, out) != out && out)
-		irqchip_signal(chip, 0, CPU_SIGNAL_INTR, 0);
+	set_output(chip, next_line(&p->pic[0]) >= 0);
 }
 
 void pic_set_line(struct irqchip *chip, unsigned n, bool level)
@@ -89,38 +102,43 @@ uint8_t pic_ack(struct irqchip *chip)
 		if (n >= 0)
 			accept(at, (unsigned)n);
 	}
+	/* INTA lowers the output, so that what follows is an edge again. */
+	set_output(chip, false);
 	update(chip);
 	pthread_mutex_unlock(&p->lock);
 	return (uint8_t)(at->base + (n < 0 ? 7 : n));
 }
 
+/* ICW1. Lines that are high count as edges only when they rise again; levels are there still. */
 static void init_pic(struct i8259 *p)
 {
-	p->irr = p->imr = p->isr = 0;
+	p->irr = p->levels & p->elcr;
+	p->imr = p->isr = 0;
 	p->base = 0;
 	p->icw = 0;
 	p->lowest = 7;
-	p->icw4 = p->auto_eoi = p->rotate_auto = p->read_isr = p->poll = p->special_mask = p->special_nested = false;
+	p->single = p->icw4 = p->auto_eoi = p->rotate_auto = false;
+	p->read_isr = p->poll = p->special_mask = p->special_nested = false;
 }
 
 void pic_reset(struct i8259_pair *p)
 {
 	for (unsigned n = 0; n < 2; n++) {
-		init_pic(&p->pic[n]);
 		p->pic[n].levels = p->pic[n].elcr = 0;
 		p->pic[n].master = n == 0;
+		init_pic(&p->pic[n]);
 	}
 	atomic_store(&p->output, false);
 }
 
-/* OCW2: end of interrupt and rotation. */
+/* OCW2: end of interrupt and rotation. A non-specific one passes over what the special mask mode hides. */
 static void end_of_interrupt(struct i8259 *p, uint8_t val)
 {
 	unsigned n = val & 7;
 
 	if (val & 0x20) {
 		if (!(val & 0x40)) {
-			unsigned pri = priority(p, p->isr);
+			unsigned pri = priority(p, in_service(p));
 
 			if (pri == 8)
 				return;
@@ -139,10 +157,10 @@ static void end_of_interrupt(struct i8259 *p, uint8_t val)
 static void write_command(struct i8259 *p, uint8_t val)
 {
 	if (val & 0x10) {
-		/* Lines that are still high count as edges again only when they rise. */
 		init_pic(p);
 		p->icw = 2;
 		p->icw4 = val & 1;
+		p->single = val & 2;
 	} else if (val & 8) {
 		p->poll = val & 4;
 		if (val & 2)
@@ -159,7 +177,7 @@ static void write_data(struct i8259 *p, uint8_t val)
 	switch (p->icw) {
 	case 2:
 		p->base = val & 0xf8;
-		p->icw = 3;
+		p->icw = !p->single ? 3 : p->icw4 ? 4 : 0;
 		break;
 	case 3: /* the cascade is wired */
 		p->icw = p->icw4 ? 4 : 0;
@@ -174,17 +192,24 @@ static void write_data(struct i8259 *p, uint8_t val)
 	}
 }
 
-static uint8_t read_command(struct i8259 *p)
+/* The read after a poll command is an INTA, at either port: bit 7 and the line, or 0. */
+static uint8_t poll(struct i8259 *p)
 {
-	if (p->poll) {
-		int n = next_line(p);
+	int n = next_line(p);
 
-		p->poll = false;
-		if (n < 0)
-			return 0;
-		accept(p, (unsigned)n);
-		return (uint8_t)(0x80 | n);
-	}
+	p->poll = false;
+	if (n < 0)
+		return 0;
+	accept(p, (unsigned)n);
+	return (uint8_t)(0x80 | n);
+}
+
+static uint8_t read_pic(struct i8259 *p, bool data)
+{
+	if (p->poll)
+		return poll(p);
+	if (data)
+		return p->imr;
 	return p->read_isr ? p->isr : p->irr;
 }
 
@@ -195,19 +220,24 @@ uint64_t irqchip_pic_read(struct irqchip *chip, unsigned reg)
 
 	if (reg >= 4)
 		return chip->pic.pic[reg - 4].elcr;
-	v = reg & 1 ? p->imr : read_command(p);
+	v = read_pic(p, reg & 1);
 	update(chip);
 	return v;
 }
 
+/* Lines 0, 1, 2, 8 and 13 are always edges. One that becomes a level requests as it is. */
+static void write_elcr(struct i8259 *p, uint8_t val)
+{
+	p->elcr = val & (p->master ? 0xf8 : 0xde);
+	p->irr = (uint8_t)((p->irr & ~p->elcr) | (p->levels & p->elcr));
+}
+
 void irqchip_pic_write(struct irqchip *chip, unsigned reg, uint8_t val)
 {
-	/* Lines 0, 1, 2, 8 and 13 are always edges. */
-	static const uint8_t elcr_mask[] = { 0xf8, 0xde };
 	struct i8259 *p = &chip->pic.pic[reg >> 1 & 1];
 
 	if (reg >= 4)
-		chip->pic.pic[reg - 4].elcr = val & elcr_mask[reg - 4];
+		write_elcr(&chip->pic.pic[reg - 4], val);
 	else if (reg & 1)
 		write_data(p, val);
 	else
@@ -225,12 +255,23 @@ void *irqchip_pic_object(struct irqchip *chip)
 	return &chip->pic;
 }
 
-static int pic_check(void *obj, struct err *err)
+static int one_loaded(void *obj, struct err *err)
 {
 	struct i8259 *p = obj;
 
 	if (p->icw == 1 || p->icw > 4 || p->lowest > 7 || p->base & 7)
 		return err_set(err, "i8259: a register has an impossible value");
+	return 0;
+}
+
+static int pair_loaded(void *obj, struct err *err)
+{
+	struct i8259_pair *p = obj;
+
+	for (unsigned n = 0; n < 2; n++)
+		if (p->pic[n].elcr & (n ? 0x21 : 0x07))
+			return err_set(err, "i8259: a line that is always an edge is a level");
+	atomic_store(&p->output, next_line(&p->pic[0]) >= 0);
 	return 0;
 }
 
@@ -244,6 +285,7 @@ static const struct state_field pic_fields[] = {
 	STATE_U8F(P, base),
 	STATE_U8F(P, icw),
 	STATE_U8F(P, lowest),
+	STATE_BOOLF(P, single),
 	STATE_BOOLF(P, icw4),
 	STATE_BOOLF(P, auto_eoi),
 	STATE_BOOLF(P, rotate_auto),
@@ -254,11 +296,12 @@ static const struct state_field pic_fields[] = {
 	STATE_FIELD_END,
 };
 static const struct state_desc one_pic = {
-	.name = "pic", .version = 1, .min_version = 1, .fields = pic_fields, .post_load = pic_check
+	.name = "pic", .version = 1, .min_version = 1, .fields = pic_fields, .post_load = one_loaded
 };
 static const struct state_field pair_fields[] = {
 	STATE_SUBA(struct i8259_pair, pic, &one_pic),
-	STATE_BOOLF(struct i8259_pair, output),
 	STATE_FIELD_END,
 };
-const struct state_desc irqchip_pic_state = { .name = "i8259", .version = 1, .min_version = 1, .fields = pair_fields };
+const struct state_desc irqchip_pic_state = {
+	.name = "i8259", .version = 1, .min_version = 1, .fields = pair_fields, .post_load = pair_loaded
+};

@@ -40,6 +40,7 @@ enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_CO
 #define APIC_BASE_BSP	 (1ull << 8)
 #define APIC_BASE_X2APIC (1ull << 10)
 #define APIC_BASE_ENABLE (1ull << 11)
+#define APIC_BASE_BITS	 (APIC_BASE_BSP | APIC_BASE_X2APIC | APIC_BASE_ENABLE | 0x3ffffffff000ull)
 #define SVR_ENABLE	 (1u << 8)
 
 #define MSR_APIC_BASE	 0x1bu
@@ -50,19 +51,27 @@ enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_CO
 /* Delivery modes of ICR, LVT, redirection entries and MSIs. */
 enum { DM_FIXED, DM_LOWEST, DM_SMI, DM_RESERVED, DM_NMI, DM_INIT, DM_SIPI, DM_EXTINT };
 
+/* Bits of the error status register, SDM vol. 3, 11.5.3. */
+#define LAPIC_ESR_SENT_VECTOR	  (1u << 5)
+#define LAPIC_ESR_RECEIVED_VECTOR (1u << 6)
+#define LAPIC_ESR_REGISTER	  (1u << 7)
+#define LAPIC_ESR_ALL		  0xe0u
+
 /*
- * Owned by the vCPU's thread. Other threads set bits of irr and tmr and then signal; they read `base`,
- * `ldr`, `dfr` and `svr` to match destinations, which are single words. `lock` is for the timer.
+ * Owned by the vCPU's thread. Other threads set bits of irr, tmr and esr and then signal; they read `base`,
+ * `ldr`, `dfr`, `svr` and `tpr` to match destinations, which are single words. `lock` is for the timer.
  */
 struct lapic {
 	struct irqchip *chip;
 	unsigned cpu;
 	_Atomic uint64_t base; /* the APIC_BASE MSR */
 	_Atomic uint32_t ldr, dfr, svr;
-	uint8_t tpr;
+	_Atomic uint8_t tpr;
+	atomic_bool extint; /* a message of mode ExtINT waits */
 	_Atomic uint32_t irr[8], tmr[8];
 	uint32_t isr[8];
-	uint32_t esr, esr_shown; /* errors since the last write; what reads give */
+	_Atomic uint32_t esr; /* errors since the last write of the register */
+	uint32_t esr_shown;   /* what reads of it give */
 	uint32_t icr_low, icr_high;
 	_Atomic uint32_t lvt[LVT_COUNT];
 	uint64_t pv_eoi; /* the KVM MSR: guest address and enable bit */
@@ -94,13 +103,20 @@ static inline bool lapic_software_enabled(const struct lapic *l)
 	return lapic_enabled(l) && atomic_load_explicit(&l->svr, memory_order_relaxed) & SVR_ENABLE;
 }
 
+static inline uint8_t lapic_tpr(const struct lapic *l)
+{
+	return atomic_load_explicit(&l->tpr, memory_order_relaxed);
+}
+
 /* Registers by xAPIC offset; the vCPU's thread. 64-bit only for the ICR in x2APIC mode. */
 uint32_t lapic_read(struct lapic *l, uint32_t off);
 void lapic_write(struct lapic *l, uint32_t off, uint32_t val);
+/* The bits that exist in local vector table entry `n`; the two that cannot be written are not among them. */
+uint32_t lapic_lvt_writable(unsigned n);
 void lapic_eoi(struct lapic *l);
-/* Record an error and raise the error interrupt. */
+/* Record an error and raise the error interrupt; any thread. */
 void lapic_error(struct lapic *l, uint32_t bits);
-/* Raise the local vector table entry `n`. */
+/* Raise the local vector table entry `n`; any thread. */
 void lapic_local(struct lapic *l, unsigned n);
 
 /* lapic_timer.c */
@@ -142,14 +158,14 @@ void ioapic_set_pin(struct irqchip *chip, unsigned pin, bool level);
 /* A level-triggered vector was completed by some local APIC. */
 void ioapic_eoi(struct irqchip *chip, uint8_t vector);
 
-/* --- 8259 --- */
+/* --- 8259; its lock comes before the I/O APIC's --- */
 
 struct i8259 {
 	uint8_t irr, imr, isr, levels, elcr;
 	uint8_t base;	/* vector of line 0 */
 	uint8_t icw;	/* next initialization word expected: 0 none, 2, 3, 4 */
 	uint8_t lowest; /* line of lowest priority */
-	bool icw4, auto_eoi, rotate_auto, read_isr, poll, special_mask, special_nested;
+	bool single, icw4, auto_eoi, rotate_auto, read_isr, poll, special_mask, special_nested;
 	bool master;
 };
 

@@ -1,4 +1,7 @@
-/* The I/O APIC, version 20h: 24 pins. 82093AA data sheet; the EOI register as in later ones. */
+/*
+ * The I/O APIC, version 20h: 24 pins. 82093AA data sheet; the EOI register as in later ones. Pin 0 is the output of
+ * the 8259s. Lines are asserted or not here, so the polarity bit is kept and means nothing.
+ */
 #include "base/bytes.h"
 #include "irq/x86/impl.h"
 
@@ -12,23 +15,31 @@
 #define RTE_MASKED     (1ull << 16)
 #define RTE_WRITABLE   0xff0000000001afffull
 
+/* Remote IRR exists for level-triggered entries of modes fixed and lowest priority only. */
+static bool is_level(uint64_t e)
+{
+	unsigned mode = e >> 8 & 7;
+
+	return e & RTE_LEVEL && (mode == DM_FIXED || mode == DM_LOWEST);
+}
+
 /* Lock held. */
 static void service(struct irqchip *chip, unsigned pin)
 {
 	struct ioapic *io = &chip->ioapic;
 	uint64_t e = io->entry[pin];
-	bool level = e & RTE_LEVEL;
 	struct irq_message m = {
 		.dest = (uint32_t)(e >> 56),
 		.logical = e >> 11 & 1,
 		.mode = e >> 8 & 7,
 		.vector = (uint8_t)e,
-		.level_trigger = level,
+		.level_trigger = is_level(e),
 	};
 
-	if (e & RTE_MASKED || (level && e & RTE_REMOTE_IRR))
+	/* Mode 6 is reserved: start-up messages come from processors only. */
+	if (e & (RTE_MASKED | RTE_REMOTE_IRR) || m.mode == DM_SIPI)
 		return;
-	if (irqchip_deliver(chip, &m) && level)
+	if (irqchip_deliver(chip, &m) && m.level_trigger)
 		io->entry[pin] |= RTE_REMOTE_IRR;
 }
 
@@ -41,7 +52,7 @@ void ioapic_set_pin(struct irqchip *chip, unsigned pin, bool level)
 	pthread_mutex_lock(&io->lock);
 	rose = level && !(io->levels & bit);
 	io->levels = level ? io->levels | bit : io->levels & ~bit;
-	if (level && (rose || io->entry[pin] & RTE_LEVEL))
+	if (level && (rose || is_level(io->entry[pin])))
 		service(chip, pin);
 	pthread_mutex_unlock(&io->lock);
 }
@@ -97,7 +108,8 @@ static void write_window(struct irqchip *chip, uint32_t val)
 	if (io->select < 0x10 || pin >= IRQCHIP_PINS)
 		return;
 	io->entry[pin] = (io->entry[pin] & ~mask) | ((uint64_t)val << shift & mask);
-	if (!(io->entry[pin] & RTE_LEVEL))
+	/* Making an entry an edge is how drivers end a level interrupt without the EOI register. */
+	if (!is_level(io->entry[pin]))
 		io->entry[pin] &= ~RTE_REMOTE_IRR;
 	else if (io->levels >> pin & 1)
 		service(chip, pin);
@@ -137,8 +149,9 @@ static int post_load(void *obj, struct err *err)
 	struct ioapic *io = obj;
 
 	for (unsigned pin = 0; pin < IRQCHIP_PINS; pin++)
-		if (io->entry[pin] & ~(RTE_WRITABLE | RTE_REMOTE_IRR))
-			return err_set(err, "ioapic: entry %u has reserved bits", pin);
+		if (io->entry[pin] & ~(RTE_WRITABLE | RTE_REMOTE_IRR) ||
+		    (io->entry[pin] & RTE_REMOTE_IRR && !is_level(io->entry[pin])))
+			return err_set(err, "ioapic: entry %u is not possible", pin);
 	if (io->levels >> IRQCHIP_PINS || io->id > 15)
 		return err_set(err, "ioapic: levels or id out of range");
 	return 0;

@@ -25,14 +25,26 @@ static bool matches(const struct lapic *l, const struct irq_message *m)
 	return m->logical ? matches_logical(l, m->dest, m->wide) : m->dest == l->cpu;
 }
 
+static bool accepts_vectors(struct lapic *l, uint8_t vector)
+{
+	if (!lapic_software_enabled(l))
+		return false;
+	if (vector >= 16)
+		return true;
+	lapic_error(l, LAPIC_ESR_RECEIVED_VECTOR);
+	return false;
+}
+
 static bool take(struct lapic *l, const struct irq_message *m)
 {
 	struct irqchip *chip = l->chip;
 
+	if (!lapic_enabled(l))
+		return false;
 	switch (m->mode) {
 	case DM_FIXED:
 	case DM_LOWEST:
-		if (!lapic_software_enabled(l) || m->vector < 16)
+		if (!accepts_vectors(l, m->vector))
 			return false;
 		lapic_accept(l, m->vector, m->level_trigger);
 		return true;
@@ -48,28 +60,42 @@ static bool take(struct lapic *l, const struct irq_message *m)
 	case DM_SIPI:
 		irqchip_signal(chip, l->cpu, CPU_SIGNAL_SIPI, m->vector);
 		return true;
-	default: /* ExtINT by message: the 8259 reaches the processors by LINT0 only */
+	case DM_EXTINT: /* the vector is the 8259's */
+		if (!lapic_software_enabled(l))
+			return false;
+		atomic_store(&l->extint, true);
+		irqchip_signal(chip, l->cpu, CPU_SIGNAL_INTR, 0);
+		return true;
+	default:
 		return false;
 	}
 }
 
-bool irqchip_deliver(struct irqchip *chip, const struct irq_message *m)
+/* Lowest priority: the lowest task priority, and among equals in turns. SDM vol. 3, 11.6.2.4. */
+static bool deliver_lowest(struct irqchip *chip, const struct irq_message *m)
 {
-	unsigned cpus = chip->cfg.cpus, first = 0;
-	bool taken = false;
+	unsigned cpus = chip->cfg.cpus;
+	unsigned first = atomic_fetch_add_explicit(&chip->lowest_next, 1, memory_order_relaxed) % cpus;
+	struct lapic *best = NULL;
 
-	/* Lowest priority: in turns, as real chipsets do. */
-	if (m->mode == DM_LOWEST)
-		first = atomic_fetch_add_explicit(&chip->lowest_next, 1, memory_order_relaxed) % cpus;
 	for (unsigned n = 0; n < cpus; n++) {
 		struct lapic *l = &chip->lapics[(first + n) % cpus];
 
-		if (!lapic_enabled(l) || !matches(l, m) || !take(l, m))
-			continue;
-		taken = true;
-		if (m->mode == DM_LOWEST)
-			break;
+		if (lapic_software_enabled(l) && matches(l, m) && (!best || lapic_tpr(l) >> 4 < lapic_tpr(best) >> 4))
+			best = l;
 	}
+	return best && take(best, m);
+}
+
+bool irqchip_deliver(struct irqchip *chip, const struct irq_message *m)
+{
+	bool taken = false;
+
+	if (m->mode == DM_LOWEST)
+		return deliver_lowest(chip, m);
+	for (unsigned n = 0; n < chip->cfg.cpus; n++)
+		if (matches(&chip->lapics[n], m) && take(&chip->lapics[n], m))
+			taken = true;
 	return taken;
 }
 
@@ -90,8 +116,11 @@ void irqchip_ipi(struct lapic *from, uint32_t low, uint32_t dest)
 	/* INIT level de-assert only sets arbitration ids. */
 	if (m.mode == DM_INIT && !(low >> 14 & 1) && low >> 15 & 1)
 		return;
-	if (m.mode == DM_FIXED && m.vector < 16) {
-		lapic_error(from, 1u << 5);
+	/* Modes 3 and 7 are reserved here. */
+	if (m.mode == DM_RESERVED || m.mode == DM_EXTINT)
+		return;
+	if ((m.mode == DM_FIXED || m.mode == DM_LOWEST) && m.vector < 16) {
+		lapic_error(from, LAPIC_ESR_SENT_VECTOR);
 		return;
 	}
 	if (shorthand == SHORT_NONE) {
@@ -106,7 +135,10 @@ void irqchip_ipi(struct lapic *from, uint32_t low, uint32_t dest)
 	}
 }
 
-/* A write to FEExxxxxh. SDM vol. 3, 11.11.1 and 11.11.2. */
+/*
+ * A write to FEExxxxxh. SDM vol. 3, 11.11.1 and 11.11.2. With the redirection hint and a logical destination one of
+ * the processors takes it; the de-assertion of a level says nothing, and start-up messages are not for devices.
+ */
 static void send_msi(void *opaque, uint64_t addr, uint32_t data)
 {
 	struct irq_message m = {
@@ -121,6 +153,10 @@ static void send_msi(void *opaque, uint64_t addr, uint32_t data)
 		log_guest("irq", "an MSI to %#llx goes nowhere", (unsigned long long)addr);
 		return;
 	}
+	if (m.mode == DM_SIPI || (m.level_trigger && !(data >> 14 & 1)))
+		return;
+	if (addr >> 3 & 1 && m.logical && m.mode == DM_FIXED)
+		m.mode = DM_LOWEST;
 	irqchip_deliver(opaque, &m);
 }
 

@@ -3,8 +3,11 @@
 
 #include "base/bytes.h"
 
-#define VERSION	    0x50014 /* 6 local vectors, integrated APIC */
-#define ESR_ILLEGAL (1u << 7)
+#define VERSION 0x50014 /* 6 local vectors, integrated APIC, no suppression of EOI broadcasts */
+
+/* What may be written to the interrupt command register; bit 12 is ignored. */
+#define ICR_WRITABLE 0xccfffu
+#define ICR_RESERVED (0xffffffffu & ~(ICR_WRITABLE | 1u << 12))
 
 static int highest(const uint32_t *w)
 {
@@ -30,15 +33,18 @@ static uint8_t ppr(const struct lapic *l)
 	int isr = highest(l->isr);
 	uint8_t service = isr < 0 ? 0 : (uint8_t)(isr & 0xf0);
 
-	return (l->tpr & 0xf0) >= service ? l->tpr : service;
+	return (lapic_tpr(l) & 0xf0) >= service ? lapic_tpr(l) : service;
 }
 
-/* The vector to deliver now, or -1. */
+/*
+ * The vector to deliver now, or -1. Software disable holds nothing back that was accepted before it
+ * (11.4.7.2: "require ... handling by the CPU").
+ */
 static int deliverable(const struct lapic *l)
 {
 	int irr;
 
-	if (!lapic_software_enabled(l))
+	if (!lapic_enabled(l))
 		return -1;
 	irr = highest_irr(l);
 	return irr >= 0 && (irr & 0xf0) > (ppr(l) & 0xf0) ? irr : -1;
@@ -103,12 +109,19 @@ static void pv_eoi_offer(struct lapic *l, int vector)
 
 /* --- interrupts --- */
 
-/* The 8259's output reaches this processor: through LINT0, or directly while the APIC is globally disabled. */
+/*
+ * The 8259's output reaches this processor: by an I/O APIC entry of mode ExtINT, and the first processor also
+ * through LINT0, or directly while the APIC is globally disabled.
+ */
 static bool extint_waits(const struct lapic *l)
 {
 	uint32_t lint0;
 
-	if (l->cpu != 0 || !atomic_load_explicit(&l->chip->pic.output, memory_order_acquire))
+	if (!atomic_load_explicit(&l->chip->pic.output, memory_order_acquire))
+		return false;
+	if (atomic_load_explicit(&l->extint, memory_order_relaxed))
+		return true;
+	if (l->cpu != 0)
 		return false;
 	if (!lapic_enabled(l))
 		return true;
@@ -132,8 +145,10 @@ static int ack(void *opaque, unsigned cpu)
 
 	if (l->pv_eoi_set)
 		pv_eoi_sync(l, true);
-	if (extint_waits(l))
+	if (extint_waits(l)) {
+		atomic_store(&l->extint, false);
 		return pic_ack(l->chip);
+	}
 	v = deliverable(l);
 	if (v < 0)
 		return -1;
@@ -174,6 +189,10 @@ void lapic_local(struct lapic *l, unsigned n)
 	case DM_FIXED:
 		if ((lvt & 0xff) >= 16)
 			lapic_accept(l, (uint8_t)lvt, false);
+		else if (n != LVT_ERROR)
+			lapic_error(l, LAPIC_ESR_RECEIVED_VECTOR);
+		else
+			atomic_fetch_or(&l->esr, LAPIC_ESR_RECEIVED_VECTOR);
 		break;
 	case DM_NMI:
 		irqchip_signal(l->chip, l->cpu, CPU_SIGNAL_NMI, 0);
@@ -184,10 +203,11 @@ void lapic_local(struct lapic *l, unsigned n)
 	}
 }
 
+/* The first error since the register was written interrupts; the write arms the interrupt again (11.5.3). */
 void lapic_error(struct lapic *l, uint32_t bits)
 {
-	l->esr |= bits;
-	lapic_local(l, LVT_ERROR);
+	if (!atomic_fetch_or(&l->esr, bits))
+		lapic_local(l, LVT_ERROR);
 }
 
 /* --- registers --- */
@@ -212,7 +232,7 @@ uint32_t lapic_read(struct lapic *l, uint32_t off)
 	case LAPIC_VERSION:
 		return VERSION;
 	case LAPIC_TPR:
-		return l->tpr;
+		return lapic_tpr(l);
 	case LAPIC_PPR:
 		pv_eoi_sync(l, true);
 		return ppr(l);
@@ -244,18 +264,23 @@ uint32_t lapic_read(struct lapic *l, uint32_t off)
 	case LAPIC_DIVIDE:
 		return l->divide;
 	}
-	lapic_error(l, ESR_ILLEGAL);
+	lapic_error(l, LAPIC_ESR_REGISTER);
 	return 0;
 }
 
-static void write_lvt(struct lapic *l, unsigned n, uint32_t val)
+uint32_t lapic_lvt_writable(unsigned n)
 {
 	static const uint32_t writable[LVT_COUNT] = {
 		[LVT_TIMER] = 0x700ff, [LVT_THERMAL] = 0x107ff, [LVT_PERF] = 0x107ff,
 		[LVT_LINT0] = 0x1a7ff, [LVT_LINT1] = 0x1a7ff,	[LVT_ERROR] = 0x100ff,
 	};
 
-	val &= writable[n];
+	return writable[n];
+}
+
+static void write_lvt(struct lapic *l, unsigned n, uint32_t val)
+{
+	val &= lapic_lvt_writable(n);
 	if (!lapic_software_enabled(l))
 		val |= LVT_MASKED;
 	if (n == LVT_TIMER)
@@ -281,7 +306,7 @@ void lapic_write(struct lapic *l, uint32_t off, uint32_t val)
 	case LAPIC_ID:
 		break; /* fixed, as in today's processors */
 	case LAPIC_TPR:
-		l->tpr = (uint8_t)val;
+		atomic_store_explicit(&l->tpr, (uint8_t)val, memory_order_relaxed);
 		look_again(l);
 		break;
 	case LAPIC_EOI:
@@ -297,11 +322,10 @@ void lapic_write(struct lapic *l, uint32_t off, uint32_t val)
 		write_svr(l, val);
 		break;
 	case LAPIC_ESR:
-		l->esr_shown = l->esr;
-		l->esr = 0;
+		l->esr_shown = atomic_exchange(&l->esr, 0);
 		break;
 	case LAPIC_ICR_LOW:
-		l->icr_low = val & 0xcdfff & ~(1u << 12);
+		l->icr_low = val & ICR_WRITABLE;
 		irqchip_ipi(l, l->icr_low, l->icr_high >> 24);
 		break;
 	case LAPIC_ICR_HIGH:
@@ -315,7 +339,7 @@ void lapic_write(struct lapic *l, uint32_t off, uint32_t val)
 		lapic_timer_write(l, off, val);
 		break;
 	default:
-		lapic_error(l, ESR_ILLEGAL);
+		lapic_error(l, LAPIC_ESR_REGISTER);
 	}
 }
 
@@ -323,14 +347,14 @@ void lapic_write(struct lapic *l, uint32_t off, uint32_t val)
 
 static uint8_t get_cr8(void *opaque, unsigned cpu)
 {
-	return ((struct irqchip *)opaque)->lapics[cpu].tpr >> 4;
+	return lapic_tpr(&((struct irqchip *)opaque)->lapics[cpu]) >> 4;
 }
 
 static void set_cr8(void *opaque, unsigned cpu, uint8_t v)
 {
 	struct lapic *l = &((struct irqchip *)opaque)->lapics[cpu];
 
-	l->tpr = (uint8_t)(v << 4);
+	atomic_store_explicit(&l->tpr, (uint8_t)(v << 4), memory_order_relaxed);
 	look_again(l);
 }
 
@@ -376,37 +400,53 @@ static bool x2apic_read(struct lapic *l, uint32_t off, uint64_t *val)
 	return true;
 }
 
+/* The bits of an x2APIC register that must be written as zero; all of them if it cannot be written. 11.12.1.3. */
+static uint32_t x2apic_reserved(uint32_t off)
+{
+	const uint32_t delivery_status = 1u << 12, remote_irr = 1u << 14;
+	unsigned lvt = (off - LAPIC_LVT) >> 4;
+
+	switch (off) {
+	case LAPIC_TPR:
+	case LAPIC_SELF_IPI:
+		return ~0xffu;
+	case LAPIC_SVR:
+		return ~0x1ffu;
+	case LAPIC_LVT ... LAPIC_LVT + 0x50:
+		return ~(lapic_lvt_writable(lvt) | delivery_status |
+			 (lvt == LVT_LINT0 || lvt == LVT_LINT1 ? remote_irr : 0));
+	case LAPIC_INITIAL_COUNT:
+		return 0;
+	case LAPIC_DIVIDE:
+		return ~11u;
+	default: /* EOI and ESR among them: only zero may be written to them */
+		return ~0u;
+	}
+}
+
+static bool x2apic_writable(uint32_t off)
+{
+	return off == LAPIC_TPR || off == LAPIC_EOI || off == LAPIC_SVR || off == LAPIC_ESR ||
+	       (off >= LAPIC_LVT && off <= LAPIC_LVT + 0x50) || off == LAPIC_INITIAL_COUNT || off == LAPIC_DIVIDE ||
+	       off == LAPIC_SELF_IPI;
+}
+
 static bool x2apic_write(struct lapic *l, uint32_t off, uint64_t val)
 {
 	if (off == LAPIC_ICR_LOW) {
-		l->icr_low = (uint32_t)val & 0xccfff & ~(1u << 12);
+		if ((uint32_t)val & ICR_RESERVED)
+			return false;
+		l->icr_low = (uint32_t)val & ICR_WRITABLE;
 		l->icr_high = (uint32_t)(val >> 32);
 		irqchip_ipi(l, l->icr_low, l->icr_high);
 		return true;
 	}
-	if (val >> 32)
+	if (val >> 32 || !x2apic_writable(off) || (uint32_t)val & x2apic_reserved(off))
 		return false;
-	switch (off) {
-	case LAPIC_SELF_IPI:
-		if (val > 0xff)
-			return false;
+	if (off == LAPIC_SELF_IPI)
 		irqchip_ipi(l, (uint32_t)val | 1u << 18, 0);
-		return true;
-	case LAPIC_EOI:
-	case LAPIC_ESR:
-		if (val)
-			return false;
-		break;
-	case LAPIC_TPR:
-	case LAPIC_SVR:
-	case LAPIC_LVT ... LAPIC_LVT + 0x50:
-	case LAPIC_INITIAL_COUNT:
-	case LAPIC_DIVIDE:
-		break;
-	default:
-		return false;
-	}
-	lapic_write(l, off, (uint32_t)val);
+	else
+		lapic_write(l, off, (uint32_t)val);
 	return true;
 }
 
@@ -416,7 +456,7 @@ static bool write_base(struct lapic *l, uint64_t val)
 	uint64_t old = atomic_load(&l->base), mode = val & (APIC_BASE_ENABLE | APIC_BASE_X2APIC);
 	uint64_t was = old & (APIC_BASE_ENABLE | APIC_BASE_X2APIC);
 
-	if (val & ~(APIC_BASE_BSP | APIC_BASE_X2APIC | APIC_BASE_ENABLE | 0x3ffffffff000ull))
+	if (val & ~APIC_BASE_BITS)
 		return false;
 	if (mode == APIC_BASE_X2APIC)
 		return false;
@@ -495,13 +535,15 @@ void lapic_reset(struct lapic *l, bool power_on)
 	atomic_store(&l->ldr, 0);
 	atomic_store(&l->dfr, 0xffffffff);
 	atomic_store(&l->svr, 0xff);
-	l->tpr = 0;
+	atomic_store(&l->tpr, 0);
+	atomic_store(&l->extint, false);
 	for (unsigned n = 0; n < 8; n++) {
 		atomic_store(&l->irr[n], 0);
 		atomic_store(&l->tmr[n], 0);
 		l->isr[n] = 0;
 	}
-	l->esr = l->esr_shown = 0;
+	atomic_store(&l->esr, 0);
+	l->esr_shown = 0;
 	l->icr_low = l->icr_high = 0;
 	for (unsigned n = 0; n < LVT_COUNT; n++)
 		atomic_store(&l->lvt[n], LVT_MASKED);

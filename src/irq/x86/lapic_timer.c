@@ -63,6 +63,18 @@ void lapic_timer_reset(struct lapic *l)
 	pthread_mutex_unlock(&l->lock);
 }
 
+/* The count as the guest reads it: it stands at 0 once a one-shot has expired. Lock held. */
+static uint32_t current(const struct lapic *l)
+{
+	int64_t gone = (clock_now_ns(l->chip->cfg.clock) - l->started_ns) / (int64_t)divisor(l);
+
+	if (mode(l) == LVT_DEADLINE || !l->initial_count || !clock_timer_armed(&l->timer))
+		return 0;
+	if (mode(l) == LVT_PERIODIC)
+		return (uint32_t)(l->initial_count - gone % l->initial_count);
+	return gone < (int64_t)l->initial_count ? (uint32_t)(l->initial_count - gone) : 0;
+}
+
 static void start(struct lapic *l)
 {
 	if (mode(l) == LVT_DEADLINE)
@@ -72,6 +84,19 @@ static void start(struct lapic *l)
 		clock_timer_arm(&l->timer, l->started_ns + period_ns(l));
 	else
 		clock_timer_cancel(&l->timer);
+}
+
+/* A running count goes on from where it is at the new rate. */
+static void set_divide(struct lapic *l, uint32_t divide)
+{
+	bool running = mode(l) != LVT_DEADLINE && clock_timer_armed(&l->timer);
+	uint32_t left = current(l);
+
+	l->divide = divide;
+	if (!running)
+		return;
+	l->started_ns = clock_now_ns(l->chip->cfg.clock) - (int64_t)(l->initial_count - left) * divisor(l);
+	clock_timer_arm(&l->timer, l->started_ns + period_ns(l));
 }
 
 void lapic_timer_write(struct lapic *l, uint32_t off, uint32_t val)
@@ -91,26 +116,17 @@ void lapic_timer_write(struct lapic *l, uint32_t off, uint32_t val)
 			start(l);
 		}
 	} else {
-		l->divide = val & 11;
-		if (clock_timer_armed(&l->timer))
-			start(l);
+		set_divide(l, val & 11);
 	}
 	pthread_mutex_unlock(&l->lock);
 }
 
 uint32_t lapic_timer_current(struct lapic *l)
 {
-	uint32_t left = 0;
+	uint32_t left;
 
 	pthread_mutex_lock(&l->lock);
-	if (mode(l) != LVT_DEADLINE && l->initial_count) {
-		int64_t gone = (clock_now_ns(l->chip->cfg.clock) - l->started_ns) / (int64_t)divisor(l);
-
-		if (mode(l) == LVT_PERIODIC)
-			left = (uint32_t)(l->initial_count - gone % l->initial_count);
-		else
-			left = gone < (int64_t)l->initial_count ? (uint32_t)(l->initial_count - gone) : 0;
-	}
+	left = current(l);
 	pthread_mutex_unlock(&l->lock);
 	return left;
 }
