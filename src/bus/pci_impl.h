@@ -1,4 +1,7 @@
-/* What pci.c and msix.c share. */
+/*
+ * What pci.c and msix.c share: the bus itself, and the configuration bytes that one writes and both read.
+ * Any thread; what is guarded by a function's lock says so.
+ */
 #ifndef VIREO_BUS_PCI_IMPL_H
 #define VIREO_BUS_PCI_IMPL_H
 

@@ -1,4 +1,7 @@
-/* The subcommands, one file each. */
+/*
+ * The subcommands, one file each; main.c lists them in the order of `vireo help`.
+ * Each runs in the main thread, once.
+ */
 #ifndef VIREO_CLI_COMMANDS_H
 #define VIREO_CLI_COMMANDS_H
 

@@ -9,7 +9,6 @@ static void roff(FILE *out, const char *text)
 	for (; *text; text++) {
 		if (text[0] == '\n' && text[1] == '\n') {
 			fputs("\n.PP", out);
-			line_start = true;
 			continue;
 		}
 		if (line_start && (*text == '.' || *text == '\''))

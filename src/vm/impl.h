@@ -1,4 +1,7 @@
-/* What the files of vm/ share. */
+/*
+ * What the files of vm/ share: the machine, and which file answers for which part of it. Everything belongs to the
+ * main loop's thread but for what is atomic or names its lock.
+ */
 #ifndef VIREO_VM_IMPL_H
 #define VIREO_VM_IMPL_H
 

@@ -1,3 +1,4 @@
+/* See images.h. */
 #include "images.h"
 
 #include <string.h>

@@ -165,6 +165,10 @@ static const char *nearest(const char *word)
 	suggest_begin(&s, word);
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		suggest_offer(&s, words[i]);
+	suggest_offer(
+		&s,
+		"a-candidate-that-is-longer-than-the-table-of-distances-has-room-for-and-must-not-be-written-into-it-"
+		"although-a-word-is-compared-with-it");
 	return s.best;
 }
 

@@ -1,4 +1,4 @@
-/* The sixteen conditions of Jcc, SETcc and CMOVcc. */
+/* The sixteen conditions of Jcc, SETcc and CMOVcc (SDM volume 2, appendix B.1.4). Pure; the vCPU's own thread. */
 #ifndef VIREO_CPU_X86_COND_H
 #define VIREO_CPU_X86_COND_H
 

@@ -1,4 +1,7 @@
-/* What the files of irq/x86 share. */
+/*
+ * What the files of irq/x86 share: the controllers of one machine and the calls between them. The registers of a
+ * local APIC belong to its vCPU's thread; other threads only set bits of its atomic words and signal the vCPU.
+ */
 #ifndef VIREO_IRQ_X86_IMPL_H
 #define VIREO_IRQ_X86_IMPL_H
 
