@@ -1,4 +1,7 @@
-/* ACPI 6.4: RSDP, XSDT, FADT, FACS, MADT and a DSDT that describes the PCI host, ISA devices and virtio-mmio. */
+/*
+ * ACPI 6.4: RSDP, RSDT, XSDT, FADT, FACS, MADT and a DSDT that describes the processors, the PCI host, ISA devices and
+ * virtio-mmio.
+ */
 #include "boot/acpi.h"
 
 #include <stdio.h>
@@ -9,8 +12,10 @@
 #include "boot/aml.h"
 #include "boot/boot.h"
 
-#define HEADER	 36
-#define AREA_MAX (BOOT_RSDP - BOOT_ACPI)
+#define HEADER	   36
+#define AREA_MAX   (BOOT_RSDP - BOOT_ACPI)
+#define XAPIC_IDS  255 /* as many can be named by 8 bits; FFh means all */
+#define PM_IO_SIZE 0x40
 
 /* Tables are built one after the other in an image of the area. */
 struct area {
@@ -86,17 +91,48 @@ static void pci_host(struct aml *m, const struct acpi_config *c)
 	aml_end(m);
 }
 
-static void isa_device(struct aml *m, const char *name, const char *hid, uint16_t port, uint8_t ports, unsigned irq)
+static void processors(struct aml *m, const struct acpi_config *c)
 {
-	aml_device(m, name);
-	aml_name(m, "_HID");
-	aml_eisaid(m, hid);
-	aml_name_int(m, "_UID", 0);
-	aml_resources(m, "_CRS");
-	aml_res_io(m, port, ports);
-	aml_res_irq(m, irq);
-	aml_resources_end(m);
-	aml_end(m);
+	for (unsigned n = 0; n < c->cpus; n++) {
+		char name[sizeof("CXXX")];
+
+		snprintf(name, sizeof(name), "C%03X", n & 0xfff);
+		aml_device(m, name);
+		aml_name_string_value(m, "_HID", "ACPI0007");
+		aml_name_int(m, "_UID", n);
+		aml_end(m);
+	}
+}
+
+static void isa_devices(struct aml *m, const struct acpi_config *c)
+{
+	const struct {
+		const char *name, *hid;
+		uint8_t uid, ports, irq; /* irq 0: none */
+		uint16_t port;
+		bool there;
+	} isa[] = {
+		{ "COM1", "PNP0501", 1, 8, 4, 0x3f8, c->com[0] },
+		{ "COM2", "PNP0501", 2, 8, 3, 0x2f8, c->com[1] },
+		{ "RTC", "PNP0B00", 0, 2, 8, 0x70, true },
+		/* What no other node describes: the ports of power management. */
+		{ "MISC", "PNP0C02", 0, PM_IO_SIZE, 0, c->pm_event, true },
+	};
+
+	for (unsigned n = 0; n < ARRAY_LEN(isa); n++) {
+		if (!isa[n].there)
+			continue;
+		aml_device(m, isa[n].name);
+		aml_name(m, "_HID");
+		aml_eisaid(m, isa[n].hid);
+		aml_name_int(m, "_UID", isa[n].uid);
+		aml_resources(m, "_CRS");
+		aml_res_io(m, isa[n].port, isa[n].ports);
+		if (isa[n].irq)
+			aml_res_irq(m, isa[n].irq);
+		aml_resources_end(m);
+		aml_end(m);
+	}
 }
 
 static void virtio_mmio(struct aml *m, const struct acpi_config *c)
@@ -123,10 +159,9 @@ static uint32_t dsdt(struct area *a, const struct acpi_config *c)
 	struct aml m = { .buf = a->data + at, .len = HEADER, .size = AREA_MAX - at };
 
 	aml_scope(&m, "\\_SB_");
+	processors(&m, c);
 	pci_host(&m, c);
-	if (c->com1)
-		isa_device(&m, "COM1", "PNP0501", 0x3f8, 8, 4);
-	isa_device(&m, "RTC", "PNP0B00", 0x70, 2, 8);
+	isa_devices(&m, c);
 	virtio_mmio(&m, c);
 	aml_end(&m);
 	aml_name(&m, "\\_S5");
@@ -196,66 +231,93 @@ static uint32_t fadt(struct area *a, const struct acpi_config *c, uint32_t dsdt_
 	return finish(a, at, "FACP", 6);
 }
 
-/* An interrupt source override: ISA `irq` is `gsi`, with these MPS flags. */
-static void override(struct area *a, uint8_t irq, uint32_t gsi, uint16_t flags)
+/* An entry of the MADT of `len` bytes; what is not set by the caller is 0. */
+static uint8_t *madt_entry(struct area *a, uint8_t type, uint8_t len)
 {
 	uint8_t *e = a->data + a->used;
 
-	e[0] = 2;
-	e[1] = 10;
+	e[0] = type;
+	e[1] = len;
+	a->used += len;
+	return e;
+}
+
+/* An interrupt source override: ISA `irq` is `gsi`, with these MPS flags. */
+static void override(struct area *a, uint8_t irq, uint32_t gsi, uint16_t flags)
+{
+	uint8_t *e = madt_entry(a, 2, 10);
+
 	e[3] = irq;
 	st_le32(e + 4, gsi);
 	st_le16(e + 8, flags);
-	a->used += 10;
+}
+
+/* Local APICs, and that LINT1 of all of them is NMI. Ids that 8 bits cannot name are x2APIC entries. */
+static void madt_processors(struct area *a, unsigned cpus)
+{
+	uint8_t *e;
+
+	for (unsigned n = 0; n < cpus; n++) {
+		if (n < XAPIC_IDS) {
+			e = madt_entry(a, 0, 8);
+			e[2] = e[3] = (uint8_t)n;
+			st_le32(e + 4, 1);
+		} else {
+			e = madt_entry(a, 9, 16);
+			st_le32(e + 4, n);
+			st_le32(e + 8, 1);
+			st_le32(e + 12, n);
+		}
+	}
+	e = madt_entry(a, 4, 6);
+	e[2] = 0xff;
+	e[5] = 1;
+	if (cpus > XAPIC_IDS) {
+		e = madt_entry(a, 10, 12);
+		st_le32(e + 4, 0xffffffff);
+		e[8] = 1;
+	}
 }
 
 static uint32_t madt(struct area *a, const struct acpi_config *c)
 {
+	enum { LEVEL_HIGH = 0x0d };
 	uint32_t at = a->used;
+	uint16_t done = 0;
 	uint8_t *e;
-	bool done[16] = { false };
 
 	st_le32(a->data + at + 36, (uint32_t)c->lapic);
 	st_le32(a->data + at + 40, 1); /* 8259s are there */
 	a->used += 44;
-	for (unsigned n = 0; n < c->cpus; n++) {
-		e = a->data + a->used;
-		e[0] = 0;
-		e[1] = 8;
-		e[2] = e[3] = (uint8_t)n;
-		st_le32(e + 4, 1);
-		a->used += 8;
-	}
-	e = a->data + a->used;
-	e[0] = 1;
-	e[1] = 12;
+	madt_processors(a, c->cpus);
+	e = madt_entry(a, 1, 12);
 	st_le32(e + 4, (uint32_t)c->ioapic);
-	a->used += 12;
 	override(a, 0, 2, 0);
-	override(a, c->sci, c->sci, 0x0d);
+	override(a, c->sci, c->sci, LEVEL_HIGH);
 	for (unsigned n = 0; n < 4; n++) {
-		if (c->pci_gsi[n] < 16 && !done[c->pci_gsi[n]])
-			override(a, c->pci_gsi[n], c->pci_gsi[n], 0x0d); /* level, active high */
-		done[c->pci_gsi[n] & 15] = true;
+		if (c->pci_gsi[n] < 16 && !(done >> c->pci_gsi[n] & 1)) {
+			override(a, c->pci_gsi[n], c->pci_gsi[n], LEVEL_HIGH);
+			done |= (uint16_t)(1u << c->pci_gsi[n]);
+		}
 	}
-	/* LINT1 of all processors is NMI. */
-	e = a->data + a->used;
-	e[0] = 4;
-	e[1] = 6;
-	e[2] = 0xff;
-	e[5] = 1;
-	a->used += 6;
 	return finish(a, at, "APIC", 5);
 }
 
-static uint32_t xsdt(struct area *a, const uint32_t *tables, unsigned count)
+/* RSDT and XSDT: the same list, in addresses of 4 or 8 bytes. */
+static uint32_t root(struct area *a, const char *signature, const uint32_t *tables, unsigned count, unsigned each)
 {
 	uint32_t at = a->used;
 
 	for (unsigned n = 0; n < count; n++)
-		st_le64(a->data + at + HEADER + 8 * n, tables[n]);
-	a->used += HEADER + 8 * count;
-	return finish(a, at, "XSDT", 1);
+		st_le32(a->data + at + HEADER + each * n, tables[n]);
+	a->used += HEADER + each * count;
+	return finish(a, at, signature, 1);
+}
+
+/* What the tables behind the DSDT take at most. */
+static size_t fixed_size(const struct acpi_config *c)
+{
+	return 2048 + 16u * c->cpus;
 }
 
 int acpi_write(const struct acpi_config *c, struct err *err)
@@ -263,21 +325,24 @@ int acpi_write(const struct acpi_config *c, struct err *err)
 	struct area *a = calloc(1, sizeof(*a));
 	uint8_t rsdp[36] = "RSD PTR ";
 	uint32_t at, tables[2];
-	bool ok;
+	bool ok = false;
 
 	if (!a)
 		return err_set(err, "out of memory");
 	at = dsdt(a, c);
-	tables[0] = fadt(a, c, at, facs(a));
-	tables[1] = madt(a, c);
-	memcpy(rsdp + 9, "VIREO ", 6);
-	rsdp[15] = 2;
-	st_le32(rsdp + 20, sizeof(rsdp));
-	st_le64(rsdp + 24, xsdt(a, tables, 2));
-	rsdp[8] = checksum(rsdp, 20);
-	rsdp[32] = checksum(rsdp, sizeof(rsdp));
-	ok = at && mem_load_rom(c->mem, gpa(BOOT_ACPI), a->data, a->used) &&
-	     mem_load_rom(c->mem, gpa(BOOT_RSDP), rsdp, sizeof(rsdp));
+	if (at && c->cpus <= ACPI_MAX_CPUS && a->used + fixed_size(c) <= AREA_MAX) {
+		tables[0] = fadt(a, c, at, facs(a));
+		tables[1] = madt(a, c);
+		memcpy(rsdp + 9, "VIREO ", 6);
+		rsdp[15] = 2;
+		st_le32(rsdp + 16, root(a, "RSDT", tables, 2, 4));
+		st_le32(rsdp + 20, sizeof(rsdp));
+		st_le64(rsdp + 24, root(a, "XSDT", tables, 2, 8));
+		rsdp[8] = checksum(rsdp, 20);
+		rsdp[32] = checksum(rsdp, sizeof(rsdp));
+		ok = mem_load_rom(c->mem, gpa(BOOT_ACPI), a->data, a->used) &&
+		     mem_load_rom(c->mem, gpa(BOOT_RSDP), rsdp, sizeof(rsdp));
+	}
 	free(a);
 	return ok ? 0 : err_set(err, "the ACPI tables do not fit");
 }

@@ -6,33 +6,34 @@
 #include "mem/mem.h"
 
 #define ACPI_MMIO_DEVICES 32
+#define ACPI_MAX_CPUS	  512
 
 struct acpi_config {
 	struct mem_space *mem;
-	unsigned cpus;
+	unsigned cpus; /* at most ACPI_MAX_CPUS; the n-th has APIC id n */
 	uint16_t pm_event, pm_control, pm_timer;
-	uint8_t sci, s5;
+	uint8_t sci, s5; /* interrupt; value of SLP_TYP that switches off */
 	uint64_t ioapic, lapic;
 	uint8_t pci_gsi[4];		 /* of the four interrupt lines; (pin + device) % 4 picks */
 	uint32_t pci_hole, pci_hole_end; /* 32-bit window; the end is exclusive */
 	uint64_t pci_high, pci_high_end; /* 64-bit window; 0: none */
-	bool com1;
+	bool com[2];			 /* the serial ports that are there: 3F8h and 2F8h */
 	struct {
 		uint32_t base, size, gsi;
 	} mmio[ACPI_MMIO_DEVICES]; /* virtio-mmio devices (LNRO0005) */
 	unsigned mmio_count;
 };
 
-/* Write all tables into the ROM area; the RSDP goes to BOOT_RSDP. */
+/* Write all tables into the ROM area; the RSDP goes to BOOT_RSDP. -1: more than fits there. */
 int acpi_write(const struct acpi_config *c, struct err *err);
 
 struct smbios_config {
 	struct mem_space *mem;
-	uint64_t ram;
+	uint64_t ram_low, ram_high; /* bytes from 0 and from 4 GiB */
 	unsigned cpus;
-	const uint8_t *uuid; /* 16 bytes */
+	const uint8_t *uuid; /* 16 bytes in the order in which people write them */
 };
-/* SMBIOS 3.0 at BOOT_SMBIOS. */
+/* SMBIOS 3.0 at BOOT_SMBIOS, with the entry point of 2.8 as well. */
 int smbios_write(const struct smbios_config *c, struct err *err);
 
 #endif

@@ -1,116 +1,190 @@
-/* SMBIOS 3.0 (DSP0134): what dmidecode and systemd look at. */
-#include <stdio.h>
+/* SMBIOS 3.0 (DSP0134): the structures that it requires, which dmidecode and systemd look at. */
 #include <string.h>
 
 #include "base/bytes.h"
 #include "boot/acpi.h"
 #include "boot/boot.h"
 
-#define ENTRY	   24
+#define ENTRY_3	   24 /* bytes of the 64-bit entry point */
+#define ENTRY_2	   31 /* and of the 32-bit one, which lies 32 bytes behind it */
 #define AREA	   2048
-#define STRUCTURES (BOOT_SMBIOS + 32)
+#define STRUCTURES (BOOT_SMBIOS + 64)
 
 struct area {
 	uint8_t data[AREA];
-	size_t used;
-	uint16_t handle;
+	size_t used, largest; /* bytes; of one structure */
+	uint16_t handle;      /* of the next structure; also how many there are */
 };
 
-/* A structure: the formatted part, then its strings. Room is more than the fixed set needs. */
+/*
+ * A structure: the formatted part of `len` bytes, in which offsets are those of the specification and the first four
+ * bytes are filled in here, then its strings. Room is more than the fixed set needs.
+ */
 static void put(struct area *a, uint8_t type, const uint8_t *body, uint8_t len, const char *const *strings)
 {
 	uint8_t *t = a->data + a->used;
+	size_t start = a->used;
 
+	memcpy(t, body, len);
 	t[0] = type;
-	t[1] = (uint8_t)(len + 4);
+	t[1] = len;
 	st_le16(t + 2, a->handle++);
-	memcpy(t + 4, body, len);
-	a->used += len + 4u;
+	a->used += len;
 	for (const char *const *s = strings; s && *s; s++) {
 		memcpy(a->data + a->used, *s, strlen(*s) + 1);
 		a->used += strlen(*s) + 1;
 	}
 	a->used += strings && *strings ? 1 : 2;
+	if (a->used - start > a->largest)
+		a->largest = a->used - start;
 }
 
-static void firmware_and_system(struct area *a, const struct smbios_config *c)
+/* 7.1 */
+static void firmware(struct area *a)
 {
-	static const char *const bios[] = { "Vireo", VIREO_VERSION, "01/01/2026", NULL };
-	static const char *const system[] = { "Vireo", "Standard PC", "pc-1.0", NULL };
-	static const char *const chassis[] = { "Vireo", NULL };
-	uint8_t b[32] = { 1, 2, 0, 0xe0, 3, 0 };
+	static const char *const strings[] = { "Vireo", VIREO_VERSION, "01/01/2026", NULL };
+	uint8_t b[0x18] = { [0x04] = 1, [0x05] = 2, [0x07] = 0xe0, [0x08] = 3 };
 
-	st_le64(b + 6, 8); /* characteristics are not supported */
-	b[15] = 0x1c;	   /* a virtual machine */
-	put(a, 0, b, 20, bios);
-	memset(b, 0, sizeof(b));
-	b[0] = 1;
-	b[1] = 2;
-	b[2] = 3;
-	memcpy(b + 4, c->uuid, 16);
-	b[20] = 6; /* power switch */
-	put(a, 1, b, 23, system);
-	memset(b, 0, sizeof(b));
-	b[0] = 1;
-	b[1] = 1;
-	b[5] = b[6] = b[7] = 3;
-	put(a, 3, b, 17, chassis);
+	st_le64(b + 0x0a, 8); /* characteristics are not supported */
+	b[0x13] = 0x10;	      /* a virtual machine */
+	memset(b + 0x14, 0xff, 4);
+	put(a, 0, b, sizeof(b), strings);
 }
 
-static void memory(struct area *a, const struct smbios_config *c)
+/* 7.2 */
+static void system_and_chassis(struct area *a, const struct smbios_config *c)
 {
-	static const char *const dimm[] = { "DIMM 0", NULL };
-	uint16_t array = a->handle;
-	uint64_t mib = c->ram >> 20;
-	uint8_t b[40] = { 1, 3, 6 };
+	static const char *const strings[] = { "Vireo", "Standard PC", "pc-1.0", NULL };
+	static const char *const chassis_strings[] = { "Vireo", NULL };
+	enum { OTHER = 1, UNKNOWN = 2, SAFE = 3, POWER_SWITCH = 6 };
+	uint8_t b[0x1b] = { [0x04] = 1, [0x05] = 2, [0x06] = 3, [0x18] = POWER_SWITCH };
+	uint8_t chassis[0x15] = {
+		[0x04] = 1, [0x05] = OTHER, [0x09] = SAFE, [0x0a] = SAFE, [0x0b] = SAFE, [0x0c] = UNKNOWN
+	};
 
-	st_le32(b + 3, 0x80000000);
-	st_le16(b + 9, 1);
-	st_le64(b + 11, c->ram);
-	put(a, 16, b, 19, NULL);
-	memset(b, 0, sizeof(b));
-	st_le16(b, array);
-	st_le16(b + 2, 0xfffe);
-	st_le16(b + 4, 64);
-	st_le16(b + 6, 64);
-	st_le16(b + 8, mib < 0x7fff ? (uint16_t)mib : 0x7fff);
-	b[10] = 9;
-	b[12] = 1;
-	b[14] = 7;
-	st_le32(b + 24, (uint32_t)mib);
-	put(a, 17, b, 36, dimm);
+	/* The first three fields of a UUID are little-endian here. */
+	memcpy(b + 0x08, c->uuid, 16);
+	st_le32(b + 0x08, ld_be32(c->uuid));
+	st_le16(b + 0x0c, ld_be16(c->uuid + 4));
+	st_le16(b + 0x0e, ld_be16(c->uuid + 6));
+	put(a, 1, b, sizeof(b), strings);
+	put(a, 3, chassis, sizeof(chassis), chassis_strings);
 }
 
+/* 7.5: one package, with the other processors as its cores. */
 static void processor(struct area *a, const struct smbios_config *c)
 {
-	static const char *const cpu[] = { "CPU 0", "Vireo", NULL };
-	uint8_t b[44] = { 1, 3, 1, 2 };
-	uint8_t cores = c->cpus < 255 ? (uint8_t)c->cpus : 255;
+	static const char *const strings[] = { "CPU 0", "Vireo", NULL };
+	enum { OTHER = 1, CENTRAL = 3, POPULATED_ENABLED = 0x41, IS_64_BIT = 4 };
+	uint8_t b[0x30] = {
+		[0x04] = 1, [0x05] = CENTRAL, [0x06] = OTHER, [0x07] = 2, [0x18] = POPULATED_ENABLED, [0x19] = OTHER
+	};
 
-	b[20] = 0x41;
-	b[31] = b[32] = b[33] = cores;
-	st_le16(b + 34, 4); /* 64-bit */
-	put(a, 4, b, 44, cpu);
+	memset(b + 0x1a, 0xff, 6); /* no caches are described */
+	memset(b + 0x23, c->cpus < 0xff ? (int)c->cpus : 0xff, 3);
+	st_le16(b + 0x26, IS_64_BIT);
+	for (unsigned n = 0; n < 3; n++)
+		st_le16(b + 0x2a + 2 * n, (uint16_t)c->cpus);
+	put(a, 4, b, sizeof(b), strings);
+}
+
+/* 7.20: where the array's memory is, in KiB or, if that is too much, in bytes. */
+static void mapped(struct area *a, uint16_t array, uint64_t base, uint64_t size)
+{
+	uint8_t b[0x1f] = { [0x0e] = 1 };
+
+	if (!size)
+		return;
+	if ((base + size) >> 10 < 0xffffffff) {
+		st_le32(b + 0x04, (uint32_t)(base >> 10));
+		st_le32(b + 0x08, (uint32_t)((base + size) >> 10) - 1);
+	} else {
+		memset(b + 0x04, 0xff, 8);
+		st_le64(b + 0x0f, base);
+		st_le64(b + 0x17, base + size - 1);
+	}
+	st_le16(b + 0x0c, array);
+	put(a, 19, b, sizeof(b), NULL);
+}
+
+/* 7.17, 7.18 */
+static void memory(struct area *a, const struct smbios_config *c)
+{
+	static const char *const strings[] = { "DIMM 0", NULL };
+	enum { BOARD = 3, SYSTEM = 3, NO_ECC = 3, DIMM = 9, RAM = 7, DETAIL_UNKNOWN = 4, NO_HANDLE = 0xfffe };
+	uint64_t size = c->ram_low + c->ram_high, mib = size >> 20;
+	uint16_t array = a->handle;
+	uint8_t b[0x17] = { [0x04] = BOARD, [0x05] = SYSTEM, [0x06] = NO_ECC, [0x0d] = 1 };
+	uint8_t module[0x28] = {
+		[0x08] = 64, [0x0a] = 64, [0x0e] = DIMM, [0x10] = 1, [0x12] = RAM, [0x13] = DETAIL_UNKNOWN
+	};
+
+	st_le32(b + 0x07, 0x80000000);
+	st_le16(b + 0x0b, NO_HANDLE);
+	st_le64(b + 0x0f, size);
+	put(a, 16, b, sizeof(b), NULL);
+	st_le16(module + 0x04, array);
+	st_le16(module + 0x06, NO_HANDLE);
+	st_le16(module + 0x0c, mib < 0x7fff ? (uint16_t)mib : 0x7fff);
+	st_le32(module + 0x1c, (uint32_t)mib);
+	put(a, 17, module, sizeof(module), strings);
+	mapped(a, array, 0, c->ram_low);
+	mapped(a, array, 1ull << 32, c->ram_high);
+}
+
+/* 7.33 and 7.45: the boot went well, and this is all. */
+static void status_and_end(struct area *a)
+{
+	uint8_t status[0x0b] = { 0 }, end[4] = { 0 };
+
+	put(a, 32, status, sizeof(status), NULL);
+	put(a, 127, end, sizeof(end), NULL);
+}
+
+static uint8_t checksum(const uint8_t *b, size_t len)
+{
+	uint8_t sum = 0;
+
+	while (len--)
+		sum = (uint8_t)(sum + *b++);
+	return (uint8_t)-sum;
+}
+
+static void entry_points(const struct area *a, uint8_t *three, uint8_t *two)
+{
+	memcpy(three, "_SM3_", 5);
+	three[6] = ENTRY_3;
+	three[7] = 3;
+	three[10] = 1;
+	st_le32(three + 12, (uint32_t)a->used);
+	st_le64(three + 16, STRUCTURES);
+	three[5] = checksum(three, ENTRY_3);
+	memcpy(two, "_SM_", 4);
+	two[5] = ENTRY_2;
+	two[6] = 2;
+	two[7] = 8;
+	st_le16(two + 8, (uint16_t)a->largest);
+	memcpy(two + 16, "_DMI_", 5);
+	st_le16(two + 22, (uint16_t)a->used);
+	st_le32(two + 24, STRUCTURES);
+	st_le16(two + 28, a->handle);
+	two[30] = 0x28;
+	two[21] = checksum(two + 16, 15);
+	two[4] = checksum(two, ENTRY_2);
 }
 
 int smbios_write(const struct smbios_config *c, struct err *err)
 {
 	struct area a = { .used = 0 };
-	uint8_t entry[ENTRY] = "_SM3_", sum = 0;
+	uint8_t entries[STRUCTURES - BOOT_SMBIOS] = { 0 };
 
-	firmware_and_system(&a, c);
+	firmware(&a);
+	system_and_chassis(&a, c);
 	processor(&a, c);
 	memory(&a, c);
-	put(&a, 127, (const uint8_t *)"", 0, NULL);
-	entry[6] = ENTRY;
-	entry[7] = 3;
-	entry[10] = 1;
-	st_le32(entry + 12, (uint32_t)a.used);
-	st_le64(entry + 16, STRUCTURES);
-	for (unsigned n = 0; n < ENTRY; n++)
-		sum = (uint8_t)(sum + entry[n]);
-	entry[5] = (uint8_t)-sum;
-	if (!mem_load_rom(c->mem, gpa(BOOT_SMBIOS), entry, ENTRY) ||
+	status_and_end(&a);
+	entry_points(&a, entries, entries + 32);
+	if (!mem_load_rom(c->mem, gpa(BOOT_SMBIOS), entries, sizeof(entries)) ||
 	    !mem_load_rom(c->mem, gpa(STRUCTURES), a.data, a.used))
 		return err_set(err, "the SMBIOS tables do not fit");
 	return 0;

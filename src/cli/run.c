@@ -17,6 +17,7 @@ static const struct cli_option options[] = {
 	{ "cpu", 0, CLI_VALUE, "cpu.model", NULL, "MODEL[,+FEATURE][,-FEATURE]",
 	  "CPU model: max or qemu64 (default: max)", "max|qemu64" },
 	{ "clock", 0, CLI_VALUE, "clock", NULL, "SOURCE", "where guest time comes from (default: host)", "host" },
+	{ "uuid", 0, CLI_VALUE, "uuid", NULL, "UUID", "the machine's UUID (default: random)", NULL },
 	{ "no-reboot", 0, CLI_FLAG, "no-reboot", NULL, NULL, "end when the guest resets", NULL },
 	{ "device", 0, CLI_SWITCH, NULL, NULL, "NAME[,KEY=VALUE]...",
 	  "add a device of test suites: isa-debug-exit, pc-testdev, pci-testdev",

@@ -26,6 +26,8 @@
 #define VM_LOW_MAX	0xc0000000ull /* RAM below the PCI hole */
 #define VM_PCI_HOLE	0xc0000000u
 #define VM_PCI_HOLE_END 0xfeb00000u
+#define VM_PCI_HIGH	(1ull << 41) /* 64-bit BARs; above all RAM */
+#define VM_PCI_HIGH_END (1ull << 42)
 #define VM_MMIO_BASE	0xfeb00000u /* virtio-mmio, one page each */
 #define VM_MMIO_GSI	16
 #define VM_MMIO_MAX	8
@@ -66,6 +68,7 @@ struct vm {
 	struct device *chip_devices;
 	struct device *pm;
 	unsigned mmio_count;
+	bool com[2]; /* which serial ports there are */
 
 	struct chan *chans[VM_CHANS];
 	unsigned chan_count;

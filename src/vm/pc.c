@@ -1,4 +1,5 @@
 /* The machine type pc-1.0: what is where. docs/machine.md has the map. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -148,6 +149,7 @@ static int add_serial(struct vm *vm, unsigned n, const char *dflt, struct err *e
 	if (add(vm, uart16550_new(vm->bus, &u, err)))
 		return -1;
 	chan_connect(chan, &source);
+	vm->com[n] = true;
 	return 0;
 }
 
@@ -236,6 +238,46 @@ static int add_chipset(struct vm *vm, struct err *err)
 	return add_fw_cfg(vm, err);
 }
 
+/* --- identity --- */
+
+static int parse_uuid(const char *text, uint8_t *uuid)
+{
+	char end;
+
+	return strlen(text) == 36 && sscanf(text,
+					    "%2hhx%2hhx%2hhx%2hhx-%2hhx%2hhx-%2hhx%2hhx-%2hhx%2hhx-"
+					    "%2hhx%2hhx%2hhx%2hhx%2hhx%2hhx%c",
+					    &uuid[0], &uuid[1], &uuid[2], &uuid[3], &uuid[4], &uuid[5], &uuid[6],
+					    &uuid[7], &uuid[8], &uuid[9], &uuid[10], &uuid[11], &uuid[12], &uuid[13],
+					    &uuid[14], &uuid[15], &end) == 16
+		       ? 0
+		       : -1;
+}
+
+/* The configuration's, or a random one (RFC 4122, 4.4), which goes into the configuration so that a restore has it. */
+static int choose_uuid(struct vm *vm, struct err *err)
+{
+	const char *wanted;
+	uint8_t *u = vm->uuid;
+	char text[37];
+
+	if (config_str(vm->config, "uuid", NULL, &wanted, err))
+		return -1;
+	if (wanted)
+		return parse_uuid(wanted, u) ? err_set(err,
+						       "uuid: '%s' is not of the form "
+						       "01234567-89ab-cdef-0123-456789abcdef",
+						       wanted)
+					     : 0;
+	if (getrandom(u, 16, 0) != 16)
+		return err_set(err, "no random numbers");
+	u[6] = (u[6] & 0x0f) | 0x40;
+	u[8] = (u[8] & 0x3f) | 0x80;
+	snprintf(text, sizeof(text), "%08x-%04x-%04x-%04x-%04x%08x", ld_be32(u), ld_be16(u + 4), ld_be16(u + 6),
+		 ld_be16(u + 8), ld_be16(u + 10), ld_be32(u + 12));
+	return config_set(vm->config, "uuid", text, err);
+}
+
 int pc_assemble(struct vm *vm, struct err *err)
 {
 	struct irqchip_config chip = {
@@ -246,9 +288,7 @@ int pc_assemble(struct vm *vm, struct err *err)
 	};
 	bool console;
 
-	if (getrandom(vm->uuid, sizeof(vm->uuid), 0) != sizeof(vm->uuid))
-		return err_set(err, "no random numbers");
-	if (add_ram(vm, err))
+	if (choose_uuid(vm, err) || add_ram(vm, err))
 		return -1;
 	vm->chip = irqchip_new(&chip, err);
 	if (!vm->chip || add_engine(vm, err))
@@ -277,11 +317,17 @@ static int write_tables(struct vm *vm, struct err *err)
 		.lapic = LAPIC_BASE,
 		.pci_hole = VM_PCI_HOLE,
 		.pci_hole_end = VM_PCI_HOLE_END,
-		.com1 = true,
+		.pci_high = VM_PCI_HIGH,
+		.pci_high_end = VM_PCI_HIGH_END,
+		.com = { vm->com[0], vm->com[1] },
 		.mmio_count = vm->mmio_count,
 	};
 	struct smbios_config s = {
-		.mem = vm->mem, .ram = vm->ram_low + vm->ram_high, .cpus = vm->cpus, .uuid = vm->uuid
+		.mem = vm->mem,
+		.ram_low = vm->ram_low,
+		.ram_high = vm->ram_high,
+		.cpus = vm->cpus,
+		.uuid = vm->uuid,
 	};
 
 	memcpy(a.pci_gsi, pci_irq, sizeof(a.pci_gsi));
@@ -326,7 +372,7 @@ int pc_boot(struct vm *vm, struct err *err)
 		return -1;
 	if (vm_check_initrd(vm, entry.unsure, err) || write_tables(vm, err))
 		return -1;
-	if (pci_assign_resources(vm->pci, 0xc000, VM_PCI_HOLE, VM_PCI_HOLE_END, 1ull << 40, err))
+	if (pci_assign_resources(vm->pci, 0xc000, VM_PCI_HOLE, VM_PCI_HOLE_END, VM_PCI_HIGH, err))
 		return -1;
 	for (unsigned n = 0; n < 4; n++)
 		pci_config_write(vm->pci, PIIX3_DEVFN, (uint8_t)(PIIX3_PIRQ + n), 1, pci_irq[n]);

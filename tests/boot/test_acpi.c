@@ -1,0 +1,325 @@
+/*
+ * boot/acpi.c: tables of many machines, which iasl must take apart and put together again without a complaint.
+ * Without iasl that part is skipped, aloud.
+ */
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "boot/acpi.h"
+#include "rig.h"
+
+static const struct acpi_config machines[] = {
+	{ .cpus = 1, .com = { true, false } },
+	{ .cpus = 2, .com = { true, true }, .mmio_count = 2 },
+	{ .cpus = 4, .com = { false, false }, .pci_high = 1ull << 40, .pci_high_end = 1ull << 41 },
+	{ .cpus = 64, .com = { true, false }, .mmio_count = 8 },
+	{ .cpus = 255, .mmio_count = 1 },
+	{ .cpus = 300, .com = { false, true }, .mmio_count = 32 },
+};
+
+struct tables {
+	struct mem_space *mem;
+	const uint8_t *rsdp, *fadt, *madt, *dsdt, *facs, *rsdt, *xsdt;
+};
+
+static const uint8_t *at(struct tables *t, uint64_t addr, size_t len)
+{
+	struct mem_map m;
+
+	assert_true(mem_dma_map(t->mem, gpa(addr), len, MEM_TO_DEVICE, &m));
+	return m.host;
+}
+
+static void assert_sum(const uint8_t *b, size_t len)
+{
+	uint8_t sum = 0;
+
+	while (len--)
+		sum = (uint8_t)(sum + *b++);
+	assert_int_equal(sum, 0);
+}
+
+/* A table with the common header. */
+static const uint8_t *table(struct tables *t, uint64_t addr, const char *signature)
+{
+	const uint8_t *b = at(t, addr, 36);
+
+	assert_memory_equal(b, signature, 4);
+	at(t, addr, ld_le32(b + 4));
+	assert_sum(b, ld_le32(b + 4));
+	assert_true(addr >= BOOT_ACPI && addr + ld_le32(b + 4) <= BOOT_RSDP);
+	return b;
+}
+
+static void generate(struct tables *t, const struct acpi_config *from)
+{
+	struct mem_slot_config slot = { .name = "ram", .size = 16 * MIB, .fd = -1 };
+	struct acpi_config c = *from;
+	struct err err;
+
+	memset(t, 0, sizeof(*t));
+	t->mem = mem_space_new();
+	assert_int_equal(mem_add_slot(t->mem, &slot, &err), 0);
+	c.mem = t->mem;
+	c.pm_event = 0x600;
+	c.pm_control = 0x604;
+	c.pm_timer = 0x608;
+	c.sci = 9;
+	c.s5 = 5;
+	c.ioapic = 0xfec00000;
+	c.lapic = 0xfee00000;
+	memcpy(c.pci_gsi, "\5\7\12\13", 4);
+	c.pci_hole = 0xc0000000;
+	c.pci_hole_end = 0xfeb00000;
+	for (unsigned n = 0; n < c.mmio_count; n++) {
+		c.mmio[n].base = 0xfeb00000 + 0x1000 * n;
+		c.mmio[n].size = 0x200;
+		c.mmio[n].gsi = 16 + n % 8;
+	}
+	if (acpi_write(&c, &err))
+		fail_msg("%s", err.msg);
+	t->rsdp = at(t, BOOT_RSDP, 36);
+	t->rsdt = table(t, ld_le32(t->rsdp + 16), "RSDT");
+	t->xsdt = table(t, ld_le64(t->rsdp + 24), "XSDT");
+	t->fadt = table(t, ld_le64(t->xsdt + 36), "FACP");
+	t->madt = table(t, ld_le64(t->xsdt + 44), "APIC");
+	t->dsdt = table(t, ld_le64(t->fadt + 140), "DSDT");
+	t->facs = at(t, ld_le32(t->fadt + 36), 64);
+}
+
+static void roots_agree(void **state)
+{
+	struct tables t;
+
+	for (unsigned n = 0; n < ARRAY_LEN(machines); n++) {
+		generate(&t, &machines[n]);
+		assert_memory_equal(t.rsdp, "RSD PTR ", 8);
+		assert_sum(t.rsdp, 20);
+		assert_sum(t.rsdp, 36);
+		assert_int_equal(ld_le32(t.rsdt + 4), 36 + 2 * 4);
+		assert_int_equal(ld_le32(t.xsdt + 4), 36 + 2 * 8);
+		for (unsigned k = 0; k < 2; k++)
+			assert_int_equal(ld_le32(t.rsdt + 36 + 4 * k), ld_le64(t.xsdt + 36 + 8 * k));
+		assert_int_equal(ld_le32(t.fadt + 40), ld_le64(t.fadt + 140));
+		assert_memory_equal(t.facs, "FACS", 4);
+		assert_int_equal(ld_le32(t.fadt + 36) % 64, 0);
+		mem_space_free(t.mem);
+	}
+}
+
+static void the_fadt_describes_power_management(void **state)
+{
+	struct tables t;
+
+	generate(&t, &machines[0]);
+	assert_int_equal(ld_le16(t.fadt + 46), 9);
+	assert_int_equal(ld_le32(t.fadt + 56), 0x600);
+	assert_int_equal(ld_le32(t.fadt + 64), 0x604);
+	assert_int_equal(ld_le32(t.fadt + 76), 0x608);
+	/* The reset register: port CF9h, value 6. */
+	assert_int_equal(t.fadt[116], 1);
+	assert_int_equal(t.fadt[119], 1);
+	assert_int_equal(ld_le64(t.fadt + 120), 0xcf9);
+	assert_int_equal(t.fadt[128], 6);
+	/* Reset register, a power button of fixed hardware, no sleep button, a 24-bit timer. */
+	assert_int_equal(ld_le32(t.fadt + 112) & (1u << 4 | 1u << 5 | 1u << 8 | 1u << 10), 1u << 5 | 1u << 10);
+	mem_space_free(t.mem);
+}
+
+static void the_madt_lists_processors_and_interrupts(void **state)
+{
+	struct tables t;
+
+	for (unsigned n = 0; n < ARRAY_LEN(machines); n++) {
+		unsigned apics = 0, x2apics = 0, ioapics = 0, overrides = 0, nmis = 0;
+		const uint8_t *e, *end;
+
+		generate(&t, &machines[n]);
+		end = t.madt + ld_le32(t.madt + 4);
+		for (e = t.madt + 44; e < end; e += e[1]) {
+			assert_true(e[1] >= 6 && e[1] <= end - e);
+			switch (e[0]) {
+			case 0:
+				assert_int_equal(e[3], apics++);
+				assert_int_equal(ld_le32(e + 4), 1);
+				break;
+			case 9:
+				assert_int_equal(ld_le32(e + 4), 255 + x2apics);
+				assert_int_equal(ld_le32(e + 12), 255 + x2apics++);
+				break;
+			case 1:
+				assert_int_equal(ld_le32(e + 4), 0xfec00000);
+				ioapics++;
+				break;
+			case 2:
+				/* The timer is on pin 2; all others are level-triggered, active high. */
+				assert_int_equal(ld_le32(e + 4), e[3] ? e[3] : 2);
+				assert_int_equal(ld_le16(e + 8), e[3] ? 0xd : 0);
+				overrides++;
+				break;
+			case 4:
+			case 10:
+				nmis++;
+				break;
+			default:
+				fail_msg("entry %u", e[0]);
+			}
+		}
+		assert_ptr_equal(e, end);
+		assert_int_equal(apics, machines[n].cpus < 255 ? machines[n].cpus : 255);
+		assert_int_equal(apics + x2apics, machines[n].cpus);
+		assert_int_equal(ioapics, 1);
+		assert_int_equal(overrides, 6);
+		assert_int_equal(nmis, machines[n].cpus > 255 ? 2 : 1);
+		mem_space_free(t.mem);
+	}
+}
+
+static void too_much_is_refused(void **state)
+{
+	struct mem_slot_config slot = { .name = "ram", .size = 16 * MIB, .fd = -1 };
+	struct acpi_config c = { .mem = mem_space_new(), .cpus = ACPI_MAX_CPUS };
+	struct err err;
+
+	assert_int_equal(mem_add_slot(c.mem, &slot, &err), 0);
+	assert_int_equal(acpi_write(&c, &err), 0);
+	c.cpus++;
+	assert_int_equal(acpi_write(&c, &err), -1);
+	assert_non_null(strstr(err.msg, "do not fit"));
+	mem_space_free(c.mem);
+}
+
+/* --- iasl --- */
+
+static void save(const char *dir, const char *name, const uint8_t *b, size_t len)
+{
+	char path[300];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s.dat", dir, name);
+	f = fopen(path, "wb");
+	assert_non_null(f);
+	assert_int_equal(fwrite(b, 1, len, f), len);
+	fclose(f);
+}
+
+/* The output goes to DIR/log, added to what is there. */
+static int shell(const char *dir, const char *command)
+{
+	char line[1000];
+
+	snprintf(line, sizeof(line), "cd '%s' && { %s; } >>log 2>&1", dir, command);
+	return system(line);
+}
+
+static void print_log(const char *dir)
+{
+	char line[400];
+
+	snprintf(line, sizeof(line), "cat '%s/log'", dir);
+	if (system(line))
+		print_message("no log\n");
+}
+
+/* How many lines of DIR/FILE have `pattern`. */
+static unsigned count(const char *dir, const char *file, const char *pattern)
+{
+	char line[500];
+	unsigned n = ~0u;
+	FILE *f;
+
+	snprintf(line, sizeof(line), "grep -cE -e '%s' '%s/%s'", pattern, dir, file);
+	f = popen(line, "r");
+	assert_non_null(f);
+	if (fscanf(f, "%u", &n) != 1)
+		n = ~0u;
+	pclose(f);
+	return n;
+}
+
+/* Apart, together and apart again: nothing to complain about, and the same source both times. */
+static bool round_trip(const char *dir)
+{
+	return !shell(dir, "rm -f *.dsl; for t in dsdt facp apic facs xsdt rsdt; do"
+			   "  iasl -d $t.dat && iasl -p again-$t $t.dsl && iasl -d again-$t.aml || exit 1; "
+			   "done") &&
+	       /* But for the prefix of the root, which the compiler leaves out. */
+	       !shell(dir, "for f in dsdt again-dsdt; do sed '1,/^ \\*\\//d; s/[\\]//' $f.dsl >$f.txt; done;"
+			   "cmp dsdt.txt again-dsdt.txt") &&
+	       shell(dir, "grep -iE 'warning|error|remark|invalid' *.dsl") &&
+	       count(dir, "log", "^Compilation successful. 0 Errors, 0 Warnings, 0 Remarks") == 6;
+}
+
+/* The interpreter of the reference implementation loads the tables and decodes all resources. */
+static void assert_executes(const char *dir, const struct acpi_config *c)
+{
+	char devices[32];
+
+	shell(dir, "acpiexec -b 'resources *,quit' dsdt.dat facp.dat apic.dat facs.dat >exec 2>&1 </dev/null");
+	snprintf(devices, sizeof(devices), "with +%u Devices", c->cpus + 3 + c->com[0] + c->com[1] + c->mmio_count);
+	assert_int_equal(count(dir, "exec", devices), 1);
+	assert_int_equal(count(dir, "exec", "^Device: ._SB.(PCI0|RTC|MISC|COM|VR)"),
+			 3u + c->com[0] + c->com[1] + c->mmio_count);
+	assert_int_equal(count(dir, "dsdt.dsl", "Name [(]_HID,"), c->cpus + 3 + c->com[0] + c->com[1] + c->mmio_count);
+	assert_int_equal(count(dir, "dsdt.dsl", "Name [(]_UID,"), c->cpus + 3 + c->com[0] + c->com[1] + c->mmio_count);
+	assert_int_equal(count(dir, "exec", "PCI IRQ Routing Table Package"), 31 * 4);
+	assert_int_equal(count(dir, "exec", "16-Bit WORD Address Space Resource"), 3);
+	assert_int_equal(count(dir, "exec", "64-Bit QWORD Address Space Resource"), c->pci_high_end ? 2 : 1);
+	assert_int_equal(count(dir, "exec", "32-Bit Fixed Memory Range Resource"), c->mmio_count);
+	assert_int_equal(count(dir, "exec", "Extended IRQ Resource"), c->mmio_count);
+	assert_int_equal(count(dir, "exec", "] IRQ Resource"), 1u + c->com[0] + c->com[1]);
+	assert_int_equal(count(dir, "exec", "] I/O Resource"), 3u + c->com[0] + c->com[1]);
+	assert_int_equal(count(dir, "exec", "ACPI (Error|Warning|Exception)|[Mm]ismatch|AE_AML"), 0);
+}
+
+static void iasl_takes_the_tables(void **state)
+{
+	char dir[] = "/tmp/vireo-acpi-XXXXXX", clean[64];
+	struct tables t;
+
+	if (system("iasl -v >/dev/null 2>&1")) {
+		print_message("SKIPPED: iasl is not installed\n");
+		skip();
+	}
+	assert_non_null(mkdtemp(dir));
+	for (unsigned n = 0; n < ARRAY_LEN(machines); n++) {
+		generate(&t, &machines[n]);
+		assert_int_equal(shell(dir, ": >log"), 0);
+		save(dir, "dsdt", t.dsdt, ld_le32(t.dsdt + 4));
+		save(dir, "facp", t.fadt, ld_le32(t.fadt + 4));
+		save(dir, "apic", t.madt, ld_le32(t.madt + 4));
+		save(dir, "facs", t.facs, 64);
+		save(dir, "xsdt", t.xsdt, ld_le32(t.xsdt + 4));
+		save(dir, "rsdt", t.rsdt, ld_le32(t.rsdt + 4));
+		mem_space_free(t.mem);
+		if (!round_trip(dir)) {
+			print_log(dir);
+			fail_msg("iasl does not like machine %u: see %s", n, dir);
+		}
+		assert_executes(dir, &machines[n]);
+		/* Tables of data must come out as they went in, but for the compiler's name and the sum. */
+		if (shell(dir,
+			  "for t in facp apic; do"
+			  "  cmp -l $t.dat again-$t.aml | awk '$1 != 10 && ($1 < 29 || $1 > 36) { exit 1 }' || exit 1; "
+			  "done")) {
+			print_log(dir);
+			fail_msg("machine %u: the tables change on the way through iasl: see %s", n, dir);
+		}
+	}
+	snprintf(clean, sizeof(clean), "rm -r '%s'", dir);
+	assert_int_equal(system(clean), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(roots_agree),
+		cmocka_unit_test(the_fadt_describes_power_management),
+		cmocka_unit_test(the_madt_lists_processors_and_interrupts),
+		cmocka_unit_test(too_much_is_refused),
+		cmocka_unit_test(iasl_takes_the_tables),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
