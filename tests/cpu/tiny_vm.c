@@ -13,6 +13,10 @@ static uint64_t mmio_read(void *opaque, uint64_t addr, unsigned size)
 
 static void mmio_write(void *opaque, uint64_t addr, unsigned size, uint64_t val)
 {
+	struct tiny_vm *t = opaque;
+
+	if (t->on_mmio)
+		t->on_mmio(t, addr);
 }
 
 static uint32_t pio_read(void *opaque, uint16_t port, unsigned size)
@@ -45,13 +49,19 @@ static void build_tables(struct tiny_vm *t)
 
 void tiny_vm_new(struct tiny_vm *t)
 {
+	tiny_vm_new_with(t, 1, CLOCK_SOURCE_HOST);
+}
+
+void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
+{
 	struct mem_slot_config ram = { "ram", gpa(0), TINY_RAM, MEM_ANON, -1, 0, false };
-	struct engine_config c = { .cpus = 1 };
+	struct engine_config c = { .cpus = cpus };
 	struct err err;
 
 	memset(t, 0, sizeof(*t));
+	t->cpus = cpus;
 	t->loop = loop_new(&err);
-	t->clock = clock_new(t->loop, CLOCK_SOURCE_HOST, &err);
+	t->clock = clock_new(t->loop, clock, &err);
 	t->mem = mem_space_new();
 	if (!t->clock || mem_add_slot(t->mem, &ram, &err))
 		abort();
@@ -60,31 +70,40 @@ void tiny_vm_new(struct tiny_vm *t)
 	c.clock = t->clock;
 	c.world = (struct cpu_world){ mmio_read, mmio_write, pio_read, pio_write, t };
 	t->vm = engine_interp.vm_create(&c, &err);
-	t->vcpu = t->vm ? engine_interp.vcpu_create(t->vm, 0, &err) : NULL;
-	if (!t->vcpu)
-		abort();
+	for (unsigned n = 0; n < cpus; n++) {
+		t->vcpus[n] = t->vm ? engine_interp.vcpu_create(t->vm, n, &err) : NULL;
+		if (!t->vcpus[n])
+			abort();
+	}
+	t->vcpu = t->vcpus[0];
 }
 
 void tiny_vm_free(struct tiny_vm *t)
 {
-	engine_interp.vcpu_destroy(t->vcpu);
+	for (unsigned n = 0; n < t->cpus; n++)
+		engine_interp.vcpu_destroy(t->vcpus[n]);
 	engine_interp.vm_destroy(t->vm);
 	clock_free(t->clock);
 	loop_free(t->loop);
 	mem_space_free(t->mem);
 }
 
-void tiny_vm_load64(struct tiny_vm *t, const void *code, size_t len)
+void tiny_vm_enter64(struct tiny_vm *t, unsigned cpu, uint64_t rip, uint64_t rsp)
 {
 	struct x86_state *s = malloc(sizeof(*s));
 	struct err err;
 
-	mem_write(t->mem, gpa(TINY_CODE), code, len);
 	memset(s, 0, sizeof(*s));
 	x86_state_reset(s, true, false);
-	x86_entry_long64(s, TINY_CODE, 0, TINY_CR3, TINY_GDT, 31);
-	s->gpr[X86_RSP] = TINY_STACK;
-	if (engine_interp.set_state(t->vcpu, s, &err))
+	x86_entry_long64(s, rip, 0, TINY_CR3, TINY_GDT, 31);
+	s->gpr[X86_RSP] = rsp;
+	if (engine_interp.set_state(t->vcpus[cpu], s, &err))
 		abort();
 	free(s);
+}
+
+void tiny_vm_load64(struct tiny_vm *t, const void *code, size_t len)
+{
+	mem_write(t->mem, gpa(TINY_CODE), code, len);
+	tiny_vm_enter64(t, 0, TINY_CODE, TINY_STACK);
 }

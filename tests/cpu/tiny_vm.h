@@ -1,9 +1,10 @@
-/* The smallest VM that runs code: RAM, one vCPU, ports that record. For tests only. */
+/* The smallest VM that runs code: RAM, vCPUs (one unless asked for more), ports that record. For tests only. */
 #ifndef VIREO_TESTS_CPU_TINY_VM_H
 #define VIREO_TESTS_CPU_TINY_VM_H
 
 #include "cpu/x86/interp.h"
 
+#define TINY_CPUS  4
 #define TINY_RAM   (16u << 20)
 #define TINY_CR3   0x1000u /* identity map of the first GiB by 2 MiB pages */
 #define TINY_GDT   0x4000u /* null, 0, 10h code64, 18h data */
@@ -15,15 +16,21 @@ struct tiny_vm {
 	struct vclock *clock;
 	struct mem_space *mem;
 	struct engine_vm *vm;
-	struct vcpu *vcpu;
-	uint32_t last_out; /* value of the last OUT */
+	struct vcpu *vcpu; /* the first */
+	struct vcpu *vcpus[TINY_CPUS];
+	unsigned cpus;
+	void (*on_mmio)(struct tiny_vm *t, uint64_t addr); /* stores outside of RAM; may be NULL */
+	uint32_t last_out;				   /* value of the last OUT */
 	unsigned outs;
 };
 
 void tiny_vm_new(struct tiny_vm *t);
+void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock);
 void tiny_vm_free(struct tiny_vm *t);
 /* Put code at TINY_CODE and the vCPU at it, in 64-bit mode. */
 void tiny_vm_load64(struct tiny_vm *t, const void *code, size_t len);
+/* Put any vCPU at `rip` in 64-bit mode. */
+void tiny_vm_enter64(struct tiny_vm *t, unsigned cpu, uint64_t rip, uint64_t rsp);
 static inline struct x86_cpu *tiny_cpu(struct tiny_vm *t)
 {
 	return x86_cpu_of(t->vcpu);

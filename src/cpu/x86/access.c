@@ -39,24 +39,44 @@ uint64_t x86_linear_checked(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsi
 
 /* --- physical --- */
 
-uint64_t x86_phys_load(struct x86_cpu *cpu, uint64_t phys, unsigned size)
+static uint64_t device_load(struct x86_cpu *cpu, uint64_t phys, unsigned size)
 {
 	const struct intc *intc = &cpu->vm->cfg.intc;
-	uint64_t v = 0;
 	uint32_t offset;
+
+	x86_clock(cpu);
+	if (intc->ops && intc->ops->mmio_hit(intc->opaque, cpu->vcpu.index, phys, &offset))
+		return intc->ops->mmio_read(intc->opaque, cpu->vcpu.index, offset);
+	return cpu->vm->cfg.world.mmio_read(cpu->vm->cfg.world.opaque, phys, size);
+}
+
+static void device_store(struct x86_cpu *cpu, uint64_t phys, uint64_t v, unsigned size)
+{
+	const struct intc *intc = &cpu->vm->cfg.intc;
+	uint32_t offset;
+
+	x86_clock(cpu);
+	if (intc->ops && intc->ops->mmio_hit(intc->opaque, cpu->vcpu.index, phys, &offset))
+		intc->ops->mmio_write(intc->opaque, cpu->vcpu.index, offset, (uint32_t)v);
+	else
+		cpu->vm->cfg.world.mmio_write(cpu->vm->cfg.world.opaque, phys, size, v);
+}
+
+uint64_t x86_phys_load(struct x86_cpu *cpu, uint64_t phys, unsigned size)
+{
+	uint64_t v = 0;
 
 	if (mem_read(cpu->mem, gpa(phys), &v, size))
 		return v;
-	if (intc->ops && intc->ops->mmio_hit(intc->opaque, cpu->vcpu.index, phys, &offset))
-		return intc->ops->mmio_read(intc->opaque, cpu->vcpu.index, offset) & size_mask(size);
-	return cpu->vm->cfg.world.mmio_read(cpu->vm->cfg.world.opaque, phys, size) & size_mask(size);
+	v = device_load(cpu, phys, size) & size_mask(size);
+	if (cpu->icount)
+		x86_icount_touched(cpu);
+	return v;
 }
 
 void x86_phys_store(struct x86_cpu *cpu, uint64_t phys, uint64_t v, unsigned size)
 {
-	const struct intc *intc = &cpu->vm->cfg.intc;
 	struct mem_window w;
-	uint32_t offset;
 
 	if (mem_write(cpu->mem, gpa(phys), &v, size)) {
 		x86_trace_stored(cpu);
@@ -64,10 +84,9 @@ void x86_phys_store(struct x86_cpu *cpu, uint64_t phys, uint64_t v, unsigned siz
 	}
 	if (mem_window(cpu->mem, gpa(phys), &w))
 		return; /* ROM */
-	if (intc->ops && intc->ops->mmio_hit(intc->opaque, cpu->vcpu.index, phys, &offset))
-		intc->ops->mmio_write(intc->opaque, cpu->vcpu.index, offset, (uint32_t)v);
-	else
-		cpu->vm->cfg.world.mmio_write(cpu->vm->cfg.world.opaque, phys, size, v);
+	device_store(cpu, phys, v, size);
+	if (cpu->icount)
+		x86_icount_touched(cpu);
 }
 
 /* Device memory takes accesses of 1, 2, 4 and 8 bytes. */

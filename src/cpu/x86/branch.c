@@ -12,13 +12,19 @@ static inline uint64_t next_rip(const struct x86_cpu *cpu, const struct x86_insn
 static inline const struct x86_insn *relative(struct x86_cpu *cpu, const struct x86_insn *i)
 {
 	cpu->s.gpr[X86_RIP] = x86_branch_target(cpu, cpu->s.gpr[X86_RIP] + i->len + i->imm, i->opsize);
-	return x86_jumped(cpu);
+	return x86_follow(cpu, i);
+}
+
+static inline const struct x86_insn *not_taken(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	x86_advance(cpu, i);
+	return x86_follow(cpu, i + 1);
 }
 
 #define JCC(cc)                                                                                                        \
 	HANDLER(jcc##cc)                                                                                               \
 	{                                                                                                              \
-		return x86_cond(&cpu->lazy, cc) ? relative(cpu, i) : x86_next_end(cpu, i);                             \
+		return x86_cond(&cpu->lazy, cc) ? relative(cpu, i) : not_taken(cpu, i);                                \
 	}
 X86_EACH_COND(JCC)
 
@@ -33,7 +39,7 @@ HANDLER(call_rel)
 
 	x86_push(cpu, back, i->opsize);
 	cpu->s.gpr[X86_RIP] = to;
-	return x86_jumped(cpu);
+	return x86_follow(cpu, i);
 }
 
 /* The operand of an indirect branch, by operand size. */
@@ -91,12 +97,12 @@ HANDLER(loop)
 	else
 		cpu->s.gpr[X86_RCX] = left;
 	cpu->s.gpr[X86_RIP] = to & cpu->lin_mask;
-	return x86_jumped(cpu);
+	return x86_follow(cpu, taken ? i : i + 1);
 }
 
 HANDLER(jcxz)
 {
-	return counter(cpu, i) ? x86_next_end(cpu, i) : relative(cpu, i);
+	return counter(cpu, i) ? not_taken(cpu, i) : relative(cpu, i);
 }
 
 /* --- software interrupts --- */

@@ -98,10 +98,13 @@ uint32_t x86_code_track(struct x86_code *c, uint64_t page_index, uint32_t offset
 	if (fresh)
 		mem_code_set(c->mem, page_index);
 	gen = atomic_load(&c->gen[page_index]);
-	pthread_mutex_unlock(&c->lock);
-	/* A store that did not see the flag is visible to the decoder that reads the bytes next. */
+	/*
+	 * A store that did not see the flag is visible to the decoder that reads the bytes next. Under the lock: the
+	 * next decoder of this page finds the flag set and must not overtake the fence.
+	 */
 	if (fresh)
 		mem_fence_all();
+	pthread_mutex_unlock(&c->lock);
 	return gen;
 }
 

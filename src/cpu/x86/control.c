@@ -348,7 +348,7 @@ static void read_tsc(struct x86_cpu *cpu)
 
 	if (cpu->cpl && cpu->s.cr4 & X86_CR4_TSD)
 		x86_gp0(cpu);
-	t = clock_tsc(cpu->vm->cfg.clock) + cpu->s.tsc_offset;
+	t = clock_tsc(x86_clock(cpu)) + cpu->s.tsc_offset;
 	x86_set32(cpu, X86_RAX, (uint32_t)t);
 	x86_set32(cpu, X86_RDX, (uint32_t)(t >> 32));
 }

@@ -49,6 +49,12 @@ struct x86_itlb_entry {
 	uint64_t page_index; /* mem.h */
 };
 
+/* Bits of a trace's key above the physical address. */
+#define X86_KEY_BITS_SHIFT 56 /* code size: 0, 1, 2 for 16, 32, 64 bits */
+#define X86_KEY_REAL	   (4ull << 56)
+#define X86_KEY_SINGLE	   (8ull << 56)	 /* one instruction long */
+#define X86_KEY_FLAT	   (16ull << 56) /* no limit on RIP */
+
 struct interp_vm;
 struct x86_trace;
 struct x86_traces; /* trace cache, traces.c */
@@ -71,13 +77,15 @@ struct x86_cpu {
 	bool align_check;	      /* CPL 3, CR0.AM and EFLAGS.AC */
 	uint8_t sse_block, fpu_block; /* why SSE/x87 cannot run: 0 none, else the vector (6 #UD or 7 #NM) */
 	struct x86_trace *trace;      /* being executed */
+	uint64_t trace_page;	      /* its linear page */
+	uint64_t code_key;	      /* how code is decoded: the mode part of a trace's key */
 	/*
 	 * Something must be looked at before the next instruction although vcpu.events is 0: shadows, single
 	 * step, pending debug trap, an interrupt waiting while IF was 0. Set by handlers that change one.
 	 */
 	bool attention;
 	/*
-	 * Instructions that may still be retired before x86_jumped() looks at the clock and the statistics. A trace
+	 * Instructions that may still be retired before the clock and the statistics are looked at (icount.c). A trace
 	 * is charged when it is entered.
 	 */
 	int64_t icount_left;
@@ -97,7 +105,8 @@ struct x86_cpu {
 	 * Cleared by x86_raise() and by whatever suppresses the trap (INT n).
 	 */
 	bool stepping;
-	int64_t icount_budget; /* what icount_left was when it was last set */
+	int64_t icount_given; /* what icount_left was when the rest was last accounted for */
+	bool icount;	      /* the clock counts instructions */
 	struct x86_traces *traces;
 	struct mem_space *mem;
 

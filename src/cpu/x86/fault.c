@@ -10,13 +10,14 @@ static bool contributory(uint8_t vector)
 
 _Noreturn void x86_leave(struct x86_cpu *cpu, enum cpu_exit why)
 {
+	x86_icount_sync(cpu);
 	cpu->leave_reason = why;
 	siglongjmp(*cpu->unwind, X86_UNWIND_LEAVE);
 }
 
 _Noreturn void x86_raise(struct x86_cpu *cpu, uint8_t vector, uint32_t error)
 {
-	x86_trace_uncount(cpu);
+	x86_trace_stop(cpu);
 	if (cpu->in_delivery) {
 		uint8_t before = cpu->delivering_vector;
 

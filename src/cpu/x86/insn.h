@@ -16,6 +16,7 @@
 
 struct x86_cpu;
 struct x86_insn;
+struct x86_trace;
 
 /*
  * A handler executes one instruction. On entry RIP is the instruction's own address; it moves only
@@ -36,8 +37,12 @@ typedef const struct x86_insn *x86_exec(struct x86_cpu *cpu, const struct x86_in
 
 struct x86_insn {
 	x86_exec *fn;
-	uint64_t imm;	/* immediate, sign-extended as the instruction does; relative branches: the displacement */
-	int64_t disp;	/* of the memory operand; RIP-relative: from the start of the instruction (length added) */
+	uint64_t imm; /* immediate, sign-extended as the instruction does; relative branches: the displacement */
+	union {
+		int64_t disp; /* of the memory operand; RIP-relative: from the start of the instruction (length added)
+			       */
+		struct x86_trace *link; /* direct near branch and the end of a trace: see traces.c */
+	};
 	uint8_t base;	/* index in gpr[]: X86_NOREG, X86_RIP or a register; X86_I_REG: see rm */
 	uint8_t index;	/* index in gpr[] or X86_NOREG */
 	uint8_t scale;	/* 0-3 */
@@ -84,7 +89,7 @@ enum x86_imm {
 #define X86_D_CR_DR    (1u << 10) /* MOV CR/DR: mod is ignored, rm is a register; operand size 8 or 4 */
 #define X86_D_BYTE_OP  (1u << 11) /* 8-bit operand: opsize still tells the attribute */
 #define X86_D_IGN66    (1u << 12) /* 66 does not change operand size (SSE: size 4, or 8 with REX.W) */
-#define X86_D_LINK     (1u << 13) /* direct near branch: traces.c puts a link slot number into `reg` */
+#define X86_D_REP_END  (1u << 13) /* the trace ends after it when a REP prefix is there */
 
 struct x86_opdef {
 	uint8_t map;   /* enum x86_map */

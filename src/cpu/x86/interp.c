@@ -80,6 +80,7 @@ static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err
 	cpu->vcpu.index = index;
 	cpu->vm = x;
 	cpu->mem = x->cfg.mem;
+	cpu->icount = clock_is_icount(x->cfg.clock);
 	cpu->traces = x86_traces_new(err);
 	if (!cpu->traces) {
 		munmap(cpu, sizeof(*cpu));

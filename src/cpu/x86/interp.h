@@ -32,6 +32,12 @@ static inline const struct x86_insn *x86_next(struct x86_cpu *cpu, const struct 
 /* RIP, mode, flags that matter to the loop, or paging changed: find the trace at RIP, after pending work. traces.c */
 const struct x86_insn *x86_jumped(struct x86_cpu *cpu);
 
+/*
+ * As x86_jumped() after a direct near branch or the end of a trace, where `from` always leads to the same RIP:
+ * the branch itself when it was taken, the slot after it when not. traces.c
+ */
+const struct x86_insn *x86_follow(struct x86_cpu *cpu, const struct x86_insn *from);
+
 /* As x86_next() for instructions (X86_D_END) that end the trace. */
 static inline const struct x86_insn *x86_next_end(struct x86_cpu *cpu, const struct x86_insn *i)
 {
@@ -109,22 +115,33 @@ void x86_traces_free(struct x86_traces *t);
 void x86_traces_flush(struct x86_traces *t);
 /* The run loop: executes until x86_leave(). */
 _Noreturn void x86_execute(struct x86_cpu *cpu);
-/*
- * After an own store to a page with code: if it changed the trace being executed, stop that after the current
- * instruction. Also right for a handler that is not the last of its trace and needs x86_jumped() after it.
- */
-void x86_trace_check(struct x86_cpu *cpu);
-void x86_trace_break(struct x86_cpu *cpu);
-/* Count what was retired since the last call; under the icount clock, bring the clock up to date. */
-void x86_icount_sync(struct x86_cpu *cpu);
-
 /* I/O permission of IN, OUT, INS, OUTS: IOPL and the TSS bitmap, else #GP(0). segments.c */
 void x86_io_check(struct x86_cpu *cpu, uint16_t port, unsigned size);
 
 /* An own store went to a page with code: stop the trace being executed if it became stale. */
 void x86_trace_stored(struct x86_cpu *cpu);
-/* The current trace ends before the instruction at RIP: take what did not run from the count. */
-void x86_trace_uncount(struct x86_cpu *cpu);
+/* From the next instruction on, the current trace is not executed any more. */
+void x86_trace_break(struct x86_cpu *cpu);
+/* How many instructions of the current trace are not done: the one at RIP and those after it. */
+uint32_t x86_trace_left(const struct x86_cpu *cpu);
+/* The current trace ends before the instruction at RIP: the rest does not count as retired. */
+void x86_trace_stop(struct x86_cpu *cpu);
+
+/* icount.c: what was retired, and the clock that counts it. */
+/* Add what was retired since the last call to the statistics and, if it counts instructions, to the clock. */
+void x86_icount_sync(struct x86_cpu *cpu);
+/* The same at the end of a trace, and how many instructions may run until the next time. */
+void x86_icount_grant(struct x86_cpu *cpu);
+/* After an access in mid-trace that may have armed a timer or raised an interrupt under the counting clock. */
+void x86_icount_touched(struct x86_cpu *cpu);
+
+/* Before anything that reads the clock: it shows the instruction at RIP. */
+static inline struct vclock *x86_clock(struct x86_cpu *cpu)
+{
+	if (__builtin_expect(cpu->icount, 0))
+		x86_icount_sync(cpu);
+	return cpu->vm->cfg.clock;
+}
 
 /* code.c: the pages that hold decoded code, over all vCPUs of a VM. */
 struct x86_code *x86_code_new(struct mem_space *mem, struct err *err);

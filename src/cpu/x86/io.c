@@ -23,14 +23,17 @@ void x86_io_check(struct x86_cpu *cpu, uint16_t port, unsigned size)
 
 static uint32_t port_in(struct x86_cpu *cpu, uint16_t port, unsigned size)
 {
-	uint32_t v = cpu->vm->cfg.world.pio_read(cpu->vm->cfg.world.opaque, port, size);
+	uint32_t v;
 
+	x86_clock(cpu);
+	v = cpu->vm->cfg.world.pio_read(cpu->vm->cfg.world.opaque, port, size);
 	x86_debug_io_hit(cpu, port, size);
 	return v;
 }
 
 static void port_out(struct x86_cpu *cpu, uint16_t port, unsigned size, uint32_t v)
 {
+	x86_clock(cpu);
 	cpu->vm->cfg.world.pio_write(cpu->vm->cfg.world.opaque, port, size, v);
 	x86_debug_io_hit(cpu, port, size);
 }
@@ -127,7 +130,10 @@ static const struct x86_insn *string(struct x86_cpu *cpu, const struct x86_insn 
 		x86_set16(cpu, X86_RCX, (uint16_t)left);
 	else
 		cpu->s.gpr[X86_RCX] = left;
-	return left ? x86_jumped(cpu) : x86_next_end(cpu, i);
+	if (!left)
+		return x86_next_end(cpu, i);
+	x86_trace_stop(cpu);
+	return x86_jumped(cpu);
 }
 
 HANDLER(ins)

@@ -14,7 +14,7 @@
 void x86_kvm_wall_clock_write(struct x86_cpu *cpu)
 {
 	gpa_t at = gpa(cpu->s.kvm_wall_clock & ~3ull);
-	int64_t base = clock_wall_ns(cpu->vm->cfg.clock) - clock_now_ns(cpu->vm->cfg.clock);
+	int64_t base = clock_wall_ns(x86_clock(cpu)) - clock_now_ns(cpu->vm->cfg.clock);
 	uint32_t version;
 	uint8_t b[12];
 
@@ -31,7 +31,7 @@ void x86_kvm_wall_clock_write(struct x86_cpu *cpu)
 void x86_kvmclock_update(struct x86_cpu *cpu)
 {
 	gpa_t at = gpa(cpu->s.kvm_system_time & ~3ull);
-	uint64_t ns = clock_now_ns(cpu->vm->cfg.clock), hz = clock_tsc_hz(cpu->vm->cfg.clock);
+	uint64_t ns = clock_now_ns(x86_clock(cpu)), hz = clock_tsc_hz(cpu->vm->cfg.clock);
 	uint32_t version;
 	uint8_t b[32] = { 0 };
 

@@ -151,7 +151,7 @@ static void shift_deadline(uint32_t msr, uint64_t *val, uint64_t by)
 
 static uint64_t tsc(struct x86_cpu *cpu)
 {
-	return clock_tsc(cpu->vm->cfg.clock) + cpu->s.tsc_offset;
+	return clock_tsc(x86_clock(cpu)) + cpu->s.tsc_offset;
 }
 
 static const struct plain *find_plain(const struct x86_cpu *cpu, uint32_t msr)
@@ -280,7 +280,7 @@ bool x86_rdmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t *val)
 	int n = find_fixed(cpu, msr);
 
 	if (of_intc(msr))
-		return intc->ops && intc_offered(cpu, msr) &&
+		return intc->ops && intc_offered(cpu, msr) && x86_clock(cpu) &&
 		       intc->ops->rdmsr(intc->opaque, cpu->vcpu.index, msr, val) &&
 		       (shift_deadline(msr, val, cpu->s.tsc_offset), true);
 	if (msr == 0x10)
@@ -308,6 +308,7 @@ bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val)
 		if (!intc->ops || !intc_offered(cpu, msr) ||
 		    (msr == APIC_BASE && val & APIC_BASE_X2APIC && !x86_has(cpu, X86_F_X2APIC)))
 			return false;
+		x86_clock(cpu);
 		shift_deadline(msr, &val, -cpu->s.tsc_offset);
 		return intc->ops->wrmsr(intc->opaque, cpu->vcpu.index, msr, val);
 	}

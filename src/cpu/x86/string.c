@@ -47,7 +47,10 @@ static inline uint64_t batch(const struct x86_cpu *cpu, const struct x86_insn *i
 /* After a batch: the next instruction, or this one again. */
 static inline const struct x86_insn *again(struct x86_cpu *cpu, const struct x86_insn *i)
 {
-	return get_a(cpu, i, X86_RCX) ? x86_jumped(cpu) : x86_next_end(cpu, i);
+	if (!get_a(cpu, i, X86_RCX))
+		return x86_next_end(cpu, i);
+	x86_trace_stop(cpu);
+	return x86_jumped(cpu);
 }
 
 #define REPEATED(i) ((i)->flags & (X86_I_REP | X86_I_REPNE))
@@ -206,9 +209,9 @@ ELEMENTS(64)
 
 /* A repeated instruction looks at events between batches, so it ends its trace. */
 #define ROWS(opcode, name)                                                                                             \
-	{ X86_MAP_1, opcode, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(name##8), {}, #name },                            \
+	{ X86_MAP_1, opcode, 1, 0, X86_MOD_NONE, 0, 0, 0, X86_D_REP_END, X86_ALL(name##8), {}, #name },                \
 	{                                                                                                              \
-		X86_MAP_1, opcode + 1, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, V(name), {}, #name                              \
+		X86_MAP_1, opcode + 1, 1, 0, X86_MOD_NONE, 0, 0, 0, X86_D_REP_END, V(name), {}, #name                  \
 	}
 
 static const struct x86_opdef rows[] = {

@@ -4,7 +4,8 @@
  *
  * A trace ends at a branch, at an instruction that may change the mode, at the end of its page or
  * after TRACE_MAX instructions. Interrupts are looked at between traces. Only the first instruction
- * of a trace may run into a second page, and then it is alone.
+ * of a trace may run into a second page, and then it is alone. Direct branches within a page remember
+ * where they led (links).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,19 +18,21 @@
 #define ARENA_BYTES (12u << 20)
 
 struct x86_trace {
-	uint64_t key;			/* physical address | mode << MODE_SHIFT */
+	uint64_t key;			/* physical address | mode */
 	const _Atomic uint32_t *gen[2]; /* of the page, and of the second one if the instruction crosses */
 	uint32_t seen[2];
 	uint32_t count;
+	uint32_t offset;	/* of the first instruction in its page */
 	struct x86_insn insn[]; /* and a last one that finds the next trace */
 };
 
-#define MODE_SHIFT 56
+#define NO_KEY ~0ull
 
 struct x86_traces {
 	struct x86_trace *bucket[BUCKETS];
 	uint8_t *arena;
 	size_t used;
+	unsigned flushes;
 };
 
 struct x86_traces *x86_traces_new(struct err *err)
@@ -60,13 +63,14 @@ void x86_traces_flush(struct x86_traces *t)
 {
 	memset(t->bucket, 0, sizeof(t->bucket));
 	t->used = 0;
+	t->flushes++;
 }
 
 /* --- the pseudo-instructions --- */
 
 static const struct x86_insn *run_on(struct x86_cpu *cpu, const struct x86_insn *i)
 {
-	return x86_jumped(cpu);
+	return x86_follow(cpu, i);
 }
 
 static const struct x86_insn *raise_ud(struct x86_cpu *cpu, const struct x86_insn *i)
@@ -79,30 +83,28 @@ static const struct x86_insn *raise_gp(struct x86_cpu *cpu, const struct x86_ins
 	x86_gp0(cpu);
 }
 
-/* How many instructions of the current trace were done before the one at RIP. */
-static uint32_t done_before(const struct x86_cpu *cpu, const struct x86_trace *t)
+uint32_t x86_trace_left(const struct x86_cpu *cpu)
 {
+	const struct x86_trace *t = cpu->trace;
 	uint64_t lin = cpu->s.gpr[X86_RIP] + cpu->seg_base[X86_CS];
-	uint32_t offset = t->key & X86_PAGE_MASK, n = 0;
-
-	while (n < t->count && offset != (lin & X86_PAGE_MASK) && offset < MEM_PAGE_SIZE)
-		offset += t->insn[n++].len;
-	return n;
-}
-
-void x86_trace_uncount(struct x86_cpu *cpu)
-{
-	struct x86_trace *t = cpu->trace;
+	uint32_t n = 0, offset;
 
 	if (!t)
-		return;
-	cpu->vcpu.instructions -= t->count - done_before(cpu, t);
+		return 0;
+	for (offset = t->offset; n < t->count && offset != (lin & X86_PAGE_MASK) && offset < MEM_PAGE_SIZE; n++)
+		offset += t->insn[n].len;
+	return t->count - n;
+}
+
+void x86_trace_stop(struct x86_cpu *cpu)
+{
+	cpu->icount_left += x86_trace_left(cpu);
 	cpu->trace = NULL;
 }
 
 static const struct x86_insn *broken(struct x86_cpu *cpu, const struct x86_insn *i)
 {
-	x86_trace_uncount(cpu);
+	x86_trace_stop(cpu);
 	return x86_jumped(cpu);
 }
 
@@ -112,7 +114,7 @@ void x86_trace_break(struct x86_cpu *cpu)
 
 	if (!t)
 		return;
-	t->key = ~0ull;
+	t->key = NO_KEY;
 	/* The instruction that stores has left its slot behind: it may be overwritten like the rest. */
 	for (uint32_t n = 0; n <= t->count; n++)
 		t->insn[n].fn = broken;
@@ -128,13 +130,6 @@ void x86_trace_stored(struct x86_cpu *cpu)
 
 /* --- building --- */
 
-static uint64_t mode_bits(const struct x86_cpu *cpu, bool single)
-{
-	uint64_t bits = cpu->code_bits == 16 ? 0 : cpu->code_bits == 32 ? 1 : 2;
-
-	return (bits | (cpu->protected_mode ? 0 : 4) | (single ? 8 : 0)) << MODE_SHIFT;
-}
-
 static void put_raise(struct x86_trace *t, x86_exec *fn, unsigned len)
 {
 	struct x86_insn *i = &t->insn[t->count++];
@@ -144,7 +139,7 @@ static void put_raise(struct x86_trace *t, x86_exec *fn, unsigned len)
 	i->len = len;
 }
 
-/* The bytes at `lin`, at most 15, from up to two pages; faults of the second page only if it is needed. */
+/* The bytes at `lin`, at most `want`, as far as they lie in its page. */
 static size_t fetch(struct x86_cpu *cpu, const struct x86_itlb_entry *e, uint64_t lin, uint8_t *buf, size_t want)
 {
 	size_t left = MEM_PAGE_SIZE - (lin & X86_PAGE_MASK), n = want < left ? want : left;
@@ -158,38 +153,41 @@ static size_t fetch(struct x86_cpu *cpu, const struct x86_itlb_entry *e, uint64_
 	return n;
 }
 
-/* Decode the one instruction at `lin`, which may cross into the next page. */
+/* From here on stores to the bytes are seen. */
+static void track(struct x86_cpu *cpu, struct x86_trace *t, unsigned n, const struct x86_itlb_entry *e, uint32_t offset,
+		  uint32_t len)
+{
+	t->gen[n] = x86_code_gen(cpu->vm->code, e->page_index);
+	t->seen[n] = x86_code_track(cpu->vm->code, e->page_index, offset, len);
+}
+
+/* Decode the one instruction at `lin`, which may cross into the next page: that one faults only if it is needed. */
 static enum x86_decode_result decode_crossing(struct x86_cpu *cpu, struct x86_trace *t, uint64_t lin, size_t first_part,
 					      uint8_t *buf, struct x86_decode_mode mode, const struct x86_opdef **def)
 {
 	uint64_t next = (lin + first_part) & cpu->lin_mask;
 	const struct x86_itlb_entry *e = x86_itlb_fill(cpu, next);
 
-	if (e->host) {
-		t->gen[1] = x86_code_gen(cpu->vm->code, e->page_index);
-		t->seen[1] = x86_code_track(cpu->vm->code, e->page_index, 0, 15 - first_part);
-	}
+	if (e->host)
+		track(cpu, t, 1, e, 0, 15 - first_part);
+	else
+		t->key = NO_KEY;
 	fetch(cpu, e, next, buf + first_part, 15 - first_part);
 	return x86_decode(buf, 15, mode, &t->insn[0], def);
 }
 
-static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry *e, uint64_t lin, uint64_t key,
-			       bool single)
+static bool ends_trace(const struct x86_opdef *def, const struct x86_insn *i)
 {
-	struct x86_traces *cache = cpu->traces;
-	const size_t most = sizeof(struct x86_trace) + (TRACE_MAX + 1) * sizeof(struct x86_insn);
-	const struct x86_decode_mode mode = { cpu->code_bits, !cpu->protected_mode };
-	uint32_t offset = lin & X86_PAGE_MASK, max = single ? 1 : TRACE_MAX;
-	struct x86_trace *t;
-	uint8_t buf[MEM_PAGE_SIZE > TRACE_MAX * 15 ? TRACE_MAX * 15 : MEM_PAGE_SIZE];
-	size_t have, at = 0;
+	return def->flags & X86_D_END || (def->flags & X86_D_REP_END && i->flags & (X86_I_REP | X86_I_REPNE));
+}
 
-	if (cache->used + most > ARENA_BYTES)
-		x86_traces_flush(cache);
-	t = (struct x86_trace *)(cache->arena + cache->used);
-	*t = (struct x86_trace){ .key = key };
-	size_t want = single ? 15 : sizeof(buf);
-	have = fetch(cpu, e, lin, buf, want);
+/* Decode up to `max` instructions from the `have` bytes of `buf`. The bytes that they took in the first page. */
+static size_t decode_run(struct x86_cpu *cpu, struct x86_trace *t, uint64_t lin, uint8_t *buf, size_t have,
+			 uint32_t max)
+{
+	const struct x86_decode_mode mode = { cpu->code_bits, !cpu->protected_mode };
+	size_t at = 0;
+
 	while (t->count < max && at < have) {
 		const struct x86_opdef *def = NULL;
 		struct x86_insn *i = &t->insn[t->count];
@@ -199,7 +197,7 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 			if (t->count)
 				break; /* it begins a trace of its own */
 			r = decode_crossing(cpu, t, lin, have, buf, mode, &def);
-			at = have; /* alone */
+			max = 1;
 		}
 		if (r == X86_DECODE_UD || r == X86_DECODE_TOO_LONG) {
 			at += i->len;
@@ -208,23 +206,39 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 		}
 		t->count++;
 		at += i->len;
-		if (def->flags & X86_D_END)
+		if (ends_trace(def, i))
 			break;
 	}
 	memset(&t->insn[t->count], 0, sizeof(t->insn[0]));
 	t->insn[t->count].fn = run_on;
-	if (e->host) {
-		uint32_t used = at < have ? at : have;
+	return at < have ? at : have;
+}
 
-		/* From here on stores are seen; one that came between fetch and now shows in the bytes. */
-		t->gen[0] = x86_code_gen(cpu->vm->code, e->page_index);
-		t->seen[0] = x86_code_track(cpu->vm->code, e->page_index, offset, used ? used : 1);
-		if (memcmp(buf, e->host + offset, used))
-			return build(cpu, e, lin, key, single);
-	}
+static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry *e, uint64_t lin, uint64_t key,
+			       bool single)
+{
+	struct x86_traces *cache = cpu->traces;
+	const size_t most = sizeof(struct x86_trace) + (TRACE_MAX + 1) * sizeof(struct x86_insn);
+	uint32_t offset = lin & X86_PAGE_MASK;
+	struct x86_trace *t;
+	uint8_t buf[TRACE_MAX * 15];
+	size_t used;
+
+	if (cache->used + most > ARENA_BYTES)
+		x86_traces_flush(cache);
+	t = (struct x86_trace *)(cache->arena + cache->used);
+	do {
+		*t = (struct x86_trace){ .key = key, .offset = offset };
+		used = decode_run(cpu, t, lin, buf, fetch(cpu, e, lin, buf, single ? 15 : sizeof(buf)),
+				  single ? 1 : TRACE_MAX);
+		if (!e->host)
+			break;
+		track(cpu, t, 0, e, offset, used ? used : 1);
+		/* A store that came between the fetch and now shows in the bytes. */
+	} while (memcmp(buf, e->host + offset, used));
 	/* Code outside RAM may change without a trace: it is decoded each time. */
 	if (!e->host)
-		t->key = ~0ull;
+		t->key = NO_KEY;
 	cache->used += sizeof(*t) + (t->count + 1) * sizeof(t->insn[0]);
 	return t;
 }
@@ -253,32 +267,94 @@ static bool second_page_same(struct x86_cpu *cpu, const struct x86_trace *t, uin
 	return e->host && x86_code_gen(cpu->vm->code, e->page_index) == t->gen[1];
 }
 
-const struct x86_insn *x86_jumped(struct x86_cpu *cpu)
+/* The trace at RIP. */
+static inline struct x86_trace *find(struct x86_cpu *cpu, bool single)
 {
-	bool single = false;
-
-	cpu->trace = NULL;
-	if (__builtin_expect(cpu->attention || atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed), 0)) {
-		x86_check_events(cpu);
-		/* Shadows and single steps end after one instruction. */
-		single = cpu->attention;
-	}
 	uint64_t rip = cpu->s.gpr[X86_RIP];
-	if (__builtin_expect(cpu->code_bits != 64 && rip > cpu->s.seg[X86_CS].limit, 0))
+
+	if (__builtin_expect(!(cpu->code_key & X86_KEY_FLAT) && rip > cpu->s.seg[X86_CS].limit, 0))
 		x86_gp0(cpu);
 	uint64_t lin = (rip + cpu->seg_base[X86_CS]) & cpu->lin_mask;
 	const struct x86_itlb_entry *e = &cpu->itlb[cpu->cpl == 3][lin >> 12 & (X86_ITLB_SIZE - 1)];
 	if (__builtin_expect(e->tag != (lin & ~X86_PAGE_MASK), 0))
 		e = x86_itlb_fill(cpu, lin);
-	uint64_t key = (e->phys | (lin & X86_PAGE_MASK)) ^ mode_bits(cpu, single);
+	uint64_t key = e->phys | (lin & X86_PAGE_MASK) | cpu->code_key | (single ? X86_KEY_SINGLE : 0);
 	struct x86_trace **slot = &cpu->traces->bucket[hash(key)], *t = *slot;
 	if (__builtin_expect(!t || t->key != key || !fresh(t) || !second_page_same(cpu, t, lin), 0)) {
 		t = build(cpu, e, lin, key, single);
-		cpu->traces->bucket[hash(key)] = t;
+		*slot = t;
 	}
+	cpu->trace_page = lin & ~X86_PAGE_MASK;
+	return t;
+}
+
+static const struct x86_insn *overdrawn(struct x86_cpu *cpu);
+
+static inline const struct x86_insn *enter(struct x86_cpu *cpu, struct x86_trace *t)
+{
 	cpu->trace = t;
-	stat_add(&cpu->vcpu.instructions, t->count);
+	cpu->icount_left -= t->count;
+	if (__builtin_expect(cpu->icount_left < 0, 0))
+		return overdrawn(cpu);
 	return t->insn;
+}
+
+/* The trace is longer than what may be retired before the next look at clock and counters. */
+static __attribute__((noinline)) const struct x86_insn *overdrawn(struct x86_cpu *cpu)
+{
+	x86_trace_stop(cpu);
+	/* The counted clock's next deadline lies within the trace: up to there one by one. */
+	if (cpu->icount && cpu->icount_left)
+		return enter(cpu, find(cpu, true));
+	x86_icount_grant(cpu);
+	return x86_jumped(cpu);
+}
+
+static inline bool news(const struct x86_cpu *cpu)
+{
+	return cpu->attention || atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed);
+}
+
+const struct x86_insn *x86_jumped(struct x86_cpu *cpu)
+{
+	bool single = false;
+
+	cpu->trace = NULL;
+	if (__builtin_expect(news(cpu), 0)) {
+		x86_check_events(cpu);
+		/* Shadows and single steps end after one instruction. */
+		single = cpu->attention;
+	}
+	return enter(cpu, find(cpu, single));
+}
+
+/*
+ * Links hold between traces of one page only: the instructions that can change how a page is mapped, the mode or a
+ * limit end their trace by x86_jumped(). A flush of the arena takes both ends of a link away.
+ */
+static __attribute__((noinline)) const struct x86_insn *find_and_link(struct x86_cpu *cpu, const struct x86_insn *from)
+{
+	uint64_t page = cpu->trace_page, key = cpu->trace->key;
+	unsigned flushes = cpu->traces->flushes;
+	struct x86_trace *t;
+
+	cpu->trace = NULL;
+	t = find(cpu, false);
+	if (flushes == cpu->traces->flushes && key != NO_KEY && key & X86_KEY_FLAT && page == cpu->trace_page &&
+	    !((key ^ t->key) & ~X86_PAGE_MASK) && t->gen[0] && !t->gen[1])
+		((struct x86_insn *)from)->link = t;
+	return enter(cpu, t);
+}
+
+const struct x86_insn *x86_follow(struct x86_cpu *cpu, const struct x86_insn *from)
+{
+	struct x86_trace *t = from->link;
+
+	if (__builtin_expect(news(cpu), 0))
+		return x86_jumped(cpu);
+	if (t && atomic_load_explicit(t->gen[0], memory_order_relaxed) == t->seen[0])
+		return enter(cpu, t);
+	return find_and_link(cpu, from);
 }
 
 _Noreturn void x86_execute(struct x86_cpu *cpu)
