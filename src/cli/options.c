@@ -92,18 +92,21 @@ out:
 	return ret;
 }
 
-static int apply_switch(const struct cli_option *o, struct config *c, const char *value, struct err *err)
+/* "WORD,k=v": `key` (NULL: WORD itself) gets `value` (NULL: WORD), and KEY.k gets v. */
+static int apply_word(const struct cli_option *o, struct config *c, const char *text, const char *value,
+		      struct err *err)
 {
 	char word[96];
-	size_t n = strcspn(value, ",");
+	const char *key = o->key ? o->key : word;
+	size_t n = strcspn(text, ",");
 
 	if (!n || n >= sizeof(word))
-		return err_set(err, "--%s %s: a device name is missing", o->name, value);
-	memcpy(word, value, n);
+		return err_set(err, "--%s %s: a %s is missing", o->name, text, value ? "device name" : "value");
+	memcpy(word, text, n);
 	word[n] = '\0';
-	if (config_set(c, word, "on", err))
+	if (config_set(c, key, value ? value : word, err))
 		return -1;
-	return value[n] ? set_pairs(c, word, NULL, value + n + 1, o->name, err) : 0;
+	return text[n] ? set_pairs(c, key, NULL, text + n + 1, o->name, err) : 0;
 }
 
 static int apply(const struct cli_option *o, struct config *c, const char *value, struct err *err)
@@ -120,7 +123,9 @@ static int apply(const struct cli_option *o, struct config *c, const char *value
 		snprintf(base, sizeof(base), "%s%u", o->key, series_length(c, o->key));
 		return set_pairs(c, base, o->first, value, o->name, err);
 	case CLI_SWITCH:
-		return apply_switch(o, c, value, err);
+		return apply_word(o, c, value, "on", err);
+	case CLI_PAIRS:
+		return apply_word(o, c, value, NULL, err);
 	case CLI_SET:
 		eq = strchr(value, '=');
 		if (!eq || eq == value || (size_t)(eq - value) >= sizeof(base))

@@ -19,6 +19,7 @@ enum cli_kind {
 	CLI_FLAG,   /* --no-reboot: the key gets "on" */
 	CLI_SERIES, /* --disk a,readonly=on: the n-th use writes KEYn.FIRST and KEYn.readonly */
 	CLI_SWITCH, /* --device isa-debug-exit,iobase=0xf4: WORD gets "on", WORD.iobase the rest */
+	CLI_PAIRS,  /* --clock icount,idle=skip: the key gets the word, KEY.idle the rest */
 	CLI_SET	    /* --set key=value */
 };
 

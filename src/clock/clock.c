@@ -323,11 +323,12 @@ static int post_load(void *obj, struct err *err)
 	struct vclock *c = obj;
 
 	/* Half the range leaves room for 146 years of running. */
-	if (c->saved_now > INT64_MAX / 2)
+	if (c->saved_now > INT64_MAX / 2 || c->saved_wall > INT64_MAX)
 		return err_set(err, "guest time is out of range");
 	c->stopped_at = c->saved_now;
-	/* The guest has slept, not travelled: its wall clock is the host's. */
-	c->wall_base = host_ns(CLOCK_REALTIME) - (int64_t)c->saved_now;
+	/* The guest has slept, not travelled: its wall clock is the host's. A counted clock knows no host. */
+	c->wall_base = (c->source == CLOCK_SOURCE_ICOUNT ? (int64_t)c->saved_wall : host_ns(CLOCK_REALTIME)) -
+		       (int64_t)c->saved_now;
 	return 0;
 }
 

@@ -3,8 +3,8 @@
  *
  * Guest time is nanoseconds since the VM was started. It stands still while stopped and never runs
  * backwards, also across save and restore. The source is host time (CLOCK_MONOTONIC) or retired
- * guest instructions (icount), in which case the one vCPU thread drives it with
- * clock_icount_advance().
+ * guest instructions (icount), in which case the thread of the one vCPU drives it with
+ * clock_icount_advance(), and timers are armed by that thread or while it is stopped.
  *
  * clock_now_ns(): any thread, lock-free. Timers: any thread. Timer callbacks run in the loop thread
  * (host time) or in the vCPU thread (icount), with the timer's mutex held.
@@ -41,7 +41,10 @@ uint64_t clock_tsc_hz(struct vclock *c);
 uint64_t clock_tsc(struct vclock *c);
 int64_t clock_tsc_to_ns(struct vclock *c, uint64_t tsc);
 
-/* Saved: guest time and the wall base. After a load, wall time continues from the host's now. */
+/*
+ * Saved: guest time and the wall base. After a load, wall time continues from the host's now (host time), or from where
+ * it was (icount).
+ */
 extern const struct state_desc clock_state;
 
 typedef void clock_timer_fn(void *opaque);

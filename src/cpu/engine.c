@@ -1,9 +1,11 @@
 /* The list of engines, and the events that all of them share. */
 #include "cpu/engine.h"
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cpu/x86/interp.h"
@@ -18,9 +20,9 @@ const struct engine *engine_find(const char *name)
 	return NULL;
 }
 
-static void futex(_Atomic uint32_t *word, int op, uint32_t val)
+static long futex(_Atomic uint32_t *word, int op, uint32_t val, const struct timespec *limit)
 {
-	syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, val, NULL, NULL, 0);
+	return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, val, limit, NULL, 0);
 }
 
 /*
@@ -31,7 +33,7 @@ static void post(struct vcpu *v, uint32_t bit)
 {
 	atomic_fetch_or(&v->events, bit);
 	if (atomic_exchange(&v->sleeping, 0))
-		futex(&v->sleeping, FUTEX_WAKE, 1);
+		futex(&v->sleeping, FUTEX_WAKE, 1, NULL);
 	if (v->engine->poke)
 		v->engine->poke(v);
 }
@@ -48,13 +50,16 @@ void vcpu_kick(struct vcpu *v)
 	post(v, VCPU_EV_KICK);
 }
 
-void vcpu_wait(struct vcpu *v)
+void vcpu_wait(struct vcpu *v, int64_t ns)
 {
-	for (;;) {
+	const struct timespec limit = { ns / 1000000000, ns % 1000000000 };
+	long rc = 0;
+
+	while (rc == 0 || errno != ETIMEDOUT) {
 		atomic_store(&v->sleeping, 1);
 		if (atomic_load(&v->events))
 			break;
-		futex(&v->sleeping, FUTEX_WAIT, 1);
+		rc = futex(&v->sleeping, FUTEX_WAIT, 1, ns < 0 ? NULL : &limit);
 	}
 	atomic_store(&v->sleeping, 0);
 }

@@ -3,7 +3,8 @@
  *
  * An engine runs the vCPUs of one VM. It reaches the world through mem/ (RAM), the four calls of
  * struct cpu_world (MMIO and ports), and the interrupt controller interface. It never sleeps for a
- * halted guest: run() returns CPU_EXIT_HALTED, and the machine waits with vcpu_wait().
+ * halted guest: run() returns CPU_EXIT_HALTED, and the machine waits with vcpu_wait()
+ * or moves a counting clock on.
  *
  * Threads: vm_* from the thread that owns the machine, with the vCPUs stopped. run, get_state and
  * set_state from the vCPU's own thread (or while it is stopped). vcpu_signal() and vcpu_kick() from
@@ -120,7 +121,7 @@ const struct engine *engine_find(const char *name);
 /* Post an event; `sipi_vector` only with CPU_SIGNAL_SIPI. Wakes vcpu_wait(). Any thread. */
 void vcpu_signal(struct vcpu *v, enum cpu_signal what, uint8_t sipi_vector);
 void vcpu_kick(struct vcpu *v);
-/* Sleep until any event bit is set. The vCPU's own thread. */
-void vcpu_wait(struct vcpu *v);
+/* Sleep until any event bit is set, or for `ns` nanoseconds (negative: no limit). The vCPU's own thread. */
+void vcpu_wait(struct vcpu *v, int64_t ns);
 
 #endif

@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "vm/impl.h"
@@ -36,10 +37,44 @@ static void failed(struct vm_cpu *c)
 static void wait_for_main(struct vm_cpu *c)
 {
 	while (!(atomic_load(&c->vcpu->events) & VCPU_EV_KICK)) {
-		vcpu_wait(c->vcpu);
+		vcpu_wait(c->vcpu, -1);
 		/* Other news stay for run(). */
 		atomic_fetch_and(&c->vcpu->events, VCPU_EV_KICK);
 	}
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+/*
+ * Nothing to execute. Under the counting clock no time passes by itself: it goes on to the next deadline, after having
+ * waited as long or at once.
+ */
+static void idle(struct vm_cpu *c)
+{
+	struct vm *vm = c->vm;
+	int64_t next, start, waited = 0;
+
+	if (!clock_is_icount(vm->clock)) {
+		vcpu_wait(c->vcpu, -1);
+		return;
+	}
+	next = clock_icount_next(vm->clock);
+	if (next == CLOCK_NEVER || !vm->skip_idle) {
+		start = now_ns();
+		vcpu_wait(c->vcpu, next == CLOCK_NEVER ? -1 : next);
+		waited = now_ns() - start;
+	}
+	/* Woken from outside: so much time has passed. */
+	if (atomic_load(&c->vcpu->events) && waited < next)
+		next = waited;
+	if (next != CLOCK_NEVER)
+		clock_icount_advance(vm->clock, next);
 }
 
 static void *cpu_thread(void *opaque)
@@ -54,7 +89,7 @@ static void *cpu_thread(void *opaque)
 		switch (e->run(c->vcpu)) {
 		case CPU_EXIT_HALTED:
 			stat_add(&c->vcpu->halts, 1);
-			vcpu_wait(c->vcpu);
+			idle(c);
 			break;
 		case CPU_EXIT_SHUTDOWN: {
 			struct machine_control m = vm_machine_control(c->vm);
@@ -69,6 +104,9 @@ static void *cpu_thread(void *opaque)
 			wait_for_main(c);
 			break;
 		case CPU_EXIT_KICKED:
+			if (atomic_load(&c->vm->asked))
+				wait_for_main(c);
+			break;
 		case CPU_EXIT_DEBUG:
 			break;
 		}

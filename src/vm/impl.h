@@ -55,6 +55,7 @@ struct vm {
 	struct irqchip *chip;
 	uint64_t ram_low, ram_high;
 	unsigned cpus;
+	bool skip_idle; /* icount: idle time passes at once */
 	uint8_t uuid[16];
 
 	const struct engine *engine;

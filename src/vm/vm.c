@@ -1,6 +1,7 @@
 /* The life of a VM: made, running, paused, reset, ended. Main loop thread unless said otherwise. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -137,8 +138,12 @@ static void request(void *opaque, enum machine_request what, int status)
 	int none = 0;
 
 	atomic_store(&vm->asked_status, status);
-	if (atomic_compare_exchange_strong(&vm->asked, &none, (int)what + 1))
-		loop_post(vm->loop, answer, vm);
+	if (!atomic_compare_exchange_strong(&vm->asked, &none, (int)what + 1))
+		return;
+	/* The guest does not go on: its CPUs wait for the answer (cpus.c). */
+	for (unsigned n = 0; n < vm->cpus; n++)
+		vcpu_kick(vm->cpu[n].vcpu);
+	loop_post(vm->loop, answer, vm);
 }
 
 struct machine_control vm_machine_control(struct vm *vm)
@@ -150,16 +155,54 @@ struct machine_control vm_machine_control(struct vm *vm)
 
 static int read_basics(struct vm *vm, struct err *err)
 {
-	static const char *const clocks[] = { "host", NULL }, *const machines[] = { "pc-1.0", "pc", NULL };
+	static const char *const machines[] = { "pc-1.0", "pc", NULL };
 	uint64_t cpus;
 	int choice;
 
 	if (config_choice(vm->config, "machine", 0, machines, &choice, err) ||
-	    config_choice(vm->config, "clock", 0, clocks, &choice, err) ||
 	    config_uint(vm->config, "cpus", 1, 1, VM_MAX_CPUS, &cpus, err) ||
 	    config_bool(vm->config, "no-reboot", false, &vm->no_reboot, err))
 		return -1;
 	vm->cpus = (unsigned)cpus;
+	return 0;
+}
+
+/* "2026-01-31T12:00:00", UTC. */
+static int parse_utc(const char *text, int64_t *ns)
+{
+	struct tm tm = { 0 };
+	const char *end = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+
+	if (!end || (*end && strcmp(end, "Z")) || tm.tm_year < 70 || tm.tm_year > 250)
+		return -1;
+	*ns = timegm(&tm) * 1000000000ll;
+	return 0;
+}
+
+static int make_clock(struct vm *vm, struct err *err)
+{
+	static const char *const sources[] = { "host", "icount", NULL }, *const idle[] = { "sleep", "skip", NULL };
+	const char *base;
+	int64_t ns = -1;
+	int source, choice;
+
+	if (config_choice(vm->config, "clock", 0, sources, &source, err) ||
+	    config_choice(vm->config, "clock.idle", 0, idle, &choice, err))
+		return -1;
+	if (source == CLOCK_SOURCE_ICOUNT && vm->cpus > 1)
+		return err_set(err, "clock: icount counts the instructions of one CPU, and cpus is %u", vm->cpus);
+	vm->skip_idle = choice;
+	/* A counted machine does the same each time: it begins at the same time, too. */
+	if (config_str(vm->config, "clock.base", source == CLOCK_SOURCE_ICOUNT ? "2026-01-01T00:00:00" : "host", &base,
+		       err))
+		return -1;
+	if (strcmp(base, "host") && parse_utc(base, &ns))
+		return err_set(err, "clock.base: '%s' is neither 'host' nor a UTC time like 2026-01-31T12:00:00", base);
+	vm->clock = clock_new(vm->loop, source, err);
+	if (!vm->clock)
+		return -1;
+	if (ns >= 0)
+		clock_set_wall_base(vm->clock, ns);
 	return 0;
 }
 
@@ -176,8 +219,7 @@ static struct vm *make(struct config *c, struct err *err)
 	pthread_cond_init(&vm->cpu_change, NULL);
 	mem_fence_init();
 	vm->loop = loop_new(err);
-	vm->clock = vm->loop ? clock_new(vm->loop, CLOCK_SOURCE_HOST, err) : NULL;
-	if (!vm->clock)
+	if (!vm->loop || read_basics(vm, err) || make_clock(vm, err))
 		goto fail;
 	vm->stats = stats_new();
 	vm->mem = mem_space_new();
@@ -186,8 +228,6 @@ static struct vm *make(struct config *c, struct err *err)
 		err_set(err, "out of memory");
 		goto fail;
 	}
-	if (read_basics(vm, err))
-		goto fail;
 	vm->rundir = rundir_new(c, &vm->name, err);
 	if (!vm->rundir)
 		goto fail;

@@ -18,6 +18,7 @@ static const struct cli_option options[] = {
 	{ "memory", 'm', CLI_VALUE, "memory", NULL, "SIZE", ".5G or \\ of it", NULL },
 	{ "disk", 'd', CLI_SERIES, "disk", "path", "PATH", "a disk", "@file" },
 	{ "device", 0, CLI_SWITCH, NULL, NULL, "NAME", "a device", "one|two" },
+	{ "clock", 0, CLI_PAIRS, "clock", NULL, "SOURCE", "a clock", NULL },
 	{ "config", 0, CLI_VALUE, "config", NULL, "FILE", "a file", NULL },
 	{ "set", 0, CLI_SET, NULL, NULL, "KEY=VALUE", "a key", NULL },
 	{ "stats", 's', CLI_FLAG, "stats", NULL, NULL, "counters", NULL },
@@ -104,6 +105,14 @@ static void switches_turn_a_key_on(void **state)
 {
 	assert_keys("--device two,iobase=0xf4", "two = on\ntwo.iobase = 0xf4\n");
 	assert_refused("--device ,x", "--device ,x: a device name is missing");
+}
+
+static void words_take_pairs(void **state)
+{
+	assert_keys("--clock host", "clock = host\n");
+	assert_keys("--clock icount,idle=skip,base=0", "clock = icount\nclock.base = 0\nclock.idle = skip\n");
+	assert_refused("--clock ,idle=skip", "--clock ,idle=skip: a value is missing");
+	assert_refused("--clock host,idle", "--clock idle: 'idle' is not KEY=VALUE");
 }
 
 static void a_file_is_read_at_its_place(void **state)
@@ -212,7 +221,7 @@ static void the_completion_has_the_values(void **state)
 
 	assert_non_null(strstr(script, "--device) words='one|two' ;;"));
 	assert_non_null(strstr(script, "-d | --disk) words='@file' ;;"));
-	assert_non_null(strstr(script, "options='--memory --disk --device --config --set --stats'"));
+	assert_non_null(strstr(script, "options='--memory --disk --device --clock --config --set --stats'"));
 	free(script);
 }
 
@@ -222,6 +231,7 @@ int main(void)
 		cmocka_unit_test(options_become_keys),
 		cmocka_unit_test(series_are_numbered),
 		cmocka_unit_test(switches_turn_a_key_on),
+		cmocka_unit_test(words_take_pairs),
 		cmocka_unit_test(a_file_is_read_at_its_place),
 		cmocka_unit_test(operands_may_stand_anywhere),
 		cmocka_unit_test(help_is_a_request_but_not_as_a_value),
