@@ -278,7 +278,10 @@ static int choose_uuid(struct vm *vm, struct err *err)
 	u[8] = (u[8] & 0x3f) | 0x80;
 	snprintf(text, sizeof(text), "%08x-%04x-%04x-%04x-%04x%08x", ld_be32(u), ld_be16(u + 4), ld_be16(u + 6),
 		 ld_be16(u + 8), ld_be16(u + 10), ld_be32(u + 12));
-	return config_set(vm->config, "uuid", text, err);
+	if (config_set(vm->config, "uuid", text, err))
+		return -1;
+	config_get(vm->config, "uuid"); /* it has been read: it is here that it came from */
+	return 0;
 }
 
 int pc_assemble(struct vm *vm, struct err *err)
