@@ -185,15 +185,30 @@ static void elcr_keeps_system_lines_as_edges(void **state)
 	board_fini(&b);
 }
 
-static void a_request_that_goes_away_is_spurious(void **state)
+static void an_edge_is_kept_when_the_line_falls(void **state)
 {
 	struct board b;
 
 	setup(&b);
 	pulse(&b, 3);
+	assert_int_equal(inta(&b), 0x23);
+	board_fini(&b);
+}
+
+static void a_request_that_goes_away_is_spurious(void **state)
+{
+	struct board b;
+
+	setup(&b);
+	out8(&b, ELCR, 0x20);
+	pulse(&b, 5);
 	assert_false(intr(&b));
 	assert_int_equal(inta(&b), 0x27);
 	assert_int_equal(isr(&b, MASTER), 0);
+	/* The slave's: gone between the two INTA pulses. */
+	out8(&b, ELCR + 1, 0x10);
+	pulse(&b, 12);
+	assert_false(intr(&b));
 	board_fini(&b);
 }
 
@@ -534,6 +549,7 @@ int main(void)
 		cmocka_unit_test(an_edge_is_served_once),
 		cmocka_unit_test(a_level_is_served_until_it_goes),
 		cmocka_unit_test(elcr_keeps_system_lines_as_edges),
+		cmocka_unit_test(an_edge_is_kept_when_the_line_falls),
 		cmocka_unit_test(a_request_that_goes_away_is_spurious),
 		cmocka_unit_test(a_spurious_interrupt_of_the_slave_is_in_service_in_the_master),
 		cmocka_unit_test(lower_lines_wait_and_higher_ones_nest),

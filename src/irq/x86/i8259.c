@@ -40,9 +40,7 @@ static void pic_pin(struct i8259 *p, unsigned n, bool level)
 	if (p->elcr & bit)
 		p->irr = level ? p->irr | bit : p->irr & (uint8_t)~bit;
 	else if (level && !(p->levels & bit))
-		p->irr |= bit;
-	else if (!level)
-		p->irr &= (uint8_t)~bit;
+		p->irr |= bit; /* an edge is kept when the line falls, as in every chip set since the 8259's own */
 	p->levels = level ? p->levels | bit : p->levels & (uint8_t)~bit;
 }
 
@@ -62,6 +60,9 @@ static void update(struct irqchip *chip)
 	struct i8259_pair *p = &chip->pic;
 
 	pic_pin(&p->pic[0], CASCADE, next_line(&p->pic[1]) >= 0);
+	/* The slave's output is no edge that could be kept: without a request of the slave there is none here. */
+	if (!(p->pic[0].levels >> CASCADE & 1))
+		p->pic[0].irr &= (uint8_t) ~(1u << CASCADE);
 	set_output(chip, next_line(&p->pic[0]) >= 0);
 }
 
