@@ -322,6 +322,7 @@ static void delivery_modes(void **state)
 	struct board b;
 
 	setup(&b);
+	out8(&b, 0x21, 0xff); /* nothing for ExtINT to bring */
 	for (unsigned mode = 0; mode < 8; mode++) {
 		route(&b, 5, 2, 0x71 | MODE(mode) | (mode > 1 ? LEVEL : 0));
 		pulse(&b, 5);

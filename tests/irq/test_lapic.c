@@ -85,20 +85,11 @@ static void registers_keep_the_bits_that_exist(void **state)
 	static const struct {
 		uint32_t off, val;
 	} regs[] = {
-		{ LAPIC_ID, 0 },
-		{ LAPIC_VERSION, 0x50014 },
-		{ LAPIC_TPR, 0xff },
-		{ LAPIC_LDR, 0xff000000 },
-		{ LAPIC_DFR, 0xffffffff },
-		{ LAPIC_SVR, 0x1ff },
-		{ LAPIC_LVT, 0x700ff },
-		{ LAPIC_LVT + 0x10, 0x107ff },
-		{ LAPIC_LVT + 0x20, 0x107ff },
-		{ LAPIC_LVT + 0x30, 0x1a7ff },
-		{ LAPIC_LVT + 0x40, 0x1a7ff },
-		{ LAPIC_LVT + 0x50, 0x100ff },
-		{ LAPIC_ICR_HIGH, 0xff000000 },
-		{ LAPIC_DIVIDE, 0xb },
+		{ LAPIC_ID, 0xff000000 },	{ LAPIC_VERSION, 0x50014 },    { LAPIC_TPR, 0xff },
+		{ LAPIC_LDR, 0xff000000 },	{ LAPIC_DFR, 0xffffffff },     { LAPIC_SVR, 0x1ff },
+		{ LAPIC_LVT, 0x700ff },		{ LAPIC_LVT + 0x10, 0x107ff }, { LAPIC_LVT + 0x20, 0x107ff },
+		{ LAPIC_LVT + 0x30, 0x1a7ff },	{ LAPIC_LVT + 0x40, 0x1a7ff }, { LAPIC_LVT + 0x50, 0x100ff },
+		{ LAPIC_ICR_HIGH, 0xff000000 }, { LAPIC_DIVIDE, 0xb },
 	};
 	struct board b;
 
@@ -383,6 +374,30 @@ static void mode_changes_are_those_of_the_figure(void **state)
 			board_fini(&b);
 		}
 	}
+}
+
+static void the_xapic_id_can_be_written(void **state)
+{
+	struct board b;
+	struct irq_message m = { .dest = 7, .vector = 0x50 };
+	struct intc i;
+
+	setup(&b);
+	i = irqchip_intc(b.chip);
+	assert_false(irqchip_deliver(b.chip, &m));
+	apic_write(&b, 0, LAPIC_ID, 0x07ffffff);
+	assert_int_equal(apic_read(&b, 0, LAPIC_ID), 0x07000000);
+	assert_true(irqchip_deliver(b.chip, &m));
+	assert_int_equal(apic_drain(&b, 0), 1);
+	i.ops->init(i.opaque, 0); /* keeps it */
+	assert_int_equal(apic_read(&b, 0, LAPIC_ID), 0x07000000);
+	/* The x2APIC's is fixed, and what was written is forgotten there. */
+	apic_x2(&b, 0);
+	assert_int_equal(rdmsr(&b, 0x802), 0);
+	assert_true(wrmsr(&b, 0x1b, 0xfee00000));
+	assert_true(wrmsr(&b, 0x1b, 0xfee00800));
+	assert_int_equal(apic_read(&b, 0, LAPIC_ID), 0);
+	board_fini(&b);
 }
 
 /* --- x2APIC, 11.12 --- */
@@ -778,6 +793,7 @@ int main(void)
 		cmocka_unit_test(the_page_can_be_moved_and_switched_off),
 		cmocka_unit_test(reserved_base_bits_are_refused),
 		cmocka_unit_test(mode_changes_are_those_of_the_figure),
+		cmocka_unit_test(the_xapic_id_can_be_written),
 		cmocka_unit_test(msrs_are_there_in_x2apic_mode_only),
 		cmocka_unit_test(reserved_bits_fault_in_x2apic_mode),
 		cmocka_unit_test(x2apic_registers),

@@ -62,13 +62,14 @@ enum { DM_FIXED, DM_LOWEST, DM_SMI, DM_RESERVED, DM_NMI, DM_INIT, DM_SIPI, DM_EX
 
 /*
  * Owned by the vCPU's thread. Other threads set bits of irr, tmr and esr and then signal; they read `base`,
- * `ldr`, `dfr`, `svr` and `tpr` to match destinations, which are single words. `lock` is for the timer.
+ * `id`, `ldr`, `dfr`, `svr` and `tpr` to match destinations, which are single words. `lock` is for the timer.
  */
 struct lapic {
 	struct irqchip *chip;
 	unsigned cpu;
 	_Atomic uint64_t base; /* the APIC_BASE MSR */
 	_Atomic uint32_t ldr, dfr, svr;
+	_Atomic uint8_t id; /* in xAPIC mode; the x2APIC's is `cpu` */
 	_Atomic uint8_t tpr;
 	atomic_bool extint; /* a message of mode ExtINT waits */
 	_Atomic uint32_t irr[8], tmr[8];
@@ -106,6 +107,10 @@ static inline bool lapic_software_enabled(const struct lapic *l)
 	return lapic_enabled(l) && atomic_load_explicit(&l->svr, memory_order_relaxed) & SVR_ENABLE;
 }
 
+static inline uint32_t lapic_id(const struct lapic *l)
+{
+	return lapic_x2apic(l) ? l->cpu : atomic_load_explicit(&l->id, memory_order_relaxed);
+}
 static inline uint8_t lapic_tpr(const struct lapic *l)
 {
 	return atomic_load_explicit(&l->tpr, memory_order_relaxed);

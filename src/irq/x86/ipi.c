@@ -22,7 +22,7 @@ static bool matches(const struct lapic *l, const struct irq_message *m)
 {
 	if (m->dest == (m->wide ? 0xffffffffu : 0xffu))
 		return true;
-	return m->logical ? matches_logical(l, m->dest, m->wide) : m->dest == l->cpu;
+	return m->logical ? matches_logical(l, m->dest, m->wide) : m->dest == lapic_id(l);
 }
 
 static bool accepts_vectors(struct lapic *l, uint8_t vector)

@@ -214,7 +214,7 @@ void lapic_error(struct lapic *l, uint32_t bits)
 
 static uint32_t id_register(const struct lapic *l)
 {
-	return lapic_x2apic(l) ? l->cpu : l->cpu << 24;
+	return lapic_x2apic(l) ? l->cpu : lapic_id(l) << 24;
 }
 
 static uint32_t ldr_register(const struct lapic *l)
@@ -304,7 +304,8 @@ void lapic_write(struct lapic *l, uint32_t off, uint32_t val)
 {
 	switch (off) {
 	case LAPIC_ID:
-		break; /* fixed, as in today's processors */
+		atomic_store_explicit(&l->id, (uint8_t)(val >> 24), memory_order_relaxed);
+		break;
 	case LAPIC_TPR:
 		atomic_store_explicit(&l->tpr, (uint8_t)val, memory_order_relaxed);
 		look_again(l);
@@ -464,8 +465,11 @@ static bool write_base(struct lapic *l, uint64_t val)
 	    (was == 0 && mode == (APIC_BASE_ENABLE | APIC_BASE_X2APIC)))
 		return false;
 	atomic_store(&l->base, (val & ~APIC_BASE_BSP) | (old & APIC_BASE_BSP));
+	/* Off is as after a reset, identity included; and the x2APIC's identity is that of the processor. */
 	if (was && !mode)
 		lapic_reset(l, false);
+	if (mode != was)
+		atomic_store(&l->id, (uint8_t)l->cpu);
 	return true;
 }
 
@@ -530,8 +534,10 @@ struct intc irqchip_intc(struct irqchip *chip)
 
 void lapic_reset(struct lapic *l, bool power_on)
 {
-	if (power_on)
+	if (power_on) {
 		atomic_store(&l->base, LAPIC_BASE | APIC_BASE_ENABLE | (l->cpu ? 0 : APIC_BASE_BSP));
+		atomic_store(&l->id, (uint8_t)l->cpu);
+	}
 	atomic_store(&l->ldr, 0);
 	atomic_store(&l->dfr, 0xffffffff);
 	atomic_store(&l->svr, 0xff);

@@ -48,6 +48,15 @@ void lapic_timer_init(struct lapic *l)
 	clock_timer_init(&l->timer, l->chip->cfg.clock, &l->lock, expired, l);
 }
 
+/* What is due happens before a register is looked at or written, however late the clock's thread is. Lock held. */
+static void catch_up(struct lapic *l)
+{
+	if (l->timer.deadline_ns > clock_now_ns(l->chip->cfg.clock))
+		return;
+	clock_timer_cancel(&l->timer);
+	expired(l);
+}
+
 static void stop(struct lapic *l)
 {
 	clock_timer_cancel(&l->timer);
@@ -102,6 +111,7 @@ static void set_divide(struct lapic *l, uint32_t divide)
 void lapic_timer_write(struct lapic *l, uint32_t off, uint32_t val)
 {
 	pthread_mutex_lock(&l->lock);
+	catch_up(l);
 	if (off == LAPIC_LVT) {
 		uint32_t old = mode(l);
 
@@ -126,6 +136,7 @@ uint32_t lapic_timer_current(struct lapic *l)
 	uint32_t left;
 
 	pthread_mutex_lock(&l->lock);
+	catch_up(l);
 	left = current(l);
 	pthread_mutex_unlock(&l->lock);
 	return left;
@@ -136,20 +147,28 @@ uint64_t lapic_deadline_get(struct lapic *l)
 	uint64_t v;
 
 	pthread_mutex_lock(&l->lock);
+	catch_up(l);
 	v = l->deadline_tsc;
 	pthread_mutex_unlock(&l->lock);
 	return v;
 }
 
+/* A time that is over interrupts before the next instruction. */
 void lapic_deadline_set(struct lapic *l, uint64_t tsc)
 {
+	int64_t at = clock_tsc_to_ns(l->chip->cfg.clock, tsc);
+
 	pthread_mutex_lock(&l->lock);
 	if (mode(l) == LVT_DEADLINE) {
-		l->deadline_tsc = tsc;
-		if (tsc)
-			clock_timer_arm(&l->timer, clock_tsc_to_ns(l->chip->cfg.clock, tsc));
+		bool over = tsc && at <= clock_now_ns(l->chip->cfg.clock);
+
+		l->deadline_tsc = over ? 0 : tsc;
+		if (tsc && !over)
+			clock_timer_arm(&l->timer, at);
 		else
 			clock_timer_cancel(&l->timer);
+		if (over)
+			lapic_local(l, LVT_TIMER);
 	}
 	pthread_mutex_unlock(&l->lock);
 }
