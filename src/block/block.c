@@ -1,6 +1,6 @@
 /*
- * The node: checks requests, guards sector 0 of a guessed raw image, latches a failed disk, parks
- * writes that found no space, and counts what is in flight for those who wait.
+ * The node: checks requests, guards sector 0 of a guessed raw image, gathers flushes, latches a failed
+ * disk, parks writes that found no space, and counts what is in flight for those who wait.
  *
  * All state but the atomics belongs to the I/O thread.
  */
@@ -45,6 +45,9 @@ struct block_node {
 	unsigned held; /* block_drain() calls that wait for their block_resume() */
 	struct waiter *waiters;
 	atomic_bool failed;
+
+	/* The flush that is on its way, of which the first request is the file's, and what waits for the next one. */
+	struct block_req *flushing, *flush_next, **flush_tail;
 
 	/* Writes that found no space, oldest first. */
 	struct block_req *stalled, **stalled_tail;
@@ -120,8 +123,7 @@ static void stall(struct block_node *n, struct block_req *r)
 	if (n->nospace)
 		return;
 	n->nospace = true;
-	log_line(LOG_WARN, "block", "%s: no space left for a write of the guest; it waits until there is room",
-		 n->name);
+	log_guest("block", "%s: no space left for a write of the guest; it waits until there is room", n->name);
 	retry_arm(n, true);
 	post_event(n, BLOCK_EVENT_NOSPACE);
 }
@@ -204,20 +206,78 @@ static void count(struct block_node *n, const struct block_req *r, int ret)
 		stat_add(&n->stats.written_bytes, r->bytes);
 }
 
-void block_complete(struct block_req *r, int ret)
-{
-	struct block_node *n = r->node;
+/* --- flushes --- */
 
-	n->in_flight--;
-	if ((ret == -ENOSPC || ret == -EDQUOT) && is_write(r->op) && n->event) {
-		stall(n, r);
-		goto out;
+/*
+ * One at a time. The kernel tells a failed write-back to one fdatasync(2) only: of two at once the other one would
+ * succeed, and its answer could come first. Those that come while one runs share the next.
+ */
+static void start_flush(struct block_node *n)
+{
+	n->flushing = n->flush_next;
+	n->flush_next = NULL;
+	n->flush_tail = &n->flush_next;
+	n->format->submit(n->file, n->flushing);
+}
+
+static void submit_flush(struct block_node *n, struct block_req *r)
+{
+	n->in_flight++;
+	r->next = NULL;
+	*n->flush_tail = r;
+	n->flush_tail = &r->next;
+	if (!n->flushing)
+		start_flush(n);
+}
+
+static void end_flushes(struct block_node *n, struct block_req *r, int ret)
+{
+	while (r) {
+		struct block_req *next = r->next;
+
+		n->in_flight--;
+		count(n, r, ret);
+		r->done(r, ret);
+		r = next;
 	}
-	if (ret && r->op == BLOCK_FLUSH && !atomic_exchange(&n->failed, true)) {
+}
+
+static void flush_done(struct block_node *n, int ret)
+{
+	struct block_req *now = n->flushing, *later = n->flush_next;
+
+	n->flushing = NULL;
+	if (ret && !atomic_exchange(&n->failed, true)) {
 		/* What the kernel could not write it may have dropped: a later "success" would be a lie. */
 		log_line(LOG_ERROR, "block", "%s: flushing to %s failed: %s; the disk is out of service", n->name,
 			 n->path, strerror(-ret));
 		post_event(n, BLOCK_EVENT_FAILED);
+	}
+	if (ret) {
+		n->flush_next = NULL;
+		n->flush_tail = &n->flush_next;
+	} else if (later) {
+		start_flush(n);
+		later = NULL;
+	}
+	end_flushes(n, now, ret);
+	end_flushes(n, later, -EIO);
+}
+
+/* --- the end of a request --- */
+
+void block_complete(struct block_req *r, int ret)
+{
+	struct block_node *n = r->node;
+
+	if (r->op == BLOCK_FLUSH) {
+		flush_done(n, ret);
+		goto out;
+	}
+	n->in_flight--;
+	if ((ret == -ENOSPC || ret == -EDQUOT) && is_write(r->op) && n->event) {
+		stall(n, r);
+		goto out;
 	}
 	count(n, r, ret);
 	free(r->guard_iov);
@@ -309,7 +369,10 @@ void block_submit(struct block_node *n, struct block_req *r)
 		r->done(r, ret);
 		return;
 	}
-	dispatch(n, r);
+	if (r->op == BLOCK_FLUSH)
+		submit_flush(n, r);
+	else
+		dispatch(n, r);
 }
 
 /* --- from other threads --- */
@@ -499,6 +562,7 @@ struct block_node *block_open(const struct block_config *c, struct err *err)
 	}
 	n->retry_fd = -1;
 	n->stalled_tail = &n->stalled;
+	n->flush_tail = &n->flush_next;
 	n->readonly = c->readonly;
 	n->path = strdup(c->path);
 	n->name = strdup(c->name ? c->name : c->path);

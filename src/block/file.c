@@ -299,7 +299,6 @@ static void zeroes_done(struct block_file *f, struct block_req *r, ssize_t res)
 		f->can_punch = false;
 	else
 		f->can_zero = false;
-	r->fallback++;
 	step(f, r);
 }
 

@@ -105,8 +105,7 @@ static const struct block_format *by_name(const char *name)
 
 static const struct block_format *by_suffix(const char *path)
 {
-	const char *slash = strrchr(path, '/');
-	const char *dot = strrchr(slash ? slash : path, '.');
+	const char *dot = strrchr(path, '.');
 
 	for (size_t i = 0; dot && i < ARRAY_LEN(formats); i++)
 		for (const char *const *s = formats[i].suffixes; *s; s++)
