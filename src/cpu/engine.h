@@ -37,7 +37,7 @@ struct cpu_world {
 enum cpu_exit {
 	CPU_EXIT_KICKED,   /* vcpu_kick(): look at the machine's run state */
 	CPU_EXIT_HALTED,   /* HLT (or waiting for SIPI) and nothing pending: vcpu_wait(), then run again */
-	CPU_EXIT_SHUTDOWN, /* triple fault or the like: the machine resets or stops */
+	CPU_EXIT_SHUTDOWN, /* triple fault or the like, as vcpu->error says: the machine resets or stops */
 	CPU_EXIT_DEBUG,	   /* a breakpoint of the debugger */
 	CPU_EXIT_FAILED	   /* the engine cannot go on; vcpu->error says why */
 };
@@ -92,6 +92,11 @@ struct engine {
 	/* The table of the architectural state, shared by all engines of an ISA, and the size of its object. */
 	const struct state_desc *arch_state;
 	size_t arch_state_size;
+
+	/* The processor model, which all vCPUs share: its table, and its object. Loading another one is refused by
+	 * name. */
+	const struct state_desc *model_state;
+	void *(*model)(struct engine_vm *vm);
 
 	void (*probe)(struct engine_probe *p);
 

@@ -14,6 +14,7 @@
 #include "cpu/engine.h"
 #include "cpu/x86/flags.h"
 #include "cpu/x86/insn.h"
+#include "cpu/x86/model.h"
 #include "cpu/x86/state.h"
 
 #define X86_PAGE_MASK 0xfffull
@@ -126,6 +127,7 @@ struct interp_vm {
 	struct x86_cpu *cpus[256];
 	struct x86_code *code;		     /* code.c: which RAM pages hold decoded code */
 	const struct x86_features *features; /* cpuid.c */
+	struct x86_model model;		     /* the same, to be saved */
 	/* Stop-the-world for what no single host instruction can do atomically (exclusive.c). */
 	struct x86_exclusive *exclusive;
 };

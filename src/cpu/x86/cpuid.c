@@ -146,6 +146,16 @@ static int parse(struct x86_features *f, const char *text, struct err *err)
 	return 0;
 }
 
+void x86_features_derive(struct x86_features *f)
+{
+	f->cr4 = f->efer = 0;
+	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
+		f->cr4 |= f->on[n] ? features[n].cr4 : 0;
+		f->efer |= f->on[n] ? features[n].efer : 0;
+	}
+	f->xcr0 = x86_xsave_components(f);
+}
+
 const struct x86_features *x86_features_new(struct config *c, struct err *err)
 {
 	struct x86_features *f = calloc(1, sizeof(*f));
@@ -164,11 +174,7 @@ const struct x86_features *x86_features_new(struct config *c, struct err *err)
 		switch_off(f, of_floating_point, ARRAY_LEN(of_floating_point));
 	if (!f->on[X86_F_XSAVE])
 		switch_off(f, of_xsave, ARRAY_LEN(of_xsave));
-	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
-		f->cr4 |= f->on[n] ? features[n].cr4 : 0;
-		f->efer |= f->on[n] ? features[n].efer : 0;
-	}
-	f->xcr0 = x86_xsave_components(f);
+	x86_features_derive(f);
 	return f;
 }
 

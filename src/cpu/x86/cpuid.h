@@ -1,6 +1,6 @@
 /*
  * What the processor of a VM is: its model, the features that are switched on, and the limits that follow. Made once
- * from the configuration, constant afterwards, shared by the VM's vCPUs. A feature is in the list only if the
+ * from the configuration or a saved state, constant while the VM runs, shared by its vCPUs. A feature is in the list only if the
  * interpreter implements it.
  */
 #ifndef VIREO_CPU_X86_CPUID_H
@@ -94,6 +94,8 @@ struct x86_features {
 /* From "cpu.model": MODEL[,+FEATURE][,-FEATURE][,vendor=NAME][,phys-bits=N]...; `c` may be NULL. */
 const struct x86_features *x86_features_new(struct config *c, struct err *err);
 void x86_features_free(const struct x86_features *f);
+/* The limits that follow from `on`. */
+void x86_features_derive(struct x86_features *f);
 
 struct x86_cpu;
 /* EAX, EBX, ECX, EDX go to out[]. vCPU thread. */

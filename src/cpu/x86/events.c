@@ -63,7 +63,9 @@ static void wait_for_wakeup(struct x86_cpu *cpu)
 		return;
 	}
 	cpu->attention = true;
-	x86_leave(cpu, cpu->s.run == X86_SHUTDOWN ? CPU_EXIT_SHUTDOWN : CPU_EXIT_HALTED);
+	if (cpu->s.run == X86_SHUTDOWN)
+		x86_shutdown(cpu);
+	x86_leave(cpu, CPU_EXIT_HALTED);
 }
 
 /* A single-step trap is due after the instruction that began with TF set. */

@@ -15,6 +15,14 @@ _Noreturn void x86_leave(struct x86_cpu *cpu, enum cpu_exit why)
 	siglongjmp(*cpu->unwind, X86_UNWIND_LEAVE);
 }
 
+_Noreturn void x86_shutdown(struct x86_cpu *cpu)
+{
+	cpu->s.run = X86_SHUTDOWN;
+	err_set(&cpu->vcpu.error, "triple fault at %04x:%#llx", cpu->s.seg[X86_CS].sel,
+		(unsigned long long)cpu->s.gpr[X86_RIP]);
+	x86_leave(cpu, CPU_EXIT_SHUTDOWN);
+}
+
 _Noreturn void x86_raise(struct x86_cpu *cpu, uint8_t vector, uint32_t error)
 {
 	x86_trace_stop(cpu);
@@ -23,8 +31,7 @@ _Noreturn void x86_raise(struct x86_cpu *cpu, uint8_t vector, uint32_t error)
 
 		if (before == X86_DF_) {
 			cpu->in_delivery = false;
-			cpu->s.run = X86_SHUTDOWN;
-			x86_leave(cpu, CPU_EXIT_SHUTDOWN);
+			x86_shutdown(cpu);
 		}
 		if ((contributory(before) && contributory(vector)) ||
 		    (before == X86_PF_FAULT && (contributory(vector) || vector == X86_PF_FAULT))) {

@@ -51,6 +51,8 @@ enum { X86_UNWIND_FAULT = 1, X86_UNWIND_LEAVE };
 
 /* Return from interp's run() with `why`; RIP and state are as the caller left them. */
 _Noreturn void x86_leave(struct x86_cpu *cpu, enum cpu_exit why);
+/* Shutdown: the processor has stopped until it is reset; vcpu.error says where. */
+_Noreturn void x86_shutdown(struct x86_cpu *cpu);
 
 /*
  * Deliver an event now, through the IVT or IDT, changing RIP, CS, SS, flags. May raise. Kinds as in the

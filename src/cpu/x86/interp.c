@@ -32,6 +32,7 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 	}
 	x->cfg = *c;
 	x->features = x86_features_new(c->config, err);
+	x->model.features = (struct x86_features *)x->features;
 	x->code = x->features ? x86_code_new(c->mem, err) : NULL;
 	x->exclusive = x86_exclusive_new();
 	if (!x->code || !x->exclusive) {
@@ -122,22 +123,41 @@ static enum cpu_exit run(struct vcpu *v)
 	}
 }
 
+static void *model(struct engine_vm *vm)
+{
+	return &((struct interp_vm *)vm)->model;
+}
+
 static void get_state(struct vcpu *v, void *state)
 {
 	struct x86_cpu *cpu = x86_cpu_of(v);
 	struct x86_state *s = state;
+	uint32_t news;
 
 	*s = cpu->s;
 	s->rflags = (cpu->s.rflags & ~(uint64_t)X86_ARITH) | x86_lazy_get(&cpu->lazy) | X86_FLAGS_FIXED;
+	/* What others have sent since it stopped. */
+	news = atomic_load(&v->events);
+	s->nmi_pending |= !!(news & VCPU_EV_NMI);
+	s->init_pending |= !!(news & VCPU_EV_INIT);
+	s->sipi_pending |= !!(news & VCPU_EV_SIPI);
+	s->sipi_vector = atomic_load(&v->sipi_vector);
 }
 
 static int set_state(struct vcpu *v, const void *state, struct err *err)
 {
 	struct x86_cpu *cpu = x86_cpu_of(v);
+	const struct x86_features *f = cpu->vm->features;
+	const struct x86_state *s = state;
 
-	if (x86_state_check(state, err))
+	if (x86_state_check(s, err))
 		return -1;
+	if (s->cr4 & ~f->cr4 || s->efer & ~(f->efer | X86_EFER_LMA) || s->xcr0 & ~(f->xcr0 | 1))
+		return err_set(err, "CR4, EFER or XCR0 has bits that the CPU model lacks");
 	memcpy(&cpu->s, state, sizeof(cpu->s));
+	atomic_store(&v->sipi_vector, cpu->s.sipi_vector);
+	atomic_store(&v->events, (cpu->s.init_pending ? VCPU_EV_INIT : 0u) | (cpu->s.sipi_pending ? VCPU_EV_SIPI : 0u));
+	cpu->s.init_pending = cpu->s.sipi_pending = false;
 	derive(cpu);
 	return 0;
 }
@@ -146,6 +166,8 @@ const struct engine engine_interp = {
 	.name = "interp",
 	.isa = "x86_64",
 	.summary = "portable interpreter",
+	.model_state = &x86_model_state,
+	.model = model,
 	.arch_state = &x86_state_desc,
 	.arch_state_size = sizeof(struct x86_state),
 	.probe = probe,

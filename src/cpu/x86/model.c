@@ -1,0 +1,102 @@
+/* See model.h. */
+#include "cpu/x86/model.h"
+
+#include <string.h>
+
+#define ROW(id, name_, leaf_, subleaf_, reg_, bit_, cr4_, efer_) { name_, leaf_, subleaf_, X86_CPUID_##reg_, bit_ },
+static const struct {
+	const char *name;
+	uint32_t leaf, subleaf;
+	uint8_t reg, bit;
+} features[X86_FEATURE_COUNT] = { X86_FEATURES(ROW) };
+#undef ROW
+
+/* The word of feature `n`, or the next free one. */
+static struct x86_model_word *word_of(struct x86_model *m, size_t n)
+{
+	for (unsigned k = 0; k < X86_MODEL_WORDS; k++) {
+		struct x86_model_word *w = &m->words[k];
+
+		if (w->bits &&
+		    (w->leaf != features[n].leaf || w->subleaf != features[n].subleaf || w->reg != features[n].reg))
+			continue;
+		*w = (struct x86_model_word){ features[n].leaf, features[n].subleaf, w->bits, features[n].reg };
+		return w;
+	}
+	return NULL;
+}
+
+static void pre_save(void *obj)
+{
+	struct x86_model *m = obj;
+
+	m->signature = m->features->signature;
+	m->vendor = m->features->vendor;
+	m->phys_bits = m->features->phys_bits;
+	memset(m->words, 0, sizeof(m->words));
+	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
+		struct x86_model_word *w = m->features->on[n] ? word_of(m, n) : NULL;
+
+		if (w)
+			w->bits |= 1u << features[n].bit;
+	}
+}
+
+static int take_feature(const struct x86_model *m, bool *on, const struct x86_model_word *w, unsigned bit,
+			struct err *err)
+{
+	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
+		if (features[n].leaf != w->leaf || features[n].subleaf != w->subleaf || features[n].reg != w->reg ||
+		    features[n].bit != bit)
+			continue;
+		if (!m->features->on[n])
+			return err_set(err, "cpu.model: the saved CPU has %s, this one has not", features[n].name);
+		on[n] = true;
+		return 0;
+	}
+	return err_set(err, "cpu.model: the saved CPU has a feature unknown here: CPUID %#x:%u, register %u, bit %u",
+		       w->leaf, w->subleaf, w->reg, bit);
+}
+
+static int post_load(void *obj, struct err *err)
+{
+	struct x86_model *m = obj;
+	bool on[X86_FEATURE_COUNT] = { 0 };
+
+	if (m->vendor >= X86_VENDORS || m->phys_bits != m->features->phys_bits)
+		return err_set(err, "cpu.model: the saved CPU has %u bits of physical addresses, this one %u",
+			       m->phys_bits, m->features->phys_bits);
+	for (unsigned n = 0; n < X86_MODEL_WORDS; n++)
+		for (unsigned bit = 0; bit < 32; bit++)
+			if (m->words[n].bits >> bit & 1 && take_feature(m, on, &m->words[n], bit, err))
+				return -1;
+	memcpy(m->features->on, on, sizeof(on));
+	m->features->signature = m->signature;
+	m->features->vendor = m->vendor;
+	x86_features_derive(m->features);
+	return 0;
+}
+
+static const struct state_field word_fields[] = {
+	STATE_U32F(struct x86_model_word, leaf),
+	STATE_U32F(struct x86_model_word, subleaf),
+	STATE_U8F(struct x86_model_word, reg),
+	STATE_U32F(struct x86_model_word, bits),
+	STATE_FIELD_END,
+};
+static const struct state_desc word_state = { .name = "cpuid", .version = 1, .min_version = 1, .fields = word_fields };
+static const struct state_field fields[] = {
+	STATE_U32F(struct x86_model, signature),
+	STATE_U32F(struct x86_model, vendor),
+	STATE_U32F(struct x86_model, phys_bits),
+	STATE_SUBA(struct x86_model, words, &word_state),
+	STATE_FIELD_END,
+};
+const struct state_desc x86_model_state = {
+	.name = "cpu-model",
+	.version = 1,
+	.min_version = 1,
+	.fields = fields,
+	.pre_save = pre_save,
+	.post_load = post_load,
+};

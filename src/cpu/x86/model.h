@@ -1,0 +1,25 @@
+/*
+ * The processor model in saved states: a machine keeps the features it was saved with, as long as this program and
+ * host have them, and is refused by their names otherwise. The VM's thread, vCPUs stopped.
+ */
+#ifndef VIREO_CPU_X86_MODEL_H
+#define VIREO_CPU_X86_MODEL_H
+
+#include "base/state.h"
+#include "cpu/x86/cpuid.h"
+
+#define X86_MODEL_WORDS 24
+
+struct x86_model {
+	struct x86_features *features; /* what is saved, and changed by a load */
+	/* the saved form */
+	uint32_t signature, vendor, phys_bits;
+	struct x86_model_word {
+		uint32_t leaf, subleaf, bits;
+		uint8_t reg;
+	} words[X86_MODEL_WORDS]; /* registers of CPUID, as far as they are made of features */
+};
+
+extern const struct state_desc x86_model_state; /* of a struct x86_model */
+
+#endif
