@@ -28,12 +28,14 @@ static inline size_t char_sink_write(const struct char_sink *s, const void *buf,
  *   input:     bytes taken, 0 to len; after less than len, wait for `want_input` of the host end.
  *   can_write: the sink has room again.
  *   connected: somebody opened or left the host end (a guest may want to know); may be NULL.
+ *   brk:       a break condition on the line; may be NULL.
  */
 struct char_source {
 	size_t (*input)(void *opaque, const void *buf, size_t len);
 	void (*can_write)(void *opaque);
 	void (*connected)(void *opaque, int yes);
 	void *opaque;
+	void (*brk)(void *opaque);
 };
 
 /* The device has room for input again: called from any thread, must not call back. fn may be NULL. */

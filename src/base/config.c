@@ -4,6 +4,8 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -15,6 +17,7 @@
 
 struct entry {
 	char *key, *value;
+	char *origin; /* "FILE:LINE", for errors; NULL: the command line */
 	bool read;
 };
 
@@ -31,18 +34,26 @@ struct config *config_new(void)
 	return calloc(1, sizeof(struct config));
 }
 
+static void free_entries(struct config *c)
+{
+	for (size_t i = 0; i < c->count; i++) {
+		free(c->entries[i].key);
+		free(c->entries[i].value);
+		free(c->entries[i].origin);
+	}
+	free(c->entries);
+	c->entries = NULL;
+	c->count = 0;
+}
+
 void config_free(struct config *c)
 {
 	if (!c)
 		return;
-	for (size_t i = 0; i < c->count; i++) {
-		free(c->entries[i].key);
-		free(c->entries[i].value);
-	}
+	free_entries(c);
 	for (size_t i = 0; i < c->asked_count; i++)
 		free(c->asked[i]);
 	free(c->asked);
-	free(c->entries);
 	free(c);
 }
 
@@ -94,38 +105,76 @@ static bool valid_key(const char *key)
 	return !part_empty;
 }
 
-int config_set(struct config *c, const char *key, const char *value, struct err *err)
+/* A copy of the value, which is one line. */
+static char *copy_value(const char *key, const char *value, struct err *err)
 {
-	bool found;
-	size_t at;
+	char *copy;
 
-	if (!valid_key(key))
-		return err_set(err, "key '%.130s': keys are a-z, 0-9, '_' and '-', joined by dots", key);
-	for (const char *p = value; *p; p++)
-		if (*p == '\n' || *p == '\r')
-			return err_set(err, "%s: a value is one line", key);
-	at = locate(c, key, &found);
-	char *copy = strdup(value);
-	if (!copy)
-		return err_set(err, "out of memory");
-	if (found) {
-		free(c->entries[at].value);
-		c->entries[at].value = copy;
-		c->entries[at].read = false;
-		return 0;
+	if (!valid_key(key)) {
+		err_set(err, "key '%.130s': keys are a-z, 0-9, '_' and '-', joined by dots", key);
+		return NULL;
 	}
+	if (value[strcspn(value, "\r\n")]) {
+		err_set(err, "%s: a value is one line", key);
+		return NULL;
+	}
+	copy = strdup(value);
+	if (!copy)
+		err_set(err, "out of memory");
+	return copy;
+}
+
+static int insert(struct config *c, size_t at, const char *key, struct err *err)
+{
 	struct entry *grown = realloc(c->entries, (c->count + 1) * sizeof(*grown));
-	char *key_copy = strdup(key);
+	char *copy = strdup(key);
+
 	if (grown)
 		c->entries = grown;
-	if (!grown || !key_copy) {
+	if (!grown || !copy) {
 		free(copy);
-		free(key_copy);
 		return err_set(err, "out of memory");
 	}
 	memmove(grown + at + 1, grown + at, (c->count - at) * sizeof(*grown));
-	grown[at] = (struct entry){ key_copy, copy, false };
+	grown[at] = (struct entry){ .key = copy };
 	c->count++;
+	return 0;
+}
+
+static int set(struct config *c, const char *key, const char *value, const char *origin, struct err *err)
+{
+	char *copy = copy_value(key, value, err);
+	struct entry *e;
+	bool found;
+	size_t at;
+
+	if (!copy)
+		return -1;
+	at = locate(c, key, &found);
+	if (!found && insert(c, at, key, err)) {
+		free(copy);
+		return -1;
+	}
+	e = &c->entries[at];
+	free(e->value);
+	free(e->origin);
+	e->value = copy;
+	e->origin = origin ? strdup(origin) : NULL;
+	e->read = false;
+	return 0;
+}
+
+int config_set(struct config *c, const char *key, const char *value, struct err *err)
+{
+	return set(c, key, value, NULL, err);
+}
+
+int config_copy(struct config *to, const struct config *from, struct err *err)
+{
+	free_entries(to);
+	for (size_t i = 0; i < from->count; i++)
+		if (set(to, from->entries[i].key, from->entries[i].value, from->entries[i].origin, err))
+			return -1;
 	return 0;
 }
 
@@ -154,12 +203,38 @@ const char *config_get(struct config *c, const char *key)
 	return c->entries[at].value;
 }
 
+const char *config_peek(const struct config *c, const char *key)
+{
+	bool found;
+	size_t at = locate(c, key, &found);
+
+	return found ? c->entries[at].value : NULL;
+}
+
+/* The error, and where the user wrote the value. */
+static int refuse(const struct config *c, const char *key, struct err *err, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+static int refuse(const struct config *c, const char *key, struct err *err, const char *fmt, ...)
+{
+	char text[sizeof(err->msg)];
+	bool found;
+	size_t at = locate(c, key, &found);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (found && c->entries[at].origin)
+		return err_set(err, "%s: %s", c->entries[at].origin, text);
+	return err_set(err, "%s", text);
+}
+
 int config_str(struct config *c, const char *key, const char *dflt, const char **out, struct err *err)
 {
 	const char *v = config_get(c, key);
 
 	if (v && !*v)
-		return err_set(err, "%s: the value is empty", key);
+		return refuse(c, key, err, "%s: the value is empty", key);
 	*out = v ? v : dflt;
 	return 0;
 }
@@ -178,7 +253,7 @@ int config_bool(struct config *c, const char *key, bool dflt, bool *out, struct 
 			return 0;
 		}
 	}
-	return err_set(err, "%s: '%s' is neither on nor off", key, v);
+	return refuse(c, key, err, "%s: '%s' is neither on nor off", key, v);
 }
 
 int config_uint(struct config *c, const char *key, uint64_t dflt, uint64_t min, uint64_t max, uint64_t *out,
@@ -191,9 +266,10 @@ int config_uint(struct config *c, const char *key, uint64_t dflt, uint64_t min, 
 	if (!v)
 		return 0;
 	errno = 0;
-	*out = strtoull(v, &end, 0);
+	/* Decimal or hexadecimal: nobody means octal by 010. */
+	*out = strtoull(v, &end, v[0] == '0' && (v[1] | 32) == 'x' ? 16 : 10);
 	if (!isdigit((unsigned char)*v) || *end || errno || *out < min || *out > max)
-		return err_set(err, "%s: '%s' is not a number from %" PRIu64 " to %" PRIu64, key, v, min, max);
+		return refuse(c, key, err, "%s: '%s' is not a number from %" PRIu64 " to %" PRIu64, key, v, min, max);
 	return 0;
 }
 
@@ -241,7 +317,7 @@ int config_size(struct config *c, const char *key, uint64_t dflt, uint64_t unit,
 
 	*out = dflt;
 	if (v && parse_size(v, unit, out))
-		return err_set(err, "%s: '%s' is not a size such as 512M or 2G", key, v);
+		return refuse(c, key, err, "%s: '%s' is not a size such as 512M or 2G", key, v);
 	return 0;
 }
 
@@ -262,7 +338,7 @@ int config_choice(struct config *c, const char *key, int dflt, const char *const
 		}
 		snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "", words[i]);
 	}
-	return err_set(err, "%s: '%s' is not one of %s", key, v, list);
+	return refuse(c, key, err, "%s: '%s' is not one of %s", key, v, list);
 }
 
 bool config_has(struct config *c, const char *prefix)
@@ -287,64 +363,54 @@ static char *trim(char *s)
 	return s;
 }
 
+/* One line of a file; `section` is where its keys belong, and may change. */
+static int read_line(struct config *c, char *line, char section[KEY_MAX_LEN + 1], const char *origin, struct err *err)
+{
+	char key[2 * KEY_MAX_LEN + 2], *s = trim(line), *eq;
+	size_t n = strlen(s);
+
+	if (!n || *s == '#')
+		return 0;
+	if (*s == '[') {
+		if (s[n - 1] != ']' || n - 2 > KEY_MAX_LEN)
+			return err_set(err, "%s: a section is [name]", origin);
+		s[n - 1] = '\0';
+		strcpy(section, trim(s + 1));
+		return 0;
+	}
+	eq = strchr(s, '=');
+	if (!eq)
+		return err_set(err, "%s: expected KEY = VALUE", origin);
+	*eq = '\0';
+	snprintf(key, sizeof(key), "%s%s%s", section, *section ? "." : "", trim(s));
+	return set(c, key, trim(eq + 1), origin, err) ? err_prefix(err, "%s", origin) : 0;
+}
+
 int config_read_file(struct config *c, const char *path, struct err *err)
 {
-	FILE *f = fopen(path, "r");
-	char line[LINE_MAX_LEN], section[KEY_MAX_LEN + 1] = "", key[2 * KEY_MAX_LEN + 2];
-	int number = 0, ret = -1;
+	FILE *f = fopen(path, "re");
+	char section[KEY_MAX_LEN + 1] = "", origin[256], *line = NULL;
+	size_t room = 0;
+	ssize_t n;
+	int rc = 0;
 
 	if (!f)
 		return err_errno(err, errno, "%s", path);
-	while (fgets(line, sizeof(line), f)) {
-		char *s, *eq;
-
-		number++;
-		if (!strchr(line, '\n') && !feof(f)) {
-			err_set(err, "%s:%d: line too long", path, number);
-			goto out;
-		}
-		s = trim(line);
-		if (!*s || *s == '#')
-			continue;
-		if (*s == '[') {
-			size_t n = strlen(s);
-
-			if (s[n - 1] != ']' || n - 2 > KEY_MAX_LEN) {
-				err_set(err, "%s:%d: a section is [name]", path, number);
-				goto out;
-			}
-			s[n - 1] = '\0';
-			snprintf(section, sizeof(section), "%s", s + 1);
-			continue;
-		}
-		eq = strchr(s, '=');
-		if (!eq) {
-			err_set(err, "%s:%d: expected KEY = VALUE", path, number);
-			goto out;
-		}
-		*eq = '\0';
-		snprintf(key, sizeof(key), "%s%s%s", section, *section ? "." : "", trim(s));
-		if (config_set(c, key, trim(eq + 1), err)) {
-			err_prefix(err, "%s:%d", path, number);
-			goto out;
-		}
+	for (int number = 1; !rc && (n = getline(&line, &room, f)) >= 0; number++) {
+		snprintf(origin, sizeof(origin), "%.200s:%d", path, number);
+		if (n > LINE_MAX_LEN || strlen(line) != (size_t)n)
+			rc = err_set(err, "%s: a line is text of at most %d bytes", origin, LINE_MAX_LEN);
+		else
+			rc = read_line(c, line, section, origin, err);
 	}
-	if (ferror(f))
-		err_errno(err, errno, "%s", path);
-	else
-		ret = 0;
-out:
+	if (!rc && ferror(f))
+		rc = err_errno(err, errno, "%s", path);
+	free(line);
 	fclose(f);
-	return ret;
+	return rc;
 }
 
-void config_write(struct config *c, FILE *f)
-{
-	for (size_t i = 0; i < c->count; i++)
-		fprintf(f, "%s = %s\n", c->entries[i].key, c->entries[i].value);
-}
-
-int config_each(struct config *c, int (*fn)(void *opaque, const char *key, const char *value), void *opaque)
+int config_each(const struct config *c, int (*fn)(void *opaque, const char *key, const char *value), void *opaque)
 {
 	for (size_t i = 0; i < c->count; i++) {
 		int ret = fn(opaque, c->entries[i].key, c->entries[i].value);
@@ -366,8 +432,8 @@ int config_check_unused(struct config *c, struct err *err)
 		for (size_t j = 0; j < c->asked_count; j++)
 			suggest_offer(&s, c->asked[j]);
 		if (s.best)
-			return err_set(err, "unknown key '%s' (did you mean '%s'?)", s.word, s.best);
-		return err_set(err, "unknown key '%s'", s.word);
+			return refuse(c, s.word, err, "unknown key '%s' (did you mean '%s'?)", s.word, s.best);
+		return refuse(c, s.word, err, "unknown key '%s'", s.word);
 	}
 	return 0;
 }

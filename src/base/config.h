@@ -25,6 +25,9 @@ int config_set(struct config *c, const char *key, const char *value, struct err 
 /* Borrowed until the next set of that key; NULL if absent. Marks the key as read. */
 const char *config_get(struct config *c, const char *key);
 
+/* The same without marking it. */
+const char *config_peek(const struct config *c, const char *key);
+
 /* Typed readers: the default when absent, -1 and one clear line when the text does not fit. */
 int config_str(struct config *c, const char *key, const char *dflt, const char **out, struct err *err);
 int config_bool(struct config *c, const char *key, bool dflt, bool *out,
@@ -44,11 +47,12 @@ bool config_has(struct config *c, const char *prefix);
 
 /* Read `key = value` lines, `#` comments and [section] headers, which prefix the keys below them. */
 int config_read_file(struct config *c, const char *path, struct err *err);
-/* The reverse; sorted. Also used to keep the configuration in saved states. */
-void config_write(struct config *c, FILE *f);
+
+/* Make `to` hold what `from` holds, and nothing else. */
+int config_copy(struct config *to, const struct config *from, struct err *err);
 
 /* Call `fn` for each key in order; stops at the first non-zero result and returns it. */
-int config_each(struct config *c, int (*fn)(void *opaque, const char *key, const char *value), void *opaque);
+int config_each(const struct config *c, int (*fn)(void *opaque, const char *key, const char *value), void *opaque);
 
 /* An error that names the first key that was never read, with the nearest known key if close. */
 int config_check_unused(struct config *c, struct err *err);

@@ -21,10 +21,15 @@ static int64_t now_ns(void)
 	return t.tv_sec * 1000000000ll + t.tv_nsec;
 }
 
+/* Times count from the start of the program, which may be a moment before anybody wants them. */
+__attribute__((constructor)) static void begin(void)
+{
+	start_ns = now_ns();
+}
+
 void log_set_level(enum log_level level)
 {
 	max_level = level;
-	start_ns = now_ns();
 }
 
 bool log_enabled(enum log_level level)

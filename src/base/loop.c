@@ -99,8 +99,11 @@ struct loop_fd *loop_fd_add(struct loop *l, int fd, uint32_t events, loop_fd_fn 
 	}
 	*w = (struct loop_fd){ .loop = l, .fd = fd, .fn = fn, .opaque = opaque };
 	if (epoll_ctl(l->epfd, EPOLL_CTL_ADD, fd, &ev)) {
-		err_errno(err, errno, "event loop: file descriptor %d", fd);
+		int errnum = errno;
+
+		err_errno(err, errnum, "event loop: file descriptor %d", fd);
 		free(w);
+		errno = errnum;
 		return NULL;
 	}
 	return w;

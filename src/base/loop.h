@@ -23,10 +23,13 @@ typedef void loop_fn(void *opaque);
 struct loop *loop_new(struct err *err);
 void loop_free(struct loop *l);
 
-/* Watch `fd` (borrowed), level-triggered. The handle is valid until loop_fd_del(), also in callbacks. */
+/*
+ * Watch `fd` (borrowed), level-triggered. The handle is valid until loop_fd_del(), also in callbacks. On error errno
+ * says why: EPERM for files that are always ready.
+ */
 struct loop_fd *loop_fd_add(struct loop *l, int fd, uint32_t events, loop_fd_fn *fn, void *opaque, struct err *err);
 void loop_fd_mod(struct loop_fd *w, uint32_t events);
-void loop_fd_del(struct loop_fd *w);
+void loop_fd_del(struct loop_fd *w); /* NULL is fine */
 
 /*
  * A hook for libraries that bring their own poll set (libslirp): `prepare` is called before each

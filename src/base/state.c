@@ -158,8 +158,10 @@ static int get_name(struct reader *r, char name[NAME_MAX_LEN + 1])
 	if (fread(name, 1, n, r->f) != n)
 		return err_set(r->err, "saved state of %s: ends too early", r->section);
 	name[n] = '\0';
-	if (strlen(name) != n)
-		return err_set(r->err, "saved state of %s: a name is damaged", r->section);
+	/* Names go into messages. */
+	for (uint64_t k = 0; k < n; k++)
+		if (name[k] <= ' ' || name[k] > '~')
+			return err_set(r->err, "saved state of %s: a name is damaged", r->section);
 	return 0;
 }
 

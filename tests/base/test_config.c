@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,12 +19,15 @@ static void sizes_as_people_write_them(void **state)
 		const char *text;
 		uint64_t unit, value;
 	} good[] = {
-		{ "512M", 1, 512ull << 20 }, { "2G", 1, 2ull << 30 },	    { "1536MiB", 1, 1536ull << 20 },
-		{ "4096k", 1, 4096 << 10 },  { "256", 1 << 20, 256 << 20 }, { "1.5G", 1, 1536ull << 20 },
-		{ "100B", 1 << 20, 100 },    { "0x1000", 1, 0x1000 },
+		{ "512M", 1, 512ull << 20 },  { "2G", 1, 2ull << 30 },	     { "1536MiB", 1, 1536ull << 20 },
+		{ "4096k", 1, 4096 << 10 },   { "256", 1 << 20, 256 << 20 }, { "1.5G", 1, 1536ull << 20 },
+		{ "100B", 1 << 20, 100 },     { "0x1000", 1, 0x1000 },	     { "2g", 1, 2ull << 30 },
+		{ "1024MiB", 1, 1ull << 30 }, { "512MB", 1, 512ull << 20 },  { "8K", 1, 8192 },
+		{ "0.5G", 1, 512ull << 20 },  { "1.5", 1 << 20, 3 << 19 },   { "1T", 1, 1ull << 40 },
 	};
 	static const char *const bad[] = {
-		"", "M", "12Q", "-1", "12MM", "99999999999999999999", "18446744073709551615G"
+		"",    "M",	"12Q", "-1", "12MM", "99999999999999999999", "18446744073709551615G",
+		"1 G", "1..5G", "+1",  " 1", "1e3"
 	};
 	uint64_t v;
 
@@ -86,32 +90,97 @@ static void an_unread_key_is_an_error_with_a_suggestion(void **state)
 	config_free(c);
 }
 
-static void files_have_sections_and_survive_a_round_trip(void **state)
+static char path[] = "/tmp/vireo-test-XXXXXX";
+
+static void write_file(const void *text, size_t len)
 {
-	char path[] = "/tmp/vireo-test-XXXXXX";
+	int fd = open(path, O_WRONLY | O_TRUNC);
+
+	assert_true(write(fd, text, len) == (ssize_t)len);
+	close(fd);
+}
+
+static int make_file(void **state)
+{
 	int fd = mkstemp(path);
-	static const char text[] = "# comment\nname = vm1\n[disk10]\npath = b\n[disk2]\npath = a b\n";
+
+	close(fd);
+	return fd < 0;
+}
+
+static int remove_file(void **state)
+{
+	return unlink(path);
+}
+
+static int count_keys(void *opaque, const char *key, const char *value)
+{
+	++*(int *)opaque;
+	return 0;
+}
+
+static void files_have_sections_and_comments(void **state)
+{
+	static const char text[] =
+		"# comment\nname = vm1\r\n[disk10]\npath = b\n\n[ disk2 ]\n  path=a b = c  \nserial = #1\n";
 	struct config *c = config_new(), *d = config_new();
 	struct err err;
-	FILE *f;
+	int count = 0;
 
-	assert_true(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
-	close(fd);
+	write_file(text, strlen(text));
 	assert_int_equal(config_read_file(c, path, &err), 0);
-	assert_string_equal(config_get(c, "disk2.path"), "a b");
-	f = fopen(path, "w");
-	config_write(c, f);
-	fclose(f);
-	assert_int_equal(config_read_file(d, path, &err), 0);
-	assert_string_equal(config_get(d, "disk10.path"), "b");
-	f = fopen(path, "w");
-	fputs("no equals sign\n", f);
-	fclose(f);
-	assert_int_equal(config_read_file(d, path, &err), -1);
-	assert_non_null(strstr(err.msg, ":1: expected KEY = VALUE"));
-	unlink(path);
+	assert_string_equal(config_get(c, "name"), "vm1");
+	assert_string_equal(config_get(c, "disk2.path"), "a b = c");
+	assert_string_equal(config_get(c, "disk2.serial"), "#1");
+	config_set(d, "gone", "x", &err);
+	assert_int_equal(config_copy(d, c, &err), 0);
+	assert_string_equal(config_peek(d, "disk10.path"), "b");
+	assert_null(config_peek(d, "gone"));
+	config_each(d, count_keys, &count);
+	assert_int_equal(count, 4);
 	config_free(c);
 	config_free(d);
+}
+
+static void errors_name_the_line_of_the_file(void **state)
+{
+	static const struct {
+		const char *text, *says;
+	} bad[] = {
+		{ "a = 1\nno equals sign\n", ":2: expected KEY = VALUE" },
+		{ "[open\n", ":1: a section is [name]" },
+		{ "\n\nBad = 1\n", ":3: key 'Bad'" },
+	};
+	struct config *c = config_new();
+	char big[5000] = "a = ";
+	struct err err;
+	uint64_t v;
+
+	for (size_t n = 0; n < sizeof(bad) / sizeof(bad[0]); n++) {
+		write_file(bad[n].text, strlen(bad[n].text));
+		assert_int_equal(config_read_file(c, path, &err), -1);
+		assert_non_null(strstr(err.msg, bad[n].says));
+	}
+	memset(big + 4, 'x', sizeof(big) - 5);
+	write_file(big, strlen(big));
+	assert_int_equal(config_read_file(c, path, &err), -1);
+	write_file("a\0b = 1\n", 8);
+	assert_int_equal(config_read_file(c, path, &err), -1);
+	assert_int_equal(config_read_file(c, "/tmp", &err), -1);
+	assert_int_equal(config_read_file(c, "/no/such/file", &err), -1);
+	/* A reader's error too, and that of a key that nobody reads. */
+	write_file("#\nmemory = lots\nwat = 1\n", 24);
+	assert_int_equal(config_read_file(c, path, &err), 0);
+	assert_int_equal(config_size(c, "memory", 1, 1, &v, &err), -1);
+	assert_non_null(strstr(err.msg, ":2: memory: 'lots'"));
+	config_get(c, "a");
+	assert_int_equal(config_check_unused(c, &err), -1);
+	assert_non_null(strstr(err.msg, ":3: unknown key 'wat'"));
+	/* From the command line it is nobody's line. */
+	config_set(c, "memory", "more", &err);
+	assert_int_equal(config_size(c, "memory", 1, 1, &v, &err), -1);
+	assert_string_equal(err.msg, "memory: 'more' is not a size such as 512M or 2G");
+	config_free(c);
 }
 
 int main(void)
@@ -121,8 +190,9 @@ int main(void)
 		cmocka_unit_test(later_values_replace_earlier_ones),
 		cmocka_unit_test(errors_name_key_value_and_choice),
 		cmocka_unit_test(an_unread_key_is_an_error_with_a_suggestion),
-		cmocka_unit_test(files_have_sections_and_survive_a_round_trip),
+		cmocka_unit_test(files_have_sections_and_comments),
+		cmocka_unit_test(errors_name_the_line_of_the_file),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, make_file, remove_file);
 }
