@@ -229,6 +229,14 @@ static int refuse(const struct config *c, const char *key, struct err *err, cons
 	return err_set(err, "%s", text);
 }
 
+int config_choose(struct config *c, const char *key, const char *value, struct err *err)
+{
+	int rc = config_set(c, key, value, err);
+
+	config_get(c, key);
+	return rc;
+}
+
 int config_str(struct config *c, const char *key, const char *dflt, const char **out, struct err *err)
 {
 	const char *v = config_get(c, key);

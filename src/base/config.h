@@ -22,6 +22,9 @@ void config_free(struct config *c);
 /* Keys are [a-z0-9_-]+ joined by dots. A later value replaces an earlier one. */
 int config_set(struct config *c, const char *key, const char *value, struct err *err);
 
+/* What the reader of a key chose where the user had not, so that a saved machine has it again. Counts as read. */
+int config_choose(struct config *c, const char *key, const char *value, struct err *err);
+
 /* Borrowed until the next set of that key; NULL if absent. Marks the key as read. */
 const char *config_get(struct config *c, const char *key);
 

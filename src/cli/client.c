@@ -3,40 +3,110 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "vm/rundir.h"
 
+#define MESSAGE_MAX (4u << 20)
+
 struct client {
-	FILE *in;
-	int fd;
+	char name[48];
+	int fd, patience_ms;
+	char *data; /* what was read and not yet used */
+	size_t len, size;
 };
 
-static json_t *next_message(struct client *c, struct err *err)
+static int64_t now_ms(void)
 {
-	json_error_t e;
-	json_t *o = json_loadf(c->in, JSON_DISABLE_EOF_CHECK, &e);
+	struct timespec t;
 
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Read some more. 0 at the end, -1 on error. */
+static ssize_t more(struct client *c, int64_t until_ms, struct err *err)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLIN };
+	int64_t left = until_ms - now_ms();
+	ssize_t n;
+
+	if (c->size - c->len < 4096) {
+		size_t size = c->size ? 2 * c->size : 16384;
+		char *grown = size <= MESSAGE_MAX ? realloc(c->data, size) : NULL;
+
+		if (!grown)
+			return err_set(err, "%s: an answer is too long", c->name);
+		c->data = grown;
+		c->size = size;
+	}
+	if (poll(&p, 1, left > 0 ? (int)left : 0) == 0)
+		return err_set(err, "%s does not answer", c->name);
+	n = read(c->fd, c->data + c->len, c->size - c->len);
+	if (n < 0 && errno != EINTR)
+		return err_errno(err, errno, "%s", c->name);
+	c->len += n > 0 ? (size_t)n : 0;
+	return n < 0 ? 1 : n;
+}
+
+/* Each message is a line. */
+static json_t *next_message(struct client *c, int64_t until_ms, struct err *err)
+{
+	char *newline;
+	json_t *o;
+	ssize_t n;
+
+	while (!(newline = c->len ? memchr(c->data, '\n', c->len) : NULL)) {
+		n = more(c, until_ms, err);
+		if (n == 0)
+			err_set(err, "%s has ended", c->name);
+		if (n <= 0)
+			return NULL;
+	}
+	o = json_loadb(c->data, (size_t)(newline - c->data), 0, NULL);
+	c->len -= (size_t)(newline + 1 - c->data);
+	memmove(c->data, newline + 1, c->len);
 	if (!o)
-		err_set(err, "the machine has closed its control socket");
+		err_set(err, "%s: an answer is not JSON", c->name);
 	return o;
+}
+
+static int send_message(struct client *c, json_t *o, struct err *err)
+{
+	char *text = json_dumps(o, JSON_COMPACT);
+	size_t len = text ? strlen(text) : 0;
+
+	json_decref(o);
+	for (size_t done = 0; done < len;) {
+		ssize_t n = send(c->fd, text + done, len - done, MSG_NOSIGNAL);
+
+		if (n < 0 && errno != EINTR) {
+			err_errno(err, errno, "%s", c->name);
+			free(text);
+			return -1;
+		}
+		done += n > 0 ? (size_t)n : 0;
+	}
+	free(text);
+	return len ? 0 : err_set(err, "out of memory");
 }
 
 json_t *client_execute(struct client *c, const char *command, json_t *args, struct err *err)
 {
-	json_t *o = json_pack("{s:s}", "execute", command), *result = NULL, *e;
+	int64_t until = now_ms() + c->patience_ms;
+	json_t *o = json_pack("{s:s}", "execute", command), *result, *e;
 
 	if (args)
 		json_object_set_new(o, "arguments", args);
-	if (json_dumpfd(o, c->fd, JSON_COMPACT) || write(c->fd, "\n", 1) != 1)
-		err_errno(err, errno, "control socket");
-	json_decref(o);
+	if (send_message(c, o, err))
+		return NULL;
 	for (;;) {
-		o = next_message(c, err);
+		o = next_message(c, until, err);
 		if (!o)
 			return NULL;
 		e = json_object_get(o, "error");
@@ -46,60 +116,68 @@ json_t *client_execute(struct client *c, const char *command, json_t *args, stru
 		json_decref(o); /* an event */
 	}
 	if (e)
-		err_set(err, "%s", json_string_value(json_object_get(e, "desc")));
-	else
-		json_incref(result);
+		err_set(err, "%s: %s", c->name, json_string_value(json_object_get(e, "desc")));
+	json_incref(result);
 	json_decref(o);
-	return result;
+	return e ? NULL : result;
 }
 
-struct client *client_open(const char *name, struct err *err)
+int client_do(struct client *c, const char *command, struct err *err)
+{
+	json_t *o = client_execute(c, command, NULL, err);
+
+	json_decref(o);
+	return o ? 0 : -1;
+}
+
+int client_status(struct client *c, char *word, size_t size, struct err *err)
+{
+	json_t *o = client_execute(c, "query-status", NULL, err);
+	const char *status = json_string_value(json_object_get(o, "status"));
+
+	snprintf(word, size, "%s", status ? status : "unknown");
+	json_decref(o);
+	return o ? 0 : -1;
+}
+
+struct client *client_open(const char *name, int patience_ms, struct err *err)
 {
 	struct client *c = calloc(1, sizeof(*c));
-	json_t *o;
+	json_t *greeting = NULL;
 
 	if (!c) {
 		err_set(err, "out of memory");
 		return NULL;
 	}
+	snprintf(c->name, sizeof(c->name), "%s", name);
+	c->patience_ms = patience_ms;
 	c->fd = rundir_connect(name, "qmp.sock", err);
-	if (c->fd < 0) {
-		free(c);
-		return NULL;
-	}
-	c->in = fdopen(dup(c->fd), "r");
-	if (c->in)
-		setvbuf(c->in, NULL, _IONBF, 0); /* nothing read ahead, so that poll() tells the truth */
-	o = c->in ? next_message(c, err) : NULL;
-	json_decref(o);
-	o = o ? client_execute(c, "qmp_capabilities", NULL, err) : NULL;
-	if (!o) {
-		client_close(c);
-		return NULL;
-	}
-	json_decref(o);
-	return c;
+	if (c->fd >= 0)
+		greeting = next_message(c, now_ms() + patience_ms, err);
+	json_decref(greeting);
+	if (greeting && !client_do(c, "qmp_capabilities", err))
+		return c;
+	client_close(c);
+	return NULL;
 }
 
-bool client_wait_end(struct client *c, int seconds)
+bool client_wait_end(struct client *c, int ms)
 {
-	time_t end = time(NULL) + seconds;
+	int64_t until = now_ms() + ms;
+	struct err err;
+	ssize_t n;
 
-	for (;;) {
-		struct pollfd p = { .fd = c->fd, .events = POLLIN };
-		char b[1024];
-
-		if (time(NULL) >= end)
-			return false;
-		if (poll(&p, 1, 500) > 0 && read(c->fd, b, sizeof(b)) <= 0)
-			return true;
-	}
+	do {
+		c->len = 0;
+		n = more(c, until, &err);
+	} while (n > 0);
+	return n == 0 || now_ms() < until; /* reset by the peer is an end too */
 }
 
 void client_close(struct client *c)
 {
-	if (c->in)
-		fclose(c->in);
-	close(c->fd);
+	if (c->fd >= 0)
+		close(c->fd);
+	free(c->data);
 	free(c);
 }

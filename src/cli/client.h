@@ -1,4 +1,4 @@
-/* A client of a running machine's control socket (QMP). Main thread; blocking. */
+/* A client of a running machine's control socket (QMP). Main thread; blocking, but never for ever. */
 #ifndef VIREO_CLI_CLIENT_H
 #define VIREO_CLI_CLIENT_H
 
@@ -9,11 +9,17 @@
 
 struct client;
 
-struct client *client_open(const char *name, struct err *err);
+#define CLIENT_PATIENCE_MS 30000 /* for a command that answers when it is done */
+
+struct client *client_open(const char *name, int patience_ms, struct err *err);
 /* The command's result (the caller's), or NULL with the machine's error. Takes `args`, which may be NULL. */
 json_t *client_execute(struct client *c, const char *command, json_t *args, struct err *err);
-/* Wait until the machine closes the connection: false after `seconds`. */
-bool client_wait_end(struct client *c, int seconds);
+/* The same for a command without arguments whose result says nothing. */
+int client_do(struct client *c, const char *command, struct err *err);
+/* Of query-status: a word such as "running". */
+int client_status(struct client *c, char *word, size_t size, struct err *err);
+/* Wait until the machine closes the connection: false after `ms`. */
+bool client_wait_end(struct client *c, int ms);
 void client_close(struct client *c);
 
 #endif

@@ -3,12 +3,24 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/tty.h"
 #include "cli/commands.h"
 #include "cli/help.h"
 
 const struct cli_command *const cli_commands[] = {
-	&cli_run_command,     &cli_ps_command,	    &cli_stop_command,	&cli_console_command, &cli_save_command,
-	&cli_restore_command, &cli_engines_command, &cli_guest_command, &cli_help_command,    NULL,
+	&cli_run_command,
+	&cli_ps_command,
+	&cli_stop_command,
+	&cli_console_command,
+	&cli_pause_command,
+	&cli_resume_command,
+	&cli_reset_command,
+	&cli_save_command,
+	&cli_restore_command,
+	&cli_engines_command,
+	&cli_guest_command,
+	&cli_help_command,
+	NULL,
 };
 
 static int run_command(const struct cli_command *cmd, int argc, char **argv)
@@ -73,8 +85,11 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	int status = dispatch(argc, argv);
 	struct err err;
+	int status;
+
+	tty_fill_standard_fds();
+	status = dispatch(argc, argv);
 
 	/* Output that went nowhere (a full disk) is a failure. */
 	errno = 0;

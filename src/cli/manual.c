@@ -63,13 +63,15 @@ static const char head[] =
 	".SH COMMANDS\n";
 
 static const char tail[] =
-	".SH EXIT STATUS\n0 when the guest powered off or the command did its work, 1 on an error, 2 when the\n"
-	"guest stopped by a fatal fault. With isa\\-debug\\-exit the guest chooses: (value << 1) | 1.\n"
+	".SH EXIT STATUS\n0 when the guest powered off, its user ended it, or the command did its work; 1 on an "
+	"error;\n"
+	"2 when the guest stopped by a fatal fault and \\-\\-no\\-reboot was given; 128 + N when signal N ended the\n"
+	"machine. With isa\\-debug\\-exit the guest chooses: (value << 1) | 1.\n"
 	".SH ENVIRONMENT\n.TP\n.B XDG_RUNTIME_DIR\nWhere run directories are made; without it\n"
-	".I /tmp/vireo\\-UID/\nis used.\n"
+	".I /run/user/UID/\nis used, and without that\n.I /tmp/vireo\\-UID/\n.\n"
 	".TP\n.B XDG_CACHE_HOME\nWhere guests are kept; without it\n.I ~/.cache\nis used.\n"
 	".SH FILES\n.TP\n.I $XDG_RUNTIME_DIR/vireo/NAME/\nThe run directory of a machine: control socket (QMP),\n"
-	"console socket and process id.\n.TP\n.I $XDG_CACHE_HOME/vireo/guests/NAME/\nA guest made by\n"
+	"console socket, console log and process id.\n.TP\n.I $XDG_CACHE_HOME/vireo/guests/NAME/\nA guest made by\n"
 	".BR \"vireo guest\" .\n"
 	".SH EXAMPLES\nMake a small guest and boot it with a disk, a network and two CPUs:\n.PP\n.nf\n.RS\n"
 	"dir=$(vireo guest busybox)\n"

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/suggest.h"
 
 const struct cli_command *cli_command_find(const char *name, struct err *err)
@@ -92,6 +93,19 @@ out:
 	return ret;
 }
 
+/* Whether `word`, of `len` bytes, is in a list "a|b|c". */
+static bool listed(const char *list, const char *word, size_t len)
+{
+	while (list && *list) {
+		size_t n = strcspn(list, "|");
+
+		if (n == len && !strncmp(list, word, n))
+			return true;
+		list += n + (list[n] == '|');
+	}
+	return false;
+}
+
 /* "WORD,k=v": `key` (NULL: WORD itself) gets `value` (NULL: WORD), and KEY.k gets v. */
 static int apply_word(const struct cli_option *o, struct config *c, const char *text, const char *value,
 		      struct err *err)
@@ -100,8 +114,10 @@ static int apply_word(const struct cli_option *o, struct config *c, const char *
 	const char *key = o->key ? o->key : word;
 	size_t n = strcspn(text, ",");
 
+	if (!o->key && !listed(o->words, text, n))
+		return err_set(err, "--%s: '%.*s' is not one of %s", o->name, (int)n, text, o->words);
 	if (!n || n >= sizeof(word))
-		return err_set(err, "--%s %s: a %s is missing", o->name, text, value ? "device name" : "value");
+		return err_set(err, "--%s %s: a value is missing", o->name, text);
 	memcpy(word, text, n);
 	word[n] = '\0';
 	if (config_set(c, key, value ? value : word, err))
@@ -109,17 +125,34 @@ static int apply_word(const struct cli_option *o, struct config *c, const char *
 	return text[n] ? set_pairs(c, key, NULL, text + n + 1, o->name, err) : 0;
 }
 
-static int apply(const struct cli_option *o, struct config *c, const char *value, struct err *err)
+static int apply_set(const struct cli_option *o, struct config *c, const char *value, struct err *err)
+{
+	const char *eq = strchr(value, '=');
+	char key[160];
+
+	if (!eq || eq == value || (size_t)(eq - value) >= sizeof(key))
+		return err_set(err, "--%s %s: expected KEY=VALUE", o->name, value);
+	memcpy(key, value, (size_t)(eq - value));
+	key[eq - value] = '\0';
+	return config_set(c, key, eq + 1, err);
+}
+
+/* `use` counts how often the option was given before. */
+static int apply(const struct cli_option *o, struct config *c, const char *value, unsigned use, struct err *err)
 {
 	char base[96];
-	const char *eq;
 
 	switch (o->kind) {
 	case CLI_FLAG:
 		return config_set(c, o->key, "on", err);
 	case CLI_VALUE:
-		return strcmp(o->name, "config") ? config_set(c, o->key, value, err) : config_read_file(c, value, err);
+		return config_set(c, o->key, value, err);
+	case CLI_NUMBERED:
+		snprintf(base, sizeof(base), "%s%u", o->key, use);
+		return config_set(c, base, value, err);
 	case CLI_SERIES:
+		if (!*value)
+			return err_set(err, "option '--%s' needs %s", o->name, o->metavar);
 		snprintf(base, sizeof(base), "%s%u", o->key, series_length(c, o->key));
 		return set_pairs(c, base, o->first, value, o->name, err);
 	case CLI_SWITCH:
@@ -127,94 +160,117 @@ static int apply(const struct cli_option *o, struct config *c, const char *value
 	case CLI_PAIRS:
 		return apply_word(o, c, value, NULL, err);
 	case CLI_SET:
-		eq = strchr(value, '=');
-		if (!eq || eq == value || (size_t)(eq - value) >= sizeof(base))
-			return err_set(err, "--%s %s: expected KEY=VALUE", o->name, value);
-		memcpy(base, value, eq - value);
-		base[eq - value] = '\0';
-		return config_set(c, base, eq + 1, err);
+		return apply_set(o, c, value, err);
+	case CLI_CONFIG:
+		return config_read_file(c, value, err);
 	}
 	return -1;
 }
 
 static int unknown_option(const struct cli_command *cmd, const char *arg, struct err *err)
 {
-	struct suggestion s = { 0 };
-	char name[64];
+	const char *name = arg + 1 + (arg[1] == '-');
+	char word[64];
+	struct suggestion s;
 
-	if (arg[1] == '-') {
-		snprintf(name, sizeof(name), "%.*s", (int)strcspn(arg + 2, "="), arg + 2);
-		suggest_begin(&s, name);
-		for (const struct cli_option *o = cmd->options; o && o->name; o++)
-			suggest_offer(&s, o->name);
-	}
+	snprintf(word, sizeof(word), "%.*s", (int)strcspn(name, "="), name);
+	suggest_begin(&s, word);
+	for (const struct cli_option *o = cmd->options; o && o->name; o++)
+		suggest_offer(&s, o->name);
 	if (s.best)
 		return err_set(err, "unknown option '%s' (did you mean '--%s'?)", arg, s.best);
 	return err_set(err, "unknown option '%s' (see 'vireo help %s')", arg, cmd->name);
 }
 
-static bool asks_for_help(const char *arg)
+struct parser {
+	const struct cli_command *cmd;
+	struct config *c;
+	int left; /* arguments from here on */
+	char **argv;
+	unsigned uses[64]; /* by option */
+	struct err *err;
+};
+
+/* An option with what follows it in the same argument. Returns how many arguments were used, or -1. */
+static int give(struct parser *p, const struct cli_option *o, const char *value)
 {
-	return !strcmp(arg, "--help") || !strcmp(arg, "-h");
+	unsigned *use = &p->uses[(size_t)(o - p->cmd->options) % ARRAY_LEN(p->uses)];
+	int used = 1;
+
+	if (o->kind != CLI_FLAG && !value) {
+		if (p->left < 2)
+			return err_set(p->err, "option '--%s' needs %s", o->name, o->metavar);
+		value = p->argv[1];
+		used = 2;
+	}
+	return apply(o, p->c, value, (*use)++, p->err) ? -1 : used;
 }
 
-/* One argument that starts with '-'. Returns how many arguments were used, 0 when it asks for help, or -1. */
-static int parse_option(const struct cli_command *cmd, struct config *c, int left, char **argv, struct err *err)
+static int long_option(struct parser *p)
 {
-	const char *arg = argv[0], *value = NULL;
-	const struct cli_option *o;
+	const char *name = p->argv[0] + 2;
+	size_t len = strcspn(name, "=");
+	const struct cli_option *o = find_option(p->cmd, name, len, 0);
 
-	if (arg[1] == '-') {
-		size_t len = strcspn(arg + 2, "=");
-
-		o = find_option(cmd, arg + 2, len, 0);
-		if (arg[2 + len] == '=')
-			value = arg + 2 + len + 1;
-	} else {
-		o = find_option(cmd, NULL, 0, arg[1]);
-		if (arg[2])
-			value = arg + 2;
-	}
 	if (!o)
-		return asks_for_help(arg) ? 0 : unknown_option(cmd, arg, err);
-	if (o->kind == CLI_FLAG) {
-		if (value)
-			return err_set(err, "option '--%s' takes no value", o->name);
-		return apply(o, c, NULL, err) ? -1 : 1;
+		return unknown_option(p->cmd, p->argv[0], p->err);
+	if (o->kind == CLI_FLAG && name[len])
+		return err_set(p->err, "option '--%s' takes no value", o->name);
+	return give(p, o, name[len] ? name + len + 1 : NULL);
+}
+
+/* -v, -m2G, -m 2G, and flags together: -fv. */
+static int short_options(struct parser *p)
+{
+	const char *arg = p->argv[0];
+
+	/* "-kernel" is not "-k ernel". */
+	if (arg[2] && find_option(p->cmd, arg + 1, strcspn(arg + 1, "="), 0))
+		return unknown_option(p->cmd, arg, p->err);
+	for (const char *letter = arg + 1; *letter; letter++) {
+		const struct cli_option *o = find_option(p->cmd, NULL, 0, *letter);
+		int used;
+
+		if (!o)
+			return unknown_option(p->cmd, arg, p->err);
+		if (o->kind == CLI_FLAG && letter[1] == '=')
+			return err_set(p->err, "option '--%s' takes no value", o->name);
+		used = give(p, o, o->kind != CLI_FLAG && letter[1] ? letter + 1 : NULL);
+		if (used < 0 || o->kind != CLI_FLAG)
+			return used;
 	}
-	int used = value ? 1 : 2;
-	if (!value) {
-		if (left < 2)
-			return err_set(err, "option '--%s' needs %s", o->name, o->metavar);
-		value = argv[1];
-	}
-	return apply(o, c, value, err) ? -1 : used;
+	return 1;
 }
 
 int cli_parse(const struct cli_command *cmd, struct config *c, int argc, char **argv, int *operands, struct err *err)
 {
+	struct parser p = { .cmd = cmd, .c = c, .err = err };
 	bool only_operands = false;
 
 	*operands = 0;
 	for (int i = 0; i < argc;) {
-		if (!only_operands && !strcmp(argv[i], "--")) {
-			only_operands = true;
-			i++;
-		} else if (!only_operands && argv[i][0] == '-' && argv[i][1]) {
-			int used = parse_option(cmd, c, argc - i, argv + i, err);
+		const char *arg = argv[i];
+		int used = 1;
 
-			if (used <= 0)
-				return used ? -1 : CLI_PARSED_HELP;
-			i += used;
-		} else {
-			if (*operands >= cmd->max_operands)
-				return err_set(err, "unexpected argument '%s' (see 'vireo help %s')", argv[i],
-					       cmd->name);
-			argv[(*operands)++] = argv[i++];
-		}
+		p.left = argc - i;
+		p.argv = argv + i;
+		if (!only_operands && !strcmp(arg, "--"))
+			only_operands = true;
+		else if (!only_operands && (!strcmp(arg, "--help") || !strcmp(arg, "-h")))
+			return CLI_PARSED_HELP;
+		else if (!only_operands && arg[0] == '-' && arg[1])
+			used = arg[1] == '-' ? long_option(&p) : short_options(&p);
+		else if (*operands >= cmd->max_operands)
+			return err_set(err, "unexpected argument '%s' (see 'vireo help %s')", arg, cmd->name);
+		else
+			argv[(*operands)++] = argv[i];
+		if (used < 0)
+			return -1;
+		i += used;
 	}
 	if (*operands < cmd->min_operands)
-		return err_set(err, "usage: vireo %s %s", cmd->name, cmd->operands);
+		return err_set(err, "usage: vireo %s%s %s", cmd->name, cmd->options ? " [OPTION]..." : "",
+			       cmd->operands);
 	return 0;
 }
 

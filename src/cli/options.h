@@ -15,13 +15,17 @@
 #include "base/err.h"
 
 enum cli_kind {
-	CLI_VALUE,  /* --memory 2G: the key gets the text */
-	CLI_FLAG,   /* --no-reboot: the key gets "on" */
-	CLI_SERIES, /* --disk a,readonly=on: the n-th use writes KEYn.FIRST and KEYn.readonly */
-	CLI_SWITCH, /* --device isa-debug-exit,iobase=0xf4: WORD gets "on", WORD.iobase the rest */
-	CLI_PAIRS,  /* --clock icount,idle=skip: the key gets the word, KEY.idle the rest */
-	CLI_SET	    /* --set key=value */
+	CLI_VALUE,    /* --memory 2G: the key gets the text */
+	CLI_FLAG,     /* --no-reboot: the key gets "on" */
+	CLI_NUMBERED, /* --serial pty: the n-th use on the command line writes KEYn */
+	CLI_SERIES,   /* --disk a,readonly=on: writes KEYn.FIRST and KEYn.readonly of the first n that is free */
+	CLI_SWITCH,   /* --device isa-debug-exit,iobase=0xf4: WORD (one of `words`) gets "on", WORD.iobase the rest */
+	CLI_PAIRS,    /* --clock icount,idle=skip: the key gets the word, KEY.idle the rest */
+	CLI_SET,      /* --set key=value */
+	CLI_CONFIG    /* --config FILE: read at its place, so that later options win */
 };
+
+#define CLI_MANY 10000
 
 struct cli_option {
 	const char *name; /* without dashes */
@@ -36,10 +40,11 @@ struct cli_option {
 
 struct cli_command {
 	const char *name;
-	const char *summary;  /* one line */
-	const char *operands; /* "NAME FILE"; "" for none */
-	int min_operands, max_operands;
-	/* What completes each operand: "word|word", "@file", "@machine" (a running one), "@command" or NULL. */
+	const char *summary;		/* one line */
+	const char *operands;		/* "NAME FILE"; "" for none */
+	int min_operands, max_operands; /* CLI_MANY: any number */
+	/* What completes each operand, the last of them also those that follow: "word|word", "@file", "@machine" (a
+	 * running one), "@command" or NULL. */
 	const char *operand_words[2];
 	const struct cli_option *options; /* ends with name == NULL; may be NULL */
 	const char *text;		  /* paragraphs for the man page and help */

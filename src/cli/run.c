@@ -12,14 +12,14 @@ static const struct cli_option options[] = {
 	  "@file" },
 	{ "initrd", 'i', CLI_VALUE, "initrd", NULL, "FILE", "initial RAM disk, or the multiboot module", "@file" },
 	{ "append", 'a', CLI_VALUE, "append", NULL, "TEXT", "kernel command line", NULL },
-	{ "memory", 'm', CLI_VALUE, "memory", NULL, "SIZE", "guest memory, as 512M or 2G (default: 512M)", NULL },
+	{ "memory", 'm', CLI_VALUE, "memory", NULL, "SIZE",
+	  "guest memory, as 512M, 1.5G or 2GiB; a bare number counts MiB (default: 512M)", NULL },
 	{ "cpus", 'c', CLI_VALUE, "cpus", NULL, "N", "number of CPUs (default: 1)", NULL },
 	{ "cpu", 0, CLI_VALUE, "cpu.model", NULL, "MODEL[,+FEATURE][,-FEATURE]",
 	  "CPU model: max or qemu64 (default: max)", "max|qemu64" },
 	{ "clock", 0, CLI_PAIRS, "clock", NULL, "SOURCE[,KEY=VALUE]...",
 	  "guest time from host (default) or icount; keys: idle=sleep|skip, base", "host|icount" },
 	{ "uuid", 0, CLI_VALUE, "uuid", NULL, "UUID", "the machine's UUID (default: random)", NULL },
-	{ "no-reboot", 0, CLI_FLAG, "no-reboot", NULL, NULL, "end when the guest resets", NULL },
 	{ "device", 0, CLI_SWITCH, NULL, NULL, "NAME[,KEY=VALUE]...",
 	  "add a device of test suites: isa-debug-exit, pc-testdev, pci-testdev",
 	  "isa-debug-exit|pc-testdev|pci-testdev" },
@@ -27,14 +27,15 @@ static const struct cli_option options[] = {
 	{ 0 },
 };
 
-bool cli_machine_start(struct config *c)
+int cli_machine_start(struct config *c, struct err *err)
 {
-	const char *v = config_get(c, "verbose");
+	bool verbose;
 
-	if (v && !strcmp(v, "on"))
+	if (config_bool(c, "verbose", false, &verbose, err))
+		return -1;
+	if (verbose)
 		log_set_level(LOG_INFO);
-	config_get(c, "stats");
-	return true;
+	return 0;
 }
 
 static int run(struct config *c, int argc, char **argv)
@@ -43,7 +44,8 @@ static int run(struct config *c, int argc, char **argv)
 	struct vm *vm;
 	int status;
 
-	cli_machine_start(c);
+	if (cli_machine_start(c, &err))
+		return cli_fail(&err);
 	vm = vm_new(c, &err);
 	if (!vm)
 		return cli_fail(&err);
@@ -57,7 +59,9 @@ const struct cli_command cli_run_command = {
 	.summary = "Run a virtual machine in this terminal",
 	.operands = "",
 	.options = options,
-	.text = "The machine's first serial port is the terminal; Ctrl-A x ends the machine, Ctrl-A h lists the\n"
-		"other keys. The exit status is 0 when the guest powers off.",
+	.text = "The machine's first serial port is the terminal; Ctrl-A x ends the machine, Ctrl-A h lists the other\n"
+		"keys. Input that is not a terminal goes to the guest as it is.\n"
+		"The exit status is 0 when the guest powers off or the machine is ended by its user, 2 after a fatal\n"
+		"fault of the guest with --no-reboot, 128 + N after signal N, and 1 on an error.",
 	.run = run,
 };

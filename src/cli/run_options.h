@@ -1,47 +1,26 @@
-/* The options that describe a machine, shared by `run` and `restore`. */
+/* The options that describe a machine and where it leads on the host, shared by `run` and `restore`. */
 #ifndef VIREO_CLI_RUN_OPTIONS_H
 #define VIREO_CLI_RUN_OPTIONS_H
 
-#define CLI_MACHINE_OPTIONS                                                                                              \
-	{ "name", 'n', CLI_VALUE, "name", NULL, "NAME", "name of the machine (default: vm-PID)", NULL },                 \
-		{ "disk",                                                                                                \
-		  'd',                                                                                                   \
-		  CLI_SERIES,                                                                                            \
-		  "disk",                                                                                                \
-		  "path",                                                                                                \
-		  "PATH[,KEY=VALUE]...",                                                                                 \
-		  "add a virtio disk; keys: format, readonly, serial, queues, discard, bus",                             \
-		  "@file" },                                                                                             \
-		{ "net",                                                                                                 \
-		  0,                                                                                                     \
-		  CLI_SERIES,                                                                                            \
-		  "net",                                                                                                 \
-		  "backend",                                                                                             \
-		  "BACKEND[,KEY=VALUE]...",                                                                              \
-		  "add a virtio network card; BACKEND user or none; keys: hostfwd, mac, bus",                            \
-		  "user|none" },                                                                                         \
-		{ "serial",                                                                                              \
-		  0,                                                                                                     \
-		  CLI_VALUE,                                                                                             \
-		  "serial0",                                                                                             \
-		  NULL,                                                                                                  \
-		  "WHERE",                                                                                               \
-		  "first serial port: stdio, none, null, pty, file:PATH, socket",                                        \
-		  "stdio|none|null|pty|socket" },                                                                        \
-		{ "console",                                                                                             \
-		  0,                                                                                                     \
-		  CLI_VALUE,                                                                                             \
-		  "console0",                                                                                            \
-		  NULL,                                                                                                  \
-		  "WHERE",                                                                                               \
-		  "virtio console: as --serial",                                                                         \
-		  "stdio|none|null|pty|socket" },                                                                        \
-		{ "engine", 0, CLI_VALUE, "engine", NULL, "NAME", "what runs the CPUs (default: auto)", "auto|interp" }, \
-		{ "config", 0, CLI_VALUE, "config", NULL, "FILE", "read KEY = VALUE lines from FILE", "@file" },         \
-		{ "set", 0, CLI_SET, NULL, NULL, "KEY=VALUE", "set any key of the configuration", NULL },                \
-		{ "stats", 0, CLI_FLAG, "stats", NULL, NULL, "print counters at the end", NULL },                        \
-	{                                                                                                                \
-		"verbose", 'v', CLI_FLAG, "verbose", NULL, NULL, "log the start-up with times", NULL                     \
-	}
+#define CLI_WHERE "stdio|none|null|pty|socket|file:"
+
+/* clang-format off */
+#define CLI_MACHINE_OPTIONS                                                                                            \
+	{ "name", 'n', CLI_VALUE, "name", NULL, "NAME", "name of the machine (default: vm-PID)", NULL },               \
+	{ "disk", 'd', CLI_SERIES, "disk", "path", "PATH[,KEY=VALUE]...",                                              \
+	  "add a virtio disk; keys: format, readonly, serial, queues, discard, aio, bus, addr", "@file" },             \
+	{ "net", 0, CLI_SERIES, "net", "backend", "BACKEND[,KEY=VALUE]...",                                            \
+	  "add a virtio network card; BACKEND user or none; keys: hostfwd, restrict, mac, bus, addr", "user|none" },   \
+	{ "serial", 0, CLI_NUMBERED, "serial", NULL, "WHERE",                                                          \
+	  "first (used again: second) serial port: stdio, none, null, pty, socket, file:PATH", CLI_WHERE },            \
+	{ "console", 0, CLI_NUMBERED, "console", NULL, "WHERE", "virtio console: as --serial", CLI_WHERE },            \
+	{ "engine", 0, CLI_VALUE, "engine", NULL, "NAME", "what runs the CPUs (default: auto)", "auto|interp" },       \
+	{ "no-reboot", 0, CLI_FLAG, "no-reboot", NULL, NULL, "end when the guest resets", NULL },                      \
+	{ "paused", 0, CLI_FLAG, "paused", NULL, NULL, "do not run before `vireo resume NAME`", NULL },                \
+	{ "config", 0, CLI_CONFIG, NULL, NULL, "FILE", "read KEY = VALUE lines from FILE", "@file" },                  \
+	{ "set", 0, CLI_SET, NULL, NULL, "KEY=VALUE", "set any key of the configuration", NULL },                      \
+	{ "stats", 0, CLI_FLAG, "stats", NULL, NULL, "print counters at the end", NULL },                              \
+	{ "verbose", 'v', CLI_FLAG, "verbose", NULL, NULL, "log the start-up and the machine's life with times", NULL }
+/* clang-format on */
 
 #endif

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "vm/conlog.h"
 #include "vm/impl.h"
 #include "vm/rundir.h"
 #include "vm/terminal.h"
@@ -22,85 +23,144 @@ static void client(void *opaque, int fd, uint32_t events)
 		chan_attach(opaque, c);
 }
 
-static int open_pty(struct vm *vm, const char *key, struct err *err)
+/* With the other end held open, so that a user may come and go. */
+static int open_pty(const char *key, int *slave, struct err *err)
 {
-	int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
 	struct termios raw;
 
-	if (fd < 0 || grantpt(fd) || unlockpt(fd)) {
+	*slave = -1;
+	if (fd >= 0 && !grantpt(fd) && !unlockpt(fd))
+		*slave = open(ptsname(fd), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (*slave < 0) {
 		err_errno(err, errno, "%s: pty", key);
 		if (fd >= 0)
 			close(fd);
 		return -1;
 	}
-	if (!tcgetattr(fd, &raw)) {
+	if (!tcgetattr(*slave, &raw)) {
 		cfmakeraw(&raw);
-		tcsetattr(fd, TCSANOW, &raw);
+		tcsetattr(*slave, TCSANOW, &raw);
 	}
 	fprintf(stderr, "vireo: %s is on %s\n", key, ptsname(fd));
 	return fd;
 }
 
-static int open_log(struct vm *vm, struct err *err)
+static struct conlog *open_log(struct vm *vm, struct err *err)
 {
 	char path[128];
-	int fd;
 
-	if (rundir_path(vm->rundir, "console.log", path, sizeof(path), err))
-		return -1;
-	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	return fd < 0 ? err_errno(err, errno, "%s", path) : fd;
+	return rundir_path(vm->rundir, "console.log", path, sizeof(path), err) ? NULL : conlog_new(path, err);
 }
 
-/* The first channel is what `vireo console` attaches to. */
-static int serve(struct vm *vm, struct chan *c, struct err *err)
+/* `vireo console` attaches to console.sock; other ports have sockets of their names. */
+static int serve(struct vm *vm, struct vm_chan *v, bool console, struct err *err)
 {
-	int fd = rundir_listen(vm->rundir, "console.sock", err);
+	char file[32];
 
-	return fd >= 0 && loop_fd_add(vm->loop, fd, EPOLLIN, client, c, err) ? 0 : -1;
+	snprintf(file, sizeof(file), "%s.sock", console ? "console" : v->key);
+	v->listen_fd = rundir_listen(vm->rundir, file, err);
+	if (v->listen_fd < 0)
+		return -1;
+	v->listen_watch = loop_fd_add(vm->loop, v->listen_fd, EPOLLIN, client, v->chan, err);
+	return v->listen_watch ? 0 : -1;
 }
 
 int vm_open_chan(struct vm *vm, const char *key, const char *dflt, struct chan **out, struct err *err)
 {
+	static const char *const words[] = { "stdio", "null", "pty", "socket" };
+	bool is[4], file, console;
 	const char *where;
-	int fd = -1, log = -1;
-	bool stdio, pty;
-	struct chan *c;
+	struct vm_chan *v = &vm->chans[vm->chan_count];
+	struct chan_config c = { .loop = vm->loop, .name = key, .out = -1 };
 
 	*out = NULL;
 	if (config_str(vm->config, key, dflt, &where, err))
 		return -1;
 	if (!strcmp(where, "none"))
 		return 0;
-	stdio = !strcmp(where, "stdio");
-	pty = !strcmp(where, "pty");
+	for (unsigned n = 0; n < 4; n++)
+		is[n] = !strcmp(where, words[n]);
+	file = !strncmp(where, "file:", 5) && where[5];
+	if (!is[0] && !is[1] && !is[2] && !is[3] && !file)
+		return err_set(err, "%s: '%s' is not one of stdio, none, null, pty, socket, file:PATH", key, where);
 	if (vm->chan_count == VM_CHANS)
 		return err_set(err, "%s: too many ports", key);
-	if (stdio) {
-		fd = 1;
-	} else if (pty) {
-		fd = open_pty(vm, key, err);
-		if (fd < 0)
-			return -1;
-	} else if (!strncmp(where, "file:", 5)) {
-		fd = open(where + 5, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-		if (fd < 0)
-			return err_errno(err, errno, "%s: %s", key, where + 5);
-	} else if (strcmp(where, "null") && strcmp(where, "socket")) {
-		return err_set(err, "%s: '%s' is not one of stdio, none, null, pty, socket, file:PATH", key, where);
-	}
-	if (strcmp(where, "null") && !vm->chan_count) {
-		log = open_log(vm, err);
-		if (log < 0)
-			return -1;
-	}
-	c = chan_new(vm->loop, fd, log, err);
-	if (!c)
+	*v = (struct vm_chan){ .key = key, .path = file ? where + 5 : NULL, .slave = -1, .listen_fd = -1 };
+	console = !strcmp(key, vm->console_key) && !is[1];
+	if (is[0])
+		c.out = 1;
+	c.lossy = is[2];
+	c.tell_clients = is[3] && !console;
+	if (is[2] && (c.out = open_pty(key, &v->slave, err)) < 0)
 		return -1;
-	vm->chans[vm->chan_count++] = c;
-	if ((log >= 0 && serve(vm, c, err)) || (stdio && terminal_claim(vm->terminal, c, err)) ||
-	    (pty && chan_read_from(c, fd, err)))
+	if (console && !(c.log = open_log(vm, err)))
+		goto fail;
+	v->chan = chan_new(&c, err);
+	if (!v->chan)
+		goto fail;
+	vm->chan_count++;
+	if (((console || is[3]) && serve(vm, v, console, err)) ||
+	    (is[0] && terminal_claim(vm->terminal, v->chan, err)) ||
+	    (is[2] && chan_read_from(v->chan, c.out, NULL, NULL, err)))
 		return -1;
-	*out = c;
+	*out = v->chan;
 	return 0;
+fail:
+	conlog_free(c.log);
+	if (is[2]) {
+		close(c.out);
+		close(v->slave);
+	}
+	return -1;
+}
+
+/* Only a machine that is going to run writes to files. */
+int vm_chans_start(struct vm *vm, struct err *err)
+{
+	for (unsigned n = 0; n < vm->chan_count; n++) {
+		struct vm_chan *v = &vm->chans[n];
+		int fd;
+
+		if (!v->path)
+			continue;
+		fd = open(v->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+		if (fd < 0)
+			return err_errno(err, errno, "%s: %s", v->key, v->path);
+		chan_write_to(v->chan, fd);
+	}
+	return 0;
+}
+
+#define FLUSH_MS    200
+#define IMPATIENT_S 1
+
+void vm_chans_flush(struct vm *vm, bool patient)
+{
+	for (unsigned n = 0; n < vm->chan_count; n++) {
+		size_t left, before = SIZE_MAX;
+		unsigned stuck = 0;
+
+		while ((left = chan_unwritten(vm->chans[n].chan, FLUSH_MS))) {
+			stuck = left < before ? 0 : stuck + 1;
+			before = left;
+			if ((!patient && stuck > IMPATIENT_S * 1000 / FLUSH_MS) || terminal_signalled(vm->terminal))
+				return;
+		}
+	}
+}
+
+void vm_chans_free(struct vm *vm)
+{
+	for (unsigned n = 0; n < vm->chan_count; n++) {
+		struct vm_chan *v = &vm->chans[n];
+
+		loop_fd_del(v->listen_watch);
+		if (v->listen_fd >= 0)
+			close(v->listen_fd);
+		chan_free(v->chan);
+		if (v->slave >= 0)
+			close(v->slave);
+	}
+	vm->chan_count = 0;
 }

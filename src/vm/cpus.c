@@ -3,9 +3,61 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "vm/impl.h"
+
+static _Thread_local struct vm_cpu *self;
+
+struct vm_cpu *cpus_self(void)
+{
+	return self;
+}
+
+/* --- what the guest asks for --- */
+
+static void kick_all(struct vm *vm)
+{
+	for (unsigned n = 0; n < vm->cpus; n++)
+		if (vm->cpu[n].vcpu)
+			vcpu_kick(vm->cpu[n].vcpu);
+}
+
+void cpus_request(struct vm *vm, const struct vm_request *r)
+{
+	bool first;
+
+	pthread_mutex_lock(&vm->cpu_lock);
+	first = !vm->request.what;
+	if (first)
+		vm->request = *r;
+	pthread_mutex_unlock(&vm->cpu_lock);
+	if (!first)
+		return;
+	kick_all(vm);
+	loop_post(vm->loop, vm_answer, vm);
+}
+
+struct vm_request cpus_requested(struct vm *vm)
+{
+	struct vm_request r;
+
+	pthread_mutex_lock(&vm->cpu_lock);
+	r = vm->request;
+	pthread_mutex_unlock(&vm->cpu_lock);
+	return r;
+}
+
+void cpus_answered(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->cpu_lock);
+	vm->request.what = 0;
+	pthread_cond_broadcast(&vm->cpu_change);
+	pthread_mutex_unlock(&vm->cpu_lock);
+}
+
+/* --- the threads --- */
 
 /* Wait until running is wanted. False: the VM ends. */
 static bool park(struct vm_cpu *c)
@@ -14,7 +66,7 @@ static bool park(struct vm_cpu *c)
 	bool go;
 
 	pthread_mutex_lock(&vm->cpu_lock);
-	while (!vm->run_wanted && !vm->end_wanted) {
+	while ((!vm->run_wanted || vm->request.what) && !vm->end_wanted) {
 		c->parked = true;
 		pthread_cond_broadcast(&vm->cpu_change);
 		pthread_cond_wait(&vm->cpu_change, &vm->cpu_lock);
@@ -27,20 +79,23 @@ static bool park(struct vm_cpu *c)
 
 static void failed(struct vm_cpu *c)
 {
-	struct machine_control m = vm_machine_control(c->vm);
-
 	log_line(LOG_ERROR, "cpu", "CPU %u: %s", c->vcpu->index, c->vcpu->error.msg);
-	m.request(m.opaque, MACHINE_EXIT, 1);
+	cpus_request(c->vm, &(struct vm_request){ MACHINE_EXIT + 1, 1, "host-error" });
 }
 
-/* Nothing more to do for this vCPU until the main loop has acted. */
-static void wait_for_main(struct vm_cpu *c)
+/* A guest may do this for ever: the first time is news. */
+static void shut_down(struct vm_cpu *c)
 {
-	while (!(atomic_load(&c->vcpu->events) & VCPU_EV_KICK)) {
-		vcpu_wait(c->vcpu, -1);
-		/* Other news stay for run(). */
-		atomic_fetch_and(&c->vcpu->events, VCPU_EV_KICK);
-	}
+	struct vm *vm = c->vm;
+	bool first;
+
+	pthread_mutex_lock(&vm->cpu_lock);
+	first = !vm->fault_told;
+	vm->fault_told = true;
+	pthread_mutex_unlock(&vm->cpu_lock);
+	log_line(first ? LOG_WARN : LOG_DEBUG, "cpu", "CPU %u: %s: %s", c->vcpu->index, c->vcpu->error.msg,
+		 vm->no_reboot ? "the machine ends" : "the machine resets");
+	cpus_request(vm, &(struct vm_request){ MACHINE_RESET + 1, VM_STATUS_FAULT, "guest-reset" });
 }
 
 static int64_t now_ns(void)
@@ -83,30 +138,26 @@ static void *cpu_thread(void *opaque)
 	const struct engine *e = c->vm->engine;
 	char name[16];
 
+	self = c;
+	c->tid = gettid();
 	snprintf(name, sizeof(name), "vcpu%u", c->vcpu->index);
 	pthread_setname_np(pthread_self(), name);
 	while (park(c)) {
-		switch (e->run(c->vcpu)) {
+		enum cpu_exit why = e->run(c->vcpu);
+
+		stat_add(&c->exits, 1);
+		switch (why) {
 		case CPU_EXIT_HALTED:
 			stat_add(&c->vcpu->halts, 1);
 			idle(c);
 			break;
-		case CPU_EXIT_SHUTDOWN: {
-			struct machine_control m = vm_machine_control(c->vm);
-
-			log_guest("cpu", "CPU %u: triple fault", c->vcpu->index);
-			m.request(m.opaque, MACHINE_RESET, 0);
-			wait_for_main(c);
+		case CPU_EXIT_SHUTDOWN:
+			shut_down(c);
 			break;
-		}
 		case CPU_EXIT_FAILED:
 			failed(c);
-			wait_for_main(c);
 			break;
 		case CPU_EXIT_KICKED:
-			if (atomic_load(&c->vm->asked))
-				wait_for_main(c);
-			break;
 		case CPU_EXIT_DEBUG:
 			break;
 		}
@@ -114,10 +165,30 @@ static void *cpu_thread(void *opaque)
 	return NULL;
 }
 
+/* --- life --- */
+
+static void add_counters(struct vm_cpu *c, unsigned n)
+{
+	const struct {
+		const char *name, *help;
+		stat_t *counter;
+	} list[] = {
+		{ "instructions", "instructions executed", &c->vcpu->instructions },
+		{ "exits", "times the engine came back to the machine", &c->exits },
+		{ "halts", "times the guest went idle", &c->vcpu->halts },
+		{ "port_accesses", "accesses to I/O ports", &c->ports },
+		{ "mmio_accesses", "accesses to device memory", &c->mmio },
+	};
+	char name[48];
+
+	for (size_t k = 0; k < sizeof(list) / sizeof(list[0]); k++) {
+		snprintf(name, sizeof(name), "cpu%u.%s", n, list[k].name);
+		stats_register(c->vm->stats, name, list[k].help, list[k].counter);
+	}
+}
+
 int cpus_create(struct vm *vm, struct err *err)
 {
-	char name[32];
-
 	for (unsigned n = 0; n < vm->cpus; n++) {
 		struct vm_cpu *c = &vm->cpu[n];
 
@@ -125,21 +196,21 @@ int cpus_create(struct vm *vm, struct err *err)
 		c->vcpu = vm->engine->vcpu_create(vm->engine_vm, n, err);
 		if (!c->vcpu)
 			return -1;
-		snprintf(name, sizeof(name), "cpu%u.instructions", n);
-		stats_register(vm->stats, name, "instructions executed", &c->vcpu->instructions);
-		snprintf(name, sizeof(name), "cpu%u.halts", n);
-		stats_register(vm->stats, name, "times the guest went idle", &c->vcpu->halts);
+		add_counters(c, n);
 	}
 	return 0;
 }
 
 int cpus_start(struct vm *vm, struct err *err)
 {
+	static const int faults[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGTRAP, SIGSYS };
 	sigset_t all, old;
 	int rc = 0;
 
-	/* Signals are the main thread's. */
+	/* Signals are the main thread's, but for those that a thread gives itself: the terminal is restored then. */
 	sigfillset(&all);
+	for (size_t n = 0; n < sizeof(faults) / sizeof(faults[0]); n++)
+		sigdelset(&all, faults[n]);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	for (unsigned n = 0; n < vm->cpus && !rc; n++) {
 		if (pthread_create(&vm->cpu[n].thread, NULL, cpu_thread, &vm->cpu[n]))
@@ -171,8 +242,9 @@ void cpus_pause(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->cpu_lock);
 	vm->run_wanted = false;
-	for (unsigned n = 0; n < vm->cpus; n++)
-		vcpu_kick(vm->cpu[n].vcpu);
+	pthread_mutex_unlock(&vm->cpu_lock);
+	kick_all(vm);
+	pthread_mutex_lock(&vm->cpu_lock);
 	while (!all_parked(vm))
 		pthread_cond_wait(&vm->cpu_change, &vm->cpu_lock);
 	pthread_mutex_unlock(&vm->cpu_lock);
@@ -184,14 +256,13 @@ void cpus_destroy(struct vm *vm)
 	vm->end_wanted = true;
 	pthread_cond_broadcast(&vm->cpu_change);
 	pthread_mutex_unlock(&vm->cpu_lock);
+	kick_all(vm);
+	for (unsigned n = 0; n < vm->cpus; n++)
+		if (vm->cpu[n].started)
+			pthread_join(vm->cpu[n].thread, NULL);
 	for (unsigned n = 0; n < vm->cpus; n++) {
-		struct vm_cpu *c = &vm->cpu[n];
-
-		if (!c->vcpu)
-			continue;
-		vcpu_kick(c->vcpu);
-		if (c->started)
-			pthread_join(c->thread, NULL);
-		vm->engine->vcpu_destroy(c->vcpu);
+		if (vm->cpu[n].vcpu)
+			vm->engine->vcpu_destroy(vm->cpu[n].vcpu);
+		vm->cpu[n].vcpu = NULL;
 	}
 }

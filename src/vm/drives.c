@@ -11,10 +11,31 @@
 
 #define SERIES_MAX 16
 
+/*
+ * The slot that `PREFIX.addr` names, or the first free one, which is written there: a saved machine, or one of a later
+ * version of this program, finds its devices where they were.
+ */
+static int pci_address(struct vm *vm, const char *prefix, int *devfn, struct err *err)
+{
+	char key[64], text[8];
+	uint64_t slot;
+	int first = pci_free_slot(vm->pci);
+
+	snprintf(key, sizeof(key), "%s.addr", prefix);
+	if (config_uint(vm->config, key, first < 0 ? 0 : (uint64_t)first, 1, 31, &slot, err))
+		return -1;
+	if (first < 0 && !config_peek(vm->config, key))
+		return err_set(err, "%s: no PCI slot is free", prefix);
+	*devfn = (int)slot << 3;
+	snprintf(text, sizeof(text), "%u", (unsigned)slot);
+	return config_choose(vm->config, key, text, err);
+}
+
 /* Takes `d`, also on error. */
 static int attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struct err *err)
 {
 	static const char *const buses[] = { "pci", "mmio", NULL };
+	struct virtio_pci_config pci = { vm->bus, vm->pci, -1 };
 	struct device *dev;
 	char key[64];
 	int bus;
@@ -22,14 +43,13 @@ static int attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struc
 	if (!d)
 		return -1;
 	snprintf(key, sizeof(key), "%s.bus", prefix);
-	if (config_choice(vm->config, key, 0, buses, &bus, err)) {
+	if (config_choice(vm->config, key, 0, buses, &bus, err) ||
+	    (bus == 0 && pci_address(vm, prefix, &pci.devfn, err))) {
 		d->ops->destroy(d);
 		return -1;
 	}
 	if (bus == 0) {
-		struct virtio_pci_config c = { vm->bus, vm->pci, -1 };
-
-		dev = virtio_pci_new(d, &c, err);
+		dev = virtio_pci_new(d, &pci, err);
 	} else if (vm->mmio_count == VM_MMIO_MAX) {
 		d->ops->destroy(d);
 		return err_set(err, "%s.bus: at most %d devices fit on mmio", prefix, VM_MMIO_MAX);

@@ -22,6 +22,7 @@
 #include "vm/chan.h"
 #include "vm/vm.h"
 
+#define VM_MACHINE	"pc-1.0" /* what the name "pc" means now, and the default */
 #define VM_MAX_CPUS	64
 #define VM_LOW_MAX	0xc0000000ull /* RAM below the PCI hole */
 #define VM_PCI_HOLE	0xc0000000u
@@ -32,15 +33,34 @@
 #define VM_MMIO_GSI	16
 #define VM_MMIO_MAX	8
 #define VM_CHANS	4
+#define VM_STATUS_FAULT 2 /* exit status after a fatal fault of the guest */
 
-/* As QMP's RunState names them. */
-enum vm_state { VM_PRELAUNCH, VM_RUNNING, VM_PAUSED, VM_SHUTDOWN };
+/* As QMP's RunState names them: see vm_state_name(). */
+enum vm_state { VM_PRELAUNCH, VM_RUNNING, VM_PAUSED, VM_SAVING, VM_SAVED, VM_SHUTDOWN };
 
 struct vm_cpu {
 	struct vm *vm;
 	struct vcpu *vcpu;
 	pthread_t thread;
 	bool started, parked;
+	_Atomic int tid;
+	stat_t exits, ports, mmio;
+};
+
+/* A serial port or console: where it leads, and what is opened only when the VM starts. */
+struct vm_chan {
+	struct chan *chan;
+	const char *key, *path;
+	int slave; /* of a pty, so that it exists before somebody opens it; or -1 */
+	struct loop_fd *listen_watch;
+	int listen_fd;
+};
+
+/* What a guest asks of its machine, once until it is answered; meanwhile no vCPU runs. */
+struct vm_request {
+	int what; /* enum machine_request + 1; 0: nothing */
+	int status;
+	const char *reason; /* as QMP's ShutdownCause */
 };
 
 struct vm {
@@ -63,7 +83,8 @@ struct vm {
 	struct vm_cpu cpu[VM_MAX_CPUS];
 	pthread_mutex_t cpu_lock;
 	pthread_cond_t cpu_change;
-	bool run_wanted, end_wanted; /* guarded by cpu_lock */
+	bool run_wanted, end_wanted; /* guarded by cpu_lock, as is `request` */
+	struct vm_request request;
 
 	struct device *devices; /* in order of creation */
 	struct device *chip_devices;
@@ -71,8 +92,9 @@ struct vm {
 	unsigned mmio_count;
 	bool com[2]; /* which serial ports there are */
 
-	struct chan *chans[VM_CHANS];
+	struct vm_chan chans[VM_CHANS];
 	unsigned chan_count;
+	const char *console_key; /* of the port that `vireo console` shows */
 
 	struct {
 		pthread_t thread;
@@ -85,12 +107,15 @@ struct vm {
 	struct terminal *terminal; /* NULL: stdin is not ours, or not a terminal */
 	struct rundir *rundir;
 	struct qmp *qmp;
+	struct saver *saver; /* the last save, or the one that goes on */
 
 	enum vm_state state;
-	int status;	   /* of the process */
-	bool no_reboot;	   /* a reset ends the VM */
-	_Atomic int asked; /* enum machine_request + 1, from a vCPU */
-	_Atomic int asked_status;
+	int status;	  /* of the process */
+	bool no_reboot;	  /* a reset ends the VM */
+	bool paused;	  /* do not run at once */
+	bool print_stats; /* at the end */
+	bool patient;	  /* the guest ended it: whoever reads the output has time */
+	bool fault_told;  /* guarded by cpu_lock */
 };
 
 /* --- cpus.c: the vCPU threads --- */
@@ -99,6 +124,11 @@ int cpus_start(struct vm *vm, struct err *err); /* threads, parked */
 void cpus_resume(struct vm *vm);
 void cpus_pause(struct vm *vm); /* returns when all are parked */
 void cpus_destroy(struct vm *vm);
+struct vm_cpu *cpus_self(void); /* of this thread; NULL if it is none's */
+/* Any thread. The first one counts; vCPUs stop until vm.c has answered it. */
+void cpus_request(struct vm *vm, const struct vm_request *r);
+struct vm_request cpus_requested(struct vm *vm);
+void cpus_answered(struct vm *vm);
 
 /* --- pc.c: the machine type pc-1.0 --- */
 int pc_assemble(struct vm *vm, struct err *err);
@@ -114,17 +144,27 @@ void vm_check_initrd_end(struct vm *vm);
 /* --- drives.c: disks, networks and the other virtio devices --- */
 int vm_add_virtio(struct vm *vm, struct err *err);
 
-/* --- vm.c: run states; main loop thread --- */
+/* --- vm.c: run states; main loop thread. `reason` is a ShutdownCause of QMP. --- */
 void vm_pause(struct vm *vm);
-void vm_resume(struct vm *vm);
-void vm_reset(struct vm *vm);
+int vm_resume(struct vm *vm, struct err *err);
+int vm_reset(struct vm *vm, const char *reason, struct err *err);
 void vm_power_button(struct vm *vm);
+/* The first one counts. A save that goes on is given up. */
 void vm_quit(struct vm *vm, int status, const char *reason);
 const char *vm_state_name(const struct vm *vm);
 struct machine_control vm_machine_control(struct vm *vm);
+void vm_answer(void *vm); /* posted by cpus_request() */
+/* For a save: as vm_pause(), without the event, and after all that the guest has asked for. */
+int vm_halt_for_save(struct vm *vm, struct err *err);
+/* The save has ended: stand still as `saved`, or be again what it was. */
+void vm_save_ended(struct vm *vm, bool saved, bool was_running);
 
-/* --- chars: where serial ports and consoles lead --- */
-/* "stdio", "null", "none", "pty", "socket", "file:PATH". NULL in *out for "none". */
+/* --- chans.c: where serial ports and consoles lead --- */
+/* "stdio", "null", "none", "pty", "socket", "file:PATH". NULL in *out for "none". `key` is constant. */
 int vm_open_chan(struct vm *vm, const char *key, const char *dflt, struct chan **out, struct err *err);
+int vm_chans_start(struct vm *vm, struct err *err);
+/* Wait until all output is written: as long as it takes if `patient`, else while it gets less. */
+void vm_chans_flush(struct vm *vm, bool patient);
+void vm_chans_free(struct vm *vm);
 
 #endif

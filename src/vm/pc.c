@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "boot/acpi.h"
 #include "boot/boot.h"
 #include "cpu/x86/entry.h"
@@ -24,20 +25,31 @@ void vm_add_device(struct vm *vm, struct device *d)
 	while (*at)
 		at = &(*at)->next;
 	*at = d;
+	log_line(LOG_INFO, "pc", "device %s %s", d->name, d->instance);
 }
 
 /* --- the processors' world --- */
+
+static void count(bool mmio)
+{
+	struct vm_cpu *c = cpus_self();
+
+	if (c)
+		stat_add(mmio ? &c->mmio : &c->ports, 1);
+}
 
 static uint64_t mmio_read(void *opaque, uint64_t addr, unsigned size)
 {
 	uint64_t v = ~0ull;
 
+	count(true);
 	bus_read(((struct vm *)opaque)->bus, BUS_MMIO, addr, size, &v);
 	return v;
 }
 
 static void mmio_write(void *opaque, uint64_t addr, unsigned size, uint64_t val)
 {
+	count(true);
 	bus_write(((struct vm *)opaque)->bus, BUS_MMIO, addr, size, val);
 }
 
@@ -45,12 +57,14 @@ static uint32_t pio_read(void *opaque, uint16_t port, unsigned size)
 {
 	uint64_t v = ~0ull;
 
+	count(false);
 	bus_read(((struct vm *)opaque)->bus, BUS_PORT, port, size, &v);
 	return (uint32_t)v;
 }
 
 static void pio_write(void *opaque, uint16_t port, unsigned size, uint32_t val)
 {
+	count(false);
 	bus_write(((struct vm *)opaque)->bus, BUS_PORT, port, size, val);
 }
 
@@ -71,9 +85,9 @@ static int add_ram(struct vm *vm, struct err *err)
 
 	if (config_size(vm->config, "memory", 512 * MIB, MIB, &size, err))
 		return -1;
-	if (size < 8 * MIB || size > 1024 * 1024 * MIB || size % MEM_PAGE_SIZE)
-		return err_set(err, "memory: %llu bytes is not between 8M and 1T in whole pages",
-			       (unsigned long long)size);
+	if (size < 8 * MIB || size > 1024 * 1024 * MIB)
+		return err_set(err, "memory: '%s' is not between 8M and 1T", config_peek(vm->config, "memory"));
+	size = align_up(size, MEM_PAGE_SIZE); /* 1.3G */
 	vm->ram_low = size < VM_LOW_MAX ? size : VM_LOW_MAX;
 	vm->ram_high = size - vm->ram_low;
 	slot.name = "ram-low";
@@ -111,6 +125,8 @@ static int add_engine(struct vm *vm, struct err *err)
 	if (!probe.available)
 		return err_set(err, "engine: %s is not available: %s", name, probe.why);
 	vm->engine_vm = vm->engine->vm_create(&e, err);
+	log_line(LOG_INFO, "pc", "%llu MiB, engine %s: %s", (unsigned long long)(mem_ram_size(vm->mem) / MIB),
+		 vm->engine->name, probe.why);
 	return vm->engine_vm ? cpus_create(vm, err) : -1;
 }
 
@@ -278,10 +294,7 @@ static int choose_uuid(struct vm *vm, struct err *err)
 	u[8] = (u[8] & 0x3f) | 0x80;
 	snprintf(text, sizeof(text), "%08x-%04x-%04x-%04x-%04x%08x", ld_be32(u), ld_be16(u + 4), ld_be16(u + 6),
 		 ld_be16(u + 8), ld_be16(u + 10), ld_be32(u + 12));
-	if (config_set(vm->config, "uuid", text, err))
-		return -1;
-	config_get(vm->config, "uuid"); /* it has been read: it is here that it came from */
-	return 0;
+	return config_choose(vm->config, "uuid", text, err);
 }
 
 int pc_assemble(struct vm *vm, struct err *err)
@@ -292,15 +305,14 @@ int pc_assemble(struct vm *vm, struct err *err)
 		.wiring = { cpu_signal, vm },
 		.cpus = vm->cpus,
 	};
-	bool console;
+	/* The first serial port is the terminal's unless a virtio console is. */
+	bool console = strcmp(vm->console_key, "serial0");
 
 	if (choose_uuid(vm, err) || add_ram(vm, err))
 		return -1;
 	vm->chip = irqchip_new(&chip, err);
 	if (!vm->chip || add_engine(vm, err))
 		return -1;
-	/* The first serial port is the terminal's unless a virtio console is. */
-	console = config_has(vm->config, "console0") || config_get(vm->config, "console0");
 	if (add_chipset(vm, err) || add_serial(vm, 0, console ? "null" : "stdio", err) ||
 	    add_serial(vm, 1, "none", err) || add_test_devices(vm, err))
 		return -1;
@@ -378,6 +390,8 @@ int pc_boot(struct vm *vm, struct err *err)
 		return -1;
 	if (vm_check_initrd(vm, entry.unsure, err) || write_tables(vm, err))
 		return -1;
+	log_line(LOG_INFO, "pc", "%s is loaded; entry at %#llx in %s mode", b.kernel, (unsigned long long)entry.rip,
+		 entry.kind == BOOT_LONG64 ? "64-bit" : "32-bit");
 	if (pci_assign_resources(vm->pci, 0xc000, VM_PCI_HOLE, VM_PCI_HOLE_END, VM_PCI_HIGH, err))
 		return -1;
 	for (unsigned n = 0; n < 4; n++)

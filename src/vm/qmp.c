@@ -1,9 +1,8 @@
-/* See qmp.h. */
+/* See qmp.h: the protocol. */
 #include "vm/qmp.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <jansson.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -13,18 +12,29 @@
 
 #include "vm/impl.h"
 #include "vm/rundir.h"
-#include "vm/save.h"
 
-#define CLIENTS	  8
-#define LINE_MAX_ 65536
+#define CLIENTS	    16
+#define MESSAGE_MAX (1u << 20)
+#define DEPTH_MAX   64
+#define UNREAD_MAX  (1u << 20)
+#define UNREAD_SLOW 65536u /* from here on nothing more is read from that client */
+
+struct buffer {
+	char *data;
+	size_t len, size;
+};
 
 struct client {
 	struct qmp *qmp;
-	int fd;
+	int fd; /* -1: free */
 	struct loop_fd *watch;
-	char *line;
-	size_t len;
-	bool negotiated;
+	uint32_t events;
+	bool negotiated, broken;
+	struct buffer in, out;
+	/* where the message in `in` begins, how far it was looked at, and what it is in there */
+	size_t start, scanned;
+	unsigned depth;
+	bool string, escape;
 };
 
 struct qmp {
@@ -34,27 +44,73 @@ struct qmp {
 	struct client clients[CLIENTS];
 };
 
+static bool append(struct buffer *b, const void *data, size_t len, size_t max)
+{
+	if (len > max - b->len)
+		return false;
+	if (b->len + len > b->size) {
+		size_t size = b->size ? b->size : 1024;
+		char *grown;
+
+		while (size < b->len + len)
+			size *= 2;
+		grown = realloc(b->data, size);
+		if (!grown)
+			return false;
+		b->data = grown;
+		b->size = size;
+	}
+	memcpy(b->data + b->len, data, len);
+	b->len += len;
+	return true;
+}
+
+static void consume(struct buffer *b, size_t n)
+{
+	memmove(b->data, b->data + n, b->len - n);
+	b->len -= n;
+}
+
 static void drop(struct client *c)
 {
 	loop_fd_del(c->watch);
 	close(c->fd);
-	free(c->line);
+	free(c->in.data);
+	free(c->out.data);
 	*c = (struct client){ .qmp = c->qmp, .fd = -1 };
 }
 
-/* A client that does not read its answers loses them. Takes `o`. */
+/* --- output --- */
+
+static void flush(struct client *c)
+{
+	uint32_t events;
+
+	while (c->out.len) {
+		ssize_t n = send(c->fd, c->out.data, c->out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n <= 0) {
+			c->broken |= n < 0 && errno != EAGAIN && errno != EINTR;
+			break;
+		}
+		consume(&c->out, (size_t)n);
+	}
+	events = (c->out.len < UNREAD_SLOW ? EPOLLIN : 0) | (c->out.len ? EPOLLOUT : 0);
+	if (events != c->events)
+		loop_fd_mod(c->watch, events);
+	c->events = events;
+}
+
+/* Takes `o`. A client that does not read its answers is dropped by whoever looks at `broken`. */
 static void send_json(struct client *c, json_t *o)
 {
-	char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+	char *text = o ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
 
-	if (text) {
-		struct iovec iov[2] = { { text, strlen(text) }, { (void *)"\r\n", 2 } };
-		struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
-
-		(void)!sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-	}
+	if (!text || !append(&c->out, text, strlen(text), UNREAD_MAX) || !append(&c->out, "\r\n", 2, UNREAD_MAX))
+		c->broken = true;
 	free(text);
 	json_decref(o);
+	flush(c);
 }
 
 static json_t *timestamp(void)
@@ -67,271 +123,299 @@ static json_t *timestamp(void)
 
 void qmp_event(struct qmp *q, const char *name, const char *reason)
 {
-	if (!q)
-		return;
-	for (unsigned n = 0; n < CLIENTS; n++) {
+	for (unsigned n = 0; q && n < CLIENTS; n++) {
+		struct client *c = &q->clients[n];
 		json_t *o;
 
-		if (q->clients[n].fd < 0 || !q->clients[n].negotiated)
+		if (c->fd < 0 || !c->negotiated)
 			continue;
-		o = json_pack("{s:s,s:o}", "event", name, "timestamp", timestamp());
+		o = json_pack("{s:o,s:s}", "timestamp", timestamp(), "event", name);
 		if (reason)
 			json_object_set_new(
 				o, "data",
 				json_pack("{s:b,s:s}", "guest", !strncmp(reason, "guest", 5), "reason", reason));
-		send_json(&q->clients[n], o);
+		send_json(c, o);
 	}
 }
 
-/* --- commands: the result object, or NULL with `err` --- */
+/* --- requests --- */
 
-static json_t *nothing(struct vm *vm, json_t *args, struct err *err)
+json_t *qmp_text(const char *text)
 {
-	return json_object();
+	json_t *o = json_string(text);
+	char ascii[512];
+	size_t n = 0;
+
+	/* A path need not be UTF-8. */
+	for (; !o && text[n] && n < sizeof(ascii) - 1; n++)
+		ascii[n] = (unsigned char)text[n] < 0x80 ? text[n] : '?';
+	ascii[n] = 0;
+	return o ? o : json_string(ascii);
 }
 
-static json_t *query_status(struct vm *vm, json_t *args, struct err *err)
+static void fail(struct client *c, const json_t *id, const char *class, const char *desc)
 {
-	return json_pack("{s:s,s:b,s:b}", "status", vm_state_name(vm), "running", vm->state == VM_RUNNING, "singlestep",
-			 0);
-}
-
-static json_t *query_name(struct vm *vm, json_t *args, struct err *err)
-{
-	return json_pack("{s:s}", "name", vm->name);
-}
-
-static json_t *query_version(struct vm *vm, json_t *args, struct err *err)
-{
-	int major = 0, minor = 0, micro = 0;
-
-	sscanf(VIREO_VERSION, "%d.%d.%d", &major, &minor, &micro);
-	return json_pack("{s:{s:i,s:i,s:i},s:s}", "qemu", "major", major, "minor", minor, "micro", micro, "package",
-			 "vireo-" VIREO_VERSION);
-}
-
-static json_t *query_cpus(struct vm *vm, json_t *args, struct err *err)
-{
-	json_t *list = json_array();
-
-	for (unsigned n = 0; n < vm->cpus; n++)
-		json_array_append_new(list, json_pack("{s:i,s:s}", "cpu-index", (int)n, "target", "x86_64"));
-	return list;
-}
-
-static json_t *stop(struct vm *vm, json_t *args, struct err *err)
-{
-	vm_pause(vm);
-	return json_object();
-}
-
-static json_t *cont(struct vm *vm, json_t *args, struct err *err)
-{
-	vm_resume(vm);
-	return json_object();
-}
-
-static json_t *quit(struct vm *vm, json_t *args, struct err *err)
-{
-	vm_quit(vm, 0, "host-qmp-quit");
-	return json_object();
-}
-
-static json_t *powerdown(struct vm *vm, json_t *args, struct err *err)
-{
-	vm_power_button(vm);
-	return json_object();
-}
-
-static json_t *reset(struct vm *vm, json_t *args, struct err *err)
-{
-	vm_reset(vm);
-	return json_object();
-}
-
-static json_t *save(struct vm *vm, json_t *args, struct err *err)
-{
-	const char *path = json_string_value(json_object_get(args, "filename"));
-
-	if (!path) {
-		err_set(err, "Parameter 'filename' is missing");
-		return NULL;
-	}
-	return vm_save(vm, path, err) ? NULL : json_object();
-}
-
-static void add_counter(void *opaque, const char *name, uint64_t value)
-{
-	json_object_set_new(opaque, name, json_integer((json_int_t)value));
-}
-
-static json_t *query_stats(struct vm *vm, json_t *args, struct err *err)
-{
-	json_t *o = json_object();
-
-	stats_each(vm->stats, add_counter, o);
-	return o;
-}
-
-static json_t *query_commands(struct vm *vm, json_t *args, struct err *err);
-
-static const struct command {
-	const char *name;
-	json_t *(*run)(struct vm *vm, json_t *args, struct err *err);
-} commands[] = {
-	{ "cont", cont },
-	{ "qmp_capabilities", nothing },
-	{ "query-commands", query_commands },
-	{ "query-cpus-fast", query_cpus },
-	{ "query-name", query_name },
-	{ "query-status", query_status },
-	{ "query-version", query_version },
-	{ "quit", quit },
-	{ "stop", stop },
-	{ "system_powerdown", powerdown },
-	{ "system_reset", reset },
-	{ "x-vireo-save", save },
-	{ "x-vireo-stats", query_stats },
-};
-
-static json_t *query_commands(struct vm *vm, json_t *args, struct err *err)
-{
-	json_t *list = json_array();
-
-	for (size_t n = 0; n < sizeof(commands) / sizeof(commands[0]); n++)
-		json_array_append_new(list, json_pack("{s:s}", "name", commands[n].name));
-	return list;
-}
-
-/* --- protocol --- */
-
-static void fail(struct client *c, json_t *id, const char *class, const char *desc)
-{
-	json_t *o = json_pack("{s:{s:s,s:s}}", "error", "class", class, "desc", desc);
+	json_t *o = json_pack("{s:{s:s,s:o}}", "error", "class", class, "desc", qmp_text(desc));
 
 	if (id)
-		json_object_set(o, "id", id);
+		json_object_set(o, "id", (json_t *)id);
 	send_json(c, o);
+}
+
+static bool has_type(const json_t *v, char type)
+{
+	switch (type) {
+	case 's':
+		return json_is_string(v);
+	case 'b':
+		return json_is_boolean(v);
+	default:
+		return json_is_array(v);
+	}
+}
+
+static const char *type_name(char type)
+{
+	return type == 's' ? "string" : type == 'b' ? "boolean" : "array";
+}
+
+static int check_args(const struct qmp_command *cmd, json_t *args, struct err *err)
+{
+	const size_t max = sizeof(cmd->args) / sizeof(cmd->args[0]);
+	size_t known = 0;
+	const char *key;
+	json_t *v;
+
+	for (size_t n = 0; n < max && cmd->args[n][0]; n++) {
+		const char *name = cmd->args[n][0], *type = cmd->args[n][1];
+
+		v = json_object_get(args, name);
+		if (!v && !type[1])
+			return err_set(err, "Parameter '%s' is missing", name);
+		if (v && !has_type(v, *type))
+			return err_set(err, "Invalid parameter type for '%s', expected: %s", name, type_name(*type));
+		known += v != NULL;
+	}
+	if (json_object_size(args) == known)
+		return 0;
+	json_object_foreach(args, key, v)
+	{
+		size_t n = 0;
+
+		while (n < max && cmd->args[n][0] && strcmp(cmd->args[n][0], key))
+			n++;
+		if (n == max || !cmd->args[n][0])
+			return err_set(err, "Parameter '%.80s' is unexpected", key);
+	}
+	return 0;
+}
+
+/* The shape of a request. */
+static int check_request(json_t *request, struct err *err)
+{
+	const char *key;
+	json_t *v;
+
+	if (!json_is_object(request))
+		return err_set(err, "QMP input must be a JSON object");
+	json_object_foreach(request, key, v)
+	{
+		if (!strcmp(key, "execute") && !json_is_string(v))
+			return err_set(err, "QMP input member 'execute' must be a string");
+		if (!strcmp(key, "arguments") && !json_is_object(v))
+			return err_set(err, "QMP input member 'arguments' must be an object");
+		if (strcmp(key, "execute") && strcmp(key, "arguments") && strcmp(key, "id"))
+			return err_set(err, "QMP input member '%.80s' is unexpected", key);
+	}
+	return json_object_get(request, "execute") ? 0 : err_set(err, "QMP input lacks member 'execute'");
 }
 
 static void execute(struct client *c, json_t *request)
 {
-	const char *name = json_string_value(json_object_get(request, "execute"));
-	json_t *id = json_object_get(request, "id"), *result, *o;
-	const struct command *cmd = NULL;
+	json_t *id = json_object_get(request, "id"), *args = json_object_get(request, "arguments"), *result, *o;
+	const struct qmp_command *cmd;
+	const char *name;
 	struct err err;
+	bool negotiation;
 
-	if (!name) {
-		fail(c, id, "GenericError", "QMP input lacks member 'execute'");
+	if (check_request(request, &err)) {
+		fail(c, id, "GenericError", err.msg);
 		return;
 	}
-	for (size_t n = 0; n < sizeof(commands) / sizeof(commands[0]); n++)
-		if (!strcmp(commands[n].name, name))
-			cmd = &commands[n];
-	if (!cmd || (!c->negotiated && cmd->run != nothing)) {
-		char text[160];
-
-		snprintf(text, sizeof(text),
-			 cmd ? "Expecting capabilities negotiation with 'qmp_capabilities'"
-			     : "The command %.80s has not been found",
-			 name);
-		fail(c, id, "CommandNotFound", text);
+	name = json_string_value(json_object_get(request, "execute"));
+	cmd = qmp_find_command(name);
+	negotiation = !strcmp(name, "qmp_capabilities");
+	if (!c->negotiated && !negotiation)
+		err_set(&err, "Expecting capabilities negotiation with 'qmp_capabilities'");
+	else if (!cmd)
+		err_set(&err, "The command %.80s has not been found", name);
+	else if (c->negotiated && negotiation)
+		err_set(&err, "Capabilities negotiation is already complete, command ignored");
+	else
+		*err.msg = 0;
+	if (*err.msg) {
+		fail(c, id, "CommandNotFound", err.msg);
 		return;
 	}
-	c->negotiated = true;
-	result = cmd->run(c->qmp->vm, json_object_get(request, "arguments"), &err);
+	result = check_args(cmd, args, &err) ? NULL : cmd->run(c->qmp->vm, args, &err);
 	if (!result) {
 		fail(c, id, "GenericError", err.msg);
 		return;
 	}
+	c->negotiated = true;
 	o = json_pack("{s:o}", "return", result);
 	if (id)
 		json_object_set(o, "id", id);
 	send_json(c, o);
 }
 
-/* Take the complete JSON objects from the front of the buffer. */
-static void parse(struct client *c)
+/* --- input: JSON values one after the other, with or without newlines between them --- */
+
+static void next_message(struct client *c)
 {
-	while (c->len) {
-		json_error_t e;
-		json_t *o = json_loadb(c->line, c->len, JSON_DISABLE_EOF_CHECK, &e);
-		size_t used = o ? (size_t)e.position : 0;
+	c->start = c->scanned;
+	c->depth = 0;
+	c->string = c->escape = false;
+}
 
-		if (!o) {
-			char *newline = memchr(c->line, '\n', c->len);
+static void bad_message(struct client *c, const char *what)
+{
+	char text[64];
 
-			/* More may come; but a line that is complete and wrong is an error. */
-			if (!newline)
-				return;
-			used = (size_t)(newline - c->line) + 1;
-			if (strspn(c->line, " \t\r\n") < used)
-				fail(c, NULL, "GenericError", "Invalid JSON syntax");
-		} else if (!json_is_object(o)) {
-			fail(c, NULL, "GenericError", "QMP input must be a JSON object");
-		} else {
-			execute(c, o);
-		}
-		json_decref(o);
-		memmove(c->line, c->line + used, c->len - used);
-		c->len -= used;
-		c->line[c->len] = 0;
+	snprintf(text, sizeof(text), "JSON parse error, %s", what);
+	fail(c, NULL, "GenericError", text);
+	next_message(c);
+}
+
+static void take_message(struct client *c)
+{
+	json_error_t e;
+	json_t *o =
+		json_loadb(c->in.data + c->start, c->scanned - c->start, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e);
+
+	next_message(c);
+	if (o)
+		execute(c, o);
+	else
+		fail(c, NULL, "GenericError", "JSON parse error, invalid syntax");
+	json_decref(o);
+}
+
+static bool is_blank(const struct client *c)
+{
+	for (size_t n = c->start; n < c->scanned; n++)
+		if (!strchr(" \t\r\n", c->in.data[n]) || !c->in.data[n])
+			return false;
+	return true;
+}
+
+static void scan_string(struct client *c, char b)
+{
+	if (b == '\n') {
+		bad_message(c, "a string does not end");
+		return;
 	}
+	c->string = c->escape || b != '"';
+	c->escape = !c->escape && b == '\\';
+}
+
+static void scan_byte(struct client *c)
+{
+	char b = c->in.data[c->scanned++];
+
+	if ((unsigned char)b == 0xff) { /* never part of JSON: a client's way to start afresh */
+		next_message(c);
+		return;
+	}
+	if (c->string) {
+		scan_string(c, b);
+		return;
+	}
+	switch (b) {
+	case '"':
+		c->string = true;
+		break;
+	case '{':
+	case '[':
+		if (++c->depth > DEPTH_MAX) {
+			bad_message(c, "too many levels");
+			c->broken = true;
+		}
+		break;
+	case '}':
+	case ']':
+		if (c->depth <= 1)
+			take_message(c);
+		else
+			c->depth--;
+		break;
+	case '\n':
+		/* Between messages, or after something that is none. */
+		if (!c->depth && is_blank(c))
+			next_message(c);
+		else if (!c->depth)
+			take_message(c);
+		break;
+	}
+}
+
+static void scan(struct client *c)
+{
+	while (c->scanned < c->in.len && !c->broken)
+		scan_byte(c);
+	consume(&c->in, c->start);
+	c->scanned -= c->start;
+	c->start = 0;
 }
 
 static void client_ready(void *opaque, int fd, uint32_t events)
 {
 	struct client *c = opaque;
+	char b[16384];
 	ssize_t n;
 
-	if (c->len == LINE_MAX_) {
-		drop(c);
-		return;
+	if (events & EPOLLOUT)
+		flush(c);
+	if (events & ~(uint32_t)EPOLLOUT) {
+		n = read(fd, b, sizeof(b));
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+			c->broken = true;
+		} else if (n > 0 && append(&c->in, b, (size_t)n, MESSAGE_MAX)) {
+			scan(c);
+		} else if (n > 0) {
+			bad_message(c, "the message is too long");
+			c->broken = true;
+		}
 	}
-	n = read(fd, c->line + c->len, LINE_MAX_ - c->len);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
+	if (c->broken)
 		drop(c);
-		return;
-	}
-	c->len += (size_t)n;
-	c->line[c->len] = 0;
-	parse(c);
 }
 
-static void greet(struct client *c)
-{
-	struct err err;
-
-	send_json(c,
-		  json_pack("{s:{s:o,s:[]}}", "QMP", "version", query_version(c->qmp->vm, NULL, &err), "capabilities"));
-}
+/* --- clients --- */
 
 static void accept_client(void *opaque, int listen_fd, uint32_t events)
 {
 	struct qmp *q = opaque;
+	struct client *c = NULL;
 	struct err err;
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0)
 		return;
-	for (unsigned n = 0; n < CLIENTS; n++) {
-		struct client *c = &q->clients[n];
-
-		if (c->fd >= 0)
-			continue;
-		c->line = malloc(LINE_MAX_ + 1);
-		c->watch = c->line ? loop_fd_add(q->vm->loop, fd, EPOLLIN, client_ready, c, &err) : NULL;
-		if (!c->watch) {
-			free(c->line);
-			break;
-		}
-		c->fd = fd;
-		greet(c);
+	for (unsigned n = 0; n < CLIENTS; n++)
+		if (q->clients[n].fd < 0)
+			c = &q->clients[n];
+	if (c)
+		c->watch = loop_fd_add(q->vm->loop, fd, EPOLLIN, client_ready, c, &err);
+	if (!c || !c->watch) {
+		close(fd);
 		return;
 	}
-	close(fd);
+	c->fd = fd;
+	c->events = EPOLLIN;
+	send_json(c, json_pack("{s:{s:o,s:[]}}", "QMP", "version", qmp_version(), "capabilities"));
+	if (c->broken)
+		drop(c);
 }
 
 struct qmp *qmp_new(struct vm *vm, struct err *err)
@@ -360,8 +444,7 @@ void qmp_free(struct qmp *q)
 	for (unsigned n = 0; n < CLIENTS; n++)
 		if (q->clients[n].fd >= 0)
 			drop(&q->clients[n]);
-	if (q->watch)
-		loop_fd_del(q->watch);
+	loop_fd_del(q->watch);
 	if (q->fd >= 0)
 		close(q->fd);
 	free(q);

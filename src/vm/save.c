@@ -1,282 +1,294 @@
-/* The file: a header, the configuration, RAM by slot (pages that are all zero are left out), then a section per device
- * and vCPU. */
+/* See save.h: one save at a time, in its own thread, to a temporary file. */
 #include "vm/save.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "base/bytes.h"
 #include "base/log.h"
 #include "vm/impl.h"
+#include "vm/save_stream.h"
 
-#define MAGIC	   "VIREOSAV"
-#define VERSION	   1
-#define CONFIG_MAX 65536
-#define RUN_END	   (~0ull)
-#define RUN_MAX	   (1u << 20)
+enum phase { ACTIVE, COMPLETED, FAILED, CANCELLED };
 
-/* --- small pieces --- */
+struct saver {
+	struct vm *vm;
+	char target[PATH_MAX], temp[PATH_MAX];
+	int fd;
+	struct save_parts parts;
+	bool was_running;
 
-static int put64(FILE *f, uint64_t v)
-{
-	v = htole64(v);
-	return fwrite(&v, 8, 1, f) == 1 ? 0 : -1;
-}
+	pthread_t thread;
+	bool joined;
+	struct save_progress progress;
+	int64_t started_ms, ended_ms;
 
-static int get64(FILE *f, uint64_t *v)
-{
-	if (fread(v, 8, 1, f) != 1)
-		return -1;
-	*v = le64toh(*v);
-	return 0;
-}
-
-static int truncated(struct err *err)
-{
-	return err_set(err, "the saved state is truncated");
-}
-
-/* --- configuration: names and paths that belong to one run are not kept --- */
-
-static int put_config(FILE *f, struct config *c, struct err *err)
-{
-	char *text = NULL;
-	size_t len = 0;
-	FILE *m = open_memstream(&text, &len);
+	/* the thread's until it has ended */
 	int rc;
+	uint64_t written;
+	struct err err;
 
-	if (!m)
-		return err_set(err, "out of memory");
-	config_write(c, m);
-	fclose(m);
-	rc = len > CONFIG_MAX || put64(f, len) || fwrite(text, 1, len, f) != len;
-	free(text);
-	return rc ? err_errno(err, errno, "the configuration") : 0;
+	enum phase phase; /* loop thread */
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-static int get_config(FILE *f, char **text, struct err *err)
-{
-	uint64_t len;
+/* --- the file --- */
 
-	*text = NULL;
-	if (get64(f, &len) || len > CONFIG_MAX)
-		return truncated(err);
-	*text = calloc(1, len + 1);
-	if (!*text)
-		return err_set(err, "out of memory");
-	if (fread(*text, 1, len, f) == len)
+/* What is there already is replaced only if it is a saved state: a slip of the keyboard must not cost a disk. */
+static int check_target(const char *path, struct err *err)
+{
+	char magic[8] = "";
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	ssize_t n;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : err_errno(err, errno, "%s", path);
+	n = fstat(fd, &st) || !S_ISREG(st.st_mode) ? -1 : read(fd, magic, sizeof(magic));
+	close(fd);
+	if (n == 0 || (n == 8 && !memcmp(magic, SAVE_MAGIC, 8)))
 		return 0;
-	free(*text);
-	*text = NULL;
-	return truncated(err);
+	return err_set(err, "%s is there and not a saved state; it is not replaced", path);
 }
 
-static FILE *open_saved(const char *path, struct err *err)
+static int open_temp(struct saver *s, const char *path, struct err *err)
 {
-	FILE *f = fopen(path, "rbe");
-	char magic[8];
-	uint64_t version;
+	/* Through a symbolic link, the file behind it. */
+	if (!realpath(path, s->target) && snprintf(s->target, sizeof(s->target), "%s", path) >= (int)sizeof(s->target))
+		return err_set(err, "%s: the path is too long", path);
+	if (check_target(s->target, err))
+		return -1;
+	if (snprintf(s->temp, sizeof(s->temp), "%s.XXXXXX", s->target) >= (int)sizeof(s->temp))
+		return err_set(err, "%s: the path is too long", path);
+	s->fd = mkostemp(s->temp, O_CLOEXEC);
+	return s->fd < 0 ? err_errno(err, errno, "%s", path) : 0;
+}
 
-	if (!f) {
-		err_errno(err, errno, "%s", path);
-		return NULL;
-	}
-	if (fread(magic, 8, 1, f) != 1 || memcmp(magic, MAGIC, 8) || get64(f, &version))
-		err_set(err, "%s is not a saved state", path);
-	else if (version != VERSION)
-		err_set(err, "%s was saved in format %llu; this is format %d", path, (unsigned long long)version,
-			VERSION);
-	else
-		return f;
-	fclose(f);
+static int sync_directory(const char *path, struct err *err)
+{
+	char copy[PATH_MAX];
+	int fd, rc;
+
+	strcpy(copy, path);
+	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	rc = fd < 0 || fsync(fd) ? err_errno(err, errno, "%s", copy) : 0;
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+/* --- the thread --- */
+
+static int write_file(struct saver *s)
+{
+	if (save_write(s->vm, s->fd, &s->parts, &s->progress, &s->written, &s->err))
+		return err_prefix(&s->err, "%s", s->target);
+	if (fsync(s->fd))
+		return err_errno(&s->err, errno, "%s", s->target);
+	if (atomic_load(&s->progress.cancel))
+		return err_set(&s->err, "cancelled");
+	if (rename(s->temp, s->target))
+		return err_errno(&s->err, errno, "%s", s->target);
+	return sync_directory(s->target, &s->err);
+}
+
+static void ended(void *opaque);
+
+static void *save_thread(void *opaque)
+{
+	struct saver *s = opaque;
+
+	pthread_setname_np(pthread_self(), "save");
+	s->rc = write_file(s);
+	loop_post(s->vm->loop, ended, s->vm);
 	return NULL;
 }
 
-int vm_saved_config(const char *path, struct config *c, struct err *err)
+/* --- life --- */
+
+static void release(struct saver *s)
 {
-	FILE *f = open_saved(path, err);
-	char *text, *line, *rest;
-	int rc = 0;
-
-	if (!f)
-		return -1;
-	if (get_config(f, &text, err)) {
-		fclose(f);
-		return err_prefix(err, "%s", path);
-	}
-	for (rest = text; !rc && (line = strsep(&rest, "\n"));) {
-		char *eq = strstr(line, " = ");
-
-		if (!eq)
-			continue;
-		*eq = 0;
-		if (!config_get(c, line))
-			rc = config_set(c, line, eq + 3, err);
-	}
-	free(text);
-	fclose(f);
-	return rc;
+	if (s->fd >= 0)
+		close(s->fd);
+	s->fd = -1;
+	free(s->parts.config);
+	free(s->parts.sections);
+	s->parts = (struct save_parts){ 0 };
 }
 
-/* --- RAM --- */
-
-static bool is_zero(const uint8_t *p, size_t len)
+static void join(struct saver *s)
 {
-	return !p[0] && !memcmp(p, p + 1, len - 1);
+	if (s->joined)
+		return;
+	pthread_join(s->thread, NULL);
+	s->joined = true;
+	s->ended_ms = now_ms();
+	if (s->rc)
+		unlink(s->temp);
+	release(s);
+	s->phase = !s->rc ? COMPLETED : atomic_load(&s->progress.cancel) ? CANCELLED : FAILED;
 }
 
-static int save_slot(FILE *f, const struct mem_window *w, const char *name)
+static void ended(void *opaque)
 {
-	uint64_t at = 0;
+	struct vm *vm = opaque;
+	struct saver *s = vm->saver;
 
-	if (put64(f, w->base.v) || put64(f, w->size))
-		return -1;
-	while (at < w->size) {
-		uint64_t from, len;
-
-		while (at < w->size && is_zero(w->host + at, MEM_PAGE_SIZE))
-			at += MEM_PAGE_SIZE;
-		from = at;
-		while (at < w->size && at - from < RUN_MAX && !is_zero(w->host + at, MEM_PAGE_SIZE))
-			at += MEM_PAGE_SIZE;
-		len = at - from;
-		if (len && (put64(f, from) || put64(f, len) || fwrite(w->host + from, 1, len, f) != len))
-			return -1;
-	}
-	return put64(f, RUN_END);
+	if (!s || s->phase != ACTIVE)
+		return;
+	join(s);
+	if (s->rc)
+		log_line(LOG_INFO, "vm", "not saved: %s", s->err.msg);
+	else
+		log_line(LOG_INFO, "vm", "saved to %s: %llu bytes in %lld ms", s->target,
+			 (unsigned long long)s->written, (long long)(s->ended_ms - s->started_ms));
+	vm_save_ended(vm, !s->rc, s->was_running);
 }
 
-static int load_slot(FILE *f, const struct mem_window *w, struct err *err)
+static int take_sections(struct saver *s, struct err *err)
 {
-	uint64_t base, size, from, len;
-
-	if (get64(f, &base) || get64(f, &size))
-		return truncated(err);
-	if (base != w->base.v || size != w->size)
-		return err_set(err, "the memory layout is another one (%#llx+%#llx)", (unsigned long long)base,
-			       (unsigned long long)size);
-	/* Fresh memory is zero. */
-	for (;;) {
-		if (get64(f, &from))
-			return truncated(err);
-		if (from == RUN_END)
-			return 0;
-		if (get64(f, &len) || !len || !range_within(from, len, w->size) || len > RUN_MAX)
-			return err_set(err, "a run of memory lies outside of its slot");
-		if (fread(w->host + from, 1, len, f) != len)
-			return truncated(err);
-	}
-}
-
-/* --- sections --- */
-
-/* Calls fn for each saved object: the clock, each device, each vCPU through a copy. */
-static int sections(struct vm *vm, FILE *f, bool save, struct err *err)
-{
-	void *state = calloc(1, vm->engine->arch_state_size);
-	int rc = -1;
-	char instance[16];
-
-	if (!state)
-		return err_set(err, "out of memory");
-	if ((save ? state_save : state_load)(f, &clock_state, "0", vm->clock, err))
-		goto out;
-	for (unsigned n = 0; n < vm->cpus; n++) {
-		snprintf(instance, sizeof(instance), "%u", n);
-		if (save)
-			vm->engine->get_state(vm->cpu[n].vcpu, state);
-		if ((save ? state_save : state_load)(f, vm->engine->arch_state, instance, state, err) ||
-		    (!save && vm->engine->set_state(vm->cpu[n].vcpu, state, err)))
-			goto out;
-	}
-	for (struct device *d = vm->devices; d; d = d->next) {
-		if (!d->state) {
-			err_set(err, "%s cannot be saved", d->name);
-			goto out;
-		}
-		if ((save ? state_save : state_load)(f, d->state, d->instance, d->self, err))
-			goto out;
-	}
-	rc = 0;
-out:
-	free(state);
-	return rc;
-}
-
-static int write_all(struct vm *vm, FILE *f, struct err *err)
-{
-	struct mem_window w;
-	const char *name;
-
-	if (fwrite(MAGIC, 8, 1, f) != 1 || put64(f, VERSION))
-		return err_errno(err, errno, "the header");
-	if (put_config(f, vm->config, err) || fwrite(vm->uuid, 16, 1, f) != 1)
-		return -1;
-	for (unsigned n = 0; n < mem_slot_count(vm->mem); n++)
-		if (mem_slot_window(vm->mem, n, &w, &name) && save_slot(f, &w, name))
-			return err_errno(err, errno, "memory");
-	return sections(vm, f, true, err);
-}
-
-int vm_save(struct vm *vm, const char *path, struct err *err)
-{
-	bool running = vm->state == VM_RUNNING;
-	char *temp;
-	FILE *f;
-	int rc = -1;
-
-	if (asprintf(&temp, "%s.part", path) < 0)
-		return err_set(err, "out of memory");
-	vm_pause(vm);
-	f = fopen(temp, "wbe");
-	if (!f) {
-		err_errno(err, errno, "%s", temp);
-		goto out;
-	}
-	rc = write_all(vm, f, err);
-	if (!rc && (fflush(f) || fsync(fileno(f))))
-		rc = err_errno(err, errno, "%s", temp);
-	if (fclose(f) && !rc)
-		rc = err_errno(err, errno, "%s", temp);
-	if (!rc && rename(temp, path))
-		rc = err_errno(err, errno, "%s", path);
-	if (rc)
-		unlink(temp);
-out:
-	free(temp);
-	/* What could not be saved goes on. */
-	if (rc && running)
-		vm_resume(vm);
-	return rc;
-}
-
-int vm_load(struct vm *vm, const char *path, struct err *err)
-{
-	FILE *f = open_saved(path, err);
-	struct mem_window w;
-	const char *name;
-	char *text;
+	FILE *f = open_memstream(&s->parts.sections, &s->parts.sections_len);
 	int rc;
 
 	if (!f)
-		return -1;
-	rc = get_config(f, &text, err);
-	if (!rc)
-		free(text);
-	if (!rc && fread(vm->uuid, 16, 1, f) != 1)
-		rc = truncated(err);
-	for (unsigned n = 0; !rc && n < mem_slot_count(vm->mem); n++)
-		if (mem_slot_window(vm->mem, n, &w, &name))
-			rc = load_slot(f, &w, err);
-	if (!rc)
-		rc = sections(vm, f, false, err);
-	if (!rc && fgetc(f) != EOF)
-		rc = err_set(err, "something follows the last section");
-	fclose(f);
-	return rc ? err_prefix(err, "%s", path) : 0;
+		return err_set(err, "out of memory");
+	rc = save_sections(s->vm, f, err);
+	return fclose(f) && !rc ? err_set(err, "out of memory") : rc;
+}
+
+int vm_save_start(struct vm *vm, const char *path, struct err *err)
+{
+	struct saver *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return err_set(err, "out of memory");
+	s->vm = vm;
+	s->fd = -1;
+	s->was_running = vm->state == VM_RUNNING;
+	s->started_ms = now_ms();
+	s->joined = true;
+	s->parts.config =
+		save_config_text(vm, vm->state == VM_PAUSED || vm->state == VM_PRELAUNCH, &s->parts.config_len, err);
+	if (!s->parts.config || open_temp(s, path, err) || vm_halt_for_save(vm, err))
+		goto fail;
+	if (take_sections(s, err))
+		goto resume;
+	if (pthread_create(&s->thread, NULL, save_thread, s)) {
+		err_set(err, "cannot start a thread");
+		goto resume;
+	}
+	s->joined = false;
+	vm_save_free(vm);
+	vm->saver = s;
+	return 0;
+resume:
+	vm_save_ended(vm, false, s->was_running);
+fail:
+	if (s->fd >= 0)
+		unlink(s->temp);
+	release(s);
+	free(s);
+	return -1;
+}
+
+void vm_save_cancel(struct vm *vm)
+{
+	if (vm->saver && vm->saver->phase == ACTIVE)
+		atomic_store(&vm->saver->progress.cancel, true);
+}
+
+void vm_save_abandon(struct vm *vm)
+{
+	vm_save_cancel(vm);
+	if (vm->saver)
+		join(vm->saver);
+}
+
+void vm_save_free(struct vm *vm)
+{
+	vm_save_abandon(vm);
+	free(vm->saver);
+	vm->saver = NULL;
+}
+
+bool vm_save_status(struct vm *vm, struct save_status *st)
+{
+	static const char *const words[] = { "active", "completed", "failed", "cancelled" };
+	const struct saver *s = vm->saver;
+
+	if (!s)
+		return false;
+	*st = (struct save_status){
+		.word = s->phase == ACTIVE && atomic_load(&s->progress.cancel) ? "cancelling" : words[s->phase],
+		.error = s->phase == FAILED ? s->err.msg : NULL,
+		.total = mem_ram_size(vm->mem),
+		.done = atomic_load(&s->progress.done),
+		.written = s->phase == ACTIVE ? 0 : s->written,
+		.ms = (s->phase == ACTIVE ? now_ms() : s->ended_ms) - s->started_ms,
+	};
+	return true;
+}
+
+/* --- loading --- */
+
+struct saved {
+	char *path, *config;
+	int fd;
+	struct crc_file file;
+};
+
+void saved_close(struct saved *s)
+{
+	if (s->file.f)
+		fclose(s->file.f);
+	if (s->fd >= 0)
+		close(s->fd);
+	free(s->config);
+	free(s->path);
+	free(s);
+}
+
+struct saved *saved_open(const char *path, struct err *err)
+{
+	struct saved *s = calloc(1, sizeof(*s));
+
+	if (!s) {
+		err_set(err, "out of memory");
+		return NULL;
+	}
+	/* A pipe would wait for its writer. */
+	s->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	s->path = strdup(path);
+	if (s->fd < 0)
+		err_errno(err, errno, "%s", path);
+	else if (crc_file_open(&s->file, s->fd, false, err) || save_read_header(&s->file, &s->config, err))
+		err_prefix(err, "%s", path);
+	else
+		return s;
+	saved_close(s);
+	return NULL;
+}
+
+int saved_config(struct saved *s, struct config *c, struct err *err)
+{
+	return save_config_merge(s->config, c, err);
+}
+
+int saved_load(struct saved *s, struct vm *vm, struct err *err)
+{
+	return save_read(&s->file, vm, err) ? err_prefix(err, "%s", s->path) : 0;
 }

@@ -3,16 +3,15 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/tty.h"
 #include "vm/impl.h"
 
 #define ESCAPE 1 /* Ctrl-A */
@@ -20,115 +19,132 @@
 struct terminal {
 	struct vm *vm;
 	struct chan *chan; /* where typing goes; NULL: nowhere */
-	struct loop_fd *input, *signals;
+	struct loop_fd *signals;
 	int signal_fd;
 	bool raw, escaped;
 	void (*resized)(void *opaque, uint16_t columns, uint16_t rows);
 	void *resized_opaque;
 };
 
-/* For the case that the process ends without terminal_stop(): there is one terminal. */
-static struct termios saved;
-static volatile sig_atomic_t must_restore;
+/* --- escape keys: those of QEMU's have its letters --- */
 
-static void restore(void)
+static void key_quit(struct terminal *t)
 {
-	if (must_restore)
-		tcsetattr(0, TCSADRAIN, &saved);
-	must_restore = 0;
+	(void)!write(1, "\r\n", 2);
+	vm_quit(t->vm, 0, "host-ui");
 }
 
-static void crashed(int sig)
+static void key_pause(struct terminal *t)
 {
-	restore();
-	raise(sig); /* the handler was for once */
+	struct err err;
+
+	if (t->vm->state == VM_RUNNING)
+		vm_pause(t->vm);
+	else if (vm_resume(t->vm, &err))
+		log_line(LOG_WARN, "vm", "%s", err.msg);
 }
 
-static void escape_help(void)
+static void key_reset(struct terminal *t)
 {
-	static const char text[] = "\r\nCtrl-A x  end the machine\r\n"
-				   "Ctrl-A p  pause or go on\r\n"
-				   "Ctrl-A r  reset\r\n"
-				   "Ctrl-A b  press the power button\r\n"
-				   "Ctrl-A h  this help\r\n"
-				   "Ctrl-A Ctrl-A  send Ctrl-A\r\n";
+	struct err err;
 
-	(void)!write(1, text, sizeof(text) - 1);
+	if (vm_reset(t->vm, "host-ui", &err))
+		log_line(LOG_WARN, "vm", "%s", err.msg);
+}
+
+static void key_power(struct terminal *t)
+{
+	vm_power_button(t->vm);
+}
+
+static void key_break(struct terminal *t)
+{
+	chan_break(t->chan);
+}
+
+static void key_timestamps(struct terminal *t)
+{
+	chan_toggle_timestamps(t->chan);
+}
+
+static void key_help(struct terminal *t);
+
+static const struct escape {
+	char key;
+	const char *name, *help;
+	void (*run)(struct terminal *t); /* NULL: the key is sent */
+} escapes[] = {
+	{ 'h', "h", "this help", key_help },	   { '?', NULL, NULL, key_help },
+	{ 'x', "x", "end the machine", key_quit }, { 'p', "p", "pause or go on", key_pause },
+	{ 'r', "r", "reset", key_reset },	   { 'o', "o", "press the power button", key_power },
+	{ 'b', "b", "send a break", key_break },   { 't', "t", "toggle console timestamps", key_timestamps },
+	{ ESCAPE, "Ctrl-A", "send Ctrl-A", NULL },
+};
+
+static void key_help(struct terminal *t)
+{
+	for (size_t n = 0; n < sizeof(escapes) / sizeof(escapes[0]); n++)
+		if (escapes[n].name)
+			dprintf(1, "%sCtrl-A %-7s %s\r\n", n ? "" : "\r\n", escapes[n].name, escapes[n].help);
 }
 
 static void escape_key(struct terminal *t, char key)
 {
-	struct vm *vm = t->vm;
-
-	switch (key) {
-	case 'x':
-		vm_quit(vm, 0, "host-ui");
-		break;
-	case 'p':
-		if (vm->state == VM_RUNNING)
-			vm_pause(vm);
-		else
-			vm_resume(vm);
-		break;
-	case 'r':
-		vm_reset(vm);
-		break;
-	case 'b':
-		vm_power_button(vm);
-		break;
-	case 'h':
-	case '?':
-		escape_help();
-		break;
-	case ESCAPE:
-	case 'a':
-		if (t->chan)
-			chan_input(t->chan, "\1", 1);
-		break;
-	}
+	for (size_t n = 0; n < sizeof(escapes) / sizeof(escapes[0]); n++)
+		if (escapes[n].key == key && escapes[n].run)
+			escapes[n].run(t);
 }
 
-static void input(void *opaque, int fd, uint32_t events)
+/* Only a person has escape keys: what comes from a file or a pipe is data. */
+static size_t take_escapes(void *opaque, char *b, size_t len)
 {
 	struct terminal *t = opaque;
-	char b[256];
-	ssize_t n = read(fd, b, sizeof(b)), from = 0;
+	size_t kept = 0;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
-		/* The end of a pipe is no reason to end the guest. */
-		loop_fd_del(t->input);
-		t->input = NULL;
-		return;
+	if (!t->raw)
+		return len;
+	for (size_t n = 0; n < len; n++) {
+		bool escape = b[n] == ESCAPE;
+
+		if (t->escaped)
+			escape_key(t, b[n]);
+		if (t->escaped == escape)
+			b[kept++] = b[n];
+		t->escaped = escape && !t->escaped;
 	}
-	if (!t->raw) {
-		if (t->chan)
-			chan_input(t->chan, b, (size_t)n);
-		return;
-	}
-	for (ssize_t k = 0; k < n; k++) {
-		if (t->escaped) {
-			t->escaped = false;
-			escape_key(t, b[k]);
-			from = k + 1;
-		} else if (b[k] == ESCAPE) {
-			if (t->chan && k > from)
-				chan_input(t->chan, b + from, (size_t)(k - from));
-			t->escaped = true;
-			from = k + 1;
-		}
-	}
-	if (t->chan && n > from)
-		chan_input(t->chan, b + from, (size_t)(n - from));
+	return kept;
 }
+
+/* --- signals --- */
 
 static void tell_size(struct terminal *t)
 {
 	struct winsize w;
 
-	if (t->resized && !ioctl(0, TIOCGWINSZ, &w) && w.ws_col && w.ws_row)
+	if (t->resized && (!ioctl(0, TIOCGWINSZ, &w) || !ioctl(1, TIOCGWINSZ, &w)) && w.ws_col && w.ws_row)
 		t->resized(t->resized_opaque, w.ws_col, w.ws_row);
+}
+
+static void set_raw(struct terminal *t, bool on)
+{
+	if (!on)
+		tty_restore();
+	t->raw = on && t->chan && tty_raw();
+	log_set_raw(t->raw);
+}
+
+/* As any job that is stopped. The guest stands still too, rather than find that time has jumped. */
+static void suspend(struct terminal *t)
+{
+	bool was_running = t->vm->state == VM_RUNNING;
+	struct err err;
+
+	vm_pause(t->vm);
+	set_raw(t, false);
+	kill(getpid(), SIGSTOP);
+	set_raw(t, true);
+	if (was_running)
+		vm_resume(t->vm, &err);
 }
 
 static void signalled(void *opaque, int fd, uint32_t events)
@@ -138,12 +154,47 @@ static void signalled(void *opaque, int fd, uint32_t events)
 
 	if (read(fd, &s, sizeof(s)) != sizeof(s))
 		return;
-	if (s.ssi_signo == SIGWINCH) {
+	switch (s.ssi_signo) {
+	case SIGWINCH:
 		tell_size(t);
-		return;
+		break;
+	case SIGTSTP:
+		suspend(t);
+		break;
+	case SIGCONT:
+		set_raw(t, true);
+		break;
+	default:
+		log_line(LOG_INFO, "vm", "ends by signal %s", strsignal((int)s.ssi_signo));
+		vm_quit(t->vm, 128 + (int)s.ssi_signo, "host-signal");
 	}
-	vm_quit(t->vm, 128 + (int)s.ssi_signo, "host-signal");
 }
+
+bool terminal_signalled(struct terminal *t)
+{
+	struct signalfd_siginfo s;
+
+	while (read(t->signal_fd, &s, sizeof(s)) == sizeof(s))
+		if (s.ssi_signo != SIGWINCH && s.ssi_signo != SIGTSTP && s.ssi_signo != SIGCONT)
+			return true;
+	return false;
+}
+
+/* What the parent had ignored (nohup, a job of a script) stays ignored. */
+static void block_signals(sigset_t *mask)
+{
+	static const int ours[] = { SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT, SIGWINCH };
+	struct sigaction sa;
+
+	sigemptyset(mask);
+	for (size_t n = 0; n < sizeof(ours) / sizeof(ours[0]); n++)
+		if (!sigaction(ours[n], NULL, &sa) && sa.sa_handler != SIG_IGN)
+			sigaddset(mask, ours[n]);
+	sigprocmask(SIG_BLOCK, mask, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* --- life --- */
 
 struct terminal *terminal_new(struct vm *vm, struct err *err)
 {
@@ -155,23 +206,16 @@ struct terminal *terminal_new(struct vm *vm, struct err *err)
 		return NULL;
 	}
 	t->vm = vm;
-	signal(SIGPIPE, SIG_IGN);
-	/* Before any thread is made, so that all of them leave these to the main loop. */
-	sigemptyset(&mask);
-	sigaddset(&mask, SIGINT);
-	sigaddset(&mask, SIGTERM);
-	sigaddset(&mask, SIGHUP);
-	sigaddset(&mask, SIGWINCH);
-	sigprocmask(SIG_BLOCK, &mask, NULL);
+	block_signals(&mask);
 	t->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (t->signal_fd >= 0)
-		t->signals = loop_fd_add(vm->loop, t->signal_fd, EPOLLIN, signalled, t, err);
-	if (!t->signals) {
+	if (t->signal_fd < 0)
 		err_errno(err, errno, "signals");
-		terminal_free(t);
-		return NULL;
-	}
-	return t;
+	else
+		t->signals = loop_fd_add(vm->loop, t->signal_fd, EPOLLIN, signalled, t, err);
+	if (t->signals)
+		return t;
+	terminal_free(t);
+	return NULL;
 }
 
 int terminal_claim(struct terminal *t, struct chan *c, struct err *err)
@@ -191,43 +235,21 @@ void terminal_on_resize(struct terminal *t, void (*fn)(void *opaque, uint16_t co
 
 int terminal_start(struct terminal *t, struct err *err)
 {
-	static const int fatal[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL };
-	struct termios raw;
-
 	if (!t->chan)
 		return 0;
-	/* A file as standard input cannot be watched, and has nothing to say. */
-	t->input = loop_fd_add(t->vm->loop, 0, EPOLLIN, input, t, err);
-	if (!isatty(0) || !isatty(1) || tcgetattr(0, &saved))
-		return 0;
-	raw = saved;
-	cfmakeraw(&raw);
-	raw.c_oflag |= OPOST; /* log lines between the guest's */
-	raw.c_oflag &= ~(tcflag_t)ONLCR;
-	must_restore = 1;
-	atexit(restore);
-	for (unsigned n = 0; n < sizeof(fatal) / sizeof(fatal[0]); n++)
-		sigaction(fatal[n], &(struct sigaction){ .sa_handler = crashed, .sa_flags = (int)SA_RESETHAND }, NULL);
-	tcsetattr(0, TCSADRAIN, &raw);
-	t->raw = true;
-	log_set_raw(true);
-	return 0;
+	set_raw(t, true);
+	return chan_read_from(t->chan, 0, take_escapes, t, err);
 }
 
 void terminal_stop(struct terminal *t)
 {
-	restore();
-	log_set_raw(false);
-	t->raw = false;
+	set_raw(t, false);
 }
 
 void terminal_free(struct terminal *t)
 {
 	terminal_stop(t);
-	if (t->input)
-		loop_fd_del(t->input);
-	if (t->signals)
-		loop_fd_del(t->signals);
+	loop_fd_del(t->signals);
 	if (t->signal_fd >= 0)
 		close(t->signal_fd);
 	free(t);

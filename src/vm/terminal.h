@@ -5,6 +5,7 @@
 #ifndef VIREO_VM_TERMINAL_H
 #define VIREO_VM_TERMINAL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -13,13 +14,16 @@ struct vm;
 struct terminal;
 struct chan;
 
+/* From now on signals are the main loop's. Before any other thread is made. */
 struct terminal *terminal_new(struct vm *vm, struct err *err);
 /* Standard input leads here; once only. */
 int terminal_claim(struct terminal *t, struct chan *c, struct err *err);
-/* Told of the window's size at the start and when it changes; any thread may not call it. */
+/* Told of the window's size at the start and when it changes. */
 void terminal_on_resize(struct terminal *t, void (*fn)(void *opaque, uint16_t columns, uint16_t rows), void *opaque);
-int terminal_start(struct terminal *t, struct err *err); /* raw mode, from now on signals are ours */
+int terminal_start(struct terminal *t, struct err *err); /* raw mode, if there is a terminal */
 void terminal_stop(struct terminal *t);			 /* idempotent */
+/* After the loop has ended: a signal asks this process to end. */
+bool terminal_signalled(struct terminal *t);
 void terminal_free(struct terminal *t);
 
 #endif

@@ -1,4 +1,4 @@
-/* The life of a VM: made, running, paused, reset, ended. Main loop thread unless said otherwise. */
+/* The life of a VM: made, running, paused, reset, saved, ended. Main loop thread unless said otherwise. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -13,7 +13,10 @@
 
 const char *vm_state_name(const struct vm *vm)
 {
-	static const char *const names[] = { "prelaunch", "running", "paused", "shutdown" };
+	static const char *const names[] = {
+		[VM_PRELAUNCH] = "prelaunch",	[VM_RUNNING] = "running",   [VM_PAUSED] = "paused",
+		[VM_SAVING] = "finish-migrate", [VM_SAVED] = "postmigrate", [VM_SHUTDOWN] = "shutdown",
+	};
 
 	return names[vm->state];
 }
@@ -52,36 +55,37 @@ void vm_pause(struct vm *vm)
 		return;
 	halt(vm);
 	vm->state = VM_PAUSED;
+	log_line(LOG_INFO, "vm", "paused");
 	qmp_event(vm->qmp, "STOP", NULL);
 }
 
-void vm_resume(struct vm *vm)
+int vm_resume(struct vm *vm, struct err *err)
 {
-	if (vm->state != VM_PAUSED)
-		return;
+	if (vm->state == VM_SAVING)
+		return err_set(err, "the machine is being saved");
+	if (vm->state == VM_RUNNING || vm->state == VM_SHUTDOWN)
+		return 0;
 	go(vm);
+	log_line(LOG_INFO, "vm", "runs");
 	qmp_event(vm->qmp, "RESUME", NULL);
+	return 0;
 }
 
 void vm_quit(struct vm *vm, int status, const char *reason)
 {
 	if (vm->state == VM_SHUTDOWN)
 		return;
+	vm_save_abandon(vm);
+	log_line(LOG_INFO, "vm", "ends: %s", reason);
 	qmp_event(vm->qmp, "SHUTDOWN", reason);
+	vm->patient = !strncmp(reason, "guest", 5);
 	vm->state = VM_SHUTDOWN;
 	vm->status = status;
 	loop_quit(vm->loop);
 }
 
-void vm_reset(struct vm *vm)
+static void reset_devices(struct vm *vm)
 {
-	bool was_running = vm->state == VM_RUNNING;
-	struct err err;
-
-	if (vm->state == VM_SHUTDOWN)
-		return;
-	if (was_running)
-		halt(vm);
 	for (struct device *d = vm->devices; d; d = d->next) {
 		if (!d->reset)
 			continue;
@@ -93,57 +97,74 @@ void vm_reset(struct vm *vm)
 	}
 	pci_bus_reset(vm->pci);
 	irqchip_reset(vm->chip);
-	if (pc_boot(vm, &err)) {
-		log_line(LOG_ERROR, "vm", "%s", err.msg);
+}
+
+int vm_reset(struct vm *vm, const char *reason, struct err *err)
+{
+	bool was_running = vm->state == VM_RUNNING;
+
+	if (vm->state == VM_SHUTDOWN)
+		return 0;
+	if (vm->state == VM_SAVING)
+		return err_set(err, "the machine is being saved");
+	if (was_running)
+		halt(vm);
+	reset_devices(vm);
+	log_line(LOG_INFO, "vm", "reset: %s", reason);
+	if (pc_boot(vm, err)) {
 		vm_quit(vm, 1, "host-error");
-		return;
+		return -1;
 	}
-	qmp_event(vm->qmp, "RESET", NULL);
+	/* Whatever the guest wanted, it is another one now. */
+	cpus_answered(vm);
+	qmp_event(vm->qmp, "RESET", reason);
 	if (was_running)
 		go(vm);
+	return 0;
 }
 
 void vm_power_button(struct vm *vm)
 {
 	piix4_pm_power_button(vm->pm);
+	log_line(LOG_INFO, "vm", "power button");
 	qmp_event(vm->qmp, "POWERDOWN", NULL);
 }
 
-/* --- what the guest asks for: from a vCPU thread --- */
+/* --- what the guest asks for --- */
 
-static void answer(void *opaque)
+void vm_answer(void *opaque)
 {
 	struct vm *vm = opaque;
-	int what = atomic_exchange(&vm->asked, 0) - 1;
+	struct vm_request r = cpus_requested(vm);
+	struct err err;
 
-	switch (what) {
+	if (!r.what)
+		return; /* answered already */
+	switch (r.what - 1) {
 	case MACHINE_POWER_OFF:
-		vm_quit(vm, 0, "guest-shutdown");
+	case MACHINE_EXIT:
+		vm_quit(vm, r.status, r.reason);
 		break;
 	case MACHINE_RESET:
 		if (vm->no_reboot)
-			vm_quit(vm, 0, "guest-reset");
-		else
-			vm_reset(vm);
-		break;
-	case MACHINE_EXIT:
-		vm_quit(vm, atomic_load(&vm->asked_status), "guest-exit");
+			vm_quit(vm, r.status, r.reason);
+		else if (vm_reset(vm, r.reason, &err))
+			log_line(LOG_ERROR, "vm", "%s", err.msg);
 		break;
 	}
+	cpus_answered(vm);
 }
 
+/* Any thread. */
 static void request(void *opaque, enum machine_request what, int status)
 {
-	struct vm *vm = opaque;
-	int none = 0;
+	static const char *const reasons[] = {
+		[MACHINE_POWER_OFF] = "guest-shutdown",
+		[MACHINE_RESET] = "guest-reset",
+		[MACHINE_EXIT] = "guest-shutdown",
+	};
 
-	atomic_store(&vm->asked_status, status);
-	if (!atomic_compare_exchange_strong(&vm->asked, &none, (int)what + 1))
-		return;
-	/* The guest does not go on: its CPUs wait for the answer (cpus.c). */
-	for (unsigned n = 0; n < vm->cpus; n++)
-		vcpu_kick(vm->cpu[n].vcpu);
-	loop_post(vm->loop, answer, vm);
+	cpus_request(opaque, &(struct vm_request){ (int)what + 1, status, reasons[what] });
 }
 
 struct machine_control vm_machine_control(struct vm *vm)
@@ -151,19 +172,55 @@ struct machine_control vm_machine_control(struct vm *vm)
 	return (struct machine_control){ request, vm };
 }
 
+/* --- around a save --- */
+
+int vm_halt_for_save(struct vm *vm, struct err *err)
+{
+	if (vm->state == VM_SAVING)
+		return err_set(err, "the machine is being saved already");
+	if (vm->state == VM_RUNNING)
+		halt(vm);
+	/* A reset that the guest has asked for is not part of the state: it happens first. */
+	if (cpus_requested(vm).what) {
+		vm_answer(vm);
+		if (vm->state == VM_RUNNING)
+			halt(vm);
+	}
+	if (vm->state == VM_SHUTDOWN)
+		return err_set(err, "the machine has ended");
+	vm->state = VM_SAVING;
+	return 0;
+}
+
+void vm_save_ended(struct vm *vm, bool saved, bool was_running)
+{
+	struct err err;
+
+	vm->state = saved ? VM_SAVED : VM_PAUSED;
+	if (saved && was_running)
+		qmp_event(vm->qmp, "STOP", NULL);
+	else if (was_running)
+		vm_resume(vm, &err);
+}
+
 /* --- making and running --- */
 
 static int read_basics(struct vm *vm, struct err *err)
 {
-	static const char *const machines[] = { "pc-1.0", "pc", NULL };
+	static const char *const machines[] = { VM_MACHINE, "pc", NULL };
+	const char *console;
 	uint64_t cpus;
 	int choice;
 
 	if (config_choice(vm->config, "machine", 0, machines, &choice, err) ||
 	    config_uint(vm->config, "cpus", 1, 1, VM_MAX_CPUS, &cpus, err) ||
-	    config_bool(vm->config, "no-reboot", false, &vm->no_reboot, err))
+	    config_bool(vm->config, "no-reboot", false, &vm->no_reboot, err) ||
+	    config_bool(vm->config, "paused", false, &vm->paused, err) ||
+	    config_bool(vm->config, "stats", false, &vm->print_stats, err) ||
+	    config_str(vm->config, "console0", "none", &console, err))
 		return -1;
 	vm->cpus = (unsigned)cpus;
+	vm->console_key = strcmp(console, "none") ? "console0" : "serial0";
 	return 0;
 }
 
@@ -231,6 +288,7 @@ static struct vm *make(struct config *c, struct err *err)
 	vm->rundir = rundir_new(c, &vm->name, err);
 	if (!vm->rundir)
 		goto fail;
+	log_line(LOG_INFO, "vm", "%s: made in %s", vm->name, rundir_dir(vm->rundir));
 	vm->terminal = terminal_new(vm, err);
 	if (!vm->terminal || pc_assemble(vm, err))
 		goto fail;
@@ -253,45 +311,59 @@ struct vm *vm_new(struct config *c, struct err *err)
 
 struct vm *vm_restore(struct config *c, const char *path, struct err *err)
 {
-	struct vm *vm;
+	static const char *const of_boot[] = { "kernel", "initrd", "append" };
+	struct saved *saved = saved_open(path, err);
+	struct vm *vm = NULL;
 
-	if (vm_saved_config(path, c, err))
+	if (!saved)
 		return NULL;
-	vm = make(c, err);
+	if (!saved_config(saved, c, err))
+		vm = make(c, err);
+	/* What only a boot reads is known all the same. */
+	for (size_t n = 0; n < sizeof(of_boot) / sizeof(of_boot[0]); n++)
+		config_get(c, of_boot[n]);
+	if (vm && (saved_load(saved, vm, err) || config_check_unused(c, err))) {
+		vm_free(vm);
+		vm = NULL;
+	}
+	saved_close(saved);
 	if (!vm)
 		return NULL;
-	/* What only a boot reads is known all the same. */
-	config_get(c, "kernel");
-	config_get(c, "initrd");
-	config_get(c, "append");
-	if (vm_load(vm, path, err) || config_check_unused(c, err)) {
-		vm_free(vm);
-		return NULL;
-	}
+	vm->state = VM_PAUSED;
+	log_line(LOG_INFO, "vm", "restored from %s", path);
 	return vm;
+}
+
+/* What needs threads, files and the terminal. */
+static int start(struct vm *vm, struct err *err)
+{
+	if (vm_chans_start(vm, err) || cpus_start(vm, err))
+		return -1;
+	vm->qmp = qmp_new(vm, err);
+	return vm->qmp && !terminal_start(vm->terminal, err) ? 0 : -1;
 }
 
 int vm_run(struct vm *vm)
 {
 	struct err err;
-	const char *stats;
 
-	vm->qmp = qmp_new(vm, &err);
-	if (!vm->qmp || cpus_start(vm, &err) || terminal_start(vm->terminal, &err)) {
+	if (start(vm, &err)) {
+		terminal_stop(vm->terminal);
 		log_line(LOG_ERROR, "vm", "%s", err.msg);
 		return 1;
 	}
-	log_line(LOG_INFO, "vm", "%s: %u CPUs on engine %s", vm->name, vm->cpus, vm->engine->name);
-	go(vm);
+	if (vm->paused)
+		log_line(LOG_WARN, "vm", "%s waits: `vireo resume %s` lets it run", vm->name, vm->name);
+	else
+		go(vm);
+	log_line(LOG_INFO, "vm", "%s, %u CPUs on engine %s", vm->paused ? "waits" : "runs", vm->cpus, vm->engine->name);
 	loop_run(vm->loop);
 	cpus_pause(vm);
 	each_device(vm, true);
-	for (unsigned n = 0; n < vm->chan_count; n++)
-		chan_free(vm->chans[n]);
-	vm->chan_count = 0;
+	/* Ctrl-C has its meaning again while somebody is slow to read. */
 	terminal_stop(vm->terminal);
-	stats = config_get(vm->config, "stats");
-	if (stats && !strcmp(stats, "on"))
+	vm_chans_flush(vm, vm->patient);
+	if (vm->print_stats)
 		stats_print(vm->stats, stderr);
 	return vm->status;
 }
@@ -302,16 +374,17 @@ void vm_free(struct vm *vm)
 
 	if (!vm)
 		return;
+	vm_save_free(vm);
 	if (vm->engine_vm)
 		cpus_destroy(vm);
 	vm_check_initrd_end(vm);
+	/* Their threads call devices. */
+	vm_chans_free(vm);
 	for (struct device *d = vm->devices; d; d = next) {
 		next = d->next;
 		if (d->destroy)
 			d->destroy(d->self);
 	}
-	for (unsigned n = 0; n < vm->chan_count; n++)
-		chan_free(vm->chans[n]);
 	if (vm->qmp)
 		qmp_free(vm->qmp);
 	if (vm->engine_vm)

@@ -19,9 +19,11 @@ static const struct cli_option options[] = {
 	{ "disk", 'd', CLI_SERIES, "disk", "path", "PATH", "a disk", "@file" },
 	{ "device", 0, CLI_SWITCH, NULL, NULL, "NAME", "a device", "one|two" },
 	{ "clock", 0, CLI_PAIRS, "clock", NULL, "SOURCE", "a clock", NULL },
-	{ "config", 0, CLI_VALUE, "config", NULL, "FILE", "a file", NULL },
+	{ "serial", 0, CLI_NUMBERED, "serial", NULL, "WHERE", "a port", NULL },
+	{ "config", 0, CLI_CONFIG, NULL, NULL, "FILE", "a file", NULL },
 	{ "set", 0, CLI_SET, NULL, NULL, "KEY=VALUE", "a key", NULL },
 	{ "stats", 's', CLI_FLAG, "stats", NULL, NULL, "counters", NULL },
+	{ "verbose", 'v', CLI_FLAG, "verbose", NULL, NULL, "more", NULL },
 	{ 0 },
 };
 static const struct cli_command command = {
@@ -55,6 +57,12 @@ static struct line *parse(const char *text)
 	return &l;
 }
 
+static int put(void *opaque, const char *key, const char *value)
+{
+	fprintf(opaque, "%s = %s\n", key, value);
+	return 0;
+}
+
 static void assert_keys(const char *text, const char *keys)
 {
 	struct line *l = parse(text);
@@ -65,7 +73,7 @@ static void assert_keys(const char *text, const char *keys)
 	if (l->parsed)
 		print_error("%s: %s\n", text, l->err.msg);
 	assert_int_equal(l->parsed, 0);
-	config_write(l->c, f);
+	config_each(l->c, put, f);
 	fclose(f);
 	assert_string_equal(got, keys);
 	free(got);
@@ -90,6 +98,9 @@ static void options_become_keys(void **state)
 	assert_keys("-m 1G -m 2G", "memory = 2G\n");
 	assert_keys("--set a.b=c=d", "a.b = c=d\n");
 	assert_keys("--memory --stats", "memory = --stats\n");
+	assert_keys("-sv", "stats = on\nverbose = on\n");
+	assert_keys("-svm2G", "memory = 2G\nstats = on\nverbose = on\n");
+	assert_keys("-vm 2G -s", "memory = 2G\nstats = on\nverbose = on\n");
 }
 
 static void series_are_numbered(void **state)
@@ -99,12 +110,19 @@ static void series_are_numbered(void **state)
 	assert_keys("-d a,,b,serial=1", "disk0.path = a,b\ndisk0.serial = 1\n");
 	assert_keys("-d /x=y", "disk0.path = /x=y\n");
 	assert_refused("-d a,b", "--disk a,b: 'b' is not KEY=VALUE");
+	assert_refused("--disk=", "option '--disk' needs PATH");
+	/* Whatever the file says, the first use on the command line is the first port. */
+	assert_keys("--set serial0=x --serial a --serial b", "serial0 = a\nserial1 = b\n");
+	/* But disks add up. */
+	assert_keys("--set disk0.path=x -d a", "disk0.path = x\ndisk1.path = a\n");
 }
 
 static void switches_turn_a_key_on(void **state)
 {
 	assert_keys("--device two,iobase=0xf4", "two = on\ntwo.iobase = 0xf4\n");
-	assert_refused("--device ,x", "--device ,x: a device name is missing");
+	assert_refused("--device ,x", "--device: '' is not one of one|two");
+	assert_refused("--device memory", "--device: 'memory' is not one of one|two");
+	assert_refused("--device on", "--device: 'on' is not one of one|two");
 }
 
 static void words_take_pairs(void **state)
@@ -163,6 +181,10 @@ static void slips_are_told(void **state)
 	assert_refused("-x", "unknown option '-x' (see 'vireo help go')");
 	assert_refused("--memory", "option '--memory' needs SIZE");
 	assert_refused("-s=on", "option '--stats' takes no value");
+	assert_refused("--stats=on", "option '--stats' takes no value");
+	assert_refused("-memory 2G", "unknown option '-memory' (did you mean '--memory'?)");
+	assert_refused("-sx", "unknown option '-sx' (see 'vireo help go')");
+	assert_refused("--set =x", "--set =x: expected KEY=VALUE");
 	assert_refused("--set novalue", "--set novalue: expected KEY=VALUE");
 }
 
@@ -221,7 +243,8 @@ static void the_completion_has_the_values(void **state)
 
 	assert_non_null(strstr(script, "--device) words='one|two' ;;"));
 	assert_non_null(strstr(script, "-d | --disk) words='@file' ;;"));
-	assert_non_null(strstr(script, "options='--memory --disk --device --clock --config --set --stats'"));
+	assert_non_null(
+		strstr(script, "options='--memory --disk --device --clock --serial --config --set --stats --verbose'"));
 	free(script);
 }
 

@@ -1,0 +1,182 @@
+/* The configuration inside a saved state: what is kept, and what a restore may change. */
+#include <fnmatch.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vm/impl.h"
+#include "vm/save_stream.h"
+
+/* --- rules: patterns as of fnmatch(3) --- */
+
+/* What the guest sees: a restore cannot change it. */
+static const char *const fixed[] = {
+	"machine",
+	"uuid",
+	"memory",
+	"cpus",
+	"cpu.*",
+	"clock",
+	"clock.*",
+	"rng",
+	"rng.*",
+	"balloon",
+	"balloon.*",
+	"console0.*",
+	"isa-debug-exit",
+	"isa-debug-exit.*",
+	"debugcon.*",
+	"pc-testdev",
+	"pci-testdev",
+	"pci-testdev.*",
+	"disk[0-9]*.addr",
+	"disk[0-9]*.bus",
+	"disk[0-9]*.queues",
+	"disk[0-9]*.serial",
+	"disk[0-9]*.readonly",
+	"disk[0-9]*.discard",
+	"net[0-9]*.addr",
+	"net[0-9]*.bus",
+	"net[0-9]*.mac",
+	NULL,
+};
+
+/* What belongs to one run of the program. */
+static const char *const transient[] = { "verbose", "stats", "paused", NULL };
+
+/* Files of the host, which mean the same from any directory once they are absolute. */
+static const char *const paths[] = { "kernel", "initrd", "disk[0-9]*.path", NULL };
+
+/* The word of --disk and --net: given, it stands for a whole new host side. */
+static const char *const leading[] = { "path", "backend", NULL };
+
+static bool matches(const char *const *patterns, const char *key)
+{
+	for (; *patterns; patterns++)
+		if (!fnmatch(*patterns, key, 0))
+			return true;
+	return false;
+}
+
+/* --- saving --- */
+
+struct writer {
+	FILE *f;
+	char cwd[PATH_MAX];
+};
+
+static int put_key(void *opaque, const char *key, const char *value)
+{
+	struct writer *w = opaque;
+	const char *file = matches(paths, key) ? value : !strncmp(value, "file:", 5) ? value + 5 : NULL;
+
+	if (matches(transient, key))
+		return 0;
+	/* Only what is a file: a URL of a block device is not. */
+	if (file && *file != '/' && !access(file, F_OK))
+		fprintf(w->f, "%s = %.*s%s/%s\n", key, (int)(file - value), value, w->cwd, file);
+	else
+		fprintf(w->f, "%s = %s\n", key, value);
+	return 0;
+}
+
+char *save_config_text(struct vm *vm, bool paused, size_t *len, struct err *err)
+{
+	struct writer w = { 0 };
+	char *text = NULL;
+
+	if (!getcwd(w.cwd, sizeof(w.cwd)))
+		strcpy(w.cwd, ".");
+	w.f = open_memstream(&text, len);
+	if (!w.f) {
+		err_set(err, "out of memory");
+		return NULL;
+	}
+	config_each(vm->config, put_key, &w);
+	/* Of several versions this program may make, the saved one. */
+	if (!config_peek(vm->config, "machine"))
+		fputs("machine = " VM_MACHINE "\n", w.f);
+	if (paused)
+		fputs("paused = on\n", w.f);
+	if (!fclose(w.f))
+		return text;
+	free(text);
+	err_set(err, "out of memory");
+	return NULL;
+}
+
+/* --- loading --- */
+
+struct merge {
+	struct config *saved, *wishes, *result;
+	struct err *err;
+};
+
+/* The user named another file or network for the device that `key` belongs to. */
+static bool replaced(const struct config *wishes, const char *key)
+{
+	const char *dot = strchr(key, '.');
+	char first[64];
+
+	for (const char *const *l = leading; dot && *l; l++) {
+		snprintf(first, sizeof(first), "%.*s.%s", (int)(dot - key), key, *l);
+		if (config_peek(wishes, first))
+			return true;
+	}
+	return false;
+}
+
+static int take_saved(void *opaque, const char *key, const char *value)
+{
+	struct merge *m = opaque;
+	const char *wish = config_peek(m->wishes, key);
+
+	if (!matches(fixed, key))
+		return wish || replaced(m->wishes, key) ? 0 : config_set(m->result, key, value, m->err);
+	if (wish && strcmp(wish, value))
+		return err_set(m->err, "%s: '%s' is not what the saved machine has ('%s')", key, wish, value);
+	return config_set(m->result, key, value, m->err);
+}
+
+static int take_wish(void *opaque, const char *key, const char *value)
+{
+	struct merge *m = opaque;
+
+	if (matches(fixed, key) && !config_peek(m->saved, key))
+		return err_set(m->err, "%s: '%s' would change the saved machine, which was made without it", key,
+			       value);
+	return config_set(m->result, key, value, m->err);
+}
+
+static int parse(char *text, struct config *c, struct err *err)
+{
+	char *line;
+
+	while ((line = strsep(&text, "\n"))) {
+		char *eq = strstr(line, " = ");
+
+		if (!*line)
+			continue;
+		if (!eq)
+			return err_set(err, "the saved configuration has a line without a value");
+		*eq = 0;
+		if (config_set(c, line, eq + 3, err))
+			return -1;
+	}
+	return 0;
+}
+
+int save_config_merge(char *text, struct config *c, struct err *err)
+{
+	struct merge m = { config_new(), c, config_new(), err };
+	int rc = -1;
+
+	if (!m.saved || !m.result)
+		err_set(err, "out of memory");
+	else if (!parse(text, m.saved, err) && !config_each(m.saved, take_saved, &m) && !config_each(c, take_wish, &m))
+		rc = config_copy(c, m.result, err);
+	config_free(m.saved);
+	config_free(m.result);
+	return rc;
+}
