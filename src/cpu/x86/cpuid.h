@@ -1,7 +1,7 @@
 /*
  * What the processor of a VM is: its model, the features that are switched on, and the limits that follow. Made once
- * from the configuration or a saved state, constant while the VM runs, shared by its vCPUs. A feature is in the list only if the
- * interpreter implements it.
+ * from the configuration or a saved state, constant while the VM runs, shared by its vCPUs. A feature is in the list
+ * only if the interpreter implements it.
  */
 #ifndef VIREO_CPU_X86_CPUID_H
 #define VIREO_CPU_X86_CPUID_H
