@@ -88,11 +88,14 @@ struct request {
 	struct vblk *b;
 	struct vring_chain *chain;
 	unsigned queue;
-	/* discard and write-zeroes: done one after the other */
-	struct range ranges[MAX_RANGES];
-	unsigned n_ranges, next_range;
-	struct iovec iov[]; /* read and write */
+	unsigned n_ranges, next_range; /* discard and write-zeroes: done one after the other */
+				       /* Behind it: the buffers of a transfer, or the ranges. */
 };
+
+static struct range *ranges_of(struct request *r)
+{
+	return (struct range *)(r + 1);
+}
 
 /* --- completing --- */
 
@@ -124,7 +127,7 @@ static void submit_flush(struct request *r)
 
 static void submit_range(struct request *r)
 {
-	const struct range *range = &r->ranges[r->next_range++];
+	const struct range *range = &ranges_of(r)[r->next_range++];
 
 	r->block.offset = range->offset;
 	r->block.bytes = range->bytes;
@@ -155,18 +158,13 @@ static void on_done(struct block_req *block, int ret)
 		finish(r, S_OK);
 }
 
-static struct request *request_new(struct vblk *b, unsigned q, struct vring_chain *c, enum block_op op, unsigned niov)
+/* With `room` bytes behind it. */
+static struct request *request_new(struct vblk *b, unsigned q, struct vring_chain *c, enum block_op op, size_t room)
 {
-	struct request *r = malloc(sizeof(*r) + niov * sizeof(r->iov[0]));
+	struct request *r = malloc(sizeof(*r) + room);
 
-	if (!r)
-		return NULL;
-	memset(r, 0, sizeof(*r));
-	r->b = b;
-	r->chain = c;
-	r->queue = q;
-	r->block.op = op;
-	r->block.done = on_done;
+	if (r)
+		*r = (struct request){ .block = { .op = op, .done = on_done }, .b = b, .chain = c, .queue = q };
 	return r;
 }
 
@@ -181,24 +179,24 @@ static uint8_t start_transfer(struct vblk *b, unsigned q, struct vring_chain *c,
 {
 	bool read = h->type == T_IN;
 	size_t bytes = read ? c->writable - 1 : c->readable - HEADER_LEN, got;
-	struct iovec iov[BLOCK_MAX_IOV];
+	unsigned room = vring_pieces(c) < BLOCK_MAX_IOV ? vring_pieces(c) : BLOCK_MAX_IOV;
 	struct request *r;
-	unsigned n;
+	struct iovec *iov;
 
 	if (bytes % BLOCK_SECTOR || h->sector > UINT64_MAX / BLOCK_SECTOR || (!read && block_readonly(b->node)))
 		return S_IOERR;
-	n = read ? vring_write_iov(c, bytes, iov, BLOCK_MAX_IOV, &got)
-		 : vring_read_iov(c, bytes, iov, BLOCK_MAX_IOV, &got);
-	if (got != bytes)
-		return S_IOERR;
-	r = request_new(b, q, c, read ? BLOCK_READ : BLOCK_WRITE, n);
+	r = request_new(b, q, c, read ? BLOCK_READ : BLOCK_WRITE, room * sizeof(struct iovec));
 	if (!r)
 		return S_IOERR;
-	memcpy(r->iov, iov, n * sizeof(iov[0]));
+	iov = (struct iovec *)(r + 1);
+	r->block.niov = read ? vring_write_iov(c, bytes, iov, room, &got) : vring_read_iov(c, bytes, iov, room, &got);
+	if (got != bytes) {
+		free(r);
+		return S_IOERR;
+	}
+	r->block.iov = iov;
 	r->block.offset = h->sector * BLOCK_SECTOR;
 	r->block.bytes = bytes;
-	r->block.iov = r->iov;
-	r->block.niov = n;
 	block_submit(b->node, &r->block);
 	return S_OK;
 }
@@ -228,7 +226,7 @@ static uint8_t read_ranges(struct request *r, uint32_t max_sectors)
 			return S_UNSUPP;
 		if (r->n_ranges == MAX_RANGES || count > max_sectors || !range_within(sector, count, size))
 			return S_IOERR;
-		r->ranges[r->n_ranges++] = (struct range){
+		ranges_of(r)[r->n_ranges++] = (struct range){
 			.offset = sector * BLOCK_SECTOR,
 			.bytes = (uint64_t)count * BLOCK_SECTOR,
 			.flags = flags & SEG_UNMAP ? BLOCK_REQ_UNMAP : 0,
@@ -248,7 +246,7 @@ static uint8_t start_ranges(struct vblk *b, unsigned q, struct vring_chain *c, c
 		return S_UNSUPP;
 	if (!bytes || bytes % SEGMENT_LEN)
 		return S_IOERR;
-	r = request_new(b, q, c, discard ? BLOCK_DISCARD : BLOCK_WRITE_ZEROES, 0);
+	r = request_new(b, q, c, discard ? BLOCK_DISCARD : BLOCK_WRITE_ZEROES, MAX_RANGES * sizeof(struct range));
 	if (!r)
 		return S_IOERR;
 	status = read_ranges(r, discard ? MAX_DISCARD_SECTORS : MAX_ZEROES_SECTORS);

@@ -126,6 +126,11 @@ size_t vring_write_left(const struct vring_chain *c)
 	return c->writable - c->wpos;
 }
 
+unsigned vring_pieces(const struct vring_chain *c)
+{
+	return c->n_read > c->n_write ? c->n_read : c->n_write;
+}
+
 unsigned vring_read_iov(const struct vring_chain *c, size_t max_bytes, struct iovec *iov, unsigned max_iov,
 			size_t *bytes)
 {

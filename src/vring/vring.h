@@ -134,6 +134,8 @@ size_t vring_read(struct vring_chain *c, void *buf, size_t len);
 size_t vring_write(struct vring_chain *c, const void *buf, size_t len);
 size_t vring_read_left(const struct vring_chain *c);
 size_t vring_write_left(const struct vring_chain *c);
+/* The most pieces that the bytes of either direction come in. */
+unsigned vring_pieces(const struct vring_chain *c);
 /* At a byte offset, without moving a cursor (a status byte at writable - 1, a header to patch). */
 size_t vring_read_at(const struct vring_chain *c, size_t off, void *buf, size_t len);
 size_t vring_write_at(struct vring_chain *c, size_t off, const void *buf, size_t len);
