@@ -208,3 +208,22 @@ def test_an_interrupted_run(toy, sig):
 def test_unknown_stages_are_refused(toy):
     status, line, _ = toy("", "gcg")
     assert status == 2 and "gcg" in line and "gcc" in line
+
+
+def test_ci_runs_make_check(tmp_path):
+    (tmp_path / "bin").mkdir()
+    make = tmp_path / "bin" / "make"
+    make.write_text('#!/bin/sh\necho "in $PWD: make $*"\nexit 7\n')
+    make.chmod(0o755)
+    r = subprocess.run(["bash", os.path.join(TOP, ".ci", "run")], capture_output=True, text=True, cwd="/", timeout=30,
+                       env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    assert (r.returncode, r.stdout) == (7, f"in {TOP}: make check\n")
+
+
+@pytest.mark.parametrize("target,command", [
+    ("check", "scripts/check"), ("check-all", "scripts/check --all"), ("fuzz", "scripts/fuzz 60"), ("bench", "scripts/bench"),
+    ("run", "scripts/run"), ("install", "meson install"),
+])
+def test_make_has_the_targets(target, command):
+    r = subprocess.run(["make", "-n", target], cwd=TOP, capture_output=True, text=True, timeout=30)
+    assert r.returncode == 0 and command in r.stdout
