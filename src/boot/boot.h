@@ -25,6 +25,7 @@
 #define BOOT_ACPI	 0xe0000 /* tables, to the end of the ROM area */
 #define BOOT_RSDP	 0xf0000
 #define BOOT_SMBIOS	 0xf0040 /* entry points; the structures follow */
+#define BOOT_STUBS	 0xff000 /* handlers of real-mode interrupts */
 #define BOOT_HIGH	 0x100000
 
 struct boot_config {
@@ -43,6 +44,7 @@ struct boot_entry {
 	enum boot_kind kind;
 	uint64_t rip;
 	uint32_t eax, ebx, esi;	     /* all other general registers are 0 */
+	bool bios;		     /* the kernel may expect interrupts as a BIOS leaves them: see boot_put_ivt() */
 	struct initrd_check *unsure; /* NULL, or what is left to check of the initrd (boot/initrd.h): the caller's */
 };
 
@@ -105,6 +107,8 @@ int boot_load_blob(const struct boot_config *c, const struct boot_image *i, uint
 		   struct boot_blob *b, struct err *err);
 /* The same for the initrd, if there is one; it is checked for being whole. */
 int boot_load_initrd(const struct boot_config *c, uint64_t floor, uint64_t limit, struct boot_blob *b, struct err *err);
+/* Real mode's interrupt vectors, for 8259s at 08h and 70h and a timer that ticks, and the BIOS data area. */
+int boot_put_ivt(const struct boot_config *c, struct err *err);
 /* At BOOT_CMDLINE. `first`, if not NULL, goes before the user's words. */
 int boot_put_cmdline(const struct boot_config *c, const char *first, struct err *err);
 /* `what` goes into the error: "PATH: NAME does not fit". */

@@ -195,9 +195,10 @@ int boot_load_multiboot(const struct boot_config *c, const struct boot_image *i,
 			       (unsigned long long)info.entry);
 	/* The first word is the kernel's name, as from other boot loaders. */
 	if (boot_put_cmdline(c, c->kernel, err) || load_modules(c, info.end, &modules, err) ||
-	    put_info(c, modules, err))
+	    put_info(c, modules, err) || boot_put_ivt(c, err))
 		return -1;
 	e->kind = BOOT_FLAT32;
+	e->bios = true;
 	e->rip = info.entry;
 	e->eax = LOADER_MAGIC;
 	e->ebx = BOOT_ZERO_PAGE;

@@ -31,7 +31,8 @@ static long futex(_Atomic uint32_t *word, int op, uint32_t val, const struct tim
  */
 static void post(struct vcpu *v, uint32_t bit)
 {
-	atomic_fetch_or(&v->events, bit);
+	if (atomic_fetch_or(&v->events, bit) & bit & VCPU_EV_NMI)
+		atomic_fetch_or(&v->events, VCPU_EV_NMI_TWICE);
 	if (atomic_exchange(&v->sleeping, 0))
 		futex(&v->sleeping, FUTEX_WAKE, 1, NULL);
 	if (v->engine->poke)

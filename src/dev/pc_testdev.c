@@ -91,7 +91,7 @@ static void ram_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
 static const struct bus_ops echo_ops = { echo_read, echo_write, { 1, 4 }, { 1, 4 } },
 			    byte_ops = { echo_read, echo_write, { 1, 4 }, { 1, 1 } },
 			    flush_ops = { flush_read, flush_write, { 4, 4 }, { 4, 4 } },
-			    lines_ops = { lines_read, lines_write, { 1, 1 }, { 1, 1 } },
+			    lines_ops = { lines_read, lines_write, { 1, 4 }, { 1, 1 } },
 			    ram_ops = { ram_read, ram_write, { 1, 8 }, { 1, 8 } };
 
 static const struct {

@@ -36,6 +36,8 @@ struct intc_ops {
 	bool (*mmio_hit)(void *opaque, unsigned cpu, uint64_t addr, uint32_t *offset);
 	uint32_t (*mmio_read)(void *opaque, unsigned cpu, uint32_t offset);
 	void (*mmio_write)(void *opaque, unsigned cpu, uint32_t offset, uint32_t val);
+	/* An interrupt command, as ICR bits 31:0, to the processor with APIC ID `dest`; no command register changes. */
+	void (*ipi)(void *opaque, unsigned cpu, uint32_t icr, uint32_t dest);
 	/* After INIT of the vCPU: APIC registers to their INIT state. `bsp` from APIC_BASE. */
 	void (*init)(void *opaque, unsigned cpu);
 };

@@ -357,6 +357,21 @@ static int write_tables(struct vm *vm, struct err *err)
 	return acpi_write(&a, err) || smbios_write(&s, err) ? -1 : 0;
 }
 
+/* The 8259s with ISA interrupts at 08h and 70h, all but the timer masked, and the timer at its slowest. */
+static void start_bios_timer(struct vm *vm)
+{
+	static const struct {
+		uint8_t port, val;
+	} writes[] = {
+		{ 0x20, 0x11 }, { 0x21, 0x08 }, { 0x21, 0x04 }, { 0x21, 0x01 }, { 0x21, 0xfa },
+		{ 0xa0, 0x11 }, { 0xa1, 0x70 }, { 0xa1, 0x02 }, { 0xa1, 0x01 }, { 0xa1, 0xff },
+		{ 0x43, 0x34 }, { 0x40, 0 },	{ 0x40, 0 },
+	};
+
+	for (size_t n = 0; n < ARRAY_LEN(writes); n++)
+		bus_write(vm->bus, BUS_PORT, writes[n].port, 1, writes[n].val);
+}
+
 static int enter(struct vm *vm, const struct boot_entry *e, struct err *err)
 {
 	struct x86_state *s = calloc(1, sizeof(*s));
@@ -401,5 +416,7 @@ int pc_boot(struct vm *vm, struct err *err)
 	irqchip_pic_write(vm->chip, 5, (1u << PM_SCI | 1u << pci_irq[2] | 1u << pci_irq[3]) >> 8);
 	for (unsigned n = 0; n < vm->cpus; n++)
 		vm->engine->vcpu_reset(vm->cpu[n].vcpu);
+	if (entry.bios)
+		start_bios_timer(vm);
 	return enter(vm, &entry, err);
 }

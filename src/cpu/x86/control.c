@@ -175,7 +175,7 @@ static unsigned debug_register(struct x86_cpu *cpu, const struct x86_insn *i)
 	if (n > 7 || (n >> 1 == 2 && cpu->s.cr4 & X86_CR4_DE))
 		x86_ud(cpu);
 	if (cpu->s.dr7 & 1u << 13) { /* GD: debug registers are guarded */
-		cpu->s.dr6 |= X86_DR6_BD;
+		x86_debug_report(cpu, X86_DR6_BD);
 		cpu->s.dr7 &= ~(1ull << 13);
 		x86_raise(cpu, X86_DB, 0);
 	}
@@ -203,7 +203,7 @@ HANDLER(mov_to_dr)
 	else if (n == 6)
 		cpu->s.dr6 = (v & 0xe00f) | 0xffff0ff0;
 	else
-		cpu->s.dr7 = (v & 0xffff2bff) | 0x400;
+		cpu->s.dr7 = (v & 0xffff23ff) | 0x400;
 	/* Watched pages are not in the TLB. */
 	x86_tlb_flush(cpu, true);
 	cpu->attention = true;

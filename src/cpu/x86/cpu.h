@@ -102,8 +102,8 @@ struct x86_cpu {
 	bool in_delivery;
 	uint8_t delivering_vector;
 	/*
-	 * The instruction being executed began with TF set: at its end x86_jumped() sets DR6.BS in debug_pending.
-	 * Cleared by x86_raise() and by whatever suppresses the trap (INT n).
+	 * The instruction being executed is stepped: it began with TF set, or is a SYSCALL or SYSRET that ended so. At
+	 * its end DR6.BS becomes pending. Cleared by a fault and by whatever suppresses the trap (INT n).
 	 */
 	bool stepping;
 	int64_t icount_given; /* what icount_left was when the rest was last accounted for */

@@ -217,6 +217,14 @@ static void topology(const struct x86_cpu *cpu, uint32_t subleaf, uint32_t out[4
 	}
 }
 
+/* The APIC's feature bit goes out with its global enable. */
+static bool apic_enabled(struct x86_cpu *cpu)
+{
+	uint64_t base;
+
+	return !cpu->vm->cfg.intc.ops || (x86_rdmsr(cpu, 0x1b, &base) && base >> 11 & 1);
+}
+
 /* What is not a feature bit. */
 static void identity(struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
@@ -238,6 +246,8 @@ static void identity(struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint3
 		out[ECX] |= 1u << 31; /* a hypervisor is present */
 		out[ECX] |= cpu->s.cr4 & X86_CR4_OSXSAVE ? 1u << 27 : 0;
 		out[EDX] |= cpus > 1 ? 1u << 28 : 0;
+		if (!apic_enabled(cpu))
+			out[EDX] &= ~(1u << 9);
 		break;
 	case 0xb:
 		topology(cpu, subleaf, out);

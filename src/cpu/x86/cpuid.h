@@ -74,6 +74,7 @@ enum x86_cpuid_reg { X86_CPUID_EAX, X86_CPUID_EBX, X86_CPUID_ECX, X86_CPUID_EDX 
 	F(KVMCLOCK, "kvmclock", 0x40000001, 0, EAX, 3, 0, 0)                                                           \
 	F(KVM_PV_EOI, "kvm-pv-eoi", 0x40000001, 0, EAX, 6, 0, 0)                                                       \
 	F(KVM_PV_UNHALT, "kvm-pv-unhalt", 0x40000001, 0, EAX, 7, 0, 0)                                                 \
+	F(KVM_SEND_IPI, "kvm-pv-ipi", 0x40000001, 0, EAX, 11, 0, 0)                                                    \
 	F(KVM_POLL, "kvm-poll-control", 0x40000001, 0, EAX, 12, 0, 0)                                                  \
 	F(KVMCLOCK_STABLE, "kvmclock-stable", 0x40000001, 0, EAX, 24, 0, 0)
 

@@ -3,6 +3,7 @@
 
 #define DR7_ENABLED(dr7, n) ((dr7) >> (2 * (n)) & 3)
 #define DR7_TYPE(dr7, n)    ((dr7) >> (16 + 4 * (n)) & 3)
+#define DR6_HITS	    0xfu
 enum { BP_INSN, BP_WRITE, BP_IO, BP_RW };
 
 static unsigned length(uint64_t dr7, unsigned n)
@@ -12,26 +13,45 @@ static unsigned length(uint64_t dr7, unsigned n)
 	return bytes[dr7 >> (18 + 4 * n) & 3];
 }
 
-void x86_debug_check_insn(struct x86_cpu *cpu)
+void x86_debug_report(struct x86_cpu *cpu, uint64_t hit)
 {
-	uint64_t dr7 = cpu->s.dr7, lin, hit = 0;
+	cpu->s.dr6 = (cpu->s.dr6 & ~(uint64_t)DR6_HITS) | cpu->s.debug_pending | hit;
+	cpu->s.debug_pending = 0;
+	cpu->s.debugctl &= ~(uint64_t)X86_DEBUGCTL_BTF;
+}
 
-	if (!(dr7 & 0xff))
-		return;
-	/* While any is armed each instruction is looked at. */
-	cpu->attention = true;
-	if (cpu->s.rflags & X86_RF) {
-		cpu->s.rflags &= ~(uint64_t)X86_RF;
-		return;
-	}
-	lin = (cpu->s.gpr[X86_RIP] + cpu->seg_base[X86_CS]) & cpu->lin_mask;
+void x86_debug_stepped(struct x86_cpu *cpu)
+{
+	if (cpu->stepping && !cpu->s.shadow_mov_ss)
+		cpu->s.debug_pending |= X86_DR6_BS;
+	cpu->stepping = false;
+}
+
+static void check_insn(struct x86_cpu *cpu)
+{
+	uint64_t dr7 = cpu->s.dr7, hit = 0;
+	uint64_t lin = (cpu->s.gpr[X86_RIP] + cpu->seg_base[X86_CS]) & cpu->lin_mask;
+
 	for (unsigned n = 0; n < 4; n++)
 		if (DR7_ENABLED(dr7, n) && DR7_TYPE(dr7, n) == BP_INSN && cpu->s.dr[n] == lin)
 			hit |= 1u << n;
 	if (hit) {
-		cpu->s.dr6 |= hit;
-		x86_raise(cpu, X86_DB, 0);
+		x86_debug_report(cpu, hit);
+		x86_raise(cpu, X86_DB, X86_DB_INSN);
 	}
+}
+
+void x86_debug_begin_insn(struct x86_cpu *cpu, bool mov_ss)
+{
+	if (cpu->s.dr7 & 0xff) {
+		/* While any is armed each instruction is looked at. */
+		cpu->attention = true;
+		if (!(cpu->s.rflags & X86_RF) && !(mov_ss && x86_intel(cpu)))
+			check_insn(cpu);
+	}
+	cpu->s.rflags &= ~(uint64_t)X86_RF;
+	cpu->stepping = cpu->s.rflags & X86_TF;
+	cpu->attention |= cpu->stepping;
 }
 
 bool x86_debug_page_watched(struct x86_cpu *cpu, uint64_t lin_page)

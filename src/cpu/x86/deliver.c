@@ -227,6 +227,12 @@ static void protected_mode(struct delivery *d)
 	x86_update_mode(cpu);
 }
 
+/* SDM vol. 3, 17.3.1.1. */
+static bool pushes_rf(uint8_t vector, enum x86_event_kind kind, uint32_t error)
+{
+	return kind == X86_EV_FAULT && !(vector == X86_DB && error == X86_DB_INSN);
+}
+
 void x86_deliver(struct x86_cpu *cpu, uint8_t vector, enum x86_event_kind kind, uint32_t error, uint64_t next_rip)
 {
 	struct delivery d = {
@@ -235,11 +241,15 @@ void x86_deliver(struct x86_cpu *cpu, uint8_t vector, enum x86_event_kind kind, 
 		.kind = kind,
 		.has_error = kind == X86_EV_FAULT && x86_has_error(vector),
 		.error = error,
-		.flags = x86_get_eflags(cpu) | (kind == X86_EV_FAULT ? X86_RF : 0),
+		.flags = x86_get_eflags(cpu) | (pushes_rf(vector, kind, error) ? X86_RF : 0),
 		.rip = next_rip,
 		.ext = kind != X86_EV_SOFT,
 	};
 
+	/* A breakpoint that MOV SS before it hit is reported together with INT1, and after other software interrupts.
+	 */
+	if (kind == X86_EV_ICEBP && cpu->s.debug_pending)
+		x86_debug_report(cpu, 0);
 	cpu->in_delivery = true;
 	cpu->delivering_vector = kind == X86_EV_FAULT ? vector : BENIGN;
 	if (cpu->s.efer & X86_EFER_LMA)
@@ -250,6 +260,6 @@ void x86_deliver(struct x86_cpu *cpu, uint8_t vector, enum x86_event_kind kind, 
 		real_mode(&d);
 	cpu->in_delivery = false;
 	cpu->s.event.valid = false;
-	cpu->s.debug_pending &= ~(uint64_t)X86_DR6_BS; /* a step ends with the delivery */
+	cpu->stepping = false;
 	cpu->attention = true;
 }

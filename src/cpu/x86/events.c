@@ -26,6 +26,15 @@ static void do_sipi(struct x86_cpu *cpu, uint8_t vector)
 	x86_update_mode(cpu);
 }
 
+void x86_add_nmis(struct x86_state *s, uint32_t news)
+{
+	uint8_t most = s->nmi_blocked ? 1 : 2;
+
+	s->nmi_pending += !!(news & VCPU_EV_NMI) + !!(news & VCPU_EV_NMI_TWICE);
+	if (s->nmi_pending > most)
+		s->nmi_pending = most;
+}
+
 /* Move the bits that other threads set into the state. */
 static void take_news(struct x86_cpu *cpu)
 {
@@ -33,8 +42,7 @@ static void take_news(struct x86_cpu *cpu)
 
 	if (news & VCPU_EV_PRIVATE)
 		x86_exclusive_poll(cpu);
-	if (news & VCPU_EV_NMI)
-		cpu->s.nmi_pending = true;
+	x86_add_nmis(&cpu->s, news);
 	if (news & VCPU_EV_INIT)
 		do_init(cpu);
 	if (news & VCPU_EV_SIPI && cpu->s.run == X86_WAIT_SIPI)
@@ -53,11 +61,16 @@ static bool interrupt_waits(struct x86_cpu *cpu)
 	return intc->ops && intc->ops->pending(intc->opaque, cpu->vcpu.index);
 }
 
+/* INTR with IF decides whether it can wake; an NMI that is blocked cannot. */
+static bool may_wake(struct x86_cpu *cpu)
+{
+	return (cpu->s.rflags & X86_IF && interrupt_waits(cpu)) || (cpu->s.nmi_pending && !cpu->s.nmi_blocked) ||
+	       cpu->s.pv_unhalt;
+}
+
 static void wait_for_wakeup(struct x86_cpu *cpu)
 {
-	bool intr = cpu->s.rflags & X86_IF && interrupt_waits(cpu);
-
-	if (cpu->s.run == X86_HALTED && (intr || cpu->s.nmi_pending || cpu->s.pv_unhalt)) {
+	if (cpu->s.run == X86_HALTED && may_wake(cpu)) {
 		cpu->s.pv_unhalt = false;
 		cpu->s.run = X86_RUNNING;
 		return;
@@ -68,47 +81,54 @@ static void wait_for_wakeup(struct x86_cpu *cpu)
 	x86_leave(cpu, CPU_EXIT_HALTED);
 }
 
-/* A single-step trap is due after the instruction that began with TF set. */
+/* Breakpoints that the last instruction hit, and its single step. A halted processor wakes up for them. */
 static void debug_trap(struct x86_cpu *cpu)
 {
-	uint64_t hit = cpu->s.debug_pending;
-
-	cpu->s.debug_pending = 0;
-	cpu->s.dr6 |= hit;
+	x86_debug_report(cpu, 0);
+	cpu->s.run = X86_RUNNING;
 	x86_deliver(cpu, X86_DB, X86_EV_TRAP, 0, cpu->s.gpr[X86_RIP]);
 }
 
+static void take_nmi(struct x86_cpu *cpu)
+{
+	cpu->s.nmi_pending--;
+	cpu->s.nmi_blocked = true;
+	x86_deliver(cpu, X86_NMI, X86_EV_EXTERNAL, 0, cpu->s.gpr[X86_RIP]);
+}
+
+static void take_interrupt(struct x86_cpu *cpu)
+{
+	int vector = cpu->vm->cfg.intc.ops->ack(cpu->vm->cfg.intc.opaque, cpu->vcpu.index);
+
+	if (vector >= 0)
+		x86_deliver(cpu, (uint8_t)vector, X86_EV_EXTERNAL, 0, cpu->s.gpr[X86_RIP]);
+}
+
+/*
+ * In the order of priority: traps on the instruction before, NMI, interrupts, breakpoint on the instruction that is
+ * next. A shadow lasts for one boundary: STI holds off NMI and interrupts, MOV SS the traps too (and on Intel's
+ * processors breakpoints on the instruction).
+ */
 void x86_check_events(struct x86_cpu *cpu)
 {
-	bool sti = cpu->s.shadow_sti, mov_ss = cpu->s.shadow_mov_ss;
+	bool sti, mov_ss;
 
 	cpu->attention = false;
+	x86_debug_stepped(cpu);
 	if (atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed))
 		take_news(cpu);
+	sti = cpu->s.shadow_sti;
+	mov_ss = cpu->s.shadow_mov_ss;
+	cpu->s.shadow_sti = cpu->s.shadow_mov_ss = false;
+	if (cpu->s.debug_pending && !mov_ss && cpu->s.run <= X86_HALTED)
+		debug_trap(cpu);
 	if (cpu->s.run != X86_RUNNING)
 		wait_for_wakeup(cpu);
-	if (sti || mov_ss) {
-		/* One more instruction, then look again. */
-		cpu->s.shadow_sti = cpu->s.shadow_mov_ss = false;
-		cpu->attention = true;
-		return;
-	}
-	if (cpu->s.debug_pending)
-		debug_trap(cpu);
-	if (cpu->s.nmi_pending && !cpu->s.nmi_blocked) {
-		cpu->s.nmi_pending = false;
-		cpu->s.nmi_blocked = true;
-		x86_deliver(cpu, X86_NMI, X86_EV_EXTERNAL, 0, cpu->s.gpr[X86_RIP]);
-	}
-	if (cpu->s.rflags & X86_IF && interrupt_waits(cpu)) {
-		int vector = cpu->vm->cfg.intc.ops->ack(cpu->vm->cfg.intc.opaque, cpu->vcpu.index);
-
-		if (vector >= 0)
-			x86_deliver(cpu, (uint8_t)vector, X86_EV_EXTERNAL, 0, cpu->s.gpr[X86_RIP]);
-	}
-	/* Only a step, or an instruction breakpoint, needs the next trace to be one instruction long. */
-	cpu->attention = cpu->s.rflags & X86_TF;
-	if (cpu->s.rflags & X86_TF)
-		cpu->s.debug_pending |= X86_DR6_BS;
-	x86_debug_check_insn(cpu);
+	if (!sti && !mov_ss && cpu->s.nmi_pending && !cpu->s.nmi_blocked)
+		take_nmi(cpu);
+	if (!sti && !mov_ss && cpu->s.rflags & X86_IF && interrupt_waits(cpu))
+		take_interrupt(cpu);
+	/* What was held off is looked at after the next instruction. */
+	cpu->attention = sti || mov_ss;
+	x86_debug_begin_insn(cpu, mov_ss);
 }

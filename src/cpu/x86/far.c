@@ -294,6 +294,8 @@ static void iret_real(struct x86_cpu *cpu, unsigned opsize)
 
 void x86_iret(struct x86_cpu *cpu, unsigned opsize)
 {
+	/* Even if it faults. SDM vol. 3, 6.7.1. */
+	cpu->s.nmi_blocked = false;
 	if (!cpu->protected_mode) {
 		iret_real(cpu, opsize);
 	} else {
@@ -302,6 +304,5 @@ void x86_iret(struct x86_cpu *cpu, unsigned opsize)
 			x86_gp0(cpu);
 		iret_protected(cpu, opsize);
 	}
-	cpu->s.nmi_blocked = false;
 	cpu->attention = true;
 }

@@ -26,6 +26,9 @@ _Noreturn void x86_shutdown(struct x86_cpu *cpu)
 _Noreturn void x86_raise(struct x86_cpu *cpu, uint8_t vector, uint32_t error)
 {
 	x86_trace_stop(cpu);
+	/* An instruction that faults is not stepped over, and what it hit will be hit again. */
+	cpu->stepping = false;
+	cpu->s.debug_pending = 0;
 	if (cpu->in_delivery) {
 		uint8_t before = cpu->delivering_vector;
 

@@ -38,6 +38,8 @@ enum x86_vector {
  * have one. CR2 is set by the caller for #PF. Combines into #DF and shutdown during delivery.
  */
 _Noreturn void x86_raise(struct x86_cpu *cpu, uint8_t vector, uint32_t error);
+/* `error` of a #DB for an instruction breakpoint: unlike for other faults, the pushed RF stays as it is. */
+#define X86_DB_INSN  1u
 #define x86_ud(cpu)  x86_raise(cpu, X86_UD, 0)
 #define x86_gp0(cpu) x86_raise(cpu, X86_GP, 0)
 

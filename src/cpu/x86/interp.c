@@ -138,7 +138,7 @@ static void get_state(struct vcpu *v, void *state)
 	s->rflags = (cpu->s.rflags & ~(uint64_t)X86_ARITH) | x86_lazy_get(&cpu->lazy) | X86_FLAGS_FIXED;
 	/* What others have sent since it stopped. */
 	news = atomic_load(&v->events);
-	s->nmi_pending |= !!(news & VCPU_EV_NMI);
+	x86_add_nmis(s, news);
 	s->init_pending |= !!(news & VCPU_EV_INIT);
 	s->sipi_pending |= !!(news & VCPU_EV_SIPI);
 	s->sipi_vector = atomic_load(&v->sipi_vector);

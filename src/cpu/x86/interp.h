@@ -176,11 +176,18 @@ bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val);
 void x86_kvmclock_update(struct x86_cpu *cpu);
 void x86_kvm_wall_clock_write(struct x86_cpu *cpu);
 
+/* events.c: the NMIs among `news` (VCPU_EV_*) become pending: one is being served and one waits. SDM vol. 3, 6.7.1. */
+void x86_add_nmis(struct x86_state *s, uint32_t news);
 /* events.c: interrupts, NMI, INIT, SIPI, debug traps, shadows: at a trace boundary when attention or events say so. */
 void x86_check_events(struct x86_cpu *cpu);
 
 /* debug.c */
-void x86_debug_check_insn(struct x86_cpu *cpu);					    /* instruction breakpoints */
+/* DR6 for a #DB that is about to be raised or delivered: what is pending, and `hit`. */
+void x86_debug_report(struct x86_cpu *cpu, uint64_t hit);
+/* An instruction is done: its single step becomes pending, unless it was MOV SS, whose step is lost. */
+void x86_debug_stepped(struct x86_cpu *cpu);
+/* Before an instruction, after MOV SS if `mov_ss`: raise #DB for a breakpoint on it, use RF up, arm the single step. */
+void x86_debug_begin_insn(struct x86_cpu *cpu, bool mov_ss);
 bool x86_debug_page_watched(struct x86_cpu *cpu, uint64_t lin_page);		    /* never fill such a page */
 void x86_debug_data_hit(struct x86_cpu *cpu, uint64_t lin, unsigned size, bool wr); /* sets debug_pending */
 void x86_debug_io_hit(struct x86_cpu *cpu, uint16_t port, unsigned size);

@@ -8,7 +8,10 @@
 #define ENABLED	      1ull
 #define TSC_STABLE    1
 #define HC_KICK_CPU   5
+#define HC_SEND_IPI   10
 #define ENOSYS_RESULT (-(int64_t)1000)
+#define EINVAL_RESULT (-(int64_t)22)
+#define EPERM_RESULT  (-(int64_t)1)
 
 /* The wall clock at guest time 0: version (odd while written), seconds, nanoseconds. */
 void x86_kvm_wall_clock_write(struct x86_cpu *cpu)
@@ -51,24 +54,70 @@ void x86_kvmclock_update(struct x86_cpu *cpu)
 	mem_write(cpu->mem, at, b, 4);
 }
 
+/* Arguments in RBX, RCX, RDX and RSI; the result goes to RAX. */
+struct call {
+	uint64_t a[4];
+};
+
+/* Wake the vCPU with the APIC ID a[1]: it finds it in its events, and its next HLT does not sleep. */
+static int64_t kick_cpu(struct x86_cpu *cpu, const struct call *c)
+{
+	struct x86_cpu *other = c->a[1] < cpu->vm->cfg.cpus ? cpu->vm->cpus[c->a[1]] : NULL;
+
+	if (!other)
+		return EINVAL_RESULT;
+	__atomic_store_n(&other->s.pv_unhalt, true, __ATOMIC_SEQ_CST);
+	vcpu_signal(&other->vcpu, CPU_SIGNAL_INTR, 0);
+	return 0;
+}
+
+/*
+ * The command a[3] to the APIC IDs a[2] + n whose bits are set in a[0] (the low half; 32 bits each outside long mode)
+ * and a[1]. The number of processors that exist among them.
+ */
+static int64_t send_ipi(struct x86_cpu *cpu, const struct call *c)
+{
+	const struct intc *intc = &cpu->vm->cfg.intc;
+	unsigned width = cpu->code_bits == 64 ? 64 : 32, sent = 0;
+	uint64_t first = c->a[2] & 0xffffffff;
+
+	/* Neither a destination nor a shorthand may be in the command. */
+	if (c->a[3] & 0xffffffff000c0000 || !intc->ops)
+		return EINVAL_RESULT;
+	for (unsigned n = 0; n < 2 * width; n++) {
+		uint64_t id = first + n;
+
+		if (!(c->a[n / width] >> n % width & 1) || id >= cpu->vm->cfg.cpus)
+			continue;
+		intc->ops->ipi(intc->opaque, cpu->vcpu.index, (uint32_t)c->a[3], (uint32_t)id);
+		sent++;
+	}
+	return sent;
+}
+
+static const struct {
+	uint8_t number;
+	enum x86_feature feature;
+	int64_t (*fn)(struct x86_cpu *cpu, const struct call *c);
+} calls[] = {
+	{ HC_KICK_CPU, X86_F_KVM_PV_UNHALT, kick_cpu },
+	{ HC_SEND_IPI, X86_F_KVM_SEND_IPI, send_ipi },
+};
+
 static const struct x86_insn *hypercall(struct x86_cpu *cpu, const struct x86_insn *i)
 {
-	uint64_t nr = cpu->s.gpr[X86_RAX], target = cpu->s.gpr[X86_RCX];
+	static const uint8_t regs[4] = { X86_RBX, X86_RCX, X86_RDX, X86_RSI };
+	uint64_t mask = cpu->code_bits == 64 ? ~0ull : 0xffffffff, nr = cpu->s.gpr[X86_RAX] & mask;
+	int64_t result = cpu->cpl ? EPERM_RESULT : ENOSYS_RESULT;
+	struct call c;
 
-	if (cpu->cpl) {
-		cpu->s.gpr[X86_RAX] = (uint64_t)-1; /* EPERM */
-		return x86_next_end(cpu, i);
-	}
-	if (nr == HC_KICK_CPU && target < cpu->vm->cfg.cpus && cpu->vm->cpus[target]) {
-		struct x86_cpu *other = cpu->vm->cpus[target];
-
-		/* The halted vCPU finds it in its events, and its next HLT does not sleep. */
-		__atomic_store_n(&other->s.pv_unhalt, true, __ATOMIC_SEQ_CST);
-		vcpu_signal(&other->vcpu, CPU_SIGNAL_INTR, 0);
-		cpu->s.gpr[X86_RAX] = 0;
-	} else {
-		cpu->s.gpr[X86_RAX] = (uint64_t)ENOSYS_RESULT;
-	}
+	for (unsigned n = 0; n < 4; n++)
+		c.a[n] = cpu->s.gpr[regs[n]] & mask;
+	for (size_t n = 0; !cpu->cpl && n < ARRAY_LEN(calls); n++)
+		if (calls[n].number == nr && x86_has(cpu, calls[n].feature))
+			result = calls[n].fn(cpu, &c);
+	cpu->s.gpr[X86_RAX] = (uint64_t)result & mask;
+	cpu->attention = true;
 	return x86_next_end(cpu, i);
 }
 

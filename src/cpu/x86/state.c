@@ -129,7 +129,7 @@ static const struct state_field fields[] = {
 	STATE_BOOLF(S, shadow_sti),
 	STATE_BOOLF(S, shadow_mov_ss),
 	STATE_BOOLF(S, nmi_blocked),
-	STATE_BOOLF(S, nmi_pending),
+	STATE_U8F(S, nmi_pending),
 	STATE_BOOLF(S, smi_pending),
 	STATE_BOOLF(S, init_pending),
 	STATE_BOOLF(S, sipi_pending),
@@ -221,6 +221,10 @@ int x86_state_check(const struct x86_state *s, struct err *err)
 
 	if (s->gpr[X86_NOREG])
 		return err_set(err, "gpr[%d] is not 0", X86_NOREG);
+	if (s->debug_pending & ~(uint64_t)X86_DR6_PENDING || s->dr6 >> 32 || s->dr7 >> 32)
+		return err_set(err, "the debug registers have reserved bits set");
+	if (s->nmi_pending > 2)
+		return err_set(err, "%u NMIs cannot be pending", s->nmi_pending);
 	if (s->run >= X86_RUN_STATES)
 		return err_set(err, "run state %u does not exist", s->run);
 	if ((paging && !(s->cr0 & X86_CR0_PE)) || s->cr0 >> 32)

@@ -77,6 +77,9 @@ enum x86_seg { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_LDTR, X86_TR,
 
 #define X86_DR6_BS (1u << 14)
 #define X86_DR6_BD (1u << 13)
+#define X86_DR6_BT (1u << 15)
+/* What may wait for the end of an instruction: breakpoints that were hit, the single step, a task switch. */
+#define X86_DR6_PENDING (0xfu | X86_DR6_BS | X86_DR6_BT)
 
 /*
  * Segment attributes: bits 15:0 as bits 55:40 of a descriptor (type 3:0, S, DPL 6:5, P, 11:8 of the
@@ -164,11 +167,12 @@ struct x86_state {
 	uint64_t kvm_wall_clock, kvm_system_time, kvm_poll_control;
 
 	/* between instructions */
-	uint8_t run;	    /* enum x86_run_state */
-	bool shadow_sti;    /* interrupts held off until the next instruction is done */
-	bool shadow_mov_ss; /* as above, debug traps too */
-	bool nmi_blocked;   /* an NMI handler runs, until IRET */
-	bool nmi_pending, smi_pending, init_pending, sipi_pending;
+	uint8_t run;	     /* enum x86_run_state */
+	bool shadow_sti;     /* interrupts held off until the next instruction is done */
+	bool shadow_mov_ss;  /* as above, debug traps too */
+	bool nmi_blocked;    /* an NMI handler runs, until IRET */
+	uint8_t nmi_pending; /* how many: one is taken when NMIs are free, one more may wait behind it */
+	bool smi_pending, init_pending, sipi_pending;
 	uint8_t sipi_vector;
 	bool pv_unhalt;		/* a KVM "kick" arrived that the next HLT consumes */
 	uint64_t debug_pending; /* DR6 bits of a #DB to be raised before the next instruction */

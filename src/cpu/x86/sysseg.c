@@ -294,6 +294,22 @@ static void flat_stack(struct x86_cpu *cpu, uint16_t sel, unsigned dpl)
 	};
 }
 
+/* With these, unlike others, it is TF at the end that makes a single step. */
+static const struct x86_insn *step_by_new_flags(struct x86_cpu *cpu)
+{
+	x86_update_mode(cpu);
+	cpu->stepping = cpu->s.rflags & X86_TF;
+	cpu->attention |= cpu->stepping;
+	return x86_jumped(cpu);
+}
+
+/* Intel has them in 64-bit mode only. */
+static void need_syscall(struct x86_cpu *cpu)
+{
+	if (!(cpu->s.efer & X86_EFER_SCE) || (x86_intel(cpu) && cpu->code_bits != 64))
+		x86_ud(cpu);
+}
+
 HANDLER(syscall)
 {
 	bool long_mode = cpu->s.efer & X86_EFER_LMA;
@@ -301,8 +317,7 @@ HANDLER(syscall)
 	uint16_t sel = (uint16_t)(cpu->s.star >> 32) & ~3;
 	uint32_t flags = x86_get_eflags(cpu) & ~X86_RF;
 
-	if (!(cpu->s.efer & X86_EFER_SCE))
-		x86_ud(cpu);
+	need_syscall(cpu);
 	if (long_mode) {
 		uint64_t to = cpu->code_bits == 64 ? cpu->s.lstar : cpu->s.cstar;
 
@@ -316,8 +331,7 @@ HANDLER(syscall)
 	flat_code(cpu, sel, 0, long_mode);
 	flat_stack(cpu, sel + 8, 0);
 	x86_set_eflags(cpu, 0, long_mode ? (uint32_t)cpu->s.fmask | X86_RF : X86_IF | X86_RF | X86_VM);
-	x86_update_mode(cpu);
-	return x86_jumped(cpu);
+	return step_by_new_flags(cpu);
 }
 
 HANDLER(sysret)
@@ -325,11 +339,11 @@ HANDLER(sysret)
 	bool long_mode = cpu->s.efer & X86_EFER_LMA, to64 = i->opsize == 8;
 	uint16_t sel = (uint16_t)(cpu->s.star >> 48);
 
-	if (!(cpu->s.efer & X86_EFER_SCE))
-		x86_ud(cpu);
+	need_syscall(cpu);
 	if (cpu->cpl || !cpu->protected_mode)
 		x86_gp0(cpu);
-	if (to64 && !x86_canonical(cpu->s.gpr[X86_RCX]))
+	/* AMD's find out when they fetch from there. */
+	if (x86_intel(cpu) && to64 && !x86_canonical(cpu->s.gpr[X86_RCX]))
 		x86_gp0(cpu);
 	cpu->s.gpr[X86_RIP] = to64 ? cpu->s.gpr[X86_RCX] : x86_get32(cpu, X86_RCX);
 	flat_code(cpu, (uint16_t)((to64 ? sel + 16 : sel) | 3), 3, to64);
@@ -338,14 +352,21 @@ HANDLER(sysret)
 		x86_set_eflags(cpu, (uint32_t)cpu->s.gpr[X86_R8 + 3], ~(X86_RF | X86_VM));
 	else
 		x86_set_eflags(cpu, X86_IF, X86_IF);
-	x86_update_mode(cpu);
-	return x86_jumped(cpu);
+	return step_by_new_flags(cpu);
+}
+
+/* AMD has them outside long mode only. */
+static void need_sysenter(struct x86_cpu *cpu)
+{
+	if (!x86_has(cpu, X86_F_SEP) || (!x86_intel(cpu) && cpu->s.efer & X86_EFER_LMA))
+		x86_ud(cpu);
 }
 
 HANDLER(sysenter)
 {
 	bool long_mode = cpu->s.efer & X86_EFER_LMA;
 
+	need_sysenter(cpu);
 	if (!cpu->protected_mode || !(cpu->s.sysenter_cs & 0xfffc))
 		x86_gp0(cpu);
 	x86_set_eflags(cpu, 0, X86_VM | X86_IF | X86_RF);
@@ -362,6 +383,7 @@ HANDLER(sysexit)
 	bool to64 = i->opsize == 8;
 	uint16_t base = (uint16_t)(cpu->s.sysenter_cs & 0xfffc);
 
+	need_sysenter(cpu);
 	if (!cpu->protected_mode || cpu->cpl || !base)
 		x86_gp0(cpu);
 	if (to64 && (!x86_canonical(cpu->s.gpr[X86_RCX]) || !x86_canonical(cpu->s.gpr[X86_RDX])))

@@ -512,6 +512,11 @@ static void init(void *opaque, unsigned cpu)
 	lapic_reset(&((struct irqchip *)opaque)->lapics[cpu], false);
 }
 
+static void ipi(void *opaque, unsigned cpu, uint32_t icr, uint32_t dest)
+{
+	irqchip_ipi(&((struct irqchip *)opaque)->lapics[cpu], icr & ICR_WRITABLE, dest);
+}
+
 static const struct intc_ops ops = {
 	.pending = pending,
 	.ack = ack,
@@ -522,6 +527,7 @@ static const struct intc_ops ops = {
 	.mmio_hit = mmio_hit,
 	.mmio_read = mmio_read,
 	.mmio_write = mmio_write,
+	.ipi = ipi,
 	.init = init,
 };
 
