@@ -9,7 +9,7 @@
 #include "vm/impl.h"
 #include "vm/terminal.h"
 
-#define SERIES_MAX 16
+#define SERIES_MAX VM_DISKS
 
 /*
  * The slot that `PREFIX.addr` names, or the first free one, which is written there: a saved machine, or one of a later
@@ -68,10 +68,33 @@ static int attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struc
 
 /* --- disks --- */
 
+const char *vm_disk_without_space(const struct vm *vm)
+{
+	for (unsigned n = 0; n < vm->disk_count; n++)
+		if (block_has_stalled(vm->disks[n].node))
+			return vm->disks[n].name;
+	return NULL;
+}
+
+static void disk_changed(void *opaque)
+{
+	vm_disk_changed(opaque);
+}
+
+/* In the disk's thread. */
+static void disk_event(void *opaque, enum block_event e)
+{
+	struct vm_disk *d = opaque;
+
+	if (e != BLOCK_EVENT_FAILED)
+		loop_post(d->vm->loop, disk_changed, d->vm);
+}
+
 static int add_disk(struct vm *vm, const char *p, struct err *err)
 {
 	struct block_config b = { .name = p };
 	struct virtio_blk_config c = { .mem = vm->mem };
+	struct vm_disk *disk = &vm->disks[vm->disk_count];
 	static const char *const aios[] = { "auto", "io_uring", "threads", NULL };
 	char key[64];
 	const char *discard;
@@ -97,7 +120,15 @@ static int add_disk(struct vm *vm, const char *p, struct err *err)
 	b.aio = (enum block_aio)aio;
 	c.queues = (unsigned)queues;
 	c.node = block_open(&b, err);
-	return c.node ? attach(vm, virtio_blk_new(&c, err), p, err) : -1;
+	if (!c.node)
+		return -1;
+	*disk = (struct vm_disk){ .vm = vm, .node = c.node };
+	snprintf(disk->name, sizeof(disk->name), "%s", p);
+	block_set_event(c.node, disk_event, disk);
+	if (attach(vm, virtio_blk_new(&c, err), p, err))
+		return -1;
+	vm->disk_count++;
+	return 0;
 }
 
 /* --- networks --- */

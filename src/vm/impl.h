@@ -33,10 +33,11 @@
 #define VM_MMIO_GSI	16
 #define VM_MMIO_MAX	8
 #define VM_CHANS	4
+#define VM_DISKS	16
 #define VM_STATUS_FAULT 2 /* exit status after a fatal fault of the guest */
 
 /* As QMP's RunState names them: see vm_state_name(). */
-enum vm_state { VM_PRELAUNCH, VM_RUNNING, VM_PAUSED, VM_SAVING, VM_SAVED, VM_SHUTDOWN };
+enum vm_state { VM_PRELAUNCH, VM_RUNNING, VM_PAUSED, VM_IO_ERROR, VM_SAVING, VM_SAVED, VM_SHUTDOWN };
 
 struct vm_cpu {
 	struct vm *vm;
@@ -54,6 +55,12 @@ struct vm_chan {
 	int slave; /* of a pty, so that it exists before somebody opens it; or -1 */
 	struct loop_fd *listen_watch;
 	int listen_fd;
+};
+
+struct vm_disk {
+	struct vm *vm;
+	char name[32];		 /* "disk0" */
+	struct block_node *node; /* its device's */
 };
 
 /* What a guest asks of its machine, once until it is answered; meanwhile no vCPU runs. */
@@ -91,6 +98,9 @@ struct vm {
 	struct device *pm;
 	unsigned mmio_count;
 	bool com[2]; /* which serial ports there are */
+
+	struct vm_disk disks[VM_DISKS];
+	unsigned disk_count;
 
 	struct vm_chan chans[VM_CHANS];
 	unsigned chan_count;
@@ -143,6 +153,8 @@ void vm_check_initrd_end(struct vm *vm);
 
 /* --- drives.c: disks, networks and the other virtio devices --- */
 int vm_add_virtio(struct vm *vm, struct err *err);
+/* The name of a disk with writes that wait for space on the host, or NULL. */
+const char *vm_disk_without_space(const struct vm *vm);
 
 /* --- vm.c: run states; main loop thread. `reason` is a ShutdownCause of QMP. --- */
 void vm_pause(struct vm *vm);
@@ -150,6 +162,8 @@ int vm_resume(struct vm *vm, struct err *err);
 int vm_reset(struct vm *vm, const char *reason, struct err *err);
 void vm_power_button(struct vm *vm);
 /* The first one counts. A save that goes on is given up. */
+/* A disk found no space for a write, or found it at last. */
+void vm_disk_changed(struct vm *vm);
 void vm_quit(struct vm *vm, int status, const char *reason);
 const char *vm_state_name(const struct vm *vm);
 struct machine_control vm_machine_control(struct vm *vm);

@@ -14,8 +14,9 @@
 const char *vm_state_name(const struct vm *vm)
 {
 	static const char *const names[] = {
-		[VM_PRELAUNCH] = "prelaunch",	[VM_RUNNING] = "running",   [VM_PAUSED] = "paused",
-		[VM_SAVING] = "finish-migrate", [VM_SAVED] = "postmigrate", [VM_SHUTDOWN] = "shutdown",
+		[VM_PRELAUNCH] = "prelaunch", [VM_RUNNING] = "running",	      [VM_PAUSED] = "paused",
+		[VM_IO_ERROR] = "io-error",   [VM_SAVING] = "finish-migrate", [VM_SAVED] = "postmigrate",
+		[VM_SHUTDOWN] = "shutdown",
 	};
 
 	return names[vm->state];
@@ -51,9 +52,12 @@ static void go(struct vm *vm)
 
 void vm_pause(struct vm *vm)
 {
-	if (vm->state != VM_RUNNING)
+	if (vm->state == VM_IO_ERROR)
+		each_device(vm, true);
+	else if (vm->state == VM_RUNNING)
+		halt(vm);
+	else
 		return;
-	halt(vm);
 	vm->state = VM_PAUSED;
 	log_line(LOG_INFO, "vm", "paused");
 	qmp_event(vm->qmp, "STOP", NULL);
@@ -65,10 +69,35 @@ int vm_resume(struct vm *vm, struct err *err)
 		return err_set(err, "the machine is being saved");
 	if (vm->state == VM_RUNNING || vm->state == VM_SHUTDOWN)
 		return 0;
+	if (vm_disk_without_space(vm)) {
+		/* The writes are tried again; then vm_disk_changed() comes. */
+		if (vm->state != VM_IO_ERROR)
+			each_device(vm, false);
+		vm->state = VM_IO_ERROR;
+		return err_set(err, "%s has no space for a write on the host; the machine goes on when there is some",
+			       vm_disk_without_space(vm));
+	}
 	go(vm);
 	log_line(LOG_INFO, "vm", "runs");
 	qmp_event(vm->qmp, "RESUME", NULL);
 	return 0;
+}
+
+/* Without space the guest stands still, but its disks do not: they try again. */
+void vm_disk_changed(struct vm *vm)
+{
+	const char *disk = vm_disk_without_space(vm);
+	struct err err;
+
+	if (disk && vm->state == VM_RUNNING) {
+		cpus_pause(vm);
+		clock_stop(vm->clock);
+		vm->state = VM_IO_ERROR;
+		log_line(LOG_INFO, "vm", "paused: %s has no space", disk);
+		qmp_event(vm->qmp, "STOP", NULL);
+	} else if (!disk && vm->state == VM_IO_ERROR) {
+		vm_resume(vm, &err);
+	}
 }
 
 void vm_quit(struct vm *vm, int status, const char *reason)
@@ -178,6 +207,7 @@ int vm_halt_for_save(struct vm *vm, struct err *err)
 {
 	if (vm->state == VM_SAVING)
 		return err_set(err, "the machine is being saved already");
+	vm_disk_changed(vm);
 	if (vm->state == VM_RUNNING)
 		halt(vm);
 	/* A reset that the guest has asked for is not part of the state: it happens first. */
@@ -188,6 +218,14 @@ int vm_halt_for_save(struct vm *vm, struct err *err)
 	}
 	if (vm->state == VM_SHUTDOWN)
 		return err_set(err, "the machine has ended");
+	/* A write that waits is in no ring any more: a state without it would lose it. */
+	if (vm_disk_without_space(vm)) {
+		if (vm->state == VM_RUNNING) {
+			vm->state = VM_PAUSED;
+			vm_resume(vm, err);
+		}
+		return err_set(err, "%s has no space for a write on the host", vm_disk_without_space(vm));
+	}
 	vm->state = VM_SAVING;
 	return 0;
 }
