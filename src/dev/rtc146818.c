@@ -1,6 +1,7 @@
 /*
- * The MC146818 real-time clock and CMOS memory. Time of day is the VM's wall clock plus what the guest
- * set; periodic, alarm and update-ended interrupts on interrupt 8.
+ * The MC146818A real-time clock and CMOS memory (Motorola's data sheet). Time of day is the VM's wall clock plus what
+ * the guest set; nothing ticks unless an interrupt is enabled, and the flags of register C follow from when they were
+ * last looked at. Interrupt 8 is a line: PF, AF and UF with their enables.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@ enum {
 };
 
 #define A_RATE	 0x0fu
+#define A_RESET	 0x60u /* 11x: the divider is held in reset */
 #define A_UIP	 0x80u
 #define B_24H	 0x02u
 #define B_BINARY 0x04u
@@ -34,24 +36,44 @@ enum {
 #define B_AIE	 0x20u
 #define B_PIE	 0x40u
 #define B_SET	 0x80u
+#define C_FLAGS	 0x70u /* PF, AF, UF: where register B has their enables */
 #define C_IRQF	 0x80u
 #define D_VALID	 0x80u
+#define ANY	 0xc0u /* in an alarm register */
 #define NS	 1000000000ll
+#define DAY_S	 86400
 #define UIP_NS	 244000ll /* UIP shows an update that comes within this time */
+/* Years 0 to 9999 and some: what a guest can set, and far from any overflow. */
+#define OFFSET_MAX (1ll << 40)
 
 struct rtc {
 	struct device dev;
 	pthread_mutex_t lock;
 	struct vclock *clock;
 	struct irq_line irq;
-	struct clock_timer periodic, second;
+	struct clock_timer timer;
 	uint8_t index, ram[128];
-	uint64_t offset_s; /* guest's time of day minus the wall clock, two's complement */
+	/* Guest's time of day = wall clock + phase + offset. The phase is where its seconds begin, below 1 s. */
+	uint64_t offset_s, phase_ns; /* offset: two's complement */
+	uint64_t seen_s, seen_ns; /* guest's time of day and guest time when the flags were last brought up to date */
 };
+
+/* --- time of day --- */
+
+static int64_t subseconds(const struct rtc *r)
+{
+	return (clock_wall_ns(r->clock) + (int64_t)r->phase_ns) % NS;
+}
 
 static int64_t seconds_now(const struct rtc *r)
 {
-	return clock_wall_ns(r->clock) / NS + (int64_t)r->offset_s;
+	return (clock_wall_ns(r->clock) + (int64_t)r->phase_ns) / NS + (int64_t)r->offset_s;
+}
+
+/* The guest holds the registers, or the divider: no updates. */
+static bool held(const struct rtc *r)
+{
+	return r->ram[REG_B] & B_SET || (r->ram[REG_A] & A_RESET) == A_RESET;
 }
 
 static uint8_t encode(const struct rtc *r, int v)
@@ -83,17 +105,19 @@ static void refresh(struct rtc *r)
 {
 	time_t t = seconds_now(r);
 	struct tm tm;
+	int year;
 
-	if (r->ram[REG_B] & B_SET || !gmtime_r(&t, &tm))
+	if (held(r) || !gmtime_r(&t, &tm))
 		return;
+	year = ((tm.tm_year + 1900) % 10000 + 10000) % 10000;
 	r->ram[SECONDS] = encode(r, tm.tm_sec);
 	r->ram[MINUTES] = encode(r, tm.tm_min);
 	r->ram[HOURS] = encode_hour(r, tm.tm_hour);
 	r->ram[WEEKDAY] = encode(r, tm.tm_wday + 1);
 	r->ram[DAY] = encode(r, tm.tm_mday);
 	r->ram[MONTH] = encode(r, tm.tm_mon + 1);
-	r->ram[YEAR] = encode(r, tm.tm_year % 100);
-	r->ram[CENTURY] = encode(r, 19 + tm.tm_year / 100);
+	r->ram[YEAR] = encode(r, year % 100);
+	r->ram[CENTURY] = encode(r, year / 100);
 }
 
 /* The guest changed the registers: what they say is now. */
@@ -109,101 +133,174 @@ static void adopt(struct rtc *r)
 	};
 	time_t t = timegm(&tm);
 
-	r->offset_s = (uint64_t)(t - clock_wall_ns(r->clock) / NS);
+	r->offset_s += (uint64_t)(t - seconds_now(r));
+	r->seen_s = (uint64_t)t;
 }
 
-/* --- interrupts --- */
+/* --- flags and the interrupt --- */
 
-static void flag(struct rtc *r, uint8_t bit)
+static bool matches(const struct rtc *r, unsigned alarm, uint8_t value)
 {
-	r->ram[REG_C] |= bit;
-	if (r->ram[REG_B] & bit && !(r->ram[REG_C] & C_IRQF)) {
-		r->ram[REG_C] |= C_IRQF;
-		irq_set(&r->irq, true);
+	return r->ram[alarm] >= ANY || r->ram[alarm] == value;
+}
+
+/*
+ * The first second in (from, to] at which the alarm rings, or -1. A day is all that need be looked at, and hours and
+ * minutes that do not match are passed over as a whole.
+ */
+static int64_t alarm_between(const struct rtc *r, int64_t from, int64_t to)
+{
+	bool possible = false;
+
+	for (int s = 0; s < 60; s++)
+		possible |= matches(r, SECONDS_ALARM, encode(r, s));
+	if (to - from > DAY_S)
+		to = from + DAY_S;
+	for (int64_t t = from + 1, step; possible && t <= to; t += step) {
+		int s = (int)((t % DAY_S + DAY_S) % DAY_S);
+
+		if (!matches(r, HOURS_ALARM, encode_hour(r, s / 3600)))
+			step = 3600 - s % 3600;
+		else if (!matches(r, MINUTES_ALARM, encode(r, s / 60 % 60)))
+			step = 60 - s % 60;
+		else if (!matches(r, SECONDS_ALARM, encode(r, s % 60)))
+			step = 1;
+		else
+			return t;
 	}
+	return -1;
 }
 
 static int64_t period_ns(const struct rtc *r)
 {
 	unsigned rate = r->ram[REG_A] & A_RATE;
 
-	if (!rate)
+	if (!rate || (r->ram[REG_A] & A_RESET) == A_RESET)
 		return 0;
 	if (rate < 3)
 		rate += 7;
 	return NS * (1ll << (rate - 1)) / 32768;
 }
 
-static void arm_periodic(struct rtc *r)
+/* Set the flags of what has happened since the last time. However much that was, each is set once. */
+static void catch_up(struct rtc *r)
 {
-	int64_t period = period_ns(r), now = clock_now_ns(r->clock);
+	int64_t now_ns = clock_now_ns(r->clock), now_s = seconds_now(r), period = period_ns(r);
 
-	if (!(r->ram[REG_B] & B_PIE) || !period) {
-		clock_timer_cancel(&r->periodic);
-		return;
+	if (period && now_ns / period != (int64_t)r->seen_ns / period)
+		r->ram[REG_C] |= B_PIE;
+	r->seen_ns = (uint64_t)now_ns;
+	if (!held(r) && now_s > (int64_t)r->seen_s) {
+		r->ram[REG_C] |= B_UIE;
+		if (alarm_between(r, (int64_t)r->seen_s, now_s) >= 0)
+			r->ram[REG_C] |= B_AIE;
 	}
-	/* Missed ticks are not replayed. */
-
-	clock_timer_arm(&r->periodic, (now / period + 1) * period);
+	r->seen_s = (uint64_t)now_s;
 }
 
-static void periodic(void *opaque)
+/* When the next enabled flag will be set that is not set yet. */
+static int64_t next_event(const struct rtc *r)
 {
-	flag(opaque, B_PIE);
-	arm_periodic(opaque);
-}
+	int64_t now = clock_now_ns(r->clock), at = CLOCK_NEVER, period = period_ns(r), s, alarm;
+	uint8_t wanted = r->ram[REG_B] & (uint8_t)~r->ram[REG_C] & C_FLAGS;
 
-static void arm_second(struct rtc *r)
-{
-	int64_t now = clock_now_ns(r->clock);
-
-	if (r->ram[REG_B] & (B_UIE | B_AIE) && !(r->ram[REG_B] & B_SET))
-		clock_timer_arm(&r->second, now + NS - clock_wall_ns(r->clock) % NS);
+	if (wanted & B_PIE && period)
+		at = (now / period + 1) * period;
+	if (held(r))
+		return at;
+	s = seconds_now(r);
+	if (wanted & B_UIE)
+		alarm = s + 1;
 	else
-		clock_timer_cancel(&r->second);
+		alarm = wanted & B_AIE ? alarm_between(r, s, s + DAY_S) : -1;
+	if (alarm >= 0) {
+		int64_t second = now - subseconds(r) + (alarm - s) * NS;
+
+		at = second < at ? second : at;
+	}
+	return at;
 }
 
-static bool alarm_field(const struct rtc *r, unsigned alarm, unsigned time)
+/* After any change: the line, and the timer for the next event. */
+static void update(struct rtc *r)
 {
-	return r->ram[alarm] >= 0xc0 || r->ram[alarm] == r->ram[time];
+	bool irq = r->ram[REG_C] & r->ram[REG_B] & C_FLAGS;
+
+	r->ram[REG_C] = (uint8_t)((r->ram[REG_C] & C_FLAGS) | (irq ? C_IRQF : 0));
+	irq_set(&r->irq, irq);
+	clock_timer_arm(&r->timer, next_event(r));
 }
 
-static void second(void *opaque)
+static void expired(void *opaque)
 {
-	struct rtc *r = opaque;
-
-	refresh(r);
-	flag(r, B_UIE);
-	if (alarm_field(r, SECONDS_ALARM, SECONDS) && alarm_field(r, MINUTES_ALARM, MINUTES) &&
-	    alarm_field(r, HOURS_ALARM, HOURS))
-		flag(r, B_AIE);
-	arm_second(r);
+	catch_up(opaque);
+	update(opaque);
 }
 
 /* --- ports --- */
 
+static uint8_t read_c(struct rtc *r)
+{
+	uint8_t v;
+
+	catch_up(r);
+	update(r);
+	v = r->ram[REG_C];
+	r->ram[REG_C] = 0;
+	update(r);
+	return v;
+}
+
 static uint64_t rtc_read(void *opaque, uint64_t off, unsigned size)
 {
 	struct rtc *r = opaque;
-	uint8_t v;
 
 	if (off == 0)
 		return 0xff;
 	refresh(r);
 	switch (r->index) {
 	case REG_A:
-		v = r->ram[REG_A];
-		if (!(r->ram[REG_B] & B_SET) && clock_wall_ns(r->clock) % NS >= NS - UIP_NS)
-			v |= A_UIP;
-		return v;
+		return r->ram[REG_A] | (!held(r) && subseconds(r) >= NS - UIP_NS ? A_UIP : 0);
 	case REG_C:
-		v = r->ram[REG_C];
-		r->ram[REG_C] = 0;
-		irq_set(&r->irq, false);
-		return v;
+		return read_c(r);
 	default:
 		return r->ram[r->index];
 	}
+}
+
+static void write_a(struct rtc *r, uint8_t v)
+{
+	bool was = held(r), divider_was = (r->ram[REG_A] & A_RESET) == A_RESET;
+
+	refresh(r);
+	r->ram[REG_A] = v & (uint8_t)~A_UIP;
+	/* The divider starts in the middle of a second: the first update comes 500 ms later. */
+	if (divider_was && (v & A_RESET) != A_RESET)
+		r->phase_ns = (uint64_t)((NS + NS / 2 + (int64_t)r->phase_ns - subseconds(r)) % NS);
+	if (was && !held(r))
+		adopt(r);
+}
+
+static void write_b(struct rtc *r, uint8_t v)
+{
+	bool was = held(r);
+
+	refresh(r);
+	/* SET ends updates and their interrupt. */
+	if (v & B_SET)
+		v &= (uint8_t)~B_UIE;
+	/* The time is read in the mode that it was written in. */
+	r->ram[REG_B] = (uint8_t)((v & B_SET) | (r->ram[REG_B] & ~B_SET));
+	if (was && !held(r))
+		adopt(r);
+	r->ram[REG_B] = v;
+	refresh(r);
+}
+
+static bool is_time(uint8_t index)
+{
+	return index == CENTURY ||
+	       (index <= YEAR && index != SECONDS_ALARM && index != MINUTES_ALARM && index != HOURS_ALARM);
 }
 
 static void rtc_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
@@ -211,23 +308,18 @@ static void rtc_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
 	struct rtc *r = opaque;
 	uint8_t v = (uint8_t)val;
 
+	/* Bit 7 masks NMIs, of which the chipset has none. */
 	if (off == 0) {
 		r->index = v & 0x7f;
 		return;
 	}
+	catch_up(r);
 	switch (r->index) {
 	case REG_A:
-		r->ram[REG_A] = v & (uint8_t)~A_UIP;
-		arm_periodic(r);
+		write_a(r, v);
 		break;
 	case REG_B:
-		refresh(r);
-		if (r->ram[REG_B] & B_SET && !(v & B_SET))
-			adopt(r);
-		r->ram[REG_B] = v;
-		refresh(r);
-		arm_periodic(r);
-		arm_second(r);
+		write_b(r, v);
 		break;
 	case REG_C:
 	case REG_D:
@@ -235,12 +327,10 @@ static void rtc_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
 	default:
 		refresh(r);
 		r->ram[r->index] = v;
-		if ((r->index <= YEAR && r->index != SECONDS_ALARM && r->index != MINUTES_ALARM &&
-		     r->index != HOURS_ALARM) ||
-		    r->index == CENTURY)
-			if (!(r->ram[REG_B] & B_SET))
-				adopt(r);
+		if (is_time(r->index) && !held(r))
+			adopt(r);
 	}
+	update(r);
 }
 
 static const struct bus_ops ops = { rtc_read, rtc_write, { 1, 1 }, { 1, 1 } };
@@ -253,9 +343,7 @@ static void reset(void *self)
 	r->ram[REG_B] &= (uint8_t) ~(B_PIE | B_AIE | B_UIE);
 	r->ram[REG_C] = 0;
 	r->index = 0;
-	clock_timer_cancel(&r->periodic);
-	clock_timer_cancel(&r->second);
-	irq_set(&r->irq, false);
+	update(r);
 }
 
 static void destroy(void *self)
@@ -263,22 +351,24 @@ static void destroy(void *self)
 	struct rtc *r = self;
 
 	pthread_mutex_lock(&r->lock);
-	clock_timer_cancel(&r->periodic);
-	clock_timer_cancel(&r->second);
+	clock_timer_cancel(&r->timer);
 	pthread_mutex_unlock(&r->lock);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
 }
 
+/* The wall clock went on while the VM was saved: at the next look the flags say so, once. */
 static int post_load(void *obj, struct err *err)
 {
 	struct rtc *r = obj;
+	int64_t offset = (int64_t)r->offset_s, seen = (int64_t)r->seen_s;
 
-	if (r->index > 127)
-		return err_set(err, "rtc146818: index %u is out of range", r->index);
-	irq_set(&r->irq, r->ram[REG_C] & C_IRQF);
-	arm_periodic(r);
-	arm_second(r);
+	if (r->index > 127 || r->ram[REG_A] & A_UIP || r->ram[REG_C] & 0x0f || r->ram[REG_D] != D_VALID)
+		return err_set(err, "rtc146818: a register is out of range");
+	if (offset < -OFFSET_MAX || offset > OFFSET_MAX || seen < -OFFSET_MAX || seen > OFFSET_MAX ||
+	    r->phase_ns >= NS || r->seen_ns > INT64_MAX)
+		return err_set(err, "rtc146818: the time is out of range");
+	update(r);
 	return 0;
 }
 
@@ -286,6 +376,9 @@ static const struct state_field fields[] = {
 	STATE_U8F(struct rtc, index),
 	STATE_U8A(struct rtc, ram),
 	STATE_U64F(struct rtc, offset_s),
+	STATE_U64F(struct rtc, phase_ns),
+	STATE_U64F(struct rtc, seen_s),
+	STATE_U64F(struct rtc, seen_ns),
 	STATE_FIELD_END,
 };
 static const struct state_desc state = {
@@ -310,11 +403,12 @@ struct device *rtc146818_new(struct bus *bus, struct vclock *clock, struct irq_l
 	range.lock = &r->lock;
 	r->clock = clock;
 	r->irq = irq;
-	clock_timer_init(&r->periodic, clock, &r->lock, periodic, r);
-	clock_timer_init(&r->second, clock, &r->lock, second, r);
+	clock_timer_init(&r->timer, clock, &r->lock, expired, r);
 	r->ram[REG_A] = 0x26;
 	r->ram[REG_B] = B_24H;
 	r->ram[REG_D] = D_VALID;
+	r->seen_s = (uint64_t)seconds_now(r);
+	r->seen_ns = (uint64_t)clock_now_ns(clock);
 	r->dev = (struct device){ .name = "rtc146818",
 				  .instance = "0",
 				  .self = r,
