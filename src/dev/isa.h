@@ -22,6 +22,7 @@ struct machine_control {
 /* The 16550A at `port` (8 ports). */
 struct uart16550_config {
 	uint16_t port;
+	struct vclock *clock; /* for the receiver's timeout */
 	struct irq_line irq;
 	struct char_sink sink;	    /* output */
 	struct char_wake wake;	    /* room for input again */

@@ -1,16 +1,24 @@
-/* ACPI fixed hardware: PM1 event and control, the PM timer. ACPI 6.4, 4.8.3. The PIIX4 function 01.3. */
+/*
+ * ACPI fixed hardware: PM1 event and control blocks and the 24-bit PM timer (ACPI 6.4, 4.8.3), with the identity of
+ * the PIIX4 power management function (82371AB, 01.3). There is no SMI handler: ACPI is always on, and requests to
+ * firmware (GBL_RLS) reach nobody. Of the sleeping states there is S5.
+ */
 #include <stdlib.h>
 
 #include "base/bytes.h"
 #include "dev/pc.h"
 
 #define TIMER_HZ   3579545
+#define TIMER_BITS 24
 #define TMR_STS	   0x0001u
 #define PWRBTN_STS 0x0100u
-#define RTC_STS	   0x0400u
-#define STS_ALL	   (TMR_STS | PWRBTN_STS | RTC_STS | 0x0230u)
+#define STS_BITS   0x8731u /* TMR, BM, GBL, PWRBTN, SLPBTN, RTC, WAK */
+#define EN_BITS	   0x0721u
 #define SCI_EN	   0x0001u
+#define CNT_BITS   0x1c03u /* SCI_EN, BM_RLD, SLP_TYP; GBL_RLS and SLP_EN are write-only */
 #define SLP_EN	   0x2000u
+#define CFG_PMBASE 0x40
+#define CFG_MISC   0x80
 
 struct pm {
 	struct device dev;
@@ -21,6 +29,7 @@ struct pm {
 	struct machine_control machine;
 	struct clock_timer overflow;
 	uint16_t status, enable, control;
+	uint64_t carry; /* the tick at which TMR_STS is set next */
 };
 
 static uint64_t ticks(const struct pm *p)
@@ -28,78 +37,84 @@ static uint64_t ticks(const struct pm *p)
 	return (uint64_t)((__int128)clock_now_ns(p->clock) * TIMER_HZ / 1000000000);
 }
 
-static void update(struct pm *p)
+/* TMR_STS is set each time the timer's highest bit changes. */
+static void catch_up(struct pm *p)
 {
-	irq_set(&p->sci, p->control & SCI_EN && p->status & p->enable);
+	uint64_t now = ticks(p), half = 1ull << (TIMER_BITS - 1);
+
+	if (now < p->carry)
+		return;
+	p->status |= TMR_STS;
+	p->carry = (now / half + 1) * half;
 }
 
-/* TMR_STS is set each time bit 23 of the timer changes. Only watched while it is asked for. */
-static void arm(struct pm *p)
+/* After any change. The carry is waited for only while it would interrupt. */
+static void update(struct pm *p)
 {
-	uint64_t next = align_up(ticks(p) + 1, 1u << 23);
+	bool wait = p->enable & ~p->status & TMR_STS;
 
-	if (p->enable & TMR_STS)
-		clock_timer_arm(&p->overflow, (int64_t)((__int128)next * 1000000000 / TIMER_HZ) + 1);
-	else
-		clock_timer_cancel(&p->overflow);
+	irq_set(&p->sci, p->control & SCI_EN && p->status & p->enable);
+	clock_timer_arm(&p->overflow,
+			wait ? (int64_t)(((__int128)p->carry * 1000000000 + TIMER_HZ - 1) / TIMER_HZ) : CLOCK_NEVER);
 }
 
 static void overflowed(void *opaque)
 {
-	struct pm *p = opaque;
-
-	p->status |= TMR_STS;
-	update(p);
-	arm(p);
+	catch_up(opaque);
+	update(opaque);
 }
+
+/* --- registers: bytes, because they may be written so (4.8.3) --- */
 
 static uint64_t pm_read(void *opaque, uint64_t off, unsigned size)
 {
 	struct pm *p = opaque;
 
-	switch (off) {
-	case 0:
-		return p->status;
-	case 2:
-		return p->enable;
-	case 4:
-		return p->control;
-	}
-	return 0;
+	catch_up(p);
+
+	const uint16_t regs[4] = { p->status, p->enable, p->control, 0 };
+	return regs[off >> 1] >> (off & 1) * 8 & 0xff;
+}
+
+static void merge(uint16_t *reg, unsigned shift, uint8_t val, uint16_t bits)
+{
+	*reg = (uint16_t)((*reg & ~(0xffu << shift)) | ((unsigned)val << shift & bits));
 }
 
 static void pm_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
 {
 	struct pm *p = opaque;
+	unsigned shift = (off & 1) * 8;
+	uint16_t v = (uint16_t)(val << shift);
 
-	switch (off) {
+	catch_up(p);
+	switch (off >> 1) {
 	case 0:
-		p->status &= (uint16_t)~val;
+		p->status &= (uint16_t)~v;
+		break;
+	case 1:
+		merge(&p->enable, shift, (uint8_t)val, EN_BITS);
 		break;
 	case 2:
-		p->enable = (uint16_t)val & STS_ALL;
-		arm(p);
-		break;
-	case 4:
-		p->control = (uint16_t)val & 0x1c07;
-		if (val & SLP_EN && (val >> 10 & 7) == PM_SLP_S5)
+		merge(&p->control, shift, (uint8_t)val, CNT_BITS);
+		if (v & SLP_EN && (p->control >> 10 & 7) == PM_SLP_S5)
 			p->machine.request(p->machine.opaque, MACHINE_POWER_OFF, 0);
 		break;
 	}
 	update(p);
 }
 
-/* The timer must be read whole: 32 bits. Everything else is 16-bit registers. */
+/* The timer must be read whole: 32 bits. */
 static uint64_t timer_read(void *opaque, uint64_t off, unsigned size)
 {
-	return ticks(opaque) & 0xffffff;
+	return ticks(opaque) & ((1u << TIMER_BITS) - 1);
 }
 
 static void timer_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
 {
 }
 
-static const struct bus_ops ops = { pm_read, pm_write, { 1, 4 }, { 2, 2 } };
+static const struct bus_ops ops = { pm_read, pm_write, { 1, 4 }, { 1, 1 } };
 static const struct bus_ops timer_ops = { timer_read, timer_write, { 1, 4 }, { 4, 4 } };
 
 void piix4_pm_power_button(struct device *d)
@@ -117,9 +132,10 @@ static void reset(void *self)
 	struct pm *p = self;
 
 	p->status = p->enable = 0;
-	/* No SMI handler switches to ACPI: it is always on. */
 	p->control = SCI_EN;
-	clock_timer_cancel(&p->overflow);
+	p->carry = 0;
+	catch_up(p);
+	p->status = 0;
 	update(p);
 }
 
@@ -138,11 +154,13 @@ static void destroy(void *self)
 static int post_load(void *obj, struct err *err)
 {
 	struct pm *p = obj;
+	uint64_t half = 1ull << (TIMER_BITS - 1);
 
-	if (p->enable & ~STS_ALL || p->control & ~0x1c07)
+	if (p->status & ~STS_BITS || p->enable & ~EN_BITS || p->control & ~CNT_BITS)
 		return err_set(err, "piix4-pm: reserved bits are set");
+	if (p->carry % half || p->carry > ticks(p) + half)
+		return err_set(err, "piix4-pm: the timer's next carry is not one of its");
 	update(p);
-	arm(p);
 	return 0;
 }
 
@@ -151,6 +169,7 @@ static const struct state_field fields[] = {
 	STATE_U16F(struct pm, status),
 	STATE_U16F(struct pm, enable),
 	STATE_U16F(struct pm, control),
+	STATE_U64F(struct pm, carry),
 	STATE_FIELD_END,
 };
 static const struct state_desc state = {
@@ -181,9 +200,10 @@ struct device *piix4_pm_new(struct bus *bus, struct pci_bus *pci, struct vclock 
 				  .reset = reset,
 				  .destroy = destroy };
 	pci_dev_init(&p->pci, "piix4-pm", 0x8086, 0x7113, 0x06800003, 0x1af4, 0x1100, &p->lock);
-	p->pci.config[0x40] = PM_BASE & 0xff;
-	p->pci.config[0x41] = PM_BASE >> 8;
-	p->pci.config[0x80] = 1; /* the I/O space is on */
+	pci_set_chipset(&p->pci, 0);
+	/* Where the registers are cannot be changed; Linux reads it to keep others away. */
+	st_le32(p->pci.config + CFG_PMBASE, PM_BASE | 1);
+	p->pci.config[CFG_MISC] = 1; /* they are on */
 	if (pci_register(pci, &p->pci, 1 << 3 | 3, err)) {
 		pthread_mutex_destroy(&p->lock);
 		free(p);

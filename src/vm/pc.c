@@ -151,6 +151,7 @@ static int add_serial(struct vm *vm, unsigned n, const char *dflt, struct err *e
 	struct char_source source;
 	struct uart16550_config u = {
 		.port = com[n].port,
+		.clock = vm->clock,
 		.irq = irqchip_line(vm->chip, com[n].irq),
 		.instance = com[n].instance,
 		.source = &source,

@@ -237,14 +237,15 @@ void board_migrate(struct board *from, struct board *to, void (*make)(struct boa
 		assert_non_null(t);
 		if (load(t, buf, len, &err))
 			fail_msg("%s: %s", d->name, err.msg);
-		if (t->resume)
-			t->resume(t->self);
 		again = save(t, &again_len);
 		same(t, buf, len, again, again_len);
 		free(buf);
 		free(again);
 	}
 	assert_null(t);
+	for (t = to->devices; t; t = t->next)
+		if (t->resume)
+			t->resume(t->self);
 }
 
 void board_mutate(struct board *b, void (*use)(struct board *b))
