@@ -135,11 +135,21 @@ static bool decodable(const struct pci_bar *bar, uint64_t at)
 	return at && range_within(at, bar->size, end) && at + bar->size != sizing;
 }
 
+uint64_t pci_bar_mapped(const struct pci_dev *d, unsigned i)
+{
+	return __atomic_load_n(&d->bar[i].mapped_at, __ATOMIC_RELAXED);
+}
+
+static void set_mapped(struct pci_bar *bar, uint64_t at)
+{
+	__atomic_store_n(&bar->mapped_at, at, __ATOMIC_RELAXED);
+}
+
 static void unmap_bar(struct pci_dev *d, unsigned i)
 {
 	bus_del(d->bus->bus, d->bar[i].handle);
 	d->bar[i].handle = NULL;
-	d->bar[i].mapped_at = 0;
+	set_mapped(&d->bar[i], 0);
 }
 
 /* Make the bus agree with the registers of one function. True if something was unmapped. */
@@ -169,7 +179,7 @@ static bool update_bars(struct pci_dev *d)
 			continue;
 		bar->handle = bus_add(d->bus->bus, io ? BUS_PORT : BUS_MMIO, want, bar->size, &bar->range, &err);
 		if (bar->handle)
-			bar->mapped_at = want;
+			set_mapped(bar, want);
 		else
 			log_guest("pci", "%s: BAR %u: %s", d->name, i, err.msg);
 	}

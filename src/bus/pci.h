@@ -95,6 +95,9 @@ void pci_set_intx_pin(struct pci_dev *d, uint8_t pin); /* 1 = INTA# */
 /* A function of the chipset: its command register is these bits and nothing else, and DEVSEL# is medium. */
 void pci_set_chipset(struct pci_dev *d, uint16_t command);
 
+/* Where a BAR is decoded now; 0: nowhere. For doorbells, in config_written() or with vCPUs stopped. */
+uint64_t pci_bar_mapped(const struct pci_dev *d, unsigned i);
+
 /* Table and PBA accesses that fall into the MSI-X part of a BAR: true when handled. */
 bool pci_msix_read(struct pci_dev *d, uint64_t off, unsigned size, uint64_t *val);
 bool pci_msix_write(struct pci_dev *d, uint64_t off, unsigned size, uint64_t val);

@@ -35,7 +35,8 @@ struct fw_cfg {
 static const struct item *current(const struct fw_cfg *f)
 {
 	static const struct item none;
-	unsigned key = f->selected & 0x3fff;
+	/* Bit 14 was the write channel; bit 15 is for keys of one architecture, of which there are none here. */
+	unsigned key = f->selected & ~0x4000u;
 
 	return key < MAX_ITEMS ? &f->items[key] : &none;
 }
@@ -125,7 +126,7 @@ static const struct bus_ops dma_ops = { dma_port_read, dma_port_write, { 4, 4 },
 
 static int put(struct fw_cfg *f, unsigned key, const void *data, size_t len, struct err *err)
 {
-	uint8_t *copy = malloc(len ? len : 1);
+	uint8_t *copy = len <= UINT32_MAX ? malloc(len ? len : 1) : NULL;
 
 	if (!copy)
 		return err_set(err, "out of memory");
@@ -137,7 +138,8 @@ static int put(struct fw_cfg *f, unsigned key, const void *data, size_t len, str
 
 int fw_cfg_add(struct device *d, uint16_t key, const void *data, size_t len, struct err *err)
 {
-	return put(d->self, key, data, len, err);
+	return key < FW_CFG_FILE_FIRST ? put(d->self, key, data, len, err)
+				       : err_set(err, "fw_cfg: %#x is not a well-known key", key);
 }
 
 int fw_cfg_add_file(struct device *d, const char *name, const void *data, size_t len, struct err *err)

@@ -27,9 +27,6 @@
 #define H_NAME	 16
 #define H_SIZE	 48
 
-#define PCI_COMMAND 4
-#define PCI_BAR0    0x10
-
 struct test {
 	uint8_t header[H_SIZE];
 	_Atomic uint32_t count;
@@ -85,15 +82,6 @@ static void on_bell(void *opaque)
 	atomic_fetch_add(&t->count, 1);
 }
 
-static uint64_t bells_place(const struct pci_testdev *t, unsigned bar)
-{
-	const uint8_t *config = t->pci.config;
-
-	if (!(ld_le16(config + PCI_COMMAND) & (bar == BAR_MEM ? 2 : 1)))
-		return 0;
-	return ld_le32(config + PCI_BAR0 + 4 * bar) & ~0xfu;
-}
-
 /* Doorbells lie where the BARs are now. Lock not held by the bus here: configuration writes hold the bridge's. */
 static void sync_bells(struct pci_testdev *t)
 {
@@ -101,7 +89,7 @@ static void sync_bells(struct pci_testdev *t)
 
 	for (unsigned bar = 0; bar < 2; bar++) {
 		struct side *s = &t->side[bar];
-		uint64_t at = bells_place(t, bar);
+		uint64_t at = pci_bar_mapped(&t->pci, bar);
 
 		for (unsigned n = 1; at != s->bells_at && n < TESTS; n++) {
 			const struct bus_doorbell bell = {

@@ -10,18 +10,31 @@ struct ports {
 	uint8_t a20;
 };
 
+static void reset(void *self)
+{
+	((struct ports *)self)->a20 = 0;
+}
+
 static void destroy(void *self)
 {
 	free(self);
 }
 
-static const struct state_field fields[] = {
+/* Those that keep nothing have a table all the same: without one they could not be saved. */
+static const struct state_field a20_fields[] = {
 	STATE_U8F(struct ports, a20),
 	STATE_FIELD_END,
 };
-static const struct state_desc state = { .name = "ports", .version = 1, .min_version = 1, .fields = fields };
+static const struct state_field no_fields[] = { STATE_FIELD_END };
+static const struct state_desc a20_state = { .name = "port92", .version = 1, .min_version = 1, .fields = a20_fields };
+static const struct state_desc exit_state = {
+	.name = "isa-debug-exit", .version = 1, .min_version = 1, .fields = no_fields
+};
+static const struct state_desc debugcon_state = {
+	.name = "debugcon", .version = 1, .min_version = 1, .fields = no_fields
+};
 
-static struct ports *make(const char *name, struct err *err)
+static struct ports *make(const struct state_desc *state, struct err *err)
 {
 	struct ports *p = calloc(1, sizeof(*p));
 
@@ -29,7 +42,9 @@ static struct ports *make(const char *name, struct err *err)
 		err_set(err, "out of memory");
 		return NULL;
 	}
-	p->dev = (struct device){ .name = name, .instance = "0", .self = p, .state = &state, .destroy = destroy };
+	p->dev = (struct device){
+		.name = state->name, .instance = "0", .self = p, .state = state, .reset = reset, .destroy = destroy
+	};
 	return p;
 }
 
@@ -63,7 +78,7 @@ static const struct bus_ops a20_ops = { a20_read, a20_write, { 1, 1 }, { 1, 1 } 
 
 struct device *port92_new(struct bus *bus, const struct machine_control *m, struct err *err)
 {
-	struct ports *p = make("port92", err);
+	struct ports *p = make(&a20_state, err);
 
 	if (!p)
 		return NULL;
@@ -89,7 +104,7 @@ static const struct bus_ops exit_ops = { exit_read, exit_write, { 1, 4 }, { 1, 4
 
 struct device *debug_exit_new(struct bus *bus, uint16_t port, const struct machine_control *m, struct err *err)
 {
-	struct ports *p = make("isa-debug-exit", err);
+	struct ports *p = make(&exit_state, err);
 	struct bus_range range = { "isa-debug-exit", &exit_ops, p, NULL };
 
 	if (!p)
@@ -121,7 +136,7 @@ static const struct bus_ops debugcon_ops = { debugcon_read, debugcon_write, { 1,
 
 struct device *debugcon_new(struct bus *bus, uint16_t port, const struct char_sink *sink, struct err *err)
 {
-	struct ports *p = make("debugcon", err);
+	struct ports *p = make(&debugcon_state, err);
 
 	if (!p)
 		return NULL;

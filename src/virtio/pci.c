@@ -30,10 +30,7 @@ enum { CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_ISR = 3, CAP_DEVICE = 4, CAP_PCI_CFG 
 /* Fields of struct virtio_pci_cap, and of the two structures that are longer */
 enum { CAP_LEN = 2, CAP_TYPE = 3, CAP_BAR = 4, CAP_OFFSET = 8, CAP_LENGTH = 12, CAP_SIZE = 16 };
 enum { CAP_NOTIFY_STRIDE = 16, CAP_CFG_DATA = 16, CAP_LONG_SIZE = 20 };
-#define PCI_CAP_VENDOR	   9
-#define PCI_COMMAND	   4
-#define PCI_COMMAND_MEMORY 2u
-#define PCI_BAR0	   0x10
+#define PCI_CAP_VENDOR 9
 
 /* struct virtio_pci_common_cfg, 4.1.4.3 */
 enum {
@@ -131,14 +128,10 @@ static void on_bell(void *opaque)
 	virtio_kick(b->d, b->q);
 }
 
-/* Where the doorbells belong now: the notification BAR while the driver runs and memory is decoded; 0: nowhere. */
+/* Where the doorbells belong now: the notification BAR, as it is decoded, while the driver runs; 0: nowhere. */
 static uint64_t bells_place(const struct virtio_pci *p)
 {
-	const uint8_t *config = p->pci.config;
-
-	if (!(p->d->status & VIRTIO_S_DRIVER_OK) || !(ld_le16(config + PCI_COMMAND) & PCI_COMMAND_MEMORY))
-		return 0;
-	return ld_le32(config + PCI_BAR0 + 4 * BAR_NOTIFY) & ~0xfu;
+	return p->d->status & VIRTIO_S_DRIVER_OK ? pci_bar_mapped(&p->pci, BAR_NOTIFY) : 0;
 }
 
 static void sync_bells(struct virtio_pci *p)

@@ -1,0 +1,301 @@
+/* dev/i440fx.c and dev/piix3.c: configuration mechanism #1, the reset register, PCI interrupt routing. */
+#include "board.h"
+
+#include <stdlib.h>
+
+#include "dev/pc.h"
+
+#define ADDRESS 0xcf8
+#define DATA	0xcfc
+#define ENABLE	0x80000000u
+
+static struct irq_line isa[16];
+static struct pci_dev cards[4];
+
+static void make(struct board *b)
+{
+	const struct machine_control m = board_control(b);
+	struct err err;
+
+	board_pci(b);
+	board_add(b, i440fx_new(b->bus, b->pci, &m, &err));
+	for (unsigned n = 0; n < 16; n++)
+		isa[n] = board_line(b, n);
+	board_add(b, piix3_new(b->pci, isa, &err));
+}
+
+static void setup(struct board *b)
+{
+	board_init(b);
+	make(b);
+}
+
+static uint32_t get(struct board *b, unsigned devfn, unsigned reg, unsigned size)
+{
+	board_out(b, ADDRESS, 4, ENABLE | devfn << 8 | (reg & 0xfc));
+	return board_in(b, (uint16_t)(DATA + (reg & 3)), size);
+}
+
+static void set(struct board *b, unsigned devfn, unsigned reg, unsigned size, uint32_t val)
+{
+	board_out(b, ADDRESS, 4, ENABLE | devfn << 8 | (reg & 0xfc));
+	board_out(b, (uint16_t)(DATA + (reg & 3)), size, val);
+}
+
+#define ISA 8u /* 01.0 */
+
+/* --- mechanism #1 --- */
+
+static void the_address_takes_doublewords_only(void **state)
+{
+	struct board b;
+
+	setup(&b);
+	board_out(&b, ADDRESS, 4, 0xffffffff);
+	assert_int_equal(board_in(&b, ADDRESS, 4), 0x80fffffc);
+	board_out(&b, ADDRESS, 2, 0);
+	board_out(&b, ADDRESS, 1, 0);
+	board_out(&b, ADDRESS + 2, 2, 0);
+	assert_int_equal(board_in(&b, ADDRESS, 4), 0x80fffffc);
+	board_fini(&b);
+}
+
+static void all_sizes_at_all_places(void **state)
+{
+	struct board b;
+
+	setup(&b);
+	assert_int_equal(get(&b, 0, 0, 4), 0x12378086);
+	assert_int_equal(get(&b, 0, 0, 2), 0x8086);
+	assert_int_equal(get(&b, 0, 2, 2), 0x1237);
+	for (unsigned n = 0; n < 4; n++)
+		assert_int_equal(get(&b, 0, n, 1), 0x12378086 >> 8 * n & 0xff);
+	assert_int_equal(get(&b, 0, 1, 2), 0x3780); /* across the middle of the doubleword */
+	/* What crosses its end hits nothing with what is beyond. */
+	assert_int_equal(get(&b, 0, 3, 2), 0xff12);
+	assert_int_equal(get(&b, 0, 2, 4), 0xffff1237);
+	set(&b, ISA, 0x60, 4, 0x0b0a0705);
+	assert_int_equal(get(&b, ISA, 0x60, 4), 0x0b0a0705);
+	set(&b, ISA, 0x61, 2, 0x8c09);
+	assert_int_equal(get(&b, ISA, 0x60, 4), 0x0b8c0905);
+	set(&b, ISA, 0x63, 1, 0x06);
+	assert_int_equal(get(&b, ISA, 0x60, 4), 0x068c0905);
+	board_fini(&b);
+}
+
+static void nothing_there_is_all_ones(void **state)
+{
+	struct board b;
+
+	setup(&b);
+	assert_int_equal(get(&b, 2 << 3, 0, 4), 0xffffffff);
+	assert_int_equal(get(&b, 1, 0, 2), 0xffff); /* 00.1 */
+	assert_int_equal(get(&b, 2 << 3, 0x10, 1), 0xff);
+	/* Other buses, and without the enable bit. */
+	board_out(&b, ADDRESS, 4, ENABLE | 1 << 16);
+	assert_int_equal(board_in(&b, DATA, 4), 0xffffffff);
+	board_out(&b, DATA, 4, 0);
+	board_out(&b, ADDRESS, 4, ISA << 8 | 0x60);
+	assert_int_equal(board_in(&b, DATA, 4), 0xffffffff);
+	board_out(&b, DATA, 4, 0);
+	assert_int_equal(get(&b, ISA, 0x60, 4), 0x80808080);
+	board_fini(&b);
+}
+
+static void the_chipset_functions(void **state)
+{
+	struct board b;
+
+	setup(&b);
+	assert_int_equal(get(&b, 0, 4, 4), 0x02000006);
+	assert_int_equal(get(&b, 0, 8, 4), 0x06000002);
+	assert_int_equal(get(&b, ISA, 0, 4), 0x70008086);
+	assert_int_equal(get(&b, ISA, 4, 4), 0x02000007);
+	assert_int_equal(get(&b, ISA, 8, 4), 0x06010000);
+	/* They decode what they decode whatever is written; there are no BARs. */
+	for (unsigned reg = 4; reg < 0x30; reg += 4) {
+		set(&b, 0, reg, 4, 0xffffffff);
+		set(&b, ISA, reg, 4, 0xffffffff);
+	}
+	assert_int_equal(get(&b, 0, 4, 4), 0x02000006);
+	assert_int_equal(get(&b, ISA, 4, 4), 0x02000007);
+	for (unsigned reg = 0x10; reg < 0x28; reg += 4)
+		assert_int_equal(get(&b, 0, reg, 4) | get(&b, ISA, reg, 4), 0);
+	/* Memory below 1 MiB is RAM for good, and there is no SMRAM. */
+	set(&b, 0, 0x58, 4, 0);
+	set(&b, 0, 0x5c, 4, 0);
+	set(&b, 0, 0x72, 1, 0xff);
+	assert_int_equal(get(&b, 0, 0x58, 4), 0x33333000);
+	assert_int_equal(get(&b, 0, 0x5c, 4), 0x33333333);
+	assert_int_equal(get(&b, 0, 0x72, 1), 0);
+	board_fini(&b);
+}
+
+/* --- the reset register --- */
+
+static void a_rise_of_bit_2_resets(void **state)
+{
+	struct board b;
+
+	setup(&b);
+	out8(&b, 0xcf9, 0x02);
+	assert_int_equal(in8(&b, 0xcf9), 0x02);
+	assert_int_equal(b.requests, 0);
+	out8(&b, 0xcf9, 0x06);
+	assert_int_equal(b.requests, 1);
+	assert_int_equal(b.request, MACHINE_RESET);
+	/* As an address it is none. */
+	board_out(&b, ADDRESS, 4, 0xffffffff);
+	assert_int_equal(b.requests, 1);
+	board_reset(&b);
+	assert_int_equal(in8(&b, 0xcf9), 0);
+	board_fini(&b);
+}
+
+/* --- interrupt routing --- */
+
+/* Four functions, each on INTA#: 02.0 to 05.0 are lines 2, 3, 0, 1. */
+static void plug(struct board *b)
+{
+	struct err err;
+
+	for (unsigned n = 0; n < 4; n++) {
+		cards[n] = (struct pci_dev){ 0 };
+		pci_dev_init(&cards[n], "card", 1, 2, 0, 0, 0, NULL);
+		pci_set_intx_pin(&cards[n], 1);
+		assert_int_equal(pci_register(b->pci, &cards[n], (uint8_t)((2 + (n + 2) % 4) << 3), &err), 0);
+	}
+}
+
+static uint16_t levels(const struct board *b)
+{
+	uint16_t v = 0;
+
+	for (unsigned n = 0; n < 16; n++)
+		v |= (uint16_t)(b->line[n].level << n);
+	return v;
+}
+
+static void lines_go_where_the_registers_say(void **state)
+{
+	struct board b;
+
+	setup(&b);
+	plug(&b);
+	pci_intx_set(&cards[0], true);
+	assert_int_equal(levels(&b), 0); /* off after a reset */
+	set(&b, ISA, 0x60, 1, 11);
+	assert_int_equal(levels(&b), 1 << 11);
+	pci_intx_set(&cards[1], true);
+	set(&b, ISA, 0x60, 4, 0x0a07050b);
+	assert_int_equal(levels(&b), 1 << 11 | 1 << 5);
+	pci_intx_set(&cards[2], true);
+	pci_intx_set(&cards[3], true);
+	assert_int_equal(levels(&b), 1 << 11 | 1 << 5 | 1 << 7 | 1 << 10);
+	/* Moved while raised; disabled while raised. */
+	set(&b, ISA, 0x61, 1, 9);
+	assert_int_equal(levels(&b), 1 << 11 | 1 << 9 | 1 << 7 | 1 << 10);
+	set(&b, ISA, 0x62, 1, 0x80 | 7);
+	assert_int_equal(levels(&b), 1 << 11 | 1 << 9 | 1 << 10);
+	for (unsigned n = 0; n < 4; n++)
+		pci_intx_set(&cards[n], false);
+	assert_int_equal(levels(&b), 0);
+	board_fini(&b);
+}
+
+static void lines_share_an_interrupt(void **state)
+{
+	struct board b;
+
+	setup(&b);
+	plug(&b);
+	set(&b, ISA, 0x60, 4, 0x0b0b0b0b);
+	pci_intx_set(&cards[0], true);
+	pci_intx_set(&cards[3], true);
+	pci_intx_set(&cards[0], false);
+	assert_int_equal(levels(&b), 1 << 11);
+	assert_int_equal(b.line[11].rises, 1);
+	pci_intx_set(&cards[3], false);
+	assert_int_equal(levels(&b), 0);
+	board_fini(&b);
+}
+
+static void system_interrupts_cannot_be_used(void **state)
+{
+	struct board b;
+
+	setup(&b);
+	plug(&b);
+	pci_intx_set(&cards[0], true);
+	for (unsigned irq = 0; irq < 16; irq++) {
+		bool ok = irq != 0 && irq != 1 && irq != 2 && irq != 8 && irq != 13;
+
+		set(&b, ISA, 0x60, 1, 0x70 | irq);
+		assert_int_equal(get(&b, ISA, 0x60, 1), irq);
+		assert_int_equal(levels(&b), ok ? 1u << irq : 0);
+	}
+	board_reset(&b);
+	assert_int_equal(levels(&b), 0);
+	assert_int_equal(get(&b, ISA, 0x60, 4), 0x80808080);
+	board_fini(&b);
+}
+
+/* --- saved state --- */
+
+static void it_moves_with_address_and_routes(void **state)
+{
+	struct board b, t;
+
+	setup(&b);
+	plug(&b);
+	set(&b, ISA, 0x60, 4, 0x0b0a0705);
+	out8(&b, 0xcf9, 2);
+	pci_intx_set(&cards[1], true);
+	board_migrate(&b, &t, make);
+	assert_int_equal(board_in(&t, ADDRESS, 4), board_in(&b, ADDRESS, 4));
+	assert_int_equal(board_in(&t, DATA, 4), 0x0b0a0705);
+	assert_int_equal(in8(&t, 0xcf9), 2);
+	/* The functions behind the lines raise them when they are loaded. */
+	assert_int_equal(levels(&t), 0);
+	plug(&t);
+	pci_intx_set(&cards[1], true);
+	assert_int_equal(levels(&t), 1 << 7);
+	board_fini(&b);
+	board_fini(&t);
+}
+
+static void use(struct board *b)
+{
+	for (unsigned reg = 0; reg < 256; reg += 4) {
+		get(b, 0, reg, 4);
+		set(b, ISA, reg, 4, 0x05050505);
+	}
+}
+
+static void damaged_state_is_refused_or_harmless(void **state)
+{
+	struct board b;
+
+	setup(&b);
+	set(&b, ISA, 0x60, 4, 0x0b0a0705);
+	board_mutate(&b, use);
+	board_fini(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_address_takes_doublewords_only),
+		cmocka_unit_test(all_sizes_at_all_places),
+		cmocka_unit_test(nothing_there_is_all_ones),
+		cmocka_unit_test(the_chipset_functions),
+		cmocka_unit_test(a_rise_of_bit_2_resets),
+		cmocka_unit_test(lines_go_where_the_registers_say),
+		cmocka_unit_test(lines_share_an_interrupt),
+		cmocka_unit_test(system_interrupts_cannot_be_used),
+		cmocka_unit_test(it_moves_with_address_and_routes),
+		cmocka_unit_test(damaged_state_is_refused_or_harmless),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
