@@ -5,19 +5,11 @@
 
 #include "base/bytes.h"
 #include "cpu/x86/interp.h"
+#include "cpu/x86/segments.h"
 
 static _Noreturn void segment_fault(struct x86_cpu *cpu, unsigned seg)
 {
 	x86_raise(cpu, seg == X86_SS ? X86_SS_FAULT : X86_GP, 0);
-}
-
-/* Offsets from `lo` to `hi` lie within an expand-up or expand-down limit (SDM vol. 3, 5.3). */
-static bool within_limit(const struct x86_segment *s, uint64_t lo, uint64_t hi)
-{
-	bool code = s->attr & 8, down = !code && s->attr & 4;
-	uint64_t top = s->attr & X86_SEG_DB ? 0xffffffff : 0xffff;
-
-	return down ? lo > s->limit && hi <= top : hi <= s->limit;
 }
 
 uint64_t x86_linear_checked(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsigned size, enum x86_access a)
@@ -32,7 +24,7 @@ uint64_t x86_linear_checked(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsi
 		if (a == X86_WRITE ? code || !(s->attr & 2) : code && !(s->attr & 2))
 			segment_fault(cpu, seg);
 	}
-	if (!within_limit(s, ea, ea + size - 1))
+	if (!x86_within_limit(s, ea, ea + size - 1))
 		segment_fault(cpu, seg);
 	return (cpu->seg_base[seg] + ea) & cpu->lin_mask;
 }

@@ -151,7 +151,7 @@ static uint16_t far_operand(struct x86_cpu *cpu, const struct x86_insn *i, uint6
 
 HANDLER(jmp_far)
 {
-	x86_far_jmp(cpu, (uint16_t)i->disp, i->imm, i->opsize);
+	x86_far_jmp(cpu, (uint16_t)i->disp, i->imm, next_rip(cpu, i));
 	return x86_jumped(cpu);
 }
 
@@ -166,7 +166,7 @@ HANDLER(jmp_far_mem)
 	uint64_t offset;
 	uint16_t sel = far_operand(cpu, i, &offset);
 
-	x86_far_jmp(cpu, sel, offset, i->opsize);
+	x86_far_jmp(cpu, sel, offset, next_rip(cpu, i));
 	return x86_jumped(cpu);
 }
 
@@ -187,7 +187,7 @@ HANDLER(ret_far)
 
 HANDLER(iret)
 {
-	x86_iret(cpu, i->opsize);
+	x86_iret(cpu, i->opsize, next_rip(cpu, i));
 	return x86_jumped(cpu);
 }
 

@@ -5,11 +5,11 @@
  */
 #include "base/bytes.h"
 #include "cpu/x86/interp.h"
-#include "cpu/x86/segments.h"
+#include "cpu/x86/task.h"
 
 #define BENIGN 0xff
 
-enum { GATE_TASK = 5, GATE_INT16 = 6, GATE_TRAP16 = 7, GATE_INT32 = 14, GATE_TRAP32 = 15 };
+enum { GATE_INT16 = 6, GATE_TRAP16 = 7, GATE_INT32 = 14, GATE_TRAP32 = 15 };
 
 struct gate {
 	uint64_t offset;
@@ -63,7 +63,7 @@ static struct gate read_gate(struct delivery *d)
 	g.offset = (raw[0] & 0xffff) | (raw[0] >> 32 & 0xffff0000) | raw[1] << 32;
 	dpl = raw[0] >> 45 & 3;
 	if (g.type != GATE_INT32 && g.type != GATE_TRAP32 &&
-	    (long_mode || (g.type != GATE_INT16 && g.type != GATE_TRAP16)))
+	    (long_mode || (g.type != GATE_INT16 && g.type != GATE_TRAP16 && g.type != X86_SYS_TASK)))
 		x86_raise(cpu, X86_GP, code);
 	if (d->kind == X86_EV_SOFT && dpl < cpu->cpl)
 		x86_raise(cpu, X86_GP, code);
@@ -111,13 +111,9 @@ static void long_mode(struct delivery *d)
 	unsigned cpl, words = d->has_error ? 6 : 5;
 	struct x86_segment cs = handler_segment(d, &g, &cpl);
 	uint64_t sp = cpu->s.gpr[X86_RSP], frame[6], at;
-	unsigned slot = g.ist ? 0x24u + 8 * (g.ist - 1u) : 4 + 8 * cpl;
 
-	if (g.ist || cpl != cpu->cpl) {
-		if (slot + 7 > cpu->s.seg[X86_TR].limit)
-			x86_raise(cpu, X86_TS, (cpu->s.seg[X86_TR].sel & ~3u) | d->ext);
-		x86_sys_load(cpu, cpu->s.seg[X86_TR].base + slot, &sp, 8);
-	}
+	if (g.ist || cpl != cpu->cpl)
+		sp = x86_inner_rsp(cpu, g.ist ? 0x24u + 8 * (g.ist - 1u) : 4 + 8 * cpl, d->ext);
 	sp &= ~15ull;
 	if (!x86_canonical(sp - 1) || !x86_canonical(sp - 8 * words))
 		x86_raise(cpu, X86_SS_FAULT, d->ext);
@@ -147,52 +143,26 @@ static void long_mode(struct delivery *d)
 	x86_update_mode(cpu);
 }
 
-/* The inner stack from the TSS, checked: #TS with its selector. */
-static struct x86_segment inner_stack(struct delivery *d, unsigned cpl, uint64_t *sp)
+/* A task gate: the handler is a task, which finds the error code on its stack. */
+static void to_task(struct delivery *d, uint16_t sel)
 {
 	struct x86_cpu *cpu = d->cpu;
-	const struct x86_segment *tr = &cpu->s.seg[X86_TR];
-	bool wide = tr->attr & 8;
-	unsigned slot = wide ? 4 + 8 * cpl : 2 + 4 * cpl;
-	uint8_t raw[6] = { 0 };
-	struct x86_descriptor desc;
-	uint16_t sel;
-	uint32_t code;
+	struct x86_task t = { .kind = X86_TASK_CALL, .next_rip = d->rip, .ext = d->ext };
+	bool wide;
 
-	if (slot + (wide ? 5 : 3) > tr->limit)
-		x86_raise(cpu, X86_TS, (tr->sel & ~3u) | d->ext);
-	x86_sys_load(cpu, tr->base + slot, raw, wide ? 6 : 4);
-	*sp = wide ? ld_le32(raw) : ld_le16(raw);
-	sel = ld_le16(raw + (wide ? 4 : 2));
-	code = (sel & ~3u) | d->ext;
-	if (!(sel & ~3))
-		x86_raise(cpu, X86_TS, d->ext);
-	if (!x86_read_descriptor(cpu, sel, &desc) || (sel & 3u) != cpl || x86_dpl(&desc) != cpl ||
-	    (desc.attr & (X86_SEG_S | 8 | 2)) != (X86_SEG_S | 2))
-		x86_raise(cpu, X86_TS, code);
-	if (!(desc.attr & X86_SEG_P))
-		x86_raise(cpu, X86_SS_FAULT, code);
-	x86_mark_accessed(cpu, &desc);
-	desc.attr |= 1;
-	return x86_descriptor_segment(&desc, sel);
+	x86_read_task(cpu, sel, X86_GP, &t);
+	wide = t.desc.attr & 8;
+	if (d->flags & X86_RF)
+		cpu->s.rflags |= X86_RF;
+	x86_task_switch(cpu, &t);
+	if (d->has_error)
+		x86_push(cpu, d->error, wide ? 4 : 2);
 }
 
-static void store_frame(struct delivery *d, const struct x86_segment *ss, uint64_t sp, const uint32_t *frame,
-			unsigned count, unsigned size)
+static void through_gate(struct delivery *d, const struct gate *gate)
 {
 	struct x86_cpu *cpu = d->cpu;
-	uint64_t mask = ss->attr & X86_SEG_DB ? 0xffffffff : 0xffff, low = (sp - count * size) & mask;
-
-	if (!(ss->attr & 4) && low + count * size - 1 > ss->limit)
-		x86_raise(cpu, X86_SS_FAULT, d->ext);
-	for (unsigned n = 0; n < count; n++)
-		x86_sys_store(cpu, (ss->base + ((sp - (n + 1) * size) & mask)) & 0xffffffff, &frame[n], size);
-}
-
-static void protected_mode(struct delivery *d)
-{
-	struct x86_cpu *cpu = d->cpu;
-	struct gate g = read_gate(d);
+	struct gate g = *gate;
 	unsigned cpl, size = g.type >= GATE_INT32 ? 4 : 2, count = 0;
 	struct x86_segment cs = handler_segment(d, &g, &cpl), ss = cpu->s.seg[X86_SS];
 	uint64_t sp = cpu->s.gpr[X86_RSP], mask;
@@ -202,7 +172,7 @@ static void protected_mode(struct delivery *d)
 	if (g.offset > cs.limit)
 		x86_raise(cpu, X86_GP, d->ext);
 	if (cpl != cpu->cpl) {
-		ss = inner_stack(d, cpl, &sp);
+		ss = x86_inner_stack(cpu, cpl, d->ext, &sp);
 		for (unsigned n = 0; cpu->v86 && n < 4; n++)
 			frame[count++] = cpu->s.seg[v86_segments[n]].sel;
 		frame[count++] = cpu->s.seg[X86_SS].sel;
@@ -213,7 +183,9 @@ static void protected_mode(struct delivery *d)
 	frame[count++] = (uint32_t)d->rip;
 	if (d->has_error)
 		frame[count++] = d->error;
-	store_frame(d, &ss, sp, frame, count, size);
+	/* The error code names a stack that has been switched to. */
+	x86_push_frame(cpu, &ss, sp,
+		       &(struct x86_frame){ frame, count, size, (cpl != cpu->cpl ? ss.sel & ~3u : 0) | d->ext });
 	mask = ss.attr & X86_SEG_DB ? 0xffffffff : 0xffff;
 	if (cpu->v86)
 		for (unsigned n = 0; n < 4; n++)
@@ -225,6 +197,16 @@ static void protected_mode(struct delivery *d)
 	cpu->s.gpr[X86_RIP] = g.offset;
 	x86_set_eflags(cpu, 0, handler_flags(&g));
 	x86_update_mode(cpu);
+}
+
+static void protected_mode(struct delivery *d)
+{
+	struct gate g = read_gate(d);
+
+	if (g.type == X86_SYS_TASK)
+		to_task(d, g.sel);
+	else
+		through_gate(d, &g);
 }
 
 /* SDM vol. 3, 17.3.1.1. */

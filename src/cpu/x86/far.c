@@ -4,7 +4,7 @@
  */
 #include "base/bytes.h"
 #include "cpu/x86/interp.h"
-#include "cpu/x86/segments.h"
+#include "cpu/x86/task.h"
 
 static void real_jump(struct x86_cpu *cpu, uint16_t sel, uint64_t off)
 {
@@ -65,45 +65,6 @@ static void lookup(struct x86_cpu *cpu, uint16_t sel, struct x86_descriptor *d)
 		x86_raise(cpu, X86_GP, sel & ~3);
 }
 
-void x86_far_jmp(struct x86_cpu *cpu, uint16_t sel, uint64_t off, unsigned opsize)
-{
-	struct x86_descriptor d;
-
-	if (!cpu->protected_mode) {
-		real_jump(cpu, sel, off);
-		return;
-	}
-	lookup(cpu, sel, &d);
-	cpu->s.seg[X86_CS] = same_level(cpu, sel, &d, off);
-	cpu->s.gpr[X86_RIP] = off;
-	x86_update_mode(cpu);
-}
-
-void x86_far_call(struct x86_cpu *cpu, uint16_t sel, uint64_t off, unsigned opsize, uint64_t next_rip)
-{
-	struct x86_segment cs;
-	struct x86_descriptor d;
-	uint64_t sp = cpu->s.gpr[X86_RSP];
-
-	if (cpu->protected_mode) {
-		lookup(cpu, sel, &d);
-		cs = same_level(cpu, sel, &d, off);
-	}
-	x86_push(cpu, cpu->s.seg[X86_CS].sel, opsize);
-	uint64_t middle = cpu->s.gpr[X86_RSP];
-	cpu->s.gpr[X86_RSP] = sp;
-	x86_probe_write(cpu, X86_SS, (middle - opsize) & cpu->sp_mask, opsize);
-	cpu->s.gpr[X86_RSP] = middle;
-	x86_push(cpu, next_rip, opsize);
-	if (!cpu->protected_mode) {
-		real_jump(cpu, sel, off);
-		return;
-	}
-	cpu->s.seg[X86_CS] = cs;
-	cpu->s.gpr[X86_RIP] = off;
-	x86_update_mode(cpu);
-}
-
 /* Reads the stack without moving it. */
 static uint64_t peek(struct x86_cpu *cpu, unsigned index, unsigned size)
 {
@@ -117,6 +78,197 @@ static uint64_t peek(struct x86_cpu *cpu, unsigned index, unsigned size)
 static void move_sp(struct x86_cpu *cpu, uint64_t sp)
 {
 	cpu->s.gpr[X86_RSP] = (cpu->s.gpr[X86_RSP] & ~cpu->sp_mask) | (sp & cpu->sp_mask);
+}
+
+/* --- gates and tasks --- */
+
+struct call_gate {
+	uint16_t sel;
+	uint64_t offset;
+	uint8_t params, size;
+};
+
+static struct call_gate read_call_gate(struct x86_cpu *cpu, uint16_t sel, const struct x86_descriptor *d)
+{
+	struct call_gate g = {
+		.sel = (uint16_t)(d->raw >> 16),
+		.offset = (d->raw & 0xffff) | (d->raw >> 32 & 0xffff0000),
+		.params = d->raw >> 32 & 31,
+		.size = d->attr & 8 ? 4 : 2,
+	};
+	uint64_t high;
+
+	if (cpu->s.efer & X86_EFER_LMA) {
+		x86_sys_load(cpu, d->at + 8, &high, 8);
+		if (high >> 40 & 31)
+			x86_raise(cpu, X86_GP, sel & ~3);
+		g.offset |= high << 32;
+		g.params = 0;
+		g.size = 8;
+	} else if (g.size == 2) {
+		g.offset &= 0xffff;
+	}
+	return g;
+}
+
+/* The code segment behind a call gate; `cpl` gets the level that it runs at. */
+static struct x86_segment gate_target(struct x86_cpu *cpu, const struct call_gate *g, bool call, unsigned *cpl)
+{
+	uint32_t code = g->sel & ~3u;
+	struct x86_descriptor d;
+	bool conforming;
+
+	lookup(cpu, g->sel, &d);
+	conforming = d.attr & 4;
+	if (!is_code(&d) || x86_dpl(&d) > cpu->cpl || (!call && !conforming && x86_dpl(&d) != cpu->cpl) ||
+	    (cpu->s.efer & X86_EFER_LMA && (d.attr & (X86_SEG_L | X86_SEG_DB)) != X86_SEG_L))
+		x86_raise(cpu, X86_GP, code);
+	if (!(d.attr & X86_SEG_P))
+		x86_raise(cpu, X86_NP, code);
+	*cpl = conforming ? cpu->cpl : x86_dpl(&d);
+	check_offset(cpu, &d, g->offset);
+	x86_mark_accessed(cpu, &d);
+	d.attr |= 1;
+	return x86_descriptor_segment(&d, (uint16_t)(code | *cpl));
+}
+
+/* CS:RIP on the current stack, both or neither. */
+static void push_return(struct x86_cpu *cpu, uint64_t next_rip, unsigned size)
+{
+	uint64_t sp = cpu->s.gpr[X86_RSP];
+
+	x86_probe_write(cpu, X86_SS, (sp - 2 * size) & cpu->sp_mask, size);
+	x86_push(cpu, cpu->s.seg[X86_CS].sel, size);
+	x86_push(cpu, next_rip, size);
+}
+
+/* A call to an inner level in a legacy mode: the parameters are copied to the new stack. */
+static void call_inner(struct x86_cpu *cpu, const struct call_gate *g, const struct x86_segment *cs, uint64_t next_rip)
+{
+	uint64_t sp, mask;
+	struct x86_segment ss = x86_inner_stack(cpu, cs->sel & 3, 0, &sp);
+	uint32_t values[4 + 31];
+	struct x86_frame f = { values, 0, g->size, ss.sel & ~3u };
+
+	values[f.count++] = cpu->s.seg[X86_SS].sel;
+	values[f.count++] = (uint32_t)cpu->s.gpr[X86_RSP];
+	for (unsigned n = g->params; n-- > 0;)
+		values[f.count++] = (uint32_t)peek(cpu, n, g->size);
+	values[f.count++] = cpu->s.seg[X86_CS].sel;
+	values[f.count++] = (uint32_t)next_rip;
+	x86_push_frame(cpu, &ss, sp, &f);
+	mask = ss.attr & X86_SEG_DB ? 0xffffffff : 0xffff;
+	cpu->s.seg[X86_SS] = ss;
+	cpu->s.gpr[X86_RSP] = (sp & ~mask) | ((sp - f.count * f.size) & mask);
+}
+
+static void call_inner64(struct x86_cpu *cpu, const struct x86_segment *cs, uint64_t next_rip)
+{
+	unsigned cpl = cs->sel & 3;
+	uint64_t sp = x86_inner_rsp(cpu, 4 + 8 * cpl, 0);
+	uint64_t frame[4] = { next_rip, cpu->s.seg[X86_CS].sel, cpu->s.gpr[X86_RSP], cpu->s.seg[X86_SS].sel };
+
+	if (!x86_canonical(sp - 1) || !x86_canonical(sp - sizeof(frame)))
+		x86_raise(cpu, X86_SS_FAULT, 0);
+	x86_sys_store(cpu, sp - sizeof(frame), frame, sizeof(frame));
+	cpu->s.seg[X86_SS] = (struct x86_segment){
+		.sel = (uint16_t)cpl,
+		.unusable = true,
+		.attr = (uint16_t)(X86_SEG_P | X86_SEG_S | X86_SEG_DB | 3 | cpl << X86_SEG_DPL_SHIFT),
+	};
+	cpu->s.gpr[X86_RSP] = sp - sizeof(frame);
+}
+
+static void through_call_gate(struct x86_cpu *cpu, const struct call_gate *g, bool call, uint64_t next_rip)
+{
+	unsigned cpl;
+	struct x86_segment cs = gate_target(cpu, g, call, &cpl);
+
+	if (call && cpl != cpu->cpl && g->size == 8)
+		call_inner64(cpu, &cs, next_rip);
+	else if (call && cpl != cpu->cpl)
+		call_inner(cpu, g, &cs, next_rip);
+	else if (call)
+		push_return(cpu, next_rip, g->size);
+	cpu->s.seg[X86_CS] = cs;
+	cpu->s.gpr[X86_RIP] = g->offset;
+	x86_update_mode(cpu);
+}
+
+/* `sel` names a system descriptor: a call gate, a task gate or a TSS. */
+static void through_system(struct x86_cpu *cpu, uint16_t sel, const struct x86_descriptor *d, bool call,
+			   uint64_t next_rip)
+{
+	struct x86_task t = { .kind = call ? X86_TASK_CALL : X86_TASK_JUMP, .next_rip = next_rip };
+	unsigned type = d->attr & X86_SEG_TYPE;
+	struct call_gate g;
+
+	if (x86_dpl(d) < cpu->cpl || x86_dpl(d) < (sel & 3u) || (cpu->s.efer & X86_EFER_LMA && type != X86_SYS_CALL32))
+		x86_raise(cpu, X86_GP, sel & ~3);
+	switch (type) {
+	case X86_SYS_TSS16:
+	case X86_SYS_TSS32:
+		x86_read_task(cpu, sel, X86_GP, &t);
+		x86_task_switch(cpu, &t);
+		return;
+	case X86_SYS_TASK:
+		if (!(d->attr & X86_SEG_P))
+			x86_raise(cpu, X86_NP, sel & ~3);
+		x86_read_task(cpu, (uint16_t)(d->raw >> 16), X86_GP, &t);
+		x86_task_switch(cpu, &t);
+		return;
+	case X86_SYS_CALL16:
+	case X86_SYS_CALL32:
+		if (!(d->attr & X86_SEG_P))
+			x86_raise(cpu, X86_NP, sel & ~3);
+		g = read_call_gate(cpu, sel, d);
+		through_call_gate(cpu, &g, call, next_rip);
+		return;
+	default:
+		x86_raise(cpu, X86_GP, sel & ~3);
+	}
+}
+
+void x86_far_jmp(struct x86_cpu *cpu, uint16_t sel, uint64_t off, uint64_t next_rip)
+{
+	struct x86_descriptor d;
+
+	if (!cpu->protected_mode) {
+		real_jump(cpu, sel, off);
+		return;
+	}
+	lookup(cpu, sel, &d);
+	if (!(d.attr & X86_SEG_S)) {
+		through_system(cpu, sel, &d, false, next_rip);
+		return;
+	}
+	cpu->s.seg[X86_CS] = same_level(cpu, sel, &d, off);
+	cpu->s.gpr[X86_RIP] = off;
+	x86_update_mode(cpu);
+}
+
+void x86_far_call(struct x86_cpu *cpu, uint16_t sel, uint64_t off, unsigned opsize, uint64_t next_rip)
+{
+	struct x86_segment cs;
+	struct x86_descriptor d;
+
+	if (!cpu->protected_mode) {
+		if (off > cpu->s.seg[X86_CS].limit)
+			x86_gp0(cpu);
+		push_return(cpu, next_rip, opsize);
+		real_jump(cpu, sel, off);
+		return;
+	}
+	lookup(cpu, sel, &d);
+	if (!(d.attr & X86_SEG_S)) {
+		through_system(cpu, sel, &d, true, next_rip);
+		return;
+	}
+	cs = same_level(cpu, sel, &d, off);
+	push_return(cpu, next_rip, opsize);
+	cpu->s.seg[X86_CS] = cs;
+	cpu->s.gpr[X86_RIP] = off;
+	x86_update_mode(cpu);
 }
 
 /* The code segment that RET or IRET goes back to; its RPL becomes the CPL. */
@@ -235,6 +387,8 @@ static void iret_to_v86(struct x86_cpu *cpu, uint32_t flags)
 
 	for (unsigned n = 0; n < 4; n++)
 		data[n] = (uint16_t)peek(cpu, 5 + n, 4);
+	if (ip > 0xffff)
+		x86_gp0(cpu);
 	x86_set_eflags(cpu, flags, IRET_FLAGS | X86_IF | X86_IOPL | X86_VM | X86_VIF | X86_VIP);
 	x86_update_mode(cpu);
 	for (unsigned n = 0; n < 4; n++)
@@ -242,7 +396,7 @@ static void iret_to_v86(struct x86_cpu *cpu, uint32_t flags)
 	x86_load_seg(cpu, X86_CS, cs);
 	x86_load_seg(cpu, X86_SS, ss);
 	cpu->s.gpr[X86_RSP] = sp;
-	cpu->s.gpr[X86_RIP] = ip & 0xffff;
+	cpu->s.gpr[X86_RIP] = ip;
 	x86_update_mode(cpu);
 }
 
@@ -292,17 +446,28 @@ static void iret_real(struct x86_cpu *cpu, unsigned opsize)
 	x86_set_eflags(cpu, flags, opsize == 2 ? mask & 0xffff : mask);
 }
 
-void x86_iret(struct x86_cpu *cpu, unsigned opsize)
+/* With NT set: back to the task that the current one's TSS names. Long mode has no tasks. */
+static void iret_task(struct x86_cpu *cpu, uint64_t next_rip)
+{
+	struct x86_task t = { .kind = X86_TASK_IRET, .next_rip = next_rip };
+	uint16_t link;
+
+	if (cpu->s.efer & X86_EFER_LMA)
+		x86_gp0(cpu);
+	x86_sys_load(cpu, cpu->s.seg[X86_TR].base, &link, 2);
+	x86_read_task(cpu, link, X86_TS, &t);
+	x86_task_switch(cpu, &t);
+}
+
+void x86_iret(struct x86_cpu *cpu, unsigned opsize, uint64_t next_rip)
 {
 	/* Even if it faults. SDM vol. 3, 6.7.1. */
 	cpu->s.nmi_blocked = false;
-	if (!cpu->protected_mode) {
+	if (!cpu->protected_mode)
 		iret_real(cpu, opsize);
-	} else {
-		/* IRET with NT set is a task switch, which 64-bit mode refuses and so do we (see docs/STATUS.md). */
-		if (cpu->s.rflags & X86_NT)
-			x86_gp0(cpu);
+	else if (cpu->s.rflags & X86_NT)
+		iret_task(cpu, next_rip);
+	else
 		iret_protected(cpu, opsize);
-	}
 	cpu->attention = true;
 }

@@ -90,10 +90,10 @@ static inline void x86_set32(struct x86_cpu *cpu, unsigned r, uint32_t v)
 /* segments.c: load a data segment or SS in any mode, with all checks; CS goes through far.c. */
 void x86_load_seg(struct x86_cpu *cpu, enum x86_seg seg, uint16_t sel);
 /* far.c: far JMP, CALL, RET, IRET. `opsize` 2, 4, 8. RIP, CS and the rest are committed at the end. */
-void x86_far_jmp(struct x86_cpu *cpu, uint16_t sel, uint64_t off, unsigned opsize);
+void x86_far_jmp(struct x86_cpu *cpu, uint16_t sel, uint64_t off, uint64_t next_rip);
 void x86_far_call(struct x86_cpu *cpu, uint16_t sel, uint64_t off, unsigned opsize, uint64_t next_rip);
 void x86_far_ret(struct x86_cpu *cpu, unsigned opsize, unsigned pop_bytes);
-void x86_iret(struct x86_cpu *cpu, unsigned opsize);
+void x86_iret(struct x86_cpu *cpu, unsigned opsize, uint64_t next_rip);
 
 /* Near branch target check: #GP(0) beyond CS.limit or not canonical. The target after operand-size truncation. */
 static inline uint64_t x86_branch_target(struct x86_cpu *cpu, uint64_t rip, unsigned opsize)

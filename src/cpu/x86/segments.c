@@ -114,53 +114,55 @@ static void load_real(struct x86_cpu *cpu, enum x86_seg seg, uint16_t sel)
 	x86_update_mode(cpu);
 }
 
-static void load_null(struct x86_cpu *cpu, enum x86_seg seg, uint16_t sel)
+static void load_null(struct x86_cpu *cpu, enum x86_seg seg, uint16_t sel, uint8_t vector, uint32_t ext)
 {
 	struct x86_segment *s = &cpu->s.seg[seg];
 
 	/* SS may be null only in 64-bit mode below CPL 3; its DPL then still holds the CPL. */
 	if (seg == X86_SS && (cpu->code_bits != 64 || cpu->cpl == 3 || (sel & 3) != cpu->cpl))
-		x86_gp0(cpu);
+		x86_raise(cpu, vector, ext);
 	*s = (struct x86_segment){ .sel = sel, .unusable = true, .attr = X86_SEG_P | X86_SEG_S | 3 };
 	if (seg == X86_SS)
 		s->attr |= (uint16_t)(cpu->cpl << X86_SEG_DPL_SHIFT) | X86_SEG_DB;
 	x86_update_mode(cpu);
 }
 
-void x86_load_seg(struct x86_cpu *cpu, enum x86_seg seg, uint16_t sel)
+static bool stack_ok(const struct x86_cpu *cpu, uint16_t sel, const struct x86_descriptor *d)
 {
+	return (d->attr & (X86_SEG_S | 8 | 2)) == (X86_SEG_S | 2) && (sel & 3) == cpu->cpl && x86_dpl(d) == cpu->cpl;
+}
+
+static bool data_ok(const struct x86_cpu *cpu, uint16_t sel, const struct x86_descriptor *d)
+{
+	bool code = d->attr & 8, conforming = code && d->attr & 4;
+
+	return d->attr & X86_SEG_S && (!code || d->attr & 2) &&
+	       (conforming || ((sel & 3u) <= x86_dpl(d) && cpu->cpl <= x86_dpl(d)));
+}
+
+void x86_load_seg_as(struct x86_cpu *cpu, enum x86_seg seg, uint16_t sel, uint8_t vector, uint32_t ext)
+{
+	uint32_t code = (sel & ~3u) | ext;
 	struct x86_descriptor d;
-	unsigned rpl = sel & 3, dpl;
-	bool code, readable;
 
-	if (!cpu->protected_mode) {
-		load_real(cpu, seg, sel);
-		return;
-	}
 	if (!(sel & ~3)) {
-		load_null(cpu, seg, sel);
+		load_null(cpu, seg, sel, vector, ext);
 		return;
 	}
-	if (!x86_read_descriptor(cpu, sel, &d))
-		x86_raise(cpu, X86_GP, sel & ~3);
-	dpl = d.attr >> X86_SEG_DPL_SHIFT & 3;
-	code = d.attr & 8;
-	readable = !code || d.attr & 2;
-	if (seg == X86_SS) {
-		if (!(d.attr & X86_SEG_S) || code || !(d.attr & 2) || rpl != cpu->cpl || dpl != cpu->cpl)
-			x86_raise(cpu, X86_GP, sel & ~3);
-		if (!(d.attr & X86_SEG_P))
-			x86_raise(cpu, X86_SS_FAULT, sel & ~3);
-	} else {
-		bool conforming = code && d.attr & 4;
-
-		if (!(d.attr & X86_SEG_S) || !readable || (!conforming && (rpl > dpl || cpu->cpl > dpl)))
-			x86_raise(cpu, X86_GP, sel & ~3);
-		if (!(d.attr & X86_SEG_P))
-			x86_raise(cpu, X86_NP, sel & ~3);
-	}
+	if (!x86_read_descriptor(cpu, sel, &d) || !(seg == X86_SS ? stack_ok : data_ok)(cpu, sel, &d))
+		x86_raise(cpu, vector, code);
+	if (!(d.attr & X86_SEG_P))
+		x86_raise(cpu, seg == X86_SS ? X86_SS_FAULT : X86_NP, code);
 	x86_mark_accessed(cpu, &d);
 	d.attr |= 1;
 	cpu->s.seg[seg] = x86_descriptor_segment(&d, sel);
 	x86_update_mode(cpu);
+}
+
+void x86_load_seg(struct x86_cpu *cpu, enum x86_seg seg, uint16_t sel)
+{
+	if (cpu->protected_mode)
+		x86_load_seg_as(cpu, seg, sel, X86_GP, 0);
+	else
+		load_real(cpu, seg, sel);
 }

@@ -1,5 +1,5 @@
 /* Instructions on segments and privilege: MOV/PUSH/POP of segment registers, LDT and task register, checks, SYSCALL. */
-#include "cpu/x86/segments.h"
+#include "cpu/x86/task.h"
 #include "cpu/x86/template.h"
 
 #define HANDLER(name) static const struct x86_insn *name(struct x86_cpu *cpu, const struct x86_insn *i)
@@ -139,21 +139,26 @@ static uint16_t system_operand(struct x86_cpu *cpu, const struct x86_insn *i)
 	return i->flags & X86_I_REG ? x86_get16(cpu, i->rm) : x86_ldm16(cpu, i);
 }
 
-HANDLER(lldt)
+void x86_load_ldtr(struct x86_cpu *cpu, uint16_t sel, uint8_t vector, uint32_t ext)
 {
-	uint16_t sel = system_operand(cpu, i);
+	uint32_t code = (sel & ~3u) | ext;
 	struct x86_descriptor d;
 
 	if (!(sel & ~3)) {
 		cpu->s.seg[X86_LDTR] = (struct x86_segment){ .sel = sel, .unusable = true, .attr = X86_SEG_P | 2 };
-		return x86_next(cpu, i);
+		return;
 	}
-	if (sel & 4 || !x86_read_descriptor(cpu, sel, &d) || (d.attr & (X86_SEG_S | X86_SEG_TYPE)) != 2)
-		x86_raise(cpu, X86_GP, sel & ~3);
+	if (sel & 4 || !x86_read_descriptor(cpu, sel, &d) || (d.attr & (X86_SEG_S | X86_SEG_TYPE)) != X86_SYS_LDT)
+		x86_raise(cpu, vector, code);
 	if (!(d.attr & X86_SEG_P))
-		x86_raise(cpu, X86_NP, sel & ~3);
+		x86_raise(cpu, vector == X86_TS ? X86_TS : X86_NP, code);
 	wide_base(cpu, &d, sel);
 	cpu->s.seg[X86_LDTR] = x86_descriptor_segment(&d, sel);
+}
+
+HANDLER(lldt)
+{
+	x86_load_ldtr(cpu, system_operand(cpu, i), X86_GP, 0);
 	return x86_next(cpu, i);
 }
 
