@@ -48,6 +48,10 @@ struct boot_entry {
 	struct initrd_check *unsure; /* NULL, or what is left to check of the initrd (boot/initrd.h): the caller's */
 };
 
+/* The ROM that a firmware file needs, for mem_add_slot(); and its bytes, there and below 1 MiB. */
+int boot_firmware_slot(const char *path, struct mem_slot_config *slot, struct err *err);
+int boot_load_firmware(struct mem_space *mem, const char *path, struct err *err);
+
 /* Find out what the kernel is and load it. One line on error, which names the file. */
 int boot_load(const struct boot_config *c, struct boot_entry *e, struct err *err);
 

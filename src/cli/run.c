@@ -10,6 +10,7 @@
 static const struct cli_option options[] = {
 	{ "kernel", 'k', CLI_VALUE, "kernel", NULL, "FILE", "kernel: bzImage, vmlinux (ELF, PVH) or multiboot",
 	  "@file" },
+	{ "firmware", 'f', CLI_VALUE, "firmware", NULL, "FILE", "ROM image to start instead of a kernel", "@file" },
 	{ "initrd", 'i', CLI_VALUE, "initrd", NULL, "FILE", "initial RAM disk, or the multiboot module", "@file" },
 	{ "append", 'a', CLI_VALUE, "append", NULL, "TEXT", "kernel command line", NULL },
 	{ "memory", 'm', CLI_VALUE, "memory", NULL, "SIZE",

@@ -1,4 +1,5 @@
 /* Devices that are a port or two: fast reset, the exit port of test suites, the debug console. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "dev/isa.h"
@@ -141,5 +142,7 @@ struct device *debugcon_new(struct bus *bus, uint16_t port, const struct char_si
 	if (!p)
 		return NULL;
 	p->sink = *sink;
+	/* There may be another one at another port. */
+	snprintf(p->dev.instance, sizeof(p->dev.instance), "%x", port);
 	return add(p, bus, port, &debugcon_ops, err);
 }

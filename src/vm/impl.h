@@ -81,6 +81,7 @@ struct vm {
 	struct pci_bus *pci;
 	struct irqchip *chip;
 	uint64_t ram_low, ram_high;
+	const char *firmware; /* NULL: a kernel is loaded */
 	unsigned cpus;
 	bool skip_idle; /* icount: idle time passes at once */
 	uint8_t uuid[16];

@@ -78,6 +78,17 @@ static void cpu_signal(void *opaque, unsigned cpu, enum cpu_signal what, uint8_t
 
 /* --- memory --- */
 
+static int add_firmware(struct vm *vm, struct err *err)
+{
+	struct mem_slot_config slot;
+
+	if (config_str(vm->config, "firmware", NULL, &vm->firmware, err))
+		return -1;
+	if (!vm->firmware)
+		return 0;
+	return boot_firmware_slot(vm->firmware, &slot, err) || mem_add_slot(vm->mem, &slot, err) ? -1 : 0;
+}
+
 static int add_ram(struct vm *vm, struct err *err)
 {
 	uint64_t size;
@@ -170,12 +181,30 @@ static int add_serial(struct vm *vm, unsigned n, const char *dflt, struct err *e
 	return 0;
 }
 
+/* A port that takes bytes: the Bochs debug console, and the diagnostic port of power-on self tests. */
+static int add_port_console(struct vm *vm, const char *key, uint16_t dflt, struct err *err)
+{
+	char iobase[32];
+	struct char_sink sink;
+	struct chan *chan;
+	uint64_t port;
+
+	if (vm_open_chan(vm, key, "none", &chan, err))
+		return -1;
+	if (!chan)
+		return 0;
+	sink = chan_sink(chan);
+	snprintf(iobase, sizeof(iobase), "%s.iobase", key);
+	if (config_uint(vm->config, iobase, dflt, 0, 0xffff, &port, err))
+		return -1;
+	return add(vm, debugcon_new(vm->bus, (uint16_t)port, &sink, err));
+}
+
 static int add_test_devices(struct vm *vm, struct err *err)
 {
 	struct machine_control m = vm_machine_control(vm);
 	bool wanted;
 	uint64_t port;
-	struct chan *chan;
 
 	if (config_bool(vm->config, "isa-debug-exit", false, &wanted, err))
 		return -1;
@@ -197,16 +226,7 @@ static int add_test_devices(struct vm *vm, struct err *err)
 	if (config_bool(vm->config, "pci-testdev", false, &wanted, err) ||
 	    (wanted && add(vm, pci_testdev_new(vm->bus, vm->pci, err))))
 		return -1;
-	if (vm_open_chan(vm, "debugcon", "none", &chan, err))
-		return -1;
-	if (chan) {
-		struct char_sink sink = chan_sink(chan);
-
-		if (config_uint(vm->config, "debugcon.iobase", 0xe9, 0, 0xffff, &port, err) ||
-		    add(vm, debugcon_new(vm->bus, (uint16_t)port, &sink, err)))
-			return -1;
-	}
-	return 0;
+	return add_port_console(vm, "debugcon", 0xe9, err) || add_port_console(vm, "postcard", 0x80, err) ? -1 : 0;
 }
 
 static int add_fw_cfg(struct vm *vm, struct err *err)
@@ -309,7 +329,7 @@ int pc_assemble(struct vm *vm, struct err *err)
 	/* The first serial port is the terminal's unless a virtio console is. */
 	bool console = strcmp(vm->console_key, "serial0");
 
-	if (choose_uuid(vm, err) || add_ram(vm, err))
+	if (choose_uuid(vm, err) || add_ram(vm, err) || add_firmware(vm, err))
 		return -1;
 	vm->chip = irqchip_new(&chip, err);
 	if (!vm->chip || add_engine(vm, err))
@@ -391,6 +411,16 @@ static int enter(struct vm *vm, const struct boot_entry *e, struct err *err)
 	return rc;
 }
 
+/* The processors at their reset vectors; tables and PCI resources are the firmware's business. */
+static int boot_by_firmware(struct vm *vm, struct err *err)
+{
+	if (boot_load_firmware(vm->mem, vm->firmware, err))
+		return -1;
+	for (unsigned n = 0; n < vm->cpus; n++)
+		vm->engine->vcpu_reset(vm->cpu[n].vcpu);
+	return 0;
+}
+
 int pc_boot(struct vm *vm, struct err *err)
 {
 	struct boot_config b = { .mem = vm->mem, .ram_low = vm->ram_low, .ram_high = vm->ram_high };
@@ -400,8 +430,11 @@ int pc_boot(struct vm *vm, struct err *err)
 	    config_str(vm->config, "initrd", NULL, &b.initrd, err) ||
 	    config_str(vm->config, "append", NULL, &b.append, err))
 		return -1;
+	if (vm->firmware)
+		return b.kernel ? err_set(err, "kernel: %s cannot be loaded by firmware", b.kernel)
+				: boot_by_firmware(vm, err);
 	if (!b.kernel)
-		return err_set(err, "kernel: nothing to boot; give a kernel with --kernel FILE");
+		return err_set(err, "kernel: nothing to boot; give --kernel FILE or --firmware FILE");
 	if (boot_load(&b, &entry, err))
 		return -1;
 	if (vm_check_initrd(vm, entry.unsure, err) || write_tables(vm, err))

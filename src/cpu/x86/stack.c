@@ -194,7 +194,7 @@ HANDLER(enter)
 
 	sp -= size;
 	store_at(cpu, sp & cpu->sp_mask, bp, size);
-	frame = sp;
+	frame = merge_sp(cpu, sp);
 	for (unsigned n = 1; n < level; n++) {
 		bp -= size;
 		sp -= size;
@@ -210,7 +210,7 @@ HANDLER(enter)
 	if (size == 2)
 		x86_set16(cpu, X86_RBP, (uint16_t)frame);
 	else
-		cpu->s.gpr[X86_RBP] = (cpu->s.gpr[X86_RBP] & ~cpu->sp_mask) | (frame & cpu->sp_mask);
+		cpu->s.gpr[X86_RBP] = frame;
 	return x86_next(cpu, i);
 }
 

@@ -271,10 +271,13 @@ HANDLER(arpl_e)
 
 HANDLER(arpl_m)
 {
-	uint16_t b = x86_get16(cpu, i->reg) & 3, seen;
+	uint16_t a = x86_ldm16(cpu, i), b = x86_get16(cpu, i->reg) & 3;
+	bool raise = (a & 3) < b;
 
-	X86_UPDATE_MEM(16, cpu, i, old, (uint16_t)((seen = old), (old & 3) < b ? (old & ~3) | b : old));
-	set_zf(cpu, (seen & 3) < b);
+	/* A selector that stays as it is is not written, so its segment may be read-only. */
+	if (raise)
+		x86_stm16(cpu, i, (a & ~3) | b);
+	set_zf(cpu, raise);
 	return x86_next(cpu, i);
 }
 

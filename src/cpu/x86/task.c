@@ -221,12 +221,9 @@ static void take_segments(struct x86_cpu *cpu, const struct context *c, uint32_t
 
 static void take_registers(struct x86_cpu *cpu, const struct layout *l, const struct context *c)
 {
-	for (unsigned n = 0; n < 8; n++) {
-		if (l->size == 2)
-			x86_set16(cpu, n, (uint16_t)c->gpr[n]);
-		else
-			cpu->s.gpr[n] = c->gpr[n];
-	}
+	/* The upper halves that a 16-bit TSS does not have are undefined; the 80386 set them. */
+	for (unsigned n = 0; n < 8; n++)
+		cpu->s.gpr[n] = l->size == 2 ? c->gpr[n] | 0xffff0000 : c->gpr[n];
 	cpu->s.gpr[X86_RIP] = c->eip;
 	x86_set_eflags(cpu, c->eflags,
 		       X86_ARITH | X86_TF | X86_IF | X86_DF | X86_IOPL | X86_NT |
