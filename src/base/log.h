@@ -1,5 +1,5 @@
 /*
- * The log: lines on stderr, `vireo: LEVEL ROOM: text`, with seconds since start under -v.
+ * The log: lines on stderr, `vireo: LEVEL: ROOM: text`, under -v with the seconds since the start before them.
  * Any thread. Lines that a guest can cause use log_guest(), which is rate limited.
  */
 #ifndef VIREO_BASE_LOG_H

@@ -1,0 +1,127 @@
+/* The small files of base: error lines, the statistics registry, byte order and ranges. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "base/stats.h"
+
+static void errors_are_one_line_that_grows_at_the_front(void **state)
+{
+	struct err e;
+
+	assert_int_equal(err_set(&e, "size %d is odd", 7), -1);
+	assert_string_equal(e.msg, "size 7 is odd");
+	assert_int_equal(err_prefix(&e, "disk%d", 0), -1);
+	assert_string_equal(e.msg, "disk0: size 7 is odd");
+	assert_int_equal(err_errno(&e, ENOENT, "%s", "/x"), -1);
+	assert_string_equal(e.msg, "/x: No such file or directory");
+}
+
+static void an_error_that_is_too_long_says_so(void **state)
+{
+	struct err e;
+	char word[1000];
+
+	memset(word, 'x', sizeof(word));
+	word[sizeof(word) - 1] = '\0';
+	err_set(&e, "%s", word);
+	assert_int_equal(strlen(e.msg), sizeof(e.msg) - 1);
+	assert_string_equal(e.msg + sizeof(e.msg) - 4, "...");
+	err_prefix(&e, "head");
+	assert_memory_equal(e.msg, "head: xxx", 9);
+	assert_string_equal(e.msg + sizeof(e.msg) - 4, "...");
+	err_errno(&e, EIO, "%s", word);
+	assert_string_equal(e.msg + sizeof(e.msg) - 4, "...");
+}
+
+static void sum(void *opaque, const char *name, uint64_t value)
+{
+	*(uint64_t *)opaque += strcmp(name, "b.bytes") ? value : 1000 * value;
+}
+
+static void counters_are_listed_by_name(void **state)
+{
+	struct stats *s = stats_new();
+	stat_t a = 0, b = 0;
+	uint64_t total = 0;
+	char name[] = "b.bytes", *text;
+	size_t n;
+	FILE *f = open_memstream(&text, &n);
+
+	stats_register(s, "a.requests", "requests", &a);
+	stats_register(s, name, "bytes moved", &b);
+	name[0] = 'x'; /* the name was copied */
+	stat_add(&a, 2);
+	stat_add(&b, 3);
+	stat_add(&b, 4);
+	stats_each(s, sum, &total);
+	assert_int_equal(total, 7002);
+	stats_print(s, f);
+	fclose(f);
+	assert_non_null(strstr(text, "a.requests                                  2  requests\n"));
+	assert_non_null(strstr(text, "b.bytes                                     7  bytes moved\n"));
+	free(text);
+	stats_free(s);
+}
+
+static void bytes_have_the_order_that_is_named(void **state)
+{
+	uint8_t b[9] = { 0 };
+
+	st_le32(b + 1, 0x11223344);
+	assert_memory_equal(b, "\0\x44\x33\x22\x11\0", 6);
+	assert_int_equal(ld_le32(b + 1), 0x11223344);
+	assert_int_equal(ld_be32(b + 1), 0x44332211);
+	st_be16(b + 1, 0x1122);
+	assert_memory_equal(b, "\0\x11\x22", 3);
+	st_be64(b + 1, 0x1122334455667788);
+	assert_int_equal(ld_le64(b + 1), 0x8877665544332211);
+	assert_int_equal(ld_be16(b + 1), 0x1122);
+}
+
+static void ranges_do_not_overflow(void **state)
+{
+	assert_true(range_within(0, 10, 10));
+	assert_true(range_within(10, 0, 10));
+	assert_false(range_within(1, 10, 10));
+	assert_false(range_within(11, 0, 10));
+	assert_false(range_within(UINT64_MAX, 2, 10));
+	assert_false(range_within(2, UINT64_MAX, 10));
+	assert_true(range_within(0, UINT64_MAX, UINT64_MAX));
+}
+
+static void sizes_and_alignment(void **state)
+{
+	assert_int_equal(size_mask(1), 0xff);
+	assert_int_equal(size_mask(4), 0xffffffff);
+	assert_int_equal(size_mask(8), UINT64_MAX);
+	assert_int_equal(align_down(0x1fff, 0x1000), 0x1000);
+	assert_int_equal(align_up(0x1001, 0x1000), 0x2000);
+	assert_int_equal(align_up(0x1000, 0x1000), 0x1000);
+	assert_true(is_pow2(1) && is_pow2(1ull << 63));
+	assert_false(is_pow2(0) || is_pow2(6));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(errors_are_one_line_that_grows_at_the_front),
+		cmocka_unit_test(an_error_that_is_too_long_says_so),
+		cmocka_unit_test(counters_are_listed_by_name),
+		cmocka_unit_test(bytes_have_the_order_that_is_named),
+		cmocka_unit_test(ranges_do_not_overflow),
+		cmocka_unit_test(sizes_and_alignment),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
