@@ -1,17 +1,26 @@
 """`make run`, as a newcomer types it: in a terminal and without one."""
 import os
 import re
+import shutil
 import subprocess
 
 import pexpect
+import pytest
 
 from conftest import PROMPT, SLOW, TOP, VIREO
 
 COMMAND = ["run", f"BUILD={os.path.dirname(VIREO)}"]
 
 
-def test_without_a_terminal_it_reports_and_ends(busybox):
-    r = subprocess.run(["make", *COMMAND], cwd=TOP, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+@pytest.fixture
+def cache(busybox, tmp_path):
+    """An environment with a guest of its own: `make run` in a terminal writes to its disk."""
+    shutil.copytree(busybox.dir, tmp_path / "vireo" / "guests" / "busybox")
+    return {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+
+
+def test_without_a_terminal_it_reports_and_ends(cache):
+    r = subprocess.run(["make", *COMMAND], cwd=TOP, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=cache,
                        timeout=120 * SLOW)
     assert r.returncode == 0, r.stdout + r.stderr
     report = dict(re.findall(r"^(\w+): +(.*?)\r?$", r.stdout.split("--- report ---")[1], re.M))
@@ -22,8 +31,8 @@ def test_without_a_terminal_it_reports_and_ends(busybox):
     assert report["network"].startswith("eth0 10.0.2.15")
 
 
-def test_in_a_terminal_it_is_a_shell_until_poweroff(busybox):
-    child = pexpect.spawn("make", COMMAND, cwd=TOP, timeout=120 * SLOW, encoding="utf-8", codec_errors="replace")
+def test_in_a_terminal_it_is_a_shell_until_poweroff(cache):
+    child = pexpect.spawn("make", COMMAND, cwd=TOP, env=cache, timeout=120 * SLOW, encoding="utf-8", codec_errors="replace")
     try:
         child.expect("Welcome to Linux.*2 CPUs")
         child.expect(PROMPT)
