@@ -1,6 +1,7 @@
-/* `vireo guest`: ready guests from Debian's packages. The work is done by the script share/vireo/guest. */
+/* `vireo guest`: ready guests from Debian's packages. The work is done by the script share/vireo/guest/build. */
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +45,7 @@ static int cache_path(const char *name, char *path, size_t size, struct err *err
 /* Next to the installed binary's share directory, or in the source tree of a build. */
 static int find_script(char *path, size_t size, struct err *err)
 {
-	static const char *const places[] = { "../share/vireo/guest", "../scripts/guest" };
+	static const char *const places[] = { "../share/vireo/guest/build", "../scripts/guest/build" };
 	char exe[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
 	char *slash;
@@ -60,6 +61,46 @@ static int find_script(char *path, size_t size, struct err *err)
 	return err_set(err, "the guest builder is missing (%s/%s)", exe, places[0]);
 }
 
+static const struct {
+	const char *name, *text;
+} guests[] = {
+	{ "busybox", "Debian's cloud kernel and busybox: a shell in seconds" },
+	{ "generic", "the same with Debian's kernel for real machines" },
+	{ "debian", "systemd, a login prompt, apt; root has no password" },
+};
+#define GUESTS (sizeof(guests) / sizeof(guests[0]))
+
+static bool exists(const char *dir, const char *file)
+{
+	char path[PATH_MAX];
+
+	return snprintf(path, sizeof(path), "%s/%s", dir, file) < (int)sizeof(path) && !access(path, F_OK);
+}
+
+static int list(struct err *err)
+{
+	char dir[PATH_MAX];
+
+	for (size_t n = 0; n < GUESTS; n++) {
+		if (cache_path(guests[n].name, dir, sizeof(dir), err))
+			return cli_fail(err);
+		printf("%-8s  %-7s  %s\n", guests[n].name,
+		       exists(dir, "ready")  ? "ready"
+		       : exists(dir, "lock") ? "partial"
+					     : "absent",
+		       guests[n].text);
+	}
+	return 0;
+}
+
+static bool is_guest(const char *name)
+{
+	for (size_t n = 0; n < GUESTS; n++)
+		if (!strcmp(name, guests[n].name))
+			return true;
+	return false;
+}
+
 static int run(struct config *c, int argc, char **argv)
 {
 	struct err err;
@@ -68,8 +109,10 @@ static int run(struct config *c, int argc, char **argv)
 
 	if (config_bool(c, "force", false, &force, &err) || config_bool(c, "print", false, &print, &err))
 		return cli_fail(&err);
-	if (strcmp(argv[0], "busybox") && strcmp(argv[0], "debian")) {
-		err_set(&err, "no guest named '%s' (busybox, debian)", argv[0]);
+	if (!argc)
+		return list(&err);
+	if (!is_guest(argv[0])) {
+		err_set(&err, "no guest named '%s'; `vireo guest` lists them", argv[0]);
 		return cli_fail(&err);
 	}
 	if (cache_path(argv[0], dir, sizeof(dir), &err))
@@ -88,13 +131,15 @@ static int run(struct config *c, int argc, char **argv)
 const struct cli_command cli_guest_command = {
 	.name = "guest",
 	.summary = "Build a ready guest from Debian's packages",
-	.operands = "NAME",
-	.min_operands = 1,
+	.operands = "[NAME]",
+	.min_operands = 0,
 	.max_operands = 1,
-	.operand_words = { "busybox|debian" },
+	.operand_words = { "busybox|generic|debian" },
 	.options = options,
-	.text = "NAME is busybox (a shell in seconds) or debian (systemd and a login prompt; root has no password).\n"
+	.text = "Without a NAME, the guests are listed: whether they are ready, and what they are.\n"
 		"The guest's kernel (vmlinuz), initrd.img and disk.img are made in the directory that is printed,\n"
-		"$XDG_CACHE_HOME/vireo/guests/NAME. An interrupted build goes on where it stopped.",
+		"$XDG_CACHE_HOME/vireo/guests/NAME, from packages of the sources that this host's apt has. An\n"
+		"interrupted build goes on where it stopped. Nothing outside of the directory is changed.\n"
+		"debian needs root or a user name space (package uidmap).",
 	.run = run,
 };

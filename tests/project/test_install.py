@@ -18,7 +18,7 @@ def install(destdir, prefix):
 
 def files_of(prefix):
     return {f"{prefix}/{f}" for f in ("bin/vireo", "share/man/man1/vireo.1", "share/bash-completion/completions/vireo",
-                                      "share/vireo/guest")}
+                                      "share/vireo/guest/build")}
 
 
 @pytest.fixture(scope="module")
