@@ -55,3 +55,51 @@ def test_commands_of_the_readme_exist(vireo):
                 assert f"{word} " in help_text.stdout, f"{command} {word}"
     for target in re.findall(r"\bmake ([\w-]+)", code):
         assert re.search(rf"^{target}:", text("Makefile"), re.M), target
+
+
+# --- STATUS.md: every test that it names is there ---
+
+
+def known_tests():
+    """Names by kind: cmocka programs and their functions, pytest files and cases, harnesses, stages."""
+    names = set()
+    for build in glob.glob(f"{TOP}/tests/*/meson.build"):
+        with open(build) as f:
+            described = f.read()
+        names |= set(re.findall(r"'(\w+)': files\(", described))
+    for path in glob.glob(f"{TOP}/tests/*/test_*.c"):
+        names.add(os.path.basename(path))
+        with open(path) as f:
+            names |= set(re.findall(r"cmocka_unit_test\w*\((\w+)", f.read()))
+    for path in glob.glob(f"{TOP}/tests/*/test_*.py"):
+        file = os.path.relpath(path, f"{TOP}/tests")
+        names.add(file)
+        with open(path) as f:
+            cases = re.findall(r"^def (test_\w+)", f.read(), re.M)
+        names |= {f"{file}::{case}" for case in cases} | set(cases)
+    names |= {os.path.basename(p)[:-2] for p in glob.glob(f"{TOP}/tests/fuzz/fuzz_*.c")}
+    names |= {f"stage {s}" for s in re.findall(r'(?:Build|Pytest)\("([\w-]+)"|name = "(\w+)"', text("scripts/check")) for s in s}
+    return names
+
+
+def exists(name, names):
+    """`program`, `test_file.c`, `file: function`, `guest/test_x.py::test_y[1]`, `stage NAME`."""
+    if name.startswith(("bench", "make ")) or name in names:
+        return True
+    parts = re.sub(r"\[.*?\]", "", name.removeprefix("tests/")).replace("::", ":").split(":")
+    return all(p.strip() in names or p.strip().removeprefix("test_") in names for p in parts)
+
+
+def test_the_tests_of_the_status_exist():
+    names, missing, rows = known_tests(), [], 0
+    for item, test in re.findall(r"^\| (.*) \| (.*) \|$", text("docs/STATUS.md"), re.M):
+        rows += 1
+        for name in re.findall(r"`([^`]+)`", test):
+            if not exists(name, names):
+                missing.append(f"{item}: {name}")
+    assert rows > 80
+    assert not missing, "\n".join(missing)
+
+
+def test_the_license_is_there():
+    assert "Apache License" in text("LICENSE") and "Version 2.0" in text("LICENSE")
