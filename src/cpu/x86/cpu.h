@@ -108,6 +108,7 @@ struct x86_cpu {
 	bool stepping;
 	int64_t icount_given; /* what icount_left was when the rest was last accounted for */
 	bool icount;	      /* the clock counts instructions */
+	unsigned pauses;      /* PAUSE instructions executed */
 	struct x86_traces *traces;
 	struct mem_space *mem;
 

@@ -1,4 +1,6 @@
 /* Data movement: MOV MOVZX MOVSX MOVSXD XCHG LEA XLAT, LAHF SAHF, flag bits, NOP. */
+#include <sched.h>
+
 #include "cpu/x86/template.h"
 
 #define HANDLER(name) static const struct x86_insn *name(struct x86_cpu *cpu, const struct x86_insn *i)
@@ -85,12 +87,20 @@ XCHG_A(16)
 XCHG_A(32)
 XCHG_A(64)
 
-/* 90h is XCHG rAX, rAX without zero extension, that is NOP, unless REX.B names R8. PAUSE is F3 90. */
+/* 90h is XCHG rAX, rAX without zero extension, that is NOP, unless REX.B names R8. */
 HANDLER(nop90_32)
 {
 	if (i->rm != X86_RAX)
 		return xchg_a32(cpu, i);
 	return x86_next(cpu, i);
+}
+
+/* A spinning processor waits for others, and the host may have fewer processors than the guest. */
+HANDLER(pause)
+{
+	if (i->rm == X86_RAX && cpu->vm->cfg.cpus > 1 && !(++cpu->pauses % 64))
+		sched_yield();
+	return nop90_32(cpu, i);
 }
 
 HANDLER(nop)
@@ -184,6 +194,10 @@ HANDLER(movnti64)
 }
 
 #define BOTH (X86_D_BYTE_REG | X86_D_BYTE_RM)
+#define PAUSE                                                                                                          \
+	{                                                                                                              \
+		xchg_a16, pause, xchg_a64                                                                              \
+	}
 static const struct x86_opdef rows[] = {
 	{ X86_MAP_1, 0x88, 1, 0, X86_MOD_ANY, 0, 0, 0, BOTH, B(mov_er), B(mov_mr), "mov" },
 	{ X86_MAP_1, 0x89, 1, 0, X86_MOD_ANY, 0, 0, 0, 0, V(mov_er), V(mov_mr), "mov" },
@@ -199,6 +213,7 @@ static const struct x86_opdef rows[] = {
 	{ X86_MAP_1, 0xc7, 1, 0, X86_MOD_ANY, 1, 0, X86_IMM_Z, 0, V(mov_ei), V(mov_mi), "mov" },
 	{ X86_MAP_1, 0x86, 1, 0, X86_MOD_ANY, 0, 0, 0, BOTH | X86_D_LOCK, B(xchg_er), B(xchg_mr), "xchg" },
 	{ X86_MAP_1, 0x87, 1, 0, X86_MOD_ANY, 0, 0, 0, X86_D_LOCK, V(xchg_er), V(xchg_mr), "xchg" },
+	{ X86_MAP_1, 0x90, 1, X86_PFX_F3, X86_MOD_NONE, 0, 0, 0, X86_D_OPREG, PAUSE, {}, "pause" },
 	{ X86_MAP_1, 0x90, 1, 0, X86_MOD_NONE, 0, 0, 0, X86_D_OPREG, { xchg_a16, nop90_32, xchg_a64 }, {}, "nop" },
 	{ X86_MAP_1, 0x91, 7, 0, X86_MOD_NONE, 0, 0, 0, X86_D_OPREG, V(xchg_a), {}, "xchg" },
 	{ X86_MAP_1, 0x8d, 1, 0, X86_MOD_MEM, 0, 0, 0, 0, {}, V(lea), "lea" },
