@@ -131,13 +131,8 @@ static void check_linear(struct x86_cpu *cpu, unsigned seg, uint64_t lin, unsign
 }
 
 /* The physical addresses of both parts of an access, all checks done. */
-struct parts {
-	uint64_t phys[2];
-	unsigned len[2];
-};
-
 static void resolve(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t lin, unsigned size, enum x86_access a,
-		    struct parts *p)
+		    struct x86_parts *p)
 {
 	unsigned left = MEM_PAGE_SIZE - (lin & X86_PAGE_MASK);
 
@@ -148,15 +143,20 @@ static void resolve(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t lin, u
 		x86_tlb_fill(cpu, view, (lin + p->len[0]) & cpu->lin_mask, a, &p->phys[1]);
 }
 
+static void copy_parts(struct x86_cpu *cpu, const struct x86_parts *p, void *buf, bool write)
+{
+	phys_copy(cpu, p->phys[0], buf, p->len[0], write);
+	if (p->len[1])
+		phys_copy(cpu, p->phys[1], (char *)buf + p->len[0], p->len[1], write);
+}
+
 static void copy_linear(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t lin, void *buf, unsigned size,
 			enum x86_access a)
 {
-	struct parts p;
+	struct x86_parts p;
 
 	resolve(cpu, view, lin, size, a, &p);
-	phys_copy(cpu, p.phys[0], buf, p.len[0], a == X86_WRITE);
-	if (p.len[1])
-		phys_copy(cpu, p.phys[1], (char *)buf + p.len[0], p.len[1], a == X86_WRITE);
+	copy_parts(cpu, &p, buf, a == X86_WRITE);
 }
 
 void x86_load_slow(struct x86_cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size)
@@ -229,7 +229,7 @@ void x86_store_aligned(struct x86_cpu *cpu, const struct x86_insn *i, const void
 void x86_probe_write(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsigned size)
 {
 	uint64_t lin = x86_linear(cpu, seg, ea, size, X86_WRITE);
-	struct parts p;
+	struct x86_parts p;
 
 	check_linear(cpu, seg, lin, 1);
 	resolve(cpu, current_view(cpu), lin, size, X86_WRITE, &p);
@@ -260,11 +260,10 @@ void x86_sys_store(struct x86_cpu *cpu, uint64_t lin, const void *buf, unsigned 
 void x86_rmw_begin_slow(struct x86_cpu *cpu, struct x86_rmw *m, bool lock)
 {
 	struct x86_tlb_entry *e;
-	struct parts p;
 	bool inside = (m->lin & X86_PAGE_MASK) + m->size <= MEM_PAGE_SIZE;
 
 	check_linear(cpu, m->seg, m->lin, m->size);
-	resolve(cpu, current_view(cpu), m->lin, m->size, X86_WRITE, &p);
+	resolve(cpu, current_view(cpu), m->lin, m->size, X86_WRITE, &m->parts);
 	e = x86_tlb_slot(cpu->tlb, m->lin);
 	/* Now most are in the TLB. A locked access that is not aligned still needs the world stopped. */
 	if (inside && e->wtag == (m->lin & ~X86_PAGE_MASK) && !(lock && (m->lin & (m->size - 1)))) {
@@ -277,16 +276,14 @@ void x86_rmw_begin_slow(struct x86_cpu *cpu, struct x86_rmw *m, bool lock)
 	m->exclusive = lock;
 	if (lock)
 		x86_exclusive_begin(cpu);
-	phys_copy(cpu, p.phys[0], m->bounce, p.len[0], false);
-	if (p.len[1])
-		phys_copy(cpu, p.phys[1], (char *)m->bounce + p.len[0], p.len[1], false);
+	copy_parts(cpu, &m->parts, m->bounce, false);
 	x86_debug_data_hit(cpu, m->lin, m->size, false);
 }
 
 void x86_rmw_end_slow(struct x86_cpu *cpu, struct x86_rmw *m)
 {
-	/* Checked in begin: nothing of this can fault now. */
-	copy_linear(cpu, current_view(cpu), m->lin, m->bounce, m->size, X86_WRITE);
+	/* To where it came from: a page that another vCPU unmaps meanwhile must not fault now. */
+	copy_parts(cpu, &m->parts, m->bounce, true);
 	if (m->exclusive)
 		x86_exclusive_end(cpu);
 	x86_debug_data_hit(cpu, m->lin, m->size, true);

@@ -15,7 +15,10 @@
 #include "cpu/x86/fault.h"
 #include "cpu/x86/paging.h"
 
-/* A guest access of natural size, not torn by the compiler; x86 hosts give the guest's memory order. */
+/*
+ * A guest access is a relaxed atomic of its size, so that the compiler does not tear it: one host instruction, also
+ * where it is not aligned (and then not atomic, as in the guest). x86 hosts give the guest's memory order.
+ */
 #if defined(__x86_64__)
 #define X86_ORDER_LOAD()  ((void)0)
 #define X86_ORDER_STORE() ((void)0)
@@ -23,11 +26,8 @@
 #define X86_ORDER_LOAD()  atomic_thread_fence(memory_order_acquire)
 #define X86_ORDER_STORE() atomic_thread_fence(memory_order_release)
 #endif
-
-typedef uint8_t __attribute__((may_alias)) x86_u8;
-typedef uint16_t __attribute__((may_alias, aligned(1))) x86_u16;
-typedef uint32_t __attribute__((may_alias, aligned(1))) x86_u32;
-typedef uint64_t __attribute__((may_alias, aligned(1))) x86_u64;
+#define X86_HOST_LOAD(bits, host)     __atomic_load_n((const uint##bits##_t *)(host), __ATOMIC_RELAXED)
+#define X86_HOST_STORE(bits, host, v) __atomic_store_n((uint##bits##_t *)(host), v, __ATOMIC_RELAXED)
 
 static inline uint64_t x86_ea(const struct x86_cpu *cpu, const struct x86_insn *i)
 {
@@ -71,7 +71,7 @@ void x86_stored_flagged(struct x86_cpu *cpu, const struct x86_tlb_entry *e, uint
 		uint##bits##_t v;                                                                                      \
                                                                                                                        \
 		if (__builtin_expect(((lin + (bits / 8 - 1)) & ~X86_PAGE_MASK) == e->rtag && !cpu->align_check, 1)) {  \
-			v = *(const volatile x86_u##bits *)(lin + e->addend);                                          \
+			v = X86_HOST_LOAD(bits, lin + e->addend);                                                      \
 			X86_ORDER_LOAD();                                                                              \
 			return v;                                                                                      \
 		}                                                                                                      \
@@ -84,7 +84,7 @@ void x86_stored_flagged(struct x86_cpu *cpu, const struct x86_tlb_entry *e, uint
                                                                                                                        \
 		if (__builtin_expect(((lin + (bits / 8 - 1)) & ~X86_PAGE_MASK) == e->wtag && !cpu->align_check, 1)) {  \
 			X86_ORDER_STORE();                                                                             \
-			*(volatile x86_u##bits *)(lin + e->addend) = v;                                                \
+			X86_HOST_STORE(bits, lin + e->addend, v);                                                      \
 			if (__builtin_expect(atomic_load_explicit(e->flags, memory_order_relaxed), 0))                 \
 				x86_stored_flagged(cpu, e, lin, bits / 8);                                             \
 			return;                                                                                        \
@@ -135,12 +135,17 @@ void x86_sys_store(struct x86_cpu *cpu, uint64_t lin, const void *buf, unsigned 
  * holds the value, other vCPUs are stopped if `lock`, and x86_rmw_end() writes it back. Always pair them;
  * nothing in between may raise.
  */
+struct x86_parts {
+	uint64_t phys[2];
+	unsigned len[2];
+};
 struct x86_rmw {
 	void *host;
 	struct x86_tlb_entry *entry; /* NULL: bounce */
 	uint64_t lin;
 	unsigned size, seg;
 	bool exclusive;
+	struct x86_parts parts; /* where `bounce` comes from */
 	uint64_t bounce[2] __attribute__((aligned(16)));
 };
 void x86_rmw_begin_slow(struct x86_cpu *cpu, struct x86_rmw *m, bool lock);

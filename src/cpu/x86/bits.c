@@ -224,10 +224,11 @@ HANDLER(cmpxchg8b)
 
 /*
  * Compare and exchange 16 bytes at an aligned host address. Hosts without such an instruction do it with
- * the world stopped.
+ * the world stopped, if it is not already.
  */
-static bool exchange16(struct x86_cpu *cpu, void *host, uint64_t expected[2], const uint64_t wanted[2])
+static bool exchange16(struct x86_cpu *cpu, struct x86_rmw *m, uint64_t expected[2], const uint64_t wanted[2])
 {
+	void *host = m->host;
 #if defined(__x86_64__)
 	bool done;
 
@@ -240,7 +241,8 @@ static bool exchange16(struct x86_cpu *cpu, void *host, uint64_t expected[2], co
 	uint64_t *q = host;
 	bool done;
 
-	x86_exclusive_begin(cpu);
+	if (m->entry)
+		x86_exclusive_begin(cpu);
 	done = q[0] == expected[0] && q[1] == expected[1];
 	if (done) {
 		q[0] = wanted[0];
@@ -249,7 +251,8 @@ static bool exchange16(struct x86_cpu *cpu, void *host, uint64_t expected[2], co
 		expected[0] = q[0];
 		expected[1] = q[1];
 	}
-	x86_exclusive_end(cpu);
+	if (m->entry)
+		x86_exclusive_end(cpu);
 	return done;
 #endif
 }
@@ -264,7 +267,7 @@ HANDLER(cmpxchg16b)
 	if ((cpu->seg_base[i->seg] + ea) & 15)
 		x86_gp0(cpu);
 	x86_rmw_begin(cpu, &m, i->seg, ea, 16, true);
-	done = exchange16(cpu, m.host, a, b);
+	done = exchange16(cpu, &m, a, b);
 	x86_rmw_end(cpu, &m);
 	if (!done) {
 		cpu->s.gpr[X86_RAX] = a[0];

@@ -21,15 +21,14 @@
 		bool locked_ = (lock_);                                                                                \
 		uint##bits##_t old;                                                                                    \
 		x86_rmw_begin(cpu, &rmw_, seg_, ea_, bits / 8, locked_);                                               \
-		volatile x86_u##bits *host_ = rmw_.host;                                                               \
-		old = *host_;                                                                                          \
+		old = X86_HOST_LOAD(bits, rmw_.host);                                                                  \
 		if (locked_) {                                                                                         \
 			uint##bits##_t new_ = (new_value);                                                             \
 			while (!__atomic_compare_exchange_n((uint##bits##_t *)rmw_.host, &old, new_, false,            \
 							    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))                       \
 				new_ = (new_value);                                                                    \
 		} else {                                                                                               \
-			*host_ = (new_value);                                                                          \
+			X86_HOST_STORE(bits, rmw_.host, (new_value));                                                  \
 		}                                                                                                      \
 		x86_rmw_end(cpu, &rmw_);                                                                               \
 	} while (0)
