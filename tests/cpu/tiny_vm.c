@@ -8,7 +8,9 @@
 
 static uint64_t mmio_read(void *opaque, uint64_t addr, unsigned size)
 {
-	return ~0ull;
+	struct tiny_vm *t = opaque;
+
+	return t->on_mmio_read ? t->on_mmio_read(t, addr) : ~0ull;
 }
 
 static void mmio_write(void *opaque, uint64_t addr, unsigned size, uint64_t val)
@@ -30,6 +32,14 @@ static void pio_write(void *opaque, uint16_t port, unsigned size, uint32_t val)
 
 	t->last_out = val;
 	t->outs++;
+}
+
+static void cpu_signal(void *opaque, unsigned cpu, enum cpu_signal what, uint8_t vector)
+{
+	struct tiny_vm *t = opaque;
+
+	if (t->vcpus[cpu])
+		vcpu_signal(t->vcpus[cpu], what, vector);
 }
 
 static void build_tables(struct tiny_vm *t)
@@ -68,6 +78,14 @@ void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
 	build_tables(t);
 	c.mem = t->mem;
 	c.clock = t->clock;
+	if (cpus > 1) {
+		const struct irqchip_config chip = { t->mem, t->clock, { cpu_signal, t }, cpus };
+
+		t->chip = irqchip_new(&chip, &err);
+		if (!t->chip)
+			abort();
+		c.intc = irqchip_intc(t->chip);
+	}
 	c.world = (struct cpu_world){ mmio_read, mmio_write, pio_read, pio_write, t };
 	t->vm = engine_interp.vm_create(&c, &err);
 	for (unsigned n = 0; n < cpus; n++) {
@@ -83,6 +101,8 @@ void tiny_vm_free(struct tiny_vm *t)
 	for (unsigned n = 0; n < t->cpus; n++)
 		engine_interp.vcpu_destroy(t->vcpus[n]);
 	engine_interp.vm_destroy(t->vm);
+	if (t->chip)
+		irqchip_free(t->chip);
 	clock_free(t->clock);
 	loop_free(t->loop);
 	mem_space_free(t->mem);

@@ -3,6 +3,7 @@
 #define VIREO_TESTS_CPU_TINY_VM_H
 
 #include "cpu/x86/interp.h"
+#include "irq/x86/irqchip.h"
 
 #define TINY_CPUS  4
 #define TINY_RAM   (16u << 20)
@@ -15,12 +16,15 @@ struct tiny_vm {
 	struct loop *loop;
 	struct vclock *clock;
 	struct mem_space *mem;
+	struct irqchip *chip; /* with more than one vCPU */
 	struct engine_vm *vm;
 	struct vcpu *vcpu; /* the first */
 	struct vcpu *vcpus[TINY_CPUS];
 	unsigned cpus;
-	void (*on_mmio)(struct tiny_vm *t, uint64_t addr); /* stores outside of RAM; may be NULL */
-	uint32_t last_out;				   /* value of the last OUT */
+	/* Outside of RAM; may be NULL. */
+	uint64_t (*on_mmio_read)(struct tiny_vm *t, uint64_t addr);
+	void (*on_mmio)(struct tiny_vm *t, uint64_t addr);
+	uint32_t last_out; /* value of the last OUT */
 	unsigned outs;
 };
 
@@ -31,6 +35,10 @@ void tiny_vm_free(struct tiny_vm *t);
 void tiny_vm_load64(struct tiny_vm *t, const void *code, size_t len);
 /* Put any vCPU at `rip` in 64-bit mode. */
 void tiny_vm_enter64(struct tiny_vm *t, unsigned cpu, uint64_t rip, uint64_t rsp);
+static inline struct x86_cpu *tiny_cpu_at(struct tiny_vm *t, unsigned cpu)
+{
+	return x86_cpu_of(t->vcpus[cpu]);
+}
 static inline struct x86_cpu *tiny_cpu(struct tiny_vm *t)
 {
 	return x86_cpu_of(t->vcpu);
