@@ -57,12 +57,65 @@ static void build_tables(struct tiny_vm *t)
 	mem_write(t->mem, gpa(TINY_GDT), gdt, sizeof(gdt));
 }
 
-void tiny_vm_new(struct tiny_vm *t)
+/* --- the simplest interrupt controller: one request, and CR8 --- */
+
+static bool intr_pending(void *opaque, unsigned cpu)
 {
-	tiny_vm_new_with(t, 1, CLOCK_SOURCE_HOST);
+	return ((struct tiny_vm *)opaque)->irq >= 0;
 }
 
-void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
+static int intr_ack(void *opaque, unsigned cpu)
+{
+	struct tiny_vm *t = opaque;
+	int vector = t->irq;
+
+	t->irq = -1;
+	return vector;
+}
+
+static uint8_t get_cr8(void *opaque, unsigned cpu)
+{
+	return 0;
+}
+
+static void set_cr8(void *opaque, unsigned cpu, uint8_t v)
+{
+}
+
+static bool read_msr(void *opaque, unsigned cpu, uint32_t msr, uint64_t *val)
+{
+	*val = 0xfee00900;
+	return msr == 0x1b;
+}
+
+static bool write_msr(void *opaque, unsigned cpu, uint32_t msr, uint64_t val)
+{
+	return false;
+}
+
+static bool mmio_hit(void *opaque, unsigned cpu, uint64_t addr, uint32_t *offset)
+{
+	return false;
+}
+
+static void init(void *opaque, unsigned cpu)
+{
+}
+
+static const struct intc_ops intc_ops = {
+	.pending = intr_pending,
+	.ack = intr_ack,
+	.get_cr8 = get_cr8,
+	.set_cr8 = set_cr8,
+	.rdmsr = read_msr,
+	.wrmsr = write_msr,
+	.mmio_hit = mmio_hit,
+	.init = init,
+};
+
+/* --- the VM --- */
+
+static void make(struct tiny_vm *t, unsigned cpus, enum clock_source clock, struct config *config)
 {
 	struct mem_slot_config ram = { "ram", gpa(0), TINY_RAM, MEM_ANON, -1, 0, false };
 	struct engine_config c = { .cpus = cpus };
@@ -70,6 +123,8 @@ void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
 
 	memset(t, 0, sizeof(*t));
 	t->cpus = cpus;
+	t->config = config;
+	t->irq = -1;
 	t->loop = loop_new(&err);
 	t->clock = clock_new(t->loop, clock, &err);
 	t->mem = mem_space_new();
@@ -77,6 +132,8 @@ void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
 		abort();
 	build_tables(t);
 	c.mem = t->mem;
+	c.config = config;
+	c.intc = (struct intc){ &intc_ops, t };
 	c.clock = t->clock;
 	if (cpus > 1) {
 		const struct irqchip_config chip = { t->mem, t->clock, { cpu_signal, t }, cpus };
@@ -96,6 +153,26 @@ void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
 	t->vcpu = t->vcpus[0];
 }
 
+void tiny_vm_new(struct tiny_vm *t)
+{
+	make(t, 1, CLOCK_SOURCE_HOST, NULL);
+}
+
+void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
+{
+	make(t, cpus, clock, NULL);
+}
+
+void tiny_vm_new_model(struct tiny_vm *t, const char *model)
+{
+	struct config *config = config_new();
+	struct err err;
+
+	if (!config || config_set(config, "cpu.model", model, &err))
+		abort();
+	make(t, 1, CLOCK_SOURCE_HOST, config);
+}
+
 void tiny_vm_free(struct tiny_vm *t)
 {
 	for (unsigned n = 0; n < t->cpus; n++)
@@ -106,6 +183,8 @@ void tiny_vm_free(struct tiny_vm *t)
 	clock_free(t->clock);
 	loop_free(t->loop);
 	mem_space_free(t->mem);
+	if (t->config)
+		config_free(t->config);
 }
 
 void tiny_vm_enter64(struct tiny_vm *t, unsigned cpu, uint64_t rip, uint64_t rsp)

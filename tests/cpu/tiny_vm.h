@@ -14,6 +14,7 @@
 
 struct tiny_vm {
 	struct loop *loop;
+	struct config *config; /* NULL: defaults */
 	struct vclock *clock;
 	struct mem_space *mem;
 	struct irqchip *chip; /* with more than one vCPU */
@@ -26,10 +27,13 @@ struct tiny_vm {
 	void (*on_mmio)(struct tiny_vm *t, uint64_t addr);
 	uint32_t last_out; /* value of the last OUT */
 	unsigned outs;
+	int irq; /* the vector of an interrupt that waits, or -1 */
 };
 
 void tiny_vm_new(struct tiny_vm *t);
 void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock);
+/* One vCPU of a CPU model, as "cpu.model" takes it. */
+void tiny_vm_new_model(struct tiny_vm *t, const char *model);
 void tiny_vm_free(struct tiny_vm *t);
 /* Put code at TINY_CODE and the vCPU at it, in 64-bit mode. */
 void tiny_vm_load64(struct tiny_vm *t, const void *code, size_t len);

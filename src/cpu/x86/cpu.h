@@ -106,9 +106,14 @@ struct x86_cpu {
 	 * its end DR6.BS becomes pending. Cleared by a fault and by whatever suppresses the trap (INT n).
 	 */
 	bool stepping;
-	int64_t icount_given; /* what icount_left was when the rest was last accounted for */
-	bool icount;	      /* the clock counts instructions */
-	unsigned pauses;      /* PAUSE instructions executed */
+	/* What x86_check_events() used up for the instruction that it let start: shadows and RF. */
+	struct x86_begun {
+		bool sti, mov_ss, rf;
+	} begun;
+	uint64_t step_from, step_end; /* with DEBUGCTL.BTF: where that instruction is, and ends */
+	int64_t icount_given;	      /* what icount_left was when the rest was last accounted for */
+	bool icount;		      /* the clock counts instructions */
+	unsigned pauses;	      /* PAUSE instructions executed */
 	struct x86_traces *traces;
 	struct mem_space *mem;
 

@@ -20,8 +20,41 @@ void x86_debug_report(struct x86_cpu *cpu, uint64_t hit)
 	cpu->s.debugctl &= ~(uint64_t)X86_DEBUGCTL_BTF;
 }
 
+/* Read code at `lin`, up to the end of its page. How many bytes; may raise #PF. */
+static size_t fetch(struct x86_cpu *cpu, uint64_t lin, uint8_t *buf, size_t want)
+{
+	const struct x86_itlb_entry *e = x86_itlb_fill(cpu, lin);
+	size_t left = MEM_PAGE_SIZE - (lin & X86_PAGE_MASK), n = want < left ? want : left;
+
+	for (size_t k = 0; k < n; k++)
+		buf[k] = (uint8_t)x86_phys_load(cpu, e->phys + (lin & X86_PAGE_MASK) + k, 1);
+	return n;
+}
+
+/* Where the instruction at RIP ends, for DEBUGCTL.BTF: whatever goes elsewhere is a branch. */
+static uint64_t end_of_insn(struct x86_cpu *cpu)
+{
+	const struct x86_decode_mode mode = { cpu->code_bits, !cpu->protected_mode };
+	uint64_t lin = (cpu->s.gpr[X86_RIP] + cpu->seg_base[X86_CS]) & cpu->lin_mask;
+	uint8_t buf[15];
+	size_t have = fetch(cpu, lin, buf, sizeof(buf));
+	struct x86_insn i;
+
+	if (x86_decode(buf, have, mode, &i, NULL) == X86_DECODE_SHORT && have < sizeof(buf)) {
+		have += fetch(cpu, (lin + have) & cpu->lin_mask, buf + have, sizeof(buf) - have);
+		x86_decode(buf, have, mode, &i, NULL);
+	}
+	return cpu->s.gpr[X86_RIP] + i.len;
+}
+
 void x86_debug_stepped(struct x86_cpu *cpu)
 {
+	bool by_branch = cpu->s.debugctl & X86_DEBUGCTL_BTF;
+	uint64_t rip = cpu->s.gpr[X86_RIP];
+
+	/* A string instruction that goes on is where it was. */
+	if (by_branch && (rip == cpu->step_from || rip == cpu->step_end))
+		cpu->stepping = false;
 	if (cpu->stepping && !cpu->s.shadow_mov_ss)
 		cpu->s.debug_pending |= X86_DR6_BS;
 	cpu->stepping = false;
@@ -52,6 +85,10 @@ void x86_debug_begin_insn(struct x86_cpu *cpu, bool mov_ss)
 	cpu->s.rflags &= ~(uint64_t)X86_RF;
 	cpu->stepping = cpu->s.rflags & X86_TF;
 	cpu->attention |= cpu->stepping;
+	if (cpu->stepping && cpu->s.debugctl & X86_DEBUGCTL_BTF) {
+		cpu->step_from = cpu->s.gpr[X86_RIP];
+		cpu->step_end = end_of_insn(cpu);
+	}
 }
 
 bool x86_debug_page_watched(struct x86_cpu *cpu, uint64_t lin_page)

@@ -128,7 +128,17 @@ void x86_check_events(struct x86_cpu *cpu)
 		take_nmi(cpu);
 	if (!sti && !mov_ss && cpu->s.rflags & X86_IF && interrupt_waits(cpu))
 		take_interrupt(cpu);
-	/* What was held off is looked at after the next instruction. */
-	cpu->attention = sti || mov_ss;
+	cpu->begun = (struct x86_begun){ sti, mov_ss, cpu->s.rflags & X86_RF };
+	/* What was held off is looked at after the next instruction, which also ends what `begun` says. */
+	cpu->attention = sti || mov_ss || cpu->begun.rf;
 	x86_debug_begin_insn(cpu, mov_ss);
+}
+
+void x86_begin_again(struct x86_cpu *cpu)
+{
+	cpu->s.shadow_sti |= cpu->begun.sti;
+	cpu->s.shadow_mov_ss |= cpu->begun.mov_ss;
+	cpu->s.rflags |= cpu->begun.rf ? X86_RF : 0;
+	cpu->stepping = false;
+	cpu->attention = true;
 }

@@ -180,6 +180,8 @@ void x86_kvm_wall_clock_write(struct x86_cpu *cpu);
 void x86_add_nmis(struct x86_state *s, uint32_t news);
 /* events.c: interrupts, NMI, INIT, SIPI, debug traps, shadows: at a trace boundary when attention or events say so. */
 void x86_check_events(struct x86_cpu *cpu);
+/* The instruction for which that was done does not start yet: it will be done again. */
+void x86_begin_again(struct x86_cpu *cpu);
 
 /* debug.c */
 /* DR6 for a #DB that is about to be raised or delivered: what is pending, and `hit`. */

@@ -19,7 +19,7 @@ HANDLER(mov_from_seg)
 	return x86_next(cpu, i);
 }
 
-/* A load of SS holds off interrupts and debug traps for one instruction. */
+/* MOV SS and POP SS hold off interrupts and debug traps for one instruction; LSS does not need to. */
 static void shadow(struct x86_cpu *cpu, unsigned seg)
 {
 	if (seg == X86_SS) {
@@ -67,7 +67,6 @@ static const struct x86_insn *load_far(struct x86_cpu *cpu, const struct x86_ins
 		x86_set16(cpu, i->reg, (uint16_t)off);
 	else
 		cpu->s.gpr[i->reg] = off;
-	shadow(cpu, seg);
 	return x86_next_end(cpu, i);
 }
 

@@ -306,6 +306,7 @@ static __attribute__((noinline)) const struct x86_insn *overdrawn(struct x86_cpu
 	/* The counted clock's next deadline lies within the trace: up to there one by one. */
 	if (cpu->icount && cpu->icount_left)
 		return enter(cpu, find(cpu, true));
+	x86_begin_again(cpu);
 	x86_icount_grant(cpu);
 	return x86_jumped(cpu);
 }
