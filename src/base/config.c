@@ -264,7 +264,7 @@ int config_bool(struct config *c, const char *key, bool dflt, bool *out, struct 
 	return refuse(c, key, err, "%s: '%s' is neither on nor off", key, v);
 }
 
-int config_uint(struct config *c, const char *key, uint64_t dflt, uint64_t min, uint64_t max, uint64_t *out,
+int config_uint(struct config *c, const char *key, uint64_t dflt, struct config_range range, uint64_t *out,
 		struct err *err)
 {
 	const char *v = config_get(c, key);
@@ -276,8 +276,9 @@ int config_uint(struct config *c, const char *key, uint64_t dflt, uint64_t min, 
 	errno = 0;
 	/* Decimal or hexadecimal: nobody means octal by 010. */
 	*out = strtoull(v, &end, v[0] == '0' && (v[1] | 32) == 'x' ? 16 : 10);
-	if (!isdigit((unsigned char)*v) || *end || errno || *out < min || *out > max)
-		return refuse(c, key, err, "%s: '%s' is not a number from %" PRIu64 " to %" PRIu64, key, v, min, max);
+	if (!isdigit((unsigned char)*v) || *end || errno || *out < range.min || *out > range.max)
+		return refuse(c, key, err, "%s: '%s' is not a number from %" PRIu64 " to %" PRIu64, key, v, range.min,
+			      range.max);
 	return 0;
 }
 

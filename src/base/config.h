@@ -35,7 +35,10 @@ const char *config_peek(const struct config *c, const char *key);
 int config_str(struct config *c, const char *key, const char *dflt, const char **out, struct err *err);
 int config_bool(struct config *c, const char *key, bool dflt, bool *out,
 		struct err *err); /* on/off/yes/no/true/false */
-int config_uint(struct config *c, const char *key, uint64_t dflt, uint64_t min, uint64_t max, uint64_t *out,
+struct config_range {
+	uint64_t min, max; /* inclusive */
+};
+int config_uint(struct config *c, const char *key, uint64_t dflt, struct config_range range, uint64_t *out,
 		struct err *err);
 /* Bytes as people write them: 512M, 2G, 1536MiB, 4096k; a bare number counts in `unit` bytes. */
 int config_size(struct config *c, const char *key, uint64_t dflt, uint64_t unit, uint64_t *out, struct err *err);

@@ -43,16 +43,15 @@ void pci_bus_free(struct pci_bus *b)
 	free(b);
 }
 
-void pci_dev_init(struct pci_dev *d, const char *name, uint16_t vendor, uint16_t device, uint32_t class_rev,
-		  uint16_t sub_vendor, uint16_t sub_device, pthread_mutex_t *lock)
+void pci_dev_init(struct pci_dev *d, const char *name, const struct pci_id *id, pthread_mutex_t *lock)
 {
 	d->name = name;
 	d->lock = lock;
-	st_le16(d->config, vendor);
-	st_le16(d->config + 2, device);
-	st_le32(d->config + 8, class_rev);
-	st_le16(d->config + 0x2c, sub_vendor);
-	st_le16(d->config + 0x2e, sub_device);
+	st_le16(d->config, id->vendor);
+	st_le16(d->config + 2, id->device);
+	st_le32(d->config + 8, id->class_rev);
+	st_le16(d->config + 0x2c, id->sub_vendor);
+	st_le16(d->config + 0x2e, id->sub_device);
 	st_le16(d->wmask + CFG_COMMAND, CMD_IO | CMD_MEM | CMD_MASTER | 0x140 | CMD_INTX_OFF);
 	st_le16(d->w1cmask + CFG_STATUS, 0xf900);
 	d->wmask[0x0c] = 0xff;

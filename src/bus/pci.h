@@ -80,9 +80,13 @@ void pci_bus_set_intx(struct pci_bus *b, const struct irq_line intx[4]);
 /* What the interrupt line registers of functions on each of the four lines show after pci_assign_resources(). */
 void pci_bus_set_irq_numbers(struct pci_bus *b, const uint8_t number[4]);
 
+struct pci_id {
+	uint16_t vendor, device;
+	uint32_t class_rev; /* class code << 8 | revision */
+	uint16_t sub_vendor, sub_device;
+};
 /* Fill the identity of a zeroed function: header type 0, command and status masks. */
-void pci_dev_init(struct pci_dev *d, const char *name, uint16_t vendor, uint16_t device, uint32_t class_rev,
-		  uint16_t sub_vendor, uint16_t sub_device, pthread_mutex_t *lock);
+void pci_dev_init(struct pci_dev *d, const char *name, const struct pci_id *id, pthread_mutex_t *lock);
 void pci_set_bar(struct pci_dev *d, unsigned i, enum pci_bar_kind kind, bool prefetch, uint64_t size,
 		 const struct bus_range *range);
 /* Append a capability of `len` bytes (with its 2-byte header); returns its offset, 0 if it does not fit. */

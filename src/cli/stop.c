@@ -68,7 +68,8 @@ static int run(struct config *c, int argc, char **argv)
 	uint64_t seconds;
 	int status = 0;
 
-	if (config_bool(c, "force", false, &force, &err) || config_uint(c, "timeout", 60, 0, 86400, &seconds, &err))
+	if (config_bool(c, "force", false, &force, &err) ||
+	    config_uint(c, "timeout", 60, (struct config_range){ 0, 86400 }, &seconds, &err))
 		return cli_fail(&err);
 	for (int n = 0; n < argc; n++)
 		if (stop(argv[n], force, (int)seconds, &err))

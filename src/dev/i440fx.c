@@ -114,7 +114,7 @@ struct device *i440fx_new(struct bus *bus, struct pci_bus *pci, const struct mac
 				  .lock = &h->lock,
 				  .reset = reset,
 				  .destroy = destroy };
-	pci_dev_init(&h->pci, "i440fx", 0x8086, 0x1237, 0x06000002, 0x1af4, 0x1100, &h->lock);
+	pci_dev_init(&h->pci, "i440fx", &(struct pci_id){ 0x8086, 0x1237, 0x06000002, 0x1af4, 0x1100 }, &h->lock);
 	pci_set_chipset(&h->pci, 6);
 	h->pci.config[PAM] = PAM_RAM & 0xf0; /* the low half of the first is not a region */
 	memset(h->pci.config + PAM + 1, PAM_RAM, 6);

@@ -214,7 +214,7 @@ struct device *pci_testdev_new(struct bus *bus, struct pci_bus *pci, struct err 
 		.destroy = destroy,
 	};
 	snprintf(t->dev.instance, sizeof(t->dev.instance), "00:%02x.0", slot & 0x1f);
-	pci_dev_init(&t->pci, "pci-testdev", 0x1b36, 5, 0x00ff0000, 0x1af4, 0x1100, &t->lock);
+	pci_dev_init(&t->pci, "pci-testdev", &(struct pci_id){ 0x1b36, 5, 0x00ff0000, 0x1af4, 0x1100 }, &t->lock);
 	t->pci.config_written = config_written;
 	for (unsigned bar = 0; bar < 2; bar++) {
 		struct bus_range range = { "pci-testdev", &side_ops, &t->side[bar], &t->lock };

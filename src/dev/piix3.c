@@ -99,7 +99,7 @@ struct device *piix3_new(struct pci_bus *pci, const struct irq_line isa[16], str
 	p->dev = (struct device){
 		.name = "piix3", .instance = "00:01.0", .self = p, .state = &state, .lock = &p->lock, .destroy = destroy
 	};
-	pci_dev_init(&p->pci, "piix3", 0x8086, 0x7000, 0x06010000, 0x1af4, 0x1100, &p->lock);
+	pci_dev_init(&p->pci, "piix3", &(struct pci_id){ 0x8086, 0x7000, 0x06010000, 0x1af4, 0x1100 }, &p->lock);
 	pci_set_chipset(&p->pci, 7);
 	p->pci.config_written = config_written;
 	for (unsigned n = 0; n < 4; n++) {

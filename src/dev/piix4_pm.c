@@ -199,7 +199,7 @@ struct device *piix4_pm_new(struct bus *bus, struct pci_bus *pci, struct vclock 
 				  .lock = &p->lock,
 				  .reset = reset,
 				  .destroy = destroy };
-	pci_dev_init(&p->pci, "piix4-pm", 0x8086, 0x7113, 0x06800003, 0x1af4, 0x1100, &p->lock);
+	pci_dev_init(&p->pci, "piix4-pm", &(struct pci_id){ 0x8086, 0x7113, 0x06800003, 0x1af4, 0x1100 }, &p->lock);
 	pci_set_chipset(&p->pci, 0);
 	/* Where the registers are cannot be changed; Linux reads it to keep others away. */
 	st_le32(p->pci.config + CFG_PMBASE, PM_BASE | 1);

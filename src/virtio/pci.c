@@ -559,8 +559,10 @@ static int declare(struct virtio_pci *p, struct err *err)
 	const struct bus_range msix = { "msix", &msix_ops, p, &d->lock };
 	const struct bus_range notify = { "virtio-notify", &notify_ops, p, NULL };
 
-	pci_dev_init(&p->pci, d->name, VENDOR, DEVICE_BASE + d->id,
-		     (d->pci_class ? d->pci_class : CLASS_UNKNOWN) | REVISION, VENDOR, SUBSYSTEM, &d->lock);
+	pci_dev_init(&p->pci, d->name,
+		     &(struct pci_id){ VENDOR, DEVICE_BASE + d->id,
+				       (d->pci_class ? d->pci_class : CLASS_UNKNOWN) | REVISION, VENDOR, SUBSYSTEM },
+		     &d->lock);
 	p->pci.config_written = config_written;
 	pci_set_intx_pin(&p->pci, 1);
 	pci_set_bar(&p->pci, BAR_REGS, PCI_BAR_MEM32, false, REGS_SIZE, &regs);

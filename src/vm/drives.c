@@ -22,7 +22,7 @@ static int pci_address(struct vm *vm, const char *prefix, int *devfn, struct err
 	int first = pci_free_slot(vm->pci);
 
 	snprintf(key, sizeof(key), "%s.addr", prefix);
-	if (config_uint(vm->config, key, first < 0 ? 0 : (uint64_t)first, 1, 31, &slot, err))
+	if (config_uint(vm->config, key, first < 0 ? 0 : (uint64_t)first, (struct config_range){ 1, 31 }, &slot, err))
 		return -1;
 	if (first < 0 && !config_peek(vm->config, key))
 		return err_set(err, "%s: no PCI slot is free", prefix);
@@ -109,7 +109,7 @@ static int add_disk(struct vm *vm, const char *p, struct err *err)
 	    config_str(vm->config, KEY("discard"), "unmap", &discard, err) ||
 	    config_choice(vm->config, KEY("aio"), 0, aios, &aio, err) ||
 	    config_uint(vm->config, KEY("queues"), vm->cpus < VIRTIO_BLK_MAX_QUEUES ? vm->cpus : VIRTIO_BLK_MAX_QUEUES,
-			1, VIRTIO_BLK_MAX_QUEUES, &queues, err))
+			(struct config_range){ 1, VIRTIO_BLK_MAX_QUEUES }, &queues, err))
 		return -1;
 	if (!b.path)
 		return err_set(err, "%s.path: a disk needs a file or a block device", p);

@@ -195,7 +195,7 @@ static int add_port_console(struct vm *vm, const char *key, uint16_t dflt, struc
 		return 0;
 	sink = chan_sink(chan);
 	snprintf(iobase, sizeof(iobase), "%s.iobase", key);
-	if (config_uint(vm->config, iobase, dflt, 0, 0xffff, &port, err))
+	if (config_uint(vm->config, iobase, dflt, (struct config_range){ 0, 0xffff }, &port, err))
 		return -1;
 	return add(vm, debugcon_new(vm->bus, (uint16_t)port, &sink, err));
 }
@@ -209,7 +209,8 @@ static int add_test_devices(struct vm *vm, struct err *err)
 	if (config_bool(vm->config, "isa-debug-exit", false, &wanted, err))
 		return -1;
 	if (wanted) {
-		if (config_uint(vm->config, "isa-debug-exit.iobase", 0x501, 0, 0xfffc, &port, err) ||
+		if (config_uint(vm->config, "isa-debug-exit.iobase", 0x501, (struct config_range){ 0, 0xfffc }, &port,
+				err) ||
 		    add(vm, debug_exit_new(vm->bus, (uint16_t)port, &m, err)))
 			return -1;
 	}

@@ -251,7 +251,7 @@ static int read_basics(struct vm *vm, struct err *err)
 	int choice;
 
 	if (config_choice(vm->config, "machine", 0, machines, &choice, err) ||
-	    config_uint(vm->config, "cpus", 1, 1, VM_MAX_CPUS, &cpus, err) ||
+	    config_uint(vm->config, "cpus", 1, (struct config_range){ 1, VM_MAX_CPUS }, &cpus, err) ||
 	    config_bool(vm->config, "no-reboot", false, &vm->no_reboot, err) ||
 	    config_bool(vm->config, "paused", false, &vm->paused, err) ||
 	    config_bool(vm->config, "stats", false, &vm->print_stats, err) ||

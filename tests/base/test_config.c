@@ -65,7 +65,7 @@ static void errors_name_key_value_and_choice(void **state)
 	assert_int_equal(config_choice(c, "clock", 0, words, &choice, &err), -1);
 	assert_string_equal(err.msg, "clock: 'sun' is not one of host, icount");
 	config_set(c, "cpus", "0", &err);
-	assert_int_equal(config_uint(c, "cpus", 1, 1, 64, &n, &err), -1);
+	assert_int_equal(config_uint(c, "cpus", 1, (struct config_range){ 1, 64 }, &n, &err), -1);
 	assert_string_equal(err.msg, "cpus: '0' is not a number from 1 to 64");
 	config_set(c, "rng", "maybe", &err);
 	assert_int_equal(config_bool(c, "rng", true, &b, &err), -1);

@@ -74,7 +74,7 @@ static struct card *card_new(struct board *b, uint8_t devfn, uint16_t vectors)
 	pthread_mutex_init(&c->lock, NULL);
 	c->dev = (struct device){ .name = "card", .self = c, .state = &card_state, .destroy = card_destroy };
 	snprintf(c->dev.instance, sizeof(c->dev.instance), "%02x", devfn);
-	pci_dev_init(&c->pci, "card", 0x1234, 0x5678, 0x02000007, 0xaaaa, 0xbbbb, &c->lock);
+	pci_dev_init(&c->pci, "card", &(struct pci_id){ 0x1234, 0x5678, 0x02000007, 0xaaaa, 0xbbbb }, &c->lock);
 	c->pci.config_written = config_written;
 	pci_set_bar(&c->pci, 0, PCI_BAR_IO, false, 32, &bar);
 	pci_set_bar(&c->pci, 1, PCI_BAR_MEM32, false, 4096, &bar);
@@ -160,7 +160,7 @@ static void capabilities_are_a_list(void **state)
 	uint8_t one, two;
 
 	board_init(&b);
-	pci_dev_init(&c->pci, "card", 1, 2, 0, 0, 0, NULL);
+	pci_dev_init(&c->pci, "card", &(struct pci_id){ 1, 2 }, NULL);
 	assert_int_equal(c->pci.config[0x34], 0);
 	one = pci_add_cap(&c->pci, 9, 17);
 	two = pci_add_cap(&c->pci, 5, 20);
@@ -197,7 +197,7 @@ static void an_address_has_one_function(void **state)
 	struct err err;
 
 	setup(&b);
-	pci_dev_init(&d, "other", 1, 2, 0, 0, 0, NULL);
+	pci_dev_init(&d, "other", &(struct pci_id){ 1, 2 }, NULL);
 	assert_int_equal(pci_register(b.pci, &d, CARD, &err), -1);
 	assert_non_null(strstr(err.msg, "03.0 is taken by card"));
 	board_fini(&b);
@@ -528,10 +528,10 @@ static void too_many_vectors_are_refused(void **state)
 	struct pci_dev d = { 0 };
 	struct err err;
 
-	pci_dev_init(&d, "card", 1, 2, 0, 0, 0, NULL);
+	pci_dev_init(&d, "card", &(struct pci_id){ 1, 2 }, NULL);
 	assert_int_equal(pci_add_msix(&d, PCI_MSIX_MAX + 1, 4, 0, 0x800, &err), -1);
 	memset(&d, 0, sizeof(d));
-	pci_dev_init(&d, "card", 1, 2, 0, 0, 0, NULL);
+	pci_dev_init(&d, "card", &(struct pci_id){ 1, 2 }, NULL);
 	assert_int_equal(pci_add_msix(&d, 0, 4, 0, 0x800, &err), -1);
 }
 

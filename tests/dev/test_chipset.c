@@ -161,7 +161,7 @@ static void plug(struct board *b)
 
 	for (unsigned n = 0; n < 4; n++) {
 		cards[n] = (struct pci_dev){ 0 };
-		pci_dev_init(&cards[n], "card", 1, 2, 0, 0, 0, NULL);
+		pci_dev_init(&cards[n], "card", &(struct pci_id){ 1, 2 }, NULL);
 		pci_set_intx_pin(&cards[n], 1);
 		assert_int_equal(pci_register(b->pci, &cards[n], (uint8_t)((2 + (n + 2) % 4) << 3), &err), 0);
 	}

@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		argv[argc++] = strsep(&rest, "\n");
 	if (!cli_parse(&command, c, argc, argv, &operands, &err)) {
 		config_size(c, "memory", 0, 1, &v, &err);
-		config_uint(c, "disk0.queues", 0, 0, 9, &v, &err);
+		config_uint(c, "disk0.queues", 0, (struct config_range){ 0, 9 }, &v, &err);
 		config_bool(c, "stats", false, &on, &err);
 		config_check_unused(c, &err);
 	}

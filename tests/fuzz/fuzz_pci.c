@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct err err;
 	uint64_t v;
 
-	pci_dev_init(d, "fuzz", 0x1234, 1, 0xff000000, 0, 0, &lock);
+	pci_dev_init(d, "fuzz", &(struct pci_id){ 0x1234, 1, 0xff000000, 0, 0 }, &lock);
 	pci_set_bar(d, 0, PCI_BAR_IO, false, 32, &range);
 	pci_set_bar(d, 1, PCI_BAR_MEM32, false, 4096, &range);
 	pci_set_bar(d, 2, PCI_BAR_MEM64, true, 65536, &range);

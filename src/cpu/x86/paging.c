@@ -165,29 +165,33 @@ static bool mark(struct x86_cpu *cpu, uint64_t at, uint64_t seen, uint64_t bits,
 	return done;
 }
 
-static bool fault(struct x86_cpu *cpu, uint64_t lin, uint32_t code, enum x86_access a, bool user, bool raise,
-		  uint32_t *error)
+static _Noreturn void fault(struct x86_cpu *cpu, uint64_t lin, uint32_t code, enum x86_access a, bool user)
 {
 	code |= (a == X86_WRITE ? PF_W : 0) | (user ? PF_U : 0);
 	if (a == X86_FETCH && (cpu->s.cr4 & X86_CR4_SMEP || (cpu->s.efer & X86_EFER_NXE && cpu->s.cr4 & X86_CR4_PAE)))
 		code |= PF_I;
-	if (raise) {
-		cpu->s.cr2 = lin;
-		x86_raise(cpu, X86_PF_FAULT, code);
-	}
-	*error = code;
-	return false;
+	cpu->s.cr2 = lin;
+	x86_raise(cpu, X86_PF_FAULT, code);
 }
 
-bool x86_translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool user, bool ac, bool raise,
-		   struct x86_translation *t, uint32_t *error)
+struct translation {
+	uint64_t phys;
+	bool writable; /* for this privilege, with D set: a write tag may be filled */
+	bool global, large, user;
+};
+
+/*
+ * Walk for an access at privilege `user` (SMAP: `ac` exempts supervisor data accesses). Sets A and, for writes, D.
+ * Raises #PF (CR2 set). Implicit supervisor accesses (descriptor tables, TSS, delivery) pass user = false, ac = false.
+ */
+static void translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool user, bool ac, struct translation *t)
 {
 	unsigned size = cpu->s.efer & X86_EFER_LMA || cpu->s.cr4 & X86_CR4_PAE ? 8 : 4;
 	struct walk w;
 
 	if (!(cpu->s.cr0 & X86_CR0_PG)) {
-		*t = (struct x86_translation){ lin, true, false, false, true };
-		return true;
+		*t = (struct translation){ lin, true, false, false, true };
+		return;
 	}
 	for (;;) {
 		enum walk_result r = walk(cpu, lin, &w);
@@ -195,11 +199,11 @@ bool x86_translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool us
 		uint64_t leaf;
 
 		if (r == WALK_ABSENT)
-			return fault(cpu, lin, 0, a, user, raise, error);
+			fault(cpu, lin, 0, a, user);
 		if (r == WALK_RESERVED)
-			return fault(cpu, lin, PF_P | PF_RSVD, a, user, raise, error);
+			fault(cpu, lin, PF_P | PF_RSVD, a, user);
 		if (!permitted(cpu, w.rights, a, user, ac))
-			return fault(cpu, lin, PF_P, a, user, raise, error);
+			fault(cpu, lin, PF_P, a, user);
 		for (unsigned n = 0; n < w.depth && !again; n++) {
 			bool last = n == w.depth - 1;
 			again = !mark(cpu, w.entry_at[n], w.entry[n], last && a == X86_WRITE ? PTE_A | PTE_D : PTE_A,
@@ -213,7 +217,7 @@ bool x86_translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool us
 		t->global = leaf & PTE_G && cpu->s.cr4 & X86_CR4_PGE;
 		t->large = w.page_mask > X86_PAGE_MASK;
 		t->writable = (leaf & PTE_D || a == X86_WRITE) && permitted(cpu, w.rights, X86_WRITE, user, ac);
-		return true;
+		return;
 	}
 }
 
@@ -232,12 +236,12 @@ struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, 
 				   uint64_t *phys)
 {
 	struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlbs[view], lin);
-	struct x86_translation t;
+	struct translation t;
 	struct mem_window w;
 	uint64_t page = lin & ~X86_PAGE_MASK;
 	uint32_t offset;
 
-	x86_translate(cpu, lin, a, view == X86_TLB_USER, view == X86_TLB_SUPER_AC, true, &t, NULL);
+	translate(cpu, lin, a, view == X86_TLB_USER, view == X86_TLB_SUPER_AC, &t);
 	*phys = t.phys;
 	if (cpu->vm->cfg.intc.ops &&
 	    cpu->vm->cfg.intc.ops->mmio_hit(cpu->vm->cfg.intc.opaque, cpu->vcpu.index, t.phys, &offset))
@@ -261,14 +265,14 @@ struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, 
 const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin)
 {
 	struct x86_itlb_entry *e = &cpu->itlb[cpu->cpl == 3][lin >> 12 & (X86_ITLB_SIZE - 1)];
-	struct x86_translation t;
+	struct translation t;
 	struct mem_window w;
 
 	if (e->tag == (lin & ~X86_PAGE_MASK))
 		return e;
 	if (!x86_canonical(lin) && cpu->code_bits == 64)
 		x86_gp0(cpu);
-	x86_translate(cpu, lin, X86_FETCH, cpu->cpl == 3, false, true, &t, NULL);
+	translate(cpu, lin, X86_FETCH, cpu->cpl == 3, false, &t);
 	*e = (struct x86_itlb_entry){ .tag = lin & ~X86_PAGE_MASK, .phys = t.phys & ~X86_PAGE_MASK };
 	if (mem_window(cpu->mem, gpa(t.phys), &w)) {
 		e->host = w.host;

@@ -12,20 +12,6 @@
 
 enum x86_access { X86_READ, X86_WRITE, X86_FETCH };
 
-struct x86_translation {
-	uint64_t phys;
-	bool writable; /* for this privilege, with D set: a write tag may be filled */
-	bool global, large, user;
-};
-
-/*
- * Walk for an access at privilege `user` (SMAP: `ac` exempts supervisor data accesses). Sets A and, for
- * writes, D. Raises #PF (CR2 set) when `raise`, else returns false with the error code in *error.
- * Implicit supervisor accesses (descriptor tables, TSS, delivery) pass user = false, ac = false.
- */
-bool x86_translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool user, bool ac, bool raise,
-		   struct x86_translation *t, uint32_t *error);
-
 /* Fill the data TLB for the current view, or raise. NULL: not plain RAM (MMIO, ROM write, breakpoint page); *phys is
  * set. */
 struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t lin, enum x86_access a,

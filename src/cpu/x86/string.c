@@ -57,48 +57,55 @@ static inline const struct x86_insn *again(struct x86_cpu *cpu, const struct x86
 
 /*
  * Bytes that can be moved at once from `ea`: forward, flat, to the end of the page and of the address
- * size, with a TLB entry for it. 0: go element by element.
+ * size, with a TLB entry for it. No bytes: go element by element.
  */
-static uint64_t run_bytes(const struct x86_cpu *cpu, const struct x86_insn *i, unsigned seg, uint64_t ea, bool write,
-			  struct x86_tlb_entry **entry, uint64_t *lin)
+struct run {
+	uint64_t bytes, lin;
+	struct x86_tlb_entry *entry;
+};
+
+static inline struct run run_at(const struct x86_cpu *cpu, const struct x86_insn *i, unsigned seg, uint64_t ea,
+				bool write)
 {
 	uint8_t flat = write ? cpu->seg_flat_w : cpu->seg_flat_r;
-	uint64_t wrap = ~0ull >> i->ashift;
+	uint64_t wrap = ~0ull >> i->ashift, left;
+	struct run r = { .lin = (cpu->seg_base[seg] + ea) & cpu->lin_mask };
 
 	if (cpu->s.rflags & X86_DF || !(flat >> seg & 1) || cpu->align_check || cpu->attention)
-		return 0;
-	*lin = (cpu->seg_base[seg] + ea) & cpu->lin_mask;
-	*entry = x86_tlb_slot(cpu->tlb, *lin);
-	if ((write ? (*entry)->wtag : (*entry)->rtag) != (*lin & ~X86_PAGE_MASK))
-		return 0;
-	if (write && atomic_load_explicit((*entry)->flags, memory_order_relaxed))
-		return 0;
-	uint64_t left = MEM_PAGE_SIZE - (*lin & X86_PAGE_MASK);
-	return wrap - ea < left ? 0 : left;
+		return r;
+	r.entry = x86_tlb_slot(cpu->tlb, r.lin);
+	if ((write ? r.entry->wtag : r.entry->rtag) != (r.lin & ~X86_PAGE_MASK))
+		return r;
+	if (write && atomic_load_explicit(r.entry->flags, memory_order_relaxed))
+		return r;
+	left = MEM_PAGE_SIZE - (r.lin & X86_PAGE_MASK);
+	r.bytes = wrap - ea < left ? 0 : left;
+	return r;
 }
 
 static uint64_t fast_movs(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size)
 {
-	struct x86_tlb_entry *from, *to;
-	uint64_t src = get_a(cpu, i, X86_RSI), dst = get_a(cpu, i, X86_RDI), lin_from, lin_to, n, m;
+	struct run from = run_at(cpu, i, i->seg, get_a(cpu, i, X86_RSI), false), to;
+	uint64_t n;
 
-	n = run_bytes(cpu, i, i->seg, src, false, &from, &lin_from);
-	m = n ? run_bytes(cpu, i, X86_ES, dst, true, &to, &lin_to) : 0;
-	n = (n < m ? n : m) / size;
+	if (!from.bytes)
+		return 0;
+	to = run_at(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true);
+	n = (from.bytes < to.bytes ? from.bytes : to.bytes) / size;
 	if (n > get_a(cpu, i, X86_RCX))
 		n = get_a(cpu, i, X86_RCX);
-	if (n < 2 || !m)
+	if (n < 2)
 		return 0;
-	uint8_t *p = (uint8_t *)(lin_to + to->addend);
-	const uint8_t *q = (const uint8_t *)(lin_from + from->addend);
+	uint8_t *p = (uint8_t *)(to.lin + to.entry->addend);
+	const uint8_t *q = (const uint8_t *)(from.lin + from.entry->addend);
 	/* A destination shortly after the source repeats a pattern: that is not what memmove does. */
 	if (p > q && p < q + n * size)
 		return 0;
 	memmove(p, q, n * size);
 	/* Another thread may have made it a code page in between. */
 	atomic_signal_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(to->flags, memory_order_relaxed))
-		x86_stored_flagged(cpu, to, lin_to, (unsigned)(n * size));
+	if (atomic_load_explicit(to.entry->flags, memory_order_relaxed))
+		x86_stored_flagged(cpu, to.entry, to.lin, (unsigned)(n * size));
 	advance(cpu, i, X86_RSI, n * size);
 	advance(cpu, i, X86_RDI, n * size);
 	set_a(cpu, i, X86_RCX, get_a(cpu, i, X86_RCX) - n);
@@ -107,14 +114,14 @@ static uint64_t fast_movs(struct x86_cpu *cpu, const struct x86_insn *i, unsigne
 
 static uint64_t fast_stos(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size)
 {
-	struct x86_tlb_entry *to;
-	uint64_t lin, n = run_bytes(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true, &to, &lin) / size;
+	struct run to = run_at(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true);
+	uint64_t n = to.bytes / size;
 
 	if (n > get_a(cpu, i, X86_RCX))
 		n = get_a(cpu, i, X86_RCX);
 	if (n < 2)
 		return 0;
-	uint8_t *p = (uint8_t *)(lin + to->addend);
+	uint8_t *p = (uint8_t *)(to.lin + to.entry->addend);
 	uint64_t v = cpu->s.gpr[X86_RAX];
 	if (size == 1 || !(v & size_mask(size)))
 		memset(p, (uint8_t)v, n * size);
@@ -122,8 +129,8 @@ static uint64_t fast_stos(struct x86_cpu *cpu, const struct x86_insn *i, unsigne
 		for (uint64_t k = 0; k < n; k++)
 			memcpy(p + k * size, &v, size);
 	atomic_signal_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(to->flags, memory_order_relaxed))
-		x86_stored_flagged(cpu, to, lin, (unsigned)(n * size));
+	if (atomic_load_explicit(to.entry->flags, memory_order_relaxed))
+		x86_stored_flagged(cpu, to.entry, to.lin, (unsigned)(n * size));
 	advance(cpu, i, X86_RDI, n * size);
 	set_a(cpu, i, X86_RCX, get_a(cpu, i, X86_RCX) - n);
 	return n;
