@@ -44,6 +44,22 @@ static unsigned series_length(struct config *c, const char *key)
 	return n - 1;
 }
 
+/* A key that comes twice in one option is a list: its values are joined by '+' ("hostfwd"). */
+static int append(struct config *c, const char *key, const char *value, struct err *err)
+{
+	const char *old = config_peek(c, key);
+	char *both;
+	int ret;
+
+	if (!old)
+		return config_set(c, key, value, err);
+	if (asprintf(&both, "%s+%s", old, value) < 0)
+		return err_set(err, "out of memory");
+	ret = config_set(c, key, both, err);
+	free(both);
+	return ret;
+}
+
 /*
  * Split "a,k=v,k2=v2" (",," is a literal comma) and set BASE.k for each pair; a leading bare word goes
  * to `first`.
@@ -84,7 +100,7 @@ static int set_pairs(struct config *c, const char *base, const char *first, cons
 			*eq = '\0';
 			snprintf(key, sizeof(key), "%s.%s", base, item);
 		}
-		if (config_set(c, key, bare ? item : eq + 1, err))
+		if ((first ? append : config_set)(c, key, bare ? item : eq + 1, err))
 			goto out;
 	}
 	ret = 0;

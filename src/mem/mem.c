@@ -78,6 +78,8 @@ static int map_backing(struct mem_slot *slot, const struct mem_slot_config *c, s
 	}
 	if (!slot->host)
 		return err_errno(err, errno, "memory %s of %llu MiB", c->name, (unsigned long long)slot->size >> 20);
+	/* A process that helps has nothing to do with the guest's memory. */
+	madvise(slot->host, slot->size, MADV_DONTFORK);
 	/* Advice only: without huge pages the guest is slower, not wrong. */
 	if (c->backing != MEM_FILE)
 		madvise(slot->host, slot->size, MADV_HUGEPAGE);

@@ -36,6 +36,8 @@ struct net_receiver {
 	 * again after ready().
 	 */
 	bool (*receive)(void *opaque, const uint8_t *frame, size_t len);
+	/* The peer has room again, after a send() that found none; never from within send(). May be NULL. */
+	void (*writable)(void *opaque);
 	void *opaque;
 };
 
@@ -44,8 +46,11 @@ struct net_peer;
 struct net_peer_ops {
 	const char *name;
 	bool checked; /* the checksums of the frames it delivers are right: it made or verified them */
-	/* A frame from the guest, at most NET_FRAME_MAX bytes; dropped when it cannot be sent. */
-	void (*send)(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o);
+	/*
+	 * A frame from the guest, at most NET_FRAME_MAX bytes. False: no room, offer it again after writable(). What
+	 * cannot be sent at all is dropped.
+	 */
+	bool (*send)(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o);
 	/* The receiver has room again. May be NULL. */
 	void (*ready)(struct net_peer *p);
 	void (*destroy)(struct net_peer *p);
@@ -56,7 +61,10 @@ struct net_peer {
 	struct net_receiver receiver; /* set by the front end before the guest runs */
 };
 
-/* The user-mode network: libslirp with DHCP, DNS, NAT and port forwarding. Keys are read below `prefix` ("net0"). */
+/*
+ * The user-mode network: libslirp with DHCP, DNS, NAT and port forwarding, in a process of its own. Keys are read below
+ * `prefix` ("net0"): hostfwd, restrict.
+ */
 struct net_peer *net_user_new(struct loop *loop, struct config *c, const char *prefix, struct err *err);
 
 /*

@@ -9,6 +9,7 @@
 #define IP6	40
 #define TCP_MIN 20
 #define TCP	6
+#define MSS_MIN 64 /* a frame becomes a thousand at most */
 #define FIN_PSH 0x09u
 #define CWR	0x80u
 
@@ -44,26 +45,16 @@ struct tcp_frame {
 	bool v6;
 };
 
-static bool parse(const uint8_t *f, size_t len, enum net_gso gso, struct tcp_frame *t)
+/* The driver says where TCP begins (its checksum starts there): behind IPv6 there may be extension headers. */
+static bool parse(const uint8_t *f, size_t len, const struct net_offload *o, struct tcp_frame *t)
 {
-	size_t ihl;
-
-	*t = (struct tcp_frame){ .ip = ETH, .v6 = gso == NET_GSO_TCP6 };
+	*t = (struct tcp_frame){ .ip = ETH, .tcp = o->csum_start, .v6 = o->gso == NET_GSO_TCP6 };
 	if (len > ETH + 4 && ld_be16(f + 12) == 0x8100)
 		t->ip += 4;
-	if (t->v6) {
-		if (len < t->ip + IP6 || f[t->ip] >> 4 != 6 || f[t->ip + 6] != TCP)
-			return false;
-		ihl = IP6;
-	} else {
-		if (len < t->ip + IP4_MIN || f[t->ip] >> 4 != 4 || f[t->ip + 9] != TCP)
-			return false;
-		ihl = (f[t->ip] & 15u) * 4;
-		if (ihl < IP4_MIN)
-			return false;
-	}
-	t->tcp = t->ip + ihl;
-	if (len < t->tcp + TCP_MIN)
+	if (!o->checksum || len < t->tcp + TCP_MIN || t->tcp < t->ip + (t->v6 ? IP6 : IP4_MIN))
+		return false;
+	if (t->v6 ? f[t->ip] >> 4 != 6
+		  : f[t->ip] >> 4 != 4 || f[t->ip + 9] != TCP || t->tcp != t->ip + (f[t->ip] & 15u) * 4)
 		return false;
 	t->payload = t->tcp + (f[t->tcp + 12] >> 4) * 4u;
 	return t->payload >= t->tcp + TCP_MIN && t->payload <= len;
@@ -114,7 +105,7 @@ void net_segment(const uint8_t *frame, size_t len, const struct net_offload *o,
 			out(opaque, b, len);
 		return;
 	}
-	if (!parse(frame, len, o->gso, &t) || o->mss < 64)
+	if (!parse(frame, len, o, &t) || o->mss < MSS_MIN)
 		return;
 	total = len - t.payload;
 	for (size_t done = 0, index = 0; done < total || !index; index++) {

@@ -30,6 +30,8 @@ struct net {
 	struct net_peer *peer;
 	uint8_t config[8]; /* mac, status */
 	bool starved;	   /* the peer waits for receive buffers */
+	bool waits;	   /* `frame`, of `len` bytes, waits for the peer */
+	size_t len;
 	uint8_t frame[HEADER + NET_FRAME_MAX];
 };
 
@@ -48,26 +50,44 @@ static bool offload_of(const uint8_t *hdr, size_t len, struct net_offload *o)
 }
 
 /* What cannot be a frame is dropped, as a wire would do. The peer is called without the lock. */
+static void send_frame(struct net *n)
+{
+	struct net_offload o;
+	bool sent;
+
+	n->waits = false;
+	if (n->len <= HEADER + 14 || !offload_of(n->frame, n->len, &o))
+		return;
+	pthread_mutex_unlock(&n->d.lock);
+	sent = n->peer->ops->send(n->peer, n->frame + HEADER, n->len - HEADER, &o);
+	pthread_mutex_lock(&n->d.lock);
+	/* After a reset meanwhile nobody waits for it. */
+	n->waits = !sent && virtio_running(&n->d);
+}
+
 static void transmit(struct net *n)
 {
 	struct vring_chain *c;
 	int turn = 0;
 
-	while (turn++ < TURN && (c = virtio_pop(&n->d, Q_TX))) {
-		struct net_offload o;
-		size_t len = vring_read(c, n->frame, sizeof(n->frame));
-		bool whole = !vring_read_left(c);
-
+	if (n->waits)
+		send_frame(n);
+	while (!n->waits && turn++ < TURN && (c = virtio_pop(&n->d, Q_TX))) {
+		n->len = vring_read(c, n->frame, sizeof(n->frame));
+		if (vring_read_left(c))
+			n->len = 0; /* longer than any frame */
 		vring_push(c, 0);
-		if (!whole || len <= HEADER + 14 || !offload_of(n->frame, len, &o))
-			continue;
-		pthread_mutex_unlock(&n->d.lock);
-		n->peer->ops->send(n->peer, n->frame + HEADER, len - HEADER, &o);
-		pthread_mutex_lock(&n->d.lock);
+		send_frame(n);
 	}
 	virtio_publish(&n->d, Q_TX);
 	if (turn > TURN)
 		virtio_defer(&n->d, Q_TX);
+}
+
+/* Any frame that waits is looked at, and so is the queue. */
+static void writable(void *opaque)
+{
+	virtio_defer(&((struct net *)opaque)->d, Q_TX);
 }
 
 /* --- receive: one chain, or several when the driver merges --- */
@@ -164,7 +184,10 @@ static void process(struct virtio_dev *d, unsigned q)
 /* Frames may wait that the peer was not asked for since: it is, with the next buffer. */
 static void reset(struct virtio_dev *d)
 {
-	((struct net *)d->self)->starved = true;
+	struct net *n = d->self;
+
+	n->starved = true;
+	n->waits = false;
 }
 
 static void resume(struct virtio_dev *d)
@@ -198,7 +221,7 @@ struct virtio_dev *virtio_net_new(const struct virtio_net_config *c, struct err 
 		return NULL;
 	}
 	n->peer = c->peer;
-	n->peer->receiver = (struct net_receiver){ receive, n };
+	n->peer->receiver = (struct net_receiver){ receive, writable, n };
 	n->d.name = "virtio-net";
 	n->d.id = VIRTIO_ID_NET;
 	n->d.ops = &ops;

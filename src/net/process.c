@@ -1,0 +1,378 @@
+/*
+ * See process.h. A socket pair carries a frame a message: to the process with what it is to do to it, from it as it is.
+ * The first message from the process says whether make() has succeeded: a zero, or the error line.
+ */
+#include "net/process.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+
+#define HEADER	      8u
+#define TURN	      64 /* messages before the loop does something else */
+#define RESTART_S     1
+#define MESSAGE_MAX   (HEADER + NET_FRAME_MAX)
+#define SOCKET_BUFFER (1 << 20) /* the kernel gives what it allows */
+
+struct process {
+	struct net_peer peer;
+	struct net_peer_ops ops;
+	struct loop *loop;
+	char name[32];
+	struct net_peer *(*make)(struct loop *loop, const void *opaque, struct err *err);
+	void *opaque;
+	pid_t pid;
+	int fd; /* -1: the process has ended */
+	struct loop_fd *watch;
+	bool full;    /* send() found no room */
+	bool starved; /* `message` waits for the receiver */
+	size_t len;
+	int timer; /* of the restart */
+	struct loop_fd *timer_watch;
+	uint8_t message[MESSAGE_MAX];
+};
+
+/* --- in the new process --- */
+
+struct child {
+	struct net_peer *peer;
+	int fd;
+	struct loop_fd *watch;
+};
+
+static void child_send(struct child *c, const void *message, size_t len, bool *sent)
+{
+	*sent = send(c->fd, message, len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+	if (!*sent && errno != EAGAIN && errno != ENOBUFS)
+		_exit(0); /* the machine has ended */
+}
+
+static bool child_receive(void *opaque, const uint8_t *frame, size_t len)
+{
+	struct child *c = opaque;
+	bool sent;
+
+	child_send(c, frame, len, &sent);
+	if (!sent)
+		loop_fd_mod(c->watch, EPOLLIN | EPOLLOUT);
+	return sent;
+}
+
+static void child_event(void *opaque, int fd, uint32_t events)
+{
+	static uint8_t m[MESSAGE_MAX];
+	struct child *c = opaque;
+	ssize_t n = 1;
+
+	if (events & EPOLLOUT) {
+		loop_fd_mod(c->watch, EPOLLIN);
+		if (c->peer->ops->ready)
+			c->peer->ops->ready(c->peer);
+	}
+	for (int turn = 0; turn < TURN && (n = recv(fd, m, sizeof(m), MSG_DONTWAIT)) > 0; turn++) {
+		const struct net_offload o = {
+			.checksum = m[0],
+			.gso = (enum net_gso)m[1],
+			.mss = ld_le16(m + 2),
+			.csum_start = ld_le16(m + 4),
+			.csum_offset = ld_le16(m + 6),
+		};
+
+		/* The peers here take everything. */
+		if ((size_t)n > HEADER)
+			c->peer->ops->send(c->peer, m + HEADER, (size_t)n - HEADER, &o);
+	}
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		_exit(0);
+}
+
+static void limit(int resource, rlim_t value)
+{
+	const struct rlimit r = { value, value };
+
+	setrlimit(resource, &r);
+}
+
+/* The bytes that this process may write to, as the limit counts them. */
+static uint64_t data_size(void)
+{
+	unsigned long long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "re");
+
+	if (f && fscanf(f, "%*u %*u %*u %*u %*u %llu", &pages) != 1)
+		pages = 0;
+	if (f)
+		fclose(f);
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
+{
+	static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGHUP, SIGPIPE, SIGWINCH };
+	struct child c = { .fd = 3 };
+	char title[16];
+	struct err err;
+	struct loop *loop;
+	uint64_t data;
+	bool sent;
+	sigset_t none;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);
+	/* The machine's handlers are about the machine. */
+	for (int n = 1; n < NSIG; n++)
+		signal(n, SIG_DFL);
+	for (size_t n = 0; n < ARRAY_LEN(ignored); n++)
+		signal(ignored[n], SIG_IGN);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* Nothing of the machine stays open here but the log. */
+	if (fd != 3 && dup2(fd, 3) < 0)
+		_exit(1);
+	close_range(4, ~0u, 0);
+	snprintf(title, sizeof(title), "vireo:%.9s", p->name);
+	prctl(PR_SET_NAME, title);
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	data = data_size();
+	if (data)
+		limit(RLIMIT_DATA, data + NET_PROCESS_MEMORY);
+	limit(RLIMIT_CORE, 0);
+
+	loop = loop_new(&err);
+	c.peer = loop ? p->make(loop, p->opaque, &err) : NULL;
+	c.watch = c.peer ? loop_fd_add(loop, c.fd, EPOLLIN, child_event, &c, &err) : NULL;
+	if (!c.watch) {
+		child_send(&c, err.msg, strlen(err.msg), &sent);
+		_exit(1);
+	}
+	c.peer->receiver = (struct net_receiver){ .receive = child_receive, .opaque = &c };
+	child_send(&c, "", 1, &sent);
+	loop_run(loop);
+	_exit(0);
+}
+
+/* --- in the machine's --- */
+
+static void on_event(void *opaque, int fd, uint32_t events);
+
+/* Waits for make() in the process. */
+static int spawn(struct process *p, struct err *err)
+{
+	const int buffer = SOCKET_BUFFER;
+	pid_t parent = getpid();
+	int pair[2];
+	ssize_t n;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return err_errno(err, errno, "%s: socketpair", p->name);
+	for (unsigned k = 0; k < 2; k++)
+		setsockopt(pair[k], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
+	p->pid = fork();
+	if (p->pid == 0)
+		run_child(p, pair[1], parent);
+	close(pair[1]);
+	if (p->pid < 0) {
+		close(pair[0]);
+		return err_errno(err, errno, "%s: fork", p->name);
+	}
+	do
+		n = recv(pair[0], err->msg, sizeof(err->msg) - 1, 0);
+	while (n < 0 && errno == EINTR);
+	if (n == 1 && !err->msg[0])
+		p->watch = loop_fd_add(p->loop, pair[0], EPOLLIN, on_event, p, err);
+	else if (n > 0)
+		err->msg[n] = 0;
+	else
+		err_set(err, "%s: its process has ended", p->name);
+	if (!p->watch) {
+		close(pair[0]);
+		waitpid(p->pid, NULL, 0);
+		return -1;
+	}
+	p->fd = pair[0];
+	return 0;
+}
+
+/* The end of the process; its status for people in `how`. */
+static void bury(struct process *p, char how[static 48])
+{
+	int status = 0;
+
+	loop_fd_del(p->watch);
+	p->watch = NULL;
+	close(p->fd);
+	p->fd = -1;
+	kill(p->pid, SIGKILL);
+	waitpid(p->pid, &status, 0);
+	if (WIFSIGNALED(status))
+		snprintf(how, 48, "by signal %d", WTERMSIG(status));
+	else
+		snprintf(how, 48, "with status %d", WEXITSTATUS(status));
+}
+
+static void ended(struct process *p)
+{
+	const struct itimerspec t = { .it_value.tv_sec = RESTART_S };
+	char how[48];
+
+	bury(p, how);
+	log_guest("net", "%s: its process has ended %s and is started again; connections are lost", p->name, how);
+	timerfd_settime(p->timer, 0, &t, NULL);
+}
+
+static void on_restart(void *opaque, int fd, uint32_t events)
+{
+	struct process *p = opaque;
+	uint64_t expired;
+	struct err err;
+
+	if (read(fd, &expired, sizeof(expired)) < 0 || p->fd >= 0)
+		return;
+	if (spawn(p, &err)) {
+		log_line(LOG_ERROR, "net", "%s; the guest is without this network", err.msg);
+		return;
+	}
+	p->starved = false;
+	if (p->full && p->peer.receiver.writable)
+		p->peer.receiver.writable(p->peer.receiver.opaque);
+	p->full = false;
+}
+
+/* What to be told of. */
+static void update_watch(struct process *p)
+{
+	if (p->watch)
+		loop_fd_mod(p->watch, (p->starved ? 0 : EPOLLIN) | (p->full ? EPOLLOUT : 0u));
+}
+
+/* False: the receiver has no room. */
+static bool deliver(struct process *p)
+{
+	const struct net_receiver *r = &p->peer.receiver;
+
+	p->starved = r->receive && !r->receive(r->opaque, p->message, p->len);
+	return !p->starved;
+}
+
+static void take_messages(struct process *p)
+{
+	for (int turn = 0; turn < TURN; turn++) {
+		ssize_t n = recv(p->fd, p->message, NET_FRAME_MAX, MSG_DONTWAIT | MSG_TRUNC);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			break;
+		if (n <= 0) {
+			ended(p);
+			return;
+		}
+		p->len = (size_t)n;
+		if (n >= 14 && (size_t)n <= NET_FRAME_MAX && !deliver(p))
+			break;
+	}
+	update_watch(p);
+}
+
+static void on_event(void *opaque, int fd, uint32_t events)
+{
+	struct process *p = opaque;
+
+	if (events & EPOLLOUT && p->full) {
+		p->full = false;
+		update_watch(p);
+		if (p->peer.receiver.writable)
+			p->peer.receiver.writable(p->peer.receiver.opaque);
+	}
+	if (p->fd >= 0 && !p->starved)
+		take_messages(p);
+	else if (p->fd >= 0 && events & (EPOLLHUP | EPOLLERR))
+		ended(p);
+}
+
+static bool process_send(struct net_peer *peer, const uint8_t *frame, size_t len, const struct net_offload *o)
+{
+	struct process *p = (struct process *)peer;
+	uint8_t header[HEADER] = { o->checksum, (uint8_t)o->gso };
+	struct iovec iov[2] = { { header, HEADER }, { (void *)frame, len } };
+	const struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
+
+	if (p->fd < 0)
+		return true; /* lost, as on a wire that nobody holds */
+	st_le16(header + 2, o->mss);
+	st_le16(header + 4, o->csum_start);
+	st_le16(header + 6, o->csum_offset);
+	if (sendmsg(p->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && (errno == EAGAIN || errno == ENOBUFS)) {
+		p->full = true;
+		update_watch(p);
+		return false;
+	}
+	return true; /* that it has ended is found out by reading */
+}
+
+static void process_ready(struct net_peer *peer)
+{
+	struct process *p = (struct process *)peer;
+
+	if (p->starved && deliver(p))
+		update_watch(p);
+}
+
+static void process_destroy(struct net_peer *peer)
+{
+	struct process *p = (struct process *)peer;
+	char how[48];
+
+	if (p->fd >= 0)
+		bury(p, how);
+	loop_fd_del(p->timer_watch);
+	if (p->timer >= 0)
+		close(p->timer);
+	free(p->opaque);
+	free(p);
+}
+
+struct net_peer *net_process_new(struct loop *loop, const struct net_process_config *c, struct err *err)
+{
+	struct process *p = calloc(1, sizeof(*p));
+
+	if (!p) {
+		err_set(err, "out of memory");
+		return NULL;
+	}
+	p->ops = (struct net_peer_ops){ .name = c->name,
+					.checked = c->checked,
+					.send = process_send,
+					.ready = process_ready,
+					.destroy = process_destroy };
+	p->peer.ops = &p->ops;
+	p->loop = loop;
+	p->fd = -1;
+	p->make = c->make;
+	snprintf(p->name, sizeof(p->name), "%s", c->name);
+	p->ops.name = p->name;
+	p->opaque = malloc(c->size);
+	p->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (!p->opaque || p->timer < 0) {
+		err_errno(err, errno, "%s", p->name);
+		goto fail;
+	}
+	memcpy(p->opaque, c->opaque, c->size);
+	p->timer_watch = loop_fd_add(loop, p->timer, EPOLLIN, on_restart, p, err);
+	if (p->timer_watch && !spawn(p, err))
+		return &p->peer;
+fail:
+	process_destroy(&p->peer);
+	return NULL;
+}

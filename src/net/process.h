@@ -1,0 +1,26 @@
+/*
+ * A network peer in a process of its own: what it does wrong with a guest's frames stays there. Its memory and
+ * descriptors have limits; when it ends it is started again, and the guest has only lost frames.
+ *
+ * Threads: as net.h says.
+ */
+#ifndef VIREO_NET_PROCESS_H
+#define VIREO_NET_PROCESS_H
+
+#include "net/net.h"
+
+#define NET_PROCESS_MEMORY (256u << 20) /* bytes that it may allocate */
+
+struct net_process_config {
+	const char *name;
+	bool checked; /* as in struct net_peer_ops */
+	/* Called in the new process, whose loop runs it. */
+	struct net_peer *(*make)(struct loop *loop, const void *opaque, struct err *err);
+	const void *opaque; /* copied, `size` bytes */
+	size_t size;
+};
+
+/* NULL with the line in `err` that make() has left. */
+struct net_peer *net_process_new(struct loop *loop, const struct net_process_config *c, struct err *err);
+
+#endif

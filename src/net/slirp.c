@@ -1,0 +1,464 @@
+/*
+ * libslirp in the loop thread: the guest gets 10.0.2.15 by DHCP, the host is 10.0.2.2, the name server
+ * 10.0.2.3, as people know it from QEMU.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <glib.h>
+#include <libslirp.h>
+#include <limits.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "net/fragment.h"
+#include "net/user.h"
+
+#define POLL_MAX  1024
+#define QUEUE_MAX 256 /* frames that wait for the guest's buffers */
+/*
+ * Sockets of the host that the guest can hold, each with up to 256 KiB of buffers. Beyond the first number new TCP
+ * connections and pings are lost, beyond the second all datagrams.
+ */
+#define SOCKETS_TCP 512
+#define SOCKETS_MAX 640
+
+struct frame {
+	struct frame *next;
+	size_t len;
+	uint8_t data[];
+};
+
+struct timer {
+	struct user *user;
+	struct timer *next;
+	SlirpTimerCb fn;
+	void *opaque;
+	int64_t deadline_ms; /* -1: not armed */
+};
+
+/* What is known of a file descriptor, by its number. */
+struct watch {
+	bool open;	 /* one of slirp's */
+	uint32_t events; /* in the epoll set; 0: it is not there */
+	uint32_t wanted; /* in the round of the poll set that is being made */
+};
+
+struct user {
+	struct net_peer peer;
+	struct loop *loop;
+	struct loop_hook hook;
+	Slirp *slirp;
+	struct timer *timers;
+	/* slirp's poll set; the sleep is in an epoll set of the same descriptors, which the loop watches */
+	struct pollfd polls[POLL_MAX];
+	unsigned count;
+	int watched[POLL_MAX]; /* what is in the epoll set */
+	unsigned watched_count;
+	struct watch *watches; /* by descriptor */
+	unsigned watches_size, sockets;
+	int epoll;
+	struct loop_fd *watch;
+	struct frame *first, **last;
+	unsigned queued;
+	struct fragments *fragments; /* the library's own reassembly mixes up its buffers */
+};
+
+static int64_t now_ns(void *opaque)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+/* --- frames to the guest --- */
+
+static void drain_queue(struct user *u)
+{
+	while (u->first && u->peer.receiver.receive(u->peer.receiver.opaque, u->first->data, u->first->len)) {
+		struct frame *f = u->first;
+
+		u->first = f->next;
+		if (!u->first)
+			u->last = &u->first;
+		u->queued--;
+		free(f);
+	}
+}
+
+static void deliver(void *opaque)
+{
+	struct user *u = opaque;
+
+	if (u->peer.receiver.receive)
+		drain_queue(u);
+}
+
+/* Never straight to the receiver: this may be the answer to a frame that it is just sending. */
+static ssize_t send_packet(const void *buf, size_t len, void *opaque)
+{
+	struct user *u = opaque;
+	struct frame *f;
+
+	/* A network loses what there is no room for. */
+	if (u->queued == QUEUE_MAX)
+		return (ssize_t)len;
+	f = malloc(sizeof(*f) + len);
+	if (!f)
+		return (ssize_t)len;
+	if (!u->first)
+		loop_post(u->loop, deliver, u);
+	f->next = NULL;
+	f->len = len;
+	memcpy(f->data, buf, len);
+	*u->last = f;
+	u->last = &f->next;
+	u->queued++;
+	return (ssize_t)len;
+}
+
+static void guest_error(const char *msg, void *opaque)
+{
+	log_guest("net", "user network: %s", msg);
+}
+
+/* The library's own warnings: a guest can cause them without end. */
+static void library_log(const char *domain, GLogLevelFlags level, const char *msg, void *opaque)
+{
+	log_guest("net", "user network: %s", msg);
+}
+
+/* --- timers --- */
+
+static void *timer_new(SlirpTimerCb fn, void *cb_opaque, void *opaque)
+{
+	struct user *u = opaque;
+	struct timer *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	*t = (struct timer){ u, u->timers, fn, cb_opaque, -1 };
+	u->timers = t;
+	return t;
+}
+
+static void timer_free(void *timer, void *opaque)
+{
+	struct user *u = opaque;
+
+	for (struct timer **t = &u->timers; *t; t = &(*t)->next) {
+		if (*t == timer) {
+			*t = (*t)->next;
+			break;
+		}
+	}
+	free(timer);
+}
+
+static void timer_mod(void *timer, int64_t expire_ms, void *opaque)
+{
+	((struct timer *)timer)->deadline_ms = expire_ms;
+}
+
+static void run_timers(struct user *u)
+{
+	int64_t now = now_ns(NULL) / 1000000;
+
+	for (struct timer *t = u->timers, *next; t; t = next) {
+		next = t->next;
+		if (t->deadline_ms >= 0 && t->deadline_ms <= now) {
+			t->deadline_ms = -1;
+			t->fn(t->opaque);
+		}
+	}
+}
+
+/* --- slirp's descriptors --- */
+
+static struct watch *watch_of(struct user *u, int fd)
+{
+	unsigned size = u->watches_size;
+	struct watch *more;
+
+	if (fd < 0)
+		return NULL;
+	while ((unsigned)fd >= size)
+		size = size ? size * 2 : 64;
+	if (size != u->watches_size) {
+		more = realloc(u->watches, size * sizeof(*more));
+		if (!more)
+			return NULL;
+		memset(more + u->watches_size, 0, (size - u->watches_size) * sizeof(*more));
+		u->watches = more;
+		u->watches_size = size;
+	}
+	return &u->watches[fd];
+}
+
+/* slirp tells of sockets that it opens, though not of all: the others are seen when they are polled. */
+static void opened(int fd, void *opaque)
+{
+	struct user *u = opaque;
+	struct watch *w = watch_of(u, fd);
+
+	if (w && !w->open) {
+		w->open = true;
+		u->sockets++;
+	}
+}
+
+static void closing(int fd, void *opaque)
+{
+	struct user *u = opaque;
+	struct watch *w = watch_of(u, fd);
+
+	if (!w || !w->open)
+		return;
+	if (w->events)
+		epoll_ctl(u->epoll, EPOLL_CTL_DEL, fd, NULL);
+	*w = (struct watch){ 0 };
+	u->sockets--;
+}
+
+static void nothing(void *opaque)
+{
+}
+
+static const SlirpCb callbacks = {
+	.send_packet = send_packet,
+	.guest_error = guest_error,
+	.clock_get_ns = now_ns,
+	.timer_new = timer_new,
+	.timer_free = timer_free,
+	.timer_mod = timer_mod,
+	.register_poll_fd = opened,
+	.unregister_poll_fd = closing,
+	.notify = nothing,
+};
+
+/* --- the poll set --- */
+
+static int add_poll(int fd, int events, void *opaque)
+{
+	struct user *u = opaque;
+	short e = (short)((events & SLIRP_POLL_IN ? POLLIN : 0) | (events & SLIRP_POLL_OUT ? POLLOUT : 0) |
+			  (events & SLIRP_POLL_PRI ? POLLPRI : 0));
+	struct watch *w = watch_of(u, fd);
+
+	if (u->count == POLL_MAX || !w)
+		return -1;
+	opened(fd, u);
+	w->wanted |= (uint32_t)e;
+	u->polls[u->count] = (struct pollfd){ .fd = fd, .events = e };
+	return (int)u->count++;
+}
+
+static int get_revents(int index, void *opaque)
+{
+	struct user *u = opaque;
+	short r = index >= 0 && (unsigned)index < u->count ? u->polls[index].revents : 0;
+
+	return (r & POLLIN ? SLIRP_POLL_IN : 0) | (r & POLLOUT ? SLIRP_POLL_OUT : 0) |
+	       (r & POLLPRI ? SLIRP_POLL_PRI : 0) | (r & POLLERR ? SLIRP_POLL_ERR : 0) |
+	       (r & POLLHUP ? SLIRP_POLL_HUP : 0);
+}
+
+static void set_events(struct user *u, int fd, uint32_t events)
+{
+	struct watch *w = &u->watches[fd];
+	struct epoll_event e = { .events = events, .data.fd = fd };
+
+	if (w->events != events && !epoll_ctl(u->epoll,
+					      !events	  ? EPOLL_CTL_DEL
+					      : w->events ? EPOLL_CTL_MOD
+							  : EPOLL_CTL_ADD,
+					      fd, &e))
+		w->events = events;
+}
+
+/* The epoll set becomes what slirp has asked for: a call for each change only. */
+static void update_epoll(struct user *u)
+{
+	for (unsigned n = 0; n < u->watched_count; n++)
+		if (!u->watches[u->watched[n]].wanted)
+			set_events(u, u->watched[n], 0);
+	u->watched_count = 0;
+	for (unsigned n = 0; n < u->count; n++) {
+		struct watch *w = &u->watches[u->polls[n].fd];
+
+		if (!w->wanted)
+			continue;
+		set_events(u, u->polls[n].fd, w->wanted);
+		w->wanted = 0;
+		u->watched[u->watched_count++] = u->polls[n].fd;
+	}
+}
+
+/* Before each sleep: what slirp waits for now, in the epoll set. */
+static void prepare(void *opaque, int *timeout_ms)
+{
+	struct user *u = opaque;
+	int64_t now = now_ns(NULL) / 1000000;
+	uint32_t timeout = *timeout_ms < 0 ? 60000 : (uint32_t)*timeout_ms;
+
+	u->count = 0;
+	slirp_pollfds_fill(u->slirp, &timeout, add_poll, u);
+	update_epoll(u);
+	for (struct timer *t = u->timers; t; t = t->next)
+		if (t->deadline_ms >= 0 && t->deadline_ms - now < timeout)
+			timeout = t->deadline_ms > now ? (uint32_t)(t->deadline_ms - now) : 0;
+	*timeout_ms = (int)timeout;
+}
+
+static void ready(void *opaque)
+{
+	struct user *u = opaque;
+	int rc = poll(u->polls, u->count, 0);
+
+	slirp_pollfds_poll(u->slirp, rc < 0, get_revents, u);
+	run_timers(u);
+}
+
+/* ready() follows each wake-up; this only makes the loop wake. */
+static void woken(void *opaque, int fd, uint32_t events)
+{
+}
+
+/* --- the peer --- */
+
+/* How many sockets there may be for this packet to go in: what cannot open a new one always may. */
+static unsigned socket_limit(const uint8_t *f, size_t len)
+{
+	bool v4 = len >= 34 && ld_be16(f + 12) == 0x0800, v6 = len >= 54 && ld_be16(f + 12) == 0x86dd;
+	size_t l4 = v4 ? 14 + (f[14] & 15u) * 4 : 54;
+	uint8_t protocol = v4 ? f[23] : v6 ? f[20] : 0;
+
+	if (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6)
+		return SOCKETS_TCP;
+	if (protocol == IPPROTO_TCP && l4 + 14 <= len)
+		return (f[l4 + 13] & (TH_SYN | TH_ACK)) == TH_SYN ? SOCKETS_TCP : UINT_MAX;
+	if (protocol == IPPROTO_UDP && l4 + 4 <= len)
+		return ld_be16(f + l4 + 2) == 67 ? UINT_MAX : SOCKETS_MAX; /* slirp is the DHCP server */
+	return UINT_MAX;
+}
+
+static void input(void *opaque, const uint8_t *frame, size_t len)
+{
+	struct user *u = opaque;
+
+	if (fragment_is(frame, len)) {
+		frame = fragments_add(u->fragments, frame, len, now_ns(NULL) / 1000000, &len);
+		if (!frame)
+			return;
+	}
+	if (u->sockets < socket_limit(frame, len))
+		slirp_input(u->slirp, frame, (int)len);
+	else
+		log_guest("net", "the guest has %u connections open; further ones are refused", u->sockets);
+}
+
+static bool user_send(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o)
+{
+	net_segment(frame, len, o, input, p);
+	return true;
+}
+
+static void user_ready(struct net_peer *p)
+{
+	drain_queue((struct user *)p);
+}
+
+static void destroy(struct net_peer *p)
+{
+	struct user *u = (struct user *)p;
+
+	/* No descriptor is left in the epoll set: all are closed. */
+	if (u->slirp)
+		slirp_cleanup(u->slirp);
+	free(u->watches);
+	fragments_free(u->fragments);
+	if (u->watch) {
+		loop_hook_del(u->loop, &u->hook);
+		loop_fd_del(u->watch);
+	}
+	if (u->epoll >= 0)
+		close(u->epoll);
+	while (u->first) {
+		struct frame *f = u->first;
+
+		u->first = f->next;
+		free(f);
+	}
+	free(u);
+}
+
+static const struct net_peer_ops ops = {
+	.name = "user", .checked = true, .send = user_send, .ready = user_ready, .destroy = destroy
+};
+
+static int add_forwards(struct user *u, const struct net_user_config *c, struct err *err)
+{
+	for (unsigned n = 0; n < c->count; n++) {
+		const struct net_forward *f = &c->forward[n];
+
+		if (slirp_add_hostfwd(u->slirp, f->udp, f->host, f->host_port, f->guest, f->guest_port))
+			return err_errno(err, errno, "%s.hostfwd: %s port %u of %s", c->name, f->udp ? "UDP" : "TCP",
+					 f->host_port, inet_ntoa(f->host));
+	}
+	return 0;
+}
+
+struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *c, struct err *err)
+{
+	struct user *u = calloc(1, sizeof(*u));
+	SlirpConfig cfg = {
+		.version = 4,
+		.restricted = c->restricted,
+		.in_enabled = true,
+		.vnetwork.s_addr = inet_addr("10.0.2.0"),
+		.vnetmask.s_addr = inet_addr("255.255.255.0"),
+		.vhost.s_addr = inet_addr("10.0.2.2"),
+		.vdhcp_start.s_addr = inet_addr(NET_USER_GUEST),
+		.vnameserver.s_addr = inet_addr("10.0.2.3"),
+		.in6_enabled = true,
+		.vprefix_len = 64,
+	};
+
+	if (!u) {
+		err_set(err, "out of memory");
+		return NULL;
+	}
+	u->peer.ops = &ops;
+	u->loop = loop;
+	u->last = &u->first;
+	u->epoll = epoll_create1(EPOLL_CLOEXEC);
+	u->fragments = fragments_new();
+	g_log_set_handler("Slirp", G_LOG_LEVEL_WARNING | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_MESSAGE, library_log, NULL);
+	inet_pton(AF_INET6, "fec0::", &cfg.vprefix_addr6);
+	inet_pton(AF_INET6, "fec0::2", &cfg.vhost6);
+	inet_pton(AF_INET6, "fec0::3", &cfg.vnameserver6);
+	u->slirp = slirp_new(&cfg, &callbacks, u);
+	if (!u->slirp || u->epoll < 0 || !u->fragments) {
+		err_set(err, "%s: the user-mode network cannot start", c->name);
+		goto fail;
+	}
+	if (add_forwards(u, c, err))
+		goto fail;
+	u->watch = loop_fd_add(loop, u->epoll, EPOLLIN, woken, u, err);
+	if (!u->watch)
+		goto fail;
+	u->hook = (struct loop_hook){ prepare, ready, u, NULL };
+	loop_hook_add(loop, &u->hook);
+	return &u->peer;
+fail:
+	destroy(&u->peer);
+	return NULL;
+}

@@ -1,0 +1,33 @@
+/*
+ * The parts of the user-mode network: what the configuration says, and libslirp. Private to net/; the loop thread.
+ */
+#ifndef VIREO_NET_USER_H
+#define VIREO_NET_USER_H
+
+#include <netinet/in.h>
+
+#include "net/net.h"
+
+#define NET_USER_GUEST "10.0.2.15" /* what DHCP gives to the guest */
+#define NET_FORWARDS   64
+
+struct net_forward {
+	bool udp;
+	struct in_addr host, guest;
+	uint16_t host_port, guest_port; /* host byte order */
+};
+
+struct net_user_config {
+	char name[32];	 /* "net0" */
+	bool restricted; /* nothing but DHCP and forwarded ports */
+	unsigned count;
+	struct net_forward forward[NET_FORWARDS];
+};
+
+/* The keys below `prefix`. Opens nothing. */
+int net_user_read(struct net_user_config *u, struct config *c, const char *prefix, struct err *err);
+
+/* libslirp in this process. Taken ports are an error. */
+struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *c, struct err *err);
+
+#endif

@@ -1,0 +1,372 @@
+/* A peer in a process of its own: frames both ways, back-pressure both ways, and what happens when it dies. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "net/process.h"
+
+/* --- the peer inside: does what its frames say --- */
+
+#define COMMAND 14 /* of a frame: behind the Ethernet header */
+
+struct inside {
+	struct net_peer peer;
+	uint32_t flood, flooded; /* frames still to send; sent */
+};
+
+static void flood(struct inside *i)
+{
+	static uint8_t f[1500];
+
+	for (; i->flood; i->flood--) {
+		st_be32(f + COMMAND, i->flooded);
+		if (!i->peer.receiver.receive(i->peer.receiver.opaque, f, sizeof(f)))
+			return;
+		i->flooded++;
+	}
+}
+
+static unsigned open_files(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+static bool inside_send(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o)
+{
+	struct inside *i = (struct inside *)p;
+	uint8_t answer[NET_FRAME_MAX];
+
+	memcpy(answer, frame, len);
+	switch (frame[COMMAND]) {
+	case 'c':
+		abort();
+	case 'e':
+		_exit(3);
+	case 'm': /* all the memory there is */
+		for (;;)
+			memset(malloc(1 << 20), 1, 1 << 20);
+	case 's':
+		usleep(300000);
+		return true;
+	case 'f':
+		i->flood = ld_be32(frame + COMMAND + 4);
+		flood(i);
+		return true;
+	case 'o': /* what is open */
+		st_be32(answer + COMMAND + 4, open_files());
+		break;
+	case 'w': /* the work that was left to us */
+		answer[COMMAND + 1] = o->checksum;
+		answer[COMMAND + 2] = (uint8_t)o->gso;
+		st_be16(answer + COMMAND + 4, o->mss);
+		st_be16(answer + COMMAND + 6, o->csum_start);
+		st_be16(answer + COMMAND + 8, o->csum_offset);
+		break;
+	}
+	p->receiver.receive(p->receiver.opaque, answer, len);
+	return true;
+}
+
+static void inside_ready(struct net_peer *p)
+{
+	flood((struct inside *)p);
+}
+
+static void inside_destroy(struct net_peer *p)
+{
+}
+
+static const struct net_peer_ops inside_ops = {
+	.name = "inside", .send = inside_send, .ready = inside_ready, .destroy = inside_destroy
+};
+
+static struct net_peer *make(struct loop *loop, const void *opaque, struct err *err)
+{
+	struct inside *i = calloc(1, sizeof(*i));
+
+	if (!strcmp(opaque, "fail")) {
+		err_set(err, "net7: it cannot be done");
+		return NULL;
+	}
+	if (!strcmp(opaque, "die"))
+		_exit(1);
+	i->peer.ops = &inside_ops;
+	return &i->peer;
+}
+
+/* --- outside --- */
+
+static struct loop *loop;
+static struct net_peer *peer;
+static struct err err;
+static uint8_t last[NET_FRAME_MAX];
+static size_t last_len;
+static unsigned received, writables;
+static bool deaf, in_order;
+
+static bool receive(void *opaque, const uint8_t *frame, size_t len)
+{
+	if (deaf)
+		return false;
+	memcpy(last, frame, len);
+	last_len = len;
+	if (ld_be32(frame + COMMAND) != received)
+		in_order = false;
+	received++;
+	return true;
+}
+
+static void writable(void *opaque)
+{
+	writables++;
+}
+
+static struct net_peer *open_peer(const char *how)
+{
+	const struct net_process_config c = { "net7", true, make, how, strlen(how) + 1 };
+	struct net_peer *p = net_process_new(loop, &c, &err);
+
+	if (p)
+		p->receiver = (struct net_receiver){ receive, writable, NULL };
+	return p;
+}
+
+static int begin(void **state)
+{
+	loop = loop_new(&err);
+	peer = open_peer("work");
+	assert_non_null(peer);
+	received = writables = 0;
+	last_len = 0;
+	deaf = false;
+	in_order = true;
+	return 0;
+}
+
+static int end(void **state)
+{
+	if (peer)
+		peer->ops->destroy(peer);
+	loop_free(loop);
+	/* Nothing is left over. */
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+	return 0;
+}
+
+static void quit(void *opaque)
+{
+	loop_quit(opaque);
+}
+
+static void run(int ms)
+{
+	do {
+		loop_post(loop, quit, loop);
+		loop_run(loop);
+		usleep(1000);
+	} while (ms-- > 0);
+}
+
+static bool send_frame(uint8_t command, uint32_t value, size_t len, const struct net_offload *o)
+{
+	static uint8_t f[NET_FRAME_MAX];
+	const struct net_offload none = { 0 };
+
+	f[COMMAND] = command;
+	st_be32(f + COMMAND + 4, value);
+	return peer->ops->send(peer, f, len, o ? o : &none);
+}
+
+static void expect_frames(unsigned n)
+{
+	for (int ms = 0; received < n; ms++) {
+		if (ms == 10000)
+			fail_msg("%u frames, not %u", received, n);
+		run(0);
+	}
+}
+
+static void test_frames(void **state)
+{
+	const struct net_offload o = {
+		.checksum = true, .gso = NET_GSO_TCP6, .mss = 0x1234, .csum_start = 0x2345, .csum_offset = 0x3456
+	};
+	static const size_t sizes[] = { 30, 60, 1514, 40000, NET_FRAME_MAX };
+
+	assert_true(peer->ops->checked);
+	assert_string_equal(peer->ops->name, "net7");
+	for (unsigned k = 0; k < 5; k++) {
+		assert_true(send_frame('x', k, sizes[k], NULL));
+		expect_frames(k + 1);
+		assert_int_equal(last_len, sizes[k]);
+		assert_int_equal(ld_be32(last + COMMAND + 4), k);
+	}
+	assert_true(send_frame('w', 0, 100, &o));
+	expect_frames(6);
+	assert_true(last[COMMAND + 1] == 1 && last[COMMAND + 2] == NET_GSO_TCP6);
+	assert_true(ld_be16(last + COMMAND + 4) == 0x1234 && ld_be16(last + COMMAND + 6) == 0x2345 &&
+		    ld_be16(last + COMMAND + 8) == 0x3456);
+}
+
+/* Descriptors of the machine stay out of it. */
+static void test_nothing_is_inherited(void **state)
+{
+	int extra[20];
+
+	peer->ops->destroy(peer);
+	for (int k = 0; k < 20; k++)
+		extra[k] = open("/dev/null", O_RDONLY);
+	peer = open_peer("work");
+	for (int k = 0; k < 20; k++)
+		close(extra[k]);
+	assert_true(send_frame('o', 0, 60, NULL));
+	expect_frames(1);
+	assert_true(ld_be32(last + COMMAND + 4) < 14);
+}
+
+static void test_making_fails(void **state)
+{
+	peer->ops->destroy(peer);
+	peer = NULL;
+	assert_null(open_peer("fail"));
+	assert_string_equal(err.msg, "net7: it cannot be done");
+	assert_null(open_peer("die"));
+	assert_string_equal(err.msg, "net7: its process has ended");
+}
+
+/* A process that is busy: frames wait with the sender, and none is lost. */
+static void test_sending_waits(void **state)
+{
+	unsigned sent = 0, refused = 0;
+
+	assert_true(send_frame('s', 0, 60, NULL));
+	while (sent < 300) {
+		if (send_frame('x', sent, 60000, NULL)) {
+			sent++;
+			continue;
+		}
+		refused++;
+		for (unsigned had = writables, ms = 0; writables == had; ms++) {
+			assert_true(ms < 10000);
+			run(0);
+		}
+	}
+	assert_true(refused > 0);
+	expect_frames(300);
+	assert_int_equal(ld_be32(last + COMMAND + 4), 299);
+}
+
+/* A guest without buffers: the process waits with its frames. */
+static void test_receiving_waits(void **state)
+{
+	deaf = true;
+	assert_true(send_frame('f', 5000, 60, NULL));
+	run(200);
+	assert_int_equal(received, 0);
+	deaf = false;
+	peer->ops->ready(peer);
+	expect_frames(5000);
+	assert_true(in_order);
+	run(20);
+	assert_int_equal(received, 5000);
+}
+
+static void dies(uint8_t how)
+{
+	assert_true(send_frame(how, 0, 60, NULL));
+	run(300);
+	/* The frames of the time without a network are lost; then it is back. */
+	for (int ms = 0; !received; ms++) {
+		assert_true(ms < 15000);
+		send_frame('x', 1, 60, NULL);
+		run(10);
+	}
+}
+
+static void test_crash(void **state)
+{
+	dies('c');
+}
+
+static void test_end(void **state)
+{
+	dies('e');
+}
+
+static void test_memory_has_a_limit(void **state)
+{
+	dies('m');
+}
+
+/* Even while a frame waits for the guest. */
+static void test_crash_while_the_guest_is_deaf(void **state)
+{
+	deaf = true;
+	assert_true(send_frame('x', 0, 60, NULL));
+	assert_true(send_frame('c', 0, 60, NULL));
+	run(300);
+	deaf = false;
+	peer->ops->ready(peer);
+	dies('x');
+}
+
+/* When the machine dies without a word, so does its network. */
+static void test_machine_dies(void **state)
+{
+	int out[2];
+	char c;
+	pid_t machine;
+
+	assert_int_equal(pipe(out), 0);
+	machine = fork();
+	if (!machine) {
+		dup2(out[1], 2); /* what the process keeps of its machine */
+		close(out[0]);
+		close(out[1]);
+		if (!open_peer("work"))
+			_exit(1);
+		raise(SIGKILL);
+	}
+	close(out[1]);
+	assert_int_equal(waitpid(machine, NULL, 0), machine);
+	alarm(20);
+	while (read(out[0], &c, 1) > 0)
+		;
+	alarm(0);
+	close(out[0]);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_frames),	  TEST(test_nothing_is_inherited), TEST(test_making_fails),
+		TEST(test_sending_waits), TEST(test_receiving_waits),	   TEST(test_crash),
+		TEST(test_end),		  TEST(test_memory_has_a_limit),   TEST(test_crash_while_the_guest_is_deaf),
+		TEST(test_machine_dies),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
