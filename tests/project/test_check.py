@@ -227,3 +227,5 @@ def test_ci_runs_make_check(tmp_path):
 def test_make_has_the_targets(target, command):
     r = subprocess.run(["make", "-n", target], cwd=TOP, capture_output=True, text=True, timeout=30)
     assert r.returncode == 0 and command in r.stdout
+    if command.startswith("scripts/"):
+        assert os.access(os.path.join(TOP, command.split()[0]), os.X_OK)
