@@ -122,16 +122,13 @@ static uint64_t bar_address(const struct pci_dev *d, unsigned i)
 	}
 }
 
-/*
- * Whether an address can be decoded. 0 is what a reset leaves, and the last address below 64 KiB or 4 GiB is
- * what a guest writes to learn the size.
- */
+/* Whether an address can be decoded: the last one below 64 KiB or 4 GiB is what a guest writes to learn the size. */
 static bool decodable(const struct pci_bar *bar, uint64_t at)
 {
 	uint64_t sizing = bar->kind == PCI_BAR_IO ? 1ull << 16 : 1ull << 32;
 	uint64_t end = bar->kind == PCI_BAR_MEM64 ? PCI_MEM_END : sizing;
 
-	return at && range_within(at, bar->size, end) && at + bar->size != sizing;
+	return range_within(at, bar->size, end) && at + bar->size != sizing;
 }
 
 uint64_t pci_bar_mapped(const struct pci_dev *d, unsigned i)
@@ -151,7 +148,7 @@ static void unmap_bar(struct pci_dev *d, unsigned i)
 	set_mapped(&d->bar[i], 0);
 }
 
-/* Make the bus agree with the registers of one function. True if something was unmapped. */
+/* Make the bus agree with the registers of one function; 0, what a reset leaves, is nowhere. True if something was unmapped. */
 static bool update_bars(struct pci_dev *d)
 {
 	uint16_t cmd = pci_config_word(d, CFG_COMMAND);

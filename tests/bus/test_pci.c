@@ -131,6 +131,10 @@ static void identity_cannot_be_changed(void **state)
 	assert_int_equal(get(&b, CARD, 0x0c, 1), 0xff);
 	assert_int_equal(get(&b, CARD, COMMAND, 2), IO | MEM | MASTER | 0x140 | NO_INTX);
 	assert_int_equal(c->writes, 256);
+	/* Errors in the status register are cleared by ones. */
+	c->pci.config[STATUS + 1] = 0x31;
+	set(&b, CARD, STATUS, 2, 0x1000);
+	assert_int_equal(get(&b, CARD, STATUS, 2), 0x2110);
 	set(&b, CARD, 0x40, 4, 0);
 	assert_int_equal(c->last_off, 0x40);
 	assert_int_equal(c->last_len, 4);
@@ -248,6 +252,10 @@ static void bars_move_and_follow_the_command_register(void **state)
 	assert_true(hit(&b, BUS_MMIO, 0xd1000000) && !hit(&b, BUS_MMIO, 0xd0000000));
 	set(&b, CARD, BAR(3), 4, 0x81);
 	assert_true(hit(&b, BUS_MMIO, 0x8100100000) && !hit(&b, BUS_MMIO, 0x8000100000));
+	/* Address 0 is nowhere. */
+	set(&b, CARD, BAR(1), 4, 0);
+	assert_false(hit(&b, BUS_MMIO, 0) || hit(&b, BUS_MMIO, 0xd1000000));
+	set(&b, CARD, BAR(1), 4, 0xd1000000);
 	board_reset(&b);
 	assert_false(hit(&b, BUS_MMIO, 0xd1000000) || hit(&b, BUS_MMIO, 0x8100100000));
 	assert_int_equal(get(&b, CARD, COMMAND, 2), 0);
@@ -307,7 +315,7 @@ static void resources_are_assigned_without_overlap(void **state)
 	card_new(&b, CARD + 8, 0);
 	card_new(&b, CARD + 16, 4);
 	pci_bus_set_irq_numbers(b.pci, irqs);
-	assert_int_equal(pci_assign_resources(b.pci, 0xc000, 0xc0000000, 0xc0010000, 1ull << 40, &err), 0);
+	assert_int_equal(pci_assign_resources(b.pci, 0xc010, 0xc0000800, 0xc0010000, (1ull << 40) + 16, &err), 0);
 	for (unsigned n = 0; n < 3; n++) {
 		uint8_t at = (uint8_t)(CARD + 8 * n);
 		uint64_t bar2 = (uint64_t)get(&b, at, BAR(3), 4) << 32 | (get(&b, at, BAR(2), 4) & ~15u);

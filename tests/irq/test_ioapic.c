@@ -243,6 +243,29 @@ static void an_eoi_ends_all_entries_with_that_vector(void **state)
 	board_fini(&b);
 }
 
+static void an_edge_of_the_same_vector_ends_no_level(void **state)
+{
+	struct board b;
+
+	setup(&b);
+	route(&b, 10, 0, 0x51 | LEVEL);
+	route(&b, 4, 1, 0x51);
+	line(&b, 10, true);
+	assert_int_equal(apic_ack(&b, 0), 0x51);
+	pulse(&b, 4);
+	assert_int_equal(apic_drain(&b, 1), 1);
+	assert_int_equal(entry(&b, 10) & REMOTE_IRR, REMOTE_IRR);
+	assert_int_equal(apic_read(&b, 0, LAPIC_IRR + 0x20), 0);
+	/* The trigger mode register follows the last one. */
+	line(&b, 10, false);
+	apic_eoi(&b, 0);
+	assert_int_equal(apic_read(&b, 0, LAPIC_TMR + 0x20), 1u << 17);
+	route(&b, 4, 0, 0x51);
+	pulse(&b, 4);
+	assert_int_equal(apic_read(&b, 0, LAPIC_TMR + 0x20), 0);
+	board_fini(&b);
+}
+
 static void an_entry_may_change_while_in_service(void **state)
 {
 	struct board b;
@@ -314,6 +337,14 @@ static void an_undelivered_level_is_not_in_service(void **state)
 	assert_int_equal(entry(&b, 10) & REMOTE_IRR, 0);
 	route(&b, 10, 2, 0x51 | LEVEL);
 	assert_int_equal(apic_ack(&b, 2), 0x51);
+	/* A processor that listens later gets it when the device says it again. */
+	apic_write(&b, 3, LAPIC_SVR, 0xff);
+	route(&b, 11, 3, 0x51 | LEVEL);
+	line(&b, 11, true);
+	apic_write(&b, 3, LAPIC_SVR, 0x1ff);
+	assert_false(apic_pending(&b, 3));
+	line(&b, 11, true);
+	assert_true(apic_pending(&b, 3));
 	board_fini(&b);
 }
 
@@ -373,6 +404,21 @@ static void extint_takes_the_8259s_vector(void **state)
 	out8(&b, 0x20, 0x20);
 	assert_int_equal(apic_ack(&b, 2), 0x34);
 	assert_int_equal(apic_ack(&b, 2), -1);
+	/* Also when the output has no reason to fall: two wait, and each ends by itself. */
+	out8(&b, 0x20, 0x11);
+	out8(&b, 0x21, 0x30);
+	out8(&b, 0x21, 4);
+	out8(&b, 0x21, 3);
+	pulse(&b, 6);
+	pulse(&b, 7);
+	assert_int_equal(apic_ack(&b, 2), 0x36);
+	assert_int_equal(apic_ack(&b, 2), 0x37);
+	assert_int_equal(apic_ack(&b, 2), -1);
+	/* Masked, and through LINT0 of other processors than the first, nothing comes. */
+	route(&b, 0, 2, 0x99 | MODE(7) | MASK);
+	apic_write(&b, 1, LAPIC_LVT + 0x30, 0x700);
+	pulse(&b, 6);
+	assert_false(apic_pending(&b, 2) || apic_pending(&b, 1));
 	board_fini(&b);
 }
 
@@ -404,6 +450,9 @@ static void msis_go_where_address_and_data_say(void **state)
 	msi_send(&msi, 0xfee03008, 0x64);
 	assert_int_equal(apic_ack(&b, 3), 0x64);
 	apic_eoi(&b, 3);
+	msi_send(&msi, 0xfeeff008, 0x64);
+	for (unsigned cpu = 0; cpu < 4; cpu++)
+		assert_int_equal(apic_drain(&b, cpu), 1);
 	/* Level: asserted with the trigger mode for the EOI, de-asserted nothing. */
 	msi_send(&msi, 0xfee00000, 0xc065);
 	assert_int_equal(apic_ack(&b, 0), 0x65);
@@ -516,6 +565,7 @@ int main(void)
 		cmocka_unit_test(a_level_is_seen_when_it_is_unmasked),
 		cmocka_unit_test(the_directed_eoi_ends_it_too),
 		cmocka_unit_test(an_eoi_ends_all_entries_with_that_vector),
+		cmocka_unit_test(an_edge_of_the_same_vector_ends_no_level),
 		cmocka_unit_test(an_entry_may_change_while_in_service),
 		cmocka_unit_test(polarity_is_kept_and_means_nothing),
 		cmocka_unit_test(destinations),

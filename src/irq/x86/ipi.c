@@ -2,14 +2,12 @@
 #include "base/log.h"
 #include "irq/x86/impl.h"
 
-static bool matches_logical(const struct lapic *l, uint32_t dest, bool wide)
+static bool matches_logical(const struct lapic *l, uint32_t dest)
 {
 	uint32_t ldr;
 
 	if (lapic_x2apic(l)) {
 		/* A message from the I/O APIC or an xAPIC has an 8-bit destination: cluster 0. */
-		if (!wide && dest == 0xff)
-			return true;
 		return dest >> 16 == l->cpu >> 4 && dest >> (l->cpu & 15) & 1;
 	}
 	ldr = atomic_load_explicit(&l->ldr, memory_order_relaxed) >> 24;
@@ -22,7 +20,7 @@ static bool matches(const struct lapic *l, const struct irq_message *m)
 {
 	if (m->dest == (m->wide ? 0xffffffffu : 0xffu))
 		return true;
-	return m->logical ? matches_logical(l, m->dest, m->wide) : m->dest == lapic_id(l);
+	return m->logical ? matches_logical(l, m->dest) : m->dest == lapic_id(l);
 }
 
 static bool accepts_vectors(struct lapic *l, uint8_t vector)
