@@ -148,7 +148,8 @@ static void unmap_bar(struct pci_dev *d, unsigned i)
 	set_mapped(&d->bar[i], 0);
 }
 
-/* Make the bus agree with the registers of one function; 0, what a reset leaves, is nowhere. True if something was unmapped. */
+/* Make the bus agree with the registers of one function; 0, what a reset leaves, is nowhere. True if something was
+ * unmapped. */
 static bool update_bars(struct pci_dev *d)
 {
 	uint16_t cmd = pci_config_word(d, CFG_COMMAND);

@@ -144,7 +144,7 @@ static void arm(struct pit *p)
 	struct channel *c = &p->ch[0];
 	uint64_t t = elapsed(p, c), at;
 
-	if (c->phase != COUNTING || waits_for_gate(c)) {
+	if (c->phase != COUNTING) { /* modes 1 and 5 never do: the gate does not rise */
 		clock_timer_cancel(&p->timer);
 		return;
 	}
@@ -395,7 +395,7 @@ static int post_load(void *obj, struct err *err)
 		    (c->phase != IDLE && !c->count) || (n != 2 && !c->gate))
 			return err_set(err, "pit8254: channel %u is out of range", n);
 	}
-	if (p->port61 > 15 || (p->port61 & 1) != p->ch[2].gate)
+	if (p->port61 > 15)
 		return err_set(err, "pit8254: port 61h is out of range");
 	arm(p);
 	return 0;

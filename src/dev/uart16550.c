@@ -92,7 +92,7 @@ static unsigned trigger(const struct uart *u)
 {
 	static const uint8_t levels[] = { 1, 4, 8, 14 };
 
-	return u->fcr & FCR_ENABLE ? levels[u->fcr >> 6] : 1;
+	return levels[u->fcr >> 6]; /* 1 without FIFOs: the register is 0 then */
 }
 
 /* --- the interrupt --- */
@@ -198,7 +198,6 @@ static void flush(struct uart *u)
 /* A byte that finds the FIFO full is lost, as in the real one: the guest was told by THRE. */
 static void transmit(struct uart *u, uint8_t b)
 {
-	u->thr_pending = false;
 	if (u->mcr & MCR_LOOP) {
 		receive(u, b, 0);
 		u->thr_pending = !u->tx.count;

@@ -70,7 +70,7 @@ static void its_status_follows_the_highest_bit(void **state)
 	assert_int_equal(in16(&b, STATUS), 0);
 	to_tick(&b, 0x7fffff);
 	assert_int_equal(in16(&b, STATUS), 0);
-	to_tick(&b, 0x800000);
+	to_tick(&b, 0x800100);
 	assert_int_equal(in16(&b, STATUS), TMR);
 	out16(&b, STATUS, TMR);
 	assert_int_equal(in16(&b, STATUS), 0);
@@ -93,6 +93,7 @@ static void the_carry_interrupts(void **state)
 	assert_false(b.line[9].level);
 	to_tick(&b, 0x800000);
 	assert_true(b.line[9].level);
+	assert_true(clock_icount_next(b.clock) == CLOCK_NEVER); /* there is nothing more to say */
 	out16(&b, STATUS, TMR);
 	assert_false(b.line[9].level);
 	to_tick(&b, 0x1000000);

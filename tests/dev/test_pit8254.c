@@ -407,10 +407,13 @@ static void read_back_latches_status_then_count(void **state)
 	/* The count alone; a second status is ignored while one waits. */
 	out8(&b, CONTROL, READ_BACK(1) | NO_STATUS);
 	assert_int_equal(read(&b, 1), 0x200 - (0x820 - 0x802));
+	mode(&b, 1, 2, false);
 	out8(&b, CONTROL, READ_BACK(1) | NO_COUNT);
-	mode(&b, 2, 0, false);
+	load(&b, 1, 0x200);
+	to_tick(&b, 0x900);
 	out8(&b, CONTROL, READ_BACK(1) | NO_COUNT);
-	assert_int_equal(in8(&b, 0x41), 0xb4);
+	assert_int_equal(in8(&b, 0x41), 0xf4); /* from before the load */
+	assert_int_equal(status(&b, 1), 0xb4);
 	board_fini(&b);
 }
 
@@ -437,6 +440,9 @@ static void a_rate_interrupts_each_period(void **state)
 		mode(&b, 0, 2, false);
 		to_tick(&b, 1 + 11932 * 200);
 		assert_int_equal(b.line[0].rises, 100);
+		/* Mode 0 begins low. */
+		mode(&b, 0, 0, false);
+		assert_false(b.line[0].level);
 		board_fini(&b);
 	}
 }
@@ -460,12 +466,21 @@ static void a_terminal_count_interrupts_once(void **state)
 	assert_false(b.line[0].level);
 	to_tick(&b, 202000);
 	assert_int_equal(b.line[0].rises, 2);
+	/* A count of one byte lowers it too. */
+	out8(&b, CONTROL, 0x10);
+	out8(&b, 0x40, 100);
+	to_tick(&b, 202200);
+	assert_int_equal(b.line[0].rises, 3);
+	out8(&b, 0x40, 100);
+	assert_false(b.line[0].level);
+	to_tick(&b, 202400);
 	/* A strobe rises a tick after it fell. */
+	b.line[0].rises = 2;
 	mode(&b, 0, 4, false);
 	load(&b, 0, 1000);
-	to_tick(&b, 203001);
+	to_tick(&b, 203401);
 	assert_int_equal(b.line[0].rises, 2);
-	to_tick(&b, 203002);
+	to_tick(&b, 203402);
 	assert_int_equal(b.line[0].rises, 3);
 	to_tick(&b, 300000);
 	assert_int_equal(b.line[0].rises, 3);

@@ -253,12 +253,20 @@ static void the_timeout_follows_rate_and_format(void **state)
 	out8(&b, IER, RDI);
 	out8(&b, FCR, 0xc1);
 	type(&b, "a");
-	out8(&b, LCR, DLAB | 0x0f); /* 8 bits, parity, 2 stop bits */
+	out8(&b, LCR, DLAB | 0x0e); /* 7 bits, parity, 2 stop bits */
 	out8(&b, RBR, 96);	    /* 1200 baud */
-	out8(&b, LCR, 0x0f);
-	board_step(&b, 4 * 12 * S / 1200 - 100 * US);
+	out8(&b, LCR, 0x0e);
+	board_step(&b, 4 * 11 * S / 1200 - 100 * US);
 	assert_false(b.line[4].level);
 	board_step(&b, 100 * US);
+	assert_true(b.line[4].level);
+	/* From slow to fast. */
+	out8(&b, FCR, 0xc3);
+	type(&b, "b");
+	out8(&b, LCR, DLAB | 0x03);
+	out8(&b, RBR, 1);
+	out8(&b, LCR, 0x03);
+	board_step(&b, TIMEOUT);
 	assert_true(b.line[4].level);
 	board_fini(&b);
 }
@@ -277,11 +285,13 @@ static void fcr_clears_the_receiver(void **state)
 	assert_int_equal(in8(&b, LSR), 0x60);
 	assert_true(h->wakes > 0);
 	type(&b, "d");
-	out8(&b, FCR, 0x02); /* without bit 0 the others mean nothing; but a change empties */
+	out8(&b, IER, RDI);
+	out8(&b, FCR, 0xc2); /* without bit 0 the others mean nothing; but a change empties */
 	assert_int_equal(in8(&b, LSR), 0x60);
 	assert_int_equal(in8(&b, IIR), 0x01);
 	type(&b, "e");
-	out8(&b, FCR, 0x02);
+	assert_int_equal(in8(&b, IIR), 0x04);
+	out8(&b, FCR, 0xc2);
 	assert_int_equal(in8(&b, RBR), 'e');
 	board_fini(&b);
 }
@@ -421,6 +431,7 @@ static void the_loop_carries_bytes_and_breaks(void **state)
 	for (unsigned k = 0; k < 17; k++)
 		out8(&b, THR, (uint8_t)k);
 	assert_int_equal(h->taken, 0);
+	assert_int_equal(in8(&b, IIR), 0xc1);
 	assert_int_equal(in8(&b, LSR), 0x63);
 	for (unsigned k = 0; k < 16; k++)
 		assert_int_equal(in8(&b, RBR), k);
