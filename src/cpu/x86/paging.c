@@ -177,7 +177,7 @@ static _Noreturn void fault(struct x86_cpu *cpu, uint64_t lin, uint32_t code, en
 struct translation {
 	uint64_t phys;
 	bool writable; /* for this privilege, with D set: a write tag may be filled */
-	bool global, large, user;
+	bool large;
 };
 
 /*
@@ -190,7 +190,7 @@ static void translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool
 	struct walk w;
 
 	if (!(cpu->s.cr0 & X86_CR0_PG)) {
-		*t = (struct translation){ lin, true, false, false, true };
+		*t = (struct translation){ lin, true, false };
 		return;
 	}
 	for (;;) {
@@ -213,8 +213,6 @@ static void translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool
 			continue;
 		leaf = w.entry[w.depth - 1];
 		t->phys = w.phys;
-		t->user = w.rights & PTE_U;
-		t->global = leaf & PTE_G && cpu->s.cr4 & X86_CR4_PGE;
 		t->large = w.page_mask > X86_PAGE_MASK;
 		t->writable = (leaf & PTE_D || a == X86_WRITE) && permitted(cpu, w.rights, X86_WRITE, user, ac);
 		return;

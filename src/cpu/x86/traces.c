@@ -181,13 +181,25 @@ static bool ends_trace(const struct x86_opdef *def, const struct x86_insn *i)
 	return def->flags & X86_D_END || (def->flags & X86_D_REP_END && i->flags & (X86_I_REP | X86_I_REPNE));
 }
 
+#define FETCH_MAX (TRACE_MAX * 15)
+
+/* Bytes from RIP to the limit of the code segment, as far as a trace can reach. */
+static size_t code_room(const struct x86_cpu *cpu)
+{
+	uint64_t left = cpu->s.seg[X86_CS].limit - cpu->s.gpr[X86_RIP];
+
+	return cpu->code_key & X86_KEY_FLAT || left >= FETCH_MAX ? FETCH_MAX : left + 1;
+}
+
 /* Decode up to `max` instructions from the `have` bytes of `buf`. The bytes that they took in the first page. */
 static size_t decode_run(struct x86_cpu *cpu, struct x86_trace *t, uint64_t lin, uint8_t *buf, size_t have,
 			 uint32_t max)
 {
 	const struct x86_decode_mode mode = { cpu->code_bits, !cpu->protected_mode };
-	size_t at = 0;
+	size_t at = 0, room = code_room(cpu);
 
+	if (have > room)
+		have = room;
 	while (t->count < max && at < have) {
 		const struct x86_opdef *def = NULL;
 		struct x86_insn *i = &t->insn[t->count];
@@ -196,8 +208,11 @@ static size_t decode_run(struct x86_cpu *cpu, struct x86_trace *t, uint64_t lin,
 		if (r == X86_DECODE_SHORT) {
 			if (t->count)
 				break; /* it begins a trace of its own */
-			r = decode_crossing(cpu, t, lin, have, buf, mode, &def);
+			if (have < room)
+				r = decode_crossing(cpu, t, lin, have, buf, mode, &def);
 			max = 1;
+			if (r == X86_DECODE_SHORT || i->len > room)
+				r = X86_DECODE_TOO_LONG; /* it runs out of the segment: #GP as well */
 		}
 		if (r == X86_DECODE_UD || r == X86_DECODE_TOO_LONG) {
 			at += i->len;
@@ -221,7 +236,7 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 	const size_t most = sizeof(struct x86_trace) + (TRACE_MAX + 1) * sizeof(struct x86_insn);
 	uint32_t offset = lin & X86_PAGE_MASK;
 	struct x86_trace *t;
-	uint8_t buf[TRACE_MAX * 15];
+	uint8_t buf[FETCH_MAX];
 	size_t used;
 
 	if (cache->used + most > ARENA_BYTES)
@@ -236,8 +251,8 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 		track(cpu, t, 0, e, offset, used ? used : 1);
 		/* A store that came between the fetch and now shows in the bytes. */
 	} while (memcmp(buf, e->host + offset, used));
-	/* Code outside RAM may change without a trace: it is decoded each time. */
-	if (!e->host)
+	/* Code outside RAM may change without a trace, and segments end elsewhere: these are decoded each time. */
+	if (!e->host || code_room(cpu) < FETCH_MAX)
 		t->key = NO_KEY;
 	cache->used += sizeof(*t) + (t->count + 1) * sizeof(t->insn[0]);
 	return t;
@@ -271,16 +286,20 @@ static bool second_page_same(struct x86_cpu *cpu, const struct x86_trace *t, uin
 static inline struct x86_trace *find(struct x86_cpu *cpu, bool single)
 {
 	uint64_t rip = cpu->s.gpr[X86_RIP];
+	bool near_limit = false;
 
-	if (__builtin_expect(!(cpu->code_key & X86_KEY_FLAT) && rip > cpu->s.seg[X86_CS].limit, 0))
-		x86_gp0(cpu);
+	if (__builtin_expect(!(cpu->code_key & X86_KEY_FLAT), 0)) {
+		if (rip > cpu->s.seg[X86_CS].limit)
+			x86_gp0(cpu);
+		near_limit = code_room(cpu) < FETCH_MAX;
+	}
 	uint64_t lin = (rip + cpu->seg_base[X86_CS]) & cpu->lin_mask;
 	const struct x86_itlb_entry *e = &cpu->itlb[cpu->cpl == 3][lin >> 12 & (X86_ITLB_SIZE - 1)];
 	if (__builtin_expect(e->tag != (lin & ~X86_PAGE_MASK), 0))
 		e = x86_itlb_fill(cpu, lin);
 	uint64_t key = e->phys | (lin & X86_PAGE_MASK) | cpu->code_key | (single ? X86_KEY_SINGLE : 0);
 	struct x86_trace **slot = &cpu->traces->bucket[hash(key)], *t = *slot;
-	if (__builtin_expect(!t || t->key != key || !fresh(t) || !second_page_same(cpu, t, lin), 0)) {
+	if (__builtin_expect(near_limit || !t || t->key != key || !fresh(t) || !second_page_same(cpu, t, lin), 0)) {
 		t = build(cpu, e, lin, key, single);
 		*slot = t;
 	}
