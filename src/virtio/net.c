@@ -181,12 +181,11 @@ static void process(struct virtio_dev *d, unsigned q)
 
 /* --- life --- */
 
-/* Frames may wait that the peer was not asked for since: it is, with the next buffer. */
+/* `starved` stays: frames that wait with the peer are asked for with the next buffer. */
 static void reset(struct virtio_dev *d)
 {
 	struct net *n = d->self;
 
-	n->starved = true;
 	n->waits = false;
 }
 
