@@ -181,7 +181,7 @@ void vm_answer(void *opaque)
 			log_line(LOG_ERROR, "vm", "%s", err.msg);
 		break;
 	}
-	cpus_answered(vm);
+	/* A reset has answered it. Those of a machine that has ended wait for ever. */
 }
 
 /* Any thread. */

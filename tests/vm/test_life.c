@@ -1,0 +1,276 @@
+/* vm/vm.c, vm/cpus.c: a machine runs, pauses, resets and ends; many of these at once do no harm. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "machine.h"
+#include "vm/impl.h"
+#include "vm/rundir.h"
+
+static void stop_holds_the_guest_and_cont_lets_it_go(void **state)
+{
+	struct machine m;
+	uint32_t before;
+
+	machine_new(&m, CODE_COUNT, "");
+	machine_start(&m);
+	machine_wait_progress(&m, COUNTER);
+	machine_do(&m, "stop");
+	assert_true(machine_is(&m, "paused"));
+	before = machine_word(&m, COUNTER);
+	usleep(20000);
+	assert_int_equal(machine_word(&m, COUNTER), before);
+	machine_do(&m, "stop");
+	machine_do(&m, "cont");
+	assert_true(machine_is(&m, "running"));
+	machine_wait_progress(&m, COUNTER);
+	assert_int_equal(machine_quit(&m), 0);
+}
+
+static void a_machine_may_begin_paused(void **state)
+{
+	struct machine m;
+
+	machine_new(&m, CODE_COUNT, "paused=on");
+	machine_start(&m);
+	assert_true(machine_is(&m, "prelaunch"));
+	usleep(20000);
+	assert_int_equal(machine_word(&m, COUNTER), 0);
+	machine_do(&m, "cont");
+	machine_wait_progress(&m, COUNTER);
+	assert_int_equal(machine_quit(&m), 0);
+}
+
+static void a_second_cpu_runs_and_is_reset(void **state)
+{
+	struct machine m;
+
+	machine_new(&m, CODE_TWO, "cpus=2");
+	machine_start(&m);
+	machine_wait_progress(&m, AP_COUNTER);
+	machine_do(&m, "system_reset");
+	machine_wait_progress(&m, AP_COUNTER);
+	machine_wait_progress(&m, COUNTER);
+	assert_int_equal(machine_quit(&m), 0);
+}
+
+static const char *reason_of(json_t *event)
+{
+	return json_string_value(json_object_get(json_object_get(event, "data"), "reason"));
+}
+
+/* Runs `code` with --no-reboot until it ends by itself. */
+static int ends(const struct code *code, const char *keys, const char *reason)
+{
+	struct machine m;
+	char with[128];
+	json_t *e;
+
+	snprintf(with, sizeof(with), "paused=on no-reboot=on %s", keys);
+	machine_new(&m, code, with);
+	machine_start(&m);
+	machine_do(&m, "cont");
+	e = machine_event(&m, "SHUTDOWN");
+	assert_string_equal(reason_of(e), reason);
+	assert_true(json_is_true(json_object_get(json_object_get(e, "data"), "guest")));
+	json_decref(e);
+	return machine_end(&m);
+}
+
+static void a_guest_ends_its_machine(void **state)
+{
+	/* mov al, 3; mov dx, 501h; out dx, al; jmp to itself */
+	const struct code *debug_exit = CODE("\xb0\x03\x66\xba\x01\x05\xee\xeb\xfe");
+
+	assert_int_equal(ends(CODE_POWER_OFF, "", "guest-shutdown"), 0);
+	assert_int_equal(ends(CODE_RESET, "", "guest-reset"), 0);
+	assert_int_equal(ends(debug_exit, "isa-debug-exit=on", "guest-shutdown"), 7);
+	/* Fatal faults have a status of their own. */
+	assert_int_equal(ends(CODE_TRIPLE_FAULT, "", "guest-reset"), 2);
+	assert_int_equal(ends(CODE_NOWHERE, "", "guest-reset"), 2);
+}
+
+static long resident_kib(void)
+{
+	long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	assert_true(f && fscanf(f, "%*s %ld", &pages) == 1);
+	fclose(f);
+	return pages * 4;
+}
+
+/* Standard error goes to a file meanwhile. */
+static char *said(void (*fn)(void))
+{
+	static char text[4096];
+	FILE *f = tmpfile();
+	int old = dup(2);
+	size_t n;
+
+	assert_true(f && dup2(fileno(f), 2) == 2);
+	fn();
+	dup2(old, 2);
+	close(old);
+	rewind(f);
+	n = fread(text, 1, sizeof(text) - 1, f);
+	text[n] = 0;
+	fclose(f);
+	return text;
+}
+
+#ifdef __SANITIZE_ADDRESS__ /* which keeps what was freed for a while */
+#define RESIDENT_GROWTH_KIB 300000
+#else
+#define RESIDENT_GROWTH_KIB 2048
+#endif
+
+/* For ever, with one line and no more memory. */
+static void fault_again_and_again(void)
+{
+	struct machine m;
+	long before = 0;
+	json_t *e;
+
+	machine_new(&m, CODE_TRIPLE_FAULT, "");
+	machine_start(&m);
+	for (int n = 0; n < 200; n++) {
+		e = machine_event(&m, "RESET");
+		assert_string_equal(reason_of(e), "guest-reset");
+		json_decref(e);
+		if (n == 50)
+			before = resident_kib();
+	}
+	assert_in_range(resident_kib(), 0, before + RESIDENT_GROWTH_KIB);
+	assert_int_equal(machine_quit(&m), 0);
+}
+
+static void endless_faults_are_told_once(void **state)
+{
+	char *text = said(fault_again_and_again), *at = strstr(text, "triple fault");
+
+	assert_non_null(at);
+	assert_null(strstr(at + 1, "triple fault"));
+	assert_non_null(strstr(text, "triple fault at 0010:0x100027"));
+}
+
+static void a_reset_that_is_asked_for_while_paused_comes_once(void **state)
+{
+	struct machine m;
+	json_t *e;
+
+	machine_new(&m, CODE_RESET, "paused=on");
+	machine_start(&m);
+	machine_do(&m, "cont");
+	for (int n = 0; n < 20; n++) {
+		e = machine_event(&m, "RESET");
+		json_decref(e);
+	}
+	machine_do(&m, "stop");
+	machine_do(&m, "system_reset");
+	assert_true(machine_is(&m, "paused"));
+	assert_int_equal(machine_quit(&m), 0);
+}
+
+/* --- everything at the same time --- */
+
+static atomic_bool stress_over;
+
+static void *pester(void *opaque)
+{
+	const char *const *commands = opaque;
+	struct machine c = { .qmp = -1 };
+	struct err err;
+
+	c.qmp = rundir_connect("m", "qmp.sock", &err);
+	json_decref(machine_message(&c));
+	machine_do(&c, "qmp_capabilities");
+	for (int n = 0; !atomic_load(&stress_over); n++)
+		machine_do(&c, commands[n & 1]);
+	close(c.qmp);
+	return NULL;
+}
+
+static void *kick(void *opaque)
+{
+	struct vm *vm = opaque;
+
+	for (unsigned n = 0; !atomic_load(&stress_over); n++) {
+		vcpu_kick(vm->cpu[n & 1].vcpu);
+		vcpu_signal(vm->cpu[n & 1].vcpu, n & 2 ? CPU_SIGNAL_INTR : CPU_SIGNAL_NMI, 0);
+		usleep(50);
+	}
+	return NULL;
+}
+
+static void pauses_resets_and_kicks_at_once(void **state)
+{
+	static const char *const pause[] = { "stop", "cont" }, *const reset[] = { "system_reset", "query-status" },
+				 *const button[] = { "system_powerdown", "query-cpus-fast" };
+	struct {
+		void *(*fn)(void *opaque);
+		void *opaque;
+		pthread_t thread;
+	} t[] = { { pester, (void *)pause, 0 },
+		  { pester, (void *)pause, 0 },
+		  { pester, (void *)reset, 0 },
+		  { pester, (void *)button, 0 },
+		  { kick, NULL, 0 } };
+	struct machine m;
+
+	machine_new(&m, CODE_TWO, "cpus=2");
+	machine_start(&m);
+	t[4].opaque = m.vm;
+	atomic_store(&stress_over, false);
+	for (size_t n = 0; n < 5; n++)
+		assert_int_equal(pthread_create(&t[n].thread, NULL, t[n].fn, t[n].opaque), 0);
+	/* Who does not read its events is dropped. */
+	for (time_t end = time(NULL) + 2; time(NULL) < end;)
+		machine_do(&m, "query-name");
+	atomic_store(&stress_over, true);
+	for (size_t n = 0; n < 5; n++)
+		pthread_join(t[n].thread, NULL);
+	machine_do(&m, "cont");
+	machine_do(&m, "system_reset");
+	machine_wait_progress(&m, COUNTER);
+	machine_wait_progress(&m, AP_COUNTER);
+	assert_int_equal(machine_quit(&m), 0);
+}
+
+static void many_machines_come_and_go(void **state)
+{
+	for (int n = 0; n < 30; n++) {
+		struct machine m;
+
+		machine_new(&m, n & 1 ? CODE_TWO : CODE_HALT, "cpus=2 rng=on balloon=on console0=socket");
+		machine_start(&m);
+		machine_quit(&m);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(stop_holds_the_guest_and_cont_lets_it_go),
+		cmocka_unit_test(a_machine_may_begin_paused),
+		cmocka_unit_test(a_second_cpu_runs_and_is_reset),
+		cmocka_unit_test(a_guest_ends_its_machine),
+		cmocka_unit_test(endless_faults_are_told_once),
+		cmocka_unit_test(a_reset_that_is_asked_for_while_paused_comes_once),
+		cmocka_unit_test(pauses_resets_and_kicks_at_once),
+		cmocka_unit_test(many_machines_come_and_go),
+	};
+
+	return cmocka_run_group_tests(tests, machines_begin, machines_end);
+}

@@ -1,0 +1,413 @@
+/* vm/qmp.c, vm/qmp_commands.c: the protocol as QEMU's clients know it, and clients that mean harm. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "machine.h"
+#include "vm/impl.h"
+#include "vm/rundir.h"
+
+static struct machine m;
+
+static int begin(void **state)
+{
+	if (machines_begin(state))
+		return -1;
+	machine_new(&m, CODE_HALT, "cpus=2");
+	machine_start(&m);
+	return 0;
+}
+
+static int end(void **state)
+{
+	return machine_quit(&m) || machines_end(state);
+}
+
+/* A further client, before its greeting was read. */
+static void dial(struct machine *c)
+{
+	struct err err;
+
+	*c = (struct machine){ .qmp = rundir_connect("m", "qmp.sock", &err) };
+	assert_true(c->qmp >= 0);
+}
+
+static void greeted(struct machine *c)
+{
+	json_t *o;
+
+	dial(c);
+	o = machine_message(c);
+	assert_non_null(json_object_get(json_object_get(o, "QMP"), "version"));
+	json_decref(o);
+}
+
+static void client(struct machine *c)
+{
+	greeted(c);
+	machine_do(c, "qmp_capabilities");
+}
+
+static void say(struct machine *c, const char *text)
+{
+	assert_int_equal(send(c->qmp, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+static void hear(struct machine *c, const char *json)
+{
+	json_t *o = machine_message(c), *want = json_loads(json, 0, NULL);
+
+	assert_non_null(want);
+	if (!json_equal(o, want))
+		fail_msg("%s is not %s", json_dumps(o, 0), json);
+	json_decref(o);
+	json_decref(want);
+}
+
+static void hear_error(struct machine *c, const char *class, const char *desc)
+{
+	json_t *o = machine_message(c), *e = json_object_get(o, "error");
+
+	assert_non_null(e);
+	assert_string_equal(json_string_value(json_object_get(e, "class")), class);
+	assert_string_equal(json_string_value(json_object_get(e, "desc")), desc);
+	json_decref(o);
+}
+
+static void the_greeting_is_qemus(void **state)
+{
+	struct machine c;
+	json_t *o, *qmp, *q;
+
+	dial(&c);
+	o = machine_message(&c);
+	qmp = json_object_get(o, "QMP");
+	q = json_object_get(json_object_get(qmp, "version"), "qemu");
+	assert_true(json_is_integer(json_object_get(q, "major")) && json_is_integer(json_object_get(q, "minor")) &&
+		    json_is_integer(json_object_get(q, "micro")));
+	assert_true(json_is_string(json_object_get(json_object_get(qmp, "version"), "package")));
+	assert_true(json_is_array(json_object_get(qmp, "capabilities")));
+	json_decref(o);
+	close(c.qmp);
+}
+
+static void negotiation_comes_first_and_once(void **state)
+{
+	struct machine c;
+
+	greeted(&c);
+	say(&c, "{\"execute\": \"query-status\"}\n");
+	hear_error(&c, "CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'");
+	say(&c, "{\"execute\": \"qmp_capabilities\", \"arguments\": {\"enable\": [\"oob\"]}}\n");
+	hear_error(&c, "GenericError", "Capability 'oob' is not available");
+	say(&c, "{\"execute\": \"query-status\"}\n");
+	hear_error(&c, "CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'");
+	say(&c, "{\"execute\": \"qmp_capabilities\"}\n");
+	hear(&c, "{\"return\": {}}");
+	say(&c, "{\"execute\": \"qmp_capabilities\"}\n");
+	hear_error(&c, "CommandNotFound", "Capabilities negotiation is already complete, command ignored");
+	say(&c, "{\"execute\": \"query-name\"}\n");
+	hear(&c, "{\"return\": {\"name\": \"m\"}}");
+	close(c.qmp);
+}
+
+static void ids_come_back(void **state)
+{
+	struct machine c;
+
+	client(&c);
+	say(&c, "{\"execute\": \"query-name\", \"id\": 7}\n");
+	hear(&c, "{\"return\": {\"name\": \"m\"}, \"id\": 7}");
+	say(&c, "{\"execute\": \"query-name\", \"id\": {\"a\": [1, null]}}\n");
+	hear(&c, "{\"return\": {\"name\": \"m\"}, \"id\": {\"a\": [1, null]}}");
+	say(&c, "{\"execute\": \"nonsense\", \"id\": \"x\"}\n");
+	hear(&c, "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"The command nonsense has not been found\"}, "
+		 "\"id\": \"x\"}");
+	close(c.qmp);
+}
+
+static void errors_are_worded_as_qemus(void **state)
+{
+	static const struct {
+		const char *request, *desc;
+	} bad[] = {
+		{ "{\"exec\": \"stop\"}", "QMP input member 'exec' is unexpected" },
+		{ "{}", "QMP input lacks member 'execute'" },
+		{ "{\"execute\": 3}", "QMP input member 'execute' must be a string" },
+		{ "{\"execute\": \"stop\", \"arguments\": []}", "QMP input member 'arguments' must be an object" },
+		{ "[]", "QMP input must be a JSON object" },
+		{ "17\n", "QMP input must be a JSON object" },
+		{ "{\"execute\": \"stop\", \"arguments\": {\"now\": 1}}", "Parameter 'now' is unexpected" },
+		{ "{\"execute\": \"migrate\"}", "Parameter 'uri' is missing" },
+		{ "{\"execute\": \"migrate\", \"arguments\": {\"uri\": 1}}",
+		  "Invalid parameter type for 'uri', expected: string" },
+		{ "{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"tcp:x\"}}",
+		  "Parameter 'uri' expects file:PATH" },
+	};
+	struct machine c;
+
+	client(&c);
+	for (size_t n = 0; n < sizeof(bad) / sizeof(bad[0]); n++) {
+		say(&c, bad[n].request);
+		hear_error(&c, "GenericError", bad[n].desc);
+	}
+	assert_true(machine_is(&c, "running"));
+	close(c.qmp);
+}
+
+static void messages_need_no_newlines(void **state)
+{
+	struct machine c;
+
+	client(&c);
+	/* Several at once, one in pieces, one over lines, one with a bracket in a string. */
+	say(&c, "{\"execute\":\"query-name\"}{\"execute\":\"query-name\",\"id\":2}");
+	hear(&c, "{\"return\": {\"name\": \"m\"}}");
+	hear(&c, "{\"return\": {\"name\": \"m\"}, \"id\": 2}");
+	say(&c, "\r\n\n  {\"exe");
+	usleep(10000);
+	say(&c, "cute\":\n\"query-");
+	usleep(10000);
+	say(&c, "name\", \"id\": \"}{\\\"\\\\\"}");
+	hear(&c, "{\"return\": {\"name\": \"m\"}, \"id\": \"}{\\\"\\\\\"}");
+	close(c.qmp);
+}
+
+static void garbage_is_answered_and_forgotten(void **state)
+{
+	static const char *const bad[] = { "nonsense\n",
+					   "{nonsense}\n",
+					   "{\"execute\": }",
+					   "}\n",
+					   "{\"a\": \"\n",
+					   "]]",
+					   "\"\\",
+					   "{\"a\":1,\"a\":2}",
+					   "{\"a\": \"\\ud800\"}",
+					   "{\"a\": 1e999}",
+					   "{\"\\u0000\": 1}" };
+	struct machine c;
+	json_t *o;
+
+	client(&c);
+	for (size_t n = 0; n < sizeof(bad) / sizeof(bad[0]); n++) {
+		say(&c, bad[n]);
+		/* The way to start afresh, and a command that works. */
+		say(&c, "\xff{\"execute\": \"query-name\", \"id\": 1}\n");
+		for (bool done = false; !done;) {
+			o = machine_message(&c);
+			assert_non_null(o);
+			done = json_object_get(o, "id") != NULL;
+			assert_true(done || json_object_get(o, "error"));
+			json_decref(o);
+		}
+	}
+	close(c.qmp);
+}
+
+/* Until the machine hangs up. */
+static void dropped(struct machine *c)
+{
+	char b[4096];
+
+	for (;;) {
+		struct pollfd p = { .fd = c->qmp, .events = POLLIN };
+
+		assert_int_equal(poll(&p, 1, 20000), 1);
+		if (read(c->qmp, b, sizeof(b)) <= 0)
+			break;
+	}
+	close(c->qmp);
+}
+
+static void flood(const char *first, const char *piece, size_t count)
+{
+	struct machine c;
+
+	client(&c);
+	say(&c, first);
+	for (size_t n = 0; n < count; n++)
+		if (send(c.qmp, piece, strlen(piece), MSG_NOSIGNAL) < 0)
+			break;
+	dropped(&c);
+	assert_true(machine_is(&m, "running"));
+}
+
+static void what_is_too_big_or_too_deep_is_dropped(void **state)
+{
+	static char megabyte[1 << 20];
+
+	memset(megabyte, 'x', sizeof(megabyte) - 1);
+	flood("{\"execute\": \"", megabyte, 3);
+	flood("", megabyte, 3);
+	memset(megabyte, '[', sizeof(megabyte) - 1);
+	flood("", megabyte, 1);
+	flood("{\"execute\": ", "{\"a\":", 100);
+}
+
+static void who_does_not_read_is_dropped_and_delays_nobody(void **state)
+{
+	struct machine c, d;
+	int sent = 0;
+
+	client(&c);
+	/* Answers pile up until nothing more is read from it. */
+	while (sent < 2000000) {
+		struct pollfd p = { .fd = c.qmp, .events = POLLOUT };
+		ssize_t n;
+
+		if (poll(&p, 1, 500) == 0)
+			break;
+		n = send(c.qmp, "{\"execute\": \"query-commands\"}\n", 30, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0)
+			break;
+		sent++;
+	}
+	assert_true(sent < 2000000);
+	client(&d);
+	assert_true(machine_is(&d, "running"));
+	close(d.qmp);
+	close(c.qmp);
+}
+
+static void there_may_be_many_clients_but_not_any_number(void **state)
+{
+	struct machine c[40], last;
+	int alive = 0;
+
+	for (int n = 0; n < 40; n++)
+		dial(&c[n]);
+	for (int n = 0; n < 40; n++) {
+		json_t *o = machine_message(&c[n]);
+
+		alive += o != NULL;
+		json_decref(o);
+	}
+	assert_in_range(alive, 8, 32);
+	for (int n = 0; n < 40; n++)
+		close(c[n].qmp);
+	usleep(20000);
+	client(&last);
+	assert_true(machine_is(&last, "running"));
+	close(last.qmp);
+	assert_true(machine_is(&m, "running"));
+}
+
+static void assert_timestamp(json_t *event)
+{
+	json_t *t = json_object_get(event, "timestamp");
+
+	assert_true(json_integer_value(json_object_get(t, "seconds")) > 1600000000);
+	assert_in_range(json_integer_value(json_object_get(t, "microseconds")), 0, 999999);
+}
+
+static void events_tell_everybody_what_happens(void **state)
+{
+	static const struct {
+		const char *command, *event, *reason;
+	} steps[] = {
+		{ "stop", "STOP", NULL },
+		{ "cont", "RESUME", NULL },
+		{ "system_powerdown", "POWERDOWN", NULL },
+		{ "system_reset", "RESET", "host-qmp-system-reset" },
+	};
+	struct machine c, silent;
+	json_t *e;
+
+	client(&c);
+	greeted(&silent);
+	for (size_t n = 0; n < sizeof(steps) / sizeof(steps[0]); n++) {
+		machine_do(&m, steps[n].command);
+		e = machine_event(&c, steps[n].event);
+		assert_timestamp(e);
+		if (steps[n].reason) {
+			assert_string_equal(json_string_value(json_object_get(json_object_get(e, "data"), "reason")),
+					    steps[n].reason);
+			assert_true(json_is_false(json_object_get(json_object_get(e, "data"), "guest")));
+		}
+		json_decref(e);
+	}
+	/* Who has not negotiated hears nothing. */
+	say(&silent, "{\"execute\": \"qmp_capabilities\"}\n");
+	hear(&silent, "{\"return\": {}}");
+	close(c.qmp);
+	close(silent.qmp);
+}
+
+static void quit_answers_before_it_ends(void **state)
+{
+	struct machine q;
+	json_t *e;
+
+	machine_new(&q, CODE_HALT, "name=q");
+	machine_start(&q);
+	say(&q, "{\"execute\": \"quit\", \"id\": 1}\n");
+	hear(&q, "{\"return\": {}, \"id\": 1}");
+	e = machine_event(&q, "SHUTDOWN");
+	assert_timestamp(e);
+	assert_string_equal(json_string_value(json_object_get(json_object_get(e, "data"), "reason")), "host-qmp-quit");
+	json_decref(e);
+	assert_int_equal(machine_end(&q), 0);
+}
+
+static void questions_have_answers(void **state)
+{
+	json_t *o, *list = machine_execute(&m, "query-commands", NULL), *v;
+	size_t n;
+
+	assert_true(json_array_size(list) >= 15);
+	json_array_foreach(list, n, v)
+	{
+		const char *name = json_string_value(json_object_get(v, "name"));
+
+		if (strncmp(name, "query-", 6) && strncmp(name, "x-vireo-", 8))
+			continue;
+		o = machine_execute(&m, name, NULL);
+		assert_non_null(o);
+		json_decref(o);
+	}
+	json_decref(list);
+	o = machine_execute(&m, "query-cpus-fast", NULL);
+	assert_int_equal(json_array_size(o), 2);
+	v = json_array_get(o, 1);
+	assert_int_equal(json_integer_value(json_object_get(v, "cpu-index")), 1);
+	assert_true(json_integer_value(json_object_get(v, "thread-id")) > 1);
+	assert_string_equal(json_string_value(json_object_get(v, "target")), "x86_64");
+	json_decref(o);
+	o = machine_execute(&m, "x-vireo-stats", NULL);
+	assert_true(json_integer_value(json_object_get(o, "cpu0.exits")) > 0);
+	json_decref(o);
+	o = machine_execute(&m, "query-uuid", NULL);
+	assert_int_equal(strlen(json_string_value(json_object_get(o, "UUID"))), 36);
+	json_decref(o);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_greeting_is_qemus),
+		cmocka_unit_test(negotiation_comes_first_and_once),
+		cmocka_unit_test(ids_come_back),
+		cmocka_unit_test(errors_are_worded_as_qemus),
+		cmocka_unit_test(messages_need_no_newlines),
+		cmocka_unit_test(garbage_is_answered_and_forgotten),
+		cmocka_unit_test(what_is_too_big_or_too_deep_is_dropped),
+		cmocka_unit_test(who_does_not_read_is_dropped_and_delays_nobody),
+		cmocka_unit_test(there_may_be_many_clients_but_not_any_number),
+		cmocka_unit_test(events_tell_everybody_what_happens),
+		cmocka_unit_test(quit_answers_before_it_ends),
+		cmocka_unit_test(questions_have_answers),
+	};
+
+	return cmocka_run_group_tests(tests, begin, end);
+}
