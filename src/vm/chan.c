@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +43,7 @@ struct chan {
 	uint8_t ring[RING];
 	size_t head, count;
 	bool full_seen; /* the device waits for room */
-	bool ending;
+	atomic_bool ending;
 	atomic_size_t unwritten;
 	atomic_bool timestamps;
 
@@ -63,17 +64,6 @@ struct chan {
 
 /* --- output: the writer's thread --- */
 
-/* It may be cancelled only where it waits for somebody else, with no lock. */
-static ssize_t patient_write(int fd, const uint8_t *b, size_t len)
-{
-	ssize_t n;
-
-	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-	n = write(fd, b, len);
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-	return n;
-}
-
 /* False: give up. */
 static bool wait_writable(struct chan *c)
 {
@@ -82,17 +72,16 @@ static bool wait_writable(struct chan *c)
 
 	if (c->out_stuck)
 		return false;
-	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
 	n = poll(&p, 1, c->cfg.lossy ? LOSSY_MS : -1);
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
 	c->out_stuck = n == 0;
 	return n != 0;
 }
 
 static void write_out(struct chan *c, const uint8_t *b, size_t len)
 {
-	while (len) {
-		ssize_t n = patient_write(c->cfg.out, b, len);
+	/* Waiting for the reader ends with the channel: see chan_free(). */
+	while (len && !atomic_load(&c->ending)) {
+		ssize_t n = write(c->cfg.out, b, len);
 
 		if (n > 0) {
 			b += n;
@@ -184,7 +173,6 @@ static void *writer(void *opaque)
 	struct chan *c = opaque;
 	uint8_t chunk[CHUNK];
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
 	pthread_mutex_lock(&c->lock);
 	for (;;) {
 		size_t n;
@@ -240,18 +228,25 @@ struct char_sink chan_sink(struct chan *c)
 	return (struct char_sink){ c ? sink_write : NULL, c };
 }
 
+static struct timespec deadline(clockid_t clock, int ms)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	t.tv_sec += ms / 1000;
+	t.tv_nsec += ms % 1000 * 1000000l;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_nsec -= 1000000000;
+		t.tv_sec++;
+	}
+	return t;
+}
+
 size_t chan_unwritten(struct chan *c, int ms)
 {
-	struct timespec until;
+	struct timespec until = deadline(CLOCK_MONOTONIC, ms);
 	size_t left;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += ms % 1000 * 1000000l;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
 	pthread_mutex_lock(&c->lock);
 	while ((left = atomic_load(&c->unwritten)) && ms)
 		if (pthread_cond_timedwait(&c->written, &c->lock, &until) == ETIMEDOUT)
@@ -474,6 +469,10 @@ void chan_attach(struct chan *c, int fd)
 
 /* --- life --- */
 
+static void interrupt(int sig)
+{
+}
+
 struct chan *chan_new(const struct chan_config *cfg, struct err *err)
 {
 	struct chan *c = calloc(1, sizeof(*c));
@@ -486,6 +485,7 @@ struct chan *chan_new(const struct chan_config *cfg, struct err *err)
 	c->cfg = *cfg;
 	c->line_start = true;
 	clock_gettime(CLOCK_MONOTONIC, &c->started);
+	sigaction(SIGURG, &(struct sigaction){ .sa_handler = interrupt }, NULL);
 	c->in = (struct input){ .chan = c, .fd = -1 };
 	for (unsigned n = 0; n < CHAN_CLIENTS; n++)
 		c->clients[n] = (struct input){ .chan = c, .fd = -1 };
@@ -503,17 +503,29 @@ struct chan *chan_new(const struct chan_config *cfg, struct err *err)
 	return NULL;
 }
 
+/*
+ * A terminal or a pipe that takes nothing must not hold back the end: signals interrupt the write. One may come
+ * just before it, so there is another soon.
+ */
+static void end_writer(struct chan *c)
+{
+	struct timespec until;
+
+	do {
+		pthread_kill(c->writer, SIGURG);
+		until = deadline(CLOCK_REALTIME, 5);
+	} while (pthread_timedjoin_np(c->writer, NULL, &until));
+}
+
 void chan_free(struct chan *c)
 {
 	if (!c)
 		return;
 	pthread_mutex_lock(&c->lock);
-	c->ending = true;
+	atomic_store(&c->ending, true);
 	pthread_cond_signal(&c->more);
 	pthread_mutex_unlock(&c->lock);
-	/* A terminal or a pipe that takes nothing must not hold back the end. */
-	pthread_cancel(c->writer);
-	pthread_join(c->writer, NULL);
+	end_writer(c);
 	loop_fd_del(c->in.watch);
 	for (unsigned n = 0; n < CHAN_CLIENTS; n++) {
 		if (c->clients[n].fd < 0)

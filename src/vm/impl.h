@@ -32,7 +32,7 @@
 #define VM_MMIO_BASE	0xfeb00000u /* virtio-mmio, one page each */
 #define VM_MMIO_GSI	16
 #define VM_MMIO_MAX	8
-#define VM_CHANS	4
+#define VM_CHANS	8
 #define VM_DISKS	16
 #define VM_STATUS_FAULT 2 /* exit status after a fatal fault of the guest */
 

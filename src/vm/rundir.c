@@ -56,11 +56,14 @@ static int make_private(const char *path, struct err *err)
 {
 	struct stat st;
 
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return err_errno(err, errno, "%s", path);
-	if (!is_private(path))
+	/* Whoever sweeps may remove it in between. */
+	do {
+		if (mkdir(path, 0700) && errno != EEXIST)
+			return err_errno(err, errno, "%s", path);
+	} while (lstat(path, &st) && errno == ENOENT);
+	if (!is_private(path) && !access(path, F_OK))
 		return err_set(err, "%s is not a directory of this user", path);
-	if (stat(path, &st) || (st.st_mode & 077 && chmod(path, 0700)))
+	if (st.st_mode & 077 && chmod(path, 0700) && errno != ENOENT)
 		return err_errno(err, errno, "%s", path);
 	return 0;
 }

@@ -57,7 +57,7 @@ struct code {
 /* Of the whole program: a temporary directory, XDG_RUNTIME_DIR. For cmocka's group functions. */
 int machines_begin(void **state);
 int machines_end(void **state);
-/* A path in the temporary directory; valid until the fourth next call. */
+/* A path in the temporary directory; valid until the 16th next call. */
 const char *machines_path(const char *file);
 
 /* Fails the test on an error. `keys`: "a=b c=d"; defaults: 16 MiB, no serial port, no rng. */
