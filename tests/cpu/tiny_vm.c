@@ -84,7 +84,7 @@ static void set_cr8(void *opaque, unsigned cpu, uint8_t v)
 
 static bool read_msr(void *opaque, unsigned cpu, uint32_t msr, uint64_t *val)
 {
-	*val = 0xfee00900;
+	*val = ((struct tiny_vm *)opaque)->apic_base;
 	return msr == 0x1b;
 }
 
@@ -123,6 +123,7 @@ static void make(struct tiny_vm *t, unsigned cpus, enum clock_source clock, stru
 
 	memset(t, 0, sizeof(*t));
 	t->cpus = cpus;
+	t->apic_base = 0xfee00900;
 	t->config = config;
 	t->irq = -1;
 	t->loop = loop_new(&err);

@@ -28,6 +28,7 @@ struct tiny_vm {
 	uint32_t last_out; /* value of the last OUT */
 	unsigned outs;
 	int irq; /* the vector of an interrupt that waits, or -1 */
+	uint64_t apic_base;
 };
 
 void tiny_vm_new(struct tiny_vm *t);
