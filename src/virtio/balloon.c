@@ -7,11 +7,16 @@
 
 #define F_STATS_VQ	 1
 #define F_DEFLATE_ON_OOM 2
+#define F_PAGE_POISON	 4
 #define F_REPORTING	 5
 #define PAGE_SHIFT	 12
 
-/* Queues that come after these are numbered in order of what the driver accepted. */
-enum { Q_INFLATE, Q_DEFLATE, Q_STATS, QUEUES = 4 };
+/*
+ * Reporting is queue 4 (5.5.2), but Linux numbers queues in order of what it has accepted: every other one from the
+ * third on is taken for it.
+ */
+enum { Q_INFLATE, Q_DEFLATE, Q_STATS, QUEUES = 5 };
+enum { CFG_NUM_PAGES = 0, CFG_ACTUAL = 4, CFG_HINT_ID = 8, CFG_POISON = 12, CFG_SIZE = 16 };
 
 #define TURN	  16	/* requests before the loop does something else */
 #define MAX_PAGES 16384 /* of one request; drivers send 256. Ignored pages just stay with the guest */
@@ -19,7 +24,7 @@ enum { Q_INFLATE, Q_DEFLATE, Q_STATS, QUEUES = 4 };
 
 struct balloon {
 	struct virtio_dev d;
-	uint8_t config[16];	   /* num_pages, actual, free_page_hint_cmd_id, poison_val */
+	uint8_t config[CFG_SIZE];
 	struct vring_chain *asked; /* the statistics buffer, ours until the next question */
 	bool fresh;		   /* stats are an answer to the last question */
 	uint64_t stats[VIRTIO_BALLOON_STATS];
@@ -62,11 +67,14 @@ static void inflate(struct balloon *b, struct vring_chain *c)
 	discard_run(b, &r);
 }
 
+/* Pages that must keep a pattern stay: given back they would read as zero (5.5.6.5.1). */
 static void report(struct balloon *b, struct vring_chain *c)
 {
 	uint64_t addr;
 	uint32_t len;
 
+	if (virtio_has_feature(&b->d, F_PAGE_POISON) && ld_le32(b->config + CFG_POISON))
+		return;
 	while (vring_write_piece(c, &addr, &len))
 		mem_discard(b->d.mem, gpa(addr), len);
 }
@@ -141,12 +149,13 @@ static void process(struct virtio_dev *d, unsigned q)
 		virtio_defer(d, q);
 }
 
-/* `actual` is the driver's. */
+/* `actual` and the poison are the driver's. */
 static void config_written(struct virtio_dev *d, uint32_t off, const void *buf, uint32_t len)
 {
 	struct balloon *b = d->self;
 
-	if (off >= 4 && off + len <= 8)
+	if ((off >= CFG_ACTUAL && off + len <= CFG_HINT_ID) ||
+	    (off >= CFG_POISON && off + len <= CFG_SIZE && virtio_has_feature(d, F_PAGE_POISON)))
 		memcpy(b->config + off, buf, len);
 }
 
@@ -154,7 +163,8 @@ static void reset(struct virtio_dev *d)
 {
 	struct balloon *b = d->self;
 
-	st_le32(b->config + 4, 0);
+	st_le32(b->config + CFG_ACTUAL, 0);
+	st_le32(b->config + CFG_POISON, 0);
 	if (b->asked)
 		virtio_done(d, Q_STATS, b->asked, 0);
 	b->asked = NULL;
@@ -186,14 +196,20 @@ void virtio_balloon_set(struct virtio_dev *d, uint64_t bytes)
 	uint64_t pages = bytes >> PAGE_SHIFT;
 
 	pthread_mutex_lock(&d->lock);
-	st_le32(b->config, pages < UINT32_MAX ? (uint32_t)pages : UINT32_MAX);
+	st_le32(b->config + CFG_NUM_PAGES, pages < UINT32_MAX ? (uint32_t)pages : UINT32_MAX);
 	virtio_config_changed(d);
 	pthread_mutex_unlock(&d->lock);
 }
 
 uint64_t virtio_balloon_actual(struct virtio_dev *d)
 {
-	return (uint64_t)ld_le32(((struct balloon *)d->self)->config + 4) << PAGE_SHIFT;
+	struct balloon *b = d->self;
+	uint64_t pages;
+
+	pthread_mutex_lock(&d->lock);
+	pages = ld_le32(b->config + CFG_ACTUAL);
+	pthread_mutex_unlock(&d->lock);
+	return pages << PAGE_SHIFT;
 }
 
 static const struct virtio_ops ops = {
@@ -217,7 +233,7 @@ struct virtio_dev *virtio_balloon_new(struct mem_space *mem, struct loop *loop, 
 	b->d.state = &state;
 	b->d.mem = mem;
 	b->d.loop = loop;
-	b->d.offered = 1u << F_STATS_VQ | 1u << F_DEFLATE_ON_OOM | 1u << F_REPORTING;
+	b->d.offered = 1u << F_STATS_VQ | 1u << F_DEFLATE_ON_OOM | 1u << F_PAGE_POISON | 1u << F_REPORTING;
 	memset(b->stats, 0xff, sizeof(b->stats));
 	b->d.config = b->config;
 	b->d.config_size = sizeof(b->config);

@@ -46,6 +46,12 @@ static unsigned q_in(unsigned port)
 	return port ? 2 + 2 * port : 0;
 }
 
+/* The console is always there, another port when it has a name. */
+static bool port_exists(const struct console *con, uint32_t id)
+{
+	return id < VIRTIO_CONSOLE_PORTS && (!id || con->port[id].cfg.name);
+}
+
 /* --- control messages --- */
 
 static void flush_control(struct console *con)
@@ -130,10 +136,11 @@ static void control(struct console *con)
 		value = ld_le16(b + 6);
 		if (event == DEVICE_READY && value) {
 			for (unsigned k = 0; k < VIRTIO_CONSOLE_PORTS; k++)
-				send_control(con, k, PORT_ADD, 1);
-		} else if (event == PORT_READY && value && id < VIRTIO_CONSOLE_PORTS) {
+				if (port_exists(con, k))
+					send_control(con, k, PORT_ADD, 1);
+		} else if (event == PORT_READY && value && port_exists(con, id)) {
 			port_ready(con, id);
-		} else if (event == PORT_OPEN && id < VIRTIO_CONSOLE_PORTS) {
+		} else if (event == PORT_OPEN && port_exists(con, id)) {
 			guest_opened(&con->port[id], value);
 		}
 	}
@@ -212,6 +219,9 @@ static size_t input(void *opaque, const void *buf, size_t len)
 		n = vring_write(c, (const char *)buf + done, len - done);
 		virtio_done(&con->d, q_in(p->id), c, (uint32_t)n);
 		done += n;
+		/* Without end such buffers would keep this loop busy. */
+		if (!n)
+			virtio_fail(&con->d, "an input buffer without room");
 	}
 	pthread_mutex_unlock(&con->d.lock);
 	return done;
@@ -300,7 +310,7 @@ static int post_load(void *obj, struct err *err)
 	if (con->pending_count > PENDING)
 		return err_set(err, "virtio-console: too many messages");
 	for (uint32_t n = 0; n < con->pending_count; n++)
-		if (con->pending[n].port >= VIRTIO_CONSOLE_PORTS || con->pending[n].event > PORT_NAME ||
+		if (!port_exists(con, con->pending[n].port) || con->pending[n].event > PORT_NAME ||
 		    (con->pending[n].event == PORT_NAME && !con->port[con->pending[n].port].cfg.name))
 			return err_set(err, "virtio-console: a message makes no sense");
 	for (unsigned n = 0; n < VIRTIO_CONSOLE_PORTS; n++)

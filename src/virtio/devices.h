@@ -26,7 +26,7 @@ uint64_t virtio_balloon_actual(struct virtio_dev *d);
 bool virtio_balloon_ask(struct virtio_dev *d);
 bool virtio_balloon_stats(struct virtio_dev *d, uint64_t stats[VIRTIO_BALLOON_STATS]);
 
-/* Section 5.3: port 0 is the console, port 1 the channel of a guest agent. */
+/* Section 5.3: port 0 is the console, port 1, if it has a name, the channel of a guest agent. */
 #define VIRTIO_CONSOLE_PORTS 2
 struct virtio_console_port {
 	const char *name; /* NULL: none */

@@ -178,13 +178,15 @@ static int add_console(struct vm *vm, struct err *err)
 	for (unsigned n = 0; n < VIRTIO_CONSOLE_PORTS; n++) {
 		if (vm_open_chan(vm, keys[n], "none", &chan[n], err))
 			return -1;
-		if (n == 0 && !chan[0])
-			return 0;
 		c.port[n].sink = chan_sink(chan[n]);
 		c.port[n].wake = chan_wake(chan[n]);
 		c.port[n].source = &source[n];
 	}
-	c.port[1].name = "org.vireo.agent";
+	if (!chan[0] && !chan[1])
+		return 0;
+	/* The name under which agents that people have look for it. */
+	if (chan[1] && config_str(vm->config, "agent.name", "org.qemu.guest_agent.0", &c.port[1].name, err))
+		return -1;
 	d = virtio_console_new(&c, err);
 	if (!d)
 		return -1;
@@ -206,7 +208,10 @@ static int add_simple(struct vm *vm, struct err *err)
 		return -1;
 	if (rng && attach(vm, virtio_rng_new(vm->mem, vm->loop, err), "rng", err))
 		return -1;
-	return balloon ? attach(vm, virtio_balloon_new(vm->mem, vm->loop, err), "balloon", err) : 0;
+	if (!balloon)
+		return 0;
+	vm->balloon = virtio_balloon_new(vm->mem, vm->loop, err);
+	return attach(vm, vm->balloon, "balloon", err);
 }
 
 /* "disk0", "disk1", ... as far as they go, but no further than SERIES_MAX. */

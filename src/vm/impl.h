@@ -100,6 +100,7 @@ struct vm {
 	unsigned mmio_count;
 	bool com[2]; /* which serial ports there are */
 
+	struct virtio_dev *balloon; /* or NULL */
 	struct vm_disk disks[VM_DISKS];
 	unsigned disk_count;
 

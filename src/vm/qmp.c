@@ -169,6 +169,8 @@ static bool has_type(const json_t *v, char type)
 		return json_is_string(v);
 	case 'b':
 		return json_is_boolean(v);
+	case 'i':
+		return json_is_integer(v);
 	default:
 		return json_is_array(v);
 	}
@@ -176,7 +178,7 @@ static bool has_type(const json_t *v, char type)
 
 static const char *type_name(char type)
 {
-	return type == 's' ? "string" : type == 'b' ? "boolean" : "array";
+	return type == 's' ? "string" : type == 'b' ? "boolean" : type == 'i' ? "integer" : "array";
 }
 
 static int check_args(const struct qmp_command *cmd, json_t *args, struct err *err)

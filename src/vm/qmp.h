@@ -23,7 +23,8 @@ void qmp_event(struct qmp *q, const char *name, const char *reason);
 
 struct qmp_command {
 	const char *name;
-	/* Names with their types: 's' string, 'b' boolean, 'a' array; '?' after the type: may be missing. */
+	/* Names with their types: 's' string, 'b' boolean, 'i' integer, 'a' array; '?' after the type: may be missing.
+	 */
 	const char *args[4][2];
 	/* The value of "return", or NULL with a line in `err`. */
 	json_t *(*run)(struct vm *vm, const json_t *args, struct err *err);

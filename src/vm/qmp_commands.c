@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "virtio/devices.h"
 #include "vm/impl.h"
 #include "vm/qmp.h"
 #include "vm/save.h"
@@ -131,6 +132,36 @@ static json_t *reset(struct vm *vm, const json_t *args, struct err *err)
 	return vm_reset(vm, "host-qmp-system-reset", err) ? NULL : json_object();
 }
 
+static bool has_balloon(struct vm *vm, struct err *err)
+{
+	return vm->balloon || err_set(err, "No balloon device has been activated") == 0;
+}
+
+static json_t *balloon(struct vm *vm, const json_t *args, struct err *err)
+{
+	json_int_t target = json_integer_value(json_object_get(args, "value"));
+	uint64_t ram = vm->ram_low + vm->ram_high;
+
+	if (!has_balloon(vm, err))
+		return NULL;
+	if (target <= 0) {
+		err_set(err, "Parameter 'target' expects a size");
+		return NULL;
+	}
+	virtio_balloon_set(vm->balloon, (uint64_t)target < ram ? ram - (uint64_t)target : 0);
+	return json_object();
+}
+
+static json_t *query_balloon(struct vm *vm, const json_t *args, struct err *err)
+{
+	uint64_t ram = vm->ram_low + vm->ram_high, given;
+
+	if (!has_balloon(vm, err))
+		return NULL;
+	given = virtio_balloon_actual(vm->balloon);
+	return json_pack("{s:I}", "actual", (json_int_t)(given < ram ? ram - given : 0));
+}
+
 static json_t *migrate(struct vm *vm, const json_t *args, struct err *err)
 {
 	const char *uri = json_string_value(json_object_get(args, "uri"));
@@ -166,10 +197,12 @@ static json_t *query_migrate(struct vm *vm, const json_t *args, struct err *err)
 static json_t *query_commands(struct vm *vm, const json_t *args, struct err *err);
 
 static const struct qmp_command commands[] = {
+	{ "balloon", { { "value", "i" } }, balloon },
 	{ "cont", { { 0 } }, cont },
 	{ "migrate", { { "uri", "s" } }, migrate },
 	{ "migrate_cancel", { { 0 } }, migrate_cancel },
 	{ "qmp_capabilities", { { "enable", "a?" } }, capabilities },
+	{ "query-balloon", { { 0 } }, query_balloon },
 	{ "query-commands", { { 0 } }, query_commands },
 	{ "query-cpus-fast", { { 0 } }, query_cpus },
 	{ "query-kvm", { { 0 } }, query_kvm },

@@ -42,6 +42,8 @@ static void wake(void *opaque)
 	++*(unsigned *)opaque;
 }
 
+static const char *agent = "org.vireo.agent";
+
 static struct virtio_dev *make(void)
 {
 	struct virtio_console_config c = { .mem = rig.mem, .loop = rig.loop };
@@ -54,7 +56,7 @@ static struct virtio_dev *make(void)
 		sunk_len[n] = wakes[n] = 0;
 		sink_room[n] = sizeof(sunk[n]);
 	}
-	c.port[1].name = "org.vireo.agent";
+	c.port[1].name = agent;
 	return virtio_console_new(&c, &err);
 }
 
@@ -162,6 +164,59 @@ static void test_split(void **state)
 static void test_packed(void **state)
 {
 	dialogue(true);
+}
+
+/* A port without a name is not there. */
+static void test_without_agent(void **state)
+{
+	agent = NULL;
+	begin(false);
+	agent = "org.vireo.agent";
+	tell(0, DEVICE_READY, 1);
+	expect(0, PORT_ADD, 1, NULL, 0);
+	tell(1, PORT_READY, 1);
+	tell(1, PORT_OPEN, 1);
+	nothing_waits();
+	rig_fini(&rig);
+}
+
+/* An input buffer without room, again and again: it would keep the host's loop busy for nothing. */
+static void test_input_without_room(void **state)
+{
+	struct rig_seg s = { 0 };
+
+	begin(false);
+	s = (struct rig_seg){ rig_alloc(&rig, NULL, 4), 4, false };
+	for (int n = 0; n < 30; n++)
+		rig_add(&rig, IN0, &s, 1);
+	assert_int_equal(source[0].input(source[0].opaque, "abc", 3), 0);
+	assert_true(rig_needs_reset(&rig));
+	rig_reset(&rig);
+	rig_start(&rig, FEATURES);
+	uint64_t at;
+	offer_input(IN0, 8, &at);
+	assert_int_equal(source[0].input(source[0].opaque, "abc", 3), 3);
+	rig_fini(&rig);
+}
+
+/* A driver without several ports has the console alone, and learns of a new size from the configuration. */
+static void test_single_port(void **state)
+{
+	uint8_t c[8];
+
+	rig_init(&rig, false);
+	rig_attach(&rig, make());
+	rig_start(&rig, 1u);
+	print(OUT0, "plain");
+	rig_wait(&rig, OUT0);
+	assert_memory_equal(sunk[0], "plain", 5);
+	virtio_console_resize(rig.d, 132, 43);
+	assert_int_equal(rig.config_irqs, 1);
+	virtio_config_read(rig.d, 0, c, 8);
+	assert_memory_equal(c, "\x84\0\x2b\0\2\0\0\0", 8);
+	source[1].connected(source[1].opaque, false);
+	nothing_waits();
+	rig_fini(&rig);
 }
 
 static bool got_all(void *opaque)
@@ -297,8 +352,15 @@ static void test_save(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_split), cmocka_unit_test(test_packed),   cmocka_unit_test(test_output),
-		cmocka_unit_test(test_input), cmocka_unit_test(test_nonsense), cmocka_unit_test(test_save),
+		cmocka_unit_test(test_split),
+		cmocka_unit_test(test_packed),
+		cmocka_unit_test(test_output),
+		cmocka_unit_test(test_without_agent),
+		cmocka_unit_test(test_input_without_room),
+		cmocka_unit_test(test_single_port),
+		cmocka_unit_test(test_input),
+		cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_save),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,9 +6,11 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "rig.h"
@@ -87,6 +89,7 @@ static void test_rng_rate(void **state)
 
 enum { INFLATE, DEFLATE, STATS, REPORTING };
 #define F_STATS	    (1u << 1)
+#define F_POISON    (1u << 4)
 #define F_REPORTING (1u << 5)
 #define PAGE	    0x800000u
 
@@ -188,6 +191,80 @@ static void test_reporting(void **state)
 	reporting(F_REPORTING | F_STATS, 3);
 }
 
+/* A driver that numbers queues by the letter has reporting on queue 4. */
+static void test_reporting_on_queue_four(void **state)
+{
+	reporting(F_REPORTING | F_STATS, 4);
+}
+
+static void set_poison(uint32_t pattern)
+{
+	uint8_t b[4];
+
+	st_le32(b, pattern);
+	pthread_mutex_lock(&rig.d->lock);
+	virtio_config_write(rig.d, 12, b, 4);
+	pthread_mutex_unlock(&rig.d->lock);
+}
+
+/* Pages that must keep a pattern are left alone; with a pattern of zero they may go. */
+static void test_poisoned_pages_stay(void **state)
+{
+	struct rig_seg s = { PAGE, 8192, true };
+
+	begin(false, F_REPORTING | F_STATS | F_POISON);
+	assert_true(mem_fill(rig.mem, gpa(PAGE), 0xaa, 8192));
+	set_poison(0xaaaaaaaa);
+	rig_add(&rig, 3, &s, 1);
+	rig_kick(&rig, 3);
+	rig_wait(&rig, 3);
+	assert_int_equal(byte_at(PAGE), 0xaa);
+	set_poison(0);
+	rig_add(&rig, 3, &s, 1);
+	rig_kick(&rig, 3);
+	rig_wait(&rig, 3);
+	assert_int_equal(byte_at(PAGE), 0);
+	rig_fini(&rig);
+}
+
+/* KiB of this process that are in memory. */
+static long resident(void)
+{
+	long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	assert_int_equal(fscanf(f, "%*d %ld", &pages), 1);
+	fclose(f);
+	return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+/* What is reported or inflated really leaves the host's memory. */
+static void test_memory_goes_back(void **state)
+{
+	const uint32_t size = 7u << 20;
+
+	for (int reported = 0; reported < 2; reported++) {
+		struct rig_seg s = { PAGE, size, true };
+		static uint32_t pfns[(7u << 20) >> 12];
+		long full;
+
+		begin(false, F_REPORTING | F_STATS);
+		assert_true(mem_fill(rig.mem, gpa(PAGE), 0x55, size));
+		full = resident();
+		if (reported) {
+			rig_add(&rig, 3, &s, 1);
+			rig_kick(&rig, 3);
+			rig_wait(&rig, 3);
+		} else {
+			for (uint32_t n = 0; n < size >> 12; n++)
+				pfns[n] = (PAGE >> 12) + n;
+			send_pfns(INFLATE, pfns, size >> 12);
+		}
+		assert_true(resident() <= full - (long)(size / 1024) + 512);
+		rig_fini(&rig);
+	}
+}
+
 static void offer_stats(uint16_t tag, uint64_t value)
 {
 	uint8_t b[25] = { 0 };
@@ -248,8 +325,8 @@ static void test_target(void **state)
 	virtio_config_read(rig.d, 0, b, 16);
 	st_le32(actual, 77);
 	virtio_config_write(rig.d, 4, actual, 4);
-	virtio_config_write(rig.d, 0, actual, 4); /* the target is ours */
-	virtio_config_write(rig.d, 12, actual, 4);
+	virtio_config_write(rig.d, 0, actual, 4);  /* the target is ours */
+	virtio_config_write(rig.d, 12, actual, 4); /* the poison was not negotiated */
 	virtio_config_write(rig.d, UINT32_MAX, actual, 4);
 	pthread_mutex_unlock(&rig.d->lock);
 	assert_int_equal(ld_le32(b), 5u << 8);
@@ -265,9 +342,17 @@ static void test_target(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rng_split),    cmocka_unit_test(test_rng_packed), cmocka_unit_test(test_rng_rate),
-		cmocka_unit_test(test_inflate),	     cmocka_unit_test(test_reporting),	cmocka_unit_test(test_stats),
-		cmocka_unit_test(test_inflate_huge), cmocka_unit_test(test_target),
+		cmocka_unit_test(test_rng_split),
+		cmocka_unit_test(test_rng_packed),
+		cmocka_unit_test(test_rng_rate),
+		cmocka_unit_test(test_inflate),
+		cmocka_unit_test(test_reporting),
+		cmocka_unit_test(test_stats),
+		cmocka_unit_test(test_inflate_huge),
+		cmocka_unit_test(test_target),
+		cmocka_unit_test(test_reporting_on_queue_four),
+		cmocka_unit_test(test_poisoned_pages_stay),
+		cmocka_unit_test(test_memory_goes_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,7 +23,7 @@ static int begin(void **state)
 {
 	if (machines_begin(state))
 		return -1;
-	machine_new(&m, CODE_HALT, "cpus=2");
+	machine_new(&m, CODE_HALT, "cpus=2 balloon=on");
 	machine_start(&m);
 	return 0;
 }
@@ -392,6 +392,26 @@ static void questions_have_answers(void **state)
 	json_decref(o);
 }
 
+/* Sizes are those of the guest's memory, as QEMU has it: nothing is given back before a driver runs. */
+static void balloon_has_a_target(void **state)
+{
+	json_t *o = machine_execute(&m, "query-balloon", NULL);
+	char *says;
+
+	assert_int_equal(json_integer_value(json_object_get(o, "actual")), 16 << 20);
+	json_decref(o);
+	json_decref(machine_execute(&m, "balloon", "{\"value\": 12582912}"));
+	says = machine_refuses(&m, "balloon", "{\"value\": 0}");
+	assert_non_null(strstr(says, "expects a size"));
+	free(says);
+	says = machine_refuses(&m, "balloon", "{\"value\": \"12M\"}");
+	assert_non_null(strstr(says, "integer"));
+	free(says);
+	o = machine_execute(&m, "query-balloon", NULL);
+	assert_int_equal(json_integer_value(json_object_get(o, "actual")), 16 << 20);
+	json_decref(o);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -407,6 +427,7 @@ int main(void)
 		cmocka_unit_test(events_tell_everybody_what_happens),
 		cmocka_unit_test(quit_answers_before_it_ends),
 		cmocka_unit_test(questions_have_answers),
+		cmocka_unit_test(balloon_has_a_target),
 	};
 
 	return cmocka_run_group_tests(tests, begin, end);
