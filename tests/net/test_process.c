@@ -63,8 +63,12 @@ static bool inside_send(struct net_peer *p, const uint8_t *frame, size_t len, co
 	case 'e':
 		_exit(3);
 	case 'm': /* all the memory there is */
-		for (;;)
-			memset(malloc(1 << 20), 1, 1 << 20);
+		for (;;) {
+			/* Not to be optimized away. */
+			uint8_t *volatile more = malloc(1 << 20);
+
+			memset(more, 1, 1 << 20);
+		}
 	case 's':
 		usleep(300000);
 		return true;
