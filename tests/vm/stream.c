@@ -63,7 +63,8 @@ static void field(struct cursor *c, const char *outer, const char *inner)
 			fields(c, full);
 			continue;
 		}
-		s->fields = realloc(s->fields, (s->field_count + 1) * sizeof(*s->fields));
+		if (!(s->field_count & (s->field_count - 1))) /* full: at the powers of two */
+			s->fields = realloc(s->fields, (s->field_count ? 2 * s->field_count : 1) * sizeof(*s->fields));
 		f = &s->fields[s->field_count++];
 		*f = (struct field){ .type = type, .index = n, .count = count, .at = c->at, .size = sizes[type] };
 		strcpy(f->section, c->section);
