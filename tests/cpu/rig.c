@@ -1,6 +1,7 @@
 /* See rig.h. */
 #include "rig.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,14 +27,16 @@ static const struct {
 
 void rig_write(struct rig *r, uint64_t at, uint64_t v, unsigned size)
 {
-	assert_true(mem_write(r->vm.mem, gpa(at), &v, size));
+	if (!mem_write(r->vm.mem, gpa(at), &v, size))
+		abort();
 }
 
 uint64_t rig_read(struct rig *r, uint64_t at, unsigned size)
 {
 	uint64_t v = 0;
 
-	assert_true(mem_read(r->vm.mem, gpa(at), &v, size));
+	if (!mem_read(r->vm.mem, gpa(at), &v, size))
+		abort();
 	return v;
 }
 
@@ -163,11 +166,21 @@ void rig_reset(struct rig *r, enum rig_mode mode)
 	}
 }
 
-void rig_new(struct rig *r, enum rig_mode mode, const char *model)
+static void make(struct rig *r, enum rig_mode mode, const char *model, enum clock_source clock)
 {
 	memset(r, 0, sizeof(*r));
-	tiny_vm_new_model(&r->vm, model ? model : "max");
+	tiny_vm_new_model(&r->vm, model ? model : "max", clock);
 	rig_reset(r, mode);
+}
+
+void rig_new(struct rig *r, enum rig_mode mode, const char *model)
+{
+	make(r, mode, model, CLOCK_SOURCE_HOST);
+}
+
+void rig_new_counted(struct rig *r, enum rig_mode mode, const char *model)
+{
+	make(r, mode, model, CLOCK_SOURCE_ICOUNT);
 }
 
 void rig_free(struct rig *r)
@@ -186,8 +199,10 @@ void rig_run(struct rig *r)
 
 	/* Whatever was written since is seen. */
 	x86_traces_flush(tiny_cpu(&r->vm)->traces);
-	if (engine_interp.set_state(r->vm.vcpu, &r->s, &err))
-		fail_msg("%s", err.msg);
+	if (engine_interp.set_state(r->vm.vcpu, &r->s, &err)) {
+		fprintf(stderr, "%s\n", err.msg);
+		abort();
+	}
 	r->why = engine_interp.run(r->vm.vcpu);
 	engine_interp.get_state(r->vm.vcpu, &r->s);
 }
@@ -199,7 +214,8 @@ uint64_t rig_ip(const struct rig *r)
 
 void rig_exec(struct rig *r, const uint8_t *code, size_t len)
 {
-	assert_true(mem_write(r->vm.mem, gpa(RIG_CODE), code, len));
+	if (!mem_write(r->vm.mem, gpa(RIG_CODE), code, len))
+		abort();
 	rig_run(r);
 }
 

@@ -63,8 +63,9 @@ struct rig {
 	unsigned frame_size; /* of a value on a handler's stack */
 };
 
-/* `model` may be NULL. */
+/* `model` may be NULL. The second one counts instructions as its time. */
 void rig_new(struct rig *r, enum rig_mode mode, const char *model);
+void rig_new_counted(struct rig *r, enum rig_mode mode, const char *model);
 void rig_free(struct rig *r);
 /* The same VM again, from the start, in any mode. */
 void rig_reset(struct rig *r, enum rig_mode mode);

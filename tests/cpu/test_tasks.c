@@ -257,7 +257,7 @@ static void v86_is_entered_by_iret_and_left_by_faults(void **state)
 	/* An instruction pointer beyond 64 KiB is refused, and VM means nothing at other levels. */
 	rig_reset(&r, RIG_PROT32);
 	for (unsigned n = 0; n < 9; n++)
-		rig_write(&r, RIG_STACK + 4 * n, n ? frame[n] : 0x10000, 4);
+		rig_write(&r, RIG_STACK + 4 * n, n ? frame[n] : 0x30000, 4);
 	RIG_FAULTS(&r, X86_GP, 0, 0, 0xcf);
 }
 

@@ -164,14 +164,14 @@ void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
 	make(t, cpus, clock, NULL);
 }
 
-void tiny_vm_new_model(struct tiny_vm *t, const char *model)
+void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source clock)
 {
 	struct config *config = config_new();
 	struct err err;
 
 	if (!config || config_set(config, "cpu.model", model, &err))
 		abort();
-	make(t, 1, CLOCK_SOURCE_HOST, config);
+	make(t, 1, clock, config);
 }
 
 void tiny_vm_free(struct tiny_vm *t)

@@ -34,7 +34,7 @@ struct tiny_vm {
 void tiny_vm_new(struct tiny_vm *t);
 void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock);
 /* One vCPU of a CPU model, as "cpu.model" takes it. */
-void tiny_vm_new_model(struct tiny_vm *t, const char *model);
+void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source clock);
 void tiny_vm_free(struct tiny_vm *t);
 /* Put code at TINY_CODE and the vCPU at it, in 64-bit mode. */
 void tiny_vm_load64(struct tiny_vm *t, const void *code, size_t len);
