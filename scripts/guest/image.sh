@@ -7,7 +7,7 @@ recipe() {
 }
 
 # What every small guest loads: kernels from Debian have virtio as modules.
-modules="virtio_pci virtio_mmio virtio_blk virtio_net virtio_console virtio_rng virtio_balloon ext4 af_packet button evdev"
+modules="virtio_pci virtio_mmio virtio_blk virtio_net virtio_console virtio_rng virtio_balloon crc32c_generic ext4 af_packet button evdev"
 
 take_kernel() { # take_kernel ROOT
 	cp "$(find "$1/boot" -name 'vmlinuz-*' | sort -V | tail -n 1)" "$dir/vmlinuz.part"
