@@ -122,11 +122,33 @@ static enum x86_tlb_view current_view(const struct x86_cpu *cpu)
 	return (enum x86_tlb_view)((cpu->tlb - &cpu->tlbs[0][0]) / X86_TLB_SIZE);
 }
 
-static void check_linear(struct x86_cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
+/* The alignment that #AC asks for: SDM vol. 3, table 6-7. Of larger areas the first field is accessed by itself. */
+static unsigned natural(unsigned size)
+{
+	return size == 10 ? 8 : size <= 16 && is_pow2(size) ? size : 1;
+}
+
+static void check_bounds(struct x86_cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
 {
 	if (cpu->code_bits == 64 && (!x86_canonical(lin) || !x86_canonical(lin + size - 1)))
 		segment_fault(cpu, seg);
-	if (cpu->align_check && is_pow2(size) && (lin & (size - 1)))
+	/* An operand that wraps around a segment of 4 GiB: SDM vol. 3, 5.3 leaves it open, AMD's processors refuse. */
+	if (cpu->code_bits != 64 && (uint32_t)(lin - cpu->seg_base[seg]) > 0u - size)
+		segment_fault(cpu, seg);
+}
+
+uint64_t x86_linear_bounded(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsigned size, enum x86_access a)
+{
+	uint64_t lin = x86_linear(cpu, seg, ea, size, a);
+
+	check_bounds(cpu, seg, lin, size);
+	return lin;
+}
+
+static void check_linear(struct x86_cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
+{
+	check_bounds(cpu, seg, lin, size);
+	if (cpu->align_check && lin & (natural(size) - 1))
 		x86_raise(cpu, X86_AC_FAULT, 0);
 }
 
@@ -231,8 +253,17 @@ void x86_probe_write(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsigned si
 	uint64_t lin = x86_linear(cpu, seg, ea, size, X86_WRITE);
 	struct x86_parts p;
 
-	check_linear(cpu, seg, lin, 1);
+	check_linear(cpu, seg, lin, size);
 	resolve(cpu, current_view(cpu), lin, size, X86_WRITE, &p);
+}
+
+void x86_store_masked(struct x86_cpu *cpu, unsigned seg, uint64_t ea, const uint8_t *buf, unsigned size, uint32_t mask)
+{
+	for (unsigned n = 0; n < size; n += 8)
+		x86_probe_write(cpu, seg, ea + n, 8);
+	for (unsigned n = 0; mask >> n; n++)
+		if (mask >> n & 1)
+			x86_st8(cpu, seg, ea + n, buf[n]);
 }
 
 void x86_sys_load(struct x86_cpu *cpu, uint64_t lin, void *buf, unsigned size)

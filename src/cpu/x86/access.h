@@ -36,6 +36,12 @@ static inline uint64_t x86_ea(const struct x86_cpu *cpu, const struct x86_insn *
 	return ea << i->ashift >> i->ashift;
 }
 
+/* An offset into a large operand: it wraps at the address size. */
+static inline uint64_t x86_ea_plus(const struct x86_insn *i, uint64_t ea, unsigned offset)
+{
+	return (ea + offset) << i->ashift >> i->ashift;
+}
+
 /*
  * Segment checks (limit, type, null, canonical) of an access; #GP(0), or #SS(0) for SS. The linear address.
  */
@@ -49,6 +55,9 @@ static inline uint64_t x86_linear(struct x86_cpu *cpu, unsigned seg, uint64_t ea
 		return (cpu->seg_base[seg] + ea) & cpu->lin_mask;
 	return x86_linear_checked(cpu, seg, ea, size, a);
 }
+
+/* As x86_linear(), with what else can be found wrong before the page tables are looked at, but for #AC. */
+uint64_t x86_linear_bounded(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsigned size, enum x86_access a);
 
 static inline struct x86_tlb_entry *x86_tlb_slot(struct x86_tlb_entry *tlb, uint64_t lin)
 {
@@ -123,6 +132,10 @@ void x86_load_aligned(struct x86_cpu *cpu, const struct x86_insn *i, void *buf, 
 void x86_store_aligned(struct x86_cpu *cpu, const struct x86_insn *i, const void *buf, unsigned size);
 /* Raise what a store of `size` bytes (up to 4096) would raise, without storing. */
 void x86_probe_write(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsigned size);
+
+/* Store those bytes of `buf` whose bit is set in `mask`, or none. All of it must be writable, as AMD's processors want
+ * it. */
+void x86_store_masked(struct x86_cpu *cpu, unsigned seg, uint64_t ea, const uint8_t *buf, unsigned size, uint32_t mask);
 
 /* Implicit supervisor accesses by linear address (descriptor tables, TSS): #PF with U = 0. */
 void x86_sys_load(struct x86_cpu *cpu, uint64_t lin, void *buf, unsigned size);

@@ -33,9 +33,20 @@ HANDLER(jmp_rel)
 	return relative(cpu, i);
 }
 
+/* As x86_branch_target(), but a bad stack comes before a bad target. */
+static inline uint64_t call_target(struct x86_cpu *cpu, const struct x86_insn *i, uint64_t to)
+{
+	to &= size_mask(i->opsize);
+	if (__builtin_expect(!x86_branch_ok(cpu, to, i->opsize), 0)) {
+		x86_probe_write(cpu, X86_SS, (cpu->s.gpr[X86_RSP] - i->opsize) & cpu->sp_mask, i->opsize);
+		x86_gp0(cpu);
+	}
+	return to;
+}
+
 HANDLER(call_rel)
 {
-	uint64_t back = next_rip(cpu, i), to = x86_branch_target(cpu, back + i->imm, i->opsize);
+	uint64_t back = next_rip(cpu, i), to = call_target(cpu, i, back + i->imm);
 
 	x86_push(cpu, back, i->opsize);
 	cpu->s.gpr[X86_RIP] = to;
@@ -58,7 +69,7 @@ HANDLER(jmp_ind)
 
 HANDLER(call_ind)
 {
-	uint64_t to = x86_branch_target(cpu, indirect(cpu, i), i->opsize);
+	uint64_t to = call_target(cpu, i, indirect(cpu, i));
 
 	x86_push(cpu, next_rip(cpu, i), i->opsize);
 	cpu->s.gpr[X86_RIP] = to;
@@ -141,11 +152,12 @@ HANDLER(int1)
 /* The m16:16, m16:32 or m16:64 operand. */
 static uint16_t far_operand(struct x86_cpu *cpu, const struct x86_insn *i, uint64_t *offset)
 {
-	uint64_t ea = x86_ea(cpu, i), at = (ea + i->opsize) << i->ashift >> i->ashift;
+	unsigned size = x86_far_size(cpu, i);
+	uint64_t ea = x86_ea(cpu, i), at = (ea + size) << i->ashift >> i->ashift;
 
-	*offset = i->opsize == 2   ? x86_ld16(cpu, i->seg, ea)
-		  : i->opsize == 4 ? x86_ld32(cpu, i->seg, ea)
-				   : x86_ld64(cpu, i->seg, ea);
+	*offset = size == 2   ? x86_ld16(cpu, i->seg, ea)
+		  : size == 4 ? x86_ld32(cpu, i->seg, ea)
+			      : x86_ld64(cpu, i->seg, ea);
 	return x86_ld16(cpu, i->seg, at);
 }
 

@@ -209,10 +209,17 @@ static void protected_mode(struct delivery *d)
 		through_gate(d, &g);
 }
 
-/* SDM vol. 3, 17.3.1.1. */
-static bool pushes_rf(uint8_t vector, enum x86_event_kind kind, uint32_t error)
+/*
+ * RF in the pushed flags, SDM vol. 3, 17.3.1.1: a fault is restarted without hitting its breakpoint again; an INT n or
+ * the like has used RF up.
+ */
+static uint32_t pushed_flags(const struct x86_cpu *cpu, uint8_t vector, enum x86_event_kind kind, uint32_t error)
 {
-	return kind == X86_EV_FAULT && !(vector == X86_DB && error == X86_DB_INSN);
+	uint32_t flags = x86_get_eflags(cpu);
+
+	if (kind == X86_EV_FAULT && !(vector == X86_DB && error == X86_DB_INSN))
+		return flags | X86_RF;
+	return kind == X86_EV_SOFT || kind == X86_EV_ICEBP ? flags & ~X86_RF : flags;
 }
 
 void x86_deliver(struct x86_cpu *cpu, uint8_t vector, enum x86_event_kind kind, uint32_t error, uint64_t next_rip)
@@ -223,7 +230,7 @@ void x86_deliver(struct x86_cpu *cpu, uint8_t vector, enum x86_event_kind kind, 
 		.kind = kind,
 		.has_error = kind == X86_EV_FAULT && x86_has_error(vector),
 		.error = error,
-		.flags = x86_get_eflags(cpu) | (pushes_rf(vector, kind, error) ? X86_RF : 0),
+		.flags = pushed_flags(cpu, vector, kind, error),
 		.rip = next_rip,
 		.ext = kind != X86_EV_SOFT,
 	};

@@ -156,15 +156,16 @@ void x86_fx_check_mxcsr(struct x86_cpu *cpu, const uint8_t *area)
 		x86_gp0(cpu);
 }
 
-/* #NM with EM or TS, #GP unless aligned to 16. */
-static uint64_t fx_address(struct x86_cpu *cpu, const struct x86_insn *i)
+/* #NM with EM or TS, #GP (or #AC, where it is switched on) unless aligned to 16. */
+static uint64_t fx_address(struct x86_cpu *cpu, const struct x86_insn *i, enum x86_access a)
 {
-	uint64_t ea = x86_ea(cpu, i);
+	uint64_t ea = x86_ea(cpu, i), lin;
 
 	if (cpu->fpu_block)
 		x86_raise(cpu, X86_NM, 0);
-	if ((cpu->seg_base[i->seg] + ea) & 15)
-		x86_gp0(cpu);
+	lin = x86_linear_bounded(cpu, i->seg, ea, X86_FX_AREA, a);
+	if (lin & 15)
+		x86_raise(cpu, cpu->align_check && lin & 3 ? X86_AC_FAULT : X86_GP, 0);
 	return ea;
 }
 
@@ -176,25 +177,28 @@ static unsigned fx_used(const struct x86_insn *i)
 
 HANDLER(fxsave)
 {
-	uint64_t ea = fx_address(cpu, i);
+	uint64_t ea = fx_address(cpu, i, X86_WRITE);
 	uint8_t b[X86_FX_BYTES] = { 0 };
 
-	x86_probe_write(cpu, i->seg, ea, fx_used(i));
+	/* The last byte is touched first. */
+	x86_probe_write(cpu, i->seg, x86_ea_plus(i, ea, X86_FX_AREA - 1), 1);
+	x86_probe_write(cpu, i->seg, ea, X86_FX_AREA);
 	x86_fx_store_x87(cpu, i, b);
 	x86_fx_store_mxcsr(cpu, b);
 	x86_fx_store_sse(cpu, i, b);
 	for (unsigned n = 0; n < fx_used(i); n += 32)
-		x86_store_bytes(cpu, i->seg, ea + n, b + n, 32);
+		x86_store_bytes(cpu, i->seg, x86_ea_plus(i, ea, n), b + n, 32);
 	return x86_next(cpu, i);
 }
 
 HANDLER(fxrstor)
 {
-	uint64_t ea = fx_address(cpu, i);
+	uint64_t ea = fx_address(cpu, i, X86_READ);
 	uint8_t b[X86_FX_BYTES];
 
+	x86_ld8(cpu, i->seg, x86_ea_plus(i, ea, X86_FX_AREA - 1));
 	for (unsigned n = 0; n < fx_used(i); n += 32)
-		x86_load_bytes(cpu, i->seg, ea + n, b + n, 32);
+		x86_load_bytes(cpu, i->seg, x86_ea_plus(i, ea, n), b + n, 32);
 	x86_fx_check_mxcsr(cpu, b);
 	x86_fx_load_x87(cpu, i, b);
 	x86_fx_load_sse(cpu, i, b);

@@ -5,6 +5,7 @@
 #ifndef VIREO_CPU_X86_INTERP_H
 #define VIREO_CPU_X86_INTERP_H
 
+#include "base/bytes.h"
 #include "cpu/x86/access.h"
 #include "cpu/x86/cpu.h"
 #include "cpu/x86/cpuid.h"
@@ -95,16 +96,16 @@ void x86_far_call(struct x86_cpu *cpu, uint16_t sel, uint64_t off, unsigned opsi
 void x86_far_ret(struct x86_cpu *cpu, unsigned opsize, unsigned pop_bytes);
 void x86_iret(struct x86_cpu *cpu, unsigned opsize, uint64_t next_rip);
 
+static inline bool x86_branch_ok(const struct x86_cpu *cpu, uint64_t rip, unsigned opsize)
+{
+	return opsize == 8 ? x86_canonical(rip) : cpu->code_bits == 64 || rip <= cpu->s.seg[X86_CS].limit;
+}
+
 /* Near branch target check: #GP(0) beyond CS.limit or not canonical. The target after operand-size truncation. */
 static inline uint64_t x86_branch_target(struct x86_cpu *cpu, uint64_t rip, unsigned opsize)
 {
-	if (opsize == 8) {
-		if (__builtin_expect(!x86_canonical(rip), 0))
-			x86_gp0(cpu);
-		return rip;
-	}
-	rip &= opsize == 2 ? 0xffff : 0xffffffff;
-	if (__builtin_expect(cpu->code_bits != 64 && rip > cpu->s.seg[X86_CS].limit, 0))
+	rip &= size_mask(opsize);
+	if (__builtin_expect(!x86_branch_ok(cpu, rip, opsize), 0))
 		x86_gp0(cpu);
 	return rip;
 }
@@ -197,7 +198,7 @@ void x86_debug_io_hit(struct x86_cpu *cpu, uint16_t port, unsigned size);
 /* FPU and SSE gates: raise #NM, #UD or a pending #MF as CR0, CR4 and the status word ask. fpu.c */
 void x86_fpu_enter(struct x86_cpu *cpu, bool wait); /* x87; `wait` checks for pending exceptions */
 void x86_mmx_enter(struct x86_cpu *cpu);
-/* An MMX instruction other than EMMS: TOP becomes 0 and all registers valid. */
+/* An MMX instruction: TOP becomes 0 and all registers valid. */
 void x86_mmx_begin(struct x86_cpu *cpu);
 /* Write an MMX register: the exponent becomes all ones. */
 void x86_mmx_set(struct x86_cpu *cpu, unsigned r, uint64_t v);
@@ -216,6 +217,12 @@ static inline bool x86_has(const struct x86_cpu *cpu, enum x86_feature f)
 static inline bool x86_intel(const struct x86_cpu *cpu)
 {
 	return cpu->vm->features->vendor == X86_INTEL;
+}
+
+/* AMD's processors know no far pointers of 16:64: REX.W changes nothing about them. */
+static inline unsigned x86_far_size(const struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	return i->opsize == 8 && !x86_intel(cpu) ? 4 : i->opsize;
 }
 
 static inline void x86_sse_enter(struct x86_cpu *cpu)

@@ -175,23 +175,24 @@ HANDLER(pmovmskb)
 HANDLER(maskmovq)
 {
 	uint64_t v, m, at = cpu->s.gpr[X86_RDI] << i->ashift >> i->ashift;
+	uint8_t bytes[8];
+	uint32_t mask = 0;
 
 	x86_mmx_enter(cpu);
+	x86_mmx_begin(cpu);
 	v = get(cpu, i->reg);
 	m = get(cpu, i->rm);
 	for (unsigned k = 0; k < 8; k++)
-		if (m >> (8 * k + 7) & 1)
-			x86_probe_write(cpu, i->seg, at + k, 1);
-	for (unsigned k = 0; k < 8; k++)
-		if (m >> (8 * k + 7) & 1)
-			x86_st8(cpu, i->seg, at + k, (uint8_t)(v >> 8 * k));
-	x86_mmx_begin(cpu);
+		mask |= (uint32_t)(m >> (8 * k + 7) & 1) << k;
+	st_le64(bytes, v);
+	x86_store_masked(cpu, i->seg, at, bytes, 8, mask);
 	return x86_next(cpu, i);
 }
 
 HANDLER(emms)
 {
 	x86_mmx_enter(cpu);
+	x86_mmx_begin(cpu);
 	cpu->s.fp.valid = 0;
 	return x86_next(cpu, i);
 }

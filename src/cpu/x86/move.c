@@ -242,7 +242,7 @@ static const struct x86_opdef rows[] = {
 	{ X86_MAP_1, 0xfc, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(cld), {}, "cld" },
 	{ X86_MAP_1, 0xfd, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(std_), {}, "std" },
 	/* Hints: prefetches, multi-byte NOP, ENDBR. They compute no address and cannot fault. */
-	{ X86_MAP_0F, 0x0d, 1, 0, X86_MOD_ANY, 0, 0, 0, 0, X86_ALL(nop), {}, "prefetch" },
+	{ X86_MAP_0F, 0x0d, 1, 0, X86_MOD_MEM, 0, 0, 0, 0, {}, X86_ALL(nop), "prefetch" },
 	{ X86_MAP_0F, 0x18, 8, 0, X86_MOD_ANY, 0, 0, 0, 0, X86_ALL(nop), {}, "nop" },
 	{ X86_MAP_0F, 0xc3, 1, X86_PFX_NONE, X86_MOD_MEM, 0, 0, 0, 0, {}, { movnti32, movnti32, movnti64 }, "movnti" },
 };

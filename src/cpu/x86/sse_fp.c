@@ -10,7 +10,12 @@
 #define MX_FLAGS 0x3fu
 #define MX_MASKS 0x1f80u
 #define MX_PRE	 0x07u /* IE, DE, ZE: found before there is a result */
-#define MX_HOST	 0x1f80u
+#define MX_OE	 0x08u
+#define MX_UE	 0x10u
+#define MX_PE	 0x20u
+#define MX_FTZ	 0x8000u
+
+static const uint32_t host_mxcsr = MX_MASKS;
 
 static inline void host_begin(const struct x86_cpu *cpu)
 {
@@ -19,25 +24,146 @@ static inline void host_begin(const struct x86_cpu *cpu)
 	__asm__ volatile("ldmxcsr %0" ::"m"(v));
 }
 
+static inline uint32_t host_flags(void)
+{
+	uint32_t v;
+
+	__asm__ volatile("stmxcsr %0\n\tldmxcsr %1" : "=m"(v) : "m"(host_mxcsr));
+	return v & MX_FLAGS;
+}
+
+/* The exceptions that the guest has unmasked. */
+static inline uint32_t open_flags(const struct x86_cpu *cpu)
+{
+	return ~(cpu->s.mxcsr >> 7) & MX_FLAGS;
+}
+
 static void unmasked(struct x86_cpu *cpu, uint32_t flags)
 {
-	uint32_t open = flags & ~(cpu->s.mxcsr >> 7);
-
-	cpu->s.mxcsr |= open & MX_PRE ? flags & MX_PRE : flags;
+	cpu->s.mxcsr |= flags & open_flags(cpu) & MX_PRE ? flags & MX_PRE : flags;
 	x86_raise(cpu, cpu->s.cr4 & X86_CR4_OSXMMEXCPT ? X86_XM : X86_UD, 0);
 }
 
 /* Does not return if the operation raised an exception that the guest has unmasked. */
 static inline void host_end(struct x86_cpu *cpu)
 {
-	static const uint32_t host = MX_HOST;
-	uint32_t v;
+	uint32_t v = host_flags();
 
-	__asm__ volatile("stmxcsr %0\n\tldmxcsr %1" : "=m"(v) : "m"(host));
-	v &= MX_FLAGS;
-	if (__builtin_expect(v & ~(cpu->s.mxcsr >> 7), 0))
+	if (__builtin_expect(v & open_flags(cpu), 0))
 		unmasked(cpu, v);
 	cpu->s.mxcsr |= v;
+}
+
+/* --- overflow and underflow, when the guest has unmasked one of them --- */
+
+typedef void vec_fn(union vec *a, const union vec *b);
+
+/* Bytes of an element before and after, how many take part, and whether they are added. */
+struct shape {
+	uint8_t in, out, count;
+	bool sum;
+};
+
+static unsigned fraction_bits(unsigned element)
+{
+	return element == 4 ? 23 : 52;
+}
+
+static uint64_t get_element(const union vec *v, unsigned n, unsigned element)
+{
+	return element == 4 ? v->d[n] : v->q[n];
+}
+
+static void put_element(union vec *v, unsigned n, unsigned element, uint64_t x)
+{
+	if (element == 4)
+		v->d[n] = (uint32_t)x;
+	else
+		v->q[n] = x;
+}
+
+static unsigned exponent_of(uint64_t x, unsigned element)
+{
+	return x >> fraction_bits(element) & (element == 4 ? 0xff : 0x7ff);
+}
+
+/* All elements 1.0: whatever is done with them is exact. */
+static union vec ones(unsigned element)
+{
+	return element == 4 ? (union vec){ .d = { 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000 } }
+			    : (union vec){ .q = { 0x3ff0000000000000, 0x3ff0000000000000 } };
+}
+
+static bool denormal(uint64_t x, unsigned element)
+{
+	return !exponent_of(x, element) && x & ((1ull << fraction_bits(element)) - 1);
+}
+
+/* `x` with its exponent lowered by `down`; without a sum, with that of 1.0: what is rounded stays the same. */
+static uint64_t mid_range(uint64_t x, unsigned element, bool sum, int down)
+{
+	unsigned bits = fraction_bits(element), e = exponent_of(x, element), one = element == 4 ? 127 : 1023;
+	uint64_t sign = x & 1ull << (8 * element - 1), fraction = x & ((1ull << bits) - 1);
+
+	if (!e && !fraction)
+		return x;
+	if (!sum) {
+		while (!e && !(fraction >> bits))
+			fraction <<= 1;
+		return sign | (uint64_t)one << bits | (fraction & ((1ull << bits) - 1));
+	}
+	return sign | (uint64_t)((int)e > down ? (int)e - down : 1) << bits | fraction;
+}
+
+/* Would the result be inexact if there were no limit to exponents? */
+static uint32_t inexact(struct x86_cpu *cpu, vec_fn *fn, union vec x, union vec y, unsigned n, struct shape s)
+{
+	uint64_t a = get_element(&x, n, s.in), b = get_element(&y, n, s.in);
+	unsigned ea = exponent_of(a, s.in), eb = exponent_of(b, s.in);
+	int down = (int)(ea > eb ? ea : eb) - (s.in == 4 ? 127 : 1023);
+
+	put_element(&x, n, s.in, mid_range(a, s.in, s.sum, down));
+	put_element(&y, n, s.in, mid_range(b, s.in, s.sum, down));
+	host_begin(cpu);
+	fn(&x, &y);
+	return host_flags() & MX_PE;
+}
+
+/*
+ * The masked operation does not tell enough then: an element that overflows or underflows also counts as inexact,
+ * and one that is tiny but exact goes unnoticed. So each is done by itself, among elements that are 1.0.
+ * Flush-to-zero is not in force while underflow is unmasked.
+ */
+static void each_by_itself(struct x86_cpu *cpu, vec_fn *fn, const union vec *a, const union vec *b, struct shape s)
+{
+	uint32_t open = open_flags(cpu), flags = 0;
+	const uint32_t v = (cpu->s.mxcsr | MX_MASKS) & ~(MX_FLAGS | (open & MX_UE ? MX_FTZ : 0));
+
+	for (unsigned n = 0; n < s.count; n++) {
+		union vec x = ones(s.in), y = x, r;
+		uint32_t one;
+
+		memcpy(x.b + n * s.in, a->b + n * s.in, s.in);
+		memcpy(y.b + n * s.in, b->b + n * s.in, s.in);
+		r = x;
+		__asm__ volatile("ldmxcsr %0" ::"m"(v));
+		fn(&r, &y);
+		one = host_flags();
+		if (open & MX_UE && denormal(get_element(&r, n, s.out), s.out))
+			one |= MX_UE;
+		/* A tiny sum is exact. */
+		if (one & open & (MX_OE | MX_UE))
+			one = (one & ~MX_PE) | (one & MX_UE && s.sum ? 0 : inexact(cpu, fn, x, y, n, s));
+		flags |= one;
+	}
+	if (flags & open)
+		unmasked(cpu, flags);
+}
+
+static inline void look_closer(struct x86_cpu *cpu, vec_fn *fn, const union vec *a, const union vec *b, struct shape s)
+{
+	if (__builtin_expect(open_flags(cpu) & (MX_OE | MX_UE), 0))
+		each_by_itself(cpu, fn, a, b, s);
 }
 
 /* --- two operands; the memory forms load what the instruction reads --- */
@@ -58,17 +184,42 @@ static inline void host_end(struct x86_cpu *cpu)
 	host_end(cpu);                                                                                                 \
 	vec_put(cpu, i->reg, a);                                                                                       \
 	return x86_next(cpu, i);
+/* The same where overflow and underflow are possible. */
+#define ROUNDING_BODY(name, source, ...)                                                                               \
+	union vec a, b;                                                                                                \
+	x86_sse_enter(cpu);                                                                                            \
+	b = source;                                                                                                    \
+	a = vec_get(cpu, i->reg);                                                                                      \
+	look_closer(cpu, host_##name, &a, &b, (struct shape){ __VA_ARGS__ });                                          \
+	host_begin(cpu);                                                                                               \
+	host_##name(&a, &b);                                                                                           \
+	host_end(cpu);                                                                                                 \
+	vec_put(cpu, i->reg, a);                                                                                       \
+	return x86_next(cpu, i);
+#define ROUNDING(name, load, ...)                                                                                      \
+	static inline void host_##name(union vec *a, const union vec *b)                                               \
+	{                                                                                                              \
+		__asm__ volatile(#name " %1, %0" : "+x"(a->u8) : "x"(b->u8));                                          \
+	}                                                                                                              \
+	HANDLER(name##_x){ ROUNDING_BODY(name, vec_get(cpu, i->rm), __VA_ARGS__) } HANDLER(name##_m)                   \
+	{                                                                                                              \
+		ROUNDING_BODY(name, load, __VA_ARGS__)                                                                 \
+	}
+#define ROUNDING4(name, sum)                                                                                           \
+	ROUNDING(name##ps, LOAD_ps, 4, 4, 4, sum)                                                                      \
+	ROUNDING(name##pd, LOAD_pd, 8, 8, 2, sum)                                                                      \
+	ROUNDING(name##ss, LOAD_ss, 4, 4, 1, sum) ROUNDING(name##sd, LOAD_sd, 8, 8, 1, sum)
 #define OP(name, load)                                                                                                 \
 	HANDLER(name##_x){ BODY(#name, vec_get(cpu, i->rm)) } HANDLER(name##_m)                                        \
 	{                                                                                                              \
 		BODY(#name, load)                                                                                      \
 	}
 #define OP4(name) OP(name##ps, LOAD_ps) OP(name##pd, LOAD_pd) OP(name##ss, LOAD_ss) OP(name##sd, LOAD_sd)
-OP4(add)
-OP4(mul)
-OP4(sub)
+ROUNDING4(add, true)
+ROUNDING4(mul, false)
+ROUNDING4(sub, true)
+ROUNDING4(div, false)
 OP4(min)
-OP4(div)
 OP4(max)
 OP4(sqrt)
 OP(rsqrtps, LOAD_ps)
@@ -76,9 +227,9 @@ OP(rsqrtss, LOAD_ss)
 OP(rcpps, LOAD_ps)
 OP(rcpss, LOAD_ss)
 OP(cvtps2pd, LOAD_lo)
-OP(cvtpd2ps, LOAD_pd)
+ROUNDING(cvtpd2ps, LOAD_pd, 8, 4, 2, false)
 OP(cvtss2sd, LOAD_ss)
-OP(cvtsd2ss, LOAD_sd)
+ROUNDING(cvtsd2ss, LOAD_sd, 8, 4, 1, false)
 OP(cvtdq2ps, LOAD_ps)
 OP(cvtps2dq, LOAD_ps)
 OP(cvttps2dq, LOAD_ps)
@@ -225,10 +376,11 @@ FROM_MMX(cvtpi2pd)
 	x86_sse_enter(cpu);                                                                                            \
 	x86_mmx_enter(cpu);                                                                                            \
 	b = source;                                                                                                    \
+	/* The x87 registers have become MMX registers also when an exception follows. */                              \
+	x86_mmx_begin(cpu);                                                                                            \
 	host_begin(cpu);                                                                                               \
 	__asm__ volatile(insn " %1, %%mm0\n\tmovq2dq %%mm0, %0\n\temms" : "=x"(r.u8) : "x"(b.u8) : "mm0");             \
 	host_end(cpu);                                                                                                 \
-	x86_mmx_begin(cpu);                                                                                            \
 	x86_mmx_set(cpu, i->reg, r.q[0]);                                                                              \
 	return x86_next(cpu, i);
 #define TO_MMX(name, load)                                                                                             \

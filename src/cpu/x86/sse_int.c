@@ -151,16 +151,14 @@ HANDLER(maskmovdqu)
 {
 	union vec v, m;
 	uint64_t at = cpu->s.gpr[X86_RDI] << i->ashift >> i->ashift;
+	uint32_t mask = 0;
 
 	x86_sse_enter(cpu);
 	v = vec_get(cpu, i->reg);
 	m = vec_get(cpu, i->rm);
 	for (unsigned k = 0; k < 16; k++)
-		if (m.b[k] >> 7)
-			x86_probe_write(cpu, i->seg, at + k, 1);
-	for (unsigned k = 0; k < 16; k++)
-		if (m.b[k] >> 7)
-			x86_st8(cpu, i->seg, at + k, v.b[k]);
+		mask |= (uint32_t)(m.b[k] >> 7) << k;
+	x86_store_masked(cpu, i->seg, at, v.b, 16, mask);
 	return x86_next(cpu, i);
 }
 

@@ -59,10 +59,10 @@ HANDLER(pop_seg)
 static const struct x86_insn *load_far(struct x86_cpu *cpu, const struct x86_insn *i, enum x86_seg seg)
 {
 	uint64_t ea = x86_ea(cpu, i), off = 0;
-	uint16_t sel = x86_ld16(cpu, i->seg, (ea + i->opsize) << i->ashift >> i->ashift);
+	unsigned size = x86_far_size(cpu, i);
 
-	x86_load_bytes(cpu, i->seg, ea, &off, i->opsize);
-	x86_load_seg(cpu, seg, sel);
+	x86_load_bytes(cpu, i->seg, ea, &off, size);
+	x86_load_seg(cpu, seg, x86_ld16(cpu, i->seg, (ea + size) << i->ashift >> i->ashift));
 	if (i->opsize == 2)
 		x86_set16(cpu, i->reg, (uint16_t)off);
 	else
@@ -221,7 +221,7 @@ HANDLER(lar)
 	bool ok = visible(cpu, i->flags & X86_I_REG ? x86_get16(cpu, i->rm) : x86_ldm16(cpu, i), &d, types);
 
 	if (ok)
-		set_by_size(cpu, i, (uint32_t)(d.raw >> 32) & 0xf0ff00);
+		set_by_size(cpu, i, (uint32_t)(d.raw >> 32) & 0xffff00);
 	set_zf(cpu, ok);
 	return x86_next(cpu, i);
 }

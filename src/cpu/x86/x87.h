@@ -67,6 +67,21 @@ static inline void x87_push(struct x86_cpu *cpu, struct x86_fpreg v)
 	x87_write(cpu, 0, v);
 }
 
+/*
+ * How the host's instructions do the guest's work: under its precision and rounding, and with overflow and
+ * underflow unmasked as it has them, because that changes the result (the exponent is wrapped). The others are
+ * masked; what is to be done about one that the guest has unmasked is seen afterwards. Between two pieces of such
+ * code no exception flag is set.
+ */
+#define X87_HOST_CW 0x37f
+static inline uint16_t x87_host_cw(const struct x86_cpu *cpu)
+{
+	return (cpu->s.fp.cw & (0x0f00 | X87_OE | X87_UE)) | X87_IE | X87_DE | X87_ZE | X87_PE;
+}
+#define X87_BEGIN "fldcw %[cw]\n\t"
+#define X87_SW	  "\n\tfnstsw %[sw]\n\tfnclex\n\t"
+#define X87_END	  "\n\tfldcw %[host]"
+
 #define X87_INDEFINITE ((struct x86_fpreg){ 0xc000000000000000ull, 0xffff })
 
 /* FNINIT. The data registers stay. */

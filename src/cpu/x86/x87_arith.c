@@ -1,9 +1,10 @@
 /*
  * x87 arithmetic, comparisons and transcendental functions: the host's own instruction under the guest's
- * precision and rounding control with all exceptions masked. SDM vol. 1, chapter 8. x86-64 hosts only.
+ * precision and rounding control. SDM vol. 1, chapter 8. x86-64 hosts only.
  *
  * An exception that the guest has unmasked leaves the operands alone when it comes before the result (invalid,
- * denormal, zero divide); overflow and underflow leave the masked result behind.
+ * denormal, zero divide); overflow and underflow leave a result with a wrapped exponent behind. Where the manuals
+ * leave condition bits open they are as AMD's processors have them: C1 is cleared by an instruction that faults.
  */
 #include "cpu/x86/template.h"
 #include "cpu/x86/x87.h"
@@ -18,30 +19,34 @@ struct outcome {
 	uint16_t sw;
 };
 
-static const uint16_t host_cw = 0x37f;
+static const uint16_t host_cw = X87_HOST_CW;
 
-static inline uint16_t guest_cw(const struct x86_cpu *cpu)
-{
-	return (cpu->s.fp.cw & 0x0f00) | 0x3f;
-}
-
-#define BEGIN "fnclex\n\tfldcw %[cw]\n\t"
-#define END   "\n\tfldcw %[host]"
 /* a is ST0, b is ST1. */
 #define HOST(name, before, insn, after)                                                                                \
 	static void name(struct outcome *o, fp_in a, fp_in b, uint16_t cw)                                             \
 	{                                                                                                              \
-		__asm__ volatile(BEGIN before insn "\n\tfnstsw %[sw]\n\t" after END                                    \
+		__asm__ volatile(X87_BEGIN before insn X87_SW after X87_END                                            \
 				 : [sw] "=m"(o->sw), [r] "=m"(o->r[0]), [s] "=m"(o->r[1])                              \
 				 : [a] "m"(*a), [b] "m"(*b), [cw] "m"(cw), [host] "m"(host_cw)                         \
 				 : "st", "st(1)", "st(2)", "st(3)", "cc");                                             \
+	}
+/* The operand in memory, and what it is. */
+#define HOST_MEM(name, insn, type, after)                                                                              \
+	static void name(struct outcome *o, fp_in a, const type *b, uint16_t cw)                                       \
+	{                                                                                                              \
+		__asm__ volatile(X87_BEGIN ONE insn " %[b]" X87_SW after X87_END                                       \
+				 : [sw] "=m"(o->sw), [r] "=m"(o->r[0])                                                 \
+				 : [a] "m"(*a), [b] "m"(*b), [cw] "m"(cw), [host] "m"(host_cw)                         \
+				 : "st", "st(1)", "cc");                                                               \
 	}
 #define TWO  "fldt %[b]\n\tfldt %[a]\n\t"
 #define ONE  "fldt %[a]\n\t"
 #define KEEP "fstpt %[r]\n\tfstp %%st(0)" /* result over ST0, ST1 is dropped */
 #define TOP1 "fstpt %[r]"
-#define TOP2 "fstpt %[r]\n\tfstpt %[s]"
-#define NONE "fstp %%st(0)\n\tfstp %%st(0)"
+/* When there is only one result the second store finds the stack empty, and says so. */
+#define TOP2 "fstpt %[r]\n\tfstpt %[s]\n\tfnclex"
+#define DROP "fstp %%st(0)"
+#define NONE DROP "\n\t" DROP
 HOST(host_add, TWO, "fadd %%st(1), %%st", KEEP)
 HOST(host_mul, TWO, "fmul %%st(1), %%st", KEEP)
 HOST(host_sub, TWO, "fsub %%st(1), %%st", KEEP)
@@ -63,28 +68,24 @@ HOST(host_sin, ONE, "fsin", TOP1)
 HOST(host_cos, ONE, "fcos", TOP1)
 HOST(host_xam, ONE, "fxam", TOP1)
 HOST(host_tst, ONE, "ftst", TOP1)
-/* Out of range (C2) leaves one value; the second store then takes what it finds, unused. */
 HOST(host_tan, ONE, "fptan", TOP2)
 HOST(host_sincos, ONE, "fsincos", TOP2)
 HOST(host_xtract, ONE, "fxtract", TOP2)
 
 typedef void host_fn(struct outcome *o, fp_in a, fp_in b, uint16_t cw);
 
-/* Operands that can be converted without loss are loaded like this. */
-#define LOADER(name, insn, type)                                                                                       \
-	static uint16_t name(struct x86_fpreg *r, type v)                                                              \
-	{                                                                                                              \
-		uint16_t sw;                                                                                           \
-		__asm__ volatile("fnclex\n\t" insn " %[v]\n\tfnstsw %[sw]\n\tfstpt %[r]"                               \
-				 : [r] "=m"(*r), [sw] "=m"(sw)                                                         \
-				 : [v] "m"(v)                                                                          \
-				 : "st");                                                                              \
-		return sw & X87_EXC;                                                                                   \
-	}
-LOADER(load_m32, "flds", uint32_t)
-LOADER(load_m64, "fldl", uint64_t)
-LOADER(load_i16, "filds", uint16_t)
-LOADER(load_i32, "fildl", uint32_t)
+#define HOST_MEMS(name, after)                                                                                         \
+	HOST_MEM(host_##name##_m32, "f" #name "s", uint32_t, after)                                                    \
+	HOST_MEM(host_##name##_m64, "f" #name "l", uint64_t, after)                                                    \
+	HOST_MEM(host_##name##_i16, "fi" #name "s", uint16_t, after)                                                   \
+	HOST_MEM(host_##name##_i32, "fi" #name "l", uint32_t, after)
+HOST_MEMS(add, TOP1)
+HOST_MEMS(mul, TOP1)
+HOST_MEMS(sub, TOP1)
+HOST_MEMS(subr, TOP1)
+HOST_MEMS(div, TOP1)
+HOST_MEMS(divr, TOP1)
+HOST_MEMS(com, DROP)
 
 /* --- committing --- */
 
@@ -95,6 +96,7 @@ static bool settle(struct x86_cpu *cpu, const struct outcome *o, uint16_t condit
 	uint16_t flags = o->sw & X87_EXC, open = flags & (uint16_t)~fp->cw;
 
 	if (open & X87_PRE) {
+		fp->sw &= (uint16_t)~X87_C1;
 		x87_raise(cpu, flags & X87_PRE);
 		return false;
 	}
@@ -129,7 +131,7 @@ static inline void arith(struct x86_cpu *cpu, host_fn *fn, unsigned a, unsigned 
 			x87_pop(cpu);
 		return;
 	}
-	fn(&o, x87_st(cpu, a), x87_st(cpu, b), guest_cw(cpu));
+	fn(&o, x87_st(cpu, a), x87_st(cpu, b), x87_host_cw(cpu));
 	if (!settle(cpu, &o, X87_C1))
 		return;
 	x87_write(cpu, dst, o.r[0]);
@@ -137,61 +139,56 @@ static inline void arith(struct x86_cpu *cpu, host_fn *fn, unsigned a, unsigned 
 		x87_pop(cpu);
 }
 
-/* ST0 op memory operand. `flags` are those of loading it. */
-static inline void arith_mem(struct x86_cpu *cpu, host_fn *fn, const struct x86_fpreg *m, uint16_t flags)
+/* The conditions are there also when an unmasked exception keeps the registers from being popped. */
+static void compared(struct x86_cpu *cpu, const struct outcome *o, unsigned pops)
 {
-	struct outcome o;
+	struct x86_x87 *fp = &cpu->s.fp;
 
-	if (!full(cpu, 0, 0, 0))
+	fp->sw = (uint16_t)((fp->sw & ~X87_CC) | (o->sw & (X87_C0 | X87_C2 | X87_C3)));
+	x87_raise(cpu, o->sw & X87_EXC);
+	if (o->sw & ~fp->cw & X87_EXC)
 		return;
-	fn(&o, x87_st(cpu, 0), m, guest_cw(cpu));
-	o.sw |= flags;
-	if (settle(cpu, &o, X87_C1))
-		x87_write(cpu, 0, o.r[0]);
-}
-
-static void compare(struct x86_cpu *cpu, host_fn *fn, fp_in b, bool b_empty, uint16_t flags, unsigned pops)
-{
-	struct outcome o;
-
-	if (x87_empty(cpu, 0) || b_empty) {
-		bool stop = x87_stack_fault(cpu, false);
-
-		cpu->s.fp.sw |= X87_C0 | X87_C2 | X87_C3;
-		if (stop)
-			return;
-	} else {
-		fn(&o, x87_st(cpu, 0), b, guest_cw(cpu));
-		o.sw |= flags;
-		o.sw &= (uint16_t)~X87_C1;
-		if (!settle(cpu, &o, X87_CC))
-			return;
-	}
 	while (pops--)
 		x87_pop(cpu);
 }
 
-/* FCOMI and FUCOMI: into EFLAGS. */
+static void compare_empty(struct x86_cpu *cpu, unsigned pops)
+{
+	bool stop = x87_stack_fault(cpu, false);
+
+	cpu->s.fp.sw |= X87_C0 | X87_C2 | X87_C3;
+	while (!stop && pops--)
+		x87_pop(cpu);
+}
+
+static void compare(struct x86_cpu *cpu, host_fn *fn, unsigned with, unsigned pops)
+{
+	struct outcome o;
+
+	if (x87_empty(cpu, 0) || x87_empty(cpu, with)) {
+		compare_empty(cpu, pops);
+		return;
+	}
+	fn(&o, x87_st(cpu, 0), x87_st(cpu, with), x87_host_cw(cpu));
+	compared(cpu, &o, pops);
+}
+
+/* FCOMI and FUCOMI: into EFLAGS, whatever is unmasked. C1 is left alone but for a stack fault. */
 static void compare_flags(struct x86_cpu *cpu, host_fn *fn, unsigned sti, bool pop)
 {
 	struct outcome o = { .sw = X87_C0 | X87_C2 | X87_C3 };
-	uint32_t f = 0;
-	bool ok;
+	bool stop;
 
 	if (x87_empty(cpu, 0) || x87_empty(cpu, sti)) {
-		ok = !x87_stack_fault(cpu, false);
+		stop = x87_stack_fault(cpu, false);
 	} else {
-		fn(&o, x87_st(cpu, 0), x87_st(cpu, sti), guest_cw(cpu));
-		cpu->s.fp.sw &= (uint16_t)~X87_C1;
-		ok = settle(cpu, &o, 0);
+		fn(&o, x87_st(cpu, 0), x87_st(cpu, sti), x87_host_cw(cpu));
+		x87_raise(cpu, o.sw & X87_EXC);
+		stop = o.sw & ~cpu->s.fp.cw & X87_EXC;
 	}
-	if (!ok)
-		return;
-	f |= o.sw & X87_C0 ? X86_CF : 0;
-	f |= o.sw & X87_C2 ? X86_PF : 0;
-	f |= o.sw & X87_C3 ? X86_ZF : 0;
-	x86_lazy_set(&cpu->lazy, f);
-	if (pop)
+	x86_lazy_set(&cpu->lazy,
+		     (o.sw & X87_C0 ? X86_CF : 0) | (o.sw & X87_C2 ? X86_PF : 0) | (o.sw & X87_C3 ? X86_ZF : 0));
+	if (pop && !stop)
 		x87_pop(cpu);
 }
 
@@ -224,12 +221,16 @@ static void compare_flags(struct x86_cpu *cpu, host_fn *fn, unsigned sti, bool p
 #define ARITH_MEM(name, kind, bits)                                                                                    \
 	HANDLER(name##_##kind)                                                                                         \
 	{                                                                                                              \
-		struct x86_fpreg m;                                                                                    \
-		uint16_t flags;                                                                                        \
+		uint##bits##_t m;                                                                                      \
+		struct outcome o;                                                                                      \
 		x86_fpu_enter(cpu, true);                                                                              \
-		flags = load_##kind(&m, x86_ldm##bits(cpu, i));                                                        \
+		m = x86_ldm##bits(cpu, i);                                                                             \
 		x87_note_mem(cpu, i, x86_ea(cpu, i));                                                                  \
-		arith_mem(cpu, host_##name, &m, flags);                                                                \
+		if (!full(cpu, 0, 0, 0))                                                                               \
+			return x86_next(cpu, i);                                                                       \
+		host_##name##_##kind(&o, x87_st(cpu, 0), &m, x87_host_cw(cpu));                                        \
+		if (settle(cpu, &o, X87_C1))                                                                           \
+			x87_write(cpu, 0, o.r[0]);                                                                     \
 		return x86_next(cpu, i);                                                                               \
 	}
 ARITH(add, )
@@ -242,12 +243,18 @@ ARITH(divr, )
 #define COMPARE_MEM(kind, bits)                                                                                        \
 	HANDLER(com_##kind)                                                                                            \
 	{                                                                                                              \
-		struct x86_fpreg m;                                                                                    \
-		uint16_t flags;                                                                                        \
+		unsigned pops = (i->modrm >> 3 & 7) == 3;                                                              \
+		uint##bits##_t m;                                                                                      \
+		struct outcome o;                                                                                      \
 		x86_fpu_enter(cpu, true);                                                                              \
-		flags = load_##kind(&m, x86_ldm##bits(cpu, i));                                                        \
+		m = x86_ldm##bits(cpu, i);                                                                             \
 		x87_note_mem(cpu, i, x86_ea(cpu, i));                                                                  \
-		compare(cpu, host_com, &m, false, flags, (i->modrm >> 3 & 7) == 3);                                    \
+		if (x87_empty(cpu, 0)) {                                                                               \
+			compare_empty(cpu, pops);                                                                      \
+			return x86_next(cpu, i);                                                                       \
+		}                                                                                                      \
+		host_com_##kind(&o, x87_st(cpu, 0), &m, x87_host_cw(cpu));                                             \
+		compared(cpu, &o, pops);                                                                               \
 		return x86_next(cpu, i);                                                                               \
 	}
 COMPARE_MEM(m32, 32)
@@ -258,10 +265,9 @@ COMPARE_MEM(i32, 32)
 #define COMPARE(name, fn, pops)                                                                                        \
 	HANDLER(name)                                                                                                  \
 	{                                                                                                              \
-		unsigned r = i->modrm & 7;                                                                             \
 		x86_fpu_enter(cpu, true);                                                                              \
 		x87_note(cpu, i);                                                                                      \
-		compare(cpu, fn, x87_st(cpu, r), x87_empty(cpu, r), 0, pops);                                          \
+		compare(cpu, fn, i->modrm & 7, pops);                                                                  \
 		return x86_next(cpu, i);                                                                               \
 	}
 COMPARE(fcom, host_com, 0)
@@ -288,7 +294,7 @@ HANDLER(ftst)
 {
 	x86_fpu_enter(cpu, true);
 	x87_note(cpu, i);
-	compare(cpu, host_tst, x87_st(cpu, 0), false, 0, 0);
+	compare(cpu, host_tst, 0, 0);
 	return x86_next(cpu, i);
 }
 
@@ -299,7 +305,7 @@ HANDLER(fxam)
 
 	x86_fpu_enter(cpu, true);
 	x87_note(cpu, i);
-	host_xam(&o, st, st, guest_cw(cpu));
+	host_xam(&o, st, st, x87_host_cw(cpu));
 	if (x87_empty(cpu, 0))
 		o.sw = (uint16_t)((o.sw & X87_C1) | X87_C3 | X87_C0);
 	cpu->s.fp.sw = (uint16_t)((cpu->s.fp.sw & ~X87_CC) | (o.sw & X87_CC));
@@ -308,13 +314,15 @@ HANDLER(fxam)
 
 /* --- functions of ST0, and of ST0 and ST1 --- */
 
+/* The result replaces ST0. C2 in `conditions`: it says that there is none, and an exception clears it. */
 static void unary(struct x86_cpu *cpu, host_fn *fn, uint16_t conditions)
 {
 	struct outcome o;
 
+	cpu->s.fp.sw &= (uint16_t) ~(conditions & X87_C2);
 	if (!full(cpu, 0, 0, 0))
 		return;
-	fn(&o, x87_st(cpu, 0), x87_st(cpu, 0), guest_cw(cpu));
+	fn(&o, x87_st(cpu, 0), x87_st(cpu, 0), x87_host_cw(cpu));
 	if (settle(cpu, &o, conditions) && !(conditions & o.sw & X87_C2))
 		x87_write(cpu, 0, o.r[0]);
 }
@@ -329,7 +337,7 @@ static void binary_pop(struct x86_cpu *cpu, host_fn *fn)
 			x87_pop(cpu);
 		return;
 	}
-	fn(&o, x87_st(cpu, 0), x87_st(cpu, 1), guest_cw(cpu));
+	fn(&o, x87_st(cpu, 0), x87_st(cpu, 1), x87_host_cw(cpu));
 	if (!settle(cpu, &o, X87_C1))
 		return;
 	x87_write(cpu, 1, o.r[0]);
@@ -337,10 +345,11 @@ static void binary_pop(struct x86_cpu *cpu, host_fn *fn)
 }
 
 /* Two results: the first replaces ST0, the second is pushed. */
-static void unary_push(struct x86_cpu *cpu, host_fn *fn)
+static void unary_push(struct x86_cpu *cpu, host_fn *fn, uint16_t conditions)
 {
 	struct outcome o;
 
+	cpu->s.fp.sw &= (uint16_t) ~(conditions & X87_C2);
 	if (!x87_empty(cpu, 7) || x87_empty(cpu, 0)) {
 		if (!x87_stack_fault(cpu, !x87_empty(cpu, 0))) {
 			x87_write(cpu, 0, X87_INDEFINITE);
@@ -348,8 +357,8 @@ static void unary_push(struct x86_cpu *cpu, host_fn *fn)
 		}
 		return;
 	}
-	fn(&o, x87_st(cpu, 0), x87_st(cpu, 0), guest_cw(cpu));
-	if (!settle(cpu, &o, X87_C1 | X87_C2) || o.sw & X87_C2)
+	fn(&o, x87_st(cpu, 0), x87_st(cpu, 0), x87_host_cw(cpu));
+	if (!settle(cpu, &o, conditions) || conditions & o.sw & X87_C2)
 		return;
 	x87_write(cpu, 0, o.r[1]);
 	x87_push(cpu, o.r[0]);
@@ -371,18 +380,25 @@ FUNCTION(fcos, unary(cpu, host_cos, X87_C1 | X87_C2))
 FUNCTION(fyl2x, binary_pop(cpu, host_yl2x))
 FUNCTION(fyl2xp1, binary_pop(cpu, host_yl2xp1))
 FUNCTION(fpatan, binary_pop(cpu, host_patan))
-FUNCTION(fptan, unary_push(cpu, host_tan))
-FUNCTION(fsincos, unary_push(cpu, host_sincos))
-FUNCTION(fxtract, unary_push(cpu, host_xtract))
+FUNCTION(fptan, unary_push(cpu, host_tan, X87_C1 | X87_C2))
+FUNCTION(fsincos, unary_push(cpu, host_sincos, X87_C1 | X87_C2))
+FUNCTION(fxtract, unary_push(cpu, host_xtract, X87_C1))
 
+static bool is_nan(fp_in r)
+{
+	return (r->sexp & 0x7fff) == 0x7fff && r->mant << 1;
+}
+
+/* FPREM, FPREM1, FSCALE: ST0 and ST1 give ST0. Without a number C0 and C3, bits of the quotient, stay. */
 static void remainder_of(struct x86_cpu *cpu, host_fn *fn, uint16_t conditions)
 {
 	struct outcome o;
 
+	cpu->s.fp.sw &= (uint16_t) ~(conditions & X87_C2);
 	if (!full(cpu, 0, 1, 0))
 		return;
-	fn(&o, x87_st(cpu, 0), x87_st(cpu, 1), guest_cw(cpu));
-	if (settle(cpu, &o, conditions))
+	fn(&o, x87_st(cpu, 0), x87_st(cpu, 1), x87_host_cw(cpu));
+	if (settle(cpu, &o, is_nan(&o.r[0]) ? conditions & (X87_C1 | X87_C2) : conditions))
 		x87_write(cpu, 0, o.r[0]);
 }
 FUNCTION(fprem, remainder_of(cpu, host_prem, X87_CC))

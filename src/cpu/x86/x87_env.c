@@ -89,17 +89,22 @@ static void put(struct x86_cpu *cpu, const struct x86_insn *i, const uint8_t *b,
 {
 	uint64_t ea = x86_ea(cpu, i);
 
+	/* As in get(): the first field is touched first, then the last byte. */
+	x86_probe_write(cpu, i->seg, ea, i->opsize == 2 ? 2 : 4);
+	x86_probe_write(cpu, i->seg, x86_ea_plus(i, ea, len - 1), 1);
 	x86_probe_write(cpu, i->seg, ea, len);
 	for (unsigned at = 0; at < len; at += 32)
-		x86_store_bytes(cpu, i->seg, ea + at, b + at, len - at < 32 ? len - at : 32);
+		x86_store_bytes(cpu, i->seg, x86_ea_plus(i, ea, at), b + at, len - at < 32 ? len - at : 32);
 }
 
 static void get(struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *b, unsigned len)
 {
 	uint64_t ea = x86_ea(cpu, i);
 
+	x86_load_bytes(cpu, i->seg, ea, b, i->opsize == 2 ? 2 : 4);
+	x86_ld8(cpu, i->seg, x86_ea_plus(i, ea, len - 1));
 	for (unsigned at = 0; at < len; at += 32)
-		x86_load_bytes(cpu, i->seg, ea + at, b + at, len - at < 32 ? len - at : 32);
+		x86_load_bytes(cpu, i->seg, x86_ea_plus(i, ea, at), b + at, len - at < 32 ? len - at : 32);
 }
 
 static void make_env(const struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *b)

@@ -10,12 +10,7 @@
 
 #define HANDLER(name) static const struct x86_insn *name(struct x86_cpu *cpu, const struct x86_insn *i)
 
-static const uint16_t host_cw = 0x37f;
-
-static uint16_t guest_cw(const struct x86_cpu *cpu)
-{
-	return (cpu->s.fp.cw & 0x0f00) | 0x3f;
-}
+static const uint16_t host_cw = X87_HOST_CW;
 
 /* --- loads --- */
 
@@ -23,10 +18,7 @@ static uint16_t guest_cw(const struct x86_cpu *cpu)
 	static uint16_t name(struct x86_fpreg *r, const type *v)                                                       \
 	{                                                                                                              \
 		uint16_t sw;                                                                                           \
-		__asm__ volatile("fnclex\n\t" insn " %[v]\n\tfnstsw %[sw]\n\tfstpt %[r]"                               \
-				 : [r] "=m"(*r), [sw] "=m"(sw)                                                         \
-				 : [v] "m"(*v)                                                                         \
-				 : "st");                                                                              \
+		__asm__ volatile(insn " %[v]" X87_SW "fstpt %[r]" : [r] "=m"(*r), [sw] "=m"(sw) : [v] "m"(*v) : "st"); \
 		return sw & X87_EXC;                                                                                   \
 	}
 typedef struct {
@@ -47,12 +39,10 @@ static void push_value(struct x86_cpu *cpu, struct x86_fpreg v, uint16_t flags)
 		return;
 	}
 	cpu->s.fp.sw &= (uint16_t)~X87_C1;
-	if (flags & ~cpu->s.fp.cw & X87_PRE) {
-		x87_raise(cpu, flags);
-		return;
-	}
 	x87_raise(cpu, flags);
-	x87_push(cpu, v);
+	/* An unmasked denormal is loaded all the same. */
+	if (!(flags & ~cpu->s.fp.cw & X87_IE))
+		x87_push(cpu, v);
 }
 
 #define LOAD(name, convert, bits)                                                                                      \
@@ -105,7 +95,7 @@ HANDLER(fld_sti)
 
 	x86_fpu_enter(cpu, true);
 	x87_note(cpu, i);
-	if (x87_empty(cpu, r) && x87_empty(cpu, 7)) {
+	if (x87_empty(cpu, r)) {
 		if (!x87_stack_fault(cpu, false))
 			x87_push(cpu, X87_INDEFINITE);
 	} else {
@@ -116,23 +106,31 @@ HANDLER(fld_sti)
 
 /* --- stores: convert, check, write memory, and only then change the FPU --- */
 
-#define CONVERT_OUT(name, insn, type)                                                                                  \
+/* `after` empties the stack: an unmasked overflow or underflow keeps a pop from happening. */
+#define CONVERT_OUT(name, insn, type, after)                                                                           \
 	static uint16_t name(const struct x86_fpreg *r, void *out, uint16_t cw)                                        \
 	{                                                                                                              \
 		uint16_t sw;                                                                                           \
-		__asm__ volatile("fnclex\n\tfldcw %[cw]\n\tfldt %[r]\n\t" insn                                         \
-				 " %[v]\n\tfnstsw %[sw]\n\tfldcw %[host]"                                              \
+		__asm__ volatile(X87_BEGIN "fldt %[r]\n\t" insn " %[v]" X87_SW after X87_END                           \
 				 : [v] "=m"(*(type *)out), [sw] "=m"(sw)                                               \
 				 : [r] "m"(*r), [cw] "m"(cw), [host] "m"(host_cw)                                      \
 				 : "st");                                                                              \
 		return sw & (X87_EXC | X87_C1);                                                                        \
 	}
-CONVERT_OUT(out_m32, "fstps", uint32_t)
-CONVERT_OUT(out_m64, "fstpl", uint64_t)
-CONVERT_OUT(out_i16, "fistps", uint16_t)
-CONVERT_OUT(out_i32, "fistpl", uint32_t)
-CONVERT_OUT(out_i64, "fistpll", uint64_t)
-CONVERT_OUT(out_bcd, "fbstp", bcd_t)
+#define DROP "fstp %%st(0)"
+CONVERT_OUT(out_m32, "fsts", uint32_t, DROP)
+CONVERT_OUT(out_m64, "fstl", uint64_t, DROP)
+CONVERT_OUT(out_i16, "fists", uint16_t, DROP)
+CONVERT_OUT(out_i32, "fistl", uint32_t, DROP)
+CONVERT_OUT(out_i64, "fistpll", uint64_t, "")
+CONVERT_OUT(out_bcd, "fbstp", bcd_t, "")
+
+/* Ten bytes are stored as eight and two. */
+static void probe10(struct x86_cpu *cpu, unsigned seg, uint64_t ea)
+{
+	x86_probe_write(cpu, seg, ea, 8);
+	x86_probe_write(cpu, seg, ea + 8, 2);
+}
 
 typedef uint16_t convert_fn(const struct x86_fpreg *r, void *out, uint16_t cw);
 
@@ -145,9 +143,11 @@ static void store(struct x86_cpu *cpu, const struct x86_insn *i, convert_fn *con
 	bool refused;
 
 	x86_fpu_enter(cpu, true);
-	sw = convert(&v, b, guest_cw(cpu));
+	sw = convert(&v, b, x87_host_cw(cpu));
 	if (x87_empty(cpu, 0))
 		sw = X87_IE | X87_SF;
+	if (size == 10)
+		probe10(cpu, i->seg, ea);
 	/* Invalid, overflow and underflow, when unmasked, leave memory alone. */
 	refused = sw & ~cpu->s.fp.cw & (X87_IE | X87_OE | X87_UE);
 	if (refused)
@@ -189,6 +189,7 @@ HANDLER(fstp_m80)
 	v = empty ? X87_INDEFINITE : *x87_st(cpu, 0);
 	st_le64(b, v.mant);
 	st_le16(b + 8, v.sexp);
+	probe10(cpu, i->seg, x86_ea(cpu, i));
 	if (!empty || cpu->s.fp.cw & X87_IE)
 		x86_store_bytes(cpu, i->seg, x86_ea(cpu, i), b, sizeof(b));
 	x87_note_mem(cpu, i, x86_ea(cpu, i));
@@ -220,8 +221,18 @@ static void store_reg(struct x86_cpu *cpu, unsigned r, bool pop)
 		body;                                                                                                  \
 		return x86_next(cpu, i);                                                                               \
 	}
+/* D9 D8+i: FSTP that does not look whether ST0 is empty. */
+static void store_unchecked(struct x86_cpu *cpu, unsigned r)
+{
+	cpu->s.fp.sw &= (uint16_t)~X87_C1;
+	if (!x87_empty(cpu, 0))
+		x87_write(cpu, r, *x87_st(cpu, 0));
+	x87_pop(cpu);
+}
+
 PLAIN(fst_sti, store_reg(cpu, i->modrm & 7, false))
 PLAIN(fstp_sti, store_reg(cpu, i->modrm & 7, true))
+PLAIN(fstpnce, store_unchecked(cpu, i->modrm & 7))
 
 /* --- in place --- */
 
@@ -286,9 +297,8 @@ static void conditional(struct x86_cpu *cpu, const struct x86_insn *i)
 		break;
 	}
 	on ^= i->op & 1;
-	cpu->s.fp.sw &= (uint16_t)~X87_C1;
 	if (x87_empty(cpu, 0) || x87_empty(cpu, r)) {
-		if (!x87_stack_fault(cpu, false) && on)
+		if (!x87_stack_fault(cpu, false))
 			x87_write(cpu, 0, X87_INDEFINITE);
 	} else if (on) {
 		x87_write(cpu, 0, *x87_st(cpu, r));
@@ -302,7 +312,7 @@ PLAIN(fcmov, conditional(cpu, i))
 	HANDLER(name)                                                                                                  \
 	{                                                                                                              \
 		struct x86_fpreg r;                                                                                    \
-		uint16_t cw = guest_cw(cpu);                                                                           \
+		uint16_t cw = x87_host_cw(cpu);                                                                        \
 		x86_fpu_enter(cpu, true);                                                                              \
 		x87_note(cpu, i);                                                                                      \
 		__asm__ volatile("fldcw %[cw]\n\t" #name "\n\tfstpt %[r]\n\tfldcw %[host]"                             \
@@ -322,11 +332,24 @@ CONSTANT(fldz)
 
 /* --- the stack itself --- */
 
+static void set_free(struct x86_cpu *cpu, unsigned r)
+{
+	cpu->s.fp.valid &= (uint8_t) ~(1u << x87_phys(cpu, r));
+	cpu->s.fp.sw &= (uint16_t)~X87_C1;
+}
+
 PLAIN(fnop, )
-PLAIN(ffree, cpu->s.fp.valid &= (uint8_t) ~(1u << x87_phys(cpu, i->modrm & 7)))
+PLAIN(ffree, set_free(cpu, i->modrm & 7))
+PLAIN(ffreep, (set_free(cpu, i->modrm & 7), x87_pop(cpu)))
 PLAIN(fincstp, (x87_set_top(cpu, x87_top(cpu) + 1), cpu->s.fp.sw &= (uint16_t)~X87_C1))
 PLAIN(fdecstp, (x87_set_top(cpu, x87_top(cpu) - 1), cpu->s.fp.sw &= (uint16_t)~X87_C1))
-PLAIN(ffreep, (cpu->s.fp.valid &= (uint8_t) ~(1u << x87_phys(cpu, i->modrm & 7)), x87_pop(cpu)))
+
+/* What the 8087 and the 80287 had for themselves. */
+HANDLER(feni)
+{
+	x86_fpu_enter(cpu, false);
+	return x86_next(cpu, i);
+}
 
 #define MEM(op, ext, fn)                                                                                               \
 	{                                                                                                              \
@@ -341,58 +364,18 @@ PLAIN(ffreep, (cpu->s.fp.valid &= (uint8_t) ~(1u << x87_phys(cpu, i->modrm & 7))
 		X86_MAP_1, op, 1, 0, X86_MOD_REG, 1 + ext, 1 + rm, 0, 0, X86_ALL(fn), {}, #fn                          \
 	}
 static const struct x86_opdef rows[] = {
-	MEM(0xd9, 0, fld_m32),
-	MEM(0xd9, 2, fst_m32),
-	MEM(0xd9, 3, fstp_m32),
-	MEM(0xdb, 0, fild_m32),
-	MEM(0xdb, 2, fist_m32),
-	MEM(0xdb, 3, fistp_m32),
-	MEM(0xdb, 5, fld_m80),
-	MEM(0xdb, 7, fstp_m80),
-	MEM(0xdd, 0, fld_m64),
-	MEM(0xdd, 2, fst_m64),
-	MEM(0xdd, 3, fstp_m64),
-	MEM(0xdf, 0, fild_m16),
-	MEM(0xdf, 2, fist_m16),
-	MEM(0xdf, 3, fistp_m16),
-	MEM(0xdf, 4, fbld),
-	MEM(0xdf, 5, fild_m64),
-	MEM(0xdf, 6, fbstp),
-	MEM(0xdf, 7, fistp_m64),
-	REG(0xd9, 0, fld_sti),
-	REG(0xd9, 1, fxch),
-	REG(0xdd, 1, fxch),
-	REG(0xdf, 1, fxch),
-	ONE(0xd9, 2, 0, fnop),
-	REG(0xd9, 3, fstp_sti),
-	ONE(0xd9, 4, 0, fchs),
-	ONE(0xd9, 4, 1, fabs_),
-	ONE(0xd9, 5, 0, fld1),
-	ONE(0xd9, 5, 1, fldl2t),
-	ONE(0xd9, 5, 2, fldl2e),
-	ONE(0xd9, 5, 3, fldpi),
-	ONE(0xd9, 5, 4, fldlg2),
-	ONE(0xd9, 5, 5, fldln2),
-	ONE(0xd9, 5, 6, fldz),
-	ONE(0xd9, 6, 6, fdecstp),
-	ONE(0xd9, 6, 7, fincstp),
-	REG(0xda, 0, fcmov),
-	REG(0xda, 1, fcmov),
-	REG(0xda, 2, fcmov),
-	REG(0xda, 3, fcmov),
-	REG(0xdb, 0, fcmov),
-	REG(0xdb, 1, fcmov),
-	REG(0xdb, 2, fcmov),
-	REG(0xdb, 3, fcmov),
-	/* The 8087's and 80287's own: no operation today. */
-	ONE(0xdb, 4, 0, fnop),
-	ONE(0xdb, 4, 1, fnop),
-	ONE(0xdb, 4, 4, fnop),
-	REG(0xdd, 0, ffree),
-	REG(0xdf, 0, ffreep),
-	REG(0xdd, 2, fst_sti),
-	REG(0xdd, 3, fstp_sti),
-	REG(0xdf, 2, fstp_sti),
-	REG(0xdf, 3, fstp_sti),
+	MEM(0xd9, 0, fld_m32),	 MEM(0xd9, 2, fst_m32),	   MEM(0xd9, 3, fstp_m32),   MEM(0xdb, 0, fild_m32),
+	MEM(0xdb, 2, fist_m32),	 MEM(0xdb, 3, fistp_m32),  MEM(0xdb, 5, fld_m80),    MEM(0xdb, 7, fstp_m80),
+	MEM(0xdd, 0, fld_m64),	 MEM(0xdd, 2, fst_m64),	   MEM(0xdd, 3, fstp_m64),   MEM(0xdf, 0, fild_m16),
+	MEM(0xdf, 2, fist_m16),	 MEM(0xdf, 3, fistp_m16),  MEM(0xdf, 4, fbld),	     MEM(0xdf, 5, fild_m64),
+	MEM(0xdf, 6, fbstp),	 MEM(0xdf, 7, fistp_m64),  REG(0xd9, 0, fld_sti),    REG(0xd9, 1, fxch),
+	REG(0xdd, 1, fxch),	 REG(0xdf, 1, fxch),	   ONE(0xd9, 2, 0, fnop),    REG(0xd9, 3, fstpnce),
+	ONE(0xd9, 4, 0, fchs),	 ONE(0xd9, 4, 1, fabs_),   ONE(0xd9, 5, 0, fld1),    ONE(0xd9, 5, 1, fldl2t),
+	ONE(0xd9, 5, 2, fldl2e), ONE(0xd9, 5, 3, fldpi),   ONE(0xd9, 5, 4, fldlg2),  ONE(0xd9, 5, 5, fldln2),
+	ONE(0xd9, 5, 6, fldz),	 ONE(0xd9, 6, 6, fdecstp), ONE(0xd9, 6, 7, fincstp), REG(0xda, 0, fcmov),
+	REG(0xda, 1, fcmov),	 REG(0xda, 2, fcmov),	   REG(0xda, 3, fcmov),	     REG(0xdb, 0, fcmov),
+	REG(0xdb, 1, fcmov),	 REG(0xdb, 2, fcmov),	   REG(0xdb, 3, fcmov),	     ONE(0xdb, 4, 0, feni),
+	ONE(0xdb, 4, 1, feni),	 ONE(0xdb, 4, 4, feni),	   REG(0xdd, 0, ffree),	     REG(0xdf, 0, ffreep),
+	REG(0xdd, 2, fst_sti),	 REG(0xdd, 3, fstp_sti),   REG(0xdf, 2, fstp_sti),   REG(0xdf, 3, fstp_sti),
 };
 X86_DEFS(x86_defs_x87_move, rows);

@@ -18,6 +18,7 @@ struct x86_features;
 #define X86_FX_MXCSR 24
 #define X86_FX_XMM   160
 #define X86_FX_BYTES 416
+#define X86_FX_AREA  512 /* what FXSAVE and FXRSTOR must be able to touch */
 void x86_fx_store_x87(const struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *area);
 void x86_fx_load_x87(struct x86_cpu *cpu, const struct x86_insn *i, const uint8_t *area);
 void x86_fx_store_sse(const struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *area);

@@ -1,0 +1,16 @@
+/* Compares what the two sides made of a case, and says how they differ. */
+#ifndef VIREO_TESTS_CPU_DIFF_CHECK_H
+#define VIREO_TESTS_CPU_DIFF_CHECK_H
+
+#include <stdio.h>
+
+#include "diff_gen.h"
+
+/* What this host's processor defines beyond the architecture. Call once. */
+void diff_check_init(void);
+/* The results agree in all that is defined. With `out`, the differences are written there. */
+bool diff_check(const struct diff_block *b, const struct diff_slot *s, const struct diff_result *guest, FILE *out);
+/* The instructions of a block, as text. */
+void diff_print_block(const struct diff_block *b, FILE *out);
+
+#endif
