@@ -108,7 +108,8 @@ static void test_discard_gives_space_back(void **state)
 		assert_int_equal(io(n, BLOCK_DISCARD, MIB, NULL, MIB, 0), 0);
 		if (allocated() == full) {
 			block_close(n);
-			skip(); /* a file system without holes */
+			puts("skipped: the file system makes no holes");
+			skip();
 		}
 		assert_true(allocated() <= full - MIB);
 		assert_int_equal(io(n, BLOCK_WRITE_ZEROES, 2 * MIB, NULL, MIB, BLOCK_REQ_UNMAP), 0);
@@ -223,8 +224,10 @@ static void test_full_file_system(void **state)
 			_exit(on_full_file_system(both[k]));
 		assert_int_equal(waitpid(child, &status, 0), child);
 		assert_true(WIFEXITED(status));
-		if (WEXITSTATUS(status) == 77)
+		if (WEXITSTATUS(status) == 77) {
+			puts("skipped: no small file system can be mounted here");
 			skip();
+		}
 		assert_int_equal(WEXITSTATUS(status), 0);
 	}
 }
@@ -282,8 +285,10 @@ static void test_io_uring_refused(void **state)
 			_exit(without_io_uring(why[k]));
 		assert_int_equal(waitpid(child, &status, 0), child);
 		assert_true(WIFEXITED(status));
-		if (WEXITSTATUS(status) == 77)
+		if (WEXITSTATUS(status) == 77) {
+			puts("skipped: system calls cannot be filtered here");
 			skip();
+		}
 		assert_int_equal(WEXITSTATUS(status), 0);
 	}
 }
@@ -297,8 +302,10 @@ static bool loop_device(char *path, size_t size, const char *options)
 
 	make_image(8 * MIB);
 	out = output(&status, "losetup %s -f --show %s 2>/dev/null", options, image);
-	if (status || strncmp(out, "/dev/", 5) || strlen(out) >= size)
+	if (status || strncmp(out, "/dev/", 5) || strlen(out) >= size) {
+		puts("skipped: no loop device can be had here");
 		return false;
+	}
 	strcpy(path, out);
 	return true;
 }
@@ -374,8 +381,10 @@ static void test_mounted_block_device(void **state)
 	rmdir(at);
 	int mounted = status;
 	output(&status, "losetup -d %s", dev);
-	if (mounted)
+	if (mounted) {
+		puts("skipped: nothing can be mounted here");
 		skip();
+	}
 }
 
 /* --- QEMU's locks --- */
@@ -394,8 +403,10 @@ static void test_qemu_respects_our_locks(void **state)
 	int status;
 	char *out;
 
-	if (!have_qemu())
+	if (!have_qemu()) {
+		puts("skipped: qemu-io and qemu-img are not installed");
 		skip();
+	}
 	make_image(MIB);
 	n = open_node(image, BLOCK_AIO_AUTO, false);
 	out = output(&status, "qemu-img resize -f raw %s 2M 2>&1", image);
@@ -453,8 +464,10 @@ static void test_we_respect_qemus_locks(void **state)
 	int input, status;
 	pid_t pid;
 
-	if (!have_qemu())
+	if (!have_qemu()) {
+		puts("skipped: qemu-io and qemu-img are not installed");
 		skip();
+	}
 	signal(SIGPIPE, SIG_IGN);
 	make_image(MIB);
 	pid = qemu_io("-twriteback", &input); /* writes */

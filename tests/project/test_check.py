@@ -76,6 +76,11 @@ def test_skipped_functions_are_counted_once_with_their_reason():
     assert check.program_cases(entry(out)) == [("prog: a", "skipped", "no disk"), ("prog: b", "passed", "")]
 
 
+def test_the_reason_may_be_shouted():
+    out = "[ RUN      ] a\nSKIPPED: no dmidecode\n[  SKIPPED ] a\n"
+    assert check.program_cases(entry(out)) == [("prog: a", "skipped", "no dmidecode")]
+
+
 def test_a_summary_of_skipped_functions_excuses_no_later_one():
     out = ("[ RUN      ] a\n[  SKIPPED ] a\n[  SKIPPED ] 1 test(s), listed below:\n[  SKIPPED ] a\n"
            "[ RUN      ] a\n")

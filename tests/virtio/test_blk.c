@@ -143,7 +143,7 @@ static void test_packed(void **state)
 static void odd_pieces(bool packed)
 {
 	static const uint32_t sizes[] = { 1, 510, 3, 700, 834 }; /* four sectors */
-	uint8_t header[16] = { OUT }, data[2048], got[2049];
+	uint8_t header[17] = { OUT }, data[2048], got[2049];	 /* the header and a byte of something else */
 	struct rig_seg w[9], r[6];
 	uint64_t at;
 	unsigned n = 0;
