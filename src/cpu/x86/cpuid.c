@@ -41,7 +41,7 @@ static const struct model {
 static const char *const vendors[X86_VENDORS] = { "AuthenticAMD", "GenuineIntel" };
 
 /* What a host without the guest's floating point cannot give. */
-static const enum x86_feature of_floating_point[] = { X86_F_FPU, X86_F_MMX, X86_F_SSE, X86_F_SSE2 };
+static const enum x86_feature of_floating_point[] = { X86_F_FPU, X86_F_MMX, X86_F_SSE, X86_F_SSE2, X86_F_XSAVE };
 static const enum x86_feature of_xsave[] = { X86_F_XSAVEOPT, X86_F_XSAVEC, X86_F_XGETBV1 };
 
 static void switch_off(struct x86_features *f, const enum x86_feature *list, size_t count)
