@@ -212,3 +212,23 @@ def test_too_little_memory(busybox, memory):
     assert r.returncode == 1
     lines = r.stderr.strip().splitlines()
     assert len(lines) == 1 and "give the guest more with --memory" in lines[0], r.stderr
+
+
+# --- multiboot ---
+
+
+def test_multiboot_finds_what_firmware_leaves(tmp_path):
+    kernel = tmp_path / "kernel.bin"
+    subprocess.run(["nasm", "-f", "bin", "-o", kernel, os.path.join(os.path.dirname(__file__), "multiboot.asm")], check=True)
+    (tmp_path / "one").write_bytes(b"first\0")
+    (tmp_path / "two").write_bytes(b"second\0")
+    r = run_cli("run", "--kernel", str(kernel), "--append", "a=1 b", "--initrd", f"{tmp_path}/one x,,y,{tmp_path}/two",
+                "--net", "user", "--device", "isa-debug-exit")
+    lines = r.stdout.replace("\r", "").splitlines()
+    assert lines[-1:] == ["end"], r.stdout + r.stderr
+    assert lines[0] == f"cmdline {kernel} a=1 b"
+    assert lines[1:3] == [f"module {tmp_path}/one x,y is first", f"module {tmp_path}/two is second"]
+    assert "rsdp ok" in lines
+    bars = [int(line.split()[2], 16) & ~15 for line in lines if line.startswith("bar ")]
+    assert len(bars) >= 2 and len(set(bars)) == len(bars)
+    assert all(0xc0000000 <= b < 0xfeb00000 for b in bars)
