@@ -176,7 +176,8 @@ static void lar_and_lsl_tell_what_may_be_seen(void **state)
 	/* lar eax, cx; lsl ebx, cx; verr cx; setz dl; verw cx; setz dh */
 	RIG_EXEC(&r, 0x0f, 0x02, 0xc1, 0x0f, 0x03, 0xd9, 0x0f, 0x00, 0xe1, 0x0f, 0x94, 0xc2, 0x0f, 0x00, 0xe9, 0x0f,
 		 0x94, 0xc6);
-	assert_int_equal(rig_reg(&r, X86_RAX), 0xc09300);
+	/* Bits 19:16 are undefined; AMD gives those of the limit. */
+	assert_int_equal(rig_reg(&r, X86_RAX) & ~0xf0000ull, 0xc09300);
 	assert_int_equal(rig_reg(&r, X86_RBX), 0x12345fff);
 	assert_int_equal(rig_reg(&r, X86_RDX) & 0xffff, 0x0101);
 	/* From outside, nothing. */
