@@ -49,6 +49,7 @@ enum {
 	VCPU_EV_SMI = 1u << CPU_SIGNAL_SMI,
 	VCPU_EV_INIT = 1u << CPU_SIGNAL_INIT,
 	VCPU_EV_SIPI = 1u << CPU_SIGNAL_SIPI,
+	VCPU_EV_WAKE = 1u << CPU_SIGNAL_WAKE,
 	VCPU_EV_KICK = 1u << 8,	     /* run() clears it and returns CPU_EXIT_KICKED */
 	VCPU_EV_PRIVATE = 1u << 9,   /* for the engine's own use (exclusive sections, flush requests) */
 	VCPU_EV_NMI_TWICE = 1u << 10 /* an NMI came while VCPU_EV_NMI was set: one is served, one waits */

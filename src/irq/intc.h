@@ -12,8 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* News for a vCPU. INTR means "ask intc pending() again"; the others are events in themselves. */
-enum cpu_signal { CPU_SIGNAL_INTR, CPU_SIGNAL_NMI, CPU_SIGNAL_SMI, CPU_SIGNAL_INIT, CPU_SIGNAL_SIPI };
+/*
+ * News for a vCPU. INTR means "ask intc pending() again"; the others are events in themselves. WAKE is the kick of a
+ * paravirtual lock: it ends a halt, or the next one at once.
+ */
+enum cpu_signal { CPU_SIGNAL_INTR, CPU_SIGNAL_NMI, CPU_SIGNAL_SMI, CPU_SIGNAL_INIT, CPU_SIGNAL_SIPI, CPU_SIGNAL_WAKE };
 
 struct intc_ops {
 	/* An interrupt above the processor priority (or ExtINT from the 8259) waits for vCPU `cpu`. */

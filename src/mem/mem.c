@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/shared.h"
 #include "mem/slots.h"
 
 #define HUGE_PAGE (2ull << 20)
@@ -195,7 +196,7 @@ static bool covered(struct mem_space *s, uint64_t at, uint64_t len, bool write)
 static void copy(void *to, const void *from, size_t len, const void *guest)
 {
 	if (len > 8 || !is_pow2(len) || ((uintptr_t)guest & (len - 1))) {
-		memcpy(to, from, len);
+		shared_copy(to, from, len);
 		return;
 	}
 	uint64_t v = 0;
@@ -285,7 +286,7 @@ bool mem_fill(struct mem_space *s, gpa_t at, uint8_t byte, uint64_t len)
 		return false;
 	for (uint64_t done = 0, n; done < len; done += n) {
 		n = span(s, at.v + done, len - done, &slot);
-		memset(slot->host + (at.v + done - slot->base), byte, n);
+		shared_fill(slot->host + (at.v + done - slot->base), byte, n);
 	}
 	mem_written(s, at, len);
 	return true;

@@ -2,9 +2,8 @@
  * A chain as a reader and a writer: cursors over its segments. The thread that owns the chain; no locks.
  * The driver can rewrite the bytes at any time, so nothing here looks at them twice.
  */
-#include <string.h>
-
 #include "base/bytes.h"
+#include "base/shared.h"
 #include "vring/vring.h"
 
 /* The segments of one direction. */
@@ -44,9 +43,9 @@ static size_t move(struct span s, size_t off, void *buf, size_t len, bool to_gue
 		if (n > len - done)
 			n = len - done;
 		if (to_guest)
-			memcpy(host, (char *)buf + done, n);
+			shared_copy(host, (char *)buf + done, n);
 		else
-			memcpy((char *)buf + done, host, n);
+			shared_copy((char *)buf + done, host, n);
 		done += n;
 		off = 0;
 	}

@@ -110,7 +110,8 @@ static void signal_cpu(void *opaque, unsigned cpu, enum cpu_signal what, uint8_t
 {
 	struct board_cpu *c = &((struct board *)opaque)->cpu[cpu];
 
-	c->signals[what]++;
+	/* From any thread. */
+	__atomic_fetch_add(&c->signals[what], 1, __ATOMIC_RELAXED);
 	if (what == CPU_SIGNAL_SIPI)
 		c->sipi_vector = vector;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/shared.h"
 #include "cpu/x86/interp.h"
 #include "cpu/x86/segments.h"
 
@@ -210,7 +211,7 @@ void x86_load_bytes(struct x86_cpu *cpu, unsigned seg, uint64_t ea, void *buf, u
 	const struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlb, lin);
 
 	if (((lin + size - 1) & ~X86_PAGE_MASK) == e->rtag && !cpu->align_check)
-		memcpy(buf, (const void *)(lin + e->addend), size);
+		shared_copy(buf, (const void *)(lin + e->addend), size);
 	else
 		x86_load_slow(cpu, seg, lin, buf, size);
 }
@@ -224,7 +225,7 @@ void x86_store_bytes(struct x86_cpu *cpu, unsigned seg, uint64_t ea, const void 
 		x86_store_slow(cpu, seg, lin, buf, size);
 		return;
 	}
-	memcpy((void *)(lin + e->addend), buf, size);
+	shared_copy((void *)(lin + e->addend), buf, size);
 	if (atomic_load_explicit(e->flags, memory_order_relaxed))
 		x86_stored_flagged(cpu, e, lin, size);
 }

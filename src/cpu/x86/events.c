@@ -43,6 +43,8 @@ static void take_news(struct x86_cpu *cpu)
 	if (news & VCPU_EV_PRIVATE)
 		x86_exclusive_poll(cpu);
 	x86_add_nmis(&cpu->s, news);
+	if (news & VCPU_EV_WAKE)
+		cpu->s.pv_unhalt = true;
 	if (news & VCPU_EV_INIT)
 		do_init(cpu);
 	if (news & VCPU_EV_SIPI && cpu->s.run == X86_WAIT_SIPI)

@@ -139,6 +139,7 @@ static void get_state(struct vcpu *v, void *state)
 	/* What others have sent since it stopped. */
 	news = atomic_load(&v->events);
 	x86_add_nmis(s, news);
+	s->pv_unhalt |= !!(news & VCPU_EV_WAKE);
 	s->init_pending |= !!(news & VCPU_EV_INIT);
 	s->sipi_pending |= !!(news & VCPU_EV_SIPI);
 	s->sipi_vector = atomic_load(&v->sipi_vector);

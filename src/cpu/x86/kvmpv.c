@@ -66,8 +66,7 @@ static int64_t kick_cpu(struct x86_cpu *cpu, const struct call *c)
 
 	if (!other)
 		return EINVAL_RESULT;
-	__atomic_store_n(&other->s.pv_unhalt, true, __ATOMIC_SEQ_CST);
-	vcpu_signal(&other->vcpu, CPU_SIGNAL_INTR, 0);
+	vcpu_signal(&other->vcpu, CPU_SIGNAL_WAKE, 0);
 	return 0;
 }
 

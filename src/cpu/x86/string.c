@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "base/shared.h"
 #include "cpu/x86/template.h"
 
 #define HANDLER(name) static const struct x86_insn *name(struct x86_cpu *cpu, const struct x86_insn *i)
@@ -101,7 +102,7 @@ static uint64_t fast_movs(struct x86_cpu *cpu, const struct x86_insn *i, unsigne
 	/* A destination shortly after the source repeats a pattern: that is not what memmove does. */
 	if (p > q && p < q + n * size)
 		return 0;
-	memmove(p, q, n * size);
+	shared_move(p, q, n * size);
 	/* Another thread may have made it a code page in between. */
 	atomic_signal_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(to.entry->flags, memory_order_relaxed))
@@ -124,10 +125,10 @@ static uint64_t fast_stos(struct x86_cpu *cpu, const struct x86_insn *i, unsigne
 	uint8_t *p = (uint8_t *)(to.lin + to.entry->addend);
 	uint64_t v = cpu->s.gpr[X86_RAX];
 	if (size == 1 || !(v & size_mask(size)))
-		memset(p, (uint8_t)v, n * size);
+		shared_fill(p, (uint8_t)v, n * size);
 	else
 		for (uint64_t k = 0; k < n; k++)
-			memcpy(p + k * size, &v, size);
+			shared_copy(p + k * size, &v, size);
 	atomic_signal_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(to.entry->flags, memory_order_relaxed))
 		x86_stored_flagged(cpu, to.entry, to.lin, (unsigned)(n * size));

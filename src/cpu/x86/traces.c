@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/shared.h"
 #include "cpu/x86/interp.h"
 
 #define TRACE_MAX   32
@@ -145,7 +146,7 @@ static size_t fetch(struct x86_cpu *cpu, const struct x86_itlb_entry *e, uint64_
 	size_t left = MEM_PAGE_SIZE - (lin & X86_PAGE_MASK), n = want < left ? want : left;
 
 	if (e->host) {
-		memcpy(buf, e->host + (lin & X86_PAGE_MASK), n);
+		shared_copy(buf, e->host + (lin & X86_PAGE_MASK), n);
 		return n;
 	}
 	for (size_t i = 0; i < n; i++)
@@ -250,7 +251,7 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 			break;
 		track(cpu, t, 0, e, offset, used ? used : 1);
 		/* A store that came between the fetch and now shows in the bytes. */
-	} while (memcmp(buf, e->host + offset, used));
+	} while (!shared_equal(buf, e->host + offset, used));
 	/* Code outside RAM may change without a trace, and segments end elsewhere: these are decoded each time. */
 	if (!e->host || code_room(cpu) < FETCH_MAX)
 		t->key = NO_KEY;
