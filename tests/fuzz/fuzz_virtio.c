@@ -151,10 +151,11 @@ static void start(struct fuzz *f, uint32_t wanted)
 		uint8_t status, df_sel, gf_sel, gf, q_sel, q_size, ready, desc, driver, device, size16;
 	} at[2] = { { 0x70, 0x14, 0x24, 0x20, 0x30, 0x38, 0x44, 0x80, 0x90, 0xa0, 4 },
 		    { 0x14, 0x00, 0x08, 0x0c, 0x16, 0x18, 0x1c, 0x20, 0x28, 0x30, 2 } },
-	  *r = &at[f->on_pci];
+	  *r;
 	unsigned byte = f->on_pci ? 1 : 4;
 	uint64_t features = (virtio_offered(f->d) & (wanted | 0xffffffff00000000ull)) | (1ull << VIRTIO_F_VERSION_1);
 
+	r = &at[f->on_pci];
 	if (!f->packed)
 		features &= ~(1ull << VIRTIO_F_RING_PACKED);
 	memset(ram + RING, 0, BUFFERS - RING);
@@ -197,7 +198,7 @@ static void offer(struct fuzz *f, unsigned q, const uint8_t *r, size_t left)
 
 	for (unsigned k = 0; k < n && 8 + 4 * k + 4 <= left; k++) {
 		const uint8_t *s = r + 8 + 4 * k;
-		uint16_t flags = (uint16_t)((k + 1 < n ? 1 : 0) | (s[0] & 16 ? 2 : 0) | (s[0] & 224) == 224 ? 4 : 0);
+		uint16_t flags = (uint16_t)((k + 1 < n ? 1 : 0) | (s[0] & 16 ? 2 : 0) | ((s[0] & 224) == 224 ? 4 : 0));
 
 		desc = base + 16 * ((head + k) % QUEUE_SIZE);
 		st_le64(desc, address(s[0], s[1]));
