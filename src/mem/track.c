@@ -35,13 +35,18 @@ static struct mem_slot *slot_of_page(struct mem_space *s, uint64_t page, uint64_
 	return NULL;
 }
 
+/*
+ * A page that is not clean has its bit set, or somebody who made it so is about to set it: hence the bit is cleared
+ * before the page becomes clean (mem_dirty_fetch()), and set after it has ceased to be. A page that is clean with its
+ * bit set is reported once more than needed.
+ */
 static void page_written(struct mem_space *s, struct mem_slot *slot, uint64_t page, uint32_t offset, uint32_t len)
 {
 	uint8_t flags = slot->flags[page];
 
 	if (flags & MEM_PAGE_CLEAN) {
-		atomic_fetch_or(&slot->dirty[page / 64], 1ull << (page % 64));
 		atomic_fetch_and(&slot->flags[page], (uint8_t)~MEM_PAGE_CLEAN);
+		atomic_fetch_or(&slot->dirty[page / 64], 1ull << (page % 64));
 	}
 	if (flags & MEM_PAGE_CODE && s->code_fn)
 		s->code_fn(s->code_opaque, slot->first_page + page, offset, len);
@@ -93,14 +98,14 @@ static void all_pages(struct mem_space *s, bool clean)
 	for (unsigned i = 0; i < s->count; i++) {
 		struct mem_slot *slot = &s->slots[i];
 
+		for (size_t w = 0; w < mem_dirty_bytes(slot) / 8; w++)
+			slot->dirty[w] = 0;
 		for (uint64_t p = 0; p < slot->size >> MEM_PAGE_SHIFT; p++) {
 			if (clean)
 				atomic_fetch_or(&slot->flags[p], MEM_PAGE_CLEAN);
 			else
 				atomic_fetch_and(&slot->flags[p], (uint8_t)~MEM_PAGE_CLEAN);
 		}
-		for (size_t w = 0; w < mem_dirty_bytes(slot) / 8; w++)
-			slot->dirty[w] = 0;
 	}
 }
 
@@ -128,8 +133,8 @@ void mem_dirty_fetch(struct mem_space *s, uint64_t first, uint64_t count, uint64
 
 		if (!slot || !(slot->dirty[page / 64] & bit))
 			continue;
-		atomic_fetch_or(&slot->flags[page], MEM_PAGE_CLEAN);
 		atomic_fetch_and(&slot->dirty[page / 64], ~bit);
+		atomic_fetch_or(&slot->flags[page], MEM_PAGE_CLEAN);
 		bitmap[i / 64] |= 1ull << (i % 64);
 	}
 	/* Stores that saw the page as dirty are in memory before the caller copies it. */

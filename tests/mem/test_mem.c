@@ -6,7 +6,11 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <string.h>
+#include <time.h>
 
 #include "mem/mem.h"
 
@@ -25,6 +29,138 @@ static struct mem_space *space(void)
 	assert_int_equal(mem_add_slot(s, &rom, &err), 0);
 	assert_int_equal(mem_add_slot(s, &high, &err), 0);
 	return s;
+}
+
+/*
+ * --- the dirty log and a writer ---
+ *
+ * Each is stopped wherever it happens to be, while the other goes on: the writer in even rounds, the one that fetches
+ * in odd ones.
+ */
+
+#define HAMMERED (LOW / MEM_PAGE_SIZE) /* pages: the more, the less of a fetch is the fence at its end */
+struct hammer {
+	struct mem_space *space;
+	pthread_barrier_t turn; /* before a round, and after it */
+	pthread_t fetcher, writer;
+	uint32_t copy[HAMMERED]; /* the first word of each page, kept up to date by the log */
+	uint32_t value;
+	bool stop_fetcher;
+	_Atomic bool rest, end;
+};
+static _Atomic bool hold, held;
+
+static void stay(int sig)
+{
+	held = true;
+	while (hold)
+		sched_yield();
+	held = false;
+}
+
+static void stop_thread(pthread_t who)
+{
+	hold = true;
+	pthread_kill(who, SIGUSR1);
+	while (!held)
+		sched_yield();
+}
+
+static void let_go(void)
+{
+	hold = false;
+	while (held)
+		sched_yield();
+}
+
+static void write_all(struct hammer *h)
+{
+	for (unsigned n = 0; n < HAMMERED; n++) {
+		h->value++;
+		mem_write(h->space, gpa(n * MEM_PAGE_SIZE), &h->value, sizeof(h->value));
+	}
+}
+
+static void follow(struct hammer *h)
+{
+	uint64_t bits[HAMMERED / 64];
+
+	mem_dirty_fetch(h->space, 0, HAMMERED, bits);
+	for (unsigned k = 0; k < HAMMERED; k++)
+		if (bits[k / 64] >> (k % 64) & 1)
+			mem_read(h->space, gpa(k * MEM_PAGE_SIZE), &h->copy[k], sizeof(h->copy[k]));
+}
+
+static void *write_on(void *opaque)
+{
+	struct hammer *h = opaque;
+
+	for (;;) {
+		pthread_barrier_wait(&h->turn);
+		if (h->end)
+			return NULL;
+		for (unsigned n = 0; h->stop_fetcher && n < 20; n++) {
+			stop_thread(h->fetcher);
+			write_all(h);
+			let_go();
+			write_all(h);
+		}
+		while (!h->stop_fetcher && !h->rest)
+			write_all(h);
+		h->rest = true;
+		pthread_barrier_wait(&h->turn);
+	}
+}
+
+/* How many pages the log has forgotten when both have come to rest. */
+static unsigned stale_pages(struct hammer *h)
+{
+	unsigned stale = 0;
+	uint32_t now;
+
+	h->rest = false;
+	pthread_barrier_wait(&h->turn);
+	for (unsigned n = 0; !h->stop_fetcher && n < 20; n++) {
+		stop_thread(h->writer);
+		follow(h);
+		let_go();
+		follow(h);
+	}
+	while (h->stop_fetcher && !h->rest)
+		follow(h);
+	h->rest = true;
+	pthread_barrier_wait(&h->turn);
+	follow(h);
+	for (unsigned k = 0; k < HAMMERED; k++) {
+		mem_read(h->space, gpa(k * MEM_PAGE_SIZE), &now, sizeof(now));
+		stale += h->copy[k] != now;
+	}
+	return stale;
+}
+
+static void the_dirty_log_loses_no_store_that_comes_meanwhile(void **state)
+{
+	struct hammer h = { .space = space(), .fetcher = pthread_self() };
+	time_t end = time(NULL) + 2;
+	unsigned stale = 0;
+
+	signal(SIGUSR1, stay);
+	mem_fence_init();
+	mem_dirty_start(h.space);
+	pthread_barrier_init(&h.turn, NULL, 2);
+	assert_int_equal(pthread_create(&h.writer, NULL, write_on, &h), 0);
+	/* On a busy machine a stop takes milliseconds. */
+	for (unsigned round = 0; (round < 10 || time(NULL) < end) && !stale; round++) {
+		h.stop_fetcher = round & 1;
+		stale = stale_pages(&h);
+	}
+	h.end = true;
+	pthread_barrier_wait(&h.turn);
+	pthread_join(h.writer, NULL);
+	pthread_barrier_destroy(&h.turn);
+	signal(SIGUSR1, SIG_DFL);
+	assert_int_equal(stale, 0);
+	mem_space_free(h.space);
 }
 
 static void bad_slots_are_refused(void **state)
@@ -141,6 +277,7 @@ int main(void)
 		cmocka_unit_test(copies_are_whole_or_nothing),
 		cmocka_unit_test(dma_stays_in_one_slot),
 		cmocka_unit_test(the_dirty_log_names_written_pages_once),
+		cmocka_unit_test(the_dirty_log_loses_no_store_that_comes_meanwhile),
 		cmocka_unit_test(stores_to_code_pages_call_the_hook),
 	};
 
