@@ -406,6 +406,56 @@ static void a_limit_is_not_passed_by_a_link(void **state)
 
 /* --- the cache --- */
 
+/*
+ * A page walk stores too: it sets the accessed and dirty bits of an entry that is an operand of the trace which causes
+ * the walk. The page table lies at TINY_CODE + 0x1000 and maps the 2 MiB at TABLE_LIN; its entry 8 is the code
+ *   .. 03 | 00 02 00 00 00 00 00    mov bl, 3 (present, writable; the physical page is 20000h); add [rdx], al; ...
+ * and entry 9, which is not present, ends it: 00 ends an ADD, and F4 is HLT.
+ */
+#define TABLE_LIN 0x600000u
+static void a_page_walk_changes_the_code_it_runs_in(void **state)
+{
+	static const struct {
+		const char *name;
+		uint8_t code[3], len;
+		uint8_t bits;
+	} walks[] = {
+		{ "read", { 0x8a, 0x0f }, 2, 0x23 },	   /* mov cl, [rdi] */
+		{ "write", { 0x88, 0x0f }, 2, 0x63 },	   /* mov [rdi], cl */
+		{ "both", { 0x00, 0x0f }, 2, 0x63 },	   /* add [rdi], cl */
+		{ "lock", { 0xf0, 0x00, 0x0f }, 3, 0x63 }, /* lock add [rdi], cl */
+		{ "string", { 0xaa }, 1, 0x63 },	   /* stosb */
+		{ "push", { 0xff, 0x37 }, 2, 0x23 },	   /* push [rdi] */
+	};
+	const uint64_t table = TINY_CODE + 0x1000, pde = table | 3, scratch = 0x21000;
+
+	put(0x3000 + 8 * (TABLE_LIN >> 21), &pde, 8);
+	for (unsigned n = 0; n < sizeof(walks) / sizeof(walks[0]); n++) {
+		static const uint8_t entries[] = { 3, 0, 2, 0, 0, 0, 0, 0, 0, 0xf4 };
+		uint8_t code[64];
+
+		memset(code, 0x90, sizeof(code));
+		memcpy(code + 40, walks[n].code, walks[n].len);
+		code[63] = 0xb3;
+		put(table, code, sizeof(code));
+		put(table + sizeof(code), entries, sizeof(entries));
+		/* At first without a walk, so that the trace is in the cache. */
+		for (uint64_t rdi = scratch;; rdi = TABLE_LIN + (8 << 12)) {
+			tiny_vm_enter64(&vm, 0, table + 40, TINY_STACK);
+			tiny_cpu(&vm)->s.gpr[X86_RDI] = rdi;
+			tiny_cpu(&vm)->s.gpr[X86_RDX] = tiny_cpu(&vm)->s.gpr[X86_RAX] = scratch;
+			assert_int_equal(engine_interp.run(vm.vcpu), CPU_EXIT_HALTED);
+			if (rdi != scratch)
+				break;
+			if ((reg(X86_RBX) & 0xff) != 3)
+				fail_msg("%s: wrong before", walks[n].name);
+		}
+		if ((reg(X86_RBX) & 0xff) != walks[n].bits)
+			fail_msg("%s: %02x ran, not %02x", walks[n].name, (unsigned)(reg(X86_RBX) & 0xff),
+				 walks[n].bits);
+	}
+}
+
 static long resident_pages(void)
 {
 	FILE *f = fopen("/proc/self/statm", "r");
@@ -450,6 +500,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(stores_change_the_trace_that_runs),
 		TEST(a_store_across_pages_is_seen_in_the_second),
+		TEST(a_page_walk_changes_the_code_it_runs_in),
 		TEST(a_loop_may_rewrite_its_own_links),
 		TEST(a_store_through_another_address_is_seen),
 		TEST(the_same_code_runs_at_two_addresses),

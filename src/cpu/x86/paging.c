@@ -160,8 +160,10 @@ static bool mark(struct x86_cpu *cpu, uint64_t at, uint64_t seen, uint64_t bits,
 		done = __atomic_compare_exchange_n((uint64_t *)p, &expect, expect | bits, false, __ATOMIC_SEQ_CST,
 						   __ATOMIC_SEQ_CST);
 	}
-	if (done && *w.flags)
+	if (done && *w.flags) {
 		mem_written(cpu->mem, gpa(at), size);
+		x86_trace_stored(cpu);
+	}
 	return done;
 }
 
