@@ -162,27 +162,35 @@ static void track(struct x86_cpu *cpu, struct x86_trace *t, unsigned n, const st
 	t->seen[n] = x86_code_track(cpu->vm->code, e->page_index, offset, len);
 }
 
-/* Decode the one instruction at `lin`, which may cross into the next page: that one faults only if it is needed. */
-static enum x86_decode_result decode_crossing(struct x86_cpu *cpu, struct x86_trace *t, uint64_t lin, size_t first_part,
-					      uint8_t *buf, struct x86_decode_mode mode, const struct x86_opdef **def)
+#define FETCH_MAX (TRACE_MAX * 15)
+
+/* What a trace is made from: the bytes at `lin`, as far as they are needed and lie in its page. */
+struct source {
+	uint64_t lin;
+	struct x86_decode_mode mode;
+	size_t have;
+	uint8_t bytes[FETCH_MAX];
+};
+
+/* Decode the one instruction, which may cross into the next page: that one faults only if it is needed. */
+static enum x86_decode_result decode_crossing(struct x86_cpu *cpu, struct x86_trace *t, struct source *from,
+					      const struct x86_opdef **def)
 {
-	uint64_t next = (lin + first_part) & cpu->lin_mask;
+	uint64_t next = (from->lin + from->have) & cpu->lin_mask;
 	const struct x86_itlb_entry *e = x86_itlb_fill(cpu, next);
 
 	if (e->host)
-		track(cpu, t, 1, e, 0, 15 - first_part);
+		track(cpu, t, 1, e, 0, 15 - from->have);
 	else
 		t->key = NO_KEY;
-	fetch(cpu, e, next, buf + first_part, 15 - first_part);
-	return x86_decode(buf, 15, mode, &t->insn[0], def);
+	fetch(cpu, e, next, from->bytes + from->have, 15 - from->have);
+	return x86_decode(from->bytes, 15, from->mode, &t->insn[0], def);
 }
 
 static bool ends_trace(const struct x86_opdef *def, const struct x86_insn *i)
 {
 	return def->flags & X86_D_END || (def->flags & X86_D_REP_END && i->flags & (X86_I_REP | X86_I_REPNE));
 }
-
-#define FETCH_MAX (TRACE_MAX * 15)
 
 /* Bytes from RIP to the limit of the code segment, as far as a trace can reach. */
 static size_t code_room(const struct x86_cpu *cpu)
@@ -192,25 +200,21 @@ static size_t code_room(const struct x86_cpu *cpu)
 	return cpu->code_key & X86_KEY_FLAT || left >= FETCH_MAX ? FETCH_MAX : left + 1;
 }
 
-/* Decode up to `max` instructions from the `have` bytes of `buf`. The bytes that they took in the first page. */
-static size_t decode_run(struct x86_cpu *cpu, struct x86_trace *t, uint64_t lin, uint8_t *buf, size_t have,
-			 uint32_t max)
+/* Decode up to `max` instructions. The bytes that they took in the first page. */
+static size_t decode_run(struct x86_cpu *cpu, struct x86_trace *t, struct source *from, uint32_t max)
 {
-	const struct x86_decode_mode mode = { cpu->code_bits, !cpu->protected_mode };
-	size_t at = 0, room = code_room(cpu);
+	size_t at = 0, room = code_room(cpu), have = from->have < room ? from->have : room;
 
-	if (have > room)
-		have = room;
 	while (t->count < max && at < have) {
 		const struct x86_opdef *def = NULL;
 		struct x86_insn *i = &t->insn[t->count];
-		enum x86_decode_result r = x86_decode(buf + at, have - at, mode, i, &def);
+		enum x86_decode_result r = x86_decode(from->bytes + at, have - at, from->mode, i, &def);
 
 		if (r == X86_DECODE_SHORT) {
 			if (t->count)
 				break; /* it begins a trace of its own */
 			if (have < room)
-				r = decode_crossing(cpu, t, lin, have, buf, mode, &def);
+				r = decode_crossing(cpu, t, from, &def);
 			max = 1;
 			if (r == X86_DECODE_SHORT || i->len > room)
 				r = X86_DECODE_TOO_LONG; /* it runs out of the segment: #GP as well */
@@ -236,8 +240,8 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 	struct x86_traces *cache = cpu->traces;
 	const size_t most = sizeof(struct x86_trace) + (TRACE_MAX + 1) * sizeof(struct x86_insn);
 	uint32_t offset = lin & X86_PAGE_MASK;
+	struct source from = { .lin = lin, .mode = { cpu->code_bits, !cpu->protected_mode } };
 	struct x86_trace *t;
-	uint8_t buf[FETCH_MAX];
 	size_t used;
 
 	if (cache->used + most > ARENA_BYTES)
@@ -245,13 +249,13 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 	t = (struct x86_trace *)(cache->arena + cache->used);
 	do {
 		*t = (struct x86_trace){ .key = key, .offset = offset };
-		used = decode_run(cpu, t, lin, buf, fetch(cpu, e, lin, buf, single ? 15 : sizeof(buf)),
-				  single ? 1 : TRACE_MAX);
+		from.have = fetch(cpu, e, lin, from.bytes, single ? 15 : FETCH_MAX);
+		used = decode_run(cpu, t, &from, single ? 1 : TRACE_MAX);
 		if (!e->host)
 			break;
 		track(cpu, t, 0, e, offset, used ? used : 1);
 		/* A store that came between the fetch and now shows in the bytes. */
-	} while (!shared_equal(buf, e->host + offset, used));
+	} while (!shared_equal(from.bytes, e->host + offset, used));
 	/* Code outside RAM may change without a trace, and segments end elsewhere: these are decoded each time. */
 	if (!e->host || code_room(cpu) < FETCH_MAX)
 		t->key = NO_KEY;
