@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,8 +33,11 @@ static void program(char *path, size_t size)
 	snprintf(slash, size - (size_t)(slash - path), "/cpu/diff_host");
 }
 
-static void child(const char *path, int fd, int in, int out)
+static void child(const char *path, pid_t parent, int fd, int in, int out)
 {
+	/* It must not outlive the test, however that ends. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
+		_exit(2);
 	/* Out of the way of 0, 1 and 3 first. */
 	int a = dup(in), b = dup(out), c = dup(fd);
 
@@ -63,11 +67,13 @@ void diff_host_start(struct diff_host *h)
 	h->code = map(fd, DIFF_CODE_SIZE, (off_t)DIFF_FILE_CODE);
 	h->ro = map(fd, DIFF_RO, (off_t)DIFF_FILE_DATA + DIFF_RW);
 	program(path, sizeof(path));
+	pid_t parent = getpid();
+
 	h->pid = fork();
 	if (h->pid < 0)
 		fail("fork");
 	if (!h->pid)
-		child(path, fd, in[0], out[1]);
+		child(path, parent, fd, in[0], out[1]);
 	close(fd);
 	close(in[0]);
 	close(out[1]);
