@@ -458,7 +458,7 @@ static const struct x86_opdef rows[] = {
 	{ X86_MAP_0F, 0x01, 1, 0, X86_MOD_ANY, 1 + 4, 0, 0, 0, X86_ALL(smsw), X86_ALL(smsw), "smsw" },
 	{ X86_MAP_0F, 0x01, 1, 0, X86_MOD_ANY, 1 + 6, 0, 0, X86_D_END, X86_ALL(lmsw), X86_ALL(lmsw), "lmsw" },
 	{ X86_MAP_0F, 0x01, 1, 0, X86_MOD_MEM, 1 + 7, 0, 0, X86_D_END, {}, X86_ALL(invlpg), "invlpg" },
-	{ G7(7, 1), 0, X86_ALL(rdtscp), {}, "rdtscp" },
+	{ X86_MAP_0F, 0x01, 1, 0, X86_MOD_REG, 1 + 7, 1 + 1, 0, 0, X86_ALL(rdtscp), {}, "rdtscp" },
 	{ G7(1, 2), 0, X86_ALL(clac), {}, "clac" },
 	{ G7(1, 3), 0, X86_ALL(stac), {}, "stac" },
 	{ X86_MAP_0F38, 0x82, 1, X86_PFX_66, X86_MOD_MEM, 0, 0, 0, X86_D_END, {}, X86_ALL(invpcid), "invpcid" },
