@@ -84,6 +84,54 @@ def test_icount_pause_and_save_change_nothing(counted, tmp_path):
 
 
 
+# --- host time ---
+
+
+def uptime(vm):
+    return float(vm.sh("cat /proc/uptime").split()[0])
+
+
+def test_the_guest_does_not_see_a_pause(busybox, vms):
+    vm = vms([*busybox.args(), "--cpus", "2"]).boot()
+    control = vm.qmp()
+    start, before = time.monotonic(), uptime(vm)
+    control.execute("stop")
+    stopped = time.monotonic()
+    time.sleep(3)
+    pause = time.monotonic() - stopped
+    control.execute("cont")
+    after = uptime(vm)
+    # Not less than was, and not more than went by outside of the pause, however slow the host is.
+    assert before <= after <= before + (time.monotonic() - start) - pause + 0.1
+    assert not [line for line in vm.sh("dmesg").splitlines() if re.search("stall|lockup|unstable", line)]
+
+
+def test_time_never_runs_backwards_over_a_restore(busybox, vms, tmp_path):
+    state = str(tmp_path / "state")
+    vm = vms([*busybox.args(), "--cpus", "2"]).boot()
+    before, wall = uptime(vm), float(vm.sh("date +%s"))
+    start = time.monotonic()
+    r = run_cli("save", vm.name, state, timeout=120)
+    assert r.returncode == 0, r.stderr
+    gone = time.monotonic() - start
+    assert vm.wait() == 0
+    time.sleep(3)
+    start = time.monotonic()
+    vm = vms([state], command="restore")
+    vm.child.sendline("")
+    vm.boot()
+    after = uptime(vm)
+    # The time in the file does not count.
+    assert before <= after <= before + gone + (time.monotonic() - start) + 0.1
+    assert float(vm.sh("date +%s")) >= wall
+    # Timers still come.
+    vm.sh("sleep 0.3")
+    assert vm.status == 0
+    assert not [line for line in vm.sh("dmesg").splitlines() if re.search("stall|lockup|unstable", line)]
+
+
+# --- counted time again ---
+
 
 def test_icount_wants_one_cpu(busybox):
     r = run_cli("run", *busybox.args(), "--clock", "icount", "--cpus", "2")

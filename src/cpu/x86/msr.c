@@ -171,20 +171,18 @@ static int find_fixed(const struct x86_cpu *cpu, uint32_t msr)
 	return -1;
 }
 
-static bool write_tsc(struct x86_cpu *cpu, uint64_t v)
-{
-	uint64_t by = v - tsc(cpu);
-
-	cpu->s.tsc_adjust += by;
-	cpu->s.tsc_offset += by;
-	return true;
-}
-
+/* What others derive from the TSC stays right: kvmclock is told. */
 static bool write_tsc_adjust(struct x86_cpu *cpu, uint64_t v)
 {
 	cpu->s.tsc_offset += v - cpu->s.tsc_adjust;
 	cpu->s.tsc_adjust = v;
+	x86_kvmclock_update(cpu);
 	return true;
+}
+
+static bool write_tsc(struct x86_cpu *cpu, uint64_t v)
+{
+	return write_tsc_adjust(cpu, cpu->s.tsc_adjust + v - tsc(cpu));
 }
 
 static bool write_efer(struct x86_cpu *cpu, uint64_t v)
