@@ -12,6 +12,17 @@
 
 const struct engine *const engines[] = { &engine_interp, NULL };
 
+const struct engine *engine_auto(struct engine_probe *p)
+{
+	for (const struct engine *const *e = engines; *e; e++) {
+		*p = (struct engine_probe){ 0 };
+		(*e)->probe(p);
+		if (p->available && p->fast)
+			return *e;
+	}
+	return NULL;
+}
+
 const struct engine *engine_find(const char *name)
 {
 	for (const struct engine *const *e = engines; *e; e++)

@@ -2,7 +2,7 @@
  * The contract that every engine fulfils. It names no ISA and no device.
  *
  * An engine runs the vCPUs of one VM. It reaches the world through mem/ (RAM), the four calls of
- * struct cpu_world (MMIO and ports), and the interrupt controller interface. It never sleeps for a
+ * struct cpu_world (MMIO and ports), doorbells, and the interrupt controller interface. It never sleeps for a
  * halted guest: run() returns CPU_EXIT_HALTED, and the machine waits with vcpu_wait()
  * or moves a counting clock on.
  *
@@ -71,10 +71,17 @@ struct vcpu {
 	stat_t halts;
 };
 
+/* Where the local interrupt controllers of the vCPUs are. */
+enum engine_intc {
+	ENGINE_INTC_USER, /* in engine_config.intc, with the rest: the engine asks it before each instruction */
+	ENGINE_INTC_SPLIT /* in the engine, as with KVM's split controller; engine_config.intc has the rest */
+};
+
 struct engine_config {
 	struct mem_space *mem;
 	struct cpu_world world;
 	struct intc intc;
+	enum engine_intc intc_place; /* one that the engine has */
 	struct vclock *clock;
 	struct stats *stats;
 	struct config *config; /* "cpu.model" and the engine's own keys */
@@ -84,7 +91,21 @@ struct engine_config {
 /* What probing found; `why` is always filled: the reason for absence, or what was measured. */
 struct engine_probe {
 	bool available;
+	bool fast; /* worth taking by itself (engine=auto) before the engines after it */
 	char why[160];
+};
+
+/*
+ * A write by a guest that only rings: to exactly `addr`, of any value if `any`, else of `value` in `size` bytes. What
+ * bus_add_doorbell() makes, for an engine that can tell by itself.
+ */
+struct engine_doorbell {
+	bool port; /* else device memory */
+	uint64_t addr;
+	unsigned size;
+	bool any;
+	uint64_t value;
+	int fd; /* the eventfd that counts them; borrowed while it is registered */
 };
 
 struct engine {
@@ -104,8 +125,24 @@ struct engine {
 
 	struct engine_vm *(*vm_create)(const struct engine_config *c, struct err *err);
 	void (*vm_destroy)(struct engine_vm *vm);
+	/* The places that local interrupt controllers can be in: bits 1 << enum engine_intc. Not 0. */
+	unsigned intc_places;
 	/* RAM slots were added: rebuild what the engine derived from them. vCPUs stopped. May be NULL. */
 	void (*ram_changed)(struct engine_vm *vm);
+	/*
+	 * The dirty log is mem's, which sees every store of an engine that goes by the flags of pages: both are NULL
+	 * then. Where guests store past it (hardware), dirty_log() begins and ends a log of the engine's own, beside
+	 * mem_dirty_start() and mem_dirty_stop(), and dirty_sync() passes what that has on with mem_written(), before
+	 * mem_dirty_fetch(). Any thread; vCPUs may run.
+	 */
+	int (*dirty_log)(struct engine_vm *vm, bool on, struct err *err);
+	void (*dirty_sync)(struct engine_vm *vm);
+	/*
+	 * From now on, or no longer, a guest's write that matches adds 1 to d->fd and does not reach the world. NULL,
+	 * or false: this engine cannot; the write goes to the world as any other, where the bus finds the doorbell. Any
+	 * thread, also a vCPU's in the middle of an access.
+	 */
+	bool (*doorbell)(struct engine_vm *vm, const struct engine_doorbell *d, bool on);
 
 	/* A new vCPU is in its power-on state: the boot processor runnable, others waiting for SIPI. */
 	struct vcpu *(*vcpu_create)(struct engine_vm *vm, unsigned index, struct err *err);
@@ -123,6 +160,8 @@ struct engine {
 /* All engines in the order of preference, NULL-terminated. */
 extern const struct engine *const engines[];
 const struct engine *engine_find(const char *name);
+/* What engine=auto means here: the first that is available and fast, with what its probe found. */
+const struct engine *engine_auto(struct engine_probe *p);
 
 /* --- for all engines, in engine.c --- */
 /* Post an event; `sipi_vector` only with CPU_SIGNAL_SIPI. Wakes vcpu_wait(). Any thread. */

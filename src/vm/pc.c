@@ -113,6 +113,38 @@ static int add_ram(struct vm *vm, struct err *err)
 	return mem_add_slot(vm->mem, &slot, err) ? err_prefix(err, "memory") : 0;
 }
 
+static int choose_engine(struct vm *vm, struct engine_probe *probe, struct err *err)
+{
+	const char *name;
+
+	if (config_str(vm->config, "engine", "auto", &name, err))
+		return -1;
+	if (!strcmp(name, "auto")) {
+		vm->engine = engine_auto(probe);
+	} else {
+		vm->engine = engine_find(name);
+		if (!vm->engine)
+			return err_set(err, "engine: '%s' is not one of those that `vireo engines` lists", name);
+		vm->engine->probe(probe);
+	}
+	return vm->engine && probe->available ? 0 : err_set(err, "engine: %s is not available: %s", name, probe->why);
+}
+
+/* "irqchip": where the local APICs are; by default in the engine, if it has some. */
+static int place_irqchip(struct vm *vm, enum engine_intc *place, struct err *err)
+{
+	static const char *const places[] = { "user", "split", NULL };
+	int split = vm->engine->intc_places >> ENGINE_INTC_SPLIT & 1;
+
+	if (config_choice(vm->config, "irqchip", split, places, &split, err))
+		return -1;
+	*place = split ? ENGINE_INTC_SPLIT : ENGINE_INTC_USER;
+	return vm->engine->intc_places >> *place & 1
+		       ? 0
+		       : err_set(err, "irqchip: '%s' is not where engine %s can have local APICs", places[split],
+				 vm->engine->name);
+}
+
 static int add_engine(struct vm *vm, struct err *err)
 {
 	struct engine_config e = {
@@ -125,16 +157,9 @@ static int add_engine(struct vm *vm, struct err *err)
 		.cpus = vm->cpus,
 	};
 	struct engine_probe probe = { 0 };
-	const char *name;
 
-	if (config_str(vm->config, "engine", "auto", &name, err))
+	if (choose_engine(vm, &probe, err) || place_irqchip(vm, &e.intc_place, err))
 		return -1;
-	vm->engine = strcmp(name, "auto") ? engine_find(name) : engines[0];
-	if (!vm->engine)
-		return err_set(err, "engine: '%s' is not one of those that `vireo engines` lists", name);
-	vm->engine->probe(&probe);
-	if (!probe.available)
-		return err_set(err, "engine: %s is not available: %s", name, probe.why);
 	vm->engine_vm = vm->engine->vm_create(&e, err);
 	log_line(LOG_INFO, "pc", "%llu MiB, engine %s: %s", (unsigned long long)(mem_ram_size(vm->mem) / MIB),
 		 vm->engine->name, probe.why);

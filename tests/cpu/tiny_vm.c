@@ -32,6 +32,8 @@ static void pio_write(void *opaque, uint16_t port, unsigned size, uint32_t val)
 
 	t->last_out = val;
 	t->outs++;
+	if (t->kick_on_out)
+		vcpu_kick(t->vcpu);
 }
 
 static void cpu_signal(void *opaque, unsigned cpu, enum cpu_signal what, uint8_t vector)
@@ -115,13 +117,15 @@ static const struct intc_ops intc_ops = {
 
 /* --- the VM --- */
 
-static void make(struct tiny_vm *t, unsigned cpus, enum clock_source clock, struct config *config)
+static void make(struct tiny_vm *t, const struct engine *engine, unsigned cpus, enum clock_source clock,
+		 struct config *config)
 {
 	struct mem_slot_config ram = { "ram", gpa(0), TINY_RAM, MEM_ANON, -1, 0, false };
 	struct engine_config c = { .cpus = cpus };
 	struct err err;
 
 	memset(t, 0, sizeof(*t));
+	t->engine = engine;
 	t->cpus = cpus;
 	t->apic_base = 0xfee00900;
 	t->config = config;
@@ -145,9 +149,9 @@ static void make(struct tiny_vm *t, unsigned cpus, enum clock_source clock, stru
 		c.intc = irqchip_intc(t->chip);
 	}
 	c.world = (struct cpu_world){ mmio_read, mmio_write, pio_read, pio_write, t };
-	t->vm = engine_interp.vm_create(&c, &err);
+	t->vm = t->engine->vm_create(&c, &err);
 	for (unsigned n = 0; n < cpus; n++) {
-		t->vcpus[n] = t->vm ? engine_interp.vcpu_create(t->vm, n, &err) : NULL;
+		t->vcpus[n] = t->vm ? t->engine->vcpu_create(t->vm, n, &err) : NULL;
 		if (!t->vcpus[n])
 			abort();
 	}
@@ -156,12 +160,17 @@ static void make(struct tiny_vm *t, unsigned cpus, enum clock_source clock, stru
 
 void tiny_vm_new(struct tiny_vm *t)
 {
-	make(t, 1, CLOCK_SOURCE_HOST, NULL);
+	make(t, &engine_interp, 1, CLOCK_SOURCE_HOST, NULL);
 }
 
 void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
 {
-	make(t, cpus, clock, NULL);
+	make(t, &engine_interp, cpus, clock, NULL);
+}
+
+void tiny_vm_new_on(struct tiny_vm *t, const struct engine *engine)
+{
+	make(t, engine, 1, CLOCK_SOURCE_HOST, NULL);
 }
 
 void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source clock)
@@ -171,14 +180,14 @@ void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source c
 
 	if (!config || config_set(config, "cpu.model", model, &err))
 		abort();
-	make(t, 1, clock, config);
+	make(t, &engine_interp, 1, clock, config);
 }
 
 void tiny_vm_free(struct tiny_vm *t)
 {
 	for (unsigned n = 0; n < t->cpus; n++)
-		engine_interp.vcpu_destroy(t->vcpus[n]);
-	engine_interp.vm_destroy(t->vm);
+		t->engine->vcpu_destroy(t->vcpus[n]);
+	t->engine->vm_destroy(t->vm);
 	if (t->chip)
 		irqchip_free(t->chip);
 	clock_free(t->clock);
@@ -197,7 +206,7 @@ void tiny_vm_enter64(struct tiny_vm *t, unsigned cpu, uint64_t rip, uint64_t rsp
 	x86_state_reset(s, true, false);
 	x86_entry_long64(s, rip, 0, TINY_CR3, TINY_GDT, 31);
 	s->gpr[X86_RSP] = rsp;
-	if (engine_interp.set_state(t->vcpus[cpu], s, &err))
+	if (t->engine->set_state(t->vcpus[cpu], s, &err))
 		abort();
 	free(s);
 }

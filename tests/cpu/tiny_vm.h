@@ -13,6 +13,7 @@
 #define TINY_STACK 0x80000u
 
 struct tiny_vm {
+	const struct engine *engine;
 	struct loop *loop;
 	struct config *config; /* NULL: defaults */
 	struct vclock *clock;
@@ -27,7 +28,8 @@ struct tiny_vm {
 	void (*on_mmio)(struct tiny_vm *t, uint64_t addr);
 	uint32_t last_out; /* value of the last OUT */
 	unsigned outs;
-	int irq; /* the vector of an interrupt that waits, or -1 */
+	bool kick_on_out; /* leave run() at the next OUT */
+	int irq;	  /* the vector of an interrupt that waits, or -1 */
 	uint64_t apic_base;
 };
 
@@ -35,6 +37,8 @@ void tiny_vm_new(struct tiny_vm *t);
 void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock);
 /* One vCPU of a CPU model, as "cpu.model" takes it. */
 void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source clock);
+/* One vCPU on another engine than the interpreter. */
+void tiny_vm_new_on(struct tiny_vm *t, const struct engine *engine);
 void tiny_vm_free(struct tiny_vm *t);
 /* Put code at TINY_CODE and the vCPU at it, in 64-bit mode. */
 void tiny_vm_load64(struct tiny_vm *t, const void *code, size_t len);

@@ -8,7 +8,7 @@
 
 static void probe(struct engine_probe *p)
 {
-	p->available = true;
+	p->available = p->fast = true;
 	snprintf(p->why, sizeof(p->why), "portable C, runs everywhere");
 }
 
@@ -172,6 +172,7 @@ const struct engine engine_interp = {
 	.arch_state = &x86_state_desc,
 	.arch_state_size = sizeof(struct x86_state),
 	.probe = probe,
+	.intc_places = 1u << ENGINE_INTC_USER,
 	.vm_create = vm_create,
 	.vm_destroy = vm_destroy,
 	.vcpu_create = vcpu_create,
