@@ -22,6 +22,7 @@
 #include "base/state.h"
 #include "base/stats.h"
 #include "clock/clock.h"
+#include "cpu/debug.h"
 #include "irq/intc.h"
 #include "mem/mem.h"
 
@@ -38,7 +39,7 @@ enum cpu_exit {
 	CPU_EXIT_KICKED,   /* vcpu_kick(): look at the machine's run state */
 	CPU_EXIT_HALTED,   /* HLT (or waiting for SIPI) and nothing pending: vcpu_wait(), then run again */
 	CPU_EXIT_SHUTDOWN, /* triple fault or the like, as vcpu->error says: the machine resets or stops */
-	CPU_EXIT_DEBUG,	   /* a breakpoint of the debugger */
+	CPU_EXIT_DEBUG,	   /* the debugger's: vcpu->stop says why */
 	CPU_EXIT_FAILED	   /* the engine cannot go on; vcpu->error says why */
 };
 
@@ -67,6 +68,7 @@ struct vcpu {
 	_Atomic uint32_t sleeping; /* futex word of vcpu_wait() */
 	_Atomic uint8_t sipi_vector;
 	struct err error;
+	struct debug_stop stop;
 	stat_t instructions; /* retired, where the engine can count */
 	stat_t halts;
 };
@@ -155,6 +157,13 @@ struct engine {
 	/* Copy the whole architectural state to or from an object of arch_state. */
 	void (*get_state)(struct vcpu *v, void *state);
 	int (*set_state)(struct vcpu *v, const void *state, struct err *err);
+
+	const struct debug_isa *debug_isa; /* shared by all engines of an ISA */
+	/*
+	 * From now on stop as `d` (copied) asks, all vCPUs stopped. A point that has just stopped the vCPU does not
+	 * stop it again before an instruction was executed.
+	 */
+	int (*set_debug)(struct vcpu *v, const struct cpu_debug *d, struct err *err);
 };
 
 /* All engines in the order of preference, NULL-terminated. */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "vm/gdb.h"
 #include "vm/impl.h"
 
 static _Thread_local struct vm_cpu *self;
@@ -66,7 +67,7 @@ static bool park(struct vm_cpu *c)
 	bool go;
 
 	pthread_mutex_lock(&vm->cpu_lock);
-	while ((!vm->run_wanted || vm->request.what) && !vm->end_wanted) {
+	while ((!vm->run_wanted || vm->request.what || c->held) && !vm->end_wanted) {
 		c->parked = true;
 		pthread_cond_broadcast(&vm->cpu_change);
 		pthread_cond_wait(&vm->cpu_change, &vm->cpu_lock);
@@ -81,6 +82,32 @@ static void failed(struct vm_cpu *c)
 {
 	log_line(LOG_ERROR, "cpu", "CPU %u: %s", c->vcpu->index, c->vcpu->error.msg);
 	cpus_request(c->vm, &(struct vm_request){ MACHINE_EXIT + 1, 1, "host-error" });
+}
+
+static void debug_stop(struct vm_cpu *c)
+{
+	pthread_mutex_lock(&c->vm->cpu_lock);
+	c->stopped = c->held = true;
+	pthread_mutex_unlock(&c->vm->cpu_lock);
+	loop_post(c->vm->loop, gdb_vcpu_stopped, c->vm);
+}
+
+void cpus_hold(struct vm *vm, unsigned n, bool hold)
+{
+	pthread_mutex_lock(&vm->cpu_lock);
+	vm->cpu[n].held = hold;
+	pthread_mutex_unlock(&vm->cpu_lock);
+}
+
+bool cpus_take_stop(struct vm *vm, unsigned n)
+{
+	bool stopped;
+
+	pthread_mutex_lock(&vm->cpu_lock);
+	stopped = vm->cpu[n].stopped;
+	vm->cpu[n].stopped = false;
+	pthread_mutex_unlock(&vm->cpu_lock);
+	return stopped;
 }
 
 /* A guest may do this for ever: the first time is news. */
@@ -157,8 +184,10 @@ static void *cpu_thread(void *opaque)
 		case CPU_EXIT_FAILED:
 			failed(c);
 			break;
-		case CPU_EXIT_KICKED:
 		case CPU_EXIT_DEBUG:
+			debug_stop(c);
+			break;
+		case CPU_EXIT_KICKED:
 			break;
 		}
 	}

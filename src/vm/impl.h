@@ -37,13 +37,15 @@
 #define VM_STATUS_FAULT 2 /* exit status after a fatal fault of the guest */
 
 /* As QMP's RunState names them: see vm_state_name(). */
-enum vm_state { VM_PRELAUNCH, VM_RUNNING, VM_PAUSED, VM_IO_ERROR, VM_SAVING, VM_SAVED, VM_SHUTDOWN };
+enum vm_state { VM_PRELAUNCH, VM_RUNNING, VM_PAUSED, VM_DEBUG, VM_IO_ERROR, VM_SAVING, VM_SAVED, VM_SHUTDOWN };
 
 struct vm_cpu {
 	struct vm *vm;
 	struct vcpu *vcpu;
 	pthread_t thread;
 	bool started, parked;
+	bool held;    /* stays parked: the debugger's wish. Guarded by cpu_lock, as is: */
+	bool stopped; /* it came to a stop of the debugger's, who has not been told */
 	_Atomic int tid;
 	stat_t exits, ports, mmio;
 };
@@ -119,6 +121,7 @@ struct vm {
 	struct terminal *terminal; /* NULL: stdin is not ours, or not a terminal */
 	struct rundir *rundir;
 	struct qmp *qmp;
+	struct gdb *gdb;     /* or NULL */
 	struct saver *saver; /* the last save, or the one that goes on */
 
 	enum vm_state state;
@@ -136,6 +139,10 @@ int cpus_start(struct vm *vm, struct err *err); /* threads, parked */
 void cpus_resume(struct vm *vm);
 void cpus_pause(struct vm *vm); /* returns when all are parked */
 void cpus_destroy(struct vm *vm);
+/* For a debugger, while all are parked: vCPU `n` is not to run at the next resume. */
+void cpus_hold(struct vm *vm, unsigned n, bool hold);
+/* Whether vCPU `n` has come to a stop; it is not said twice. */
+bool cpus_take_stop(struct vm *vm, unsigned n);
 struct vm_cpu *cpus_self(void); /* of this thread; NULL if it is none's */
 /* Any thread. The first one counts; vCPUs stop until vm.c has answered it. */
 void cpus_request(struct vm *vm, const struct vm_request *r);
@@ -162,6 +169,8 @@ const char *vm_disk_without_space(const struct vm *vm);
 void vm_pause(struct vm *vm);
 int vm_resume(struct vm *vm, struct err *err);
 int vm_reset(struct vm *vm, const char *reason, struct err *err);
+/* As vm_pause() for a debugger, without the log line for each of its stops. */
+void vm_debug_stop(struct vm *vm);
 void vm_power_button(struct vm *vm);
 /* The first one counts. A save that goes on is given up. */
 /* A disk found no space for a write, or found it at last. */

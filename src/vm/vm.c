@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "vm/gdb.h"
 #include "vm/impl.h"
 #include "vm/qmp.h"
 #include "vm/rundir.h"
@@ -14,9 +15,9 @@
 const char *vm_state_name(const struct vm *vm)
 {
 	static const char *const names[] = {
-		[VM_PRELAUNCH] = "prelaunch", [VM_RUNNING] = "running",	      [VM_PAUSED] = "paused",
-		[VM_IO_ERROR] = "io-error",   [VM_SAVING] = "finish-migrate", [VM_SAVED] = "postmigrate",
-		[VM_SHUTDOWN] = "shutdown",
+		[VM_PRELAUNCH] = "prelaunch", [VM_RUNNING] = "running",	  [VM_PAUSED] = "paused",
+		[VM_DEBUG] = "debug",	      [VM_IO_ERROR] = "io-error", [VM_SAVING] = "finish-migrate",
+		[VM_SAVED] = "postmigrate",   [VM_SHUTDOWN] = "shutdown",
 	};
 
 	return names[vm->state];
@@ -67,6 +68,8 @@ int vm_resume(struct vm *vm, struct err *err)
 {
 	if (vm->state == VM_SAVING)
 		return err_set(err, "the machine is being saved");
+	if (gdb_holds(vm->gdb))
+		return err_set(err, "a debugger holds the machine");
 	if (vm->state == VM_RUNNING || vm->state == VM_SHUTDOWN)
 		return 0;
 	if (vm_disk_without_space(vm)) {
@@ -77,10 +80,20 @@ int vm_resume(struct vm *vm, struct err *err)
 		return err_set(err, "%s has no space for a write on the host; the machine goes on when there is some",
 			       vm_disk_without_space(vm));
 	}
+	if (vm->state != VM_DEBUG)
+		log_line(LOG_INFO, "vm", "runs");
 	go(vm);
-	log_line(LOG_INFO, "vm", "runs");
 	qmp_event(vm->qmp, "RESUME", NULL);
 	return 0;
+}
+
+void vm_debug_stop(struct vm *vm)
+{
+	if (vm->state != VM_RUNNING)
+		return;
+	halt(vm);
+	vm->state = VM_DEBUG;
+	qmp_event(vm->qmp, "STOP", NULL);
 }
 
 /* Without space the guest stands still, but its disks do not: they try again. */
@@ -110,6 +123,7 @@ void vm_quit(struct vm *vm, int status, const char *reason)
 	vm->patient = !strncmp(reason, "guest", 5);
 	vm->state = VM_SHUTDOWN;
 	vm->status = status;
+	gdb_ended(vm->gdb, status);
 	loop_quit(vm->loop);
 }
 
@@ -328,7 +342,7 @@ static struct vm *make(struct config *c, struct err *err)
 		goto fail;
 	log_line(LOG_INFO, "vm", "%s: made in %s", vm->name, rundir_dir(vm->rundir));
 	vm->terminal = terminal_new(vm, err);
-	if (!vm->terminal || pc_assemble(vm, err))
+	if (!vm->terminal || pc_assemble(vm, err) || gdb_new(vm, &vm->gdb, err))
 		goto fail;
 	return vm;
 fail:
@@ -413,6 +427,8 @@ void vm_free(struct vm *vm)
 	if (!vm)
 		return;
 	vm_save_free(vm);
+	gdb_free(vm->gdb);
+	vm->gdb = NULL;
 	if (vm->engine_vm)
 		cpus_destroy(vm);
 	vm_check_initrd_end(vm);

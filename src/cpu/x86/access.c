@@ -187,6 +187,7 @@ void x86_load_slow(struct x86_cpu *cpu, unsigned seg, uint64_t lin, void *buf, u
 	check_linear(cpu, seg, lin, size);
 	copy_linear(cpu, current_view(cpu), lin, buf, size, X86_READ);
 	x86_debug_data_hit(cpu, lin, size, false);
+	x86_stops_data_hit(cpu, lin, size, false);
 }
 
 void x86_store_slow(struct x86_cpu *cpu, unsigned seg, uint64_t lin, const void *buf, unsigned size)
@@ -197,6 +198,7 @@ void x86_store_slow(struct x86_cpu *cpu, unsigned seg, uint64_t lin, const void 
 	memcpy(copy, buf, size);
 	copy_linear(cpu, current_view(cpu), lin, copy, size, X86_WRITE);
 	x86_debug_data_hit(cpu, lin, size, true);
+	x86_stops_data_hit(cpu, lin, size, true);
 }
 
 void x86_stored_flagged(struct x86_cpu *cpu, const struct x86_tlb_entry *e, uint64_t lin, unsigned size)
@@ -310,6 +312,7 @@ void x86_rmw_begin_slow(struct x86_cpu *cpu, struct x86_rmw *m, bool lock)
 		x86_exclusive_begin(cpu);
 	copy_parts(cpu, &m->parts, m->bounce, false);
 	x86_debug_data_hit(cpu, m->lin, m->size, false);
+	x86_stops_data_hit(cpu, m->lin, m->size, false);
 }
 
 void x86_rmw_end_slow(struct x86_cpu *cpu, struct x86_rmw *m)
@@ -319,4 +322,5 @@ void x86_rmw_end_slow(struct x86_cpu *cpu, struct x86_rmw *m)
 	if (m->exclusive)
 		x86_exclusive_end(cpu);
 	x86_debug_data_hit(cpu, m->lin, m->size, true);
+	x86_stops_data_hit(cpu, m->lin, m->size, true);
 }

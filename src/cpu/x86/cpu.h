@@ -56,6 +56,8 @@ struct x86_itlb_entry {
 #define X86_KEY_SINGLE	   (8ull << 56)	 /* one instruction long */
 #define X86_KEY_FLAT	   (16ull << 56) /* no limit on RIP */
 
+#define X86_NO_STOP ~0ull /* no instruction is there: stop_passed */
+
 struct interp_vm;
 struct x86_trace;
 struct x86_traces; /* trace cache, traces.c */
@@ -114,6 +116,11 @@ struct x86_cpu {
 	int64_t icount_given;	      /* what icount_left was when the rest was last accounted for */
 	bool icount;		      /* the clock counts instructions */
 	unsigned pauses;	      /* PAUSE instructions executed */
+	/* stops.c: what a debugger has asked for; NULL: nothing. */
+	struct cpu_debug *stops;
+	const struct debug_point *stop_hit; /* by the instruction being executed */
+	uint64_t stop_passed;		    /* where a stop has just been: it does not hold the next instruction */
+	bool step_begun;		    /* the debugger's step is under way */
 	struct x86_traces *traces;
 	struct mem_space *mem;
 

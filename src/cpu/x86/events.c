@@ -113,10 +113,11 @@ static void take_interrupt(struct x86_cpu *cpu)
  */
 void x86_check_events(struct x86_cpu *cpu)
 {
-	bool sti, mov_ss;
+	bool sti, mov_ss, stepped;
 
 	cpu->attention = false;
 	x86_debug_stepped(cpu);
+	x86_stops_done(cpu);
 	if (atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed))
 		take_news(cpu);
 	sti = cpu->s.shadow_sti;
@@ -126,13 +127,14 @@ void x86_check_events(struct x86_cpu *cpu)
 		debug_trap(cpu);
 	if (cpu->s.run != X86_RUNNING)
 		wait_for_wakeup(cpu);
-	if (!sti && !mov_ss && cpu->s.nmi_pending && !cpu->s.nmi_blocked)
+	stepped = x86_stops_step(cpu);
+	if (!sti && !mov_ss && !stepped && cpu->s.nmi_pending && !cpu->s.nmi_blocked)
 		take_nmi(cpu);
-	if (!sti && !mov_ss && cpu->s.rflags & X86_IF && interrupt_waits(cpu))
+	if (!sti && !mov_ss && !stepped && cpu->s.rflags & X86_IF && interrupt_waits(cpu))
 		take_interrupt(cpu);
 	cpu->begun = (struct x86_begun){ sti, mov_ss, cpu->s.rflags & X86_RF };
 	/* What was held off is looked at after the next instruction, which also ends what `begun` says. */
-	cpu->attention = sti || mov_ss || cpu->begun.rf;
+	cpu->attention = sti || mov_ss || stepped || cpu->begun.rf;
 	x86_debug_begin_insn(cpu, mov_ss);
 }
 
@@ -141,6 +143,6 @@ void x86_begin_again(struct x86_cpu *cpu)
 	cpu->s.shadow_sti |= cpu->begun.sti;
 	cpu->s.shadow_mov_ss |= cpu->begun.mov_ss;
 	cpu->s.rflags |= cpu->begun.rf ? X86_RF : 0;
-	cpu->stepping = false;
+	cpu->stepping = cpu->step_begun = false;
 	cpu->attention = true;
 }

@@ -29,6 +29,7 @@ _Noreturn void x86_raise(struct x86_cpu *cpu, uint8_t vector, uint32_t error)
 	/* An instruction that faults is not stepped over, and what it hit will be hit again. */
 	cpu->stepping = false;
 	cpu->s.debug_pending = 0;
+	cpu->stop_hit = NULL;
 	if (cpu->in_delivery) {
 		uint8_t before = cpu->delivering_vector;
 

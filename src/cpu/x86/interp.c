@@ -54,6 +54,8 @@ static void derive(struct x86_cpu *cpu)
 	cpu->in_delivery = false;
 	cpu->trace = NULL;
 	cpu->attention = true;
+	cpu->stop_hit = NULL;
+	cpu->stop_passed = X86_NO_STOP;
 }
 
 static void vcpu_reset(struct vcpu *v)
@@ -100,6 +102,7 @@ static void vcpu_destroy(struct vcpu *v)
 
 	cpu->vm->cpus[v->index] = NULL;
 	x86_traces_free(cpu->traces);
+	free(cpu->stops);
 	munmap(cpu, sizeof(*cpu));
 }
 
@@ -181,4 +184,6 @@ const struct engine engine_interp = {
 	.run = run,
 	.get_state = get_state,
 	.set_state = set_state,
+	.debug_isa = &x86_debug_isa,
+	.set_debug = x86_stops_set,
 };

@@ -195,6 +195,19 @@ bool x86_debug_page_watched(struct x86_cpu *cpu, uint64_t lin_page);		    /* nev
 void x86_debug_data_hit(struct x86_cpu *cpu, uint64_t lin, unsigned size, bool wr); /* sets debug_pending */
 void x86_debug_io_hit(struct x86_cpu *cpu, uint16_t port, unsigned size);
 
+/* stops.c: the debugger of the host, of which the guest knows nothing */
+int x86_stops_set(struct vcpu *v, const struct cpu_debug *d, struct err *err);
+/* May an instruction at this offset of any page be one to stop at? Such a one begins a trace, which is guarded. */
+bool x86_stops_at_offset(const struct x86_cpu *cpu, uint32_t offset);
+/* Leave the loop if RIP is a place to stop at. */
+void x86_stops_guard(struct x86_cpu *cpu);
+/* An instruction is done: leave the loop if it was to be the last one. */
+void x86_stops_done(struct x86_cpu *cpu);
+/* An instruction begins that is stepped: the loop comes back after it, and interrupts wait. */
+bool x86_stops_step(struct x86_cpu *cpu);
+bool x86_stops_page_watched(const struct x86_cpu *cpu, uint64_t lin_page); /* never fill such a page */
+void x86_stops_data_hit(struct x86_cpu *cpu, uint64_t lin, unsigned size, bool wr);
+
 /* FPU and SSE gates: raise #NM, #UD or a pending #MF as CR0, CR4 and the status word ask. fpu.c */
 void x86_fpu_enter(struct x86_cpu *cpu, bool wait); /* x87; `wait` checks for pending exceptions */
 void x86_mmx_enter(struct x86_cpu *cpu);

@@ -247,7 +247,7 @@ struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, 
 	    cpu->vm->cfg.intc.ops->mmio_hit(cpu->vm->cfg.intc.opaque, cpu->vcpu.index, t.phys, &offset))
 		return NULL;
 	if (!mem_window(cpu->mem, gpa(t.phys), &w) || (a == X86_WRITE && w.readonly) ||
-	    x86_debug_page_watched(cpu, page))
+	    x86_debug_page_watched(cpu, page) || x86_stops_page_watched(cpu, page))
 		return NULL;
 	if (e->rtag == X86_TLB_NONE && e->wtag == X86_TLB_NONE)
 		note_filled(cpu, (unsigned)(e - &cpu->tlbs[0][0]), t.large);

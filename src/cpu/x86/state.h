@@ -184,6 +184,9 @@ struct x86_state {
 
 extern const struct state_desc x86_state_desc;
 
+struct debug_isa;
+extern const struct debug_isa x86_debug_isa; /* debug_isa.c */
+
 /* Power-on (SDM vol. 3, 10.1.1) or INIT state; `bsp` runs at the reset vector, others wait for SIPI. */
 void x86_state_reset(struct x86_state *s, bool bsp, bool init);
 /* Every value is one that the processor could hold: used after a restore and by set_state. */

@@ -24,6 +24,7 @@ struct x86_trace {
 	uint32_t seen[2];
 	uint32_t count;
 	uint32_t offset;	/* of the first instruction in its page */
+	x86_exec *guarded;	/* its handler, where a debugger's stop comes first */
 	struct x86_insn insn[]; /* and a last one that finds the next trace */
 };
 
@@ -82,6 +83,12 @@ static const struct x86_insn *raise_ud(struct x86_cpu *cpu, const struct x86_ins
 static const struct x86_insn *raise_gp(struct x86_cpu *cpu, const struct x86_insn *i)
 {
 	x86_gp0(cpu);
+}
+
+static const struct x86_insn *guard(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	x86_stops_guard(cpu);
+	return cpu->trace->guarded(cpu, i);
 }
 
 uint32_t x86_trace_left(const struct x86_cpu *cpu)
@@ -208,8 +215,11 @@ static size_t decode_run(struct x86_cpu *cpu, struct x86_trace *t, struct source
 	while (t->count < max && at < have) {
 		const struct x86_opdef *def = NULL;
 		struct x86_insn *i = &t->insn[t->count];
-		enum x86_decode_result r = x86_decode(from->bytes + at, have - at, from->mode, i, &def);
+		enum x86_decode_result r;
 
+		if (t->count && x86_stops_at_offset(cpu, t->offset + (uint32_t)at))
+			break;
+		r = x86_decode(from->bytes + at, have - at, from->mode, i, &def);
 		if (r == X86_DECODE_SHORT) {
 			if (t->count)
 				break; /* it begins a trace of its own */
@@ -256,6 +266,10 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 		track(cpu, t, 0, e, offset, used ? used : 1);
 		/* A store that came between the fetch and now shows in the bytes. */
 	} while (!shared_equal(from.bytes, e->host + offset, used));
+	if (x86_stops_at_offset(cpu, offset)) {
+		t->guarded = t->insn[0].fn;
+		t->insn[0].fn = guard;
+	}
 	/* Code outside RAM may change without a trace, and segments end elsewhere: these are decoded each time. */
 	if (!e->host || code_room(cpu) < FETCH_MAX)
 		t->key = NO_KEY;

@@ -1,0 +1,458 @@
+/* vm/gdb.c, vm/gdb_commands.c, cpu/x86/stops.c, debug_isa.c: what a debugger asks of a machine of a few bytes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "machine.h"
+#include "vm/gdb.h"
+#include "vm/impl.h"
+
+#define RAX 0u
+#define RIP 16u
+#define CR0 98u
+/* CODE_COUNT: where its three instructions are. */
+#define AT_INC "100020"
+#define AT_OUT "100026"
+#define AT_JMP "100028"
+
+struct session {
+	struct machine m;
+	int fd;
+	char answer[16384];
+};
+
+static int attach(const char *path)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	strcpy(a.sun_path, path);
+	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	return fd;
+}
+
+static void begin(struct session *s, const struct code *code, const char *more)
+{
+	char keys[256];
+
+	snprintf(keys, sizeof(keys), "gdb=unix:%s %s", machines_path("gdb.sock"), more);
+	machine_new(&s->m, code, keys);
+	machine_start(&s->m);
+	s->fd = attach(machines_path("gdb.sock"));
+}
+
+static void put(struct session *s, const char *packet, size_t len)
+{
+	char frame[8300];
+	uint8_t sum = 0;
+	int n;
+
+	for (size_t k = 0; k < len; k++)
+		sum += (uint8_t)packet[k];
+	frame[0] = '$';
+	memcpy(frame + 1, packet, len);
+	n = (int)len + 1 + snprintf(frame + 1 + len, 8, "#%02x", sum);
+	assert_int_equal(send(s->fd, frame, (size_t)n, MSG_NOSIGNAL), n);
+}
+
+static char byte(struct session *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+	char b;
+
+	assert_int_equal(poll(&p, 1, 30000), 1);
+	assert_int_equal(read(s->fd, &b, 1), 1);
+	return b;
+}
+
+/* The next packet, past acknowledgements. */
+static const char *get(struct session *s)
+{
+	size_t n = 0;
+	char b;
+
+	while ((b = byte(s)) != '$')
+		assert_int_equal(b, '+');
+	while ((b = byte(s)) != '#') {
+		assert_true(n < sizeof(s->answer) - 1);
+		s->answer[n++] = b;
+	}
+	byte(s);
+	byte(s);
+	s->answer[n] = 0;
+	return s->answer;
+}
+
+static const char *ask(struct session *s, const char *packet)
+{
+	put(s, packet, strlen(packet));
+	return get(s);
+}
+
+static void ok(struct session *s, const char *packet)
+{
+	assert_string_equal(ask(s, packet), "OK");
+}
+
+static void stops(struct session *s, const char *packet, const char *answer)
+{
+	assert_string_equal(ask(s, packet), answer);
+}
+
+/* A register of up to 8 bytes. */
+static uint64_t reg(struct session *s, unsigned n)
+{
+	char packet[16];
+	uint64_t v = 0;
+	size_t len;
+
+	snprintf(packet, sizeof(packet), "p%x", n);
+	ask(s, packet);
+	len = strlen(s->answer) / 2;
+	assert_in_range(len, 1, 8);
+	for (size_t k = len; k-- > 0;) {
+		unsigned b;
+
+		assert_int_equal(sscanf(s->answer + 2 * k, "%2x", &b), 1);
+		v = v << 8 | b;
+	}
+	return v;
+}
+
+static int end(struct session *s)
+{
+	int rc;
+
+	close(s->fd);
+	rc = machine_quit(&s->m);
+	return rc;
+}
+
+static void attaching_stops_and_leaving_lets_go(void **state)
+{
+	struct session s;
+
+	begin(&s, CODE_COUNT, "");
+	stops(&s, "?", "T05thread:1;");
+	assert_true(machine_is(&s.m, "debug"));
+	free(machine_refuses(&s.m, "cont", NULL));
+	ok(&s, "D");
+	machine_wait_progress(&s.m, COUNTER);
+	close(s.fd);
+	/* A debugger that dies leaves no breakpoint behind. */
+	s.fd = attach(machines_path("gdb.sock"));
+	ok(&s, "Z0," AT_OUT ",1");
+	close(s.fd);
+	machine_wait_progress(&s.m, COUNTER);
+	usleep(2000);
+	machine_wait_progress(&s.m, COUNTER);
+	assert_int_equal(end(&s), 0);
+}
+
+static void a_breakpoint_stops_before_its_instruction(void **state)
+{
+	struct session s;
+
+	begin(&s, CODE_COUNT, "paused=on");
+	for (unsigned kind = 0; kind < 2; kind++) {
+		char packet[32];
+
+		snprintf(packet, sizeof(packet), "Z%u," AT_OUT ",1", kind);
+		ok(&s, packet);
+	}
+	for (uint32_t n = 1; n < 4; n++) {
+		stops(&s, "vCont;c", "T05thread:1;swbreak:;");
+		assert_int_equal(reg(&s, RIP), 0x100026);
+		assert_int_equal(machine_word(&s.m, COUNTER), n);
+	}
+	/* As one does who steps over it. */
+	ok(&s, "z0," AT_OUT ",1");
+	stops(&s, "vCont;s:1", "T05thread:1;");
+	assert_int_equal(reg(&s, RIP), 0x100028);
+	ok(&s, "Z0," AT_OUT ",1");
+	stops(&s, "c", "T05thread:1;swbreak:;");
+	assert_int_equal(machine_word(&s.m, COUNTER), 4);
+	assert_int_equal(end(&s), 0);
+}
+
+static void steps_go_one_instruction(void **state)
+{
+	static const uint64_t at[] = { 0x100026, 0x100028, 0x100020 };
+	struct session s;
+
+	begin(&s, CODE_COUNT, "paused=on");
+	for (unsigned n = 0; n < 30; n++) {
+		stops(&s, n & 1 ? "s" : "vCont;s:1;c", "T05thread:1;");
+		assert_int_equal(reg(&s, RIP), at[n % 3]);
+	}
+	assert_int_equal(machine_word(&s.m, COUNTER), 10);
+	assert_int_equal(end(&s), 0);
+}
+
+static void watchpoints_stop_after_the_access(void **state)
+{
+	static const struct {
+		const char *set, *clear, *answer;
+	} cases[] = {
+		{ "Z2,200000,4", "z2,200000,4", "T05thread:1;watch:200000;" },
+		{ "Z3,200002,1", "z3,200002,1", "T05thread:1;rwatch:200002;" },
+		{ "Z4,1ffffd,4", "z4,1ffffd,4", "T05thread:1;awatch:1ffffd;" },
+	};
+	struct session s;
+
+	begin(&s, CODE_COUNT, "paused=on");
+	for (uint32_t n = 0; n < 3; n++) {
+		ok(&s, cases[n].set);
+		stops(&s, "c", cases[n].answer);
+		ok(&s, cases[n].clear);
+		assert_int_equal(reg(&s, RIP), 0x100026);
+		assert_int_equal(machine_word(&s.m, COUNTER), n + 1);
+	}
+	/* Beside it, nothing happens. */
+	ok(&s, "Z4,200004,4");
+	ok(&s, "Z4,1ffffc,4");
+	assert_int_equal(send(s.fd, "$c#63", 5, 0), 5);
+	machine_wait_progress(&s.m, COUNTER);
+	assert_int_equal(send(s.fd, "\3", 1, 0), 1);
+	assert_string_equal(get(&s), "T02thread:1;");
+	assert_int_equal(end(&s), 0);
+}
+
+static void registers_are_read_and_written(void **state)
+{
+	char g[8192];
+	struct session s;
+	size_t bytes = 0;
+
+	begin(&s, CODE_COUNT, "paused=on");
+	for (unsigned n = 0; n < s.m.vm->engine->debug_isa->regs; n++)
+		bytes += s.m.vm->engine->debug_isa->reg_size(n);
+	assert_int_equal(strlen(ask(&s, "g")), 2 * bytes);
+	g[0] = 'G';
+	strcpy(g + 1, s.answer);
+	ok(&s, "P0=efbeadde00000000");
+	assert_int_equal(reg(&s, RAX), 0xdeadbeef);
+	ok(&s, g);
+	assert_string_equal(ask(&s, "g"), g + 1);
+	/* Control registers are to be looked at. */
+	assert_true(reg(&s, CR0) & 1);
+	stops(&s, "P62=0000000000000000", "E01");
+	/* st0, xmm3 and the upper half of ymm3. */
+	ok(&s, "P18=0102030405060788ff3f");
+	assert_string_equal(ask(&s, "p18"), "0102030405060788ff3f");
+	ok(&s, "P2b=000102030405060708090a0b0c0d0e0f");
+	ok(&s, "P3e=f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff");
+	assert_string_equal(ask(&s, "p2b"), "000102030405060708090a0b0c0d0e0f");
+	assert_string_equal(ask(&s, "p3e"), "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff");
+	/* And the processor goes on with them. */
+	ok(&s, "P10=2800100000000000");
+	stops(&s, "vCont;s:1", "T05thread:1;");
+	assert_int_equal(reg(&s, RIP), 0x100020);
+	stops(&s, "p1000", "E16");
+	stops(&s, "P0=12", "E01");
+	assert_int_equal(end(&s), 0);
+}
+
+static void memory_is_read_and_written(void **state)
+{
+	static const char binary[] = "X200010,4:\x01}\x03}\x5d\xff";
+	struct session s;
+
+	begin(&s, CODE_COUNT, "paused=on");
+	assert_string_equal(ask(&s, "m100020,8"), "ff0500002000e680");
+	ok(&s, "M200010,4:11223344");
+	assert_int_equal(machine_word(&s.m, 0x200010), 0x44332211);
+	put(&s, binary, sizeof(binary) - 1);
+	assert_string_equal(get(&s), "OK");
+	assert_int_equal(machine_word(&s.m, 0x200010), 0xff7d2301);
+	/* As far as there is memory, of which there are 16 MiB. */
+	assert_string_equal(ask(&s, "mfffffe,8"), "0000");
+	stops(&s, "m1000000,4", "E0e");
+	stops(&s, "Mfffffe,4:01020304", "E0e");
+	stops(&s, "M200010,ffffffff:00", "E16");
+	stops(&s, "mzz", "E16");
+	/* Code that was decoded before is noticed: the jump goes to itself. */
+	stops(&s, "vCont;s:1", "T05thread:1;");
+	ok(&s, "M" AT_OUT ",2:ebfe");
+	stops(&s, "vCont;s:1", "T05thread:1;");
+	assert_int_equal(reg(&s, RIP), 0x100026);
+	assert_int_equal(end(&s), 0);
+}
+
+static void threads_are_cpus(void **state)
+{
+	struct session s;
+	uint32_t before;
+
+	begin(&s, CODE_TWO, "cpus=2");
+	assert_string_equal(ask(&s, "qfThreadInfo"), "m1,2");
+	assert_string_equal(ask(&s, "qsThreadInfo"), "l");
+	assert_string_equal(ask(&s, "qThreadExtraInfo,2"), "4350552331");
+	ok(&s, "T2");
+	stops(&s, "T3", "E16");
+	stops(&s, "Hg3", "E16");
+	ok(&s, "D");
+	close(s.fd);
+	machine_wait_progress(&s.m, AP_COUNTER);
+	s.fd = attach(machines_path("gdb.sock"));
+	/* The second one is in real mode: inc dword [9000h] at 8000h. */
+	ok(&s, "Hg2");
+	assert_false(reg(&s, CR0) & 1);
+	ok(&s, "Z0,8005,1");
+	stops(&s, "vCont;c", "T05thread:2;swbreak:;");
+	before = machine_word(&s.m, COUNTER);
+	stops(&s, "vCont;s:2", "T05thread:2;");
+	assert_int_equal(machine_word(&s.m, COUNTER), before);
+	/* With an action for all, the others run meanwhile. */
+	ok(&s, "Hg1");
+	before = machine_word(&s.m, AP_COUNTER);
+	ok(&s, "z0,8005,1");
+	for (int n = 0; n < 1000 && machine_word(&s.m, AP_COUNTER) == before; n++)
+		stops(&s, "vCont;s:1;c", "T05thread:1;");
+	assert_int_not_equal(machine_word(&s.m, AP_COUNTER), before);
+	assert_int_equal(end(&s), 0);
+}
+
+static void the_description_has_all_registers(void **state)
+{
+	char text[65536] = "", packet[64];
+	struct session s;
+	size_t at = 0;
+	unsigned count = 0;
+
+	begin(&s, CODE_COUNT, "paused=on");
+	assert_non_null(strstr(ask(&s, "qSupported:swbreak+"), "qXfer:features:read+"));
+	do {
+		snprintf(packet, sizeof(packet), "qXfer:features:read:target.xml:%zx,3e8", at);
+		ask(&s, packet);
+		strcat(text, s.answer + 1);
+		at = strlen(text);
+	} while (s.answer[0] == 'm');
+	assert_int_equal(s.answer[0], 'l');
+	for (const char *p = text; (p = strstr(p, "<reg ")); p++)
+		count++;
+	assert_int_equal(count, s.m.vm->engine->debug_isa->regs);
+	assert_string_equal(text + at - 9, "</target>");
+	stops(&s, "qXfer:features:read:other.xml:0,100", "E00");
+	assert_int_equal(end(&s), 0);
+}
+
+static void nonsense_is_answered(void **state)
+{
+	static const char *const nonsense[] = { "",	  "!",	    "Z",       "Z0",	   "Z9,0,1", "Z2,0,0", "Z2,0,10000",
+						"z0,5,1", "vCont",  "vCont;x", "vCont;t", "H",	     "Hx",     "m",
+						"M0,1",	  "X0,1:",  "P",       "Pff",	   "G00",    "qRcmd,zz", "qXfer:features:read:",
+						"q",	  "vMust",  "m0,ffffffffffffffff" };
+	struct session s;
+	char *big = malloc(20000);
+
+	begin(&s, CODE_COUNT, "paused=on");
+	for (size_t n = 0; n < sizeof(nonsense) / sizeof(nonsense[0]); n++) {
+		ask(&s, nonsense[n]);
+		if (strcmp(nonsense[n], "m0,ffffffffffffffff") && strcmp(nonsense[n], "z0,5,1") && strcmp(nonsense[n], "Hx"))
+			assert_true(!*s.answer || *s.answer == 'E');
+	}
+	/* A wrong sum is asked for again; after QStartNoAckMode nobody cares. */
+	assert_int_equal(send(s.fd, "$?#00", 5, 0), 5);
+	assert_int_equal(byte(&s), '-');
+	ok(&s, "QStartNoAckMode");
+	assert_int_equal(send(s.fd, "$?#00", 5, 0), 5);
+	assert_string_equal(get(&s), "T05thread:1;");
+	/* As many points as there may be, and no more. */
+	for (unsigned n = 0; n <= DEBUG_POINTS; n++) {
+		char packet[32];
+
+		snprintf(packet, sizeof(packet), "Z0,%x,1", 0x300000 + n);
+		assert_string_equal(ask(&s, packet), n < DEBUG_POINTS ? "OK" : "E16");
+	}
+	/* Without an end: out. The machine does not care. */
+	memset(big, 'a', 20000);
+	big[0] = '$';
+	send(s.fd, big, 20000, MSG_NOSIGNAL);
+	free(big);
+	machine_do(&s.m, "cont");
+	machine_wait_progress(&s.m, COUNTER);
+	assert_int_equal(end(&s), 0);
+}
+
+static void one_debugger_at_a_time(void **state)
+{
+	struct session s;
+	char b;
+	int fd;
+
+	begin(&s, CODE_COUNT, "");
+	stops(&s, "?", "T05thread:1;");
+	fd = attach(machines_path("gdb.sock"));
+	assert_int_equal(read(fd, &b, 1), 0);
+	close(fd);
+	stops(&s, "?", "T05thread:1;");
+	assert_int_equal(end(&s), 0);
+	assert_int_equal(access(machines_path("gdb.sock"), F_OK), -1);
+}
+
+static void it_hears_of_the_end(void **state)
+{
+	struct session s;
+
+	begin(&s, CODE_POWER_OFF, "paused=on");
+	assert_string_equal(ask(&s, "vCont;c"), "W00");
+	close(s.fd);
+	assert_int_equal(machine_end(&s.m), 0);
+	begin(&s, CODE_COUNT, "paused=on");
+	put(&s, "k", 1);
+	assert_int_equal(machine_end(&s.m), 0);
+	close(s.fd);
+}
+
+static void bad_places_are_refused(void **state)
+{
+	static const char *const bad[][2] = {
+		{ "gdb=70000", "gdb: '70000' is neither [HOST:]PORT nor unix:PATH" },
+		{ "gdb=x", "gdb: 'x' is neither [HOST:]PORT nor unix:PATH" },
+		{ "gdb=unix:", "gdb: '' is no path for a socket" },
+		{ "gdb=unix:/nowhere/at/all", "gdb: cannot listen on /nowhere/at/all: No such file or directory" },
+	};
+
+	for (size_t n = 0; n < sizeof(bad) / sizeof(bad[0]); n++) {
+		struct config *c = machine_config(CODE_COUNT, bad[n][0]);
+		struct err err;
+
+		assert_null(vm_new(c, &err));
+		assert_string_equal(err.msg, bad[n][1]);
+		config_free(c);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(attaching_stops_and_leaving_lets_go),
+		cmocka_unit_test(a_breakpoint_stops_before_its_instruction),
+		cmocka_unit_test(steps_go_one_instruction),
+		cmocka_unit_test(watchpoints_stop_after_the_access),
+		cmocka_unit_test(registers_are_read_and_written),
+		cmocka_unit_test(memory_is_read_and_written),
+		cmocka_unit_test(threads_are_cpus),
+		cmocka_unit_test(the_description_has_all_registers),
+		cmocka_unit_test(nonsense_is_answered),
+		cmocka_unit_test(one_debugger_at_a_time),
+		cmocka_unit_test(it_hears_of_the_end),
+		cmocka_unit_test(bad_places_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, machines_begin, machines_end);
+}
