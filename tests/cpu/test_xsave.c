@@ -22,7 +22,7 @@ static void start(void)
 
 static int setup(void **state)
 {
-	rig_new(&r, RIG_LONG, NULL);
+	rig_new(&r, RIG_LONG, "max,-avx");
 	return 0;
 }
 
@@ -325,7 +325,7 @@ static void cpuid_tells_sizes_and_switches(void **state)
 	RIG_FAULTS(&r, X86_GP, 0, 0, 0x0f, 0x22, 0xe0);
 	/* And a form that is switched off is undefined. */
 	rig_free(&r);
-	rig_new(&r, RIG_LONG, "max,-xsavec");
+	rig_new(&r, RIG_LONG, "max,-avx,-xsavec");
 	start();
 	RIG_FAULTS(&r, X86_UD, 0, 0, XSAVEC);
 	start();
@@ -380,6 +380,111 @@ static void fxsave_and_fxrstor(void **state)
 	RIG_FAULTS(&r, X86_NM, 0, 0, FXSAVE);
 }
 
+/* --- the upper halves of the vector registers --- */
+
+/* Hosts without AVX have none to give. */
+static void begin_avx(void)
+{
+	rig_free(&r);
+	rig_new(&r, RIG_LONG, NULL);
+	if (!(tiny_cpu(&r.vm)->vm->features->xcr0 & 4)) {
+		print_message("skipped: no AVX for guests on this host\n");
+		skip();
+	}
+	start();
+	r.s.xcr0 = 7;
+	r.s.gpr[X86_RAX] = 7;
+	for (unsigned n = 0; n < 16; n++)
+		r.s.vec[n] = (union x86_vec){ .q = { n, 0, 0x100 + n, 0x200 + n } };
+}
+
+static void avx_state_is_saved_and_restored(void **state)
+{
+	begin_avx();
+	header(0, 0);
+	RIG_EXEC(&r, XSAVE);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(area(512, 8), 6);
+	assert_int_equal(area(576, 8), 0x100);
+	assert_int_equal(area(576 + 16 * 15 + 8, 8), 0x20f);
+	/* Each component by itself; an initial one is cleared. */
+	begin_avx();
+	header(4, 0);
+	set_area(576 + 16, 0x1234, 8);
+	r.s.gpr[X86_RAX] = 4;
+	RIG_EXEC(&r, XRSTOR);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(r.s.vec[1].q[2], 0x1234);
+	assert_true(r.s.vec[2].q[2] == 0xcccccccccccccccc);
+	assert_int_equal(r.s.vec[2].q[0], 2);
+	begin_avx();
+	header(0, 0);
+	RIG_EXEC(&r, XRSTOR);
+	assert_int_equal(r.s.vec[2].q[0] | r.s.vec[2].q[2] | r.s.vec[15].q[3], 0);
+	/* Compacted, of SSE and AVX only; what is initial is not written. */
+	begin_avx();
+	for (unsigned n = 0; n < 16; n++)
+		r.s.vec[n].q[2] = r.s.vec[n].q[3] = 0;
+	r.s.gpr[X86_RAX] = 6;
+	RIG_EXEC(&r, XSAVEC);
+	assert_int_equal(area(512, 8), 2);
+	assert_true(area(520, 8) == (1ull << 63 | 6));
+	assert_int_equal(area(576, 4), 0xcccccccc);
+	/* Not enabled: not touched, and refused in a header. */
+	begin_avx();
+	r.s.xcr0 = 3;
+	header(7, 0);
+	RIG_FAULTS(&r, X86_GP, 0, 0, XRSTOR);
+	begin_avx();
+	r.s.xcr0 = 3;
+	header(0, 0);
+	RIG_EXEC(&r, XRSTOR);
+	assert_int_equal(r.s.vec[2].q[2], 0x102);
+}
+
+static void avx_has_its_switches(void **state)
+{
+	static const struct {
+		uint64_t value;
+		bool ok;
+	} xcr0[] = { { 1, true }, { 3, true }, { 7, true }, { 5, false }, { 4, false }, { 6, false }, { 0x17, false } };
+	uint32_t out[4];
+
+	for (unsigned n = 0; n < ARRAY_LEN(xcr0); n++) {
+		begin_avx();
+		r.s.gpr[X86_RAX] = xcr0[n].value;
+		r.s.gpr[X86_RDX] = r.s.gpr[X86_RCX] = 0;
+		RIG_EXEC(&r, XSETBV);
+		assert_int_equal(rig_vector(&r), xcr0[n].ok ? -1 : X86_GP);
+	}
+	begin_avx();
+	RIG_EXEC(&r, 0x90);
+	cpuid(0xd, 0, out);
+	assert_int_equal(out[X86_CPUID_EAX], 7);
+	assert_int_equal(out[X86_CPUID_EBX], 832);
+	assert_int_equal(out[X86_CPUID_ECX], 832);
+	cpuid(0xd, 2, out);
+	assert_int_equal(out[X86_CPUID_EAX], 256);
+	assert_int_equal(out[X86_CPUID_EBX], 576);
+	assert_int_equal(out[X86_CPUID_ECX], 0);
+	/* VPXOR xmm0: #UD without OSXSAVE, or without either bit of XCR0; #NM with TS; then the rest of YMM0 is zero.
+	 */
+#define VPXOR 0xc5, 0xf9, 0xef, 0xc0
+	begin_avx();
+	r.s.cr4 &= ~(uint64_t)X86_CR4_OSXSAVE;
+	RIG_FAULTS(&r, X86_UD, 0, 0, VPXOR);
+	begin_avx();
+	r.s.xcr0 = 3;
+	RIG_FAULTS(&r, X86_UD, 0, 0, VPXOR);
+	begin_avx();
+	r.s.cr0 |= X86_CR0_TS;
+	RIG_FAULTS(&r, X86_NM, 0, 0, VPXOR);
+	begin_avx();
+	RIG_EXEC(&r, VPXOR);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(r.s.vec[0].q[2] | r.s.vec[0].q[3], 0);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 int main(void)
 {
@@ -392,6 +497,8 @@ int main(void)
 		TEST(xcr0_takes_what_the_model_has),
 		TEST(cpuid_tells_sizes_and_switches),
 		TEST(fxsave_and_fxrstor),
+		TEST(avx_state_is_saved_and_restored),
+		TEST(avx_has_its_switches),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

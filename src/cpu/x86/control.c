@@ -367,6 +367,13 @@ HANDLER(rdtscp)
 	return x86_next(cpu, i);
 }
 
+HANDLER(rdpid)
+{
+	need(cpu, X86_F_RDPID);
+	cpu->s.gpr[i->rm] = (uint32_t)cpu->s.tsc_aux;
+	return x86_next(cpu, i);
+}
+
 /* There are no performance counters to read. */
 HANDLER(rdpmc)
 {
@@ -459,6 +466,7 @@ static const struct x86_opdef rows[] = {
 	{ X86_MAP_0F, 0x01, 1, 0, X86_MOD_ANY, 1 + 6, 0, 0, X86_D_END, X86_ALL(lmsw), X86_ALL(lmsw), "lmsw" },
 	{ X86_MAP_0F, 0x01, 1, 0, X86_MOD_MEM, 1 + 7, 0, 0, X86_D_END, {}, X86_ALL(invlpg), "invlpg" },
 	{ X86_MAP_0F, 0x01, 1, 0, X86_MOD_REG, 1 + 7, 1 + 1, 0, 0, X86_ALL(rdtscp), {}, "rdtscp" },
+	{ X86_MAP_0F, 0xc7, 1, X86_PFX_F3, X86_MOD_REG, 1 + 7, 0, 0, 0, X86_ALL(rdpid), {}, "rdpid" },
 	{ G7(1, 2), 0, X86_ALL(clac), {}, "clac" },
 	{ G7(1, 3), 0, X86_ALL(stac), {}, "stac" },
 	{ X86_MAP_0F38, 0x82, 1, X86_PFX_66, X86_MOD_MEM, 0, 0, 0, X86_D_END, {}, X86_ALL(invpcid), "invpcid" },

@@ -77,11 +77,12 @@ struct x86_cpu {
 	uint8_t code_bits;   /* 16, 32, 64 */
 	bool protected_mode; /* CR0.PE and not virtual-8086 */
 	bool v86;
-	bool align_check;	      /* CPL 3, CR0.AM and EFLAGS.AC */
-	uint8_t sse_block, fpu_block; /* why SSE/x87 cannot run: 0 none, else the vector (6 #UD or 7 #NM) */
-	struct x86_trace *trace;      /* being executed */
-	uint64_t trace_page;	      /* its linear page */
-	uint64_t code_key;	      /* how code is decoded: the mode part of a trace's key */
+	bool align_check; /* CPL 3, CR0.AM and EFLAGS.AC */
+	/* Why SSE, AVX or x87 cannot run: 0 none, else the vector (6 #UD or 7 #NM). */
+	uint8_t sse_block, avx_block, fpu_block;
+	struct x86_trace *trace; /* being executed */
+	uint64_t trace_page;	 /* its linear page */
+	uint64_t code_key;	 /* how code is decoded: the mode part of a trace's key */
 	/*
 	 * Something must be looked at before the next instruction although vcpu.events is 0: shadows, single
 	 * step, pending debug trap, an interrupt waiting while IF was 0. Set by handlers that change one.

@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "base/bytes.h"
 #include "cpu/x86/interp.h"
@@ -40,14 +43,38 @@ static const struct model {
 
 static const char *const vendors[X86_VENDORS] = { "AuthenticAMD", "GenuineIntel" };
 
-/* What a host without the guest's floating point cannot give. */
-static const enum x86_feature of_floating_point[] = { X86_F_FPU, X86_F_MMX, X86_F_SSE, X86_F_SSE2, X86_F_XSAVE };
-static const enum x86_feature of_xsave[] = { X86_F_XSAVEOPT, X86_F_XSAVEC, X86_F_XGETBV1 };
+/* A feature without the one that it builds on is off; in an order in which one pass is enough. */
+static const struct {
+	enum x86_feature feature, needs;
+} builds_on[] = {
+	{ X86_F_MMX, X86_F_FPU },      { X86_F_FXSR, X86_F_FPU },      { X86_F_SSE, X86_F_FXSR },
+	{ X86_F_SSE2, X86_F_SSE },     { X86_F_SSE3, X86_F_SSE2 },     { X86_F_SSSE3, X86_F_SSE3 },
+	{ X86_F_SSE41, X86_F_SSSE3 },  { X86_F_SSE42, X86_F_SSE41 },   { X86_F_AES, X86_F_SSE2 },
+	{ X86_F_PCLMUL, X86_F_SSE2 },  { X86_F_SHA, X86_F_SSE2 },      { X86_F_XSAVEOPT, X86_F_XSAVE },
+	{ X86_F_XSAVEC, X86_F_XSAVE }, { X86_F_XGETBV1, X86_F_XSAVE }, { X86_F_AVX, X86_F_XSAVE },
+	{ X86_F_AVX2, X86_F_AVX },     { X86_F_FMA, X86_F_AVX },       { X86_F_F16C, X86_F_AVX },
+};
 
-static void switch_off(struct x86_features *f, const enum x86_feature *list, size_t count)
+/* Features that the host's own instructions provide. */
+static const struct {
+	enum x86_feature feature;
+	enum x86_host_feature needs;
+} of_host[] = {
+	{ X86_F_SSE3, X86_HOST_SSE3 },	 { X86_F_SSSE3, X86_HOST_SSSE3 }, { X86_F_SSE41, X86_HOST_SSE41 },
+	{ X86_F_SSE42, X86_HOST_SSE42 }, { X86_F_AES, X86_HOST_AES },	  { X86_F_PCLMUL, X86_HOST_PCLMUL },
+	{ X86_F_SHA, X86_HOST_SHA },	 { X86_F_AVX, X86_HOST_AVX },	  { X86_F_AVX2, X86_HOST_AVX2 },
+	{ X86_F_FMA, X86_HOST_FMA },	 { X86_F_F16C, X86_HOST_F16C },
+};
+
+/* The model without what this host cannot give, and what needs that. */
+static void switch_off_absent(struct x86_features *f)
 {
-	for (size_t n = 0; n < count; n++)
-		f->on[list[n]] = false;
+	if (!x86_fp_host_ok())
+		f->on[X86_F_FPU] = false;
+	for (size_t n = 0; n < ARRAY_LEN(of_host); n++)
+		f->on[of_host[n].feature] &= x86_host_has(of_host[n].needs);
+	for (size_t n = 0; n < ARRAY_LEN(builds_on); n++)
+		f->on[builds_on[n].feature] &= f->on[builds_on[n].needs];
 }
 
 static bool is_word(const char *word, size_t len, const char *name)
@@ -156,6 +183,48 @@ void x86_features_derive(struct x86_features *f)
 	f->xcr0 = x86_xsave_components(f);
 }
 
+#if defined(__x86_64__)
+/* Leaf 1 bits 27 and 28, and XCR0: the operating system keeps the upper halves. */
+static bool host_keeps_avx(void)
+{
+	uint32_t a, b, c, d, lo, hi;
+
+	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1) || !(c >> 28 & 1))
+		return false;
+	__asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+	return (lo & X86_XCR0_AVX) == X86_XCR0_AVX;
+}
+
+bool x86_host_has(enum x86_host_feature f)
+{
+	static const struct {
+		uint8_t leaf;
+		enum x86_cpuid_reg reg;
+		uint8_t bit;
+		bool avx;
+	} places[X86_HOST_FEATURES] = {
+		[X86_HOST_SSE3] = { 1, ECX, 0, false },	  [X86_HOST_SSSE3] = { 1, ECX, 9, false },
+		[X86_HOST_SSE41] = { 1, ECX, 19, false }, [X86_HOST_SSE42] = { 1, ECX, 20, false },
+		[X86_HOST_AES] = { 1, ECX, 25, false },	  [X86_HOST_PCLMUL] = { 1, ECX, 1, false },
+		[X86_HOST_SHA] = { 7, EBX, 29, false },	  [X86_HOST_AVX] = { 1, ECX, 28, true },
+		[X86_HOST_AVX2] = { 7, EBX, 5, true },	  [X86_HOST_FMA] = { 1, ECX, 12, true },
+		[X86_HOST_F16C] = { 1, ECX, 29, true },
+	};
+	uint32_t out[4];
+
+	if (f == X86_HOST_ANY)
+		return true;
+	if (!__get_cpuid_count(places[f].leaf, 0, &out[EAX], &out[EBX], &out[ECX], &out[EDX]))
+		return false;
+	return out[places[f].reg] >> places[f].bit & 1 && (!places[f].avx || host_keeps_avx());
+}
+#else
+bool x86_host_has(enum x86_host_feature f)
+{
+	return f == X86_HOST_ANY;
+}
+#endif
+
 const struct x86_features *x86_features_new(struct config *c, struct err *err)
 {
 	struct x86_features *f = calloc(1, sizeof(*f));
@@ -170,10 +239,7 @@ const struct x86_features *x86_features_new(struct config *c, struct err *err)
 		free(f);
 		return NULL;
 	}
-	if (!x86_fp_host_ok())
-		switch_off(f, of_floating_point, ARRAY_LEN(of_floating_point));
-	if (!f->on[X86_F_XSAVE])
-		switch_off(f, of_xsave, ARRAY_LEN(of_xsave));
+	switch_off_absent(f);
 	x86_features_derive(f);
 	return f;
 }

@@ -38,19 +38,40 @@ enum x86_cpuid_reg { X86_CPUID_EAX, X86_CPUID_EBX, X86_CPUID_ECX, X86_CPUID_EDX 
 	F(FXSR, "fxsr", 1, 0, EDX, 24, X86_CR4_OSFXSR, 0)                                                              \
 	F(SSE, "sse", 1, 0, EDX, 25, X86_CR4_OSXMMEXCPT, 0)                                                            \
 	F(SSE2, "sse2", 1, 0, EDX, 26, 0, 0)                                                                           \
+	F(SSE3, "sse3", 1, 0, ECX, 0, 0, 0)                                                                            \
+	F(PCLMUL, "pclmulqdq", 1, 0, ECX, 1, 0, 0)                                                                     \
+	F(SSSE3, "ssse3", 1, 0, ECX, 9, 0, 0)                                                                          \
+	F(FMA, "fma", 1, 0, ECX, 12, 0, 0)                                                                             \
 	F(CX16, "cx16", 1, 0, ECX, 13, 0, 0)                                                                           \
 	F(PCID, "pcid", 1, 0, ECX, 17, X86_CR4_PCIDE, 0)                                                               \
+	F(SSE41, "sse4.1", 1, 0, ECX, 19, 0, 0)                                                                        \
+	F(SSE42, "sse4.2", 1, 0, ECX, 20, 0, 0)                                                                        \
 	F(X2APIC, "x2apic", 1, 0, ECX, 21, 0, 0)                                                                       \
+	F(MOVBE, "movbe", 1, 0, ECX, 22, 0, 0)                                                                         \
+	F(POPCNT, "popcnt", 1, 0, ECX, 23, 0, 0)                                                                       \
 	F(TSC_DEADLINE, "tsc-deadline", 1, 0, ECX, 24, 0, 0)                                                           \
+	F(AES, "aes", 1, 0, ECX, 25, 0, 0)                                                                             \
 	F(XSAVE, "xsave", 1, 0, ECX, 26, X86_CR4_OSXSAVE, 0)                                                           \
+	F(AVX, "avx", 1, 0, ECX, 28, 0, 0)                                                                             \
+	F(F16C, "f16c", 1, 0, ECX, 29, 0, 0)                                                                           \
+	F(RDRAND, "rdrand", 1, 0, ECX, 30, 0, 0)                                                                       \
 	F(ARAT, "arat", 6, 0, EAX, 2, 0, 0)                                                                            \
 	F(FSGSBASE, "fsgsbase", 7, 0, EBX, 0, X86_CR4_FSGSBASE, 0)                                                     \
 	F(TSC_ADJUST, "tsc-adjust", 7, 0, EBX, 1, 0, 0)                                                                \
+	F(BMI1, "bmi1", 7, 0, EBX, 3, 0, 0)                                                                            \
+	F(AVX2, "avx2", 7, 0, EBX, 5, 0, 0)                                                                            \
 	F(SMEP, "smep", 7, 0, EBX, 7, X86_CR4_SMEP, 0)                                                                 \
+	F(BMI2, "bmi2", 7, 0, EBX, 8, 0, 0)                                                                            \
 	F(ERMS, "erms", 7, 0, EBX, 9, 0, 0)                                                                            \
 	F(INVPCID, "invpcid", 7, 0, EBX, 10, 0, 0)                                                                     \
+	F(RDSEED, "rdseed", 7, 0, EBX, 18, 0, 0)                                                                       \
+	F(ADX, "adx", 7, 0, EBX, 19, 0, 0)                                                                             \
 	F(SMAP, "smap", 7, 0, EBX, 20, X86_CR4_SMAP, 0)                                                                \
+	F(CLFLUSHOPT, "clflushopt", 7, 0, EBX, 23, 0, 0)                                                               \
+	F(CLWB, "clwb", 7, 0, EBX, 24, 0, 0)                                                                           \
+	F(SHA, "sha-ni", 7, 0, EBX, 29, 0, 0)                                                                          \
 	F(UMIP, "umip", 7, 0, ECX, 2, X86_CR4_UMIP, 0)                                                                 \
+	F(RDPID, "rdpid", 7, 0, ECX, 22, 0, 0)                                                                         \
 	F(XSAVEOPT, "xsaveopt", 0xd, 1, EAX, 0, 0, 0)                                                                  \
 	F(XSAVEC, "xsavec", 0xd, 1, EAX, 1, 0, 0)                                                                      \
 	F(XGETBV1, "xgetbv1", 0xd, 1, EAX, 2, 0, 0)                                                                    \
@@ -60,6 +81,7 @@ enum x86_cpuid_reg { X86_CPUID_EAX, X86_CPUID_EBX, X86_CPUID_ECX, X86_CPUID_EDX 
 	F(RDTSCP, "rdtscp", 0x80000001, 0, EDX, 27, 0, 0)                                                              \
 	F(LM, "lm", 0x80000001, 0, EDX, 29, 0, X86_EFER_LME)                                                           \
 	F(LAHF_LM, "lahf-lm", 0x80000001, 0, ECX, 0, 0, 0)                                                             \
+	F(ABM, "abm", 0x80000001, 0, ECX, 5, 0, 0)                                                                     \
 	F(INVTSC, "invtsc", 0x80000007, 0, EDX, 8, 0, 0)                                                               \
 	/* Nothing here speculates, so nothing needs to be worked around. */                                           \
 	F(AMD_SSB_NO, "amd-ssb-no", 0x80000008, 0, EBX, 26, 0, 0)                                                      \

@@ -9,19 +9,24 @@
 #include "cpu/x86/insn.h"
 
 #define INSN_MAX 15
-#define ROWS_MAX 2048
+#define ROWS_MAX 4096
 
+/* Where two rows fit, the earlier one counts: TZCNT and LZCNT before BSF and BSR, which take no notice of F3. */
 static const struct x86_opdefs *const all_defs[] = {
-	&x86_defs_alu,	   &x86_defs_shift,  &x86_defs_muldiv,	  &x86_defs_bits,      &x86_defs_move,
-	&x86_defs_stack,   &x86_defs_bcd,    &x86_defs_branch,	  &x86_defs_string,    &x86_defs_control,
-	&x86_defs_sysseg,  &x86_defs_io,     &x86_defs_hypercall, &x86_defs_fpstate,   &x86_defs_sse_move,
-	&x86_defs_sse_int, &x86_defs_sse_fp, &x86_defs_mmx,	  &x86_defs_x87_arith, &x86_defs_x87_move,
-	&x86_defs_x87_env, &x86_defs_xsave,
+	&x86_defs_bmi,	      &x86_defs_alu,	 &x86_defs_shift,  &x86_defs_muldiv,	&x86_defs_bits,
+	&x86_defs_move,	      &x86_defs_stack,	 &x86_defs_bcd,	   &x86_defs_branch,	&x86_defs_string,
+	&x86_defs_control,    &x86_defs_sysseg,	 &x86_defs_io,	   &x86_defs_hypercall, &x86_defs_fpstate,
+	&x86_defs_sse_move,   &x86_defs_sse_int, &x86_defs_sse_fp, &x86_defs_mmx,	&x86_defs_x87_arith,
+	&x86_defs_x87_move,   &x86_defs_x87_env, &x86_defs_sse3,   &x86_defs_ssse3,	&x86_defs_sse41,
+	&x86_defs_sse41_move, &x86_defs_sse42,	 &x86_defs_aes,	   &x86_defs_pclmul,	&x86_defs_sha,
+	&x86_defs_avx_move,   &x86_defs_avx_int, &x86_defs_avx_fp, &x86_defs_avx2_move, &x86_defs_avx2_int,
+	&x86_defs_avx_aes,    &x86_defs_fma,	 &x86_defs_f16c,   &x86_defs_xsave,	&x86_defs_rdrand,
+	&x86_defs_fisttp,
 };
 
 /* The rows of opcode (map, op) are rows[first[map][op]] .. rows[first[map][op + 1] - 1]. */
 static const struct x86_opdef *rows[ROWS_MAX];
-static uint16_t first[X86_MAPS][257];
+static uint16_t first[X86_MAPS + 1][257]; /* the last map has none */
 
 static unsigned row_count(const struct x86_opdef *d)
 {
@@ -36,6 +41,8 @@ static void build(void)
 		for (unsigned op = 0; op < 256; op++) {
 			first[map][op] = n;
 			for (size_t s = 0; s < ARRAY_LEN(all_defs); s++) {
+				if (!x86_host_has(all_defs[s]->needs))
+					continue;
 				for (size_t r = 0; r < all_defs[s]->count && n < ROWS_MAX; r++) {
 					const struct x86_opdef *d = &all_defs[s]->rows[r];
 
@@ -65,6 +72,8 @@ struct cursor {
 	uint8_t seg; /* X86_SEGS: none */
 	uint8_t map, op, modrm;
 	uint8_t opsize, asize;
+	bool vex, vex256, vsib;
+	uint8_t vreg;
 };
 
 static bool have(const struct cursor *c, size_t n)
@@ -115,11 +124,49 @@ static bool prefix(struct cursor *c, uint8_t b)
 	return true;
 }
 
+/* C4 and C5 are LES and LDS outside of 64-bit mode when a memory operand follows. */
+static bool is_vex(const struct cursor *c)
+{
+	if ((c->op & 0xfe) != 0xc4 || c->mode.real || !have(c, 1))
+		return false;
+	return c->mode.bits == 64 || c->code[c->at] >= 0xc0;
+}
+
+/* The VEX prefix from its second byte on, and the opcode (SDM vol. 2, 2.3.5). A wrong one has no rows. */
+static bool vex(struct cursor *c)
+{
+	bool three = c->op == 0xc4, after_prefix = c->rex || c->lock || c->rep || c->opsz;
+	uint8_t b1, b2;
+
+	if (!have(c, three ? 3 : 2))
+		return false;
+	b1 = c->code[c->at++];
+	b2 = three ? c->code[c->at++] : b1 & 0x7f;
+	c->op = c->code[c->at++];
+	c->vex = true;
+	c->vex256 = b2 & 4;
+	c->vreg = ~b2 >> 3 & 15;
+	c->rex = 0x40 | (b2 >> 4 & 8) | (~b1 >> 5 & (three ? 7 : 4));
+	c->map = X86_MAP_VEX_0F - 1 + (three ? b1 & 31 : 1);
+	c->opsz = (b2 & 3) == 1;
+	c->rep = (b2 & 3) == 2 ? 0xf3 : (b2 & 3) == 3 ? 0xf2 : 0;
+	if (c->mode.bits != 64) {
+		c->vreg &= 7;
+		c->rex &= 0x48;
+	}
+	/* The map of an undefined prefix has no rows. */
+	if (after_prefix || c->map < X86_MAP_VEX_0F || c->map > X86_MAP_VEX_0F3A)
+		c->map = X86_MAPS;
+	return true;
+}
+
 static bool opcode(struct cursor *c)
 {
 	if (!have(c, 1))
 		return false;
 	c->op = c->code[c->at++];
+	if (is_vex(c))
+		return vex(c);
 	if (c->op != 0x0f)
 		return true;
 	if (!have(c, 1))
@@ -147,6 +194,9 @@ static const struct x86_opdef *match(const struct cursor *c)
 		/* ARPL and MOVSXD share an opcode. */
 		if (d->flags & (c->mode.bits == 64 ? X86_D_NO64 : X86_D_ONLY64))
 			continue;
+		if (c->vex &&
+		    (d->flags & (c->vex256 ? X86_D_L0 : X86_D_L1) || d->flags & (c->rex & 8 ? X86_D_W0 : X86_D_W1)))
+			continue;
 		if ((d->pfx == X86_PFX_ANY || d->pfx == pfx) && (!d->ext || d->ext == 1 + reg) &&
 		    (!d->rm || d->rm == 1 + rm) && !(d->mod == X86_MOD_MEM && is_reg) &&
 		    !(d->mod == X86_MOD_REG && !is_reg && !(d->flags & X86_D_CR_DR)))
@@ -161,7 +211,9 @@ static void sizes(struct cursor *c, const struct x86_opdef *d)
 
 	if (bits == 64) {
 		c->asize = c->adsz ? 4 : 8;
-		if (d->flags & (X86_D_FORCE64 | X86_D_CR_DR))
+		if (c->vex)
+			c->opsize = c->rex & 8 ? 8 : 4;
+		else if (d->flags & (X86_D_FORCE64 | X86_D_CR_DR))
 			c->opsize = 8;
 		else if (c->rex & 8)
 			c->opsize = 8;
@@ -175,7 +227,7 @@ static void sizes(struct cursor *c, const struct x86_opdef *d)
 	}
 	c->asize = (bits == 32) != c->adsz ? 4 : 2;
 	c->opsize = (bits == 32) != c->opsz ? 4 : 2;
-	if (d->flags & (X86_D_CR_DR | X86_D_IGN66))
+	if (c->vex || d->flags & (X86_D_CR_DR | X86_D_IGN66))
 		c->opsize = 4;
 }
 
@@ -222,7 +274,7 @@ static bool address(struct cursor *c, struct x86_insn *out, uint8_t *seg)
 
 		rm = sib & 7;
 		out->scale = sib >> 6;
-		out->index = index == 4 ? X86_NOREG : index;
+		out->index = index == 4 && !c->vsib ? X86_NOREG : index;
 		if (rm == 5 && mod == 0)
 			return read_disp(c, out, 4);
 	} else if (rm == 5 && mod == 0) {
@@ -259,6 +311,7 @@ static bool immediate(struct cursor *c, const struct x86_opdef *d, struct x86_in
 	switch (d->imm) {
 	case X86_IMM_8:
 	case X86_IMM_U8:
+	case X86_IMM_IS4:
 		size = 1;
 		break;
 	case X86_IMM_16:
@@ -288,6 +341,9 @@ static bool immediate(struct cursor *c, const struct x86_opdef *d, struct x86_in
 	switch (d->imm) {
 	case X86_IMM_U8:
 		out->imm = *p;
+		break;
+	case X86_IMM_IS4:
+		out->ib = *p >> 4 & (c->mode.bits == 64 ? 15 : 7);
 		break;
 	case X86_IMM_16:
 		out->imm = ld_le16(p);
@@ -332,14 +388,27 @@ static bool legal(const struct cursor *c, const struct x86_opdef *d, bool is_mem
 {
 	if (c->lock && !((d->flags & X86_D_LOCK) && is_mem))
 		return false;
+	if (d->flags & X86_D_NOV && c->vreg)
+		return false;
+	if (d->flags & X86_D_VSIB && ((c->modrm & 7) != 4 || c->asize == 2))
+		return false;
 	return !(c->mode.real && (d->flags & X86_D_NO_REAL));
 }
 
-static uint8_t flags_of(const struct cursor *c, bool is_mem)
+static uint16_t flags_of(const struct cursor *c, bool is_mem)
 {
 	return (is_mem ? 0 : X86_I_REG) | (c->lock ? X86_I_LOCK : 0) | (c->rep == 0xf3 ? X86_I_REP : 0) |
 	       (c->rep == 0xf2 ? X86_I_REPNE : 0) | (c->rex ? X86_I_REX : 0) | (c->opsz ? X86_I_OPSZ : 0) |
-	       (c->mode.bits == 64 ? X86_I_CODE64 : 0);
+	       (c->mode.bits == 64 ? X86_I_CODE64 : 0) | (c->vex ? X86_I_VEX : 0) | (c->vex256 ? X86_I_VEX256 : 0) |
+	       (c->rex & 8 ? X86_I_WIDE : 0);
+}
+
+/* Which of a row's three handlers: by operand size, for vectors by their length. */
+static unsigned handler_index(const struct cursor *c, const struct x86_opdef *d)
+{
+	if (c->vex && !(d->flags & X86_D_VEX_GPR))
+		return c->vex256;
+	return c->opsize == 2 ? 0 : c->opsize == 4 ? 1 : 2;
 }
 
 enum x86_decode_result x86_decode(const uint8_t *code, size_t avail, struct x86_decode_mode mode, struct x86_insn *out,
@@ -371,15 +440,16 @@ enum x86_decode_result x86_decode(const uint8_t *code, size_t avail, struct x86_
 		return X86_DECODE_UD;
 	bool is_mem = has_modrm && c.modrm < 0xc0 && !(d->flags & X86_D_CR_DR);
 	sizes(&c, d);
+	c.vsib = d->flags & X86_D_VSIB;
 	if ((is_mem && !address(&c, out, &seg)) || !immediate(&c, d, out))
 		return too_short(&c);
 	out->len = c.at;
 	if (!legal(&c, d, is_mem))
 		return X86_DECODE_UD;
 	registers(&c, d, out);
-	unsigned size_index = c.opsize == 2 ? 0 : c.opsize == 4 ? 1 : 2;
+	unsigned which = handler_index(&c, d);
 	bool split = d->mem[0] || d->mem[1] || d->mem[2];
-	out->fn = is_mem && split ? d->mem[size_index] : d->reg[size_index];
+	out->fn = is_mem && split ? d->mem[which] : d->reg[which];
 	if (!out->fn)
 		return X86_DECODE_UD;
 	if (out->base == X86_RIP)
@@ -387,8 +457,16 @@ enum x86_decode_result x86_decode(const uint8_t *code, size_t avail, struct x86_
 	out->seg = c.seg == X86_SEGS ? seg : c.seg;
 	out->ashift = 64 - 8 * c.asize;
 	out->opsize = c.opsize;
+	if (d->stub[c.vex256]) {
+		if (d->imm != X86_IMM_IS4)
+			out->ib = (uint8_t)out->imm;
+		out->imm = (uintptr_t)d->stub[c.vex256] + X86_STUB_SIZE * (out->imm & d->imm_mask);
+		out->opsize = d->mem_size[c.vex256];
+	}
 	out->op = c.op;
 	out->modrm = c.modrm;
+	out->vreg = c.vreg;
+	out->fp = d->fp;
 	out->flags = flags_of(&c, is_mem);
 	if (def)
 		*def = d;

@@ -14,6 +14,10 @@ void x86_fp_update_blocks(struct x86_cpu *cpu)
 		cpu->sse_block = X86_UD;
 	else
 		cpu->sse_block = cr0 & X86_CR0_TS ? X86_NM : 0;
+	if (!(cpu->s.cr4 & X86_CR4_OSXSAVE) || (cpu->s.xcr0 & X86_XCR0_AVX) != X86_XCR0_AVX)
+		cpu->avx_block = X86_UD;
+	else
+		cpu->avx_block = cr0 & X86_CR0_TS ? X86_NM : 0;
 }
 
 /*

@@ -34,6 +34,9 @@ typedef const struct x86_insn *x86_exec(struct x86_cpu *cpu, const struct x86_in
 #define X86_I_REX    (1u << 4)
 #define X86_I_OPSZ   (1u << 5) /* 66 was there */
 #define X86_I_CODE64 (1u << 6)
+#define X86_I_VEX256 (1u << 7) /* VEX.L */
+#define X86_I_WIDE   (1u << 8) /* REX.W or VEX.W */
+#define X86_I_VEX    (1u << 9)
 
 struct x86_insn {
 	x86_exec *fn;
@@ -51,14 +54,26 @@ struct x86_insn {
 	uint8_t reg;	/* ModRM.reg with REX.R (8-bit operand: byte offset in gpr[], so that AH is 1) */
 	uint8_t rm;	/* ModRM.rm with REX.B, or the register in the opcode (8-bit operand: byte offset) */
 	uint8_t len;
-	uint8_t opsize; /* 2, 4 or 8 */
+	uint8_t opsize; /* 2, 4 or 8; rows with `stub`: bytes of the memory operand */
 	uint8_t op;	/* last opcode byte (condition codes, x87) */
-	uint8_t flags;
-	uint8_t modrm; /* as it was */
+	uint8_t modrm;	/* as it was */
+	uint8_t vreg;	/* VEX.vvvv */
+	uint16_t flags;
+	uint8_t ib; /* rows with `stub`: the immediate; X86_IMM_IS4: the register in it */
+	uint8_t fp; /* how floating point can overflow: see struct x86_opdef */
 };
 _Static_assert(sizeof(struct x86_insn) <= 40, "decoded instructions stay small");
 
-enum x86_map { X86_MAP_1, X86_MAP_0F, X86_MAP_0F38, X86_MAP_0F3A, X86_MAPS };
+enum x86_map {
+	X86_MAP_1,
+	X86_MAP_0F,
+	X86_MAP_0F38,
+	X86_MAP_0F3A,
+	X86_MAP_VEX_0F, /* VEX.mmmmm 1, 2, 3: the same order as without VEX */
+	X86_MAP_VEX_0F38,
+	X86_MAP_VEX_0F3A,
+	X86_MAPS
+};
 /* Mandatory prefix: the last of F2/F3, else 66. ANY: the row does not care. */
 enum x86_pfx { X86_PFX_ANY, X86_PFX_NONE, X86_PFX_66, X86_PFX_F3, X86_PFX_F2 };
 enum x86_mod { X86_MOD_NONE /* no ModRM byte */, X86_MOD_ANY, X86_MOD_MEM, X86_MOD_REG };
@@ -72,7 +87,8 @@ enum x86_imm {
 	X86_IMM_V,     /* 2, 4 or 8 bytes by operand size */
 	X86_IMM_MOFFS, /* address-sized offset: imm = address; seg filled */
 	X86_IMM_FAR,   /* ptr16:16/32: imm = offset, disp = selector */
-	X86_IMM_ENTER  /* imm16, imm8: imm = size | level << 16 */
+	X86_IMM_ENTER, /* imm16, imm8: imm = size | level << 16 */
+	X86_IMM_IS4    /* a register in the high half of a byte */
 };
 
 /* x86_opdef.flags */
@@ -90,6 +106,31 @@ enum x86_imm {
 #define X86_D_BYTE_OP  (1u << 11) /* 8-bit operand: opsize still tells the attribute */
 #define X86_D_IGN66    (1u << 12) /* 66 does not change operand size (SSE: size 4, or 8 with REX.W) */
 #define X86_D_REP_END  (1u << 13) /* the trace ends after it when a REP prefix is there */
+/* VEX rows: what else must be so, else #UD. Without L0 or L1 both are fine, and so with W. */
+#define X86_D_L0      (1u << 14)
+#define X86_D_L1      (1u << 15)
+#define X86_D_W0      (1u << 16)
+#define X86_D_W1      (1u << 17)
+#define X86_D_NOV     (1u << 18) /* vvvv is not an operand: 1111b */
+#define X86_D_VSIB    (1u << 19) /* a SIB byte whose index is a vector register */
+#define X86_D_VEX_GPR (1u << 20) /* general registers, operand size by W */
+
+/* Which elements of the sources make one result: where overflow and underflow are to be looked for (mxcsr.c). */
+enum x86_fp_kind {
+	X86_FP_NEVER,	/* there are none */
+	X86_FP_SUM,	/* first + second, with any signs */
+	X86_FP_PRODUCT, /* first * second, first / second */
+	X86_FP_NARROW,	/* second in the next smaller format */
+	X86_FP_HALF,	/* first in half precision */
+	X86_FP_PAIRS,	/* sums of neighbours */
+	X86_FP_DOT,	/* dot product by an immediate */
+	X86_FP_FMA132,	/* first * second + third */
+	X86_FP_FMA213,	/* third * first + second */
+	X86_FP_FMA231	/* third * second + first */
+};
+#define X86_FP_KIND   0x0f
+#define X86_FP_DOUBLE 0x10 /* the sources' elements have 8 bytes, else 4 */
+#define X86_FP_SCALAR 0x20 /* only the lowest */
 
 struct x86_opdef {
 	uint8_t map;   /* enum x86_map */
@@ -100,26 +141,59 @@ struct x86_opdef {
 	uint8_t ext;   /* 0: any; else 1 + required ModRM.reg */
 	uint8_t rm;    /* 0: any; else 1 + required ModRM.rm (needs mod REG) */
 	uint8_t imm;   /* enum x86_imm */
-	uint16_t flags;
+	uint32_t flags;
 	/* By operand size 2, 4, 8. A NULL is #UD. `mem` may be all NULL when `reg` handlers serve both. */
 	x86_exec *reg[3], *mem[3];
 	const char *name; /* mnemonic, for traces and tests */
+	/*
+	 * Vector operations that the host executes (host.h): its code for VEX.L 0 and 1, in steps of X86_STUB_SIZE by
+	 * the bits `imm_mask` of the immediate, and the bytes of a memory operand. x86_insn.imm is then the
+	 * address of that code.
+	 */
+	const char *stub[2];
+	uint8_t mem_size[2];
+	uint8_t imm_mask;
+	uint8_t fp; /* floating point that can overflow or underflow: enum x86_fp_kind, X86_FP_* bits */
 };
+#define X86_STUB_SIZE 8
 /* The same handler for each operand size. */
 #define X86_ALL(fn)                                                                                                    \
 	{                                                                                                              \
 		fn, fn, fn                                                                                             \
 	}
 
+/* Some rows need an instruction of the host: without it they do not exist. */
+enum x86_host_feature {
+	X86_HOST_ANY,
+	X86_HOST_SSE3,
+	X86_HOST_SSSE3,
+	X86_HOST_SSE41,
+	X86_HOST_SSE42,
+	X86_HOST_AES,
+	X86_HOST_PCLMUL,
+	X86_HOST_SHA,
+	X86_HOST_AVX,
+	X86_HOST_AVX2,
+	X86_HOST_FMA,
+	X86_HOST_F16C,
+	X86_HOST_FEATURES
+};
+/* Whether the host processor and its operating system have it. Pure, any thread. cpuid.c */
+bool x86_host_has(enum x86_host_feature f);
+
 struct x86_opdefs {
 	const struct x86_opdef *rows;
 	size_t count;
+	enum x86_host_feature needs;
 };
 /* The arrays that make the instruction set; decode.c lists them. */
 extern const struct x86_opdefs x86_defs_alu, x86_defs_shift, x86_defs_muldiv, x86_defs_bits, x86_defs_move,
 	x86_defs_stack, x86_defs_bcd, x86_defs_branch, x86_defs_string, x86_defs_control, x86_defs_sysseg, x86_defs_io,
 	x86_defs_hypercall, x86_defs_fpstate, x86_defs_sse_move, x86_defs_sse_int, x86_defs_sse_fp, x86_defs_mmx,
-	x86_defs_x87_arith, x86_defs_x87_move, x86_defs_x87_env, x86_defs_xsave;
+	x86_defs_x87_arith, x86_defs_x87_move, x86_defs_x87_env, x86_defs_bmi, x86_defs_sse3, x86_defs_ssse3,
+	x86_defs_sse41, x86_defs_sse41_move, x86_defs_sse42, x86_defs_aes, x86_defs_pclmul, x86_defs_sha,
+	x86_defs_avx_move, x86_defs_avx_int, x86_defs_avx_fp, x86_defs_avx2_move, x86_defs_avx2_int, x86_defs_avx_aes,
+	x86_defs_fma, x86_defs_f16c, x86_defs_xsave, x86_defs_rdrand, x86_defs_fisttp;
 
 /* How code bytes are read by the decoder. */
 struct x86_decode_mode {

@@ -33,6 +33,9 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 	x->cfg = *c;
 	x->features = x86_features_new(c->config, err);
 	x->model.features = (struct x86_features *)x->features;
+	/* Counted time is the same in each run, and random numbers would not be. */
+	if (x->features && c->clock && clock_is_icount(c->clock))
+		x->model.features->on[X86_F_RDRAND] = x->model.features->on[X86_F_RDSEED] = false;
 	x->code = x->features ? x86_code_new(c->mem, err) : NULL;
 	x->exclusive = x86_exclusive_new();
 	if (!x->code || !x->exclusive) {

@@ -218,7 +218,7 @@ void x86_mmx_set(struct x86_cpu *cpu, unsigned r, uint64_t v);
 /* This host executes the guest's x87 and SSE arithmetic exactly; elsewhere the CPU models do not offer them. */
 bool x86_fp_host_ok(void);
 
-/* Recompute sse_block and fpu_block from CR0 and CR4. */
+/* Recompute sse_block, avx_block and fpu_block from CR0, CR4 and XCR0. */
 void x86_fp_update_blocks(struct x86_cpu *cpu);
 
 static inline bool x86_has(const struct x86_cpu *cpu, enum x86_feature f)

@@ -75,6 +75,8 @@ enum x86_seg { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_LDTR, X86_TR,
 #define X86_DEBUGCTL_LBR (1u << 0)
 #define X86_DEBUGCTL_BTF (1u << 1)
 
+#define X86_XCR0_AVX 6u /* the vector registers and their upper halves */
+
 #define X86_DR6_BS (1u << 14)
 #define X86_DR6_BD (1u << 13)
 #define X86_DR6_BT (1u << 15)

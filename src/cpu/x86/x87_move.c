@@ -123,6 +123,9 @@ CONVERT_OUT(out_m64, "fstl", uint64_t, DROP)
 CONVERT_OUT(out_i16, "fists", uint16_t, DROP)
 CONVERT_OUT(out_i32, "fistl", uint32_t, DROP)
 CONVERT_OUT(out_i64, "fistpll", uint64_t, "")
+CONVERT_OUT(out_t16, "fisttps", uint16_t, "")
+CONVERT_OUT(out_t32, "fisttpl", uint32_t, "")
+CONVERT_OUT(out_t64, "fisttpll", uint64_t, "")
 CONVERT_OUT(out_bcd, "fbstp", bcd_t, "")
 
 /* Ten bytes are stored as eight and two. */
@@ -176,6 +179,9 @@ STORE(fistp_m16, out_i16, 2, true)
 STORE(fist_m32, out_i32, 4, false)
 STORE(fistp_m32, out_i32, 4, true)
 STORE(fistp_m64, out_i64, 8, true)
+STORE(fisttp_m16, out_t16, 2, true)
+STORE(fisttp_m32, out_t32, 4, true)
+STORE(fisttp_m64, out_t64, 8, true)
 STORE(fbstp, out_bcd, 10, true)
 
 HANDLER(fstp_m80)
@@ -379,3 +385,11 @@ static const struct x86_opdef rows[] = {
 	REG(0xdd, 2, fst_sti),	 REG(0xdd, 3, fstp_sti),   REG(0xdf, 2, fstp_sti),   REG(0xdf, 3, fstp_sti),
 };
 X86_DEFS(x86_defs_x87_move, rows);
+
+/* Truncation came with SSE3. */
+static const struct x86_opdef fisttp_rows[] = {
+	MEM(0xdb, 1, fisttp_m32),
+	MEM(0xdd, 1, fisttp_m64),
+	MEM(0xdf, 1, fisttp_m16),
+};
+const struct x86_opdefs x86_defs_fisttp = { fisttp_rows, ARRAY_LEN(fisttp_rows), X86_HOST_SSE3 };

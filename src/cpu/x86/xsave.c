@@ -21,7 +21,7 @@
 #define COMPACTED    (1ull << 63)
 #define BIT_SSE	     2u
 #define MXCSR_OWNERS 6u /* SSE and AVX: either has MXCSR saved and restored in the standard form */
-#define AREA_MAX     EXTENDED
+#define AREA_MAX     (EXTENDED + 256)
 
 static bool x87_in_use(const struct x86_cpu *cpu)
 {
@@ -53,6 +53,33 @@ static void sse_initialize(struct x86_cpu *cpu, const struct x86_insn *i)
 {
 	for (unsigned n = 0; n < (i->flags & X86_I_CODE64 ? 16 : 8); n++)
 		cpu->s.vec[n].q[0] = cpu->s.vec[n].q[1] = 0;
+}
+
+static bool avx_in_use(const struct x86_cpu *cpu)
+{
+	uint64_t any = 0;
+
+	for (unsigned n = 0; n < 16; n++)
+		any |= cpu->s.vec[n].q[2] | cpu->s.vec[n].q[3];
+	return any;
+}
+
+static void avx_initialize(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	for (unsigned n = 0; n < (i->flags & X86_I_CODE64 ? 16 : 8); n++)
+		cpu->s.vec[n].q[2] = cpu->s.vec[n].q[3] = 0;
+}
+
+static void avx_store(const struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *area)
+{
+	for (unsigned n = 0; n < 16; n++)
+		memcpy(area + EXTENDED + 16 * n, &cpu->s.vec[n].q[2], 16);
+}
+
+static void avx_load(struct x86_cpu *cpu, const struct x86_insn *i, const uint8_t *area)
+{
+	for (unsigned n = 0; n < (i->flags & X86_I_CODE64 ? 16 : 8); n++)
+		memcpy(&cpu->s.vec[n].q[2], area + EXTENDED + 16 * n, 16);
 }
 
 /*
@@ -92,6 +119,16 @@ static const struct component {
 	  x86_fx_store_sse,
 	  x86_fx_load_sse,
 	  sse_initialize },
+	{ 2,
+	  false,
+	  EXTENDED,
+	  256,
+	  X86_F_AVX,
+	  { { EXTENDED, 256, 128 } },
+	  avx_in_use,
+	  avx_store,
+	  avx_load,
+	  avx_initialize },
 };
 
 /* --- the area --- */
@@ -378,7 +415,10 @@ HANDLER(xsetbv)
 	enter(cpu, X86_F_XSAVE);
 	if (cpu->cpl || x86_get32(cpu, X86_RCX) || !(v & 1) || v & ~cpu->vm->features->xcr0)
 		x86_gp0(cpu);
+	if ((v & X86_XCR0_AVX) == 1u << 2) /* the upper halves without the lower ones */
+		x86_gp0(cpu);
 	cpu->s.xcr0 = v;
+	x86_fp_update_blocks(cpu);
 	return x86_next_end(cpu, i);
 }
 
