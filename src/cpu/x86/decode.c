@@ -150,10 +150,8 @@ static bool vex(struct cursor *c)
 	c->map = X86_MAP_VEX_0F - 1 + (three ? b1 & 31 : 1);
 	c->opsz = (b2 & 3) == 1;
 	c->rep = (b2 & 3) == 2 ? 0xf3 : (b2 & 3) == 3 ? 0xf2 : 0;
-	if (c->mode.bits != 64) {
-		c->vreg &= 7;
+	if (c->mode.bits != 64)
 		c->rex &= 0x48;
-	}
 	/* The map of an undefined prefix has no rows. */
 	if (after_prefix || c->map < X86_MAP_VEX_0F || c->map > X86_MAP_VEX_0F3A)
 		c->map = X86_MAPS;
@@ -465,7 +463,7 @@ enum x86_decode_result x86_decode(const uint8_t *code, size_t avail, struct x86_
 	}
 	out->op = c.op;
 	out->modrm = c.modrm;
-	out->vreg = c.vreg;
+	out->vreg = c.mode.bits == 64 ? c.vreg : c.vreg & 7;
 	out->fp = d->fp;
 	out->flags = flags_of(&c, is_mem);
 	if (def)

@@ -254,8 +254,8 @@ static const struct x86_opdef rows[] = {
 	{ AE(3, X86_MOD_MEM), 0, {}, X86_ALL(stmxcsr), "stmxcsr" },
 	{ AE(7, X86_MOD_MEM), 0, {}, X86_ALL(clflush), "clflush" },
 	/* CLFLUSHOPT and CLWB. */
-	{ X86_MAP_0F, 0xae, 1, X86_PFX_66, X86_MOD_MEM, 1 + 7, 0, 0, 0, {}, X86_ALL(clflush), "clflushopt" },
-	{ X86_MAP_0F, 0xae, 1, X86_PFX_66, X86_MOD_MEM, 1 + 6, 0, 0, 0, {}, X86_ALL(clflush), "clwb" },
+	{ X86_MAP_0F, 0xae, 1, X86_PFX_66, X86_MOD_MEM, 1 + 7, 0, 0, X86_D_IGN66, {}, X86_ALL(clflush), "clflushopt" },
+	{ X86_MAP_0F, 0xae, 1, X86_PFX_66, X86_MOD_MEM, 1 + 6, 0, 0, X86_D_IGN66, {}, X86_ALL(clflush), "clwb" },
 	{ AE(5, X86_MOD_REG), 0, X86_ALL(fence), {}, "lfence" },
 	{ AE(6, X86_MOD_REG), 0, X86_ALL(fence), {}, "mfence" },
 	{ AE(7, X86_MOD_REG), 0, X86_ALL(fence), {}, "sfence" },
