@@ -4,7 +4,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,22 +210,25 @@ const char *config_peek(const struct config *c, const char *key)
 	return found ? c->entries[at].value : NULL;
 }
 
-/* The error, and where the user wrote the value. */
-static int refuse(const struct config *c, const char *key, struct err *err, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
-static int refuse(const struct config *c, const char *key, struct err *err, const char *fmt, ...)
+/* Where the user wrote the value comes first. */
+static int tell_origin(const struct entry *e, struct err *err)
 {
-	char text[sizeof(err->msg)];
-	bool found;
-	size_t at = locate(c, key, &found);
-	va_list ap;
+	return e->origin ? err_prefix(err, "%s", e->origin) : -1;
+}
 
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	if (found && c->entries[at].origin)
-		return err_set(err, "%s: %s", c->entries[at].origin, text);
-	return err_set(err, "%s", text);
+void config_tell_origin(const struct config *c, struct err *err)
+{
+	char key[KEY_MAX_LEN + 1];
+	size_t n = strcspn(err->msg, ":"), at;
+	bool found;
+
+	if (n >= sizeof(key))
+		return;
+	memcpy(key, err->msg, n);
+	key[n] = 0;
+	at = locate(c, key, &found);
+	if (found)
+		tell_origin(&c->entries[at], err);
 }
 
 int config_choose(struct config *c, const char *key, const char *value, struct err *err)
@@ -242,7 +244,7 @@ int config_str(struct config *c, const char *key, const char *dflt, const char *
 	const char *v = config_get(c, key);
 
 	if (v && !*v)
-		return refuse(c, key, err, "%s: the value is empty", key);
+		return err_set(err, "%s: the value is empty", key);
 	*out = v ? v : dflt;
 	return 0;
 }
@@ -261,7 +263,7 @@ int config_bool(struct config *c, const char *key, bool dflt, bool *out, struct 
 			return 0;
 		}
 	}
-	return refuse(c, key, err, "%s: '%s' is neither on nor off", key, v);
+	return err_set(err, "%s: '%s' is neither on nor off", key, v);
 }
 
 int config_uint(struct config *c, const char *key, uint64_t dflt, struct config_range range, uint64_t *out,
@@ -277,8 +279,8 @@ int config_uint(struct config *c, const char *key, uint64_t dflt, struct config_
 	/* Decimal or hexadecimal: nobody means octal by 010. */
 	*out = strtoull(v, &end, v[0] == '0' && (v[1] | 32) == 'x' ? 16 : 10);
 	if (!isdigit((unsigned char)*v) || *end || errno || *out < range.min || *out > range.max)
-		return refuse(c, key, err, "%s: '%s' is not a number from %" PRIu64 " to %" PRIu64, key, v, range.min,
-			      range.max);
+		return err_set(err, "%s: '%s' is not a number from %" PRIu64 " to %" PRIu64, key, v, range.min,
+			       range.max);
 	return 0;
 }
 
@@ -289,7 +291,7 @@ int parse_size(const char *text, uint64_t unit, uint64_t *out)
 	double fraction = 0;
 	uint64_t whole, mult = unit;
 
-	if (!isdigit((unsigned char)*text))
+	if (!isdigit((unsigned char)text[*text == '.']))
 		return -1;
 	errno = 0;
 	whole = strtoull(text, &end, *text == '0' && (text[1] | 32) == 'x' ? 16 : 10);
@@ -326,7 +328,7 @@ int config_size(struct config *c, const char *key, uint64_t dflt, uint64_t unit,
 
 	*out = dflt;
 	if (v && parse_size(v, unit, out))
-		return refuse(c, key, err, "%s: '%s' is not a size such as 512M or 2G", key, v);
+		return err_set(err, "%s: '%s' is not a size such as 512M or 2G", key, v);
 	return 0;
 }
 
@@ -347,7 +349,7 @@ int config_choice(struct config *c, const char *key, int dflt, const char *const
 		}
 		snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "", words[i]);
 	}
-	return refuse(c, key, err, "%s: '%s' is not one of %s", key, v, list);
+	return err_set(err, "%s: '%s' is not one of %s", key, v, list);
 }
 
 bool config_has(struct config *c, const char *prefix)
@@ -378,7 +380,7 @@ static int read_line(struct config *c, char *line, char section[KEY_MAX_LEN + 1]
 	char key[2 * KEY_MAX_LEN + 2], *s = trim(line), *eq;
 	size_t n = strlen(s);
 
-	if (!n || *s == '#')
+	if (!n || *s == '#' || *s == ';')
 		return 0;
 	if (*s == '[') {
 		if (s[n - 1] != ']' || n - 2 > KEY_MAX_LEN)
@@ -441,8 +443,10 @@ int config_check_unused(struct config *c, struct err *err)
 		for (size_t j = 0; j < c->asked_count; j++)
 			suggest_offer(&s, c->asked[j]);
 		if (s.best)
-			return refuse(c, s.word, err, "unknown key '%s' (did you mean '%s'?)", s.word, s.best);
-		return refuse(c, s.word, err, "unknown key '%s'", s.word);
+			err_set(err, "unknown key '%s' (did you mean '%s'?)", s.word, s.best);
+		else
+			err_set(err, "unknown key '%s'", s.word);
+		return tell_origin(&c->entries[i], err);
 	}
 	return 0;
 }

@@ -51,11 +51,17 @@ int parse_size(const char *text, uint64_t unit, uint64_t *out);
 /* True when any key starts with `prefix` and a dot. */
 bool config_has(struct config *c, const char *prefix);
 
-/* Read `key = value` lines, `#` comments and [section] headers, which prefix the keys below them. */
+/* Read `key = value` lines, comments that begin with `#` or `;`, and [section] headers, which prefix the keys below. */
 int config_read_file(struct config *c, const char *path, struct err *err);
 
 /* Make `to` hold what `from` holds, and nothing else. */
 int config_copy(struct config *to, const struct config *from, struct err *err);
+
+/*
+ * For an error of any reader: if it begins with a key ("memory: ...") that came from a file, put the file and the line
+ * before it.
+ */
+void config_tell_origin(const struct config *c, struct err *err);
 
 /* Call `fn` for each key in order; stops at the first non-zero result and returns it. */
 int config_each(const struct config *c, int (*fn)(void *opaque, const char *key, const char *value), void *opaque);

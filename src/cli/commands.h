@@ -11,7 +11,7 @@ extern const struct cli_command cli_run_command, cli_ps_command, cli_stop_comman
 	cli_pause_command, cli_resume_command, cli_reset_command, cli_save_command, cli_restore_command,
 	cli_engines_command, cli_guest_command;
 
-/* Before the machine is made: logging as the options say. */
-int cli_machine_start(struct config *c, struct err *err);
+/* Make a machine, by vm_restore() from `state` or else by vm_new(), and run it; the exit status of the process. */
+int cli_machine(struct config *c, const char *state);
 
 #endif

@@ -1,8 +1,11 @@
 /* `vireo console`: attach this terminal to a running machine's console. Ctrl-A x detaches. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -32,6 +35,9 @@ static bool write_all(const char *b, size_t len)
 	return true;
 }
 
+static const char help[] = "\r\nCtrl-A h       this help\r\nCtrl-A x       detach; the machine goes on\r\n"
+			   "Ctrl-A Ctrl-A  send Ctrl-A\r\n";
+
 enum outcome { GO_ON, NO_MORE_INPUT, DETACH };
 
 /* Keys to the machine. Only a terminal has escape keys. */
@@ -47,6 +53,8 @@ static enum outcome keys(int fd, bool tty, bool *escaped)
 
 		if (*escaped && b[k] == 'x')
 			return DETACH;
+		if (*escaped && (b[k] == 'h' || b[k] == '?'))
+			fputs(help, stderr);
 		if (*escaped == escape)
 			b[kept++] = b[k];
 		*escaped = escape && !*escaped;
@@ -54,7 +62,8 @@ static enum outcome keys(int fd, bool tty, bool *escaped)
 	return send(fd, b, (size_t)kept, MSG_NOSIGNAL) == kept ? GO_ON : DETACH;
 }
 
-static void copy(int fd, bool tty)
+/* True: detached; false: the machine has ended. */
+static bool copy(int fd, bool tty)
 {
 	struct pollfd p[2] = { { .fd = 0, .events = POLLIN }, { .fd = fd, .events = POLLIN } };
 	bool escaped = false;
@@ -63,22 +72,24 @@ static void copy(int fd, bool tty)
 	for (;;) {
 		if (poll(p, 2, -1) < 0) {
 			if (errno != EINTR)
-				return;
+				return true;
 			continue;
 		}
 		if (p[0].revents) {
 			enum outcome o = keys(fd, tty, &escaped);
 
 			if (o == DETACH)
-				return;
+				return true;
 			if (o == NO_MORE_INPUT)
 				p[0].fd = -1;
 		}
 		if (p[1].revents) {
 			ssize_t n = read(fd, b, sizeof(b));
 
-			if (n <= 0 || !write_all(b, (size_t)n))
-				return;
+			if (n <= 0)
+				return false;
+			if (!write_all(b, (size_t)n))
+				return true;
 		}
 	}
 }
@@ -105,25 +116,76 @@ static int print_log(const char *name)
 	return 0;
 }
 
+static int is_port(const struct dirent *e)
+{
+	const char *dot = strchr(e->d_name, '.');
+
+	return dot && !strcmp(dot, ".sock") && strncmp(e->d_name, "qmp.", 4) && strncmp(e->d_name, "console.", 8);
+}
+
+/* There is no such port: which there are. */
+static int no_port(const char *machine, const char *port, struct err *err)
+{
+	struct dirent **found;
+	char dir[128], list[128] = "";
+	int count;
+
+	if (rundir_find(machine, ".", dir, sizeof(dir), err))
+		return -1;
+	count = scandir(dir, &found, is_port, versionsort);
+	for (int n = 0; n < count; n++) {
+		size_t len = strlen(list);
+
+		snprintf(list + len, sizeof(list) - len, "%s%.*s", n ? ", " : "", (int)strcspn(found[n]->d_name, "."),
+			 found[n]->d_name);
+		free(found[n]);
+	}
+	if (count >= 0)
+		free(found);
+	if (!*list)
+		return err_set(err, "%s has no console", machine);
+	if (port)
+		return err_set(err, "%s has no port '%s'; it has %s", machine, port, list);
+	return err_set(err, "%s has no console; name one of its ports: %s", machine, list);
+}
+
+/* `port` may be NULL: the console. */
+static int attach(const char *machine, const char *port, struct err *err)
+{
+	char file[32];
+	int fd;
+
+	if (snprintf(file, sizeof(file), "%s.sock", port ? port : "console") >= (int)sizeof(file) ||
+	    strchr(file, '/') || (port && !strcmp(port, "qmp")))
+		return no_port(machine, port, err);
+	fd = rundir_connect(machine, file, err);
+	return fd < 0 && errno == ENOENT ? no_port(machine, port, err) : fd;
+}
+
 static int run(struct config *c, int argc, char **argv)
 {
+	const char *port = argc > 1 ? argv[1] : NULL;
 	struct err err;
-	bool log, tty;
+	bool log, tty, detached;
 	int fd;
 
 	if (config_bool(c, "log", false, &log, &err))
 		return cli_fail(&err);
+	if (log && port)
+		err_set(&err, "--log: only the console has a log; leave out '%s'", port);
 	if (log)
-		return print_log(argv[0]);
-	fd = rundir_connect(argv[0], "console.sock", &err);
+		return port ? cli_fail(&err) : print_log(argv[0]);
+	fd = attach(argv[0], port, &err);
 	if (fd < 0)
 		return cli_fail(&err);
 	tty_restore_on_signals();
 	tty = tty_raw();
 	if (tty)
 		fprintf(stderr, "Attached to %s; Ctrl-A x detaches.\r\n", argv[0]);
-	copy(fd, tty);
+	detached = copy(fd, tty);
 	tty_restore();
+	if (tty)
+		fprintf(stderr, detached ? "\nDetached from %s.\n" : "\n%s has ended.\n", argv[0]);
 	close(fd);
 	return 0;
 }
@@ -131,12 +193,14 @@ static int run(struct config *c, int argc, char **argv)
 const struct cli_command cli_console_command = {
 	.name = "console",
 	.summary = "Attach this terminal to a machine's console",
-	.operands = "NAME",
+	.operands = "NAME [PORT]",
 	.min_operands = 1,
-	.max_operands = 1,
-	.operand_words = { "@machine" },
+	.max_operands = 2,
+	.operand_words = { "@machine", "console0|serial0|serial1|agent" },
 	.options = options,
-	.text = "Several terminals may be attached at a time; all show the output, and all may type. Input that is\n"
+	.text = "The console is the virtio console if the machine has one, else its first serial port; PORT names\n"
+		"another one (serial0, serial1, console0, agent). Ctrl-A x detaches, Ctrl-A h lists the keys.\n\n"
+		"Several terminals may be attached at a time; all show the output, and all may type. Input that is\n"
 		"not a terminal is sent to its end; the output is shown until the machine ends.",
 	.run = run,
 };

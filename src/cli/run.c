@@ -28,31 +28,34 @@ static const struct cli_option options[] = {
 	{ 0 },
 };
 
-int cli_machine_start(struct config *c, struct err *err)
+static struct vm *make(struct config *c, const char *state, struct err *err)
 {
 	bool verbose;
 
 	if (config_bool(c, "verbose", false, &verbose, err))
-		return -1;
+		return NULL;
 	if (verbose)
 		log_set_level(LOG_INFO);
-	return 0;
+	return state ? vm_restore(c, state, err) : vm_new(c, err);
+}
+
+int cli_machine(struct config *c, const char *state)
+{
+	struct err err;
+	struct vm *vm = make(c, state, &err);
+	int status = vm ? vm_run(vm, &err) : -1;
+
+	if (status < 0) {
+		config_tell_origin(c, &err);
+		status = cli_fail(&err);
+	}
+	vm_free(vm);
+	return status;
 }
 
 static int run(struct config *c, int argc, char **argv)
 {
-	struct err err;
-	struct vm *vm;
-	int status;
-
-	if (cli_machine_start(c, &err))
-		return cli_fail(&err);
-	vm = vm_new(c, &err);
-	if (!vm)
-		return cli_fail(&err);
-	status = vm_run(vm);
-	vm_free(vm);
-	return status;
+	return cli_machine(c, NULL);
 }
 
 const struct cli_command cli_run_command = {

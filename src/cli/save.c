@@ -10,7 +10,6 @@
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/run_options.h"
-#include "vm/vm.h"
 
 #define POLL_MS	      50
 #define SHOW_AFTER_MS 500
@@ -140,18 +139,7 @@ static const struct cli_option restore_options[] = { CLI_MACHINE_OPTIONS, { 0 } 
 
 static int restore_run(struct config *c, int argc, char **argv)
 {
-	struct err err;
-	struct vm *vm;
-	int status;
-
-	if (cli_machine_start(c, &err))
-		return cli_fail(&err);
-	vm = vm_restore(c, argv[0], &err);
-	if (!vm)
-		return cli_fail(&err);
-	status = vm_run(vm);
-	vm_free(vm);
-	return status;
+	return cli_machine(c, argv[0]);
 }
 
 const struct cli_command cli_restore_command = {

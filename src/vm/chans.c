@@ -53,14 +53,14 @@ static struct conlog *open_log(struct vm *vm, struct err *err)
 	return rundir_path(vm->rundir, "console.log", path, sizeof(path), err) ? NULL : conlog_new(path, err);
 }
 
-/* `vireo console` attaches to console.sock; other ports have sockets of their names. */
+/* For `vireo console`: the socket of the port, and the one that is meant when none is named. */
 static int serve(struct vm *vm, struct vm_chan *v, bool console, struct err *err)
 {
 	char file[32];
 
-	snprintf(file, sizeof(file), "%s.sock", console ? "console" : v->key);
+	snprintf(file, sizeof(file), "%s.sock", v->key);
 	v->listen_fd = rundir_listen(vm->rundir, file, err);
-	if (v->listen_fd < 0)
+	if (v->listen_fd < 0 || (console && rundir_link(vm->rundir, file, "console.sock", err)))
 		return -1;
 	v->listen_watch = loop_fd_add(vm->loop, v->listen_fd, EPOLLIN, client, v->chan, err);
 	return v->listen_watch ? 0 : -1;
@@ -100,8 +100,7 @@ int vm_open_chan(struct vm *vm, const char *key, const char *dflt, struct chan *
 	if (!v->chan)
 		goto fail;
 	vm->chan_count++;
-	if (((console || is[3]) && serve(vm, v, console, err)) ||
-	    (is[0] && terminal_claim(vm->terminal, v->chan, err)) ||
+	if ((!is[1] && serve(vm, v, console, err)) || (is[0] && terminal_claim(vm->terminal, key, v->chan, err)) ||
 	    (is[2] && chan_read_from(v->chan, c.out, NULL, NULL, err)))
 		return -1;
 	*out = v->chan;

@@ -15,8 +15,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NAME_LEN 40
-#define BASE_LEN 64
+#define NAME_LEN     40
+#define BASE_LEN     64
+#define LONGEST_FILE "debugcon.sock"
 
 struct rundir {
 	char path[BASE_LEN + NAME_LEN + 2], name[NAME_LEN + 1];
@@ -192,9 +193,11 @@ static int take(struct rundir *r, struct err *err)
 	char base[BASE_LEN], pid[16];
 	struct sockaddr_un a;
 
-	if (base_path(base, err) || make_private(base, err))
+	if (base_path(base, err))
 		return -1;
-	if (strlen(base) + 1 + strlen(r->name) + sizeof("/console.sock") > sizeof(a.sun_path))
+	if (make_private(base, err))
+		return getenv("XDG_RUNTIME_DIR") ? err_prefix(err, "XDG_RUNTIME_DIR") : -1;
+	if (strlen(base) + 1 + strlen(r->name) + sizeof("/" LONGEST_FILE) > sizeof(a.sun_path))
 		return err_set(err, "name: %s/%s is too long for the path of a socket", base, r->name);
 	in_dir(r->path, sizeof(r->path), base, r->name);
 	r->lock = lock_dir(r->path, err);
@@ -273,6 +276,16 @@ int rundir_listen(const struct rundir *r, const char *file, struct err *err)
 	return -1;
 }
 
+int rundir_link(const struct rundir *r, const char *file, const char *name, struct err *err)
+{
+	char path[128];
+
+	if (rundir_path(r, name, path, sizeof(path), err))
+		return -1;
+	unlink(path);
+	return symlink(file, path) ? err_errno(err, errno, "%s", path) : 0;
+}
+
 int rundir_find(const char *name, const char *file, char *buf, size_t size, struct err *err)
 {
 	char base[BASE_LEN], dir[BASE_LEN + NAME_LEN + 2];
@@ -293,16 +306,18 @@ int rundir_connect(const char *name, const char *file, struct err *err)
 {
 	struct sockaddr_un a;
 	char path[128];
-	int fd;
+	int fd, errnum;
 
 	if (rundir_find(name, file, path, sizeof(path), err) || address(path, &a, err))
 		return -1;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && !connect(fd, (struct sockaddr *)&a, sizeof(a)))
 		return fd;
-	err_errno(err, errno, "%s", path);
+	errnum = errno;
 	if (fd >= 0)
 		close(fd);
+	err_errno(err, errnum, "%s", path);
+	errno = errnum;
 	return -1;
 }
 

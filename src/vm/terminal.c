@@ -19,6 +19,7 @@
 struct terminal {
 	struct vm *vm;
 	struct chan *chan; /* where typing goes; NULL: nowhere */
+	const char *key;   /* of the configuration, of that port */
 	struct loop_fd *signals;
 	int signal_fd;
 	bool raw, escaped;
@@ -218,10 +219,11 @@ struct terminal *terminal_new(struct vm *vm, struct err *err)
 	return NULL;
 }
 
-int terminal_claim(struct terminal *t, struct chan *c, struct err *err)
+int terminal_claim(struct terminal *t, const char *key, struct chan *c, struct err *err)
 {
 	if (t->chan)
-		return err_set(err, "stdio: already used by another port");
+		return err_set(err, "%s: stdio is %s's already", key, t->key);
+	t->key = key;
 	t->chan = c;
 	return 0;
 }

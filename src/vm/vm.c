@@ -272,7 +272,7 @@ static int read_basics(struct vm *vm, struct err *err)
 	    config_str(vm->config, "console0", "none", &console, err))
 		return -1;
 	vm->cpus = (unsigned)cpus;
-	vm->console_key = strcmp(console, "none") ? "console0" : "serial0";
+	vm->console_key = strcmp(console, "none") && strcmp(console, "null") ? "console0" : "serial0";
 	return 0;
 }
 
@@ -395,20 +395,18 @@ static int start(struct vm *vm, struct err *err)
 	return vm->qmp && !terminal_start(vm->terminal, err) ? 0 : -1;
 }
 
-int vm_run(struct vm *vm)
+int vm_run(struct vm *vm, struct err *err)
 {
-	struct err err;
-
-	if (start(vm, &err)) {
+	if (start(vm, err)) {
 		terminal_stop(vm->terminal);
-		log_line(LOG_ERROR, "vm", "%s", err.msg);
-		return 1;
+		return -1;
 	}
+	log_line(LOG_INFO, "vm", "%s, %u CPU%s on engine %s", vm->paused ? "waits" : "runs", vm->cpus,
+		 vm->cpus > 1 ? "s" : "", vm->engine->name);
 	if (vm->paused)
 		log_line(LOG_WARN, "vm", "%s waits: `vireo resume %s` lets it run", vm->name, vm->name);
 	else
 		go(vm);
-	log_line(LOG_INFO, "vm", "%s, %u CPUs on engine %s", vm->paused ? "waits" : "runs", vm->cpus, vm->engine->name);
 	loop_run(vm->loop);
 	cpus_pause(vm);
 	each_device(vm, true);

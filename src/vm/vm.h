@@ -16,8 +16,8 @@ struct vm;
 struct vm *vm_new(struct config *c, struct err *err);
 /* As above, then load the saved state at `path`, whose configuration `c` overrides. */
 struct vm *vm_restore(struct config *c, const char *path, struct err *err);
-/* Until the guest or the user ends it; the exit status of the process. */
-int vm_run(struct vm *vm);
+/* Until the guest or the user ends it; the exit status of the process. -1 if it could not be started. */
+int vm_run(struct vm *vm, struct err *err);
 void vm_free(struct vm *vm);
 
 #endif

@@ -24,10 +24,11 @@ static void sizes_as_people_write_them(void **state)
 		{ "100B", 1 << 20, 100 },     { "0x1000", 1, 0x1000 },	     { "2g", 1, 2ull << 30 },
 		{ "1024MiB", 1, 1ull << 30 }, { "512MB", 1, 512ull << 20 },  { "8K", 1, 8192 },
 		{ "0.5G", 1, 512ull << 20 },  { "1.5", 1 << 20, 3 << 19 },   { "1T", 1, 1ull << 40 },
+		{ ".5G", 1, 512ull << 20 },
 	};
 	static const char *const bad[] = {
-		"",    "M",	"12Q", "-1", "12MM", "99999999999999999999", "18446744073709551615G",
-		"1 G", "1..5G", "+1",  " 1", "1e3"
+		"",   "M",     "12Q", "-1", "12MM", "99999999999999999999", "18446744073709551615G", "1 G", ".",
+		".G", "1..5G", "+1",  " 1", "1e3"
 	};
 	uint64_t v;
 
@@ -121,8 +122,8 @@ static int count_keys(void *opaque, const char *key, const char *value)
 
 static void files_have_sections_and_comments(void **state)
 {
-	static const char text[] =
-		"# comment\nname = vm1\r\n[disk10]\npath = b\n\n[ disk2 ]\n  path=a b = c  \nserial = #1\n";
+	static const char text[] = "# comment\n; and another\nname = vm1\r\n[disk10]\npath = b\n\n[ disk2 ]\n  path=a "
+				   "b = c  \nserial = #1\n";
 	struct config *c = config_new(), *d = config_new();
 	struct err err;
 	int count = 0;
@@ -172,14 +173,23 @@ static void errors_name_the_line_of_the_file(void **state)
 	write_file("#\nmemory = lots\nwat = 1\n", 24);
 	assert_int_equal(config_read_file(c, path, &err), 0);
 	assert_int_equal(config_size(c, "memory", 1, 1, &v, &err), -1);
+	config_tell_origin(c, &err);
 	assert_non_null(strstr(err.msg, ":2: memory: 'lots'"));
+	err_set(&err, "wat: that: is nonsense");
+	config_tell_origin(c, &err);
+	assert_non_null(strstr(err.msg, ":3: wat: that: is nonsense"));
 	config_get(c, "a");
 	assert_int_equal(config_check_unused(c, &err), -1);
 	assert_non_null(strstr(err.msg, ":3: unknown key 'wat'"));
 	/* From the command line it is nobody's line. */
 	config_set(c, "memory", "more", &err);
 	assert_int_equal(config_size(c, "memory", 1, 1, &v, &err), -1);
+	config_tell_origin(c, &err);
 	assert_string_equal(err.msg, "memory: 'more' is not a size such as 512M or 2G");
+	/* Not every error is about a key. */
+	err_set(&err, "out of memory");
+	config_tell_origin(c, &err);
+	assert_string_equal(err.msg, "out of memory");
 	config_free(c);
 }
 

@@ -115,7 +115,7 @@ static void restore(void)
 
 	if (vm) {
 		loop_post(vm->loop, live_a_little, vm);
-		vm_run(vm);
+		vm_run(vm, &err);
 		vm_free(vm);
 	}
 	config_free(c);

@@ -1,6 +1,8 @@
 """What the guest tests share: the binary, the guests, and a VM driven over its console."""
+import functools
 import json
 import os
+import pathlib
 import shutil
 import socket
 import subprocess
@@ -21,6 +23,7 @@ def run_cli(*args, timeout=60, **kw):
                           stdin=subprocess.DEVNULL, **kw)
 
 
+@functools.cache
 def guest_files(name):
     r = subprocess.run([VIREO, "guest", name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if r.returncode:
@@ -87,14 +90,18 @@ class Vm:
         return Qmp(self.name)
 
 
+def run_file(machine, name):
+    """A file of a machine's run directory."""
+    return pathlib.Path(os.environ["XDG_RUNTIME_DIR"], "vireo", machine, name)
+
+
 class Qmp:
     def __init__(self, name):
-        base = os.environ.get("XDG_RUNTIME_DIR")
-        base = f"{base}/vireo" if base else f"/tmp/vireo-{os.getuid()}"
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(60 * SLOW)
-        self.sock.connect(f"{base}/{name}/qmp.sock")
+        self.sock.connect(str(run_file(name, "qmp.sock")))
         self.file = self.sock.makefile("rw")
+        self.events = []
         assert "QMP" in self.next()
         self.execute("qmp_capabilities")
 
@@ -107,6 +114,14 @@ class Qmp:
         while True:
             o = self.next()
             if "event" not in o:
+                return o
+            self.events.append(o)
+
+    def event(self, name):
+        """The next event of this name."""
+        while True:
+            o = self.events.pop(0) if self.events else self.next()
+            if o.get("event") == name:
                 return o
 
     def execute(self, command, **arguments):

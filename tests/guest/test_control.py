@@ -1,37 +1,282 @@
-"""The control socket, and saving and restoring in the middle of work."""
+"""The control of machines by QMP and the other commands, and saving and restoring in the middle of work."""
+import json
 import os
+import pathlib
+import signal
+import subprocess
 import time
 
-from conftest import run_cli
+import pexpect
+import pytest
+
+import tiny
+from conftest import SLOW, VIREO, run_cli, run_file
 
 
-def boot(busybox, vms, *more, cpus=2):
-    return vms([*busybox.args(), "--cpus", str(cpus), "--disk", busybox.disk(), *more]).boot()
+@pytest.fixture
+def guest(vms, tmp_path):
+    """Start a machine in a terminal, with a guest of a few bytes."""
+    def start(code=tiny.ECHO, *more):
+        vm = vms(["--memory", "16", "--kernel", tiny.kernel(tmp_path, code), *more])
+        if code == tiny.ECHO:
+            vm.child.expect_exact(">")
+        else:
+            while not run_file(vm.name, "qmp.sock").exists():
+                time.sleep(0.05)
+        return vm
+
+    return start
 
 
-def test_stop_and_cont(busybox, vms):
-    vm = boot(busybox, vms)
+def spawn(*args):
+    """Another command, in a terminal of its own."""
+    return pexpect.spawn(VIREO, list(args), timeout=60 * SLOW, encoding="utf-8", codec_errors="replace")
+
+
+def answer(vm, text):
+    vm.child.send(text)
+    vm.child.expect_exact(text)
+    return True
+
+
+def machines():
+    return {m["name"]: m for m in json.loads(run_cli("ps", "--json").stdout)}
+
+
+# --- QMP ---
+
+def test_stop_and_cont(guest):
+    vm = guest()
     q = vm.qmp()
     assert q.execute("query-status") == {"status": "running", "running": True, "singlestep": False}
     q.execute("stop")
-    assert q.execute("query-status")["status"] == "paused"
+    assert q.execute("query-status") == {"status": "paused", "running": False, "singlestep": False}
     before = q.execute("x-vireo-stats")["cpu0.instructions"]
-    time.sleep(1)
+    vm.child.send("held")
+    with pytest.raises(pexpect.TIMEOUT):
+        vm.child.expect_exact("held", timeout=0.5)
     assert q.execute("x-vireo-stats")["cpu0.instructions"] == before
     q.execute("cont")
-    assert vm.sh("echo back") == "back"
+    vm.child.expect_exact("held")
     assert q.ask("no-such-command")["error"]["class"] == "CommandNotFound"
-    q.file.write("{nonsense}\n")
-    q.file.flush()
-    assert "error" in q.next()
+
+
+def test_quit(guest):
+    vm = guest()
+    q = vm.qmp()
     q.execute("quit")
+    assert q.event("SHUTDOWN")["data"] == {"guest": False, "reason": "host-qmp-quit"}
+    assert vm.wait() == 0
+    assert not run_file(vm.name, "").exists()
+
+
+def test_power_button(guest):
+    vm = guest(tiny.BUTTON)
+    q = vm.qmp()
+    q.execute("system_powerdown")
+    assert q.event("POWERDOWN")
+    assert q.event("SHUTDOWN")["data"] == {"guest": True, "reason": "guest-shutdown"}
     assert vm.wait() == 0
 
 
-def test_power_button(busybox, vms):
-    vm = boot(busybox, vms)
-    vm.qmp().execute("system_powerdown")
-    assert vm.wait(90) == 0
+def test_reset(guest):
+    vm = guest()
+    q = vm.qmp()
+    q.execute("system_reset")
+    assert q.event("RESET")["data"] == {"guest": False, "reason": "host-qmp-system-reset"}
+    vm.child.expect_exact(">")  # it has begun again
+    assert answer(vm, "and works")
+
+
+def test_clients_that_mean_harm_harm_nobody(guest):
+    vm = guest()
+    q = vm.qmp()
+    # Many requests in one piece, with garbage between them.
+    q.file.write('{"execute": "query-name", "id": 1}{"execute": "query-status", "id": 2}\n' * 500 + "{nonsense}\n"
+                 + '{"execute": "query-name", "id": 3}\n')
+    q.file.flush()
+    replies = [q.next() for _ in range(1002)]
+    assert [r.get("id") for r in replies] == [1, 2] * 500 + [None, 3]
+    assert "error" in replies[1000]
+    # One that never ends.
+    bad = vm.qmp()
+    with pytest.raises(OSError):
+        for _ in range(64):
+            bad.sock.sendall(b'{"execute": "' + b"x" * 65536)
+        bad.sock.settimeout(10)
+        while bad.sock.recv(65536):
+            pass
+        raise ConnectionResetError
+    assert q.execute("query-status")["running"] and answer(vm, "alive")
+
+
+# --- ps ---
+
+def test_ps(guest):
+    a, b = guest(tiny.HALT, "--cpus", "2"), guest(tiny.HALT, "--paused")
+    rows = {line.split()[0]: line.split()[1:] for line in run_cli("ps").stdout.splitlines()}
+    assert rows["NAME"] == ["PID", "STATUS", "CPUS"]
+    assert rows[a.name] == [str(a.child.pid), "running", "2"]
+    assert rows[b.name] == [str(b.child.pid), "prelaunch", "1"]
+    assert machines()[a.name] == {"name": a.name, "pid": a.child.pid, "status": "running", "cpus": 2}
+    # What a killed one left is not shown, and goes.
+    os.kill(a.child.pid, signal.SIGKILL)
+    a.child.wait()
+    assert run_file(a.name, "qmp.sock").exists()
+    assert a.name not in machines() and b.name in machines()
+    assert not run_file(a.name, "").exists()
+
+
+def test_a_machine_that_hangs_hides_no_other(guest):
+    a, b = guest(tiny.HALT), guest(tiny.HALT)
+    os.kill(a.child.pid, signal.SIGSTOP)
+    try:
+        seen = machines()
+        assert seen[a.name]["status"] == "no answer" and seen[b.name]["status"] == "running"
+    finally:
+        os.kill(a.child.pid, signal.SIGCONT)
+
+
+def test_pause_resume_reset(guest):
+    vm = guest()
+    assert run_cli("pause", vm.name).returncode == 0
+    assert machines()[vm.name]["status"] == "paused"
+    assert run_cli("resume", vm.name).returncode == 0
+    assert machines()[vm.name]["status"] == "running"
+    assert run_cli("reset", vm.name).returncode == 0
+    vm.child.expect_exact(">")
+
+
+# --- stop ---
+
+def test_stop_presses_the_power_button(guest):
+    vm = guest(tiny.BUTTON)
+    q = vm.qmp()
+    r = run_cli("stop", vm.name)
+    assert (r.returncode, r.stderr) == (0, "")
+    assert q.event("SHUTDOWN")["data"]["reason"] == "guest-shutdown"
+    assert vm.wait() == 0
+
+
+def test_stop_resumes_a_paused_machine_so_that_it_hears(guest):
+    vm = guest(tiny.BUTTON, "--paused")
+    r = run_cli("stop", vm.name)
+    assert (r.returncode, r.stderr) == (0, "")
+    assert vm.wait() == 0
+
+
+def test_stop_ends_who_does_not_react(guest):
+    vm, other = guest(tiny.HALT), guest(tiny.HALT)
+    began = time.monotonic()
+    r = run_cli("stop", "--timeout", "1", vm.name)
+    assert time.monotonic() - began >= 1
+    assert (r.returncode, r.stderr) == (0, f"vireo: {vm.name} did not power off within 1 s and was ended\n")
+    assert vm.wait() == 0
+    began = time.monotonic()
+    r = run_cli("stop", "--force", "nobody", other.name)
+    # The one that is not there does not save the other.
+    assert (r.returncode, r.stderr) == (1, "vireo: no machine named 'nobody' is running (see `vireo ps`)\n")
+    assert time.monotonic() - began < 5 * SLOW
+    assert other.wait() == 0
+
+
+# --- console ---
+
+def test_console(guest):
+    vm = guest()
+    consoles = [spawn("console", vm.name) for _ in range(2)]
+    for c in consoles:
+        c.expect_exact(f"Attached to {vm.name}; Ctrl-A x detaches.")
+    # Whoever types, all see the answer.
+    for text, who in (("one", consoles[0]), ("two", consoles[1]), ("three", vm.child)):
+        who.send(text)
+        for c in (*consoles, vm.child):
+            c.expect_exact(text)
+    consoles[0].send("\x01h")
+    consoles[0].expect_exact("Ctrl-A x       detach")
+    consoles[0].send("\x01\x01")
+    vm.child.expect_exact("\x01")
+    consoles[0].send("\x01x")
+    consoles[0].expect_exact(f"Detached from {vm.name}.")
+    consoles[0].expect(pexpect.EOF)
+    assert answer(vm, "goes on")
+    # The others are told of the end.
+    vm.child.send("\x01x")
+    consoles[1].expect_exact(f"{vm.name} has ended.")
+    consoles[1].expect(pexpect.EOF)
+    for c in consoles:
+        c.close()
+        assert c.exitstatus == 0
+
+
+def test_console_restores_its_terminal(guest, tmp_path):
+    vm = guest()
+    for ending, status in (("key", 0), ("TERM", 143)):
+        c = pexpect.spawn("/bin/sh", ["-c", f'stty -a >{tmp_path}/a; "{VIREO}" console {vm.name}; echo STATUS=$?; '
+                                            f'stty -a >{tmp_path}/b; echo DONE'], timeout=60 * SLOW, encoding="utf-8")
+        c.expect_exact("Attached")
+        if ending == "key":
+            c.send("\x01x")
+        else:
+            children = pathlib.Path(f"/proc/{c.pid}/task/{c.pid}/children").read_text().split()
+            os.kill(int(children[0]), signal.SIGTERM)
+        c.expect_exact(f"STATUS={status}")
+        c.expect_exact("DONE")
+        assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text()
+        c.close()
+
+
+def test_console_without_a_terminal(guest):
+    vm = guest()
+    p = subprocess.Popen([VIREO, "console", vm.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p.stdin.write(b"text \x01x")  # no escape keys here
+    p.stdin.close()
+    got = b""
+    while len(got) < 7:
+        got += os.read(p.stdout.fileno(), 100)
+    assert got == b"text \x01x"
+    vm.qmp().execute("quit")
+    assert p.wait(20 * SLOW) == 0
+    assert p.stderr.read() == b""
+
+
+def test_console_log(guest):
+    vm = guest()
+    assert answer(vm, "kept")
+    r = run_cli("console", "--log", vm.name)
+    assert (r.returncode, r.stdout) == (0, ">kept")
+
+
+def test_the_console_is_the_virtio_console_if_there_is_one(guest, tmp_path):
+    """As under `make run`, where the kernel speaks on the serial port and the shell is on hvc0."""
+    vm = guest(tiny.HALT, "--serial", f"file:{tmp_path}/out", "--console", "stdio", "--set", "agent=socket")
+    sockets = sorted(f.name for f in run_file(vm.name, "").iterdir() if f.name.endswith(".sock"))
+    assert sockets == ["agent.sock", "console.sock", "console0.sock", "qmp.sock", "serial0.sock"]
+    assert os.readlink(run_file(vm.name, "console.sock")) == "console0.sock"
+    r = run_cli("console", vm.name, "serial7")
+    assert (r.returncode, r.stderr) == (1, f"vireo: {vm.name} has no port 'serial7'; it has agent, console0, serial0\n")
+    other = guest(tiny.HALT, "--serial", "null", "--set", "agent=socket")
+    r = run_cli("console", other.name)
+    assert (r.returncode, r.stderr) == (1, f"vireo: {other.name} has no console; name one of its ports: agent\n")
+
+
+def test_a_port_by_its_name(vms, tmp_path):
+    vm = vms(["--memory", "16", "--kernel", tiny.kernel(tmp_path, tiny.ECHO), "--serial", f"file:{tmp_path}/out",
+              "--console", "stdio"])
+    while not run_file(vm.name, "qmp.sock").exists():
+        time.sleep(0.05)
+    c = spawn("console", vm.name, "serial0")
+    c.expect_exact("Attached")
+    c.send("over here")
+    c.expect_exact("over here")
+    c.close()
+    assert (tmp_path / "out").read_text() == ">over here"
+
+
+# --- under Linux ---
+
+def boot(busybox, vms, *more, cpus=2):
+    return vms([*busybox.args(), "--cpus", str(cpus), "--disk", busybox.disk(), *more]).boot()
 
 
 def test_time_stands_still_while_paused(busybox, vms):

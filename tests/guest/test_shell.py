@@ -31,24 +31,6 @@ def test_reboot(busybox, vms):
     assert vm.sh("echo up") == "up"
 
 
-def test_escape_keys(busybox, vms):
-    vm = boot(busybox, vms, cpus=1)
-    vm.child.send("\x01h")
-    vm.child.expect("Ctrl-A x")
-    vm.child.send("\x01x")
-    assert vm.wait() == 0
-
-
-def test_terminal_is_restored(busybox):
-    script = f'stty -a >a; "{VIREO}" run ' + " ".join(f"'{a}'" for a in busybox.args()) + "; stty -a >b; cmp a b && echo SA''ME"
-    child = pexpect.spawn("/bin/sh", ["-c", script], cwd=busybox.tmp, timeout=120, encoding="utf-8",
-                          codec_errors="replace")
-    child.expect("no root disk")
-    child.expect("# ")
-    child.send("\x01x")
-    child.expect("SAME")
-
-
 def test_http_from_the_host(busybox, vms, tmp_path):
     (tmp_path / "file").write_bytes(os.urandom(300_000))
     want = subprocess.run(["md5sum", tmp_path / "file"], capture_output=True, text=True).stdout.split()[0]
@@ -107,9 +89,8 @@ def test_idle_guest_sleeps(busybox, vms):
     assert used < 0.03, f"{used:.1%} of a core"
 
 
-def test_ps_stop_console(busybox, vms):
+def test_stop_and_console(busybox, vms):
     vm = boot(busybox, vms, cpus=1)
-    assert vm.name in run_cli("ps").stdout
     con = pexpect.spawn(VIREO, ["console", vm.name], timeout=60, encoding="utf-8", codec_errors="replace")
     con.expect("Attached")
     con.sendline("echo from the si''de")
@@ -117,6 +98,5 @@ def test_ps_stop_console(busybox, vms):
     con.send("\x01x")
     con.expect(pexpect.EOF)
     r = run_cli("stop", vm.name, timeout=90)
-    assert r.returncode == 0, r.stderr
+    assert (r.returncode, r.stderr) == (0, "")
     assert vm.wait() == 0
-    assert vm.name not in run_cli("ps").stdout

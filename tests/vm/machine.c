@@ -111,7 +111,7 @@ static void *run(void *opaque)
 {
 	struct machine *m = opaque;
 
-	m->status = vm_run(m->vm);
+	m->status = vm_run(m->vm, &m->err);
 	return NULL;
 }
 

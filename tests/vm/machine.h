@@ -17,7 +17,8 @@ struct machine {
 	struct config *config;
 	struct vm *vm;
 	pthread_t thread;
-	int status; /* of vm_run() */
+	int status;	/* of vm_run() */
+	struct err err; /* if that is -1 */
 	int qmp;
 	char in[65536]; /* from the control socket */
 	size_t in_len;

@@ -104,7 +104,7 @@ static bool try_state(void)
 	vm = vm_restore(c, path, &err);
 	if (vm) {
 		loop_post(vm->loop, live_a_little, vm);
-		vm_run(vm);
+		vm_run(vm, &err);
 		vm_free(vm);
 	} else if (!*err.msg || strchr(err.msg, '\n')) {
 		fail_msg("%s: '%s' is not one line", now, err.msg);
