@@ -116,6 +116,9 @@ int mem_add_slot(struct mem_space *s, const struct mem_slot_config *c, struct er
 		err_errno(err, errno, "memory %s", c->name);
 		goto fail;
 	}
+	/* Whoever follows the log has none of its pages. */
+	for (uint64_t page = 0; s->logging && page < slot.size >> MEM_PAGE_SHIFT; page++)
+		slot.dirty[page / 64] |= 1ull << page % 64;
 	s->slots[s->count++] = slot;
 	s->pages += slot.size >> MEM_PAGE_SHIFT;
 	return 0;

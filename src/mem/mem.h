@@ -123,7 +123,7 @@ void mem_code_clear(struct mem_space *s, uint64_t page_index);
 void mem_fence_init(void);
 void mem_fence_all(void);
 
-/* --- dirty log: one bit per page index --- */
+/* --- dirty log: one bit per page index; pages of slots that are added meanwhile are dirty --- */
 void mem_dirty_start(struct mem_space *s); /* all pages become clean */
 void mem_dirty_stop(struct mem_space *s);
 /* Moves the bits of [first, first + count) to `bitmap` (count / 64 rounded up words) and makes them clean. */
