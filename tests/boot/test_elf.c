@@ -176,6 +176,43 @@ static void a_32_bit_elf_needs_a_pvh_entry(void **state)
 	boot_rig_free(&r);
 }
 
+/* It is entered without paging: what lies between the information and the command line is free for it. */
+static void a_32_bit_elf_may_lie_below_1_mib(void **state)
+{
+	struct boot_rig r;
+	struct image k;
+	Elf32_Phdr *p = (Elf32_Phdr *)(k.b + sizeof(Elf32_Ehdr));
+
+	boot_rig_init(&r, 64 * MIB);
+	image_elf32(&k);
+	memset(k.b + ELF_TEXT, 0x5a, 0x1000);
+	for (uint32_t at = BOOT_LOW; at <= BOOT_CMDLINE - 0x1000; at += BOOT_CMDLINE - 0x1000 - BOOT_LOW) {
+		p->p_paddr = at;
+		st_le32(k.b + ELF_NOTE + 16, at + 0x123);
+		r.c.append = "words";
+		load(&r, &k);
+		assert_int_equal(r.e.kind, BOOT_FLAT32);
+		assert_int_equal(r.e.rip, at + 0x123);
+		assert_memory_equal(boot_rig_at(&r, at, 0x1000), k.b + ELF_TEXT, 0x1000);
+		assert_string_equal((const char *)boot_rig_at(&r, BOOT_CMDLINE, 6), "words");
+		/* The start information is whole. */
+		assert_int_equal(ld_le32(boot_rig_at(&r, BOOT_ZERO_PAGE, 4)), 0x336ec578);
+	}
+	p->p_paddr = BOOT_LOW - 1;
+	refuse(&r, &k, "below 1 MiB");
+	p->p_paddr = BOOT_CMDLINE - 0xfff;
+	refuse(&r, &k, "below 1 MiB");
+	p->p_paddr = BOOT_LOW;
+	p->p_memsz = 0xfffff000;
+	refuse(&r, &k, "below 1 MiB");
+	/* The page tables of a 64-bit kernel are there. */
+	image_elf64(&k);
+	image_elf64_segment(&k, 1)->p_paddr = BOOT_LOW;
+	image_elf64_segment(&k, 1)->p_memsz = 0x1000;
+	refuse(&r, &k, "below 1 MiB");
+	boot_rig_free(&r);
+}
+
 static void the_initrd_must_fit_beside_the_segments(void **state)
 {
 	struct boot_rig r;
@@ -199,6 +236,7 @@ int main(void)
 		cmocka_unit_test(truncated_files_are_refused),
 		cmocka_unit_test(odd_segments_are_refused),
 		cmocka_unit_test(a_32_bit_elf_needs_a_pvh_entry),
+		cmocka_unit_test(a_32_bit_elf_may_lie_below_1_mib),
 		cmocka_unit_test(the_initrd_must_fit_beside_the_segments),
 	};
 
