@@ -246,21 +246,28 @@ static void init_stops_it(void **state)
 	board_fini(&b);
 }
 
-/* Host time passes and the clock's thread does not come: what is read and written is right all the same. */
+/* The host's time passes, and the clock's thread never comes. */
+static void setup_on_host_time(struct board *b, uint32_t lvt)
+{
+	struct err err;
+
+	board_init(b);
+	clock_free(b->clock);
+	b->clock = clock_new(b->loop, CLOCK_SOURCE_HOST, &err);
+	assert_non_null(b->clock);
+	clock_start(b->clock);
+	make(b);
+	apic_enable(b, 0);
+	apic_write(b, 0, LAPIC_DIVIDE, 0xb);
+	apic_write(b, 0, LAPIC_LVT, lvt);
+}
+
+/* What is read and written is right all the same. */
 static void a_late_clock_thread_is_not_seen(void **state)
 {
 	struct board b;
-	struct err err;
 
-	board_init(&b);
-	clock_free(b.clock);
-	b.clock = clock_new(b.loop, CLOCK_SOURCE_HOST, &err);
-	assert_non_null(b.clock);
-	clock_start(b.clock);
-	make(&b);
-	apic_enable(&b, 0);
-	apic_write(&b, 0, LAPIC_DIVIDE, 0xb);
-	apic_write(&b, 0, LAPIC_LVT, VECTOR);
+	setup_on_host_time(&b, VECTOR);
 	apic_write(&b, 0, LAPIC_INITIAL_COUNT, 1000);
 	usleep(100);
 	assert_int_equal(count(&b), 0);
@@ -271,6 +278,46 @@ static void a_late_clock_thread_is_not_seen(void **state)
 	assert_int_equal(count(&b), 0);
 	assert_int_equal(apic_drain(&b, 0), 1);
 	board_fini(&b);
+}
+
+/*
+ * A guest that looks at the TSC before and after the count never finds them apart, however long its thread was not
+ * running and whatever it changed meanwhile: both are the one clock of the machine.
+ */
+static void the_count_is_the_time_that_the_tsc_tells(void **state)
+{
+	static const unsigned sleeps[] = { 0, 100, 1900, 2100, 7000, 0, 10 };
+	const uint64_t initial = 2000000;
+	uint64_t started, armed, before, gone;
+	struct board b;
+
+	for (unsigned k = 0; k < 2; k++) {
+		setup_on_host_time(&b, VECTOR | LVT_PERIODIC);
+		started = clock_tsc(b.clock);
+		apic_write(&b, 0, LAPIC_INITIAL_COUNT, (uint32_t)initial);
+		armed = clock_tsc(b.clock);
+		for (unsigned n = 0; n < 7 * 20; n++) {
+			usleep(sleeps[n % 7]);
+			/* The mode as it is, written again, changes nothing. */
+			if (k)
+				apic_write(&b, 0, LAPIC_LVT, VECTOR | LVT_PERIODIC | (n & 1 ? LVT_MASKED : 0));
+			before = clock_tsc(b.clock) - armed;
+			gone = initial - count(&b);
+			/* Some time of the reading is that far in a period. */
+			assert_in_range((gone + 1000 * initial - before) % initial, 0,
+					clock_tsc(b.clock) - started - before);
+		}
+		/* As a one-shot it ends with the period, and stands. */
+		apic_write(&b, 0, LAPIC_LVT, VECTOR);
+		before = clock_tsc(b.clock);
+		assert_in_range(count(&b), 0, initial);
+		while (count(&b))
+			;
+		assert_true(clock_tsc(b.clock) - before <= initial + 1000 * MS);
+		usleep(3000);
+		assert_int_equal(count(&b), 0);
+		board_fini(&b);
+	}
 }
 
 /* --- saved state: each mode, armed --- */
@@ -317,6 +364,7 @@ int main(void)
 		cmocka_unit_test(a_bad_vector_is_an_error),
 		cmocka_unit_test(init_stops_it),
 		cmocka_unit_test(a_late_clock_thread_is_not_seen),
+		cmocka_unit_test(the_count_is_the_time_that_the_tsc_tells),
 		cmocka_unit_test(it_moves_armed),
 	};
 
