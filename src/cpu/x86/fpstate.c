@@ -156,14 +156,14 @@ void x86_fx_check_mxcsr(struct x86_cpu *cpu, const uint8_t *area)
 		x86_gp0(cpu);
 }
 
-/* #NM with EM or TS, #GP (or #AC, where it is switched on) unless aligned to 16. */
+/* #NM with EM or TS; the segment has to hold the first byte; #GP (or #AC, where it is on) unless aligned to 16. */
 static uint64_t fx_address(struct x86_cpu *cpu, const struct x86_insn *i, enum x86_access a)
 {
 	uint64_t ea = x86_ea(cpu, i), lin;
 
 	if (cpu->fpu_block)
 		x86_raise(cpu, X86_NM, 0);
-	lin = x86_linear_bounded(cpu, i->seg, ea, X86_FX_AREA, a);
+	lin = x86_linear_bounded(cpu, i->seg, ea, 1, a);
 	if (lin & 15)
 		x86_raise(cpu, cpu->align_check && lin & 3 ? X86_AC_FAULT : X86_GP, 0);
 	return ea;
@@ -180,7 +180,7 @@ HANDLER(fxsave)
 	uint64_t ea = fx_address(cpu, i, X86_WRITE);
 	uint8_t b[X86_FX_BYTES] = { 0 };
 
-	/* The last byte is touched first. */
+	/* Then the last byte is touched. */
 	x86_probe_write(cpu, i->seg, x86_ea_plus(i, ea, X86_FX_AREA - 1), 1);
 	x86_probe_write(cpu, i->seg, ea, X86_FX_AREA);
 	x86_fx_store_x87(cpu, i, b);
