@@ -180,19 +180,6 @@ HANDLER(std_)
 	return x86_next(cpu, i);
 }
 
-/* MOVNTI */
-HANDLER(movnti32)
-{
-	x86_stm32(cpu, i, x86_get32(cpu, i->reg));
-	return x86_next(cpu, i);
-}
-
-HANDLER(movnti64)
-{
-	x86_stm64(cpu, i, x86_get64(cpu, i->reg));
-	return x86_next(cpu, i);
-}
-
 #define BOTH (X86_D_BYTE_REG | X86_D_BYTE_RM)
 #define PAUSE                                                                                                          \
 	{                                                                                                              \
@@ -244,6 +231,5 @@ static const struct x86_opdef rows[] = {
 	/* Hints: prefetches, multi-byte NOP, ENDBR. They compute no address and cannot fault. */
 	{ X86_MAP_0F, 0x0d, 1, 0, X86_MOD_MEM, 0, 0, 0, 0, {}, X86_ALL(nop), "prefetch" },
 	{ X86_MAP_0F, 0x18, 8, 0, X86_MOD_ANY, 0, 0, 0, 0, X86_ALL(nop), {}, "nop" },
-	{ X86_MAP_0F, 0xc3, 1, X86_PFX_NONE, X86_MOD_MEM, 0, 0, 0, 0, {}, { movnti32, movnti32, movnti64 }, "movnti" },
 };
 X86_DEFS(x86_defs_move, rows);
