@@ -178,6 +178,7 @@ static const struct diff_row rows[] = {
 	{ "ret v", "c3", "", A_F64 | A_STACK | A_SINGLE, 0, tweak_return },
 	{ "jmpf Mp", "ff /5", "", A_READ | A_SINGLE, 0, tweak_far },
 	{ "callf Mp", "ff /3", "", A_STACK | A_READ | A_SINGLE | A_PARTIAL, 0, tweak_far },
+	{ "retf v,Iw", "ca", "", A_STACK | A_READ | A_SINGLE | A_PARTIAL, 0, tweak_far_return },
 	{ "retf v", "cb", "", A_STACK | A_SINGLE | A_PARTIAL, 0, tweak_far_return },
 	{ "iret v", "cf", ALL, A_STACK | A_SINGLE | A_PARTIAL, 0, tweak_far_return },
 	{ "loopne Jb", "e0", "z>", A_CX | A_F64, CX, tweak_count },
@@ -189,6 +190,7 @@ static const struct diff_row rows[] = {
 	{ "into", "ce", "o>", A_NO64 | A_RARE },
 	{ "ud2", "0f 0b", "", A_SINGLE },
 	{ "ud1 Gv,Ev", "0f b9", "", A_SINGLE | A_READ },
+	{ "ud0 Gv,Ev", "0f ff", "", A_SINGLE | A_READ },
 	/* --- strings --- */
 	{ "movsb", "a4", "", A_SI | A_DI | A_REP, 0, tweak_count },
 	{ "movs v", "a5", "", A_SI | A_DI | A_REP, 0, tweak_count },

@@ -252,7 +252,11 @@ void tweak_far_return(struct rng *r, const struct diff_block *b, struct diff_slo
 
 	if (iret)
 		frame[2] = (rng_next(r) & (X86_ARITH | X86_DF | X86_ID | X86_AC)) | X86_FLAGS_FIXED;
-	if (sometimes(r))
+	/*
+	 * An AMD reads the stack of an outer level before it refuses the selector: behind RETF's immediate, where there
+	 * may be none.
+	 */
+	if (i->form->opcode[0] != 0xca && sometimes(r))
 		frame[1] = selector(r);
 	if (sometimes(r))
 		frame[4] = selector(r);

@@ -29,6 +29,7 @@
 #include "base/bytes.h"
 #include "cpu/x86/interp.h"
 #include "diff_check.h"
+#include "diff_cover.h"
 #include "diff_run.h"
 
 #define BLOCKS	     8 /* in a batch, each with this many states */
@@ -213,8 +214,11 @@ static void run(struct test *t, const struct batch *x)
 		t->faults[x->mode] += s->slot[n].host.vector != DIFF_DONE;
 	}
 	check(t, x);
-	for (unsigned n = 0; n < BLOCKS; n++)
+	for (unsigned n = 0; n < BLOCKS; n++) {
 		tally(t, x, n);
+		if (x->form >= 0)
+			diff_cover(&t->block[n]);
+	}
 }
 
 static void run_batch(struct test *t, enum diff_mode mode, int form, uint64_t seed)
@@ -323,6 +327,9 @@ static void the_interpreter_agrees_with_the_host(void **state)
 	}
 	print_table(t);
 	assert_int_equal(t->mismatches, 0);
+	/* Every instruction is there, unless only some were asked for. */
+	if (!*some && !t->host.shared->no_ldt)
+		assert_int_equal(diff_cover_gaps(), 0);
 }
 
 #else

@@ -500,6 +500,35 @@ static void pcid_has_its_rules(void **state)
 	RIG_FAULTS(&r, X86_GP, 0, 0, 0x0f, 0x22, 0xd8);
 }
 
+/* Two address spaces whose entries may be kept: each sees its own. */
+static void pcids_do_not_mix(void **state)
+{
+	const uint32_t other = RIG_TABLES + 0x2000;
+	uint8_t dir[4096];
+
+	open_window();
+	assert_true(mem_read(r.vm.mem, gpa(0x3000), dir, sizeof(dir)));
+	assert_true(mem_write(r.vm.mem, gpa(other + 0x2000), dir, sizeof(dir)));
+	mem_fill(r.vm.mem, gpa(other), 0, 0x2000);
+	rig_write(&r, other, (other + 0x1000) | P | W | U, 8);
+	rig_write(&r, other + 0x1000, (other + 0x2000) | P | W | U, 8);
+	rig_write(&r, other + 0x2000 + 8 * (WINDOW >> 21), (other + 0x3000) | P | W | U, 8);
+	rig_write(&r, other + 0x3000, FRAME2 | P | W | U, 8);
+	r.s.cr4 |= X86_CR4_PCIDE;
+	r.s.cr3 |= 5;
+	r.s.gpr[X86_RDX] = 1ull << 63 | other | 6;
+	r.s.gpr[X86_RDI] = 1ull << 63 | r.s.cr3;
+	/* mov eax, [rsi]; mov cr3, rdx; mov ebx, [rsi]; mov cr3, rdi; mov ecx, [rsi]; mov cr3, rdx; mov ebp, [rsi] */
+	RIG_EXEC(&r, 0x8b, 0x06, 0x0f, 0x22, 0xda, 0x8b, 0x1e, 0x0f, 0x22, 0xdf, 0x8b, 0x0e, 0x0f, 0x22, 0xda, 0x8b,
+		 0x2e);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(rig_reg(&r, X86_RAX), 0x1111);
+	assert_int_equal(rig_reg(&r, X86_RBX), 0x2222);
+	assert_int_equal(rig_reg(&r, X86_RCX), 0x1111);
+	assert_int_equal(rig_reg(&r, X86_RBP), 0x2222);
+	assert_int_equal(r.s.cr3, other | 6);
+}
+
 static void invpcid_checks_its_operands(void **state)
 {
 	static const struct {
@@ -596,6 +625,7 @@ int main(void)
 		TEST(every_kind_of_flush_shows_the_new_mapping),
 		TEST(a_cleared_dirty_bit_is_set_again),
 		TEST(pcid_has_its_rules),
+		TEST(pcids_do_not_mix),
 		TEST(invpcid_checks_its_operands),
 		TEST(pae_keeps_its_top_entries),
 		TEST(non_canonical_addresses),

@@ -27,7 +27,7 @@
 #include "cpu/x86/insn.h"
 #include "diff_rng.h"
 
-#define LENGTH 15
+#define LENGTH 16 /* one more than an instruction may have */
 
 static const struct {
 	const char *name;

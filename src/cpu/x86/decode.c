@@ -62,6 +62,12 @@ void x86_decode_init(void)
 	pthread_once(&once, build);
 }
 
+const struct x86_opdef *const *x86_decode_rows(size_t *count)
+{
+	*count = first[X86_MAPS - 1][256];
+	return rows;
+}
+
 /* What is known while the bytes are read. */
 struct cursor {
 	const uint8_t *code;

@@ -216,5 +216,7 @@ enum x86_decode_result x86_decode(const uint8_t *code, size_t avail, struct x86_
 				  const struct x86_opdef **def);
 /* Build the tables; idempotent; before the first x86_decode(). */
 void x86_decode_init(void);
+/* All definition rows, for tests: after x86_decode_init(). A row of several opcodes comes once for each. */
+const struct x86_opdef *const *x86_decode_rows(size_t *count);
 
 #endif
