@@ -40,8 +40,8 @@ def test_a_ready_guest_is_not_built_again(busybox):
     assert before == {f: os.stat(os.path.join(busybox.dir, f)).st_mtime_ns for f in before}
 
 
-def build(cache, *options):
-    return subprocess.Popen([VIREO, "guest", "busybox", *options], env=environment(cache), stdin=subprocess.DEVNULL,
+def build(cache, name="busybox"):
+    return subprocess.Popen([VIREO, "guest", name], env=environment(cache), stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -110,11 +110,33 @@ def test_a_killed_build_goes_on(killed_builds):
     assert "root ext4" in r.stdout
 
 
+def changed_elsewhere(mark):
+    return subprocess.run(["find", *ELSEWHERE, "-xdev", "-newer", str(mark), "-not", "-type", "d"], capture_output=True,
+                          text=True).stdout
+
+
 def test_a_build_touches_only_the_cache(killed_builds):
     _, _, mark, _, _ = killed_builds
-    r = subprocess.run(["find", *ELSEWHERE, "-xdev", "-newer", str(mark), "-not", "-type", "d"], capture_output=True,
-                       text=True)
-    assert r.stdout == ""
+    assert changed_elsewhere(mark) == ""
+
+
+@pytest.mark.slow
+def test_debian_is_built_in_the_cache_only(tmp_path):
+    mark = tmp_path / "mark"
+    mark.touch()
+    time.sleep(0.1)
+    child = build(tmp_path, "debian")
+    out, err = child.communicate(timeout=1500)
+    directory = tmp_path / "vireo" / "guests" / "debian"
+    assert (child.returncode, out) == (0, f"{directory}\n"), err
+    assert states(tmp_path)["debian"] == "ready"
+    assert sorted(f.name for f in directory.iterdir()) == ["disk.img", "initrd.img", "lock", "ready", "vmlinuz"]
+    assert changed_elsewhere(mark) == ""
+    assert processes_of(directory) == []
+    # What was mounted or unpacked meanwhile is gone, too.
+    with open("/proc/self/mounts") as f:
+        assert str(tmp_path) not in f.read()
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["mark", "vireo"]
 
 
 @pytest.mark.slow
