@@ -70,11 +70,12 @@ class Vm:
     def sh(self, command, timeout=60):
         """Run a command in the guest's shell; its output."""
         mark = uuid.uuid4().hex[:6]
-        self.child.sendline(f"{command}; echo E''ND-{mark}-$?")
-        self.child.expect(rf"END-{mark}-(\d+)", timeout=timeout * SLOW)
-        text, self.status = self.child.before, int(self.child.match.group(1))
+        # The quotes tell output from the echo of a long line, which the shell may break anywhere.
+        self.child.sendline(f"echo B''EGIN-{mark}; {command}; echo E''ND-{mark}-$?")
+        self.child.expect(rf"BEGIN-{mark}\r*\n(.*?)END-{mark}-(\d+)", timeout=timeout * SLOW)
+        text, self.status = self.child.match.group(1), int(self.child.match.group(2))
         self.child.expect(self.prompt)
-        return text.split("\n", 1)[1].replace("\r", "").strip() if "\n" in text else ""
+        return text.replace("\r", "").strip()
 
     def wait(self, timeout=60):
         """The exit status, once it has ended."""
