@@ -29,4 +29,7 @@ struct device {
 	struct device *next; /* owned by the machine */
 };
 
+/* Bring each device of the list to its power-on state, under its lock. vCPUs are stopped, devices drained. */
+void devices_reset(struct device *first);
+
 #endif

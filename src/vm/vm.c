@@ -129,15 +129,7 @@ void vm_quit(struct vm *vm, int status, const char *reason)
 
 static void reset_devices(struct vm *vm)
 {
-	for (struct device *d = vm->devices; d; d = d->next) {
-		if (!d->reset)
-			continue;
-		if (d->lock)
-			pthread_mutex_lock(d->lock);
-		d->reset(d->self);
-		if (d->lock)
-			pthread_mutex_unlock(d->lock);
-	}
+	devices_reset(vm->devices);
 	pci_bus_reset(vm->pci);
 	irqchip_reset(vm->chip);
 }

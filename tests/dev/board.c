@@ -147,15 +147,7 @@ void board_step(struct board *b, int64_t ns)
 
 void board_reset(struct board *b)
 {
-	for (struct device *d = b->devices; d; d = d->next) {
-		if (!d->reset)
-			continue;
-		if (d->lock)
-			pthread_mutex_lock(d->lock);
-		d->reset(d->self);
-		if (d->lock)
-			pthread_mutex_unlock(d->lock);
-	}
+	devices_reset(b->devices);
 	if (b->pci)
 		pci_bus_reset(b->pci);
 	if (b->chip)

@@ -157,15 +157,7 @@ static void quit(void *opaque)
 
 static void reset(struct board *b)
 {
-	for (struct device *d = b->devices; d; d = d->next) {
-		if (!d->reset)
-			continue;
-		if (d->lock)
-			pthread_mutex_lock(d->lock);
-		d->reset(d->self);
-		if (d->lock)
-			pthread_mutex_unlock(d->lock);
-	}
+	devices_reset(b->devices);
 	pci_bus_reset(b->pci);
 	irqchip_reset(b->chip);
 }
