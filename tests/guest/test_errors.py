@@ -1,6 +1,7 @@
 """Bad input from the user: one clear line, status 1, nothing changed."""
 import os
 import socket
+import subprocess
 
 import pytest
 
@@ -91,20 +92,66 @@ def test_not_a_kernel(busybox, tmp_path):
     refused(*run_args(busybox, kernel=str(tmp_path)))
 
 
-def test_odd_disk(good, tmp_path):
-    path = tmp_path / "odd.img"
-    path.write_bytes(b"x" * 1000)
-    assert "odd.img" in refused(*good, "--disk", str(path))
-    assert path.read_bytes() == b"x" * 1000
+@pytest.mark.parametrize("what,says", [
+    ("missing", "disk.img: no such file; make an image first"),
+    ("directory", "disk.img is a directory; a disk must be a regular file or a block device"),
+    ("1000", "disk.img: its size of 1000 bytes is no multiple of 512"),
+    ("1048575", "disk.img: its size of 1048575 bytes is no multiple of 512"),
+])
+def test_odd_disk(good, tmp_path, what, says):
+    path = tmp_path / "disks" / "disk.img"
+    path.parent.mkdir()
+    if what == "directory":
+        path.mkdir()
+    elif what != "missing":
+        path.write_bytes(b"x" * int(what))
+    for readonly in ("off", "on"):
+        assert says in refused(*good, "--disk", f"{path},readonly={readonly}")
+    assert os.listdir(path.parent) == ([] if what == "missing" else ["disk.img"])
+    assert not path.is_file() or path.read_bytes() == b"x" * int(what)
 
 
 def test_disk_of_another_machine(good, tmp_path, vms):
     disk = tmp_path / "disk.img"
-    disk.write_bytes(b"\0" * 65536)
-    vm = vms(["--memory", "16", "--kernel", tiny.kernel(tmp_path, tiny.ECHO, "echo"), "--disk", f"{disk},format=raw"])
-    vm.child.expect_exact(">")
+    disk.write_bytes(b"x" * 65536)
+
+    def machine(*options):
+        vm = vms(["--memory", "16", "--kernel", tiny.kernel(tmp_path, tiny.ECHO, "echo"), "--disk", *options])
+        vm.child.expect_exact(">")
+        return vm
+
+    vm = machine(f"{disk},format=raw")
+    for readonly in ("off", "on"):
+        assert "disk.img is in use by another VM" in refused(*good, "--disk", f"{disk},format=raw,readonly={readonly}")
+    # A machine that is restored takes the lock like any other.
+    assert run_cli("save", "--keep", vm.name, str(tmp_path / "state")).returncode == 0
+    assert "disk.img is in use by another VM" in refused("restore", str(tmp_path / "state"), "--name", "other")
+    vm.kill()
+    # Some that only read may share; none that writes.
+    for _ in range(2):
+        machine(f"{disk},format=raw,readonly=on")
     assert "disk.img is in use by another VM" in refused(*good, "--disk", f"{disk},format=raw")
-    assert "/no/such/disk: no such file" in refused(*good, "--disk", "/no/such/disk")
+    assert disk.read_bytes() == b"x" * 65536
+
+
+def test_disk_that_cannot_be_written(good, tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    disk = inside / "disk.img"
+    disk.write_bytes(bytes(65536))
+    disk.chmod(0o444)
+    # For root, a file of a file system that is mounted read-only.
+    root = os.getuid() == 0
+    if root and subprocess.run(["mount", "--bind", "-o", "ro", inside, inside], capture_output=True).returncode:
+        pytest.skip("no right to mount a file system")
+    try:
+        line = refused(*good, "--disk", f"{disk},format=raw")
+        assert "disk.img" in line and "readonly=on" in line
+        r = run_cli(*good, "--disk", f"{disk},format=raw,readonly=on")
+        assert (r.returncode, r.stderr) == (0, "")
+    finally:
+        if root:
+            subprocess.run(["umount", "-l", inside], check=True)
 
 
 def test_name_that_is_taken(good, tmp_path, vms):

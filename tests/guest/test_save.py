@@ -1,0 +1,268 @@
+"""Saving and restoring: in the middle of disk and network I/O, to other disks and networks, and what is refused."""
+import os
+import socket
+import struct
+import subprocess
+import time
+import urllib.request
+import zlib
+
+import pytest
+
+import tiny
+from conftest import SLOW, Vm, run_cli
+from hostweb import HostWeb
+from test_virtio import MIB, free_port, sha256, sparse, until
+
+
+def save(vm, path, *options):
+    r = run_cli("save", *options, vm.name, str(path), timeout=120)
+    assert r.returncode == 0 and r.stderr == "", r.stderr
+
+
+def save_and_end(vm, path):
+    save(vm, path)
+    assert vm.wait() == 0
+
+
+def restored(vms, path, *options):
+    return vms([str(path), *options], command="restore")
+
+
+# --- in the middle of a write storm ---
+
+PASSES, WRITERS, PIECE = 12, 3, 2
+
+# Writers in parallel to parts of vdb, each piece with a flush; the parts are read back from the disk at the end.
+STORM = f"""for w in $(seq 0 {WRITERS - 1}); do
+    (p=0; while [ $p -lt {PASSES} ]; do
+        dd if=/tmp/src of=/dev/vdb bs=64k seek=$(((w * {PASSES} + p) * {PIECE} * 16)) conv=fsync 2>/dev/null || echo FAILED
+        p=$((p + 1)); echo pass-$w-$p
+    done) &
+done; wait
+sync; echo 3 > /proc/sys/vm/drop_caches; sha256sum /dev/vdb; echo STORM-DONE
+"""
+
+
+@pytest.mark.parametrize("bus,cpus", [
+    ("pci", 2),
+    ("mmio", 1),
+    pytest.param("pci", 1, marks=pytest.mark.slow),
+    pytest.param("mmio", 2, marks=pytest.mark.slow),
+])
+def test_in_a_write_storm(busybox, vms, tmp_path, bus, cpus):
+    root, data = busybox.disk(), sparse(tmp_path / "data.img", PASSES * WRITERS * PIECE * MIB)
+    pattern = os.urandom(PIECE * MIB)
+    (tmp_path / "src").write_bytes(pattern)
+    (tmp_path / "storm").write_text(STORM)
+    web = HostWeb(tmp_path)
+    vm = vms([*busybox.args(), "--cpus", str(cpus), "--disk", f"{root},bus={bus}", "--disk", f"{data},bus={bus}",
+              "--net", f"user,bus={bus}"]).boot()
+    vm.sh(f"wget -qO /tmp/src {web.url}/src; wget -qO /tmp/storm {web.url}/storm")
+    web.close()
+    vm.child.sendline("sh /tmp/storm")
+    seen = ""
+    for n in (1, 2, 3):
+        vm.child.expect(rf"pass-\d-{3 * n}\b")
+        seen += vm.child.before
+        state = tmp_path / "state"
+        save_and_end(vm, state)
+        seen += vm.child.before
+        assert "STORM-DONE" not in seen, "saved too late to be in the middle"
+        options = []
+        if n == 2:
+            # From another place.
+            moved = str(tmp_path / "moved.img")
+            os.rename(data, moved)
+            data = moved
+            options = ["--set", f"disk1.path={moved}"]
+        vm = restored(vms, state, *options)
+    vm.child.expect("STORM-DONE", timeout=180)
+    seen += vm.child.before
+    assert "FAILED" not in seen
+    want = sha256(pattern * PASSES * WRITERS)
+    assert want in vm.child.before
+    vm.boot()
+    assert vm.sh("nproc") == str(cpus)
+    assert vm.sh("dmesg -r | grep '^<[0-4]>'") == ""
+    vm.child.sendline("poweroff")
+    assert vm.wait() == 0
+    with open(data, "rb") as f:
+        assert sha256(f.read()) == want
+    assert subprocess.run(["e2fsck", "-fn", root], capture_output=True).returncode == 0
+
+
+# --- in the middle of a download ---
+
+
+@pytest.mark.parametrize("bus", ["pci", "mmio"])
+def test_in_a_download_and_with_another_network(busybox, vms, tmp_path, bus):
+    blob = os.urandom(8 * MIB)
+    (tmp_path / "blob").write_bytes(blob)
+    web = HostWeb(tmp_path, pause=0.03)
+    old, new = free_port(), free_port()
+    vm = vms([*busybox.args(), "--disk", f"{busybox.disk()},bus={bus}", "--net",
+              f"user,hostfwd=tcp::{old}-:80,bus={bus}"]).boot()
+    vm.sh("mkdir /tmp/www; echo from the guest > /tmp/www/f; httpd -p 80 -h /tmp/www")
+    assert urllib.request.urlopen(f"http://127.0.0.1:{old}/f", timeout=30 * SLOW).read() == b"from the guest\n"
+    vm.child.sendline(f"until timeout 15 wget -qO /tmp/blob {web.url}/blob; do echo AG''AIN; sleep 1; done; "
+                      "sha256sum /tmp/blob; echo DO''NE")
+    until(lambda: web.sent > 2 * MIB)
+    save_and_end(vm, tmp_path / "state")
+    assert web.sent < 6 * MIB and "DONE" not in vm.child.before
+    web.server.pause = 0
+    vm = restored(vms, tmp_path / "state", "--net", f"user,hostfwd=tcp::{new}-:80")
+    # TCP connections ended with the process: the guest waits in vain and makes a new one.
+    vm.child.expect("AGAIN", timeout=60)
+    vm.child.expect("DONE", timeout=60)
+    assert sha256(blob) in vm.child.before
+    assert urllib.request.urlopen(f"http://127.0.0.1:{new}/f", timeout=30 * SLOW).read() == b"from the guest\n"
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", old), timeout=5)
+    vm.boot()
+    assert vm.sh("udhcpc -q -n -i eth0 -s /etc/udhcpc.script >/dev/null 2>&1; echo $?") == "0"
+    web.close()
+
+
+# --- the other devices ---
+
+
+@pytest.mark.parametrize("bus", ["pci", "mmio"])
+def test_all_devices_go_on(busybox, vms, tmp_path, bus):
+    out = tmp_path / "console.out"
+    vm = vms([*busybox.args(), "--cpus", "2", "--disk", f"{busybox.disk()},bus={bus}", "--serial", "stdio",
+              "--console", f"file:{out}", "--set", f"console0.bus={bus}", "--set", f"rng.bus={bus}",
+              "--set", "balloon=on", "--set", f"balloon.bus={bus}"]).boot()
+    q = vm.qmp()
+    q.execute("balloon", value=400 * MIB)
+    until(lambda: q.execute("query-balloon")["actual"] == 400 * MIB)
+    vm.sh("(stty raw; echo before) < /dev/hvc0 > /dev/hvc0")
+    until(lambda: out.read_bytes() == b"before\n")
+    vm.sh("date -s 2001-02-03; dd if=/dev/hwrng of=/tmp/r1 bs=512 count=1 2>/dev/null")
+    save_and_end(vm, tmp_path / "state")
+    vm = restored(vms, tmp_path / "state")
+    vm.child.sendline("")
+    vm.boot()
+    q = vm.qmp()
+    assert q.execute("query-balloon")["actual"] == 400 * MIB
+    q.execute("balloon", value=512 * MIB)
+    until(lambda: q.execute("query-balloon")["actual"] == 512 * MIB)
+    vm.sh("(stty raw; echo after) < /dev/hvc0 > /dev/hvc0")
+    until(lambda: out.read_bytes() == b"after\n")
+    assert vm.sh("dd if=/dev/hwrng of=/tmp/r2 bs=512 count=1 2>/dev/null; wc -c < /tmp/r2") == "512"
+    assert vm.sh("cmp -s /tmp/r1 /tmp/r2; echo $?") == "1"
+    assert vm.sh("dmesg -r | grep '^<[0-4]>'") == ""
+
+
+def test_save_keeps_running_on_request(busybox, vms, tmp_path):
+    vm = vms([*busybox.args(), "--disk", busybox.disk()]).boot()
+    save(vm, tmp_path / "s", "--keep")
+    assert vm.sh("echo on") == "on"
+
+
+# --- what is refused ---
+
+
+class State:
+    """A saved state as bytes, to be changed by one who knows how to make its checksums right (docs/state.md)."""
+
+    def __init__(self, path):
+        self.data = bytearray(path.read_bytes())
+        self.program = 12
+        program_len, = struct.unpack_from("<I", self.data, self.program)
+        self.config = self.program + 4 + program_len
+        self.config_len, = struct.unpack_from("<I", self.data, self.config)
+
+    def replace(self, old, new):
+        """The last: sections are behind the memory, where anything may be. The configuration is before it."""
+        assert len(old) == len(new)
+        head = self.data.find(old, self.config, self.config + self.config_len)
+        return self.put(head if head >= 0 else self.data.rindex(old), new)
+
+    def put(self, at, value):
+        self.data[at:at + len(value)] = value
+        return self
+
+    def field(self, section, name):
+        """Where the value of a scalar field is."""
+        at = self.data.rindex(bytes([len(section)]) + section)
+        return self.data.index(bytes([len(name)]) + name, at) + 1 + len(name) + 5
+
+    def sealed(self):
+        text = self.config + 4
+        self.put(text + self.config_len, struct.pack("<I", zlib.crc32(self.data[text:text + self.config_len])))
+        return bytes(self.data[:-4]) + struct.pack("<I", zlib.crc32(self.data[:-4]))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A machine that was saved before its first instruction: its state and its disk."""
+    tmp = tmp_path_factory.mktemp("small")
+    disk = sparse(tmp / "disk.img", MIB)
+    vm = Vm(["--kernel", tiny.kernel(tmp, tiny.ECHO), "--memory", "16M", "--cpu", "max,+smap",
+             "--disk", f"{disk},format=raw", "--net", "user", "--paused"])
+    until(lambda: run_cli("save", vm.name, str(tmp / "state")).returncode == 0)
+    vm.wait()
+    return tmp / "state", tmp / "disk.img"
+
+
+CHANGES = {
+    "format": (lambda s: s.put(8, struct.pack("<I", 7)), "saved in format 7 by vireo"),
+    "machine": (lambda s: s.replace(b"machine = pc-1.0", b"machine = pc-7.0"), "pc-7.0"),
+    "cpu model": (lambda s: s.replace(b"max,+smap", b"max,-smap"), "the saved CPU has smap, this one has not"),
+    "unknown cpu": (lambda s: s.replace(b"max,+smap", b"max,+smax"), "smax"),
+    "memory": (lambda s: s.replace(b"memory = 16M", b"memory = 17M"), "memory: the saved state has 16777216 bytes"),
+    "unknown key": (lambda s: s.replace(b"net0.backend", b"net0.backens"), "net0.backens"),
+    "unknown device": (lambda s: s.replace(b"\x0avirtio-rng", b"\x0avirtio-gun"), "virtio-gun"),
+    "other instance": (lambda s: s.replace(b"\x0avirtio-rng\x07", b"\x0avirtio-rng\x06"), "virtio-rng"),
+    "version of a device": (lambda s: s.put(s.data.rindex(b"\x07pit8254\x010") + 10, struct.pack("<H", 99)), "pit8254"),
+    "missing field": (lambda s: s.replace(b"\x05index", b"\x05indey"), "inde"),
+    "value out of range": (lambda s: s.put(s.field(b"virtio-blk", b"status"), b"\xff"), "virtio-blk"),
+    "cut": (lambda s: setattr(s, "data", s.data[:-100]) or s, "ends too early"),
+    "more": (lambda s: setattr(s, "data", s.data[:-4] + b"x" * 20) or s, "something follows"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_changed_states_are_refused(small, tmp_path, what):
+    state, disk = small
+    change, says = CHANGES[what]
+    path = tmp_path / "changed"
+    path.write_bytes(change(State(state)).sealed())
+    before = path.read_bytes(), disk.read_bytes(), os.stat(disk).st_mtime_ns
+    r = run_cli("restore", str(path))
+    assert r.returncode == 1, r.stdout + r.stderr
+    lines = r.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("vireo: ") and says in lines[0], r.stderr
+    assert (path.read_bytes(), disk.read_bytes(), os.stat(disk).st_mtime_ns) == before
+
+
+def test_the_changes_alone_are_why(small, vms, tmp_path):
+    """What is sealed without a change is good: the refusals above are none of the seal."""
+    path = tmp_path / "same"
+    path.write_bytes(State(small[0]).sealed())
+    vm = restored(vms, path, "--set", "paused=off")
+    vm.child.expect_exact(">")
+
+
+@pytest.mark.parametrize("options,says", [
+    (["--set", "disk0.bus=mmio"], "disk0.bus"),
+    (["--disk", "OTHER,bus=mmio"], "disk0.bus"),
+    (["--net", "user,bus=mmio"], "net0.bus"),
+    (["--net", "user,mac=52:54:00:00:00:01"], "net0.mac"),
+    (["--disk", "SHORT"], "has 1024 sectors, but had 2048"),
+    (["--disk", "/no/such/disk"], "/no/such/disk: no such file"),
+    (["--set", "memory=128M"], "memory: '128M' is not what the saved machine has ('16M')"),
+    (["--set", "cpus=2"], "cpus"),
+    (["--set", "balloon=on"], "balloon"),
+    (["--engine", "steam"], "steam"),
+])
+def test_wishes_that_cannot_be_granted(small, tmp_path, options, says):
+    state, _ = small
+    sparse(tmp_path / "other", MIB)
+    sparse(tmp_path / "short", MIB // 2)
+    options = [o.replace("OTHER", str(tmp_path / "other")).replace("SHORT", str(tmp_path / "short")) for o in options]
+    r = run_cli("restore", str(state), *options)
+    assert r.returncode == 1, r.stdout + r.stderr
+    lines = r.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("vireo: ") and says in lines[0], r.stderr
