@@ -121,8 +121,8 @@ def test_disk_of_another_machine(good, tmp_path, vms):
         return vm
 
     vm = machine(f"{disk},format=raw")
-    for readonly in ("off", "on"):
-        assert "disk.img is in use by another VM" in refused(*good, "--disk", f"{disk},format=raw,readonly={readonly}")
+    for readonly, says in (("off", "is in use by another VM"), ("on", "is being written by another VM")):
+        assert f"disk.img {says}" in refused(*good, "--disk", f"{disk},format=raw,readonly={readonly}")
     # A machine that is restored takes the lock like any other.
     assert run_cli("save", "--keep", vm.name, str(tmp_path / "state")).returncode == 0
     assert "disk.img is in use by another VM" in refused("restore", str(tmp_path / "state"), "--name", "other")
