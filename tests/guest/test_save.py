@@ -9,6 +9,7 @@ import zlib
 
 import pytest
 
+import programs
 import tiny
 from conftest import SLOW, Vm, run_cli
 from hostweb import HostWeb
@@ -50,13 +51,15 @@ sync; echo 3 > /proc/sys/vm/drop_caches; sha256sum /dev/vdb; echo STORM-DONE
     pytest.param("pci", 1, marks=pytest.mark.slow),
     pytest.param("mmio", 2, marks=pytest.mark.slow),
 ])
-def test_in_a_write_storm(busybox, vms, tmp_path, bus, cpus):
+def test_in_a_write_storm(busybox, vms, tmp_path, monkeypatch, bus, cpus):
+    monkeypatch.setenv("LD_PRELOAD", programs.build(programs.SLOWDISK, tmp_path / "slowdisk.so", "-shared", "-fPIC"))
+    monkeypatch.setenv("ASAN_OPTIONS", os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0")
     root, data = busybox.disk(), sparse(tmp_path / "data.img", PASSES * WRITERS * PIECE * MIB)
     pattern = os.urandom(PIECE * MIB)
     (tmp_path / "src").write_bytes(pattern)
     (tmp_path / "storm").write_text(STORM)
     web = HostWeb(tmp_path)
-    vm = vms([*busybox.args(), "--cpus", str(cpus), "--disk", f"{root},bus={bus}", "--disk", f"{data},bus={bus}",
+    vm = vms([*busybox.args(), "--cpus", str(cpus), "--disk", f"{root},bus={bus}", "--disk", f"{data},aio=threads,bus={bus}",
               "--net", f"user,bus={bus}"]).boot()
     vm.sh(f"wget -qO /tmp/src {web.url}/src; wget -qO /tmp/storm {web.url}/storm")
     web.close()
@@ -75,7 +78,7 @@ def test_in_a_write_storm(busybox, vms, tmp_path, bus, cpus):
             moved = str(tmp_path / "moved.img")
             os.rename(data, moved)
             data = moved
-            options = ["--set", f"disk1.path={moved}"]
+            options = ["--set", f"disk1.path={moved}", "--set", "disk1.aio=threads"]
         vm = restored(vms, state, *options)
     vm.child.expect("STORM-DONE", timeout=180)
     seen += vm.child.before

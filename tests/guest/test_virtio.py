@@ -12,11 +12,11 @@ import urllib.request
 
 import pytest
 
+import programs
 from conftest import SLOW, Guest, Vm, guest_files, run_cli
 from hostweb import HostWeb
 
 MIB = 1 << 20
-HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def sparse(path, size):
@@ -209,8 +209,7 @@ def test_fstrim_gives_space_back(machine):
 
 def test_write_zeroes(machine):
     vm = machine.vm
-    program = machine.tmp / "web" / "zeroout"
-    subprocess.run(["cc", "-D_GNU_SOURCE", "-static", "-o", program, os.path.join(HERE, "zeroout.c")], check=True)
+    programs.build(programs.ZEROOUT, machine.tmp / "web" / "zeroout", "-static")
     vm.sh(f"wget -qO /tmp/zeroout {machine.web.url}/zeroout; chmod +x /tmp/zeroout")
     for how, freed in (("", 0), ("unmap", 2 * MIB)):
         with open(machine.data, "r+b") as f:
