@@ -1,10 +1,12 @@
 /* The packets of a debugger: each line of the input is one, to a machine that has not started its threads. */
+#include <sanitizer/lsan_interface.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "cpu/x86/cpu.h"
 #include "vm/gdb_impl.h"
 #include "vm/impl.h"
 
@@ -36,6 +38,9 @@ static struct vm *make(void)
 		fprintf(stderr, "%s\n", err.msg);
 		abort();
 	}
+	/* The leak detector does not look into mapped memory by itself. */
+	for (unsigned n = 0; n < vm->cpus; n++)
+		__lsan_register_root_region(x86_cpu_of(vm->cpu[n].vcpu), sizeof(struct x86_cpu));
 	return vm;
 }
 
