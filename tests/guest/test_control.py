@@ -100,13 +100,14 @@ def test_clients_that_mean_harm_harm_nobody(guest):
     assert "error" in replies[1000]
     # One that never ends.
     bad = vm.qmp()
-    with pytest.raises(OSError):
+    try:
         for _ in range(64):
             bad.sock.sendall(b'{"execute": "' + b"x" * 65536)
-        bad.sock.settimeout(10)
+        bad.sock.settimeout(10 * SLOW)
         while bad.sock.recv(65536):
             pass
-        raise ConnectionResetError
+    except ConnectionError:
+        pass  # dropped; a timeout is a failure
     assert q.execute("query-status")["running"] and answer(vm, "alive")
 
 
@@ -229,15 +230,12 @@ def test_console_restores_its_terminal(guest, tmp_path):
 def test_console_without_a_terminal(guest):
     vm = guest()
     p = subprocess.Popen([VIREO, "console", vm.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    p.stdin.write(b"text \x01x")  # no escape keys here
-    p.stdin.close()
-    got = b""
-    while len(got) < 7:
-        got += os.read(p.stdout.fileno(), 100)
-    assert got == b"text \x01x"
+    p.stdin.write(b"text \x01x.")  # no escape keys here
+    p.stdin.flush()
+    vm.child.expect(r"text .*\.")
     vm.qmp().execute("quit")
-    assert p.wait(20 * SLOW) == 0
-    assert p.stderr.read() == b""
+    assert p.communicate(timeout=20 * SLOW) == (b"text \x01x.", b"")
+    assert p.returncode == 0
 
 
 def test_console_log(guest):
