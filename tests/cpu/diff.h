@@ -74,6 +74,7 @@ struct diff_state {
 	uint64_t rip; /* of the result only, when a fault ended the block; an offset in CS */
 	uint64_t rflags;
 	uint8_t fx[512] __attribute__((aligned(16))); /* an image of FXSAVE64 */
+	uint8_t high[16][16]; /* bits 128 to 255 of the vector registers, if the host has them */
 };
 
 #define DIFF_DONE 0x100u /* diff_result.vector: the block came to its end */
@@ -99,6 +100,7 @@ struct diff_shared {
 	uint32_t mode, count;
 	uint32_t running; /* the slot being run, for the report of a host process that died */
 	uint32_t no_ldt;  /* modify_ldt() was refused: no modes with segments */
+	uint32_t avx;	  /* the host has upper halves: compare them */
 	struct diff_slot slot[DIFF_SLOTS];
 };
 

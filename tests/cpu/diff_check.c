@@ -5,15 +5,18 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "cpu/x86/cpuid.h"
 #include "cpu/x86/fault.h"
 
 /* The processors differ in more than the architecture leaves open. */
 static bool host_is_amd;
+static bool host_has_avx;
 
 void diff_check_init(void)
 {
 	uint32_t a, b = 0, c, d;
 
+	host_has_avx = x86_host_has(X86_F_AVX);
 	host_is_amd = __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx;
 }
 
@@ -109,6 +112,18 @@ static void check_fx(struct report *r, const uint8_t *in, const uint8_t *host, c
 	}
 }
 
+static void check_high(struct report *r, const struct diff_state *in, const struct diff_state *host,
+		       const struct diff_state *guest)
+{
+	char name[16];
+
+	for (unsigned n = 0; n < 32 && host_has_avx; n++) {
+		snprintf(name, sizeof(name), "ymm%u%c", n / 2, n & 1 ? 'h' : 'l');
+		differ(r, name, ld_le64(in->high[n / 2] + 8 * (n & 1)), ld_le64(host->high[n / 2] + 8 * (n & 1)),
+		       ld_le64(guest->high[n / 2] + 8 * (n & 1)));
+	}
+}
+
 /* What FXSAVE stores of the last instruction and of the MXCSR bits that exist. */
 static bool in_fxsave(const struct diff_block *b, unsigned at)
 {
@@ -179,6 +194,7 @@ bool diff_check(const struct diff_block *b, const struct diff_slot *s, const str
 	flags = ~(uint64_t)undefined(b, s);
 	differ(&r, "flags", s->in.rflags, host->s.rflags & flags, guest->s.rflags & flags);
 	check_fx(&r, s->in.fx, host->s.fx, guest->s.fx);
+	check_high(&r, &s->in, &host->s, &guest->s);
 	check_memory(&r, b, s, guest);
 	return r.same;
 }

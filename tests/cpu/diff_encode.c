@@ -293,6 +293,12 @@ static void address_wild(struct diff_gen *g)
 
 /* --- operands --- */
 
+/* VEX.L doubles vectors. */
+static unsigned vector_shift(const struct diff_gen *g)
+{
+	return g->f->vex && g->l && !g->f->lig;
+}
+
 static uint32_t bytes_of(const struct diff_gen *g, uint8_t size)
 {
 	unsigned op = g->i->opsize;
@@ -302,11 +308,11 @@ static uint32_t bytes_of(const struct diff_gen *g, uint8_t size)
 	case SIZE_W:
 	case SIZE_D:
 	case SIZE_Q:
-		return 1u << (size - SIZE_B);
+		return (1u << (size - SIZE_B)) << vector_shift(g);
 	case SIZE_T:
 		return 10;
 	case SIZE_X:
-		return 16;
+		return 16u << vector_shift(g);
 	case SIZE_V:
 	case SIZE_Y:
 		return op;
@@ -393,6 +399,20 @@ static void registers(struct diff_gen *g)
 			g->rex |= r >> 3;
 			g->i->rm = byte ? as_byte(g, r) : (uint8_t)r;
 			break;
+		case 'H':
+		case 'L':
+			r = rng_below(g->r, diff_bits(g) == 64 ? 16 : 8);
+			if (o->where == 'H')
+				g->i->vreg = (uint8_t)r;
+			else
+				g->i->imm = r << 4 | rng_below(g->r, 16);
+			if (o->where == 'L')
+				g->imm_size = 1;
+			break;
+		case 'B':
+			r = pick_gpr(g, written);
+			g->i->vreg = (uint8_t)r;
+			break;
 		case 'V':
 		case 'P':
 		case 'S':
@@ -422,8 +442,8 @@ static uint32_t alignment(struct diff_gen *g)
 {
 	if (g->i->lock)
 		return g->i->size;
-	if (g->i->size == 16 && !(g->f->row->attr & A_LOOSE))
-		return 16;
+	if (g->f->vex ? g->f->row->attr & A_ALIGNED : g->i->size == 16 && !(g->f->row->attr & A_LOOSE))
+		return g->i->size;
 	return g->i->size == 512 ? 16 : one_in(g, 3) ? g->i->size & -g->i->size : 0;
 }
 
@@ -444,19 +464,48 @@ static bool bit_offset(struct diff_gen *g, uint64_t *moves)
 	return true;
 }
 
+/* A base that points into the data, and any vector register as the index: what is in it is for the tweak. */
+static bool vector_address(struct diff_gen *g)
+{
+	uint64_t low = DIFF_DATA + rng_below(g->r, DIFF_RW), disp = (uint64_t)(int8_t)rng_next(g->r);
+	unsigned base = pick_base(g, 0, 16), mod;
+
+	if (g->i->asize == 2) { /* there is none: #UD */
+		g->modrm |= 0x84;
+		g->disp_size = 2;
+		g->i->wild = true;
+		return true;
+	}
+	if (base == 16 || !is_free(g, base))
+		return false;
+	g->seg = segment_for(g, base == X86_RSP || base == X86_RBP);
+	assign(g, base, dirty(g, offset_of(g, low, g->seg) - disp, g->i->asize));
+	g->i->index = (uint8_t)rng_below(g->r, diff_bits(g) == 64 ? 16 : 8);
+	g->i->scale = (uint8_t)rng_below(g->r, 4);
+	mod = put_disp(g, disp, 1 + 3 * rng_below(g->r, 2));
+	g->has_sib = true;
+	g->sib = (uint8_t)(g->i->scale << 6 | (g->i->index & 7) << 3 | (base & 7));
+	g->rex |= (g->i->index & 8 ? 2 : 0) | base >> 3;
+	g->modrm |= (uint8_t)(mod << 6 | 4);
+	return true;
+}
+
 static bool memory(struct diff_gen *g, const struct diff_operand *o)
 {
 	uint64_t low, moves = 0;
 
 	g->i->size = bytes_of(g, o->size);
 	g->modrm &= 0x38;
-	if (!inside(g) && (g->single ? one_in(g, 25) : one_in(g, 250))) {
+	/* How FXSAVE and FXRSTOR wrap around 4 GiB is their own affair. */
+	if (!inside(g) && (diff_bits(g) == 64 || g->i->size < 512) && (g->single ? one_in(g, 25) : one_in(g, 250))) {
 		uint8_t reg = g->modrm;
 
 		address_wild(g);
 		g->modrm |= reg;
 		return true;
 	}
+	if (g->f->row->attr & A_VSIB)
+		return vector_address(g);
 	if (g->f->row->attr & A_BITS && !bit_offset(g, &moves))
 		return false;
 	low = pick_target(g, g->i->size, alignment(g));
@@ -520,7 +569,7 @@ static void immediate(struct diff_gen *g, const struct diff_operand *o)
 {
 	uint64_t v = rng_integer(g->r);
 
-	g->imm_size = (uint8_t)(g->imm_size + bytes_of(g, o->size));
+	g->imm_size = (uint8_t)(g->imm_size + (g->f->vex ? 1 : bytes_of(g, o->size)));
 	if (g->f->row->attr & A_INT)
 		while ((uint8_t)v == 0x80)
 			v = rng_next(g->r);
@@ -542,6 +591,31 @@ static void put(struct diff_gen *g, uint64_t v, unsigned size)
 		g->b->bytes[DIFF_PAD + g->b->len++] = (uint8_t)(v >> 8 * n);
 }
 
+/* Two or three bytes and what they stand for. In 32-bit code, R and X must look like none, and B means nothing. */
+static void put_vex(struct diff_gen *g)
+{
+	const struct diff_form *f = g->f;
+	bool is64 = diff_bits(g) == 64;
+	unsigned map = f->opcode[1] == 0x38 ? 2 : f->opcode[1] == 0x3a ? 3 : 1, v = ~g->i->vreg & 15;
+	unsigned pp = f->prefix == 0x66 ? 1 : f->prefix == 0xf3 ? 2 : f->prefix == 0xf2 ? 3 : 0;
+
+	/* A register that is not asked for: #UD. */
+	if (!g->uses_v && g->single && one_in(g, 30))
+		v = rng_below(g->r, 16);
+	if (map == 1 && !g->w && !(g->rex & 3) && !one_in(g, 3)) {
+		put(g, 0xc5, 1);
+		put(g, (g->rex & 4 ? 0 : 0x80) | (is64 ? v : v | 8) << 3 | g->l << 2 | pp, 1);
+		return;
+	}
+	if (!is64 && one_in(g, 4))
+		v ^= 8;
+	put(g, 0xc4, 1);
+	put(g, (~g->rex & 7) << 5 | map, 1);
+	if (!is64 && one_in(g, 4))
+		g->b->bytes[DIFF_PAD + g->b->len - 1] ^= 0x20;
+	put(g, g->w << 7 | v << 3 | g->l << 2 | pp, 1);
+}
+
 static void put_prefixes(struct diff_gen *g)
 {
 	static const uint8_t segs[] = { 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65 };
@@ -559,8 +633,14 @@ static void put_prefixes(struct diff_gen *g)
 		p[n++] = 0xf0;
 	if (i->rep)
 		p[n++] = g->f->writes ? (one_in(g, 2) ? 0xf2 : 0xf3) : one_in(g, 10) ? 0xf2 : 0xf3;
-	if (g->f->prefix)
+	if (g->f->prefix && !g->f->vex)
 		p[n++] = g->f->prefix;
+	/* What must not be before VEX: #UD. */
+	if (g->f->vex && g->single && one_in(g, 40)) {
+		static const uint8_t wrong[] = { 0x66, 0xf2, 0xf3, 0xf0 };
+
+		p[n++] = wrong[rng_below(g->r, 4)];
+	}
 	for (unsigned k = n; k > 1; k--) {
 		unsigned other = rng_below(g->r, k);
 		uint8_t t = p[k - 1];
@@ -570,6 +650,12 @@ static void put_prefixes(struct diff_gen *g)
 	}
 	for (unsigned k = 0; k < n; k++)
 		put(g, p[k], 1);
+	if (g->f->vex) {
+		if (bits == 64 && g->single && one_in(g, 60))
+			put(g, 0x40 | rng_below(g->r, 16), 1);
+		put_vex(g);
+		return;
+	}
 	if (bits == 64 && (g->use_rex || g->rex))
 		put(g, 0x40 | g->rex, 1);
 }
@@ -580,7 +666,7 @@ static void put_all(struct diff_gen *g)
 	uint32_t start = g->b->len;
 
 	put_prefixes(g);
-	for (unsigned n = 0; n + 1 < g->f->opcodes; n++)
+	for (unsigned n = 0; n + 1 < g->f->opcodes && !g->f->vex; n++)
 		put(g, g->f->opcode[n], 1);
 	bool in_opcode = false;
 	for (unsigned n = 0; n < g->f->ops; n++)
@@ -618,6 +704,8 @@ static void written_operands(struct diff_gen *g)
 			continue;
 		if (where == 'G')
 			written(g, g->i->reg);
+		else if (where == 'B')
+			written(g, g->i->vreg);
 		else if (where == 'Z' || where == 'R' || (where == 'E' && !g->i->is_mem))
 			written(g, g->i->rm);
 	}
@@ -719,6 +807,20 @@ static void effects(struct diff_gen *g)
 	}
 }
 
+/* VEX.L and W: what the form has, anything where that means nothing, now and then what is wrong. */
+static void choose_vex(struct diff_gen *g)
+{
+	bool wrong = g->single && !(g->f->row->attr & A_KNOWN) && one_in(g, 30);
+
+	g->use_rex = diff_bits(g) == 64;
+	g->l = g->f->l >= 0 && !wrong ? g->f->l : (int)rng_below(g->r, 2);
+	if (g->f->wide)
+		g->w = diff_bits(g) == 64 ? g->i->opsize == 8 : one_in(g, 3);
+	else
+		g->w = g->f->w >= 0 && !wrong ? g->f->w : (int)one_in(g, 3);
+	g->rex = 0;
+}
+
 bool diff_encode(struct diff_gen *g, struct diff_form *f)
 {
 	struct diff_track before = g->t;
@@ -729,7 +831,7 @@ bool diff_encode(struct diff_gen *g, struct diff_form *f)
 	g->i = &b->insn[b->insns];
 	*g->i = (struct diff_insn){ .form = f, .mode = b->mode, .at = (uint16_t)b->len, .prefix_seg = X86_SEGS };
 	g->rex = g->modrm = g->sib = g->disp_size = g->imm_size = g->jump_size = 0;
-	g->has_sib = g->rip_relative = false;
+	g->has_sib = g->rip_relative = g->l = g->w = g->uses_v = false;
 	g->disp = 0;
 	if (!choose_opsize(g))
 		return false;
@@ -742,6 +844,8 @@ bool diff_encode(struct diff_gen *g, struct diff_form *f)
 		g->use_rex = true;
 		g->rex = 8;
 	}
+	if (f->vex)
+		choose_vex(g);
 	if (one_in(g, 10))
 		g->i->prefix_seg = (uint8_t)rng_below(g->r, 6);
 	/* Memory, in about half of the cases where there is a choice. */
@@ -761,6 +865,7 @@ bool diff_encode(struct diff_gen *g, struct diff_form *f)
 	for (unsigned n = 0; ok && n < f->ops; n++) {
 		const struct diff_operand *o = &f->op[n];
 
+		g->uses_v |= o->where == 'H' || o->where == 'B';
 		if (o->where == 'I')
 			immediate(g, o);
 		if (o->where == 'J')

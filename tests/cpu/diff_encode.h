@@ -26,6 +26,7 @@ struct diff_gen {
 	uint8_t modrm, sib, disp_size, imm_size;
 	bool has_sib, rip_relative;
 	uint64_t disp, rip_target;
+	bool l, w, uses_v; /* of VEX; vvvv is an operand */
 	uint8_t jump_size; /* of a displacement, last in the instruction; 0: none */
 };
 

@@ -7,7 +7,14 @@
 
 #include "base/bytes.h"
 
-static const struct diff_rows *const tables[] = { &diff_rows_int, &diff_rows_x87, &diff_rows_sse };
+static const struct diff_rows *const tables[] = {
+	&diff_rows_int,	       &diff_rows_x87,	 &diff_rows_sse,	&diff_rows_sse3,   &diff_rows_ssse3,
+	&diff_rows_sse41,      &diff_rows_sse42, &diff_rows_aes,	&diff_rows_pclmul, &diff_rows_sha,
+	&diff_rows_avx,	       &diff_rows_avx2,	 &diff_rows_fma,	&diff_rows_f16c,   &diff_rows_avx_aes,
+	&diff_rows_bmi1,       &diff_rows_bmi2,	 &diff_rows_abm,	&diff_rows_popcnt, &diff_rows_movbe,
+	&diff_rows_adx,	       &diff_rows_crc32, &diff_rows_clflushopt, &diff_rows_clwb,   &diff_rows_fisttp,
+	&diff_rows_avx_pclmul,
+};
 
 static _Noreturn void bad(const struct diff_row *row)
 {
@@ -46,7 +53,8 @@ static void parse_operands(struct diff_form *f)
 			o->where = 'i';
 		} else if (len == 1 && *p == 'v') {
 			o->size = SIZE_V;
-		} else if (len <= 2 && strchr("EGRMZSWVUQPNIJO", *p) && (len < 2 || strchr("bwdqtxvzyoesfpa", p[1]))) {
+		} else if (len <= 2 && strchr("EGRMZSWVUQPNIJOHBL", *p) &&
+			   (len < 2 || strchr("bwdqtxvzyoesfpa", p[1]))) {
 			o->where = *p;
 			o->size = size_of(f->row, len > 1 ? p[1] : '\0');
 		} else if (!strncmp(p, "rAX", len) || !strncmp(p, "eAX", len)) {
@@ -54,7 +62,7 @@ static void parse_operands(struct diff_form *f)
 		}
 		f->has_modrm |= o->where && strchr("EGRMSWVUQPNi", o->where);
 		f->sized |= o->where == 'J' || by_operand_size(o->size);
-		f->wide |= o->size == SIZE_Y || o->size == SIZE_O || o->size == SIZE_F;
+		f->wide |= f->row->attr & A_WIDE || o->size == SIZE_Y || o->size == SIZE_O || o->size == SIZE_F;
 		p += len;
 	}
 }
@@ -66,11 +74,32 @@ static bool opcode_done(const struct diff_form *f)
 	return f->opcodes && (b[0] != 0x0f || (f->opcodes == 2 && b[1] != 0x38 && b[1] != 0x3a) || f->opcodes == 3);
 }
 
+static const char *vex_words(struct diff_form *f, const char *p)
+{
+	static const char *const words[] = { "vex ", "LIG ", "L0 ", "L1 ", "W0 ", "W1 " };
+
+	f->l = f->w = -1;
+	for (unsigned n = 0; n < ARRAY_LEN(words); n++) {
+		size_t len = strlen(words[n]);
+
+		if (strncmp(p, words[n], len))
+			continue;
+		p += len;
+		f->vex |= n == 0;
+		f->lig |= n == 1;
+		if (n == 2 || n == 3)
+			f->l = (int8_t)(n - 2);
+		if (n >= 4)
+			f->w = (int8_t)(n - 4);
+	}
+	return p;
+}
+
 static void parse_code(struct diff_form *f)
 {
 	f->ext = -1;
 	f->modrm = -1;
-	for (const char *p = f->row->code; *p; p += *p == ' ') {
+	for (const char *p = vex_words(f, f->row->code); *p; p += *p == ' ') {
 		char *end;
 		unsigned long v;
 
@@ -171,6 +200,10 @@ struct diff_form *diff_forms(size_t *count)
 	if (!forms)
 		abort();
 	for (size_t t = 0; t < ARRAY_LEN(tables); t++) {
+		if (!x86_host_has(tables[t]->needs)) {
+			printf("SKIPPED: %s and the like: the host has none of it\n", tables[t]->rows[0].text);
+			continue;
+		}
 		for (size_t n = 0; n < tables[t]->count; n++) {
 			struct diff_form *f = &forms[(*count)++];
 

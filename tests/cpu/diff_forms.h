@@ -7,15 +7,17 @@
  *   M  as E, memory only                        Z  register in the opcode         S  ModRM.reg, segment register
  *   W  ModRM.rm, XMM register or memory         V  ModRM.reg, XMM register        U  as W, register only
  *   Q  ModRM.rm, MMX register or memory         P  ModRM.reg, MMX register        N  as Q, register only
+ *   H  VEX.vvvv, vector register                B  VEX.vvvv, general register     L  vector register in an immediate
  *   I  immediate    J  branch displacement      O  absolute offset                X, Y  DS:rSI, ES:rDI
  *   STi  x87 register in ModRM.rm; any other operand is implied
  *   b 1, w 2, d 4, q 8, t 10, x 16 bytes; v by operand size, z as v but at most 4, y 4 or 8 by REX.W;
  *   o 8 or 16 by REX.W;
  *   e, s, f the x87 environment, its state and the FXSAVE area; p a far pointer; a a pair of v
  * A lone v is an implied operand of that size. The first operand is written, unless A_READ.
- * `code` is hexadecimal: mandatory prefix, opcode, /n for ModRM.reg, a last byte for a whole ModRM.
- * `flags` is read>written?undefined, each some of "oszapc"; or "shift", "rotate", "double",
- * "carry rotate": by the count.
+ * `code` is hexadecimal: mandatory prefix, opcode, /n for ModRM.reg, a last byte for a whole ModRM. Before it "vex"
+ * for that prefix, and what it must hold: L0, L1 (both otherwise; sizes of vectors are doubled by L unless LIG), W0,
+ * W1. `flags` is read>written?undefined, each some of "oszapc"; or "shift", "rotate", "double", "carry rotate": by the
+ * count.
  */
 #ifndef VIREO_TESTS_CPU_DIFF_FORMS_H
 #define VIREO_TESTS_CPU_DIFF_FORMS_H
@@ -24,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cpu/x86/cpuid.h"
 #include "cpu/x86/insn.h"
 #include "diff.h"
 #include "diff_rng.h"
@@ -54,6 +57,10 @@
 #define A_PARTIAL  (1u << 24) /* a fault may leave part of what it stores or loads */
 #define A_INSIDE   (1u << 25) /* the memory operand is never where it faults: what is read there must be chosen */
 #define A_STD	   (1u << 23)
+#define A_ALIGNED  (1u << 26) /* VEX: memory operands are aligned */
+#define A_WIDE	   (1u << 27) /* REX.W means something although no operand shows it */
+#define A_VSIB	   (1u << 28) /* the index is a vector register, found by a tweak */
+#define A_KNOWN	   (1u << 29) /* other values of L and W are other instructions, which are not ours */
 
 enum diff_size {
 	SIZE_NONE,
@@ -91,11 +98,18 @@ struct diff_row {
 	uint16_t clobbers; /* implied general registers that are written */
 	diff_tweak *tweak;
 };
+/* Forms that all need one feature of the host. */
 struct diff_rows {
 	const struct diff_row *rows;
 	size_t count;
+	enum x86_feature needs; /* X86_F_FPU: every one has it */
 };
 extern const struct diff_rows diff_rows_int, diff_rows_x87, diff_rows_sse;
+extern const struct diff_rows diff_rows_sse3, diff_rows_ssse3, diff_rows_sse41, diff_rows_sse42, diff_rows_aes,
+	diff_rows_pclmul, diff_rows_sha, diff_rows_avx, diff_rows_avx2, diff_rows_fma, diff_rows_f16c,
+	diff_rows_avx_aes, diff_rows_avx_pclmul;
+extern const struct diff_rows diff_rows_bmi1, diff_rows_bmi2, diff_rows_abm, diff_rows_popcnt, diff_rows_movbe,
+	diff_rows_adx, diff_rows_crc32, diff_rows_clflushopt, diff_rows_clwb, diff_rows_fisttp;
 
 /* A row, parsed. */
 struct diff_form {
@@ -108,6 +122,8 @@ struct diff_form {
 	struct diff_operand op[4];
 	uint8_t ops;
 	bool sized, wide; /* has sizes by operand size; by REX.W */
+	bool vex, lig;
+	int8_t l, w; /* what VEX must hold, or -1 */
 	uint16_t reads, writes, undefined;
 	uint8_t kind; /* enum diff_undefined */
 	int8_t stack; /* how far RSP moves, in operands */
@@ -124,7 +140,8 @@ struct diff_insn {
 	enum diff_mode mode;
 	uint16_t at; /* in the block */
 	uint8_t len, opsize, asize;
-	uint8_t reg, rm; /* of general registers: the number, with bit 7 set for AH, CH, DH, BH */
+	uint8_t vreg, index, scale; /* VEX.vvvv; VSIB */
+	uint8_t reg, rm;	    /* of general registers: the number, with bit 7 set for AH, CH, DH, BH */
 	bool is_mem, rep, lock, wild;
 	uint8_t prefix_seg; /* enum x86_seg, or X86_SEGS */
 	uint64_t linear;    /* of the memory operand, or where the implied pointer goes */
@@ -146,6 +163,6 @@ struct diff_insn {
 /* diff_tweaks.c */
 diff_tweak tweak_divide, tweak_compare, tweak_compare_pair, tweak_target, tweak_return, tweak_flags, tweak_count,
 	tweak_bounds, tweak_selector, tweak_far, tweak_far_return, tweak_mxcsr, tweak_x87_memory, tweak_env, tweak_fx,
-	tweak_bcd;
+	tweak_bcd, tweak_gather, tweak_mask, tweak_string;
 
 #endif

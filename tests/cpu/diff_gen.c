@@ -205,6 +205,11 @@ void diff_gen_state(const struct diff_block *b, struct rng *r, const uint8_t *po
 	if (rng_chance(r, 10))
 		s->in.rflags |= X86_AC;
 	rng_fpu(r, s->in.fx, rng_chance(r, b->insns == 1 ? 400 : 150));
+	for (unsigned n = 0; n < 16; n++)
+		rng_vector(r, s->in.high[n]);
+	/* Now and then their initial state. */
+	if (rng_below(r, 8) == 0)
+		memset(s->in.high, 0, sizeof(s->in.high));
 	memcpy(s->mem, pool + (rng_below(r, (DIFF_POOL - DIFF_RW) / 16) & ~1u) * 16, DIFF_RW);
 	s->entry = b->entry;
 	s->segments = first->form->row->attr & A_SEGMENTS;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "cpu/x86/cpuid.h"
 #include "cpu/x86/entry.h"
 #include "cpu/x86/fault.h"
 #include "diff_run.h"
@@ -166,13 +167,17 @@ static void put_tables(struct diff_guest *g)
 	mem_write(g->mem, gpa(EXIT), &int3, 1);
 }
 
-static void start_state(struct x86_state *s, const struct diff_mode_info *mode)
+static void start_state(struct x86_state *s, const struct diff_mode_info *mode, uint64_t xcr0)
 {
 	memset(s, 0, sizeof(*s));
 	x86_state_reset(s, true, false);
 	x86_entry_long64(s, 0, 0, PML4, KERNEL + GDT, GDT_SIZE - 1);
 	s->cr0 |= X86_CR0_MP | X86_CR0_NE | X86_CR0_WP | X86_CR0_AM;
 	s->cr4 |= X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_FSGSBASE | X86_CR4_UMIP;
+	if (xcr0) {
+		s->cr4 |= X86_CR4_OSXSAVE;
+		s->xcr0 = xcr0;
+	}
 	s->efer |= X86_EFER_SCE | X86_EFER_NXE;
 	s->idt = (struct x86_dtable){ KERNEL + IDT, 0xfff };
 	s->seg[X86_TR] = tss;
@@ -210,7 +215,7 @@ struct diff_guest *diff_guest_new(const struct engine *e, const uint8_t *ro)
 	put_tables(g);
 	mem_write(g->mem, gpa(DATA + DIFF_RW), ro, DIFF_RO);
 	for (unsigned m = 0; m < DIFF_MODES; m++)
-		start_state(&g->start[m], &diff_modes[m]);
+		start_state(&g->start[m], &diff_modes[m], x86_host_has(X86_F_AVX) ? 7 : 0);
 	return g;
 }
 
@@ -237,8 +242,9 @@ uint64_t diff_guest_retired(const struct diff_guest *g)
 
 /* --- the FXSAVE64 image --- */
 
-static void fp_in(struct x86_state *s, const uint8_t *fx)
+static void fp_in(struct x86_state *s, const struct diff_state *in)
 {
+	const uint8_t *fx = in->fx;
 	unsigned top;
 
 	s->fp.cw = ld_le16(fx);
@@ -253,10 +259,13 @@ static void fp_in(struct x86_state *s, const uint8_t *fx)
 		s->fp.r[(top + n) & 7] = (struct x86_fpreg){ ld_le64(fx + 32 + 16 * n), ld_le16(fx + 40 + 16 * n) };
 	for (unsigned n = 0; n < 16; n++)
 		memcpy(s->vec[n].b, fx + 160 + 16 * n, 16);
+	for (unsigned n = 0; n < 16 && s->xcr0 & 4; n++)
+		memcpy(s->vec[n].b + 16, in->high[n], 16);
 }
 
-static void fp_out(const struct x86_state *s, uint8_t *fx)
+static void fp_out(const struct x86_state *s, struct diff_state *out)
 {
+	uint8_t *fx = out->fx;
 	unsigned top = s->fp.sw >> 11 & 7;
 
 	memset(fx, 0, 512);
@@ -273,6 +282,8 @@ static void fp_out(const struct x86_state *s, uint8_t *fx)
 	}
 	for (unsigned n = 0; n < 16; n++)
 		memcpy(fx + 160 + 16 * n, s->vec[n].b, 16);
+	for (unsigned n = 0; n < 16; n++)
+		memcpy(out->high[n], s->vec[n].b + 16, 16);
 }
 
 /* --- running --- */
@@ -302,7 +313,7 @@ void diff_guest_run(struct diff_guest *g, enum diff_mode mode, const struct diff
 	memcpy(s->gpr, slot->in.gpr, sizeof(slot->in.gpr));
 	s->gpr[X86_RIP] = slot->entry;
 	s->rflags = slot->in.rflags;
-	fp_in(s, slot->in.fx);
+	fp_in(s, &slot->in);
 	mem_write(g->mem, gpa(DATA), slot->mem, DIFF_RW);
 	if (g->engine->set_state(g->vcpu, s, &err)) {
 		fprintf(stderr, "the engine refuses a state: %s\n", err.msg);
@@ -313,7 +324,7 @@ void diff_guest_run(struct diff_guest *g, enum diff_mode mode, const struct diff
 	memcpy(out->s.gpr, s->gpr, sizeof(out->s.gpr));
 	for (unsigned n = 0; n < 6; n++)
 		out->sel[n] = s->seg[n].sel;
-	fp_out(s, out->s.fx);
+	fp_out(s, &out->s);
 	mem_read(g->mem, gpa(DATA), out->mem, DIFF_RW);
 	vector = (s->gpr[X86_RIP] - (KERNEL + HANDLERS)) / STRIDE;
 	if (exit != CPU_EXIT_HALTED || vector > 255) {

@@ -53,6 +53,8 @@ uint64_t host_regs[17] __attribute__((used));			 /* general registers, then flag
 uint64_t host_rsp __attribute__((used));
 uint16_t host_ss __attribute__((used));
 uint8_t host_fx[512] __attribute__((used, aligned(16)));
+uint8_t host_high[256] __attribute__((used));
+uint32_t host_avx __attribute__((used)); /* the upper halves exist */
 
 /* 1: the block came to DIFF_EXIT, host_regs and host_fx are filled. 0: a signal, see host_caught(). */
 int host_enter(const struct diff_state *in, const uint16_t *sel, int compat);
@@ -71,43 +73,80 @@ void host_caught(const ucontext_t *uc);
 	X("r9", 72)                                                                                                    \
 	X("r10", 80)                                                                                                   \
 	X("r11", 88) X("r12", 96) X("r13", 104) X("r14", 112) X("r15", 120) X("rsp", 32) X("rdi", 56)
-#define LOAD(r, at) "mov " #at "(%rdi), %" r "\n\t"
-#define SAVE(r, at) "mov %" r ", host_regs+" #at "(%rip)\n\t"
+#define HIGH(X)                                                                                                        \
+	X("0", "0")                                                                                                    \
+	X("1", "16")                                                                                                   \
+	X("2", "32")                                                                                                   \
+	X("3", "48")                                                                                                   \
+	X("4", "64")                                                                                                   \
+	X("5", "80")                                                                                                   \
+	X("6", "96")                                                                                                   \
+	X("7", "112")                                                                                                  \
+	X("8", "128")                                                                                                  \
+	X("9", "144")                                                                                                  \
+	X("10", "160") X("11", "176") X("12", "192") X("13", "208") X("14", "224") X("15", "240")
+#define LOAD_HIGH(n, at) "vinsertf128 $1, 656+" at "(%rdi), %ymm" n ", %ymm" n "\n\t"
+#define SAVE_HIGH(n, at) "vextractf128 $1, %ymm" n ", host_high+" at "(%rip)\n\t"
+#define LOAD(r, at)	 "mov " #at "(%rdi), %" r "\n\t"
+#define SAVE(r, at)	 "mov %" r ", host_regs+" #at "(%rip)\n\t"
 __asm__(".pushsection .text\n"
 	"host_enter:\n\t"
 	"push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n\t"
 	"mov %rsp, host_rsp(%rip)\n\t"
 	"fxrstor64 144(%rdi)\n\t"
-	"test %edx, %edx; jz 1f\n\t"
-	"mov 0(%rsi), %es; mov 4(%rsi), %ss; mov 6(%rsi), %ds; mov 8(%rsi), %fs; mov 10(%rsi), %gs\n\t"
-	"pushq 136(%rdi); popfq\n\t" GPRS(
-		LOAD) "ljmpl *host_target_far(%rip)\n"
-		      "1:\n\t"
-		      "pushq 136(%rdi); popfq\n\t" GPRS(
-			      LOAD) "jmp *host_target(%rip)\n"
-				    "host_exit:\n\t" GPRS(
-					    SAVE) "mov host_rsp(%rip), %rsp\n\t"
-						  "pushfq; popq host_regs+128(%rip)\n\t"
-						  "push $2; popfq\n\t"
-						  "fxsave64 host_fx(%rip)\n\t"
-						  "mov %ss, host_ss(%rip); mov $0x2b, %eax; mov %eax, %ss\n\t"
-						  "mov $1, %eax\n"
-						  "host_back:\n\t"
-						  "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n\t"
-						  "ret\n"
-						  /* The kernel leaves AC as the block had it. */
-						  "host_signal:\n\t"
-						  "pushfq; andl $~0x40000, (%rsp); popfq\n\t"
-						  "mov host_rsp(%rip), %rsp\n\t"
-						  "mov %rdx, %rdi\n\t"
-						  "sub $8, %rsp; call host_caught; add $8, %rsp\n\t"
-						  "xor %eax, %eax; jmp host_back\n"
-						  ".globl _start\n"
-						  "_start:\n\t"
-						  "xor %ebp, %ebp; and $-16, %rsp; call host_relocate; call host_main\n"
-						  ".popsection\n");
+	"testl $1, host_avx(%rip); jz 2f\n\t" HIGH(
+		LOAD_HIGH) "2:\n\t"
+			   "test %edx, %edx; jz 1f\n\t"
+			   "mov 0(%rsi), %es; mov 4(%rsi), %ss; mov 6(%rsi), %ds; mov 8(%rsi), %fs; mov 10(%rsi), "
+			   "%gs\n\t"
+			   "pushq 136(%rdi); popfq\n\t" GPRS(
+				   LOAD) "ljmpl *host_target_far(%rip)\n"
+					 "1:\n\t"
+					 "pushq 136(%rdi); popfq\n\t" GPRS(
+						 LOAD) "jmp *host_target(%rip)\n"
+						       "host_exit:\n\t" GPRS(
+							       SAVE) "mov host_rsp(%rip), %rsp\n\t"
+								     "pushfq; popq host_regs+128(%rip)\n\t"
+								     "push $2; popfq\n\t"
+								     "fxsave64 host_fx(%rip)\n\t"
+								     "testl $1, host_avx(%rip); jz 2f\n\t" HIGH(
+									     SAVE_HIGH) "2:\n\t"
+											"mov %ss, host_ss(%rip); mov "
+											"$0x2b, %eax; mov %eax, %ss\n\t"
+											"mov $1, %eax\n"
+											"host_back:\n\t"
+											"pop %r15; pop %r14; pop %r13; "
+											"pop %r12; pop %rbp; pop "
+											"%rbx\n\t"
+											"ret\n"
+											/* The kernel leaves AC as the
+											   block had it. */
+											"host_signal:\n\t"
+											"pushfq; andl $~0x40000, "
+											"(%rsp); popfq\n\t"
+											"mov host_rsp(%rip), %rsp\n\t"
+											"mov %rdx, %rdi\n\t"
+											"sub $8, %rsp; call "
+											"host_caught; add $8, %rsp\n\t"
+											"xor %eax, %eax; jmp "
+											"host_back\n"
+											".globl _start\n"
+											"_start:\n\t"
+											"xor %ebp, %ebp; and $-16, "
+											"%rsp; call host_relocate; "
+											"call host_main\n"
+											".popsection\n");
 
 static struct diff_result *result;
+
+/* The signal frame holds an XSAVE area: XSTATE_BV at 512 tells whether the upper halves are there or are zero. */
+static void caught_high(const uint8_t *area)
+{
+	for (unsigned n = 0; n < sizeof(result->s.high); n++)
+		(&result->s.high[0][0])[n] = 0;
+	if (host_avx && area[512] & 4)
+		copy(result->s.high, area + 576, sizeof(result->s.high));
+}
 
 void host_caught(const ucontext_t *uc)
 {
@@ -125,6 +164,7 @@ void host_caught(const ucontext_t *uc)
 	result->sel[1] = (uint16_t)g[REG_CSGSFS];
 	result->sel[2] = (uint16_t)(g[REG_CSGSFS] >> 48);
 	copy(result->s.fx, uc->uc_mcontext.fpregs, 512);
+	caught_high((const uint8_t *)uc->uc_mcontext.fpregs);
 }
 
 static void run(struct diff_slot *slot, const struct diff_mode_info *mode)
@@ -138,6 +178,7 @@ static void run(struct diff_slot *slot, const struct diff_mode_info *mode)
 		copy(result->s.gpr, host_regs, sizeof(result->s.gpr));
 		result->s.rflags = host_regs[16];
 		copy(result->s.fx, host_fx, 512);
+		copy(result->s.high, host_high, sizeof(host_high));
 		result->vector = DIFF_DONE;
 		result->error = 0;
 		result->cr2 = 0;
@@ -225,6 +266,18 @@ static void set_ldt(void)
 	}
 }
 
+/* AVX, and a kernel that keeps its state. */
+static uint32_t has_avx(void)
+{
+	uint32_t a = 1, b, c = 0, d;
+
+	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+	if (!(c >> 27 & 1) || !(c >> 28 & 1))
+		return 0;
+	__asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+	return (a & 6) == 6;
+}
+
 extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden")));
 extern const Elf64_Dyn _DYNAMIC[] __attribute__((visibility("hidden")));
 
@@ -253,6 +306,7 @@ _Noreturn void host_main(void)
 	char c;
 
 	map_all();
+	shared->avx = host_avx = has_avx();
 	sys(SYS_sigaltstack, (long)&alt, 0, 0, 0, 0);
 	handle(SIGSEGV);
 	handle(SIGBUS);

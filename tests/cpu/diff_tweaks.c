@@ -324,3 +324,70 @@ void tweak_bcd(struct rng *r, const struct diff_block *b, struct diff_slot *s)
 {
 	set_low(&s->in.gpr[X86_RAX], rng_next(r), 2);
 }
+
+/* --- vectors --- */
+
+static void put_lane(struct diff_slot *s, unsigned reg, unsigned lane, unsigned bytes, uint64_t v)
+{
+	unsigned at = lane * bytes;
+
+	memcpy(at < 16 ? s->in.fx + 160 + 16 * reg + at : s->in.high[reg] + at - 16, &v, bytes);
+}
+
+/* Some lanes, each on or off by its top bit. */
+static void mask_register(struct rng *r, struct diff_slot *s, unsigned reg, unsigned bytes)
+{
+	for (unsigned n = 0; n < 32 / bytes; n++)
+		put_lane(s, reg, n, bytes, rng_next(r) & rng_next(r) << 1);
+}
+
+void tweak_mask(struct rng *r, const struct diff_block *b, struct diff_slot *s)
+{
+	if (rng_below(r, 4))
+		mask_register(r, s, b->insn[0].vreg, rng_below(r, 2) ? 4 : 8);
+}
+
+/* Indices that stay within the data, or now and then do not. The opcode tells their size: 90h and 92h 4 bytes. */
+void tweak_gather(struct rng *r, const struct diff_block *b, struct diff_slot *s)
+{
+	const struct diff_insn *i = &b->insn[0];
+	unsigned bytes = i->form->opcode[2] & 1 ? 8 : 4;
+	int64_t at = (int64_t)((i->linear & ~DIFF_HIGH) - DIFF_DATA);
+	bool inside = rng_below(r, 4);
+
+	if (sometimes(r) || i->wild)
+		return;
+	for (unsigned n = 0; n < 32 / bytes; n++) {
+		int64_t to = rng_below(r, inside ? DIFF_RW - 8 : DIFF_RW + DIFF_RO + 64);
+
+		put_lane(s, i->index, n, bytes, (uint64_t)((to - at) >> i->scale));
+	}
+	mask_register(r, s, i->vreg, i->form->w == 1 ? 8 : 4);
+}
+
+/* Strings: characters of a small alphabet, and lengths near the number of them. */
+void tweak_string(struct rng *r, const struct diff_block *b, struct diff_slot *s)
+{
+	const struct diff_insn *i = &b->insn[0];
+	uint8_t text[16], set[16], range = (uint8_t)(2 + rng_below(r, 6)),
+				   first = rng_below(r, 2) ? 0 : (uint8_t)rng_next(r);
+
+	if (sometimes(r))
+		return;
+	for (unsigned n = 0; n < 16; n++) {
+		text[n] = (uint8_t)(first + rng_below(r, range));
+		set[n] = (uint8_t)(first + rng_below(r, range));
+	}
+	memcpy(s->in.fx + 160 + 16 * i->reg, set, 16);
+	if (i->is_mem)
+		poke(i, s, text, 16);
+	else
+		memcpy(s->in.fx + 160 + 16 * i->rm, text, 16);
+	for (unsigned n = 0; n < 2; n++) {
+		unsigned reg = n ? X86_RDX : X86_RAX;
+
+		if (loose(b, reg) && rng_below(r, 4))
+			s->in.gpr[reg] = (uint64_t)(int64_t)((int)rng_below(r, 40) - 20) &
+					 (diff_modes[b->mode].bits == 64 ? ~0ull : 0xffffffff);
+	}
+}

@@ -336,11 +336,12 @@ static void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 	x86_cpuid(tiny_cpu(&r.vm), leaf, subleaf, out);
 }
 
-static bool model_ok(const char *model)
+/* NULL, or what is said against it. */
+static const char *model_error(const char *model)
 {
+	static struct err err;
 	struct config *c = config_new();
 	const struct x86_features *f;
-	struct err err;
 
 	assert_int_equal(config_set(c, "cpu.model", model, &err), 0);
 	f = x86_features_new(c, &err);
@@ -348,13 +349,18 @@ static bool model_ok(const char *model)
 		assert_non_null(strstr(err.msg, "cpu.model"));
 	x86_features_free(f);
 	config_free(c);
-	return f;
+	return f ? NULL : err.msg;
+}
+
+static bool model_ok(const char *model)
+{
+	return !model_error(model);
 }
 
 static void models_are_parsed_whole(void **state)
 {
 	assert_true(model_ok("max"));
-	assert_true(model_ok("qemu64,+x2apic,-pcid,vendor=GenuineIntel,phys-bits=36"));
+	assert_true(model_ok("max,+x2apic,-pcid,vendor=GenuineIntel,phys-bits=36"));
 	assert_false(model_ok("pentium"));
 	assert_false(model_ok("max,"));
 	assert_false(model_ok("max,avx512f"));
@@ -364,6 +370,135 @@ static void models_are_parsed_whole(void **state)
 	assert_false(model_ok("max,phys-bits=31"));
 	assert_false(model_ok("max,phys-bits=53"));
 	assert_false(model_ok("max,phys-bits=40x"));
+}
+
+static void what_cannot_be_given_is_refused_by_name(void **state)
+{
+	static const struct {
+		const char *model, *named;
+	} cases[] = {
+		{ "Haswell", "hle" }, { "Haswell,-hle", "rtm" },     { "Skylake-Server,-hle,-rtm", "avx512f" },
+		{ "EPYC", "sse4a" },  { "max,+avx512f", "avx512f" }, { "max,+avx2,-avx", "avx2 needs avx" },
+	};
+
+	for (unsigned n = 0; n < ARRAY_LEN(cases); n++) {
+		const char *said = model_error(cases[n].model);
+
+		assert_non_null(said);
+		if (x86_feature_possible(X86_F_AVX2))
+			assert_non_null(strstr(said, cases[n].named));
+	}
+	/* Features that are the host's own instructions. */
+	assert_int_equal(model_ok("qemu64"), x86_feature_possible(X86_F_SSE3));
+	assert_int_equal(model_ok("x86-64-v2"), x86_feature_possible(X86_F_SSE42));
+	assert_int_equal(model_ok("x86-64-v3"), x86_feature_possible(X86_F_AVX2) && x86_feature_possible(X86_F_FMA) &&
+							x86_feature_possible(X86_F_F16C));
+	assert_int_equal(model_ok("max,+avx2"), x86_feature_possible(X86_F_AVX2));
+	assert_int_equal(model_ok("Haswell,-hle,-rtm"), model_ok("Haswell-noTSX"));
+	assert_int_equal(model_ok("EPYC,-sse4a,-misalignsse"),
+			 model_ok("x86-64-v3") && x86_feature_possible(X86_F_SHA));
+	assert_true(model_ok("max,-avx"));
+}
+
+/* Bytes that end with a zero, then HLT. */
+static void exec_text(const uint8_t *code)
+{
+	uint8_t buf[9];
+	unsigned n = 0;
+
+	for (; code[n]; n++)
+		buf[n] = code[n];
+	buf[n] = 0xf4;
+	rig_exec(&r, buf, n + 1);
+}
+
+/* An instruction of a feature that the model lacks is undefined, or what it was before there was the feature. */
+static void instructions_go_with_their_features(void **state)
+{
+	static const struct {
+		const char *model;
+		uint8_t code[8];
+		int vector; /* with the model; -1 with all features */
+	} cases[] = {
+		{ "max,-bmi1", { 0xc4, 0xe2, 0x70, 0xf2, 0xc3 }, X86_UD }, /* ANDN EAX, ECX, EBX */
+		{ "max,-bmi2", { 0xc4, 0xe2, 0x72, 0xf5, 0xc3 }, X86_UD }, /* PEXT */
+		{ "max,-movbe", { 0x0f, 0x38, 0xf0, 0x06 }, X86_UD },	   /* MOVBE EAX, [RSI] */
+		{ "max,-popcnt", { 0xf3, 0x0f, 0xb8, 0xc3 }, X86_UD },
+		{ "max,-adx", { 0x66, 0x0f, 0x38, 0xf6, 0xc3 }, X86_UD },
+		{ "max,-rdrand", { 0x0f, 0xc7, 0xf0 }, X86_UD },
+		{ "max,-rdseed", { 0x0f, 0xc7, 0xf8 }, X86_UD },
+		{ "max,-rdpid", { 0xf3, 0x0f, 0xc7, 0xf8 }, X86_UD },
+		{ "max,-clflushopt", { 0x66, 0x0f, 0xae, 0x3e }, X86_UD },
+		{ "max,-clwb", { 0x66, 0x0f, 0xae, 0x36 }, X86_UD },
+		{ "max,-bmi1", { 0xf3, 0x0f, 0xbc, 0xc3 }, -1 }, /* TZCNT is BSF then */
+		{ "max,-abm", { 0xf3, 0x0f, 0xbd, 0xc3 }, -1 },	 /* LZCNT is BSR */
+		{ "max", { 0x0f, 0x01, 0xc8 }, X86_UD },	 /* MONITOR, MWAIT: not in CPUID */
+		{ "max", { 0x0f, 0x01, 0xc9 }, X86_UD },
+	};
+	uint32_t out[4];
+
+	for (unsigned n = 0; n < ARRAY_LEN(cases); n++) {
+		rig_free(&r);
+		rig_new(&r, RIG_LONG, cases[n].model);
+		rig_reset(&r, RIG_LONG);
+		r.s.gpr[X86_RAX] = 5;
+		r.s.gpr[X86_RBX] = 0x100;
+		r.s.gpr[X86_RSI] = RIG_DATA_AT;
+		exec_text(cases[n].code);
+		if (cases[n].vector >= 0)
+			assert_int_equal(rig_vector(&r), cases[n].vector);
+		else
+			assert_int_equal(rig_reg(&r, X86_RAX), 8);
+		if (strcmp(cases[n].model, "max") == 0)
+			continue;
+		if (cases[n].vector < 0)
+			continue;
+		rig_free(&r);
+		rig_new(&r, RIG_LONG, "max");
+		rig_reset(&r, RIG_LONG);
+		r.s.gpr[X86_RSI] = RIG_DATA_AT;
+		exec_text(cases[n].code);
+		assert_int_not_equal(rig_vector(&r), X86_UD);
+	}
+	cpuid(1, 0, out);
+	assert_false(out[X86_CPUID_ECX] >> 3 & 1);
+}
+
+static void random_numbers_are_told_by_carry(void **state)
+{
+	uint64_t before = 0;
+	unsigned different = 0;
+
+	/* RDRAND, then RDSEED of 64 bits: all flags but CF are cleared. */
+	for (unsigned n = 0; n < 8; n++) {
+		rig_reset(&r, RIG_LONG);
+		r.s.rflags |= X86_ARITH;
+		exec_text(n & 1 ? (const uint8_t *)"\x48\x0f\xc7\xf8" : (const uint8_t *)"\x48\x0f\xc7\xf0");
+		assert_int_equal(rig_vector(&r), -1);
+		assert_int_equal(r.s.rflags & X86_ARITH, X86_CF);
+		different += rig_reg(&r, X86_RAX) != before;
+		before = rig_reg(&r, X86_RAX);
+	}
+	assert_int_equal(different, 8);
+	/* 16 bits leave the rest, 32 clear it. */
+	rig_reset(&r, RIG_LONG);
+	r.s.gpr[X86_RAX] = 0x1234567812345678;
+	RIG_EXEC(&r, 0x66, 0x0f, 0xc7, 0xf0);
+	assert_true(rig_reg(&r, X86_RAX) >> 16 == 0x123456781234);
+	rig_reset(&r, RIG_LONG);
+	r.s.gpr[X86_RAX] = ~0ull;
+	RIG_EXEC(&r, 0x0f, 0xc7, 0xf0);
+	assert_true(rig_reg(&r, X86_RAX) >> 32 == 0);
+	/* RDPID: what RDTSCP puts into ECX. */
+	rig_reset(&r, RIG_LONG);
+	r.s.tsc_aux = 0x77;
+	RIG_EXEC(&r, 0xf3, 0x0f, 0xc7, 0xf8);
+	assert_int_equal(rig_reg(&r, X86_RAX), 0x77);
+	/* Counted time comes out the same each time: there are none. */
+	rig_free(&r);
+	rig_new_counted(&r, RIG_LONG, NULL);
+	rig_reset(&r, RIG_LONG);
+	RIG_FAULTS(&r, X86_UD, 0, 0, 0x0f, 0xc7, 0xf0);
 }
 
 static void cpuid_says_what_the_model_is(void **state)
@@ -379,6 +514,8 @@ static void cpuid_says_what_the_model_is(void **state)
 	assert_int_equal(out[X86_CPUID_ECX], 0x201);
 	cpuid(0x4000, 0, out);
 	assert_int_equal(out[0] | out[1] | out[2] | out[3], 0);
+	if (!model_ok("qemu64"))
+		return; /* a host without floating point */
 	rig_free(&r);
 	rig_new(&r, RIG_LONG, "qemu64,vendor=GenuineIntel,phys-bits=40,+pcid");
 	cpuid(0, 0, out);
@@ -451,6 +588,9 @@ int main(void)
 		TEST(msrs_follow_the_vendor_and_the_features),
 		TEST(the_tsc_can_be_set),
 		TEST(models_are_parsed_whole),
+		TEST(what_cannot_be_given_is_refused_by_name),
+		TEST(instructions_go_with_their_features),
+		TEST(random_numbers_are_told_by_carry),
 		TEST(cpuid_says_what_the_model_is),
 		TEST(cr4_and_cpuid_agree),
 		TEST(the_apics_bit_goes_with_its_enable),

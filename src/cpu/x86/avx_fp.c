@@ -112,7 +112,7 @@ static const struct x86_opdef rows[] = {
 									0x41, X86_D_L0, 0xff, NULL, 16, 0, dppd)
 };
 /* clang-format on */
-const struct x86_opdefs x86_defs_avx_fp = { rows, ARRAY_LEN(rows), X86_HOST_AVX };
+X86_DEFS_OF(x86_defs_avx_fp, rows, X86_F_AVX);
 
 /* --- FMA: reg = reg, vvvv and rm in the order that the digits say --- */
 
@@ -153,7 +153,7 @@ FMA_SCALAR(STUBS_FMA_SCALAR)
 	FMA_ROWS_S(name, op, 132) FMA_ROWS_S(name, op + 0x10, 213) FMA_ROWS_S(name, op + 0x20, 231)
 
 static const struct x86_opdef fma_rows[] = { FMA_PACKED(FMA) FMA_SCALAR(FMA_OF_SCALAR) };
-const struct x86_opdefs x86_defs_fma = { fma_rows, ARRAY_LEN(fma_rows), X86_HOST_FMA };
+X86_DEFS_OF(x86_defs_fma, fma_rows, X86_F_FMA);
 
 /* --- F16C --- */
 
@@ -191,4 +191,4 @@ static const struct x86_opdef f16c_rows[] = {
 		    X86_IMM_U8, 7, avx_cvtps2ph, avx256_cvtps2ph, 8, 16, "vcvtps2ph"),
 };
 /* clang-format on */
-const struct x86_opdefs x86_defs_f16c = { f16c_rows, ARRAY_LEN(f16c_rows), X86_HOST_F16C };
+X86_DEFS_OF(x86_defs_f16c, f16c_rows, X86_F_F16C);

@@ -247,7 +247,7 @@ static const struct x86_opdef avx_rows[] = {
 					ROW_XY(test, 0F38, X86_PFX_66, 0x0f, X86_D_W0 | X86_D_NOV, 0, 0, 16, 32, testpd)
 						SSE42_STRING(STRING)
 };
-const struct x86_opdefs x86_defs_avx_int = { avx_rows, ARRAY_LEN(avx_rows), X86_HOST_AVX };
+X86_DEFS_OF(x86_defs_avx_int, avx_rows, X86_F_AVX);
 
 static const struct x86_opdef avx2_rows[] = {
 	SSE2_BINARY(BINARY_Y) SSE2_SHIFTS(SHIFT_Y) SSSE3_MMX(BINARY_Y) SSE41_BINARY(BINARY_Y) SSE42_BINARY(BINARY_Y)
@@ -266,10 +266,10 @@ static const struct x86_opdef avx2_rows[] = {
 								 X86_D_L1 | X86_D_W0 | X86_D_NOV, x86_avx_unary, 0, 0,
 								 NULL, avx256_broadcast128, 0, 16, "vbroadcasti128"),
 };
-const struct x86_opdefs x86_defs_avx2_int = { avx2_rows, ARRAY_LEN(avx2_rows), X86_HOST_AVX2 };
+X86_DEFS_OF(x86_defs_avx2_int, avx2_rows, X86_F_AVX2);
 
 /* AES and PCLMULQDQ with VEX need both features; who has AVX has had these before. */
 static const struct x86_opdef aes_rows[] = { AES_BINARY(BINARY_X) UNARY_X(aesimc, 0F38, 0xdb, 16, 0) ROW_X(
 	unary, 0F3A, X86_PFX_66, 0xdf, X86_D_NOV, X86_IMM_U8, 0xff, 16,
 	aeskeygenassist) ROW_X(binary, 0F3A, X86_PFX_66, 0x44, 0, X86_IMM_U8, 0xff, 16, pclmulqdq) };
-const struct x86_opdefs x86_defs_avx_aes = { aes_rows, ARRAY_LEN(aes_rows), X86_HOST_AES };
+X86_DEFS_OF(x86_defs_avx_aes, aes_rows, X86_F_AES);

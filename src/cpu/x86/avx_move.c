@@ -46,6 +46,7 @@ HANDLER(mov_load_u)
 	union x86_vec v;
 
 	x86_avx_enter(cpu);
+	x86_check_halves(cpu, i, length(i), X86_READ);
 	x86_load_bytes(cpu, i->seg, x86_ea(cpu, i), &v, length(i));
 	put(cpu, i->reg, &v, length(i));
 	return x86_next(cpu, i);
@@ -54,6 +55,7 @@ HANDLER(mov_load_u)
 HANDLER(mov_store_u)
 {
 	x86_avx_enter(cpu);
+	x86_check_halves(cpu, i, length(i), X86_WRITE);
 	x86_store_bytes(cpu, i->seg, x86_ea(cpu, i), &cpu->s.vec[i->reg], length(i));
 	return x86_next(cpu, i);
 }
@@ -234,58 +236,120 @@ MASK(pmovmskb, b, 16)
 MASK(movmskps, d, 4)
 MASK(movmskpd, q, 2)
 
-/*
- * Lanes whose mask bit is clear are neither read nor written and cannot fault; the others are done from the lowest,
- * after all have been shown to be writable. The mask is vvvv.
- */
-#define MASKED(bits, lane, bytes)                                                                                      \
-	HANDLER(mask_load##bits)                                                                                       \
-	{                                                                                                              \
-		union x86_vec v = { 0 };                                                                               \
-		uint64_t ea;                                                                                           \
-                                                                                                                       \
-		x86_avx_enter(cpu);                                                                                    \
-		ea = x86_ea(cpu, i);                                                                                   \
-		for (unsigned n = 0; n < length(i) / bytes; n++)                                                       \
-			if (cpu->s.vec[i->vreg].lane[n] >> (bits - 1))                                                 \
-				v.lane[n] = x86_ld##bits(cpu, i->seg, x86_ea_add(i, ea, bytes * n));                   \
-		cpu->s.vec[i->reg] = v;                                                                                \
-		return x86_next(cpu, i);                                                                               \
-	}                                                                                                              \
-	HANDLER(mask_store##bits)                                                                                      \
-	{                                                                                                              \
-		uint64_t ea;                                                                                           \
-                                                                                                                       \
-		x86_avx_enter(cpu);                                                                                    \
-		ea = x86_ea(cpu, i);                                                                                   \
-		for (unsigned n = 0; n < length(i) / bytes; n++)                                                       \
-			if (cpu->s.vec[i->vreg].lane[n] >> (bits - 1))                                                 \
-				x86_probe_write(cpu, i->seg, x86_ea_add(i, ea, bytes *n), bytes);                      \
-		for (unsigned n = 0; n < length(i) / bytes; n++)                                                       \
-			if (cpu->s.vec[i->vreg].lane[n] >> (bits - 1))                                                 \
-				x86_st##bits(cpu, i->seg, x86_ea_add(i, ea, bytes *n), cpu->s.vec[i->reg].lane[n]);    \
-		return x86_next(cpu, i);                                                                               \
-	}
-static uint64_t x86_ea_add(const struct x86_insn *i, uint64_t ea, unsigned by)
+/* Lanes are read and written without regard to EFLAGS.AC: in pieces that are always aligned while that is on. */
+static unsigned piece(const struct x86_cpu *cpu, unsigned size)
 {
-	return (ea + by) << i->ashift >> i->ashift;
+	return cpu->align_check ? 1 : size;
 }
-MASKED(32, d, 4)
-MASKED(64, q, 8)
 
-/* DS:rDI, or an override. The stores are those of the set mask bytes only. */
-HANDLER(maskmovdqu)
+static uint64_t load_lane(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsigned size)
 {
-	uint64_t ea;
+	uint64_t v = 0;
+
+	for (unsigned at = 0; at < size; at += piece(cpu, size))
+		x86_load_bytes(cpu, seg, ea + at, (char *)&v + at, piece(cpu, size));
+	return v;
+}
+
+static void store_lane(struct x86_cpu *cpu, unsigned seg, uint64_t ea, const void *v, unsigned size)
+{
+	for (unsigned at = 0; at < size; at += piece(cpu, size))
+		x86_store_bytes(cpu, seg, ea + at, (const char *)v + at, piece(cpu, size));
+}
+
+static void probe_lane(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsigned size)
+{
+	for (unsigned at = 0; at < size; at += piece(cpu, size))
+		x86_probe_write(cpu, seg, ea + at, piece(cpu, size));
+}
+
+/* The lanes of `size` bytes whose mask bit in vvvv is set. */
+static uint32_t lanes_of(const struct x86_cpu *cpu, const struct x86_insn *i, unsigned size)
+{
+	uint32_t set = 0;
+
+	for (unsigned n = 0; n < length(i) / size; n++)
+		set |= (uint32_t)(cpu->s.vec[i->vreg].b[n * size + size - 1] >> 7) << n;
+	return set;
+}
+
+/* Offsets of lanes do not wrap: one beyond 4 GiB is outside of any segment. */
+static uint64_t lane_address(struct x86_cpu *cpu, const struct x86_insn *i, unsigned at, unsigned size,
+			     enum x86_access a)
+{
+	uint64_t ea = x86_ea(cpu, i) + at;
+
+	if (cpu->code_bits != 64 && ea + size > 1ull << 32)
+		x86_linear_bounded(cpu, i->seg, ~0u, 2, a); /* raises what the segment does */
+	return ea;
+}
+
+/*
+ * Lanes whose mask bit is clear are neither read nor written and cannot fault. The others are done from the lowest,
+ * after all have been shown to be writable.
+ */
+static const struct x86_insn *mask_load(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size)
+{
+	union x86_vec v = { 0 };
+	uint32_t lanes;
 
 	x86_avx_enter(cpu);
-	ea = cpu->s.gpr[X86_RDI] << i->ashift >> i->ashift;
+	lanes = lanes_of(cpu, i, size);
+	for (unsigned n = 0; n < 32 / size; n++) {
+		uint64_t lane = lanes >> n & 1
+					? load_lane(cpu, i->seg, lane_address(cpu, i, n * size, size, X86_READ), size)
+					: 0;
+
+		memcpy(v.b + n * size, &lane, size);
+	}
+	cpu->s.vec[i->reg] = v;
+	return x86_next(cpu, i);
+}
+
+static const struct x86_insn *mask_store(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size)
+{
+	uint32_t lanes;
+
+	x86_avx_enter(cpu);
+	lanes = lanes_of(cpu, i, size);
+	for (unsigned n = 0; n < 32 / size; n++)
+		if (lanes >> n & 1)
+			probe_lane(cpu, i->seg, lane_address(cpu, i, n * size, size, X86_WRITE), size);
+	for (unsigned n = 0; n < 32 / size; n++)
+		if (lanes >> n & 1)
+			store_lane(cpu, i->seg, x86_ea(cpu, i) + n * size, cpu->s.vec[i->reg].b + n * size, size);
+	return x86_next(cpu, i);
+}
+
+HANDLER(mask_load32)
+{
+	return mask_load(cpu, i, 4);
+}
+
+HANDLER(mask_load64)
+{
+	return mask_load(cpu, i, 8);
+}
+
+HANDLER(mask_store32)
+{
+	return mask_store(cpu, i, 4);
+}
+
+HANDLER(mask_store64)
+{
+	return mask_store(cpu, i, 8);
+}
+
+/* DS:rDI, or an override. */
+HANDLER(maskmovdqu)
+{
+	uint32_t mask = 0;
+
+	x86_avx_enter(cpu);
 	for (unsigned n = 0; n < 16; n++)
-		if (cpu->s.vec[i->rm].b[n] >> 7)
-			x86_probe_write(cpu, i->seg, x86_ea_add(i, ea, n), 1);
-	for (unsigned n = 0; n < 16; n++)
-		if (cpu->s.vec[i->rm].b[n] >> 7)
-			x86_st8(cpu, i->seg, x86_ea_add(i, ea, n), cpu->s.vec[i->reg].b[n]);
+		mask |= (uint32_t)(cpu->s.vec[i->rm].b[n] >> 7) << n;
+	x86_store_masked(cpu, i->seg, cpu->s.gpr[X86_RDI] << i->ashift >> i->ashift, cpu->s.vec[i->reg].b, 16, mask);
 	return x86_next(cpu, i);
 }
 
@@ -307,22 +371,17 @@ static void gather(struct x86_cpu *cpu, const struct x86_insn *i, unsigned index
 	if (i->reg == i->vreg || i->reg == i->index || i->vreg == i->index)
 		x86_ud(cpu);
 	base = cpu->s.gpr[i->base] + i->disp;
-	/* The whole mask counts by its lanes' top bits from here on. */
-	for (unsigned n = 0; n < length(i) / size; n++) {
-		if (size == 4)
-			mask->d[n] = n < lanes && mask->d[n] >> 31 ? ~0u : 0;
-		else
-			mask->q[n] = n < lanes && mask->q[n] >> 63 ? ~0ull : 0;
-	}
 	for (unsigned n = 0; n < lanes; n++) {
 		int64_t at = index_size == 4 ? (int64_t)(int32_t)index.d[n] : (int64_t)index.q[n];
 		uint64_t ea = (base + ((uint64_t)at << i->scale)) << i->ashift >> i->ashift;
 
-		if (size == 4 && mask->d[n]) {
-			dst->d[n] = x86_ld32(cpu, i->seg, ea);
+		if (size == 4) {
+			if (mask->d[n] >> 31)
+				dst->d[n] = (uint32_t)load_lane(cpu, i->seg, ea, 4);
 			mask->d[n] = 0;
-		} else if (size == 8 && mask->q[n]) {
-			dst->q[n] = x86_ld64(cpu, i->seg, ea);
+		} else {
+			if (mask->q[n] >> 63)
+				dst->q[n] = load_lane(cpu, i->seg, ea, 8);
 			mask->q[n] = 0;
 		}
 	}
@@ -596,15 +655,20 @@ static const struct x86_opdef avx_rows[] = {
 	    "vextractf128"),
 	EXTRACT_ROW(VEX_0F3A, 0x14, X86_D_L0 | X86_D_NOV, avx_pextrb),
 	EXTRACT_ROW(VEX_0F3A, 0x15, X86_D_L0 | X86_D_NOV, avx_pextrw),
-	ROW(VEX_0F3A, 66, 0x16, ANY, X86_D_L0 | GPR, X86_IMM_U8, SIZED(avx_pextrd_x, avx_pextrq_x),
-	    SIZED(avx_pextrd_m, avx_pextrq_m), "vpextrd"),
+	ROW(VEX_0F3A, 66, 0x16, ANY, X86_D_L0 | X86_D_W0 | GPR, X86_IMM_U8, X86_ALL(avx_pextrd_x),
+	    X86_ALL(avx_pextrd_m), "vpextrd"),
+	/* Outside of 64-bit mode AMD's processors refuse W = 1 here. */
+	ROW(VEX_0F3A, 66, 0x16, ANY, X86_D_L0 | X86_D_W1 | X86_D_ONLY64 | GPR, X86_IMM_U8, X86_ALL(avx_pextrq_x),
+	    X86_ALL(avx_pextrq_m), "vpextrq"),
 	ROW(VEX_0F3A, 66, 0x17, ANY, X86_D_L0 | X86_D_NOV, X86_IMM_U8, X86_ALL(avx_pextrd_x), X86_ALL(avx_pextrd_m),
 	    "vextractps"),
 	REG(66, 0xc5, X86_D_L0 | X86_D_NOV, X86_IMM_U8, avx_pextrw_reg, "vpextrw"),
 	EXTRACT_ROW(VEX_0F3A, 0x20, X86_D_L0, avx_pinsrb),
 	EXTRACT_ROW(VEX_0F, 0xc4, X86_D_L0, avx_pinsrw),
-	ROW(VEX_0F3A, 66, 0x22, ANY, X86_D_L0 | X86_D_VEX_GPR, X86_IMM_U8, SIZED(avx_pinsrd_x, avx_pinsrq_x),
-	    SIZED(avx_pinsrd_m, avx_pinsrq_m), "vpinsrd"),
+	ROW(VEX_0F3A, 66, 0x22, ANY, X86_D_L0 | X86_D_W0 | X86_D_VEX_GPR, X86_IMM_U8, X86_ALL(avx_pinsrd_x),
+	    X86_ALL(avx_pinsrd_m), "vpinsrd"),
+	ROW(VEX_0F3A, 66, 0x22, ANY, X86_D_L0 | X86_D_W1 | X86_D_ONLY64 | X86_D_VEX_GPR, X86_IMM_U8,
+	    X86_ALL(avx_pinsrq_x), X86_ALL(avx_pinsrq_m), "vpinsrq"),
 	ROW(VEX_0F, F3, 0x2a, ANY, X86_D_VEX_GPR, 0, SIZED(cvtsi2ss32, cvtsi2ss64), {}, "vcvtsi2ss"),
 	ROW(VEX_0F, F2, 0x2a, ANY, X86_D_VEX_GPR, 0, SIZED(cvtsi2sd32, cvtsi2sd64), {}, "vcvtsi2sd"),
 	ROW(VEX_0F, F3, 0x2c, ANY, GPR, 0, SIZED(cvttss2si_32, cvttss2si_64), {}, "vcvttss2si"),
@@ -630,7 +694,7 @@ static const struct x86_opdef avx_rows[] = {
 	  .mem = X86_ALL(stmxcsr),
 	  .name = "vstmxcsr" },
 };
-const struct x86_opdefs x86_defs_avx_move = { avx_rows, ARRAY_LEN(avx_rows), X86_HOST_AVX };
+X86_DEFS_OF(x86_defs_avx_move, avx_rows, X86_F_AVX);
 
 #define GATHER_ROW(op, w, m, name) ROW(VEX_0F38, 66, op, MEM, w | X86_D_VSIB, 0, {}, X86_ALL(m), name)
 static const struct x86_opdef avx2_rows[] = {
@@ -650,7 +714,7 @@ static const struct x86_opdef avx2_rows[] = {
 	GATHER_ROW(0x93, X86_D_W0, gather_qd, "vgatherqps"),
 	GATHER_ROW(0x93, X86_D_W1, gather_qq, "vgatherqpd"),
 };
-const struct x86_opdefs x86_defs_avx2_move = { avx2_rows, ARRAY_LEN(avx2_rows), X86_HOST_AVX2 };
+X86_DEFS_OF(x86_defs_avx2_move, avx2_rows, X86_F_AVX2);
 
 #define SSE(op, name) ROW(0F3A, 66, op, ANY, X86_D_IGN66, X86_IMM_U8, X86_ALL(name##_x), X86_ALL(name##_m), #name)
 static const struct x86_opdef sse41_rows[] = {
@@ -663,4 +727,4 @@ static const struct x86_opdef sse41_rows[] = {
 	ROW(0F3A, 66, 0x22, ANY, X86_D_IGN66, X86_IMM_U8, SIZED(sse_pinsrd_x, sse_pinsrq_x),
 	    SIZED(sse_pinsrd_m, sse_pinsrq_m), "pinsrd"),
 };
-const struct x86_opdefs x86_defs_sse41_move = { sse41_rows, ARRAY_LEN(sse41_rows), X86_HOST_SSE41 };
+X86_DEFS_OF(x86_defs_sse41_move, sse41_rows, X86_F_SSE41);

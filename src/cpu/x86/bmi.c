@@ -204,30 +204,40 @@ CRC32(64, x86_get64)
 #define ALL(pfx, op, name) ROW(0F, pfx, op, ANY, 0, 0, 0, name##16, name##32, name##64, #name)
 #define ADX(pfx, name)	   ROW(0F38, pfx, 0xf6, ANY, 0, 0, X86_D_IGN66, NULL, name##32, name##64, #name)
 
-static const struct x86_opdef rows[] = {
-	VEX(VEX_0F38, NONE, 0xf2, 0, 0, 0, andn),
-	VEX(VEX_0F38, NONE, 0xf3, 1 + 1, 0, 0, blsr),
-	VEX(VEX_0F38, NONE, 0xf3, 1 + 2, 0, 0, blsmsk),
-	VEX(VEX_0F38, NONE, 0xf3, 1 + 3, 0, 0, blsi),
-	VEX(VEX_0F38, NONE, 0xf5, 0, 0, 0, bzhi),
-	VEX(VEX_0F38, F3, 0xf5, 0, 0, 0, pext),
-	VEX(VEX_0F38, F2, 0xf5, 0, 0, 0, pdep),
-	VEX(VEX_0F38, F2, 0xf6, 0, 0, 0, mulx),
-	VEX(VEX_0F38, NONE, 0xf7, 0, 0, 0, bextr),
-	VEX(VEX_0F38, 66, 0xf7, 0, 0, 0, shlx),
-	VEX(VEX_0F38, F3, 0xf7, 0, 0, 0, sarx),
-	VEX(VEX_0F38, F2, 0xf7, 0, 0, 0, shrx),
-	VEX(VEX_0F3A, F2, 0xf0, 0, X86_IMM_U8, X86_D_NOV, rorx),
-	ALL(F3, 0xbc, tzcnt),
-	ALL(F3, 0xbd, lzcnt),
-	ALL(F3, 0xb8, popcnt),
-	ADX(66, adcx),
-	ADX(F3, adox),
+static const struct x86_opdef bmi1_rows[] = {
+	VEX(VEX_0F38, NONE, 0xf2, 0, 0, 0, andn),	VEX(VEX_0F38, NONE, 0xf3, 1 + 1, 0, 0, blsr),
+	VEX(VEX_0F38, NONE, 0xf3, 1 + 2, 0, 0, blsmsk), VEX(VEX_0F38, NONE, 0xf3, 1 + 3, 0, 0, blsi),
+	VEX(VEX_0F38, NONE, 0xf7, 0, 0, 0, bextr),	ALL(F3, 0xbc, tzcnt),
+};
+X86_DEFS_OF(x86_defs_bmi1, bmi1_rows, X86_F_BMI1);
+
+static const struct x86_opdef bmi2_rows[] = {
+	VEX(VEX_0F38, NONE, 0xf5, 0, 0, 0, bzhi), VEX(VEX_0F38, F3, 0xf5, 0, 0, 0, pext),
+	VEX(VEX_0F38, F2, 0xf5, 0, 0, 0, pdep),	  VEX(VEX_0F38, F2, 0xf6, 0, 0, 0, mulx),
+	VEX(VEX_0F38, 66, 0xf7, 0, 0, 0, shlx),	  VEX(VEX_0F38, F3, 0xf7, 0, 0, 0, sarx),
+	VEX(VEX_0F38, F2, 0xf7, 0, 0, 0, shrx),	  VEX(VEX_0F3A, F2, 0xf0, 0, X86_IMM_U8, X86_D_NOV, rorx),
+};
+X86_DEFS_OF(x86_defs_bmi2, bmi2_rows, X86_F_BMI2);
+
+static const struct x86_opdef abm_rows[] = { ALL(F3, 0xbd, lzcnt) };
+X86_DEFS_OF(x86_defs_abm, abm_rows, X86_F_ABM);
+
+static const struct x86_opdef popcnt_rows[] = { ALL(F3, 0xb8, popcnt) };
+X86_DEFS_OF(x86_defs_popcnt, popcnt_rows, X86_F_POPCNT);
+
+static const struct x86_opdef adx_rows[] = { ADX(66, adcx), ADX(F3, adox) };
+X86_DEFS_OF(x86_defs_adx, adx_rows, X86_F_ADX);
+
+static const struct x86_opdef crc32_rows[] = {
 	ROW(0F38, F2, 0xf0, ANY, 0, 0, X86_D_BYTE_RM, crc32_8, crc32_8, crc32_8, "crc32"),
 	ROW(0F38, F2, 0xf1, ANY, 0, 0, 0, crc32_16, crc32_32, crc32_64, "crc32"),
+};
+X86_DEFS_OF(x86_defs_crc32, crc32_rows, X86_F_SSE42);
+
+static const struct x86_opdef movbe_rows[] = {
 	ROW(0F38, NONE, 0xf0, MEM, 0, 0, 0, movbe_load16, movbe_load32, movbe_load64, "movbe"),
 	ROW(0F38, NONE, 0xf1, MEM, 0, 0, 0, movbe_store16, movbe_store32, movbe_store64, "movbe"),
 	ROW(0F38, 66, 0xf0, MEM, 0, 0, 0, movbe_load16, movbe_load32, movbe_load64, "movbe"),
 	ROW(0F38, 66, 0xf1, MEM, 0, 0, 0, movbe_store16, movbe_store32, movbe_store64, "movbe"),
 };
-X86_DEFS(x86_defs_bmi, rows);
+X86_DEFS_OF(x86_defs_movbe, movbe_rows, X86_F_MOVBE);

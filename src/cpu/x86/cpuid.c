@@ -1,6 +1,7 @@
 /* CPU models and CPUID. */
 #include "cpu/x86/cpuid.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
@@ -29,17 +30,42 @@ static const struct feature {
 } features[X86_FEATURE_COUNT] = { X86_FEATURES(ROW) };
 #undef ROW
 
+/*
+ * Models by QEMU's names. A model has what its base has and the features of its own list, which may name ones that no
+ * engine has: whoever takes them out by -FEATURE gets the rest.
+ */
 static const struct model {
 	const char *name;
+	enum x86_vendor vendor;
 	uint32_t signature;
-	const char *features; /* besides KVM's; NULL: all */
+	const char *base, *features; /* besides KVM's; both NULL: all that this program and host have */
 } models[] = {
 	/* Family 19h: no Meltdown, so no page-table isolation is asked for. */
-	{ "max", 0xa20f10, NULL },
-	{ "qemu64", 0x60fb1,
-	  "fpu,de,pse,tsc,msr,pae,mce,cx8,apic,sep,mtrr,pge,mca,cmov,pat,pse36,clflush,mmx,fxsr,sse,sse2,cx16,x2apic,"
-	  "syscall,nx,lm,lahf-lm" },
+	{ "max", X86_AMD, 0xa20f10, NULL, NULL },
+	{ "qemu64", X86_AMD, 0x60fb1, NULL,
+	  "fpu,de,pse,tsc,msr,pae,mce,cx8,apic,sep,mtrr,pge,mca,cmov,pat,pse36,clflush,mmx,fxsr,sse,sse2,sse3,cx16,"
+	  "x2apic,syscall,nx,lm,lahf-lm" },
+	{ "x86-64-v2", X86_AMD, 0xa20f10, "qemu64", "ssse3,sse4.1,sse4.2,popcnt" },
+	{ "x86-64-v3", X86_AMD, 0xa20f10, "x86-64-v2", "xsave,avx,avx2,bmi1,bmi2,f16c,fma,abm,movbe" },
+	{ "Nehalem", X86_INTEL, 0x106a3, "x86-64-v2", "" },
+	{ "Westmere", X86_INTEL, 0x206c1, "Nehalem", "aes,pclmulqdq" },
+	{ "SandyBridge", X86_INTEL, 0x206a1, "Westmere", "xsave,xsaveopt,avx,tsc-deadline,rdtscp" },
+	{ "IvyBridge", X86_INTEL, 0x306a9, "SandyBridge", "f16c,rdrand,fsgsbase,smep,erms,arat" },
+	{ "Haswell-noTSX", X86_INTEL, 0x306c1, "IvyBridge", "fma,movbe,pcid,bmi1,avx2,bmi2,invpcid,abm" },
+	{ "Haswell", X86_INTEL, 0x306c4, "Haswell-noTSX", "hle,rtm" },
+	{ "Broadwell-noTSX", X86_INTEL, 0x306d2, "Haswell-noTSX", "rdseed,adx,smap" },
+	{ "Broadwell", X86_INTEL, 0x306d2, "Broadwell-noTSX", "hle,rtm" },
+	{ "Skylake-Server", X86_INTEL, 0x50654, "Broadwell",
+	  "clflushopt,clwb,pdpe1gb,xsavec,xgetbv1,avx512f,avx512dq,avx512bw,avx512cd,avx512vl,pku" },
+	{ "EPYC", X86_AMD, 0x800f12, "x86-64-v3",
+	  "aes,pclmulqdq,rdrand,fsgsbase,smep,rdseed,adx,smap,clflushopt,sha-ni,xsaveopt,xsavec,xgetbv1,pdpe1gb,rdtscp,"
+	  "arat,sse4a,misalignsse" },
 };
+
+/* What models and users may name although no engine has it. */
+static const char *const unknown_here[] = { "hle",	"rtm",	"avx512f", "avx512dq",	  "avx512bw", "avx512cd",
+					    "avx512vl", "pku",	"sse4a",   "misalignsse", "vme",      "monitor",
+					    "xsaves",	"la57", "svm",	   "vmx",	  "3dnow" };
 
 static const char *const vendors[X86_VENDORS] = { "AuthenticAMD", "GenuineIntel" };
 
@@ -55,27 +81,17 @@ static const struct {
 	{ X86_F_AVX2, X86_F_AVX },     { X86_F_FMA, X86_F_AVX },       { X86_F_F16C, X86_F_AVX },
 };
 
-/* Features that the host's own instructions provide. */
+/* Features that are the host's own instructions; `avx`: its operating system must know of them. */
 static const struct {
 	enum x86_feature feature;
-	enum x86_host_feature needs;
+	bool avx;
 } of_host[] = {
-	{ X86_F_SSE3, X86_HOST_SSE3 },	 { X86_F_SSSE3, X86_HOST_SSSE3 }, { X86_F_SSE41, X86_HOST_SSE41 },
-	{ X86_F_SSE42, X86_HOST_SSE42 }, { X86_F_AES, X86_HOST_AES },	  { X86_F_PCLMUL, X86_HOST_PCLMUL },
-	{ X86_F_SHA, X86_HOST_SHA },	 { X86_F_AVX, X86_HOST_AVX },	  { X86_F_AVX2, X86_HOST_AVX2 },
-	{ X86_F_FMA, X86_HOST_FMA },	 { X86_F_F16C, X86_HOST_F16C },
+	{ X86_F_SSE3, false }, { X86_F_SSSE3, false },	{ X86_F_SSE41, false }, { X86_F_SSE42, false },
+	{ X86_F_AES, false },  { X86_F_PCLMUL, false }, { X86_F_SHA, false },	{ X86_F_AVX, true },
+	{ X86_F_AVX2, true },  { X86_F_FMA, true },	{ X86_F_F16C, true },
 };
-
-/* The model without what this host cannot give, and what needs that. */
-static void switch_off_absent(struct x86_features *f)
-{
-	if (!x86_fp_host_ok())
-		f->on[X86_F_FPU] = false;
-	for (size_t n = 0; n < ARRAY_LEN(of_host); n++)
-		f->on[of_host[n].feature] &= x86_host_has(of_host[n].needs);
-	for (size_t n = 0; n < ARRAY_LEN(builds_on); n++)
-		f->on[builds_on[n].feature] &= f->on[builds_on[n].needs];
-}
+/* Those of a host whose floating point is the guest's. */
+static const enum x86_feature of_floating_point[] = { X86_F_FPU, X86_F_MMX, X86_F_SSE, X86_F_SSE2, X86_F_XSAVE };
 
 static bool is_word(const char *word, size_t len, const char *name)
 {
@@ -90,23 +106,119 @@ static int find(const char *name, size_t len)
 	return -1;
 }
 
-static int set_model(struct x86_features *f, const char *text, size_t len, struct err *err)
+/* A model as it is being put together. */
+struct draft {
+	struct x86_features *f;
+	bool asked[X86_FEATURE_COUNT];	       /* by +FEATURE */
+	bool unknown[ARRAY_LEN(unknown_here)]; /* of a model, or by +FEATURE */
+	bool everything;		       /* as far as it is possible */
+	const char *model;
+	int model_len;
+};
+
+static int find_unknown(const char *name, size_t len)
 {
-	const struct model *m = models;
+	for (size_t n = 0; n < ARRAY_LEN(unknown_here); n++)
+		if (is_word(name, len, unknown_here[n]))
+			return (int)n;
+	return -1;
+}
 
-	while (m < models + ARRAY_LEN(models) && !is_word(text, len, m->name))
-		m++;
-	if (m == models + ARRAY_LEN(models))
-		return err_set(err, "cpu.model: '%.*s' is not one of max, qemu64", (int)len, text);
-	f->signature = m->signature;
-	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
-		f->on[n] = !m->features || features[n].leaf == 0x40000001;
-	for (const char *at = m->features; at && *at; at += strcspn(at, ",") + 1) {
+static const struct model *find_model(const char *name, size_t len)
+{
+	for (size_t n = 0; n < ARRAY_LEN(models); n++)
+		if (is_word(name, len, models[n].name))
+			return &models[n];
+	return NULL;
+}
+
+static void add_features(struct draft *d, const struct model *m)
+{
+	if (m->base)
+		add_features(d, find_model(m->base, strlen(m->base)));
+	for (const char *at = m->features; *at;) {
 		size_t word = strcspn(at, ",");
+		int n = find(at, word);
 
-		f->on[find(at, word)] = true;
-		if (!at[word])
-			break;
+		if (n >= 0)
+			d->f->on[n] = true;
+		else
+			d->unknown[find_unknown(at, word)] = true;
+		at += word + (at[word] == ',');
+	}
+}
+
+static int refuse_model(const char *text, size_t len, struct err *err)
+{
+	char all[512] = "";
+
+	for (size_t n = 0; n < ARRAY_LEN(models); n++) {
+		size_t at = strlen(all);
+
+		snprintf(all + at, sizeof(all) - at, "%s%s", n ? ", " : "", models[n].name);
+	}
+	return err_set(err, "cpu.model: '%.*s' is not one of %s", (int)len, text, all);
+}
+
+static int set_model(struct draft *d, const char *text, size_t len, struct err *err)
+{
+	const struct model *m = find_model(text, len);
+
+	if (!m)
+		return refuse_model(text, len, err);
+	d->model = text;
+	d->model_len = (int)len;
+	d->everything = !m->features;
+	d->f->signature = m->signature;
+	d->f->vendor = m->vendor;
+	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
+		d->f->on[n] = d->everything || features[n].leaf == 0x40000001;
+	if (!d->everything)
+		add_features(d, m);
+	return 0;
+}
+
+/* +FEATURE or -FEATURE. */
+static int set_feature(struct draft *d, const char *word, size_t len, struct err *err)
+{
+	int n = find(word + 1, len - 1), unknown = find_unknown(word + 1, len - 1);
+
+	if (n >= 0)
+		d->f->on[n] = d->asked[n] = *word == '+';
+	else if (unknown >= 0)
+		d->unknown[unknown] = *word == '+';
+	else
+		return err_set(err, "cpu.model: unknown feature '%.*s'", (int)len - 1, word + 1);
+	return 0;
+}
+
+/* What cannot be given is refused by its name, except that `max` goes without. */
+static int complete(struct draft *d, struct err *err)
+{
+	bool *on = d->f->on;
+
+	for (size_t n = 0; n < ARRAY_LEN(unknown_here); n++)
+		if (d->unknown[n])
+			return err_set(err, "cpu.model: %.*s needs %s, which vireo does not have; -%s does without it",
+				       d->model_len, d->model, unknown_here[n], unknown_here[n]);
+	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
+		if (!on[n] || x86_feature_possible(n))
+			continue;
+		if (!d->everything || d->asked[n])
+			return err_set(err,
+				       "cpu.model: %.*s needs %s, which this host does not have; -%s does without it",
+				       d->model_len, d->model, features[n].name, features[n].name);
+		on[n] = false;
+	}
+	for (size_t n = 0; n < ARRAY_LEN(builds_on); n++) {
+		enum x86_feature f = builds_on[n].feature;
+
+		if (!on[f] || on[builds_on[n].needs])
+			continue;
+		if (d->asked[f])
+			return err_set(err, "cpu.model: %s needs %s", features[f].name,
+				       features[builds_on[n].needs].name);
+		on[f] = false;
 	}
 	return 0;
 }
@@ -134,43 +246,39 @@ static int set_phys_bits(struct x86_features *f, const char *text, size_t len, s
 	return 0;
 }
 
-static int set_word(struct x86_features *f, const char *word, size_t len, struct err *err)
+static int set_word(struct draft *d, const char *word, size_t len, struct err *err)
 {
 	static const struct {
 		const char *key;
 		int (*set)(struct x86_features *f, const char *text, size_t len, struct err *err);
 	} keys[] = { { "vendor=", set_vendor }, { "phys-bits=", set_phys_bits } };
-	int n;
 
 	for (size_t k = 0; k < ARRAY_LEN(keys); k++) {
 		size_t prefix = strlen(keys[k].key);
 
 		if (len > prefix && !strncmp(word, keys[k].key, prefix))
-			return keys[k].set(f, word + prefix, len - prefix, err);
+			return keys[k].set(d->f, word + prefix, len - prefix, err);
 	}
 	if (len < 2 || (*word != '+' && *word != '-'))
 		return err_set(err, "cpu.model: '%.*s' is not +FEATURE, -FEATURE, vendor=NAME or phys-bits=N", (int)len,
 			       word);
-	n = find(word + 1, len - 1);
-	if (n < 0)
-		return err_set(err, "cpu.model: unknown feature '%.*s'", (int)len - 1, word + 1);
-	f->on[n] = *word == '+';
-	return 0;
+	return set_feature(d, word, len, err);
 }
 
 static int parse(struct x86_features *f, const char *text, struct err *err)
 {
+	struct draft d = { .f = f };
 	size_t len = strcspn(text, ",");
 
-	if (set_model(f, text, len, err))
+	if (set_model(&d, text, len, err))
 		return -1;
 	while (text[len]) {
 		text += len + 1;
 		len = strcspn(text, ",");
-		if (set_word(f, text, len, err))
+		if (set_word(&d, text, len, err))
 			return -1;
 	}
-	return 0;
+	return complete(&d, err);
 }
 
 void x86_features_derive(struct x86_features *f)
@@ -195,35 +303,35 @@ static bool host_keeps_avx(void)
 	return (lo & X86_XCR0_AVX) == X86_XCR0_AVX;
 }
 
-bool x86_host_has(enum x86_host_feature f)
+bool x86_host_has(enum x86_feature f)
 {
-	static const struct {
-		uint8_t leaf;
-		enum x86_cpuid_reg reg;
-		uint8_t bit;
-		bool avx;
-	} places[X86_HOST_FEATURES] = {
-		[X86_HOST_SSE3] = { 1, ECX, 0, false },	  [X86_HOST_SSSE3] = { 1, ECX, 9, false },
-		[X86_HOST_SSE41] = { 1, ECX, 19, false }, [X86_HOST_SSE42] = { 1, ECX, 20, false },
-		[X86_HOST_AES] = { 1, ECX, 25, false },	  [X86_HOST_PCLMUL] = { 1, ECX, 1, false },
-		[X86_HOST_SHA] = { 7, EBX, 29, false },	  [X86_HOST_AVX] = { 1, ECX, 28, true },
-		[X86_HOST_AVX2] = { 7, EBX, 5, true },	  [X86_HOST_FMA] = { 1, ECX, 12, true },
-		[X86_HOST_F16C] = { 1, ECX, 29, true },
-	};
+	const struct feature *p = &features[f];
 	uint32_t out[4];
 
-	if (f == X86_HOST_ANY)
-		return true;
-	if (!__get_cpuid_count(places[f].leaf, 0, &out[EAX], &out[EBX], &out[ECX], &out[EDX]))
+	if (!__get_cpuid_count(p->leaf, p->subleaf, &out[EAX], &out[EBX], &out[ECX], &out[EDX]))
 		return false;
-	return out[places[f].reg] >> places[f].bit & 1 && (!places[f].avx || host_keeps_avx());
+	for (size_t n = 0; n < ARRAY_LEN(of_host); n++)
+		if (of_host[n].feature == f && of_host[n].avx && !host_keeps_avx())
+			return false;
+	return out[p->reg] >> p->bit & 1;
 }
 #else
-bool x86_host_has(enum x86_host_feature f)
+bool x86_host_has(enum x86_feature f)
 {
-	return f == X86_HOST_ANY;
+	return false;
 }
 #endif
+
+bool x86_feature_possible(enum x86_feature f)
+{
+	for (size_t n = 0; n < ARRAY_LEN(of_host); n++)
+		if (of_host[n].feature == f)
+			return x86_host_has(f);
+	for (size_t n = 0; n < ARRAY_LEN(of_floating_point); n++)
+		if (of_floating_point[n] == f)
+			return x86_fp_host_ok();
+	return true;
+}
 
 const struct x86_features *x86_features_new(struct config *c, struct err *err)
 {
@@ -239,7 +347,6 @@ const struct x86_features *x86_features_new(struct config *c, struct err *err)
 		free(f);
 		return NULL;
 	}
-	switch_off_absent(f);
 	x86_features_derive(f);
 	return f;
 }

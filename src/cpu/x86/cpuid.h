@@ -101,8 +101,16 @@ enum x86_cpuid_reg { X86_CPUID_EAX, X86_CPUID_EBX, X86_CPUID_ECX, X86_CPUID_EDX 
 	F(KVMCLOCK_STABLE, "kvmclock-stable", 0x40000001, 0, EAX, 24, 0, 0)
 
 #define X86_FEATURE_ID_(id, ...) X86_F_##id,
-enum x86_feature { X86_FEATURES(X86_FEATURE_ID_) X86_FEATURE_COUNT };
+enum x86_feature {
+	X86_FEATURES(X86_FEATURE_ID_) X86_FEATURE_COUNT,
+	X86_F_ALWAYS = X86_FEATURE_COUNT /* where something needs none */
+};
 #undef X86_FEATURE_ID_
+
+/* Whether the host's processor has it, and for AVX its operating system. Pure, any thread. */
+bool x86_host_has(enum x86_feature f);
+/* Whether this program can give it to guests on this host. Pure, any thread. */
+bool x86_feature_possible(enum x86_feature f);
 
 enum x86_vendor { X86_AMD, X86_INTEL, X86_VENDORS };
 

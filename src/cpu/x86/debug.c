@@ -34,7 +34,7 @@ static size_t fetch(struct x86_cpu *cpu, uint64_t lin, uint8_t *buf, size_t want
 /* Where the instruction at RIP ends, for DEBUGCTL.BTF: whatever goes elsewhere is a branch. */
 static uint64_t end_of_insn(struct x86_cpu *cpu)
 {
-	const struct x86_decode_mode mode = { cpu->code_bits, !cpu->protected_mode };
+	const struct x86_decode_mode mode = { cpu->code_bits, !cpu->protected_mode, cpu->vm->features };
 	uint64_t lin = (cpu->s.gpr[X86_RIP] + cpu->seg_base[X86_CS]) & cpu->lin_mask;
 	uint8_t buf[15];
 	size_t have = fetch(cpu, lin, buf, sizeof(buf));

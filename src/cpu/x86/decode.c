@@ -13,19 +13,21 @@
 
 /* Where two rows fit, the earlier one counts: TZCNT and LZCNT before BSF and BSR, which take no notice of F3. */
 static const struct x86_opdefs *const all_defs[] = {
-	&x86_defs_bmi,	      &x86_defs_alu,	 &x86_defs_shift,  &x86_defs_muldiv,	&x86_defs_bits,
-	&x86_defs_move,	      &x86_defs_stack,	 &x86_defs_bcd,	   &x86_defs_branch,	&x86_defs_string,
-	&x86_defs_control,    &x86_defs_sysseg,	 &x86_defs_io,	   &x86_defs_hypercall, &x86_defs_fpstate,
-	&x86_defs_sse_move,   &x86_defs_sse_int, &x86_defs_sse_fp, &x86_defs_mmx,	&x86_defs_x87_arith,
-	&x86_defs_x87_move,   &x86_defs_x87_env, &x86_defs_sse3,   &x86_defs_ssse3,	&x86_defs_sse41,
-	&x86_defs_sse41_move, &x86_defs_sse42,	 &x86_defs_aes,	   &x86_defs_pclmul,	&x86_defs_sha,
-	&x86_defs_avx_move,   &x86_defs_avx_int, &x86_defs_avx_fp, &x86_defs_avx2_move, &x86_defs_avx2_int,
-	&x86_defs_avx_aes,    &x86_defs_fma,	 &x86_defs_f16c,   &x86_defs_xsave,	&x86_defs_rdrand,
-	&x86_defs_fisttp,
+	&x86_defs_bmi1,	   &x86_defs_bmi2,   &x86_defs_abm,	  &x86_defs_popcnt,	&x86_defs_adx,
+	&x86_defs_crc32,   &x86_defs_movbe,  &x86_defs_rdseed,	  &x86_defs_clflushopt, &x86_defs_clwb,
+	&x86_defs_alu,	   &x86_defs_shift,  &x86_defs_muldiv,	  &x86_defs_bits,	&x86_defs_move,
+	&x86_defs_stack,   &x86_defs_bcd,    &x86_defs_branch,	  &x86_defs_string,	&x86_defs_control,
+	&x86_defs_sysseg,  &x86_defs_io,     &x86_defs_hypercall, &x86_defs_fpstate,	&x86_defs_sse_move,
+	&x86_defs_sse_int, &x86_defs_sse_fp, &x86_defs_mmx,	  &x86_defs_x87_arith,	&x86_defs_x87_move,
+	&x86_defs_x87_env, &x86_defs_sse3,   &x86_defs_ssse3,	  &x86_defs_sse41,	&x86_defs_sse41_move,
+	&x86_defs_sse42,   &x86_defs_aes,    &x86_defs_pclmul,	  &x86_defs_sha,	&x86_defs_avx_move,
+	&x86_defs_avx_int, &x86_defs_avx_fp, &x86_defs_avx2_move, &x86_defs_avx2_int,	&x86_defs_avx_aes,
+	&x86_defs_fma,	   &x86_defs_f16c,   &x86_defs_xsave,	  &x86_defs_rdrand,	&x86_defs_fisttp,
 };
 
 /* The rows of opcode (map, op) are rows[first[map][op]] .. rows[first[map][op + 1] - 1]. */
 static const struct x86_opdef *rows[ROWS_MAX];
+static enum x86_feature row_feature[ROWS_MAX];
 static uint16_t first[X86_MAPS + 1][257]; /* the last map has none */
 
 static unsigned row_count(const struct x86_opdef *d)
@@ -41,13 +43,15 @@ static void build(void)
 		for (unsigned op = 0; op < 256; op++) {
 			first[map][op] = n;
 			for (size_t s = 0; s < ARRAY_LEN(all_defs); s++) {
-				if (!x86_host_has(all_defs[s]->needs))
+				if (!x86_feature_possible(all_defs[s]->feature))
 					continue;
 				for (size_t r = 0; r < all_defs[s]->count && n < ROWS_MAX; r++) {
 					const struct x86_opdef *d = &all_defs[s]->rows[r];
 
-					if (d->map == map && op - d->op < row_count(d))
-						rows[n++] = d;
+					if (d->map != map || op - d->op >= row_count(d))
+						continue;
+					row_feature[n] = all_defs[s]->feature;
+					rows[n++] = d;
 				}
 			}
 		}
@@ -186,6 +190,11 @@ static bool opcode(struct cursor *c)
 	return true;
 }
 
+static bool has_feature(const struct cursor *c, enum x86_feature f)
+{
+	return f == X86_F_ALWAYS || !c->mode.features || c->mode.features->on[f];
+}
+
 static const struct x86_opdef *match(const struct cursor *c)
 {
 	uint8_t pfx = c->rep == 0xf3 ? X86_PFX_F3 : c->rep == 0xf2 ? X86_PFX_F2 : c->opsz ? X86_PFX_66 : X86_PFX_NONE;
@@ -195,6 +204,8 @@ static const struct x86_opdef *match(const struct cursor *c)
 	for (unsigned i = first[c->map][c->op]; i < first[c->map][c->op + 1]; i++) {
 		const struct x86_opdef *d = rows[i];
 
+		if (!has_feature(c, row_feature[i]))
+			continue;
 		/* ARPL and MOVSXD share an opcode. */
 		if (d->flags & (c->mode.bits == 64 ? X86_D_NO64 : X86_D_ONLY64))
 			continue;
@@ -404,7 +415,7 @@ static uint16_t flags_of(const struct cursor *c, bool is_mem)
 	return (is_mem ? 0 : X86_I_REG) | (c->lock ? X86_I_LOCK : 0) | (c->rep == 0xf3 ? X86_I_REP : 0) |
 	       (c->rep == 0xf2 ? X86_I_REPNE : 0) | (c->rex ? X86_I_REX : 0) | (c->opsz ? X86_I_OPSZ : 0) |
 	       (c->mode.bits == 64 ? X86_I_CODE64 : 0) | (c->vex ? X86_I_VEX : 0) | (c->vex256 ? X86_I_VEX256 : 0) |
-	       (c->rex & 8 ? X86_I_WIDE : 0);
+	       (c->rex & 8 && c->mode.bits == 64 ? X86_I_WIDE : 0);
 }
 
 /* Which of a row's three handlers: by operand size, for vectors by their length. */

@@ -253,11 +253,18 @@ static const struct x86_opdef rows[] = {
 	{ AE(2, X86_MOD_MEM), 0, {}, X86_ALL(ldmxcsr), "ldmxcsr" },
 	{ AE(3, X86_MOD_MEM), 0, {}, X86_ALL(stmxcsr), "stmxcsr" },
 	{ AE(7, X86_MOD_MEM), 0, {}, X86_ALL(clflush), "clflush" },
-	/* CLFLUSHOPT and CLWB. */
-	{ X86_MAP_0F, 0xae, 1, X86_PFX_66, X86_MOD_MEM, 1 + 7, 0, 0, X86_D_IGN66, {}, X86_ALL(clflush), "clflushopt" },
-	{ X86_MAP_0F, 0xae, 1, X86_PFX_66, X86_MOD_MEM, 1 + 6, 0, 0, X86_D_IGN66, {}, X86_ALL(clflush), "clwb" },
 	{ AE(5, X86_MOD_REG), 0, X86_ALL(fence), {}, "lfence" },
 	{ AE(6, X86_MOD_REG), 0, X86_ALL(fence), {}, "mfence" },
 	{ AE(7, X86_MOD_REG), 0, X86_ALL(fence), {}, "sfence" },
 };
 X86_DEFS(x86_defs_fpstate, rows);
+
+static const struct x86_opdef clflushopt_rows[] = {
+	{ X86_MAP_0F, 0xae, 1, X86_PFX_66, X86_MOD_MEM, 1 + 7, 0, 0, X86_D_IGN66, {}, X86_ALL(clflush), "clflushopt" },
+};
+X86_DEFS_OF(x86_defs_clflushopt, clflushopt_rows, X86_F_CLFLUSHOPT);
+
+static const struct x86_opdef clwb_rows[] = {
+	{ X86_MAP_0F, 0xae, 1, X86_PFX_66, X86_MOD_MEM, 1 + 6, 0, 0, X86_D_IGN66, {}, X86_ALL(clflush), "clwb" },
+};
+X86_DEFS_OF(x86_defs_clwb, clwb_rows, X86_F_CLWB);

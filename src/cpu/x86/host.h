@@ -115,7 +115,7 @@ void x86_mxcsr_each(struct x86_cpu *cpu, const struct x86_insn *i, const union x
 static inline void x86_mxcsr_look(struct x86_cpu *cpu, const struct x86_insn *i, const union x86_vec *a,
 				  const union x86_vec *b, const union x86_vec *c)
 {
-	if (__builtin_expect(x86_mxcsr_open(cpu) & (X86_MX_OE | X86_MX_UE), 0) && i->fp & X86_FP_KIND)
+	if (__builtin_expect(x86_mxcsr_open(cpu), 0) && i->fp & X86_FP_KIND)
 		x86_mxcsr_each(cpu, i, (const union x86_vec *const[3]){ a, b, c });
 }
 
@@ -126,12 +126,21 @@ static inline void x86_avx_enter(struct x86_cpu *cpu)
 		x86_raise(cpu, cpu->avx_block, 0);
 }
 
+/* An operand of 32 bytes counts as aligned where #AC is concerned when each half is. */
+static inline void x86_check_halves(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size, enum x86_access a)
+{
+	if (__builtin_expect(cpu->align_check, 0) && size == 32 &&
+	    x86_linear_bounded(cpu, i->seg, x86_ea(cpu, i), size, a) & 15)
+		x86_raise(cpu, X86_AC_FAULT, 0);
+}
+
 /* The operand ModRM.rm of x86_insn.opsize bytes: the register itself, or `buf` filled from memory. */
 static inline const union x86_vec *host_operand(struct x86_cpu *cpu, const struct x86_insn *i, union x86_vec *buf)
 {
 	if (i->flags & X86_I_REG)
 		return &cpu->s.vec[i->rm];
 	memset(buf, 0, sizeof(*buf));
+	x86_check_halves(cpu, i, i->opsize, X86_READ);
 	x86_load_bytes(cpu, i->seg, x86_ea(cpu, i), buf, i->opsize);
 	return buf;
 }

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cpu/x86/cpuid.h"
 #include "cpu/x86/state.h"
 
 struct x86_cpu;
@@ -162,43 +163,30 @@ struct x86_opdef {
 		fn, fn, fn                                                                                             \
 	}
 
-/* Some rows need an instruction of the host: without it they do not exist. */
-enum x86_host_feature {
-	X86_HOST_ANY,
-	X86_HOST_SSE3,
-	X86_HOST_SSSE3,
-	X86_HOST_SSE41,
-	X86_HOST_SSE42,
-	X86_HOST_AES,
-	X86_HOST_PCLMUL,
-	X86_HOST_SHA,
-	X86_HOST_AVX,
-	X86_HOST_AVX2,
-	X86_HOST_FMA,
-	X86_HOST_F16C,
-	X86_HOST_FEATURES
-};
-/* Whether the host processor and its operating system have it. Pure, any thread. cpuid.c */
-bool x86_host_has(enum x86_host_feature f);
-
+/* Rows that exist only if the host can give the feature and the VM's processor has it. */
 struct x86_opdefs {
 	const struct x86_opdef *rows;
 	size_t count;
-	enum x86_host_feature needs;
+	enum x86_feature feature; /* X86_F_ALWAYS: every processor has them */
 };
+#define X86_DEFS_OF(name_, rows_, feature_) const struct x86_opdefs name_ = { rows_, ARRAY_LEN(rows_), feature_ }
+#define X86_DEFS(name_, rows_)		    X86_DEFS_OF(name_, rows_, X86_F_ALWAYS)
 /* The arrays that make the instruction set; decode.c lists them. */
 extern const struct x86_opdefs x86_defs_alu, x86_defs_shift, x86_defs_muldiv, x86_defs_bits, x86_defs_move,
 	x86_defs_stack, x86_defs_bcd, x86_defs_branch, x86_defs_string, x86_defs_control, x86_defs_sysseg, x86_defs_io,
 	x86_defs_hypercall, x86_defs_fpstate, x86_defs_sse_move, x86_defs_sse_int, x86_defs_sse_fp, x86_defs_mmx,
-	x86_defs_x87_arith, x86_defs_x87_move, x86_defs_x87_env, x86_defs_bmi, x86_defs_sse3, x86_defs_ssse3,
-	x86_defs_sse41, x86_defs_sse41_move, x86_defs_sse42, x86_defs_aes, x86_defs_pclmul, x86_defs_sha,
-	x86_defs_avx_move, x86_defs_avx_int, x86_defs_avx_fp, x86_defs_avx2_move, x86_defs_avx2_int, x86_defs_avx_aes,
-	x86_defs_fma, x86_defs_f16c, x86_defs_xsave, x86_defs_rdrand, x86_defs_fisttp;
+	x86_defs_x87_arith, x86_defs_x87_move, x86_defs_x87_env, x86_defs_sse3, x86_defs_ssse3, x86_defs_sse41,
+	x86_defs_sse41_move, x86_defs_sse42, x86_defs_aes, x86_defs_pclmul, x86_defs_sha, x86_defs_avx_move,
+	x86_defs_avx_int, x86_defs_avx_fp, x86_defs_avx2_move, x86_defs_avx2_int, x86_defs_avx_aes, x86_defs_fma,
+	x86_defs_f16c, x86_defs_xsave, x86_defs_rdrand, x86_defs_fisttp, x86_defs_bmi1, x86_defs_bmi2, x86_defs_abm,
+	x86_defs_popcnt, x86_defs_adx, x86_defs_crc32, x86_defs_movbe, x86_defs_rdseed, x86_defs_clflushopt,
+	x86_defs_clwb;
 
 /* How code bytes are read by the decoder. */
 struct x86_decode_mode {
-	uint8_t bits; /* 16, 32 or 64 */
-	bool real;    /* real or virtual-8086 mode */
+	uint8_t bits;			     /* 16, 32 or 64 */
+	bool real;			     /* real or virtual-8086 mode */
+	const struct x86_features *features; /* of the processor; NULL: all that the host can give */
 };
 
 enum x86_decode_result {

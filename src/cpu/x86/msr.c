@@ -4,7 +4,6 @@
 
 /* MSRs that are plain 64-bit values of the state; `check` refuses a write, `feature` is what brings them. */
 enum check { ANY, CANONICAL, LOW32, SYSENTER, ALL_OR_NONE, PAT, MTRR_DEF };
-#define ALWAYS	     X86_FEATURE_COUNT
 #define FIELD(name_) offsetof(struct x86_state, name_)
 static const struct plain {
 	uint32_t msr;
@@ -17,7 +16,7 @@ static const struct plain {
 	{ 0x176, FIELD(sysenter_eip), SYSENTER, X86_F_SEP },
 	{ 0x17a, FIELD(mcg_status), ANY, X86_F_MCA },
 	{ 0x17b, FIELD(mcg_ctl), ALL_OR_NONE, X86_F_MCA },
-	{ 0x1a0, FIELD(misc_enable), ANY, ALWAYS },
+	{ 0x1a0, FIELD(misc_enable), ANY, X86_F_ALWAYS },
 	{ 0x277, FIELD(pat), PAT, X86_F_PAT },
 	{ 0x2ff, FIELD(mtrr_def), MTRR_DEF, X86_F_MTRR },
 	{ 0xc0000081, FIELD(star), ANY, X86_F_SYSCALL },
@@ -158,7 +157,7 @@ static const struct plain *find_plain(const struct x86_cpu *cpu, uint32_t msr)
 {
 	for (size_t n = 0; n < ARRAY_LEN(plain); n++)
 		if (plain[n].msr == msr)
-			return plain[n].feature == ALWAYS || x86_has(cpu, plain[n].feature) ? &plain[n] : NULL;
+			return plain[n].feature == X86_F_ALWAYS || x86_has(cpu, plain[n].feature) ? &plain[n] : NULL;
 	return NULL;
 }
 
@@ -246,8 +245,8 @@ static const struct active {
 	bool (*write)(struct x86_cpu *cpu, uint64_t v);
 } active[] = {
 	{ 0x3b, FIELD(tsc_adjust), X86_F_TSC_ADJUST, write_tsc_adjust },
-	{ 0x1d9, FIELD(debugctl), ALWAYS, write_debugctl },
-	{ 0xc0000080, FIELD(efer), ALWAYS, write_efer },
+	{ 0x1d9, FIELD(debugctl), X86_F_ALWAYS, write_debugctl },
+	{ 0xc0000080, FIELD(efer), X86_F_ALWAYS, write_efer },
 	{ 0xc0000100, FIELD(seg[X86_FS].base), X86_F_LM, write_fs_base },
 	{ 0xc0000101, FIELD(seg[X86_GS].base), X86_F_LM, write_gs_base },
 	{ 0x11, FIELD(kvm_wall_clock), X86_F_KVMCLOCK, write_wall_clock },
@@ -260,7 +259,7 @@ static const struct active *find_active(const struct x86_cpu *cpu, uint32_t msr)
 {
 	for (size_t n = 0; n < ARRAY_LEN(active); n++)
 		if (active[n].msr == msr)
-			return active[n].feature == ALWAYS || x86_has(cpu, active[n].feature) ? &active[n] : NULL;
+			return active[n].feature == X86_F_ALWAYS || x86_has(cpu, active[n].feature) ? &active[n] : NULL;
 	return NULL;
 }
 

@@ -204,31 +204,41 @@ static uint32_t each_by_itself(const struct x86_cpu *cpu, const struct x86_insn 
 
 /* --- dot products: the products, the sums of two, and in single precision the sum of those --- */
 
-extern const char sse_mulps[] __attribute__((visibility("hidden"))), sse_mulpd[] __attribute__((visibility("hidden"))),
-	sse_haddps[] __attribute__((visibility("hidden"))), sse_haddpd[] __attribute__((visibility("hidden")));
+#define HIDDEN __attribute__((visibility("hidden")))
+extern const char sse_mulps[] HIDDEN, sse_mulpd[] HIDDEN, sse_haddps[] HIDDEN, sse_haddpd[] HIDDEN;
+extern const char avx256_mulps[] HIDDEN, avx256_haddps[] HIDDEN;
 
-static void dot_lane(struct x86_cpu *cpu, const struct x86_insn *i, union x86_vec a, union x86_vec b)
+/* What of a source counts: the immediate's high half. */
+static union x86_vec selected(const struct x86_insn *i, const union x86_vec *src, unsigned size)
 {
-	const unsigned size = i->fp & X86_FP_DOUBLE ? 8 : 4;
+	union x86_vec v = *src;
+
+	for (unsigned n = 0; n < sizeof(v) / size; n++)
+		if (!(i->ib >> (4 + n % (16 / size)) & 1))
+			put(&v, n, size, 0);
+	return v;
+}
+
+/* Each stage raises its exceptions before the next one begins. */
+static void dot_product(struct x86_cpu *cpu, const struct x86_insn *i, const union x86_vec *const src[3])
+{
 	const uint8_t wide = i->fp & X86_FP_DOUBLE;
-	const struct x86_insn multiply = { .imm = (uintptr_t)(wide ? sse_mulpd : sse_mulps),
-					   .fp = X86_FP_PRODUCT | wide };
-	const struct x86_insn add = { .imm = (uintptr_t)(wide ? sse_haddpd : sse_haddps), .fp = X86_FP_PAIRS | wide };
+	const bool ymm = i->flags & X86_I_VEX256;
+	const uint16_t flags = ymm ? X86_I_VEX | X86_I_VEX256 : 0;
+	const char *mul = ymm ? avx256_mulps : wide ? sse_mulpd : sse_mulps;
+	const char *hadd = ymm ? avx256_haddps : wide ? sse_haddpd : sse_haddps;
+	const struct x86_insn multiply = { .imm = (uintptr_t)mul, .fp = X86_FP_PRODUCT | wide, .flags = flags };
+	const struct x86_insn add = { .imm = (uintptr_t)hadd, .fp = X86_FP_PAIRS | wide, .flags = flags };
 	const struct x86_insn *const stages[] = { &multiply, &add, wide ? NULL : &add };
+	union x86_vec a = selected(i, src[0], wide ? 8 : 4), b = selected(i, src[1], wide ? 8 : 4);
 
-	for (unsigned n = 0; n < 16 / size; n++) {
-		if (i->ib >> (4 + n) & 1)
-			continue;
-		put(&a, n, size, 0);
-		put(&b, n, size, 0);
-	}
-	for (unsigned n = 0; n < 3 && stages[n]; n++) {
-		union x86_vec v[3];
-		uint32_t flags = each_by_itself(cpu, stages[n], (const union x86_vec *const[3]){ &a, &b, &b });
+	for (unsigned n = 0; n < ARRAY_LEN(stages) && stages[n]; n++) {
+		union x86_vec v[3] = { a, b, b };
+		uint32_t raised = each_by_itself(cpu, stages[n], (const union x86_vec *const[3]){ &a, &b, &b });
 
-		if (flags & x86_mxcsr_open(cpu))
-			x86_mxcsr_unmasked(cpu, flags);
-		memcpy(v, (union x86_vec[3]){ a, b, b }, sizeof(v));
+		if (raised & x86_mxcsr_open(cpu))
+			x86_mxcsr_unmasked(cpu, raised);
+		cpu->s.mxcsr |= raised;
 		run(stages[n], v, (cpu->s.mxcsr | X86_MX_MASKS) & ~X86_MX_FLAGS);
 		a = b = v[0];
 	}
@@ -236,15 +246,13 @@ static void dot_lane(struct x86_cpu *cpu, const struct x86_insn *i, union x86_ve
 
 void x86_mxcsr_each(struct x86_cpu *cpu, const struct x86_insn *i, const union x86_vec *const src[3])
 {
-	uint32_t flags;
+	uint32_t open = x86_mxcsr_open(cpu), flags;
 
 	if ((i->fp & X86_FP_KIND) == X86_FP_DOT) {
-		for (unsigned n = 0; n < (i->flags & X86_I_VEX256 ? 2 : 1); n++)
-			dot_lane(cpu, i, (union x86_vec){ .q = { src[0]->q[2 * n], src[0]->q[2 * n + 1] } },
-				 (union x86_vec){ .q = { src[1]->q[2 * n], src[1]->q[2 * n + 1] } });
-		return;
+		dot_product(cpu, i, src);
+	} else if (open & (X86_MX_OE | X86_MX_UE)) {
+		flags = each_by_itself(cpu, i, src);
+		if (flags & open)
+			x86_mxcsr_unmasked(cpu, flags);
 	}
-	flags = each_by_itself(cpu, i, src);
-	if (flags & x86_mxcsr_open(cpu))
-		x86_mxcsr_unmasked(cpu, flags);
 }

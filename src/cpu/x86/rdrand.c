@@ -21,10 +21,8 @@ RANDOM(64)
 		.map = X86_MAP_0F, .op = 0xc7, .count = 1, .pfx = pfx_, .mod = X86_MOD_REG, .ext = 1 + ext_,           \
 		.reg = { random16, random32, random64 }, .name = name_                                                 \
 	}
-static const struct x86_opdef rows[] = {
-	ROW(X86_PFX_NONE, 6, "rdrand"),
-	ROW(X86_PFX_66, 6, "rdrand"),
-	ROW(X86_PFX_NONE, 7, "rdseed"),
-	ROW(X86_PFX_66, 7, "rdseed"),
-};
-X86_DEFS(x86_defs_rdrand, rows);
+static const struct x86_opdef rdrand_rows[] = { ROW(X86_PFX_NONE, 6, "rdrand"), ROW(X86_PFX_66, 6, "rdrand") };
+X86_DEFS_OF(x86_defs_rdrand, rdrand_rows, X86_F_RDRAND);
+
+static const struct x86_opdef rdseed_rows[] = { ROW(X86_PFX_NONE, 7, "rdseed"), ROW(X86_PFX_66, 7, "rdseed") };
+X86_DEFS_OF(x86_defs_rdseed, rdseed_rows, X86_F_RDSEED);

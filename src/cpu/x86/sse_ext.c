@@ -34,7 +34,7 @@ static const struct x86_opdef sse3_rows[] = {
 	SSE3_DUP(DUP) SSE3_FP(FP) HOST_ROW(X86_MAP_0F, X86_PFX_F2, 0xf0, X86_MOD_MEM, X86_D_IGN66, x86_sse_unaligned, 0,
 					   0, sse_lddqu, NULL, 16, 0, "lddqu"),
 };
-const struct x86_opdefs x86_defs_sse3 = { sse3_rows, ARRAY_LEN(sse3_rows), X86_HOST_SSE3 };
+X86_DEFS_OF(x86_defs_sse3, sse3_rows, X86_F_SSE3);
 
 /* --- SSSE3 --- */
 
@@ -59,7 +59,7 @@ static const struct x86_opdef ssse3_rows[] = {
 	SSSE3_MMX(BINARY) SSSE3_UNARY(UNARY) SSSE3_IMM(IMM) SSSE3_MMX(MMX_BINARY) SSSE3_UNARY(MMX_UNARY)
 		MMX_ROW(0F3A, 0x0f, X86_IMM_U8, 0xff, palignr),
 };
-const struct x86_opdefs x86_defs_ssse3 = { ssse3_rows, ARRAY_LEN(ssse3_rows), X86_HOST_SSSE3 };
+X86_DEFS_OF(x86_defs_ssse3, ssse3_rows, X86_F_SSSE3);
 
 /* --- SSE4.1 --- */
 
@@ -99,7 +99,7 @@ static const struct x86_opdef sse41_rows[] = {
 	HOST_ROW(X86_MAP_0F38, X86_PFX_66, 0x2a, X86_MOD_MEM, X86_D_IGN66, x86_sse_binary, 0, 0, sse_movntdqa, NULL, 16,
 		 0, "movntdqa"),
 };
-const struct x86_opdefs x86_defs_sse41 = { sse41_rows, ARRAY_LEN(sse41_rows), X86_HOST_SSE41 };
+X86_DEFS_OF(x86_defs_sse41, sse41_rows, X86_F_SSE41);
 
 /* --- SSE4.2 --- */
 
@@ -108,7 +108,7 @@ SSE42_BINARY(STUB)
 SSE42_STRING(STUB_STRING)
 
 static const struct x86_opdef sse42_rows[] = { SSE42_BINARY(BINARY) SSE42_STRING(STRING) };
-const struct x86_opdefs x86_defs_sse42 = { sse42_rows, ARRAY_LEN(sse42_rows), X86_HOST_SSE42 };
+X86_DEFS_OF(x86_defs_sse42, sse42_rows, X86_F_SSE42);
 
 /* --- AES, PCLMULQDQ, SHA --- */
 
@@ -118,12 +118,12 @@ STUB_IMM(aeskeygenassist, 256)
 
 static const struct x86_opdef aes_rows[] = { AES_BINARY(BINARY) BINARY(aesimc, 0F38, 0xdb)
 						     IMM(aeskeygenassist, 0xdf, 256, 0xff) };
-const struct x86_opdefs x86_defs_aes = { aes_rows, ARRAY_LEN(aes_rows), X86_HOST_AES };
+X86_DEFS_OF(x86_defs_aes, aes_rows, X86_F_AES);
 
 STUB_IMM(pclmulqdq, 256)
 
 static const struct x86_opdef pclmul_rows[] = { IMM(pclmulqdq, 0x44, 256, 0xff) };
-const struct x86_opdefs x86_defs_pclmul = { pclmul_rows, ARRAY_LEN(pclmul_rows), X86_HOST_PCLMUL };
+X86_DEFS_OF(x86_defs_pclmul, pclmul_rows, X86_F_PCLMUL);
 
 /* SHA256RNDS2 has its third source in XMM0. */
 #define SHA_BINARY(X)                                                                                                  \
@@ -133,11 +133,12 @@ const struct x86_opdefs x86_defs_pclmul = { pclmul_rows, ARRAY_LEN(pclmul_rows),
 	X(sha256rnds2, 0xcb)                                                                                           \
 	X(sha256msg1, 0xcc)                                                                                            \
 	X(sha256msg2, 0xcd)
-#define SHA_ROW(name, op) ROW(x86_sse_binary, 0F38, X86_PFX_NONE, op, 16, name),
+/* AMD's processors let memory operands be unaligned. */
+#define SHA_ROW(name, op) ROW(x86_sse_unaligned, 0F38, X86_PFX_NONE, op, 16, name),
 SHA_BINARY(STUB)
 STUB_IMM(sha1rnds4, 4)
 
 static const struct x86_opdef sha_rows[] = {
-	SHA_BINARY(SHA_ROW) ROW_IMM(x86_sse_binary, 0F3A, X86_PFX_NONE, 0xcc, 16, 3, sha1rnds4),
+	SHA_BINARY(SHA_ROW) ROW_IMM(x86_sse_unaligned, 0F3A, X86_PFX_NONE, 0xcc, 16, 3, sha1rnds4),
 };
-const struct x86_opdefs x86_defs_sha = { sha_rows, ARRAY_LEN(sha_rows), X86_HOST_SHA };
+X86_DEFS_OF(x86_defs_sha, sha_rows, X86_F_SHA);

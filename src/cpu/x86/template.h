@@ -33,6 +33,4 @@
 		x86_rmw_end(cpu, &rmw_);                                                                               \
 	} while (0)
 
-#define X86_DEFS(name_, rows_) const struct x86_opdefs name_ = { rows_, ARRAY_LEN(rows_) }
-
 #endif

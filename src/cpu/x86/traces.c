@@ -250,7 +250,7 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 	struct x86_traces *cache = cpu->traces;
 	const size_t most = sizeof(struct x86_trace) + (TRACE_MAX + 1) * sizeof(struct x86_insn);
 	uint32_t offset = lin & X86_PAGE_MASK;
-	struct source from = { .lin = lin, .mode = { cpu->code_bits, !cpu->protected_mode } };
+	struct source from = { .lin = lin, .mode = { cpu->code_bits, !cpu->protected_mode, cpu->vm->features } };
 	struct x86_trace *t;
 	size_t used;
 

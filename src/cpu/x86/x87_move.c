@@ -392,4 +392,4 @@ static const struct x86_opdef fisttp_rows[] = {
 	MEM(0xdd, 1, fisttp_m64),
 	MEM(0xdf, 1, fisttp_m16),
 };
-const struct x86_opdefs x86_defs_fisttp = { fisttp_rows, ARRAY_LEN(fisttp_rows), X86_HOST_SSE3 };
+X86_DEFS_OF(x86_defs_fisttp, fisttp_rows, X86_F_SSE3);
