@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 #define NOT_IN_HEAP UINT32_MAX
-#define TSC_HZ	    1000000000ull /* one tick a nanosecond: software engines choose the simplest rate */
+#define NS_PER_S    1000000000ull
+#define TSC_HZ	    NS_PER_S /* one tick a nanosecond: software engines choose the simplest rate */
 
 struct vclock {
 	enum clock_source source;
@@ -18,6 +19,8 @@ struct vclock {
 	/* Guest time = host now + offset while running, else `stopped_at`. icount: always `stopped_at`. */
 	_Atomic int64_t offset, stopped_at;
 	int64_t wall_base; /* wall-clock ns at guest time 0 */
+	uint64_t tsc_hz;
+	_Atomic unsigned starts;
 	uint64_t saved_now, saved_wall;
 
 	struct loop *loop;
@@ -167,6 +170,7 @@ struct vclock *clock_new(struct loop *loop, enum clock_source source, struct err
 		return NULL;
 	}
 	c->source = source;
+	c->tsc_hz = TSC_HZ;
 	c->loop = loop;
 	c->wall_base = host_ns(CLOCK_REALTIME);
 	pthread_mutex_init(&c->lock, NULL);
@@ -202,9 +206,15 @@ void clock_start(struct vclock *c)
 	if (!c->running) {
 		c->offset = c->stopped_at - host_ns(CLOCK_MONOTONIC);
 		c->running = true;
+		c->starts++;
 		program(c);
 	}
 	pthread_mutex_unlock(&c->lock);
+}
+
+unsigned clock_starts(struct vclock *c)
+{
+	return c->starts;
 }
 
 void clock_stop(struct vclock *c)
@@ -230,17 +240,29 @@ void clock_set_wall_base(struct vclock *c, int64_t ns_since_1970)
 
 uint64_t clock_tsc_hz(struct vclock *c)
 {
-	return TSC_HZ;
+	return c->tsc_hz;
+}
+
+void clock_set_tsc_hz(struct vclock *c, uint64_t hz)
+{
+	c->tsc_hz = hz;
+}
+
+static uint64_t scale(uint64_t v, uint64_t to, uint64_t from)
+{
+	return to == from ? v : (uint64_t)((unsigned __int128)v * to / from);
 }
 
 uint64_t clock_tsc(struct vclock *c)
 {
-	return clock_now_ns(c);
+	return scale((uint64_t)clock_now_ns(c), c->tsc_hz, NS_PER_S);
 }
 
 int64_t clock_tsc_to_ns(struct vclock *c, uint64_t tsc)
 {
-	return tsc > INT64_MAX ? CLOCK_NEVER : (int64_t)tsc;
+	uint64_t ns = scale(tsc, NS_PER_S, c->tsc_hz);
+
+	return ns > INT64_MAX ? CLOCK_NEVER : (int64_t)ns;
 }
 
 /* --- timers --- */

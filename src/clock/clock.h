@@ -31,13 +31,19 @@ void clock_free(struct vclock *c);
 void clock_start(struct vclock *c);
 void clock_stop(struct vclock *c);
 int64_t clock_now_ns(struct vclock *c);
+/* How often it was started: whoever derives time from another counter begins anew when this has changed. Any thread. */
+unsigned clock_starts(struct vclock *c);
 
 /* Wall-clock time in ns since 1970 that the guest should see now: a base taken at creation plus guest time. */
 int64_t clock_wall_ns(struct vclock *c);
 void clock_set_wall_base(struct vclock *c, int64_t ns_since_1970);
 
-/* The guest's TSC frequency, the same on every vCPU; ticks = guest time * freq. */
+/*
+ * The guest's TSC frequency, the same on every vCPU; ticks = guest time * freq. An engine whose guests read the host's
+ * counter sets it before they run.
+ */
 uint64_t clock_tsc_hz(struct vclock *c);
+void clock_set_tsc_hz(struct vclock *c, uint64_t hz);
 uint64_t clock_tsc(struct vclock *c);
 int64_t clock_tsc_to_ns(struct vclock *c, uint64_t tsc);
 
