@@ -344,7 +344,7 @@ static const char *model_error(const char *model)
 	const struct x86_features *f;
 
 	assert_int_equal(config_set(c, "cpu.model", model, &err), 0);
-	f = x86_features_new(c, &err);
+	f = x86_features_new(c, NULL, &err);
 	if (!f)
 		assert_non_null(strstr(err.msg, "cpu.model"));
 	x86_features_free(f);

@@ -106,9 +106,12 @@ static int find(const char *name, size_t len)
 	return -1;
 }
 
+#define KVM_FEATURES 0x40000001u
+
 /* A model as it is being put together. */
 struct draft {
 	struct x86_features *f;
+	const struct x86_feature_limit *limit; /* NULL: the interpreter's */
 	bool asked[X86_FEATURE_COUNT];	       /* by +FEATURE */
 	bool unknown[ARRAY_LEN(unknown_here)]; /* of a model, or by +FEATURE */
 	bool everything;		       /* as far as it is possible */
@@ -172,7 +175,7 @@ static int set_model(struct draft *d, const char *text, size_t len, struct err *
 	d->f->signature = m->signature;
 	d->f->vendor = m->vendor;
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
-		d->f->on[n] = d->everything || features[n].leaf == 0x40000001;
+		d->f->on[n] = d->everything || features[n].leaf == KVM_FEATURES;
 	if (!d->everything)
 		add_features(d, m);
 	return 0;
@@ -192,7 +195,15 @@ static int set_feature(struct draft *d, const char *word, size_t len, struct err
 	return 0;
 }
 
-/* What cannot be given is refused by its name, except that `max` goes without. */
+static bool possible(const struct draft *d, size_t n)
+{
+	const struct x86_feature_limit *l = d->limit;
+
+	return l ? l->has(l->opaque, features[n].leaf, features[n].subleaf, features[n].reg, features[n].bit)
+		 : x86_feature_possible(n);
+}
+
+/* What cannot be given is refused by its name, except that `max` goes without; and KVM's leaf is no part of a model. */
 static int complete(struct draft *d, struct err *err)
 {
 	bool *on = d->f->on;
@@ -202,9 +213,9 @@ static int complete(struct draft *d, struct err *err)
 			return err_set(err, "cpu.model: %.*s needs %s, which vireo does not have; -%s does without it",
 				       d->model_len, d->model, unknown_here[n], unknown_here[n]);
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
-		if (!on[n] || x86_feature_possible(n))
+		if (!on[n] || possible(d, n))
 			continue;
-		if (!d->everything || d->asked[n])
+		if (d->asked[n] || !(d->everything || features[n].leaf == KVM_FEATURES))
 			return err_set(err,
 				       "cpu.model: %.*s needs %s, which this host does not have; -%s does without it",
 				       d->model_len, d->model, features[n].name, features[n].name);
@@ -265,9 +276,9 @@ static int set_word(struct draft *d, const char *word, size_t len, struct err *e
 	return set_feature(d, word, len, err);
 }
 
-static int parse(struct x86_features *f, const char *text, struct err *err)
+static int parse(struct x86_features *f, const char *text, const struct x86_feature_limit *limit, struct err *err)
 {
-	struct draft d = { .f = f };
+	struct draft d = { .f = f, .limit = limit };
 	size_t len = strcspn(text, ",");
 
 	if (set_model(&d, text, len, err))
@@ -333,7 +344,7 @@ bool x86_feature_possible(enum x86_feature f)
 	return true;
 }
 
-const struct x86_features *x86_features_new(struct config *c, struct err *err)
+const struct x86_features *x86_features_new(struct config *c, const struct x86_feature_limit *limit, struct err *err)
 {
 	struct x86_features *f = calloc(1, sizeof(*f));
 	const char *model = "max";
@@ -343,7 +354,7 @@ const struct x86_features *x86_features_new(struct config *c, struct err *err)
 		return NULL;
 	}
 	f->phys_bits = PHYS_BITS;
-	if ((c && config_str(c, "cpu.model", "max", &model, err)) || parse(f, model, err)) {
+	if ((c && config_str(c, "cpu.model", "max", &model, err)) || parse(f, model, limit, err)) {
 		free(f);
 		return NULL;
 	}
@@ -362,10 +373,6 @@ static void put_text(uint32_t out[4], const enum x86_cpuid_reg *order, const cha
 		out[order[n]] = ld_le32(text + 4 * n);
 }
 
-#define MAX_BASIC      0x16
-#define MAX_HYPERVISOR 0x40000001
-#define MAX_EXTENDED   0x80000021
-
 /* One package, a core for each vCPU: the width of a core's number. */
 static unsigned core_bits(uint32_t cpus)
 {
@@ -377,16 +384,14 @@ static unsigned core_bits(uint32_t cpus)
 }
 
 /* Leaf 0Bh: threads, then cores. */
-static void topology(const struct x86_cpu *cpu, uint32_t subleaf, uint32_t out[4])
+static void topology(const struct x86_cpuid_query *q, uint32_t out[4])
 {
-	uint32_t cpus = cpu->vm->cfg.cpus;
-
-	out[ECX] = subleaf & 0xff;
-	out[EDX] = cpu->vcpu.index;
-	if (subleaf < 2) {
-		out[EAX] = subleaf ? core_bits(cpus) : 0;
-		out[EBX] = subleaf ? cpus : 1;
-		out[ECX] |= (subleaf + 1) << 8;
+	out[ECX] = q->subleaf & 0xff;
+	out[EDX] = q->index;
+	if (q->subleaf < 2) {
+		out[EAX] = q->subleaf ? core_bits(q->cpus) : 0;
+		out[EBX] = q->subleaf ? q->cpus : 1;
+		out[ECX] |= (q->subleaf + 1) << 8;
 	}
 }
 
@@ -399,44 +404,44 @@ static bool apic_enabled(struct x86_cpu *cpu)
 }
 
 /* What is not a feature bit. */
-static void identity(struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+static void identity(const struct x86_cpuid_query *q, uint32_t out[4])
 {
 	static const enum x86_cpuid_reg vendor[] = { EBX, EDX, ECX }, brand[] = { EAX, EBX, ECX, EDX },
 					hypervisor[] = { EBX, ECX, EDX };
 	static const char name[49] = "Vireo Virtual CPU\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-	const struct x86_features *f = cpu->vm->features;
-	uint32_t cpus = cpu->vm->cfg.cpus;
+	const struct x86_features *f = q->features;
+	uint32_t cpus = q->cpus, leaf = q->leaf;
 
 	switch (leaf) {
 	case 0:
 	case 0x80000000:
-		out[EAX] = leaf ? MAX_EXTENDED : MAX_BASIC;
+		out[EAX] = leaf ? X86_CPUID_EXTENDED : X86_CPUID_BASIC;
 		put_text(out, vendor, vendors[f->vendor], 3);
 		break;
 	case 1:
 		out[EAX] = f->signature;
-		out[EBX] = cpu->vcpu.index << 24 | (cpus < 256 ? cpus : 255) << 16 | 8 << 8;
+		out[EBX] = q->index << 24 | (cpus < 256 ? cpus : 255) << 16 | 8 << 8;
 		out[ECX] |= 1u << 31; /* a hypervisor is present */
-		out[ECX] |= cpu->s.cr4 & X86_CR4_OSXSAVE ? 1u << 27 : 0;
+		out[ECX] |= q->cr4 & X86_CR4_OSXSAVE ? 1u << 27 : 0;
 		out[EDX] |= cpus > 1 ? 1u << 28 : 0;
-		if (!apic_enabled(cpu))
+		if (!q->apic)
 			out[EDX] &= ~(1u << 9);
 		break;
 	case 0xb:
-		topology(cpu, subleaf, out);
+		topology(q, out);
 		break;
 	case 0xd:
-		x86_xsave_cpuid(cpu, subleaf, out);
+		x86_xsave_cpuid(q, out);
 		break;
 	case 0x15:
 		out[EAX] = out[EBX] = 1;
-		out[ECX] = (uint32_t)clock_tsc_hz(cpu->vm->cfg.clock);
+		out[ECX] = (uint32_t)q->tsc_hz;
 		break;
 	case 0x16:
-		out[EAX] = out[EBX] = (uint32_t)(clock_tsc_hz(cpu->vm->cfg.clock) / 1000000);
+		out[EAX] = out[EBX] = (uint32_t)(q->tsc_hz / 1000000);
 		break;
 	case 0x40000000:
-		out[EAX] = MAX_HYPERVISOR;
+		out[EAX] = X86_CPUID_HYPERVISOR;
 		put_text(out, hypervisor, "KVMKVMKVM\0\0\0", 3);
 		break;
 	case 0x80000001:
@@ -455,20 +460,47 @@ static void identity(struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint3
 }
 
 /* The other leaves take no notice of ECX. */
-static bool has_subleaves(uint32_t leaf)
+unsigned x86_cpuid_subleaves(uint32_t leaf)
 {
-	return leaf == 4 || leaf == 7 || leaf == 0xb || leaf == 0xd;
+	switch (leaf) {
+	case 4:
+	case 7:
+		return 1;
+	case 0xb:
+		return 3;
+	case 0xd:
+		return X86_XSAVE_COMPONENTS;
+	default:
+		return 0;
+	}
+}
+
+void x86_cpuid_read(const struct x86_cpuid_query *asked, uint32_t out[4])
+{
+	struct x86_cpuid_query q = *asked;
+
+	if (!x86_cpuid_subleaves(q.leaf))
+		q.subleaf = 0;
+	memset(out, 0, 4 * sizeof(out[0]));
+	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
+		if (q.features->on[n] && features[n].leaf == q.leaf && features[n].subleaf == q.subleaf)
+			out[features[n].reg] |= 1u << features[n].bit;
+	identity(&q, out);
 }
 
 void x86_cpuid(struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
-	const struct x86_features *f = cpu->vm->features;
+	const struct x86_cpuid_query q = {
+		.features = cpu->vm->features,
+		.cpus = cpu->vm->cfg.cpus,
+		.index = cpu->vcpu.index,
+		.tsc_hz = clock_tsc_hz(cpu->vm->cfg.clock),
+		.cr4 = cpu->s.cr4,
+		.xcr0 = cpu->s.xcr0,
+		.apic = apic_enabled(cpu),
+		.leaf = leaf,
+		.subleaf = subleaf,
+	};
 
-	if (!has_subleaves(leaf))
-		subleaf = 0;
-	memset(out, 0, 4 * sizeof(out[0]));
-	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
-		if (f->on[n] && features[n].leaf == leaf && features[n].subleaf == subleaf)
-			out[features[n].reg] |= 1u << features[n].bit;
-	identity(cpu, leaf, subleaf, out);
+	x86_cpuid_read(&q, out);
 }

@@ -122,11 +122,39 @@ struct x86_features {
 	uint64_t cr4, efer, xcr0; /* bits that the guest may set */
 };
 
-/* From "cpu.model": MODEL[,+FEATURE][,-FEATURE][,vendor=NAME][,phys-bits=N]...; `c` may be NULL. */
-const struct x86_features *x86_features_new(struct config *c, struct err *err);
+/*
+ * What an engine can give beyond the interpreter's own limits: whether it has the feature at this place of CPUID. KVM's
+ * leaves are asked for, too.
+ */
+struct x86_feature_limit {
+	bool (*has)(void *opaque, uint32_t leaf, uint32_t subleaf, enum x86_cpuid_reg reg, unsigned bit);
+	void *opaque;
+};
+
+/*
+ * From "cpu.model": MODEL[,+FEATURE][,-FEATURE][,vendor=NAME][,phys-bits=N]...; `c` may be NULL. With `limit` NULL it
+ * is the interpreter that executes.
+ */
+const struct x86_features *x86_features_new(struct config *c, const struct x86_feature_limit *limit, struct err *err);
 void x86_features_free(const struct x86_features *f);
 /* The limits that follow from `on`. */
 void x86_features_derive(struct x86_features *f);
+
+/* A question to CPUID: who asks, and the registers that answers depend on. */
+struct x86_cpuid_query {
+	const struct x86_features *features;
+	unsigned cpus, index;
+	uint64_t tsc_hz, cr4, xcr0;
+	bool apic; /* its local APIC is enabled */
+	uint32_t leaf, subleaf;
+};
+/* EAX, EBX, ECX, EDX go to out[]. Pure. */
+void x86_cpuid_read(const struct x86_cpuid_query *q, uint32_t out[4]);
+/* The last leaf of each range (basic, hypervisor, extended), and how many subleaves a leaf has at most. */
+#define X86_CPUID_BASIC	     0x16u
+#define X86_CPUID_HYPERVISOR 0x40000001u
+#define X86_CPUID_EXTENDED   0x80000021u
+unsigned x86_cpuid_subleaves(uint32_t leaf);
 
 struct x86_cpu;
 /* EAX, EBX, ECX, EDX go to out[]. vCPU thread. */

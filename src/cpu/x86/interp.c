@@ -31,7 +31,7 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 		return NULL;
 	}
 	x->cfg = *c;
-	x->features = x86_features_new(c->config, err);
+	x->features = x86_features_new(c->config, NULL, err);
 	x->model.features = (struct x86_features *)x->features;
 	/* Counted time is the same in each run, and random numbers would not be. */
 	if (x->features && c->clock && clock_is_icount(c->clock))

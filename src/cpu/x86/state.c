@@ -234,11 +234,19 @@ int x86_state_check(const struct x86_state *s, struct err *err)
 		return err_set(err, "EFER 0x%llx does not fit CR0 and CR4", (unsigned long long)s->efer);
 	if (s->cr3 >> 52 || !(s->rflags & X86_FLAGS_FIXED) || s->rflags >> 22)
 		return err_set(err, "CR3 or RFLAGS has reserved bits set");
-	for (unsigned n = 0; n < X86_SEGS; n++)
+	if (s->rflags & X86_VM && s->efer & X86_EFER_LMA)
+		return err_set(err, "RFLAGS has virtual-8086 mode set in long mode");
+	for (unsigned n = 0; n < X86_SEGS; n++) {
 		if (!canonical(s->seg[n].base))
 			return err_set(err, "the base of segment %u is not canonical", n);
+		if (s->seg[n].attr & X86_SEG_NONE)
+			return err_set(err, "the attributes of segment %u have reserved bits set", n);
+	}
 	if (!canonical(s->gdt.base) || !canonical(s->idt.base))
 		return err_set(err, "a descriptor table is not at a canonical address");
+	if (!canonical(s->sysenter_esp) || !canonical(s->sysenter_eip) || !canonical(s->lstar) ||
+	    !canonical(s->cstar) || !canonical(s->kernel_gs_base))
+		return err_set(err, "an MSR for an address has one that is not canonical");
 	if (s->mxcsr & 0xffff0000 || s->fp.op & 0xf800 || !(s->xcr0 & 1))
 		return err_set(err, "the floating-point state has reserved bits set");
 	return 0;

@@ -91,6 +91,7 @@ enum x86_seg { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_LDTR, X86_TR,
 #define X86_SEG_S	  (1u << 4)
 #define X86_SEG_DPL_SHIFT 5
 #define X86_SEG_P	  (1u << 7)
+#define X86_SEG_NONE	  (15u << 8)
 #define X86_SEG_L	  (1u << 13)
 #define X86_SEG_DB	  (1u << 14)
 #define X86_SEG_G	  (1u << 15)

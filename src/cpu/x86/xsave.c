@@ -173,19 +173,20 @@ static unsigned area_size(uint64_t mask, bool compacted)
 	return size;
 }
 
-void x86_xsave_cpuid(const struct x86_cpu *cpu, uint32_t subleaf, uint32_t out[4])
+void x86_xsave_cpuid(const struct x86_cpuid_query *q, uint32_t out[4])
 {
-	const struct x86_features *f = cpu->vm->features;
+	const struct x86_features *f = q->features;
+	uint32_t subleaf = q->subleaf;
 
 	if (!f->on[X86_F_XSAVE])
 		return;
 	if (subleaf == 0) {
 		out[X86_CPUID_EAX] = (uint32_t)f->xcr0;
-		out[X86_CPUID_EBX] = area_size(cpu->s.xcr0, false);
+		out[X86_CPUID_EBX] = area_size(q->xcr0, false);
 		out[X86_CPUID_ECX] = area_size(f->xcr0, false);
 		out[X86_CPUID_EDX] = (uint32_t)(f->xcr0 >> 32);
 	} else if (subleaf == 1) {
-		out[X86_CPUID_EBX] = f->on[X86_F_XSAVEC] ? area_size(cpu->s.xcr0, true) : 0;
+		out[X86_CPUID_EBX] = f->on[X86_F_XSAVEC] ? area_size(q->xcr0, true) : 0;
 	}
 	for (size_t n = 0; subleaf > 1 && n < ARRAY_LEN(components); n++) {
 		const struct component *c = &components[n];

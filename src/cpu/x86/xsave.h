@@ -10,6 +10,7 @@
 struct x86_cpu;
 struct x86_insn;
 struct x86_features;
+struct x86_cpuid_query;
 
 #define X86_MXCSR_MASK 0xffffu
 #define X86_MXCSR_INIT 0x1f80u
@@ -29,7 +30,8 @@ void x86_fx_check_mxcsr(struct x86_cpu *cpu, const uint8_t *area);
 
 /* The bits of XCR0 that the features allow; 0 without XSAVE. */
 uint64_t x86_xsave_components(const struct x86_features *f);
-/* CPUID leaf 0Dh. */
-void x86_xsave_cpuid(const struct x86_cpu *cpu, uint32_t subleaf, uint32_t out[4]);
+/* CPUID leaf 0Dh, which has a subleaf for each component after the two of its own. */
+#define X86_XSAVE_COMPONENTS 3
+void x86_xsave_cpuid(const struct x86_cpuid_query *q, uint32_t out[4]);
 
 #endif
