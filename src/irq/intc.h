@@ -18,6 +18,29 @@
  */
 enum cpu_signal { CPU_SIGNAL_INTR, CPU_SIGNAL_NMI, CPU_SIGNAL_SMI, CPU_SIGNAL_INIT, CPU_SIGNAL_SIPI, CPU_SIGNAL_WAKE };
 
+/* The registers of a local APIC that is not this controller's own, by xAPIC offset / 16, and its MSRs. */
+struct intc_lapic {
+	uint32_t regs[64];
+	uint64_t base, deadline_tsc, pv_eoi; /* the deadline in ticks of the machine's clock; 0: none */
+};
+
+/*
+ * Local APICs that the engine provides (KVM's split controller): they take the messages of the I/O APIC and of
+ * devices, interrupt their vCPUs by themselves, and report the end of level-triggered interrupts by intc_ops.eoi().
+ */
+struct intc_external {
+	/* A write of `data` to `addr` in the local APICs' window (SDM vol. 3, 11.11). False: nobody took it. Any
+	 * thread. */
+	bool (*send)(void *opaque, uint64_t addr, uint32_t data);
+	/* The I/O APIC's pin sends this from now on; its end is to be reported if bit 15 of `data` is set. Any thread.
+	 */
+	void (*route)(void *opaque, unsigned pin, uint64_t addr, uint32_t data);
+	/* vCPUs stopped. */
+	void (*get)(void *opaque, unsigned cpu, struct intc_lapic *l);
+	void (*set)(void *opaque, unsigned cpu, const struct intc_lapic *l);
+	void *opaque;
+};
+
 struct intc_ops {
 	/* An interrupt above the processor priority (or ExtINT from the 8259) waits for vCPU `cpu`. */
 	bool (*pending)(void *opaque, unsigned cpu);
@@ -43,6 +66,12 @@ struct intc_ops {
 	void (*ipi)(void *opaque, unsigned cpu, uint32_t icr, uint32_t dest);
 	/* After INIT of the vCPU: APIC registers to their INIT state. `bsp` from APIC_BASE. */
 	void (*init)(void *opaque, unsigned cpu);
+	/*
+	 * The engine has local APICs of its own, for good; before vCPUs run. What is left of the above then is
+	 * pending() and ack() for the 8259, and eoi(): a local APIC completed a level-triggered `vector`. Any thread.
+	 */
+	void (*attach)(void *opaque, const struct intc_external *x);
+	void (*eoi)(void *opaque, uint8_t vector);
 };
 
 struct intc {

@@ -134,6 +134,9 @@ void lapic_timer_write(struct lapic *l, uint32_t off, uint32_t val); /* initial 
 uint32_t lapic_timer_current(struct lapic *l);
 uint64_t lapic_deadline_get(struct lapic *l);
 void lapic_deadline_set(struct lapic *l, uint64_t tsc);
+/* The timer runs elsewhere: take over its count, from which the saved fields are made, or stop this one. */
+void lapic_timer_adopt(struct lapic *l, uint32_t left);
+void lapic_timer_quiet(struct lapic *l);
 /* Arm the host timer again from the saved fields. */
 void lapic_timer_loaded(struct lapic *l);
 
@@ -192,9 +195,23 @@ struct irqchip {
 	struct irqchip_config cfg;
 	struct ioapic ioapic;
 	struct i8259_pair pic;
-	_Atomic uint32_t lowest_next; /* where lowest-priority arbitration starts */
-	struct lapic *lapics;
+	_Atomic uint32_t lowest_next;  /* where lowest-priority arbitration starts */
+	struct lapic *lapics;	       /* their registers are stale while there is an external */
+	struct intc_external external; /* with functions once one is attached */
 };
+
+/* external.c */
+static inline bool irqchip_is_split(const struct irqchip *chip)
+{
+	return chip->external.send != NULL;
+}
+void irqchip_attach(void *chip, const struct intc_external *x);
+bool irqchip_send_external(struct irqchip *chip, const struct irq_message *m);
+/* I/O APIC entry `pin` is now `m`, or masked (NULL). */
+void irqchip_route_external(struct irqchip *chip, unsigned pin, const struct irq_message *m);
+/* Copy a local APIC from, or to, where it is. vCPUs stopped. */
+void lapic_fetch(struct lapic *l);
+void lapic_put(struct lapic *l);
 
 static inline void irqchip_signal(struct irqchip *chip, unsigned cpu, enum cpu_signal what, uint8_t vector)
 {

@@ -23,18 +23,32 @@ static bool is_level(uint64_t e)
 	return e & RTE_LEVEL && (mode == DM_FIXED || mode == DM_LOWEST);
 }
 
-/* Lock held. */
-static void service(struct irqchip *chip, unsigned pin)
+static struct irq_message message_of(uint64_t e)
 {
-	struct ioapic *io = &chip->ioapic;
-	uint64_t e = io->entry[pin];
-	struct irq_message m = {
+	return (struct irq_message){
 		.dest = (uint32_t)(e >> 56),
 		.logical = e >> 11 & 1,
 		.mode = e >> 8 & 7,
 		.vector = (uint8_t)e,
 		.level_trigger = is_level(e),
 	};
+}
+
+/* The entry has changed: a local APIC elsewhere is to know what it sends. Lock held. */
+static void entry_changed(struct irqchip *chip, unsigned pin)
+{
+	uint64_t e = chip->ioapic.entry[pin];
+	struct irq_message m = message_of(e);
+
+	irqchip_route_external(chip, pin, e & RTE_MASKED ? NULL : &m);
+}
+
+/* Lock held. */
+static void service(struct irqchip *chip, unsigned pin)
+{
+	struct ioapic *io = &chip->ioapic;
+	uint64_t e = io->entry[pin];
+	struct irq_message m = message_of(e);
 
 	/* Mode 6 is reserved: start-up messages come from processors only. */
 	if (e & (RTE_MASKED | RTE_REMOTE_IRR) || m.mode == DM_SIPI)
@@ -111,7 +125,10 @@ static void write_window(struct irqchip *chip, uint32_t val)
 	/* Making an entry an edge is how drivers end a level interrupt without the EOI register. */
 	if (!is_level(io->entry[pin]))
 		io->entry[pin] &= ~RTE_REMOTE_IRR;
-	else if (io->levels >> pin & 1)
+	entry_changed(chip, pin);
+	if (!is_level(io->entry[pin]))
+		return;
+	if (io->levels >> pin & 1)
 		service(chip, pin);
 }
 
@@ -154,6 +171,8 @@ static int post_load(void *obj, struct err *err)
 			return err_set(err, "ioapic: entry %u is not possible", pin);
 	if (io->levels >> IRQCHIP_PINS || io->id > 15)
 		return err_set(err, "ioapic: levels or id out of range");
+	for (unsigned pin = 0; pin < IRQCHIP_PINS; pin++)
+		entry_changed((struct irqchip *)((char *)io - offsetof(struct irqchip, ioapic)), pin);
 	return 0;
 }
 

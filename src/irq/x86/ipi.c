@@ -89,6 +89,8 @@ bool irqchip_deliver(struct irqchip *chip, const struct irq_message *m)
 {
 	bool taken = false;
 
+	if (irqchip_is_split(chip))
+		return irqchip_send_external(chip, m);
 	if (m->mode == DM_LOWEST)
 		return deliver_lowest(chip, m);
 	for (unsigned n = 0; n < chip->cfg.cpus; n++)

@@ -29,6 +29,8 @@ void irqchip_reset(struct irqchip *chip)
 	pthread_mutex_unlock(&chip->ioapic.lock);
 	for (unsigned n = 0; n < chip->cfg.cpus; n++)
 		lapic_reset(&chip->lapics[n], true);
+	for (unsigned n = 0; n < chip->cfg.cpus; n++)
+		lapic_put(&chip->lapics[n]);
 }
 
 struct irqchip *irqchip_new(const struct irqchip_config *c, struct err *err)

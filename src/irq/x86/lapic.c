@@ -119,6 +119,9 @@ static bool extint_waits(const struct lapic *l)
 
 	if (!atomic_load_explicit(&l->chip->pic.output, memory_order_acquire))
 		return false;
+	/* Whether its local APIC lets it through is the engine's to know. */
+	if (irqchip_is_split(l->chip))
+		return l->cpu == 0;
 	if (atomic_load_explicit(&l->extint, memory_order_relaxed))
 		return true;
 	if (l->cpu != 0)
@@ -133,6 +136,8 @@ static bool pending(void *opaque, unsigned cpu)
 {
 	struct lapic *l = &((struct irqchip *)opaque)->lapics[cpu];
 
+	if (irqchip_is_split(l->chip))
+		return extint_waits(l);
 	if (l->pv_eoi_set)
 		pv_eoi_sync(l, highest_irr(l) >= 0);
 	return deliverable(l) >= 0 || extint_waits(l);
@@ -143,6 +148,8 @@ static int ack(void *opaque, unsigned cpu)
 	struct lapic *l = &((struct irqchip *)opaque)->lapics[cpu];
 	int v;
 
+	if (irqchip_is_split(l->chip))
+		return extint_waits(l) ? pic_ack(l->chip) : -1;
 	if (l->pv_eoi_set)
 		pv_eoi_sync(l, true);
 	if (extint_waits(l)) {
@@ -517,6 +524,11 @@ static void ipi(void *opaque, unsigned cpu, uint32_t icr, uint32_t dest)
 	irqchip_ipi(&((struct irqchip *)opaque)->lapics[cpu], icr & ICR_WRITABLE, dest);
 }
 
+static void eoi(void *opaque, uint8_t vector)
+{
+	ioapic_eoi(opaque, vector);
+}
+
 static const struct intc_ops ops = {
 	.pending = pending,
 	.ack = ack,
@@ -529,6 +541,8 @@ static const struct intc_ops ops = {
 	.mmio_write = mmio_write,
 	.ipi = ipi,
 	.init = init,
+	.attach = irqchip_attach,
+	.eoi = eoi,
 };
 
 struct intc irqchip_intc(struct irqchip *chip)

@@ -6,6 +6,7 @@ static void pre_save(void *obj)
 	struct lapic *l = obj;
 
 	l->saved_deadline = l->timer.deadline_ns;
+	lapic_fetch(l);
 }
 
 /* NULL, or the name of the register whose value no guest can have made. */
@@ -45,6 +46,7 @@ static int post_load(void *obj, struct err *err)
 	if (what)
 		return err_set(err, "lapic %u: %s has a value that is not possible", l->cpu, what);
 	lapic_timer_loaded(l);
+	lapic_put(l);
 	irqchip_signal(l->chip, l->cpu, CPU_SIGNAL_INTR, 0);
 	return 0;
 }

@@ -173,6 +173,25 @@ void lapic_deadline_set(struct lapic *l, uint64_t tsc)
 	pthread_mutex_unlock(&l->lock);
 }
 
+void lapic_timer_adopt(struct lapic *l, uint32_t left)
+{
+	int64_t now = clock_now_ns(l->chip->cfg.clock);
+
+	l->started_ns = now - (int64_t)(l->initial_count - left) * divisor(l);
+	if (mode(l) == LVT_DEADLINE)
+		l->saved_deadline =
+			l->deadline_tsc ? clock_tsc_to_ns(l->chip->cfg.clock, l->deadline_tsc) : CLOCK_NEVER;
+	else
+		l->saved_deadline = left ? now + (int64_t)left * divisor(l) : CLOCK_NEVER;
+}
+
+void lapic_timer_quiet(struct lapic *l)
+{
+	pthread_mutex_lock(&l->lock);
+	clock_timer_cancel(&l->timer);
+	pthread_mutex_unlock(&l->lock);
+}
+
 void lapic_timer_loaded(struct lapic *l)
 {
 	pthread_mutex_lock(&l->lock);
