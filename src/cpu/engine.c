@@ -9,8 +9,17 @@
 #include <unistd.h>
 
 #include "cpu/x86/interp.h"
+#if defined(__x86_64__)
+#include "cpu/kvm/kvm.h"
+#endif
 
-const struct engine *const engines[] = { &engine_interp, NULL };
+const struct engine *const engines[] = {
+#if defined(__x86_64__)
+	&engine_kvm,
+#endif
+	&engine_interp,
+	NULL,
+};
 
 const struct engine *engine_auto(struct engine_probe *p)
 {

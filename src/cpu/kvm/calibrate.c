@@ -1,0 +1,118 @@
+/*
+ * How fast is kernel-mode code under this KVM? Some nested ones emulate it an instruction at a time, about a
+ * microsecond each, where the translator is far faster. A throw-away guest without firmware counts down in
+ * real mode for a bounded number of instructions and halts; the rate decides what `auto` takes.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cpu/kvm/kvm.h"
+
+/* Two instructions a loop: enough to learn that each takes a microsecond, then enough to outweigh the exit. */
+#define SHORT 1000u
+#define LONG  60000u
+#define SLOW  0.0002 /* seconds that the short one takes at 10 million instructions a second */
+/* The best of several counts, because other work disturbs the measure: at least so many, and for so many seconds. */
+#define ROUNDS 3
+#define BUDGET 0.005
+/* A software engine retires some hundred million a second: hardware is worth it from there on. */
+#define FAST_MIPS 200.0
+
+struct guest {
+	int kvm, vm, cpu;
+	uint8_t *ram;
+	struct kvm_run *run;
+	size_t run_size;
+};
+
+static bool build(struct guest *g)
+{
+	/* dec cx; jnz -3; hlt */
+	static const uint8_t code[] = { 0x49, 0x75, 0xfd, 0xf4 };
+	struct kvm_userspace_memory_region r = { .memory_size = 4096 };
+	struct kvm_sregs s;
+
+	g->vm = kvm_ioctl(g->kvm, KVM_CREATE_VM, NULL);
+	g->ram = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (g->vm < 0 || g->ram == MAP_FAILED)
+		return false;
+	memcpy(g->ram, code, sizeof(code));
+	r.userspace_addr = (uintptr_t)g->ram;
+	kvm_ioctl(g->vm, KVM_SET_TSS_ADDR, (void *)0xfffbd000ul);
+	if (kvm_ioctl(g->vm, KVM_SET_USER_MEMORY_REGION, &r))
+		return false;
+	g->cpu = kvm_ioctl(g->vm, KVM_CREATE_VCPU, NULL);
+	if (g->cpu < 0)
+		return false;
+	g->run_size = (size_t)kvm_ioctl(g->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	g->run = mmap(NULL, g->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, g->cpu, 0);
+	if (g->run == MAP_FAILED || kvm_ioctl(g->cpu, KVM_GET_SREGS, &s))
+		return false;
+	s.cs.base = 0;
+	s.cs.selector = 0;
+	return !kvm_ioctl(g->cpu, KVM_SET_SREGS, &s);
+}
+
+/* Seconds that so many loops take, or negative. */
+static double count_down(struct guest *g, unsigned loops)
+{
+	struct kvm_regs r = { .rflags = 2, .rcx = loops };
+	struct timespec a, b;
+
+	if (kvm_ioctl(g->cpu, KVM_SET_REGS, &r))
+		return -1;
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	if (kvm_ioctl(g->cpu, KVM_RUN, NULL) || g->run->exit_reason != KVM_EXIT_HLT)
+		return -1;
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	return (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9;
+}
+
+static void release(struct guest *g)
+{
+	if (g->run && g->run != MAP_FAILED)
+		munmap(g->run, g->run_size);
+	if (g->cpu >= 0)
+		close(g->cpu);
+	if (g->vm >= 0)
+		close(g->vm);
+	if (g->ram && g->ram != MAP_FAILED)
+		munmap(g->ram, 4096);
+}
+
+void kvm_calibrate(struct engine_probe *p, int kvm)
+{
+	struct guest g = { .kvm = kvm, .vm = -1, .cpu = -1 };
+	double best = INFINITY, mips, spent = 0, t;
+	unsigned loops;
+
+	if (build(&g)) {
+		loops = SHORT;
+		/* The first run warms up what the host needs for it. */
+		count_down(&g, loops);
+		for (unsigned n = 0; n < ROUNDS || (spent < BUDGET && n < 10 * ROUNDS); n++, spent += t) {
+			t = count_down(&g, loops);
+			if (t <= 0)
+				break;
+			if (t / loops < best)
+				best = t / loops;
+			if (t < SLOW)
+				loops = LONG;
+		}
+	}
+	release(&g);
+	if (best == INFINITY) {
+		p->available = false;
+		snprintf(p->why, sizeof(p->why), "a test guest does not run");
+		return;
+	}
+	mips = 2 / best / 1e6;
+	p->fast = mips >= FAST_MIPS;
+	snprintf(p->why, sizeof(p->why), "kernel-mode code runs at %.3g million instructions a second%s", mips,
+		 p->fast ? "" : ": emulated, a software engine is faster");
+}

@@ -1,0 +1,261 @@
+/* The hardware engine as an engine: see cpu/engine.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cpu/kvm/kvm.h"
+#include "cpu/kvm/vcpu.h"
+
+int kvm_ioctl(int fd, unsigned long request, void *arg)
+{
+	int rc;
+
+	do
+		rc = ioctl(fd, request, arg);
+	while (rc < 0 && errno == EINTR);
+	return rc;
+}
+
+static void vm_destroy(struct engine_vm *v)
+{
+	struct kvm_vm *vm = (struct kvm_vm *)v;
+
+	kvm_features_free(vm);
+	kvm_dirty_free(vm);
+	pthread_mutex_destroy(&vm->time_lock);
+	if (vm->fd >= 0)
+		close(vm->fd);
+	if (vm->kvm >= 0)
+		close(vm->kvm);
+	free(vm->msrs);
+	free(vm->routes);
+	free(vm);
+}
+
+/* What this engine cannot do without: all are older than Linux 4.18. */
+static const struct {
+	int cap;
+	const char *what;
+} needed[] = {
+	{ KVM_CAP_USER_MEMORY, "user memory" },
+	{ KVM_CAP_SET_TSS_ADDR, "the TSS address" },
+	{ KVM_CAP_MP_STATE, "run states" },
+	{ KVM_CAP_VCPU_EVENTS, "vCPU events" },
+	{ KVM_CAP_DEBUGREGS, "debug registers" },
+	{ KVM_CAP_XSAVE, "XSAVE" },
+	{ KVM_CAP_XCRS, "XCR0" },
+	{ KVM_CAP_IMMEDIATE_EXIT, "immediate exit" },
+};
+
+static int open_kvm(char *why, size_t size)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) {
+		snprintf(why, size, "/dev/kvm: %s", strerror(errno));
+		return -1;
+	}
+	if (kvm_ioctl(fd, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION) {
+		snprintf(why, size, "/dev/kvm speaks another version of the interface");
+		close(fd);
+		return -1;
+	}
+	for (size_t n = 0; n < sizeof(needed) / sizeof(needed[0]); n++) {
+		if (kvm_ioctl(fd, KVM_CHECK_EXTENSION, (void *)(long)needed[n].cap) <= 0) {
+			snprintf(why, size, "this KVM lacks %s", needed[n].what);
+			close(fd);
+			return -1;
+		}
+	}
+	return fd;
+}
+
+static void probe(struct engine_probe *p)
+{
+	int fd = open_kvm(p->why, sizeof(p->why));
+
+	p->available = fd >= 0;
+	if (fd < 0)
+		return;
+	kvm_calibrate(p, fd);
+	close(fd);
+}
+
+static struct kvm_msr_list *saved_msrs(int kvm)
+{
+	struct kvm_msr_list count = { 0 }, *list;
+
+	ioctl(kvm, KVM_GET_MSR_INDEX_LIST, &count);
+	list = calloc(1, sizeof(*list) + count.nmsrs * sizeof(list->indices[0]));
+	if (list) {
+		list->nmsrs = count.nmsrs;
+		if (kvm_ioctl(kvm, KVM_GET_MSR_INDEX_LIST, list))
+			list->nmsrs = 0;
+	}
+	return list;
+}
+
+static int create(struct kvm_vm *vm, struct err *err)
+{
+	char why[160];
+	int khz;
+
+	vm->kvm = open_kvm(why, sizeof(why));
+	if (vm->kvm < 0)
+		return err_set(err, "engine: %s", why);
+	vm->fd = kvm_ioctl(vm->kvm, KVM_CREATE_VM, NULL);
+	if (vm->fd < 0)
+		return err_errno(err, errno, "engine: KVM_CREATE_VM");
+	vm->run_size = (size_t)kvm_ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	/* Three pages that KVM uses on Intel processors without unrestricted guest mode, below the BIOS. */
+	if (kvm_ioctl(vm->fd, KVM_SET_TSS_ADDR, (void *)0xfffbd000ul))
+		return err_errno(err, errno, "engine: KVM_SET_TSS_ADDR");
+	vm->msrs = saved_msrs(vm->kvm);
+	if (!vm->msrs)
+		return err_set(err, "out of memory");
+	khz = kvm_ioctl(vm->fd, KVM_GET_TSC_KHZ, NULL);
+	if (khz > 0)
+		clock_set_tsc_hz(vm->cfg.clock, (uint64_t)khz * 1000);
+	return kvm_dirty_new(vm, err) || kvm_slots_register(vm, err) || kvm_irqchip_new(vm, err) ||
+			       kvm_features_new(vm, err)
+		       ? -1
+		       : 0;
+}
+
+static struct engine_vm *vm_create(const struct engine_config *c, struct err *err)
+{
+	struct kvm_vm *vm = calloc(1, sizeof(*vm));
+
+	if (!vm) {
+		err_set(err, "out of memory");
+		return NULL;
+	}
+	vm->cfg = *c;
+	vm->kvm = vm->fd = -1;
+	pthread_mutex_init(&vm->time_lock, NULL);
+	pthread_mutex_init(&vm->dirty_lock, NULL);
+	pthread_mutex_init(&vm->routes_lock, NULL);
+	if (create(vm, err)) {
+		vm_destroy((struct engine_vm *)vm);
+		return NULL;
+	}
+	return (struct engine_vm *)vm;
+}
+
+static void vcpu_destroy(struct vcpu *v)
+{
+	struct kvm_cpu *cpu = kvm_cpu_of(v);
+
+	cpu->vm->cpus[v->index] = NULL;
+	kvm_dirty_del_cpu(cpu);
+	if (cpu->run)
+		munmap(cpu->run, cpu->vm->run_size);
+	if (cpu->fd >= 0)
+		close(cpu->fd);
+	free(cpu);
+}
+
+static int vcpu_open(struct kvm_cpu *cpu, struct err *err)
+{
+	cpu->fd = kvm_ioctl(cpu->vm->fd, KVM_CREATE_VCPU, (void *)(unsigned long)cpu->vcpu.index);
+	if (cpu->fd < 0)
+		return err_errno(err, errno, "engine: KVM_CREATE_VCPU %u", cpu->vcpu.index);
+	cpu->run = mmap(NULL, cpu->vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd, 0);
+	if (cpu->run == MAP_FAILED) {
+		cpu->run = NULL;
+		return err_errno(err, errno, "engine: the shared page of vCPU %u", cpu->vcpu.index);
+	}
+	if (kvm_dirty_add_cpu(cpu, err) || kvm_features_apply(cpu, err))
+		return -1;
+	x86_state_reset(&cpu->s, cpu->vcpu.index == 0, false);
+	return kvm_state_set(cpu, &cpu->s, err);
+}
+
+static struct vcpu *vcpu_create(struct engine_vm *v, unsigned index, struct err *err)
+{
+	struct kvm_vm *vm = (struct kvm_vm *)v;
+	struct kvm_cpu *cpu = calloc(1, sizeof(*cpu));
+
+	if (!cpu) {
+		err_set(err, "out of memory");
+		return NULL;
+	}
+	cpu->vcpu.engine = &engine_kvm;
+	cpu->vcpu.vm = v;
+	cpu->vcpu.index = index;
+	cpu->vm = vm;
+	vm->cpus[index] = cpu;
+	if (vcpu_open(cpu, err)) {
+		vcpu_destroy(&cpu->vcpu);
+		return NULL;
+	}
+	return &cpu->vcpu;
+}
+
+static void ram_changed(struct engine_vm *v)
+{
+	struct kvm_vm *vm = (struct kvm_vm *)v;
+	struct err err;
+
+	/* Without its memory no vCPU is to go on; each says so. */
+	if (kvm_slots_register(vm, &err))
+		for (unsigned n = 0; n < vm->cfg.cpus; n++)
+			if (vm->cpus[n])
+				kvm_vcpu_break(vm->cpus[n], &err);
+}
+
+static void *model(struct engine_vm *v)
+{
+	return &((struct kvm_vm *)v)->model;
+}
+
+static void vcpu_reset(struct vcpu *v)
+{
+	struct kvm_cpu *cpu = kvm_cpu_of(v);
+	struct err err;
+
+	x86_state_reset(&cpu->s, v->index == 0, false);
+	atomic_store(&v->events, 0);
+	if (kvm_state_set(cpu, &cpu->s, &err))
+		kvm_vcpu_break(cpu, &err);
+}
+
+static void get_state(struct vcpu *v, void *state)
+{
+	kvm_state_get(kvm_cpu_of(v), state);
+}
+
+static int set_state(struct vcpu *v, const void *state, struct err *err)
+{
+	return x86_state_check(state, err) ? -1 : kvm_state_set(kvm_cpu_of(v), state, err);
+}
+
+const struct engine engine_kvm = {
+	.name = "kvm",
+	.isa = "x86_64",
+	.summary = "hardware virtualization by Linux",
+	.arch_state = &x86_state_desc,
+	.arch_state_size = sizeof(struct x86_state),
+	.model_state = &x86_model_state,
+	.model = model,
+	.probe = probe,
+	.vm_create = vm_create,
+	.vm_destroy = vm_destroy,
+	.intc_places = 1u << ENGINE_INTC_USER | 1u << ENGINE_INTC_SPLIT,
+	.ram_changed = ram_changed,
+	.dirty_log = kvm_dirty_log,
+	.dirty_sync = kvm_dirty_sync,
+	.vcpu_create = vcpu_create,
+	.vcpu_destroy = vcpu_destroy,
+	.vcpu_reset = vcpu_reset,
+	.run = kvm_vcpu_run,
+	.poke = kvm_vcpu_poke,
+	.get_state = get_state,
+	.set_state = set_state,
+};

@@ -1,0 +1,116 @@
+/*
+ * The hardware engine: what its files share. Linux's Documentation/virt/kvm/api.rst describes the interface.
+ *
+ * A vCPU's descriptor and everything in struct kvm_cpu belong to the vCPU's thread; `signalled` and kvm_run's
+ * immediate_exit are written by others to call it out of the guest.
+ */
+#ifndef VIREO_CPU_KVM_KVM_H
+#define VIREO_CPU_KVM_KVM_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+
+#include "cpu/engine.h"
+#include "cpu/x86/model.h"
+#include "cpu/x86/state.h"
+
+#define KVM_CPUS_MAX 255
+#define KVM_PINS     24 /* of the I/O APIC */
+
+struct kvm_cpu;
+
+struct kvm_vm {
+	struct engine_config cfg;
+	int kvm, fd;
+	size_t run_size; /* of each vCPU's kvm_run */
+	const struct x86_features *features;
+	struct x86_model model;
+	struct kvm_cpuid2 *cpuid; /* the same on every vCPU but for its number */
+	struct kvm_msr_list *msrs;
+	struct kvm_cpu *cpus[KVM_CPUS_MAX];
+	bool split;	/* local APICs are in the kernel */
+	unsigned slots; /* of mem, which KVM has */
+
+	/* the log of written pages; its lock is for it */
+	pthread_mutex_t dirty_lock;
+	bool logging, rings;
+	uint64_t *bitmap; /* of one slot, or NULL */
+
+	/* guest time, see time.c; `time_base` and what it was made from under the lock */
+	pthread_mutex_t time_lock;
+	bool time_set;
+	unsigned time_starts;
+	uint64_t time_base;
+	_Atomic int64_t time_ahead;
+	_Atomic bool tsc_fixed; /* this KVM does not move the guest's counter */
+
+	pthread_mutex_t routes_lock;
+	struct kvm_irq_routing *routes; /* by the number of the GSI, the I/O APIC's pins first */
+	stat_t exits_io, exits_mmio, exits_halt, exits_window, exits_other;
+};
+
+struct kvm_cpu {
+	struct vcpu vcpu; /* first: engine.h */
+	struct kvm_vm *vm;
+	int fd;
+	struct kvm_run *run;
+	/* What KVM does not hold: see state.c. The rest of it is stale while the guest runs. */
+	struct x86_state s;
+	bool broken; /* vcpu.error says why it cannot run */
+	/* The last exit was an access that KVM finishes at the next KVM_RUN; until then its registers are not final. */
+	bool unfinished;
+	/* Guest time: the offset that KVM was given, and what that was made from. */
+	uint64_t tsc_set, tsc_base, tsc_ahead;
+	unsigned tsc_starts;
+	struct kvm_dirty_gfn *ring; /* or NULL */
+	uint32_t ring_next;
+	/* Of the thread in run(), for the signal that ends KVM_RUN. */
+	_Atomic bool running;
+	pthread_t thread;
+};
+
+static inline struct kvm_cpu *kvm_cpu_of(struct vcpu *v)
+{
+	return (struct kvm_cpu *)v;
+}
+
+/* ioctl() that takes no notice of signals; -1 with errno set. */
+int kvm_ioctl(int fd, unsigned long request, void *arg);
+
+/* slots.c: give the RAM of cfg.mem, as far as it is new, to the VM. */
+int kvm_slots_register(struct kvm_vm *vm, struct err *err);
+/* How the log is kept; before there are vCPUs. */
+int kvm_dirty_new(struct kvm_vm *vm, struct err *err);
+void kvm_dirty_free(struct kvm_vm *vm);
+int kvm_dirty_add_cpu(struct kvm_cpu *cpu, struct err *err);
+void kvm_dirty_del_cpu(struct kvm_cpu *cpu);
+/* engine.h's. Any thread. */
+int kvm_dirty_log(struct engine_vm *vm, bool on, struct err *err);
+void kvm_dirty_sync(struct engine_vm *vm);
+
+/* time.c: the TSC offset of the state, and what is to be done before vCPUs run and after. vCPU thread or stopped. */
+uint64_t kvm_tsc_offset(struct kvm_cpu *cpu);
+void kvm_tsc_set_offset(struct kvm_cpu *cpu, uint64_t offset);
+void kvm_time_resume(struct kvm_cpu *cpu);
+void kvm_time_leave(struct kvm_cpu *cpu);
+
+/* features.c: the model without what KVM cannot give here, and the table for KVM_SET_CPUID2. */
+int kvm_features_new(struct kvm_vm *vm, struct err *err);
+void kvm_features_free(struct kvm_vm *vm);
+int kvm_features_apply(struct kvm_cpu *cpu, struct err *err);
+
+/* state.c: the whole architectural state, both ways. */
+int kvm_state_get(struct kvm_cpu *cpu, struct x86_state *s);
+int kvm_state_set(struct kvm_cpu *cpu, const struct x86_state *s, struct err *err);
+/* KVM_GET_MSRS or KVM_SET_MSRS of one; false if this KVM does not have it. */
+bool kvm_msr_transfer(struct kvm_cpu *cpu, unsigned long request, uint32_t msr, uint64_t *value);
+
+/* irqchip.c: the local APICs where cfg.intc_place wants them. Before vCPUs are made. */
+int kvm_irqchip_new(struct kvm_vm *vm, struct err *err);
+
+/* calibrate.c: how fast kernel-mode code runs here, by a throw-away guest. Fills `p`. `kvm` is an open /dev/kvm. */
+void kvm_calibrate(struct engine_probe *p, int kvm);
+
+extern const struct engine engine_kvm;
+
+#endif

@@ -1,0 +1,183 @@
+/*
+ * Guest memory for KVM, one slot each, and the log of the pages that guests write. KVM keeps it as a bitmap of each
+ * slot, or (by choice, Linux 5.11 and later) as a ring of each vCPU, which costs by the pages written instead of by
+ * the size of the memory; a vCPU comes out of the guest when its ring is full.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "cpu/kvm/kvm.h"
+
+#define RING_BYTES (4096 * sizeof(struct kvm_dirty_gfn))
+
+static int set_slot(struct kvm_vm *vm, unsigned n, struct err *err)
+{
+	struct kvm_userspace_memory_region r = { .slot = n };
+	struct mem_window w;
+	const char *name;
+
+	if (!mem_slot_window(vm->cfg.mem, n, &w, &name))
+		return 0;
+	r.guest_phys_addr = w.base.v;
+	r.memory_size = w.size;
+	r.userspace_addr = (uintptr_t)w.host;
+	r.flags = w.readonly ? KVM_MEM_READONLY : vm->logging ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+	if (kvm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r))
+		return err_errno(err, errno, "engine: KVM refuses the memory slot %s", name);
+	return 0;
+}
+
+int kvm_slots_register(struct kvm_vm *vm, struct err *err)
+{
+	for (; vm->slots < mem_slot_count(vm->cfg.mem); vm->slots++)
+		if (set_slot(vm, vm->slots, err))
+			return -1;
+	return 0;
+}
+
+/* --- the log as bitmaps --- */
+
+static void pass_on(struct kvm_vm *vm, const struct mem_window *w, uint64_t page)
+{
+	if (page < w->size >> MEM_PAGE_SHIFT)
+		mem_written(vm->cfg.mem, gpa(w->base.v + (page << MEM_PAGE_SHIFT)), MEM_PAGE_SIZE);
+}
+
+static void sync_bitmap(struct kvm_vm *vm, unsigned slot)
+{
+	struct kvm_dirty_log log = { .slot = slot };
+	struct mem_window w;
+	const char *name;
+	uint64_t words;
+
+	if (!mem_slot_window(vm->cfg.mem, slot, &w, &name) || w.readonly)
+		return;
+	words = ((w.size >> MEM_PAGE_SHIFT) + 63) / 64;
+	log.dirty_bitmap = vm->bitmap;
+	if (kvm_ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log))
+		return;
+	for (uint64_t n = 0; n < words; n++) {
+		for (uint64_t bits = vm->bitmap[n]; bits; bits &= bits - 1)
+			pass_on(vm, &w, 64 * n + (uint64_t)__builtin_ctzll(bits));
+		vm->bitmap[n] = 0;
+	}
+}
+
+/* Room for the largest slot's. */
+static int make_bitmap(struct kvm_vm *vm, struct err *err)
+{
+	uint64_t pages = 0;
+	struct mem_window w;
+	const char *name;
+
+	for (unsigned n = 0; n < vm->slots; n++)
+		if (mem_slot_window(vm->cfg.mem, n, &w, &name) && w.size >> MEM_PAGE_SHIFT > pages)
+			pages = w.size >> MEM_PAGE_SHIFT;
+	free(vm->bitmap);
+	vm->bitmap = calloc((pages + 63) / 64, sizeof(*vm->bitmap));
+	return vm->bitmap ? 0 : err_set(err, "out of memory");
+}
+
+/* --- the log as rings --- */
+
+static void take_ring(struct kvm_vm *vm, struct kvm_cpu *cpu)
+{
+	struct mem_window w;
+	const char *name;
+
+	for (;; cpu->ring_next++) {
+		struct kvm_dirty_gfn *e = &cpu->ring[cpu->ring_next % (RING_BYTES / sizeof(*e))];
+
+		if (__atomic_load_n(&e->flags, __ATOMIC_ACQUIRE) != KVM_DIRTY_GFN_F_DIRTY)
+			return;
+		/* The page is written to without notice until KVM_RESET_DIRTY_RINGS; who copies it comes after that. */
+		if (mem_slot_window(vm->cfg.mem, e->slot & 0xffff, &w, &name))
+			pass_on(vm, &w, e->offset);
+		__atomic_store_n(&e->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
+	}
+}
+
+/* dirty_lock held. */
+static void sync_rings(struct kvm_vm *vm)
+{
+	for (unsigned n = 0; n < vm->cfg.cpus; n++)
+		if (vm->cpus[n] && vm->cpus[n]->ring)
+			take_ring(vm, vm->cpus[n]);
+	kvm_ioctl(vm->fd, KVM_RESET_DIRTY_RINGS, NULL);
+}
+
+int kvm_dirty_new(struct kvm_vm *vm, struct err *err)
+{
+	static const char *const forms[] = { "bitmap", "ring", NULL };
+	int can = kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_DIRTY_LOG_RING) >= (int)RING_BYTES;
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_DIRTY_LOG_RING, .args = { RING_BYTES } };
+	int form = 0;
+
+	if (vm->cfg.config && config_choice(vm->cfg.config, "kvm.dirty-log", 0, forms, &form, err))
+		return -1;
+	if (form && !can)
+		return err_set(err, "kvm.dirty-log: this KVM has no ring; bitmap is what it can do");
+	if (form && kvm_ioctl(vm->fd, KVM_ENABLE_CAP, &cap))
+		return err_errno(err, errno, "engine: KVM_CAP_DIRTY_LOG_RING");
+	vm->rings = form;
+	return 0;
+}
+
+void kvm_dirty_free(struct kvm_vm *vm)
+{
+	free(vm->bitmap);
+	pthread_mutex_destroy(&vm->dirty_lock);
+}
+
+int kvm_dirty_add_cpu(struct kvm_cpu *cpu, struct err *err)
+{
+	void *ring;
+
+	if (!cpu->vm->rings)
+		return 0;
+	ring = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd,
+		    KVM_DIRTY_LOG_PAGE_OFFSET * getpagesize());
+	if (ring == MAP_FAILED)
+		return err_errno(err, errno, "engine: the dirty ring of vCPU %u", cpu->vcpu.index);
+	cpu->ring = ring;
+	return 0;
+}
+
+void kvm_dirty_del_cpu(struct kvm_cpu *cpu)
+{
+	if (cpu->ring)
+		munmap(cpu->ring, RING_BYTES);
+}
+
+int kvm_dirty_log(struct engine_vm *v, bool on, struct err *err)
+{
+	struct kvm_vm *vm = (struct kvm_vm *)v;
+	int rc;
+
+	pthread_mutex_lock(&vm->dirty_lock);
+	rc = on && !vm->rings ? make_bitmap(vm, err) : 0;
+	/* What was written before is nobody's concern. */
+	if (vm->rings)
+		sync_rings(vm);
+	vm->logging = on && !rc;
+	for (unsigned n = 0; n < vm->slots && !rc; n++)
+		rc = set_slot(vm, n, err);
+	pthread_mutex_unlock(&vm->dirty_lock);
+	return rc;
+}
+
+void kvm_dirty_sync(struct engine_vm *v)
+{
+	struct kvm_vm *vm = (struct kvm_vm *)v;
+
+	pthread_mutex_lock(&vm->dirty_lock);
+	if (vm->rings)
+		sync_rings(vm);
+	for (unsigned n = 0; n < vm->slots && vm->logging && !vm->rings; n++)
+		sync_bitmap(vm, n);
+	pthread_mutex_unlock(&vm->dirty_lock);
+}

@@ -1,0 +1,410 @@
+/*
+ * The architectural state to and from KVM. What KVM has no place for stays in kvm_cpu.s: a halted or waiting
+ * processor while the local APIC is in user space, TSC_ADJUST's base, and what no processor does anything with.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "base/bytes.h"
+#include "cpu/kvm/vcpu.h"
+#include "cpu/x86/xsave.h"
+
+#define FIELD(name) offsetof(struct x86_state, name)
+
+/* --- segments --- */
+
+static void segment_get(struct x86_segment *s, const struct kvm_segment *k)
+{
+	*s = (struct x86_segment){ .base = k->base, .limit = k->limit, .sel = k->selector, .unusable = k->unusable };
+	s->attr = (uint16_t)(k->type | k->s << 4 | k->dpl << X86_SEG_DPL_SHIFT | k->present << 7 | k->avl << 12 |
+			     k->l << 13 | k->db << 14 | k->g << 15);
+}
+
+static struct kvm_segment segment_set(const struct x86_segment *s)
+{
+	return (struct kvm_segment){
+		.base = s->base,
+		.limit = s->limit,
+		.selector = s->sel,
+		.type = s->attr & X86_SEG_TYPE,
+		.s = s->attr >> 4 & 1,
+		.dpl = s->attr >> X86_SEG_DPL_SHIFT & 3,
+		.present = s->attr >> 7 & 1,
+		.avl = s->attr >> 12 & 1,
+		.l = s->attr >> 13 & 1,
+		.db = s->attr >> 14 & 1,
+		.g = s->attr >> 15,
+		.unusable = s->unusable,
+	};
+}
+
+static struct kvm_segment *segment_of(struct kvm_sregs *k, enum x86_seg seg)
+{
+	struct kvm_segment *const list[X86_SEGS] = { &k->es, &k->cs, &k->ss, &k->ds, &k->fs, &k->gs, &k->ldt, &k->tr };
+
+	return list[seg];
+}
+
+/* --- general and system registers --- */
+
+static int regs_get(struct kvm_cpu *cpu, struct x86_state *s)
+{
+	struct kvm_regs r;
+	struct kvm_sregs k;
+
+	if (kvm_ioctl(cpu->fd, KVM_GET_REGS, &r) || kvm_ioctl(cpu->fd, KVM_GET_SREGS, &k))
+		return -1;
+	memcpy(s->gpr,
+	       (const uint64_t[]){ r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11,
+				   r.r12, r.r13, r.r14, r.r15, 0, r.rip },
+	       sizeof(s->gpr));
+	s->rflags = r.rflags;
+	for (unsigned n = 0; n < X86_SEGS; n++)
+		segment_get(&s->seg[n], segment_of(&k, n));
+	s->gdt = (struct x86_dtable){ k.gdt.base, k.gdt.limit };
+	s->idt = (struct x86_dtable){ k.idt.base, k.idt.limit };
+	s->cr0 = k.cr0;
+	s->cr2 = k.cr2;
+	s->cr3 = k.cr3;
+	s->cr4 = k.cr4;
+	s->efer = k.efer;
+	return 0;
+}
+
+static int regs_set(struct kvm_cpu *cpu, const struct x86_state *s)
+{
+	const uint64_t *g = s->gpr;
+	struct kvm_regs r = {
+		.rax = g[0],
+		.rcx = g[1],
+		.rdx = g[2],
+		.rbx = g[3],
+		.rsp = g[4],
+		.rbp = g[5],
+		.rsi = g[6],
+		.rdi = g[7],
+		.r8 = g[8],
+		.r9 = g[9],
+		.r10 = g[10],
+		.r11 = g[11],
+		.r12 = g[12],
+		.r13 = g[13],
+		.r14 = g[14],
+		.r15 = g[15],
+	};
+	struct kvm_sregs k;
+
+	r.rip = g[X86_RIP];
+	r.rflags = s->rflags;
+	if (kvm_ioctl(cpu->fd, KVM_GET_SREGS, &k))
+		return -1;
+	for (unsigned n = 0; n < X86_SEGS; n++)
+		*segment_of(&k, n) = segment_set(&s->seg[n]);
+	k.gdt = (struct kvm_dtable){ .base = s->gdt.base, .limit = s->gdt.limit };
+	k.idt = (struct kvm_dtable){ .base = s->idt.base, .limit = s->idt.limit };
+	k.cr0 = s->cr0;
+	k.cr2 = s->cr2;
+	k.cr3 = s->cr3;
+	k.cr4 = s->cr4;
+	k.efer = s->efer;
+	memset(k.interrupt_bitmap, 0, sizeof(k.interrupt_bitmap));
+	return kvm_ioctl(cpu->fd, KVM_SET_SREGS, &k) || kvm_ioctl(cpu->fd, KVM_SET_REGS, &r) ? -1 : 0;
+}
+
+static int debug_get(struct kvm_cpu *cpu, struct x86_state *s)
+{
+	struct kvm_debugregs d;
+
+	if (kvm_ioctl(cpu->fd, KVM_GET_DEBUGREGS, &d))
+		return -1;
+	memcpy(s->dr, d.db, sizeof(s->dr));
+	s->dr6 = d.dr6;
+	s->dr7 = d.dr7;
+	return 0;
+}
+
+static int debug_set(struct kvm_cpu *cpu, const struct x86_state *s)
+{
+	struct kvm_debugregs d = { .dr6 = s->dr6, .dr7 = s->dr7 };
+
+	memcpy(d.db, s->dr, sizeof(s->dr));
+	return kvm_ioctl(cpu->fd, KVM_SET_DEBUGREGS, &d);
+}
+
+/* --- x87 and vectors: the standard form of XSAVE; the upper halves are where CPUID leaf 0Dh says, 576 everywhere ---
+ */
+
+#define AREA_XSTATE_BV 512
+#define AREA_UPPER     576
+
+static int vectors_get(struct kvm_cpu *cpu, struct x86_state *s)
+{
+	struct kvm_xsave area;
+	struct kvm_xcrs x = { 0 };
+	const uint8_t *a = (const uint8_t *)area.region;
+	uint64_t have;
+
+	if (kvm_ioctl(cpu->fd, KVM_GET_XSAVE, &area) || kvm_ioctl(cpu->fd, KVM_GET_XCRS, &x))
+		return -1;
+	have = ld_le64(a + AREA_XSTATE_BV);
+	s->fp.cw = ld_le16(a);
+	s->fp.sw = ld_le16(a + 2);
+	s->fp.valid = a[4];
+	s->fp.op = ld_le16(a + 6) & 0x7ff;
+	s->fp.ip = ld_le64(a + 8);
+	s->fp.dp = ld_le64(a + 16);
+	s->mxcsr = ld_le32(a + X86_FX_MXCSR);
+	for (unsigned n = 0; n < 8; n++) {
+		const uint8_t *r = a + 32 + 16 * n;
+
+		s->fp.r[((s->fp.sw >> 11) + n) & 7] = (struct x86_fpreg){ ld_le64(r), ld_le16(r + 8) };
+	}
+	for (unsigned n = 0; n < 16; n++) {
+		memset(&s->vec[n], 0, sizeof(s->vec[n]));
+		memcpy(s->vec[n].b, a + X86_FX_XMM + 16 * n, 16);
+		if (have & 4)
+			memcpy(s->vec[n].b + 16, a + AREA_UPPER + 16 * n, 16);
+	}
+	s->xcr0 = 1;
+	for (uint32_t n = 0; n < x.nr_xcrs; n++)
+		if (!x.xcrs[n].xcr)
+			s->xcr0 = x.xcrs[n].value;
+	return 0;
+}
+
+static int vectors_set(struct kvm_cpu *cpu, const struct x86_state *s)
+{
+	struct kvm_xsave area = { 0 };
+	struct kvm_xcrs x = { .nr_xcrs = 1, .xcrs = { { .xcr = 0, .value = s->xcr0 } } };
+	uint8_t *a = (uint8_t *)area.region;
+
+	st_le16(a, s->fp.cw);
+	st_le16(a + 2, s->fp.sw);
+	a[4] = s->fp.valid;
+	st_le16(a + 6, s->fp.op);
+	st_le64(a + 8, s->fp.ip);
+	st_le64(a + 16, s->fp.dp);
+	st_le32(a + X86_FX_MXCSR, s->mxcsr);
+	for (unsigned n = 0; n < 8; n++) {
+		const struct x86_fpreg *r = &s->fp.r[((s->fp.sw >> 11) + n) & 7];
+
+		st_le64(a + 32 + 16 * n, r->mant);
+		st_le16(a + 40 + 16 * n, r->sexp);
+	}
+	for (unsigned n = 0; n < 16; n++) {
+		memcpy(a + X86_FX_XMM + 16 * n, s->vec[n].b, 16);
+		memcpy(a + AREA_UPPER + 16 * n, s->vec[n].b + 16, 16);
+	}
+	st_le64(a + AREA_XSTATE_BV, cpu->vm->features->xcr0 ? cpu->vm->features->xcr0 : 3);
+	if (kvm_ioctl(cpu->fd, KVM_SET_XSAVE, &area))
+		return -1;
+	return cpu->vm->features->xcr0 ? kvm_ioctl(cpu->fd, KVM_SET_XCRS, &x) : 0;
+}
+
+/* --- MSRs --- */
+
+static const struct {
+	uint32_t msr;
+	uint16_t offset;
+} msrs[] = {
+	{ 0x3b, FIELD(tsc_adjust) },
+	{ 0x174, FIELD(sysenter_cs) },
+	{ 0x175, FIELD(sysenter_esp) },
+	{ 0x176, FIELD(sysenter_eip) },
+	{ 0x17a, FIELD(mcg_status) },
+	{ 0x1a0, FIELD(misc_enable) },
+	{ 0x1d9, FIELD(debugctl) },
+	{ 0x277, FIELD(pat) },
+	{ 0x2ff, FIELD(mtrr_def) },
+	{ 0xc0000081, FIELD(star) },
+	{ 0xc0000082, FIELD(lstar) },
+	{ 0xc0000083, FIELD(cstar) },
+	{ 0xc0000084, FIELD(fmask) },
+	{ 0xc0000102, FIELD(kernel_gs_base) },
+	{ 0xc0000103, FIELD(tsc_aux) },
+	{ 0x4b564d00, FIELD(kvm_wall_clock) },
+	{ 0x4b564d01, FIELD(kvm_system_time) },
+	{ 0x4b564d05, FIELD(kvm_poll_control) },
+};
+
+/* KVM tells which it keeps, which depends on its version; about others it complains in the host's log. */
+static bool msr_kept(const struct kvm_vm *vm, uint32_t msr)
+{
+	for (uint32_t n = 0; n < vm->msrs->nmsrs; n++)
+		if (vm->msrs->indices[n] == msr)
+			return true;
+	/* Memory types: KVM's list leaves them out. */
+	return (msr >= 0x200 && msr <= 0x2ff) || msr == 0x10;
+}
+
+bool kvm_msr_transfer(struct kvm_cpu *cpu, unsigned long request, uint32_t msr, uint64_t *value)
+{
+	_Alignas(struct kvm_msrs) uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)] = { 0 };
+	struct kvm_msrs *m = (struct kvm_msrs *)room;
+
+	m->nmsrs = 1;
+	m->entries[0] = (struct kvm_msr_entry){ .index = msr, .data = *value };
+	if (!msr_kept(cpu->vm, msr) || kvm_ioctl(cpu->fd, request, m) != 1)
+		return false;
+	*value = m->entries[0].data;
+	return true;
+}
+
+static uint64_t *field(const struct x86_state *s, uint16_t offset)
+{
+	return (uint64_t *)((uintptr_t)s + offset);
+}
+
+/* The first of them that KVM refuses, or 0. */
+static uint32_t each_mtrr(struct kvm_cpu *cpu, struct x86_state *s, unsigned long request)
+{
+	static const uint16_t fixed[11] = {
+		0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f
+	};
+
+	for (unsigned n = 0; n < 11; n++)
+		if (!kvm_msr_transfer(cpu, request, fixed[n], &s->mtrr_fixed[n]) && s->mtrr_fixed[n])
+			return fixed[n];
+	for (unsigned n = 0; n < 16; n++)
+		if (!kvm_msr_transfer(cpu, request, 0x200 + n, &s->mtrr_var[n]) && s->mtrr_var[n])
+			return 0x200 + n;
+	return 0;
+}
+
+static void msrs_get(struct kvm_cpu *cpu, struct x86_state *s)
+{
+	for (size_t n = 0; n < ARRAY_LEN(msrs); n++)
+		kvm_msr_transfer(cpu, KVM_GET_MSRS, msrs[n].msr, field(s, msrs[n].offset));
+	each_mtrr(cpu, s, KVM_GET_MSRS);
+	/* Where the guest's counter cannot be moved, the state is what it should have been. */
+	if (!cpu->vm->tsc_fixed)
+		s->tsc_offset = kvm_tsc_offset(cpu);
+}
+
+/* What KVM does not keep stays in kvm_cpu.s; 0 is what an MSR that it refuses to have has anyway. */
+static int msrs_set(struct kvm_cpu *cpu, const struct x86_state *s, struct err *err)
+{
+	struct x86_state copy = *s;
+	uint32_t refused = each_mtrr(cpu, &copy, KVM_SET_MSRS);
+
+	for (size_t n = 0; n < ARRAY_LEN(msrs) && !refused; n++) {
+		uint64_t v = *field(&copy, msrs[n].offset), kept = v;
+
+		if (!msr_kept(cpu->vm, msrs[n].msr))
+			continue;
+		/* Some it drops without a word. */
+		if (!kvm_msr_transfer(cpu, KVM_SET_MSRS, msrs[n].msr, &v) ||
+		    !kvm_msr_transfer(cpu, KVM_GET_MSRS, msrs[n].msr, &kept))
+			kept = 0;
+		if (kept != v)
+			refused = msrs[n].msr;
+	}
+	kvm_tsc_set_offset(cpu, s->tsc_offset);
+	return refused ? err_set(err, "engine: KVM refuses the value of MSR %#x of CPU %u", refused, cpu->vcpu.index)
+		       : 0;
+}
+
+/* --- what is between instructions --- */
+
+/* With its local APIC in the kernel, a vCPU waits there. */
+static int run_state_get(struct kvm_cpu *cpu, struct x86_state *s)
+{
+	struct kvm_mp_state m;
+
+	if (!cpu->vm->split)
+		return 0;
+	if (kvm_ioctl(cpu->fd, KVM_GET_MP_STATE, &m))
+		return -1;
+	if (s->run != X86_SHUTDOWN)
+		s->run = m.mp_state == KVM_MP_STATE_HALTED	    ? X86_HALTED
+			 : m.mp_state == KVM_MP_STATE_UNINITIALIZED ? X86_WAIT_SIPI
+			 : m.mp_state == KVM_MP_STATE_INIT_RECEIVED ? X86_WAIT_SIPI
+								    : X86_RUNNING;
+	return 0;
+}
+
+static int run_state_set(struct kvm_cpu *cpu, const struct x86_state *s)
+{
+	struct kvm_mp_state m = { .mp_state = s->run == X86_HALTED	? KVM_MP_STATE_HALTED
+					      : s->run == X86_WAIT_SIPI ? KVM_MP_STATE_UNINITIALIZED
+									: KVM_MP_STATE_RUNNABLE };
+
+	return cpu->vm->split ? kvm_ioctl(cpu->fd, KVM_SET_MP_STATE, &m) : 0;
+}
+
+static int events_get(struct kvm_cpu *cpu, struct x86_state *s)
+{
+	struct kvm_vcpu_events e;
+
+	if (kvm_ioctl(cpu->fd, KVM_GET_VCPU_EVENTS, &e))
+		return -1;
+	s->nmi_blocked = e.nmi.masked;
+	s->nmi_pending = (uint8_t)(e.nmi.pending + e.nmi.injected);
+	s->shadow_sti = e.interrupt.shadow & KVM_X86_SHADOW_INT_STI;
+	s->shadow_mov_ss = e.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS;
+	s->event.valid = false;
+	if (e.exception.injected)
+		s->event =
+			(struct x86_event){ true, e.exception.nr, e.exception.has_error_code, e.exception.error_code };
+	else if (e.interrupt.injected)
+		s->event = (struct x86_event){ true, e.interrupt.nr, false, 0 };
+	return 0;
+}
+
+static int events_set(struct kvm_cpu *cpu, const struct x86_state *s)
+{
+	struct kvm_vcpu_events e = { .flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW };
+
+	e.nmi.masked = s->nmi_blocked;
+	e.nmi.pending = s->nmi_pending;
+	e.interrupt.shadow = (uint8_t)((s->shadow_sti ? KVM_X86_SHADOW_INT_STI : 0) |
+				       (s->shadow_mov_ss ? KVM_X86_SHADOW_INT_MOV_SS : 0));
+	if (s->event.valid && s->event.vector < 32) {
+		e.exception.injected = 1;
+		e.exception.nr = s->event.vector;
+		e.exception.has_error_code = s->event.has_error;
+		e.exception.error_code = s->event.error;
+	} else if (s->event.valid) {
+		e.interrupt.injected = 1;
+		e.interrupt.nr = s->event.vector;
+	}
+	return kvm_ioctl(cpu->fd, KVM_SET_VCPU_EVENTS, &e);
+}
+
+int kvm_state_get(struct kvm_cpu *cpu, struct x86_state *s)
+{
+	kvm_vcpu_finish(cpu);
+	*s = cpu->s;
+	if (regs_get(cpu, s) || debug_get(cpu, s) || vectors_get(cpu, s) || events_get(cpu, s) || run_state_get(cpu, s))
+		return -1;
+	msrs_get(cpu, s);
+	return 0;
+}
+
+/* What this model of a processor has no place for. */
+static int check(const struct kvm_cpu *cpu, const struct x86_state *s, struct err *err)
+{
+	uint64_t xcr0 = cpu->vm->features->xcr0 | 1;
+
+	if (s->xcr0 & ~xcr0)
+		return err_set(err, "engine: XCR0 of CPU %u has components that this processor model has not",
+			       cpu->vcpu.index);
+	for (unsigned n = 0; n < ARRAY_LEN(s->vec) && !(xcr0 & 4); n++)
+		if (s->vec[n].q[2] | s->vec[n].q[3])
+			return err_set(err, "engine: CPU %u has vectors wider than this processor model's",
+				       cpu->vcpu.index);
+	return 0;
+}
+
+int kvm_state_set(struct kvm_cpu *cpu, const struct x86_state *s, struct err *err)
+{
+	if (check(cpu, s, err))
+		return -1;
+	cpu->s = *s;
+	cpu->unfinished = false;
+	if (regs_set(cpu, s) || debug_set(cpu, s) || vectors_set(cpu, s) || events_set(cpu, s) || run_state_set(cpu, s))
+		return err_errno(err, errno, "engine: KVM refuses the state of CPU %u", cpu->vcpu.index);
+	return msrs_set(cpu, s, err);
+}

@@ -1,0 +1,200 @@
+/* The hardware engine with guests of a few instructions: also where KVM emulates the guest's kernel mode. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/kvm/kvm.h"
+#include "cpu/x86/entry.h"
+#include "tiny_vm.h"
+
+static int setup(void **state)
+{
+	struct engine_probe p = { 0 };
+	struct tiny_vm *t;
+
+	engine_kvm.probe(&p);
+	if (!p.available) {
+		print_message("no KVM here: %s\n", p.why);
+		*state = NULL;
+		return 0;
+	}
+	t = malloc(sizeof(*t));
+	tiny_vm_new_on(t, &engine_kvm);
+	*state = t;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	if (*state) {
+		tiny_vm_free(*state);
+		free(*state);
+	}
+	return 0;
+}
+
+static struct tiny_vm *vm_of(void **state)
+{
+	if (!*state)
+		skip();
+	return *state;
+}
+
+/* A state in which every field that this KVM keeps has a value of its own. */
+static void fill(const struct tiny_vm *t, struct x86_state *s)
+{
+	uint64_t xcr0 = ((const struct kvm_vm *)t->vm)->features->xcr0;
+	unsigned vector_bytes = xcr0 & 4 ? 32 : 16;
+
+	memset(s, 0, sizeof(*s));
+	x86_state_reset(s, true, false);
+	x86_entry_long64(s, 0x12345, 0x6789, TINY_CR3, TINY_GDT, 31);
+	for (unsigned n = 0; n < 16; n++) {
+		s->gpr[n] = 0x1111111111111111ull * n + 7;
+		for (unsigned b = 0; b < vector_bytes; b++)
+			s->vec[n].b[b] = (uint8_t)(n * 32 + b);
+	}
+	for (unsigned n = 0; n < 8; n++)
+		s->fp.r[n] = (struct x86_fpreg){ 0x8000000000000000ull + n, (uint16_t)(0x3fff + n) };
+	s->fp.cw = 0x27f;
+	s->fp.sw = 3 << 11;
+	s->fp.valid = 0x5a;
+	s->mxcsr = 0x1fa0;
+	s->rflags = 0x246;
+	s->dr[1] = 0x5000;
+	s->star = 0x0023001000000000;
+	s->lstar = 0xffffffff81000000;
+	s->fmask = 0x47700;
+	s->kernel_gs_base = 0xffff888000000000;
+	s->seg[X86_FS].base = 0x7f0012345678;
+	s->sysenter_cs = 0x10;
+	s->pat = 0x0407050600070106;
+	s->cr4 |= X86_CR4_OSFXSR | (xcr0 ? X86_CR4_OSXSAVE : 0);
+	s->xcr0 = xcr0 ? xcr0 : 1;
+}
+
+static void the_state_comes_back_as_it_was(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *in = malloc(sizeof(*in)), *out = malloc(sizeof(*out));
+	struct err err;
+
+	fill(t, in);
+	assert_int_equal(engine_kvm.set_state(t->vcpu, in, &err), 0);
+	engine_kvm.get_state(t->vcpu, out);
+	assert_memory_equal(in->gpr, out->gpr, sizeof(in->gpr));
+	assert_int_equal(in->rflags, out->rflags);
+	for (unsigned n = 0; n < X86_SEGS; n++) {
+		assert_int_equal(in->seg[n].base, out->seg[n].base);
+		assert_int_equal(in->seg[n].sel, out->seg[n].sel);
+	}
+	assert_int_equal(in->seg[X86_CS].attr, out->seg[X86_CS].attr);
+	assert_int_equal(in->cr0, out->cr0);
+	assert_int_equal(in->cr3, out->cr3);
+	assert_int_equal(in->cr4, out->cr4);
+	assert_int_equal(in->efer, out->efer);
+	assert_int_equal(in->dr[1], out->dr[1]);
+	assert_memory_equal(in->vec, out->vec, sizeof(in->vec));
+	assert_int_equal(in->fp.sw, out->fp.sw);
+	assert_int_equal(in->fp.valid, out->fp.valid);
+	for (unsigned n = 0; n < 8; n++)
+		assert_true(in->fp.r[n].mant == out->fp.r[n].mant && in->fp.r[n].sexp == out->fp.r[n].sexp);
+	assert_int_equal(in->mxcsr, out->mxcsr);
+	assert_int_equal(in->star, out->star);
+	assert_int_equal(in->lstar, out->lstar);
+	assert_int_equal(in->fmask, out->fmask);
+	assert_int_equal(in->kernel_gs_base, out->kernel_gs_base);
+	assert_int_equal(in->sysenter_cs, out->sysenter_cs);
+	assert_int_equal(in->pat, out->pat);
+	assert_int_equal(in->xcr0, out->xcr0);
+	free(in);
+	free(out);
+}
+
+static void ports_and_halt_leave_the_guest(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
+
+	/* mov eax, 42; out 0x80, eax; in eax, 0x81; hlt */
+	tiny_vm_load64(t, "\xb8\x2a\0\0\0\xe7\x80\xe5\x81\xf4", 10);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+	assert_int_equal(t->last_out, 42);
+	engine_kvm.get_state(t->vcpu, s);
+	assert_int_equal(s->gpr[X86_RAX], 0x81);
+	assert_int_equal(s->run, X86_HALTED);
+	free(s);
+}
+
+static void mmio_of_absent_memory_reads_all_ones(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
+
+	/* mov rax, [0x20000000]; hlt */
+	tiny_vm_load64(t, "\x48\x8b\x04\x25\0\0\0\x20\xf4", 9);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+	engine_kvm.get_state(t->vcpu, s);
+	assert_true(s->gpr[X86_RAX] == ~0ull);
+	free(s);
+}
+
+static void a_kick_ends_an_endless_loop(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+
+	tiny_vm_load64(t, "\xeb\xfe", 2);
+	vcpu_kick(t->vcpu);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_KICKED);
+}
+
+static void a_triple_fault_shuts_down(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+
+	tiny_vm_load64(t, "\x0f\x0b", 2); /* without an IDT */
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_SHUTDOWN);
+}
+
+static void the_interpreter_goes_on_where_kvm_stopped(void **state)
+{
+	struct tiny_vm *t = vm_of(state), other;
+	struct x86_state *s = malloc(sizeof(*s));
+	struct err err;
+
+	/* mov ecx, 7; out 0x80, eax; add ecx, 5; hlt: stopped after the OUT */
+	tiny_vm_load64(t, "\xb9\x07\0\0\0\xe7\x80\x83\xc1\x05\xf4", 11);
+	t->kick_on_out = true;
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_KICKED);
+	t->kick_on_out = false;
+	engine_kvm.get_state(t->vcpu, s);
+	assert_int_equal(s->gpr[X86_RIP], TINY_CODE + 7);
+	tiny_vm_new(&other);
+	tiny_vm_load64(&other, "\xb9\x07\0\0\0\xe7\x80\x83\xc1\x05\xf4", 11);
+	assert_int_equal(engine_interp.set_state(other.vcpu, s, &err), 0);
+	assert_int_equal(engine_interp.run(other.vcpu), CPU_EXIT_HALTED);
+	assert_int_equal(tiny_cpu(&other)->s.gpr[X86_RCX], 12);
+	tiny_vm_free(&other);
+	free(s);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(the_state_comes_back_as_it_was),
+		TEST(ports_and_halt_leave_the_guest),
+		TEST(mmio_of_absent_memory_reads_all_ones),
+		TEST(a_kick_ends_an_endless_loop),
+		TEST(a_triple_fault_shuts_down),
+		TEST(the_interpreter_goes_on_where_kvm_stopped),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
