@@ -26,6 +26,12 @@ check-all:
 	@scripts/setup run check cross
 	@scripts/check --all $(STAGES)
 
+# The hardware engine on a true KVM, which QEMU emulates: boots with one and two CPUs, and unit tests.
+check-kvm: all
+	@scripts/setup run check nested
+	@scripts/check-kvm $(BUILD)/vireo --cpus 1
+	@KVM_TESTS=$(BUILD)/tests/test_kvm scripts/check-kvm $(BUILD)/vireo --cpus 2
+
 bench: all
 	@scripts/bench $(BUILD)/vireo
 
@@ -46,4 +52,4 @@ uninstall:
 clean:
 	@rm -rf build build-*
 
-.PHONY: all run check check-all bench fuzz install uninstall clean
+.PHONY: all run check check-all check-kvm bench fuzz install uninstall clean

@@ -375,6 +375,9 @@ static void the_dirty_log_has_the_pages_that_were_written(void **state)
 	static const char code[] = "\xbf\0\0\x40\0\x89\x07\xf0\xff\x87\0\x20\0\0\x48\x89\x87\xfd\x4f\0\0"
 				   "\x8b\x87\0\x80\0\0\x48\x81\xc7\0\xa0\0\0\xb9\x01\x20\0\0\xf3\xaa\xf4";
 
+	/* Hardware's log may have a page that was only read. */
+	const uint64_t may = engine->dirty_log ? 1 << 8 : 0;
+
 	for (unsigned round = 0; round < 2; round++) {
 		/* The second time all is in the engine's caches. */
 		log_dirty(true);
@@ -382,7 +385,7 @@ static void the_dirty_log_has_the_pages_that_were_written(void **state)
 		for (unsigned n = 0; n < 2; n++) {
 			tiny_vm_load64(&vm, code, sizeof(code) - 1);
 			assert_int_equal(engine->run(vm.vcpu), CPU_EXIT_HALTED);
-			assert_int_equal(fetch(), 1 << 0 | 1 << 2 | 3 << 4 | 7 << 10);
+			assert_int_equal(fetch() & ~may, 1 << 0 | 1 << 2 | 3 << 4 | 7 << 10);
 			assert_int_equal(fetch(), 0);
 		}
 		log_dirty(false);

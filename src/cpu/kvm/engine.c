@@ -258,4 +258,6 @@ const struct engine engine_kvm = {
 	.poke = kvm_vcpu_poke,
 	.get_state = get_state,
 	.set_state = set_state,
+	.debug_isa = &x86_debug_isa,
+	.set_debug = kvm_debug_set,
 };

@@ -84,6 +84,17 @@ static void add_leaf(struct kvm_vm *vm, uint32_t leaf)
 	}
 }
 
+static void make_table(struct kvm_vm *vm)
+{
+	vm->cpuid->nent = 0;
+	for (uint32_t leaf = 0; leaf <= X86_CPUID_BASIC; leaf++)
+		add_leaf(vm, leaf);
+	for (uint32_t leaf = 0x40000000; leaf <= X86_CPUID_HYPERVISOR; leaf++)
+		add_leaf(vm, leaf);
+	for (uint32_t leaf = 0x80000000; leaf <= X86_CPUID_EXTENDED; leaf++)
+		add_leaf(vm, leaf);
+}
+
 int kvm_features_new(struct kvm_vm *vm, struct err *err)
 {
 	struct kvm_cpuid2 *supported = table_new();
@@ -104,13 +115,6 @@ int kvm_features_new(struct kvm_vm *vm, struct err *err)
 	if (!vm->features)
 		goto out;
 	vm->model.features = (struct x86_features *)vm->features;
-	vm->cpuid->nent = 0;
-	for (uint32_t leaf = 0; leaf <= X86_CPUID_BASIC; leaf++)
-		add_leaf(vm, leaf);
-	for (uint32_t leaf = 0x40000000; leaf <= X86_CPUID_HYPERVISOR; leaf++)
-		add_leaf(vm, leaf);
-	for (uint32_t leaf = 0x80000000; leaf <= X86_CPUID_EXTENDED; leaf++)
-		add_leaf(vm, leaf);
 	rc = 0;
 out:
 	free(supported);
@@ -128,6 +132,12 @@ int kvm_features_apply(struct kvm_cpu *cpu, struct err *err)
 {
 	struct kvm_cpuid2 *t = cpu->vm->cpuid;
 	unsigned index = cpu->vcpu.index;
+
+	/* A restore brings a model of its own; KVM takes it before the vCPU has run. */
+	if (!memcmp(&cpu->applied, cpu->vm->features, sizeof(cpu->applied)))
+		return 0;
+	make_table(cpu->vm);
+	cpu->applied = *cpu->vm->features;
 
 	/* The vCPU's number is in leaf 1 and leaf 0Bh. */
 	for (uint32_t n = 0; n < t->nent; n++) {

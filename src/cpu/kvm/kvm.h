@@ -16,6 +16,7 @@
 
 #define KVM_CPUS_MAX 255
 #define KVM_PINS     24 /* of the I/O APIC */
+#define KVM_STOPS    4u /* debug registers */
 
 struct kvm_cpu;
 
@@ -62,7 +63,14 @@ struct kvm_cpu {
 	/* Guest time: the offset that KVM was given, and what that was made from. */
 	uint64_t tsc_set, tsc_base, tsc_ahead;
 	unsigned tsc_starts;
-	struct kvm_dirty_gfn *ring; /* or NULL */
+	/* The debugger's: a point for each debug register, and where one has stopped the vCPU. */
+	struct kvm_guest_debug debug;
+	struct debug_point stops[KVM_STOPS];
+	unsigned stop_count;
+	bool stepping, stop_passed, passing;
+	uint64_t stop_rip, stop_at;  /* and linear */
+	struct x86_features applied; /* the model that this vCPU was given */
+	struct kvm_dirty_gfn *ring;  /* or NULL */
 	uint32_t ring_next;
 	/* Of the thread in run(), for the signal that ends KVM_RUN. */
 	_Atomic bool running;
@@ -94,7 +102,12 @@ void kvm_tsc_set_offset(struct kvm_cpu *cpu, uint64_t offset);
 void kvm_time_resume(struct kvm_cpu *cpu);
 void kvm_time_leave(struct kvm_cpu *cpu);
 
-/* features.c: the model without what KVM cannot give here, and the table for KVM_SET_CPUID2. */
+/* debug.c: engine.h's set_debug(); before vCPUs run; and whether KVM_EXIT_DEBUG is the debugger's. */
+int kvm_debug_set(struct vcpu *v, const struct cpu_debug *d, struct err *err);
+void kvm_debug_resume(struct kvm_cpu *cpu);
+bool kvm_debug_exit(struct kvm_cpu *cpu);
+
+/* features.c: the model without what KVM cannot give here, and KVM_SET_CPUID2 if the vCPU does not have it yet. */
 int kvm_features_new(struct kvm_vm *vm, struct err *err);
 void kvm_features_free(struct kvm_vm *vm);
 int kvm_features_apply(struct kvm_cpu *cpu, struct err *err);

@@ -39,21 +39,23 @@ static int64_t tolerance(struct kvm_cpu *cpu)
 	return (int64_t)(clock_tsc_hz(cpu->vm->cfg.clock) / 1000);
 }
 
-/* KVM's offset. Before Linux 5.16 it does not tell, and what was set last counts unless the guest has moved it. */
+/*
+ * KVM's offset. Before Linux 5.16 it does not tell, and where the host's counter is not stable it moves the offset a
+ * little by itself: what was set last counts unless the guest has moved it farther.
+ */
 static uint64_t offset_get(struct kvm_cpu *cpu)
 {
 	uint64_t offset;
 
-	if (!offset_attr(cpu, KVM_GET_DEVICE_ATTR, &offset))
-		return offset;
-	offset = guest_tsc(cpu) - __rdtsc();
+	if (offset_attr(cpu, KVM_GET_DEVICE_ATTR, &offset))
+		offset = guest_tsc(cpu) - __rdtsc();
 	return llabs((int64_t)(offset - cpu->tsc_set)) < tolerance(cpu) ? cpu->tsc_set : offset;
 }
 
 /* Some KVMs have nothing that adds an offset, and take one without a word. */
-static void check_offset(struct kvm_cpu *cpu, uint64_t offset)
+static void check_offset(struct kvm_cpu *cpu)
 {
-	if (llabs((int64_t)(offset_get(cpu) - offset)) < tolerance(cpu) || atomic_exchange(&cpu->vm->tsc_fixed, true))
+	if (offset_get(cpu) == cpu->tsc_set || atomic_exchange(&cpu->vm->tsc_fixed, true))
 		return;
 	log_line(LOG_INFO, "kvm", "this KVM does not move the guest's TSC: it is the host's");
 }
@@ -64,7 +66,7 @@ static void offset_set(struct kvm_cpu *cpu, uint64_t offset)
 
 	cpu->tsc_set = offset;
 	if (!offset_attr(cpu, KVM_SET_DEVICE_ATTR, &offset)) {
-		check_offset(cpu, offset);
+		check_offset(cpu);
 		return;
 	}
 	tsc = __rdtsc() + offset;

@@ -134,7 +134,8 @@ static void inject(struct kvm_cpu *cpu)
 	const struct intc *intc = &cpu->vm->cfg.intc;
 
 	cpu->run->request_interrupt_window = 0;
-	if (!interrupt_waits(cpu))
+	/* A debugger's step is of the instruction that is next. */
+	if (cpu->stepping || cpu->passing || !interrupt_waits(cpu))
 		return;
 	if (cpu->run->ready_for_interrupt_injection && cpu->run->if_flag) {
 		struct kvm_interrupt i = { 0 };
@@ -240,6 +241,9 @@ static bool known_exit(struct kvm_cpu *cpu, enum cpu_exit *out)
 		return true;
 	case KVM_EXIT_INTR:
 		return true;
+	case KVM_EXIT_DEBUG:
+		*out = CPU_EXIT_DEBUG;
+		return !kvm_debug_exit(cpu);
 	case KVM_EXIT_IOAPIC_EOI:
 		cpu->vm->cfg.intc.ops->eoi(cpu->vm->cfg.intc.opaque, r->eoi.vector);
 		return true;
@@ -274,6 +278,7 @@ enum cpu_exit kvm_vcpu_run(struct vcpu *v)
 	if (cpu->broken)
 		return CPU_EXIT_FAILED;
 	kvm_time_resume(cpu);
+	kvm_debug_resume(cpu);
 	cpu->thread = pthread_self();
 	accept_kicks();
 	atomic_store(&cpu->running, true);
