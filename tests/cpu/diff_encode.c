@@ -496,8 +496,7 @@ static bool memory(struct diff_gen *g, const struct diff_operand *o)
 
 	g->i->size = bytes_of(g, o->size);
 	g->modrm &= 0x38;
-	/* How FXSAVE and FXRSTOR wrap around 4 GiB is their own affair. */
-	if (!inside(g) && (diff_bits(g) == 64 || g->i->size < 512) && (g->single ? one_in(g, 25) : one_in(g, 250))) {
+	if (!inside(g) && (g->single ? one_in(g, 25) : one_in(g, 250))) {
 		uint8_t reg = g->modrm;
 
 		address_wild(g);

@@ -156,14 +156,17 @@ void x86_fx_check_mxcsr(struct x86_cpu *cpu, const uint8_t *area)
 		x86_gp0(cpu);
 }
 
-/* #NM with EM or TS; the segment has to hold the first byte; #GP (or #AC, where it is on) unless aligned to 16. */
-static uint64_t fx_address(struct x86_cpu *cpu, const struct x86_insn *i, enum x86_access a)
+/*
+ * #NM with EM or TS; the segment has to hold the first field; #GP (or #AC, where it is on) unless aligned to 16. That
+ * a segment cannot be written is found later.
+ */
+static uint64_t fx_address(struct x86_cpu *cpu, const struct x86_insn *i)
 {
 	uint64_t ea = x86_ea(cpu, i), lin;
 
 	if (cpu->fpu_block)
 		x86_raise(cpu, X86_NM, 0);
-	lin = x86_linear_bounded(cpu, i->seg, ea, 1, a);
+	lin = x86_linear_bounded(cpu, i->seg, ea, 4, X86_READ);
 	if (lin & 15)
 		x86_raise(cpu, cpu->align_check && lin & 3 ? X86_AC_FAULT : X86_GP, 0);
 	return ea;
@@ -177,28 +180,28 @@ static unsigned fx_used(const struct x86_insn *i)
 
 HANDLER(fxsave)
 {
-	uint64_t ea = fx_address(cpu, i, X86_WRITE);
+	uint64_t ea = fx_address(cpu, i);
 	uint8_t b[X86_FX_BYTES] = { 0 };
 
-	/* Then the last byte is touched. */
+	/* Then the last byte is touched, which may be at the beginning of the address space. */
 	x86_probe_write(cpu, i->seg, x86_ea_plus(i, ea, X86_FX_AREA - 1), 1);
-	x86_probe_write(cpu, i->seg, ea, X86_FX_AREA);
+	x86_probe_write(cpu, i->seg, ea, 1);
 	x86_fx_store_x87(cpu, i, b);
 	x86_fx_store_mxcsr(cpu, b);
 	x86_fx_store_sse(cpu, i, b);
-	for (unsigned n = 0; n < fx_used(i); n += 32)
-		x86_store_bytes(cpu, i->seg, x86_ea_plus(i, ea, n), b + n, 32);
+	for (unsigned n = 0; n < fx_used(i); n += 16)
+		x86_store_bytes(cpu, i->seg, x86_ea_plus(i, ea, n), b + n, 16);
 	return x86_next(cpu, i);
 }
 
 HANDLER(fxrstor)
 {
-	uint64_t ea = fx_address(cpu, i, X86_READ);
+	uint64_t ea = fx_address(cpu, i);
 	uint8_t b[X86_FX_BYTES];
 
 	x86_ld8(cpu, i->seg, x86_ea_plus(i, ea, X86_FX_AREA - 1));
-	for (unsigned n = 0; n < fx_used(i); n += 32)
-		x86_load_bytes(cpu, i->seg, x86_ea_plus(i, ea, n), b + n, 32);
+	for (unsigned n = 0; n < fx_used(i); n += 16)
+		x86_load_bytes(cpu, i->seg, x86_ea_plus(i, ea, n), b + n, 16);
 	x86_fx_check_mxcsr(cpu, b);
 	x86_fx_load_x87(cpu, i, b);
 	x86_fx_load_sse(cpu, i, b);

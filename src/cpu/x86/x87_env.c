@@ -85,26 +85,43 @@ static void take_env(struct x86_cpu *cpu, const uint8_t *b, unsigned size)
 	x87_update_es(fp);
 }
 
+/*
+ * The fields of the environment, then eight bytes and two of each register: none may lie across the end of the
+ * address size, but those behind it go on at its beginning.
+ */
+static void check_fields(struct x86_cpu *cpu, const struct x86_insn *i, unsigned len, enum x86_access a)
+{
+	uint64_t ea = x86_ea(cpu, i);
+	unsigned env = env_size(i), at, size;
+
+	for (at = 0; at < len; at += size) {
+		size = at < env ? env / 7 : (at - env) % 10 ? 2 : 8;
+		x86_linear_bounded(cpu, i->seg, x86_ea_plus(i, ea, at), size, a);
+	}
+}
+
+/* The first field is touched first, then the last byte. */
 static void put(struct x86_cpu *cpu, const struct x86_insn *i, const uint8_t *b, unsigned len)
 {
 	uint64_t ea = x86_ea(cpu, i);
 
-	/* As in get(): the first field is touched first, then the last byte. */
-	x86_probe_write(cpu, i->seg, ea, i->opsize == 2 ? 2 : 4);
+	x86_probe_write(cpu, i->seg, ea, env_size(i) / 7);
 	x86_probe_write(cpu, i->seg, x86_ea_plus(i, ea, len - 1), 1);
-	x86_probe_write(cpu, i->seg, ea, len);
-	for (unsigned at = 0; at < len; at += 32)
-		x86_store_bytes(cpu, i->seg, x86_ea_plus(i, ea, at), b + at, len - at < 32 ? len - at : 32);
+	check_fields(cpu, i, len, X86_WRITE);
+	for (unsigned at = 0; at < len; at += 2)
+		x86_st16(cpu, i->seg, x86_ea_plus(i, ea, at), ld_le16(b + at));
 }
 
 static void get(struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *b, unsigned len)
 {
 	uint64_t ea = x86_ea(cpu, i);
+	uint32_t field;
 
-	x86_load_bytes(cpu, i->seg, ea, b, i->opsize == 2 ? 2 : 4);
+	x86_load_bytes(cpu, i->seg, ea, &field, env_size(i) / 7);
 	x86_ld8(cpu, i->seg, x86_ea_plus(i, ea, len - 1));
-	for (unsigned at = 0; at < len; at += 32)
-		x86_load_bytes(cpu, i->seg, x86_ea_plus(i, ea, at), b + at, len - at < 32 ? len - at : 32);
+	check_fields(cpu, i, len, X86_READ);
+	for (unsigned at = 0; at < len; at += 2)
+		st_le16(b + at, x86_ld16(cpu, i->seg, x86_ea_plus(i, ea, at)));
 }
 
 static void make_env(const struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *b)

@@ -64,12 +64,21 @@ LOAD(fild_m16, in_i16, 16)
 LOAD(fild_m32, in_i32, 32)
 LOAD(fild_m64, in_i64, 64)
 
+/* Ten bytes are eight, and two that may lie beyond the end of the address size: at its beginning. */
+static void load10(struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *b)
+{
+	uint64_t ea = x86_ea(cpu, i);
+
+	st_le64(b, x86_ld64(cpu, i->seg, ea));
+	st_le16(b + 8, x86_ld16(cpu, i->seg, x86_ea_plus(i, ea, 8)));
+}
+
 HANDLER(fld_m80)
 {
 	uint8_t b[10];
 
 	x86_fpu_enter(cpu, true);
-	x86_load_bytes(cpu, i->seg, x86_ea(cpu, i), b, sizeof(b));
+	load10(cpu, i, b);
 	x87_note_mem(cpu, i, x86_ea(cpu, i));
 	push_value(cpu, (struct x86_fpreg){ ld_le64(b), ld_le16(b + 8) }, 0);
 	return x86_next(cpu, i);
@@ -82,7 +91,7 @@ HANDLER(fbld)
 	uint16_t flags;
 
 	x86_fpu_enter(cpu, true);
-	x86_load_bytes(cpu, i->seg, x86_ea(cpu, i), b.b, sizeof(b.b));
+	load10(cpu, i, b.b);
 	x87_note_mem(cpu, i, x86_ea(cpu, i));
 	flags = in_bcd(&r, &b);
 	push_value(cpu, r, flags);
@@ -128,11 +137,17 @@ CONVERT_OUT(out_t32, "fisttpl", uint32_t, "")
 CONVERT_OUT(out_t64, "fisttpll", uint64_t, "")
 CONVERT_OUT(out_bcd, "fbstp", bcd_t, "")
 
-/* Ten bytes are stored as eight and two. */
-static void probe10(struct x86_cpu *cpu, unsigned seg, uint64_t ea)
+/* As load10(). */
+static void probe10(struct x86_cpu *cpu, const struct x86_insn *i, uint64_t ea)
 {
-	x86_probe_write(cpu, seg, ea, 8);
-	x86_probe_write(cpu, seg, ea + 8, 2);
+	x86_probe_write(cpu, i->seg, ea, 8);
+	x86_probe_write(cpu, i->seg, x86_ea_plus(i, ea, 8), 2);
+}
+
+static void store10(struct x86_cpu *cpu, const struct x86_insn *i, uint64_t ea, const uint8_t *b)
+{
+	x86_st64(cpu, i->seg, ea, ld_le64(b));
+	x86_st16(cpu, i->seg, x86_ea_plus(i, ea, 8), ld_le16(b + 8));
 }
 
 typedef uint16_t convert_fn(const struct x86_fpreg *r, void *out, uint16_t cw);
@@ -150,12 +165,14 @@ static void store(struct x86_cpu *cpu, const struct x86_insn *i, convert_fn *con
 	if (x87_empty(cpu, 0))
 		sw = X87_IE | X87_SF;
 	if (size == 10)
-		probe10(cpu, i->seg, ea);
+		probe10(cpu, i, ea);
 	/* Invalid, overflow and underflow, when unmasked, leave memory alone. */
 	refused = sw & ~cpu->s.fp.cw & (X87_IE | X87_OE | X87_UE);
-	if (refused)
+	if (refused && size < 10)
 		x86_probe_write(cpu, i->seg, ea, size);
-	else
+	else if (!refused && size == 10)
+		store10(cpu, i, ea, b);
+	else if (!refused)
 		x86_store_bytes(cpu, i->seg, ea, b, size);
 	x87_note_mem(cpu, i, ea);
 	cpu->s.fp.sw = (uint16_t)((cpu->s.fp.sw & ~X87_C1) | (sw & X87_C1));
@@ -195,9 +212,9 @@ HANDLER(fstp_m80)
 	v = empty ? X87_INDEFINITE : *x87_st(cpu, 0);
 	st_le64(b, v.mant);
 	st_le16(b + 8, v.sexp);
-	probe10(cpu, i->seg, x86_ea(cpu, i));
+	probe10(cpu, i, x86_ea(cpu, i));
 	if (!empty || cpu->s.fp.cw & X87_IE)
-		x86_store_bytes(cpu, i->seg, x86_ea(cpu, i), b, sizeof(b));
+		store10(cpu, i, x86_ea(cpu, i), b);
 	x87_note_mem(cpu, i, x86_ea(cpu, i));
 	cpu->s.fp.sw &= (uint16_t)~X87_C1;
 	if (!empty || !x87_stack_fault(cpu, false))
