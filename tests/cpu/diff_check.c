@@ -159,6 +159,15 @@ static bool loaded_in_part(const struct diff_insn *fault, uint32_t vector)
 	return fault && fault->form->row->attr & A_FPU_PART && (vector == X86_GP || vector == X86_SS_FAULT);
 }
 
+/* It was led into the code of another block and ended there: what is undefined after that is not known here. */
+static bool went_astray(const struct diff_block *b, const struct diff_result *host)
+{
+	uint64_t at = host->s.rip + diff_seg_base(b->mode, X86_CS) - (b->entry & DIFF_HIGH) - DIFF_CODE;
+
+	return host->vector != DIFF_DONE && host->sel[X86_CS] == diff_modes[b->mode].sel[X86_CS] &&
+	       at < DIFF_CODE_SIZE && at - b->at >= DIFF_BYTES;
+}
+
 /* The error code of a page fault as the kernel shows it: an address that is its own counts as present. */
 static uint32_t error_code(const struct diff_result *d, uint64_t cr2)
 {
@@ -181,6 +190,8 @@ bool diff_check(const struct diff_block *b, const struct diff_slot *s, const str
 
 	/* AMD's processors have a bit 17 in MXCSR, which FXRSTOR may find in memory and which we do not offer. */
 	if (ld_le32(host->s.fx + 24) & 0x20000)
+		return true;
+	if (went_astray(b, host))
 		return true;
 	differ(&r, "vector", 0, host->vector, guest->vector);
 	if (host->vector != DIFF_DONE) {

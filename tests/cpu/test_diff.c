@@ -6,7 +6,8 @@
  * VIREO_DIFF_SEED     where the random numbers begin; else always the same
  * VIREO_DIFF_SECONDS  a long run: go on with blocks from a new seed for so long
  * VIREO_DIFF_FORM     only the forms whose text begins so, one by one
- * VIREO_DIFF_CASE     mode,form,seed as printed with a mismatch: only that batch
+ * VIREO_DIFF_SWEEP    cases of special operands for each form of floating point (default 1000)
+ * VIREO_DIFF_CASE     mode,form,seed[,sweep] as printed with a mismatch: only that batch
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,6 +32,7 @@
 #include "diff_check.h"
 #include "diff_cover.h"
 #include "diff_run.h"
+#include "diff_sweep.h"
 
 #define BLOCKS	     8 /* in a batch, each with this many states */
 #define STATES	     (DIFF_SLOTS / BLOCKS)
@@ -48,15 +50,26 @@ struct test {
 	struct diff_block block[BLOCKS];
 	struct diff_result guest_result[DIFF_SLOTS];
 	uint64_t mismatches, passing, counted;
-	uint64_t cases[DIFF_MODES], faults[DIFF_MODES];
+	uint64_t cases[DIFF_MODES], faults[DIFF_MODES], swept;
 };
 
-/* A batch is named by its mode, form (or -1: blocks) and seed. */
+/* A batch is named by its mode, form (or -1: blocks) and seed; of a sweep, also by where in the walk it begins. */
 struct batch {
 	enum diff_mode mode;
 	int form;
 	uint64_t seed;
+	int64_t sweep; /* or -1 */
 };
+
+/* What VIREO_DIFF_CASE takes. */
+static const char *name_of(const struct batch *x)
+{
+	static char name[80];
+
+	snprintf(name, sizeof(name), x->sweep < 0 ? "%d,%d,0x%" PRIx64 : "%d,%d,0x%" PRIx64 ",%" PRId64, x->mode,
+		 x->form, x->seed, x->sweep);
+	return name;
+}
 
 static void put_code(struct test *t, const struct diff_block *b)
 {
@@ -83,13 +96,22 @@ static bool fill(struct test *t, const struct batch *x)
 		} else {
 			unsigned tries = 0;
 
-			while (!diff_gen_single(b, &r, &t->forms[x->form]))
+			while (!diff_gen_single(b, &r, &t->forms[x->form]) ||
+			       (x->sweep >= 0 && !diff_sweep_fits(b, &t->host.shared->slot[n * STATES])))
 				if (++tries == 50)
 					return false;
 		}
 		put_code(t, b);
-		for (unsigned k = 0; k < STATES; k++)
-			diff_gen_state(b, &r, t->pool, &t->host.shared->slot[n * STATES + k]);
+		for (unsigned k = 0; k < STATES; k++) {
+			struct diff_slot *s = &t->host.shared->slot[n * STATES + k];
+
+			diff_gen_state(b, &r, t->pool, s);
+			if (x->sweep >= 0)
+				diff_sweep_state(b,
+						 diff_sweep_walk((uint64_t)x->sweep + n * STATES + k,
+								 diff_sweep_cases(&t->forms[x->form])),
+						 s);
+		}
 	}
 	return true;
 }
@@ -114,8 +136,7 @@ static void wait_for_host(struct test *t, const struct batch *x)
 {
 	if (diff_host_wait(&t->host))
 		return;
-	fprintf(stderr, "the host process died or hangs: VIREO_DIFF_CASE=%d,%d,0x%" PRIx64 "\n", x->mode, x->form,
-		x->seed);
+	fprintf(stderr, "the host process died or hangs: VIREO_DIFF_CASE=%s\n", name_of(x));
 	diff_print_block(&t->block[t->host.shared->running / STATES], stderr);
 	abort();
 }
@@ -149,8 +170,7 @@ static void report(struct test *t, const struct batch *x, unsigned slot)
 		t->forms[x->form].mismatches++;
 	if (t->mismatches > REPORTED && !getenv("VIREO_DIFF_CASE") && !getenv("VIREO_DIFF_FORM"))
 		return;
-	fprintf(stderr, "mismatch: VIREO_DIFF_CASE=%d,%d,0x%" PRIx64 ", block %u, state %u; ", x->mode, x->form,
-		x->seed, slot / STATES, slot % STATES);
+	fprintf(stderr, "mismatch: VIREO_DIFF_CASE=%s, block %u, state %u; ", name_of(x), slot / STATES, slot % STATES);
 	tell(t, x, slot);
 }
 
@@ -159,7 +179,7 @@ static struct batch now;
 static const struct diff_block *now_block;
 static void hangs(int sig)
 {
-	fprintf(stderr, "the guest hangs: VIREO_DIFF_CASE=%d,%d,0x%" PRIx64 "; ", now.mode, now.form, now.seed);
+	fprintf(stderr, "the guest hangs: VIREO_DIFF_CASE=%s; ", name_of(&now));
 	diff_print_block(now_block, stderr);
 	_exit(1);
 }
@@ -221,9 +241,9 @@ static void run(struct test *t, const struct batch *x)
 	}
 }
 
-static void run_batch(struct test *t, enum diff_mode mode, int form, uint64_t seed)
+static void run_batch(struct test *t, enum diff_mode mode, int form, uint64_t seed, int64_t sweep)
 {
-	struct batch x = { mode, form, seed };
+	struct batch x = { mode, form, seed, sweep };
 
 	if (fill(t, &x))
 		run(t, &x);
@@ -285,8 +305,24 @@ static void print_table(const struct test *t)
 	for (unsigned m = 0; m < DIFF_MODES; m++)
 		printf("%s: %" PRIu64 " runs, %" PRIu64 " ended by an exception\n", diff_modes[m].name, t->cases[m],
 		       t->faults[m]);
+	printf("special operands of floating point: %" PRIu64 " runs\n", t->swept);
 	printf("%" PRIu64 " instructions, %" PRIu64 " mismatches (and %" PRIu64 " that did not come again)\n",
 	       t->counted, t->mismatches, t->passing);
+}
+
+/* Special operands, so many cases of each form or all that there are, the same ones each time. */
+static void sweep(struct test *t, const char *some, uint64_t most)
+{
+	for (size_t f = 0; f < t->form_count; f++) {
+		uint64_t cases = diff_sweep_cases(&t->forms[f]);
+
+		if (strncmp(t->forms[f].row->text, some, strlen(some)) != 0)
+			continue;
+		cases = cases < most ? cases : most;
+		for (uint64_t n = 0; n < cases; n += DIFF_SLOTS)
+			run_batch(t, DIFF_64, (int)f, n, (int64_t)n);
+		t->swept += cases;
+	}
 }
 
 static void the_interpreter_agrees_with_the_host(void **state)
@@ -302,10 +338,11 @@ static void the_interpreter_agrees_with_the_host(void **state)
 	if (only) {
 		unsigned mode;
 		int form;
+		int64_t sweep = -1;
 
-		assert_int_equal(sscanf(only, "%u,%d,%" SCNx64, &mode, &form, &seed), 3);
+		assert_true(sscanf(only, "%u,%d,%" SCNx64 ",%" SCNd64, &mode, &form, &seed, &sweep) >= 3);
 		assert_true(mode < DIFF_MODES && form < (int)t->form_count);
-		run_batch(t, mode, form, seed);
+		run_batch(t, mode, form, seed, sweep);
 		assert_int_equal(t->mismatches, 0);
 		return;
 	}
@@ -318,12 +355,13 @@ static void the_interpreter_agrees_with_the_host(void **state)
 		for (unsigned n = 0; n < rounds && !strncmp(t->forms[f].row->text, some, strlen(some)); n++)
 			for (unsigned m = 0; m < DIFF_MODES; m++)
 				if (mode_possible(t, m))
-					run_batch(t, m, (int)f, rng_next(&r));
+					run_batch(t, m, (int)f, rng_next(&r), -1);
+	sweep(t, some, number("VIREO_DIFF_SWEEP", 1000));
 	time_t end = time(NULL) + (time_t)seconds;
 	for (unsigned n = 0; !*some && (t->counted < count || time(NULL) < end); n++) {
 		unsigned m = n & 7; /* half of them in 64-bit mode */
 
-		run_batch(t, m < DIFF_MODES && mode_possible(t, m) ? m : DIFF_64, -1, rng_next(&r));
+		run_batch(t, m < DIFF_MODES && mode_possible(t, m) ? m : DIFF_64, -1, rng_next(&r), -1);
 	}
 	print_table(t);
 	assert_int_equal(t->mismatches, 0);
@@ -341,6 +379,21 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	return 0;
+}
+
+/* Special operands, so many cases of each form or all that there are, the same ones each time. */
+static void sweep(struct test *t, const char *some, uint64_t most)
+{
+	for (size_t f = 0; f < t->form_count; f++) {
+		uint64_t cases = diff_sweep_cases(&t->forms[f]);
+
+		if (strncmp(t->forms[f].row->text, some, strlen(some)) != 0)
+			continue;
+		cases = cases < most ? cases : most;
+		for (uint64_t n = 0; n < cases; n += DIFF_SLOTS)
+			run_batch(t, DIFF_64, (int)f, n, (int64_t)n);
+		t->swept += cases;
+	}
 }
 
 static void the_interpreter_agrees_with_the_host(void **state)
