@@ -81,6 +81,7 @@ enum engine_intc {
 
 struct engine_config {
 	struct mem_space *mem;
+	struct mem_space *smm_mem; /* what x86 processors see in system management mode; NULL: the same */
 	struct cpu_world world;
 	struct intc intc;
 	enum engine_intc intc_place; /* one that the engine has */

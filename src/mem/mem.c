@@ -26,6 +26,15 @@ struct mem_space *mem_space_new(void)
 	return s;
 }
 
+struct mem_space *mem_space_over(struct mem_space *below)
+{
+	struct mem_space *s = calloc(1, sizeof(*s));
+
+	if (s)
+		s->below = below;
+	return s;
+}
+
 void mem_space_free(struct mem_space *s)
 {
 	if (!s)
@@ -96,15 +105,17 @@ static void *map_table(size_t bytes)
 
 int mem_add_slot(struct mem_space *s, const struct mem_slot_config *c, struct err *err)
 {
-	struct mem_slot slot = { .base = c->base.v, .size = c->size, .readonly = c->readonly, .memfd = -1 };
+	struct mem_slot slot = { .base = c->base.v, .size = c->size, .readonly = c->readonly, .memfd = -1, .space = s };
 	uint64_t end;
 
 	if (!c->size || (c->base.v | c->size) % MEM_PAGE_SIZE || __builtin_add_overflow(c->base.v, c->size, &end))
 		return err_set(err, "memory %s: base and size must be whole pages", c->name);
+	s = mem_root(s);
 	if (s->count == MEM_SLOTS_MAX)
 		return err_set(err, "memory %s: more than %d slots", c->name, MEM_SLOTS_MAX);
 	for (unsigned i = 0; i < s->count; i++)
-		if (c->base.v < s->slots[i].base + s->slots[i].size && s->slots[i].base < end)
+		if (s->slots[i].space == slot.space && c->base.v < s->slots[i].base + s->slots[i].size &&
+		    s->slots[i].base < end)
 			return err_set(err, "memory %s overlaps %s", c->name, s->slots[i].name);
 	slot.first_page = s->pages;
 	slot.name = strdup(c->name);
@@ -135,7 +146,7 @@ fail:
 
 unsigned mem_slot_count(const struct mem_space *s)
 {
-	return s->count;
+	return s->below ? s->below->count : s->count;
 }
 
 uint64_t mem_ram_size(const struct mem_space *s)
@@ -143,21 +154,43 @@ uint64_t mem_ram_size(const struct mem_space *s)
 	uint64_t total = 0;
 
 	for (unsigned i = 0; i < s->count; i++)
-		total += s->slots[i].readonly ? 0 : s->slots[i].size;
+		total += s->slots[i].readonly || s->slots[i].space != s ? 0 : s->slots[i].size;
 	return total;
 }
 
 uint64_t mem_page_count(const struct mem_space *s)
 {
-	return s->pages;
+	return s->below ? s->below->pages : s->pages;
 }
 
 struct mem_slot *mem_slot_at(struct mem_space *s, uint64_t at)
 {
-	for (unsigned i = 0; i < s->count; i++)
-		if (at - s->slots[i].base < s->slots[i].size)
-			return &s->slots[i];
-	return NULL;
+	struct mem_space *root = mem_root(s);
+	struct mem_slot *found = NULL;
+
+	for (unsigned i = 0; i < root->count; i++) {
+		struct mem_slot *slot = &root->slots[i];
+
+		if (at - slot->base >= slot->size)
+			continue;
+		if (slot->space == s)
+			return slot;
+		if (slot->space == root)
+			found = slot;
+	}
+	return found;
+}
+
+/* Where a look from `s` at the slot ends, from `at` on: at its end, or where another one lies over it. */
+static uint64_t end_of(struct mem_space *s, const struct mem_slot *slot, uint64_t at)
+{
+	struct mem_space *root = mem_root(s);
+	uint64_t end = slot->base + slot->size;
+
+	for (unsigned i = 0; slot->space != s && i < root->count; i++)
+		if (root->slots[i].space == s && root->slots[i].base > at && root->slots[i].base < end)
+			end = root->slots[i].base;
+	return end;
 }
 
 /* --- copies --- */
@@ -170,7 +203,7 @@ static uint64_t span(struct mem_space *s, uint64_t at, uint64_t len, struct mem_
 	*slot = mem_slot_at(s, at);
 	if (!*slot)
 		return 0;
-	left = (*slot)->size - (at - (*slot)->base);
+	left = end_of(s, *slot, at) - at;
 	return len < left ? len : left;
 }
 
@@ -301,7 +334,7 @@ bool mem_dma_map(struct mem_space *s, gpa_t at, size_t len, enum mem_dir dir, st
 {
 	struct mem_slot *slot = mem_slot_at(s, at.v);
 
-	if (!slot || !range_within(at.v - slot->base, len, slot->size) || (dir == MEM_FROM_DEVICE && slot->readonly))
+	if (!slot || len > end_of(s, slot, at.v) - at.v || (dir == MEM_FROM_DEVICE && slot->readonly))
 		return false;
 	*m = (struct mem_map){ slot->host + (at.v - slot->base), len, s, at, dir };
 	return true;
@@ -316,15 +349,16 @@ void mem_dma_unmap(struct mem_map *m, size_t written)
 
 /* --- windows --- */
 
-static void fill_window(const struct mem_slot *slot, uint64_t offset, struct mem_window *w)
+static void fill_window(const struct mem_slot *slot, uint64_t offset, uint64_t end, struct mem_window *w)
 {
 	*w = (struct mem_window){
 		.host = slot->host + offset,
 		.base = gpa(slot->base + offset),
-		.size = slot->size - offset,
+		.size = end - slot->base - offset,
 		.readonly = slot->readonly,
 		.flags = slot->flags + (offset >> MEM_PAGE_SHIFT),
 		.page_index = slot->first_page + (offset >> MEM_PAGE_SHIFT),
+		.space = slot->space,
 	};
 }
 
@@ -334,17 +368,19 @@ bool mem_window(struct mem_space *s, gpa_t at, struct mem_window *w)
 
 	if (!slot)
 		return false;
-	fill_window(slot, align_down(at.v - slot->base, MEM_PAGE_SIZE), w);
+	fill_window(slot, align_down(at.v - slot->base, MEM_PAGE_SIZE), end_of(s, slot, at.v), w);
 	return true;
 }
 
 bool mem_slot_window(struct mem_space *s, unsigned i, struct mem_window *w, const char **name)
 {
-	if (i >= s->count)
+	const struct mem_slot *slot = &mem_root(s)->slots[i];
+
+	if (i >= mem_slot_count(s))
 		return false;
-	fill_window(&s->slots[i], 0, w);
+	fill_window(slot, 0, slot->base + slot->size, w);
 	if (name)
-		*name = s->slots[i].name;
+		*name = slot->name;
 	return true;
 }
 
@@ -353,7 +389,7 @@ void mem_discard(struct mem_space *s, gpa_t at, uint64_t len)
 	struct mem_slot *slot = mem_slot_at(s, at.v);
 	uint64_t from, to;
 
-	if (!slot || slot->readonly || !range_within(at.v - slot->base, len, slot->size))
+	if (!slot || slot->readonly || len > end_of(s, slot, at.v) - at.v)
 		return;
 	from = align_up(at.v - slot->base, MEM_PAGE_SIZE);
 	to = align_down(at.v - slot->base + len, MEM_PAGE_SIZE);

@@ -56,6 +56,11 @@ struct mem_slot_config {
 };
 
 struct mem_space *mem_space_new(void);
+/*
+ * Another look at the same memory, as SMM has it: all slots of `below`, which is no such look itself, but where slots
+ * of its own lie. Page indexes, the code hook and the dirty log are those of `below`, which is freed after it.
+ */
+struct mem_space *mem_space_over(struct mem_space *below);
 void mem_space_free(struct mem_space *s);
 
 /* Overlap with an existing slot is an error. RAM is zeroed unless MEM_FILE. */
@@ -94,8 +99,9 @@ struct mem_window {
 	gpa_t base;    /* page aligned */
 	uint64_t size; /* bytes to the end of the slot */
 	bool readonly;
-	_Atomic uint8_t *flags; /* of the page at `base`; one byte per page */
-	uint64_t page_index;	/* of `base`: dense, unique over all slots, below mem_page_count() */
+	_Atomic uint8_t *flags;	       /* of the page at `base`; one byte per page */
+	uint64_t page_index;	       /* of `base`: dense, unique over all slots, below mem_page_count() */
+	const struct mem_space *space; /* that has the slot: another one than was asked where one lies over it */
 };
 /* The window that starts at the page of `at` and reaches to the end of its slot. False: no RAM there. */
 bool mem_window(struct mem_space *s, gpa_t at, struct mem_window *w);

@@ -17,9 +17,11 @@ struct mem_slot {
 	_Atomic uint64_t *dirty; /* one bit a page */
 	void *mapping;		 /* what to unmap: `host` may start later, on a huge page */
 	uint64_t mapping_size;
+	const struct mem_space *space; /* whose it is: this one, or one over it */
 };
 
 struct mem_space {
+	struct mem_space *below; /* which has all of what follows; NULL: this one has it itself */
 	struct mem_slot slots[MEM_SLOTS_MAX];
 	unsigned count;
 	uint64_t pages;
@@ -27,6 +29,11 @@ struct mem_space {
 	mem_code_fn *code_fn;
 	void *code_opaque;
 };
+
+static inline struct mem_space *mem_root(struct mem_space *s)
+{
+	return s->below ? s->below : s;
+}
 
 static inline size_t mem_dirty_bytes(const struct mem_slot *slot)
 {

@@ -27,6 +27,7 @@ void mem_fence_all(void)
 
 static struct mem_slot *slot_of_page(struct mem_space *s, uint64_t page, uint64_t *in_slot)
 {
+	s = mem_root(s);
 	for (unsigned i = 0; i < s->count; i++) {
 		*in_slot = page - s->slots[i].first_page;
 		if (*in_slot < s->slots[i].size >> MEM_PAGE_SHIFT)
@@ -61,7 +62,7 @@ void mem_written(struct mem_space *s, gpa_t at, uint64_t len)
 
 		if (!slot)
 			return;
-		page_written(s, slot, (at.v - slot->base) >> MEM_PAGE_SHIFT, offset, n);
+		page_written(mem_root(s), slot, (at.v - slot->base) >> MEM_PAGE_SHIFT, offset, n);
 		at.v += n;
 		len -= n;
 	}
@@ -69,6 +70,7 @@ void mem_written(struct mem_space *s, gpa_t at, uint64_t len)
 
 void mem_set_code_hook(struct mem_space *s, mem_code_fn *fn, void *opaque)
 {
+	s = mem_root(s);
 	s->code_opaque = opaque;
 	s->code_fn = fn;
 }
@@ -95,6 +97,7 @@ void mem_code_clear(struct mem_space *s, uint64_t page_index)
 
 static void all_pages(struct mem_space *s, bool clean)
 {
+	s = mem_root(s);
 	for (unsigned i = 0; i < s->count; i++) {
 		struct mem_slot *slot = &s->slots[i];
 
@@ -111,14 +114,14 @@ static void all_pages(struct mem_space *s, bool clean)
 
 void mem_dirty_start(struct mem_space *s)
 {
-	s->logging = true;
+	mem_root(s)->logging = true;
 	all_pages(s, true);
 	mem_fence_all();
 }
 
 void mem_dirty_stop(struct mem_space *s)
 {
-	s->logging = false;
+	mem_root(s)->logging = false;
 	all_pages(s, false);
 }
 

@@ -29,6 +29,7 @@ static const struct {
 	{ "vmcall", X86_MAP_0F, 0x01, 1 + 0, "test_query.c: hypercalls_answer" },
 	{ "vmmcall", X86_MAP_0F, 0x01, 1 + 3, "test_query.c: hypercalls_answer" },
 	{ "cpuid", X86_MAP_0F, 0xa2, 0, "test_system.c: cpuid_says_what_the_model_is" },
+	{ "rsm", X86_MAP_0F, 0xaa, 0, "test_smm.c: everything_comes_back_in_every_mode" },
 	{ "syscall", X86_MAP_0F, 0x05, 0, "test_segments.c: syscall_and_sysret" },
 	{ "sysret", X86_MAP_0F, 0x07, 0, "test_segments.c: syscall_and_sysret" },
 	{ "sysenter", X86_MAP_0F, 0x34, 0, "test_segments.c: sysenter_and_sysexit" },

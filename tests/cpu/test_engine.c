@@ -292,8 +292,12 @@ static void every_field_of_the_state_comes_back(void **state)
 	each_scalar(engine->arch_state, NULL, 0, change);
 	assert_true(field_count > 40);
 	for (unsigned n = 0; n < field_count; n++) {
-		/* XCR0 has one bit that is always set, and without XSAVE no other. Some KVMs have no DEBUGCTL. */
-		if (!fields[n].kept && strcmp(fields[n].top->name, "xcr0") && strcmp(fields[n].top->name, "debugctl"))
+		/*
+		 * XCR0 has one bit that is always set, and without XSAVE no other. Some KVMs have no DEBUGCTL, and our
+		 * engine for it has no SMM.
+		 */
+		if (!fields[n].kept && strcmp(fields[n].top->name, "xcr0") && strcmp(fields[n].top->name, "debugctl") &&
+		    strcmp(fields[n].top->name, "smm"))
 			fail_msg("%s: no change of %s was taken", engine->name, fields[n].top->name);
 	}
 	free(base);
@@ -419,7 +423,8 @@ static void no_write_is_missing_while_it_runs(void **state)
 						     MEM_PAGE_SIZE));
 	}
 	assert_true(mem_read(vm.mem, gpa(DATA), now, sizeof(now)));
-	assert_true(ld_le32(now + 63 * MEM_PAGE_SIZE) > 100);
+	/* A KVM that emulates takes a microsecond an instruction. */
+	assert_true(ld_le32(now + 63 * MEM_PAGE_SIZE) > 2);
 	assert_memory_equal(copy, now, sizeof(now));
 	log_dirty(false);
 }

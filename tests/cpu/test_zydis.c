@@ -238,7 +238,6 @@ static const struct explanation explained[] = {
 	  "PREFETCH of a register: a NOP for Intel, #UD for AMD (APM vol. 3; so on a Zen 5)" },
 	{ ONLY_ZYDIS, X86_MAP_0F3A, 0x16, 0x22, ZYDIS_ISA_SET_AVX,
 	  "VPEXTRQ, VPINSRQ outside of 64-bit mode: #UD (so on an AMD Zen 5)" },
-	{ ONLY_ZYDIS, X86_MAP_0F, 0xaa, 0xaa, ZYDIS_ISA_SET_I486, "RSM: #UD outside of SMM, which there is not" },
 	{ ONLY_ZYDIS, ANY_MAP, 0, 0xff, ZYDIS_ISA_SET_VTX, "there is no VMX, only its hypercall" },
 	{ ONLY_ZYDIS, ANY_MAP, 0, 0xff, ZYDIS_ISA_SET_SVM, "there is no SVM, only its hypercall" },
 	{ OPERAND_SIZE, X86_MAP_0F, 0x01, 0x01, ANY, "LGDT, LIDT have one size in each mode; not used" },

@@ -120,7 +120,8 @@ static const struct intc_ops intc_ops = {
 static void make(struct tiny_vm *t, const struct engine *engine, unsigned cpus, enum clock_source clock,
 		 struct config *config)
 {
-	struct mem_slot_config ram = { "ram", gpa(0), TINY_RAM, MEM_ANON, -1, 0, false };
+	const struct mem_slot_config ram = { "ram", gpa(0), TINY_RAM, MEM_ANON, -1, 0, false };
+	const struct mem_slot_config smram = { "smram", gpa(TINY_SMRAM), 128 << 10, MEM_ANON, -1, 0, false };
 	struct engine_config c = { .cpus = cpus };
 	struct err err;
 
@@ -133,10 +134,12 @@ static void make(struct tiny_vm *t, const struct engine *engine, unsigned cpus, 
 	t->loop = loop_new(&err);
 	t->clock = clock_new(t->loop, clock, &err);
 	t->mem = mem_space_new();
-	if (!t->clock || mem_add_slot(t->mem, &ram, &err))
+	t->smm_mem = mem_space_over(t->mem);
+	if (!t->clock || mem_add_slot(t->mem, &ram, &err) || mem_add_slot(t->smm_mem, &smram, &err))
 		abort();
 	build_tables(t);
 	c.mem = t->mem;
+	c.smm_mem = t->smm_mem;
 	c.config = config;
 	c.intc = (struct intc){ &intc_ops, t };
 	c.clock = t->clock;
@@ -192,6 +195,7 @@ void tiny_vm_free(struct tiny_vm *t)
 		irqchip_free(t->chip);
 	clock_free(t->clock);
 	loop_free(t->loop);
+	mem_space_free(t->smm_mem);
 	mem_space_free(t->mem);
 	if (t->config)
 		config_free(t->config);

@@ -7,8 +7,9 @@
 
 #define TINY_CPUS  4
 #define TINY_RAM   (16u << 20)
-#define TINY_CR3   0x1000u /* identity map of the first GiB by 2 MiB pages */
-#define TINY_GDT   0x4000u /* null, 0, 10h code64, 18h data */
+#define TINY_SMRAM 0xa0000u /* 128 KiB */
+#define TINY_CR3   0x1000u  /* identity map of the first GiB by 2 MiB pages */
+#define TINY_GDT   0x4000u  /* null, 0, 10h code64, 18h data */
 #define TINY_CODE  0x10000u
 #define TINY_STACK 0x80000u
 
@@ -18,7 +19,8 @@ struct tiny_vm {
 	struct config *config; /* NULL: defaults */
 	struct vclock *clock;
 	struct mem_space *mem;
-	struct irqchip *chip; /* with more than one vCPU */
+	struct mem_space *smm_mem; /* the same with SMRAM over it */
+	struct irqchip *chip;	   /* with more than one vCPU */
 	struct engine_vm *vm;
 	struct vcpu *vcpu; /* the first */
 	struct vcpu *vcpus[TINY_CPUS];

@@ -270,6 +270,47 @@ static void stores_to_code_pages_call_the_hook(void **state)
 	mem_space_free(s);
 }
 
+/* As SMM looks at memory: one slot lies over another, and they share what is said about pages. */
+static void a_space_may_lie_over_another(void **state)
+{
+	struct mem_space *s = space(), *over = mem_space_over(s);
+	const struct mem_slot_config c = { "over", gpa(0x2000), 0x1000, MEM_ANON, -1, 0, false };
+	struct seen seen = { 0 };
+	struct mem_window w, below;
+	struct mem_map m;
+	char b[4] = "";
+	struct err err;
+
+	assert_int_equal(mem_add_slot(over, &c, &err), 0);
+	assert_int_equal(mem_add_slot(over, &c, &err), -1);
+	mem_write(s, gpa(0x1fff), "abc", 3);
+	assert_true(mem_read(over, gpa(0x1fff), b, 3));
+	assert_memory_equal(b, "a\0\0", 3);
+	assert_true(mem_write(over, gpa(0x2ffe), "xyz", 3));
+	assert_true(mem_read(s, gpa(0x2ffe), b, 3));
+	assert_memory_equal(b, "\0\0z", 3);
+	/* Windows and maps end where it begins and where it ends. */
+	assert_true(mem_window(over, gpa(0x1000), &w));
+	assert_int_equal(w.size, 0x1000);
+	assert_true(mem_window(s, gpa(0x2000), &below) && mem_window(over, gpa(0x2000), &w));
+	assert_int_equal(w.size, 0x1000);
+	assert_int_not_equal(w.page_index, below.page_index);
+	assert_ptr_equal(w.space, over);
+	assert_false(mem_dma_map(over, gpa(0x1800), 0x1000, MEM_TO_DEVICE, &m));
+	assert_true(mem_dma_map(s, gpa(0x1800), 0x1000, MEM_TO_DEVICE, &m));
+	mem_dma_unmap(&m, 0);
+	/* One hook for both. */
+	mem_set_code_hook(over, saw, &seen);
+	mem_code_set(s, w.page_index);
+	mem_write(s, gpa(0x2000), "a", 1);
+	assert_int_equal(seen.calls, 0);
+	mem_write(over, gpa(0x2000), "a", 1);
+	assert_int_equal(seen.calls, 1);
+	assert_int_equal(seen.page, w.page_index);
+	mem_space_free(over);
+	mem_space_free(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -279,6 +320,7 @@ int main(void)
 		cmocka_unit_test(the_dirty_log_names_written_pages_once),
 		cmocka_unit_test(the_dirty_log_loses_no_store_that_comes_meanwhile),
 		cmocka_unit_test(stores_to_code_pages_call_the_hook),
+		cmocka_unit_test(a_space_may_lie_over_another),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -233,7 +233,11 @@ static void get_state(struct vcpu *v, void *state)
 
 static int set_state(struct vcpu *v, const void *state, struct err *err)
 {
-	return x86_state_check(state, err) ? -1 : kvm_state_set(kvm_cpu_of(v), state, err);
+	if (x86_state_check(state, err))
+		return -1;
+	if (((const struct x86_state *)state)->smm)
+		return err_set(err, "the CPU is in system management mode, which engine kvm does not have");
+	return kvm_state_set(kvm_cpu_of(v), state, err);
 }
 
 const struct engine engine_kvm = {

@@ -14,13 +14,19 @@
 
 #define RING_BYTES (4096 * sizeof(struct kvm_dirty_gfn))
 
+/* False: it lies over this memory in SMM, which this engine does not have. */
+static bool slot_window(struct kvm_vm *vm, unsigned n, struct mem_window *w, const char **name)
+{
+	return mem_slot_window(vm->cfg.mem, n, w, name) && w->space == vm->cfg.mem;
+}
+
 static int set_slot(struct kvm_vm *vm, unsigned n, struct err *err)
 {
 	struct kvm_userspace_memory_region r = { .slot = n };
 	struct mem_window w;
 	const char *name;
 
-	if (!mem_slot_window(vm->cfg.mem, n, &w, &name))
+	if (!slot_window(vm, n, &w, &name))
 		return 0;
 	r.guest_phys_addr = w.base.v;
 	r.memory_size = w.size;
@@ -54,7 +60,7 @@ static void sync_bitmap(struct kvm_vm *vm, unsigned slot)
 	const char *name;
 	uint64_t words;
 
-	if (!mem_slot_window(vm->cfg.mem, slot, &w, &name) || w.readonly)
+	if (!slot_window(vm, slot, &w, &name) || w.readonly)
 		return;
 	words = ((w.size >> MEM_PAGE_SHIFT) + 63) / 64;
 	log.dirty_bitmap = vm->bitmap;
@@ -75,7 +81,7 @@ static int make_bitmap(struct kvm_vm *vm, struct err *err)
 	const char *name;
 
 	for (unsigned n = 0; n < vm->slots; n++)
-		if (mem_slot_window(vm->cfg.mem, n, &w, &name) && w.size >> MEM_PAGE_SHIFT > pages)
+		if (slot_window(vm, n, &w, &name) && w.size >> MEM_PAGE_SHIFT > pages)
 			pages = w.size >> MEM_PAGE_SHIFT;
 	free(vm->bitmap);
 	vm->bitmap = calloc((pages + 63) / 64, sizeof(*vm->bitmap));
@@ -95,7 +101,7 @@ static void take_ring(struct kvm_vm *vm, struct kvm_cpu *cpu)
 		if (__atomic_load_n(&e->flags, __ATOMIC_ACQUIRE) != KVM_DIRTY_GFN_F_DIRTY)
 			return;
 		/* The page is written to without notice until KVM_RESET_DIRTY_RINGS; who copies it comes after that. */
-		if (mem_slot_window(vm->cfg.mem, e->slot & 0xffff, &w, &name))
+		if (slot_window(vm, e->slot & 0xffff, &w, &name))
 			pass_on(vm, &w, e->offset);
 		__atomic_store_n(&e->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
 	}

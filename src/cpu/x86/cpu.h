@@ -55,6 +55,7 @@ struct x86_itlb_entry {
 #define X86_KEY_REAL	   (4ull << 56)
 #define X86_KEY_SINGLE	   (8ull << 56)	 /* one instruction long */
 #define X86_KEY_FLAT	   (16ull << 56) /* no limit on RIP */
+#define X86_KEY_SMM	   (32ull << 56) /* physical addresses are those of SMM */
 
 #define X86_NO_STOP ~0ull /* no instruction is there: stop_passed */
 

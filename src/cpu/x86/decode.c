@@ -23,6 +23,7 @@ static const struct x86_opdefs *const all_defs[] = {
 	&x86_defs_sse42,   &x86_defs_aes,    &x86_defs_pclmul,	  &x86_defs_sha,	&x86_defs_avx_move,
 	&x86_defs_avx_int, &x86_defs_avx_fp, &x86_defs_avx2_move, &x86_defs_avx2_int,	&x86_defs_avx_aes,
 	&x86_defs_fma,	   &x86_defs_f16c,   &x86_defs_xsave,	  &x86_defs_rdrand,	&x86_defs_fisttp,
+	&x86_defs_smm,
 };
 
 /* The rows of opcode (map, op) are rows[first[map][op]] .. rows[first[map][op + 1] - 1]. */

@@ -45,7 +45,10 @@ static void take_news(struct x86_cpu *cpu)
 	x86_add_nmis(&cpu->s, news);
 	if (news & VCPU_EV_WAKE)
 		cpu->s.pv_unhalt = true;
-	if (news & VCPU_EV_INIT)
+	cpu->s.smi_pending |= !!(news & VCPU_EV_SMI);
+	/* In system management mode INIT waits. SDM vol. 3, 34.8 */
+	cpu->s.init_pending |= !!(news & VCPU_EV_INIT);
+	if (cpu->s.init_pending && !cpu->s.smm)
 		do_init(cpu);
 	if (news & VCPU_EV_SIPI && cpu->s.run == X86_WAIT_SIPI)
 		do_sipi(cpu, cpu->vcpu.sipi_vector);
@@ -66,13 +69,16 @@ static bool interrupt_waits(struct x86_cpu *cpu)
 /* INTR with IF decides whether it can wake; an NMI that is blocked cannot. */
 static bool may_wake(struct x86_cpu *cpu)
 {
-	return (cpu->s.rflags & X86_IF && interrupt_waits(cpu)) || (cpu->s.nmi_pending && !cpu->s.nmi_blocked) ||
-	       cpu->s.pv_unhalt;
+	return (cpu->s.rflags & X86_IF && interrupt_waits(cpu)) || (cpu->s.smi_pending && !cpu->s.smm) ||
+	       (cpu->s.nmi_pending && !cpu->s.nmi_blocked) || cpu->s.pv_unhalt;
 }
 
 static void wait_for_wakeup(struct x86_cpu *cpu)
 {
 	if (cpu->s.run == X86_HALTED && may_wake(cpu)) {
+		/* It may want to halt again when it comes back. */
+		if (cpu->s.smi_pending && !cpu->s.smm)
+			return;
 		cpu->s.pv_unhalt = false;
 		cpu->s.run = X86_RUNNING;
 		return;
@@ -107,8 +113,8 @@ static void take_interrupt(struct x86_cpu *cpu)
 }
 
 /*
- * In the order of priority: traps on the instruction before, NMI, interrupts, breakpoint on the instruction that is
- * next. A shadow lasts for one boundary: STI holds off NMI and interrupts, MOV SS the traps too (and on Intel's
+ * In the order of priority: traps on the instruction before, SMI, NMI, interrupts, breakpoint on the instruction that
+ * is next. A shadow lasts for one boundary: STI holds off NMI and interrupts, MOV SS the traps too (and on Intel's
  * processors breakpoints on the instruction).
  */
 void x86_check_events(struct x86_cpu *cpu)
@@ -118,7 +124,7 @@ void x86_check_events(struct x86_cpu *cpu)
 	cpu->attention = false;
 	x86_debug_stepped(cpu);
 	x86_stops_done(cpu);
-	if (atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed))
+	if (atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed) || (cpu->s.init_pending && !cpu->s.smm))
 		take_news(cpu);
 	sti = cpu->s.shadow_sti;
 	mov_ss = cpu->s.shadow_mov_ss;
@@ -127,6 +133,8 @@ void x86_check_events(struct x86_cpu *cpu)
 		debug_trap(cpu);
 	if (cpu->s.run != X86_RUNNING)
 		wait_for_wakeup(cpu);
+	if (!sti && !mov_ss && cpu->s.smi_pending && !cpu->s.smm)
+		x86_smm_enter(cpu);
 	stepped = x86_stops_step(cpu);
 	if (!sti && !mov_ss && !stepped && cpu->s.nmi_pending && !cpu->s.nmi_blocked)
 		take_nmi(cpu);

@@ -173,14 +173,14 @@ struct x86_opdefs {
 #define X86_DEFS(name_, rows_)		    X86_DEFS_OF(name_, rows_, X86_F_ALWAYS)
 /* The arrays that make the instruction set; decode.c lists them. */
 extern const struct x86_opdefs x86_defs_alu, x86_defs_shift, x86_defs_muldiv, x86_defs_bits, x86_defs_move,
-	x86_defs_stack, x86_defs_bcd, x86_defs_branch, x86_defs_string, x86_defs_control, x86_defs_sysseg, x86_defs_io,
-	x86_defs_hypercall, x86_defs_fpstate, x86_defs_sse_move, x86_defs_sse_int, x86_defs_sse_fp, x86_defs_mmx,
-	x86_defs_x87_arith, x86_defs_x87_move, x86_defs_x87_env, x86_defs_sse3, x86_defs_ssse3, x86_defs_sse41,
-	x86_defs_sse41_move, x86_defs_sse42, x86_defs_aes, x86_defs_pclmul, x86_defs_sha, x86_defs_avx_move,
-	x86_defs_avx_int, x86_defs_avx_fp, x86_defs_avx2_move, x86_defs_avx2_int, x86_defs_avx_aes, x86_defs_fma,
-	x86_defs_f16c, x86_defs_xsave, x86_defs_rdrand, x86_defs_fisttp, x86_defs_bmi1, x86_defs_bmi2, x86_defs_abm,
-	x86_defs_popcnt, x86_defs_adx, x86_defs_crc32, x86_defs_movbe, x86_defs_rdseed, x86_defs_clflushopt,
-	x86_defs_clwb;
+	x86_defs_stack, x86_defs_bcd, x86_defs_branch, x86_defs_string, x86_defs_smm, x86_defs_control, x86_defs_sysseg,
+	x86_defs_io, x86_defs_hypercall, x86_defs_fpstate, x86_defs_sse_move, x86_defs_sse_int, x86_defs_sse_fp,
+	x86_defs_mmx, x86_defs_x87_arith, x86_defs_x87_move, x86_defs_x87_env, x86_defs_sse3, x86_defs_ssse3,
+	x86_defs_sse41, x86_defs_sse41_move, x86_defs_sse42, x86_defs_aes, x86_defs_pclmul, x86_defs_sha,
+	x86_defs_avx_move, x86_defs_avx_int, x86_defs_avx_fp, x86_defs_avx2_move, x86_defs_avx2_int, x86_defs_avx_aes,
+	x86_defs_fma, x86_defs_f16c, x86_defs_xsave, x86_defs_rdrand, x86_defs_fisttp, x86_defs_bmi1, x86_defs_bmi2,
+	x86_defs_abm, x86_defs_popcnt, x86_defs_adx, x86_defs_crc32, x86_defs_movbe, x86_defs_rdseed,
+	x86_defs_clflushopt, x86_defs_clwb;
 
 /* How code bytes are read by the decoder. */
 struct x86_decode_mode {

@@ -52,7 +52,7 @@ static void derive(struct x86_cpu *cpu)
 {
 	x86_lazy_set(&cpu->lazy, (uint32_t)cpu->s.rflags);
 	cpu->s.rflags &= ~(uint64_t)X86_ARITH;
-	x86_tlb_flush(cpu, true);
+	x86_smm_view(cpu);
 	x86_update_mode(cpu);
 	cpu->in_delivery = false;
 	cpu->trace = NULL;
@@ -147,6 +147,7 @@ static void get_state(struct vcpu *v, void *state)
 	x86_add_nmis(s, news);
 	s->pv_unhalt |= !!(news & VCPU_EV_WAKE);
 	s->init_pending |= !!(news & VCPU_EV_INIT);
+	s->smi_pending |= !!(news & VCPU_EV_SMI);
 	s->sipi_pending |= !!(news & VCPU_EV_SIPI);
 	s->sipi_vector = atomic_load(&v->sipi_vector);
 }

@@ -184,6 +184,11 @@ void x86_check_events(struct x86_cpu *cpu);
 /* The instruction for which that was done does not start yet: it will be done again. */
 void x86_begin_again(struct x86_cpu *cpu);
 
+/* smm.c: a pending SMI is taken: system management mode begins. */
+void x86_smm_enter(struct x86_cpu *cpu);
+/* Which memory there is follows from s.smm; empties the TLB. */
+void x86_smm_view(struct x86_cpu *cpu);
+
 /* debug.c */
 /* DR6 for a #DB that is about to be raised or delivered: what is pending, and `hit`. */
 void x86_debug_report(struct x86_cpu *cpu, uint64_t hit);

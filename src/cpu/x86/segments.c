@@ -38,7 +38,7 @@ void x86_update_mode(struct x86_cpu *cpu)
 	cpu->cpl = cpu->v86 ? 3 : cpu->protected_mode ? cpu->s.seg[X86_SS].attr >> X86_SEG_DPL_SHIFT & 3 : 0;
 	cpu->code_bits = long_mode && cs->attr & X86_SEG_L ? 64 : cs->attr & X86_SEG_DB && !cpu->v86 ? 32 : 16;
 	cpu->code_key = (uint64_t)(cpu->code_bits / 32) << X86_KEY_BITS_SHIFT |
-			(cpu->protected_mode ? 0 : X86_KEY_REAL) |
+			(cpu->protected_mode ? 0 : X86_KEY_REAL) | (cpu->s.smm ? X86_KEY_SMM : 0) |
 			(cpu->code_bits == 64 || cs->limit == 0xffffffff ? X86_KEY_FLAT : 0);
 	cpu->lin_mask = cpu->code_bits == 64 ? ~0ull : 0xffffffff;
 	cpu->sp_mask = cpu->code_bits == 64 ? ~0ull : ss->attr & X86_SEG_DB ? 0xffffffff : 0xffff;

@@ -134,6 +134,9 @@ static const struct state_field fields[] = {
 	STATE_BOOLF(S, init_pending),
 	STATE_BOOLF(S, sipi_pending),
 	STATE_U8F(S, sipi_vector),
+	STATE_BOOLF(S, smm),
+	STATE_BOOLF(S, smm_nmi_blocked),
+	STATE_U32F(S, smbase),
 	STATE_BOOLF(S, pv_unhalt),
 	STATE_U64F(S, debug_pending),
 	STATE_SUB(S, event, &event_state),
@@ -174,6 +177,7 @@ static void init_only(struct x86_state *fresh, const struct x86_state *old)
 	fresh->mxcsr = old->mxcsr;
 	fresh->xcr0 = old->xcr0;
 	fresh->pat = old->pat;
+	fresh->smbase = old->smbase;
 	fresh->tsc_offset = old->tsc_offset;
 	fresh->tsc_adjust = old->tsc_adjust;
 	fresh->mcg_ctl = old->mcg_ctl;
@@ -199,6 +203,7 @@ void x86_state_reset(struct x86_state *s, bool bsp, bool init)
 	s->pat = 0x0007040600070406;
 	s->misc_enable = 1; /* fast strings */
 	s->kvm_poll_control = 1;
+	s->smbase = 0x30000;
 	if (init) {
 		init_only(s, &old);
 		return;

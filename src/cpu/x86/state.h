@@ -176,6 +176,10 @@ struct x86_state {
 	bool nmi_blocked;    /* an NMI handler runs, until IRET */
 	uint8_t nmi_pending; /* how many: one is taken when NMIs are free, one more may wait behind it */
 	bool smi_pending, init_pending, sipi_pending;
+	/* System management mode: whether it is in it, whether NMIs were blocked before, and where its memory begins.
+	 */
+	bool smm, smm_nmi_blocked;
+	uint32_t smbase;
 	uint8_t sipi_vector;
 	bool pv_unhalt;		/* a KVM "kick" arrived that the next HLT consumes */
 	uint64_t debug_pending; /* DR6 bits of a #DB to be raised before the next instruction */
