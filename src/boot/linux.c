@@ -114,13 +114,14 @@ static int read_header(const struct boot_image *i, struct header *h, struct err 
 	return 0;
 }
 
-/* Where it wants to be; if that does not fit and it can move, as low as its alignment allows. */
+/*
+ * Where it wants to be. It is no help to load one that can move lower than that: it unpacks itself to where it wants to
+ * be all the same.
+ */
 static int choose_place(const struct boot_config *c, const struct header *h, uint64_t *at, struct err *err)
 {
 	*at = h->want;
-	if (*at >= BOOT_HIGH && range_within(*at, h->need, c->ram_low))
-		return 0;
-	if (h->relocatable)
+	if (*at < BOOT_HIGH && h->relocatable)
 		*at = align_up(BOOT_HIGH, h->align);
 	if (*at < BOOT_HIGH || *at >= 1ull << 32)
 		return err_set(err, "kernel: %s wants to be loaded at %#llx, where it cannot be", c->kernel,
