@@ -11,6 +11,8 @@
 
 #define NOT_IN_HEAP UINT32_MAX
 #define NS_PER_S    1000000000ull
+#define TSC_HZ_MIN  (NS_PER_S / 2 + 1) /* what kvmclock's multiplier can express */
+#define TSC_HZ_MAX  (100 * NS_PER_S)
 #define TSC_HZ	    NS_PER_S /* one tick a nanosecond: software engines choose the simplest rate */
 
 struct vclock {
@@ -347,6 +349,8 @@ static int post_load(void *obj, struct err *err)
 	/* Half the range leaves room for 146 years of running. */
 	if (c->saved_now > INT64_MAX / 2 || c->saved_wall > INT64_MAX)
 		return err_set(err, "guest time is out of range");
+	if (c->tsc_hz < TSC_HZ_MIN || c->tsc_hz > TSC_HZ_MAX)
+		return err_set(err, "the rate of the TSC is out of range");
 	c->stopped_at = c->saved_now;
 	/* The guest has slept, not travelled: its wall clock is the host's. A counted clock knows no host. */
 	c->wall_base = (c->source == CLOCK_SOURCE_ICOUNT ? (int64_t)c->saved_wall : host_ns(CLOCK_REALTIME)) -
@@ -357,12 +361,13 @@ static int post_load(void *obj, struct err *err)
 static const struct state_field clock_fields[] = {
 	STATE_U64F(struct vclock, saved_now),
 	STATE_U64F(struct vclock, saved_wall),
+	STATE_SCALAR_(STATE_U64, struct vclock, tsc_hz, 2),
 	STATE_FIELD_END,
 };
 
 const struct state_desc clock_state = {
 	.name = "clock",
-	.version = 1,
+	.version = 2,
 	.min_version = 1,
 	.fields = clock_fields,
 	.pre_save = pre_save,

@@ -48,8 +48,8 @@ uint64_t clock_tsc(struct vclock *c);
 int64_t clock_tsc_to_ns(struct vclock *c, uint64_t tsc);
 
 /*
- * Saved: guest time and the wall base. After a load, wall time continues from the host's now (host time), or from where
- * it was (icount).
+ * Saved: guest time, the wall base and the rate of the TSC, which a load brings with it. After a load, wall time
+ * continues from the host's now (host time), or from where it was (icount).
  */
 extern const struct state_desc clock_state;
 

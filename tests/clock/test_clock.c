@@ -106,6 +106,7 @@ static void a_restored_clock_goes_on_where_it_was(void **state)
 	clock_start(a);
 	usleep(3000);
 	clock_stop(a);
+	clock_set_tsc_hz(a, 2500000000);
 	FILE *f = open_memstream(&buf, &len);
 	assert_int_equal(state_save(f, &clock_state, "0", a, &err), 0);
 	fclose(f);
@@ -113,6 +114,9 @@ static void a_restored_clock_goes_on_where_it_was(void **state)
 	assert_int_equal(state_load(f, &clock_state, "0", b, &err), 0);
 	fclose(f);
 	assert_int_equal(clock_now_ns(b), clock_now_ns(a));
+	/* A guest has measured its TSC: the rate comes along. */
+	assert_int_equal(clock_tsc_hz(b), 2500000000);
+	assert_int_equal(clock_tsc(b), clock_now_ns(b) * 5 / 2);
 	free(buf);
 	clock_free(a);
 	clock_free(b);

@@ -217,6 +217,29 @@ static void a_loaded_model_reaches_kvm(void **state)
 	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
 }
 
+static void another_rate_of_the_tsc_is_given_or_refused(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	const struct kvm_vm *vm = (const struct kvm_vm *)t->vm;
+	int can = kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_TSC_CONTROL);
+	struct x86_state *s = malloc(sizeof(*s));
+	struct err err = { "" };
+
+	engine_kvm.get_state(t->vcpu, s);
+	clock_set_tsc_hz(t->clock, vm->tsc_khz * 700ull);
+	if (can > 0) {
+		assert_int_equal(engine_kvm.set_state(t->vcpu, s, &err), 0);
+		assert_int_equal(kvm_ioctl(kvm_cpu_of(t->vcpu)->fd, KVM_GET_TSC_KHZ, NULL), vm->tsc_khz * 7 / 10);
+	} else if (vm->tsc_khz) {
+		assert_int_equal(engine_kvm.set_state(t->vcpu, s, &err), -1);
+		assert_non_null(strstr(err.msg, "TSC"));
+	}
+	/* A host next to this one is as good. */
+	clock_set_tsc_hz(t->clock, vm->tsc_khz * 1000ull + vm->tsc_khz / 10);
+	assert_int_equal(engine_kvm.set_state(t->vcpu, s, &err), 0);
+	free(s);
+}
+
 /* --- a debugger's stops --- */
 
 #define AT(n) (TINY_CODE + (n))
@@ -325,6 +348,7 @@ int main(void)
 		TEST(a_triple_fault_shuts_down),
 		TEST(the_interpreter_goes_on_where_kvm_stopped),
 		TEST(a_loaded_model_reaches_kvm),
+		TEST(another_rate_of_the_tsc_is_given_or_refused),
 		TEST(a_debugger_stops_it),
 		TEST(a_debugger_steps_it),
 		TEST(more_than_the_processor_can_is_refused),

@@ -120,8 +120,10 @@ static int create(struct kvm_vm *vm, struct err *err)
 	if (!vm->msrs)
 		return err_set(err, "out of memory");
 	khz = kvm_ioctl(vm->fd, KVM_GET_TSC_KHZ, NULL);
-	if (khz > 0)
+	if (khz > 0) {
+		vm->tsc_khz = (unsigned)khz;
 		clock_set_tsc_hz(vm->cfg.clock, (uint64_t)khz * 1000);
+	}
 	return kvm_dirty_new(vm, err) || kvm_slots_register(vm, err) || kvm_irqchip_new(vm, err) ||
 			       kvm_features_new(vm, err)
 		       ? -1

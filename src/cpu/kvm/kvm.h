@@ -43,6 +43,7 @@ struct kvm_vm {
 	unsigned time_starts;
 	uint64_t time_base;
 	_Atomic int64_t time_ahead;
+	unsigned tsc_khz;	/* of the host's counter, 0 if KVM does not tell */
 	_Atomic bool tsc_fixed; /* this KVM does not move the guest's counter */
 
 	pthread_mutex_t routes_lock;
@@ -63,6 +64,7 @@ struct kvm_cpu {
 	/* Guest time: the offset that KVM was given, and what that was made from. */
 	uint64_t tsc_set, tsc_base, tsc_ahead;
 	unsigned tsc_starts;
+	bool tsc_scaled;
 	/* The debugger's: a point for each debug register, and where one has stopped the vCPU. */
 	struct kvm_guest_debug debug;
 	struct debug_point stops[KVM_STOPS];
@@ -99,6 +101,8 @@ void kvm_dirty_sync(struct engine_vm *vm);
 /* time.c: the TSC offset of the state, and what is to be done before vCPUs run and after. vCPU thread or stopped. */
 uint64_t kvm_tsc_offset(struct kvm_cpu *cpu);
 void kvm_tsc_set_offset(struct kvm_cpu *cpu, uint64_t offset);
+/* Let the guest's counter run at the clock's rate, which a restore may have brought. */
+int kvm_tsc_set_rate(struct kvm_cpu *cpu, struct err *err);
 void kvm_time_resume(struct kvm_cpu *cpu);
 void kvm_time_leave(struct kvm_cpu *cpu);
 

@@ -400,7 +400,7 @@ static int check(const struct kvm_cpu *cpu, const struct x86_state *s, struct er
 
 int kvm_state_set(struct kvm_cpu *cpu, const struct x86_state *s, struct err *err)
 {
-	if (check(cpu, s, err) || kvm_features_apply(cpu, err))
+	if (check(cpu, s, err) || kvm_features_apply(cpu, err) || kvm_tsc_set_rate(cpu, err))
 		return -1;
 	cpu->s = *s;
 	cpu->unfinished = false;

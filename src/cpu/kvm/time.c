@@ -13,6 +13,8 @@
 #include "cpu/kvm/kvm.h"
 
 #define MSR_TSC 0x10u
+/* Counters closer than 1 / 4000 count as one rate, as KVM has it. */
+#define SAME_RATE 4000
 
 static int offset_attr(struct kvm_cpu *cpu, unsigned long request, uint64_t *offset)
 {
@@ -92,6 +94,24 @@ static uint64_t base_now(struct kvm_cpu *cpu)
 	base = vm->time_base;
 	pthread_mutex_unlock(&vm->time_lock);
 	return base;
+}
+
+int kvm_tsc_set_rate(struct kvm_cpu *cpu, struct err *err)
+{
+	struct kvm_vm *vm = cpu->vm;
+	uint64_t khz = clock_tsc_hz(vm->cfg.clock) / 1000, host = vm->tsc_khz;
+	bool same = !host || (khz > host ? khz - host : host - khz) * SAME_RATE < host;
+
+	if (same && !cpu->tsc_scaled)
+		return 0;
+	if (kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_TSC_CONTROL) <= 0 ||
+	    kvm_ioctl(cpu->fd, KVM_SET_TSC_KHZ, (void *)(unsigned long)khz))
+		return err_set(err,
+			       "engine: the machine's TSC counts %llu times a ms, this host's %llu, and KVM cannot "
+			       "scale it here",
+			       (unsigned long long)khz, (unsigned long long)host);
+	cpu->tsc_scaled = true;
+	return 0;
 }
 
 uint64_t kvm_tsc_offset(struct kvm_cpu *cpu)

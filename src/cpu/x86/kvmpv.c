@@ -30,11 +30,12 @@ void x86_kvm_wall_clock_write(struct x86_cpu *cpu)
 	mem_write(cpu->mem, at, b, sizeof(b));
 }
 
-/* struct pvclock_vcpu_time_info: guest ns = system_time + (tsc - tsc_timestamp), because a tick is a ns. */
+/* struct pvclock_vcpu_time_info: guest ns = system_time + (tsc - tsc_timestamp) scaled. */
 void x86_kvmclock_update(struct x86_cpu *cpu)
 {
 	gpa_t at = gpa(cpu->s.kvm_system_time & ~3ull);
-	uint64_t ns = clock_now_ns(x86_clock(cpu)), hz = clock_tsc_hz(cpu->vm->cfg.clock);
+	uint64_t tsc = clock_tsc(x86_clock(cpu)), hz = clock_tsc_hz(cpu->vm->cfg.clock);
+	uint64_t ns = (uint64_t)clock_tsc_to_ns(cpu->vm->cfg.clock, tsc);
 	uint32_t version;
 	uint8_t b[32] = { 0 };
 
@@ -43,7 +44,7 @@ void x86_kvmclock_update(struct x86_cpu *cpu)
 	version |= 1;
 	st_le32(b, version);
 	mem_write(cpu->mem, at, b, 4);
-	st_le64(b + 8, ns + cpu->s.tsc_offset);
+	st_le64(b + 8, tsc + cpu->s.tsc_offset);
 	st_le64(b + 16, ns);
 	/* ns = ticks * multiplier >> 32, ticks first shifted left by 1: 2^31 for 1 GHz. */
 	st_le32(b + 24, (uint32_t)(1000000000ull * (1ull << 31) / hz));
