@@ -1,6 +1,7 @@
 /* CPU models and CPUID. */
 #include "cpu/x86/cpuid.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -314,17 +315,31 @@ static bool host_keeps_avx(void)
 	return (lo & X86_XCR0_AVX) == X86_XCR0_AVX;
 }
 
-bool x86_host_has(enum x86_feature f)
+static bool host_has[X86_FEATURE_COUNT];
+
+static void ask_host(void)
 {
-	const struct feature *p = &features[f];
+	bool keeps_avx = host_keeps_avx();
 	uint32_t out[4];
 
-	if (!__get_cpuid_count(p->leaf, p->subleaf, &out[EAX], &out[EBX], &out[ECX], &out[EDX]))
-		return false;
+	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
+		const struct feature *p = &features[n];
+
+		host_has[n] = __get_cpuid_count(p->leaf, p->subleaf, &out[EAX], &out[EBX], &out[ECX], &out[EDX]) &&
+			      (out[p->reg] >> p->bit & 1);
+	}
 	for (size_t n = 0; n < ARRAY_LEN(of_host); n++)
-		if (of_host[n].feature == f && of_host[n].avx && !host_keeps_avx())
-			return false;
-	return out[p->reg] >> p->bit & 1;
+		if (of_host[n].avx && !keeps_avx)
+			host_has[of_host[n].feature] = false;
+}
+
+/* Once: where the host is a virtual machine itself, CPUID takes microseconds, and the decoder asks for every row. */
+bool x86_host_has(enum x86_feature f)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, ask_host);
+	return host_has[f];
 }
 #else
 bool x86_host_has(enum x86_feature f)
