@@ -192,7 +192,9 @@ static void block_signals(sigset_t *mask)
 		if (!sigaction(ours[n], NULL, &sa) && sa.sa_handler != SIG_IGN)
 			sigaddset(mask, ours[n]);
 	sigprocmask(SIG_BLOCK, mask, NULL);
+	/* Errors of write() to a reader that is gone, and to a file at its limit (ulimit -f). */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 }
 
 /* --- life --- */

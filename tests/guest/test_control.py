@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import time
@@ -182,6 +183,17 @@ def test_stop_ends_who_does_not_react(guest):
 
 
 # --- console ---
+
+def test_a_limit_of_file_sizes_ends_no_machine(guest, tmp_path):
+    python_ignores_it = signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    vm = guest()
+    signal.signal(signal.SIGXFSZ, python_ignores_it)
+    resource.prlimit(vm.child.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    r = run_cli("save", vm.name, str(tmp_path / "state"))
+    assert r.returncode == 1 and "File too large" in r.stderr, r.stderr
+    assert not list(tmp_path.glob("state*"))
+    answer(vm, "on")
+
 
 def test_console(guest):
     vm = guest()
