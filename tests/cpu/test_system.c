@@ -431,6 +431,28 @@ static void instructions_go_with_their_features(void **state)
 		{ "max,-rdpid", { 0xf3, 0x0f, 0xc7, 0xf8 }, X86_UD },
 		{ "max,-clflushopt", { 0x66, 0x0f, 0xae, 0x3e }, X86_UD },
 		{ "max,-clwb", { 0x66, 0x0f, 0xae, 0x36 }, X86_UD },
+		{ "max,-cx16", { 0x48, 0x0f, 0xc7, 0x0e }, X86_UD }, /* CMPXCHG16B [RSI] */
+		{ "max,-cx8", { 0x0f, 0xc7, 0x0e }, X86_UD },
+		{ "max,-lahf-lm", { 0x9f }, X86_UD },
+		{ "max,-lahf-lm", { 0x9e }, X86_UD },
+		{ "max,-cmov", { 0x0f, 0x44, 0xc3 }, X86_UD },
+		{ "max,-cmov", { 0xda, 0xc9 }, X86_UD }, /* FCMOVE */
+		{ "max,-cmov", { 0xdf, 0xf1 }, X86_UD }, /* FCOMIP */
+		{ "max,-tsc", { 0x0f, 0x31 }, X86_UD },
+		{ "max,-msr", { 0x0f, 0x32 }, X86_UD },
+		{ "max,-clflush", { 0x0f, 0xae, 0x3e }, X86_UD },
+		{ "max,-mmx", { 0x0f, 0xef, 0xc1 }, X86_UD },
+		{ "max,-mmx", { 0x0f, 0x77 }, X86_UD },
+		{ "max,-fxsr", { 0x0f, 0xae, 0x06 }, X86_UD },
+		{ "max,-sse", { 0x0f, 0x58, 0xc1 }, X86_UD },
+		{ "max,-sse", { 0xf3, 0x0f, 0x10, 0xc1 }, X86_UD },
+		{ "max,-sse", { 0x0f, 0xda, 0xc1 }, X86_UD }, /* PMINUB on MMX registers */
+		{ "max,-sse", { 0x0f, 0xae, 0xf8 }, X86_UD },
+		{ "max,-sse2", { 0x66, 0x0f, 0x58, 0xc1 }, X86_UD },
+		{ "max,-sse2", { 0x0f, 0x5a, 0xc1 }, X86_UD },
+		{ "max,-sse2", { 0x0f, 0xfb, 0xc1 }, X86_UD }, /* PSUBQ on MMX registers */
+		{ "max,-sse2", { 0x0f, 0xae, 0xe8 }, X86_UD },
+		{ "max,-sse2", { 0x0f, 0xc3, 0x06 }, X86_UD },
 		{ "max,-bmi1", { 0xf3, 0x0f, 0xbc, 0xc3 }, -1 }, /* TZCNT is BSF then */
 		{ "max,-abm", { 0xf3, 0x0f, 0xbd, 0xc3 }, -1 },	 /* LZCNT is BSR */
 		{ "max", { 0x0f, 0x01, 0xc8 }, X86_UD },	 /* MONITOR, MWAIT: not in CPUID */
@@ -445,6 +467,7 @@ static void instructions_go_with_their_features(void **state)
 		r.s.gpr[X86_RAX] = 5;
 		r.s.gpr[X86_RBX] = 0x100;
 		r.s.gpr[X86_RSI] = RIG_DATA_AT;
+		r.s.cr4 |= tiny_cpu(&r.vm)->vm->features->cr4 & X86_CR4_OSFXSR;
 		exec_text(cases[n].code);
 		if (cases[n].vector >= 0)
 			assert_int_equal(rig_vector(&r), cases[n].vector);
@@ -458,6 +481,7 @@ static void instructions_go_with_their_features(void **state)
 		rig_new(&r, RIG_LONG, "max");
 		rig_reset(&r, RIG_LONG);
 		r.s.gpr[X86_RSI] = RIG_DATA_AT;
+		r.s.cr4 |= tiny_cpu(&r.vm)->vm->features->cr4 & X86_CR4_OSFXSR;
 		exec_text(cases[n].code);
 		assert_int_not_equal(rig_vector(&r), X86_UD);
 	}

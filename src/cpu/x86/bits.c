@@ -305,10 +305,26 @@ static const struct x86_opdef rows[] = {
 	  1 + 1,
 	  0,
 	  0,
-	  X86_D_LOCK,
-	  { 0 },
-	  { cmpxchg8b, cmpxchg8b, cmpxchg16b },
+	  X86_D_LOCK | X86_D_W0,
+	  {},
+	  X86_ALL(cmpxchg8b),
 	  "cmpxchg8b" },
 	X86_EACH_COND(COND_ROWS)
 };
 X86_DEFS(x86_defs_bits, rows);
+
+static const struct x86_opdef cx16_rows[] = {
+	{ X86_MAP_0F,
+	  0xc7,
+	  1,
+	  0,
+	  X86_MOD_MEM,
+	  1 + 1,
+	  0,
+	  0,
+	  X86_D_LOCK | X86_D_W1,
+	  {},
+	  X86_ALL(cmpxchg16b),
+	  "cmpxchg16b" },
+};
+X86_DEFS_OF(x86_defs_cx16, cx16_rows, X86_F_CX16);

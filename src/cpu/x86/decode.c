@@ -13,17 +13,17 @@
 
 /* Where two rows fit, the earlier one counts: TZCNT and LZCNT before BSF and BSR, which take no notice of F3. */
 static const struct x86_opdefs *const all_defs[] = {
-	&x86_defs_bmi1,	   &x86_defs_bmi2,   &x86_defs_abm,	  &x86_defs_popcnt,	&x86_defs_adx,
-	&x86_defs_crc32,   &x86_defs_movbe,  &x86_defs_rdseed,	  &x86_defs_clflushopt, &x86_defs_clwb,
-	&x86_defs_alu,	   &x86_defs_shift,  &x86_defs_muldiv,	  &x86_defs_bits,	&x86_defs_move,
-	&x86_defs_stack,   &x86_defs_bcd,    &x86_defs_branch,	  &x86_defs_string,	&x86_defs_control,
-	&x86_defs_sysseg,  &x86_defs_io,     &x86_defs_hypercall, &x86_defs_fpstate,	&x86_defs_sse_move,
-	&x86_defs_sse_int, &x86_defs_sse_fp, &x86_defs_mmx,	  &x86_defs_x87_arith,	&x86_defs_x87_move,
-	&x86_defs_x87_env, &x86_defs_sse3,   &x86_defs_ssse3,	  &x86_defs_sse41,	&x86_defs_sse41_move,
-	&x86_defs_sse42,   &x86_defs_aes,    &x86_defs_pclmul,	  &x86_defs_sha,	&x86_defs_avx_move,
-	&x86_defs_avx_int, &x86_defs_avx_fp, &x86_defs_avx2_move, &x86_defs_avx2_int,	&x86_defs_avx_aes,
-	&x86_defs_fma,	   &x86_defs_f16c,   &x86_defs_xsave,	  &x86_defs_rdrand,	&x86_defs_fisttp,
-	&x86_defs_smm,
+	&x86_defs_bmi1,	   &x86_defs_bmi2,    &x86_defs_abm,	   &x86_defs_popcnt,	 &x86_defs_adx,
+	&x86_defs_crc32,   &x86_defs_movbe,   &x86_defs_rdseed,	   &x86_defs_clflushopt, &x86_defs_clwb,
+	&x86_defs_alu,	   &x86_defs_shift,   &x86_defs_muldiv,	   &x86_defs_bits,	 &x86_defs_move,
+	&x86_defs_stack,   &x86_defs_bcd,     &x86_defs_branch,	   &x86_defs_string,	 &x86_defs_control,
+	&x86_defs_sysseg,  &x86_defs_io,      &x86_defs_hypercall, &x86_defs_fpstate,	 &x86_defs_sse_move,
+	&x86_defs_sse_int, &x86_defs_sse_fp,  &x86_defs_mmx,	   &x86_defs_x87_arith,	 &x86_defs_x87_move,
+	&x86_defs_x87_env, &x86_defs_sse3,    &x86_defs_ssse3,	   &x86_defs_sse41,	 &x86_defs_sse41_move,
+	&x86_defs_sse42,   &x86_defs_aes,     &x86_defs_pclmul,	   &x86_defs_sha,	 &x86_defs_avx_move,
+	&x86_defs_avx_int, &x86_defs_avx_fp,  &x86_defs_avx2_move, &x86_defs_avx2_int,	 &x86_defs_avx_aes,
+	&x86_defs_fma,	   &x86_defs_f16c,    &x86_defs_xsave,	   &x86_defs_rdrand,	 &x86_defs_fisttp,
+	&x86_defs_cx16,	   &x86_defs_lahf_lm, &x86_defs_smm,
 };
 
 /* The rows of opcode (map, op) are rows[first[map][op]] .. rows[first[map][op + 1] - 1]. */
@@ -52,6 +52,8 @@ static void build(void)
 					if (d->map != map || op - d->op >= row_count(d))
 						continue;
 					row_feature[n] = all_defs[s]->feature;
+					if (row_feature[n] == X86_F_ALWAYS)
+						row_feature[n] = x86_row_needs(d, op);
 					rows[n++] = d;
 				}
 			}
@@ -210,8 +212,8 @@ static const struct x86_opdef *match(const struct cursor *c)
 		/* ARPL and MOVSXD share an opcode. */
 		if (d->flags & (c->mode.bits == 64 ? X86_D_NO64 : X86_D_ONLY64))
 			continue;
-		if (c->vex &&
-		    (d->flags & (c->vex256 ? X86_D_L0 : X86_D_L1) || d->flags & (c->rex & 8 ? X86_D_W0 : X86_D_W1)))
+		if ((c->vex && d->flags & (c->vex256 ? X86_D_L0 : X86_D_L1)) ||
+		    d->flags & (c->rex & 8 ? X86_D_W0 : X86_D_W1))
 			continue;
 		if ((d->pfx == X86_PFX_ANY || d->pfx == pfx) && (!d->ext || d->ext == 1 + reg) &&
 		    (!d->rm || d->rm == 1 + rm) && !(d->mod == X86_MOD_MEM && is_reg) &&

@@ -107,7 +107,7 @@ enum x86_imm {
 #define X86_D_BYTE_OP  (1u << 11) /* 8-bit operand: opsize still tells the attribute */
 #define X86_D_IGN66    (1u << 12) /* 66 does not change operand size (SSE: size 4, or 8 with REX.W) */
 #define X86_D_REP_END  (1u << 13) /* the trace ends after it when a REP prefix is there */
-/* VEX rows: what else must be so, else #UD. Without L0 or L1 both are fine, and so with W. */
+/* What else must be so, else #UD: VEX.L in VEX rows, W in all. Without L0 or L1 both are fine, and so with W. */
 #define X86_D_L0      (1u << 14)
 #define X86_D_L1      (1u << 15)
 #define X86_D_W0      (1u << 16)
@@ -173,14 +173,17 @@ struct x86_opdefs {
 #define X86_DEFS(name_, rows_)		    X86_DEFS_OF(name_, rows_, X86_F_ALWAYS)
 /* The arrays that make the instruction set; decode.c lists them. */
 extern const struct x86_opdefs x86_defs_alu, x86_defs_shift, x86_defs_muldiv, x86_defs_bits, x86_defs_move,
-	x86_defs_stack, x86_defs_bcd, x86_defs_branch, x86_defs_string, x86_defs_smm, x86_defs_control, x86_defs_sysseg,
-	x86_defs_io, x86_defs_hypercall, x86_defs_fpstate, x86_defs_sse_move, x86_defs_sse_int, x86_defs_sse_fp,
-	x86_defs_mmx, x86_defs_x87_arith, x86_defs_x87_move, x86_defs_x87_env, x86_defs_sse3, x86_defs_ssse3,
-	x86_defs_sse41, x86_defs_sse41_move, x86_defs_sse42, x86_defs_aes, x86_defs_pclmul, x86_defs_sha,
-	x86_defs_avx_move, x86_defs_avx_int, x86_defs_avx_fp, x86_defs_avx2_move, x86_defs_avx2_int, x86_defs_avx_aes,
-	x86_defs_fma, x86_defs_f16c, x86_defs_xsave, x86_defs_rdrand, x86_defs_fisttp, x86_defs_bmi1, x86_defs_bmi2,
-	x86_defs_abm, x86_defs_popcnt, x86_defs_adx, x86_defs_crc32, x86_defs_movbe, x86_defs_rdseed,
-	x86_defs_clflushopt, x86_defs_clwb;
+	x86_defs_stack, x86_defs_bcd, x86_defs_branch, x86_defs_string, x86_defs_control, x86_defs_sysseg, x86_defs_io,
+	x86_defs_hypercall, x86_defs_fpstate, x86_defs_sse_move, x86_defs_sse_int, x86_defs_sse_fp, x86_defs_mmx,
+	x86_defs_x87_arith, x86_defs_x87_move, x86_defs_x87_env, x86_defs_sse3, x86_defs_ssse3, x86_defs_sse41,
+	x86_defs_sse41_move, x86_defs_sse42, x86_defs_aes, x86_defs_pclmul, x86_defs_sha, x86_defs_avx_move,
+	x86_defs_avx_int, x86_defs_avx_fp, x86_defs_avx2_move, x86_defs_avx2_int, x86_defs_avx_aes, x86_defs_fma,
+	x86_defs_f16c, x86_defs_xsave, x86_defs_rdrand, x86_defs_fisttp, x86_defs_bmi1, x86_defs_bmi2, x86_defs_abm,
+	x86_defs_popcnt, x86_defs_adx, x86_defs_crc32, x86_defs_movbe, x86_defs_rdseed, x86_defs_clflushopt,
+	x86_defs_clwb, x86_defs_cx16, x86_defs_lahf_lm, x86_defs_smm;
+
+/* The feature that a row of a table without one needs for its opcode `op`, or X86_F_ALWAYS (needs.c). */
+enum x86_feature x86_row_needs(const struct x86_opdef *d, unsigned op);
 
 /* How code bytes are read by the decoder. */
 struct x86_decode_mode {

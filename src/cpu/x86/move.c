@@ -221,8 +221,8 @@ static const struct x86_opdef rows[] = {
 	{ X86_MAP_0F, 0xbe, 1, 0, X86_MOD_ANY, 0, 0, 0, X86_D_BYTE_RM, V(movsx_e8_), V(movsx_m8_), "movsx" },
 	{ X86_MAP_0F, 0xbf, 1, 0, X86_MOD_ANY, 0, 0, 0, 0, V(movsx_e16_), V(movsx_m16_), "movsx" },
 	{ X86_MAP_1, 0xd7, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(xlat), {}, "xlat" },
-	{ X86_MAP_1, 0x9e, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(sahf), {}, "sahf" },
-	{ X86_MAP_1, 0x9f, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(lahf), {}, "lahf" },
+	{ X86_MAP_1, 0x9e, 1, 0, X86_MOD_NONE, 0, 0, 0, X86_D_NO64, X86_ALL(sahf), {}, "sahf" },
+	{ X86_MAP_1, 0x9f, 1, 0, X86_MOD_NONE, 0, 0, 0, X86_D_NO64, X86_ALL(lahf), {}, "lahf" },
 	{ X86_MAP_1, 0xf5, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(cmc), {}, "cmc" },
 	{ X86_MAP_1, 0xf8, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(clc), {}, "clc" },
 	{ X86_MAP_1, 0xf9, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(stc), {}, "stc" },
@@ -233,3 +233,9 @@ static const struct x86_opdef rows[] = {
 	{ X86_MAP_0F, 0x18, 8, 0, X86_MOD_ANY, 0, 0, 0, 0, X86_ALL(nop), {}, "nop" },
 };
 X86_DEFS(x86_defs_move, rows);
+
+static const struct x86_opdef lahf_lm_rows[] = {
+	{ X86_MAP_1, 0x9e, 1, 0, X86_MOD_NONE, 0, 0, 0, X86_D_ONLY64, X86_ALL(sahf), {}, "sahf" },
+	{ X86_MAP_1, 0x9f, 1, 0, X86_MOD_NONE, 0, 0, 0, X86_D_ONLY64, X86_ALL(lahf), {}, "lahf" },
+};
+X86_DEFS_OF(x86_defs_lahf_lm, lahf_lm_rows, X86_F_LAHF_LM);
