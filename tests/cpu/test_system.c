@@ -308,6 +308,103 @@ static void msrs_follow_the_vendor_and_the_features(void **state)
 	RIG_FAULTS(&r, X86_UD, 0, 0, 0x0f, 0x01, 0xf9); /* rdtscp */
 }
 
+static int rdmsr(uint32_t msr, uint64_t *v)
+{
+	static const uint8_t code[] = { 0x0f, 0x32, 0xf4 };
+
+	rig_reset(&r, RIG_LONG);
+	r.s.gpr[X86_RCX] = msr;
+	rig_exec(&r, code, sizeof(code));
+	*v = rig_reg(&r, X86_RDX) << 32 | rig_reg(&r, X86_RAX);
+	return rig_vector(&r);
+}
+
+/* What Windows, the BSDs and Xen look at while they boot: it is there, constant, and takes what they write. */
+static void msrs_that_kernels_probe(void **state)
+{
+	enum { A = 1 << X86_AMD, I = 1 << X86_INTEL };
+	static const struct {
+		uint32_t msr;
+		uint8_t on;		   /* vendors; a #GP with the others */
+		uint64_t value, good, bad; /* what can be written; 0 as `good` and `bad`: nothing at all */
+	} cases[] = {
+		{ 0x17, I, 0, 0, 0 },
+		{ 0x2a, I, 0, 0, 0 },
+		{ 0x34, I, 0, 0, 0 },
+		{ 0x79, I, 0, 0x1000, 0 },
+		{ 0xcd, I, 3, 0, 0 },
+		{ 0xce, I, 0, 0, 0 },
+		{ 0x11e, I, 0xbe702111, 0, 0 },
+		{ 0x198, I, 1000 | 4ull << 40, 0, 0 },
+		{ 0x199, I, 0, 0x800, 0 },
+		{ 0x1db, A | I, 0, 0, 0 },
+		{ 0x1de, A | I, 0, 0, 0 },
+		{ 0x606, I, 0, 0, 0 },
+		{ 0x611, I, 0, 0, 0 },
+		{ 0x641, I, 0, 0, 0 },
+		{ 0xc0010000, A, 0, 0x530076, 0 },
+		{ 0xc0010007, A, 0, 1, 0 },
+		{ 0xc0010010, A, 0, 1 << 18, 0 },
+		{ 0xc0010015, A, 1 << 24, 1 << 24 | 1 << 6 | 1 << 8, 1ull << 40 },
+		{ 0xc001001f, A, 0, 1ull << 46, 0 },
+		{ 0xc0010020, A, 0, 0x1000, 0 },
+		{ 0xc0010055, A, 0, 0, 0 },
+		{ 0xc0010061, A, 0, 0, 0 },
+		{ 0xc0010062, A, 0, 1, 8 },
+		{ 0xc0010063, A, 0, 0, 0 },
+		{ 0xc001006b, A, 0, 0, 0 },
+		{ 0xc0010112, A, 0, 0, 0 },
+		{ 0xc0010113, A, 0, 0, 0 },
+		{ 0xc0010117, A, 0, 0x5000, 0 },
+		{ 0xc0011020, A, 0, 1ull << 54, 0 },
+		{ 0xc0011021, A, 0, 2, 0 },
+		{ 0xc0011022, A, 0, 8, 0 },
+		{ 0xc0011023, A, 0, 1, 0 },
+		{ 0xc0011029, A, 2, 3, 0 },
+		{ 0xc001102a, A, 0, 1, 0 },
+		{ 0xc001102c, A, 0, 1, 0 },
+		/* 0 alone can be written. */
+		{ 0x140, I, 0, 0, 1 },
+		{ 0xc0010058, A, 0, 0, 0xe0000001 },
+		{ 0xc0010114, A, 0, 0, 1 << 4 },
+		/* They belong to what is not offered. */
+		{ 0x33, 0, 0, 0, 0 },
+		{ 0x3a, 0, 0, 0, 0 },
+		{ 0x10a, 0, 0, 0, 0 },
+		{ 0x19a, 0, 0, 0, 0 },
+		{ 0x19b, 0, 0, 0, 0 },
+		{ 0x19c, 0, 0, 0, 0 },
+		{ 0x1ad, 0, 0, 0, 0 },
+		{ 0x345, 0, 0, 0, 0 },
+		{ 0x480, 0, 0, 0, 0 },
+		{ 0xc0010140, 0, 0, 0, 0 },
+		{ 0xc0010141, 0, 0, 0, 0 },
+		{ 0xc0010200, 0, 0, 0, 0 },
+	};
+	uint64_t v;
+
+	for (unsigned vendor = 0; vendor < X86_VENDORS; vendor++) {
+		rig_free(&r);
+		rig_new(&r, RIG_LONG, vendor == X86_AMD ? "max" : "max,vendor=GenuineIntel");
+		for (unsigned n = 0; n < ARRAY_LEN(cases); n++) {
+			bool there = cases[n].on >> vendor & 1;
+
+			assert_int_equal(rdmsr(cases[n].msr, &v), there ? -1 : X86_GP);
+			assert_true(!there || v == cases[n].value);
+			assert_int_equal(wrmsr(cases[n].msr, cases[n].good),
+					 there && (cases[n].good || cases[n].bad) ? -1 : X86_GP);
+			if (cases[n].bad)
+				assert_int_equal(wrmsr(cases[n].msr, cases[n].bad), X86_GP);
+			/* Nothing of it was kept. */
+			assert_true(!there || (rdmsr(cases[n].msr, &v) == -1 && v == cases[n].value));
+		}
+		/* The revision of the microcode: above on Intel's, below on AMD's. */
+		assert_int_equal(wrmsr(0x8b, 0), -1);
+		assert_int_equal(rdmsr(0x8b, &v), -1);
+		assert_true(v == (vendor == X86_AMD ? 0x01000065 : 1ull << 32));
+	}
+}
+
 static void the_tsc_can_be_set(void **state)
 {
 	uint64_t v;
@@ -624,6 +721,7 @@ int main(void)
 		TEST(real_mode_has_no_system_segments),
 		TEST(msrs_take_what_they_can_hold),
 		TEST(msrs_follow_the_vendor_and_the_features),
+		TEST(msrs_that_kernels_probe),
 		TEST(the_tsc_can_be_set),
 		TEST(models_are_parsed_whole),
 		TEST(what_cannot_be_given_is_refused_by_name),

@@ -28,22 +28,57 @@ static const struct plain {
 	{ 0x4b564d05, FIELD(kvm_poll_control), ANY, X86_F_KVM_POLL },
 };
 
-/* MSRs that read as a constant: what kernels probe on every processor. AMD's ignore writes, as do the others named. */
+/*
+ * MSRs that read as a constant: what kernels probe, or write to work around errors of processors. `vendors` is a set; a
+ * write may differ from the constant in `may` alone, and is forgotten. What belongs to a feature that is not offered
+ * (VMX's 3Ah, the performance monitor's 345h, thermal 19Ah to 19Ch, OSVW's C0010140h) is not here.
+ */
 #define MCG_CAP (1u << 8 | X86_MC_BANKS) /* with MCG_CTL */
-static const struct {
+#define AMD	(1u << X86_AMD)
+#define INTEL	(1u << X86_INTEL)
+#define ALL	(~0ull)
+static const struct fixed {
 	uint32_t msr;
-	uint8_t count;
-	bool amd, ignore_writes;
-	uint64_t value;
+	uint8_t count, vendors;
+	bool read_only;
+	uint64_t value, may;
 } fixed[] = {
-	{ 0x8b, 1, false, true, 0x0a20120a00000000 }, /* microcode revision */
-	{ 0xfe, 1, false, false, 0x508 },	      /* MTRR_CAP: 8 variable ranges, fixed ranges, write combining */
-	{ 0x179, 1, false, false, MCG_CAP },	      /* machine check banks */
-	{ 0xc0010000, 8, true, true, 0 },	      /* PERFEVTSEL0-3 and PERFCTR0-3 count nothing */
-	{ 0xc0010010, 1, true, true, 0 },	      /* SYSCFG */
-	{ 0xc0010015, 1, true, true, 1 << 24 },	      /* HWCR: the TSC counts at the nominal rate */
-	{ 0xc001001f, 1, true, true, 0 },	      /* NB_CFG */
-	{ 0xc0011029, 1, true, true, 2 },	      /* DE_CFG: LFENCE is serializing */
+	{ 0x17, 1, INTEL, true, 0, 0 },			 /* PLATFORM_ID */
+	{ 0x2a, 1, INTEL, true, 0, 0 },			 /* EBL_CR_POWERON */
+	{ 0x34, 1, INTEL, true, 0, 0 },			 /* SMI_COUNT */
+	{ 0x79, 1, INTEL, false, 0, ALL },		 /* BIOS_UPDT_TRIG */
+	{ 0x8b, 1, INTEL, false, 1ull << 32, ALL },	 /* microcode revision, in KVM's numbers */
+	{ 0x8b, 1, AMD, false, 0x01000065, ALL },	 /* patch level */
+	{ 0xcd, 1, INTEL, true, 3, 0 },			 /* FSB_FREQ */
+	{ 0xce, 1, INTEL, true, 0, 0 },			 /* PLATFORM_INFO: no faulting CPUID */
+	{ 0xfe, 1, AMD | INTEL, true, 0x508, 0 },	 /* MTRR_CAP: 8 variable ranges, fixed ranges, WC */
+	{ 0x11e, 1, INTEL, true, 0xbe702111, 0 },	 /* BBL_CR_CTL3 */
+	{ 0x140, 1, INTEL, false, 0, 0 },		 /* MISC_FEATURES_ENABLES */
+	{ 0x179, 1, AMD | INTEL, true, MCG_CAP, 0 },	 /* machine check banks */
+	{ 0x198, 1, INTEL, true, 1000 | 4ull << 40, 0 }, /* PERF_STATUS */
+	{ 0x199, 1, INTEL, false, 0, ALL },		 /* PERF_CTL */
+	{ 0x1db, 4, AMD | INTEL, true, 0, 0 },		 /* the last branch and exception: none */
+	{ 0x606, 1, INTEL, true, 0, 0 },		 /* RAPL: units, then energy of what is not measured */
+	{ 0x611, 1, INTEL, true, 0, 0 },
+	{ 0x619, 1, INTEL, true, 0, 0 },
+	{ 0x639, 1, INTEL, true, 0, 0 },
+	{ 0x641, 1, INTEL, true, 0, 0 },
+	{ 0xc0010000, 8, AMD, false, 0, ALL },		   /* PERFEVTSEL0-3 and PERFCTR0-3 count nothing */
+	{ 0xc0010010, 1, AMD, false, 0, ALL },		   /* SYSCFG */
+	{ 0xc0010015, 1, AMD, false, 1 << 24, 0x3040159 }, /* HWCR: the TSC counts at the nominal rate */
+	{ 0xc001001f, 2, AMD, false, 0, ALL },		   /* NB_CFG, PATCH_LOADER */
+	{ 0xc0010055, 1, AMD, true, 0, 0 },		   /* INT_PENDING: no C1E */
+	{ 0xc0010058, 1, AMD, false, 0, 0 },		   /* MMIO_CONF_BASE: no such window */
+	{ 0xc0010061, 1, AMD, true, 0, 0 },		   /* P-states: limit, control, status, definitions of none */
+	{ 0xc0010062, 1, AMD, false, 0, 7 },
+	{ 0xc0010063, 9, AMD, true, 0, 0 },
+	{ 0xc0010112, 2, AMD, true, 0, 0 },    /* TSEG: none */
+	{ 0xc0010114, 1, AMD, false, 0, 0 },   /* VM_CR */
+	{ 0xc0010117, 1, AMD, false, 0, ALL }, /* VM_HSAVE_PA */
+	{ 0xc0011020, 4, AMD, false, 0, ALL }, /* LS_CFG, IC_CFG, DC_CFG, TW_CFG */
+	{ 0xc0011029, 1, AMD, false, 2, ALL }, /* DE_CFG: LFENCE is serializing */
+	{ 0xc001102a, 1, AMD, false, 0, ALL }, /* BU_CFG2 */
+	{ 0xc001102c, 1, AMD, false, 0, ALL }, /* EX_CFG */
 };
 
 /* Memory types: UC, WC, WT, WP, WB; PAT has UC- too. */
@@ -161,13 +196,12 @@ static const struct plain *find_plain(const struct x86_cpu *cpu, uint32_t msr)
 	return NULL;
 }
 
-/* The index in fixed[], or -1. */
-static int find_fixed(const struct x86_cpu *cpu, uint32_t msr)
+static const struct fixed *find_fixed(const struct x86_cpu *cpu, uint32_t msr)
 {
 	for (size_t n = 0; n < ARRAY_LEN(fixed); n++)
-		if (msr - fixed[n].msr < fixed[n].count)
-			return fixed[n].amd && x86_intel(cpu) ? -1 : (int)n;
-	return -1;
+		if (msr - fixed[n].msr < fixed[n].count && fixed[n].vendors >> cpu->vm->features->vendor & 1)
+			return &fixed[n];
+	return NULL;
 }
 
 /* What others derive from the TSC stays right: kvmclock is told. */
@@ -274,7 +308,7 @@ bool x86_rdmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t *val)
 	const struct plain *p = find_plain(cpu, msr);
 	const struct active *a = find_active(cpu, msr);
 	const uint64_t *range = mtrr(cpu, msr), *mc = bank(cpu, msr);
-	int n = find_fixed(cpu, msr);
+	const struct fixed *c = find_fixed(cpu, msr);
 
 	if (of_intc(msr))
 		return intc->ops && intc_offered(cpu, msr) && x86_clock(cpu) &&
@@ -286,8 +320,8 @@ bool x86_rdmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t *val)
 		*val = *field(cpu, p ? p->offset : a->offset);
 	else if (range || mc)
 		*val = range ? *range : *mc;
-	else if (n >= 0)
-		*val = fixed[n].value;
+	else if (c)
+		*val = c->value;
 	else
 		return false;
 	return true;
@@ -299,7 +333,7 @@ bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val)
 	const struct plain *p = find_plain(cpu, msr);
 	const struct active *a = find_active(cpu, msr);
 	uint64_t *range = mtrr(cpu, msr), *mc = bank(cpu, msr);
-	int n = find_fixed(cpu, msr);
+	const struct fixed *c = find_fixed(cpu, msr);
 
 	if (of_intc(msr)) {
 		if (!intc->ops || !intc_offered(cpu, msr) ||
@@ -313,8 +347,8 @@ bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val)
 		return write_tsc(cpu, val);
 	if (a)
 		return a->write(cpu, val);
-	if (n >= 0)
-		return fixed[n].ignore_writes;
+	if (c)
+		return !c->read_only && !((val ^ c->value) & ~c->may);
 	if (p ? !valid(cpu, p->check, &val) : range ? !mtrr_valid(cpu, msr, val) : !mc || !bank_valid(msr, val))
 		return false;
 	*(p ? field(cpu, p->offset) : range ? range : mc) = val;
