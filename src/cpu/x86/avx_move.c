@@ -236,7 +236,8 @@ MASK(pmovmskb, b, 16)
 MASK(movmskps, d, 4)
 MASK(movmskpd, q, 2)
 
-/* Lanes are read and written without regard to EFLAGS.AC: in pieces that are always aligned while that is on. */
+/* Lanes are read and written without regard to EFLAGS.AC: in pieces that are always aligned while that is on. The
+ * segment has to hold the whole lane before a page is looked at. */
 static unsigned piece(const struct x86_cpu *cpu, unsigned size)
 {
 	return cpu->align_check ? 1 : size;
@@ -246,6 +247,7 @@ static uint64_t load_lane(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsign
 {
 	uint64_t v = 0;
 
+	x86_linear_bounded(cpu, seg, ea, size, X86_READ);
 	for (unsigned at = 0; at < size; at += piece(cpu, size))
 		x86_load_bytes(cpu, seg, ea + at, (char *)&v + at, piece(cpu, size));
 	return v;
@@ -259,6 +261,7 @@ static void store_lane(struct x86_cpu *cpu, unsigned seg, uint64_t ea, const voi
 
 static void probe_lane(struct x86_cpu *cpu, unsigned seg, uint64_t ea, unsigned size)
 {
+	x86_linear_bounded(cpu, seg, ea, size, X86_WRITE);
 	for (unsigned at = 0; at < size; at += piece(cpu, size))
 		x86_probe_write(cpu, seg, ea + at, piece(cpu, size));
 }
