@@ -47,8 +47,8 @@ static void impossible_control_registers(void **state)
 		{ RIG_LONG, X86_CR0_PE, 0, false }, /* 64-bit code cannot switch paging off */
 		{ RIG_LONG, 1ull << 46 | RIG_CR3, 3, false },
 		{ RIG_LONG, RIG_CR3 | 0x18, 3, true },
-		{ RIG_LONG, 0, 4, false }, /* long mode needs PAE */
-		{ RIG_LONG, X86_CR4_PAE | X86_CR4_VME, 4, false },
+		{ RIG_LONG, 0, 4, false },			/* long mode needs PAE */
+		{ RIG_LONG, X86_CR4_PAE | 1u << 14, 4, false }, /* SMX */
 		{ RIG_LONG, X86_CR4_PAE | 1u << 12, 4, false }, /* LA57 */
 		{ RIG_LONG, X86_CR4_PAE | 1ull << 32, 4, false },
 		{ RIG_LONG, X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_UMIP, 4,

@@ -298,6 +298,148 @@ static void iopl_guards_what_touches_if(void **state)
 	}
 }
 
+/* --- virtual-8086 mode extensions --- */
+
+/* The map of ports at 88h of the TSS, and before it that of interrupts: those from 40h on are redirected. */
+static void vme(unsigned iopl, uint32_t flags)
+{
+	rig_reset(&r, RIG_V86);
+	r.s.cr4 |= X86_CR4_VME;
+	r.s.rflags |= flags | iopl << X86_IOPL_SHIFT;
+	rig_write(&r, RIG_TSS + 0x66, 0x88, 2);
+	mem_fill(r.vm.mem, gpa(RIG_TSS + 0x68), 0xff, 8);
+	mem_fill(r.vm.mem, gpa(RIG_TSS + 0x70), 0, 24);
+	/* Of the program's own: 41h is at 1000:0100, where there is UD2. */
+	rig_write(&r, 4 * 0x41, 0x10000100, 4);
+	rig_write(&r, 0x10100, 0x0b0f, 2);
+	/* The monitor's, for all. */
+	rig_write(&r, RIG_IDT + 8 * 0x3f + 5, 0xee, 1);
+	rig_write(&r, RIG_IDT + 8 * 0x41 + 5, 0xee, 1);
+}
+
+static void cli_and_sti_are_about_vif(void **state)
+{
+	vme(0, X86_IF | X86_VIF);
+	RIG_EXEC(&r, 0xfa, 0x0f, 0x0b);
+	assert_int_equal(rig_vector(&r), X86_UD);
+	assert_int_equal(rig_pushed(&r, 2) & (X86_IF | X86_VIF), X86_IF);
+	vme(0, X86_IF);
+	RIG_EXEC(&r, 0xfb, 0x0f, 0x0b);
+	assert_int_equal(rig_pushed(&r, 2) & (X86_IF | X86_VIF), X86_IF | X86_VIF);
+	/* An interrupt waits for the program: the monitor gets it. */
+	vme(0, X86_VIP);
+	RIG_FAULTS(&r, X86_GP, 0, 0, 0xfb);
+	vme(0, X86_VIP);
+	RIG_EXEC(&r, 0xfa, 0x0f, 0x0b);
+	assert_int_equal(rig_vector(&r), X86_UD);
+	/* With IOPL 3 it is IF itself. */
+	vme(3, X86_IF | X86_VIF);
+	RIG_EXEC(&r, 0xfa, 0x0f, 0x0b);
+	assert_int_equal(rig_pushed(&r, 2) & (X86_IF | X86_VIF), X86_VIF);
+	/* Level 3 of protected mode, with PVI. */
+	for (unsigned pvi = 0; pvi < 2; pvi++) {
+		rig_reset(&r, RIG_PROT32);
+		rig_user(&r);
+		r.s.cr4 |= pvi ? X86_CR4_PVI : X86_CR4_VME;
+		r.s.rflags |= X86_IF;
+		RIG_EXEC(&r, 0xfb, 0x0f, 0x0b);
+		assert_int_equal(rig_vector(&r), pvi ? X86_UD : X86_GP);
+		if (pvi)
+			assert_int_equal(rig_pushed(&r, 2) & (X86_IF | X86_VIF), X86_IF | X86_VIF);
+	}
+}
+
+static void flags_of_the_program_are_virtual(void **state)
+{
+	/* PUSHF shows VIF as IF, and IOPL as 3; POP AX. */
+	for (unsigned vif = 0; vif < 2; vif++) {
+		vme(1, X86_CF | X86_IF | (vif ? X86_VIF : 0));
+		RIG_EXEC(&r, 0x9c, 0x58, 0x0f, 0x0b);
+		assert_int_equal(rig_vector(&r), X86_UD);
+		assert_int_equal(rig_reg(&r, X86_RAX) & 0xffff, 3 | X86_IOPL | (vif ? X86_IF : 0));
+		/* POPF the other way round: PUSH AX; POPF. IF and IOPL stay. */
+		vme(1, vif ? 0 : X86_VIF);
+		r.s.gpr[X86_RAX] = X86_SF | X86_IOPL | (vif ? X86_IF : 0);
+		RIG_EXEC(&r, 0x50, 0x9d, 0x0f, 0x0b);
+		assert_int_equal(rig_vector(&r), X86_UD);
+		assert_int_equal(rig_pushed(&r, 2) & (X86_SF | X86_IOPL | X86_IF | X86_VIF),
+				 X86_SF | 1u << X86_IOPL_SHIFT | (vif ? X86_VIF : 0));
+	}
+	/* TF, and IF while an interrupt waits, are for the monitor; RSP has not moved. */
+	for (unsigned n = 0; n < 2; n++) {
+		vme(0, n ? X86_VIP : 0);
+		r.s.gpr[X86_RAX] = n ? X86_IF : X86_TF;
+		RIG_FAULTS(&r, X86_GP, 0, 1, 0x50, 0x9d);
+		assert_int_equal(rig_pushed(&r, 4), 0xffee);
+	}
+	/* 32-bit forms are not virtual. */
+	vme(0, 0);
+	RIG_FAULTS(&r, X86_GP, 0, 0, 0x66, 0x9c);
+	vme(0, 0);
+	RIG_FAULTS(&r, X86_GP, 0, 0, 0x66, 0x9d);
+	vme(0, 0);
+	RIG_FAULTS(&r, X86_GP, 0, 0, 0x66, 0xcf);
+	/* IRET: push flags, CS, IP. */
+	vme(0, 0);
+	r.s.gpr[X86_RAX] = X86_IF | X86_CF;
+	RIG_EXEC(&r, 0x50, 0x0e, 0x68, 0x00, 0x01, 0xcf);
+	assert_int_equal(rig_vector(&r), X86_UD);
+	assert_int_equal(rig_pushed(&r, 0), 0x100);
+	assert_int_equal(rig_pushed(&r, 2) & (X86_IF | X86_VIF | X86_CF | X86_IOPL), X86_VIF | X86_CF);
+	vme(0, X86_VIP);
+	r.s.gpr[X86_RAX] = X86_IF | X86_CF;
+	RIG_FAULTS(&r, X86_GP, 0, 5, 0x50, 0x0e, 0x68, 0x00, 0x01, 0xcf);
+}
+
+static void interrupts_of_the_program_are_redirected(void **state)
+{
+	for (unsigned iopl = 0; iopl < 4; iopl += 3) {
+		vme(iopl, X86_IF | X86_VIF | X86_NT | X86_CF);
+		r.s.gpr[X86_RSP] = 0x7000;
+		RIG_EXEC(&r, 0xcd, 0x41);
+		assert_int_equal(rig_vector(&r), X86_UD);
+		assert_int_equal(rig_pushed(&r, 0), 0x100);
+		assert_int_equal(rig_pushed(&r, 1), 0x1000);
+		assert_int_equal(rig_pushed(&r, 2) & (X86_IF | X86_VIF | X86_NT | X86_CF),
+				 X86_CF | (iopl ? X86_VIF : X86_IF));
+		assert_int_equal(rig_pushed(&r, 3), 0x6ffa);
+		assert_int_equal(rig_read(&r, 0x86ffa, 2), 2);
+		assert_int_equal(rig_read(&r, 0x86ffc, 2), 0x1000);
+		assert_int_equal(rig_read(&r, 0x86ffe, 2), 3 | X86_NT | X86_IF | X86_IOPL);
+	}
+	/* Not redirected: the monitor's with IOPL 3, else #GP. */
+	vme(3, 0);
+	RIG_EXEC(&r, 0xcd, 0x3f);
+	assert_int_equal(rig_vector(&r), 0x3f);
+	vme(0, 0);
+	RIG_FAULTS(&r, X86_GP, 0, 0, 0xcd, 0x3f);
+	/* INT3 is the monitor's always. */
+	vme(0, 0);
+	rig_write(&r, RIG_TSS + 0x68, 0, 1);
+	rig_write(&r, RIG_IDT + 8 * X86_BP + 5, 0xee, 1);
+	RIG_EXEC(&r, 0xcc);
+	assert_int_equal(rig_vector(&r), X86_BP);
+	/* No room for the map, no redirection. */
+	vme(3, 0);
+	rig_write(&r, RIG_TSS + 0x66, 31, 2);
+	RIG_FAULTS(&r, X86_GP, 0, 0, 0xcd, 0x41);
+	vme(3, 0);
+	r.s.seg[X86_TR].limit = 0x6f;
+	RIG_FAULTS(&r, X86_GP, 0, 0, 0xcd, 0x41);
+}
+
+static void without_vme_its_bits_do_not_exist(void **state)
+{
+	struct rig old = r;
+	struct err err;
+
+	rig_new(&r, RIG_V86, "max,-vme");
+	r.s.cr4 |= X86_CR4_VME;
+	assert_int_equal(engine_interp.set_state(r.vm.vcpu, &r.s, &err), -1);
+	rig_free(&r);
+	r = old;
+}
+
 static void ports_of_v86_go_by_the_map(void **state)
 {
 	/* Always, whatever IOPL is. */
@@ -365,6 +507,10 @@ int main(void)
 		TEST(the_trap_flag_and_local_breakpoints),
 		TEST(v86_is_entered_by_iret_and_left_by_faults),
 		TEST(iopl_guards_what_touches_if),
+		TEST(cli_and_sti_are_about_vif),
+		TEST(flags_of_the_program_are_virtual),
+		TEST(interrupts_of_the_program_are_redirected),
+		TEST(without_vme_its_bits_do_not_exist),
 		TEST(ports_of_v86_go_by_the_map),
 		TEST(v86_has_no_protected_instructions),
 		TEST(interrupts_leave_v86_for_level_0_only),

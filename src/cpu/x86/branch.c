@@ -120,6 +120,8 @@ HANDLER(jcxz)
 
 HANDLER(int_n)
 {
+	if (x86_vme_interrupt(cpu, (uint8_t)i->imm, next_rip(cpu, i)))
+		return x86_jumped(cpu);
 	/* Virtual-8086 mode below IOPL 3 leaves INT n to the monitor; INT3 and INTO go through. */
 	if (cpu->v86 && (cpu->s.rflags >> X86_IOPL_SHIFT & 3) < 3)
 		x86_gp0(cpu);

@@ -401,17 +401,22 @@ static bool may_touch_if(const struct x86_cpu *cpu)
 
 HANDLER(cli)
 {
-	if (!may_touch_if(cpu))
+	if (may_touch_if(cpu))
+		cpu->s.rflags &= ~(uint64_t)X86_IF;
+	else if (x86_virtual_if(cpu))
+		cpu->s.rflags &= ~(uint64_t)X86_VIF;
+	else
 		x86_gp0(cpu);
-	cpu->s.rflags &= ~(uint64_t)X86_IF;
 	return x86_next(cpu, i);
 }
 
 HANDLER(sti)
 {
-	if (!may_touch_if(cpu))
-		x86_gp0(cpu);
-	if (!(cpu->s.rflags & X86_IF)) {
+	if (!may_touch_if(cpu)) {
+		if (!x86_virtual_if(cpu) || cpu->s.rflags & X86_VIP)
+			x86_gp0(cpu);
+		cpu->s.rflags |= X86_VIF;
+	} else if (!(cpu->s.rflags & X86_IF)) {
 		cpu->s.rflags |= X86_IF;
 		cpu->s.shadow_sti = true;
 		cpu->attention = true;

@@ -48,7 +48,7 @@ static const struct model {
 	  "x2apic,syscall,nx,lm,lahf-lm" },
 	{ "x86-64-v2", X86_AMD, 0xa20f10, "qemu64", "ssse3,sse4.1,sse4.2,popcnt" },
 	{ "x86-64-v3", X86_AMD, 0xa20f10, "x86-64-v2", "xsave,avx,avx2,bmi1,bmi2,f16c,fma,abm,movbe" },
-	{ "Nehalem", X86_INTEL, 0x106a3, "x86-64-v2", "" },
+	{ "Nehalem", X86_INTEL, 0x106a3, "x86-64-v2", "vme" },
 	{ "Westmere", X86_INTEL, 0x206c1, "Nehalem", "aes,pclmulqdq" },
 	{ "SandyBridge", X86_INTEL, 0x206a1, "Westmere", "xsave,xsaveopt,avx,tsc-deadline,rdtscp" },
 	{ "IvyBridge", X86_INTEL, 0x306a9, "SandyBridge", "f16c,rdrand,fsgsbase,smep,erms,arat" },
@@ -59,14 +59,15 @@ static const struct model {
 	{ "Skylake-Server", X86_INTEL, 0x50654, "Broadwell",
 	  "clflushopt,clwb,pdpe1gb,xsavec,xgetbv1,avx512f,avx512dq,avx512bw,avx512cd,avx512vl,pku" },
 	{ "EPYC", X86_AMD, 0x800f12, "x86-64-v3",
-	  "aes,pclmulqdq,rdrand,fsgsbase,smep,rdseed,adx,smap,clflushopt,sha-ni,xsaveopt,xsavec,xgetbv1,pdpe1gb,rdtscp,"
+	  "vme,aes,pclmulqdq,rdrand,fsgsbase,smep,rdseed,adx,smap,clflushopt,sha-ni,xsaveopt,xsavec,xgetbv1,pdpe1gb,"
+	  "rdtscp,"
 	  "arat,sse4a,misalignsse" },
 };
 
 /* What models and users may name although no engine has it. */
-static const char *const unknown_here[] = { "hle",	"rtm",	"avx512f", "avx512dq",	  "avx512bw", "avx512cd",
-					    "avx512vl", "pku",	"sse4a",   "misalignsse", "vme",      "monitor",
-					    "xsaves",	"la57", "svm",	   "vmx",	  "3dnow" };
+static const char *const unknown_here[] = { "hle",	"rtm", "avx512f", "avx512dq",	 "avx512bw", "avx512cd",
+					    "avx512vl", "pku", "sse4a",	  "misalignsse", "monitor",  "xsaves",
+					    "la57",	"svm", "vmx",	  "3dnow" };
 
 static const char *const vendors[X86_VENDORS] = { "AuthenticAMD", "GenuineIntel" };
 

@@ -18,6 +18,7 @@ enum x86_cpuid_reg { X86_CPUID_EAX, X86_CPUID_EBX, X86_CPUID_ECX, X86_CPUID_EDX 
 /* F(identifier, name, leaf, subleaf, register, bit, CR4 bits, EFER bits): the bits that it lets the guest switch on. */
 #define X86_FEATURES(F)                                                                                                \
 	F(FPU, "fpu", 1, 0, EDX, 0, 0, 0)                                                                              \
+	F(VME, "vme", 1, 0, EDX, 1, X86_CR4_VME | X86_CR4_PVI, 0)                                                      \
 	F(DE, "de", 1, 0, EDX, 2, X86_CR4_DE, 0)                                                                       \
 	F(PSE, "pse", 1, 0, EDX, 3, X86_CR4_PSE, 0)                                                                    \
 	F(TSC, "tsc", 1, 0, EDX, 4, X86_CR4_TSD, 0)                                                                    \

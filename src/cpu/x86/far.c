@@ -439,11 +439,18 @@ static void iret_real(struct x86_cpu *cpu, unsigned opsize)
 	uint16_t sel = (uint16_t)peek(cpu, 1, opsize);
 	uint32_t flags = (uint32_t)peek(cpu, 2, opsize), mask = IRET_FLAGS | X86_IF | (cpu->v86 ? 0 : X86_IOPL);
 
-	if (cpu->v86 && (cpu->s.rflags >> X86_IOPL_SHIFT & 3) < 3)
+	bool virtual = opsize == 2 && x86_vme(cpu);
+
+	if (virtual)
+		x86_vme_check_flags(cpu, (uint16_t)flags);
+	else if (cpu->v86 && (cpu->s.rflags >> X86_IOPL_SHIFT & 3) < 3)
 		x86_gp0(cpu);
 	real_jump(cpu, sel, off);
 	move_sp(cpu, sp + 3 * opsize);
-	x86_set_eflags(cpu, flags, opsize == 2 ? mask & 0xffff : mask);
+	if (virtual)
+		x86_vme_set_flags(cpu, (uint16_t)flags);
+	else
+		x86_set_eflags(cpu, flags, opsize == 2 ? mask & 0xffff : mask);
 }
 
 /* With NT set: back to the task that the current one's TSS names. Long mode has no tasks. */

@@ -164,6 +164,17 @@ void x86_exclusive_end(struct x86_cpu *cpu);
 /* io.c: #GP(0) unless the port is permitted to this privilege (IOPL, TSS bitmap). */
 void x86_io_check(struct x86_cpu *cpu, uint16_t port, unsigned size);
 
+/* vme.c: virtual-8086 code with IOPL below 3 and CR4.VME: its IF is VIF. */
+bool x86_vme(const struct x86_cpu *cpu);
+/* The same, or level 3 with CR4.PVI: CLI and STI are about VIF. */
+bool x86_virtual_if(const struct x86_cpu *cpu);
+/* FLAGS as such code sees them, and as it sets them; check: #GP(0) if it may not. */
+uint16_t x86_vme_flags(const struct x86_cpu *cpu);
+void x86_vme_check_flags(struct x86_cpu *cpu, uint16_t v);
+void x86_vme_set_flags(struct x86_cpu *cpu, uint16_t v);
+/* INT n that virtual-8086 code handles by itself: done if true. */
+bool x86_vme_interrupt(struct x86_cpu *cpu, uint8_t vector, uint64_t next_rip);
+
 /* control.c: with all checks and consequences; #GP(0) on bad values. */
 void x86_set_cr0(struct x86_cpu *cpu, uint64_t v);
 void x86_set_cr3(struct x86_cpu *cpu, uint64_t v);

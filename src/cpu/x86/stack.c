@@ -146,9 +146,13 @@ static unsigned iopl(const struct x86_cpu *cpu)
 	return cpu->s.rflags >> X86_IOPL_SHIFT & 3;
 }
 
-/* Virtual-8086 mode with IOPL below 3: #GP. VM and RF read as 0. */
+/* Virtual-8086 mode with IOPL below 3: #GP, unless they are the virtual ones. VM and RF read as 0. */
 HANDLER(pushf)
 {
+	if (i->opsize == 2 && x86_vme(cpu)) {
+		x86_push(cpu, x86_vme_flags(cpu), 2);
+		return x86_next(cpu, i);
+	}
 	if (cpu->v86 && iopl(cpu) < 3)
 		x86_gp0(cpu);
 	x86_push(cpu, x86_get_eflags(cpu) & ~(X86_VM | X86_RF), i->opsize);
@@ -159,6 +163,13 @@ HANDLER(popf)
 {
 	uint32_t mask = X86_ARITH | X86_TF | X86_DF | X86_NT | X86_AC | X86_ID, v;
 
+	if (i->opsize == 2 && x86_vme(cpu)) {
+		v = (uint32_t)load_at(cpu, cpu->s.gpr[X86_RSP] & cpu->sp_mask, 2);
+		x86_vme_check_flags(cpu, (uint16_t)v);
+		x86_pop(cpu, 2);
+		x86_vme_set_flags(cpu, (uint16_t)v);
+		return x86_next_end(cpu, i);
+	}
 	if (cpu->v86 && iopl(cpu) < 3)
 		x86_gp0(cpu);
 	v = (uint32_t)x86_pop(cpu, i->opsize);
