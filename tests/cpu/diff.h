@@ -18,7 +18,7 @@
 #define DIFF_DATA      0x20000000u	 /* the page before and the pages after it are not mapped */
 #define DIFF_RW	       0x2000u		 /* bytes that may be written, then */
 #define DIFF_RO	       0x1000u		 /* bytes that may only be read */
-#define DIFF_SHARED    0x7e0000000000ull /* host process only: struct diff_shared */
+#define DIFF_SHARED    0x6b4a39281000ull /* host process only: struct diff_shared; no number that tests like to use */
 #define DIFF_FS_BASE   (DIFF_DATA + 0x140u)
 #define DIFF_GS_BASE   (DIFF_DATA + DIFF_HIGH + 0xfc0u)
 
