@@ -381,21 +381,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Special operands, so many cases of each form or all that there are, the same ones each time. */
-static void sweep(struct test *t, const char *some, uint64_t most)
-{
-	for (size_t f = 0; f < t->form_count; f++) {
-		uint64_t cases = diff_sweep_cases(&t->forms[f]);
-
-		if (strncmp(t->forms[f].row->text, some, strlen(some)) != 0)
-			continue;
-		cases = cases < most ? cases : most;
-		for (uint64_t n = 0; n < cases; n += DIFF_SLOTS)
-			run_batch(t, DIFF_64, (int)f, n, (int64_t)n);
-		t->swept += cases;
-	}
-}
-
 static void the_interpreter_agrees_with_the_host(void **state)
 {
 	puts("skipped: the host is not an x86-64 processor");
