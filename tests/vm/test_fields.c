@@ -100,7 +100,7 @@ static bool try_state(void)
 	struct err err = { "" };
 	struct vm *vm;
 
-	alarm(30);
+	alarm(120); /* under a sanitizer on a busy host */
 	vm = vm_restore(c, path, &err);
 	if (vm) {
 		loop_post(vm->loop, live_a_little, vm);
