@@ -400,23 +400,23 @@ static int read_line(struct config *c, char *line, char section[KEY_MAX_LEN + 1]
 int config_read_file(struct config *c, const char *path, struct err *err)
 {
 	FILE *f = fopen(path, "re");
-	char section[KEY_MAX_LEN + 1] = "", origin[256], *line = NULL;
-	size_t room = 0;
-	ssize_t n;
+	char section[KEY_MAX_LEN + 1] = "", origin[256], line[LINE_MAX_LEN + 2];
 	int rc = 0;
 
 	if (!f)
 		return err_errno(err, errno, "%s", path);
-	for (int number = 1; !rc && (n = getline(&line, &room, f)) >= 0; number++) {
+	for (int number = 1; !rc && fgets(line, sizeof(line), f); number++) {
+		size_t n = strlen(line);
+
 		snprintf(origin, sizeof(origin), "%.200s:%d", path, number);
-		if (n > LINE_MAX_LEN || strlen(line) != (size_t)n)
+		/* Too long, or a byte that is 0, unless it is the last line and has no end. */
+		if ((!n || line[n - 1] != '\n') && !feof(f))
 			rc = err_set(err, "%s: a line is text of at most %d bytes", origin, LINE_MAX_LEN);
 		else
 			rc = read_line(c, line, section, origin, err);
 	}
 	if (!rc && ferror(f))
 		rc = err_errno(err, errno, "%s", path);
-	free(line);
 	fclose(f);
 	return rc;
 }

@@ -1,6 +1,7 @@
 /* `vireo guest`: ready guests from Debian's packages. The work is done by the script share/vireo/guest/build. */
 #include <errno.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,16 +30,21 @@ static int make_path(char *path, struct err *err)
 	return mkdir(path, 0777) && errno != EEXIST ? err_errno(err, errno, "%s", path) : 0;
 }
 
-/* $XDG_CACHE_HOME/vireo/guests/NAME */
+/* $XDG_CACHE_HOME/vireo/guests/NAME, where no other user can put a guest for this one. */
 static int cache_path(const char *name, char *path, size_t size, struct err *err)
 {
 	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	const struct passwd *user;
 	int n;
 
 	if (cache && *cache == '/')
 		n = snprintf(path, size, "%s/vireo/guests/%s", cache, name);
+	else if (home && *home == '/')
+		n = snprintf(path, size, "%s/.cache/vireo/guests/%s", home, name);
+	else if ((user = getpwuid(getuid())))
+		n = snprintf(path, size, "%s/.cache/vireo/guests/%s", user->pw_dir, name);
 	else
-		n = snprintf(path, size, "%s/.cache/vireo/guests/%s", home && *home == '/' ? home : "/tmp", name);
+		return err_set(err, "there is no home directory: set XDG_CACHE_HOME");
 	return n >= (int)size ? err_set(err, "the cache directory's path is too long") : 0;
 }
 

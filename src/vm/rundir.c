@@ -73,7 +73,7 @@ static bool name_ok(const char *name)
 {
 	size_t n = strlen(name);
 
-	if (!n || n > NAME_LEN || name[0] == '.')
+	if (!n || n > NAME_LEN || strchr(".-", name[0]))
 		return false;
 	for (; *name; name++)
 		if (!isalnum((unsigned char)*name) && !strchr("._-", *name))
@@ -222,7 +222,10 @@ struct rundir *rundir_new(struct config *c, const char **name, struct err *err)
 	if (config_str(c, "name", NULL, &wanted, err))
 		goto fail;
 	if (wanted && !name_ok(wanted)) {
-		err_set(err, "name: '%s' is not 1 to %d letters, digits, '.', '_' or '-'", wanted, NAME_LEN);
+		err_set(err,
+			"name: '%s' is not 1 to %d letters, digits, '.', '_' or '-' that begin with none of '.' and "
+			"'-'",
+			wanted, NAME_LEN);
 		goto fail;
 	}
 	if (wanted)

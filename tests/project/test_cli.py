@@ -1,4 +1,6 @@
 """The command line as people expect it of any program."""
+import os
+import pwd
 import subprocess
 
 import pytest
@@ -62,3 +64,10 @@ def test_output_that_goes_nowhere_is_a_failure():
     with open("/dev/full", "w") as full:
         r = subprocess.run([VIREO, "help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert r.returncode == 1 and r.stderr == "vireo: standard output: No space left on device\n"
+
+
+def test_guests_are_in_the_users_own_cache(vireo):
+    """Without HOME they are in the home directory all the same: anybody may write to /tmp."""
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    r = subprocess.run([VIREO, "guest", "--print", "busybox"], env={}, capture_output=True, text=True)
+    assert r.returncode == 0 and r.stdout == f"{home}/.cache/vireo/guests/busybox\n"

@@ -70,7 +70,7 @@ def known_tests():
     for path in glob.glob(f"{TOP}/tests/*/test_*.c"):
         names.add(os.path.basename(path))
         with open(path) as f:
-            names |= set(re.findall(r"cmocka_unit_test\w*\((\w+)", f.read()))
+            names |= set(re.findall(r"\b(?:cmocka_unit_test\w*|TEST)\((\w+)", f.read()))
     for path in glob.glob(f"{TOP}/tests/*/test_*.py"):
         file = os.path.relpath(path, f"{TOP}/tests")
         names.add(file)
