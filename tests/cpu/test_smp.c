@@ -149,6 +149,8 @@ static void enter(unsigned cpu, unsigned cpus, const struct job *j)
 	s->gpr[X86_R8 + 3] = j->r11;
 }
 
+#define TICKS_MAX 600000u /* two minutes at least */
+
 /* Run vCPU n with job n until all are done. */
 static void run(const struct job *jobs, unsigned cpus)
 {
@@ -165,10 +167,10 @@ static void run(const struct job *jobs, unsigned cpus)
 	pthread_barrier_init(&line_up, NULL, cpus);
 	for (unsigned n = 0; n < cpus; n++)
 		assert_int_equal(pthread_create(&thread[n], NULL, run_vcpu, vm.vcpus[n]), 0);
-	/* Half a minute is a hang: a wake-up was lost, or a store never seen. */
-	while (atomic_load(&unfinished) && waited++ < 150000)
+	/* Minutes are a hang: a wake-up was lost, or a store never seen. */
+	while (atomic_load(&unfinished) && waited++ < TICKS_MAX)
 		nanosleep(&tick, NULL);
-	for (unsigned n = 0; waited >= 150000 && n < cpus; n++)
+	for (unsigned n = 0; waited >= TICKS_MAX && n < cpus; n++)
 		vcpu_kick(vm.vcpus[n]);
 	for (unsigned n = 0; n < cpus; n++)
 		pthread_join(thread[n], NULL);

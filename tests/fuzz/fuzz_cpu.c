@@ -69,6 +69,21 @@ static size_t change_state(struct rig *r, const uint8_t *data, size_t size)
 	return at;
 }
 
+/* Truth values are 0 or 1 in whatever comes from a saved state. */
+static void make_truths(const struct state_desc *d, uint8_t *obj)
+{
+	for (const struct state_field *f = d->fields; f->type != STATE_END; f++) {
+		for (uint32_t n = 0; n < f->count; n++) {
+			uint8_t *at = obj + f->offset + n * (size_t)f->size;
+
+			if (f->type == STATE_STRUCT)
+				make_truths(f->sub, at);
+			else if (f->type == STATE_BOOL)
+				*at &= 1;
+		}
+	}
+}
+
 /* The same for the tables: descriptors, gates, the TSS and the page tables. */
 static size_t change_tables(struct rig *r, const uint8_t *data, size_t size)
 {
@@ -134,6 +149,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (n != X86_RSP)
 			r->s.gpr[n] = RIG_DATA_AT + 64 * n;
 	at += change_state(r, data + at, size - at);
+	make_truths(&x86_state_desc, (uint8_t *)&r->s);
 	if (at < size)
 		at += change_tables(r, data + at, size - at);
 	if (at < size)

@@ -17,19 +17,19 @@ static const uint32_t kernel[] = { 0x1badb002, 0x10000,	 -(0x1badb002u + 0x10000
 
 static struct vm *make(void)
 {
-	static const char *const keys[][2] = { { "name", "m" },	      { "memory", "16" },
-					       { "cpus", "2" },	      { "rng", "off" },
-					       { "serial0", "null" }, { "gdb", "unix:gdb.sock" },
-					       { "paused", "on" },    { "kernel", "/proc/self/fd/9" } };
-	char dir[] = "/tmp/vireo-fuzz-XXXXXX";
+	char dir[] = "/tmp/vireo-fuzz-XXXXXX", at[64];
+	const char *const keys[][2] = { { "name", "m" },       { "memory", "16" },
+					{ "cpus", "2" },       { "rng", "off" },
+					{ "serial0", "null" }, { "gdb", at },
+					{ "paused", "on" },    { "kernel", "/proc/self/fd/9" } };
 	struct config *c = config_new();
 	struct err err;
 	struct vm *vm;
 
-	if (!mkdtemp(dir) || setenv("XDG_RUNTIME_DIR", dir, 1) || chdir(dir) ||
-	    dup2(memfd_create("kernel", 0), 9) != 9 || ftruncate(9, 4096) ||
-	    pwrite(9, kernel, sizeof(kernel), 0) != sizeof(kernel))
+	if (!mkdtemp(dir) || setenv("XDG_RUNTIME_DIR", dir, 1) || dup2(memfd_create("kernel", 0), 9) != 9 ||
+	    ftruncate(9, 4096) || pwrite(9, kernel, sizeof(kernel), 0) != sizeof(kernel))
 		abort();
+	snprintf(at, sizeof(at), "unix:%s/gdb.sock", dir);
 	for (size_t n = 0; n < sizeof(keys) / sizeof(keys[0]); n++)
 		if (config_set(c, keys[n][0], keys[n][1], &err))
 			abort();

@@ -149,7 +149,9 @@ def toy(tmp_path):
     def start(body, *stages):
         (tmp_path / "toy.c").write_text(TOY % body)
         return subprocess.Popen([tmp_path / "scripts" / "check", *stages], stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True)
+                                stderr=subprocess.STDOUT, text=True,
+                                # Whoever started all this in the background had it ignored.
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     def run(body, *stages):
         child = start(body, *stages)
