@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import uuid
@@ -16,6 +17,12 @@ VIREO = os.environ.get("VIREO", os.path.join(TOP, "build", "vireo"))
 # How much slower than a plain build the one under test is (sanitizers).
 SLOW = float(os.environ.get("VIREO_SLOW", "1"))
 PROMPT = r"[~/] # "
+
+
+# What a shell starts in the background ignores these, and so would every machine that is started here.
+for _sig in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_sig) == signal.SIG_IGN:
+        signal.signal(_sig, signal.SIG_DFL)
 
 
 def run_cli(*args, timeout=60, **kw):
