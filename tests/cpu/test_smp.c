@@ -228,6 +228,9 @@ static unsigned both_passed(void)
 static void stores_pass_later_loads_only_without_a_fence(void **state)
 {
 	for (unsigned fence = 1; fence <= 3; fence++) {
+		/* MFENCE is one of SSE2, which a host without the guest's floating point cannot give. */
+		if (fence == 1 && !x86_fp_host_ok())
+			continue;
 		litmus(STORE_BUFFERING, fence);
 		if (both_passed())
 			fail_msg("fence %u: both loads came first in %u rounds", fence, both_passed());

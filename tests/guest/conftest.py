@@ -20,7 +20,7 @@ PROMPT = r"[~/] # "
 
 
 # What a shell starts in the background ignores these, and so would every machine that is started here.
-for _sig in (signal.SIGINT, signal.SIGQUIT):
+for _sig in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(_sig) == signal.SIG_IGN:
         signal.signal(_sig, signal.SIG_DFL)
 
