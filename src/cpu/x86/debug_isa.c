@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "cpu/debug.h"
 #include "cpu/x86/state.h"
+#include "cpu/x86/x87.h"
 
 /* Where a register is: `how` says how it is read and written. */
 enum how { PLAIN, FLAGS, SEGMENT, X87, TAGS, VECTOR_LOW, VECTOR_HIGH, FIXED };
@@ -149,26 +150,6 @@ static unsigned physical(const struct x86_state *s, unsigned n)
 	return ((s->fp.sw >> 11 & 7) + n) & 7;
 }
 
-/* The tag word of FNSTENV from the bits of FXSAVE: 00 valid, 01 zero, 10 special, 11 empty. SDM vol. 1, 8.1.7. */
-static uint16_t full_tags(const struct x86_state *s)
-{
-	uint16_t tags = 0;
-
-	for (unsigned n = 0; n < 8; n++) {
-		const struct x86_fpreg *r = &s->fp.r[n];
-		unsigned exponent = r->sexp & 0x7fff, tag = 0;
-
-		if (!(s->fp.valid >> n & 1))
-			tag = 3;
-		else if (!exponent && !r->mant)
-			tag = 1;
-		else if (!exponent || exponent == 0x7fff || !(r->mant >> 63))
-			tag = 2;
-		tags |= (uint16_t)(tag << (2 * n));
-	}
-	return tags;
-}
-
 static void get(const void *state, unsigned n, uint8_t *bytes)
 {
 	const struct x86_state *s = state;
@@ -187,7 +168,7 @@ static void get(const void *state, unsigned n, uint8_t *bytes)
 		st_le16(bytes + 8, st->sexp);
 		break;
 	case TAGS:
-		st_le32(bytes, full_tags(s));
+		st_le32(bytes, x87_full_tags(&s->fp));
 		break;
 	case VECTOR_LOW:
 		memcpy(bytes, field, 16);
@@ -235,9 +216,7 @@ static bool set(void *state, unsigned n, const uint8_t *bytes)
 		st->sexp = ld_le16(bytes + 8);
 		return true;
 	case TAGS:
-		s->fp.valid = 0;
-		for (unsigned k = 0; k < 8; k++)
-			s->fp.valid |= (uint8_t)((ld_le16(bytes) >> (2 * k) & 3) != 3) << k;
+		s->fp.valid = x87_abridge_tags(ld_le16(bytes));
 		return true;
 	case VECTOR_LOW:
 		memcpy(field, bytes, 16);
