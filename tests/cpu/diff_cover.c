@@ -39,7 +39,9 @@ static const struct {
 	{ "xsave", X86_MAP_0F, 0xae, 1 + 4, "test_xsave.c: xsave_writes_what_is_asked_for" },
 	{ "xrstor", X86_MAP_0F, 0xae, 1 + 5, "test_xsave.c: xrstor_brings_it_back_or_initializes" },
 	{ "xsaveopt", X86_MAP_0F, 0xae, 1 + 6, "test_xsave.c: components_in_their_initial_state_are_told" },
-	{ "xsavec", X86_MAP_0F, 0xc7, 1 + 4, "test_xsave.c: xsave_writes_what_is_asked_for" },
+	{ "xsavec", X86_MAP_0F, 0xc7, 1 + 4, "test_xsave.c: components_in_their_initial_state_are_told" },
+	{ "xsaves", X86_MAP_0F, 0xc7, 1 + 5, "test_xsave.c: supervisors_have_a_compacted_form_of_their_own" },
+	{ "xrstors", X86_MAP_0F, 0xc7, 1 + 3, "test_xsave.c: supervisors_have_a_compacted_form_of_their_own" },
 };
 
 static const struct x86_opdef **seen;

@@ -46,6 +46,10 @@ static void begin(void)
 #define XRSTOR	 0x0f, 0xae, 0x2e
 #define XSAVEOPT 0x0f, 0xae, 0x36
 #define XSAVEC	 0x0f, 0xc7, 0x26
+#define XSAVES	 0x0f, 0xc7, 0x2e
+#define XRSTORS	 0x0f, 0xc7, 0x1e
+#define WRMSR	 0x0f, 0x30
+#define IA32_XSS 0xda0
 #define XGETBV	 0x0f, 0x01, 0xd0
 #define XSETBV	 0x0f, 0x01, 0xd1
 #define FXSAVE	 0x0f, 0xae, 0x06
@@ -307,8 +311,9 @@ static void cpuid_tells_sizes_and_switches(void **state)
 	assert_int_equal(out[X86_CPUID_ECX], 576);
 	assert_int_equal(out[X86_CPUID_EDX], 0);
 	cpuid(0xd, 1, out);
-	assert_int_equal(out[X86_CPUID_EAX], 7);
+	assert_int_equal(out[X86_CPUID_EAX], 15);
 	assert_int_equal(out[X86_CPUID_EBX], 576);
+	assert_int_equal(out[X86_CPUID_ECX] | out[X86_CPUID_EDX], 0); /* no bit of IA32_XSS */
 	start();
 	r.s.cr4 &= ~(uint64_t)X86_CR4_OSXSAVE;
 	RIG_EXEC(&r, 0x90);
@@ -485,6 +490,109 @@ static void avx_has_its_switches(void **state)
 	assert_int_equal(r.s.vec[0].q[2] | r.s.vec[0].q[3], 0);
 }
 
+/* --- XSAVES, XRSTORS, IA32_XSS --- */
+
+static void supervisors_have_a_compacted_form_of_their_own(void **state)
+{
+	begin_avx();
+	header(0, 0);
+	r.s.gpr[X86_RAX] = 6;
+	r.s.gpr[X86_RDX] = ~0u; /* what is not enabled is not saved */
+	RIG_EXEC(&r, XSAVES);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(area(512, 8), 6);
+	assert_true(area(520, 8) == (1ull << 63 | 6));
+	assert_int_equal(area(576 + 16 * 15 + 8, 8), 0x20f);
+	/* Back again; what is initial in it is initialized. */
+	begin_avx();
+	header(4, 1ull << 63 | 6);
+	set_area(576 + 16 * 15 + 8, 0x1234, 8);
+	set_area(24, 0x1fc0, 4); /* not looked at while SSE is initial */
+	r.s.mxcsr = 0x1fa0;
+	RIG_EXEC(&r, XRSTORS);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(r.s.vec[15].q[3], 0x1234);
+	assert_int_equal(r.s.vec[15].q[0], 0);
+	assert_int_equal(r.s.mxcsr, 0x1f80);
+	/* Components that are initial are not written. */
+	begin_avx();
+	for (unsigned n = 0; n < 16; n++)
+		r.s.vec[n] = (union x86_vec){ 0 };
+	RIG_EXEC(&r, XSAVES);
+	assert_int_equal(area(512, 8), 0);
+	assert_int_equal(area(160, 4) & area(576, 4), 0xcccccccc);
+}
+
+static void supervisors_refuse_what_is_not_compacted(void **state)
+{
+	static const struct {
+		uint64_t state_bv, comp_bv;
+	} cases[] = {
+		{ 3, 0 },			   /* the standard form */
+		{ 3, 1ull << 63 | 1 },		   /* state that the layout does not hold */
+		{ 3, 1ull << 63 | 7 },		   /* beyond XCR0 and IA32_XSS */
+		{ 3, 1ull << 63 | 1ull << 8 | 3 }, /* a supervisor's component */
+		{ 1ull << 63, 1ull << 63 | 3 },
+	};
+
+	begin();
+	for (unsigned n = 0; n < ARRAY_LEN(cases); n++) {
+		start();
+		in_use();
+		header(cases[n].state_bv, cases[n].comp_bv);
+		RIG_FAULTS(&r, X86_GP, 0, 0, XRSTORS);
+		assert_int_equal(r.s.vec[0].q[0], 0x1111);
+	}
+	start();
+	header(3, 1ull << 63 | 3);
+	set_area(568, 1, 4);
+	RIG_FAULTS(&r, X86_GP, 0, 0, XRSTORS);
+	start();
+	r.s.gpr[X86_RSI] += 32;
+	RIG_FAULTS(&r, X86_GP, 0, 0, XSAVES);
+	start();
+	r.s.cr0 |= X86_CR0_TS;
+	RIG_FAULTS(&r, X86_NM, 0, 0, XSAVES);
+	/* Level 3 has neither. */
+	start();
+	rig_user(&r);
+	RIG_FAULTS(&r, X86_GP, 0, 0, XSAVES);
+	start();
+	rig_user(&r);
+	RIG_FAULTS(&r, X86_GP, 0, 0, XRSTORS);
+	start();
+	r.s.cr4 &= ~(uint64_t)X86_CR4_OSXSAVE;
+	RIG_FAULTS(&r, X86_UD, 0, 0, XSAVES);
+	rig_free(&r);
+	rig_new(&r, RIG_LONG, "max,-avx,-xsaves");
+	start();
+	RIG_FAULTS(&r, X86_UD, 0, 0, XSAVES);
+	start();
+	RIG_FAULTS(&r, X86_UD, 0, 0, XRSTORS);
+}
+
+static void ia32_xss_has_no_component_to_take(void **state)
+{
+	begin();
+	for (unsigned bit = 0; bit < 64; bit++) {
+		start();
+		r.s.gpr[X86_RCX] = IA32_XSS;
+		r.s.gpr[X86_RAX] = bit < 32 ? 1u << bit : 0;
+		r.s.gpr[X86_RDX] = bit < 32 ? 0 : 1u << (bit - 32);
+		RIG_FAULTS(&r, X86_GP, 0, 0, WRMSR);
+	}
+	start();
+	r.s.gpr[X86_RCX] = IA32_XSS;
+	r.s.gpr[X86_RAX] = r.s.gpr[X86_RDX] = 0;
+	RIG_EXEC(&r, WRMSR);
+	assert_int_equal(rig_vector(&r), -1);
+	rig_free(&r);
+	rig_new(&r, RIG_LONG, "max,-xsaves");
+	r.s.gpr[X86_RCX] = IA32_XSS;
+	r.s.gpr[X86_RAX] = r.s.gpr[X86_RDX] = 0;
+	RIG_FAULTS(&r, X86_GP, 0, 0, WRMSR);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 int main(void)
 {
@@ -499,6 +607,9 @@ int main(void)
 		TEST(fxsave_and_fxrstor),
 		TEST(avx_state_is_saved_and_restored),
 		TEST(avx_has_its_switches),
+		TEST(supervisors_have_a_compacted_form_of_their_own),
+		TEST(supervisors_refuse_what_is_not_compacted),
+		TEST(ia32_xss_has_no_component_to_take),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

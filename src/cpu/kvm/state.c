@@ -218,6 +218,7 @@ static const struct {
 	{ 0x1d9, FIELD(debugctl) },
 	{ 0x277, FIELD(pat) },
 	{ 0x2ff, FIELD(mtrr_def) },
+	{ 0xda0, FIELD(xss) },
 	{ 0xc0000081, FIELD(star) },
 	{ 0xc0000082, FIELD(lstar) },
 	{ 0xc0000083, FIELD(cstar) },

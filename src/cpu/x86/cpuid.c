@@ -65,9 +65,9 @@ static const struct model {
 };
 
 /* What models and users may name although no engine has it. */
-static const char *const unknown_here[] = { "hle",	"rtm", "avx512f", "avx512dq",	 "avx512bw", "avx512cd",
-					    "avx512vl", "pku", "sse4a",	  "misalignsse", "monitor",  "xsaves",
-					    "la57",	"svm", "vmx",	  "3dnow" };
+static const char *const unknown_here[] = { "hle",	"rtm",	    "avx512f", "avx512dq", "avx512bw",
+					    "avx512cd", "avx512vl", "pku",     "sse4a",	   "misalignsse",
+					    "monitor",	"la57",	    "svm",     "vmx",	   "3dnow" };
 
 static const char *const vendors[X86_VENDORS] = { "AuthenticAMD", "GenuineIntel" };
 
@@ -75,12 +75,13 @@ static const char *const vendors[X86_VENDORS] = { "AuthenticAMD", "GenuineIntel"
 static const struct {
 	enum x86_feature feature, needs;
 } builds_on[] = {
-	{ X86_F_MMX, X86_F_FPU },      { X86_F_FXSR, X86_F_FPU },      { X86_F_SSE, X86_F_FXSR },
-	{ X86_F_SSE2, X86_F_SSE },     { X86_F_SSE3, X86_F_SSE2 },     { X86_F_SSSE3, X86_F_SSE3 },
-	{ X86_F_SSE41, X86_F_SSSE3 },  { X86_F_SSE42, X86_F_SSE41 },   { X86_F_AES, X86_F_SSE2 },
-	{ X86_F_PCLMUL, X86_F_SSE2 },  { X86_F_SHA, X86_F_SSE2 },      { X86_F_XSAVEOPT, X86_F_XSAVE },
-	{ X86_F_XSAVEC, X86_F_XSAVE }, { X86_F_XGETBV1, X86_F_XSAVE }, { X86_F_AVX, X86_F_XSAVE },
-	{ X86_F_AVX2, X86_F_AVX },     { X86_F_FMA, X86_F_AVX },       { X86_F_F16C, X86_F_AVX },
+	{ X86_F_MMX, X86_F_FPU },	{ X86_F_FXSR, X86_F_FPU },	{ X86_F_SSE, X86_F_FXSR },
+	{ X86_F_SSE2, X86_F_SSE },	{ X86_F_SSE3, X86_F_SSE2 },	{ X86_F_SSSE3, X86_F_SSE3 },
+	{ X86_F_SSE41, X86_F_SSSE3 },	{ X86_F_SSE42, X86_F_SSE41 },	{ X86_F_AES, X86_F_SSE2 },
+	{ X86_F_PCLMUL, X86_F_SSE2 },	{ X86_F_SHA, X86_F_SSE2 },	{ X86_F_XSAVEOPT, X86_F_XSAVE },
+	{ X86_F_XSAVEC, X86_F_XSAVE },	{ X86_F_XGETBV1, X86_F_XSAVE }, { X86_F_AVX, X86_F_XSAVE },
+	{ X86_F_AVX2, X86_F_AVX },	{ X86_F_FMA, X86_F_AVX },	{ X86_F_F16C, X86_F_AVX },
+	{ X86_F_XSAVES, X86_F_XSAVEC },
 };
 
 /* Features that are the host's own instructions; `avx`: its operating system must know of them. */

@@ -76,6 +76,7 @@ enum x86_cpuid_reg { X86_CPUID_EAX, X86_CPUID_EBX, X86_CPUID_ECX, X86_CPUID_EDX 
 	F(XSAVEOPT, "xsaveopt", 0xd, 1, EAX, 0, 0, 0)                                                                  \
 	F(XSAVEC, "xsavec", 0xd, 1, EAX, 1, 0, 0)                                                                      \
 	F(XGETBV1, "xgetbv1", 0xd, 1, EAX, 2, 0, 0)                                                                    \
+	F(XSAVES, "xsaves", 0xd, 1, EAX, 3, 0, 0)                                                                      \
 	F(SYSCALL, "syscall", 0x80000001, 0, EDX, 11, 0, X86_EFER_SCE)                                                 \
 	F(NX, "nx", 0x80000001, 0, EDX, 20, 0, X86_EFER_NXE)                                                           \
 	F(PDPE1GB, "pdpe1gb", 0x80000001, 0, EDX, 26, 0, 0)                                                            \

@@ -3,7 +3,7 @@
 #include "cpu/x86/interp.h"
 
 /* MSRs that are plain 64-bit values of the state; `check` refuses a write, `feature` is what brings them. */
-enum check { ANY, CANONICAL, LOW32, SYSENTER, ALL_OR_NONE, PAT, MTRR_DEF };
+enum check { ANY, ZERO, CANONICAL, LOW32, SYSENTER, ALL_OR_NONE, PAT, MTRR_DEF };
 #define FIELD(name_) offsetof(struct x86_state, name_)
 static const struct plain {
 	uint32_t msr;
@@ -19,6 +19,7 @@ static const struct plain {
 	{ 0x1a0, FIELD(misc_enable), ANY, X86_F_ALWAYS },
 	{ 0x277, FIELD(pat), PAT, X86_F_PAT },
 	{ 0x2ff, FIELD(mtrr_def), MTRR_DEF, X86_F_MTRR },
+	{ 0xda0, FIELD(xss), ZERO, X86_F_XSAVES }, /* there is no supervisor component: xsave.c */
 	{ 0xc0000081, FIELD(star), ANY, X86_F_SYSCALL },
 	{ 0xc0000082, FIELD(lstar), CANONICAL, X86_F_LM },
 	{ 0xc0000083, FIELD(cstar), CANONICAL, X86_F_LM },
@@ -97,6 +98,8 @@ static bool types_valid(uint64_t v, bool pat)
 static bool valid(const struct x86_cpu *cpu, enum check c, uint64_t *v)
 {
 	switch (c) {
+	case ZERO:
+		return !*v;
 	case CANONICAL:
 		return x86_canonical(*v);
 	case LOW32:

@@ -94,6 +94,7 @@ static const struct state_field fields[] = {
 	STATE_U64F(S, cr3),
 	STATE_U64F(S, cr4),
 	STATE_U64F(S, xcr0),
+	STATE_U64F(S, xss),
 	STATE_U64A(S, dr),
 	STATE_U64F(S, dr6),
 	STATE_U64F(S, dr7),
@@ -176,6 +177,7 @@ static void init_only(struct x86_state *fresh, const struct x86_state *old)
 	memcpy(fresh->vec, old->vec, sizeof(fresh->vec));
 	fresh->mxcsr = old->mxcsr;
 	fresh->xcr0 = old->xcr0;
+	fresh->xss = old->xss;
 	fresh->pat = old->pat;
 	fresh->smbase = old->smbase;
 	fresh->tsc_offset = old->tsc_offset;
@@ -252,7 +254,7 @@ int x86_state_check(const struct x86_state *s, struct err *err)
 	if (!canonical(s->sysenter_esp) || !canonical(s->sysenter_eip) || !canonical(s->lstar) ||
 	    !canonical(s->cstar) || !canonical(s->kernel_gs_base))
 		return err_set(err, "an MSR for an address has one that is not canonical");
-	if (s->mxcsr & 0xffff0000 || s->fp.op & 0xf800 || !(s->xcr0 & 1))
+	if (s->mxcsr & 0xffff0000 || s->fp.op & 0xf800 || !(s->xcr0 & 1) || s->xss)
 		return err_set(err, "the floating-point state has reserved bits set");
 	return 0;
 }

@@ -152,7 +152,7 @@ struct x86_state {
 	struct x86_segment seg[X86_SEGS];
 	struct x86_dtable gdt, idt;
 	uint64_t cr0, cr2, cr3, cr4;
-	uint64_t xcr0;
+	uint64_t xcr0, xss;
 	uint64_t dr[4], dr6, dr7;
 	uint64_t pdpte[4]; /* PAE paging: the four entries loaded by MOV CR3 */
 

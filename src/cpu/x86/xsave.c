@@ -1,8 +1,9 @@
 /*
- * XSAVE XSAVEOPT XSAVEC XRSTOR, XGETBV XSETBV and CPUID leaf 0Dh. SDM vol. 1, chapter 13.
+ * XSAVE XSAVEOPT XSAVEC XSAVES XRSTOR XRSTORS, XGETBV XSETBV and CPUID leaf 0Dh. SDM vol. 1, chapter 13.
  *
  * A state component is a row of a table. There is an init optimization (a component in its initial configuration is
- * not written by XSAVEOPT and XSAVEC) and no modified optimization, which the architecture leaves to the processor.
+ * not written by XSAVEOPT, XSAVEC and XSAVES) and no modified optimization, which the architecture leaves to the
+ * processor. No component is a supervisor's: IA32_XSS stays 0.
  */
 #include "cpu/x86/xsave.h"
 
@@ -186,7 +187,7 @@ void x86_xsave_cpuid(const struct x86_cpuid_query *q, uint32_t out[4])
 		out[X86_CPUID_ECX] = area_size(f->xcr0, false);
 		out[X86_CPUID_EDX] = (uint32_t)(f->xcr0 >> 32);
 	} else if (subleaf == 1) {
-		out[X86_CPUID_EBX] = f->on[X86_F_XSAVEC] ? area_size(q->xcr0, true) : 0;
+		out[X86_CPUID_EBX] = f->on[X86_F_XSAVEC] || f->on[X86_F_XSAVES] ? area_size(q->xcr0, true) : 0;
 	}
 	for (size_t n = 0; subleaf > 1 && n < ARRAY_LEN(components); n++) {
 		const struct component *c = &components[n];
@@ -217,9 +218,23 @@ static uint64_t area_address(struct x86_cpu *cpu, const struct x86_insn *i)
 	return ea;
 }
 
-static uint64_t requested(const struct x86_cpu *cpu)
+/* XSAVES and XRSTORS are the operating system's, with components of its own. */
+static void enter_supervisor(struct x86_cpu *cpu)
 {
-	return ((uint64_t)x86_get32(cpu, X86_RDX) << 32 | x86_get32(cpu, X86_RAX)) & cpu->s.xcr0;
+	enter(cpu, X86_F_XSAVES);
+	if (cpu->cpl)
+		x86_gp0(cpu);
+}
+
+static uint64_t supervisor_components(const struct x86_cpu *cpu)
+{
+	return cpu->s.xcr0 | cpu->s.xss;
+}
+
+/* Those of `enabled` that EDX:EAX asks for. */
+static uint64_t requested(const struct x86_cpu *cpu, uint64_t enabled)
+{
+	return ((uint64_t)x86_get32(cpu, X86_RDX) << 32 | x86_get32(cpu, X86_RAX)) & enabled;
 }
 
 static uint64_t in_use(const struct x86_cpu *cpu)
@@ -290,7 +305,7 @@ static const struct x86_insn *save(struct x86_cpu *cpu, struct saving *s)
 static const struct x86_insn *save_standard(struct x86_cpu *cpu, const struct x86_insn *i, bool optimize)
 {
 	struct saving s = { .i = i, .ea = area_address(cpu, i), .header_len = 8 };
-	uint64_t asked = requested(cpu), used = in_use(cpu);
+	uint64_t asked = requested(cpu, cpu->s.xcr0), used = in_use(cpu);
 
 	s.mask = optimize ? asked & used : asked;
 	s.mxcsr = asked & MXCSR_OWNERS;
@@ -311,13 +326,11 @@ HANDLER(xsaveopt)
 	return save_standard(cpu, i, true);
 }
 
-HANDLER(xsavec)
+static const struct x86_insn *save_compacted(struct x86_cpu *cpu, const struct x86_insn *i, uint64_t enabled)
 {
-	struct saving s = { .i = i, .header_len = 16 };
-	uint64_t asked = requested(cpu), used = in_use(cpu);
+	struct saving s = { .i = i, .ea = area_address(cpu, i), .header_len = 16 };
+	uint64_t asked = requested(cpu, enabled), used = in_use(cpu);
 
-	enter(cpu, X86_F_XSAVEC);
-	s.ea = area_address(cpu, i);
 	/* Here MXCSR is part of the SSE component. */
 	if (cpu->s.mxcsr != X86_MXCSR_INIT)
 		used |= BIT_SSE;
@@ -329,6 +342,18 @@ HANDLER(xsavec)
 	return save(cpu, &s);
 }
 
+HANDLER(xsavec)
+{
+	enter(cpu, X86_F_XSAVEC);
+	return save_compacted(cpu, i, cpu->s.xcr0);
+}
+
+HANDLER(xsaves)
+{
+	enter_supervisor(cpu);
+	return save_compacted(cpu, i, supervisor_components(cpu));
+}
+
 /* --- restoring --- */
 
 static void get(struct x86_cpu *cpu, const struct x86_insn *i, uint64_t ea, uint8_t *to, unsigned len)
@@ -337,33 +362,26 @@ static void get(struct x86_cpu *cpu, const struct x86_insn *i, uint64_t ea, uint
 		x86_load_bytes(cpu, i->seg, ea + done, to + done, len - done < 32 ? len - done : 32);
 }
 
-/* #GP(0) for a header that no XSAVE wrote. */
-static void check_header(struct x86_cpu *cpu, const uint8_t *area)
+/* #GP(0) for a header that no XSAVE wrote; in the compacted form only if the instruction knows that. */
+static void check_header(struct x86_cpu *cpu, const uint8_t *area, uint64_t enabled, bool knows_compacted)
 {
 	uint64_t state = ld_le64(area + HEADER), comp = ld_le64(area + XCOMP_BV), rest = 0;
-	bool compacted = comp & COMPACTED && x86_has(cpu, X86_F_XSAVEC);
+	bool compacted = comp & COMPACTED && knows_compacted;
 
 	for (unsigned n = 16; n < (compacted ? HEADER_SIZE : 24u); n++)
 		rest |= area[HEADER + n];
-	if (rest || (compacted ? comp & ~(cpu->s.xcr0 | COMPACTED) || state & ~comp : comp || state & ~cpu->s.xcr0))
+	if (rest || (compacted ? comp & ~(enabled | COMPACTED) || state & ~comp : comp || state & ~enabled))
 		x86_gp0(cpu);
 	if (compacted && state & COMPACTED)
 		x86_gp0(cpu);
 }
 
-HANDLER(xrstor)
+static const struct x86_insn *restore(struct x86_cpu *cpu, const struct x86_insn *i, uint64_t enabled, uint8_t *area)
 {
-	uint64_t ea, asked = requested(cpu), state, layout;
-	uint8_t area[AREA_MAX];
-	bool compacted, wide = i->flags & X86_I_CODE64, mxcsr;
+	uint64_t ea = area_address(cpu, i), asked = requested(cpu, enabled);
+	uint64_t state = ld_le64(area + HEADER), layout = ld_le64(area + XCOMP_BV);
+	bool compacted = layout & COMPACTED, wide = i->flags & X86_I_CODE64, mxcsr;
 
-	enter(cpu, X86_F_XSAVE);
-	ea = area_address(cpu, i);
-	get(cpu, i, ea + HEADER, area + HEADER, HEADER_SIZE);
-	check_header(cpu, area);
-	state = ld_le64(area + HEADER);
-	layout = ld_le64(area + XCOMP_BV);
-	compacted = layout & COMPACTED;
 	/* Everything is read, and found good, before anything changes. */
 	for (const struct component *c = components; c < components + ARRAY_LEN(components); c++) {
 		unsigned move = compacted ? compacted_at(c, layout) - c->at : 0;
@@ -390,6 +408,34 @@ HANDLER(xrstor)
 	if (mxcsr)
 		cpu->s.mxcsr = ld_le32(area + X86_FX_MXCSR);
 	return x86_next(cpu, i);
+}
+
+/* The header, which is not checked yet. */
+static void get_header(struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *area)
+{
+	get(cpu, i, area_address(cpu, i) + HEADER, area + HEADER, HEADER_SIZE);
+}
+
+HANDLER(xrstor)
+{
+	uint8_t area[AREA_MAX];
+
+	enter(cpu, X86_F_XSAVE);
+	get_header(cpu, i, area);
+	check_header(cpu, area, cpu->s.xcr0, x86_has(cpu, X86_F_XSAVEC));
+	return restore(cpu, i, cpu->s.xcr0, area);
+}
+
+HANDLER(xrstors)
+{
+	uint8_t area[AREA_MAX];
+
+	enter_supervisor(cpu);
+	get_header(cpu, i, area);
+	if (!(ld_le64(area + XCOMP_BV) & COMPACTED))
+		x86_gp0(cpu);
+	check_header(cpu, area, supervisor_components(cpu), true);
+	return restore(cpu, i, supervisor_components(cpu), area);
 }
 
 /* --- XCR0 --- */
@@ -431,7 +477,9 @@ static const struct x86_opdef rows[] = {
 	MEM_ROW(0xae, 4, xsave),
 	MEM_ROW(0xae, 5, xrstor),
 	MEM_ROW(0xae, 6, xsaveopt),
+	MEM_ROW(0xc7, 3, xrstors),
 	MEM_ROW(0xc7, 4, xsavec),
+	MEM_ROW(0xc7, 5, xsaves),
 	{ X86_MAP_0F, 0x01, 1, X86_PFX_NONE, X86_MOD_REG, 1 + 2, 1 + 0, 0, 0, X86_ALL(xgetbv), {}, "xgetbv" },
 	{ X86_MAP_0F, 0x01, 1, X86_PFX_NONE, X86_MOD_REG, 1 + 2, 1 + 1, 0, X86_D_END, X86_ALL(xsetbv), {}, "xsetbv" },
 };
