@@ -11,8 +11,11 @@ import re
 import pytest
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
-# Processors, memory and devices are fixed, and so are identities that are random by default.
-OPTIONS = ["--cpus", "2", "--memory", "512M", "--net", "user"]
+# Processors, memory and devices are fixed, and so are identities that are random by default. The model has what is not
+# the host's own instructions: nothing of it comes or goes with the host.
+CPU = "qemu64,+" + ",+".join("""vme xsave xsaveopt xsavec xsaves xgetbv1 pcid invpcid smep smap umip fsgsbase tsc-adjust
+tsc-deadline popcnt movbe abm bmi1 bmi2 adx erms rdrand rdseed rdtscp rdpid clflushopt clwb pdpe1gb arat invtsc""".split())
+OPTIONS = ["--cpu", CPU, "--cpus", "2", "--memory", "512M", "--net", "user"]
 
 
 def sysfs_pci(vm):
