@@ -26,11 +26,12 @@ check-all:
 	@scripts/setup run check cross
 	@scripts/check --all $(STAGES)
 
-# The hardware engine on a true KVM, which QEMU emulates: boots with one and two CPUs, and unit tests.
+# The hardware engine on a true KVM, which QEMU emulates: boots with one and two CPUs and both kinds of interrupt
+# controller, and unit tests.
 check-kvm: all
 	@scripts/setup run check nested
-	@scripts/check-kvm $(BUILD)/vireo --cpus 1
-	@KVM_TESTS=$(BUILD)/tests/test_kvm scripts/check-kvm $(BUILD)/vireo --cpus 2
+	@KVM_TESTS=$(BUILD)/tests/test_kvm scripts/check-kvm $(BUILD)/vireo "--cpus 1" "--cpus 2" \
+		"--cpus 1 --set irqchip=user" "--cpus 2 --set irqchip=user"
 
 bench: all
 	@scripts/bench $(BUILD)/vireo

@@ -190,16 +190,32 @@ static void the_interpreter_goes_on_where_kvm_stopped(void **state)
 
 /* --- what a restore brings --- */
 
-/* EDX of leaf 1 as KVM was given it last: not every KVM gives back what it took. */
-static uint32_t features_edx(struct tiny_vm *t)
+/* A leaf as KVM was given it last: not every KVM gives back what it took. */
+static struct kvm_cpuid_entry2 leaf(struct tiny_vm *t, uint32_t function)
 {
 	const struct kvm_cpuid2 *table = ((struct kvm_vm *)t->vm)->cpuid;
-	uint32_t edx = 0;
+	struct kvm_cpuid_entry2 e = { 0 };
 
 	for (uint32_t n = 0; n < table->nent; n++)
-		if (table->entries[n].function == 1)
-			edx = table->entries[n].edx;
-	return edx;
+		if (table->entries[n].function == function)
+			e = table->entries[n];
+	return e;
+}
+
+static uint32_t features_edx(struct tiny_vm *t)
+{
+	return leaf(t, 1).edx;
+}
+
+/* KVM offers them all the same: guests then send IPIs by a call that goes nowhere. */
+static void what_needs_the_kernels_apic_is_hidden_without(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+
+	assert_false(((struct kvm_vm *)t->vm)->split);
+	tiny_vm_load64(t, "\xf4", 1);
+	assert_int_equal(leaf(t, 1).ecx & (1u << 21 | 1u << 24), 0);
+	assert_int_equal(leaf(t, 0x40000001).eax & (1u << 6 | 1u << 7 | 1u << 11 | 1u << 12), 0);
 }
 
 static void a_loaded_model_reaches_kvm(void **state)
@@ -347,6 +363,7 @@ int main(void)
 		TEST(a_kick_ends_an_endless_loop),
 		TEST(a_triple_fault_shuts_down),
 		TEST(the_interpreter_goes_on_where_kvm_stopped),
+		TEST(what_needs_the_kernels_apic_is_hidden_without),
 		TEST(a_loaded_model_reaches_kvm),
 		TEST(another_rate_of_the_tsc_is_given_or_refused),
 		TEST(a_debugger_stops_it),

@@ -18,7 +18,7 @@ static struct kvm_cpuid2 *table_new(void)
 
 /*
  * What KVM leaves to user space, whatever its table says. With the local APIC in user space its x2APIC mode, deadline
- * timer and paravirtual EOI and wake-up cannot work.
+ * timer and paravirtual EOI, wake-up and IPIs cannot work.
  */
 enum who { ALWAYS, KERNEL_APIC };
 static const struct {
@@ -31,6 +31,7 @@ static const struct {
 	{ 1, X86_CPUID_ECX, 24, KERNEL_APIC },		/* TSC deadline timer */
 	{ 0x40000001, X86_CPUID_EAX, 6, KERNEL_APIC },	/* PV EOI */
 	{ 0x40000001, X86_CPUID_EAX, 7, KERNEL_APIC },	/* PV unhalt */
+	{ 0x40000001, X86_CPUID_EAX, 11, KERNEL_APIC }, /* PV IPIs */
 	{ 0x40000001, X86_CPUID_EAX, 12, KERNEL_APIC }, /* poll control */
 	{ 6, X86_CPUID_EAX, 2, ALWAYS },		/* ARAT: the APIC timer never stops */
 	{ 0x80000007, X86_CPUID_EDX, 8, ALWAYS },	/* invariant TSC */
