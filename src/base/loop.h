@@ -2,7 +2,7 @@
  * The event loop: file descriptors and posted functions. One per VM (the main loop), further ones
  * where a room needs its own thread.
  *
- * loop_run() is called by one thread, "the loop thread"; callbacks run there. loop_post() and
+ * loop_run() is called by one thread, "the loop thread"; callbacks run there. loop_fd_add(), loop_post() and
  * loop_quit() may be called from any thread; everything else from the loop thread, or before it
  * starts.
  */

@@ -14,6 +14,7 @@
 struct bus_handle {
 	enum bus_kind kind;
 	bool is_doorbell;
+	bool taken; /* its owner's, who adds and deletes it */
 	uint64_t base, size;
 	struct bus_range range;
 	struct bus_doorbell bell;
@@ -35,6 +36,8 @@ struct bus {
 	_Atomic unsigned epoch;
 	_Atomic unsigned readers[2];
 	struct topology *retired, *retired_before; /* since the last step of the epoch, and before it */
+	bus_take_fn *take;
+	void *taker;
 };
 
 /* --- readers --- */
@@ -218,7 +221,21 @@ struct bus_handle *bus_add_doorbell(struct bus *b, const struct bus_doorbell *d,
 		err_set(err, "out of memory");
 	}
 	pthread_mutex_unlock(&b->lock);
+	/* Without the lock: what takes it may have to wait for other vCPUs. */
+	if (h && b->take && d->fd >= 0)
+		h->taken = b->take(b->taker, d, true);
 	return h;
+}
+
+void bus_offer_doorbells(struct bus *b, bus_take_fn *take, void *opaque)
+{
+	b->take = take;
+	b->taker = opaque;
+}
+
+bool bus_doorbells_wanted(const struct bus *b)
+{
+	return b->take != NULL;
 }
 
 /* Without memory for a snapshot the range stays, harmless: its device lives as long as the bus. */
@@ -226,6 +243,8 @@ void bus_del(struct bus *b, struct bus_handle *h)
 {
 	if (!h)
 		return;
+	if (h->taken)
+		b->take(b->taker, &h->bell, false);
 	pthread_mutex_lock(&b->lock);
 	change(b, NULL, h);
 	pthread_mutex_unlock(&b->lock);

@@ -100,6 +100,7 @@ static void sync_bells(struct pci_testdev *t)
 				.value = SIGNATURE,
 				.fn = on_bell,
 				.opaque = &s->test[n],
+				.fd = -1, /* each write counts */
 			};
 
 			if (s->test[n].bell)

@@ -382,6 +382,7 @@ static void unwatch(void *opaque)
 	struct vblk *b = opaque;
 
 	loop_fd_del(b->watch);
+	virtio_unwatch_bells(&b->d);
 }
 
 /* What the constructor has made so far, without the virtio part. */
@@ -533,6 +534,7 @@ struct virtio_dev *virtio_blk_new(const struct virtio_blk_config *c, struct err 
 		.self = b,
 		.state = &state,
 		.mem = c->mem,
+		.loop = block_loop(c->node),
 		.offered = offered(c->node, queues),
 		.config = b->config,
 		.config_size = CFG_SIZE,

@@ -43,12 +43,6 @@ enum {
 
 struct virtio_mmio;
 
-struct bell {
-	struct virtio_dev *d;
-	unsigned q;
-	struct bus_handle *handle;
-};
-
 struct virtio_mmio {
 	struct device dev;
 	struct virtio_dev *d;
@@ -59,7 +53,7 @@ struct virtio_mmio {
 	pthread_mutex_t irq_lock; /* isr and the line change together; innermost */
 	uint32_t isr;
 	uint32_t device_features_sel, driver_features_sel, queue_sel;
-	struct bell bells[VIRTIO_MAX_QUEUES];
+	struct bus_handle *bells[VIRTIO_MAX_QUEUES];
 	struct state_field fields[8];
 	struct state_desc state;
 };
@@ -227,13 +221,6 @@ static const struct bus_ops window_ops = {
 	.impl = { 1, 8 },
 };
 
-static void on_bell(void *opaque)
-{
-	struct bell *b = opaque;
-
-	virtio_kick(b->d, b->q);
-}
-
 /* --- life --- */
 
 static void mmio_reset(void *self)
@@ -262,10 +249,8 @@ static void mmio_destroy(void *self)
 	struct virtio_mmio *m = self;
 
 	for (unsigned q = 0; q < m->d->n_queues; q++)
-		if (m->bells[q].handle)
-			bus_del(m->bus, m->bells[q].handle);
-	if (m->window)
-		bus_del(m->bus, m->window);
+		bus_del(m->bus, m->bells[q]);
+	bus_del(m->bus, m->window);
 	pthread_mutex_lock(&m->d->lock);
 	virtio_reset(m->d);
 	clear_registers(m);
@@ -308,18 +293,14 @@ static void make_state(struct virtio_mmio *m)
 static int add_bells(struct virtio_mmio *m, uint64_t base, struct err *err)
 {
 	for (unsigned q = 0; q < m->d->n_queues; q++) {
-		m->bells[q].d = m->d;
-		m->bells[q].q = q;
-		const struct bus_doorbell bell = {
-			.kind = BUS_MMIO,
-			.addr = base + R_QUEUE_NOTIFY,
-			.size = 4,
-			.value = q,
-			.fn = on_bell,
-			.opaque = &m->bells[q],
-		};
-		m->bells[q].handle = bus_add_doorbell(m->bus, &bell, err);
-		if (!m->bells[q].handle)
+		struct bus_doorbell bell = virtio_bell(m->d, q);
+
+		bell.kind = BUS_MMIO;
+		bell.addr = base + R_QUEUE_NOTIFY;
+		bell.size = 4;
+		bell.value = q;
+		m->bells[q] = bus_add_doorbell(m->bus, &bell, err);
+		if (!m->bells[q])
 			return -1;
 	}
 	return 0;
@@ -353,6 +334,8 @@ struct device *virtio_mmio_new(struct virtio_dev *d, const struct virtio_mmio_co
 	snprintf(m->dev.instance, sizeof(m->dev.instance), "%u", c->index);
 	d->transport_ops = &transport_ops;
 	d->transport = m;
+	if (bus_doorbells_wanted(m->bus))
+		virtio_watch_bells(d);
 	const struct bus_range range = { d->name, &window_ops, m, &d->lock };
 	m->window = bus_add(c->bus, BUS_MMIO, c->base, VIRTIO_MMIO_SIZE, &range, err);
 	if (!m->window || add_bells(m, c->base, err)) {

@@ -55,12 +55,6 @@ enum {
 #define I_QUEUE	 1u
 #define I_CONFIG 2u
 
-struct bell {
-	struct virtio_dev *d;
-	unsigned q;
-	struct bus_handle *handle;
-};
-
 struct virtio_pci {
 	struct device dev;
 	struct pci_dev pci;
@@ -76,7 +70,7 @@ struct virtio_pci {
 	uint16_t queue_select;
 	pthread_mutex_t bell_lock; /* bells and bells_at; below the device's lock */
 	uint64_t bells_at;	   /* the address that the doorbells were made for; 0: none */
-	struct bell bells[VIRTIO_MAX_QUEUES];
+	struct bus_handle *bells[VIRTIO_MAX_QUEUES];
 	struct state_field fields[10];
 	struct state_desc state;
 };
@@ -121,13 +115,6 @@ static const struct virtio_transport_ops transport_ops = { queue_interrupt, conf
 
 /* --- doorbells: only while the driver runs, at the place that the notification BAR has then --- */
 
-static void on_bell(void *opaque)
-{
-	struct bell *b = opaque;
-
-	virtio_kick(b->d, b->q);
-}
-
 /* Where the doorbells belong now: the notification BAR, as it is decoded, while the driver runs; 0: nowhere. */
 static uint64_t bells_place(const struct virtio_pci *p)
 {
@@ -142,21 +129,15 @@ static void sync_bells(struct virtio_pci *p)
 	pthread_mutex_lock(&p->bell_lock);
 	at = bells_place(p);
 	for (unsigned q = 0; at != p->bells_at && q < p->d->n_queues; q++) {
-		struct bell *b = &p->bells[q];
-		/* 16 bits, the queue number: what drivers write without NOTIFICATION_DATA (4.1.5.2). */
-		const struct bus_doorbell bell = {
-			.kind = BUS_MMIO,
-			.addr = at + q * NOTIFY_STRIDE,
-			.size = 2,
-			.value = q,
-			.fn = on_bell,
-			.opaque = b,
-		};
+		struct bus_doorbell bell = virtio_bell(p->d, q);
 
-		if (b->handle)
-			bus_del(p->bus, b->handle);
+		/* The place says which queue it is. Some hardware tells that there was a write sooner than of what. */
+		bell.kind = BUS_MMIO;
+		bell.addr = at + q * NOTIFY_STRIDE;
+		bell.any = true;
+		bus_del(p->bus, p->bells[q]);
 		/* Without a doorbell the write reaches the BAR: slower and no less right. */
-		b->handle = at ? bus_add_doorbell(p->bus, &bell, &err) : NULL;
+		p->bells[q] = at ? bus_add_doorbell(p->bus, &bell, &err) : NULL;
 	}
 	p->bells_at = at;
 	pthread_mutex_unlock(&p->bell_lock);
@@ -610,8 +591,6 @@ struct device *virtio_pci_new(struct virtio_dev *d, const struct virtio_pci_conf
 	p->self = d->self;
 	p->bus = c->bus;
 	p->config_vector = VIRTIO_NO_VECTOR;
-	for (unsigned q = 0; q < VIRTIO_MAX_QUEUES; q++)
-		p->bells[q] = (struct bell){ .d = d, .q = q };
 	pthread_mutex_init(&p->irq_lock, NULL);
 	pthread_mutex_init(&p->bell_lock, NULL);
 	make_state(p);
@@ -627,6 +606,8 @@ struct device *virtio_pci_new(struct virtio_dev *d, const struct virtio_pci_conf
 	};
 	d->transport_ops = &transport_ops;
 	d->transport = p;
+	if (bus_doorbells_wanted(p->bus))
+		virtio_watch_bells(d);
 	if (attach(p, c, err)) {
 		vpci_destroy(p);
 		return NULL;

@@ -34,6 +34,14 @@ void virtio_config_write(struct virtio_dev *d, uint32_t off, const void *buf, ui
 void virtio_kick(struct virtio_dev *d, uint32_t q);
 
 /*
+ * A doorbell that kicks queue `q`, anywhere: the transport fills in the place. Its eventfd is -1 unless
+ * virtio_watch_bells() was called; that makes eventfds that may count kicks and has the device's loop watch them.
+ * Before the device is used; without memory or descriptors there are none.
+ */
+struct bus_doorbell virtio_bell(struct virtio_dev *d, unsigned q);
+void virtio_watch_bells(struct virtio_dev *d);
+
+/*
  * May the device use memory (PCI's bus master bit)? It may until told otherwise. When it no longer may, its requests
  * have ended on return and rings stand still; later the queues are looked at again. Any thread, without the lock.
  */

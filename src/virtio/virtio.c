@@ -45,19 +45,23 @@ static void ring_touched(void *opaque, struct vring_map *m, uint32_t off, uint32
 
 /* --- making and freeing --- */
 
-static void on_kicked(void *opaque, int fd, uint32_t events)
+static void process_kicked(struct virtio_dev *d)
 {
-	struct virtio_dev *d = opaque;
-	uint64_t count, queues;
+	uint64_t queues = atomic_exchange(&d->kicked, 0);
 
-	if (read(fd, &count, sizeof(count)) < 0)
-		return;
-	queues = atomic_exchange(&d->kicked, 0);
 	pthread_mutex_lock(&d->lock);
 	for (unsigned q = 0; q < d->n_queues; q++)
 		if (queues >> q & 1 && virtio_running(d))
 			d->ops->process(d, q);
 	pthread_mutex_unlock(&d->lock);
+}
+
+static void on_kicked(void *opaque, int fd, uint32_t events)
+{
+	eventfd_t count;
+
+	if (!eventfd_read(fd, &count))
+		process_kicked(opaque);
 }
 
 static int check(const struct virtio_dev *d, struct err *err)
@@ -98,6 +102,8 @@ int virtio_init(struct virtio_dev *d, struct err *err)
 	d->kick_fd = -1;
 	clear(d);
 	for (unsigned q = 0; q < d->n_queues; q++) {
+		d->queues[q].d = d;
+		d->queues[q].bell = -1;
 		d->queues[q].ring = vring_new(&mem);
 		if (!d->queues[q].ring) {
 			err_set(err, "%s: out of memory", d->name);
@@ -122,6 +128,7 @@ fail:
 
 void virtio_fini(struct virtio_dev *d)
 {
+	virtio_unwatch_bells(d);
 	if (d->kick_watch)
 		loop_fd_del(d->kick_watch);
 	if (d->kick_fd >= 0)
@@ -348,6 +355,73 @@ void virtio_kick(struct virtio_dev *d, uint32_t q)
 		d->ops->kick(d, q);
 	else
 		virtio_defer(d, q);
+}
+
+/* --- doorbells --- */
+
+static unsigned index_of(const struct virtio_queue *vq)
+{
+	return (unsigned)(vq - vq->d->queues);
+}
+
+static void on_bell(void *opaque)
+{
+	const struct virtio_queue *vq = opaque;
+
+	virtio_kick(vq->d, index_of(vq));
+}
+
+/* The same by eventfd: this is the loop's thread already. */
+static void on_bell_counted(void *opaque, int fd, uint32_t events)
+{
+	const struct virtio_queue *vq = opaque;
+	struct virtio_dev *d = vq->d;
+	eventfd_t count;
+
+	if (eventfd_read(fd, &count))
+		return;
+	if (d->ops->kick) {
+		virtio_kick(d, index_of(vq));
+	} else {
+		atomic_fetch_or(&d->kicked, 1ull << index_of(vq));
+		process_kicked(d);
+	}
+}
+
+struct bus_doorbell virtio_bell(struct virtio_dev *d, unsigned q)
+{
+	return (struct bus_doorbell){ .fn = on_bell, .opaque = &d->queues[q], .fd = d->queues[q].bell };
+}
+
+void virtio_watch_bells(struct virtio_dev *d)
+{
+	struct err err;
+
+	for (unsigned q = 0; d->loop && q < d->n_queues; q++) {
+		struct virtio_queue *vq = &d->queues[q];
+		int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+		if (fd < 0)
+			return;
+		vq->bell_watch = loop_fd_add(d->loop, fd, EPOLLIN, on_bell_counted, vq, &err);
+		if (vq->bell_watch)
+			vq->bell = fd;
+		else
+			close(fd);
+	}
+}
+
+void virtio_unwatch_bells(struct virtio_dev *d)
+{
+	for (unsigned q = 0; q < d->n_queues; q++) {
+		struct virtio_queue *vq = &d->queues[q];
+
+		loop_fd_del(vq->bell_watch);
+		if (vq->bell_watch)
+			close(vq->bell);
+		vq->bell_watch = NULL;
+		vq->bell = -1;
+	}
 }
 
 /* virtio_running() is false: end what is going on. */

@@ -61,7 +61,7 @@ struct virtio_ops {
 	 */
 	void (*activate)(struct virtio_dev *d);
 	/*
-	 * The driver kicked queue `q`. A vCPU thread, without the lock; may run at the same time as
+	 * The driver kicked queue `q`. A vCPU thread or the loop's, without the lock; may run at the same time as
 	 * reset() and after it, so it only signals the device's own thread or pops (a stopped ring is
 	 * empty). Set either kick or process.
 	 */
@@ -106,7 +106,10 @@ struct virtio_queue {
 	uint16_t vector; /* transport's: MSI-X vector */
 	uint64_t desc, driver, device;
 	/* run time */
+	struct virtio_dev *d;
 	struct vring *ring;
+	int bell; /* an eventfd of the driver's kicks, or -1: see virtio_watch_bells() */
+	struct loop_fd *bell_watch;
 	struct vring_setup saved; /* filled only around saving and loading */
 	bool saved_running;
 };
@@ -125,8 +128,9 @@ struct virtio_dev {
 	void *self;			/* the device's own struct: object of `state` */
 	const struct state_desc *state; /* its own fields (may be empty); NULL: cannot be saved */
 	struct mem_space *mem;
-	struct loop *loop; /* needed by ops->process; else may be NULL */
-	uint64_t offered;  /* device-specific feature bits offered; ring and VERSION_1 bits are added by the core */
+	/* Of its thread: where ops->process is called, and ops->kick for kicks by eventfd. Needed by ops->process. */
+	struct loop *loop;
+	uint64_t offered; /* device-specific feature bits offered; ring and VERSION_1 bits are added by the core */
 	const struct virtio_need *needs; /* of feature bits; ends with { 0, 0 }; NULL: none */
 	uint8_t *config;		 /* device-specific configuration space, little-endian; owned by the device */
 	uint32_t config_size;
@@ -158,6 +162,12 @@ struct virtio_dev {
 int virtio_init(struct virtio_dev *d, struct err *err);
 /* The reverse of virtio_init; called from the device's destroy. Loop thread. All chains completed. */
 void virtio_fini(struct virtio_dev *d);
+
+/*
+ * End what a transport may have begun: no kicks come by eventfds any more. d->loop's thread. virtio_fini() does it for
+ * devices whose loop is the one that it is called in.
+ */
+void virtio_unwatch_bells(struct virtio_dev *d);
 
 /* True when the driver accepted feature `bit`. */
 static inline bool virtio_has_feature(const struct virtio_dev *d, unsigned bit)

@@ -145,6 +145,22 @@ static int place_irqchip(struct vm *vm, enum engine_intc *place, struct err *err
 				 vm->engine->name);
 }
 
+/* Doorbells that the engine can ring by itself. Any thread. */
+static bool take_doorbell(void *opaque, const struct bus_doorbell *d, bool on)
+{
+	const struct vm *vm = opaque;
+	const struct engine_doorbell e = {
+		.port = d->kind == BUS_PORT,
+		.addr = d->addr,
+		.size = d->size,
+		.any = d->any,
+		.value = d->value,
+		.fd = d->fd,
+	};
+
+	return vm->engine->doorbell(vm->engine_vm, &e, on);
+}
+
 static int add_engine(struct vm *vm, struct err *err)
 {
 	struct engine_config e = {
@@ -163,7 +179,11 @@ static int add_engine(struct vm *vm, struct err *err)
 	vm->engine_vm = vm->engine->vm_create(&e, err);
 	log_line(LOG_INFO, "pc", "%llu MiB, engine %s: %s", (unsigned long long)(mem_ram_size(vm->mem) / MIB),
 		 vm->engine->name, probe.why);
-	return vm->engine_vm ? cpus_create(vm, err) : -1;
+	if (!vm->engine_vm)
+		return -1;
+	if (vm->engine->doorbell)
+		bus_offer_doorbells(vm->bus, take_doorbell, vm);
+	return cpus_create(vm, err);
 }
 
 /* --- devices --- */

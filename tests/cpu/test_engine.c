@@ -229,6 +229,40 @@ static void a_doorbell_rings_once(void **state)
 	close(bell.fd);
 }
 
+static unsigned rings;
+
+static void count_ring(struct tiny_vm *t, uint64_t addr)
+{
+	rings++;
+}
+
+/* A guest may move a BAR while it rings: no ring is lost, and none is heard twice. */
+static void a_doorbell_comes_and_goes_while_it_is_rung(void **state)
+{
+	struct engine_doorbell bell = { .addr = 0x20000010, .any = true, .fd = eventfd(0, EFD_NONBLOCK) };
+	eventfd_t count = 0;
+	pthread_t t;
+
+	rings = 0;
+	vm.on_mmio = count_ring;
+	/* 1: mov [0x20000010], ax; inc ecx; jmp 1b */
+	tiny_vm_load64(&vm, "\x66\x89\x04\x25\x10\0\0\x20\xff\xc1\xeb\xf4", 12);
+	t = run_in_thread();
+	for (unsigned n = 0; n < 200; n++) {
+		if (engine->doorbell && engine->doorbell(vm.vm, &bell, true)) {
+			usleep(50);
+			assert_true(engine->doorbell(vm.vm, &bell, false));
+		}
+		usleep(50);
+	}
+	vcpu_kick(vm.vcpu);
+	assert_int_equal(joined(t), CPU_EXIT_KICKED);
+	eventfd_read(bell.fd, &count);
+	assert_int_equal(count != 0, engine->doorbell != NULL);
+	assert_true(rings && rings + count - reg(X86_RCX) <= 1);
+	close(bell.fd);
+}
+
 /* --- the state --- */
 
 typedef void scalar_fn(const struct state_field *top, const struct state_field *f, size_t offset);
@@ -450,6 +484,7 @@ int main(void)
 		TEST(a_kick_before_is_not_lost),
 		TEST(accesses_reach_the_world),
 		TEST(a_doorbell_rings_once),
+		TEST(a_doorbell_comes_and_goes_while_it_is_rung),
 		TEST(every_field_of_the_state_comes_back),
 		TEST(an_impossible_state_is_refused),
 		TEST(ram_may_be_added_between_runs),

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "base/bytes.h"
 #include "toy.h"
@@ -40,6 +41,7 @@ enum {
 enum { S_ACK = 1, S_DRIVER = 2, S_DRIVER_OK = 4, S_FEATURES_OK = 8, S_NEEDS_RESET = 64, S_FAILED = 128 };
 enum { CMD_MEM = 2, CMD_MASTER = 4, CMD_INTX_OFF = 0x400 };
 
+static struct loop *loop;
 static struct bus *bus;
 static struct pci_bus *pci;
 static struct mem_space *mem;
@@ -63,6 +65,55 @@ static void on_msi(void *opaque, uint64_t addr, uint32_t data)
 {
 	messages++;
 	last_message = data;
+}
+
+/* --- an engine that rings doorbells by itself, if it is told to --- */
+
+static bool takes;
+static struct {
+	uint64_t addr;
+	int fd;
+} taken[TOY_QUEUES];
+static unsigned taken_count;
+
+static bool take_bell(void *opaque, const struct bus_doorbell *d, bool on)
+{
+	unsigned n = 0;
+
+	assert_true(d->kind == BUS_MMIO && d->any && d->fd >= 0);
+	while (n < taken_count && taken[n].addr != d->addr)
+		n++;
+	if (on && takes) {
+		/* Never twice, nor more than there are. */
+		assert_true(n == taken_count && n < TOY_QUEUES);
+		taken[n].addr = d->addr;
+		taken[n].fd = d->fd;
+		taken_count++;
+	} else if (!on) {
+		assert_true(n < taken_count && taken[n].fd == d->fd);
+		taken[n] = taken[--taken_count];
+	}
+	return takes;
+}
+
+/* A guest's write: the device must not see it before its loop runs. */
+static bool ring_by_eventfd(uint64_t addr)
+{
+	for (unsigned n = 0; n < taken_count; n++)
+		if (taken[n].addr == addr)
+			return !eventfd_write(taken[n].fd, 1);
+	return false;
+}
+
+static void stop_loop(void *opaque)
+{
+	loop_quit(loop);
+}
+
+static void run_loop(void)
+{
+	loop_post(loop, stop_loop, NULL);
+	loop_run(loop);
 }
 
 /* --- access --- */
@@ -131,12 +182,16 @@ static int begin(void **state)
 	assert_int_equal(mem_add_slot(mem, &ram, &err), 0);
 	for (unsigned n = 0; n < 4; n++)
 		lines[n] = (struct irq_line){ on_intx, NULL, n };
+	loop = loop_new(&err);
 	bus = bus_new();
+	takes = false;
+	bus_offer_doorbells(bus, take_bell, NULL);
 	pci = pci_bus_new(bus, lines, &sink);
 	messages = 0;
 	toy_gone = false;
 	memset(cap_at, 0, sizeof(cap_at));
 	toy = toy_new(mem, &toy_gone);
+	toy->d.loop = loop;
 	c = (struct virtio_pci_config){ bus, pci, DEVFN };
 	dev = virtio_pci_new(&toy->d, &c, &err);
 	assert_non_null(dev);
@@ -152,6 +207,8 @@ static int end(void **state)
 {
 	dev->destroy(dev->self);
 	assert_true(toy_gone);
+	assert_int_equal(taken_count, 0);
+	loop_free(loop);
 	pci_bus_free(pci);
 	bus_free(bus);
 	mem_space_free(mem);
@@ -486,6 +543,74 @@ static void test_notifications(void **state)
 	assert_int_equal(toy->kicks[0], 2);
 	NOTIFY(0, 2, 0);
 	assert_int_equal(toy->kicks[0], 3);
+}
+
+static void move_bells(uint64_t at)
+{
+	set_cfg(0x10 + 4 * cfg(cap_at[2] + 4, 1), 4, at);
+	place[2] = at;
+}
+
+/* Kicks that an eventfd counts, which a loop looks at. */
+static void test_bells_by_eventfd(void **state)
+{
+	takes = true;
+	assert_false(ring_by_eventfd(place[2]));
+	start();
+	assert_int_equal(taken_count, TOY_QUEUES);
+	offer(1, 1);
+	assert_true(ring_by_eventfd(place[2] + stride));
+	assert_true(ring_by_eventfd(place[2] + stride));
+	assert_int_equal(toy->kicks[1], 0);
+	run_loop();
+	assert_int_equal(toy->kicks[1], 1);
+	run_loop();
+	assert_true(toy->kicks[0] == 0 && toy->kicks[1] == 1);
+	/* They move with their BAR. */
+	move_bells(0xd0000000);
+	assert_int_equal(taken_count, TOY_QUEUES);
+	assert_true(ring_by_eventfd(0xd0000000));
+	run_loop();
+	assert_int_equal(toy->kicks[0], 1);
+	/* What was rung before a reset, a pause or the end of memory decoding is heard by nobody. */
+	assert_true(ring_by_eventfd(place[2]));
+	PUT(STATUS, 1, 0);
+	assert_int_equal(taken_count, 0);
+	run_loop();
+	start();
+	assert_true(ring_by_eventfd(place[2]));
+	dev->drain(dev->self);
+	run_loop();
+	assert_int_equal(toy->kicks[0], 1);
+	dev->resume(dev->self); /* which looks at all queues */
+	assert_int_equal(toy->kicks[0], 2);
+	assert_true(ring_by_eventfd(place[2]));
+	set_cfg(4, 2, CMD_MASTER);
+	assert_int_equal(taken_count, 0);
+}
+
+static void test_bells_move_for_ever(void **state)
+{
+	takes = true;
+	start();
+	for (unsigned n = 0; n < 5000; n++) {
+		move_bells(0xd0000000 + 0x1000 * (n % 5));
+		if (n % 7 == 0)
+			set_cfg(4, 2, CMD_MASTER | (n & 1 ? CMD_MEM : 0));
+		if (n % 11 == 0)
+			set_cfg(4, 2, CMD_MASTER | CMD_MEM);
+		if (n % 13 == 0)
+			ring_by_eventfd(place[2] + stride);
+		if (n % 101 == 0)
+			run_loop();
+	}
+	set_cfg(4, 2, CMD_MASTER | CMD_MEM);
+	run_loop();
+	toy->kicks[2] = 0;
+	assert_int_equal(taken_count, TOY_QUEUES);
+	assert_true(ring_by_eventfd(place[2] + 2 * stride));
+	run_loop();
+	assert_int_equal(toy->kicks[2], 1);
 }
 
 /* Without the right to use memory the device does not. */
@@ -833,6 +958,8 @@ int main(void)
 		TEST(test_impossible_ring),
 		TEST(test_lie),
 		TEST(test_notifications),
+		TEST(test_bells_by_eventfd),
+		TEST(test_bells_move_for_ever),
 		TEST(test_bus_master),
 		TEST(test_intx),
 		TEST(test_msix),

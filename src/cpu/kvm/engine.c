@@ -124,8 +124,8 @@ static int create(struct kvm_vm *vm, struct err *err)
 		vm->tsc_khz = (unsigned)khz;
 		clock_set_tsc_hz(vm->cfg.clock, (uint64_t)khz * 1000);
 	}
-	return kvm_dirty_new(vm, err) || kvm_slots_register(vm, err) || kvm_irqchip_new(vm, err) ||
-			       kvm_features_new(vm, err)
+	return kvm_dirty_new(vm, err) || kvm_slots_register(vm, err) || kvm_eventfds_new(vm, err) ||
+			       kvm_irqchip_new(vm, err) || kvm_features_new(vm, err)
 		       ? -1
 		       : 0;
 }
@@ -163,6 +163,15 @@ static void vcpu_destroy(struct vcpu *v)
 	free(cpu);
 }
 
+static void add_counter(struct kvm_cpu *cpu)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "cpu%u.kvm_exits", cpu->vcpu.index);
+	if (cpu->vm->cfg.stats)
+		stats_register(cpu->vm->cfg.stats, name, "times KVM came back to this program", &cpu->exits);
+}
+
 static int vcpu_open(struct kvm_cpu *cpu, struct err *err)
 {
 	cpu->fd = kvm_ioctl(cpu->vm->fd, KVM_CREATE_VCPU, (void *)(unsigned long)cpu->vcpu.index);
@@ -197,6 +206,7 @@ static struct vcpu *vcpu_create(struct engine_vm *v, unsigned index, struct err 
 		vcpu_destroy(&cpu->vcpu);
 		return NULL;
 	}
+	add_counter(cpu);
 	return &cpu->vcpu;
 }
 
@@ -257,6 +267,7 @@ const struct engine engine_kvm = {
 	.ram_changed = ram_changed,
 	.dirty_log = kvm_dirty_log,
 	.dirty_sync = kvm_dirty_sync,
+	.doorbell = kvm_doorbell,
 	.vcpu_create = vcpu_create,
 	.vcpu_destroy = vcpu_destroy,
 	.vcpu_reset = vcpu_reset,

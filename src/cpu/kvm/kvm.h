@@ -48,7 +48,7 @@ struct kvm_vm {
 
 	pthread_mutex_t routes_lock;
 	struct kvm_irq_routing *routes; /* by the number of the GSI, the I/O APIC's pins first */
-	stat_t exits_io, exits_mmio, exits_halt, exits_window, exits_other;
+	bool ioeventfd;			/* doorbells ring without an exit */
 };
 
 struct kvm_cpu {
@@ -56,6 +56,7 @@ struct kvm_cpu {
 	struct kvm_vm *vm;
 	int fd;
 	struct kvm_run *run;
+	stat_t exits; /* times that KVM_RUN came back */
 	/* What KVM does not hold: see state.c. The rest of it is stale while the guest runs. */
 	struct x86_state s;
 	bool broken; /* vcpu.error says why it cannot run */
@@ -121,6 +122,10 @@ int kvm_state_get(struct kvm_cpu *cpu, struct x86_state *s);
 int kvm_state_set(struct kvm_cpu *cpu, const struct x86_state *s, struct err *err);
 /* KVM_GET_MSRS or KVM_SET_MSRS of one; false if this KVM does not have it. */
 bool kvm_msr_transfer(struct kvm_cpu *cpu, unsigned long request, uint32_t msr, uint64_t *value);
+
+/* eventfd.c: what configuration and KVM allow; and engine.h's doorbell(), any thread. */
+int kvm_eventfds_new(struct kvm_vm *vm, struct err *err);
+bool kvm_doorbell(struct engine_vm *vm, const struct engine_doorbell *d, bool on);
 
 /* irqchip.c: the local APICs where cfg.intc_place wants them. Before vCPUs are made. */
 int kvm_irqchip_new(struct kvm_vm *vm, struct err *err);

@@ -166,7 +166,6 @@ static void port_access(struct kvm_cpu *cpu)
 	struct kvm_run *r = cpu->run;
 	uint8_t *data = (uint8_t *)r + r->io.data_offset;
 
-	stat_add(&cpu->vm->exits_io, 1);
 	for (uint32_t n = 0; n < r->io.count; n++, data += r->io.size) {
 		uint32_t v = 0;
 
@@ -208,7 +207,6 @@ static void memory_access(struct kvm_cpu *cpu)
 	struct kvm_run *r = cpu->run;
 	uint64_t v = 0;
 
-	stat_add(&cpu->vm->exits_mmio, 1);
 	cpu->unfinished = true;
 	if (apic_access(cpu))
 		return;
@@ -233,12 +231,9 @@ static bool known_exit(struct kvm_cpu *cpu, enum cpu_exit *out)
 		memory_access(cpu);
 		return true;
 	case KVM_EXIT_HLT:
-		stat_add(&cpu->vm->exits_halt, 1);
 		cpu->s.run = X86_HALTED;
 		return true;
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
-		stat_add(&cpu->vm->exits_window, 1);
-		return true;
 	case KVM_EXIT_INTR:
 		return true;
 	case KVM_EXIT_DEBUG:
@@ -293,6 +288,7 @@ enum cpu_exit kvm_vcpu_run(struct vcpu *v)
 		if (has_apic)
 			cpu->run->cr8 = intc->ops->get_cr8(intc->opaque, v->index);
 		cpu->unfinished = false;
+		stat_add(&cpu->exits, 1);
 		if (ioctl(cpu->fd, KVM_RUN, NULL) < 0) {
 			if (errno == EINTR || errno == EAGAIN)
 				continue;
