@@ -373,11 +373,14 @@ static void access_window(struct virtio_pci *p, bool write)
 {
 	uint8_t *cap = p->pci.config + p->cfg_cap, *data = cap + CAP_CFG_DATA;
 	uint32_t off = ld_le32(cap + CAP_OFFSET), len = ld_le32(cap + CAP_LENGTH);
-	const struct pci_bar *bar = &p->pci.bar[cap[CAP_BAR]];
-	const struct bus_range *r = &bar->range;
+	const struct pci_bar *bar;
+	const struct bus_range *r;
 
-	if ((len != 1 && len != 2 && len != 4) || off & (len - 1) || cap[CAP_BAR] > BAR_NOTIFY ||
-	    !range_within(off, len, bar->size) || len < r->ops->valid.min)
+	if ((len != 1 && len != 2 && len != 4) || off & (len - 1) || cap[CAP_BAR] > BAR_NOTIFY)
+		return;
+	bar = &p->pci.bar[cap[CAP_BAR]];
+	r = &bar->range;
+	if (!range_within(off, len, bar->size) || len < r->ops->valid.min)
 		return;
 	if (r->lock)
 		pthread_mutex_lock(r->lock);
