@@ -26,7 +26,7 @@ def test_a_running_kernel(busybox, vms, tmp_path):
     sock = tmp_path / "gdb.sock"
     vm = vms([*busybox.args("quiet nokaslr"), "--cpus", "2", "--gdb", f"unix:{sock}"]).boot()
     open_file, banner = symbol(vm, "do_sys_openat2"), symbol(vm, "linux_banner")
-    vm.child.sendline("while :; do cat /proc/version > /dev/null; done")
+    vm.child.sendline("while :; do read x < /proc/version; done")
     out = gdb([f"target remote {sock}", "info threads", f"break *{open_file:#x}", "continue", "p/x $rip",
                f"x/s {banner:#x}", "delete", "stepi", "stepi", f"watch *(long *)({banner:#x}+4096)", "delete",
                f"hbreak *{open_file:#x}", "continue", "info registers cr3", "detach"])
