@@ -362,12 +362,17 @@ static void get(struct x86_cpu *cpu, const struct x86_insn *i, uint64_t ea, uint
 		x86_load_bytes(cpu, i->seg, ea + done, to + done, len - done < 32 ? len - done : 32);
 }
 
-/* #GP(0) for a header that no XSAVE wrote; in the compacted form only if the instruction knows that. */
-static void check_header(struct x86_cpu *cpu, const uint8_t *area, uint64_t enabled, bool knows_compacted)
+/* The forms of an area that an instruction takes. */
+enum { FORM_STANDARD = 1, FORM_COMPACTED = 2 };
+
+/* #GP(0) for a header that no XSAVE wrote, or that is not of one of `forms`. */
+static void check_header(struct x86_cpu *cpu, const uint8_t *area, uint64_t enabled, unsigned forms)
 {
 	uint64_t state = ld_le64(area + HEADER), comp = ld_le64(area + XCOMP_BV), rest = 0;
-	bool compacted = comp & COMPACTED && knows_compacted;
+	bool compacted = comp & COMPACTED;
 
+	if (!(forms & (compacted ? FORM_COMPACTED : FORM_STANDARD)))
+		x86_gp0(cpu);
 	for (unsigned n = 16; n < (compacted ? HEADER_SIZE : 24u); n++)
 		rest |= area[HEADER + n];
 	if (rest || (compacted ? comp & ~(enabled | COMPACTED) || state & ~comp : comp || state & ~enabled))
@@ -376,12 +381,17 @@ static void check_header(struct x86_cpu *cpu, const uint8_t *area, uint64_t enab
 		x86_gp0(cpu);
 }
 
-static const struct x86_insn *restore(struct x86_cpu *cpu, const struct x86_insn *i, uint64_t enabled, uint8_t *area)
+static const struct x86_insn *restore(struct x86_cpu *cpu, const struct x86_insn *i, uint64_t enabled, unsigned forms)
 {
-	uint64_t ea = area_address(cpu, i), asked = requested(cpu, enabled);
-	uint64_t state = ld_le64(area + HEADER), layout = ld_le64(area + XCOMP_BV);
-	bool compacted = layout & COMPACTED, wide = i->flags & X86_I_CODE64, mxcsr;
+	uint64_t ea = area_address(cpu, i), asked = requested(cpu, enabled), state, layout;
+	uint8_t area[AREA_MAX];
+	bool compacted, wide = i->flags & X86_I_CODE64, mxcsr;
 
+	get(cpu, i, ea + HEADER, area + HEADER, HEADER_SIZE);
+	check_header(cpu, area, enabled, forms);
+	state = ld_le64(area + HEADER);
+	layout = ld_le64(area + XCOMP_BV);
+	compacted = layout & COMPACTED;
 	/* Everything is read, and found good, before anything changes. */
 	for (const struct component *c = components; c < components + ARRAY_LEN(components); c++) {
 		unsigned move = compacted ? compacted_at(c, layout) - c->at : 0;
@@ -410,32 +420,16 @@ static const struct x86_insn *restore(struct x86_cpu *cpu, const struct x86_insn
 	return x86_next(cpu, i);
 }
 
-/* The header, which is not checked yet. */
-static void get_header(struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *area)
-{
-	get(cpu, i, area_address(cpu, i) + HEADER, area + HEADER, HEADER_SIZE);
-}
-
 HANDLER(xrstor)
 {
-	uint8_t area[AREA_MAX];
-
 	enter(cpu, X86_F_XSAVE);
-	get_header(cpu, i, area);
-	check_header(cpu, area, cpu->s.xcr0, x86_has(cpu, X86_F_XSAVEC));
-	return restore(cpu, i, cpu->s.xcr0, area);
+	return restore(cpu, i, cpu->s.xcr0, FORM_STANDARD | (x86_has(cpu, X86_F_XSAVEC) ? FORM_COMPACTED : 0));
 }
 
 HANDLER(xrstors)
 {
-	uint8_t area[AREA_MAX];
-
 	enter_supervisor(cpu);
-	get_header(cpu, i, area);
-	if (!(ld_le64(area + XCOMP_BV) & COMPACTED))
-		x86_gp0(cpu);
-	check_header(cpu, area, supervisor_components(cpu), true);
-	return restore(cpu, i, supervisor_components(cpu), area);
+	return restore(cpu, i, supervisor_components(cpu), FORM_COMPACTED);
 }
 
 /* --- XCR0 --- */
