@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "scalars.h"
 #include "tiny_vm.h"
 
 #define MS	 1000000ll
@@ -265,23 +266,6 @@ static void a_doorbell_comes_and_goes_while_it_is_rung(void **state)
 
 /* --- the state --- */
 
-typedef void scalar_fn(const struct state_field *top, const struct state_field *f, size_t offset);
-
-/* Each scalar of an object of this table; `top` is the field of the outermost one that it is part of. */
-static void each_scalar(const struct state_desc *d, const struct state_field *top, size_t base, scalar_fn *fn)
-{
-	for (const struct state_field *f = d->fields; f->type != STATE_END; f++) {
-		for (uint32_t n = 0; n < f->count; n++) {
-			size_t at = base + f->offset + n * (size_t)f->size;
-
-			if (f->type == STATE_STRUCT)
-				each_scalar(f->sub, top ? top : f, at, fn);
-			else
-				fn(top ? top : f, f, at);
-		}
-	}
-}
-
 static uint8_t *base, *given, *got;
 static struct {
 	const struct state_field *top;
@@ -289,14 +273,14 @@ static struct {
 } fields[128];
 static unsigned field_count;
 
-static void same(const struct state_field *top, const struct state_field *f, size_t at)
+static void same(void *opaque, const struct state_field *top, const struct state_field *f, size_t at)
 {
 	if (memcmp(given + at, got + at, f->size))
 		fail_msg("%s: %s.%s is not what it was set to", engine->name, top->name, f->name);
 }
 
 /* Change each bit of it, and see the whole state come back, unless it is refused. */
-static void change(const struct state_field *top, const struct state_field *f, size_t at)
+static void change(void *opaque, const struct state_field *top, const struct state_field *f, size_t at)
 {
 	struct err err;
 
@@ -310,7 +294,7 @@ static void change(const struct state_field *top, const struct state_field *f, s
 			continue;
 		fields[field_count - 1].kept++;
 		engine->get_state(vm.vcpu, got);
-		each_scalar(engine->arch_state, NULL, 0, same);
+		each_scalar(engine->arch_state, NULL, 0, same, NULL);
 	}
 }
 
@@ -337,7 +321,7 @@ static void every_field_of_the_state_comes_back(void **state)
 	assert_true(base && given && got);
 	tiny_vm_load64(&vm, CODE, 1);
 	engine->get_state(vm.vcpu, base);
-	each_scalar(engine->arch_state, NULL, 0, change);
+	each_scalar(engine->arch_state, NULL, 0, change, NULL);
 	assert_true(field_count > 40);
 	for (unsigned n = 0; n < field_count; n++) {
 		if (!fields[n].kept && !may_be_constant(fields[n].top->name))

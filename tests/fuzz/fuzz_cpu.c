@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "../cpu/rig.h"
+#include "../cpu/scalars.h"
 
 #define INSTRUCTIONS 2000
 #define CHANGES_MAX  24
@@ -70,18 +71,10 @@ static size_t change_state(struct rig *r, const uint8_t *data, size_t size)
 }
 
 /* Truth values are 0 or 1 in whatever comes from a saved state. */
-static void make_truths(const struct state_desc *d, uint8_t *obj)
+static void make_truth(void *state, const struct state_field *top, const struct state_field *f, size_t at)
 {
-	for (const struct state_field *f = d->fields; f->type != STATE_END; f++) {
-		for (uint32_t n = 0; n < f->count; n++) {
-			uint8_t *at = obj + f->offset + n * (size_t)f->size;
-
-			if (f->type == STATE_STRUCT)
-				make_truths(f->sub, at);
-			else if (f->type == STATE_BOOL)
-				*at &= 1;
-		}
-	}
+	if (f->type == STATE_BOOL)
+		((uint8_t *)state)[at] &= 1;
 }
 
 /* The same for the tables: descriptors, gates, the TSS and the page tables. */
@@ -149,7 +142,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (n != X86_RSP)
 			r->s.gpr[n] = RIG_DATA_AT + 64 * n;
 	at += change_state(r, data + at, size - at);
-	make_truths(&x86_state_desc, (uint8_t *)&r->s);
+	each_scalar(&x86_state_desc, NULL, 0, make_truth, &r->s);
 	if (at < size)
 		at += change_tables(r, data + at, size - at);
 	if (at < size)
