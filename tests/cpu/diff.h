@@ -12,7 +12,9 @@
 #include <stdint.h>
 
 #define DIFF_HIGH      0x500000000ull /* added to an address: its second mapping */
-#define DIFF_EXIT      0x0fff0000u    /* a block is done when it gets here */
+#define DIFF_EXIT      0x0fff0000u    /* a block is done when it gets here, plus its number times: */
+#define DIFF_EXIT_STEP 16u
+#define DIFF_BLOCKS    8 /* in the code area at a time */
 #define DIFF_CODE      0x10000000u
 #define DIFF_CODE_SIZE 0x10000u
 #define DIFF_DATA      0x20000000u	 /* the page before and the pages after it are not mapped */
@@ -81,6 +83,7 @@ struct diff_state {
 struct diff_result {
 	struct diff_state s;
 	uint32_t vector, error;
+	uint32_t exit; /* the number of the block to whose end it came */
 	uint64_t cr2;
 	uint16_t sel[6];
 	uint8_t mem[DIFF_RW];

@@ -159,13 +159,17 @@ static bool loaded_in_part(const struct diff_insn *fault, uint32_t vector)
 	return fault && fault->form->row->attr & A_FPU_PART && (vector == X86_GP || vector == X86_SS_FAULT);
 }
 
-/* It was led into the code of another block and ended there: what is undefined after that is not known here. */
+/*
+ * It was led into the code of another block and ended there, or went through it to that one's end: what is undefined
+ * after that is not known here.
+ */
 static bool went_astray(const struct diff_block *b, const struct diff_result *host)
 {
 	uint64_t at = host->s.rip + diff_seg_base(b->mode, X86_CS) - (b->entry & DIFF_HIGH) - DIFF_CODE;
 
-	return host->vector != DIFF_DONE && host->sel[X86_CS] == diff_modes[b->mode].sel[X86_CS] &&
-	       at < DIFF_CODE_SIZE && at - b->at >= DIFF_BYTES;
+	if (host->vector == DIFF_DONE)
+		return host->exit != b->exit;
+	return host->sel[X86_CS] == diff_modes[b->mode].sel[X86_CS] && at < DIFF_CODE_SIZE && at - b->at >= DIFF_BYTES;
 }
 
 /* The error code of a page fault as the kernel shows it: an address that is its own counts as present. */
@@ -194,6 +198,8 @@ bool diff_check(const struct diff_block *b, const struct diff_slot *s, const str
 	if (went_astray(b, host))
 		return true;
 	differ(&r, "vector", 0, host->vector, guest->vector);
+	if (host->vector == DIFF_DONE && guest->vector == DIFF_DONE)
+		differ(&r, "exit", b->exit, host->exit, guest->exit);
 	if (host->vector != DIFF_DONE) {
 		if (out)
 			fprintf(out, "  host: vector %u at %llx, cr2 %llx; guest: vector %u at %llx, cr2 %llx\n",

@@ -50,17 +50,17 @@ static void put(struct diff_block *b, uint32_t *at, uint64_t v, unsigned size)
 /* The way out, after the last instruction. */
 static uint32_t put_exit(struct diff_block *b)
 {
-	uint32_t at = b->len;
+	uint32_t at = b->len, exit = DIFF_EXIT + DIFF_EXIT_STEP * b->exit;
 
 	if (diff_modes[b->mode].bits == 64) {
 		put(b, &at, 0xe9, 1);
-		put(b, &at, (DIFF_EXIT + (b->entry & DIFF_HIGH)) - (b->entry + at + 4), 4);
+		put(b, &at, (exit + (b->entry & DIFF_HIGH)) - (b->entry + at + 4), 4);
 		return at - b->len;
 	}
 	if (diff_modes[b->mode].bits == 16)
 		put(b, &at, 0x66, 1);
 	put(b, &at, 0xea, 1);
-	put(b, &at, DIFF_EXIT, 4);
+	put(b, &at, exit, 4);
 	put(b, &at, DIFF_CS64, 2);
 	return at - b->len;
 }

@@ -9,12 +9,13 @@
 #define DIFF_PAD   32
 
 /*
- * A block: DIFF_PAD times INT3, the instructions, a jump to DIFF_EXIT, INT3 again. Registers that serve as
+ * A block: DIFF_PAD times INT3, the instructions, a jump to its exit, INT3 again. Registers that serve as
  * addresses have a `known` initial value; all others may begin with anything.
  */
 struct diff_block {
 	enum diff_mode mode;
 	uint32_t at;	/* offset in the code area */
+	uint32_t exit;	/* its number among those in the code area */
 	uint64_t entry; /* of the first instruction, in CS */
 	uint8_t bytes[DIFF_BYTES];
 	uint32_t len; /* of the instructions */

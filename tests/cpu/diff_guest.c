@@ -164,7 +164,8 @@ static void put_tables(struct diff_guest *g)
 		store64(g, IDT + 16 * n + 8, to >> 32);
 		mem_write(g->mem, gpa(HANDLERS + STRIDE * n), &hlt, 1);
 	}
-	mem_write(g->mem, gpa(EXIT), &int3, 1);
+	for (unsigned n = 0; n < DIFF_BLOCKS; n++)
+		mem_write(g->mem, gpa(EXIT + DIFF_EXIT_STEP * n), &int3, 1);
 }
 
 static void start_state(struct x86_state *s, const struct diff_mode_info *mode, uint64_t xcr0)
@@ -335,6 +336,9 @@ void diff_guest_run(struct diff_guest *g, enum diff_mode mode, const struct diff
 	out->vector = (uint32_t)vector;
 	out->cr2 = vector == X86_PF_FAULT ? s->cr2 : 0;
 	take_frame(g, out);
-	if (vector == X86_BP && (out->s.rip & ~DIFF_HIGH) == DIFF_EXIT + 1)
+	uint64_t at = (out->s.rip & ~DIFF_HIGH) - 1 - DIFF_EXIT;
+	if (vector == X86_BP && at < DIFF_BLOCKS * DIFF_EXIT_STEP) {
 		out->vector = DIFF_DONE;
+		out->exit = (uint32_t)(at / DIFF_EXIT_STEP);
+	}
 }

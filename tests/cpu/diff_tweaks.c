@@ -218,25 +218,25 @@ void tweak_selector(struct rng *r, const struct diff_block *b, struct diff_slot 
 		poke_selector(i, s, sel);
 }
 
-/* Of a code segment; else 0. */
-static unsigned code_bits(uint16_t sel)
+/* The same in another code segment, where it can be reached in it. */
+static uint64_t far_landing(struct rng *r, const struct diff_block *b, uint16_t sel)
 {
-	return sel == DIFF_CS64			      ? 64
-	       : sel == DIFF_CS32		      ? 32
-	       : sel == DIFF_LDT_SEL(DIFF_LDT_CODE32) ? 32
-	       : sel == DIFF_LDT_SEL(DIFF_LDT_CODE16) ? 16
-						      : 0;
+	uint64_t base = sel == DIFF_LDT_SEL(DIFF_LDT_CODE16) || sel == DIFF_LDT_SEL(DIFF_LDT_CODE32)
+				? diff_ldt[sel >> 3].base
+				: 0,
+		 linear = landing(r, b) + diff_seg_base(b->mode, X86_CS);
+
+	if (sel != DIFF_CS64)
+		linear &= ~DIFF_HIGH;
+	return linear - base;
 }
 
 void tweak_far(struct rng *r, const struct diff_block *b, struct diff_slot *s)
 {
 	const struct diff_insn *i = &b->insn[0];
 	uint16_t sel = rng_below(r, 3) ? diff_modes[b->mode].sel[X86_CS] : selector(r);
-	uint64_t to = landing(r, b);
+	uint64_t to = far_landing(r, b, sel);
 
-	/* How wide the stack is for a call into code of another mode is not agreed upon. */
-	if (i->form->stack && code_bits(sel) && code_bits(sel) != diff_modes[b->mode].bits)
-		sel = diff_modes[b->mode].sel[X86_CS];
 	poke(i, s, &to, i->opsize);
 	if (diff_operand(i, s))
 		poke_selector(i, s, sel);
@@ -247,7 +247,7 @@ void tweak_far_return(struct rng *r, const struct diff_block *b, struct diff_slo
 {
 	const struct diff_insn *i = &b->insn[0];
 	bool iret = i->form->opcode[0] == 0xcf;
-	uint64_t frame[5] = { landing(r, b), diff_modes[b->mode].sel[X86_CS], s->in.gpr[X86_RSP] + 8 * rng_below(r, 4),
+	uint64_t frame[5] = { 0, diff_modes[b->mode].sel[X86_CS], s->in.gpr[X86_RSP] + 8 * rng_below(r, 4),
 			      s->in.gpr[X86_RSP], DIFF_SS };
 
 	if (iret)
@@ -258,6 +258,7 @@ void tweak_far_return(struct rng *r, const struct diff_block *b, struct diff_slo
 	 */
 	if (i->form->opcode[0] != 0xca && sometimes(r))
 		frame[1] = selector(r);
+	frame[0] = far_landing(r, b, (uint16_t)frame[1]);
 	if (sometimes(r))
 		frame[4] = selector(r);
 	for (unsigned n = 0; n < 5; n++)

@@ -34,7 +34,7 @@
 #include "diff_run.h"
 #include "diff_sweep.h"
 
-#define BLOCKS	     8 /* in a batch, each with this many states */
+#define BLOCKS	     DIFF_BLOCKS /* in a batch, each with this many states */
 #define STATES	     (DIFF_SLOTS / BLOCKS)
 #define LENGTH	     16 /* instructions of a block */
 #define REPORTED     10 /* mismatches that are told in full */
@@ -91,6 +91,7 @@ static bool fill(struct test *t, const struct batch *x)
 
 		b->mode = x->mode;
 		b->at = at;
+		b->exit = n;
 		if (x->form < 0) {
 			diff_gen_block(b, &r, &t->choice[x->mode], LENGTH);
 		} else {

@@ -364,6 +364,66 @@ static void mode_changes_by_far_jumps(void **state)
 	assert_int_equal(r.s.seg[X86_CS].sel, RIG_CODE64);
 }
 
+#define CALLEE	(RIG_CODE + 0x1000) /* a HLT */
+#define STACK16 RIG_SPARE
+#define HIGH_SP 0x31ff8u /* in a segment of 64 KiB at RIG_DATA_AT only its lower half counts */
+#define LIMITED (RIG_DATA_AT + (HIGH_SP & 0xffff))
+
+/* With a 16-bit stack that is not flat. */
+static void far_call_rig(enum rig_mode mode, uint32_t limit)
+{
+	rig_reset(&r, mode);
+	rig_write(&r, CALLEE, 0xf4, 1);
+	rig_desc(&r, STACK16, RIG_DESC(RIG_DATA_AT, limit, DATA_UP, BYTES));
+	rig_seg(&r, X86_SS, STACK16);
+	r.s.gpr[X86_RSP] = HIGH_SP;
+}
+
+static void far_calls_use_the_stack_of_the_callee(void **state)
+{
+	/* to 64-bit code: flat, all of RSP, even where the segment has nothing */
+	far_call_rig(RIG_COMPAT, 0xff);
+	RIG_EXEC(&r, 0x9a, 0, 0x10, 1, 0, RIG_CODE64, 0);
+	assert_int_equal(r.s.gpr[X86_RIP], CALLEE + 1);
+	assert_int_equal(r.s.gpr[X86_RSP], HIGH_SP - 8);
+	assert_int_equal(rig_read(&r, HIGH_SP - 8, 4), RIG_CODE + 7);
+	assert_int_equal(rig_read(&r, HIGH_SP - 4, 4), RIG_CODE32);
+	/* through a gate: eight bytes each */
+	far_call_rig(RIG_COMPAT, 0xff);
+	rig_desc(&r, RIG_SPARE + 8, RIG_GATE(RIG_CODE64, CALLEE, 0x8c, 0));
+	RIG_EXEC(&r, 0x9a, 0, 0, 0, 0, RIG_SPARE + 8, 0);
+	assert_int_equal(r.s.gpr[X86_RSP], HIGH_SP - 16);
+	assert_int_equal(rig_read(&r, HIGH_SP - 16, 8), RIG_CODE + 7);
+	assert_int_equal(rig_read(&r, HIGH_SP - 8, 8), RIG_CODE32);
+	/* to other code: the segment */
+	far_call_rig(RIG_LONG, 0xffff);
+	rig_write(&r, RIG_DATA_AT, CALLEE | (uint64_t)RIG_CODE32 << 32, 8);
+	r.s.gpr[X86_RSI] = RIG_DATA_AT;
+	RIG_EXEC(&r, 0xff, 0x1e);
+	assert_int_equal(r.s.gpr[X86_RIP], CALLEE + 1);
+	assert_int_equal(r.s.gpr[X86_RSP], HIGH_SP - 8);
+	assert_int_equal(rig_read(&r, LIMITED - 8, 4), RIG_CODE + 2);
+	assert_int_equal(rig_read(&r, LIMITED - 4, 4), RIG_CODE64);
+	/* and what is wrong with it is the caller's fault */
+	far_call_rig(RIG_LONG, 0xff);
+	rig_write(&r, RIG_DATA_AT, CALLEE | (uint64_t)RIG_CODE32 << 32, 8);
+	r.s.gpr[X86_RSI] = RIG_DATA_AT;
+	RIG_FAULTS(&r, X86_SS_FAULT, 0, 0, 0xff, 0x1e);
+	assert_int_equal(rig_pushed(&r, 2), RIG_CODE64);
+	assert_int_equal(rig_pushed(&r, 4), HIGH_SP);
+}
+
+static void far_returns_move_the_stack_of_the_caller(void **state)
+{
+	far_call_rig(RIG_COMPAT, 0xffff);
+	r.s.gpr[X86_RSP] = 0x3fffc;
+	rig_write(&r, RIG_DATA_AT + 0xfffc, CALLEE, 4);
+	rig_write(&r, RIG_DATA_AT, RIG_CODE64, 4); /* read where the old stack wraps */
+	RIG_EXEC(&r, 0xcb);
+	assert_int_equal(r.s.gpr[X86_RIP], CALLEE + 1);
+	assert_int_equal(r.s.gpr[X86_RSP], 0x40004);
+}
+
 /* --- IRET --- */
 
 static void push_frame(unsigned size, unsigned count, const uint64_t *values)
@@ -622,6 +682,8 @@ int main(void)
 		TEST(call_gates_check),
 		TEST(call_gates_of_64_bits),
 		TEST(mode_changes_by_far_jumps),
+		TEST(far_calls_use_the_stack_of_the_callee),
+		TEST(far_returns_move_the_stack_of_the_caller),
 		TEST(iret_goes_outward),
 		TEST(iret_checks),
 		TEST(iret_changes_only_the_flags_it_may),

@@ -133,13 +133,38 @@ static struct x86_segment gate_target(struct x86_cpu *cpu, const struct call_gat
 }
 
 /* CS:RIP on the current stack, both or neither. */
-static void push_return(struct x86_cpu *cpu, uint64_t next_rip, unsigned size)
+static void push_return(struct x86_cpu *cpu, uint16_t sel, uint64_t next_rip, unsigned size)
 {
 	uint64_t sp = cpu->s.gpr[X86_RSP];
 
 	x86_probe_write(cpu, X86_SS, (sp - 2 * size) & cpu->sp_mask, size);
-	x86_push(cpu, cpu->s.seg[X86_CS].sel, size);
+	x86_push(cpu, sel, size);
 	x86_push(cpu, next_rip, size);
+}
+
+/*
+ * A call at the same level. The return address already goes to the stack as the callee sees it: flat and 64 bits wide
+ * for 64-bit code, SS with its base, limit and width for other code. The manuals do not say so, AMD's processors do it.
+ */
+static void call_same_level(struct x86_cpu *cpu, const struct x86_segment *cs, uint64_t next_rip, unsigned size)
+{
+	const struct x86_segment caller = cpu->s.seg[X86_CS];
+	sigjmp_buf *outer = cpu->unwind, here;
+	int thrown;
+
+	cpu->unwind = &here;
+	thrown = sigsetjmp(here, 0);
+	if (!thrown) {
+		cpu->s.seg[X86_CS] = *cs;
+		x86_update_mode(cpu);
+		push_return(cpu, caller.sel, next_rip, size);
+	}
+	cpu->unwind = outer;
+	if (!thrown)
+		return;
+	cpu->s.seg[X86_CS] = caller;
+	x86_update_mode(cpu);
+	siglongjmp(*outer, thrown);
 }
 
 /* A call to an inner level in a legacy mode: the parameters are copied to the new stack. */
@@ -189,7 +214,7 @@ static void through_call_gate(struct x86_cpu *cpu, const struct call_gate *g, bo
 	else if (call && cpl != cpu->cpl)
 		call_inner(cpu, g, &cs, next_rip);
 	else if (call)
-		push_return(cpu, next_rip, g->size);
+		call_same_level(cpu, &cs, next_rip, g->size);
 	cpu->s.seg[X86_CS] = cs;
 	cpu->s.gpr[X86_RIP] = g->offset;
 	x86_update_mode(cpu);
@@ -255,7 +280,7 @@ void x86_far_call(struct x86_cpu *cpu, uint16_t sel, uint64_t off, unsigned opsi
 	if (!cpu->protected_mode) {
 		if (off > cpu->s.seg[X86_CS].limit)
 			x86_gp0(cpu);
-		push_return(cpu, next_rip, opsize);
+		push_return(cpu, cpu->s.seg[X86_CS].sel, next_rip, opsize);
 		real_jump(cpu, sel, off);
 		return;
 	}
@@ -265,10 +290,8 @@ void x86_far_call(struct x86_cpu *cpu, uint16_t sel, uint64_t off, unsigned opsi
 		return;
 	}
 	cs = same_level(cpu, sel, &d, off);
-	push_return(cpu, next_rip, opsize);
-	cpu->s.seg[X86_CS] = cs;
+	call_same_level(cpu, &cs, next_rip, opsize);
 	cpu->s.gpr[X86_RIP] = off;
-	x86_update_mode(cpu);
 }
 
 /* The code segment that RET or IRET goes back to; its RPL becomes the CPL. */
@@ -344,10 +367,11 @@ void x86_far_ret(struct x86_cpu *cpu, unsigned opsize, unsigned pop_bytes)
 	}
 	cs = return_segment(cpu, sel, &d, off);
 	if ((sel & 3) == cpu->cpl) {
-		move_sp(cpu, sp + 2 * opsize + pop_bytes);
 		cpu->s.seg[X86_CS] = cs;
 		cpu->s.gpr[X86_RIP] = off;
 		x86_update_mode(cpu);
+		/* As wide as the stack is now. */
+		move_sp(cpu, sp + 2 * opsize + pop_bytes);
 		return;
 	}
 	cpu->s.gpr[X86_RSP] = sp + pop_bytes;
