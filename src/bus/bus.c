@@ -213,7 +213,9 @@ struct bus_handle *bus_add_doorbell(struct bus *b, const struct bus_doorbell *d,
 		err_set(err, "out of memory");
 		return NULL;
 	}
-	*h = (struct bus_handle){ .kind = d->kind, .is_doorbell = true, .base = d->addr, .bell = *d };
+	*h = (struct bus_handle){
+		.kind = d->at.port ? BUS_PORT : BUS_MMIO, .is_doorbell = true, .base = d->at.addr, .bell = *d
+	};
 	pthread_mutex_lock(&b->lock);
 	if (change(b, h, NULL)) {
 		free(h);
@@ -222,8 +224,8 @@ struct bus_handle *bus_add_doorbell(struct bus *b, const struct bus_doorbell *d,
 	}
 	pthread_mutex_unlock(&b->lock);
 	/* Without the lock: what takes it may have to wait for other vCPUs. */
-	if (h && b->take && d->fd >= 0)
-		h->taken = b->take(b->taker, d, true);
+	if (h && b->take && d->at.event)
+		h->taken = b->take(b->taker, &d->at, true);
 	return h;
 }
 
@@ -244,7 +246,7 @@ void bus_del(struct bus *b, struct bus_handle *h)
 	if (!h)
 		return;
 	if (h->taken)
-		b->take(b->taker, &h->bell, false);
+		b->take(b->taker, &h->bell.at, false);
 	pthread_mutex_lock(&b->lock);
 	change(b, NULL, h);
 	pthread_mutex_unlock(&b->lock);
@@ -336,10 +338,11 @@ static bool ring(const struct topology *t, enum bus_kind kind, uint64_t addr, un
 			hi = mid;
 	}
 	for (; lo < t->bells && t->bell[lo]->base == addr; lo++) {
-		const struct bus_doorbell *d = &t->bell[lo]->bell;
+		const struct bus_doorbell *bell = &t->bell[lo]->bell;
+		const struct doorbell *d = &bell->at;
 
-		if (d->kind == kind && (d->any || (d->size == size && d->value == val))) {
-			d->fn(d->opaque);
+		if (d->port == (kind == BUS_PORT) && (d->any || (d->size == size && d->value == val))) {
+			bell->fn(bell->opaque);
 			return true;
 		}
 	}

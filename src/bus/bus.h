@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/doorbell.h"
 #include "base/err.h"
 
 enum bus_kind { BUS_PORT, BUS_MMIO };
@@ -53,31 +54,22 @@ void bus_del(struct bus *b, struct bus_handle *h);
 bool bus_read(struct bus *b, enum bus_kind kind, uint64_t addr, unsigned size, uint64_t *val);
 bool bus_write(struct bus *b, enum bus_kind kind, uint64_t addr, unsigned size, uint64_t val);
 
-/*
- * A doorbell: a write to exactly `addr` (any value of any size if `any`, else `value` of `size` bytes) calls
- * fn instead of the range's write, without the device's lock.
- */
+/* A write that matches calls fn instead of the range's write, without the device's lock. */
 struct bus_doorbell {
-	enum bus_kind kind;
-	uint64_t addr;
-	unsigned size;
-	bool any;
-	uint64_t value;
+	struct doorbell at;
 	void (*fn)(void *opaque);
 	void *opaque;
-	/* An eventfd that may count the writes instead; whoever reads it does what fn does. -1: each calls fn. */
-	int fd;
 };
 struct bus_handle *bus_add_doorbell(struct bus *b, const struct bus_doorbell *d, struct err *err);
 
 /*
- * Offer the doorbells with an eventfd to somebody who sees the guest's writes before the bus does (ioeventfd):
+ * Offer the doorbells with an event to somebody who sees the guest's writes before the bus does (ioeventfd):
  * `take` is told of each that comes (`on`) and, if it said true, that it goes. Before the first doorbell. `take` may
  * come from any thread, also in the middle of an access; never for the same doorbell twice at a time.
  */
-typedef bool bus_take_fn(void *opaque, const struct bus_doorbell *d, bool on);
+typedef bool bus_take_fn(void *opaque, const struct doorbell *d, bool on);
 void bus_offer_doorbells(struct bus *b, bus_take_fn *take, void *opaque);
-/* Whether anybody may take them, so that an eventfd is worth having. */
+/* Whether anybody may take them, so that an event is worth having. */
 bool bus_doorbells_wanted(const struct bus *b);
 
 /* Every range in order, for `info mtree`. */

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/config.h"
+#include "base/doorbell.h"
 #include "base/err.h"
 #include "base/state.h"
 #include "base/stats.h"
@@ -98,19 +99,6 @@ struct engine_probe {
 	char why[160];
 };
 
-/*
- * A write by a guest that only rings: to exactly `addr`, of any value if `any`, else of `value` in `size` bytes. What
- * bus_add_doorbell() makes, for an engine that can tell by itself.
- */
-struct engine_doorbell {
-	bool port; /* else device memory */
-	uint64_t addr;
-	unsigned size;
-	bool any;
-	uint64_t value;
-	int fd; /* the eventfd that counts them; borrowed while it is registered */
-};
-
 struct engine {
 	const char *name; /* "interp", "jit", "kvm" */
 	const char *isa;  /* "x86_64" */
@@ -141,11 +129,11 @@ struct engine {
 	int (*dirty_log)(struct engine_vm *vm, bool on, struct err *err);
 	void (*dirty_sync)(struct engine_vm *vm);
 	/*
-	 * From now on, or no longer, a guest's write that matches adds 1 to d->fd and does not reach the world. NULL,
-	 * or false: this engine cannot; the write goes to the world as any other, where the bus finds the doorbell. Any
-	 * thread, also a vCPU's in the middle of an access.
+	 * From now on, or no longer, a guest's write that matches adds 1 to d->event and does not reach the world.
+	 * NULL, or false: this engine cannot; the write goes to the world as any other, where the bus finds the
+	 * doorbell. Any thread, also a vCPU's in the middle of an access.
 	 */
-	bool (*doorbell)(struct engine_vm *vm, const struct engine_doorbell *d, bool on);
+	bool (*doorbell)(struct engine_vm *vm, const struct doorbell *d, bool on);
 
 	/* A new vCPU is in its power-on state: the boot processor runnable, others waiting for SIPI. */
 	struct vcpu *(*vcpu_create)(struct engine_vm *vm, unsigned index, struct err *err);

@@ -93,14 +93,13 @@ static void sync_bells(struct pci_testdev *t)
 
 		for (unsigned n = 1; at != s->bells_at && n < TESTS; n++) {
 			const struct bus_doorbell bell = {
-				.kind = bar == BAR_MEM ? BUS_MMIO : BUS_PORT,
-				.addr = at + TARGETS(bar) + n,
-				.size = 1,
-				.any = n == 1,
-				.value = SIGNATURE,
+				.at.port = bar == BAR_IO,
+				.at.addr = at + TARGETS(bar) + n,
+				.at.size = 1,
+				.at.any = n == 1,
+				.at.value = SIGNATURE,
 				.fn = on_bell,
 				.opaque = &s->test[n],
-				.fd = -1, /* each write counts */
 			};
 
 			if (s->test[n].bell)

@@ -295,10 +295,9 @@ static int add_bells(struct virtio_mmio *m, uint64_t base, struct err *err)
 	for (unsigned q = 0; q < m->d->n_queues; q++) {
 		struct bus_doorbell bell = virtio_bell(m->d, q);
 
-		bell.kind = BUS_MMIO;
-		bell.addr = base + R_QUEUE_NOTIFY;
-		bell.size = 4;
-		bell.value = q;
+		bell.at.addr = base + R_QUEUE_NOTIFY;
+		bell.at.size = 4;
+		bell.at.value = q;
 		m->bells[q] = bus_add_doorbell(m->bus, &bell, err);
 		if (!m->bells[q])
 			return -1;

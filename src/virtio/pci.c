@@ -132,9 +132,8 @@ static void sync_bells(struct virtio_pci *p)
 		struct bus_doorbell bell = virtio_bell(p->d, q);
 
 		/* The place says which queue it is. Some hardware tells that there was a write sooner than of what. */
-		bell.kind = BUS_MMIO;
-		bell.addr = at + q * NOTIFY_STRIDE;
-		bell.any = true;
+		bell.at.addr = at + q * NOTIFY_STRIDE;
+		bell.at.any = true;
 		bus_del(p->bus, p->bells[q]);
 		/* Without a doorbell the write reaches the BAR: slower and no less right. */
 		p->bells[q] = at ? bus_add_doorbell(p->bus, &bell, &err) : NULL;

@@ -34,8 +34,8 @@ void virtio_config_write(struct virtio_dev *d, uint32_t off, const void *buf, ui
 void virtio_kick(struct virtio_dev *d, uint32_t q);
 
 /*
- * A doorbell that kicks queue `q`, anywhere: the transport fills in the place. Its eventfd is -1 unless
- * virtio_watch_bells() was called; that makes eventfds that may count kicks and has the device's loop watch them.
+ * A doorbell that kicks queue `q`, anywhere: the transport fills in the place. It has no event unless
+ * virtio_watch_bells() was called; that makes events that may count kicks and has the device's loop watch them.
  * Before the device is used; without memory or descriptors there are none.
  */
 struct bus_doorbell virtio_bell(struct virtio_dev *d, unsigned q);

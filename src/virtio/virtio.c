@@ -103,7 +103,6 @@ int virtio_init(struct virtio_dev *d, struct err *err)
 	clear(d);
 	for (unsigned q = 0; q < d->n_queues; q++) {
 		d->queues[q].d = d;
-		d->queues[q].bell = -1;
 		d->queues[q].ring = vring_new(&mem);
 		if (!d->queues[q].ring) {
 			err_set(err, "%s: out of memory", d->name);
@@ -376,9 +375,8 @@ static void on_bell_counted(void *opaque, int fd, uint32_t events)
 {
 	const struct virtio_queue *vq = opaque;
 	struct virtio_dev *d = vq->d;
-	eventfd_t count;
 
-	if (eventfd_read(fd, &count))
+	if (!event_take(&vq->bell))
 		return;
 	if (d->ops->kick) {
 		virtio_kick(d, index_of(vq));
@@ -390,7 +388,9 @@ static void on_bell_counted(void *opaque, int fd, uint32_t events)
 
 struct bus_doorbell virtio_bell(struct virtio_dev *d, unsigned q)
 {
-	return (struct bus_doorbell){ .fn = on_bell, .opaque = &d->queues[q], .fd = d->queues[q].bell };
+	struct virtio_queue *vq = &d->queues[q];
+
+	return (struct bus_doorbell){ .at.event = vq->bell.open ? &vq->bell : NULL, .fn = on_bell, .opaque = vq };
 }
 
 void virtio_watch_bells(struct virtio_dev *d)
@@ -399,15 +399,12 @@ void virtio_watch_bells(struct virtio_dev *d)
 
 	for (unsigned q = 0; d->loop && q < d->n_queues; q++) {
 		struct virtio_queue *vq = &d->queues[q];
-		int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
-		if (fd < 0)
+		if (!event_open(&vq->bell))
 			return;
-		vq->bell_watch = loop_fd_add(d->loop, fd, EPOLLIN, on_bell_counted, vq, &err);
-		if (vq->bell_watch)
-			vq->bell = fd;
-		else
-			close(fd);
+		vq->bell_watch = loop_fd_add(d->loop, vq->bell.fd, EPOLLIN, on_bell_counted, vq, &err);
+		if (!vq->bell_watch)
+			event_close(&vq->bell);
 	}
 }
 
@@ -417,10 +414,8 @@ void virtio_unwatch_bells(struct virtio_dev *d)
 		struct virtio_queue *vq = &d->queues[q];
 
 		loop_fd_del(vq->bell_watch);
-		if (vq->bell_watch)
-			close(vq->bell);
 		vq->bell_watch = NULL;
-		vq->bell = -1;
+		event_close(&vq->bell);
 	}
 }
 

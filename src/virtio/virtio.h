@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/event.h"
 #include "base/loop.h"
 #include "base/state.h"
 #include "mem/mem.h"
@@ -108,7 +109,7 @@ struct virtio_queue {
 	/* run time */
 	struct virtio_dev *d;
 	struct vring *ring;
-	int bell; /* an eventfd of the driver's kicks, or -1: see virtio_watch_bells() */
+	struct event bell; /* counts the driver's kicks, if open: see virtio_watch_bells() */
 	struct loop_fd *bell_watch;
 	struct vring_setup saved; /* filled only around saving and loading */
 	bool saved_running;

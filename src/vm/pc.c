@@ -146,19 +146,11 @@ static int place_irqchip(struct vm *vm, enum engine_intc *place, struct err *err
 }
 
 /* Doorbells that the engine can ring by itself. Any thread. */
-static bool take_doorbell(void *opaque, const struct bus_doorbell *d, bool on)
+static bool take_doorbell(void *opaque, const struct doorbell *d, bool on)
 {
 	const struct vm *vm = opaque;
-	const struct engine_doorbell e = {
-		.port = d->kind == BUS_PORT,
-		.addr = d->addr,
-		.size = d->size,
-		.any = d->any,
-		.value = d->value,
-		.fd = d->fd,
-	};
 
-	return vm->engine->doorbell(vm->engine_vm, &e, on);
+	return vm->engine->doorbell(vm->engine_vm, d, on);
 }
 
 static int add_engine(struct vm *vm, struct err *err)

@@ -319,9 +319,7 @@ static void doorbells_take_exact_writes_only(void **state)
 {
 	struct bus *b = bus_new();
 	unsigned exact = 0, any = 0;
-	struct bus_doorbell d = {
-		.kind = BUS_MMIO, .addr = 0x1004, .size = 2, .value = 7, .fn = ding, .opaque = &exact, .fd = -1
-	};
+	struct bus_doorbell d = { .at = { .addr = 0x1004, .size = 2, .value = 7 }, .fn = ding, .opaque = &exact };
 	struct memory m;
 	struct bus_handle *h;
 	struct err err;
@@ -329,9 +327,7 @@ static void doorbells_take_exact_writes_only(void **state)
 	put(b, BUS_MMIO, 0x1000, 64, &any_ops, &m);
 	h = bus_add_doorbell(b, &d, &err);
 	assert_non_null(h);
-	d = (struct bus_doorbell){
-		.kind = BUS_MMIO, .addr = 0x1008, .any = true, .fn = ding, .opaque = &any, .fd = -1
-	};
+	d = (struct bus_doorbell){ .at = { .addr = 0x1008, .any = true }, .fn = ding, .opaque = &any };
 	assert_non_null(bus_add_doorbell(b, &d, &err));
 
 	assert_true(bus_write(b, BUS_MMIO, 0x1004, 2, 7));
@@ -365,21 +361,22 @@ struct taker {
 	bool takes;
 };
 
-static bool take(void *opaque, const struct bus_doorbell *d, bool on)
+static bool take(void *opaque, const struct doorbell *d, bool on)
 {
 	struct taker *t = opaque;
 
-	assert_true(d->fd == 7 && d->addr == 0x1004);
+	assert_true(d->event->fd == 7 && d->addr == 0x1004);
 	++*(on ? &t->offered : &t->gone);
 	return t->takes;
 }
 
-static void doorbells_with_an_eventfd_are_offered(void **state)
+static void doorbells_with_an_event_are_offered(void **state)
 {
 	struct bus *b = bus_new();
 	struct taker t = { 0 };
 	unsigned rung = 0;
-	struct bus_doorbell d = { BUS_MMIO, 0x1004, 2, .fn = ding, .opaque = &rung, .fd = -1 };
+	struct bus_doorbell d = { .at = { .addr = 0x1004, .size = 2 }, .fn = ding, .opaque = &rung };
+	const struct event event = { true, 7 };
 	struct bus_handle *h;
 	struct err err;
 
@@ -389,7 +386,7 @@ static void doorbells_with_an_eventfd_are_offered(void **state)
 	bus_del(b, bus_add_doorbell(b, &d, &err));
 	assert_int_equal(t.offered + t.gone, 0);
 	/* Taken or not, a write that arrives all the same rings. */
-	d.fd = 7;
+	d.at.event = &event;
 	for (unsigned n = 1; n <= 2; n++) {
 		t.takes = n == 2;
 		h = bus_add_doorbell(b, &d, &err);
@@ -524,7 +521,7 @@ int main(void)
 		cmocka_unit_test(port_accesses_cross_ranges_as_bytes),
 		cmocka_unit_test(the_lock_is_held_around_a_call),
 		cmocka_unit_test(doorbells_take_exact_writes_only),
-		cmocka_unit_test(doorbells_with_an_eventfd_are_offered),
+		cmocka_unit_test(doorbells_with_an_event_are_offered),
 		cmocka_unit_test(ranges_are_listed_in_order),
 		cmocka_unit_test(a_range_moves_while_others_look),
 		cmocka_unit_test(a_range_may_be_moved_from_within_an_access),

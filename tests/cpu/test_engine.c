@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -210,24 +209,26 @@ static void accesses_reach_the_world(void **state)
 /* With or without the engine's help a doorbell rings once, in one way. */
 static void a_doorbell_rings_once(void **state)
 {
-	struct engine_doorbell bell = { .addr = 0x20000010, .size = 2, .value = 3, .fd = eventfd(0, EFD_NONBLOCK) };
-	bool taken = engine->doorbell && engine->doorbell(vm.vm, &bell, true);
-	eventfd_t count = 0;
+	struct event event;
+	const struct doorbell bell = { .addr = 0x20000010, .size = 2, .value = 3, .event = &event };
+	bool taken;
 
+	assert_true(event_open(&event));
+	taken = engine->doorbell && engine->doorbell(vm.vm, &bell, true);
 	vm.on_mmio = on_mmio;
 	for (unsigned round = 0; round < 2; round++) {
 		rung_at = 0;
 		/* mov eax, 3; mov [0x20000010], ax; hlt */
 		tiny_vm_load64(&vm, "\xb8\x03\0\0\0\x66\x89\x04\x25\x10\0\0\x20\xf4", 14);
 		assert_int_equal(engine->run(vm.vcpu), CPU_EXIT_HALTED);
-		assert_int_equal(eventfd_read(bell.fd, &count) == 0, taken);
+		assert_int_equal(event_take(&event), taken);
 		assert_int_equal(rung_at == bell.addr, !taken);
 		/* From now on it is a write like others. */
 		if (taken)
 			assert_true(engine->doorbell(vm.vm, &bell, false));
 		taken = false;
 	}
-	close(bell.fd);
+	event_close(&event);
 }
 
 static unsigned rings;
@@ -240,10 +241,12 @@ static void count_ring(struct tiny_vm *t, uint64_t addr)
 /* A guest may move a BAR while it rings: no ring is lost, and none is heard twice. */
 static void a_doorbell_comes_and_goes_while_it_is_rung(void **state)
 {
-	struct engine_doorbell bell = { .addr = 0x20000010, .any = true, .fd = eventfd(0, EFD_NONBLOCK) };
-	eventfd_t count = 0;
+	struct event event;
+	const struct doorbell bell = { .addr = 0x20000010, .any = true, .event = &event };
+	uint64_t count;
 	pthread_t t;
 
+	assert_true(event_open(&event));
 	rings = 0;
 	vm.on_mmio = count_ring;
 	/* 1: mov [0x20000010], ax; inc ecx; jmp 1b */
@@ -258,10 +261,10 @@ static void a_doorbell_comes_and_goes_while_it_is_rung(void **state)
 	}
 	vcpu_kick(vm.vcpu);
 	assert_int_equal(joined(t), CPU_EXIT_KICKED);
-	eventfd_read(bell.fd, &count);
+	count = event_take(&event);
 	assert_int_equal(count != 0, engine->doorbell != NULL);
 	assert_true(rings && rings + count - reg(X86_RCX) <= 1);
-	close(bell.fd);
+	event_close(&event);
 }
 
 /* --- the state --- */

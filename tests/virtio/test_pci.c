@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include "base/bytes.h"
 #include "toy.h"
@@ -72,25 +71,25 @@ static void on_msi(void *opaque, uint64_t addr, uint32_t data)
 static bool takes;
 static struct {
 	uint64_t addr;
-	int fd;
+	const struct event *event;
 } taken[TOY_QUEUES];
 static unsigned taken_count;
 
-static bool take_bell(void *opaque, const struct bus_doorbell *d, bool on)
+static bool take_bell(void *opaque, const struct doorbell *d, bool on)
 {
 	unsigned n = 0;
 
-	assert_true(d->kind == BUS_MMIO && d->any && d->fd >= 0);
+	assert_true(!d->port && d->any && d->event->open);
 	while (n < taken_count && taken[n].addr != d->addr)
 		n++;
 	if (on && takes) {
 		/* Never twice, nor more than there are. */
 		assert_true(n == taken_count && n < TOY_QUEUES);
 		taken[n].addr = d->addr;
-		taken[n].fd = d->fd;
+		taken[n].event = d->event;
 		taken_count++;
 	} else if (!on) {
-		assert_true(n < taken_count && taken[n].fd == d->fd);
+		assert_true(n < taken_count && taken[n].event == d->event);
 		taken[n] = taken[--taken_count];
 	}
 	return takes;
@@ -101,7 +100,7 @@ static bool ring_by_eventfd(uint64_t addr)
 {
 	for (unsigned n = 0; n < taken_count; n++)
 		if (taken[n].addr == addr)
-			return !eventfd_write(taken[n].fd, 1);
+			return event_add(taken[n].event), true;
 	return false;
 }
 

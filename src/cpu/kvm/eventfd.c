@@ -14,14 +14,14 @@ int kvm_eventfds_new(struct kvm_vm *vm, struct err *err)
 }
 
 /* KVM has room for about a thousand; others go to the world. With no length it need not even decode the write. */
-bool kvm_doorbell(struct engine_vm *v, const struct engine_doorbell *d, bool on)
+bool kvm_doorbell(struct engine_vm *v, const struct doorbell *d, bool on)
 {
 	struct kvm_vm *vm = (struct kvm_vm *)v;
 	struct kvm_ioeventfd e = {
 		.addr = d->addr,
 		.len = d->any ? 0 : d->size,
 		.datamatch = d->any ? 0 : d->value,
-		.fd = d->fd,
+		.fd = d->event->fd,
 		.flags = (d->port ? KVM_IOEVENTFD_FLAG_PIO : 0) | (d->any ? 0 : KVM_IOEVENTFD_FLAG_DATAMATCH) |
 			 (on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN),
 	};

@@ -125,7 +125,7 @@ bool kvm_msr_transfer(struct kvm_cpu *cpu, unsigned long request, uint32_t msr, 
 
 /* eventfd.c: what configuration and KVM allow; and engine.h's doorbell(), any thread. */
 int kvm_eventfds_new(struct kvm_vm *vm, struct err *err);
-bool kvm_doorbell(struct engine_vm *vm, const struct engine_doorbell *d, bool on);
+bool kvm_doorbell(struct engine_vm *vm, const struct doorbell *d, bool on);
 
 /* irqchip.c: the local APICs where cfg.intc_place wants them. Before vCPUs are made. */
 int kvm_irqchip_new(struct kvm_vm *vm, struct err *err);
