@@ -296,6 +296,7 @@ void pci_unregister(struct pci_dev *d)
 	for (unsigned i = 0; i < PCI_NUM_BARS; i++)
 		unmap_bar(d, i);
 	pci_intx_set(d, false);
+	pci_msix_fini(d);
 	d->bus->devs[d->devfn] = NULL;
 }
 

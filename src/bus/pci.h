@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/event.h"
 #include "base/state.h"
 #include "bus/bus.h"
 #include "irq/irq.h"
@@ -62,6 +63,12 @@ struct pci_dev {
 	uint32_t msix_table, msix_pba; /* offsets in the BAR */
 	struct pci_msix_entry msix[PCI_MSIX_MAX];
 	uint64_t msix_pending; /* a bit a vector */
+	/* Who sends by event: a bit a vector, under the lock, which is the innermost one; the events open when needed.
+	 */
+	pthread_mutex_t msix_lock;
+	uint64_t msix_bound;
+	bool msix_held;
+	struct event msix_event[PCI_MSIX_MAX];
 
 	uint8_t next_cap; /* where the next capability goes */
 
@@ -125,7 +132,12 @@ void pci_config_write(struct pci_bus *b, uint8_t devfn, uint8_t off, unsigned si
 void pci_intx_set(struct pci_dev *d, bool level);
 bool pci_msix_enabled(const struct pci_dev *d);
 void pci_msix_notify(struct pci_dev *d, unsigned vector); /* pends when masked */
-bool pci_bus_master(const struct pci_dev *d);		  /* DMA allowed by the command register */
+/*
+ * The machine stands still (`hold`), or goes on. What was notified before has arrived at the local APICs then. Nothing
+ * is lost that is notified meanwhile. Takes the function's lock.
+ */
+void pci_msix_hold(struct pci_dev *d, bool hold);
+bool pci_bus_master(const struct pci_dev *d); /* DMA allowed by the command register */
 
 /* The configuration space, BARs and MSI-X of a function: a section that devices embed as a sub-struct. */
 extern const struct state_desc pci_dev_state;

@@ -27,6 +27,7 @@ static inline uint16_t pci_config_word(const struct pci_dev *d, uint8_t off)
 /* Send what was held back if the function's mask was lifted. Takes the function's lock. */
 void pci_msix_config_written(struct pci_dev *d);
 void pci_msix_reset(struct pci_dev *d);
+void pci_msix_fini(struct pci_dev *d);
 /* Loaded values. */
 int pci_msix_check(const struct pci_dev *d, struct err *err);
 

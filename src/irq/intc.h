@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/event.h"
+
 /*
  * News for a vCPU. INTR means "ask intc pending() again"; the others are events in themselves. WAKE is the kick of a
  * paravirtual lock: it ends a halt, or the next one at once.
@@ -32,6 +34,9 @@ struct intc_external {
 	/* A write of `data` to `addr` in the local APICs' window (SDM vol. 3, 11.11). False: nobody took it. Any
 	 * thread. */
 	bool (*send)(void *opaque, uint64_t addr, uint32_t data);
+	/* The same by events, as in struct msi_sink; NULL: not here. Any thread. */
+	bool (*bind)(void *opaque, const struct event *e, uint64_t addr, uint32_t data);
+	void (*unbind)(void *opaque, const struct event *e);
 	/* The I/O APIC's pin sends this from now on; its end is to be reported if bit 15 of `data` is set. Any thread.
 	 */
 	void (*route)(void *opaque, unsigned pin, uint64_t addr, uint32_t data);

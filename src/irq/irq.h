@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/event.h"
+
 struct irq_line {
 	void (*fn)(void *opaque, unsigned n, bool level);
 	void *opaque;
@@ -31,10 +33,20 @@ static inline void irq_pulse(const struct irq_line *l)
 	irq_set(l, false);
 }
 
-/* Where message-signalled interrupts go: a write of `data` to `addr`. */
+/*
+ * Where message-signalled interrupts go: a write of `data` to `addr`. A sink may be able to wait for an event itself,
+ * so that whoever sends needs to know neither. Any thread.
+ */
 struct msi_sink {
 	void (*send)(void *opaque, uint64_t addr, uint32_t data);
 	void *opaque;
+	/*
+	 * From now on what is added to `e` sends the message, and so does what was added before. False: this message,
+	 * or one more of them, cannot be waited for. NULL: none can.
+	 */
+	bool (*bind)(void *opaque, const struct event *e, uint64_t addr, uint32_t data);
+	/* No longer: on return all has arrived that was added, and what is added from then on stays in the event. */
+	void (*unbind)(void *opaque, const struct event *e);
 };
 
 static inline void msi_send(const struct msi_sink *s, uint64_t addr, uint32_t data)

@@ -438,13 +438,17 @@ static void vpci_reset(void *self)
 
 static void vpci_drain(void *self)
 {
-	virtio_drain(((struct virtio_pci *)self)->d);
+	struct virtio_pci *p = self;
+
+	virtio_drain(p->d);
+	pci_msix_hold(&p->pci, true);
 }
 
 static void vpci_resume(void *self)
 {
 	struct virtio_pci *p = self;
 
+	pci_msix_hold(&p->pci, false);
 	follow_config(p); /* which a load may have changed */
 	virtio_resume(p->d);
 }

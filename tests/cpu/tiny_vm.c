@@ -118,11 +118,11 @@ static const struct intc_ops intc_ops = {
 /* --- the VM --- */
 
 static void make(struct tiny_vm *t, const struct engine *engine, unsigned cpus, enum clock_source clock,
-		 struct config *config)
+		 struct config *config, enum engine_intc place)
 {
 	const struct mem_slot_config ram = { "ram", gpa(0), TINY_RAM, MEM_ANON, -1, 0, false };
 	const struct mem_slot_config smram = { "smram", gpa(TINY_SMRAM), 128 << 10, MEM_ANON, -1, 0, false };
-	struct engine_config c = { .cpus = cpus };
+	struct engine_config c = { .cpus = cpus, .intc_place = place };
 	struct err err;
 
 	memset(t, 0, sizeof(*t));
@@ -143,7 +143,7 @@ static void make(struct tiny_vm *t, const struct engine *engine, unsigned cpus, 
 	c.config = config;
 	c.intc = (struct intc){ &intc_ops, t };
 	c.clock = t->clock;
-	if (cpus > 1) {
+	if (cpus > 1 || place == ENGINE_INTC_SPLIT) {
 		const struct irqchip_config chip = { t->mem, t->clock, { cpu_signal, t }, cpus };
 
 		t->chip = irqchip_new(&chip, &err);
@@ -163,17 +163,22 @@ static void make(struct tiny_vm *t, const struct engine *engine, unsigned cpus, 
 
 void tiny_vm_new(struct tiny_vm *t)
 {
-	make(t, &engine_interp, 1, CLOCK_SOURCE_HOST, NULL);
+	make(t, &engine_interp, 1, CLOCK_SOURCE_HOST, NULL, ENGINE_INTC_USER);
 }
 
 void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
 {
-	make(t, &engine_interp, cpus, clock, NULL);
+	make(t, &engine_interp, cpus, clock, NULL, ENGINE_INTC_USER);
 }
 
 void tiny_vm_new_on(struct tiny_vm *t, const struct engine *engine)
 {
-	make(t, engine, 1, CLOCK_SOURCE_HOST, NULL);
+	make(t, engine, 1, CLOCK_SOURCE_HOST, NULL, ENGINE_INTC_USER);
+}
+
+void tiny_vm_new_split(struct tiny_vm *t, const struct engine *engine, struct config *config)
+{
+	make(t, engine, 1, CLOCK_SOURCE_HOST, config, ENGINE_INTC_SPLIT);
 }
 
 void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source clock)
@@ -183,7 +188,7 @@ void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source c
 
 	if (!config || config_set(config, "cpu.model", model, &err))
 		abort();
-	make(t, &engine_interp, 1, clock, config);
+	make(t, &engine_interp, 1, clock, config, ENGINE_INTC_USER);
 }
 
 void tiny_vm_free(struct tiny_vm *t)

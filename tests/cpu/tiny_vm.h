@@ -20,7 +20,7 @@ struct tiny_vm {
 	struct vclock *clock;
 	struct mem_space *mem;
 	struct mem_space *smm_mem; /* the same with SMRAM over it */
-	struct irqchip *chip;	   /* with more than one vCPU */
+	struct irqchip *chip;	   /* with more than one vCPU, or a split one */
 	struct engine_vm *vm;
 	struct vcpu *vcpu; /* the first */
 	struct vcpu *vcpus[TINY_CPUS];
@@ -41,6 +41,8 @@ void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
 void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source clock);
 /* One vCPU on another engine than the interpreter. */
 void tiny_vm_new_on(struct tiny_vm *t, const struct engine *engine);
+/* The same with the engine's own local APIC; the other controllers are in `chip`. `config` may be NULL; it is taken. */
+void tiny_vm_new_split(struct tiny_vm *t, const struct engine *engine, struct config *config);
 void tiny_vm_free(struct tiny_vm *t);
 /* Put code at TINY_CODE and the vCPU at it, in 64-bit mode. */
 void tiny_vm_load64(struct tiny_vm *t, const void *code, size_t len);

@@ -1,5 +1,6 @@
 /*
- * What KVM does by eventfds, without leaving the guest or without a vCPU: doorbells (ioeventfd).
+ * What KVM does by eventfds: it rings doorbells without leaving the guest (ioeventfd), and sends messages of devices to
+ * the local APICs for whoever adds to one (irqfd).
  */
 #include <sys/ioctl.h>
 
@@ -9,8 +10,12 @@ int kvm_eventfds_new(struct kvm_vm *vm, struct err *err)
 {
 	struct config *c = vm->cfg.config;
 
-	vm->ioeventfd = true;
-	return c ? config_bool(c, "kvm.ioeventfd", true, &vm->ioeventfd, err) : 0;
+	vm->ioeventfd = vm->irqfd = true;
+	if (c && (config_bool(c, "kvm.ioeventfd", true, &vm->ioeventfd, err) ||
+		  config_bool(c, "kvm.irqfd", true, &vm->irqfd, err)))
+		return -1;
+	vm->irqfd = vm->irqfd && kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_IRQFD) > 0;
+	return 0;
 }
 
 /* KVM has room for about a thousand; others go to the world. With no length it need not even decode the write. */
@@ -27,4 +32,70 @@ bool kvm_doorbell(struct engine_vm *v, const struct doorbell *d, bool on)
 	};
 
 	return vm->ioeventfd && !kvm_ioctl(vm->fd, KVM_IOEVENTFD, &e);
+}
+
+/* --- messages; routes_lock is for all of this --- */
+
+static bool same_route(const struct kvm_irq_routing_entry *r, uint64_t addr, uint32_t data)
+{
+	return r->u.msi.address_lo == (uint32_t)addr && r->u.msi.address_hi == addr >> 32 && r->u.msi.data == data;
+}
+
+/*
+ * A GSI that nobody waits for. One with this message is as good as new: a guest that masks and unmasks a vector changes
+ * no routes, which all vCPUs would have to notice.
+ */
+static unsigned free_gsi(const struct kvm_vm *vm, uint64_t addr, uint32_t data)
+{
+	unsigned first = KVM_GSIS;
+
+	for (unsigned gsi = KVM_PINS; gsi < vm->routes->nr; gsi++) {
+		if (vm->waiter[gsi])
+			continue;
+		if (same_route(&vm->routes->entries[gsi], addr, data))
+			return gsi;
+		if (first == KVM_GSIS)
+			first = gsi;
+	}
+	return first < KVM_GSIS ? first : vm->routes->nr;
+}
+
+static bool irqfd(struct kvm_vm *vm, unsigned gsi, const struct event *e, uint32_t flags)
+{
+	struct kvm_irqfd i = { .fd = (uint32_t)e->fd, .gsi = gsi, .flags = flags };
+
+	return !kvm_ioctl(vm->fd, KVM_IRQFD, &i);
+}
+
+bool kvm_irqfd_bind(void *opaque, const struct event *e, uint64_t addr, uint32_t data)
+{
+	struct kvm_vm *vm = opaque;
+	unsigned gsi;
+	bool ok;
+
+	pthread_mutex_lock(&vm->routes_lock);
+	gsi = free_gsi(vm, addr, data);
+	ok = gsi < KVM_GSIS &&
+	     ((gsi < vm->routes->nr && same_route(&vm->routes->entries[gsi], addr, data)) ||
+	      !kvm_irqchip_route(vm, gsi, addr, data)) &&
+	     irqfd(vm, gsi, e, 0);
+	if (ok)
+		vm->waiter[gsi] = e;
+	pthread_mutex_unlock(&vm->routes_lock);
+	return ok;
+}
+
+/* KVM returns when nothing is under way any more. */
+void kvm_irqfd_unbind(void *opaque, const struct event *e)
+{
+	struct kvm_vm *vm = opaque;
+
+	pthread_mutex_lock(&vm->routes_lock);
+	for (unsigned gsi = KVM_PINS; gsi < vm->routes->nr; gsi++) {
+		if (vm->waiter[gsi] != e)
+			continue;
+		irqfd(vm, gsi, e, KVM_IRQFD_FLAG_DEASSIGN);
+		vm->waiter[gsi] = NULL;
+	}
+	pthread_mutex_unlock(&vm->routes_lock);
 }

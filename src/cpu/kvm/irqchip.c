@@ -17,22 +17,40 @@ static bool send(void *opaque, uint64_t addr, uint32_t data)
 	struct kvm_vm *vm = opaque;
 	struct kvm_msi msi = { .address_lo = (uint32_t)addr, .address_hi = (uint32_t)(addr >> 32), .data = data };
 
+	atomic_fetch_add_explicit(&vm->messages, 1, memory_order_relaxed); /* any thread */
 	return kvm_ioctl(vm->fd, KVM_SIGNAL_MSI, &msi) > 0;
+}
+
+/* With one that it does not take KVM would take no others, so that is forgotten. */
+int kvm_irqchip_route(struct kvm_vm *vm, unsigned gsi, uint64_t addr, uint32_t data)
+{
+	struct kvm_irq_routing *r = vm->routes;
+	const struct kvm_irq_routing_entry before = r->entries[gsi], e = {
+		.gsi = gsi,
+		.type = KVM_IRQ_ROUTING_MSI,
+		.u.msi = { .address_lo = (uint32_t)addr, .address_hi = (uint32_t)(addr >> 32), .data = data },
+	};
+	uint32_t count = r->nr;
+	int rc;
+
+	r->entries[gsi] = e;
+	if (gsi >= count)
+		r->nr = gsi + 1;
+	rc = kvm_ioctl(vm->fd, KVM_SET_GSI_ROUTING, r);
+	if (rc) {
+		r->entries[gsi] = before;
+		r->nr = count;
+	}
+	return rc;
 }
 
 /* KVM learns from its routes which vectors' ends are to be reported. */
 static void route(void *opaque, unsigned pin, uint64_t addr, uint32_t data)
 {
 	struct kvm_vm *vm = opaque;
-	struct kvm_irq_routing *r = vm->routes;
 
 	pthread_mutex_lock(&vm->routes_lock);
-	r->entries[pin] = (struct kvm_irq_routing_entry){
-		.gsi = pin,
-		.type = KVM_IRQ_ROUTING_MSI,
-		.u.msi = { .address_lo = (uint32_t)addr, .address_hi = (uint32_t)(addr >> 32), .data = data },
-	};
-	kvm_ioctl(vm->fd, KVM_SET_GSI_ROUTING, r);
+	kvm_irqchip_route(vm, pin, addr, data);
 	pthread_mutex_unlock(&vm->routes_lock);
 }
 
@@ -81,7 +99,7 @@ static void set(void *opaque, unsigned index, const struct intc_lapic *l)
 int kvm_irqchip_new(struct kvm_vm *vm, struct err *err)
 {
 	const struct intc *intc = &vm->cfg.intc;
-	const struct intc_external x = { send, route, get, set, vm };
+	struct intc_external x = { .send = send, .route = route, .get = get, .set = set, .opaque = vm };
 	struct kvm_enable_cap cap = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { KVM_PINS } };
 
 	if (vm->cfg.intc_place != ENGINE_INTC_SPLIT)
@@ -89,12 +107,18 @@ int kvm_irqchip_new(struct kvm_vm *vm, struct err *err)
 	if (kvm_ioctl(vm->fd, KVM_ENABLE_CAP, &cap))
 		return err_errno(err, errno, "engine: KVM_CAP_SPLIT_IRQCHIP");
 	vm->split = true;
-	vm->routes = calloc(1, sizeof(*vm->routes) + KVM_PINS * sizeof(vm->routes->entries[0]));
+	vm->routes = calloc(1, sizeof(*vm->routes) + KVM_GSIS * sizeof(vm->routes->entries[0]));
 	if (!vm->routes)
 		return err_set(err, "out of memory");
-	vm->routes->nr = KVM_PINS;
 	for (unsigned pin = 0; pin < KVM_PINS; pin++)
 		route(vm, pin, 0xfee00000, 0);
+	if (vm->irqfd) {
+		x.bind = kvm_irqfd_bind;
+		x.unbind = kvm_irqfd_unbind;
+	}
+	if (vm->cfg.stats)
+		stats_register(vm->cfg.stats, "kvm.messages", "interrupt messages that took a call of KVM",
+			       &vm->messages);
 	intc->ops->attach(intc->opaque, &x);
 	return 0;
 }

@@ -15,8 +15,9 @@
 #include "cpu/x86/state.h"
 
 #define KVM_CPUS_MAX 255
-#define KVM_PINS     24 /* of the I/O APIC */
-#define KVM_STOPS    4u /* debug registers */
+#define KVM_PINS     24	  /* of the I/O APIC */
+#define KVM_GSIS     1024 /* with the messages that KVM sends by itself */
+#define KVM_STOPS    4u	  /* debug registers */
 
 struct kvm_cpu;
 
@@ -47,8 +48,11 @@ struct kvm_vm {
 	_Atomic bool tsc_fixed; /* this KVM does not move the guest's counter */
 
 	pthread_mutex_t routes_lock;
-	struct kvm_irq_routing *routes; /* by the number of the GSI, the I/O APIC's pins first */
-	bool ioeventfd;			/* doorbells ring without an exit */
+	struct kvm_irq_routing *routes;	      /* by the number of the GSI, the I/O APIC's pins first */
+	const struct event *waiter[KVM_GSIS]; /* that KVM sends the message of this GSI for */
+	stat_t messages;
+	bool ioeventfd; /* doorbells ring without an exit */
+	bool irqfd;	/* messages go without a call */
 };
 
 struct kvm_cpu {
@@ -127,7 +131,13 @@ bool kvm_msr_transfer(struct kvm_cpu *cpu, unsigned long request, uint32_t msr, 
 int kvm_eventfds_new(struct kvm_vm *vm, struct err *err);
 bool kvm_doorbell(struct engine_vm *vm, const struct doorbell *d, bool on);
 
-/* irqchip.c: the local APICs where cfg.intc_place wants them. Before vCPUs are made. */
+/* intc.h's, with a split interrupt controller; any thread. */
+bool kvm_irqfd_bind(void *vm, const struct event *e, uint64_t addr, uint32_t data);
+void kvm_irqfd_unbind(void *vm, const struct event *e);
+
+/* irqchip.c: GSI `gsi` sends this from now on. 0 if KVM agrees, or nothing has changed. routes_lock held. */
+int kvm_irqchip_route(struct kvm_vm *vm, unsigned gsi, uint64_t addr, uint32_t data);
+/* The local APICs where cfg.intc_place wants them. Before vCPUs are made. */
 int kvm_irqchip_new(struct kvm_vm *vm, struct err *err);
 
 /* calibrate.c: how fast kernel-mode code runs here, by a throw-away guest. Fills `p`. `kvm` is an open /dev/kvm. */

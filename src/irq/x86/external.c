@@ -25,6 +25,15 @@ bool irqchip_send_external(struct irqchip *chip, const struct irq_message *m)
 	return chip->external.send(chip->external.opaque, addr, data);
 }
 
+bool irqchip_bind_external(struct irqchip *chip, const struct event *e, const struct irq_message *m)
+{
+	uint64_t addr;
+	uint32_t data;
+
+	as_msi(m, &addr, &data);
+	return chip->external.bind(chip->external.opaque, e, addr, data);
+}
+
 void irqchip_route_external(struct irqchip *chip, unsigned pin, const struct irq_message *m)
 {
 	uint64_t addr = LAPIC_BASE;

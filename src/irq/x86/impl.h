@@ -207,6 +207,7 @@ static inline bool irqchip_is_split(const struct irqchip *chip)
 }
 void irqchip_attach(void *chip, const struct intc_external *x);
 bool irqchip_send_external(struct irqchip *chip, const struct irq_message *m);
+bool irqchip_bind_external(struct irqchip *chip, const struct event *e, const struct irq_message *m);
 /* I/O APIC entry `pin` is now `m`, or masked (NULL). */
 void irqchip_route_external(struct irqchip *chip, unsigned pin, const struct irq_message *m);
 /* Copy a local APIC from, or to, where it is. vCPUs stopped. */

@@ -139,9 +139,9 @@ void irqchip_ipi(struct lapic *from, uint32_t low, uint32_t dest)
  * A write to FEExxxxxh. SDM vol. 3, 11.11.1 and 11.11.2. With the redirection hint and a logical destination one of
  * the processors takes it; the de-assertion of a level says nothing, and start-up messages are not for devices.
  */
-static void send_msi(void *opaque, uint64_t addr, uint32_t data)
+static bool message_of(uint64_t addr, uint32_t data, struct irq_message *m)
 {
-	struct irq_message m = {
+	*m = (struct irq_message){
 		.dest = addr >> 12 & 0xff,
 		.logical = addr >> 2 & 1,
 		.mode = data >> 8 & 7,
@@ -149,18 +149,39 @@ static void send_msi(void *opaque, uint64_t addr, uint32_t data)
 		.level_trigger = data >> 15 & 1,
 	};
 
-	if (addr >> 20 != LAPIC_BASE >> 20) {
+	if (addr >> 3 & 1 && m->logical && m->mode == DM_FIXED)
+		m->mode = DM_LOWEST;
+	return addr >> 20 == LAPIC_BASE >> 20 && m->mode != DM_SIPI && (!m->level_trigger || data >> 14 & 1);
+}
+
+static void send_msi(void *opaque, uint64_t addr, uint32_t data)
+{
+	struct irq_message m;
+
+	if (message_of(addr, data, &m))
+		irqchip_deliver(opaque, &m);
+	else if (addr >> 20 != LAPIC_BASE >> 20)
 		log_guest("irq", "an MSI to %#llx goes nowhere", (unsigned long long)addr);
-		return;
-	}
-	if (m.mode == DM_SIPI || (m.level_trigger && !(data >> 14 & 1)))
-		return;
-	if (addr >> 3 & 1 && m.logical && m.mode == DM_FIXED)
-		m.mode = DM_LOWEST;
-	irqchip_deliver(opaque, &m);
+}
+
+/* What is not an interrupt is rare and goes by send_msi(). */
+static bool bind_msi(void *opaque, const struct event *e, uint64_t addr, uint32_t data)
+{
+	struct irq_message m;
+
+	return message_of(addr, data, &m) && (m.mode == DM_FIXED || m.mode == DM_LOWEST) &&
+	       irqchip_bind_external(opaque, e, &m);
+}
+
+static void unbind_msi(void *opaque, const struct event *e)
+{
+	const struct irqchip *chip = opaque;
+
+	chip->external.unbind(chip->external.opaque, e);
 }
 
 struct msi_sink irqchip_msi(struct irqchip *chip)
 {
-	return (struct msi_sink){ send_msi, chip };
+	return chip->external.bind ? (struct msi_sink){ send_msi, chip, bind_msi, unbind_msi }
+				   : (struct msi_sink){ send_msi, chip };
 }

@@ -37,6 +37,7 @@ struct irqchip *irqchip_new(const struct irqchip_config *c, struct err *err);
 void irqchip_free(struct irqchip *chip);
 
 struct intc irqchip_intc(struct irqchip *chip);
+/* Once the engine has attached what it has. */
 struct msi_sink irqchip_msi(struct irqchip *chip);
 /*
  * Interrupt `n`: 0-15 are the ISA interrupts, which go to the 8259s and the I/O APIC (0 to pin 2, as the
