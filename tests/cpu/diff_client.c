@@ -8,11 +8,14 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "diff_run.h"
 
-#define HANG_MS 20000
+#define LOOK_MS	     1000
+#define HANG_SECONDS 20	 /* of the process's own time, however little of it the host gives */
+#define HANG_LOOKS   600 /* or it sleeps */
 
 static _Noreturn void fail(const char *what)
 {
@@ -107,14 +110,29 @@ void diff_host_submit(struct diff_host *h)
 		fail("diff_host");
 }
 
+static time_t processor_seconds(const struct diff_host *h)
+{
+	struct timespec t = { 0 };
+	clockid_t clock;
+
+	if (!clock_getcpuclockid(h->pid, &clock))
+		clock_gettime(clock, &t);
+	return t.tv_sec;
+}
+
 bool diff_host_wait(struct diff_host *h)
 {
 	struct pollfd p = { .fd = h->from, .events = POLLIN };
+	time_t began = -1;
+	unsigned looks = 0;
 	char c;
 	int n;
 
-	do
-		n = poll(&p, 1, HANG_MS);
-	while (n < 0 && errno == EINTR);
+	do {
+		n = poll(&p, 1, LOOK_MS);
+		if (n == 0 && began < 0)
+			began = processor_seconds(h);
+	} while ((n < 0 && errno == EINTR) ||
+		 (n == 0 && ++looks < HANG_LOOKS && processor_seconds(h) - began < HANG_SECONDS));
 	return n == 1 && read(h->from, &c, 1) == 1;
 }

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,7 +39,7 @@
 #define STATES	     (DIFF_SLOTS / BLOCKS)
 #define LENGTH	     16 /* instructions of a block */
 #define REPORTED     10 /* mismatches that are told in full */
-#define HANG_SECONDS 20
+#define HANG_SECONDS 20 /* of processor time: a long run has the lowest priority */
 
 struct test {
 	struct diff_host host;
@@ -185,6 +186,11 @@ static void hangs(int sig)
 	_exit(1);
 }
 
+static void watch(time_t seconds)
+{
+	setitimer(ITIMER_PROF, &(struct itimerval){ .it_value.tv_sec = seconds }, NULL);
+}
+
 /*
  * A mismatch counts if it is there each time. Between two instructions the host's kernel may switch to another
  * process, and AMD's processors forget the last x87 instruction then (XSAVE without a pending exception).
@@ -218,7 +224,7 @@ static void run(struct test *t, const struct batch *x)
 	struct diff_shared *s = t->host.shared;
 
 	now = *x;
-	alarm(HANG_SECONDS);
+	watch(HANG_SECONDS);
 	diff_host_submit(&t->host);
 	for (unsigned n = 0; n < DIFF_SLOTS; n++) {
 		uint64_t before = diff_guest_retired(t->guest);
@@ -228,7 +234,7 @@ static void run(struct test *t, const struct batch *x)
 		/* The HLT does not count, nor the jump out of the block and the INT3 there. */
 		t->counted += diff_guest_retired(t->guest) - before - (t->guest_result[n].vector == DIFF_DONE ? 3 : 1);
 	}
-	alarm(0);
+	watch(0);
 	wait_for_host(t, x);
 	for (unsigned n = 0; n < DIFF_SLOTS; n++) {
 		t->cases[x->mode]++;
@@ -270,7 +276,7 @@ static int setup(void **state)
 	if (!t)
 		return -1;
 	*state = t;
-	signal(SIGALRM, hangs);
+	signal(SIGPROF, hangs);
 	x86_decode_init();
 	diff_check_init();
 	diff_host_start(&t->host);
