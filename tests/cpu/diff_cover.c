@@ -22,6 +22,8 @@ static const struct {
 	{ "sidt", X86_MAP_0F, 0x01, 1 + 1, "test_query.c: tables_are_stored" },
 	{ "smsw", X86_MAP_0F, 0x01, 1 + 4, "test_query.c: the_machine_status_word_is_stored" },
 	{ "rdtscp", X86_MAP_0F, 0x01, 1 + 7, "test_query.c: time_goes_on" },
+	{ "rdpkru", X86_MAP_0F, 0x01, 1 + 5, "test_paging.c: pkru_is_read_and_written" },
+	{ "wrpkru", X86_MAP_0F, 0x01, 1 + 5, "test_paging.c: pkru_is_read_and_written" },
 	{ "rdrand", X86_MAP_0F, 0xc7, 1 + 6, "test_system.c: random_numbers_are_told_by_carry" },
 	{ "rdseed", X86_MAP_0F, 0xc7, 1 + 7, "test_system.c: random_numbers_are_told_by_carry" },
 	{ "rdpid", X86_MAP_0F, 0xc7, 1 + 7, "test_query.c: time_goes_on" },

@@ -243,6 +243,58 @@ static void smep_and_smap_keep_the_kernel_out(void **state)
 	}
 }
 
+#define KEY(n)	  ((uint64_t)(n) << 59)
+#define AD(key)	  (1u << 2 * (key)) /* in PKRU: no access, no writes */
+#define WD(key)	  (2u << 2 * (key))
+#define KEY_FAULT 32
+
+static void protection_keys_guard_user_pages(void **state)
+{
+	for (const struct way *w = ways; w < ways + ARRAY_LEN(ways); w++) {
+		struct found t;
+
+		if (w->levels - 1u + w->large < 3) /* not of long mode, which alone has keys */
+			continue;
+		map(w);
+		set_entry(w, w->levels - 1u, entry(w, w->levels - 1u) | KEY(13));
+		cpu->s.pkru = AD(13);
+		assert_int_equal(walk(X86_READ, USER, NULL), -1);
+		cpu->s.cr4 |= X86_CR4_PKE;
+		/* No data access, of whatever privilege; fetches are not meant. */
+		assert_int_equal(walk(X86_READ, USER, NULL), KEY_FAULT | 5);
+		assert_int_equal(walk(X86_WRITE, USER, NULL), KEY_FAULT | 7);
+		assert_int_equal(walk(X86_READ, KERNEL, NULL), KEY_FAULT | 1);
+		assert_int_equal(walk(X86_WRITE, KERNEL, NULL), KEY_FAULT | 3);
+		assert_int_equal(walk(X86_FETCH, USER, NULL), -1);
+		/* No writes: the kernel heeds it with CR0.WP. */
+		cpu->s.pkru = WD(13);
+		assert_int_equal(walk(X86_READ, USER, &t), -1);
+		assert_false(t.writable);
+		assert_int_equal(walk(X86_WRITE, USER, NULL), KEY_FAULT | 7);
+		assert_int_equal(walk(X86_WRITE, KERNEL, NULL), -1);
+		cpu->s.cr0 |= X86_CR0_WP;
+		assert_int_equal(walk(X86_WRITE, KERNEL, NULL), KEY_FAULT | 3);
+		/* The key is told beside other reasons for the same fault. */
+		set_entry(w, 0, entry(w, 0) & ~W);
+		assert_int_equal(walk(X86_WRITE, USER, NULL), KEY_FAULT | 7);
+		set_entry(w, 0, entry(w, 0) | W);
+		/* Other keys. */
+		cpu->s.pkru = ~(AD(13) | WD(13));
+		assert_int_equal(walk(X86_WRITE, USER, &t), -1);
+		assert_true(t.writable);
+		/* Supervisor pages have none. */
+		cpu->s.pkru = ~0u;
+		set_entry(w, 0, entry(w, 0) & ~U);
+		assert_int_equal(walk(X86_WRITE, KERNEL, NULL), -1);
+		assert_int_equal(walk(X86_READ, USER, NULL), 5);
+	}
+	/* In other modes bits 62:59 are reserved. */
+	map(&ways[2]);
+	cpu->s.cr4 |= X86_CR4_PKE;
+	set_entry(&ways[2], 1, entry(&ways[2], 1) | KEY(1));
+	assert_int_equal(walk(X86_READ, USER, NULL), 13);
+}
+
 static void reserve(const struct way *w, unsigned level, uint64_t bit)
 {
 	map(w);
@@ -419,6 +471,90 @@ static void smap_follows_ac(void **state)
 	RIG_FAULTS(&r, X86_PF_FAULT, 1, 8, 0x0f, 0x01, 0xcb, 0x8b, 0x06, 0x0f, 0x01, 0xca, 0x8b, 0x06);
 	assert_int_equal(rig_reg(&r, X86_RAX), 0x1111);
 	assert_false(r.s.rflags & X86_AC);
+}
+
+#define RDPKRU 0x0f, 0x01, 0xee
+#define WRPKRU 0x0f, 0x01, 0xef
+
+static void open_keyed_window(void)
+{
+	if (!x86_feature_possible(X86_F_XSAVE)) {
+		print_message("skipped: no protection keys for guests on this host, which has no XSAVE to give\n");
+		skip();
+	}
+	open_window();
+	window(0, FRAME1 | P | W | U | KEY(1));
+	r.s.cr4 |= X86_CR4_PKE;
+	r.s.gpr[X86_RDX] = r.s.gpr[X86_RCX] = 0;
+}
+
+static void pkru_takes_effect_at_once(void **state)
+{
+	open_keyed_window();
+	r.s.gpr[X86_RAX] = AD(1);
+	RIG_FAULTS(&r, X86_PF_FAULT, KEY_FAULT | 1, 5, 0x8b, 0x1e, WRPKRU, 0x8b,
+		   0x2e); /* mov ebx, [rsi]; ..; mov ebp */
+	assert_int_equal(rig_reg(&r, X86_RBX), 0x1111);
+	assert_int_equal(r.s.pkru, AD(1));
+	open_keyed_window();
+	rig_user(&r);
+	r.s.gpr[X86_RAX] = WD(1);
+	RIG_FAULTS(&r, X86_PF_FAULT, KEY_FAULT | 7, 7, 0x89, 0x06, WRPKRU, 0x8b, 0x1e, 0x89, 0x1e);
+	/* and CR4.PKE */
+	open_keyed_window();
+	r.s.pkru = AD(1);
+	r.s.cr4 &= ~(uint64_t)X86_CR4_PKE;
+	r.s.gpr[X86_RAX] = r.s.cr4 | X86_CR4_PKE;
+	RIG_FAULTS(&r, X86_PF_FAULT, KEY_FAULT | 1, 5, 0x8b, 0x1e, 0x0f, 0x22, 0xe0, 0x8b, 0x1e);
+	/* What the kernel does on its own behalf is meant, too. */
+	open_keyed_window();
+	r.s.pkru = AD(1);
+	for (unsigned n = 0; n < RIG_SPARE; n += 8)
+		rig_write(&r, FRAME1 + n, rig_read(&r, RIG_GDT + n, 8), 8);
+	r.s.gdt.base = WINDOW;
+	r.s.gpr[X86_RAX] = RIG_DATA;
+	RIG_EXEC(&r, 0x8e, 0xd8); /* mov ds, ax; then no handler can be reached */
+	assert_int_equal(rig_vector(&r), -2);
+	assert_int_equal(r.s.cr2 & ~0xfffull, WINDOW);
+}
+
+static void pkru_is_read_and_written(void **state)
+{
+	uint32_t out[4];
+
+	open_keyed_window();
+	r.s.gpr[X86_RAX] = 0xfffffffff1234567;
+	r.s.gpr[X86_RCX] = r.s.gpr[X86_RDX] = 0xfull << 32;
+	RIG_EXEC(&r, WRPKRU, 0x31, 0xc0, 0x48, 0xff, 0xca, RDPKRU); /* xor eax, eax; dec rdx */
+	assert_int_equal(rig_vector(&r), -1);
+	assert_true(rig_reg(&r, X86_RAX) == 0xf1234567);
+	assert_true(rig_reg(&r, X86_RDX) == 0);
+	x86_cpuid(tiny_cpu(&r.vm), 7, 0, out);
+	assert_int_equal(out[X86_CPUID_ECX] >> 3 & 3, 3); /* PKU and OSPKE */
+	open_keyed_window();
+	r.s.gpr[X86_RCX] = 1;
+	RIG_FAULTS(&r, X86_GP, 0, 0, RDPKRU);
+	open_keyed_window();
+	r.s.gpr[X86_RCX] = 1;
+	RIG_FAULTS(&r, X86_GP, 0, 0, WRPKRU);
+	open_keyed_window();
+	r.s.gpr[X86_RDX] = 1;
+	RIG_FAULTS(&r, X86_GP, 0, 0, WRPKRU);
+	open_keyed_window();
+	RIG_FAULTS(&r, X86_UD, 0, 0, 0xf0, WRPKRU); /* lock */
+	open_keyed_window();
+	r.s.cr4 &= ~(uint64_t)X86_CR4_PKE;
+	RIG_FAULTS(&r, X86_UD, 0, 0, RDPKRU);
+	x86_cpuid(tiny_cpu(&r.vm), 7, 0, out);
+	assert_int_equal(out[X86_CPUID_ECX] >> 3 & 3, 1);
+	open_keyed_window();
+	r.s.cr4 &= ~(uint64_t)X86_CR4_PKE;
+	RIG_FAULTS(&r, X86_UD, 0, 0, WRPKRU);
+	/* A model without has no CR4.PKE. */
+	rig_free(&r);
+	rig_new(&r, RIG_LONG, "max,-pku");
+	r.s.gpr[X86_RAX] = X86_CR4_PAE | X86_CR4_PKE;
+	RIG_FAULTS(&r, X86_GP, 0, 0, 0x0f, 0x22, 0xe0);
 }
 
 /* mov eax, [rsi]; mov [rdi], rdx; <flush>; mov ebx, [rsi] */
@@ -615,6 +751,9 @@ int main(void)
 		TEST(accessed_and_dirty_are_set),
 		TEST(rights_are_those_of_all_levels),
 		TEST(smep_and_smap_keep_the_kernel_out),
+		TEST(protection_keys_guard_user_pages),
+		TEST(pkru_takes_effect_at_once),
+		TEST(pkru_is_read_and_written),
 		TEST(reserved_bits_fault),
 		TEST(the_width_of_physical_addresses_is_the_models),
 		TEST(sizes_that_are_not_switched_on),

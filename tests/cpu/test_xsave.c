@@ -22,7 +22,7 @@ static void start(void)
 
 static int setup(void **state)
 {
-	rig_new(&r, RIG_LONG, "max,-avx");
+	rig_new(&r, RIG_LONG, "max,-avx,-pku");
 	return 0;
 }
 
@@ -391,7 +391,7 @@ static void fxsave_and_fxrstor(void **state)
 static void begin_avx(void)
 {
 	rig_free(&r);
-	rig_new(&r, RIG_LONG, NULL);
+	rig_new(&r, RIG_LONG, "max,-pku");
 	if (!(tiny_cpu(&r.vm)->vm->features->xcr0 & 4)) {
 		print_message("skipped: no AVX for guests on this host\n");
 		skip();
@@ -593,6 +593,90 @@ static void ia32_xss_has_no_component_to_take(void **state)
 	RIG_FAULTS(&r, X86_GP, 0, 0, WRMSR);
 }
 
+/* --- PKRU --- */
+
+#define KEYS  0x200
+#define MOVED 2432u /* where another processor has it */
+
+static void begin_pku(const char *model, uint32_t pkru)
+{
+	rig_free(&r);
+	rig_new(&r, RIG_LONG, model);
+	begin();
+	mem_fill(r.vm.mem, gpa(RIG_DATA_AT), 0xcc, 0x1000);
+	header(0, 0);
+	r.s.cr4 |= X86_CR4_PKE;
+	r.s.xcr0 = KEYS | 3;
+	r.s.pkru = pkru;
+	r.s.gpr[X86_RAX] = KEYS;
+}
+
+static void pkru_is_a_component(void **state)
+{
+	uint32_t out[4];
+	unsigned at;
+
+	begin_pku("max,-avx", 0x12345678);
+	cpuid(0xd, 9, out);
+	at = out[X86_CPUID_EBX];
+	assert_int_equal(out[X86_CPUID_EAX], 8);
+	assert_int_equal(out[X86_CPUID_ECX] | out[X86_CPUID_EDX], 0);
+	assert_true(at >= 832 && at <= 4088);
+	RIG_EXEC(&r, XSAVE);
+	cpuid(0xd, 0, out);
+	assert_int_equal(out[X86_CPUID_EAX], KEYS | 3);
+	assert_int_equal(out[X86_CPUID_EBX], at + 8);
+	assert_int_equal(out[X86_CPUID_ECX], at + 8);
+	cpuid(0xd, 1, out);
+	assert_int_equal(out[X86_CPUID_EBX], 584);
+	assert_int_equal(area(512, 8), KEYS);
+	assert_int_equal(area(at, 8), 0x12345678);
+	assert_int_equal(area(at + 8, 4), 0xcccccccc);
+	assert_int_equal(area(576, 4), 0xcccccccc);
+	/* Initial: told, and written by XSAVE alone. */
+	begin_pku("max,-avx", 0);
+	RIG_EXEC(&r, XSAVEOPT);
+	assert_int_equal(area(512, 8), 0);
+	assert_int_equal(area(at, 4), 0xcccccccc);
+	/* Back again; the upper half is nothing. What the TLB has allowed before is not any more. */
+	begin_pku("max,-avx", 0);
+	header(KEYS, 0);
+	set_area(at, 0xffffffff00000004, 8);
+	rig_write(&r, 0x3000 + 8 * 0x100, 1ull << 59 | 0x87, 8); /* key 1 */
+	r.s.gpr[X86_RDI] = 0x20000000;
+	RIG_FAULTS(&r, X86_PF_FAULT, 33, 5, 0x8b, 0x1f, XRSTOR, 0x8b, 0x1f); /* mov ebx, [rdi] */
+	assert_int_equal(r.s.pkru, 4);
+	begin_pku("max,-avx", 0xfffffffc);
+	RIG_EXEC(&r, XRSTOR);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(r.s.pkru, 0);
+	/* Compacted, it follows those of the layout. */
+	begin_pku("max,-avx", 4);
+	RIG_EXEC(&r, XSAVEC);
+	assert_true(area(520, 8) == (1ull << 63 | KEYS));
+	assert_int_equal(area(576, 8), 4);
+	begin_pku("max,-avx", 0);
+	header(KEYS, 1ull << 63 | KEYS | 3);
+	set_area(576, 8, 8);
+	RIG_EXEC(&r, XRSTOR);
+	assert_int_equal(r.s.pkru, 8);
+	if (x86_feature_possible(X86_F_AVX)) {
+		begin_pku("max", 4);
+		r.s.xcr0 = KEYS | 7;
+		r.s.gpr[X86_RAX] = KEYS | 7;
+		r.s.vec[0].q[2] = 1;
+		RIG_EXEC(&r, XSAVEC);
+		assert_int_equal(area(832, 8), 4);
+	}
+	/* A machine that was saved elsewhere keeps its layout. */
+	begin_pku("max,-avx", 0x5554);
+	tiny_cpu(&r.vm)->vm->model.features->pkru_at = MOVED;
+	RIG_EXEC(&r, XSAVE);
+	assert_int_equal(area(MOVED, 8), 0x5554);
+	cpuid(0xd, 9, out);
+	assert_int_equal(out[X86_CPUID_EBX], MOVED);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 int main(void)
 {
@@ -610,6 +694,7 @@ int main(void)
 		TEST(supervisors_have_a_compacted_form_of_their_own),
 		TEST(supervisors_refuse_what_is_not_compacted),
 		TEST(ia32_xss_has_no_component_to_take),
+		TEST(pkru_is_a_component),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,7 +101,8 @@ void x86_set_cr4(struct x86_cpu *cpu, uint64_t v)
 	    changed & (X86_CR4_PAE | X86_CR4_PSE | X86_CR4_PGE | X86_CR4_SMEP))
 		load_pdptes(cpu, cpu->s.cr3);
 	cpu->s.cr4 = v;
-	if (changed & (X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PCIDE))
+	if (changed &
+	    (X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PCIDE | X86_CR4_PKE))
 		x86_tlb_flush(cpu, true);
 	x86_update_mode(cpu);
 }
@@ -451,6 +452,37 @@ HANDLER(stac)
 	return x86_next(cpu, i);
 }
 
+/* What the TLB holds was allowed by the old value. */
+void x86_set_pkru(struct x86_cpu *cpu, uint32_t v)
+{
+	if (v != cpu->s.pkru)
+		x86_tlb_flush(cpu, true);
+	cpu->s.pkru = v;
+}
+
+static void enter_pkru(struct x86_cpu *cpu, uint32_t zero)
+{
+	if (!(cpu->s.cr4 & X86_CR4_PKE))
+		x86_ud(cpu);
+	if (zero)
+		x86_gp0(cpu);
+}
+
+HANDLER(rdpkru)
+{
+	enter_pkru(cpu, x86_get32(cpu, X86_RCX));
+	x86_set32(cpu, X86_RAX, cpu->s.pkru);
+	x86_set32(cpu, X86_RDX, 0);
+	return x86_next(cpu, i);
+}
+
+HANDLER(wrpkru)
+{
+	enter_pkru(cpu, x86_get32(cpu, X86_RCX) | x86_get32(cpu, X86_RDX));
+	x86_set_pkru(cpu, x86_get32(cpu, X86_RAX));
+	return x86_next(cpu, i);
+}
+
 HANDLER(ud)
 {
 	x86_ud(cpu);
@@ -474,6 +506,8 @@ static const struct x86_opdef rows[] = {
 	{ X86_MAP_0F, 0xc7, 1, X86_PFX_F3, X86_MOD_REG, 1 + 7, 0, 0, 0, X86_ALL(rdpid), {}, "rdpid" },
 	{ G7(1, 2), 0, X86_ALL(clac), {}, "clac" },
 	{ G7(1, 3), 0, X86_ALL(stac), {}, "stac" },
+	{ G7(5, 6), 0, X86_ALL(rdpkru), {}, "rdpkru" },
+	{ G7(5, 7), 0, X86_ALL(wrpkru), {}, "wrpkru" },
 	{ X86_MAP_0F38, 0x82, 1, X86_PFX_66, X86_MOD_MEM, 0, 0, 0, X86_D_END, {}, X86_ALL(invpcid), "invpcid" },
 	{ X86_MAP_0F, 0x08, 2, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(wbinvd), {}, "wbinvd" },
 	{ X86_MAP_0F, 0x30, 1, 0, X86_MOD_NONE, 0, 0, 0, X86_D_END, X86_ALL(wrmsr), {}, "wrmsr" },

@@ -65,9 +65,9 @@ static const struct model {
 };
 
 /* What models and users may name although no engine has it. */
-static const char *const unknown_here[] = { "hle",	"rtm",	    "avx512f", "avx512dq", "avx512bw",
-					    "avx512cd", "avx512vl", "pku",     "sse4a",	   "misalignsse",
-					    "monitor",	"la57",	    "svm",     "vmx",	   "3dnow" };
+static const char *const unknown_here[] = { "hle",	"rtm",	    "avx512f", "avx512dq",    "avx512bw",
+					    "avx512cd", "avx512vl", "sse4a",   "misalignsse", "monitor",
+					    "la57",	"svm",	    "vmx",     "3dnow" };
 
 static const char *const vendors[X86_VENDORS] = { "AuthenticAMD", "GenuineIntel" };
 
@@ -81,7 +81,7 @@ static const struct {
 	{ X86_F_PCLMUL, X86_F_SSE2 },	{ X86_F_SHA, X86_F_SSE2 },	{ X86_F_XSAVEOPT, X86_F_XSAVE },
 	{ X86_F_XSAVEC, X86_F_XSAVE },	{ X86_F_XGETBV1, X86_F_XSAVE }, { X86_F_AVX, X86_F_XSAVE },
 	{ X86_F_AVX2, X86_F_AVX },	{ X86_F_FMA, X86_F_AVX },	{ X86_F_F16C, X86_F_AVX },
-	{ X86_F_XSAVES, X86_F_XSAVEC },
+	{ X86_F_XSAVES, X86_F_XSAVEC }, { X86_F_PKU, X86_F_XSAVE },
 };
 
 /* Features that are the host's own instructions; `avx`: its operating system must know of them. */
@@ -202,6 +202,8 @@ static bool possible(const struct draft *d, size_t n)
 {
 	const struct x86_feature_limit *l = d->limit;
 
+	if (n == X86_F_PKU && !d->f->pkru_at)
+		return false;
 	return l ? l->has(l->opaque, features[n].leaf, features[n].subleaf, features[n].reg, features[n].bit)
 		 : x86_feature_possible(n);
 }
@@ -350,6 +352,18 @@ bool x86_host_has(enum x86_feature f)
 }
 #endif
 
+/* As the host has it, so that another engine here can take over; or as most processors do. */
+static unsigned host_pkru_at(void)
+{
+#if defined(__x86_64__)
+	uint32_t a, b, c, d;
+
+	if (x86_host_has(X86_F_PKU) && __get_cpuid_count(0xd, X86_XSAVE_PKRU, &a, &b, &c, &d) && x86_xsave_pkru_fits(b))
+		return b;
+#endif
+	return X86_XSAVE_PKRU_AT;
+}
+
 bool x86_feature_possible(enum x86_feature f)
 {
 	for (size_t n = 0; n < ARRAY_LEN(of_host); n++)
@@ -371,6 +385,8 @@ const struct x86_features *x86_features_new(struct config *c, const struct x86_f
 		return NULL;
 	}
 	f->phys_bits = PHYS_BITS;
+	f->any_pkru_at = !limit;
+	f->pkru_at = limit ? limit->pkru_at : host_pkru_at();
 	if ((c && config_str(c, "cpu.model", "max", &model, err)) || parse(f, model, limit, err)) {
 		free(f);
 		return NULL;
@@ -446,6 +462,9 @@ static void identity(const struct x86_cpuid_query *q, uint32_t out[4])
 		break;
 	case 0xb:
 		topology(q, out);
+		break;
+	case 7:
+		out[ECX] |= !q->subleaf && q->cr4 & X86_CR4_PKE ? 1u << 4 : 0; /* OSPKE */
 		break;
 	case 0xd:
 		x86_xsave_cpuid(q, out);

@@ -72,6 +72,7 @@ enum x86_cpuid_reg { X86_CPUID_EAX, X86_CPUID_EBX, X86_CPUID_ECX, X86_CPUID_EDX 
 	F(CLWB, "clwb", 7, 0, EBX, 24, 0, 0)                                                                           \
 	F(SHA, "sha-ni", 7, 0, EBX, 29, 0, 0)                                                                          \
 	F(UMIP, "umip", 7, 0, ECX, 2, X86_CR4_UMIP, 0)                                                                 \
+	F(PKU, "pku", 7, 0, ECX, 3, X86_CR4_PKE, 0)                                                                    \
 	F(RDPID, "rdpid", 7, 0, ECX, 22, 0, 0)                                                                         \
 	F(XSAVEOPT, "xsaveopt", 0xd, 1, EAX, 0, 0, 0)                                                                  \
 	F(XSAVEC, "xsavec", 0xd, 1, EAX, 1, 0, 0)                                                                      \
@@ -121,6 +122,8 @@ struct x86_features {
 	uint32_t signature; /* family, model, stepping, as CPUID leaf 1 has them */
 	enum x86_vendor vendor;
 	unsigned phys_bits;	  /* width of physical addresses */
+	unsigned pkru_at;	  /* where PKRU lies in an XSAVE area of the standard form: processors differ */
+	bool any_pkru_at;	  /* the engine could as well have it elsewhere */
 	uint64_t cr4, efer, xcr0; /* bits that the guest may set */
 };
 
@@ -131,6 +134,8 @@ struct x86_features {
 struct x86_feature_limit {
 	bool (*has)(void *opaque, uint32_t leaf, uint32_t subleaf, enum x86_cpuid_reg reg, unsigned bit);
 	void *opaque;
+	unsigned
+		pkru_at; /* in its XSAVE areas; 0: the engine does not keep PKRU, and protection keys are not offered */
 };
 
 /*

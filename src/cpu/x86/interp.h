@@ -179,6 +179,8 @@ bool x86_vme_interrupt(struct x86_cpu *cpu, uint8_t vector, uint64_t next_rip);
 void x86_set_cr0(struct x86_cpu *cpu, uint64_t v);
 void x86_set_cr3(struct x86_cpu *cpu, uint64_t v);
 void x86_set_cr4(struct x86_cpu *cpu, uint64_t v);
+/* control.c: the data TLB forgets what the old value allowed. */
+void x86_set_pkru(struct x86_cpu *cpu, uint32_t v);
 
 /* msr.c: false means #GP(0). */
 bool x86_rdmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t *val);

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "cpu/x86/xsave.h"
+
 #define ROW(id, name_, leaf_, subleaf_, reg_, bit_, cr4_, efer_) { name_, leaf_, subleaf_, X86_CPUID_##reg_, bit_ },
 static const struct {
 	const char *name;
@@ -33,6 +35,7 @@ static void pre_save(void *obj)
 	m->signature = m->features->signature;
 	m->vendor = m->features->vendor;
 	m->phys_bits = m->features->phys_bits;
+	m->pkru_at = m->features->pkru_at;
 	memset(m->words, 0, sizeof(m->words));
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
 		struct x86_model_word *w = m->features->on[n] ? word_of(m, n) : NULL;
@@ -70,6 +73,13 @@ static int post_load(void *obj, struct err *err)
 		for (unsigned bit = 0; bit < 32; bit++)
 			if (m->words[n].bits >> bit & 1 && take_feature(m, on, &m->words[n], bit, err))
 				return -1;
+	/* The guest has areas in its memory that are laid out so. */
+	if (on[X86_F_PKU] &&
+	    (m->features->any_pkru_at ? !x86_xsave_pkru_fits(m->pkru_at) : m->pkru_at != m->features->pkru_at))
+		return err_set(err, "cpu.model: the saved CPU has pku with PKRU at %u in XSAVE areas, this one at %u",
+			       m->pkru_at, m->features->pkru_at);
+	if (on[X86_F_PKU])
+		m->features->pkru_at = m->pkru_at;
 	memcpy(m->features->on, on, sizeof(on));
 	m->features->signature = m->signature;
 	m->features->vendor = m->vendor;
@@ -86,11 +96,9 @@ static const struct state_field word_fields[] = {
 };
 static const struct state_desc word_state = { .name = "cpuid", .version = 1, .min_version = 1, .fields = word_fields };
 static const struct state_field fields[] = {
-	STATE_U32F(struct x86_model, signature),
-	STATE_U32F(struct x86_model, vendor),
-	STATE_U32F(struct x86_model, phys_bits),
-	STATE_SUBA(struct x86_model, words, &word_state),
-	STATE_FIELD_END,
+	STATE_U32F(struct x86_model, signature),	  STATE_U32F(struct x86_model, vendor),
+	STATE_U32F(struct x86_model, phys_bits),	  STATE_U32F(struct x86_model, pkru_at),
+	STATE_SUBA(struct x86_model, words, &word_state), STATE_FIELD_END,
 };
 const struct state_desc x86_model_state = {
 	.name = "cpu-model",

@@ -13,7 +13,7 @@
 struct x86_model {
 	struct x86_features *features; /* what is saved, and changed by a load */
 	/* the saved form */
-	uint32_t signature, vendor, phys_bits;
+	uint32_t signature, vendor, phys_bits, pkru_at;
 	struct x86_model_word {
 		uint32_t leaf, subleaf, bits;
 		uint8_t reg;

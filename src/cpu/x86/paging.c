@@ -15,6 +15,7 @@
 #define PTE_PS	 0x80ull
 #define PTE_G	 0x100ull
 #define PTE_NX	 (1ull << 63)
+#define PTE_KEY	 59 /* bits 62:59 */
 #define PTE_ADDR 0x000ffffffffff000ull
 
 #define PF_P	1u
@@ -22,6 +23,7 @@
 #define PF_U	4u
 #define PF_RSVD 8u
 #define PF_I	16u
+#define PF_PK	32u
 
 /* One way of paging: entry size and the shift of each level, top first. */
 struct paging_mode {
@@ -75,7 +77,7 @@ static uint64_t large_address(const struct paging_mode *m, uint64_t e, uint64_t 
 struct walk {
 	uint64_t entry_at[4], entry[4];
 	unsigned depth;	 /* entries read */
-	uint64_t rights; /* W and U that all entries grant, NX if one forbids */
+	uint64_t rights; /* W and U that all entries grant, NX if one forbids, the last one's protection key */
 	uint64_t phys;
 	uint64_t page_mask;
 };
@@ -113,6 +115,7 @@ static enum walk_result walk(struct x86_cpu *cpu, uint64_t lin, struct walk *w)
 			return WALK_RESERVED;
 		w->rights = (w->rights & e & (PTE_W | PTE_U)) | ((w->rights | e) & PTE_NX);
 		if (last || large) {
+			w->rights |= e & 15ull << PTE_KEY;
 			w->page_mask = (1ull << m->shift[level]) - 1;
 			w->phys = (large ? large_address(m, e, w->page_mask)
 					 : e & PTE_ADDR & (m->entry_size == 4 ? 0xffffffff : ~0ull)) |
@@ -124,12 +127,22 @@ static enum walk_result walk(struct x86_cpu *cpu, uint64_t lin, struct walk *w)
 	return WALK_ABSENT;
 }
 
+/* Does the protection key of a user page forbid it? SDM vol. 3, 4.6.2. */
+static bool key_forbids(const struct x86_cpu *cpu, uint64_t rights, enum x86_access a, bool user)
+{
+	unsigned bits = cpu->s.pkru >> 2 * (rights >> PTE_KEY & 15);
+
+	if (a == X86_FETCH || !(rights & PTE_U) || !(cpu->s.cr4 & X86_CR4_PKE) || !(cpu->s.efer & X86_EFER_LMA))
+		return false;
+	return bits & 1 || (bits & 2 && a == X86_WRITE && (user || cpu->s.cr0 & X86_CR0_WP));
+}
+
 /* Does the page permit it? SDM vol. 3, 4.6. */
 static bool permitted(const struct x86_cpu *cpu, uint64_t rights, enum x86_access a, bool user, bool ac)
 {
 	bool user_page = rights & PTE_U, writable = rights & PTE_W;
 
-	if (user && !user_page)
+	if ((user && !user_page) || key_forbids(cpu, rights, a, user))
 		return false;
 	if (a == X86_FETCH)
 		return !(rights & PTE_NX && cpu->s.efer & X86_EFER_NXE) &&
@@ -205,7 +218,7 @@ static void translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool
 		if (r == WALK_RESERVED)
 			fault(cpu, lin, PF_P | PF_RSVD, a, user);
 		if (!permitted(cpu, w.rights, a, user, ac))
-			fault(cpu, lin, PF_P, a, user);
+			fault(cpu, lin, PF_P | (key_forbids(cpu, w.rights, a, user) ? PF_PK : 0), a, user);
 		for (unsigned n = 0; n < w.depth && !again; n++) {
 			bool last = n == w.depth - 1;
 			again = !mark(cpu, w.entry_at[n], w.entry[n], last && a == X86_WRITE ? PTE_A | PTE_D : PTE_A,

@@ -102,6 +102,7 @@ static const struct state_field fields[] = {
 	STATE_SUB(S, fp, &x87_state),
 	STATE_SUBA(S, vec, &vec_state),
 	STATE_U32F(S, mxcsr),
+	STATE_U32F(S, pkru),
 	STATE_U64F(S, efer),
 	STATE_U64F(S, star),
 	STATE_U64F(S, lstar),
@@ -169,13 +170,14 @@ static void reset_segments(struct x86_state *s)
 	s->gdt = s->idt = (struct x86_dtable){ .limit = 0xffff };
 }
 
-/* What INIT leaves alone: x87, vectors, MXCSR, MTRRs, machine check banks, TSC and the cache bits of CR0 (SDM vol. 3,
- * table 10-1). */
+/* What INIT leaves alone: x87, vectors, MXCSR, PKRU, MTRRs, machine check banks, TSC and the cache bits of CR0 (SDM
+ * vol. 3, table 10-1). */
 static void init_only(struct x86_state *fresh, const struct x86_state *old)
 {
 	fresh->fp = old->fp;
 	memcpy(fresh->vec, old->vec, sizeof(fresh->vec));
 	fresh->mxcsr = old->mxcsr;
+	fresh->pkru = old->pkru;
 	fresh->xcr0 = old->xcr0;
 	fresh->xss = old->xss;
 	fresh->pat = old->pat;

@@ -66,6 +66,7 @@ enum x86_seg { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_LDTR, X86_TR,
 #define X86_CR4_OSXSAVE	   (1u << 18)
 #define X86_CR4_SMEP	   (1u << 20)
 #define X86_CR4_SMAP	   (1u << 21)
+#define X86_CR4_PKE	   (1u << 22)
 #define X86_EFER_SCE	   (1u << 0)
 #define X86_EFER_LME	   (1u << 8)
 #define X86_EFER_LMA	   (1u << 10)
@@ -159,6 +160,7 @@ struct x86_state {
 	struct x86_x87 fp;
 	union x86_vec vec[16];
 	uint32_t mxcsr;
+	uint32_t pkru; /* two bits a protection key: access and write disabled */
 
 	/* MSRs */
 	uint64_t efer, star, lstar, cstar, fmask, kernel_gs_base;

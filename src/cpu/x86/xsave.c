@@ -21,8 +21,11 @@
 #define XCOMP_BV     (HEADER + 8)
 #define COMPACTED    (1ull << 63)
 #define BIT_SSE	     2u
-#define MXCSR_OWNERS 6u /* SSE and AVX: either has MXCSR saved and restored in the standard form */
-#define AREA_MAX     (EXTENDED + 256)
+#define MXCSR_OWNERS 6u		      /* SSE and AVX: either has MXCSR saved and restored in the standard form */
+#define PKRU_HERE    (EXTENDED + 256) /* in the copy of an area on our stack; in memory it lies elsewhere */
+#define PKRU_SIZE    8
+#define AREA_MAX     (PKRU_HERE + PKRU_SIZE)
+#define AREA_END     4096 /* of any that a guest is told about: what KVM can take */
 
 static bool x87_in_use(const struct x86_cpu *cpu)
 {
@@ -83,9 +86,35 @@ static void avx_load(struct x86_cpu *cpu, const struct x86_insn *i, const uint8_
 		memcpy(&cpu->s.vec[n].q[2], area + EXTENDED + 16 * n, 16);
 }
 
+static bool pkru_in_use(const struct x86_cpu *cpu)
+{
+	return cpu->s.pkru;
+}
+
+static void pkru_store(const struct x86_cpu *cpu, const struct x86_insn *i, uint8_t *area)
+{
+	st_le64(area + PKRU_HERE, cpu->s.pkru);
+}
+
+static void pkru_load(struct x86_cpu *cpu, const struct x86_insn *i, const uint8_t *area)
+{
+	x86_set_pkru(cpu, ld_le32(area + PKRU_HERE));
+}
+
+static void pkru_initialize(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	x86_set_pkru(cpu, 0);
+}
+
+bool x86_xsave_pkru_fits(unsigned at)
+{
+	return at >= PKRU_HERE && at <= AREA_END - PKRU_SIZE && at % PKRU_SIZE == 0;
+}
+
 /*
- * Components in order of their bits. `at` is the place in the standard form; those of the legacy region keep it in the
- * compacted form. Of the `parts` (relative to the area) `len32` bytes are used outside 64-bit mode.
+ * Components in order of their bits. `at` is the place in the standard form (but see standard_at()); those of the
+ * legacy region keep it in the compacted form. Of the `parts` (relative to the area) `len32` bytes are used outside
+ * 64-bit mode.
  */
 static const struct component {
 	uint8_t bit;
@@ -130,6 +159,16 @@ static const struct component {
 	  avx_store,
 	  avx_load,
 	  avx_initialize },
+	{ X86_XSAVE_PKRU,
+	  false,
+	  PKRU_HERE,
+	  PKRU_SIZE,
+	  X86_F_PKU,
+	  { { PKRU_HERE, PKRU_SIZE, PKRU_SIZE } },
+	  pkru_in_use,
+	  pkru_store,
+	  pkru_load,
+	  pkru_initialize },
 };
 
 /* --- the area --- */
@@ -161,12 +200,17 @@ static unsigned compacted_at(const struct component *c, uint64_t mask)
 	return at;
 }
 
-static unsigned area_size(uint64_t mask, bool compacted)
+static unsigned standard_at(const struct x86_features *f, const struct component *c)
+{
+	return c->bit == X86_XSAVE_PKRU ? f->pkru_at : c->at;
+}
+
+static unsigned area_size(const struct x86_features *f, uint64_t mask, bool compacted)
 {
 	unsigned size = EXTENDED;
 
 	for (const struct component *c = components; c < components + ARRAY_LEN(components); c++) {
-		unsigned end = (compacted ? compacted_at(c, mask) : c->at) + c->size;
+		unsigned end = (compacted ? compacted_at(c, mask) : standard_at(f, c)) + c->size;
 
 		if (mask >> c->bit & 1 && end > size)
 			size = end;
@@ -183,11 +227,11 @@ void x86_xsave_cpuid(const struct x86_cpuid_query *q, uint32_t out[4])
 		return;
 	if (subleaf == 0) {
 		out[X86_CPUID_EAX] = (uint32_t)f->xcr0;
-		out[X86_CPUID_EBX] = area_size(q->xcr0, false);
-		out[X86_CPUID_ECX] = area_size(f->xcr0, false);
+		out[X86_CPUID_EBX] = area_size(f, q->xcr0, false);
+		out[X86_CPUID_ECX] = area_size(f, f->xcr0, false);
 		out[X86_CPUID_EDX] = (uint32_t)(f->xcr0 >> 32);
 	} else if (subleaf == 1) {
-		out[X86_CPUID_EBX] = f->on[X86_F_XSAVEC] || f->on[X86_F_XSAVES] ? area_size(q->xcr0, true) : 0;
+		out[X86_CPUID_EBX] = f->on[X86_F_XSAVEC] || f->on[X86_F_XSAVES] ? area_size(f, q->xcr0, true) : 0;
 	}
 	for (size_t n = 0; subleaf > 1 && n < ARRAY_LEN(components); n++) {
 		const struct component *c = &components[n];
@@ -195,7 +239,7 @@ void x86_xsave_cpuid(const struct x86_cpuid_query *q, uint32_t out[4])
 		if (c->bit != subleaf || !f->on[c->feature])
 			continue;
 		out[X86_CPUID_EAX] = c->size;
-		out[X86_CPUID_EBX] = c->at;
+		out[X86_CPUID_EBX] = standard_at(f, c);
 		out[X86_CPUID_ECX] = c->align64 ? 2 : 0;
 	}
 }
@@ -246,6 +290,12 @@ static uint64_t in_use(const struct x86_cpu *cpu)
 	return bits;
 }
 
+/* Where a component lies in memory: `layout` as in XCOMP_BV, 0 for the standard form. */
+static unsigned place(const struct x86_cpu *cpu, const struct component *c, uint64_t layout)
+{
+	return layout ? compacted_at(c, layout) : standard_at(cpu->vm->features, c);
+}
+
 /* --- saving --- */
 
 struct saving {
@@ -270,15 +320,15 @@ static void each_piece(struct x86_cpu *cpu, const struct saving *s, bool write)
 	bool wide = s->i->flags & X86_I_CODE64;
 
 	for (const struct component *c = components; c < components + ARRAY_LEN(components); c++) {
-		unsigned move = s->layout ? compacted_at(c, s->layout) - c->at : 0;
+		int move = (int)place(cpu, c, s->layout) - c->at;
 
 		for (unsigned n = 0; s->mask >> c->bit & 1 && n < 2 && c->parts[n].len; n++) {
 			unsigned len = wide ? c->parts[n].len : c->parts[n].len32;
 
 			if (write)
-				put(cpu, s, c->parts[n].at + move, c->parts[n].at, len);
+				put(cpu, s, (unsigned)(c->parts[n].at + move), c->parts[n].at, len);
 			else
-				x86_probe_write(cpu, s->i->seg, s->ea + c->parts[n].at + move, len);
+				x86_probe_write(cpu, s->i->seg, s->ea + (unsigned)(c->parts[n].at + move), len);
 		}
 	}
 	if (s->mxcsr && write)
@@ -394,10 +444,10 @@ static const struct x86_insn *restore(struct x86_cpu *cpu, const struct x86_insn
 	compacted = layout & COMPACTED;
 	/* Everything is read, and found good, before anything changes. */
 	for (const struct component *c = components; c < components + ARRAY_LEN(components); c++) {
-		unsigned move = compacted ? compacted_at(c, layout) - c->at : 0;
+		int move = (int)place(cpu, c, compacted ? layout : 0) - c->at;
 
 		for (unsigned n = 0; asked & state & 1ull << c->bit && n < 2 && c->parts[n].len; n++)
-			get(cpu, i, ea + c->parts[n].at + move, area + c->parts[n].at,
+			get(cpu, i, ea + (unsigned)(c->parts[n].at + move), area + c->parts[n].at,
 			    wide ? c->parts[n].len : c->parts[n].len32);
 	}
 	st_le32(area + X86_FX_MXCSR, X86_MXCSR_INIT);

@@ -5,6 +5,7 @@
 #ifndef VIREO_CPU_X86_XSAVE_H
 #define VIREO_CPU_X86_XSAVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct x86_cpu;
@@ -30,8 +31,15 @@ void x86_fx_check_mxcsr(struct x86_cpu *cpu, const uint8_t *area);
 
 /* The bits of XCR0 that the features allow; 0 without XSAVE. */
 uint64_t x86_xsave_components(const struct x86_features *f);
+/*
+ * Where PKRU, component 9, lies in the standard form: behind AVX-512 on processors that have it, which leave other
+ * gaps. X86_XSAVE_PKRU_AT is where Intel's have it.
+ */
+#define X86_XSAVE_PKRU	  9
+#define X86_XSAVE_PKRU_AT 2688u
+bool x86_xsave_pkru_fits(unsigned at);
 /* CPUID leaf 0Dh, which has a subleaf for each component after the two of its own. */
-#define X86_XSAVE_COMPONENTS 3
+#define X86_XSAVE_COMPONENTS (X86_XSAVE_PKRU + 1)
 void x86_xsave_cpuid(const struct x86_cpuid_query *q, uint32_t out[4]);
 
 #endif

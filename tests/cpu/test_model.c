@@ -1,0 +1,163 @@
+/* CPU models: what a text asks for, what is refused and how, and what a saved one brings along. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "base/bytes.h"
+#include "cpu/x86/cpuid.h"
+#include "cpu/x86/model.h"
+
+/* NULL, or what is said against it. */
+static const char *model_error(const char *model)
+{
+	static struct err err;
+	struct config *c = config_new();
+	const struct x86_features *f;
+
+	assert_int_equal(config_set(c, "cpu.model", model, &err), 0);
+	f = x86_features_new(c, NULL, &err);
+	if (!f)
+		assert_non_null(strstr(err.msg, "cpu.model"));
+	x86_features_free(f);
+	config_free(c);
+	return f ? NULL : err.msg;
+}
+
+static bool model_ok(const char *model)
+{
+	return !model_error(model);
+}
+
+static void models_are_parsed_whole(void **state)
+{
+	assert_true(model_ok("max"));
+	assert_true(model_ok("max,+x2apic,-pcid,vendor=GenuineIntel,phys-bits=36"));
+	assert_false(model_ok("pentium"));
+	assert_false(model_ok("max,"));
+	assert_false(model_ok("max,avx512f"));
+	assert_false(model_ok("max,+avx512f"));
+	assert_false(model_ok("max,+"));
+	assert_false(model_ok("max,vendor=Me"));
+	assert_false(model_ok("max,phys-bits=31"));
+	assert_false(model_ok("max,phys-bits=53"));
+	assert_false(model_ok("max,phys-bits=40x"));
+}
+
+static void what_cannot_be_given_is_refused_by_name(void **state)
+{
+	static const struct {
+		const char *model, *named;
+	} cases[] = {
+		{ "Haswell", "hle" }, { "Haswell,-hle", "rtm" },     { "Skylake-Server,-hle,-rtm", "avx512f" },
+		{ "EPYC", "sse4a" },  { "max,+avx512f", "avx512f" }, { "max,+avx2,-avx", "avx2 needs avx" },
+	};
+
+	for (unsigned n = 0; n < ARRAY_LEN(cases); n++) {
+		const char *said = model_error(cases[n].model);
+
+		assert_non_null(said);
+		if (x86_feature_possible(X86_F_AVX2))
+			assert_non_null(strstr(said, cases[n].named));
+	}
+	/* Features that are the host's own instructions. */
+	assert_int_equal(model_ok("qemu64"), x86_feature_possible(X86_F_SSE3));
+	assert_int_equal(model_ok("x86-64-v2"), x86_feature_possible(X86_F_SSE42));
+	assert_int_equal(model_ok("x86-64-v3"), x86_feature_possible(X86_F_AVX2) && x86_feature_possible(X86_F_FMA) &&
+							x86_feature_possible(X86_F_F16C));
+	assert_int_equal(model_ok("max,+avx2"), x86_feature_possible(X86_F_AVX2));
+	assert_int_equal(model_ok("Haswell,-hle,-rtm"), model_ok("Haswell-noTSX"));
+	assert_int_equal(model_ok("EPYC,-sse4a,-misalignsse"),
+			 model_ok("x86-64-v3") && x86_feature_possible(X86_F_SHA));
+	assert_true(model_ok("max,-avx"));
+}
+
+/* --- saved models --- */
+
+static struct x86_features *features(const char *model)
+{
+	struct err err;
+	struct config *c = config_new();
+	const struct x86_features *f;
+
+	assert_int_equal(config_set(c, "cpu.model", model, &err), 0);
+	f = x86_features_new(c, NULL, &err);
+	assert_non_null(f);
+	config_free(c);
+	return (struct x86_features *)f;
+}
+
+static void a_layout_is_kept_or_refused(void **state)
+{
+	static const struct {
+		unsigned saved, own;
+		bool any, ok;
+	} cases[] = {
+		{ 2688, 2688, false, true }, { 2432, 2688, false, false }, { 2432, 2688, true, true },
+		{ 832, 2688, true, true },   { 824, 2688, true, false },   { 833, 2688, true, false },
+		{ 4088, 2688, true, true },  { 4096, 2688, true, false },
+	};
+
+	for (unsigned with = 0; with < 2; with++) {
+		if (with && !x86_feature_possible(X86_F_XSAVE))
+			continue;
+		for (unsigned n = 0; n < ARRAY_LEN(cases); n++) {
+			struct x86_features *f = features(with ? "max,+pku" : "max,-pku");
+			struct x86_model m = { .features = f };
+			struct err err;
+
+			f->pkru_at = cases[n].own;
+			f->any_pkru_at = cases[n].any;
+			x86_model_state.pre_save(&m);
+			assert_int_equal(m.pkru_at, cases[n].own);
+			m.pkru_at = cases[n].saved;
+			if (with && !cases[n].ok) {
+				assert_int_equal(x86_model_state.post_load(&m, &err), -1);
+				assert_non_null(strstr(err.msg, "pku"));
+				assert_int_equal(f->pkru_at, cases[n].own);
+			} else {
+				assert_int_equal(x86_model_state.post_load(&m, &err), 0);
+				assert_int_equal(f->pkru_at, with ? cases[n].saved : cases[n].own);
+			}
+			x86_features_free(f);
+		}
+	}
+}
+
+/* Protection keys need an engine that keeps PKRU. */
+static bool has_all(void *opaque, uint32_t leaf, uint32_t subleaf, enum x86_cpuid_reg reg, unsigned bit)
+{
+	return true;
+}
+
+static void an_engine_without_pkru_offers_no_keys(void **state)
+{
+	for (unsigned at = 0; at <= 2688; at += 2688) {
+		const struct x86_feature_limit limit = { has_all, NULL, at };
+		struct err err;
+		const struct x86_features *f = x86_features_new(NULL, &limit, &err);
+
+		assert_non_null(f);
+		assert_int_equal(f->on[X86_F_PKU], at != 0);
+		assert_int_equal(f->pkru_at, at);
+		assert_int_equal(!!(f->cr4 & X86_CR4_PKE), at != 0);
+		assert_int_equal(f->xcr0 >> 9, at != 0);
+		x86_features_free(f);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(models_are_parsed_whole),
+		cmocka_unit_test(what_cannot_be_given_is_refused_by_name),
+		cmocka_unit_test(a_layout_is_kept_or_refused),
+		cmocka_unit_test(an_engine_without_pkru_offers_no_keys),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
