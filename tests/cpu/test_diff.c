@@ -78,6 +78,13 @@ static void put_code(struct test *t, const struct diff_block *b)
 	diff_guest_code(t->guest, b->at, b->bytes, DIFF_BYTES);
 }
 
+/* Nothing may be left of other batches: whoever repeats this one alone has nothing of them, either. */
+static void clear_code(struct test *t, uint32_t at, uint32_t len)
+{
+	memset(t->host.code + at, 0xcc, len);
+	diff_guest_code(t->guest, at, t->host.code + at, len);
+}
+
 /* Fill the shared record from the batch's seed; false when the form does not exist in the mode. */
 static bool fill(struct test *t, const struct batch *x)
 {
@@ -85,6 +92,8 @@ static bool fill(struct test *t, const struct batch *x)
 	/* Pages are crossed at other places each time. */
 	uint32_t at = 64 + rng_below(&r, 4096);
 
+	for (unsigned n = 0; n < BLOCKS; n++)
+		clear_code(t, t->block[n].at, DIFF_BYTES);
 	t->host.shared->mode = x->mode;
 	t->host.shared->count = DIFF_SLOTS;
 	for (unsigned n = 0; n < BLOCKS; n++, at += DIFF_BYTES + rng_below(&r, 64)) {
@@ -283,6 +292,7 @@ static int setup(void **state)
 	rng_memory(&pool, t->pool, DIFF_POOL);
 	memcpy(t->host.ro, t->pool, DIFF_RO);
 	t->guest = diff_guest_new(&engine_interp, t->pool);
+	clear_code(t, 0, DIFF_CODE_SIZE);
 	t->forms = diff_forms(&t->form_count);
 	for (unsigned m = 0; m < DIFF_MODES; m++)
 		t->choice[m] = diff_choice_new(m, t->forms, t->form_count);
