@@ -7,6 +7,9 @@
 #include <cmocka.h>
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "base/bytes.h"
 #include "cpu/x86/cpuid.h"
@@ -76,6 +79,82 @@ static void what_cannot_be_given_is_refused_by_name(void **state)
 	assert_true(model_ok("max,-avx"));
 }
 
+static void all_that_is_missing_is_named(void **state)
+{
+	const char *said = model_error("Skylake-Server,-avx512cd");
+
+	assert_non_null(strstr(said,
+			       "Skylake-Server needs hle, rtm, avx512f, avx512dq, avx512bw, avx512vl, which vireo "
+			       "does not have"));
+	assert_non_null(strstr(said, "-hle,-rtm,-avx512f,-avx512dq,-avx512bw,-avx512vl"));
+	assert_non_null(strstr(said, "does without"));
+}
+
+/* An engine that has only what is asked for here. */
+static bool has_some(void *opaque, uint32_t leaf, uint32_t subleaf, enum x86_cpuid_reg reg, unsigned bit)
+{
+	return leaf != 7 && leaf != 0xd;
+}
+
+static void what_an_engine_lacks_is_named_beside(void **state)
+{
+	const struct x86_feature_limit limit = { has_some, NULL, 0 };
+	struct config *c = config_new();
+	struct err err;
+
+	assert_int_equal(config_set(c, "cpu.model", "Broadwell,-invpcid", &err), 0);
+	assert_null(x86_features_new(c, &limit, &err));
+	assert_non_null(strstr(err.msg, "needs hle, rtm, which vireo does not have, and fsgsbase, bmi1, avx2, smep, "
+					"bmi2, erms, rdseed, adx, smap, xsaveopt, which this host does not have; "
+					"-hle,-rtm,-fsgsbase,"));
+	config_free(c);
+}
+
+static void host_is_the_hosts_processor(void **state)
+{
+#if defined(__x86_64__)
+	static const enum x86_feature of_host[] = { X86_F_MOVBE, X86_F_BMI1, X86_F_BMI2, X86_F_ADX, X86_F_RDSEED,
+						    X86_F_SMAP,	 X86_F_PKU,  X86_F_SHA,	 X86_F_AVX2 };
+	const struct x86_features *f;
+	struct x86_cpuid_query q = { .cpus = 1 };
+	uint32_t own[4], out[4];
+	struct config *c = config_new();
+	struct err err;
+
+	__cpuid(0, own[X86_CPUID_EAX], own[X86_CPUID_EBX], own[X86_CPUID_ECX], own[X86_CPUID_EDX]);
+	if (own[X86_CPUID_EBX] != signature_AMD_ebx && own[X86_CPUID_EBX] != signature_INTEL_ebx) {
+		assert_false(model_ok("host"));
+		config_free(c);
+		return;
+	}
+	assert_int_equal(config_set(c, "cpu.model", "host", &err), 0);
+	f = x86_features_new(c, NULL, &err);
+	assert_non_null(f);
+	q.features = f;
+	x86_cpuid_read(&q, out);
+	for (unsigned n = X86_CPUID_EBX; n <= X86_CPUID_EDX; n++)
+		assert_int_equal(out[n], own[n]);
+	for (q.leaf = 0x80000002; q.leaf <= 0x80000004; q.leaf++) {
+		__cpuid(q.leaf, own[X86_CPUID_EAX], own[X86_CPUID_EBX], own[X86_CPUID_ECX], own[X86_CPUID_EDX]);
+		x86_cpuid_read(&q, out);
+		assert_memory_equal(out, own, sizeof(out));
+	}
+	__cpuid(1, own[X86_CPUID_EAX], own[X86_CPUID_EBX], own[X86_CPUID_ECX], own[X86_CPUID_EDX]);
+	q.leaf = 1;
+	x86_cpuid_read(&q, out);
+	assert_int_equal(out[X86_CPUID_EAX], own[X86_CPUID_EAX]);
+	/* No bit that the host has not, but for what is the machine's: x2APIC and the deadline timer. */
+	assert_int_equal(out[X86_CPUID_ECX] & ~own[X86_CPUID_ECX] & ~(1u << 21 | 1u << 24 | 1u << 31), 0);
+	for (unsigned n = 0; n < ARRAY_LEN(of_host); n++)
+		assert_int_equal(f->on[of_host[n]], x86_host_has(of_host[n]));
+	assert_true(f->on[X86_F_X2APIC] && f->on[X86_F_KVMCLOCK]);
+	x86_features_free(f);
+	config_free(c);
+#else
+	assert_non_null(strstr(model_error("host"), "not an x86-64 one"));
+#endif
+}
+
 /* --- saved models --- */
 
 static struct x86_features *features(const char *model)
@@ -128,6 +207,34 @@ static void a_layout_is_kept_or_refused(void **state)
 	}
 }
 
+static void all_that_a_saved_cpu_had_is_named(void **state)
+{
+	struct x86_features *had = features("max,+smap,+erms,+umip"), *have = features("max,-smap,-erms,-umip");
+	struct x86_model m = { .features = had };
+	struct err err;
+
+	strcpy(had->brand, "Another CPU");
+	x86_model_state.pre_save(&m);
+	m.features = have;
+	assert_int_equal(x86_model_state.post_load(&m, &err), -1);
+	assert_string_equal(err.msg, "cpu.model: the saved CPU has erms, smap, umip, this one has not");
+	assert_string_equal(have->brand, "Vireo Virtual CPU");
+	/* Also those that nobody here knows. */
+	m.words[0] = (struct x86_model_word){ 0x1234, 1, 1u << 5, X86_CPUID_ECX };
+	assert_int_equal(x86_model_state.post_load(&m, &err), -1);
+	assert_non_null(strstr(err.msg, "CPUID 0x1234:1 register 2 bit 5, "));
+	/* One that can be given keeps its name. */
+	x86_features_free(have);
+	have = features("max");
+	m.features = had;
+	x86_model_state.pre_save(&m);
+	m.features = have;
+	assert_int_equal(x86_model_state.post_load(&m, &err), 0);
+	assert_string_equal(have->brand, "Another CPU");
+	x86_features_free(had);
+	x86_features_free(have);
+}
+
 /* Protection keys need an engine that keeps PKRU. */
 static bool has_all(void *opaque, uint32_t leaf, uint32_t subleaf, enum x86_cpuid_reg reg, unsigned bit)
 {
@@ -155,6 +262,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(models_are_parsed_whole),
 		cmocka_unit_test(what_cannot_be_given_is_refused_by_name),
+		cmocka_unit_test(all_that_is_missing_is_named),
+		cmocka_unit_test(what_an_engine_lacks_is_named_beside),
+		cmocka_unit_test(host_is_the_hosts_processor),
+		cmocka_unit_test(all_that_a_saved_cpu_had_is_named),
 		cmocka_unit_test(a_layout_is_kept_or_refused),
 		cmocka_unit_test(an_engine_without_pkru_offers_no_keys),
 	};

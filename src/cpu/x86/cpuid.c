@@ -40,9 +40,11 @@ static const struct model {
 	enum x86_vendor vendor;
 	uint32_t signature;
 	const char *base, *features; /* besides KVM's; both NULL: all that this program and host have */
+	bool host;		     /* less what the host's processor has not, and with its name */
 } models[] = {
 	/* Family 19h: no Meltdown, so no page-table isolation is asked for. */
 	{ "max", X86_AMD, 0xa20f10, NULL, NULL },
+	{ "host", .host = true },
 	{ "qemu64", X86_AMD, 0x60fb1, NULL,
 	  "fpu,de,pse,tsc,msr,pae,mce,cx8,apic,sep,mtrr,pge,mca,cmov,pat,pse36,clflush,mmx,fxsr,sse,sse2,sse3,cx16,"
 	  "x2apic,syscall,nx,lm,lahf-lm" },
@@ -96,6 +98,10 @@ static const struct {
 /* Those of a host whose floating point is the guest's. */
 static const enum x86_feature of_floating_point[] = { X86_F_FPU, X86_F_MMX, X86_F_SSE, X86_F_SSE2, X86_F_XSAVE };
 
+/* These are the machine's, whatever processor it runs on. */
+static const enum x86_feature of_machine[] = { X86_F_X2APIC, X86_F_TSC_DEADLINE, X86_F_TSC_ADJUST, X86_F_ARAT,
+					       X86_F_INVTSC };
+
 static bool is_word(const char *word, size_t len, const char *name)
 {
 	return strlen(name) == len && !strncmp(name, word, len);
@@ -118,6 +124,7 @@ struct draft {
 	bool asked[X86_FEATURE_COUNT];	       /* by +FEATURE */
 	bool unknown[ARRAY_LEN(unknown_here)]; /* of a model, or by +FEATURE */
 	bool everything;		       /* as far as it is possible */
+	bool host;			       /* and as far as the host's processor has it */
 	const char *model;
 	int model_len;
 };
@@ -166,6 +173,34 @@ static int refuse_model(const char *text, size_t len, struct err *err)
 	return err_set(err, "cpu.model: '%.*s' is not one of %s", (int)len, text, all);
 }
 
+#if defined(__x86_64__)
+/* Vendor, family, model, stepping, name and address width. */
+static int take_host(struct x86_features *f, struct err *err)
+{
+	uint32_t a = 0, b, c, d, name[12];
+	char vendor[13] = "";
+
+	__cpuid(0, a, b, c, d);
+	memcpy(vendor, (const uint32_t[]){ b, d, c }, 12);
+	for (f->vendor = 0; f->vendor < X86_VENDORS && strcmp(vendor, vendors[f->vendor]) != 0;)
+		f->vendor++;
+	if (f->vendor == X86_VENDORS)
+		return err_set(err, "cpu.model: host: processors of '%s' are not known; name another model", vendor);
+	__cpuid(1, f->signature, b, c, d);
+	for (unsigned n = 0; n < 3; n++)
+		if (__get_cpuid(0x80000002 + n, &name[4 * n], &name[4 * n + 1], &name[4 * n + 2], &name[4 * n + 3]))
+			memcpy(f->brand + 16 * n, &name[4 * n], 16);
+	if (__get_cpuid(0x80000008, &a, &b, &c, &d) && (a & 0xff) >= PHYS_BITS_MIN && (a & 0xff) <= PHYS_BITS_MAX)
+		f->phys_bits = a & 0xff;
+	return 0;
+}
+#else
+static int take_host(struct x86_features *f, struct err *err)
+{
+	return err_set(err, "cpu.model: host: this host's processor is not an x86-64 one; name another model");
+}
+#endif
+
 static int set_model(struct draft *d, const char *text, size_t len, struct err *err)
 {
 	const struct model *m = find_model(text, len);
@@ -175,8 +210,11 @@ static int set_model(struct draft *d, const char *text, size_t len, struct err *
 	d->model = text;
 	d->model_len = (int)len;
 	d->everything = !m->features;
+	d->host = m->host;
 	d->f->signature = m->signature;
 	d->f->vendor = m->vendor;
+	if (m->host && take_host(d->f, err))
+		return -1;
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
 		d->f->on[n] = d->everything || features[n].leaf == KVM_FEATURES;
 	if (!d->everything)
@@ -198,34 +236,69 @@ static int set_feature(struct draft *d, const char *word, size_t len, struct err
 	return 0;
 }
 
+static bool of_the_machine(size_t n)
+{
+	for (size_t k = 0; k < ARRAY_LEN(of_machine); k++)
+		if (of_machine[k] == n)
+			return true;
+	return features[n].leaf == KVM_FEATURES;
+}
+
 static bool possible(const struct draft *d, size_t n)
 {
 	const struct x86_feature_limit *l = d->limit;
 
 	if (n == X86_F_PKU && !d->f->pkru_at)
 		return false;
+	/* The interpreter has features that the host's processor may lack. KVM has no others. */
+	if (d->host && !l && !x86_host_has(n) && !of_the_machine(n))
+		return false;
 	return l ? l->has(l->opaque, features[n].leaf, features[n].subleaf, features[n].reg, features[n].bit)
 		 : x86_feature_possible(n);
+}
+
+/* Names, and the text that takes them out of a model. */
+struct missing {
+	char names[200], without[200];
+};
+
+static void add_missing(struct missing *x, const char *name)
+{
+	size_t at = strlen(x->names), out = strlen(x->without);
+
+	snprintf(x->names + at, sizeof(x->names) - at, "%s%s", at ? ", " : "", name);
+	snprintf(x->without + out, sizeof(x->without) - out, "%s-%s", out ? "," : "", name);
+}
+
+static int refuse_missing(const struct draft *d, const struct missing *vireo, const struct missing *host,
+			  struct err *err)
+{
+	bool both = *vireo->names && *host->names;
+
+	return err_set(err, "cpu.model: %.*s needs %s%s%s%s%s; %s%s%s does without", d->model_len, d->model,
+		       vireo->names, *vireo->names ? ", which vireo does not have" : "", both ? ", and " : "",
+		       host->names, *host->names ? ", which this host does not have" : "", vireo->without,
+		       both ? "," : "", host->without);
 }
 
 /* What cannot be given is refused by its name, except that `max` goes without; and KVM's leaf is no part of a model. */
 static int complete(struct draft *d, struct err *err)
 {
+	struct missing vireo = { "" }, host = { "" };
 	bool *on = d->f->on;
 
 	for (size_t n = 0; n < ARRAY_LEN(unknown_here); n++)
 		if (d->unknown[n])
-			return err_set(err, "cpu.model: %.*s needs %s, which vireo does not have; -%s does without it",
-				       d->model_len, d->model, unknown_here[n], unknown_here[n]);
+			add_missing(&vireo, unknown_here[n]);
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
 		if (!on[n] || possible(d, n))
 			continue;
 		if (d->asked[n] || !(d->everything || features[n].leaf == KVM_FEATURES))
-			return err_set(err,
-				       "cpu.model: %.*s needs %s, which this host does not have; -%s does without it",
-				       d->model_len, d->model, features[n].name, features[n].name);
+			add_missing(&host, features[n].name);
 		on[n] = false;
 	}
+	if (*vireo.names || *host.names)
+		return refuse_missing(d, &vireo, &host, err);
 	for (size_t n = 0; n < ARRAY_LEN(builds_on); n++) {
 		enum x86_feature f = builds_on[n].feature;
 
@@ -385,6 +458,7 @@ const struct x86_features *x86_features_new(struct config *c, const struct x86_f
 		return NULL;
 	}
 	f->phys_bits = PHYS_BITS;
+	strcpy(f->brand, "Vireo Virtual CPU");
 	f->any_pkru_at = !limit;
 	f->pkru_at = limit ? limit->pkru_at : host_pkru_at();
 	if ((c && config_str(c, "cpu.model", "max", &model, err)) || parse(f, model, limit, err)) {
@@ -441,7 +515,6 @@ static void identity(const struct x86_cpuid_query *q, uint32_t out[4])
 {
 	static const enum x86_cpuid_reg vendor[] = { EBX, EDX, ECX }, brand[] = { EAX, EBX, ECX, EDX },
 					hypervisor[] = { EBX, ECX, EDX };
-	static const char name[49] = "Vireo Virtual CPU\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 	const struct x86_features *f = q->features;
 	uint32_t cpus = q->cpus, leaf = q->leaf;
 
@@ -486,7 +559,7 @@ static void identity(const struct x86_cpuid_query *q, uint32_t out[4])
 	case 0x80000002:
 	case 0x80000003:
 	case 0x80000004:
-		put_text(out, brand, name + 16 * (leaf - 0x80000002), 4);
+		put_text(out, brand, f->brand + 16 * (leaf - 0x80000002), 4);
 		break;
 	case 0x80000008:
 		out[EAX] = 48 << 8 | f->phys_bits;

@@ -121,6 +121,7 @@ struct x86_features {
 	bool on[X86_FEATURE_COUNT];
 	uint32_t signature; /* family, model, stepping, as CPUID leaf 1 has them */
 	enum x86_vendor vendor;
+	char brand[49];		  /* what leaves 80000002h to 80000004h say, zeros behind */
 	unsigned phys_bits;	  /* width of physical addresses */
 	unsigned pkru_at;	  /* where PKRU lies in an XSAVE area of the standard form: processors differ */
 	bool any_pkru_at;	  /* the engine could as well have it elsewhere */

@@ -1,6 +1,7 @@
 /* See model.h. */
 #include "cpu/x86/model.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "cpu/x86/xsave.h"
@@ -36,6 +37,7 @@ static void pre_save(void *obj)
 	m->vendor = m->features->vendor;
 	m->phys_bits = m->features->phys_bits;
 	m->pkru_at = m->features->pkru_at;
+	memcpy(m->brand, m->features->brand, sizeof(m->brand));
 	memset(m->words, 0, sizeof(m->words));
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
 		struct x86_model_word *w = m->features->on[n] ? word_of(m, n) : NULL;
@@ -45,34 +47,51 @@ static void pre_save(void *obj)
 	}
 }
 
-static int take_feature(const struct x86_model *m, bool *on, const struct x86_model_word *w, unsigned bit,
-			struct err *err)
+/* Features that are wanted and not there, for one line that names them all. */
+struct missing {
+	char names[400];
+};
+
+static void add_missing(struct missing *x, const char *name)
 {
+	size_t at = strlen(x->names);
+
+	snprintf(x->names + at, sizeof(x->names) - at, "%s%s", at ? ", " : "", name);
+}
+
+static void take_feature(const struct x86_model *m, bool *on, const struct x86_model_word *w, unsigned bit,
+			 struct missing *missing)
+{
+	char unknown[64];
+
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
 		if (features[n].leaf != w->leaf || features[n].subleaf != w->subleaf || features[n].reg != w->reg ||
 		    features[n].bit != bit)
 			continue;
 		if (!m->features->on[n])
-			return err_set(err, "cpu.model: the saved CPU has %s, this one has not", features[n].name);
+			add_missing(missing, features[n].name);
 		on[n] = true;
-		return 0;
+		return;
 	}
-	return err_set(err, "cpu.model: the saved CPU has a feature unknown here: CPUID %#x:%u, register %u, bit %u",
-		       w->leaf, w->subleaf, w->reg, bit);
+	snprintf(unknown, sizeof(unknown), "CPUID %#x:%u register %u bit %u", w->leaf, w->subleaf, w->reg, bit);
+	add_missing(missing, unknown);
 }
 
 static int post_load(void *obj, struct err *err)
 {
 	struct x86_model *m = obj;
 	bool on[X86_FEATURE_COUNT] = { 0 };
+	struct missing missing = { "" };
 
 	if (m->vendor >= X86_VENDORS || m->phys_bits != m->features->phys_bits)
 		return err_set(err, "cpu.model: the saved CPU has %u bits of physical addresses, this one %u",
 			       m->phys_bits, m->features->phys_bits);
 	for (unsigned n = 0; n < X86_MODEL_WORDS; n++)
 		for (unsigned bit = 0; bit < 32; bit++)
-			if (m->words[n].bits >> bit & 1 && take_feature(m, on, &m->words[n], bit, err))
-				return -1;
+			if (m->words[n].bits >> bit & 1)
+				take_feature(m, on, &m->words[n], bit, &missing);
+	if (*missing.names)
+		return err_set(err, "cpu.model: the saved CPU has %s, this one has not", missing.names);
 	/* The guest has areas in its memory that are laid out so. */
 	if (on[X86_F_PKU] &&
 	    (m->features->any_pkru_at ? !x86_xsave_pkru_fits(m->pkru_at) : m->pkru_at != m->features->pkru_at))
@@ -83,6 +102,7 @@ static int post_load(void *obj, struct err *err)
 	memcpy(m->features->on, on, sizeof(on));
 	m->features->signature = m->signature;
 	m->features->vendor = m->vendor;
+	memcpy(m->features->brand, m->brand, sizeof(m->brand));
 	x86_features_derive(m->features);
 	return 0;
 }
@@ -96,9 +116,13 @@ static const struct state_field word_fields[] = {
 };
 static const struct state_desc word_state = { .name = "cpuid", .version = 1, .min_version = 1, .fields = word_fields };
 static const struct state_field fields[] = {
-	STATE_U32F(struct x86_model, signature),	  STATE_U32F(struct x86_model, vendor),
-	STATE_U32F(struct x86_model, phys_bits),	  STATE_U32F(struct x86_model, pkru_at),
-	STATE_SUBA(struct x86_model, words, &word_state), STATE_FIELD_END,
+	STATE_U32F(struct x86_model, signature),
+	STATE_U32F(struct x86_model, vendor),
+	STATE_U32F(struct x86_model, phys_bits),
+	STATE_U32F(struct x86_model, pkru_at),
+	STATE_U8A(struct x86_model, brand),
+	STATE_SUBA(struct x86_model, words, &word_state),
+	STATE_FIELD_END,
 };
 const struct state_desc x86_model_state = {
 	.name = "cpu-model",

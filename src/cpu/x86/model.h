@@ -14,6 +14,7 @@ struct x86_model {
 	struct x86_features *features; /* what is saved, and changed by a load */
 	/* the saved form */
 	uint32_t signature, vendor, phys_bits, pkru_at;
+	uint8_t brand[48];
 	struct x86_model_word {
 		uint32_t leaf, subleaf, bits;
 		uint8_t reg;
