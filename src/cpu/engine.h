@@ -134,6 +134,12 @@ struct engine {
 	 * doorbell. Any thread, also a vCPU's in the middle of an access.
 	 */
 	bool (*doorbell)(struct engine_vm *vm, const struct doorbell *d, bool on);
+	/*
+	 * Writes there do nothing but choose what later accesses see. From now on they may come to the world late, but
+	 * in their order, before whatever else vCPUs read and write there, before run() returns, and within a second.
+	 * NULL, or false: they come at once. vCPUs stopped.
+	 */
+	bool (*latch)(struct engine_vm *vm, bool port, uint64_t addr, unsigned size);
 
 	/* A new vCPU is in its power-on state: the boot processor runnable, others waiting for SIPI. */
 	struct vcpu *(*vcpu_create)(struct engine_vm *vm, unsigned index, struct err *err);

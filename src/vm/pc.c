@@ -313,6 +313,24 @@ static int add_chipset(struct vm *vm, struct err *err)
 	return add_fw_cfg(vm, err);
 }
 
+/*
+ * Where a write only chooses what the next access is of: half of what a guest writes while it boots. Port 80h is for
+ * the codes of power-on self tests, and old drivers write there to wait.
+ */
+static void add_latches(struct vm *vm)
+{
+	static const struct {
+		bool port;
+		uint64_t addr;
+		unsigned size;
+	} latches[] = { { true, 0xcf8, 4 }, { true, 0x70, 1 }, { false, IOAPIC_BASE, 4 }, { true, 0x80, 1 } };
+	uint64_t v;
+
+	for (size_t n = 0; vm->engine->latch && n < ARRAY_LEN(latches); n++)
+		if (latches[n].addr != 0x80 || !bus_read(vm->bus, BUS_PORT, 0x80, 1, &v))
+			vm->engine->latch(vm->engine_vm, latches[n].port, latches[n].addr, latches[n].size);
+}
+
 /* --- identity --- */
 
 static int parse_uuid(const char *text, uint8_t *uuid)
@@ -375,6 +393,7 @@ int pc_assemble(struct vm *vm, struct err *err)
 	if (add_chipset(vm, err) || add_serial(vm, 0, console ? "null" : "stdio", err) ||
 	    add_serial(vm, 1, "none", err) || add_test_devices(vm, err))
 		return -1;
+	add_latches(vm);
 	return vm_add_virtio(vm, err);
 }
 

@@ -28,6 +28,7 @@ static void vm_destroy(struct engine_vm *v)
 
 	kvm_features_free(vm);
 	kvm_dirty_free(vm);
+	kvm_latches_free(vm);
 	pthread_mutex_destroy(&vm->time_lock);
 	if (vm->fd >= 0)
 		close(vm->fd);
@@ -125,7 +126,7 @@ static int create(struct kvm_vm *vm, struct err *err)
 		clock_set_tsc_hz(vm->cfg.clock, (uint64_t)khz * 1000);
 	}
 	return kvm_dirty_new(vm, err) || kvm_slots_register(vm, err) || kvm_eventfds_new(vm, err) ||
-			       kvm_irqchip_new(vm, err) || kvm_features_new(vm, err)
+			       kvm_latches_new(vm, err) || kvm_irqchip_new(vm, err) || kvm_features_new(vm, err)
 		       ? -1
 		       : 0;
 }
@@ -143,6 +144,7 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 	pthread_mutex_init(&vm->time_lock, NULL);
 	pthread_mutex_init(&vm->dirty_lock, NULL);
 	pthread_mutex_init(&vm->routes_lock, NULL);
+	kvm_latches_init(vm);
 	if (create(vm, err)) {
 		vm_destroy((struct engine_vm *)vm);
 		return NULL;
@@ -156,6 +158,8 @@ static void vcpu_destroy(struct vcpu *v)
 
 	cpu->vm->cpus[v->index] = NULL;
 	kvm_dirty_del_cpu(cpu);
+	if (v->index == 0)
+		kvm_latches_share(cpu->vm, NULL);
 	if (cpu->run)
 		munmap(cpu->run, cpu->vm->run_size);
 	if (cpu->fd >= 0)
@@ -182,6 +186,8 @@ static int vcpu_open(struct kvm_cpu *cpu, struct err *err)
 		cpu->run = NULL;
 		return err_errno(err, errno, "engine: the shared page of vCPU %u", cpu->vcpu.index);
 	}
+	if (cpu->vcpu.index == 0)
+		kvm_latches_share(cpu->vm, cpu->run);
 	if (kvm_dirty_add_cpu(cpu, err) || kvm_features_apply(cpu, err))
 		return -1;
 	x86_state_reset(&cpu->s, cpu->vcpu.index == 0, false);
@@ -268,6 +274,7 @@ const struct engine engine_kvm = {
 	.dirty_log = kvm_dirty_log,
 	.dirty_sync = kvm_dirty_sync,
 	.doorbell = kvm_doorbell,
+	.latch = kvm_latch,
 	.vcpu_create = vcpu_create,
 	.vcpu_destroy = vcpu_destroy,
 	.vcpu_reset = vcpu_reset,

@@ -47,6 +47,13 @@ struct kvm_vm {
 	unsigned tsc_khz;	/* of the host's counter, 0 if KVM does not tell */
 	_Atomic bool tsc_fixed; /* this KVM does not move the guest's counter */
 
+	/* writes that wait, see latches.c; the lock is held while they come to the world */
+	pthread_mutex_t latch_lock;
+	struct clock_timer latch_timer;
+	struct kvm_coalesced_mmio_ring *latched; /* on the first vCPU's page, or NULL */
+	bool latches;
+	int latch_page;
+
 	pthread_mutex_t routes_lock;
 	struct kvm_irq_routing *routes;	      /* by the number of the GSI, the I/O APIC's pins first */
 	const struct event *waiter[KVM_GSIS]; /* that KVM sends the message of this GSI for */
@@ -130,6 +137,15 @@ bool kvm_msr_transfer(struct kvm_cpu *cpu, unsigned long request, uint32_t msr, 
 /* eventfd.c: what configuration and KVM allow; and engine.h's doorbell(), any thread. */
 int kvm_eventfds_new(struct kvm_vm *vm, struct err *err);
 bool kvm_doorbell(struct engine_vm *vm, const struct doorbell *d, bool on);
+
+/* latches.c: what configuration and KVM allow; the ring on the page of the first vCPU, or NULL; the writes that wait,
+ * any thread without locks; and engine.h's latch(). */
+void kvm_latches_init(struct kvm_vm *vm);
+int kvm_latches_new(struct kvm_vm *vm, struct err *err);
+void kvm_latches_free(struct kvm_vm *vm);
+void kvm_latches_share(struct kvm_vm *vm, struct kvm_run *run);
+void kvm_latches_take(struct kvm_vm *vm);
+bool kvm_latch(struct engine_vm *vm, bool port, uint64_t addr, unsigned size);
 
 /* intc.h's, with a split interrupt controller; any thread. */
 bool kvm_irqfd_bind(void *vm, const struct event *e, uint64_t addr, uint32_t data);

@@ -289,10 +289,13 @@ enum cpu_exit kvm_vcpu_run(struct vcpu *v)
 			cpu->run->cr8 = intc->ops->get_cr8(intc->opaque, v->index);
 		cpu->unfinished = false;
 		stat_add(&cpu->exits, 1);
-		if (ioctl(cpu->fd, KVM_RUN, NULL) < 0) {
-			if (errno == EINTR || errno == EAGAIN)
-				continue;
-			out = fail(cpu, strerror(errno), 0);
+		int why = ioctl(cpu->fd, KVM_RUN, NULL) < 0 ? errno : 0;
+
+		kvm_latches_take(cpu->vm);
+		if (why == EINTR || why == EAGAIN)
+			continue;
+		if (why) {
+			out = fail(cpu, strerror(why), 0);
 			break;
 		}
 		if (has_apic && cpu->run->cr8 != intc->ops->get_cr8(intc->opaque, v->index))
