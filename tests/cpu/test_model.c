@@ -105,7 +105,7 @@ static void what_an_engine_lacks_is_named_beside(void **state)
 	assert_int_equal(config_set(c, "cpu.model", "Broadwell,-invpcid", &err), 0);
 	assert_null(x86_features_new(c, &limit, &err));
 	assert_non_null(strstr(err.msg, "needs hle, rtm, which vireo does not have, and fsgsbase, bmi1, avx2, smep, "
-					"bmi2, erms, rdseed, adx, smap, xsaveopt, which this host does not have; "
+					"bmi2, erms, rdseed, adx, smap, xsaveopt, which cannot be given on this host; "
 					"-hle,-rtm,-fsgsbase,"));
 	config_free(c);
 }

@@ -8,7 +8,8 @@ from conftest import SLOW, TOP
 
 # Entries that take a second or two and touch a part each.
 QUICK = ["ioapic", "smptest3", "smap", "emulator", "eventinj", "hypercall", "idt_test", "memory", "msr", "setjmp",
-         "realmode", "debug", "syscall", "tsc_adjust", "xsave", "taskswitch2", "pcid-enabled", "pcid-disabled", "umip"]
+         "realmode", "debug", "syscall", "tsc_adjust", "xsave", "taskswitch2", "pcid-enabled", "pcid-disabled", "umip",
+         "pku", "hyperv_clock"]
 
 
 def suite(variable):

@@ -116,6 +116,7 @@ static int find(const char *name, size_t len)
 }
 
 #define KVM_FEATURES 0x40000001u
+#define HYPERV_MOVES 0x100u /* KVM's leaves, where Hyper-V has its own */
 
 /* A model as it is being put together. */
 struct draft {
@@ -201,6 +202,12 @@ static int take_host(struct x86_features *f, struct err *err)
 }
 #endif
 
+/* For those who ask for it by name alone: a guest that finds it takes the machine for another. */
+static bool of_hyperv(size_t n)
+{
+	return features[n].leaf > KVM_FEATURES && features[n].leaf <= X86_CPUID_HYPERV;
+}
+
 static int set_model(struct draft *d, const char *text, size_t len, struct err *err)
 {
 	const struct model *m = find_model(text, len);
@@ -216,7 +223,7 @@ static int set_model(struct draft *d, const char *text, size_t len, struct err *
 	if (m->host && take_host(d->f, err))
 		return -1;
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
-		d->f->on[n] = d->everything || features[n].leaf == KVM_FEATURES;
+		d->f->on[n] = (d->everything && !of_hyperv(n)) || features[n].leaf == KVM_FEATURES;
 	if (!d->everything)
 		add_features(d, m);
 	return 0;
@@ -251,7 +258,7 @@ static bool possible(const struct draft *d, size_t n)
 	if (n == X86_F_PKU && !d->f->pkru_at)
 		return false;
 	/* The interpreter has features that the host's processor may lack. KVM has no others. */
-	if (d->host && !l && !x86_host_has(n) && !of_the_machine(n))
+	if (d->host && !l && !x86_host_has(n) && !of_the_machine(n) && !of_hyperv(n))
 		return false;
 	return l ? l->has(l->opaque, features[n].leaf, features[n].subleaf, features[n].reg, features[n].bit)
 		 : x86_feature_possible(n);
@@ -277,7 +284,7 @@ static int refuse_missing(const struct draft *d, const struct missing *vireo, co
 
 	return err_set(err, "cpu.model: %.*s needs %s%s%s%s%s; %s%s%s does without", d->model_len, d->model,
 		       vireo->names, *vireo->names ? ", which vireo does not have" : "", both ? ", and " : "",
-		       host->names, *host->names ? ", which this host does not have" : "", vireo->without,
+		       host->names, *host->names ? ", which cannot be given on this host" : "", vireo->without,
 		       both ? "," : "", host->without);
 }
 
@@ -550,7 +557,7 @@ static void identity(const struct x86_cpuid_query *q, uint32_t out[4])
 		out[EAX] = out[EBX] = (uint32_t)(q->tsc_hz / 1000000);
 		break;
 	case 0x40000000:
-		out[EAX] = X86_CPUID_HYPERVISOR;
+		out[EAX] = X86_CPUID_HYPERVISOR + (x86_hyperv_offered(f) ? HYPERV_MOVES : 0);
 		put_text(out, hypervisor, "KVMKVMKVM\0\0\0", 3);
 		break;
 	case 0x80000001:
@@ -591,6 +598,12 @@ void x86_cpuid_read(const struct x86_cpuid_query *asked, uint32_t out[4])
 	if (!x86_cpuid_subleaves(q.leaf))
 		q.subleaf = 0;
 	memset(out, 0, 4 * sizeof(out[0]));
+	if (q.leaf >> 8 == KVM_FEATURES >> 8 && x86_hyperv_offered(q.features)) {
+		x86_hyperv_cpuid(&q, out);
+		return;
+	}
+	if (q.leaf >> 8 == (KVM_FEATURES + HYPERV_MOVES) >> 8 && x86_hyperv_offered(q.features))
+		q.leaf -= HYPERV_MOVES;
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
 		if (q.features->on[n] && features[n].leaf == q.leaf && features[n].subleaf == q.subleaf)
 			out[features[n].reg] |= 1u << features[n].bit;

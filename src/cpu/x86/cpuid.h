@@ -101,7 +101,12 @@ enum x86_cpuid_reg { X86_CPUID_EAX, X86_CPUID_EBX, X86_CPUID_ECX, X86_CPUID_EDX 
 	F(KVM_PV_UNHALT, "kvm-pv-unhalt", 0x40000001, 0, EAX, 7, 0, 0)                                                 \
 	F(KVM_SEND_IPI, "kvm-pv-ipi", 0x40000001, 0, EAX, 11, 0, 0)                                                    \
 	F(KVM_POLL, "kvm-poll-control", 0x40000001, 0, EAX, 12, 0, 0)                                                  \
-	F(KVMCLOCK_STABLE, "kvmclock-stable", 0x40000001, 0, EAX, 24, 0, 0)
+	F(KVMCLOCK_STABLE, "kvmclock-stable", 0x40000001, 0, EAX, 24, 0, 0)                                            \
+	/* Hyper-V's leaves, if any of these is asked for. KVM's move up by 100h then. */                              \
+	F(HV_VPINDEX, "hv-vpindex", 0x40000003, 0, EAX, 6, 0, 0)                                                       \
+	F(HV_TIME, "hv-time", 0x40000003, 0, EAX, 9, 0, 0)                                                             \
+	F(HV_VAPIC, "hv-vapic", 0x40000004, 0, EAX, 3, 0, 0)                                                           \
+	F(HV_RELAXED, "hv-relaxed", 0x40000004, 0, EAX, 5, 0, 0)
 
 #define X86_FEATURE_ID_(id, ...) X86_F_##id,
 enum x86_feature {
@@ -161,8 +166,13 @@ void x86_cpuid_read(const struct x86_cpuid_query *q, uint32_t out[4]);
 /* The last leaf of each range (basic, hypervisor, extended), and how many subleaves a leaf has at most. */
 #define X86_CPUID_BASIC	     0x16u
 #define X86_CPUID_HYPERVISOR 0x40000001u
+#define X86_CPUID_HYPERV     0x40000005u /* instead, with Hyper-V's interface */
 #define X86_CPUID_EXTENDED   0x80000021u
 unsigned x86_cpuid_subleaves(uint32_t leaf);
+
+/* hyperv.c: whether the model has any of Hyper-V's features, and its leaves 400000XXh. Pure. */
+bool x86_hyperv_offered(const struct x86_features *f);
+void x86_hyperv_cpuid(const struct x86_cpuid_query *q, uint32_t out[4]);
 
 struct x86_cpu;
 /* EAX, EBX, ECX, EDX go to out[]. vCPU thread. */

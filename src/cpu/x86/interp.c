@@ -65,6 +65,8 @@ static void vcpu_reset(struct vcpu *v)
 {
 	struct x86_cpu *cpu = x86_cpu_of(v);
 
+	if (!v->index)
+		cpu->vm->model.partition = (struct x86_partition){ 0 };
 	x86_state_reset(&cpu->s, v->index == 0, false);
 	cpu->s.gpr[X86_RDX] = cpu->vm->features->signature;
 	atomic_store(&v->events, 0);

@@ -190,6 +190,15 @@ bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val);
 void x86_kvmclock_update(struct x86_cpu *cpu);
 void x86_kvm_wall_clock_write(struct x86_cpu *cpu);
 
+/* hyperv.c: false means #GP. Its MSRs, 400000XXh. */
+#define X86_MSR_HYPERV 0x400000u /* bits 31:8 */
+bool x86_hyperv_rdmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t *v);
+bool x86_hyperv_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t v);
+/* The TSC was written: its page tells another offset. */
+void x86_hyperv_time_update(struct x86_cpu *cpu);
+/* VMCALL: done if true, else it is one of KVM's. Raises #UD. */
+bool x86_hyperv_hypercall(struct x86_cpu *cpu);
+
 /* events.c: the NMIs among `news` (VCPU_EV_*) become pending: one is being served and one waits. SDM vol. 3, 6.7.1. */
 void x86_add_nmis(struct x86_state *s, uint32_t news);
 /* events.c: interrupts, NMI, INIT, SIPI, debug traps, shadows: at a trace boundary when attention or events say so. */

@@ -111,6 +111,8 @@ static const struct x86_insn *hypercall(struct x86_cpu *cpu, const struct x86_in
 	int64_t result = cpu->cpl ? EPERM_RESULT : ENOSYS_RESULT;
 	struct call c;
 
+	if (x86_hyperv_hypercall(cpu))
+		return x86_next_end(cpu, i);
 	for (unsigned n = 0; n < 4; n++)
 		c.a[n] = cpu->s.gpr[regs[n]] & mask;
 	for (size_t n = 0; !cpu->cpl && n < ARRAY_LEN(calls); n++)

@@ -115,12 +115,25 @@ static const struct state_field word_fields[] = {
 	STATE_FIELD_END,
 };
 static const struct state_desc word_state = { .name = "cpuid", .version = 1, .min_version = 1, .fields = word_fields };
+static const struct state_field partition_fields[] = {
+	STATE_U64F(struct x86_partition, guest_os_id),
+	STATE_U64F(struct x86_partition, hypercall),
+	STATE_U64F(struct x86_partition, reference_tsc),
+	STATE_FIELD_END,
+};
+static const struct state_desc partition_state = {
+	.name = "partition",
+	.version = 1,
+	.min_version = 1,
+	.fields = partition_fields,
+};
 static const struct state_field fields[] = {
 	STATE_U32F(struct x86_model, signature),
 	STATE_U32F(struct x86_model, vendor),
 	STATE_U32F(struct x86_model, phys_bits),
 	STATE_U32F(struct x86_model, pkru_at),
 	STATE_U8A(struct x86_model, brand),
+	STATE_SUB(struct x86_model, partition, &partition_state),
 	STATE_SUBA(struct x86_model, words, &word_state),
 	STATE_FIELD_END,
 };

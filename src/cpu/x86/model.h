@@ -10,7 +10,13 @@
 
 #define X86_MODEL_WORDS 24
 
+/* Of Hyper-V's interface (hyperv.c), what all processors share: its MSRs, as written; by atomic accesses. */
+struct x86_partition {
+	uint64_t guest_os_id, hypercall, reference_tsc;
+};
+
 struct x86_model {
+	struct x86_partition partition;
 	struct x86_features *features; /* what is saved, and changed by a load */
 	/* the saved form */
 	uint32_t signature, vendor, phys_bits, pkru_at;

@@ -207,12 +207,13 @@ static const struct fixed *find_fixed(const struct x86_cpu *cpu, uint32_t msr)
 	return NULL;
 }
 
-/* What others derive from the TSC stays right: kvmclock is told. */
+/* What others derive from the TSC stays right: kvmclock and Hyper-V's page are told. */
 static bool write_tsc_adjust(struct x86_cpu *cpu, uint64_t v)
 {
 	cpu->s.tsc_offset += v - cpu->s.tsc_adjust;
 	cpu->s.tsc_adjust = v;
 	x86_kvmclock_update(cpu);
+	x86_hyperv_time_update(cpu);
 	return true;
 }
 
@@ -313,6 +314,8 @@ bool x86_rdmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t *val)
 	const uint64_t *range = mtrr(cpu, msr), *mc = bank(cpu, msr);
 	const struct fixed *c = find_fixed(cpu, msr);
 
+	if (msr >> 8 == X86_MSR_HYPERV)
+		return x86_hyperv_rdmsr(cpu, msr, val);
 	if (of_intc(msr))
 		return intc->ops && intc_offered(cpu, msr) && x86_clock(cpu) &&
 		       intc->ops->rdmsr(intc->opaque, cpu->vcpu.index, msr, val) &&
@@ -338,6 +341,8 @@ bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val)
 	uint64_t *range = mtrr(cpu, msr), *mc = bank(cpu, msr);
 	const struct fixed *c = find_fixed(cpu, msr);
 
+	if (msr >> 8 == X86_MSR_HYPERV)
+		return x86_hyperv_wrmsr(cpu, msr, val);
 	if (of_intc(msr)) {
 		if (!intc->ops || !intc_offered(cpu, msr) ||
 		    (msr == APIC_BASE && val & APIC_BASE_X2APIC && !x86_has(cpu, X86_F_X2APIC)))
