@@ -319,6 +319,33 @@ static void reserved_bits_of_dr6_and_dr7(void **state)
 	assert_true(r.s.dr[0] == 1ull << 60);
 }
 
+/* --- what a debugger of the host reads and writes (debug_isa.c) --- */
+
+/* GDB's numbers: ST(0) is register 24 of the core. */
+static void x87_registers_are_counted_from_the_top(void **state)
+{
+	static struct x86_state s;
+	uint8_t bytes[10];
+
+	memset(&s, 0, sizeof(s));
+	s.fp.sw = 5 << 11;
+	for (unsigned n = 0; n < 8; n++)
+		s.fp.r[n] = (struct x86_fpreg){ 0x1000 + n, (uint16_t)(0x20 + n) };
+	for (unsigned n = 0; n < 8; n++) {
+		unsigned physical = (5 + n) & 7;
+
+		assert_int_equal(x86_debug_isa.reg_size(24 + n), 10);
+		x86_debug_isa.get(&s, 24 + n, bytes);
+		assert_int_equal(ld_le64(bytes), 0x1000 + physical);
+		assert_int_equal(ld_le16(bytes + 8), 0x20 + physical);
+		st_le64(bytes, 0x3000 + n);
+		st_le16(bytes + 8, (uint16_t)(0x40 + n));
+		assert_true(x86_debug_isa.set(&s, 24 + n, bytes));
+		assert_int_equal(s.fp.r[physical].mant, 0x3000 + n);
+		assert_int_equal(s.fp.r[physical].sexp, 0x40 + n);
+	}
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 int main(void)
 {
@@ -341,6 +368,7 @@ int main(void)
 		TEST(gd_guards_them),
 		TEST(dr4_and_dr5_are_aliases_without_de),
 		TEST(reserved_bits_of_dr6_and_dr7),
+		TEST(x87_registers_are_counted_from_the_top),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

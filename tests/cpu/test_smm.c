@@ -413,6 +413,13 @@ static void pae_paging_comes_back_with_its_entries(void **state)
 	assert_int_equal(rig_vector(&r), -1);
 	assert_int_equal(rig_reg(&r, X86_RBX) & 0xff, 5);
 	assert_int_equal(r.s.pdpte[1], 0x3001);
+	/* With a reserved bit they cannot have been there. */
+	r.s.gpr[X86_RIP] = RIG_CODE;
+	r.s.run = X86_RUNNING;
+	rig_write(&r, RIG_TABLES + 8, 0x3003, 8);
+	r.s.smi_pending = true;
+	rig_run(&r);
+	assert_int_equal(rig_vector(&r), -2);
 }
 
 int main(void)

@@ -85,18 +85,8 @@ X3_IMM(insertps, 256)
 #define SHUFFLE_Y(name, pfx, op)     ROW_Y(unary, 0F, X86_PFX_##pfx, op, X86_D_NOV, X86_IMM_U8, 0xff, 32, name)
 SHUFFLES(STUBS_SHUFFLE)
 
-/* Shifts by an immediate: X(name, id, opcode, ModRM.reg). The register is the source, vvvv the destination. */
-#define SHIFTS_IMM(X)                                                                                                  \
-	X(psrlw, 0x71, 2)                                                                                              \
-	X(psraw, 0x71, 4)                                                                                              \
-	X(psllw, 0x71, 6)                                                                                              \
-	X(psrld, 0x72, 2)                                                                                              \
-	X(psrad, 0x72, 4)                                                                                              \
-	X(pslld, 0x72, 6)                                                                                              \
-	X(psrlq, 0x73, 2)                                                                                              \
-	X(psrldq, 0x73, 3)                                                                                             \
-	X(psllq, 0x73, 6)                                                                                              \
-	X(pslldq, 0x73, 7)
+/* The register is the source, vvvv the destination. */
+#define SHIFTS_IMM(X) IMM_SHIFTS(X) IMM_BYTE_SHIFTS(X)
 #define STUBS_SHIFT_IMM(name, op, ext)                                                                                 \
 	HOST_STUBS(avx_##name##_imm, 256, "v" #name " $k, %xmm2, %xmm1")                                               \
 	HOST_STUBS(avx256_##name##_imm, 256, "v" #name " $k, %ymm2, %ymm1")

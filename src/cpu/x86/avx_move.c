@@ -566,21 +566,14 @@ TO_GPRS(cvtsd2si, 64)
 
 HANDLER(ldmxcsr)
 {
-	uint32_t v;
-
 	x86_avx_enter(cpu);
-	v = x86_ldm32(cpu, i);
-	if (v & ~0xffffu)
-		x86_gp0(cpu);
-	cpu->s.mxcsr = v;
-	return x86_next(cpu, i);
+	return x86_ldmxcsr(cpu, i);
 }
 
 HANDLER(stmxcsr)
 {
 	x86_avx_enter(cpu);
-	x86_stm32(cpu, i, cpu->s.mxcsr);
-	return x86_next(cpu, i);
+	return x86_stmxcsr(cpu, i);
 }
 
 /* --- rows --- */

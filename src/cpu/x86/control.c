@@ -1,4 +1,7 @@
 /* Control and debug registers, MSR and TLB instructions, and what needs CPL 0. SDM vol. 3, chapter 2. */
+#include <endian.h>
+#include <string.h>
+
 #include "cpu/x86/template.h"
 
 #define HANDLER(name) static const struct x86_insn *name(struct x86_cpu *cpu, const struct x86_insn *i)
@@ -25,23 +28,32 @@ static void need_umip(struct x86_cpu *cpu)
 
 /* --- CR0, CR3, CR4 --- */
 
-/* PAE paging loads its four top entries with CR3 (SDM vol. 3, 4.4.1). */
-static void load_pdptes(struct x86_cpu *cpu, uint64_t cr3)
-{
-	uint64_t e[4], reserved = ~0ull << cpu->vm->features->phys_bits | 0x1e6;
-
-	for (unsigned n = 0; n < 4; n++) {
-		e[n] = x86_phys_load(cpu, (cr3 & 0xffffffe0) + 8 * n, 8);
-		if (e[n] & 1 && e[n] & reserved)
-			x86_gp0(cpu);
-	}
-	for (unsigned n = 0; n < 4; n++)
-		cpu->s.pdpte[n] = e[n];
-}
-
-static bool uses_pdptes(uint64_t cr0, uint64_t cr4, uint64_t efer)
+bool x86_uses_pdptes(uint64_t cr0, uint64_t cr4, uint64_t efer)
 {
 	return cr0 & X86_CR0_PG && cr4 & X86_CR4_PAE && !(efer & X86_EFER_LME);
+}
+
+bool x86_read_pdptes(const struct x86_cpu *cpu, struct mem_space *mem, uint64_t cr3, uint64_t e[4])
+{
+	uint64_t reserved = ~0ull << cpu->vm->features->phys_bits | 0x1e6;
+
+	if (!mem_read(mem, gpa(cr3 & 0xffffffe0), e, 4 * sizeof(e[0])))
+		return false;
+	for (unsigned n = 0; n < 4; n++) {
+		e[n] = le64toh(e[n]);
+		if (e[n] & 1 && e[n] & reserved)
+			return false;
+	}
+	return true;
+}
+
+static void load_pdptes(struct x86_cpu *cpu, uint64_t cr3)
+{
+	uint64_t e[4];
+
+	if (!x86_read_pdptes(cpu, cpu->mem, cr3, e))
+		x86_gp0(cpu);
+	memcpy(cpu->s.pdpte, e, sizeof(e));
 }
 
 void x86_set_cr0(struct x86_cpu *cpu, uint64_t v)
@@ -64,7 +76,7 @@ void x86_set_cr0(struct x86_cpu *cpu, uint64_t v)
 			x86_gp0(cpu);
 		efer &= ~(uint64_t)X86_EFER_LMA;
 	}
-	if (uses_pdptes(v, cpu->s.cr4, efer) && (!was || (v ^ cpu->s.cr0) & (X86_CR0_CD | X86_CR0_NW)))
+	if (x86_uses_pdptes(v, cpu->s.cr4, efer) && (!was || (v ^ cpu->s.cr0) & (X86_CR0_CD | X86_CR0_NW)))
 		load_pdptes(cpu, cpu->s.cr3);
 	if ((v ^ cpu->s.cr0) & (X86_CR0_PG | X86_CR0_WP | X86_CR0_PE))
 		x86_tlb_flush(cpu, true);
@@ -80,7 +92,7 @@ void x86_set_cr3(struct x86_cpu *cpu, uint64_t v)
 		v &= ~(1ull << 63);
 	if (v >> (cpu->s.efer & X86_EFER_LMA ? cpu->vm->features->phys_bits : 32))
 		x86_gp0(cpu);
-	if (uses_pdptes(cpu->s.cr0, cpu->s.cr4, cpu->s.efer))
+	if (x86_uses_pdptes(cpu->s.cr0, cpu->s.cr4, cpu->s.efer))
 		load_pdptes(cpu, v);
 	cpu->s.cr3 = v;
 	/* The TLB is not tagged by PCID, so another address space starts empty whether asked for or not. */
@@ -97,7 +109,7 @@ void x86_set_cr4(struct x86_cpu *cpu, uint64_t v)
 		x86_gp0(cpu);
 	if (v & changed & X86_CR4_PCIDE && (!(cpu->s.efer & X86_EFER_LMA) || cpu->s.cr3 & 0xfff))
 		x86_gp0(cpu);
-	if (uses_pdptes(cpu->s.cr0, v, cpu->s.efer) &&
+	if (x86_uses_pdptes(cpu->s.cr0, v, cpu->s.efer) &&
 	    changed & (X86_CR4_PAE | X86_CR4_PSE | X86_CR4_PGE | X86_CR4_SMEP))
 		load_pdptes(cpu, cpu->s.cr3);
 	cpu->s.cr4 = v;

@@ -17,7 +17,7 @@ struct reg {
 	const char *name, *type;
 	uint8_t bits;
 	uint8_t how;
-	uint16_t offset; /* in struct x86_state; SEGMENT: its number */
+	uint16_t offset; /* in struct x86_state; SEGMENT, X87: its number */
 	uint8_t size;	 /* of the field there, bytes */
 };
 
@@ -36,7 +36,7 @@ struct reg {
 	}
 #define ST(n)                                                                                                          \
 	{                                                                                                              \
-		"st" #n, "i387_ext", 80, X87, FIELD(fp.r[n])                                                           \
+		"st" #n, "i387_ext", 80, X87, n, 0                                                                     \
 	}
 #define F(name, m)                                                                                                     \
 	{                                                                                                              \
@@ -163,7 +163,7 @@ static void get(const void *state, unsigned n, uint8_t *bytes)
 		st_le32(bytes, s->seg[r->offset].sel);
 		break;
 	case X87:
-		st = &s->fp.r[physical(s, (unsigned)(r - core) - 24)];
+		st = &s->fp.r[physical(s, r->offset)];
 		st_le64(bytes, st->mant);
 		st_le16(bytes + 8, st->sexp);
 		break;
@@ -211,7 +211,7 @@ static bool set(void *state, unsigned n, const uint8_t *bytes)
 	case SEGMENT:
 		return set_segment(s, r->offset, ld_le32(bytes));
 	case X87:
-		st = &s->fp.r[physical(s, (unsigned)(r - core) - 24)];
+		st = &s->fp.r[physical(s, r->offset)];
 		st->mant = ld_le64(bytes);
 		st->sexp = ld_le16(bytes + 8);
 		return true;

@@ -150,10 +150,28 @@ void x86_fx_store_mxcsr(const struct x86_cpu *cpu, uint8_t *area)
 	st_le32(area + X86_FX_MXCSR + 4, X86_MXCSR_MASK);
 }
 
+static uint32_t check_mxcsr(struct x86_cpu *cpu, uint32_t v)
+{
+	if (v & ~X86_MXCSR_MASK)
+		x86_gp0(cpu);
+	return v;
+}
+
 void x86_fx_check_mxcsr(struct x86_cpu *cpu, const uint8_t *area)
 {
-	if (ld_le32(area + X86_FX_MXCSR) & ~X86_MXCSR_MASK)
-		x86_gp0(cpu);
+	check_mxcsr(cpu, ld_le32(area + X86_FX_MXCSR));
+}
+
+const struct x86_insn *x86_ldmxcsr(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	cpu->s.mxcsr = check_mxcsr(cpu, x86_ldm32(cpu, i));
+	return x86_next(cpu, i);
+}
+
+const struct x86_insn *x86_stmxcsr(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	x86_stm32(cpu, i, cpu->s.mxcsr);
+	return x86_next(cpu, i);
 }
 
 /*
@@ -211,21 +229,14 @@ HANDLER(fxrstor)
 
 HANDLER(ldmxcsr)
 {
-	uint32_t v;
-
 	x86_sse_enter(cpu);
-	v = x86_ldm32(cpu, i);
-	if (v & ~X86_MXCSR_MASK)
-		x86_gp0(cpu);
-	cpu->s.mxcsr = v;
-	return x86_next(cpu, i);
+	return x86_ldmxcsr(cpu, i);
 }
 
 HANDLER(stmxcsr)
 {
 	x86_sse_enter(cpu);
-	x86_stm32(cpu, i, cpu->s.mxcsr);
-	return x86_next(cpu, i);
+	return x86_stmxcsr(cpu, i);
 }
 
 /* LFENCE and SFENCE order nothing that the host does not; MFENCE (and locked operations) are full fences. */

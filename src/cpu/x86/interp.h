@@ -175,6 +175,12 @@ void x86_vme_set_flags(struct x86_cpu *cpu, uint16_t v);
 /* INT n that virtual-8086 code handles by itself: done if true. */
 bool x86_vme_interrupt(struct x86_cpu *cpu, uint8_t vector, uint64_t next_rip);
 
+/*
+ * control.c: PAE paging loads its four top entries with CR3 (SDM vol. 3, 4.4.1). False: reserved bits are set, or there
+ * is no memory.
+ */
+bool x86_uses_pdptes(uint64_t cr0, uint64_t cr4, uint64_t efer);
+bool x86_read_pdptes(const struct x86_cpu *cpu, struct mem_space *mem, uint64_t cr3, uint64_t e[4]);
 /* control.c: with all checks and consequences; #GP(0) on bad values. */
 void x86_set_cr0(struct x86_cpu *cpu, uint64_t v);
 void x86_set_cr3(struct x86_cpu *cpu, uint64_t v);
@@ -264,6 +270,10 @@ static inline unsigned x86_far_size(const struct x86_cpu *cpu, const struct x86_
 {
 	return i->opsize == 8 && !x86_intel(cpu) ? 4 : i->opsize;
 }
+
+/* LDMXCSR and STMXCSR, in either encoding, after the gate. fpstate.c */
+const struct x86_insn *x86_ldmxcsr(struct x86_cpu *cpu, const struct x86_insn *i);
+const struct x86_insn *x86_stmxcsr(struct x86_cpu *cpu, const struct x86_insn *i);
 
 static inline void x86_sse_enter(struct x86_cpu *cpu)
 {

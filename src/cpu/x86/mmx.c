@@ -51,7 +51,7 @@ VEC_UNPACKS(UNPACK)
 		x86_mmx_set(cpu, i->rm, vec_##name(vec_low64(a), vec_low64(i->imm)).q[0]);                             \
 		return x86_next(cpu, i);                                                                               \
 	}
-VEC_IMM_SHIFTS(SHIFT_IMM)
+IMM_SHIFTS(SHIFT_IMM)
 
 static uint64_t shuffle(uint64_t b, uint64_t imm)
 {
@@ -212,8 +212,8 @@ HANDLER(emms)
 	}
 static const struct x86_opdef rows[] = {
 	VEC_OPS(ROW) VEC_PACKS(ROW) VEC_UNPACKS(UNPACK_ROWS)
-		VEC_IMM_SHIFTS(SHIFT_ROW){ X86_MAP_0F, 0x70, 1, X86_PFX_NONE, X86_MOD_ANY, 0, 0, X86_IMM_U8,
-					   X86_D_IGN66, X86_ALL(pshufw_x), X86_ALL(pshufw_m), "pshufw" },
+		IMM_SHIFTS(SHIFT_ROW){ X86_MAP_0F, 0x70, 1, X86_PFX_NONE, X86_MOD_ANY, 0, 0, X86_IMM_U8, X86_D_IGN66,
+				       X86_ALL(pshufw_x), X86_ALL(pshufw_m), "pshufw" },
 	{ X86_MAP_0F, 0xc4, 1, X86_PFX_NONE, X86_MOD_ANY, 0, 0, X86_IMM_U8, X86_D_IGN66, X86_ALL(pinsrw_x),
 	  X86_ALL(pinsrw_m), "pinsrw" },
 	{ X86_MAP_0F,

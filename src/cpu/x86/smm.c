@@ -213,18 +213,10 @@ static bool acceptable(const struct x86_cpu *cpu, const struct x86_state *s)
 	       !(s->cr0 & X86_CR0_NW && !(s->cr0 & X86_CR0_CD)) && !x86_state_check(s, &err);
 }
 
-/* The four entries that PAE paging keeps, as MOV CR3 reads them. */
+/* The four entries that PAE paging keeps, from the memory outside of SMM. */
 static bool load_pdptes(struct x86_cpu *cpu, struct x86_state *s)
 {
-	uint64_t e[4];
-
-	if (!(s->cr0 & X86_CR0_PG) || !(s->cr4 & X86_CR4_PAE) || s->efer & X86_EFER_LMA)
-		return true;
-	if (!mem_read(cpu->vm->cfg.mem, gpa(s->cr3 & 0xffffffe0), e, sizeof(e)))
-		return false;
-	for (unsigned n = 0; n < 4; n++)
-		s->pdpte[n] = le64toh(e[n]);
-	return true;
+	return !x86_uses_pdptes(s->cr0, s->cr4, s->efer) || x86_read_pdptes(cpu, cpu->vm->cfg.mem, s->cr3, s->pdpte);
 }
 
 static const struct x86_insn *rsm(struct x86_cpu *cpu, const struct x86_insn *i)

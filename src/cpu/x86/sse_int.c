@@ -30,7 +30,7 @@ BINARY(punpckhqdq, 0x6d)
 		vec_put(cpu, i->rm, vec_##name(vec_get(cpu, i->rm), vec_low64(i->imm)));                               \
 		return x86_next(cpu, i);                                                                               \
 	}
-VEC_IMM_SHIFTS(SHIFT_IMM)
+IMM_SHIFTS(SHIFT_IMM)
 
 /* Whole-register byte shifts. */
 static union vec shift_bytes(union vec a, int by)
@@ -191,18 +191,18 @@ HANDLER(maskmovdqu)
 
 static const struct x86_opdef rows[] = {
 	VEC_OPS(ROW) VEC_PACKS(ROW) VEC_UNPACKS(UNPACK_ROWS) ROW(punpcklqdq, 0x6c) ROW(punpckhqdq, 0x6d)
-		VEC_IMM_SHIFTS(SHIFT_ROW){ X86_MAP_0F,
-					   0x73,
-					   1,
-					   X86_PFX_66,
-					   X86_MOD_REG,
-					   1 + 3,
-					   0,
-					   X86_IMM_U8,
-					   X86_D_IGN66,
-					   X86_ALL(psrldq),
-					   {},
-					   "psrldq" },
+		IMM_SHIFTS(SHIFT_ROW){ X86_MAP_0F,
+				       0x73,
+				       1,
+				       X86_PFX_66,
+				       X86_MOD_REG,
+				       1 + 3,
+				       0,
+				       X86_IMM_U8,
+				       X86_D_IGN66,
+				       X86_ALL(psrldq),
+				       {},
+				       "psrldq" },
 	{ X86_MAP_0F,
 	  0x73,
 	  1,

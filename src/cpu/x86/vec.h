@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cpu/x86/template.h"
+#include "cpu/x86/vecops.h"
 
 typedef uint8_t vec_u8 __attribute__((vector_size(16)));
 typedef int8_t vec_i8 __attribute__((vector_size(16)));
@@ -172,16 +173,5 @@ VEC_PACKS(VEC_FUNCTION)
 VEC_UNPACKS(VEC_UNPACK_FUNCTIONS)
 VEC_FUNCTION(punpcklqdq, 0x6c, (r.q[0] = a.q[0], r.q[1] = b.q[0]))
 VEC_FUNCTION(punpckhqdq, 0x6d, (r.q[0] = a.q[1], r.q[1] = b.q[1]))
-
-/* Shifts by an immediate: ModRM.reg of 0F 71h, 72h, 73h, and the function that does it. */
-#define VEC_IMM_SHIFTS(X)                                                                                              \
-	X(psrlw, 0x71, 2)                                                                                              \
-	X(psraw, 0x71, 4)                                                                                              \
-	X(psllw, 0x71, 6)                                                                                              \
-	X(psrld, 0x72, 2)                                                                                              \
-	X(psrad, 0x72, 4)                                                                                              \
-	X(pslld, 0x72, 6)                                                                                              \
-	X(psrlq, 0x73, 2)                                                                                              \
-	X(psllq, 0x73, 6)
 
 #endif

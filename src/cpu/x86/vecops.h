@@ -160,4 +160,17 @@
 	X(pcmpistrm, 0x62, mask)                                                                                       \
 	X(pcmpistri, 0x63, index)
 
+/* Shifts by an immediate, in each encoding: X(name, opcode, ModRM.reg). */
+#define IMM_SHIFTS(X)                                                                                                  \
+	X(psrlw, 0x71, 2)                                                                                              \
+	X(psraw, 0x71, 4)                                                                                              \
+	X(psllw, 0x71, 6)                                                                                              \
+	X(psrld, 0x72, 2)                                                                                              \
+	X(psrad, 0x72, 4)                                                                                              \
+	X(pslld, 0x72, 6)                                                                                              \
+	X(psrlq, 0x73, 2)                                                                                              \
+	X(psllq, 0x73, 6)
+/* Those of whole XMM registers by bytes. */
+#define IMM_BYTE_SHIFTS(X) X(psrldq, 0x73, 3) X(pslldq, 0x73, 7)
+
 #endif
