@@ -233,6 +233,34 @@ static void a_loaded_model_reaches_kvm(void **state)
 	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
 }
 
+static void pkru_goes_in_and_out(void **state)
+{
+	/* xor ecx, ecx; rdpkru; mov ebx, eax; mov eax, 0xa50; xor edx, edx; wrpkru; hlt */
+	static const uint8_t code[] = { 0x31, 0xc9, 0x0f, 0x01, 0xee, 0x89, 0xc3, 0xb8, 0x50,
+					0x0a, 0,    0,	  0x31, 0xd2, 0x0f, 0x01, 0xef, 0xf4 };
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s;
+	struct err err;
+
+	if (!((const struct kvm_vm *)t->vm)->features->on[X86_F_PKU]) {
+		print_message("skipped: no protection keys here\n");
+		skip();
+	}
+	s = malloc(sizeof(*s));
+	tiny_vm_load64(t, code, sizeof(code));
+	engine_kvm.get_state(t->vcpu, s);
+	s->cr4 |= X86_CR4_PKE;
+	s->pkru = 0x5a0;
+	assert_int_equal(engine_kvm.set_state(t->vcpu, s, &err), 0);
+	engine_kvm.get_state(t->vcpu, s);
+	assert_int_equal(s->pkru, 0x5a0);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+	engine_kvm.get_state(t->vcpu, s);
+	assert_int_equal(s->gpr[X86_RBX], 0x5a0);
+	assert_int_equal(s->pkru, 0xa50);
+	free(s);
+}
+
 static void another_rate_of_the_tsc_is_given_or_refused(void **state)
 {
 	struct tiny_vm *t = vm_of(state);
@@ -365,6 +393,7 @@ int main(void)
 		TEST(the_interpreter_goes_on_where_kvm_stopped),
 		TEST(what_needs_the_kernels_apic_is_hidden_without),
 		TEST(a_loaded_model_reaches_kvm),
+		TEST(pkru_goes_in_and_out),
 		TEST(another_rate_of_the_tsc_is_given_or_refused),
 		TEST(a_debugger_stops_it),
 		TEST(a_debugger_steps_it),

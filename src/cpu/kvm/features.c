@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cpu/kvm/kvm.h"
+#include "cpu/x86/xsave.h"
 
 #define ENTRIES_MAX 256
 
@@ -59,6 +60,18 @@ static bool has(void *opaque, uint32_t leaf, uint32_t subleaf, enum x86_cpuid_re
 	return false;
 }
 
+/* Where the host's processor keeps PKRU in an XSAVE area, which is the guest's as well; 0: nowhere. */
+static unsigned pkru_at(const struct kvm_cpuid2 *supported)
+{
+	for (uint32_t n = 0; n < supported->nent; n++) {
+		const struct kvm_cpuid_entry2 *e = &supported->entries[n];
+
+		if (e->function == 0xd && e->index == X86_XSAVE_PKRU && e->eax && x86_xsave_pkru_fits(e->ebx))
+			return e->ebx;
+	}
+	return 0;
+}
+
 static void add_leaf(struct kvm_vm *vm, uint32_t leaf)
 {
 	struct x86_cpuid_query q = {
@@ -100,7 +113,7 @@ int kvm_features_new(struct kvm_vm *vm, struct err *err)
 {
 	struct kvm_cpuid2 *supported = table_new();
 	struct limits l = { supported, vm->split };
-	const struct x86_feature_limit limit = { has, &l };
+	struct x86_feature_limit limit = { has, &l, 0 };
 	int rc = -1;
 
 	vm->cpuid = table_new();
@@ -112,6 +125,7 @@ int kvm_features_new(struct kvm_vm *vm, struct err *err)
 		err_errno(err, errno, "engine: KVM_GET_SUPPORTED_CPUID");
 		goto out;
 	}
+	limit.pkru_at = pkru_at(supported);
 	vm->features = x86_features_new(vm->cfg.config, &limit, err);
 	if (!vm->features)
 		goto out;

@@ -167,6 +167,9 @@ static int vectors_get(struct kvm_cpu *cpu, struct x86_state *s)
 		if (have & 4)
 			memcpy(s->vec[n].b + 16, a + AREA_UPPER + 16 * n, 16);
 	}
+	/* KVM keeps it apart from the rest, and need not tell it in XSTATE_BV. */
+	if (cpu->vm->features->on[X86_F_PKU])
+		s->pkru = ld_le32(a + cpu->vm->features->pkru_at);
 	s->xcr0 = 1;
 	for (uint32_t n = 0; n < x.nr_xcrs; n++)
 		if (!x.xcrs[n].xcr)
@@ -197,6 +200,8 @@ static int vectors_set(struct kvm_cpu *cpu, const struct x86_state *s)
 		memcpy(a + X86_FX_XMM + 16 * n, s->vec[n].b, 16);
 		memcpy(a + AREA_UPPER + 16 * n, s->vec[n].b + 16, 16);
 	}
+	if (cpu->vm->features->on[X86_F_PKU])
+		st_le32(a + cpu->vm->features->pkru_at, s->pkru);
 	st_le64(a + AREA_XSTATE_BV, cpu->vm->features->xcr0 ? cpu->vm->features->xcr0 : 3);
 	if (kvm_ioctl(cpu->fd, KVM_SET_XSAVE, &area))
 		return -1;
