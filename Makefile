@@ -27,11 +27,11 @@ check-all:
 	@scripts/check --all $(STAGES)
 
 # The hardware engine on a true KVM, which QEMU emulates: boots with one and two CPUs and both kinds of interrupt
-# controller, and unit tests.
+# controller, a guest that moves between the engines, and unit tests.
 check-kvm: all
 	@scripts/setup run check nested
-	@KVM_TESTS="$(BUILD)/tests/test_kvm $(BUILD)/tests/test_kvm_irq" scripts/check-kvm $(BUILD)/vireo "--cpus 1" "--cpus 2" \
-		"--cpus 1 --set irqchip=user" "--cpus 2 --set irqchip=user" "--cpus 2 --set kvm.irqfd=off"
+	@KVM_TESTS="$(BUILD)/tests/test_kvm $(BUILD)/tests/test_engine" KVM_MOVES=yes scripts/check-kvm $(BUILD)/vireo "--cpus 1" "--cpus 2" \
+		"--cpus 1 --set irqchip=user" "--cpus 2 --set irqchip=user"
 
 bench: all
 	@scripts/bench $(BUILD)/vireo

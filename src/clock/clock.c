@@ -11,8 +11,6 @@
 
 #define NOT_IN_HEAP UINT32_MAX
 #define NS_PER_S    1000000000ull
-#define TSC_HZ_MIN  (NS_PER_S / 2 + 1) /* what kvmclock's multiplier can express */
-#define TSC_HZ_MAX  (100 * NS_PER_S)
 #define TSC_HZ	    NS_PER_S /* one tick a nanosecond: software engines choose the simplest rate */
 
 struct vclock {
@@ -349,7 +347,7 @@ static int post_load(void *obj, struct err *err)
 	/* Half the range leaves room for 146 years of running. */
 	if (c->saved_now > INT64_MAX / 2 || c->saved_wall > INT64_MAX)
 		return err_set(err, "guest time is out of range");
-	if (c->tsc_hz < TSC_HZ_MIN || c->tsc_hz > TSC_HZ_MAX)
+	if (c->tsc_hz < CLOCK_TSC_HZ_MIN || c->tsc_hz > CLOCK_TSC_HZ_MAX)
 		return err_set(err, "the rate of the TSC is out of range");
 	c->stopped_at = c->saved_now;
 	/* The guest has slept, not travelled: its wall clock is the host's. A counted clock knows no host. */

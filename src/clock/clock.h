@@ -42,6 +42,8 @@ void clock_set_wall_base(struct vclock *c, int64_t ns_since_1970);
  * The guest's TSC frequency, the same on every vCPU; ticks = guest time * freq. An engine whose guests read the host's
  * counter sets it before they run.
  */
+#define CLOCK_TSC_HZ_MIN 500000001ull /* what kvmclock's multiplier can express */
+#define CLOCK_TSC_HZ_MAX 100000000000ull
 uint64_t clock_tsc_hz(struct vclock *c);
 void clock_set_tsc_hz(struct vclock *c, uint64_t hz);
 uint64_t clock_tsc(struct vclock *c);

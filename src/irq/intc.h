@@ -20,7 +20,8 @@
  */
 enum cpu_signal { CPU_SIGNAL_INTR, CPU_SIGNAL_NMI, CPU_SIGNAL_SMI, CPU_SIGNAL_INIT, CPU_SIGNAL_SIPI, CPU_SIGNAL_WAKE };
 
-/* The registers of a local APIC that is not this controller's own, by xAPIC offset / 16, and its MSRs. */
+/* The registers of a local APIC that is not this controller's own, by xAPIC offset / 16 (the ID always as the xAPIC has
+ * it), and its MSRs. */
 struct intc_lapic {
 	uint32_t regs[64];
 	uint64_t base, deadline_tsc, pv_eoi; /* the deadline in ticks of the machine's clock; 0: none */

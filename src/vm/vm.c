@@ -283,8 +283,10 @@ static int parse_utc(const char *text, int64_t *ns)
 static int make_clock(struct vm *vm, struct err *err)
 {
 	static const char *const sources[] = { "host", "icount", NULL }, *const idle[] = { "sleep", "skip", NULL };
+	const struct config_range rates = { CLOCK_TSC_HZ_MIN, CLOCK_TSC_HZ_MAX };
 	const char *base;
 	int64_t ns = -1;
+	uint64_t tsc_hz;
 	int source, choice;
 
 	if (config_choice(vm->config, "clock", 0, sources, &source, err) ||
@@ -300,8 +302,9 @@ static int make_clock(struct vm *vm, struct err *err)
 	if (strcmp(base, "host") && parse_utc(base, &ns))
 		return err_set(err, "clock.base: '%s' is neither 'host' nor a UTC time like 2026-01-31T12:00:00", base);
 	vm->clock = clock_new(vm->loop, source, err);
-	if (!vm->clock)
+	if (!vm->clock || config_uint(vm->config, "clock.tsc-hz", clock_tsc_hz(vm->clock), rates, &tsc_hz, err))
 		return -1;
+	clock_set_tsc_hz(vm->clock, tsc_hz);
 	if (ns >= 0)
 		clock_set_wall_base(vm->clock, ns);
 	return 0;

@@ -261,6 +261,35 @@ static void pkru_goes_in_and_out(void **state)
 	free(s);
 }
 
+static void a_loaded_rate_reaches_cpuid(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	const struct kvm_vm *vm = (const struct kvm_vm *)t->vm;
+	uint64_t hz = vm->tsc_khz * 1000ull + 1000;
+
+	if (!vm->tsc_khz)
+		skip();
+	clock_set_tsc_hz(t->clock, hz);
+	tiny_vm_load64(t, "\xf4", 1);
+	assert_int_equal(leaf(t, 0x15).ecx, (uint32_t)hz);
+}
+
+/* Some KVMs let a guest of an AMD model write more than they take from outside. */
+static void what_a_guest_has_written_can_be_given_back(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
+	struct err err;
+
+	/* mov ecx, 0x175; mov eax, 0x12345678; mov edx, 0xffff8000; wrmsr; inc ecx; wrmsr; hlt */
+	tiny_vm_load64(t, "\xb9\x75\x01\0\0\xb8\x78\x56\x34\x12\xba\0\x80\xff\xff\x0f\x30\xff\xc1\x0f\x30\xf4", 22);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+	engine_kvm.get_state(t->vcpu, s);
+	assert_true(s->sysenter_esp == 0x12345678 && s->sysenter_eip == 0x12345678);
+	assert_int_equal(engine_kvm.set_state(t->vcpu, s, &err), 0);
+	free(s);
+}
+
 static void another_rate_of_the_tsc_is_given_or_refused(void **state)
 {
 	struct tiny_vm *t = vm_of(state);
@@ -394,6 +423,8 @@ int main(void)
 		TEST(what_needs_the_kernels_apic_is_hidden_without),
 		TEST(a_loaded_model_reaches_kvm),
 		TEST(pkru_goes_in_and_out),
+		TEST(a_loaded_rate_reaches_cpuid),
+		TEST(what_a_guest_has_written_can_be_given_back),
 		TEST(another_rate_of_the_tsc_is_given_or_refused),
 		TEST(a_debugger_stops_it),
 		TEST(a_debugger_steps_it),

@@ -1,5 +1,6 @@
 """Saving and restoring: in the middle of disk and network I/O, to other disks and networks, and what is refused."""
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -161,6 +162,23 @@ def test_save_keeps_running_on_request(busybox, vms, tmp_path):
     vm = vms([*busybox.args(), "--disk", busybox.disk()]).boot()
     save(vm, tmp_path / "s", "--keep")
     assert vm.sh("echo on") == "on"
+
+
+# --- from one engine to the other ---
+
+
+def test_it_goes_from_engine_to_engine(vms, tmp_path):
+    """It begins where less is to be had: a KVM may lack features that the interpreter has, and a way to scale the TSC."""
+    if not re.search(r"^kvm +\S+ +yes", run_cli("engines").stdout, re.M):
+        pytest.skip("no KVM here")
+    vm = vms(["--kernel", tiny.kernel(tmp_path, tiny.COUNT), "--memory", "16M", "--engine", "kvm"])
+    for n, engine in enumerate(["interp", "kvm", "interp"]):
+        vm.child.send("x")
+        vm.child.expect_exact(str(n))
+        save_and_end(vm, tmp_path / "state")
+        vm = restored(vms, tmp_path / "state", "--engine", engine)
+    vm.child.send("x")
+    vm.child.expect_exact("3")
 
 
 # --- what is refused ---

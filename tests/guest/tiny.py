@@ -25,6 +25,13 @@ CPUID = (b"\xbc\x00\x00\x20\x00\x31\xc0\x0f\xa2\x89\xd8"  # mov esp, 200000h; xo
 YEAR = b"\xb0\x09\xe6\x70\xe4\x71\x66\xba\xf8\x03\xee" + POWER_OFF
 
 
+# The same, and count what is received in a register: '0' to '9' come in turns.
+COUNT = (b"\x31\xc9"                                     # xor ecx, ecx
+         b"\x66\xba\xfd\x03\xec\xa8\x01\x74\xf7"      # again: mov dx, 3fdh; in al, dx; test al, 1; jz again
+         b"\x66\xba\xf8\x03\xec\x8d\x41\x30\xee"      # mov dx, 3f8h; in al, dx; lea eax, [ecx + '0']; out dx, al
+         b"\x41\x83\xf9\x0a\x75\xe8\x31\xc9\xeb\xe4")  # inc ecx; cmp ecx, 10; jne again; xor ecx, ecx; jmp again
+
+
 def printer(count):
     """Print `count` characters and power off."""
     return (b"\xb9" + struct.pack("<I", count) +         # mov ecx, count

@@ -584,6 +584,61 @@ static void a_cleared_flag_is_an_eoi(void **state)
 	board_fini(&b);
 }
 
+static struct intc_lapic moved;
+
+static void moved_get(void *opaque, unsigned cpu, struct intc_lapic *l)
+{
+	*l = moved;
+}
+
+static void moved_set(void *opaque, unsigned cpu, const struct intc_lapic *l)
+{
+	moved = *l;
+}
+
+static bool moved_send(void *opaque, uint64_t addr, uint32_t data)
+{
+	return true;
+}
+
+/* A local APIC elsewhere knows nothing of an offer: the interrupt would be in service for ever. */
+static void a_move_elsewhere_settles_the_offer(void **state)
+{
+	const struct intc_external elsewhere = { .send = moved_send, .get = moved_get, .set = moved_set };
+	struct board b;
+	struct err err;
+
+	for (unsigned skipped = 0; skipped < 2; skipped++) {
+		pv_on(&b);
+		post(&b, 0, 0x40);
+		assert_int_equal(apic_ack(&b, 0), 0x40);
+		if (skipped)
+			set_flag(&b, 0xa0);
+		irqchip_attach(b.chip, &elsewhere);
+		assert_int_equal(irqchip_lapic_state.post_load(irqchip_lapic_object(b.chip, 0), &err), 0);
+		assert_int_equal(flag(&b), 0xa0);
+		assert_int_equal(moved.regs[LAPIC_ISR / 16 + 2], skipped ? 0 : 1);
+		board_fini(&b);
+	}
+}
+
+static void a_move_elsewhere_keeps_the_id(void **state)
+{
+	const struct intc_external elsewhere = { .send = moved_send, .get = moved_get, .set = moved_set };
+	struct board b;
+	struct err err;
+
+	for (unsigned x2apic = 0; x2apic < 2; x2apic++) {
+		setup(&b);
+		if (x2apic)
+			assert_true(apic_wrmsr(&b, 2, 0x1b, 0xfee00c00));
+		irqchip_attach(b.chip, &elsewhere);
+		assert_int_equal(irqchip_lapic_state.post_load(irqchip_lapic_object(b.chip, 2), &err), 0);
+		assert_int_equal(moved.regs[LAPIC_ID / 16], 2 << 24);
+		board_fini(&b);
+	}
+}
+
 static void the_offer_is_withdrawn_when_another_waits(void **state)
 {
 	struct board b;
@@ -844,6 +899,8 @@ int main(void)
 		cmocka_unit_test(init_keeps_base_and_identity),
 		cmocka_unit_test(the_msr_takes_aligned_addresses),
 		cmocka_unit_test(a_cleared_flag_is_an_eoi),
+		cmocka_unit_test(a_move_elsewhere_settles_the_offer),
+		cmocka_unit_test(a_move_elsewhere_keeps_the_id),
 		cmocka_unit_test(the_offer_is_withdrawn_when_another_waits),
 		cmocka_unit_test(nothing_is_offered_while_another_waits),
 		cmocka_unit_test(a_skipped_eoi_is_noticed_by_the_acknowledge),

@@ -105,7 +105,6 @@ static struct kvm_msr_list *saved_msrs(int kvm)
 static int create(struct kvm_vm *vm, struct err *err)
 {
 	char why[160];
-	int khz;
 
 	vm->kvm = open_kvm(why, sizeof(why));
 	if (vm->kvm < 0)
@@ -120,11 +119,7 @@ static int create(struct kvm_vm *vm, struct err *err)
 	vm->msrs = saved_msrs(vm->kvm);
 	if (!vm->msrs)
 		return err_set(err, "out of memory");
-	khz = kvm_ioctl(vm->fd, KVM_GET_TSC_KHZ, NULL);
-	if (khz > 0) {
-		vm->tsc_khz = (unsigned)khz;
-		clock_set_tsc_hz(vm->cfg.clock, (uint64_t)khz * 1000);
-	}
+	kvm_tsc_new(vm);
 	return kvm_dirty_new(vm, err) || kvm_slots_register(vm, err) || kvm_eventfds_new(vm, err) ||
 			       kvm_latches_new(vm, err) || kvm_irqchip_new(vm, err) || kvm_features_new(vm, err)
 		       ? -1

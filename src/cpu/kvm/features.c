@@ -148,11 +148,13 @@ int kvm_features_apply(struct kvm_cpu *cpu, struct err *err)
 	struct kvm_cpuid2 *t = cpu->vm->cpuid;
 	unsigned index = cpu->vcpu.index;
 
-	/* A restore brings a model of its own; KVM takes it before the vCPU has run. */
-	if (!memcmp(&cpu->applied, cpu->vm->features, sizeof(cpu->applied)))
+	/* A restore brings a model and a rate of its own; KVM takes them before the vCPU has run. */
+	if (!memcmp(&cpu->applied, cpu->vm->features, sizeof(cpu->applied)) &&
+	    cpu->applied_hz == clock_tsc_hz(cpu->vm->cfg.clock))
 		return 0;
 	make_table(cpu->vm);
 	cpu->applied = *cpu->vm->features;
+	cpu->applied_hz = clock_tsc_hz(cpu->vm->cfg.clock);
 
 	/* The vCPU's number is in leaf 1 and leaf 0Bh. */
 	for (uint32_t n = 0; n < t->nent; n++) {

@@ -82,9 +82,11 @@ struct kvm_cpu {
 	struct debug_point stops[KVM_STOPS];
 	unsigned stop_count;
 	bool stepping, stop_passed, passing;
-	uint64_t stop_rip, stop_at;  /* and linear */
-	struct x86_features applied; /* the model that this vCPU was given */
-	struct kvm_dirty_gfn *ring;  /* or NULL */
+	uint64_t stop_rip, stop_at; /* and linear */
+	/* The model and the rate of the TSC that this vCPU's CPUID has. */
+	struct x86_features applied;
+	uint64_t applied_hz;
+	struct kvm_dirty_gfn *ring; /* or NULL */
 	uint32_t ring_next;
 	/* Of the thread in run(), for the signal that ends KVM_RUN. */
 	_Atomic bool running;
@@ -110,7 +112,9 @@ void kvm_dirty_del_cpu(struct kvm_cpu *cpu);
 int kvm_dirty_log(struct engine_vm *vm, bool on, struct err *err);
 void kvm_dirty_sync(struct engine_vm *vm);
 
-/* time.c: the TSC offset of the state, and what is to be done before vCPUs run and after. vCPU thread or stopped. */
+/* time.c: the rate of a new machine's TSC is the host's unless another one is asked for. */
+void kvm_tsc_new(struct kvm_vm *vm);
+/* The TSC offset of the state, and what is to be done before vCPUs run and after. vCPU thread or stopped. */
 uint64_t kvm_tsc_offset(struct kvm_cpu *cpu);
 void kvm_tsc_set_offset(struct kvm_cpu *cpu, uint64_t offset);
 /* Let the guest's counter run at the clock's rate, which a restore may have brought. */

@@ -283,6 +283,11 @@ static void msrs_get(struct kvm_cpu *cpu, struct x86_state *s)
 {
 	for (size_t n = 0; n < ARRAY_LEN(msrs); n++)
 		kvm_msr_transfer(cpu, KVM_GET_MSRS, msrs[n].msr, field(s, msrs[n].offset));
+	/* AMD's are for 32-bit kernels only. KVM lets guests write more, tells it, and does not take it back. */
+	if (cpu->vm->features->vendor == X86_AMD) {
+		s->sysenter_esp = (uint32_t)s->sysenter_esp;
+		s->sysenter_eip = (uint32_t)s->sysenter_eip;
+	}
 	each_mtrr(cpu, s, KVM_GET_MSRS);
 	/* Where the guest's counter cannot be moved, the state is what it should have been. */
 	if (!cpu->vm->tsc_fixed)
@@ -401,6 +406,10 @@ static int check(const struct kvm_cpu *cpu, const struct x86_state *s, struct er
 		if (s->vec[n].q[2] | s->vec[n].q[3])
 			return err_set(err, "engine: CPU %u has vectors wider than this processor model's",
 				       cpu->vcpu.index);
+	if (cpu->vm->features->vendor == X86_AMD && (s->sysenter_esp | s->sysenter_eip) >> 32)
+		return err_set(err,
+			       "engine: the addresses for SYSENTER of CPU %u are wider than this processor model's",
+			       cpu->vcpu.index);
 	return 0;
 }
 

@@ -96,6 +96,17 @@ static uint64_t base_now(struct kvm_cpu *cpu)
 	return base;
 }
 
+void kvm_tsc_new(struct kvm_vm *vm)
+{
+	int khz = kvm_ioctl(vm->fd, KVM_GET_TSC_KHZ, NULL);
+
+	if (khz <= 0)
+		return;
+	vm->tsc_khz = (unsigned)khz;
+	if (!vm->cfg.config || !config_peek(vm->cfg.config, "clock.tsc-hz"))
+		clock_set_tsc_hz(vm->cfg.clock, (uint64_t)khz * 1000);
+}
+
 int kvm_tsc_set_rate(struct kvm_cpu *cpu, struct err *err)
 {
 	struct kvm_vm *vm = cpu->vm;
@@ -108,8 +119,8 @@ int kvm_tsc_set_rate(struct kvm_cpu *cpu, struct err *err)
 	    kvm_ioctl(cpu->fd, KVM_SET_TSC_KHZ, (void *)(unsigned long)khz))
 		return err_set(err,
 			       "engine: the machine's TSC counts %llu times a ms, this host's %llu, and KVM cannot "
-			       "scale it here",
-			       (unsigned long long)khz, (unsigned long long)host);
+			       "scale it here; one that is made with clock.tsc-hz=%llu fits",
+			       (unsigned long long)khz, (unsigned long long)host, (unsigned long long)host * 1000);
 	cpu->tsc_scaled = true;
 	return 0;
 }

@@ -85,7 +85,10 @@ void lapic_put(struct lapic *l)
 
 	if (!irqchip_is_split(chip))
 		return;
-	x.regs[REG(LAPIC_ID)] = lapic_read(l, LAPIC_ID);
+	/* An end that the guest was allowed to leave out: nobody there would know of it. */
+	lapic_settle_eoi(l);
+	/* In the xAPIC's form in either mode. */
+	x.regs[REG(LAPIC_ID)] = lapic_x2apic(l) ? l->cpu << 24 : lapic_read(l, LAPIC_ID);
 	x.regs[REG(LAPIC_VERSION)] = lapic_read(l, LAPIC_VERSION);
 	x.regs[REG(LAPIC_TPR)] = atomic_load(&l->tpr);
 	x.regs[REG(LAPIC_LDR)] = lapic_read(l, LAPIC_LDR);

@@ -122,6 +122,8 @@ void lapic_write(struct lapic *l, uint32_t off, uint32_t val);
 /* The bits that exist in local vector table entry `n`; the two that cannot be written are not among them. */
 uint32_t lapic_lvt_writable(unsigned n);
 void lapic_eoi(struct lapic *l);
+/* With an end that the guest was allowed to leave out, if it did. */
+void lapic_settle_eoi(struct lapic *l);
 /* Record an error and raise the error interrupt; any thread. */
 void lapic_error(struct lapic *l, uint32_t bits);
 /* Raise the local vector table entry `n`; any thread. */

@@ -165,6 +165,11 @@ static int ack(void *opaque, unsigned cpu)
 	return v;
 }
 
+void lapic_settle_eoi(struct lapic *l)
+{
+	pv_eoi_sync(l, true);
+}
+
 void lapic_eoi(struct lapic *l)
 {
 	pv_eoi_sync(l, true);
