@@ -371,6 +371,8 @@ static void change(void *opaque, const struct state_field *top, const struct sta
 			continue;
 		fields[field_count - 1].kept++;
 		engine->get_state(vm.vcpu, got);
+		x86_state_canonical((struct x86_state *)given);
+		x86_state_canonical((struct x86_state *)got);
 		each_scalar(engine->arch_state, NULL, 0, same, NULL);
 	}
 }

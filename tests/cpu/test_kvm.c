@@ -188,6 +188,37 @@ static void the_interpreter_goes_on_where_kvm_stopped(void **state)
 	free(s);
 }
 
+/* Registers as instructions load them, not as a test makes them: one, null ones, and a stack of 16 bits' limit. */
+static void both_engines_save_the_same_segments(void **state)
+{
+	/* mov eax, 18h; mov ds, eax; xor eax, eax; mov es, eax; mov fs, eax; mov gs, eax; lldt ax; hlt */
+	static const char code[] = "\xb8\x18\0\0\0\x8e\xd8\x31\xc0\x8e\xc0\x8e\xe0\x8e\xe8\x0f\x00\xd0\xf4";
+	struct tiny_vm *t = vm_of(state), other;
+	struct x86_state *a = malloc(sizeof(*a)), *b = malloc(sizeof(*b));
+
+	tiny_vm_load64(t, code, sizeof(code) - 1);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+	engine_kvm.get_state(t->vcpu, a);
+	tiny_vm_new(&other);
+	tiny_vm_load64(&other, code, sizeof(code) - 1);
+	assert_int_equal(engine_interp.run(other.vcpu), CPU_EXIT_HALTED);
+	engine_interp.get_state(other.vcpu, b);
+	x86_state_canonical(a);
+	x86_state_canonical(b);
+	for (unsigned n = 0; n < X86_SEGS; n++) {
+		const struct x86_segment *x = &a->seg[n], *y = &b->seg[n];
+
+		if (x->base != y->base || x->limit != y->limit || x->sel != y->sel || x->attr != y->attr ||
+		    x->unusable != y->unusable)
+			fail_msg("segment %u: KVM %#x %#llx+%#x %#x %d, the interpreter %#x %#llx+%#x %#x %d", n,
+				 x->sel, (unsigned long long)x->base, x->limit, x->attr, x->unusable, y->sel,
+				 (unsigned long long)y->base, y->limit, y->attr, y->unusable);
+	}
+	tiny_vm_free(&other);
+	free(a);
+	free(b);
+}
+
 /* --- what a restore brings --- */
 
 /* A leaf as KVM was given it last: not every KVM gives back what it took. */
@@ -420,6 +451,7 @@ int main(void)
 		TEST(a_kick_ends_an_endless_loop),
 		TEST(a_triple_fault_shuts_down),
 		TEST(the_interpreter_goes_on_where_kvm_stopped),
+		TEST(both_engines_save_the_same_segments),
 		TEST(what_needs_the_kernels_apic_is_hidden_without),
 		TEST(a_loaded_model_reaches_kvm),
 		TEST(pkru_goes_in_and_out),

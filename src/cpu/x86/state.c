@@ -147,6 +147,44 @@ static const struct state_field fields[] = {
 };
 #undef S
 
+/*
+ * Processors keep less of a segment register than the bits that it has, and not all the same: AMD's have no unusable
+ * segments but absent ones and no granularity beside the limit, and none tells whether the rest was touched.
+ */
+static void make_segment_canonical(struct x86_segment *s, enum x86_seg n)
+{
+	static const uint16_t null[X86_SEGS] = { [X86_LDTR] = X86_SEG_P | 2, [X86_TR] = X86_SEG_P | 11 };
+	uint16_t dpl = n == X86_SS ? s->attr & 3u << X86_SEG_DPL_SHIFT : 0;
+
+	/* Code is executed, so it is there. */
+	if (n == X86_CS) {
+		s->attr |= X86_SEG_P;
+		s->unusable = false;
+	}
+	/* A table without room for one descriptor is as good as none. */
+	if (s->unusable || !(s->attr & X86_SEG_P) || (n == X86_LDTR && s->limit < 7)) {
+		s->unusable = true;
+		s->limit = 0;
+		s->attr = (null[n] ? null[n] : X86_SEG_P | X86_SEG_S | 3) | dpl;
+		return;
+	}
+	s->attr &= ~X86_SEG_G;
+	s->attr |= s->limit > 0xfffff ? X86_SEG_G : 0;
+	/* Accessed, and of a TSS busy. */
+	s->attr |= n == X86_TR ? 2 : n == X86_LDTR ? 0 : 1;
+}
+
+void x86_state_canonical(struct x86_state *s)
+{
+	for (unsigned n = 0; n < X86_SEGS; n++)
+		make_segment_canonical(&s->seg[n], n);
+}
+
+static void pre_save(void *obj)
+{
+	x86_state_canonical(obj);
+}
+
 static int post_load(void *obj, struct err *err)
 {
 	return x86_state_check(obj, err);
@@ -157,6 +195,7 @@ const struct state_desc x86_state_desc = {
 	.version = 1,
 	.min_version = 1,
 	.fields = fields,
+	.pre_save = pre_save,
 	.post_load = post_load,
 };
 

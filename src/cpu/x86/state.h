@@ -199,6 +199,11 @@ extern const struct debug_isa x86_debug_isa; /* debug_isa.c */
 
 /* Power-on (SDM vol. 3, 10.1.1) or INIT state; `bsp` runs at the reset vector, others wait for SIPI. */
 void x86_state_reset(struct x86_state *s, bool bsp, bool init);
+/*
+ * The form in which a state is saved: what no guest can tell from its segment registers is always the same, whatever
+ * the engine (docs/state.md).
+ */
+void x86_state_canonical(struct x86_state *s);
 /* Every value is one that the processor could hold: used after a restore and by set_state. */
 int x86_state_check(const struct x86_state *s, struct err *err);
 
