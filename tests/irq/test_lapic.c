@@ -639,6 +639,31 @@ static void a_move_elsewhere_keeps_the_id(void **state)
 	}
 }
 
+/* It may be over without having interrupted: then it does so here. */
+static void a_move_from_elsewhere_brings_the_timer(void **state)
+{
+	const struct intc_external elsewhere = { .send = moved_send, .get = moved_get, .set = moved_set };
+	struct lapic *l;
+	struct board b;
+
+	for (uint32_t left = 0; left < 2; left++) {
+		setup(&b);
+		l = irqchip_lapic_object(b.chip, 0);
+		memset(&moved, 0, sizeof(moved));
+		moved.base = 0xfee00900;
+		moved.regs[LAPIC_LVT / 16] = 0x40;
+		moved.regs[LAPIC_DIVIDE / 16] = 11;
+		irqchip_attach(b.chip, &elsewhere);
+		irqchip_lapic_state.pre_save(l);
+		assert_true(l->saved_deadline == CLOCK_NEVER);
+		moved.regs[LAPIC_INITIAL_COUNT / 16] = 5000;
+		moved.regs[LAPIC_CURRENT_COUNT / 16] = 700 * left;
+		irqchip_lapic_state.pre_save(l);
+		assert_int_equal(l->saved_deadline, clock_now_ns(b.clock) + 700 * left);
+		board_fini(&b);
+	}
+}
+
 static void the_offer_is_withdrawn_when_another_waits(void **state)
 {
 	struct board b;
@@ -901,6 +926,7 @@ int main(void)
 		cmocka_unit_test(a_cleared_flag_is_an_eoi),
 		cmocka_unit_test(a_move_elsewhere_settles_the_offer),
 		cmocka_unit_test(a_move_elsewhere_keeps_the_id),
+		cmocka_unit_test(a_move_from_elsewhere_brings_the_timer),
 		cmocka_unit_test(the_offer_is_withdrawn_when_another_waits),
 		cmocka_unit_test(nothing_is_offered_while_another_waits),
 		cmocka_unit_test(a_skipped_eoi_is_noticed_by_the_acknowledge),

@@ -182,7 +182,11 @@ void lapic_timer_adopt(struct lapic *l, uint32_t left)
 		l->saved_deadline =
 			l->deadline_tsc ? clock_tsc_to_ns(l->chip->cfg.clock, l->deadline_tsc) : CLOCK_NEVER;
 	else
-		l->saved_deadline = left ? now + (int64_t)left * divisor(l) : CLOCK_NEVER;
+		/*
+		 * A count that is over has interrupted, or is about to: KVM does not tell which. A tick too many does
+		 * no harm, one too few may be the last.
+		 */
+		l->saved_deadline = l->initial_count ? now + (int64_t)left * divisor(l) : CLOCK_NEVER;
 }
 
 void lapic_timer_quiet(struct lapic *l)
