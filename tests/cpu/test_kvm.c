@@ -219,6 +219,71 @@ static void both_engines_save_the_same_segments(void **state)
 	free(b);
 }
 
+/* --- what is between instructions --- */
+
+/* A trap of the instruction before is raised on the engine that goes on: here by a shutdown, without an IDT. */
+static void a_pending_trap_is_raised(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
+	struct err err;
+
+	if (!((struct kvm_vm *)t->vm)->payloads)
+		skip();
+	tiny_vm_load64(t, "\xf4", 1);
+	engine_kvm.get_state(t->vcpu, s);
+	s->debug_pending = X86_DR6_BS;
+	assert_int_equal(engine_kvm.set_state(t->vcpu, s, &err), 0);
+	s->debug_pending = 0;
+	engine_kvm.get_state(t->vcpu, s);
+	assert_int_equal(s->debug_pending, X86_DR6_BS);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_SHUTDOWN);
+	free(s);
+}
+
+static void an_nmi_on_its_way_waits(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct kvm_vcpu_events e = { .flags = KVM_VCPUEVENT_VALID_NMI_PENDING, .nmi = { .injected = 1, .masked = 1 } };
+	struct x86_state *s = malloc(sizeof(*s));
+
+	tiny_vm_load64(t, "\xf4", 1);
+	assert_int_equal(kvm_ioctl(kvm_cpu_of(t->vcpu)->fd, KVM_SET_VCPU_EVENTS, &e), 0);
+	engine_kvm.get_state(t->vcpu, s);
+	assert_int_equal(s->nmi_pending, 1);
+	assert_false(s->nmi_blocked);
+	free(s);
+}
+
+/* Four entries of PAE paging at 5000h, and 32-bit code. */
+static void the_entries_of_pae_paging_are_saved(void **state)
+{
+	static const uint64_t entries[4] = { 0x6001, 0, 0x7001, 0 };
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
+	struct err err;
+
+	mem_write(t->mem, gpa(0x5000), entries, sizeof(entries));
+	tiny_vm_load64(t, "\xf4", 1);
+	engine_kvm.get_state(t->vcpu, s);
+	s->efer &= ~(uint64_t)(X86_EFER_LMA | X86_EFER_LME);
+	s->seg[X86_CS].attr = X86_SEG_P | X86_SEG_S | 11 | X86_SEG_DB | X86_SEG_G;
+	s->cr3 = 0x5000;
+	memcpy(s->pdpte, entries, sizeof(entries));
+	if (engine_kvm.set_state(t->vcpu, s, &err)) {
+		print_message("no PAE paging here: %s\n", err.msg);
+		assert_false(fast);
+		free(s);
+		skip();
+	}
+	/* What the state beside KVM has is not told. */
+	memset(kvm_cpu_of(t->vcpu)->s.pdpte, 0, sizeof(entries));
+	memset(s->pdpte, 0, sizeof(entries));
+	engine_kvm.get_state(t->vcpu, s);
+	assert_memory_equal(s->pdpte, entries, sizeof(entries));
+	free(s);
+}
+
 /* --- what a restore brings --- */
 
 /* A leaf as KVM was given it last: not every KVM gives back what it took. */
@@ -452,6 +517,9 @@ int main(void)
 		TEST(a_triple_fault_shuts_down),
 		TEST(the_interpreter_goes_on_where_kvm_stopped),
 		TEST(both_engines_save_the_same_segments),
+		TEST(a_pending_trap_is_raised),
+		TEST(an_nmi_on_its_way_waits),
+		TEST(the_entries_of_pae_paging_are_saved),
 		TEST(what_needs_the_kernels_apic_is_hidden_without),
 		TEST(a_loaded_model_reaches_kvm),
 		TEST(pkru_goes_in_and_out),

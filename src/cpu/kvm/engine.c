@@ -120,6 +120,8 @@ static int create(struct kvm_vm *vm, struct err *err)
 	if (!vm->msrs)
 		return err_set(err, "out of memory");
 	kvm_tsc_new(vm);
+	vm->payloads = !kvm_ioctl(vm->fd, KVM_ENABLE_CAP,
+				  &(struct kvm_enable_cap){ .cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = { 1 } });
 	return kvm_dirty_new(vm, err) || kvm_slots_register(vm, err) || kvm_eventfds_new(vm, err) ||
 			       kvm_latches_new(vm, err) || kvm_irqchip_new(vm, err) || kvm_features_new(vm, err)
 		       ? -1

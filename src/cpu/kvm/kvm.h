@@ -30,6 +30,7 @@ struct kvm_vm {
 	struct kvm_cpuid2 *cpuid; /* the same on every vCPU but for its number */
 	struct kvm_msr_list *msrs;
 	struct kvm_cpu *cpus[KVM_CPUS_MAX];
+	bool payloads;	/* exceptions that are pending come with what they will write */
 	bool split;	/* local APICs are in the kernel */
 	unsigned slots; /* of mem, which KVM has */
 

@@ -11,6 +11,8 @@
 #include "cpu/kvm/vcpu.h"
 #include "cpu/x86/xsave.h"
 
+#define VECTOR_DB   1
+#define VECTOR_PF   14
 #define FIELD(name) offsetof(struct x86_state, name)
 
 /* --- segments --- */
@@ -110,7 +112,52 @@ static int regs_set(struct kvm_cpu *cpu, const struct x86_state *s)
 	k.cr4 = s->cr4;
 	k.efer = s->efer;
 	memset(k.interrupt_bitmap, 0, sizeof(k.interrupt_bitmap));
-	return kvm_ioctl(cpu->fd, KVM_SET_SREGS, &k) || kvm_ioctl(cpu->fd, KVM_SET_REGS, &r) ? -1 : 0;
+	if (kvm_ioctl(cpu->fd, KVM_SET_SREGS, &k) || kvm_ioctl(cpu->fd, KVM_SET_REGS, &r) ||
+	    kvm_ioctl(cpu->fd, KVM_GET_SREGS, &k))
+		return -1;
+	/* Some KVMs do not have every mode, and drop it without a word. */
+	if (((k.cr0 ^ s->cr0) & (X86_CR0_PE | X86_CR0_PG)) || ((k.efer ^ s->efer) & X86_EFER_LMA)) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	return 0;
+}
+
+/*
+ * Of PAE paging, the entries that MOV CR3 has loaded. KVM tells and takes them where it can; a processor that reads
+ * them at each walk instead, as AMD's do, has those in memory.
+ */
+static bool pae_paging(const struct x86_state *s)
+{
+	return s->cr0 & X86_CR0_PG && s->cr4 & X86_CR4_PAE && !(s->efer & X86_EFER_LMA);
+}
+
+static void pdptes_get(struct kvm_cpu *cpu, struct x86_state *s)
+{
+	struct kvm_sregs2 k;
+	uint8_t b[32];
+
+	if (!pae_paging(s))
+		return;
+	if (!kvm_ioctl(cpu->fd, KVM_GET_SREGS2, &k) && k.flags & KVM_SREGS2_FLAGS_PDPTRS_VALID) {
+		for (unsigned n = 0; n < 4; n++)
+			s->pdpte[n] = k.pdptrs[n];
+	} else if (mem_read(cpu->vm->cfg.mem, gpa(s->cr3 & 0xffffffe0), b, sizeof(b))) {
+		for (unsigned n = 0; n < 4; n++)
+			s->pdpte[n] = ld_le64(b + 8 * n);
+	}
+}
+
+static void pdptes_set(struct kvm_cpu *cpu, const struct x86_state *s)
+{
+	struct kvm_sregs2 k;
+
+	if (!pae_paging(s) || kvm_ioctl(cpu->fd, KVM_GET_SREGS2, &k))
+		return;
+	k.flags |= KVM_SREGS2_FLAGS_PDPTRS_VALID;
+	for (unsigned n = 0; n < 4; n++)
+		k.pdptrs[n] = s->pdpte[n];
+	kvm_ioctl(cpu->fd, KVM_SET_SREGS2, &k);
 }
 
 static int debug_get(struct kvm_cpu *cpu, struct x86_state *s)
@@ -351,12 +398,19 @@ static int events_get(struct kvm_cpu *cpu, struct x86_state *s)
 
 	if (kvm_ioctl(cpu->fd, KVM_GET_VCPU_EVENTS, &e))
 		return -1;
-	s->nmi_blocked = e.nmi.masked;
+	/* KVM masks NMIs already while one is on its way, which here is one that waits. */
+	s->nmi_blocked = e.nmi.masked && !e.nmi.injected;
 	s->nmi_pending = (uint8_t)(e.nmi.pending + e.nmi.injected);
 	s->shadow_sti = e.interrupt.shadow & KVM_X86_SHADOW_INT_STI;
 	s->shadow_mov_ss = e.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS;
 	s->event.valid = false;
-	if (e.exception.injected)
+	if (cpu->vm->payloads)
+		s->debug_pending = 0;
+	if (e.exception.pending && e.exception.nr == VECTOR_DB && e.exception_has_payload)
+		s->debug_pending = e.exception_payload & X86_DR6_PENDING;
+	else if (e.exception.pending && e.exception.nr == VECTOR_PF && e.exception_has_payload)
+		s->cr2 = e.exception_payload;
+	if (e.exception.injected || (e.exception.pending && !s->debug_pending))
 		s->event =
 			(struct x86_event){ true, e.exception.nr, e.exception.has_error_code, e.exception.error_code };
 	else if (e.interrupt.injected)
@@ -381,6 +435,14 @@ static int events_set(struct kvm_cpu *cpu, const struct x86_state *s)
 		e.interrupt.injected = 1;
 		e.interrupt.nr = s->event.vector;
 	}
+	if (cpu->vm->payloads)
+		e.flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
+	if (cpu->vm->payloads && s->debug_pending && !e.exception.injected) {
+		e.exception.pending = 1;
+		e.exception.nr = VECTOR_DB;
+		e.exception_has_payload = 1;
+		e.exception_payload = s->debug_pending;
+	}
 	return kvm_ioctl(cpu->fd, KVM_SET_VCPU_EVENTS, &e);
 }
 
@@ -390,6 +452,7 @@ int kvm_state_get(struct kvm_cpu *cpu, struct x86_state *s)
 	*s = cpu->s;
 	if (regs_get(cpu, s) || debug_get(cpu, s) || vectors_get(cpu, s) || events_get(cpu, s) || run_state_get(cpu, s))
 		return -1;
+	pdptes_get(cpu, s);
 	msrs_get(cpu, s);
 	return 0;
 }
@@ -421,5 +484,6 @@ int kvm_state_set(struct kvm_cpu *cpu, const struct x86_state *s, struct err *er
 	cpu->unfinished = false;
 	if (regs_set(cpu, s) || debug_set(cpu, s) || vectors_set(cpu, s) || events_set(cpu, s) || run_state_set(cpu, s))
 		return err_errno(err, errno, "engine: KVM refuses the state of CPU %u", cpu->vcpu.index);
+	pdptes_set(cpu, s);
 	return msrs_set(cpu, s, err);
 }
