@@ -356,12 +356,16 @@ static void same(void *opaque, const struct state_field *top, const struct state
 		fail_msg("%s: %s.%s is not what it was set to", engine->name, top->name, f->name);
 }
 
-/* The form of saved states; and AMD's processors have one interrupt shadow, whatever cast it. */
+/*
+ * The form of saved states; and AMD's processors have one interrupt shadow, whatever cast it, and KVM before Linux 6.3
+ * tells whether NMIs wait, not how many.
+ */
 static void make_comparable(uint8_t *state)
 {
 	struct x86_state *s = (struct x86_state *)state;
 
 	x86_state_canonical(s);
+	s->nmi_pending = s->nmi_pending != 0;
 	s->shadow_sti = s->shadow_mov_ss = s->shadow_sti || s->shadow_mov_ss;
 }
 
