@@ -176,6 +176,11 @@ void tiny_vm_new_on(struct tiny_vm *t, const struct engine *engine)
 	make(t, engine, 1, CLOCK_SOURCE_HOST, NULL, ENGINE_INTC_USER);
 }
 
+void tiny_vm_new_configured(struct tiny_vm *t, const struct engine *engine, struct config *config)
+{
+	make(t, engine, 1, CLOCK_SOURCE_HOST, config, ENGINE_INTC_USER);
+}
+
 void tiny_vm_new_split(struct tiny_vm *t, const struct engine *engine, struct config *config)
 {
 	make(t, engine, 1, CLOCK_SOURCE_HOST, config, ENGINE_INTC_SPLIT);

@@ -41,6 +41,8 @@ void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
 void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source clock);
 /* One vCPU on another engine than the interpreter. */
 void tiny_vm_new_on(struct tiny_vm *t, const struct engine *engine);
+/* The same by the engine's keys in `config`, which is taken; NULL: none. */
+void tiny_vm_new_configured(struct tiny_vm *t, const struct engine *engine, struct config *config);
 /* The same with the engine's own local APIC; the other controllers are in `chip`. `config` may be NULL; it is taken. */
 void tiny_vm_new_split(struct tiny_vm *t, const struct engine *engine, struct config *config);
 void tiny_vm_free(struct tiny_vm *t);

@@ -36,7 +36,8 @@ struct kvm_vm {
 
 	/* the log of written pages; its lock is for it */
 	pthread_mutex_t dirty_lock;
-	bool logging, rings;
+	bool logging;
+	unsigned rings;	  /* entries of each vCPU's ring; 0: bitmaps */
 	uint64_t *bitmap; /* of one slot, or NULL */
 
 	/* guest time, see time.c; `time_base` and what it was made from under the lock */

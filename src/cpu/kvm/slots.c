@@ -12,7 +12,9 @@
 #include "base/bytes.h"
 #include "cpu/kvm/kvm.h"
 
-#define RING_BYTES (4096 * sizeof(struct kvm_dirty_gfn))
+/* KVM keeps some hundreds free for one exit. */
+#define RING_MIN 1024u
+#define RING_MAX 65536u
 
 /* False: it lies over this memory in SMM, which this engine does not have. */
 static bool slot_window(struct kvm_vm *vm, unsigned n, struct mem_window *w, const char **name)
@@ -96,7 +98,7 @@ static void take_ring(struct kvm_vm *vm, struct kvm_cpu *cpu)
 	const char *name;
 
 	for (;; cpu->ring_next++) {
-		struct kvm_dirty_gfn *e = &cpu->ring[cpu->ring_next % (RING_BYTES / sizeof(*e))];
+		struct kvm_dirty_gfn *e = &cpu->ring[cpu->ring_next % vm->rings];
 
 		if (__atomic_load_n(&e->flags, __ATOMIC_ACQUIRE) != KVM_DIRTY_GFN_F_DIRTY)
 			return;
@@ -116,20 +118,30 @@ static void sync_rings(struct kvm_vm *vm)
 	kvm_ioctl(vm->fd, KVM_RESET_DIRTY_RINGS, NULL);
 }
 
+static size_t ring_bytes(const struct kvm_vm *vm)
+{
+	return vm->rings * sizeof(struct kvm_dirty_gfn);
+}
+
 int kvm_dirty_new(struct kvm_vm *vm, struct err *err)
 {
-	static const char *const forms[] = { "bitmap", "ring", NULL };
-	int can = kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_DIRTY_LOG_RING) >= (int)RING_BYTES;
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_DIRTY_LOG_RING, .args = { RING_BYTES } };
-	int form = 0;
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_DIRTY_LOG_RING };
+	uint64_t entries = 0;
 
-	if (vm->cfg.config && config_choice(vm->cfg.config, "kvm.dirty-log", 0, forms, &form, err))
+	if (vm->cfg.config &&
+	    config_uint(vm->cfg.config, "kvm.dirty_ring", 0, (struct config_range){ 0, RING_MAX }, &entries, err))
 		return -1;
-	if (form && !can)
-		return err_set(err, "kvm.dirty-log: this KVM has no ring; bitmap is what it can do");
-	if (form && kvm_ioctl(vm->fd, KVM_ENABLE_CAP, &cap))
+	if (!entries)
+		return 0;
+	if (entries < RING_MIN || entries & (entries - 1))
+		return err_set(err, "kvm.dirty_ring: %u is not a power of two from %u to %u, or 0 for the bitmap",
+			       (unsigned)entries, RING_MIN, RING_MAX);
+	vm->rings = (unsigned)entries;
+	cap.args[0] = ring_bytes(vm);
+	if (kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_DIRTY_LOG_RING) < (int)cap.args[0])
+		return err_set(err, "kvm.dirty_ring: this KVM has no ring of %u; 0 is what it can do", vm->rings);
+	if (kvm_ioctl(vm->fd, KVM_ENABLE_CAP, &cap))
 		return err_errno(err, errno, "engine: KVM_CAP_DIRTY_LOG_RING");
-	vm->rings = form;
 	return 0;
 }
 
@@ -145,7 +157,7 @@ int kvm_dirty_add_cpu(struct kvm_cpu *cpu, struct err *err)
 
 	if (!cpu->vm->rings)
 		return 0;
-	ring = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd,
+	ring = mmap(NULL, ring_bytes(cpu->vm), PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd,
 		    KVM_DIRTY_LOG_PAGE_OFFSET * getpagesize());
 	if (ring == MAP_FAILED)
 		return err_errno(err, errno, "engine: the dirty ring of vCPU %u", cpu->vcpu.index);
@@ -156,7 +168,7 @@ int kvm_dirty_add_cpu(struct kvm_cpu *cpu, struct err *err)
 void kvm_dirty_del_cpu(struct kvm_cpu *cpu)
 {
 	if (cpu->ring)
-		munmap(cpu->ring, RING_BYTES);
+		munmap(cpu->ring, ring_bytes(cpu->vm));
 }
 
 int kvm_dirty_log(struct engine_vm *v, bool on, struct err *err)
