@@ -30,8 +30,8 @@ check-all:
 # controller, a guest that moves between the engines, and unit tests.
 check-kvm: all
 	@scripts/setup run check nested
-	@KVM_TESTS="$(BUILD)/tests/test_kvm $(BUILD)/tests/test_engine" KVM_MOVES=yes scripts/check-kvm $(BUILD)/vireo "--cpus 1" "--cpus 2" \
-		"--cpus 1 --set irqchip=user" "--cpus 2 --set irqchip=user"
+	@KVM_TESTS="$(BUILD)/tests/test_kvm $(BUILD)/tests/test_kvm_irq $(BUILD)/tests/test_engine" KVM_MOVES=yes scripts/check-kvm $(BUILD)/vireo "--cpus 1" "--cpus 2" \
+		"--cpus 1 --set irqchip=user" "--cpus 2 --set irqchip=user" "--cpus 2 --set kvm.irqfd=off"
 
 bench: all
 	@scripts/bench $(BUILD)/vireo
