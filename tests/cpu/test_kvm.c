@@ -9,7 +9,9 @@
 #include <cpuid.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/bytes.h"
 #include "cpu/kvm/kvm.h"
 #include "cpu/x86/entry.h"
 #include "tiny_vm.h"
@@ -409,6 +411,51 @@ static void another_rate_of_the_tsc_is_given_or_refused(void **state)
 	free(s);
 }
 
+/* --- kvmclock --- */
+
+#define PVCLOCK 0x9000u
+
+/* What a guest makes of its page (struct pvclock_vcpu_time_info) at the TSC that it has read itself. */
+static int64_t pvclock_ns(struct tiny_vm *t)
+{
+	struct x86_state *s = malloc(sizeof(*s));
+	uint8_t b[32];
+	uint64_t gone;
+	int8_t shift;
+
+	/* mov ecx, 4b564d01h; mov eax, PVCLOCK | 1; xor edx, edx; wrmsr; rdtsc; hlt */
+	tiny_vm_load64(t, "\xb9\x01\x4d\x56\x4b\xb8\x01\x90\0\0\x31\xd2\x0f\x30\x0f\x31\xf4", 17);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+	engine_kvm.get_state(t->vcpu, s);
+	assert_true(mem_read(t->mem, gpa(PVCLOCK), b, sizeof(b)));
+	assert_true(ld_le32(b) && !(ld_le32(b) & 1) && ld_le32(b + 24));
+	gone = (s->gpr[X86_RAX] | s->gpr[X86_RDX] << 32) - ld_le64(b + 8);
+	shift = (int8_t)b[28];
+	gone = shift < 0 ? gone >> -shift : gone << shift;
+	free(s);
+	return (int64_t)(ld_le64(b + 16) + (uint64_t)((unsigned __int128)gone * ld_le32(b + 24) >> 32));
+}
+
+/* It is the machine's clock: it stands still with that, and never goes back. */
+static void kvmclock_is_the_machines_clock(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	int64_t before, ns, last = 0;
+
+	if (!((struct kvm_vm *)t->vm)->features->on[X86_F_KVMCLOCK] || ((struct kvm_vm *)t->vm)->tsc_fixed)
+		skip();
+	for (unsigned n = 0; n < 3; n++) {
+		clock_start(t->clock);
+		before = clock_now_ns(t->clock);
+		ns = pvclock_ns(t);
+		assert_true(ns >= last);
+		assert_true(ns > before - 50000000 && ns < clock_now_ns(t->clock) + 50000000);
+		last = ns;
+		clock_stop(t->clock);
+		usleep(300000);
+	}
+}
+
 /* --- a debugger's stops --- */
 
 #define AT(n) (TINY_CODE + (n))
@@ -526,6 +573,7 @@ int main(void)
 		TEST(a_loaded_rate_reaches_cpuid),
 		TEST(what_a_guest_has_written_can_be_given_back),
 		TEST(another_rate_of_the_tsc_is_given_or_refused),
+		TEST(kvmclock_is_the_machines_clock),
 		TEST(a_debugger_stops_it),
 		TEST(a_debugger_steps_it),
 		TEST(more_than_the_processor_can_is_refused),
