@@ -349,6 +349,19 @@ void mem_dma_unmap(struct mem_map *m, size_t written)
 
 /* --- windows --- */
 
+bool mem_address_of(const struct mem_space *s, const void *host, gpa_t *at)
+{
+	for (unsigned i = 0; i < s->count; i++) {
+		uint64_t offset = (uintptr_t)host - (uintptr_t)s->slots[i].host;
+
+		if (offset < s->slots[i].size) {
+			*at = gpa(s->slots[i].base + offset);
+			return true;
+		}
+	}
+	return false;
+}
+
 static void fill_window(const struct mem_slot *slot, uint64_t offset, uint64_t end, struct mem_window *w)
 {
 	*w = (struct mem_window){

@@ -108,6 +108,8 @@ bool mem_window(struct mem_space *s, gpa_t at, struct mem_window *w);
 /* The i-th slot, for engines that register whole slots (KVM) and for saving RAM. */
 bool mem_slot_window(struct mem_space *s, unsigned i, struct mem_window *w, const char **name);
 uint64_t mem_page_count(const struct mem_space *s);
+/* The way back from a host address that a window of this very space gave. */
+bool mem_address_of(const struct mem_space *s, const void *host, gpa_t *at);
 
 /* After a store to a page whose flags byte was not 0. Cheap when nothing is to do. */
 void mem_written(struct mem_space *s, gpa_t at, uint64_t len);

@@ -39,6 +39,7 @@ struct diff_guest {
 	struct loop *loop;
 	struct vclock *clock;
 	struct mem_space *mem;
+	struct config *config;
 	struct engine_vm *vm;
 	struct vcpu *vcpu;
 	uint32_t next_table;
@@ -206,7 +207,12 @@ struct diff_guest *diff_guest_new(const struct engine *e, const uint8_t *ro)
 	g->mem = mem_space_new();
 	if (!g->clock || mem_add_slot(g->mem, &ram, &err))
 		abort();
+	g->config = config_new();
+	if (!g->config || config_set(g->config, "jit.heat", "0", &err) ||
+	    config_set(g->config, "jit.strict", "on", &err))
+		abort();
 	c.mem = g->mem;
+	c.config = g->config;
 	c.clock = g->clock;
 	g->vm = e->vm_create(&c, &err);
 	g->vcpu = g->vm ? e->vcpu_create(g->vm, 0, &err) : NULL;
@@ -224,6 +230,7 @@ void diff_guest_free(struct diff_guest *g)
 {
 	g->engine->vcpu_destroy(g->vcpu);
 	g->engine->vm_destroy(g->vm);
+	config_free(g->config);
 	clock_free(g->clock);
 	loop_free(g->loop);
 	mem_space_free(g->mem);

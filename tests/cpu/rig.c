@@ -199,12 +199,12 @@ void rig_run(struct rig *r)
 
 	/* Whatever was written since is seen. */
 	x86_traces_flush(tiny_cpu(&r->vm)->traces);
-	if (engine_interp.set_state(r->vm.vcpu, &r->s, &err)) {
+	if (r->vm.engine->set_state(r->vm.vcpu, &r->s, &err)) {
 		fprintf(stderr, "%s\n", err.msg);
 		abort();
 	}
-	r->why = engine_interp.run(r->vm.vcpu);
-	engine_interp.get_state(r->vm.vcpu, &r->s);
+	r->why = r->vm.engine->run(r->vm.vcpu);
+	r->vm.engine->get_state(r->vm.vcpu, &r->s);
 }
 
 uint64_t rig_ip(const struct rig *r)

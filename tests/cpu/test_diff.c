@@ -280,9 +280,11 @@ static bool mode_possible(struct test *t, unsigned m)
 static int setup(void **state)
 {
 	struct test *t = calloc(1, sizeof(*t));
+	const char *name = getenv("VIREO_TEST_ENGINE");
+	const struct engine *engine = name ? engine_find(name) : &engine_interp;
 	struct rng pool = { 1 };
 
-	if (!t)
+	if (!t || !engine)
 		return -1;
 	*state = t;
 	signal(SIGPROF, hangs);
@@ -291,7 +293,7 @@ static int setup(void **state)
 	diff_host_start(&t->host);
 	rng_memory(&pool, t->pool, DIFF_POOL);
 	memcpy(t->host.ro, t->pool, DIFF_RO);
-	t->guest = diff_guest_new(&engine_interp, t->pool);
+	t->guest = diff_guest_new(engine, t->pool);
 	clear_code(t, 0, DIFF_CODE_SIZE);
 	t->forms = diff_forms(&t->form_count);
 	for (unsigned m = 0; m < DIFF_MODES; m++)

@@ -300,7 +300,7 @@ static void two_nmis_can_be_on_their_way(void **state)
 {
 	for (unsigned n = 0; n < 3; n++)
 		vcpu_signal(r.vm.vcpu, CPU_SIGNAL_NMI, 0);
-	engine_interp.get_state(r.vm.vcpu, &r.s);
+	r.vm.engine->get_state(r.vm.vcpu, &r.s);
 	assert_int_equal(r.s.nmi_pending, 2);
 	r.s.nmi_blocked = true;
 	r.s.nmi_pending = 0;

@@ -44,14 +44,14 @@ static void go_to(struct tiny_vm *vm, unsigned cpu, uint64_t rip, uint64_t times
 	struct err err;
 
 	assert_non_null(s);
-	engine_interp.get_state(vm->vcpus[cpu], s);
+	vm->engine->get_state(vm->vcpus[cpu], s);
 	s->run = X86_RUNNING;
 	s->gpr[X86_RIP] = rip;
 	s->gpr[X86_RDI] = SHARED;
 	s->gpr[X86_RSI] = PAGE(cpu);
 	s->gpr[X86_RCX] = times;
 	s->gpr[X86_RBX] = cpu;
-	assert_int_equal(engine_interp.set_state(vm->vcpus[cpu], s, &err), 0);
+	assert_int_equal(vm->engine->set_state(vm->vcpus[cpu], s, &err), 0);
 	free(s);
 }
 
@@ -66,7 +66,7 @@ static void write_msr(struct tiny_vm *vm, unsigned cpu, uint32_t msr, uint64_t v
 			code[1 + 5 * n + b] = (uint8_t)(parts[n] >> 8 * b);
 	assert_true(mem_write(vm->mem, gpa(0x20000), code, sizeof(code)));
 	go_to(vm, cpu, 0x20000, 0);
-	assert_int_equal(engine_interp.run(vm->vcpus[cpu]), CPU_EXIT_HALTED);
+	assert_int_equal(vm->engine->run(vm->vcpus[cpu]), CPU_EXIT_HALTED);
 }
 
 static void make(struct tiny_vm *vm)
@@ -204,8 +204,8 @@ static void a_restored_machine_goes_on_with_the_time(void **state)
 		move_clock(a.clock, b.clock);
 		assert_true(mem_read(a.mem, gpa(0), ram, TINY_RAM) && mem_write(b.mem, gpa(0), ram, TINY_RAM));
 		for (unsigned n = 0; n < CPUS; n++) {
-			engine_interp.get_state(a.vcpus[n], s);
-			assert_int_equal(engine_interp.set_state(b.vcpus[n], s, &err), 0);
+			a.engine->get_state(a.vcpus[n], s);
+			assert_int_equal(b.engine->set_state(b.vcpus[n], s, &err), 0);
 		}
 		tiny_vm_free(&a);
 		clock_start(b.clock);

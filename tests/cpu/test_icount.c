@@ -41,14 +41,14 @@ static void run_until(int64_t deadline)
 {
 	clock_timer_init(&timer, vm.clock, NULL, stop, NULL);
 	clock_timer_arm(&timer, deadline);
-	assert_int_equal(engine_interp.run(vm.vcpu), CPU_EXIT_KICKED);
+	assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_KICKED);
 }
 
 #define RUN(...)                                                                                                       \
 	do {                                                                                                           \
 		static const uint8_t code_[] = { __VA_ARGS__, 0xf4 };                                                  \
 		load(code_, sizeof(code_));                                                                            \
-		assert_int_equal(engine_interp.run(vm.vcpu), CPU_EXIT_HALTED);                                         \
+		assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_HALTED);                                            \
 	} while (0)
 
 /* 70 times "inc rax", then back to the start: longer than a trace, and no divisor of anything. */
@@ -106,7 +106,7 @@ static void a_faulting_instruction_does_not_count(void **state)
 	static const uint8_t code[] = { 0x90, 0x90, 0x0f, 0x0b, 0x90, 0x90 }; /* nop; nop; ud2; nop; nop */
 
 	load(code, sizeof(code));
-	assert_int_equal(engine_interp.run(vm.vcpu), CPU_EXIT_SHUTDOWN);
+	assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_SHUTDOWN);
 	assert_int_equal(vm.vcpu->instructions, 2);
 }
 
@@ -133,7 +133,7 @@ static void a_device_may_arm_a_timer_within_the_trace(void **state)
 	vm.on_mmio = arm_close;
 	clock_timer_init(&timer, vm.clock, NULL, stop, NULL);
 	load(code, sizeof(code));
-	assert_int_equal(engine_interp.run(vm.vcpu), CPU_EXIT_KICKED);
+	assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_KICKED);
 	/* The store is at 1 ns and takes one; two more to the deadline at 4. */
 	assert_int_equal(tiny_cpu(&vm)->s.gpr[X86_RAX], 2);
 	assert_int_equal(clock_now_ns(vm.clock), 4);

@@ -16,7 +16,7 @@ static struct tiny_vm vm;
 static void run_to_halt(const uint8_t *code, size_t len)
 {
 	tiny_vm_load64(&vm, code, len);
-	assert_int_equal(engine_interp.run(vm.vcpu), CPU_EXIT_HALTED);
+	assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_HALTED);
 }
 #define RUN(...)                                                                                                       \
 	do {                                                                                                           \
@@ -46,7 +46,9 @@ static void a_loop_counts(void **state)
 	/* mov ecx, 1000; xor eax, eax; 1: add rax, rcx; dec rcx; jnz 1b */
 	RUN(0xb9, 0xe8, 0x03, 0, 0, 0x31, 0xc0, 0x48, 0x01, 0xc8, 0x48, 0xff, 0xc9, 0x75, 0xf8);
 	assert_int_equal(reg(X86_RAX), 500500);
-	assert_int_equal(vm.vcpu->instructions, 2 + 3 * 1000 + 1);
+	/* The translator does not count what it has translated. */
+	if (vm.engine == &engine_interp)
+		assert_int_equal(vm.vcpu->instructions, 2 + 3 * 1000 + 1);
 }
 
 static void the_stack_works(void **state)
@@ -108,7 +110,7 @@ static void run_with_idt(const uint8_t *code, size_t len, enum cpu_exit expected
 {
 	tiny_vm_load64(&vm, code, len);
 	tiny_cpu(&vm)->s.idt = (struct x86_dtable){ 0x50000, 0xfff };
-	assert_int_equal(engine_interp.run(vm.vcpu), expected);
+	assert_int_equal(vm.engine->run(vm.vcpu), expected);
 }
 
 static void a_page_fault_tells_what_and_where(void **state)
@@ -132,8 +134,8 @@ static void faults_without_handlers_shut_down(void **state)
 	static const uint8_t code[] = { 0x0f, 0x0b }; /* ud2 */
 
 	tiny_vm_load64(&vm, code, sizeof(code));
-	assert_int_equal(engine_interp.run(vm.vcpu), CPU_EXIT_SHUTDOWN);
-	assert_int_equal(engine_interp.run(vm.vcpu), CPU_EXIT_SHUTDOWN);
+	assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_SHUTDOWN);
+	assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_SHUTDOWN);
 }
 
 static void division_by_zero_faults_at_the_instruction(void **state)
@@ -165,7 +167,7 @@ static void a_kick_ends_an_endless_loop(void **state)
 
 	tiny_vm_load64(&vm, code, sizeof(code));
 	vcpu_kick(vm.vcpu);
-	assert_int_equal(engine_interp.run(vm.vcpu), CPU_EXIT_KICKED);
+	assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_KICKED);
 	assert_int_equal(reg(X86_RIP), TINY_CODE);
 }
 
@@ -177,7 +179,7 @@ static void state_survives_saving(void **state)
 	size_t len;
 
 	RUN(0xb8, 0x78, 0x56, 0x34, 0x12, 0xf9); /* mov eax, ...; stc */
-	engine_interp.get_state(vm.vcpu, a);
+	vm.engine->get_state(vm.vcpu, a);
 	assert_true(a->rflags & X86_CF);
 	FILE *f = open_memstream(&buf, &len);
 	assert_int_equal(state_save(f, &x86_state_desc, "0", a, &err), 0);
@@ -190,7 +192,7 @@ static void state_survives_saving(void **state)
 	assert_int_equal(b->rflags, a->rflags);
 	assert_int_equal(b->cr3, a->cr3);
 	b->run = 77;
-	assert_int_equal(engine_interp.set_state(vm.vcpu, b, &err), -1);
+	assert_int_equal(vm.engine->set_state(vm.vcpu, b, &err), -1);
 	free(buf);
 	free(a);
 	free(b);

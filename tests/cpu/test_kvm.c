@@ -183,8 +183,8 @@ static void the_interpreter_goes_on_where_kvm_stopped(void **state)
 	assert_int_equal(s->gpr[X86_RIP], TINY_CODE + 7);
 	tiny_vm_new(&other);
 	tiny_vm_load64(&other, "\xb9\x07\0\0\0\xe7\x80\x83\xc1\x05\xf4", 11);
-	assert_int_equal(engine_interp.set_state(other.vcpu, s, &err), 0);
-	assert_int_equal(engine_interp.run(other.vcpu), CPU_EXIT_HALTED);
+	assert_int_equal(other.engine->set_state(other.vcpu, s, &err), 0);
+	assert_int_equal(other.engine->run(other.vcpu), CPU_EXIT_HALTED);
 	assert_int_equal(tiny_cpu(&other)->s.gpr[X86_RCX], 12);
 	tiny_vm_free(&other);
 	free(s);

@@ -107,7 +107,7 @@ static void fill(enum x86_access a, unsigned who, struct found *f)
 			 : who & AC ? X86_TLB_SUPER_AC
 				    : X86_TLB_SUPER,
 			 LIN, a, &f->phys);
-	f->writable = e && e->wtag != X86_TLB_NONE;
+	f->writable = e && e->wtag == (LIN & ~X86_PAGE_MASK);
 }
 
 /* -1: permitted; else the error code of the page fault. */

@@ -309,7 +309,7 @@ static void another_smi_waits(void **state)
 	RIG_EXEC(&r, 0x90);
 	assert_true(r.s.smm);
 	vcpu_signal(r.vm.vcpu, CPU_SIGNAL_SMI, 0);
-	engine_interp.get_state(r.vm.vcpu, &r.s);
+	r.vm.engine->get_state(r.vm.vcpu, &r.s);
 	assert_true(r.s.smi_pending);
 	/* It does not even end the halt. */
 	rig_run(&r);

@@ -435,7 +435,7 @@ static void without_vme_its_bits_do_not_exist(void **state)
 
 	rig_new(&r, RIG_V86, "max,-vme");
 	r.s.cr4 |= X86_CR4_VME;
-	assert_int_equal(engine_interp.set_state(r.vm.vcpu, &r.s, &err), -1);
+	assert_int_equal(r.vm.engine->set_state(r.vm.vcpu, &r.s, &err), -1);
 	rig_free(&r);
 	r = old;
 }

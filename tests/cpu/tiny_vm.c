@@ -117,6 +117,29 @@ static const struct intc_ops intc_ops = {
 
 /* --- the VM --- */
 
+/* The engine of most tests: the interpreter, or what VIREO_TEST_ENGINE names. */
+static const struct engine *software(void)
+{
+	const char *name = getenv("VIREO_TEST_ENGINE");
+	const struct engine *e = name ? engine_find(name) : &engine_interp;
+
+	if (!e)
+		abort();
+	return e;
+}
+
+/* Nothing is too cold to be translated. */
+static struct config *all_hot(struct config *config)
+{
+	struct err err;
+
+	if (!config)
+		config = config_new();
+	if (!config || config_set(config, "jit.heat", "0", &err) || config_set(config, "jit.strict", "on", &err))
+		abort();
+	return config;
+}
+
 static void make(struct tiny_vm *t, const struct engine *engine, unsigned cpus, enum clock_source clock,
 		 struct config *config, enum engine_intc place)
 {
@@ -129,7 +152,7 @@ static void make(struct tiny_vm *t, const struct engine *engine, unsigned cpus, 
 	t->engine = engine;
 	t->cpus = cpus;
 	t->apic_base = 0xfee00900;
-	t->config = config;
+	t->config = all_hot(config);
 	t->irq = -1;
 	t->loop = loop_new(&err);
 	t->clock = clock_new(t->loop, clock, &err);
@@ -140,7 +163,7 @@ static void make(struct tiny_vm *t, const struct engine *engine, unsigned cpus, 
 	build_tables(t);
 	c.mem = t->mem;
 	c.smm_mem = t->smm_mem;
-	c.config = config;
+	c.config = t->config;
 	c.intc = (struct intc){ &intc_ops, t };
 	c.clock = t->clock;
 	if (cpus > 1 || place == ENGINE_INTC_SPLIT) {
@@ -163,12 +186,12 @@ static void make(struct tiny_vm *t, const struct engine *engine, unsigned cpus, 
 
 void tiny_vm_new(struct tiny_vm *t)
 {
-	make(t, &engine_interp, 1, CLOCK_SOURCE_HOST, NULL, ENGINE_INTC_USER);
+	make(t, software(), 1, CLOCK_SOURCE_HOST, NULL, ENGINE_INTC_USER);
 }
 
 void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
 {
-	make(t, &engine_interp, cpus, clock, NULL, ENGINE_INTC_USER);
+	make(t, software(), cpus, clock, NULL, ENGINE_INTC_USER);
 }
 
 void tiny_vm_new_on(struct tiny_vm *t, const struct engine *engine)
@@ -193,7 +216,7 @@ void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source c
 
 	if (!config || config_set(config, "cpu.model", model, &err))
 		abort();
-	make(t, &engine_interp, 1, clock, config, ENGINE_INTC_USER);
+	make(t, software(), 1, clock, config, ENGINE_INTC_USER);
 }
 
 void tiny_vm_free(struct tiny_vm *t)

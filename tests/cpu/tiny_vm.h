@@ -1,4 +1,8 @@
-/* The smallest VM that runs code: RAM, vCPUs (one unless asked for more), ports that record. For tests only. */
+/*
+ * The smallest VM that runs code: RAM, vCPUs (one unless asked for more), ports that record. For tests only.
+ * Its engine is the interpreter unless VIREO_TEST_ENGINE names another one, which must be built on it; a translator
+ * translates everything at once.
+ */
 #ifndef VIREO_TESTS_CPU_TINY_VM_H
 #define VIREO_TESTS_CPU_TINY_VM_H
 

@@ -92,7 +92,7 @@ static void check(struct rig *r)
 {
 	struct err err;
 
-	engine_interp.get_state(r->vm.vcpu, &r->s);
+	r->vm.engine->get_state(r->vm.vcpu, &r->s);
 	if (x86_state_check(&r->s, &err)) {
 		fprintf(stderr, "the state that came out cannot go in: %s\n", err.msg);
 		abort();
@@ -104,12 +104,12 @@ static void run(struct rig *r)
 	struct err err;
 
 	x86_traces_flush(tiny_cpu(&r->vm)->traces);
-	if (engine_interp.set_state(r->vm.vcpu, &r->s, &err))
+	if (r->vm.engine->set_state(r->vm.vcpu, &r->s, &err))
 		return;
 	clock_timer_init(&timer, r->vm.clock, NULL, stop, r->vm.vcpu);
 	clock_timer_arm(&timer, clock_now_ns(r->vm.clock) + INSTRUCTIONS);
 	atomic_store(&running, r->vm.vcpu);
-	engine_interp.run(r->vm.vcpu);
+	r->vm.engine->run(r->vm.vcpu);
 	atomic_store(&running, NULL);
 	clock_timer_cancel(&timer);
 	check(r);

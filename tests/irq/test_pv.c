@@ -101,7 +101,7 @@ static void start(bool pv)
 	tiny_vm_enter64(&vm, 0, TINY_CODE, TINY_STACK);
 	tiny_cpu_at(&vm, 0)->s.idt.base = IDT;
 	tiny_cpu_at(&vm, 0)->s.idt.limit = 0xfff;
-	assert_int_equal(engine_interp.run(vm.vcpu), CPU_EXIT_HALTED);
+	assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_HALTED);
 }
 
 static void msi(uint32_t data)
@@ -113,7 +113,7 @@ static void msi(uint32_t data)
 
 static void run(void)
 {
-	assert_int_equal(engine_interp.run(vm.vcpu), CPU_EXIT_HALTED);
+	assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_HALTED);
 }
 
 static void a_lone_interrupt_needs_no_eoi(void **state)
@@ -176,12 +176,12 @@ static void a_kick_wakes_a_halted_processor(void **state)
 	/* mov eax, 5; xor ebx, ebx; mov ecx, 1; vmcall; hlt */
 	put(TINY_CODE, "\xb8\x05\0\0\0\x31\xdb\xb9\x01\0\0\0\x0f\x01\xc1\xf4", 16);
 	tiny_vm_enter64(&vm, 1, HANDLER, TINY_STACK);
-	assert_int_equal(engine_interp.run(vm.vcpus[1]), CPU_EXIT_HALTED);
-	assert_int_equal(engine_interp.run(vm.vcpus[1]), CPU_EXIT_HALTED);
+	assert_int_equal(vm.engine->run(vm.vcpus[1]), CPU_EXIT_HALTED);
+	assert_int_equal(vm.engine->run(vm.vcpus[1]), CPU_EXIT_HALTED);
 	assert_int_equal(get(WAKES), 0);
 	tiny_vm_enter64(&vm, 0, TINY_CODE, TINY_STACK);
 	run();
-	assert_int_equal(engine_interp.run(vm.vcpus[1]), CPU_EXIT_HALTED);
+	assert_int_equal(vm.engine->run(vm.vcpus[1]), CPU_EXIT_HALTED);
 	assert_int_equal(get(WAKES), 1);
 	tiny_vm_free(&vm);
 }

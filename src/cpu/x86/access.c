@@ -203,7 +203,7 @@ void x86_store_slow(struct x86_cpu *cpu, unsigned seg, uint64_t lin, const void 
 
 void x86_stored_flagged(struct x86_cpu *cpu, const struct x86_tlb_entry *e, uint64_t lin, unsigned size)
 {
-	mem_written(cpu->mem, gpa(e->phys | (lin & X86_PAGE_MASK)), size);
+	mem_written(cpu->mem, gpa(cpu->tlb_phys[0][e - cpu->tlbs[0]] | (lin & X86_PAGE_MASK)), size);
 	x86_trace_stored(cpu);
 }
 
@@ -213,7 +213,7 @@ void x86_load_bytes(struct x86_cpu *cpu, unsigned seg, uint64_t ea, void *buf, u
 	const struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlb, lin);
 
 	if (((lin + size - 1) & ~X86_PAGE_MASK) == e->rtag && !cpu->align_check)
-		shared_copy(buf, (const void *)(lin + e->addend), size);
+		shared_copy(buf, e->host + (lin & X86_PAGE_MASK), size);
 	else
 		x86_load_slow(cpu, seg, lin, buf, size);
 }
@@ -227,7 +227,7 @@ void x86_store_bytes(struct x86_cpu *cpu, unsigned seg, uint64_t ea, const void 
 		x86_store_slow(cpu, seg, lin, buf, size);
 		return;
 	}
-	shared_copy((void *)(lin + e->addend), buf, size);
+	shared_copy(e->host + (lin & X86_PAGE_MASK), buf, size);
 	if (atomic_load_explicit(e->flags, memory_order_relaxed))
 		x86_stored_flagged(cpu, e, lin, size);
 }
@@ -302,7 +302,7 @@ void x86_rmw_begin_slow(struct x86_cpu *cpu, struct x86_rmw *m, bool lock)
 	/* Now most are in the TLB. A locked access that is not aligned still needs the world stopped. */
 	if (inside && e->wtag == (m->lin & ~X86_PAGE_MASK) && !(lock && (m->lin & (m->size - 1)))) {
 		m->entry = e;
-		m->host = (void *)(m->lin + e->addend);
+		m->host = e->host + (m->lin & X86_PAGE_MASK);
 		return;
 	}
 	m->entry = NULL;

@@ -80,7 +80,7 @@ void x86_stored_flagged(struct x86_cpu *cpu, const struct x86_tlb_entry *e, uint
 		uint##bits##_t v;                                                                                      \
                                                                                                                        \
 		if (__builtin_expect(((lin + (bits / 8 - 1)) & ~X86_PAGE_MASK) == e->rtag && !cpu->align_check, 1)) {  \
-			v = X86_HOST_LOAD(bits, lin + e->addend);                                                      \
+			v = X86_HOST_LOAD(bits, e->host + (lin & X86_PAGE_MASK));                                      \
 			X86_ORDER_LOAD();                                                                              \
 			return v;                                                                                      \
 		}                                                                                                      \
@@ -93,7 +93,7 @@ void x86_stored_flagged(struct x86_cpu *cpu, const struct x86_tlb_entry *e, uint
                                                                                                                        \
 		if (__builtin_expect(((lin + (bits / 8 - 1)) & ~X86_PAGE_MASK) == e->wtag && !cpu->align_check, 1)) {  \
 			X86_ORDER_STORE();                                                                             \
-			X86_HOST_STORE(bits, lin + e->addend, v);                                                      \
+			X86_HOST_STORE(bits, e->host + (lin & X86_PAGE_MASK), v);                                      \
 			if (__builtin_expect(atomic_load_explicit(e->flags, memory_order_relaxed), 0))                 \
 				x86_stored_flagged(cpu, e, lin, bits / 8);                                             \
 			return;                                                                                        \
@@ -177,7 +177,7 @@ static inline void x86_rmw_begin(struct x86_cpu *cpu, struct x86_rmw *m, unsigne
 				     !(lock && (lin & (size - 1))),
 			     1)) {
 		m->entry = e;
-		m->host = (void *)(lin + e->addend);
+		m->host = e->host + (lin & X86_PAGE_MASK);
 		return;
 	}
 	x86_rmw_begin_slow(cpu, m, lock);

@@ -10,12 +10,13 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "cpu/x86/interp.h"
+#include "cpu/x86/traces.h"
 
 #define LINE_SHIFT 6
 
 struct x86_code {
 	struct mem_space *mem;
+	struct interp_vm *vm;
 	uint64_t pages;
 	_Atomic uint32_t *gen;
 	uint64_t *lines; /* under lock */
@@ -39,6 +40,8 @@ static void page_stored(void *opaque, uint64_t page_index, uint32_t offset, uint
 		atomic_fetch_add(&c->gen[page_index], 1);
 		c->lines[page_index] = 0;
 		mem_code_clear(c->mem, page_index);
+		if (c->vm->translator)
+			c->vm->translator->page_changed(c->vm, page_index);
 	}
 	pthread_mutex_unlock(&c->lock);
 }
@@ -50,8 +53,9 @@ static void *table(size_t bytes)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-struct x86_code *x86_code_new(struct mem_space *mem, struct err *err)
+struct x86_code *x86_code_new(struct interp_vm *vm, struct err *err)
 {
+	struct mem_space *mem = vm->cfg.mem;
 	struct x86_code *c = calloc(1, sizeof(*c));
 
 	if (!c) {
@@ -59,6 +63,7 @@ struct x86_code *x86_code_new(struct mem_space *mem, struct err *err)
 		return NULL;
 	}
 	c->mem = mem;
+	c->vm = vm;
 	c->pages = mem_page_count(mem);
 	pthread_mutex_init(&c->lock, NULL);
 	if (c->pages) {

@@ -21,19 +21,22 @@
 
 /*
  * Soft TLB for data: direct-mapped, one table per way of looking at memory. A tag is the linear page
- * address with the low bits 0, or X86_TLB_NONE. A write tag is filled only when the page is
+ * address with the low bits 0, or x86_tlb_none(). A write tag is filled only when the page is
  * writable for this privilege, its D bit is set and no data breakpoint lies in it; MMIO pages,
  * APIC pages and pages with breakpoints are never filled and take the slow path each time.
  */
 #define X86_TLB_BITS 10
 #define X86_TLB_SIZE (1u << X86_TLB_BITS)
-#define X86_TLB_NONE 1ull
 struct x86_tlb_entry {
 	uint64_t rtag, wtag;
-	uintptr_t addend;	/* host address = linear + addend */
+	uint8_t *host;		/* of the page */
 	_Atomic uint8_t *flags; /* of the RAM page, see mem.h */
-	uint64_t phys;		/* of the page */
 };
+/* What no address of this slot matches, not even as the page that begins up to a page before it: jit/ subtracts. */
+static inline uint64_t x86_tlb_none(unsigned slot)
+{
+	return 1ull << 63 | (uint64_t)((slot ^ 1) & (X86_TLB_SIZE - 1)) << 12;
+}
 enum x86_tlb_view {
 	X86_TLB_USER,	  /* CPL 3 */
 	X86_TLB_SUPER,	  /* CPL 0-2, SMAP in force */
@@ -43,6 +46,7 @@ enum x86_tlb_view {
 
 /* Instruction pages: like the data TLB, keyed by linear page; the view is user or supervisor. */
 #define X86_ITLB_SIZE 256u
+#define X86_ITLB_NONE 1ull
 struct x86_itlb_entry {
 	uint64_t tag;
 	uint64_t phys;	     /* of the page */
@@ -56,6 +60,18 @@ struct x86_itlb_entry {
 #define X86_KEY_SINGLE	   (8ull << 56)	 /* one instruction long */
 #define X86_KEY_FLAT	   (16ull << 56) /* no limit on RIP */
 #define X86_KEY_SMM	   (32ull << 56) /* physical addresses are those of SMM */
+
+/* How translated code sees the world. */
+enum x86_fetch {
+	X86_FETCH_VIEW = 3,  /* enum x86_tlb_view */
+	X86_FETCH_NOT = 3,   /* instead of a view: this code is not translated */
+	X86_FETCH_NO_FP = 4, /* SSE or x87 cannot run */
+	X86_FETCH_NO_AVX = 8,
+	X86_FETCH_MODES = 16
+};
+#define X86_FETCH_SHIFT 48
+#define X86_FETCH_EPOCH 52
+#define X86_FETCH_MASK	((uint64_t)(X86_FETCH_MODES - 1) << X86_FETCH_SHIFT)
 
 #define X86_NO_STOP ~0ull /* no instruction is there: stop_passed */
 
@@ -84,6 +100,11 @@ struct x86_cpu {
 	struct x86_trace *trace; /* being executed */
 	uint64_t trace_page;	 /* its linear page */
 	uint64_t code_key;	 /* how code is decoded: the mode part of a trace's key */
+	/*
+	 * What, by exclusive or with RIP, names code whose translation was made for the way code is fetched and data
+	 * looked at now: enum x86_fetch from bit 48 on, and how often that has changed otherwise (paging) above.
+	 */
+	uint64_t fetch_key;
 	/*
 	 * Something must be looked at before the next instruction although vcpu.events is 0: shadows, single
 	 * step, pending debug trap, an interrupt waiting while IF was 0. Set by handlers that change one.
@@ -127,6 +148,7 @@ struct x86_cpu {
 	struct mem_space *mem;
 
 	struct x86_tlb_entry tlbs[X86_TLB_VIEWS][X86_TLB_SIZE];
+	uint64_t tlb_phys[X86_TLB_VIEWS][X86_TLB_SIZE]; /* of their pages */
 	struct x86_itlb_entry itlb[2][X86_ITLB_SIZE];
 	/* Entries filled since the last flush, so that a flush touches only those (paging.c). */
 	uint32_t tlb_filled_count;
@@ -135,6 +157,7 @@ struct x86_cpu {
 };
 
 struct x86_features;
+struct x86_translator;
 
 /* One VM under the interpreter (interp.c). */
 struct interp_vm {
@@ -145,6 +168,8 @@ struct interp_vm {
 	struct x86_model model;		     /* the same, to be saved */
 	/* Stop-the-world for what no single host instruction can do atomically (exclusive.c). */
 	struct x86_exclusive *exclusive;
+	const struct x86_translator *translator; /* traces.h; NULL: everything is interpreted */
+	uint32_t heat;				 /* how often a trace is interpreted before */
 };
 
 static inline struct x86_cpu *x86_cpu_of(struct vcpu *v)
@@ -168,5 +193,18 @@ void x86_set_eflags(struct x86_cpu *cpu, uint32_t val, uint32_t mask);
  * Call after CPL, CR0, CR4, EFER, EFLAGS.VM or a segment changed by hand; x86_load_seg() does it by itself.
  */
 void x86_update_mode(struct x86_cpu *cpu);
+/* The same for fetch_key alone: after sse_block, avx_block or fpu_block changed. */
+void x86_update_fetch(struct x86_cpu *cpu);
+/* The linear addresses of code may mean something else from now on. paging.c */
+void x86_fetch_changed(struct x86_cpu *cpu);
+
+static inline enum x86_fetch x86_fetch(const struct x86_cpu *cpu)
+{
+	return (enum x86_fetch)(cpu->fetch_key >> X86_FETCH_SHIFT & (X86_FETCH_MODES - 1));
+}
+static inline bool x86_translatable(const struct x86_cpu *cpu)
+{
+	return (x86_fetch(cpu) & X86_FETCH_VIEW) != X86_FETCH_NOT;
+}
 
 #endif

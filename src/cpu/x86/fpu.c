@@ -18,6 +18,7 @@ void x86_fp_update_blocks(struct x86_cpu *cpu)
 		cpu->avx_block = X86_UD;
 	else
 		cpu->avx_block = cr0 & X86_CR0_TS ? X86_NM : 0;
+	x86_update_fetch(cpu);
 }
 
 /*

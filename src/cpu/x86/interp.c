@@ -12,7 +12,7 @@ static void probe(struct engine_probe *p)
 	snprintf(p->why, sizeof(p->why), "portable C, runs everywhere");
 }
 
-static void vm_destroy(struct engine_vm *vm)
+void x86_vm_destroy(struct engine_vm *vm)
 {
 	struct interp_vm *x = (struct interp_vm *)vm;
 
@@ -22,9 +22,9 @@ static void vm_destroy(struct engine_vm *vm)
 	free(x);
 }
 
-static struct engine_vm *vm_create(const struct engine_config *c, struct err *err)
+struct engine_vm *x86_vm_create(const struct engine_config *c, size_t size, struct err *err)
 {
-	struct interp_vm *x = calloc(1, sizeof(*x));
+	struct interp_vm *x = calloc(1, size);
 
 	if (!x) {
 		err_set(err, "out of memory");
@@ -36,15 +36,20 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 	/* Counted time is the same in each run, and random numbers would not be. */
 	if (x->features && c->clock && clock_is_icount(c->clock))
 		x->model.features->on[X86_F_RDRAND] = x->model.features->on[X86_F_RDSEED] = false;
-	x->code = x->features ? x86_code_new(c->mem, err) : NULL;
+	x->code = x->features ? x86_code_new(x, err) : NULL;
 	x->exclusive = x86_exclusive_new();
 	if (!x->code || !x->exclusive) {
 		if (x->code)
 			err_set(err, "out of memory");
-		vm_destroy((struct engine_vm *)x);
+		x86_vm_destroy((struct engine_vm *)x);
 		return NULL;
 	}
 	return (struct engine_vm *)x;
+}
+
+static struct engine_vm *vm_create(const struct engine_config *c, struct err *err)
+{
+	return x86_vm_create(c, sizeof(struct interp_vm), err);
 }
 
 /* Rebuild everything that is derived from `s`. */
@@ -61,7 +66,7 @@ static void derive(struct x86_cpu *cpu)
 	cpu->stop_passed = X86_NO_STOP;
 }
 
-static void vcpu_reset(struct vcpu *v)
+void x86_cpu_reset(struct vcpu *v)
 {
 	struct x86_cpu *cpu = x86_cpu_of(v);
 
@@ -73,17 +78,18 @@ static void vcpu_reset(struct vcpu *v)
 	derive(cpu);
 }
 
-static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err *err)
+struct x86_cpu *x86_cpu_create(struct engine_vm *vm, unsigned index, const struct engine *engine, size_t size,
+			       struct err *err)
 {
 	struct interp_vm *x = (struct interp_vm *)vm;
 	/* Mapped, not allocated: the tables of views that a guest never uses cost nothing. */
-	struct x86_cpu *cpu = mmap(NULL, sizeof(*cpu), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct x86_cpu *cpu = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (cpu == MAP_FAILED) {
 		err_set(err, "out of memory");
 		return NULL;
 	}
-	cpu->vcpu.engine = &engine_interp;
+	cpu->vcpu.engine = engine;
 	cpu->vcpu.vm = vm;
 	cpu->vcpu.index = index;
 	cpu->vm = x;
@@ -91,27 +97,37 @@ static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err
 	cpu->icount = clock_is_icount(x->cfg.clock);
 	cpu->traces = x86_traces_new(err);
 	if (!cpu->traces) {
-		munmap(cpu, sizeof(*cpu));
+		munmap(cpu, size);
 		return NULL;
 	}
 	for (unsigned n = 0; n < X86_TLB_VIEWS * X86_TLB_SIZE; n++)
-		(&cpu->tlbs[0][0])[n].rtag = (&cpu->tlbs[0][0])[n].wtag = X86_TLB_NONE;
+		(&cpu->tlbs[0][0])[n].rtag = (&cpu->tlbs[0][0])[n].wtag = x86_tlb_none(n % X86_TLB_SIZE);
 	x->cpus[index] = cpu;
-	vcpu_reset(&cpu->vcpu);
-	return &cpu->vcpu;
+	x86_cpu_reset(&cpu->vcpu);
+	return cpu;
+}
+
+static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err *err)
+{
+	struct x86_cpu *cpu = x86_cpu_create(vm, index, &engine_interp, sizeof(*cpu), err);
+
+	return cpu ? &cpu->vcpu : NULL;
+}
+
+void x86_cpu_destroy(struct x86_cpu *cpu, size_t size)
+{
+	cpu->vm->cpus[cpu->vcpu.index] = NULL;
+	x86_traces_free(cpu->traces);
+	free(cpu->stops);
+	munmap(cpu, size);
 }
 
 static void vcpu_destroy(struct vcpu *v)
 {
-	struct x86_cpu *cpu = x86_cpu_of(v);
-
-	cpu->vm->cpus[v->index] = NULL;
-	x86_traces_free(cpu->traces);
-	free(cpu->stops);
-	munmap(cpu, sizeof(*cpu));
+	x86_cpu_destroy(x86_cpu_of(v), sizeof(struct x86_cpu));
 }
 
-static enum cpu_exit run(struct vcpu *v)
+enum cpu_exit x86_cpu_run(struct vcpu *v)
 {
 	struct x86_cpu *cpu = x86_cpu_of(v);
 	sigjmp_buf env;
@@ -131,12 +147,12 @@ static enum cpu_exit run(struct vcpu *v)
 	}
 }
 
-static void *model(struct engine_vm *vm)
+void *x86_vm_model(struct engine_vm *vm)
 {
 	return &((struct interp_vm *)vm)->model;
 }
 
-static void get_state(struct vcpu *v, void *state)
+void x86_cpu_get_state(struct vcpu *v, void *state)
 {
 	struct x86_cpu *cpu = x86_cpu_of(v);
 	struct x86_state *s = state;
@@ -154,7 +170,7 @@ static void get_state(struct vcpu *v, void *state)
 	s->sipi_vector = atomic_load(&v->sipi_vector);
 }
 
-static int set_state(struct vcpu *v, const void *state, struct err *err)
+int x86_cpu_set_state(struct vcpu *v, const void *state, struct err *err)
 {
 	struct x86_cpu *cpu = x86_cpu_of(v);
 	const struct x86_features *f = cpu->vm->features;
@@ -177,19 +193,19 @@ const struct engine engine_interp = {
 	.isa = "x86_64",
 	.summary = "portable interpreter",
 	.model_state = &x86_model_state,
-	.model = model,
+	.model = x86_vm_model,
 	.arch_state = &x86_state_desc,
 	.arch_state_size = sizeof(struct x86_state),
 	.probe = probe,
 	.intc_places = 1u << ENGINE_INTC_USER,
 	.vm_create = vm_create,
-	.vm_destroy = vm_destroy,
+	.vm_destroy = x86_vm_destroy,
 	.vcpu_create = vcpu_create,
 	.vcpu_destroy = vcpu_destroy,
-	.vcpu_reset = vcpu_reset,
-	.run = run,
-	.get_state = get_state,
-	.set_state = set_state,
+	.vcpu_reset = x86_cpu_reset,
+	.run = x86_cpu_run,
+	.get_state = x86_cpu_get_state,
+	.set_state = x86_cpu_set_state,
 	.debug_isa = &x86_debug_isa,
 	.set_debug = x86_stops_set,
 };

@@ -33,6 +33,9 @@ static inline const struct x86_insn *x86_next(struct x86_cpu *cpu, const struct 
 /* RIP, mode, flags that matter to the loop, or paging changed: find the trace at RIP, after pending work. traces.c */
 const struct x86_insn *x86_jumped(struct x86_cpu *cpu);
 
+/* As x86_jumped(), but only the instruction at RIP is found, by itself. traces.c */
+const struct x86_insn *x86_single(struct x86_cpu *cpu);
+
 /*
  * As x86_jumped() after a direct near branch or the end of a trace, where `from` always leads to the same RIP:
  * the branch itself when it was taken, the slot after it when not. traces.c
@@ -145,7 +148,7 @@ static inline struct vclock *x86_clock(struct x86_cpu *cpu)
 }
 
 /* code.c: the pages that hold decoded code, over all vCPUs of a VM. */
-struct x86_code *x86_code_new(struct mem_space *mem, struct err *err);
+struct x86_code *x86_code_new(struct interp_vm *vm, struct err *err);
 void x86_code_free(struct x86_code *c);
 /* Note that [offset, offset + len) of a page was decoded; the generation to remember. Before the bytes are read. */
 uint32_t x86_code_track(struct x86_code *c, uint64_t page_index, uint32_t offset, uint32_t len);
@@ -281,7 +284,20 @@ static inline void x86_sse_enter(struct x86_cpu *cpu)
 		x86_raise(cpu, cpu->sse_block, 0);
 }
 
-/* interp.c */
+/*
+ * interp.c: the interpreter as an engine, and its calls for engines that are built on it. `size`: of their own object,
+ * which begins with struct interp_vm or struct x86_cpu and is zero but for that. See engine.h.
+ */
 extern const struct engine engine_interp;
+struct engine_vm *x86_vm_create(const struct engine_config *c, size_t size, struct err *err);
+void x86_vm_destroy(struct engine_vm *vm);
+void *x86_vm_model(struct engine_vm *vm);
+struct x86_cpu *x86_cpu_create(struct engine_vm *vm, unsigned index, const struct engine *engine, size_t size,
+			       struct err *err);
+void x86_cpu_destroy(struct x86_cpu *cpu, size_t size);
+void x86_cpu_reset(struct vcpu *v);
+enum cpu_exit x86_cpu_run(struct vcpu *v);
+void x86_cpu_get_state(struct vcpu *v, void *state);
+int x86_cpu_set_state(struct vcpu *v, const void *state, struct err *err);
 
 #endif

@@ -5,7 +5,7 @@
 #include "cpu/x86/paging.h"
 
 #include "cpu/x86/access.h"
-#include "cpu/x86/interp.h"
+#include "cpu/x86/traces.h"
 
 #define PTE_P	 1ull
 #define PTE_W	 2ull
@@ -251,8 +251,9 @@ struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, 
 	struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlbs[view], lin);
 	struct translation t;
 	struct mem_window w;
-	uint64_t page = lin & ~X86_PAGE_MASK;
+	uint64_t page = lin & ~X86_PAGE_MASK, none;
 	uint32_t offset;
+	unsigned slot;
 
 	translate(cpu, lin, a, view == X86_TLB_USER, view == X86_TLB_SUPER_AC, &t);
 	*phys = t.phys;
@@ -262,16 +263,18 @@ struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, 
 	if (!mem_window(cpu->mem, gpa(t.phys), &w) || (a == X86_WRITE && w.readonly) ||
 	    x86_debug_page_watched(cpu, page) || x86_stops_page_watched(cpu, page))
 		return NULL;
-	if (e->rtag == X86_TLB_NONE && e->wtag == X86_TLB_NONE)
-		note_filled(cpu, (unsigned)(e - &cpu->tlbs[0][0]), t.large);
+	none = x86_tlb_none(lin >> 12 & (X86_TLB_SIZE - 1));
+	slot = (unsigned)(e - &cpu->tlbs[0][0]);
+	if (e->rtag == none && e->wtag == none)
+		note_filled(cpu, slot, t.large);
 	cpu->tlb_has_large |= t.large;
 	*e = (struct x86_tlb_entry){
 		.rtag = page,
-		.wtag = t.writable && !w.readonly ? page : X86_TLB_NONE,
-		.addend = (uintptr_t)w.host - page,
+		.wtag = t.writable && !w.readonly ? page : none,
+		.host = w.host,
 		.flags = w.flags,
-		.phys = w.base.v,
 	};
+	cpu->tlb_phys[0][slot] = w.base.v;
 	return e;
 }
 
@@ -294,9 +297,16 @@ const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin)
 	return e;
 }
 
-static void clear_entry(struct x86_tlb_entry *e)
+static void clear_entry(struct x86_cpu *cpu, struct x86_tlb_entry *e)
 {
-	e->rtag = e->wtag = X86_TLB_NONE;
+	e->rtag = e->wtag = x86_tlb_none((unsigned)(e - &cpu->tlbs[0][0]) & (X86_TLB_SIZE - 1));
+}
+
+void x86_fetch_changed(struct x86_cpu *cpu)
+{
+	cpu->fetch_key += 1ull << X86_FETCH_EPOCH;
+	if (cpu->fetch_key < 1ull << X86_FETCH_EPOCH && cpu->vm->translator)
+		cpu->vm->translator->forget_jumps(cpu);
 }
 
 /* Global entries go as well: legal, and Linux asks for it seldom enough. */
@@ -304,16 +314,17 @@ void x86_tlb_flush(struct x86_cpu *cpu, bool global_too)
 {
 	if (cpu->tlb_filled_count > sizeof(cpu->tlb_filled) / sizeof(cpu->tlb_filled[0])) {
 		for (unsigned n = 0; n < X86_TLB_VIEWS * X86_TLB_SIZE; n++)
-			clear_entry(&cpu->tlbs[0][0] + n);
+			clear_entry(cpu, &cpu->tlbs[0][0] + n);
 	} else {
 		for (unsigned n = 0; n < cpu->tlb_filled_count; n++)
-			clear_entry(&cpu->tlbs[0][0] + cpu->tlb_filled[n]);
+			clear_entry(cpu, &cpu->tlbs[0][0] + cpu->tlb_filled[n]);
 	}
 	cpu->tlb_filled_count = 0;
 	cpu->tlb_has_large = false;
+	x86_fetch_changed(cpu);
 	for (unsigned v = 0; v < 2; v++)
 		for (unsigned n = 0; n < X86_ITLB_SIZE; n++)
-			cpu->itlb[v][n].tag = X86_TLB_NONE;
+			cpu->itlb[v][n].tag = X86_ITLB_NONE;
 }
 
 void x86_tlb_flush_page(struct x86_cpu *cpu, uint64_t lin)
@@ -329,9 +340,10 @@ void x86_tlb_flush_page(struct x86_cpu *cpu, uint64_t lin)
 		struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlbs[v], page);
 
 		if (e->rtag == page || e->wtag == page)
-			clear_entry(e);
+			clear_entry(cpu, e);
 	}
+	x86_fetch_changed(cpu);
 	for (unsigned v = 0; v < 2; v++)
 		if (cpu->itlb[v][page >> 12 & (X86_ITLB_SIZE - 1)].tag == page)
-			cpu->itlb[v][page >> 12 & (X86_ITLB_SIZE - 1)].tag = X86_TLB_NONE;
+			cpu->itlb[v][page >> 12 & (X86_ITLB_SIZE - 1)].tag = X86_ITLB_NONE;
 }

@@ -20,12 +20,23 @@ static bool flat(const struct x86_cpu *cpu, const struct x86_segment *s, bool wr
 	return write ? !code && s->attr & 2 : !code || s->attr & 2;
 }
 
+void x86_update_fetch(struct x86_cpu *cpu)
+{
+	bool plain = cpu->code_bits == 64 && !cpu->s.smm && !cpu->align_check;
+	uint64_t view = (uint64_t)((cpu->tlb - cpu->tlbs[0]) / X86_TLB_SIZE);
+	uint64_t mode = (plain ? view : X86_FETCH_NOT) | (cpu->sse_block || cpu->fpu_block ? X86_FETCH_NO_FP : 0) |
+			(cpu->avx_block ? X86_FETCH_NO_AVX : 0);
+
+	cpu->fetch_key = (cpu->fetch_key & ~X86_FETCH_MASK) | mode << X86_FETCH_SHIFT;
+}
+
 static void update_view(struct x86_cpu *cpu)
 {
 	bool smap = cpu->s.cr4 & X86_CR4_SMAP && !(cpu->s.rflags & X86_AC);
 
 	cpu->tlb = cpu->tlbs[cpu->cpl == 3 ? X86_TLB_USER : smap ? X86_TLB_SUPER : X86_TLB_SUPER_AC];
 	cpu->align_check = cpu->cpl == 3 && cpu->s.cr0 & X86_CR0_AM && cpu->s.rflags & X86_AC;
+	x86_update_fetch(cpu);
 }
 
 void x86_update_mode(struct x86_cpu *cpu)

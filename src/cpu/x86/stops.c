@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu/x86/interp.h"
 #include "cpu/x86/paging.h"
+#include "cpu/x86/traces.h"
 
 static const struct debug_point *stops_at(const struct x86_cpu *cpu, uint64_t lin)
 {
@@ -41,6 +41,8 @@ int x86_stops_set(struct vcpu *v, const struct cpu_debug *d, struct err *err)
 		return 0;
 	x86_tlb_flush(cpu, true);
 	x86_traces_flush(cpu->traces);
+	if (cpu->vm->translator)
+		cpu->vm->translator->forget(cpu->vm);
 	return 0;
 }
 

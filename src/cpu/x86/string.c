@@ -97,8 +97,8 @@ static uint64_t fast_movs(struct x86_cpu *cpu, const struct x86_insn *i, unsigne
 		n = get_a(cpu, i, X86_RCX);
 	if (n < 2)
 		return 0;
-	uint8_t *p = (uint8_t *)(to.lin + to.entry->addend);
-	const uint8_t *q = (const uint8_t *)(from.lin + from.entry->addend);
+	uint8_t *p = to.entry->host + (to.lin & X86_PAGE_MASK);
+	const uint8_t *q = from.entry->host + (from.lin & X86_PAGE_MASK);
 	/* A destination shortly after the source repeats a pattern: that is not what memmove does. */
 	if (p > q && p < q + n * size)
 		return 0;
@@ -122,7 +122,7 @@ static uint64_t fast_stos(struct x86_cpu *cpu, const struct x86_insn *i, unsigne
 		n = get_a(cpu, i, X86_RCX);
 	if (n < 2)
 		return 0;
-	uint8_t *p = (uint8_t *)(to.lin + to.entry->addend);
+	uint8_t *p = to.entry->host + (to.lin & X86_PAGE_MASK);
 	uint64_t v = cpu->s.gpr[X86_RAX];
 	if (size == 1 || !(v & size_mask(size)))
 		shared_fill(p, (uint8_t)v, n * size);

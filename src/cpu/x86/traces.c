@@ -3,7 +3,7 @@
  * that executes them.
  *
  * A trace ends at a branch, at an instruction that may change the mode, at the end of its page or
- * after TRACE_MAX instructions. Interrupts are looked at between traces. Only the first instruction
+ * after X86_TRACE_MAX instructions. Interrupts are looked at between traces. Only the first instruction
  * of a trace may run into a second page, and then it is alone. Direct branches within a page remember
  * where they led (links).
  */
@@ -12,21 +12,10 @@
 #include <sys/mman.h>
 
 #include "base/shared.h"
-#include "cpu/x86/interp.h"
+#include "cpu/x86/traces.h"
 
-#define TRACE_MAX   32
 #define BUCKETS	    16384u
 #define ARENA_BYTES (12u << 20)
-
-struct x86_trace {
-	uint64_t key;			/* physical address | mode */
-	const _Atomic uint32_t *gen[2]; /* of the page, and of the second one if the instruction crosses */
-	uint32_t seen[2];
-	uint32_t count;
-	uint32_t offset;	/* of the first instruction in its page */
-	x86_exec *guarded;	/* its handler, where a debugger's stop comes first */
-	struct x86_insn insn[]; /* and a last one that finds the next trace */
-};
 
 #define NO_KEY ~0ull
 
@@ -89,6 +78,24 @@ static const struct x86_insn *guard(struct x86_cpu *cpu, const struct x86_insn *
 {
 	x86_stops_guard(cpu);
 	return cpu->trace->guarded(cpu, i);
+}
+
+/* A trace that a translator would make faster, once it has shown that it is worth it. */
+static const struct x86_insn *warm_up(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	const struct x86_translator *tr = cpu->vm->translator;
+	struct x86_trace *t = cpu->trace;
+	const struct x86_insn *next;
+
+	if (t->heat < cpu->vm->heat || !x86_translatable(cpu)) {
+		t->heat++;
+		return t->guarded(cpu, i);
+	}
+	next = tr->enter(cpu);
+	if (next)
+		return next;
+	t->insn[0].fn = t->guarded;
+	return t->guarded(cpu, i);
 }
 
 uint32_t x86_trace_left(const struct x86_cpu *cpu)
@@ -169,7 +176,7 @@ static void track(struct x86_cpu *cpu, struct x86_trace *t, unsigned n, const st
 	t->seen[n] = x86_code_track(cpu->vm->code, e->page_index, offset, len);
 }
 
-#define FETCH_MAX (TRACE_MAX * 15)
+#define FETCH_MAX (X86_TRACE_MAX * 15)
 
 /* What a trace is made from: the bytes at `lin`, as far as they are needed and lie in its page. */
 struct source {
@@ -248,7 +255,7 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 			       bool single)
 {
 	struct x86_traces *cache = cpu->traces;
-	const size_t most = sizeof(struct x86_trace) + (TRACE_MAX + 1) * sizeof(struct x86_insn);
+	const size_t most = sizeof(struct x86_trace) + (X86_TRACE_MAX + 1) * sizeof(struct x86_insn);
 	uint32_t offset = lin & X86_PAGE_MASK;
 	struct source from = { .lin = lin, .mode = { cpu->code_bits, !cpu->protected_mode, cpu->vm->features } };
 	struct x86_trace *t;
@@ -260,16 +267,17 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 	do {
 		*t = (struct x86_trace){ .key = key, .offset = offset };
 		from.have = fetch(cpu, e, lin, from.bytes, single ? 15 : FETCH_MAX);
-		used = decode_run(cpu, t, &from, single ? 1 : TRACE_MAX);
+		used = decode_run(cpu, t, &from, single ? 1 : X86_TRACE_MAX);
 		if (!e->host)
 			break;
 		track(cpu, t, 0, e, offset, used ? used : 1);
 		/* A store that came between the fetch and now shows in the bytes. */
 	} while (!shared_equal(from.bytes, e->host + offset, used));
-	if (x86_stops_at_offset(cpu, offset)) {
-		t->guarded = t->insn[0].fn;
+	t->guarded = t->insn[0].fn;
+	if (x86_stops_at_offset(cpu, offset))
 		t->insn[0].fn = guard;
-	}
+	else if (cpu->vm->translator && !single && e->host && !t->gen[1] && x86_translatable(cpu))
+		t->insn[0].fn = warm_up;
 	/* Code outside RAM may change without a trace, and segments end elsewhere: these are decoded each time. */
 	if (!e->host || code_room(cpu) < FETCH_MAX)
 		t->key = NO_KEY;
@@ -365,6 +373,12 @@ const struct x86_insn *x86_jumped(struct x86_cpu *cpu)
 		single = cpu->attention;
 	}
 	return enter(cpu, find(cpu, single));
+}
+
+const struct x86_insn *x86_single(struct x86_cpu *cpu)
+{
+	cpu->trace = NULL;
+	return enter(cpu, find(cpu, true));
 }
 
 /*
