@@ -10,6 +10,7 @@
 
 #include "cpu/x86/interp.h"
 #if defined(__x86_64__)
+#include "cpu/jit/jit.h"
 #include "cpu/kvm/kvm.h"
 #endif
 
@@ -18,6 +19,9 @@ const struct engine *const engines[] = {
 	&engine_kvm,
 #endif
 	&engine_interp,
+#if defined(__x86_64__)
+	&engine_jit,
+#endif
 	NULL,
 };
 

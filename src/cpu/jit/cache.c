@@ -1,0 +1,241 @@
+/* The code cache: see cache.h. */
+#include "cpu/jit/cache.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cpu/jit/jit.h"
+
+#define BUCKETS 65536u
+#define PAGES	65536u /* chains of blocks by page */
+/* A block never takes more. */
+#define BLOCK_ROOM (64u << 10)
+
+struct jit_cache {
+	pthread_mutex_t lock;
+	uint8_t *code; /* to write */
+	uint8_t *data;
+	size_t code_size, data_size;
+	intptr_t rx_offset;
+	size_t first, code_used, data_used;
+	_Atomic unsigned flushes, changes;
+	struct jit_thunks thunks;
+	struct jit_block *_Atomic bucket[BUCKETS];
+	struct jit_block *page[PAGES];
+};
+
+static int map_code(struct jit_cache *c, struct err *err)
+{
+	int fd = memfd_create("vireo-jit", MFD_CLOEXEC);
+	uint8_t *rx;
+
+	if (fd < 0 || ftruncate(fd, (off_t)c->code_size)) {
+		err_set(err, "no memory for translated code: %s", strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	c->code = mmap(NULL, c->code_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	rx = mmap(NULL, c->code_size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	close(fd);
+	if (rx == MAP_FAILED || c->code == MAP_FAILED) {
+		err_set(err, "cannot map memory for translated code: %s", strerror(errno));
+		if (rx != MAP_FAILED)
+			munmap(rx, c->code_size);
+		if (c->code != MAP_FAILED)
+			munmap(c->code, c->code_size);
+		c->code = NULL;
+		return -1;
+	}
+	c->rx_offset = rx - c->code;
+	return 0;
+}
+
+struct jit_cache *jit_cache_new(size_t bytes, struct err *err)
+{
+	struct jit_cache *c = calloc(1, sizeof(*c));
+	struct emit e;
+
+	if (!c) {
+		err_set(err, "out of memory");
+		return NULL;
+	}
+	pthread_mutex_init(&c->lock, NULL);
+	c->code_size = bytes / 2 & ~(size_t)0xfff;
+	c->data_size = bytes - c->code_size;
+	c->data = mmap(NULL, c->data_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (c->data == MAP_FAILED || map_code(c, err)) {
+		if (c->data == MAP_FAILED)
+			err_set(err, "out of memory");
+		jit_cache_free(c);
+		return NULL;
+	}
+	e = (struct emit){ .at = c->code, .end = c->code + c->code_size, .rx_offset = c->rx_offset };
+	jit_thunks_make(&e, &c->thunks);
+	c->first = c->code_used = (size_t)(e.at - c->code);
+	return c;
+}
+
+void jit_cache_free(struct jit_cache *c)
+{
+	if (!c)
+		return;
+	if (c->code) {
+		munmap(c->code + c->rx_offset, c->code_size);
+		munmap(c->code, c->code_size);
+	}
+	if (c->data != MAP_FAILED)
+		munmap(c->data, c->data_size);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+const struct jit_thunks *jit_cache_thunks(const struct jit_cache *c)
+{
+	return &c->thunks;
+}
+
+unsigned jit_cache_flushes(const struct jit_cache *c)
+{
+	return atomic_load(&c->flushes);
+}
+
+unsigned jit_cache_changes(const struct jit_cache *c)
+{
+	return atomic_load(&c->changes);
+}
+
+static unsigned hash(uint64_t phys, uint64_t rip)
+{
+	uint64_t v = (phys ^ rip >> 12) * 0x9e3779b97f4a7c15;
+
+	return v >> 48;
+}
+_Static_assert(BUCKETS == 1u << 16, "the hash has 16 bits");
+
+struct jit_block *jit_cache_find(struct jit_cache *c, uint64_t phys, uint64_t rip, uint32_t mode)
+{
+	struct jit_block *b = atomic_load_explicit(&c->bucket[hash(phys, rip)], memory_order_acquire);
+
+	for (; b; b = atomic_load_explicit(&b->next, memory_order_acquire))
+		if (b->phys == phys && b->rip == rip && b->mode == mode && !atomic_load(&b->stale))
+			return b;
+	return NULL;
+}
+
+static bool full(const struct jit_cache *c)
+{
+	return c->code_size - c->code_used < BLOCK_ROOM || c->data_size - c->data_used < BLOCK_ROOM;
+}
+
+bool jit_cache_is_full(struct jit_cache *c)
+{
+	bool is;
+
+	pthread_mutex_lock(&c->lock);
+	is = full(c);
+	pthread_mutex_unlock(&c->lock);
+	return is;
+}
+
+bool jit_cache_begin(struct jit_cache *c, struct emit *e)
+{
+	pthread_mutex_lock(&c->lock);
+	if (full(c)) {
+		pthread_mutex_unlock(&c->lock);
+		return false;
+	}
+	e->at = c->code + c->code_used;
+	e->end = e->at + BLOCK_ROOM;
+	e->rx_offset = c->rx_offset;
+	e->full = false;
+	return true;
+}
+
+void *jit_cache_alloc(struct jit_cache *c, size_t bytes)
+{
+	void *p = c->data + c->data_used;
+
+	bytes = (bytes + 15) & ~(size_t)15;
+	if (c->data_size - c->data_used < bytes)
+		return NULL;
+	c->data_used += bytes;
+	return memset(p, 0, bytes);
+}
+
+void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *b)
+{
+	if (b) {
+		struct jit_block *_Atomic *bucket = &c->bucket[hash(b->phys, b->rip)];
+		struct jit_block **page = &c->page[b->page_index % PAGES];
+
+		c->code_used = (size_t)(e->at - c->code);
+		b->page_next = *page;
+		*page = b;
+		atomic_store_explicit(&b->next, atomic_load(bucket), memory_order_relaxed);
+		atomic_store_explicit(bucket, b, memory_order_release);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+void jit_cache_link(struct jit_cache *c, const struct jit_link *l, const struct jit_block *to)
+{
+	uintptr_t at = l->native ? to->native : to->memory;
+
+	pthread_mutex_lock(&c->lock);
+	atomic_store_explicit((_Atomic int32_t *)(void *)l->rel32, (int32_t)(at - l->end), memory_order_release);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* The first instruction becomes a jump out. Processors see an aligned store of eight bytes as a whole. */
+static void give_up(struct jit_cache *c, struct jit_block *b)
+{
+	uint8_t *entry = (uint8_t *)(b->native - (uintptr_t)c->rx_offset);
+	uint64_t jump = 0xe9 | (uint64_t)(uint32_t)(b->out - (b->native + EMIT_JMP_SIZE)) << 8 | 0x909090ull << 40;
+
+	if (!atomic_exchange(&b->stale, true))
+		atomic_store((_Atomic uint64_t *)(void *)entry, jump);
+}
+
+void jit_cache_drop(struct jit_cache *c, struct jit_block *b)
+{
+	pthread_mutex_lock(&c->lock);
+	give_up(c, b);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* Stale blocks leave the chain of their page here, and that of their hash with the next flush. */
+void jit_cache_drop_page(struct jit_cache *c, uint64_t page_index)
+{
+	struct jit_block **at;
+
+	pthread_mutex_lock(&c->lock);
+	atomic_fetch_add(&c->changes, 1);
+	at = &c->page[page_index % PAGES];
+	while (*at) {
+		struct jit_block *b = *at;
+
+		if (b->page_index == page_index)
+			give_up(c, b);
+		if (atomic_load(&b->stale))
+			*at = b->page_next;
+		else
+			at = &b->page_next;
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+void jit_cache_flush(struct jit_cache *c)
+{
+	pthread_mutex_lock(&c->lock);
+	memset(c->bucket, 0, sizeof(c->bucket));
+	memset(c->page, 0, sizeof(c->page));
+	c->code_used = c->first;
+	c->data_used = 0;
+	atomic_fetch_add(&c->flushes, 1);
+	pthread_mutex_unlock(&c->lock);
+}

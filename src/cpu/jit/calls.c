@@ -1,0 +1,189 @@
+/*
+ * The C side of translated code: what thunks call, and the loop that goes from block to block where code cannot go by
+ * itself. The guest's flags are in jit_cpu.flags while it is in translated code, else in x86_cpu.lazy.
+ */
+#include "base/bytes.h"
+#include "cpu/jit/jit.h"
+#include "cpu/x86/paging.h"
+
+/* --- flags: LAHF's in the high byte, SETO's in the low one --- */
+
+static uint16_t pack(const struct x86_lazy *f)
+{
+	uint32_t v = x86_lazy_get(f);
+
+	return (uint16_t)((v & 0xff) << 8 | (v & X86_OF ? 1 : 0));
+}
+
+static void flags_to_lazy(struct jit_cpu *c)
+{
+	x86_lazy_set(&c->cpu.lazy, (c->flags >> 8 & X86_ARITH) | (c->flags & 1 ? X86_OF : 0));
+}
+
+/* --- from thunks --- */
+
+static bool crosses(uint64_t lin, unsigned size)
+{
+	return (lin & X86_PAGE_MASK) + size > MEM_PAGE_SIZE;
+}
+
+int jit_missed(struct jit_cpu *c, uint32_t access)
+{
+	struct x86_cpu *cpu = &c->cpu;
+	enum x86_tlb_view view = (enum x86_tlb_view)(x86_fetch(cpu) & X86_FETCH_VIEW);
+	uint64_t phys;
+
+	struct jit_cache *cache = jit_cache_of(cpu);
+	unsigned changes = jit_cache_changes(cache);
+
+	flags_to_lazy(c);
+	/* Whatever is odd about it, the interpreter knows what to do. */
+	if (crosses(c->lin, access >> JIT_MISS_SIZE_SHIFT) || !x86_canonical(c->lin) ||
+	    !x86_tlb_fill(cpu, view, c->lin, access & JIT_MISS_WRITE ? X86_WRITE : X86_READ, &phys))
+		return true;
+	/* The walk may have set bits in what the block was made from. */
+	return changes != jit_cache_changes(cache);
+}
+
+/* Can the block that called not go on? After a flush its memory may be another one's. */
+static bool over(const struct jit_cpu *c, const struct jit_block *b, unsigned flushes)
+{
+	return c->cpu.attention || flushes != jit_cache_flushes(jit_cache_of(&c->cpu)) || atomic_load(&b->stale);
+}
+
+int jit_handle(struct jit_cpu *c, const struct jit_site *site)
+{
+	unsigned flushes = jit_cache_flushes(jit_cache_of(&c->cpu));
+	const struct jit_block *b = site->block;
+	uint64_t key = c->cpu.fetch_key;
+
+	flags_to_lazy(c);
+	c->cpu.s.gpr[X86_RIP] = site->rip;
+	site->insn[0].fn(&c->cpu, &site->insn[0]);
+	c->flags = pack(&c->cpu.lazy);
+	/* What the block was made for may not hold any more: STAC. */
+	return key != c->cpu.fetch_key || over(c, b, flushes);
+}
+
+/* How much may have been stored from its address on. */
+#define STORE_MOST 32u
+
+int jit_stored(struct jit_cpu *c, const struct jit_block *block)
+{
+	unsigned flushes = jit_cache_flushes(jit_cache_of(&c->cpu));
+	uint64_t left = MEM_PAGE_SIZE - ((uintptr_t)c->stored & X86_PAGE_MASK);
+	gpa_t at;
+
+	if (mem_address_of(c->cpu.mem, c->stored, &at))
+		mem_written(c->cpu.mem, at, left < STORE_MOST ? left : STORE_MOST);
+	return over(c, block, flushes);
+}
+
+/* --- from block to block --- */
+
+static bool news(const struct x86_cpu *cpu)
+{
+	return cpu->attention || atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed);
+}
+
+static struct jit_jump *jump_of(struct jit_cpu *c, uint64_t rip)
+{
+	return &c->jumps[((uint32_t)rip ^ (uint32_t)rip << 4) >> 4 & (JIT_JUMPS - 1)];
+}
+
+/* The current block at RIP, if its page can be told without a walk. */
+static struct jit_block *look_up(struct x86_cpu *cpu)
+{
+	uint64_t rip = cpu->s.gpr[X86_RIP];
+	const struct x86_itlb_entry *e = &cpu->itlb[cpu->cpl == 3][rip >> 12 & (X86_ITLB_SIZE - 1)];
+	struct jit_cpu *c = jit_of(cpu);
+	struct jit_block *b;
+
+	if (e->tag != (rip & ~X86_PAGE_MASK) || !x86_translatable(cpu))
+		return NULL;
+	b = jit_cache_find(jit_cache_of(cpu), e->phys | (rip & X86_PAGE_MASK), rip, x86_fetch(cpu));
+	if (b)
+		*jump_of(c, rip) = (struct jit_jump){ rip ^ cpu->fetch_key, b->memory };
+	return b;
+}
+
+/* Until something needs the interpreter. */
+static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
+{
+	const struct jit_thunks *thunks = jit_cache_thunks(jit_cache_of(&c->cpu));
+	struct x86_cpu *cpu = &c->cpu;
+	uintptr_t why;
+
+	c->flags = pack(&cpu->lazy);
+	for (;;) {
+		why = thunks->enter(c, b->memory);
+		if (why == JIT_INTERPRET || news(cpu))
+			break;
+		b = look_up(cpu);
+		if (!b)
+			break;
+		if (why != JIT_LOOK_UP) {
+			const struct jit_link *l = (const struct jit_link *)why;
+
+			jit_cache_link(jit_cache_of(cpu), l, b);
+		}
+	}
+	flags_to_lazy(c);
+	return why == JIT_INTERPRET ? x86_single(cpu) : x86_jumped(cpu);
+}
+
+/* No room: start again, with everybody else waiting. */
+static void make_room(struct x86_cpu *cpu)
+{
+	x86_exclusive_begin(cpu);
+	jit_translator.forget(cpu->vm);
+	x86_exclusive_end(cpu);
+}
+
+static const struct x86_insn *enter(struct x86_cpu *cpu)
+{
+	const struct x86_trace *t = cpu->trace;
+	const struct x86_itlb_entry *e = &cpu->itlb[cpu->cpl == 3][cpu->s.gpr[X86_RIP] >> 12 & (X86_ITLB_SIZE - 1)];
+	struct jit_block *b = look_up(cpu);
+
+	if (!b && e->tag == (cpu->s.gpr[X86_RIP] & ~X86_PAGE_MASK)) {
+		if (jit_cache_is_full(jit_cache_of(cpu)))
+			make_room(cpu);
+		b = jit_translate(cpu, t, e);
+		if (b)
+			stat_add(&jit_of(cpu)->translated, 1);
+	}
+	if (!b)
+		return NULL;
+	x86_trace_stop(cpu);
+	return run(jit_of(cpu), b);
+}
+
+static void page_changed(struct interp_vm *vm, uint64_t page_index)
+{
+	jit_cache_drop_page(((struct jit_vm *)vm)->cache, page_index);
+}
+
+static void forget_jumps(struct x86_cpu *cpu)
+{
+	struct jit_cpu *c = jit_of(cpu);
+
+	/* Nothing matches a tag that is in the wrong place. */
+	for (unsigned n = 0; n < JIT_JUMPS; n++)
+		c->jumps[n] = (struct jit_jump){ .tag = n ? 0 : 1 };
+}
+
+static void forget(struct interp_vm *vm)
+{
+	jit_cache_flush(((struct jit_vm *)vm)->cache);
+	for (unsigned n = 0; n < vm->cfg.cpus; n++)
+		if (vm->cpus[n])
+			forget_jumps(vm->cpus[n]);
+}
+
+const struct x86_translator jit_translator = {
+	.enter = enter,
+	.page_changed = page_changed,
+	.forget = forget,
+	.forget_jumps = forget_jumps,
+};

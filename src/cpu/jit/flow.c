@@ -1,0 +1,187 @@
+/*
+ * Where control goes after a block: to another one of the same page by a jump that is filled in when it is known, else
+ * by way of the vCPU's cache of targets, which empties when linear addresses of code may mean something else.
+ */
+#include "cpu/jit/translate.h"
+
+#define GUEST_RSP R9
+
+static void leave(struct jit_tr *t, uint64_t why)
+{
+	emit_mov_imm(&t->e, T0, why);
+	emit_jmp(&t->e, t->thunks->leave);
+}
+
+/*
+ * Flags are where others look for them, T0 is the target. `s`: what to do if it is not found, and how far RSP moves;
+ * NULL: the target is known to be canonical.
+ */
+static void jump_to_t0(struct jit_tr *t, struct stub *s)
+{
+	struct emit_mem jump = { .base = T1, .index = NO_REG, .gs = true };
+	uintptr_t missed = t->thunks->jump_missed;
+
+	/* The place: bits 4 to 15 of target ^ target << 4. */
+	emit_rr(&t->e, (struct emit_op){ .op = 0x89 }, T0, T1);
+	emit_rr(&t->e, (struct emit_op){ .op = 0xc1 }, 4, T1);
+	emit_bytes(&t->e, 4, 1);
+	emit_rr(&t->e, (struct emit_op){ .op = 0x33 }, T1, T0);
+	emit_rr(&t->e, (struct emit_op){ .op = 0x81 }, 4, T1);
+	emit_bytes(&t->e, (JIT_JUMPS - 1) << 4, 4);
+	emit_rm(&t->e, (struct emit_op){ .op = 0x33, .w = true }, T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
+	jump.disp = JIT_FIELD(jumps[0].tag);
+	emit_rm(&t->e, (struct emit_op){ .op = 0x3b, .w = true }, T0, jump);
+	if (s) {
+		s->jump = emit_jump(&t->e, 5);
+		jit_stub(t, *s);
+		if (s->pop)
+			emit_lea(&t->e, GUEST_RSP, emit_at(GUEST_RSP, s->pop));
+	} else {
+		emit_bytes(&t->e, 0x850f, 2);
+		emit_bytes(&t->e, (uint32_t)(missed - (emit_rx(&t->e) + 4)), 4);
+	}
+	jump.disp = JIT_FIELD(jumps[0].code);
+	emit_rm(&t->e, (struct emit_op){ .op = 0xff }, 4, jump);
+}
+
+/*
+ * Within the page: a jump that for now leads to the way out behind it. Its displacement is aligned, so that it changes
+ * at once for all processors.
+ */
+static void link(struct jit_tr *t, uint64_t rip)
+{
+	struct jit_link *l = jit_cache_alloc(t->cache, sizeof(*l));
+
+	if (!l) {
+		t->e.full = true;
+		return;
+	}
+	l->native = t->flags & FLAGS_NATIVE;
+	l->page = t->block->rip & ~X86_PAGE_MASK;
+	emit_align(&t->e, 4, 1);
+	emit_bytes(&t->e, 0xe9, 1);
+	l->rel32 = t->e.at;
+	emit_bytes(&t->e, 0, 4);
+	l->end = emit_rx(&t->e);
+	jit_flags_away(t, now(t)->live);
+	jit_set_rip(t, rip);
+	leave(t, (uintptr_t)l);
+}
+
+void jit_go_on(struct jit_tr *t, uint64_t rip, uint8_t *jump)
+{
+	unsigned flags = t->flags;
+
+	if (jump)
+		emit_here(&t->e, jump);
+	if ((rip ^ t->block->rip) & ~X86_PAGE_MASK) {
+		jit_flags_away(t, now(t)->live);
+		emit_mov_imm(&t->e, T0, rip);
+		jump_to_t0(t, NULL);
+	} else {
+		link(t, rip);
+	}
+	t->flags = flags;
+}
+
+void jit_interpret(struct jit_tr *t, uint64_t rip)
+{
+	jit_flags_away(t, now(t)->need);
+	jit_set_rip(t, rip);
+	leave(t, JIT_INTERPRET);
+}
+
+void jit_jcc(struct jit_tr *t)
+{
+	uint8_t *taken;
+
+	jit_flags_ready(t, true);
+	taken = emit_jump(&t->e, now(t)->i->op & 15);
+	jit_go_on(t, next_rip(t), NULL);
+	jit_go_on(t, next_rip(t) + now(t)->i->imm, taken);
+}
+
+/* Targets that are not canonical fault at the branch itself: the interpreter sees to them. */
+static bool bad_target(struct jit_tr *t, uint64_t rip)
+{
+	if (x86_canonical(rip))
+		return false;
+	jit_interpret(t, now(t)->rip);
+	return true;
+}
+
+void jit_jmp(struct jit_tr *t)
+{
+	uint64_t to = next_rip(t) + now(t)->i->imm;
+
+	if (!bad_target(t, to))
+		jit_go_on(t, to, NULL);
+}
+
+void jit_call(struct jit_tr *t)
+{
+	uint64_t to = next_rip(t) + now(t)->i->imm;
+
+	if (bad_target(t, to))
+		return;
+	jit_flags_away(t, now(t)->need);
+	jit_push_value(t, next_rip(t));
+	jit_stored_to(t, to);
+	jit_go_on(t, to, NULL);
+}
+
+/* The operand of an indirect branch, in T0. */
+static void target(struct jit_tr *t)
+{
+	const struct x86_insn *i = now(t)->i;
+
+	jit_flags_away(t, now(t)->need);
+	if (i->flags & X86_I_REG) {
+		emit_mov(&t->e, T0, jit_get(t, i->rm, T0));
+		return;
+	}
+	jit_operand(t, 8, false);
+	emit_load(&t->e, T0, emit_at(T0, 0));
+}
+
+void jit_jmp_indirect(struct jit_tr *t)
+{
+	struct stub s = { .kind = STUB_JUMP, .rip = now(t)->rip };
+
+	target(t);
+	jump_to_t0(t, &s);
+}
+
+void jit_call_indirect(struct jit_tr *t)
+{
+	target(t);
+	emit_mov(&t->e, T1, T0);
+	emit_rr(&t->e, (struct emit_op){ .op = 0xc1, .w = true }, 4, T1);
+	emit_bytes(&t->e, 16, 1);
+	emit_rr(&t->e, (struct emit_op){ .op = 0xc1, .w = true }, 7, T1);
+	emit_bytes(&t->e, 16, 1);
+	emit_rr(&t->e, (struct emit_op){ .op = 0x39, .w = true }, T0, T1);
+	jit_stub(t, (struct stub){ .kind = STUB_INTERPRET, .jump = emit_jump(&t->e, 5), .rip = now(t)->rip });
+	t->flags &= ~FLAGS_NATIVE;
+	emit_store(&t->e, emit_gs(JIT_FIELD(pushed)), T0);
+	jit_push_value(t, next_rip(t));
+	/* Where it goes if the page wants to hear of the store: the stub finds it in jit_cpu.pushed. */
+	jit_stored_to(t, JIT_RIP_PUSHED);
+	emit_load(&t->e, T0, emit_gs(JIT_FIELD(pushed)));
+	jump_to_t0(t, NULL);
+}
+
+void jit_ret(struct jit_tr *t)
+{
+	struct stub s = { .kind = STUB_JUMP, .rip = now(t)->rip, .pop = 8 };
+
+	if (now(t)->i->imm) {
+		jit_interpret(t, now(t)->rip);
+		return;
+	}
+	jit_flags_away(t, now(t)->need);
+	emit_mov(&t->e, T0, GUEST_RSP);
+	jit_probe(t, 8, false);
+	emit_load(&t->e, T0, emit_at(T0, 0));
+	jump_to_t0(t, &s);
+}

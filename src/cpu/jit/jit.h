@@ -1,0 +1,106 @@
+/*
+ * The translator: what its files share. It is the interpreter (cpu/x86) with one more thing: hot traces are translated
+ * to host code, and whatever such code cannot do itself is left to the interpreter's handlers. docs/translator.md
+ *
+ * Threads: a struct jit_cpu belongs to its vCPU's thread; the cache is shared, see cache.h.
+ */
+#ifndef VIREO_CPU_JIT_JIT_H
+#define VIREO_CPU_JIT_JIT_H
+
+#include <stddef.h>
+
+#include "cpu/jit/cache.h"
+#include "cpu/x86/traces.h"
+
+/* Where an indirect branch to `tag` ^ fetch_key goes on. */
+#define JIT_JUMPS 4096u
+struct jit_jump {
+	uint64_t tag;
+	uintptr_t code;
+};
+
+/* What a vCPU has beside the interpreter's; GS's base is its address while it runs. */
+struct jit_cpu {
+	struct x86_cpu cpu; /* first */
+	struct jit_cpu *self;
+	uint64_t lin;	     /* of an access that missed the TLB */
+	uint64_t index;	     /* of its TLB entry, where that register was needed otherwise */
+	uint64_t pushed;     /* a value on its way */
+	uint64_t rax;	     /* where RAX is while its place is needed */
+	uint8_t *stored;     /* host address of a store whose page wants to hear of it */
+	uint16_t flags;	     /* the guest's arithmetic flags as LAHF and SETO leave them in AX */
+	uint32_t mxcsr_host; /* for C */
+	uint8_t vec_live;    /* vector registers and MXCSR are in the host's */
+	stat_t translated;   /* blocks */
+	struct jit_jump jumps[JIT_JUMPS];
+};
+
+static inline struct jit_cpu *jit_of(struct x86_cpu *cpu)
+{
+	return (struct jit_cpu *)cpu;
+}
+
+/* Offsets from GS. */
+#define JIT_GPR(n)	(int32_t)(offsetof(struct jit_cpu, cpu.s.gpr) + 8 * (n))
+#define JIT_FIELD(name) (int32_t) offsetof(struct jit_cpu, name)
+#define JIT_TLB(view, field)                                                                                           \
+	(int32_t)(offsetof(struct jit_cpu, cpu.tlbs) + (view)*X86_TLB_SIZE * sizeof(struct x86_tlb_entry) +            \
+		  offsetof(struct x86_tlb_entry, field))
+
+struct jit_vm {
+	struct interp_vm vm; /* first */
+	struct jit_cache *cache;
+	/*
+	 * Flags are right in every exception's frame. Else those that the instruction itself gives new values, as when
+	 * it is executed again, may be any.
+	 */
+	bool strict;
+};
+
+static inline struct jit_cache *jit_cache_of(const struct x86_cpu *cpu)
+{
+	return ((struct jit_vm *)cpu->vm)->cache;
+}
+
+/* --- why host code comes back (thunks.c) --- */
+#define JIT_LOOK_UP   0 /* what is at RIP? */
+#define JIT_INTERPRET 1 /* the instruction at RIP by itself */
+/* Else the struct jit_link of a jump that may go straight to what is at RIP. */
+
+/* An instruction in translated code that its handler executes. */
+struct jit_site {
+	struct x86_insn insn[2]; /* and the one that comes back */
+	uint64_t rip;
+	struct jit_block *block;
+};
+
+/* What a miss says about the access: bits of a word. */
+#define JIT_MISS_WRITE	    1u
+#define JIT_MISS_SIZE_SHIFT 1 /* bytes, 7 bits */
+
+/* --- calls.c: what thunks call. Nonzero: leave the code, with JIT_INTERPRET or JIT_LOOK_UP --- */
+/* The page of cpu->lin is not in the TLB. RIP is the instruction's. May raise. */
+int jit_missed(struct jit_cpu *c, uint32_t access);
+/* RIP is the instruction's. May raise. */
+int jit_handle(struct jit_cpu *c, const struct jit_site *site);
+/* A store of `block` at cpu->stored is done, to a page with flags. RIP is the next instruction's. */
+int jit_stored(struct jit_cpu *c, const struct jit_block *block);
+/* x86_translator. */
+extern const struct x86_translator jit_translator;
+
+/* --- thunks.c: code that all blocks share, made once for a cache --- */
+struct jit_thunks {
+	uintptr_t (*enter)(struct jit_cpu *c, uintptr_t code); /* run; why it came back */
+	uintptr_t leave;				       /* jumped to: T0 is why */
+	uintptr_t missed, handle, stored; /* called: T0 and T1 as the stubs of translate.c fill them */
+	uintptr_t jump_missed;		  /* jumped to: T0 is RIP ^ fetch_key */
+	uintptr_t vectors;		  /* called: get vector registers; RIP is set */
+};
+void jit_thunks_make(struct emit *e, struct jit_thunks *t);
+
+/* translate.c: code for the trace at RIP, or NULL if there is no sense in it. */
+struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *t, const struct x86_itlb_entry *e);
+
+extern const struct engine engine_jit;
+
+#endif

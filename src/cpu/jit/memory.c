@@ -1,0 +1,111 @@
+/*
+ * Guest memory in translated code: address, TLB entry, host address.
+ *
+ * The entry is at a place that follows from the address; what is left when its tag is subtracted is the offset in the
+ * page if the page is the right one. One comparison then finds a wrong page and an access that leaves the page.
+ */
+#include "cpu/jit/translate.h"
+
+#define ENTRY_SHIFT 5
+#define INDEX_MASK  ((X86_TLB_SIZE - 1) << ENTRY_SHIFT)
+_Static_assert(sizeof(struct x86_tlb_entry) == 1 << ENTRY_SHIFT, "the index is made by one rotation");
+
+static const struct emit_op op_add = { .op = 0x03, .w = true };
+static const struct emit_op op_sub = { .op = 0x2b, .w = true };
+static const struct emit_op op_rorx = { .map = MAP_0F3A, .pfx = 0xf2, .op = 0xf0, .vex = true };
+
+static struct emit_mem indexed(int32_t disp)
+{
+	return (struct emit_mem){ .base = T1, .index = NO_REG, .gs = true, .disp = disp };
+}
+
+void jit_address(struct jit_tr *t, unsigned to, bool wide)
+{
+	const struct x86_insn *i = now(t)->i;
+	struct emit_op lea = { .op = 0x8d, .w = wide && !i->ashift };
+	struct emit_mem m = { .base = NO_REG, .index = NO_REG, .scale = i->scale, .disp = (int32_t)i->disp };
+
+	if (i->base == X86_RIP) {
+		uint64_t at = now(t)->rip + (uint64_t)i->disp;
+
+		emit_mov_imm(&t->e, to, lea.w ? at : (uint32_t)at);
+		return;
+	}
+	if (i->index != X86_NOREG)
+		m.index = (uint8_t)jit_get(t, i->index, T1);
+	if (i->base != X86_NOREG)
+		m.base = (uint8_t)jit_get(t, i->base, T0);
+	if (m.base == NO_REG && m.index == NO_REG) {
+		emit_mov_imm(&t->e, to, lea.w ? (uint64_t)i->disp : (uint32_t)i->disp);
+		return;
+	}
+	if (m.index == NO_REG && !m.disp && lea.w)
+		emit_mov(&t->e, to, m.base);
+	else
+		emit_rm(&t->e, lea, to, m);
+}
+
+void jit_probe(struct jit_tr *t, unsigned size, bool write)
+{
+	int32_t tag = write ? JIT_TLB(t->view, wtag) : JIT_TLB(t->view, rtag);
+	struct stub s = { .kind = STUB_MISS, .back = emit_rx(&t->e), .rip = now(t)->rip };
+
+	emit_rr(&t->e, op_rorx, T1, T0);
+	emit_bytes(&t->e, 12 - ENTRY_SHIFT, 1);
+	emit_rr(&t->e, (struct emit_op){ .op = 0x81 }, 4, T1);
+	emit_bytes(&t->e, INDEX_MASK, 4);
+	emit_rm(&t->e, op_sub, T0, indexed(tag));
+	emit_rr(&t->e, (struct emit_op){ .op = 0x81, .w = true }, 7, T0);
+	emit_bytes(&t->e, MEM_PAGE_SIZE - size, 4);
+	s.jump = emit_jump(&t->e, 7);
+	s.access = size << JIT_MISS_SIZE_SHIFT | (write ? JIT_MISS_WRITE : 0);
+	jit_stub(t, s);
+	emit_rm(&t->e, op_add, T0, indexed(JIT_TLB(t->view, host)));
+	t->flags &= ~FLAGS_NATIVE;
+}
+
+void jit_linear(struct jit_tr *t)
+{
+	const struct x86_insn *i = now(t)->i;
+
+	jit_address(t, T0, true);
+	if (i->seg >= X86_FS)
+		emit_rm(&t->e, op_add, T0, emit_gs(JIT_FIELD(cpu.seg_base) + 8 * i->seg));
+}
+
+void jit_operand(struct jit_tr *t, unsigned size, bool write)
+{
+	jit_linear(t);
+	jit_probe(t, size, write);
+}
+
+/*
+ * The byte of flags of the page is looked at after the store, as the tracker of code wants it (code.c). Without
+ * touching the host's flags if somebody needs them.
+ */
+void jit_stored_to(struct jit_tr *t, uint64_t rip)
+{
+	struct stub s = { .kind = STUB_STORED, .rip = rip };
+	int32_t page_flags = JIT_TLB(t->view, flags);
+
+	s.flags_native = t->flags == FLAGS_NATIVE && now(t)->live;
+	if (s.flags_native) {
+		uint8_t *none;
+
+		s.noted = true;
+		emit_store(&t->e, emit_gs(JIT_FIELD(stored)), T0);
+		emit_load(&t->e, T0, indexed(page_flags));
+		emit_rm(&t->e, (struct emit_op){ .map = MAP_0F, .op = 0xb6 }, T0, emit_at(T0, 0));
+		none = emit_jrcxz(&t->e);
+		s.jump = emit_jump(&t->e, EMIT_ALWAYS);
+		emit_here8(&t->e, none);
+	} else {
+		emit_load(&t->e, T1, indexed(page_flags));
+		emit_rm(&t->e, (struct emit_op){ .op = 0x80 }, 7, emit_at(T1, 0));
+		emit_bytes(&t->e, 0, 1);
+		s.jump = emit_jump(&t->e, 5);
+		t->flags &= ~FLAGS_NATIVE;
+	}
+	s.back = emit_rx(&t->e);
+	jit_stub(t, s);
+}

@@ -1,0 +1,193 @@
+/*
+ * The code between C and translated blocks.
+ *
+ * The host's stack is aligned to 16 bytes in translated code. GS is the vCPU (engine.c). Stubs that call a thunk may
+ * never be returned to: what they are called for may raise (siglongjmp past them), or end the stay in translated code.
+ */
+#include "cpu/jit/jit.h"
+#include "cpu/jit/regs.h"
+
+static const uint8_t callee_saved[] = { RBX, RBP, R12, R13, R14, R15 };
+
+static struct emit_op op1(unsigned op)
+{
+	return (struct emit_op){ .op = (uint8_t)op, .w = true };
+}
+
+static void push(struct emit *e, unsigned reg)
+{
+	emit_rr(e, (struct emit_op){ .op = 0xff }, 6, reg);
+}
+
+static void pop(struct emit *e, unsigned reg)
+{
+	emit_rr(e, (struct emit_op){ .op = 0x8f }, 0, reg);
+}
+
+static void add_rsp(struct emit *e, int n)
+{
+	emit_rr(e, op1(0x83), 0, RSP);
+	emit_bytes(e, (uint8_t)n, 1);
+}
+
+static void spill(struct emit *e)
+{
+	for (unsigned r = 0; r < 16; r++)
+		if (jit_home[r] != NO_REG)
+			emit_store(e, emit_gs(JIT_GPR(r)), jit_home[r]);
+}
+
+static void fill(struct emit *e)
+{
+	for (unsigned r = 0; r < 16; r++)
+		if (jit_home[r] != NO_REG)
+			emit_load(e, jit_home[r], emit_gs(JIT_GPR(r)));
+}
+
+static void vector_moves(struct emit *e, unsigned opcode)
+{
+	for (unsigned r = 0; r < 16; r++)
+		emit_rm(e, (struct emit_op){ .map = MAP_0F, .op = (uint8_t)opcode, .vex = true, .l = true }, r,
+			emit_gs(JIT_FIELD(cpu.s.vec) + 32 * (int32_t)r));
+}
+
+static void set_vec_live(struct emit *e, unsigned v)
+{
+	emit_rm(e, (struct emit_op){ .op = 0xc6 }, 0, emit_gs(JIT_FIELD(vec_live)));
+	emit_bytes(e, v, 1);
+}
+
+static void mxcsr(struct emit *e, unsigned ext, struct emit_mem m)
+{
+	emit_rm(e, (struct emit_op){ .map = MAP_0F, .op = 0xae }, ext, m);
+}
+
+/* Guest to memory, if it is in the host's registers: those are the host's again. Uses no register. */
+static void put_vectors(struct emit *e)
+{
+	uint8_t *dead;
+
+	emit_rm(e, (struct emit_op){ .op = 0x80 }, 7, emit_gs(JIT_FIELD(vec_live)));
+	emit_bytes(e, 0, 1);
+	dead = emit_jump(e, 4);
+	vector_moves(e, 0x11);
+	emit_bytes(e, 0x77f8c5, 3); /* vzeroupper */
+	mxcsr(e, 3, emit_gs(JIT_FIELD(cpu.s.mxcsr)));
+	mxcsr(e, 2, emit_gs(JIT_FIELD(mxcsr_host)));
+	set_vec_live(e, 0);
+	emit_here(e, dead);
+}
+
+/* The other way, unless an exception is unmasked: then to the returned jump. Uses T1. */
+static uint8_t *get_vectors(struct emit *e)
+{
+	uint8_t *open;
+
+	emit_rm(e, (struct emit_op){ .op = 0x8b }, T1, emit_gs(JIT_FIELD(cpu.s.mxcsr)));
+	emit_rr(e, (struct emit_op){ .op = 0xf7 }, 2, T1); /* not */
+	emit_rr(e, (struct emit_op){ .op = 0xf7 }, 0, T1); /* test */
+	emit_bytes(e, 0x1f80, 4);
+	open = emit_jump(e, 5);
+	vector_moves(e, 0x10);
+	mxcsr(e, 2, emit_gs(JIT_FIELD(cpu.s.mxcsr)));
+	set_vec_live(e, 1);
+	return open;
+}
+
+static void ret(struct emit *e)
+{
+	emit_bytes(e, 0xc3, 1);
+}
+
+static void call_c(struct emit *e, const void *fn)
+{
+	emit_mov_imm(e, RAX, (uintptr_t)fn);
+	emit_rr(e, (struct emit_op){ .op = 0xff }, 2, RAX);
+}
+
+/*
+ * Save the guest, call fn(cpu, T1); on 0 go on in the block with T0 as jit_cpu.lin has it, else leave with `why`.
+ * `resume` (of jit_cpu.vec_live as it was) lies where the stack needs eight bytes more.
+ */
+static uintptr_t call_thunk(struct emit *e, const void *fn, unsigned why, uintptr_t left)
+{
+	uintptr_t at = emit_rx(e);
+	uint8_t *end, *dead, *open;
+
+	spill(e);
+	emit_rm(e, (struct emit_op){ .map = MAP_0F, .op = 0xb6 }, RAX, emit_gs(JIT_FIELD(vec_live)));
+	push(e, RAX);
+	put_vectors(e);
+	emit_load(e, RDI, emit_gs(JIT_FIELD(self)));
+	emit_mov(e, RSI, T1);
+	call_c(e, fn);
+	pop(e, RDX);
+	emit_rr(e, (struct emit_op){ .op = 0x85 }, RAX, RAX);
+	end = emit_jump(e, 5);
+	emit_rr(e, (struct emit_op){ .op = 0x85 }, RDX, RDX);
+	dead = emit_jump(e, 4);
+	open = get_vectors(e);
+	emit_here(e, dead);
+	fill(e);
+	emit_load(e, T0, emit_gs(JIT_FIELD(lin)));
+	ret(e);
+	/* An exception was unmasked in between: the block counts on vector registers. */
+	emit_here(e, open);
+	emit_mov_imm(e, T0, JIT_LOOK_UP);
+	add_rsp(e, 8);
+	emit_jmp(e, left);
+	emit_here(e, end);
+	emit_mov_imm(e, T0, why);
+	add_rsp(e, 8);
+	emit_jmp(e, left);
+	return at;
+}
+
+void jit_thunks_make(struct emit *e, struct jit_thunks *t)
+{
+	uintptr_t left;
+	uint8_t *open;
+
+	t->enter = (uintptr_t(*)(struct jit_cpu *, uintptr_t))emit_rx(e);
+	for (unsigned n = 0; n < sizeof(callee_saved); n++)
+		push(e, callee_saved[n]);
+	add_rsp(e, -8);
+	emit_mov(e, T1, RSI);
+	fill(e);
+	emit_rr(e, (struct emit_op){ .op = 0xff }, 4, T1);
+
+	emit_align(e, 16, 0);
+	t->leave = emit_rx(e);
+	spill(e);
+	put_vectors(e);
+	left = emit_rx(e);
+	emit_mov(e, RAX, T0);
+	add_rsp(e, 8);
+	for (unsigned n = sizeof(callee_saved); n-- > 0;)
+		pop(e, callee_saved[n]);
+	ret(e);
+
+	emit_align(e, 16, 0);
+	t->jump_missed = emit_rx(e);
+	emit_rm(e, op1(0x33), T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
+	emit_store(e, emit_gs(JIT_GPR(X86_RIP)), T0);
+	emit_mov_imm(e, T0, JIT_LOOK_UP);
+	emit_jmp(e, t->leave);
+
+	emit_align(e, 16, 0);
+	t->missed = call_thunk(e, jit_missed, JIT_INTERPRET, left);
+	emit_align(e, 16, 0);
+	t->handle = call_thunk(e, jit_handle, JIT_LOOK_UP, left);
+	emit_align(e, 16, 0);
+	t->stored = call_thunk(e, jit_stored, JIT_LOOK_UP, left);
+
+	emit_align(e, 16, 0);
+	t->vectors = emit_rx(e);
+	open = get_vectors(e);
+	ret(e);
+	emit_here(e, open);
+	add_rsp(e, 8);
+	emit_mov_imm(e, T0, JIT_INTERPRET);
+	emit_jmp(e, t->leave);
+	emit_align(e, 64, 0);
+}

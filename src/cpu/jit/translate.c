@@ -1,0 +1,358 @@
+/*
+ * A trace becomes a block: one pass backwards for the flags that matter, one forwards that writes code.
+ *
+ *   native:  look for news (aligned, see cache.h)
+ *            the instructions
+ *   memory:  the same with the flags taken from jit_cpu.flags first
+ *   out:     back to C with RIP at the block
+ *   stubs:   what happens seldom
+ */
+#include "cpu/jit/translate.h"
+
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/shared.h"
+
+/* --- flags --- */
+
+static void rax_to_flags(struct jit_tr *t)
+{
+	emit_bytes(&t->e, 0x9f, 1);	/* lahf */
+	emit_bytes(&t->e, 0xc0900f, 3); /* seto al */
+	emit_rm(&t->e, (struct emit_op){ .op = 0x89, .osize = true }, RAX, emit_gs(JIT_FIELD(flags)));
+}
+
+static void flags_to_rax(struct jit_tr *t)
+{
+	emit_rm(&t->e, (struct emit_op){ .map = MAP_0F, .op = 0xb7 }, RAX, emit_gs(JIT_FIELD(flags)));
+	emit_bytes(&t->e, 0x7f04, 2); /* add al, 7f: sets OF if it was 1 */
+	emit_bytes(&t->e, 0x9e, 1);   /* sahf */
+}
+
+void jit_flags_away(struct jit_tr *t, uint8_t wanted)
+{
+	if (!wanted || t->flags != FLAGS_NATIVE)
+		return;
+	emit_mov(&t->e, T1, RAX);
+	rax_to_flags(t);
+	emit_mov(&t->e, RAX, T1);
+	t->flags |= FLAGS_MEMORY;
+}
+
+static void load_flags(struct jit_tr *t, bool free)
+{
+	if (free)
+		emit_mov(&t->e, T1, RAX);
+	else
+		emit_store(&t->e, emit_gs(JIT_FIELD(rax)), RAX);
+	flags_to_rax(t);
+	if (free)
+		emit_mov(&t->e, RAX, T1);
+	else
+		emit_load(&t->e, RAX, emit_gs(JIT_FIELD(rax)));
+	t->flags |= FLAGS_NATIVE;
+}
+
+void jit_flags_ready(struct jit_tr *t, bool free)
+{
+	const struct jit_insn *n = now(t);
+	uint8_t reads, writes;
+
+	jit_flags_of(n->op, n->i, &reads, &writes);
+	if ((reads || (n->touch && n->need)) && !(t->flags & FLAGS_NATIVE))
+		load_flags(t, free);
+}
+
+void jit_flags_done(struct jit_tr *t)
+{
+	if (now(t)->touch)
+		t->flags = FLAGS_NATIVE;
+}
+
+/* --- pieces --- */
+
+void jit_set_rip(struct jit_tr *t, uint64_t rip)
+{
+	struct emit_mem at = emit_gs(JIT_GPR(X86_RIP));
+
+	if (rip == (uint64_t)(int64_t)(int32_t)rip) {
+		emit_rm(&t->e, (struct emit_op){ .op = 0xc7, .w = true }, 0, at);
+		emit_bytes(&t->e, rip, 4);
+		return;
+	}
+	if (rip == JIT_RIP_PUSHED)
+		emit_load(&t->e, T1, emit_gs(JIT_FIELD(pushed)));
+	else
+		emit_mov_imm(&t->e, T1, rip);
+	emit_store(&t->e, at, T1);
+}
+
+void jit_stub(struct jit_tr *t, struct stub s)
+{
+	if (t->stub_count == STUBS_MAX)
+		t->e.full = true;
+	else
+		t->stubs[t->stub_count++] = s;
+}
+
+static const struct x86_insn *come_back(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	return NULL;
+}
+
+bool jit_by_handler(struct jit_tr *t)
+{
+	struct jit_site *site = jit_cache_alloc(t->cache, sizeof(*site));
+
+	if (!site) {
+		t->e.full = true;
+		return false;
+	}
+	site->insn[0] = *now(t)->i;
+	site->insn[0].fn = now(t)->fn;
+	site->insn[1].fn = come_back;
+	site->rip = now(t)->rip;
+	site->block = t->block;
+	jit_flags_away(t, JIT_F_ALL);
+	emit_mov_imm(&t->e, T1, (uintptr_t)site);
+	emit_call(&t->e, t->thunks->handle);
+	t->flags = FLAGS_MEMORY;
+	return true;
+}
+
+static void leave(struct jit_tr *t, uint64_t why)
+{
+	emit_mov_imm(&t->e, T0, why);
+	emit_jmp(&t->e, t->thunks->leave);
+}
+
+/* --- stubs --- */
+
+static void write_miss(struct jit_tr *t, const struct stub *s)
+{
+	int32_t tag = s->access & JIT_MISS_WRITE ? JIT_TLB(t->view, wtag) : JIT_TLB(t->view, rtag);
+
+	emit_rm(&t->e, (struct emit_op){ .op = 0x03, .w = true }, T0,
+		(struct emit_mem){ .base = T1, .index = NO_REG, .gs = true, .disp = tag });
+	emit_store(&t->e, emit_gs(JIT_FIELD(lin)), T0);
+	jit_set_rip(t, s->rip);
+	emit_mov_imm(&t->e, T1, s->access);
+	emit_call(&t->e, t->thunks->missed);
+	emit_jmp(&t->e, s->back);
+}
+
+static void write_stored(struct jit_tr *t, const struct stub *s)
+{
+	if (!s->noted)
+		emit_store(&t->e, emit_gs(JIT_FIELD(stored)), T0);
+	t->flags = FLAGS_NATIVE;
+	if (s->flags_native)
+		jit_flags_away(t, JIT_F_ALL);
+	jit_set_rip(t, s->rip);
+	emit_mov_imm(&t->e, T1, (uintptr_t)t->block);
+	emit_call(&t->e, t->thunks->stored);
+	if (s->flags_native)
+		load_flags(t, true);
+	emit_jmp(&t->e, s->back);
+}
+
+/* T0 is the target of an indirect branch, by exclusive or with fetch_key. */
+static void write_jump(struct jit_tr *t, const struct stub *s)
+{
+	uint8_t *bad;
+
+	emit_rm(&t->e, (struct emit_op){ .op = 0x33, .w = true }, T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
+	emit_mov(&t->e, T1, T0);
+	emit_rr(&t->e, (struct emit_op){ .op = 0xc1, .w = true }, 4, T1);
+	emit_bytes(&t->e, 16, 1);
+	emit_rr(&t->e, (struct emit_op){ .op = 0xc1, .w = true }, 7, T1);
+	emit_bytes(&t->e, 16, 1);
+	emit_rr(&t->e, (struct emit_op){ .op = 0x39, .w = true }, T0, T1);
+	bad = emit_jump(&t->e, 5);
+	if (s->pop)
+		emit_lea(&t->e, R9, emit_at(R9, s->pop));
+	emit_store(&t->e, emit_gs(JIT_GPR(X86_RIP)), T0);
+	leave(t, JIT_LOOK_UP);
+	emit_here(&t->e, bad);
+	jit_set_rip(t, s->rip);
+	leave(t, JIT_INTERPRET);
+}
+
+static void write_stub(struct jit_tr *t, const struct stub *s)
+{
+	emit_here(&t->e, s->jump);
+	switch (s->kind) {
+	case STUB_MISS:
+		write_miss(t, s);
+		break;
+	case STUB_STORED:
+		write_stored(t, s);
+		break;
+	case STUB_JUMP:
+		write_jump(t, s);
+		break;
+	case STUB_VECTORS:
+		jit_set_rip(t, s->rip);
+		emit_call(&t->e, t->thunks->vectors);
+		emit_jmp(&t->e, s->back);
+		break;
+	case STUB_INTERPRET:
+		jit_set_rip(t, s->rip);
+		leave(t, JIT_INTERPRET);
+		break;
+	}
+}
+
+/* --- the block --- */
+
+/* The trace's instructions with their rows, as their bytes are now. False: those are others now, or it is none. */
+static bool read_trace(struct jit_tr *t, const struct x86_cpu *cpu, const struct x86_trace *tr, const uint8_t *page)
+{
+	struct x86_decode_mode mode = { 64, false, cpu->vm->features };
+	uint32_t offset = tr->offset;
+	uint8_t bytes[15];
+
+	for (t->count = 0; t->count < tr->count; t->count++) {
+		struct jit_insn *n = &t->insn[t->count];
+		struct x86_insn again;
+		uint32_t room = MEM_PAGE_SIZE - offset < 15 ? MEM_PAGE_SIZE - offset : 15;
+
+		n->i = &tr->insn[t->count];
+		n->fn = t->count ? n->i->fn : tr->guarded;
+		n->rip = t->block_rip + (offset - tr->offset);
+		shared_copy(bytes, page + offset, room);
+		if (x86_decode(bytes, room, mode, &again, &n->def) == X86_DECODE_OK) {
+			if (again.fn != n->fn || again.len != n->i->len || again.imm != n->i->imm ||
+			    again.modrm != n->i->modrm || again.flags != n->i->flags)
+				return false;
+			n->op = jit_op_of(n->def, n->i, t->mode);
+		} else {
+			n->def = NULL; /* it raises */
+			n->op = NULL;
+		}
+		offset += n->i->len;
+	}
+	t->end_rip = t->block_rip + (offset - tr->offset);
+	return t->count && t->insn[0].def && (t->insn[0].op || !ends(&t->insn[0]));
+}
+
+static void flags_that_matter(struct jit_tr *t)
+{
+	uint8_t live = JIT_F_ALL;
+
+	for (unsigned n = t->count; n-- > 0;) {
+		struct jit_insn *k = &t->insn[n];
+		uint8_t reads, writes;
+
+		jit_flags_of(k->op, k->i, &reads, &writes);
+		k->live = live;
+		k->touch = k->op ? k->op->writes | k->op->changes : JIT_F_ALL;
+		k->need = live = t->strict ? JIT_F_ALL : (live & ~writes) | reads;
+	}
+}
+
+/* Flags stay: T0 becomes 0 or there is news. */
+static void look_for_news(struct jit_tr *t)
+{
+	struct emit_mem events = emit_gs(JIT_FIELD(cpu.vcpu.events));
+
+	emit_align(&t->e, 16, 0);
+	t->block->native = emit_rx(&t->e);
+	if (t->insn[0].need) {
+		uint8_t *none;
+
+		emit_rm(&t->e, (struct emit_op){ .op = 0x8b }, T0, events);
+		none = emit_jrcxz(&t->e);
+		t->news = emit_jump(&t->e, EMIT_ALWAYS);
+		emit_here8(&t->e, none);
+		t->flags = FLAGS_NATIVE;
+	} else {
+		emit_rm(&t->e, (struct emit_op){ .op = 0x83 }, 7, events);
+		emit_bytes(&t->e, 0, 1);
+		t->news = emit_jump(&t->e, 5);
+		t->flags = 0;
+	}
+}
+
+static void other_ends(struct jit_tr *t)
+{
+	emit_here(&t->e, t->news);
+	t->block->out = emit_rx(&t->e);
+	t->at = 0;
+	t->flags = t->insn[0].need ? FLAGS_NATIVE : 0;
+	jit_flags_away(t, t->insn[0].need);
+	jit_set_rip(t, t->block_rip);
+	leave(t, JIT_LOOK_UP);
+	t->block->memory = t->block->native;
+	if (t->insn[0].need) {
+		emit_align(&t->e, 16, 0);
+		t->block->memory = emit_rx(&t->e);
+		load_flags(t, true);
+		emit_jmp(&t->e, t->block->native);
+	}
+}
+
+static void write_insn(struct jit_tr *t)
+{
+	const struct jit_insn *n = now(t);
+
+	if (n->op)
+		n->op->emit(t);
+	else if (ends(n))
+		jit_interpret(t, n->rip);
+	else
+		jit_by_handler(t);
+}
+
+static bool goes_elsewhere(const struct jit_insn *n)
+{
+	return n->op ? n->op->what & JIT_END : ends(n);
+}
+
+static void write_block(struct jit_tr *t)
+{
+	look_for_news(t);
+	for (t->at = 0; t->at < t->count && !t->e.full; t->at++)
+		write_insn(t);
+	t->at = t->count - 1;
+	if (!goes_elsewhere(now(t)))
+		jit_go_on(t, t->end_rip, NULL);
+	other_ends(t);
+	for (unsigned n = 0; n < t->stub_count && !t->e.full; n++)
+		write_stub(t, &t->stubs[n]);
+}
+
+struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr, const struct x86_itlb_entry *e)
+{
+	struct jit_cache *cache = jit_cache_of(cpu);
+	struct jit_tr t;
+
+	t.cache = cache;
+	t.thunks = jit_cache_thunks(cache);
+	t.mode = x86_fetch(cpu);
+	t.view = t.mode & X86_FETCH_VIEW;
+	t.block_rip = cpu->s.gpr[X86_RIP];
+	t.strict = ((struct jit_vm *)cpu->vm)->strict;
+	t.stub_count = 0;
+	t.vectors = false;
+	if (!read_trace(&t, cpu, tr, e->host))
+		return NULL;
+	flags_that_matter(&t);
+	if (!jit_cache_begin(cache, &t.e))
+		return NULL;
+	t.block = jit_cache_alloc(cache, sizeof(*t.block));
+	*t.block = (struct jit_block){ .phys = e->phys | tr->offset,
+				       .rip = t.block_rip,
+				       .page_index = e->page_index,
+				       .mode = t.mode,
+				       .count = t.count };
+	write_block(&t);
+	jit_cache_end(cache, &t.e, t.e.full ? NULL : t.block);
+	if (t.e.full)
+		return NULL;
+	/* A change of the page that came before it could be found shows here. */
+	if (*tr->gen[0] != tr->seen[0])
+		jit_cache_drop(cache, t.block);
+	return t.block;
+}

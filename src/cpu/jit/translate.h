@@ -1,0 +1,116 @@
+/*
+ * What the files that write a block's code share: the translation under way, and the steps that instructions are made
+ * of. Private to the translator; everything between jit_cache_begin() and jit_cache_end().
+ */
+#ifndef VIREO_CPU_JIT_TRANSLATE_H
+#define VIREO_CPU_JIT_TRANSLATE_H
+
+#include "cpu/jit/jit.h"
+#include "cpu/jit/ops.h"
+#include "cpu/jit/regs.h"
+
+/* Where the guest's arithmetic flags are: any of these hold them; none: nobody will ask. */
+#define FLAGS_NATIVE 1u
+#define FLAGS_MEMORY 2u
+
+/* One instruction of the trace. */
+struct jit_insn {
+	const struct x86_insn *i;
+	const struct x86_opdef *def; /* NULL: it raises */
+	x86_exec *fn;
+	const struct jit_op *op; /* NULL: its handler executes it */
+	uint64_t rip;
+	/* Flags (JIT_F_*) that are looked at after it, those of before that matter to it or after it, those it changes.
+	 */
+	uint8_t live, need, touch;
+};
+
+/* Code that is seldom run: behind the block. */
+enum stub_kind { STUB_MISS, STUB_STORED, STUB_INTERPRET, STUB_VECTORS, STUB_JUMP };
+struct stub {
+	enum stub_kind kind;
+	uint8_t *jump;	/* that leads here */
+	uintptr_t back; /* where it goes on */
+	uint64_t rip;	/* what RIP has to be */
+	uint32_t access;
+	bool flags_native; /* they must survive it */
+	bool noted;	   /* jit_cpu.stored is filled */
+	uint8_t pop;	   /* how far RSP moves if the target is good */
+};
+/* As a stub's RIP: what jit_cpu.pushed has. It is not canonical. */
+#define JIT_RIP_PUSHED (1ull << 62)
+#define STUBS_MAX      (4 * X86_TRACE_MAX + 4)
+
+struct jit_tr {
+	struct emit e;
+	const struct jit_thunks *thunks;
+	struct jit_cache *cache;
+	struct jit_block *block;
+	unsigned view; /* enum x86_tlb_view */
+	unsigned mode; /* enum x86_fetch */
+	unsigned flags;
+	uint64_t block_rip;
+	uint8_t *news; /* the jump to the way out */
+	bool strict;   /* jit_vm.strict */
+	bool vectors;  /* are in the host's registers */
+	unsigned count, at;
+	struct jit_insn insn[X86_TRACE_MAX];
+	uint64_t end_rip; /* after the last */
+	unsigned stub_count;
+	struct stub stubs[STUBS_MAX];
+};
+
+static inline const struct jit_insn *now(const struct jit_tr *t)
+{
+	return &t->insn[t->at];
+}
+/* Does the trace end with it, whatever executes it? */
+static inline bool ends(const struct jit_insn *n)
+{
+	return !n->def || n->def->flags & X86_D_END ||
+	       (n->def->flags & X86_D_REP_END && n->i->flags & (X86_I_REP | X86_I_REPNE));
+}
+static inline uint64_t next_rip(const struct jit_tr *t)
+{
+	return now(t)->rip + now(t)->i->len;
+}
+
+/* --- translate.c --- */
+void jit_stub(struct jit_tr *t, struct stub s);
+/* The host's flags are about to be lost: save them if any of `wanted` are looked at later. Uses T1. */
+void jit_flags_away(struct jit_tr *t, uint8_t wanted);
+/* The instruction's own operation comes next: have flags in the host's if it needs that. Uses T1 if it is `free`. */
+void jit_flags_ready(struct jit_tr *t, bool free);
+/* It is done. */
+void jit_flags_done(struct jit_tr *t);
+/* RIP becomes `rip`. Uses T1. */
+void jit_set_rip(struct jit_tr *t, uint64_t rip);
+/* The instruction by its handler. False: no room. */
+bool jit_by_handler(struct jit_tr *t);
+
+/* --- memory.c --- */
+/* The effective address of the instruction's operand without its segment in host register `to`. Uses T0 and T1. */
+void jit_address(struct jit_tr *t, unsigned to, bool wide);
+/* The linear address of the operand in T0. Flags are lost. */
+void jit_linear(struct jit_tr *t);
+/*
+ * The host address of the operand in T0, with all checks made for `size` bytes; T1 tells where its TLB entry is.
+ * Flags are lost.
+ */
+void jit_operand(struct jit_tr *t, unsigned size, bool write);
+/* The same for the linear address in T0. */
+void jit_probe(struct jit_tr *t, unsigned size, bool write);
+/* After a store to T0, with T1 as jit_probe() left it and the instruction otherwise complete; `rip` is next. */
+void jit_stored_to(struct jit_tr *t, uint64_t rip);
+
+/* --- stack.c: PUSH without the end, jit_stored_to() --- */
+/* A value that is known. */
+void jit_push_value(struct jit_tr *t, uint64_t v);
+
+/* --- registers, plain.c --- */
+/* Guest register `r` in a host register: its home, else `scratch`, loaded. */
+unsigned jit_get(struct jit_tr *t, unsigned r, unsigned scratch);
+/* Guest register `r` was written in `host`. */
+void jit_put(struct jit_tr *t, unsigned r, unsigned host);
+
+#endif
