@@ -740,6 +740,16 @@ static void non_canonical_addresses(void **state)
 	r.s.gpr[X86_RSP] = 1ull << 47 | 8;
 	rig_write(&r, RIG_IDT + 16 * X86_SS_FAULT + 4, 1, 1); /* IST 1 */
 	RIG_FAULTS(&r, X86_SS_FAULT, 0, 0, 0x50);	      /* push rax */
+	/* Entries of the TLB that hold nothing match none of them. */
+	for (uint64_t page = 0; page < 2048; page += page == 3 ? 1017 : 1)
+		for (uint64_t offset = 0; offset <= 0xffe; offset += 0xffe) {
+			rig_reset(&r, RIG_LONG);
+			r.s.gpr[X86_RSI] = 1ull << 63 | page << 12 | offset;
+			RIG_FAULTS(&r, X86_GP, 0, 0, 0x8b, 0x06);
+			rig_reset(&r, RIG_LONG);
+			r.s.gpr[X86_RSI] = 1ull << 63 | page << 12 | offset;
+			RIG_FAULTS(&r, X86_GP, 0, 0, 0x89, 0x06);
+		}
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)

@@ -32,10 +32,13 @@ struct x86_tlb_entry {
 	uint8_t *host;		/* of the page */
 	_Atomic uint8_t *flags; /* of the RAM page, see mem.h */
 };
-/* What no address of this slot matches, not even as the page that begins up to a page before it: jit/ subtracts. */
+/*
+ * What no address of this slot matches, canonical or not: neither its page, nor the next one, to which the end of an
+ * access may reach.
+ */
 static inline uint64_t x86_tlb_none(unsigned slot)
 {
-	return 1ull << 63 | (uint64_t)((slot ^ 1) & (X86_TLB_SIZE - 1)) << 12;
+	return 1ull << 63 | (uint64_t)((slot ^ 2) & (X86_TLB_SIZE - 1)) << 12;
 }
 enum x86_tlb_view {
 	X86_TLB_USER,	  /* CPL 3 */
@@ -149,6 +152,11 @@ struct x86_cpu {
 
 	struct x86_tlb_entry tlbs[X86_TLB_VIEWS][X86_TLB_SIZE];
 	uint64_t tlb_phys[X86_TLB_VIEWS][X86_TLB_SIZE]; /* of their pages */
+	/* RAM in which page tables were found last; empty: none. */
+	struct {
+		uint64_t base, size;
+		const uint8_t *host;
+	} tables;
 	struct x86_itlb_entry itlb[2][X86_ITLB_SIZE];
 	/* Entries filled since the last flush, so that a flush touches only those (paging.c). */
 	uint32_t tlb_filled_count;
