@@ -54,12 +54,14 @@ static bool over(const struct jit_cpu *c, const struct jit_block *b, unsigned fl
 int jit_handle(struct jit_cpu *c, const struct jit_site *site)
 {
 	unsigned flushes = jit_cache_flushes(jit_cache_of(&c->cpu));
+	/* Copied: while it waits for another vCPU everything may be forgotten, and the site be overwritten. */
+	const struct x86_insn insn[2] = { site->insn[0], site->insn[1] };
 	const struct jit_block *b = site->block;
 	uint64_t key = c->cpu.fetch_key;
 
 	flags_to_lazy(c);
 	c->cpu.s.gpr[X86_RIP] = site->rip;
-	site->insn[0].fn(&c->cpu, &site->insn[0]);
+	insn[0].fn(&c->cpu, insn);
 	c->flags = pack(&c->cpu.lazy);
 	/* What the block was made for may not hold any more: STAC. */
 	return key != c->cpu.fetch_key || over(c, b, flushes);

@@ -84,6 +84,24 @@ struct walk {
 
 enum walk_result { WALK_OK, WALK_ABSENT, WALK_RESERVED };
 
+/* An entry, which is aligned: most often in the same RAM as the last one. */
+static uint64_t load_entry(struct x86_cpu *cpu, uint64_t at, unsigned size)
+{
+	uint64_t offset = at - cpu->tables.base;
+	struct mem_window w;
+
+	if (__builtin_expect(offset >= cpu->tables.size, 0)) {
+		if (mem_window(cpu->mem, gpa(at), &w)) {
+			cpu->tables.base = w.base.v;
+			cpu->tables.size = w.size;
+			cpu->tables.host = w.host;
+		}
+		return x86_phys_load(cpu, at, size);
+	}
+	return size == 8 ? le64toh(X86_HOST_LOAD(64, cpu->tables.host + offset))
+			 : le32toh(X86_HOST_LOAD(32, cpu->tables.host + offset));
+}
+
 static enum walk_result walk(struct x86_cpu *cpu, uint64_t lin, struct walk *w)
 {
 	const struct paging_mode *m = cpu->s.efer & X86_EFER_LMA ? &mode_4level
@@ -102,7 +120,7 @@ static enum walk_result walk(struct x86_cpu *cpu, uint64_t lin, struct walk *w)
 	}
 	for (unsigned level = 0; level < m->levels; level++) {
 		uint64_t index = lin >> m->shift[level] & ((1u << m->bits[level]) - 1);
-		uint64_t at = table + index * m->entry_size, e = x86_phys_load(cpu, at, m->entry_size);
+		uint64_t at = table + index * m->entry_size, e = load_entry(cpu, at, m->entry_size);
 		bool last = level == m->levels - 1u;
 		bool large = !last && e & PTE_PS && large_allowed(cpu, m, level);
 

@@ -161,6 +161,7 @@ void x86_smm_view(struct x86_cpu *cpu)
 	struct mem_space *smram = cpu->vm->cfg.smm_mem;
 
 	cpu->mem = cpu->s.smm && smram ? smram : cpu->vm->cfg.mem;
+	cpu->tables.size = 0;
 	x86_tlb_flush(cpu, true);
 }
 
