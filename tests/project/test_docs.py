@@ -85,7 +85,9 @@ def known_tests():
 
 
 def exists(name, names):
-    """`program`, `test_file.c`, `file: function`, `guest/test_x.py::test_y[1]`, `stage NAME`."""
+    """`program`, `test_file.c`, `file: function`, `guest/test_x.py::test_y[1]`, `stage NAME`, `scripts/x`."""
+    if name.startswith("scripts/"):
+        return os.path.exists(f"{TOP}/{name}")
     if name.startswith(("bench", "make ")) or name in names:
         return True
     parts = re.sub(r"\[.*?\]", "", name.removeprefix("tests/")).replace("::", ":").split(":")
