@@ -36,7 +36,7 @@ def good(tmp_path):
     ("memory", "-1", "memory: '-1' is not a size such as 512M or 2G"),
     ("cpus", "0", "cpus: '0' is not a number from 1 to 64"),
     ("cpus", "1000", "cpus: '1000' is not a number from 1 to 64"),
-    ("cpu", "pentium9", "cpu.model: 'pentium9' is not one of max, qemu64, x86-64-v2, x86-64-v3, Nehalem, Westmere, SandyBridge, IvyBridge, Haswell-noTSX, Haswell, Broadwell-noTSX, Broadwell, Skylake-Server, EPYC"),
+    ("cpu", "pentium9", "cpu.model: 'pentium9' is not one of max, host, qemu64, x86-64-v2, x86-64-v3, Nehalem, Westmere, SandyBridge, IvyBridge, Haswell-noTSX, Haswell, Broadwell-noTSX, Broadwell, Skylake-Server, EPYC"),
     ("cpu", "max,+warp", "cpu.model: unknown feature 'warp'"),
     ("engine", "steam", "engine: 'steam' is not one of those that `vireo engines` lists"),
     ("clock", "sundial", "clock: 'sundial' is not one of host, icount"),

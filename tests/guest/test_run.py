@@ -120,7 +120,7 @@ def test_config_file(tmp_path):
     ("memory = lots", "4: memory: 'lots' is not a size such as 512M or 2G"),
     ("[net0]\nbackend = pigeon", "5: net0.backend: 'pigeon' is not one of user, none"),
     ("[net0]\nbackend = user\nmac = 1:2", "6: net0.mac: '1:2' is not a unicast MAC address (52:54:00:12:34:56)"),
-    ("cpu.model = pentium9", "4: cpu.model: 'pentium9' is not one of max, qemu64, x86-64-v2, x86-64-v3, Nehalem, Westmere, SandyBridge, IvyBridge, Haswell-noTSX, Haswell, Broadwell-noTSX, Broadwell, Skylake-Server, EPYC"),
+    ("cpu.model = pentium9", "4: cpu.model: 'pentium9' is not one of max, host, qemu64, x86-64-v2, x86-64-v3, Nehalem, Westmere, SandyBridge, IvyBridge, Haswell-noTSX, Haswell, Broadwell-noTSX, Broadwell, Skylake-Server, EPYC"),
     ("serial1 = wall", "4: serial1: 'wall' is not one of stdio, none, null, pty, socket, file:PATH"),
     ("name = a/b", "4: name: 'a/b' is not 1 to 40 letters, digits, '.', '_' or '-' that begin with none of '.' and '-'"),
     ("serial1 = file:/no/such/file", "4: serial1: /no/such/file: No such file or directory"),

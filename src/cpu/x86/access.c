@@ -203,7 +203,7 @@ void x86_store_slow(struct x86_cpu *cpu, unsigned seg, uint64_t lin, const void 
 
 void x86_stored_flagged(struct x86_cpu *cpu, const struct x86_tlb_entry *e, uint64_t lin, unsigned size)
 {
-	mem_written(cpu->mem, gpa(cpu->tlb_phys[0][e - cpu->tlbs[0]] | (lin & X86_PAGE_MASK)), size);
+	mem_written(cpu->mem, gpa(cpu->tlb_phys[e - &cpu->tlbs[0][0]] | (lin & X86_PAGE_MASK)), size);
 	x86_trace_stored(cpu);
 }
 

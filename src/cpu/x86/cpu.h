@@ -151,7 +151,7 @@ struct x86_cpu {
 	struct mem_space *mem;
 
 	struct x86_tlb_entry tlbs[X86_TLB_VIEWS][X86_TLB_SIZE];
-	uint64_t tlb_phys[X86_TLB_VIEWS][X86_TLB_SIZE]; /* of their pages */
+	uint64_t tlb_phys[X86_TLB_VIEWS * X86_TLB_SIZE]; /* of their pages */
 	/* RAM in which page tables were found last; empty: none. */
 	struct {
 		uint64_t base, size;

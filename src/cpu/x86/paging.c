@@ -292,7 +292,7 @@ struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, 
 		.host = w.host,
 		.flags = w.flags,
 	};
-	cpu->tlb_phys[0][slot] = w.base.v;
+	cpu->tlb_phys[slot] = w.base.v;
 	return e;
 }
 
