@@ -27,7 +27,6 @@ struct jit_block {
 	uint64_t phys, rip; /* of the first instruction */
 	uint64_t page_index;
 	uint32_t mode; /* enum x86_fetch */
-	uint32_t count;
 	_Atomic bool stale;
 	/* Where to begin: with the flags in the host's, or in jit_cpu.flags. And what it does when given up. */
 	uintptr_t native, memory, out;
@@ -37,7 +36,6 @@ struct jit_block {
 struct jit_link {
 	uint8_t *rel32; /* where it is written */
 	uintptr_t end;	/* where it is executed, after it */
-	uint64_t page;	/* of the block's first instruction, linear */
 	bool native;	/* flags are in the host's */
 };
 

@@ -31,10 +31,9 @@ int jit_missed(struct jit_cpu *c, uint32_t access)
 {
 	struct x86_cpu *cpu = &c->cpu;
 	enum x86_tlb_view view = (enum x86_tlb_view)(x86_fetch(cpu) & X86_FETCH_VIEW);
-	uint64_t phys;
-
 	struct jit_cache *cache = jit_cache_of(cpu);
 	unsigned changes = jit_cache_changes(cache);
+	uint64_t phys;
 
 	flags_to_lazy(c);
 	/* Whatever is odd about it, the interpreter knows what to do. */

@@ -88,22 +88,12 @@ static enum cpu_exit run(struct vcpu *v)
 
 const struct engine engine_jit = {
 	.name = "jit",
-	.isa = "x86_64",
+	X86_SOFTWARE_ENGINE,
 	.summary = "translator to host code",
-	.model_state = &x86_model_state,
-	.model = x86_vm_model,
-	.arch_state = &x86_state_desc,
-	.arch_state_size = sizeof(struct x86_state),
 	.probe = probe,
-	.intc_places = 1u << ENGINE_INTC_USER,
 	.vm_create = vm_create,
 	.vm_destroy = vm_destroy,
 	.vcpu_create = vcpu_create,
 	.vcpu_destroy = vcpu_destroy,
-	.vcpu_reset = x86_cpu_reset,
 	.run = run,
-	.get_state = x86_cpu_get_state,
-	.set_state = x86_cpu_set_state,
-	.debug_isa = &x86_debug_isa,
-	.set_debug = x86_stops_set,
 };

@@ -4,14 +4,6 @@
  */
 #include "cpu/jit/translate.h"
 
-#define GUEST_RSP R9
-
-static void leave(struct jit_tr *t, uint64_t why)
-{
-	emit_mov_imm(&t->e, T0, why);
-	emit_jmp(&t->e, t->thunks->leave);
-}
-
 /*
  * Flags are where others look for them, T0 is the target. `s`: what to do if it is not found, and how far RSP moves;
  * NULL: the target is known to be canonical.
@@ -57,7 +49,6 @@ static void link(struct jit_tr *t, uint64_t rip)
 		return;
 	}
 	l->native = t->flags & FLAGS_NATIVE;
-	l->page = t->block->rip & ~X86_PAGE_MASK;
 	emit_align(&t->e, 4, 1);
 	emit_bytes(&t->e, 0xe9, 1);
 	l->rel32 = t->e.at;
@@ -65,7 +56,7 @@ static void link(struct jit_tr *t, uint64_t rip)
 	l->end = emit_rx(&t->e);
 	jit_flags_away(t, now(t)->live);
 	jit_set_rip(t, rip);
-	leave(t, (uintptr_t)l);
+	jit_back_to_c(t, (uintptr_t)l);
 }
 
 void jit_go_on(struct jit_tr *t, uint64_t rip, uint8_t *jump)
@@ -88,7 +79,7 @@ void jit_interpret(struct jit_tr *t, uint64_t rip)
 {
 	jit_flags_away(t, now(t)->need);
 	jit_set_rip(t, rip);
-	leave(t, JIT_INTERPRET);
+	jit_back_to_c(t, JIT_INTERPRET);
 }
 
 void jit_jcc(struct jit_tr *t)
@@ -155,13 +146,7 @@ void jit_jmp_indirect(struct jit_tr *t)
 void jit_call_indirect(struct jit_tr *t)
 {
 	target(t);
-	emit_mov(&t->e, T1, T0);
-	emit_rr(&t->e, (struct emit_op){ .op = 0xc1, .w = true }, 4, T1);
-	emit_bytes(&t->e, 16, 1);
-	emit_rr(&t->e, (struct emit_op){ .op = 0xc1, .w = true }, 7, T1);
-	emit_bytes(&t->e, 16, 1);
-	emit_rr(&t->e, (struct emit_op){ .op = 0x39, .w = true }, T0, T1);
-	jit_stub(t, (struct stub){ .kind = STUB_INTERPRET, .jump = emit_jump(&t->e, 5), .rip = now(t)->rip });
+	jit_stub(t, (struct stub){ .kind = STUB_INTERPRET, .jump = jit_unless_canonical(t), .rip = now(t)->rip });
 	t->flags &= ~FLAGS_NATIVE;
 	emit_store(&t->e, emit_gs(JIT_FIELD(pushed)), T0);
 	jit_push_value(t, next_rip(t));

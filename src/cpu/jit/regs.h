@@ -10,10 +10,11 @@
 
 #include "cpu/jit/emit.h"
 
-#define T0 RCX
-#define T1 R11
+#define T0	  RCX
+#define T1	  R11
+#define GUEST_RSP R9 /* jit_home[] of it */
 
-static const uint8_t jit_home[16] = { RAX, R10,	   RDX,	   RBX,	   R9,	RBP, RSI, RDI,
-				      R8,  NO_REG, NO_REG, NO_REG, R12, R13, R14, R15 };
+static const uint8_t jit_home[16] = { RAX, R10,	   RDX,	   RBX,	   GUEST_RSP, RBP, RSI, RDI,
+				      R8,  NO_REG, NO_REG, NO_REG, R12,	      R13, R14, R15 };
 
 #endif

@@ -1,8 +1,6 @@
 /* PUSH, POP and LEAVE of 64 bits. RSP moves when the access has been found good. */
 #include "cpu/jit/translate.h"
 
-#define GUEST_RSP R9
-
 static bool odd_size(struct jit_tr *t)
 {
 	if (now(t)->i->opsize == 8)

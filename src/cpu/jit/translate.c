@@ -101,13 +101,13 @@ static const struct x86_insn *come_back(struct x86_cpu *cpu, const struct x86_in
 	return NULL;
 }
 
-bool jit_by_handler(struct jit_tr *t)
+void jit_by_handler(struct jit_tr *t)
 {
 	struct jit_site *site = jit_cache_alloc(t->cache, sizeof(*site));
 
 	if (!site) {
 		t->e.full = true;
-		return false;
+		return;
 	}
 	site->insn[0] = *now(t)->i;
 	site->insn[0].fn = now(t)->fn;
@@ -118,13 +118,23 @@ bool jit_by_handler(struct jit_tr *t)
 	emit_mov_imm(&t->e, T1, (uintptr_t)site);
 	emit_call(&t->e, t->thunks->handle);
 	t->flags = FLAGS_MEMORY;
-	return true;
 }
 
-static void leave(struct jit_tr *t, uint64_t why)
+void jit_back_to_c(struct jit_tr *t, uint64_t why)
 {
 	emit_mov_imm(&t->e, T0, why);
 	emit_jmp(&t->e, t->thunks->leave);
+}
+
+uint8_t *jit_unless_canonical(struct jit_tr *t)
+{
+	emit_mov(&t->e, T1, T0);
+	emit_rr(&t->e, (struct emit_op){ .op = 0xc1, .w = true }, 4, T1);
+	emit_bytes(&t->e, 16, 1);
+	emit_rr(&t->e, (struct emit_op){ .op = 0xc1, .w = true }, 7, T1);
+	emit_bytes(&t->e, 16, 1);
+	emit_rr(&t->e, (struct emit_op){ .op = 0x39, .w = true }, T0, T1);
+	return emit_jump(&t->e, 5);
 }
 
 /* --- stubs --- */
@@ -163,20 +173,14 @@ static void write_jump(struct jit_tr *t, const struct stub *s)
 	uint8_t *bad;
 
 	emit_rm(&t->e, (struct emit_op){ .op = 0x33, .w = true }, T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
-	emit_mov(&t->e, T1, T0);
-	emit_rr(&t->e, (struct emit_op){ .op = 0xc1, .w = true }, 4, T1);
-	emit_bytes(&t->e, 16, 1);
-	emit_rr(&t->e, (struct emit_op){ .op = 0xc1, .w = true }, 7, T1);
-	emit_bytes(&t->e, 16, 1);
-	emit_rr(&t->e, (struct emit_op){ .op = 0x39, .w = true }, T0, T1);
-	bad = emit_jump(&t->e, 5);
+	bad = jit_unless_canonical(t);
 	if (s->pop)
-		emit_lea(&t->e, R9, emit_at(R9, s->pop));
+		emit_lea(&t->e, GUEST_RSP, emit_at(GUEST_RSP, s->pop));
 	emit_store(&t->e, emit_gs(JIT_GPR(X86_RIP)), T0);
-	leave(t, JIT_LOOK_UP);
+	jit_back_to_c(t, JIT_LOOK_UP);
 	emit_here(&t->e, bad);
 	jit_set_rip(t, s->rip);
-	leave(t, JIT_INTERPRET);
+	jit_back_to_c(t, JIT_INTERPRET);
 }
 
 static void write_stub(struct jit_tr *t, const struct stub *s)
@@ -199,7 +203,7 @@ static void write_stub(struct jit_tr *t, const struct stub *s)
 		break;
 	case STUB_INTERPRET:
 		jit_set_rip(t, s->rip);
-		leave(t, JIT_INTERPRET);
+		jit_back_to_c(t, JIT_INTERPRET);
 		break;
 	}
 }
@@ -283,7 +287,7 @@ static void other_ends(struct jit_tr *t)
 	t->flags = t->insn[0].need ? FLAGS_NATIVE : 0;
 	jit_flags_away(t, t->insn[0].need);
 	jit_set_rip(t, t->block_rip);
-	leave(t, JIT_LOOK_UP);
+	jit_back_to_c(t, JIT_LOOK_UP);
 	t->block->memory = t->block->native;
 	if (t->insn[0].need) {
 		emit_align(&t->e, 16, 0);
@@ -342,11 +346,9 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr,
 	if (!jit_cache_begin(cache, &t.e))
 		return NULL;
 	t.block = jit_cache_alloc(cache, sizeof(*t.block));
-	*t.block = (struct jit_block){ .phys = e->phys | tr->offset,
-				       .rip = t.block_rip,
-				       .page_index = e->page_index,
-				       .mode = t.mode,
-				       .count = t.count };
+	*t.block = (struct jit_block){
+		.phys = e->phys | tr->offset, .rip = t.block_rip, .page_index = e->page_index, .mode = t.mode
+	};
 	write_block(&t);
 	jit_cache_end(cache, &t.e, t.e.full ? NULL : t.block);
 	if (t.e.full)

@@ -85,8 +85,12 @@ void jit_flags_ready(struct jit_tr *t, bool free);
 void jit_flags_done(struct jit_tr *t);
 /* RIP becomes `rip`. Uses T1. */
 void jit_set_rip(struct jit_tr *t, uint64_t rip);
-/* The instruction by its handler. False: no room. */
-bool jit_by_handler(struct jit_tr *t);
+/* The instruction by its handler. */
+void jit_by_handler(struct jit_tr *t);
+/* The block is left, with `why` of jit.h. */
+void jit_back_to_c(struct jit_tr *t, uint64_t why);
+/* A jump that is taken if T0 is no canonical address. Uses T1, flags are lost. */
+uint8_t *jit_unless_canonical(struct jit_tr *t);
 
 /* --- memory.c --- */
 /* The effective address of the instruction's operand without its segment in host register `to`. Uses T0 and T1. */
