@@ -14,13 +14,22 @@
 #include "base/shared.h"
 #include "cpu/x86/traces.h"
 
-#define BUCKETS	    16384u
+#define SETS	    16384u
+#define WAYS	    4
 #define ARENA_BYTES (12u << 20)
 
 #define NO_KEY ~0ull
 
+/* Most recently used first. */
+struct set {
+	struct {
+		uint64_t key;
+		struct x86_trace *trace; /* whose own key says whether it is still good */
+	} way[WAYS];
+};
+
 struct x86_traces {
-	struct x86_trace *bucket[BUCKETS];
+	struct set set[SETS];
 	uint8_t *arena;
 	size_t used;
 	unsigned flushes;
@@ -52,7 +61,7 @@ void x86_traces_free(struct x86_traces *t)
 
 void x86_traces_flush(struct x86_traces *t)
 {
-	memset(t->bucket, 0, sizeof(t->bucket));
+	memset(t->set, 0, sizeof(t->set));
 	t->used = 0;
 	t->flushes++;
 }
@@ -289,7 +298,7 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 
 static inline unsigned hash(uint64_t key)
 {
-	return (key ^ key >> 14 ^ key >> 50) & (BUCKETS - 1);
+	return (key ^ key >> 14 ^ key >> 50) & (SETS - 1);
 }
 
 static inline bool fresh(const struct x86_trace *t)
@@ -309,6 +318,35 @@ static bool second_page_same(struct x86_cpu *cpu, const struct x86_trace *t, uin
 	return e->host && x86_code_gen(cpu->vm->code, e->page_index) == t->gen[1];
 }
 
+/* `t` becomes the first of its set, in place of the one with its key or of the last. */
+static void put_first(struct set *s, uint64_t key, struct x86_trace *t)
+{
+	unsigned n = 0;
+
+	while (n < WAYS - 1 && s->way[n].key != key)
+		n++;
+	for (; n; n--)
+		s->way[n] = s->way[n - 1];
+	s->way[0].key = key;
+	s->way[0].trace = t;
+}
+
+static inline struct x86_trace *among(struct set *s, uint64_t key)
+{
+	struct x86_trace *t = NULL;
+
+	if (__builtin_expect(s->way[0].key == key, 1)) {
+		t = s->way[0].trace;
+	} else {
+		for (unsigned n = 1; n < WAYS && !t; n++)
+			if (s->way[n].key == key)
+				t = s->way[n].trace;
+		if (t)
+			put_first(s, key, t);
+	}
+	return t && t->key == key ? t : NULL;
+}
+
 /* The trace at RIP. */
 static inline struct x86_trace *find(struct x86_cpu *cpu, bool single)
 {
@@ -325,10 +363,11 @@ static inline struct x86_trace *find(struct x86_cpu *cpu, bool single)
 	if (__builtin_expect(e->tag != (lin & ~X86_PAGE_MASK), 0))
 		e = x86_itlb_fill(cpu, lin);
 	uint64_t key = e->phys | (lin & X86_PAGE_MASK) | cpu->code_key | (single ? X86_KEY_SINGLE : 0);
-	struct x86_trace **slot = &cpu->traces->bucket[hash(key)], *t = *slot;
-	if (__builtin_expect(near_limit || !t || t->key != key || !fresh(t) || !second_page_same(cpu, t, lin), 0)) {
+	struct set *set = &cpu->traces->set[hash(key)];
+	struct x86_trace *t = among(set, key);
+	if (__builtin_expect(near_limit || !t || !fresh(t) || !second_page_same(cpu, t, lin), 0)) {
 		t = build(cpu, e, lin, key, single);
-		*slot = t;
+		put_first(set, key, t);
 	}
 	cpu->trace_page = lin & ~X86_PAGE_MASK;
 	return t;
