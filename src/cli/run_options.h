@@ -15,6 +15,8 @@
 	  "first (used again: second) serial port: stdio, none, null, pty, socket, file:PATH", CLI_WHERE },            \
 	{ "console", 0, CLI_NUMBERED, "console", NULL, "WHERE", "virtio console: as --serial", CLI_WHERE },            \
 	{ "engine", 0, CLI_VALUE, "engine", NULL, "NAME", "what runs the CPUs (default: auto)", "auto|interp|jit|kvm" },\
+	{ "jit-cache", 0, CLI_VALUE, "jit.cache", NULL, "SIZE",                                                        \
+	  "memory for what engine jit translates, 1M to 1G (default: 64M)", NULL },                                    \
 	{ "gdb", 0, CLI_VALUE, "gdb", NULL, "[HOST:]PORT|unix:PATH",                                                   \
 	  "let a debugger attach by the GDB remote protocol (HOST: this one)", "unix:" },                              \
 	{ "no-reboot", 0, CLI_FLAG, "no-reboot", NULL, NULL, "end when the guest resets", NULL },                      \

@@ -12,6 +12,7 @@
 #include "cpu/x86/entry.h"
 #include "cpu/x86/fault.h"
 #include "diff_run.h"
+#include "hot.h"
 
 /* Guest-physical, and mapped for the supervisor at KERNEL + it. */
 #define RAM	 (1u << 20)
@@ -207,10 +208,7 @@ struct diff_guest *diff_guest_new(const struct engine *e, const uint8_t *ro)
 	g->mem = mem_space_new();
 	if (!g->clock || mem_add_slot(g->mem, &ram, &err))
 		abort();
-	g->config = config_new();
-	if (!g->config || config_set(g->config, "jit.heat", "0", &err) ||
-	    config_set(g->config, "jit.strict", "on", &err))
-		abort();
+	g->config = all_hot(NULL);
 	c.mem = g->mem;
 	c.config = g->config;
 	c.clock = g->clock;

@@ -501,6 +501,39 @@ static void more_code_than_the_cache_holds_runs(void **state)
 	free(code);
 }
 
+/* Code that is new each time fills a translator's cache; what leads from page to page must not outlive it. */
+static void what_leads_to_forgotten_code_is_forgotten(void **state)
+{
+	static const uint8_t first[] = { 0x88, 0x0e,			      /* mov [rsi], cl */
+					 0xff, 0xe7 };			      /* jmp rdi */
+	static const uint8_t second[] = { 0x48, 0xff, 0xc3,		      /* inc rbx */
+					  0x41, 0xff, 0xd0,		      /* call r8 */
+					  0x0f, 0xb6, 0xc0, 0x48, 0x01, 0xc2, /* movzx eax, al; add rdx, rax */
+					  0xff, 0xc9,			      /* dec ecx */
+					  0x74, 0x03, 0x41, 0xff, 0xe1,	      /* jz on; jmp r9 */
+					  0xf4 };			      /* on: hlt */
+	static const uint8_t changes[] = { 0xb0, 0, 0xc3 };		      /* mov al, 0; ret */
+	const uint64_t at = 0x400000, rounds = 20000;
+	struct x86_state *s;
+	uint64_t sum = 0;
+
+	put(at + 0x10, first, sizeof(first));
+	put(at + 0x1120, second, sizeof(second));
+	put(at + 0x2230, changes, sizeof(changes));
+	tiny_vm_enter64(&vm, 0, at + 0x10, TINY_STACK);
+	s = &tiny_cpu(&vm)->s;
+	s->gpr[X86_RCX] = rounds;
+	s->gpr[X86_RSI] = at + 0x2231;
+	s->gpr[X86_RDI] = at + 0x1120;
+	s->gpr[8] = at + 0x2230;
+	s->gpr[9] = at + 0x10;
+	assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_HALTED);
+	for (uint64_t n = 1; n <= rounds; n++)
+		sum += n & 255;
+	assert_int_equal(reg(X86_RBX), rounds);
+	assert_int_equal(reg(X86_RDX), sum);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 int main(void)
 {
@@ -520,6 +553,7 @@ int main(void)
 		TEST(each_mode_has_its_own_traces),
 		TEST(a_limit_is_not_passed_by_a_link),
 		TEST(more_code_than_the_cache_holds_runs),
+		TEST(what_leads_to_forgotten_code_is_forgotten),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

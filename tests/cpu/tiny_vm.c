@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cpu/x86/entry.h"
+#include "hot.h"
 
 static uint64_t mmio_read(void *opaque, uint64_t addr, unsigned size)
 {
@@ -126,18 +127,6 @@ static const struct engine *software(void)
 	if (!e)
 		abort();
 	return e;
-}
-
-/* Nothing is too cold to be translated. */
-static struct config *all_hot(struct config *config)
-{
-	struct err err;
-
-	if (!config)
-		config = config_new();
-	if (!config || config_set(config, "jit.heat", "0", &err) || config_set(config, "jit.strict", "on", &err))
-		abort();
-	return config;
 }
 
 static void make(struct tiny_vm *t, const struct engine *engine, unsigned cpus, enum clock_source clock,

@@ -69,6 +69,8 @@ def known_tests():
         names |= set(re.findall(r"'(\w+)': ", described))
     translated = re.search(r"translated_tests = \[(.*?)\]", text("tests/meson.build"), re.S).group(1)
     names |= {f"{name}_jit" for name in re.findall(r"'(\w+)'", translated)}
+    small = re.search(r"small_cache_tests = \[(.*?)\]", text("tests/meson.build"), re.S).group(1)
+    names |= {f"{name}_jit_small" for name in re.findall(r"'(\w+)'", small)}
     for path in glob.glob(f"{TOP}/tests/*/test_*.c"):
         names.add(os.path.basename(path))
         with open(path) as f:

@@ -7,7 +7,10 @@
 
 #include "cpu/jit/jit.h"
 
-#define CACHE_BYTES (64u << 20)
+#define MIB	    (1ull << 20)
+#define CACHE_BYTES (64 * MIB)
+#define CACHE_LEAST MIB
+#define CACHE_MOST  (1024 * MIB) /* direct jumps reach everywhere */
 /* Translation costs about what interpreting a trace some ten times does. */
 #define HEAT 16
 
@@ -20,6 +23,25 @@ static void probe(struct engine_probe *p)
 		 p->available ? "translates to this host's code" : "this host's CPU lacks AVX2, BMI, LZCNT or MOVBE");
 }
 
+struct settings {
+	uint64_t heat, cache;
+	bool strict;
+};
+
+static int read_settings(struct config *c, struct settings *s, struct err *err)
+{
+	*s = (struct settings){ .heat = HEAT, .cache = CACHE_BYTES };
+	if (!c)
+		return 0;
+	if (config_uint(c, "jit.heat", HEAT, (struct config_range){ 0, UINT32_MAX }, &s->heat, err) ||
+	    config_bool(c, "jit.strict", false, &s->strict, err) ||
+	    config_size(c, "jit.cache", CACHE_BYTES, MIB, &s->cache, err))
+		return -1;
+	if (s->cache < CACHE_LEAST || s->cache > CACHE_MOST)
+		return err_set(err, "jit.cache: '%s' is not between 1M and 1G", config_peek(c, "jit.cache"));
+	return 0;
+}
+
 static void vm_destroy(struct engine_vm *vm)
 {
 	struct jit_cache *cache = ((struct jit_vm *)vm)->cache;
@@ -30,20 +52,15 @@ static void vm_destroy(struct engine_vm *vm)
 
 static struct engine_vm *vm_create(const struct engine_config *c, struct err *err)
 {
-	struct engine_vm *vm = x86_vm_create(c, sizeof(struct jit_vm), err);
+	struct settings s;
+	struct engine_vm *vm = read_settings(c->config, &s, err) ? NULL : x86_vm_create(c, sizeof(struct jit_vm), err);
 	struct jit_vm *j = (struct jit_vm *)vm;
-	uint64_t heat = HEAT;
 
 	if (!vm)
 		return NULL;
-	if (c->config &&
-	    (config_uint(c->config, "jit.heat", HEAT, (struct config_range){ 0, UINT32_MAX }, &heat, err) ||
-	     config_bool(c->config, "jit.strict", false, &j->strict, err))) {
-		x86_vm_destroy(vm);
-		return NULL;
-	}
-	j->vm.heat = (uint32_t)heat;
-	j->cache = jit_cache_new(CACHE_BYTES, err);
+	j->vm.heat = (uint32_t)s.heat;
+	j->strict = s.strict;
+	j->cache = jit_cache_new(s.cache, err);
 	if (!j->cache) {
 		x86_vm_destroy(vm);
 		return NULL;
