@@ -15,9 +15,14 @@ static uint16_t pack(const struct x86_lazy *f)
 	return (uint16_t)((v & 0xff) << 8 | (v & X86_OF ? 1 : 0));
 }
 
-static void flags_to_lazy(struct jit_cpu *c)
+void jit_flags_to_lazy(struct jit_cpu *c)
 {
 	x86_lazy_set(&c->cpu.lazy, (c->flags >> 8 & X86_ARITH) | (c->flags & 1 ? X86_OF : 0));
+}
+
+void jit_flags_from_lazy(struct jit_cpu *c)
+{
+	c->flags = pack(&c->cpu.lazy);
 }
 
 /* --- from thunks --- */
@@ -35,7 +40,7 @@ int jit_missed(struct jit_cpu *c, uint32_t access)
 	unsigned changes = jit_cache_changes(cache);
 	uint64_t phys;
 
-	flags_to_lazy(c);
+	jit_flags_to_lazy(c);
 	/* Whatever is odd about it, the interpreter knows what to do. */
 	if (crosses(c->lin, access >> JIT_MISS_SIZE_SHIFT) || !x86_canonical(c->lin) ||
 	    !x86_tlb_fill(cpu, view, c->lin, access & JIT_MISS_WRITE ? X86_WRITE : X86_READ, &phys))
@@ -44,8 +49,7 @@ int jit_missed(struct jit_cpu *c, uint32_t access)
 	return changes != jit_cache_changes(cache);
 }
 
-/* Can the block that called not go on? After a flush its memory may be another one's. */
-static bool over(const struct jit_cpu *c, const struct jit_block *b, unsigned flushes)
+bool jit_over(const struct jit_cpu *c, const struct jit_block *b, unsigned flushes)
 {
 	return c->cpu.attention || flushes != jit_cache_flushes(jit_cache_of(&c->cpu)) || atomic_load(&b->stale);
 }
@@ -58,12 +62,12 @@ int jit_handle(struct jit_cpu *c, const struct jit_site *site)
 	const struct jit_block *b = site->block;
 	uint64_t key = c->cpu.fetch_key;
 
-	flags_to_lazy(c);
+	jit_flags_to_lazy(c);
 	c->cpu.s.gpr[X86_RIP] = site->rip;
 	insn[0].fn(&c->cpu, insn);
-	c->flags = pack(&c->cpu.lazy);
+	jit_flags_from_lazy(c);
 	/* What the block was made for may not hold any more: STAC. */
-	return key != c->cpu.fetch_key || over(c, b, flushes);
+	return key != c->cpu.fetch_key || jit_over(c, b, flushes);
 }
 
 /* How much may have been stored from its address on. */
@@ -77,7 +81,7 @@ int jit_stored(struct jit_cpu *c, const struct jit_block *block)
 
 	if (mem_address_of(c->cpu.mem, c->stored, &at))
 		mem_written(c->cpu.mem, at, left < STORE_MOST ? left : STORE_MOST);
-	return over(c, block, flushes);
+	return jit_over(c, block, flushes);
 }
 
 /* --- from block to block --- */
@@ -115,7 +119,7 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 	struct x86_cpu *cpu = &c->cpu;
 	uintptr_t why;
 
-	c->flags = pack(&cpu->lazy);
+	jit_flags_from_lazy(c);
 	for (;;) {
 		why = thunks->enter(c, b->memory);
 		if (why == JIT_INTERPRET || news(cpu))
@@ -129,7 +133,7 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 			jit_cache_link(jit_cache_of(cpu), l, b);
 		}
 	}
-	flags_to_lazy(c);
+	jit_flags_to_lazy(c);
 	return why == JIT_INTERPRET ? x86_single(cpu) : x86_jumped(cpu);
 }
 

@@ -28,6 +28,7 @@ struct jit_cpu {
 	uint64_t pushed;     /* a value on its way */
 	uint64_t rax;	     /* where RAX is while its place is needed */
 	uint8_t *stored;     /* host address of a store whose page wants to hear of it */
+	uint32_t stored_run; /* bytes of one by jit_quick_movs() or jit_quick_stos(); 0: none */
 	uint16_t flags;	     /* the guest's arithmetic flags as LAHF and SETO leave them in AX */
 	uint32_t mxcsr_host; /* for C */
 	uint8_t vec_live;    /* vector registers and MXCSR are in the host's */
@@ -85,16 +86,33 @@ int jit_missed(struct jit_cpu *c, uint32_t access);
 int jit_handle(struct jit_cpu *c, const struct jit_site *site);
 /* A store of `block` at cpu->stored is done, to a page with flags. RIP is the next instruction's. */
 int jit_stored(struct jit_cpu *c, const struct jit_block *block);
+/* A repeated string (repeat.c). RIP is set here. May raise. */
+int jit_repeat(struct jit_cpu *c, const struct jit_site *site);
+/* Can the block that called not go on? After a flush of the cache its memory may be another one's. */
+bool jit_over(const struct jit_cpu *c, const struct jit_block *b, unsigned flushes);
+/* The guest's flags between jit_cpu.flags and x86_cpu.lazy. */
+void jit_flags_to_lazy(struct jit_cpu *c);
+void jit_flags_from_lazy(struct jit_cpu *c);
 /* x86_translator. */
 extern const struct x86_translator jit_translator;
+
+/*
+ * quick.c, which is compiled to code without vector registers: REP MOVS and STOS of elements of `size` bytes, as far as
+ * the TLB reaches. Nonzero: there is more to do, which jit_repeat() knows how.
+ */
+int jit_quick_movs(struct jit_cpu *c, uint32_t size);
+int jit_quick_stos(struct jit_cpu *c, uint32_t size);
 
 /* --- thunks.c: code that all blocks share, made once for a cache --- */
 struct jit_thunks {
 	uintptr_t (*enter)(struct jit_cpu *c, uintptr_t code); /* run; why it came back */
 	uintptr_t leave;				       /* jumped to: T0 is why */
-	uintptr_t missed, handle, stored; /* called: T0 and T1 as the stubs of translate.c fill them */
-	uintptr_t jump_missed;		  /* jumped to: T0 is RIP ^ fetch_key */
-	uintptr_t vectors;		  /* called: get vector registers; RIP is set */
+	/* called: T0 and T1 as the stubs of translate.c fill them */
+	uintptr_t missed, handle, stored, repeat;
+	/* called: T1 is the size, in T0 what they return. Vector registers stay. */
+	uintptr_t quick_movs, quick_stos;
+	uintptr_t jump_missed; /* jumped to: T0 is RIP ^ fetch_key */
+	uintptr_t vectors;     /* called: get vector registers; RIP is set */
 };
 void jit_thunks_make(struct emit *e, struct jit_thunks *t);
 

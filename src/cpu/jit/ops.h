@@ -78,6 +78,8 @@ void jit_call(struct jit_tr *t);
 void jit_call_indirect(struct jit_tr *t);
 void jit_ret(struct jit_tr *t);
 
+void jit_string(struct jit_tr *t); /* with REP, repeat.c */
+
 /* --- where a block ends, flow.c --- */
 /* Control goes on at `rip`; `jump`: by that jump, or from here if NULL. */
 void jit_go_on(struct jit_tr *t, uint64_t rip, uint8_t *jump);

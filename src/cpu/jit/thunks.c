@@ -4,6 +4,8 @@
  * The host's stack is aligned to 16 bytes in translated code. GS is the vCPU (engine.c). Stubs that call a thunk may
  * never be returned to: what they are called for may raise (siglongjmp past them), or end the stay in translated code.
  */
+#include <string.h>
+
 #include "cpu/jit/jit.h"
 #include "cpu/jit/regs.h"
 
@@ -143,6 +145,30 @@ static uintptr_t call_thunk(struct emit *e, const void *fn, unsigned why, uintpt
 	return at;
 }
 
+/*
+ * T0 = fn(cpu, T1), which touches no vector register and does not raise: only what C may change of the rest is saved.
+ */
+static uintptr_t quick_thunk(struct emit *e, const void *fn)
+{
+	static const uint8_t regs[] = { RAX, RDX, RSI, RDI, R8, R9, R10 };
+	uintptr_t at = emit_rx(e);
+
+	for (unsigned r = 0; r < 16; r++)
+		if (memchr(regs, jit_home[r], sizeof(regs)))
+			emit_store(e, emit_gs(JIT_GPR(r)), jit_home[r]);
+	emit_load(e, RDI, emit_gs(JIT_FIELD(self)));
+	emit_mov(e, RSI, T1);
+	add_rsp(e, -8);
+	call_c(e, fn);
+	add_rsp(e, 8);
+	emit_mov(e, T0, RAX);
+	for (unsigned r = 0; r < 16; r++)
+		if (memchr(regs, jit_home[r], sizeof(regs)))
+			emit_load(e, jit_home[r], emit_gs(JIT_GPR(r)));
+	ret(e);
+	return at;
+}
+
 void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 {
 	uintptr_t left;
@@ -180,6 +206,12 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	t->handle = call_thunk(e, jit_handle, JIT_LOOK_UP, left);
 	emit_align(e, 16, 0);
 	t->stored = call_thunk(e, jit_stored, JIT_LOOK_UP, left);
+	emit_align(e, 16, 0);
+	t->repeat = call_thunk(e, jit_repeat, JIT_LOOK_UP, left);
+	emit_align(e, 16, 0);
+	t->quick_movs = quick_thunk(e, jit_quick_movs);
+	emit_align(e, 16, 0);
+	t->quick_stos = quick_thunk(e, jit_quick_stos);
 
 	emit_align(e, 16, 0);
 	t->vectors = emit_rx(e);

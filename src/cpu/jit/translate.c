@@ -101,19 +101,28 @@ static const struct x86_insn *come_back(struct x86_cpu *cpu, const struct x86_in
 	return NULL;
 }
 
-void jit_by_handler(struct jit_tr *t)
+struct jit_site *jit_make_site(struct jit_tr *t)
 {
 	struct jit_site *site = jit_cache_alloc(t->cache, sizeof(*site));
 
 	if (!site) {
 		t->e.full = true;
-		return;
+		return NULL;
 	}
 	site->insn[0] = *now(t)->i;
 	site->insn[0].fn = now(t)->fn;
 	site->insn[1].fn = come_back;
 	site->rip = now(t)->rip;
 	site->block = t->block;
+	return site;
+}
+
+void jit_by_handler(struct jit_tr *t)
+{
+	struct jit_site *site = jit_make_site(t);
+
+	if (!site)
+		return;
 	jit_flags_away(t, JIT_F_ALL);
 	emit_mov_imm(&t->e, T1, (uintptr_t)site);
 	emit_call(&t->e, t->thunks->handle);

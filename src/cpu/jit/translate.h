@@ -85,6 +85,8 @@ void jit_flags_ready(struct jit_tr *t, bool free);
 void jit_flags_done(struct jit_tr *t);
 /* RIP becomes `rip`. Uses T1. */
 void jit_set_rip(struct jit_tr *t, uint64_t rip);
+/* What a thunk is told of the instruction; NULL: no room, and the translation is given up. */
+struct jit_site *jit_make_site(struct jit_tr *t);
 /* The instruction by its handler. */
 void jit_by_handler(struct jit_tr *t);
 /* The block is left, with `why` of jit.h. */

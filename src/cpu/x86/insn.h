@@ -38,6 +38,8 @@ typedef const struct x86_insn *x86_exec(struct x86_cpu *cpu, const struct x86_in
 #define X86_I_VEX256 (1u << 7) /* VEX.L */
 #define X86_I_WIDE   (1u << 8) /* REX.W or VEX.W */
 #define X86_I_VEX    (1u << 9)
+/* Not decoded: a repeated string whose caller looks at events. NULL and RIP where it was: there is more to do. */
+#define X86_I_BATCH (1u << 10)
 
 struct x86_insn {
 	x86_exec *fn;

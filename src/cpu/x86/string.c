@@ -49,7 +49,9 @@ static inline uint64_t batch(const struct x86_cpu *cpu, const struct x86_insn *i
 static inline const struct x86_insn *again(struct x86_cpu *cpu, const struct x86_insn *i)
 {
 	if (!get_a(cpu, i, X86_RCX))
-		return x86_next_end(cpu, i);
+		return x86_next(cpu, i);
+	if (i->flags & X86_I_BATCH)
+		return NULL;
 	x86_trace_stop(cpu);
 	return x86_jumped(cpu);
 }
@@ -206,7 +208,7 @@ static uint64_t no_fast(struct x86_cpu *cpu, const struct x86_insn *i, unsigned 
 			name##_one##bits(cpu, i);                                                                      \
 			set_a(cpu, i, X86_RCX, cpu->s.gpr[X86_RCX] - 1);                                               \
 			if (x86_lazy_zf(&cpu->lazy) != !!(i->flags & X86_I_REP))                                       \
-				return x86_next_end(cpu, i);                                                           \
+				return x86_next(cpu, i);                                                               \
 		}                                                                                                      \
 		return again(cpu, i);                                                                                  \
 	}

@@ -1,0 +1,126 @@
+/*
+ * REP MOVS and STOS as translated code calls them, with the guest's vector registers in the host's: this file is
+ * compiled to code that does not touch them, and calls nothing. See jit.h.
+ */
+#include "cpu/jit/jit.h"
+
+/* Bytes from `lin` to the end of its page, if that can be read (written) through the TLB by itself; else 0. */
+static inline uint64_t room(const struct x86_cpu *cpu, uint64_t lin, bool write, const struct x86_tlb_entry **entry)
+{
+	const struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlb, lin);
+
+	*entry = e;
+	if ((write ? e->wtag : e->rtag) != (lin & ~X86_PAGE_MASK))
+		return 0;
+	if (write && atomic_load_explicit(e->flags, memory_order_relaxed))
+		return 0;
+	return MEM_PAGE_SIZE - (lin & X86_PAGE_MASK);
+}
+
+static inline uint8_t *host(const struct x86_tlb_entry *e, uint64_t lin)
+{
+	return e->host + (lin & X86_PAGE_MASK);
+}
+
+/* After a store: does the page want to hear of it? Another thread may have made it a code page in between. */
+static inline bool told(struct jit_cpu *c, const struct x86_tlb_entry *e, uint8_t *at, uint64_t bytes)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	if (!atomic_load_explicit(e->flags, memory_order_relaxed))
+		return true;
+	c->stored = at;
+	c->stored_run = (uint32_t)bytes;
+	return false;
+}
+
+/* How many elements at once; and whether it can be done here at all. */
+static inline uint64_t elements(const struct x86_cpu *cpu, uint64_t bytes, uint32_t size)
+{
+	uint64_t n = bytes / size, left = cpu->s.gpr[X86_RCX];
+
+	return n < left ? n : left;
+}
+
+/* Between two pages. */
+static inline bool news(const struct x86_cpu *cpu)
+{
+	return atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed);
+}
+
+#define REP(insn, constraints)                                                                                         \
+	switch (size) {                                                                                                \
+	case 1:                                                                                                        \
+		__asm__ volatile("rep " insn "b" : constraints : "memory");                                            \
+		break;                                                                                                 \
+	case 2:                                                                                                        \
+		__asm__ volatile("rep " insn "w" : constraints : "memory");                                            \
+		break;                                                                                                 \
+	case 4:                                                                                                        \
+		__asm__ volatile("rep " insn "l" : constraints : "memory");                                            \
+		break;                                                                                                 \
+	default:                                                                                                       \
+		__asm__ volatile("rep " insn "q" : constraints : "memory");                                            \
+	}
+
+/* The host does each element as the guest would, also where the operands overlap. */
+static void copy(uint8_t *to, const uint8_t *from, uint64_t n, uint32_t size)
+{
+#define OPERANDS "+D"(to), "+S"(from), "+c"(n) :
+	REP("movs", OPERANDS)
+#undef OPERANDS
+}
+
+static void fill(uint8_t *to, uint64_t v, uint64_t n, uint32_t size)
+{
+#define OPERANDS "+D"(to), "+c"(n) : "a"(v)
+	REP("stos", OPERANDS)
+#undef OPERANDS
+}
+
+int jit_quick_movs(struct jit_cpu *c, uint32_t size)
+{
+	struct x86_cpu *cpu = &c->cpu;
+	uint64_t *gpr = cpu->s.gpr;
+
+	if (cpu->s.rflags & X86_DF)
+		return 1;
+	while (gpr[X86_RCX]) {
+		const struct x86_tlb_entry *from, *to;
+		uint64_t src = room(cpu, gpr[X86_RSI], false, &from), dst = room(cpu, gpr[X86_RDI], true, &to);
+		uint64_t n = elements(cpu, src < dst ? src : dst, size);
+		uint8_t *at = host(to, gpr[X86_RDI]);
+
+		if (!n || news(cpu))
+			return 1;
+		copy(at, host(from, gpr[X86_RSI]), n, size);
+		gpr[X86_RSI] += n * size;
+		gpr[X86_RDI] += n * size;
+		gpr[X86_RCX] -= n;
+		if (!told(c, to, at, n * size))
+			return 1;
+	}
+	return 0;
+}
+
+int jit_quick_stos(struct jit_cpu *c, uint32_t size)
+{
+	struct x86_cpu *cpu = &c->cpu;
+	uint64_t *gpr = cpu->s.gpr;
+
+	if (cpu->s.rflags & X86_DF)
+		return 1;
+	while (gpr[X86_RCX]) {
+		const struct x86_tlb_entry *to;
+		uint64_t n = elements(cpu, room(cpu, gpr[X86_RDI], true, &to), size);
+		uint8_t *at = host(to, gpr[X86_RDI]);
+
+		if (!n || news(cpu))
+			return 1;
+		fill(at, gpr[X86_RAX], n, size);
+		gpr[X86_RDI] += n * size;
+		gpr[X86_RCX] -= n;
+		if (!told(c, to, at, n * size))
+			return 1;
+	}
+	return 0;
+}
