@@ -100,7 +100,7 @@ static struct jit_jump *jump_of(struct jit_cpu *c, uint64_t rip)
 static struct jit_block *look_up(struct x86_cpu *cpu)
 {
 	uint64_t rip = cpu->s.gpr[X86_RIP];
-	const struct x86_itlb_entry *e = &cpu->itlb[cpu->cpl == 3][rip >> 12 & (X86_ITLB_SIZE - 1)];
+	const struct x86_itlb_entry *e = x86_itlb_slot(cpu, rip);
 	struct jit_cpu *c = jit_of(cpu);
 	struct jit_block *b;
 
@@ -110,6 +110,17 @@ static struct jit_block *look_up(struct x86_cpu *cpu)
 	if (b)
 		*jump_of(c, rip) = (struct jit_jump){ rip ^ cpu->fetch_key, b->memory };
 	return b;
+}
+
+/* What look_up() needs of RIP's page. May raise. */
+static void find_page(struct jit_cpu *c)
+{
+	uint64_t rip = c->cpu.s.gpr[X86_RIP];
+
+	if (x86_itlb_slot(&c->cpu, rip)->tag == (rip & ~X86_PAGE_MASK))
+		return;
+	flags_to_lazy(c);
+	x86_itlb_fill(&c->cpu, rip);
 }
 
 /* Until something needs the interpreter. */
@@ -122,8 +133,9 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 	jit_flags_from_lazy(c);
 	for (;;) {
 		why = thunks->enter(c, b->memory);
-		if (why == JIT_INTERPRET || news(cpu))
+		if (why == JIT_INTERPRET || news(cpu) || !x86_translatable(cpu))
 			break;
+		find_page(c);
 		b = look_up(cpu);
 		if (!b)
 			break;
@@ -148,7 +160,7 @@ static void make_room(struct x86_cpu *cpu)
 static const struct x86_insn *enter(struct x86_cpu *cpu)
 {
 	const struct x86_trace *t = cpu->trace;
-	const struct x86_itlb_entry *e = &cpu->itlb[cpu->cpl == 3][cpu->s.gpr[X86_RIP] >> 12 & (X86_ITLB_SIZE - 1)];
+	const struct x86_itlb_entry *e = x86_itlb_slot(cpu, cpu->s.gpr[X86_RIP]);
 	struct jit_block *b = look_up(cpu);
 
 	if (!b && e->tag == (cpu->s.gpr[X86_RIP] & ~X86_PAGE_MASK)) {

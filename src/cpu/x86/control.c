@@ -79,7 +79,7 @@ void x86_set_cr0(struct x86_cpu *cpu, uint64_t v)
 	if (x86_uses_pdptes(v, cpu->s.cr4, efer) && (!was || (v ^ cpu->s.cr0) & (X86_CR0_CD | X86_CR0_NW)))
 		load_pdptes(cpu, cpu->s.cr3);
 	if ((v ^ cpu->s.cr0) & (X86_CR0_PG | X86_CR0_WP | X86_CR0_PE))
-		x86_tlb_flush(cpu, true);
+		x86_tlb_flush(cpu);
 	cpu->s.cr0 = v;
 	cpu->s.efer = efer;
 	x86_update_mode(cpu);
@@ -87,16 +87,16 @@ void x86_set_cr0(struct x86_cpu *cpu, uint64_t v)
 
 void x86_set_cr3(struct x86_cpu *cpu, uint64_t v)
 {
-	/* Bit 63 asks to keep the entries of the new PCID. */
-	if (cpu->s.cr4 & X86_CR4_PCIDE)
+	bool pcids = cpu->s.cr4 & X86_CR4_PCIDE, keep = pcids && v >> 63;
+
+	if (pcids)
 		v &= ~(1ull << 63);
 	if (v >> (cpu->s.efer & X86_EFER_LMA ? cpu->vm->features->phys_bits : 32))
 		x86_gp0(cpu);
 	if (x86_uses_pdptes(cpu->s.cr0, cpu->s.cr4, cpu->s.efer))
 		load_pdptes(cpu, v);
 	cpu->s.cr3 = v;
-	/* The TLB is not tagged by PCID, so another address space starts empty whether asked for or not. */
-	x86_tlb_flush(cpu, false);
+	x86_tlb_switch(cpu, pcids ? v & 0xfff : 0, keep);
 }
 
 void x86_set_cr4(struct x86_cpu *cpu, uint64_t v)
@@ -115,7 +115,7 @@ void x86_set_cr4(struct x86_cpu *cpu, uint64_t v)
 	cpu->s.cr4 = v;
 	if (changed &
 	    (X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PCIDE | X86_CR4_PKE))
-		x86_tlb_flush(cpu, true);
+		x86_tlb_flush(cpu);
 	x86_update_mode(cpu);
 }
 
@@ -218,7 +218,7 @@ HANDLER(mov_to_dr)
 	else
 		cpu->s.dr7 = (v & 0xffff23ff) | 0x400;
 	/* Watched pages are not in the TLB. */
-	x86_tlb_flush(cpu, true);
+	x86_tlb_flush(cpu);
 	cpu->attention = true;
 	return x86_next_end(cpu, i);
 }
@@ -321,8 +321,12 @@ HANDLER(invpcid)
 	if (type > 3 || d[0] >> 12 || (type == 0 && !x86_canonical(d[1])) ||
 	    (type < 2 && d[0] && !(cpu->s.cr4 & X86_CR4_PCIDE)))
 		x86_gp0(cpu);
-	/* Without PCID tags all four types are covered by flushing what is there. */
-	x86_tlb_flush(cpu, true);
+	if (type >= 2)
+		x86_tlb_flush(cpu);
+	else if (type == 0 && d[0] == (cpu->s.cr4 & X86_CR4_PCIDE ? cpu->s.cr3 & 0xfff : 0))
+		x86_tlb_flush_page(cpu, d[1]);
+	else
+		x86_tlb_flush_space(cpu, (unsigned)d[0]);
 	return x86_next_end(cpu, i);
 }
 
@@ -468,7 +472,7 @@ HANDLER(stac)
 void x86_set_pkru(struct x86_cpu *cpu, uint32_t v)
 {
 	if (v != cpu->s.pkru)
-		x86_tlb_flush(cpu, true);
+		x86_tlb_flush(cpu);
 	cpu->s.pkru = v;
 }
 

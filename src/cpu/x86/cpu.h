@@ -47,7 +47,7 @@ enum x86_tlb_view {
 	X86_TLB_VIEWS
 };
 
-/* Instruction pages: like the data TLB, keyed by linear page; the view is user or supervisor. */
+/* Instruction pages: like the data TLB, keyed by linear page. */
 #define X86_ITLB_SIZE 256u
 #define X86_ITLB_NONE 1ull
 struct x86_itlb_entry {
@@ -55,6 +55,41 @@ struct x86_itlb_entry {
 	uint64_t phys;	     /* of the page */
 	const uint8_t *host; /* of the page; NULL: not RAM, decode byte-wise through the bus */
 	uint64_t page_index; /* mem.h */
+};
+/* What is remembered of the pages that one privilege in one address space executes. */
+struct x86_fetches {
+	struct x86_itlb_entry itlb[X86_ITLB_SIZE];
+	/*
+	 * Names its state: translated code may be found by linear address as long as this is the same. A page that was
+	 * fetched from since this number was taken has its bit in `pages`, which pages share; `local`: one that is not
+	 * global is among them.
+	 */
+	uint32_t epoch;
+	bool local;
+	uint64_t pages[X86_ITLB_SIZE / 8];
+};
+
+/*
+ * Linear addresses that may be part of large pages: those that are `base` but for the bits of `span`; 0: none. One of
+ * them for each half of the address space.
+ */
+struct x86_large {
+	uint64_t base, span;
+};
+
+/* An address space that may come back as it was left (PCIDs): its user code, and its data TLB entries, put away. */
+#define X86_SPACES	  8u
+#define X86_SPACE_ENTRIES 256u
+struct x86_space {
+	struct x86_fetches user;
+	struct x86_large large[2]; /* but for global pages */
+	unsigned pcid;
+	unsigned count; /* of entries */
+	struct x86_put_away {
+		struct x86_tlb_entry entry;
+		uint64_t phys;
+		uint16_t slot;
+	} entries[X86_SPACE_ENTRIES];
 };
 
 /* Bits of a trace's key above the physical address. */
@@ -74,7 +109,6 @@ enum x86_fetch {
 };
 #define X86_FETCH_SHIFT 48
 #define X86_FETCH_EPOCH 52
-#define X86_FETCH_MASK	((uint64_t)(X86_FETCH_MODES - 1) << X86_FETCH_SHIFT)
 
 #define X86_NO_STOP ~0ull /* no instruction is there: stop_passed */
 
@@ -157,11 +191,17 @@ struct x86_cpu {
 		uint64_t base, size;
 		const uint8_t *host;
 	} tables;
-	struct x86_itlb_entry itlb[2][X86_ITLB_SIZE];
-	/* Entries filled since the last flush, so that a flush touches only those (paging.c). */
-	uint32_t tlb_filled_count;
-	uint16_t tlb_filled[X86_TLB_VIEWS * X86_TLB_SIZE];
-	bool tlb_has_large; /* some filled entry is part of a 2M, 4M or 1G page: INVLPG flushes all */
+	struct x86_slots {
+		unsigned count;
+		uint16_t slot[X86_TLB_VIEWS * X86_TLB_SIZE];
+	} tlb_local, tlb_global; /* what was filled: tlb.c */
+	uint8_t tlb_notes[X86_TLB_VIEWS * X86_TLB_SIZE];
+	struct x86_large large[2]; /* global pages */
+	struct x86_fetches kernel;
+	struct x86_space *space; /* the current one */
+	unsigned next_space;	 /* to be used for another PCID */
+	uint32_t epochs;	 /* taken so far */
+	struct x86_space spaces[X86_SPACES];
 };
 
 struct x86_features;
@@ -203,8 +243,14 @@ void x86_set_eflags(struct x86_cpu *cpu, uint32_t val, uint32_t mask);
 void x86_update_mode(struct x86_cpu *cpu);
 /* The same for fetch_key alone: after sse_block, avx_block or fpu_block changed. */
 void x86_update_fetch(struct x86_cpu *cpu);
-/* The linear addresses of code may mean something else from now on. paging.c */
-void x86_fetch_changed(struct x86_cpu *cpu);
+static inline struct x86_fetches *x86_fetches(struct x86_cpu *cpu)
+{
+	return cpu->cpl == 3 ? &cpu->space->user : &cpu->kernel;
+}
+static inline struct x86_itlb_entry *x86_itlb_slot(struct x86_cpu *cpu, uint64_t lin)
+{
+	return &x86_fetches(cpu)->itlb[lin >> 12 & (X86_ITLB_SIZE - 1)];
+}
 
 static inline enum x86_fetch x86_fetch(const struct x86_cpu *cpu)
 {

@@ -10,7 +10,7 @@ static void do_init(struct x86_cpu *cpu)
 
 	x86_state_reset(&cpu->s, cpu->vcpu.index == 0, true);
 	cpu->s.gpr[X86_RDX] = cpu->vm->features->signature;
-	x86_tlb_flush(cpu, true);
+	x86_tlb_flush(cpu);
 	x86_lazy_set(&cpu->lazy, 0);
 	x86_update_mode(cpu);
 	if (intc->ops)

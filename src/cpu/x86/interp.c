@@ -102,6 +102,7 @@ struct x86_cpu *x86_cpu_create(struct engine_vm *vm, unsigned index, const struc
 	}
 	for (unsigned n = 0; n < X86_TLB_VIEWS * X86_TLB_SIZE; n++)
 		(&cpu->tlbs[0][0])[n].rtag = (&cpu->tlbs[0][0])[n].wtag = x86_tlb_none(n % X86_TLB_SIZE);
+	cpu->space = &cpu->spaces[0];
 	x->cpus[index] = cpu;
 	x86_cpu_reset(&cpu->vcpu);
 	return cpu;

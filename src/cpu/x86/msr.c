@@ -229,7 +229,7 @@ static bool write_efer(struct x86_cpu *cpu, uint64_t v)
 	if (cpu->s.cr0 & X86_CR0_PG && (v ^ cpu->s.efer) & X86_EFER_LME)
 		return false;
 	if ((v ^ cpu->s.efer) & X86_EFER_NXE)
-		x86_tlb_flush(cpu, true);
+		x86_tlb_flush(cpu);
 	cpu->s.efer = (v & ~(uint64_t)X86_EFER_LMA) | (cpu->s.efer & X86_EFER_LMA);
 	return true;
 }

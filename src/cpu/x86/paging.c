@@ -1,11 +1,11 @@
 /*
- * Page walks and the soft TLB. Accessed and dirty bits are set by compare-and-exchange on the entry
- * as it was read, so a concurrent change by another vCPU restarts the walk instead of being lost.
+ * Page walks. Accessed and dirty bits are set by compare-and-exchange on the entry as it was read, so a
+ * concurrent change by another vCPU restarts the walk instead of being lost.
  */
 #include "cpu/x86/paging.h"
 
 #include "cpu/x86/access.h"
-#include "cpu/x86/traces.h"
+#include "cpu/x86/interp.h"
 
 #define PTE_P	 1ull
 #define PTE_W	 2ull
@@ -207,23 +207,13 @@ static _Noreturn void fault(struct x86_cpu *cpu, uint64_t lin, uint32_t code, en
 	x86_raise(cpu, X86_PF_FAULT, code);
 }
 
-struct translation {
-	uint64_t phys;
-	bool writable; /* for this privilege, with D set: a write tag may be filled */
-	bool large;
-};
-
-/*
- * Walk for an access at privilege `user` (SMAP: `ac` exempts supervisor data accesses). Sets A and, for writes, D.
- * Raises #PF (CR2 set). Implicit supervisor accesses (descriptor tables, TSS, delivery) pass user = false, ac = false.
- */
-static void translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool user, bool ac, struct translation *t)
+void x86_translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool user, bool ac, struct x86_translation *t)
 {
 	unsigned size = cpu->s.efer & X86_EFER_LMA || cpu->s.cr4 & X86_CR4_PAE ? 8 : 4;
 	struct walk w;
 
 	if (!(cpu->s.cr0 & X86_CR0_PG)) {
-		*t = (struct translation){ lin, true, false };
+		*t = (struct x86_translation){ .phys = lin, .writable = true };
 		return;
 	}
 	for (;;) {
@@ -246,122 +236,9 @@ static void translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool
 			continue;
 		leaf = w.entry[w.depth - 1];
 		t->phys = w.phys;
-		t->large = w.page_mask > X86_PAGE_MASK;
+		t->page_mask = w.page_mask;
+		t->global = leaf & PTE_G && cpu->s.cr4 & X86_CR4_PGE;
 		t->writable = (leaf & PTE_D || a == X86_WRITE) && permitted(cpu, w.rights, X86_WRITE, user, ac);
 		return;
 	}
-}
-
-/* --- the TLB --- */
-
-static void note_filled(struct x86_cpu *cpu, unsigned slot, bool large)
-{
-	cpu->tlb_has_large |= large;
-	/* When the list is full a flush walks everything. */
-	if (cpu->tlb_filled_count < sizeof(cpu->tlb_filled) / sizeof(cpu->tlb_filled[0]))
-		cpu->tlb_filled[cpu->tlb_filled_count] = (uint16_t)slot;
-	cpu->tlb_filled_count += cpu->tlb_filled_count <= sizeof(cpu->tlb_filled) / sizeof(cpu->tlb_filled[0]);
-}
-
-struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t lin, enum x86_access a,
-				   uint64_t *phys)
-{
-	struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlbs[view], lin);
-	struct translation t;
-	struct mem_window w;
-	uint64_t page = lin & ~X86_PAGE_MASK, none;
-	uint32_t offset;
-	unsigned slot;
-
-	translate(cpu, lin, a, view == X86_TLB_USER, view == X86_TLB_SUPER_AC, &t);
-	*phys = t.phys;
-	if (cpu->vm->cfg.intc.ops &&
-	    cpu->vm->cfg.intc.ops->mmio_hit(cpu->vm->cfg.intc.opaque, cpu->vcpu.index, t.phys, &offset))
-		return NULL;
-	if (!mem_window(cpu->mem, gpa(t.phys), &w) || (a == X86_WRITE && w.readonly) ||
-	    x86_debug_page_watched(cpu, page) || x86_stops_page_watched(cpu, page))
-		return NULL;
-	none = x86_tlb_none(lin >> 12 & (X86_TLB_SIZE - 1));
-	slot = (unsigned)(e - &cpu->tlbs[0][0]);
-	if (e->rtag == none && e->wtag == none)
-		note_filled(cpu, slot, t.large);
-	cpu->tlb_has_large |= t.large;
-	*e = (struct x86_tlb_entry){
-		.rtag = page,
-		.wtag = t.writable && !w.readonly ? page : none,
-		.host = w.host,
-		.flags = w.flags,
-	};
-	cpu->tlb_phys[slot] = w.base.v;
-	return e;
-}
-
-const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin)
-{
-	struct x86_itlb_entry *e = &cpu->itlb[cpu->cpl == 3][lin >> 12 & (X86_ITLB_SIZE - 1)];
-	struct translation t;
-	struct mem_window w;
-
-	if (e->tag == (lin & ~X86_PAGE_MASK))
-		return e;
-	if (!x86_canonical(lin) && cpu->code_bits == 64)
-		x86_gp0(cpu);
-	translate(cpu, lin, X86_FETCH, cpu->cpl == 3, false, &t);
-	*e = (struct x86_itlb_entry){ .tag = lin & ~X86_PAGE_MASK, .phys = t.phys & ~X86_PAGE_MASK };
-	if (mem_window(cpu->mem, gpa(t.phys), &w)) {
-		e->host = w.host;
-		e->page_index = w.page_index;
-	}
-	return e;
-}
-
-static void clear_entry(struct x86_cpu *cpu, struct x86_tlb_entry *e)
-{
-	e->rtag = e->wtag = x86_tlb_none((unsigned)(e - &cpu->tlbs[0][0]) & (X86_TLB_SIZE - 1));
-}
-
-void x86_fetch_changed(struct x86_cpu *cpu)
-{
-	cpu->fetch_key += 1ull << X86_FETCH_EPOCH;
-	if (cpu->fetch_key < 1ull << X86_FETCH_EPOCH && cpu->vm->translator)
-		cpu->vm->translator->forget_jumps(cpu);
-}
-
-/* Global entries go as well: legal, and Linux asks for it seldom enough. */
-void x86_tlb_flush(struct x86_cpu *cpu, bool global_too)
-{
-	if (cpu->tlb_filled_count > sizeof(cpu->tlb_filled) / sizeof(cpu->tlb_filled[0])) {
-		for (unsigned n = 0; n < X86_TLB_VIEWS * X86_TLB_SIZE; n++)
-			clear_entry(cpu, &cpu->tlbs[0][0] + n);
-	} else {
-		for (unsigned n = 0; n < cpu->tlb_filled_count; n++)
-			clear_entry(cpu, &cpu->tlbs[0][0] + cpu->tlb_filled[n]);
-	}
-	cpu->tlb_filled_count = 0;
-	cpu->tlb_has_large = false;
-	x86_fetch_changed(cpu);
-	for (unsigned v = 0; v < 2; v++)
-		for (unsigned n = 0; n < X86_ITLB_SIZE; n++)
-			cpu->itlb[v][n].tag = X86_ITLB_NONE;
-}
-
-void x86_tlb_flush_page(struct x86_cpu *cpu, uint64_t lin)
-{
-	uint64_t page = lin & ~X86_PAGE_MASK;
-
-	if (cpu->tlb_has_large) {
-		x86_tlb_flush(cpu, true);
-		return;
-	}
-	/* The entry stays on the list of filled ones: clearing it twice does no harm. */
-	for (unsigned v = 0; v < X86_TLB_VIEWS; v++) {
-		struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlbs[v], page);
-
-		if (e->rtag == page || e->wtag == page)
-			clear_entry(cpu, e);
-	}
-	x86_fetch_changed(cpu);
-	for (unsigned v = 0; v < 2; v++)
-		if (cpu->itlb[v][page >> 12 & (X86_ITLB_SIZE - 1)].tag == page)
-			cpu->itlb[v][page >> 12 & (X86_ITLB_SIZE - 1)].tag = X86_ITLB_NONE;
 }

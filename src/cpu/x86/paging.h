@@ -1,5 +1,5 @@
 /*
- * Linear to physical addresses: page walks, TLB fills and flushes (paging.c). SDM vol. 3, chapter 4.
+ * Linear to physical addresses: page walks (paging.c), and what is remembered of them (tlb.c). SDM vol. 3, chapter 4.
  * vCPU thread only.
  */
 #ifndef VIREO_CPU_X86_PAGING_H
@@ -12,6 +12,18 @@
 
 enum x86_access { X86_READ, X86_WRITE, X86_FETCH };
 
+struct x86_translation {
+	uint64_t phys;
+	uint64_t page_mask; /* offsets in the page */
+	bool writable;	    /* for this privilege, with D set: a write tag may be filled */
+	bool global;
+};
+/*
+ * Walk for an access at privilege `user` (SMAP: `ac` exempts supervisor data accesses). Sets A and, for writes, D.
+ * Raises #PF (CR2 set). Implicit supervisor accesses (descriptor tables, TSS, delivery) pass user = false, ac = false.
+ */
+void x86_translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool user, bool ac, struct x86_translation *t);
+
 /* Fill the data TLB for the current view, or raise. NULL: not plain RAM (MMIO, ROM write, breakpoint page); *phys is
  * set. */
 struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t lin, enum x86_access a,
@@ -19,8 +31,17 @@ struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, 
 /* The instruction page of `lin`; raises #PF, or #GP when not canonical. */
 const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin);
 
-void x86_tlb_flush(struct x86_cpu *cpu, bool global_too);
+/* Forget everything. */
+void x86_tlb_flush(struct x86_cpu *cpu);
+/* INVLPG: what is remembered of this page in the current address space, and if it is global. */
 void x86_tlb_flush_page(struct x86_cpu *cpu, uint64_t lin);
+/* What is remembered of an address space, but for global pages. 0 where there are no PCIDs. */
+void x86_tlb_flush_space(struct x86_cpu *cpu, unsigned pcid);
+/*
+ * CR3 changes to address space `to`. `keep`: what is remembered of it may still hold. Entries of the one that is left
+ * are kept until x86_tlb_flush_space().
+ */
+void x86_tlb_switch(struct x86_cpu *cpu, unsigned to, bool keep);
 
 static inline bool x86_canonical(uint64_t lin)
 {

@@ -27,7 +27,7 @@ void x86_update_fetch(struct x86_cpu *cpu)
 	uint64_t mode = (plain ? view : X86_FETCH_NOT) | (cpu->sse_block || cpu->fpu_block ? X86_FETCH_NO_FP : 0) |
 			(cpu->avx_block ? X86_FETCH_NO_AVX : 0);
 
-	cpu->fetch_key = (cpu->fetch_key & ~X86_FETCH_MASK) | mode << X86_FETCH_SHIFT;
+	cpu->fetch_key = (uint64_t)x86_fetches(cpu)->epoch << X86_FETCH_EPOCH | mode << X86_FETCH_SHIFT;
 }
 
 static void update_view(struct x86_cpu *cpu)

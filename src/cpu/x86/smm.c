@@ -162,7 +162,7 @@ void x86_smm_view(struct x86_cpu *cpu)
 
 	cpu->mem = cpu->s.smm && smram ? smram : cpu->vm->cfg.mem;
 	cpu->tables.size = 0;
-	x86_tlb_flush(cpu, true);
+	x86_tlb_flush(cpu);
 }
 
 /* SDM vol. 3, table 34-4. */

@@ -39,7 +39,7 @@ int x86_stops_set(struct vcpu *v, const struct cpu_debug *d, struct err *err)
 	cpu->attention = true;
 	if (same)
 		return 0;
-	x86_tlb_flush(cpu, true);
+	x86_tlb_flush(cpu);
 	x86_traces_flush(cpu->traces);
 	if (cpu->vm->translator)
 		cpu->vm->translator->forget(cpu->vm);

@@ -359,7 +359,7 @@ static inline struct x86_trace *find(struct x86_cpu *cpu, bool single)
 		near_limit = code_room(cpu) < FETCH_MAX;
 	}
 	uint64_t lin = (rip + cpu->seg_base[X86_CS]) & cpu->lin_mask;
-	const struct x86_itlb_entry *e = &cpu->itlb[cpu->cpl == 3][lin >> 12 & (X86_ITLB_SIZE - 1)];
+	const struct x86_itlb_entry *e = x86_itlb_slot(cpu, lin);
 	if (__builtin_expect(e->tag != (lin & ~X86_PAGE_MASK), 0))
 		e = x86_itlb_fill(cpu, lin);
 	uint64_t key = e->phys | (lin & X86_PAGE_MASK) | cpu->code_key | (single ? X86_KEY_SINGLE : 0);

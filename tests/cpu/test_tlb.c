@@ -1,0 +1,323 @@
+/* What may be remembered of page walks, and what makes it forgotten. SDM vol. 3, 4.10. */
+#include "rig.h"
+
+#include "base/bytes.h"
+#include "cpu/x86/paging.h"
+
+static struct rig r;
+static struct x86_cpu *cpu;
+
+static int setup(void **state)
+{
+	rig_new(&r, RIG_LONG, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	rig_free(&r);
+	return 0;
+}
+
+#define P  1ull
+#define W  2ull
+#define U  4ull
+#define A  0x20ull
+#define D  0x40ull
+#define PS 0x80ull
+#define G  0x100ull
+
+#define WINDOW 0x20000000u
+#define PT     RIG_TABLES
+#define FRAME1 0x300000u
+#define FRAME2 0x301000u
+
+static void window(unsigned page, uint64_t pte)
+{
+	rig_write(&r, 0x3000 + 8 * (WINDOW >> 21), PT | P | W | U, 8);
+	rig_write(&r, PT + 8 * page, pte, 8);
+}
+
+static void open_window(void)
+{
+	rig_reset(&r, RIG_LONG);
+	mem_fill(r.vm.mem, gpa(PT), 0, 0x1000);
+	window(0, FRAME1 | P | W | U);
+	rig_write(&r, FRAME1, 0x1111, 4);
+	rig_write(&r, FRAME2, 0x2222, 4);
+	r.s.gpr[X86_RSI] = WINDOW;
+	r.s.gpr[X86_RDI] = PT;
+	r.s.gpr[X86_RDX] = FRAME2 | P | W | U;
+}
+
+/* mov eax, [rsi]; mov [rdi], rdx; <flush>; mov ebx, [rsi] */
+#define READ_REMAP 0x8b, 0x06, 0x48, 0x89, 0x17
+#define READ_AGAIN 0x8b, 0x1e
+#define ASSERT_NEW()                                                                                                   \
+	do {                                                                                                           \
+		assert_int_equal(rig_vector(&r), -1);                                                                  \
+		assert_int_equal(rig_reg(&r, X86_RAX), 0x1111);                                                        \
+		assert_int_equal(rig_reg(&r, X86_RBX), 0x2222);                                                        \
+	} while (0)
+
+static void every_kind_of_flush_shows_the_new_mapping(void **state)
+{
+	open_window();
+	RIG_EXEC(&r, READ_REMAP, 0x0f, 0x01, 0x3e, READ_AGAIN); /* invlpg [rsi] */
+	ASSERT_NEW();
+	open_window();
+	RIG_EXEC(&r, READ_REMAP, 0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8, 0xb8, 0x11, 0x11, 0, 0, READ_AGAIN); /* mov cr3 */
+	ASSERT_NEW();
+	/* A global page outlives MOV CR3 at most; CR4.PGE takes it away. */
+	open_window();
+	r.s.cr4 |= X86_CR4_PGE;
+	window(0, FRAME1 | P | W | U | G);
+	r.s.gpr[X86_RCX] = X86_CR4_PAE;
+	RIG_EXEC(&r, READ_REMAP, 0x0f, 0x22, 0xe1, READ_AGAIN); /* mov cr4, rcx */
+	ASSERT_NEW();
+	for (unsigned type = 0; type < 4; type++) {
+		open_window();
+		r.s.cr4 |= X86_CR4_PCIDE;
+		r.s.cr3 |= 5;
+		rig_write(&r, RIG_DATA_AT, 5, 8);
+		rig_write(&r, RIG_DATA_AT + 8, WINDOW, 8);
+		r.s.gpr[X86_RCX] = type;
+		r.s.gpr[X86_RBP] = RIG_DATA_AT;
+		RIG_EXEC(&r, READ_REMAP, 0x66, 0x0f, 0x38, 0x82, 0x4d, 0, READ_AGAIN); /* invpcid rcx, [rbp] */
+		ASSERT_NEW();
+	}
+	/* The code page, too. */
+	open_window();
+	rig_write(&r, FRAME1, 0xc3c03148, 4);					  /* xor rax, rax; ret */
+	rig_write(&r, FRAME2, 0x0000007bb8, 5);					  /* mov eax, 7bh */
+	rig_write(&r, FRAME2 + 5, 0xc3, 1);					  /* ret */
+	RIG_EXEC(&r, 0xff, 0xd6, 0x48, 0x89, 0x17, 0x0f, 0x01, 0x3e, 0xff, 0xd6); /* call rsi; remap; call rsi */
+	assert_int_equal(rig_reg(&r, X86_RAX), 0x7b);
+}
+
+static void a_cleared_dirty_bit_is_set_again(void **state)
+{
+	open_window();
+	/* mov [rsi], eax; and byte [rdi], ~60h; invlpg [rsi]; mov [rsi], eax */
+	RIG_EXEC(&r, 0x89, 0x06, 0x80, 0x27, 0x9f, 0x0f, 0x01, 0x3e, 0x89, 0x06);
+	assert_int_equal(rig_read(&r, PT, 8), FRAME1 | P | W | U | A | D);
+}
+
+static void pcid_has_its_rules(void **state)
+{
+	/* Switched on only with PCID 0, and in long mode. */
+	r.s.gpr[X86_RAX] = X86_CR4_PAE | X86_CR4_PCIDE;
+	r.s.cr3 |= 8;
+	RIG_FAULTS(&r, X86_GP, 0, 0, 0x0f, 0x22, 0xe0);
+	rig_reset(&r, RIG_PROT32);
+	r.s.gpr[X86_RAX] = X86_CR4_PCIDE;
+	RIG_FAULTS(&r, X86_GP, 0, 0, 0x0f, 0x22, 0xe0);
+	/* Bit 63 of the value is an order, not an address; paging stays on while PCIDs are. */
+	rig_reset(&r, RIG_LONG);
+	r.s.cr4 |= X86_CR4_PCIDE;
+	r.s.gpr[X86_RAX] = 1ull << 63 | RIG_CR3 | 7;
+	RIG_EXEC(&r, 0x0f, 0x22, 0xd8);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(r.s.cr3, RIG_CR3 | 7);
+	rig_reset(&r, RIG_COMPAT);
+	r.s.cr4 |= X86_CR4_PCIDE;
+	r.s.gpr[X86_RAX] = X86_CR0_PE;
+	RIG_FAULTS(&r, X86_GP, 0, 0, 0x0f, 0x22, 0xc0);
+	/* Without them bit 63 is reserved. */
+	rig_reset(&r, RIG_LONG);
+	r.s.gpr[X86_RAX] = 1ull << 63 | RIG_CR3;
+	RIG_FAULTS(&r, X86_GP, 0, 0, 0x0f, 0x22, 0xd8);
+}
+
+/* Two address spaces whose entries may be kept: each sees its own. */
+static void pcids_do_not_mix(void **state)
+{
+	const uint32_t other = RIG_TABLES + 0x2000;
+	uint8_t dir[4096];
+
+	open_window();
+	assert_true(mem_read(r.vm.mem, gpa(0x3000), dir, sizeof(dir)));
+	assert_true(mem_write(r.vm.mem, gpa(other + 0x2000), dir, sizeof(dir)));
+	mem_fill(r.vm.mem, gpa(other), 0, 0x2000);
+	rig_write(&r, other, (other + 0x1000) | P | W | U, 8);
+	rig_write(&r, other + 0x1000, (other + 0x2000) | P | W | U, 8);
+	rig_write(&r, other + 0x2000 + 8 * (WINDOW >> 21), (other + 0x3000) | P | W | U, 8);
+	rig_write(&r, other + 0x3000, FRAME2 | P | W | U, 8);
+	r.s.cr4 |= X86_CR4_PCIDE;
+	r.s.cr3 |= 5;
+	r.s.gpr[X86_RDX] = 1ull << 63 | other | 6;
+	r.s.gpr[X86_RDI] = 1ull << 63 | r.s.cr3;
+	/* mov eax, [rsi]; mov cr3, rdx; mov ebx, [rsi]; mov cr3, rdi; mov ecx, [rsi]; mov cr3, rdx; mov ebp, [rsi] */
+	RIG_EXEC(&r, 0x8b, 0x06, 0x0f, 0x22, 0xda, 0x8b, 0x1e, 0x0f, 0x22, 0xdf, 0x8b, 0x0e, 0x0f, 0x22, 0xda, 0x8b,
+		 0x2e);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(rig_reg(&r, X86_RAX), 0x1111);
+	assert_int_equal(rig_reg(&r, X86_RBX), 0x2222);
+	assert_int_equal(rig_reg(&r, X86_RCX), 0x1111);
+	assert_int_equal(rig_reg(&r, X86_RBP), 0x2222);
+	assert_int_equal(r.s.cr3, other | 6);
+}
+
+static const struct x86_tlb_entry *look(uint64_t lin)
+{
+	const struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlbs[X86_TLB_SUPER_AC], lin);
+
+	return e->rtag == lin ? e : NULL;
+}
+
+static void load(uint64_t lin)
+{
+	uint64_t phys;
+
+	assert_non_null(x86_tlb_fill(cpu, X86_TLB_SUPER_AC, lin, X86_READ, &phys));
+}
+
+/* Space 5, where WINDOW is seen a second time as far from it as the TLB has entries. */
+static void open_spaces(void)
+{
+	open_window();
+	rig_write(&r, 0x3000 + 8 * ((WINDOW + (X86_TLB_SIZE << 12)) >> 21), PT | P | W | U, 8);
+	window(1, FRAME2 | P | W | U | G);
+	r.s.cr4 |= X86_CR4_PCIDE | X86_CR4_PGE;
+	r.s.cr3 |= 5;
+	RIG_EXEC(&r, 0x90);
+	cpu = tiny_cpu(&r.vm);
+	x86_tlb_flush(cpu);
+}
+
+static void what_is_known_of_a_space_is_kept_while_it_may_be(void **state)
+{
+	const uint64_t local = WINDOW, global = WINDOW + 0x1000;
+
+	open_spaces();
+	load(local);
+	load(global);
+	x86_tlb_switch(cpu, 6, true);
+	assert_null(look(local));
+	assert_non_null(look(global));
+	x86_tlb_switch(cpu, 5, true);
+	assert_non_null(look(local));
+	/* Not if its own switch, an INVPCID from elsewhere, or INVLPG say so. */
+	x86_tlb_switch(cpu, 6, true);
+	x86_tlb_switch(cpu, 5, false);
+	assert_null(look(local));
+	load(local);
+	x86_tlb_switch(cpu, 6, true);
+	x86_tlb_flush_space(cpu, 5);
+	x86_tlb_switch(cpu, 5, true);
+	assert_null(look(local));
+	load(local);
+	x86_tlb_flush_page(cpu, local);
+	x86_tlb_switch(cpu, 6, true);
+	x86_tlb_switch(cpu, 5, true);
+	assert_null(look(local));
+	assert_non_null(look(global));
+	/* Nor after more spaces than are kept. */
+	load(local);
+	for (unsigned n = 0; n <= X86_SPACES; n++)
+		x86_tlb_switch(cpu, 6 + n, true);
+	x86_tlb_switch(cpu, 5, true);
+	assert_null(look(local));
+	x86_tlb_flush(cpu);
+	assert_null(look(global));
+}
+
+/* A global page that took the place of another one is not put away with its space. */
+static void a_global_page_is_nobodys(void **state)
+{
+	const uint64_t local = WINDOW, global = WINDOW + (X86_TLB_SIZE << 12) + 0x1000;
+
+	open_spaces();
+	load(local);
+	window(1, FRAME1 | P | W | U);
+	load(WINDOW + 0x1000);
+	window(1, FRAME2 | P | W | U | G);
+	load(global);
+	x86_tlb_switch(cpu, 6, true);
+	assert_non_null(look(global));
+	x86_tlb_flush_page(cpu, global);
+	assert_null(look(global));
+	x86_tlb_switch(cpu, 5, true);
+	assert_null(look(global));
+	assert_non_null(look(local));
+}
+
+/* The page of INVLPG is the whole large one, for code as well. */
+static void invlpg_takes_all_of_a_large_page(void **state)
+{
+	open_window();
+	rig_write(&r, 0x3000 + 8 * (WINDOW >> 21), 0x400000 | P | W | U | PS, 8);
+	rig_write(&r, 0x401000, 0xc3c03148, 4);	    /* xor rax, rax; ret */
+	rig_write(&r, 0x601000, 0xc30000007bb8, 6); /* mov eax, 7bh; ret */
+	r.s.gpr[X86_RSI] = WINDOW + 0x1000;
+	r.s.gpr[X86_RBX] = WINDOW + 0x1ff000;
+	r.s.gpr[X86_RDI] = 0x3000 + 8 * (WINDOW >> 21);
+	r.s.gpr[X86_RDX] = 0x600000 | P | W | U | PS;
+	RIG_EXEC(&r, 0xff, 0xd6, 0x48, 0x89, 0x17, 0x0f, 0x01, 0x3b, 0xff,
+		 0xd6); /* call rsi; remap; invlpg [rbx]; call rsi */
+	assert_int_equal(rig_reg(&r, X86_RAX), 0x7b);
+}
+
+/* However many mappings there were in between, whose numbers come back: each MOV CR3 takes up to two of 4096. */
+static void an_old_mapping_is_not_taken_for_a_new_one(void **state)
+{
+	for (uint32_t turns = 4096 / 2 - 8; turns < 4096 + 8; turns += turns == 4096 / 2 + 8 ? 4096 / 2 - 16 : 1) {
+		open_window();
+		rig_write(&r, FRAME1, 0xc3c03148, 4);	  /* xor rax, rax; ret */
+		rig_write(&r, FRAME2, 0xc30000007bb8, 6); /* mov eax, 7bh; ret */
+		r.s.gpr[X86_RCX] = turns;
+		r.s.gpr[X86_RBX] = RIG_CR3;
+		/* call rsi, until its way is known; remap; again: mov cr3, rbx; loop again; call rsi */
+		RIG_EXEC(&r, 0xff, 0xd6, 0xff, 0xd6, 0xff, 0xd6, 0x48, 0x89, 0x17, 0x0f, 0x22, 0xdb, 0xe2, 0xfb, 0xff,
+			 0xd6);
+		assert_int_equal(rig_vector(&r), -1);
+		assert_int_equal(rig_reg(&r, X86_RAX), 0x7b);
+	}
+}
+
+static void invpcid_checks_its_operands(void **state)
+{
+	static const struct {
+		uint64_t type, pcid, lin;
+		bool pcide, ok;
+	} cases[] = {
+		{ 0, 0, WINDOW, false, true },	  { 0, 1, WINDOW, false, false }, { 0, 1, WINDOW, true, true },
+		{ 1, 1, 0, false, false },	  { 2, 0, 0, false, true },	  { 3, 0, 0, false, true },
+		{ 4, 0, 0, true, false },	  { 0, 0x1000, 0, true, false },  { 0, 0, 1ull << 60, true, false },
+		{ 1, 0, 1ull << 60, true, true },
+	};
+
+	for (unsigned n = 0; n < ARRAY_LEN(cases); n++) {
+		rig_reset(&r, RIG_LONG);
+		r.s.cr4 |= cases[n].pcide ? X86_CR4_PCIDE : 0;
+		rig_write(&r, RIG_DATA_AT, cases[n].pcid, 8);
+		rig_write(&r, RIG_DATA_AT + 8, cases[n].lin, 8);
+		r.s.gpr[X86_RCX] = cases[n].type;
+		r.s.gpr[X86_RBP] = RIG_DATA_AT;
+		RIG_EXEC(&r, 0x66, 0x0f, 0x38, 0x82, 0x4d, 0);
+		assert_int_equal(rig_vector(&r), cases[n].ok ? -1 : X86_GP);
+	}
+	rig_free(&r);
+	rig_new(&r, RIG_LONG, "max,-invpcid");
+	r.s.gpr[X86_RBP] = RIG_DATA_AT;
+	RIG_FAULTS(&r, X86_UD, 0, 0, 0x66, 0x0f, 0x38, 0x82, 0x4d, 0);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(every_kind_of_flush_shows_the_new_mapping),
+		TEST(a_cleared_dirty_bit_is_set_again),
+		TEST(pcid_has_its_rules),
+		TEST(pcids_do_not_mix),
+		TEST(what_is_known_of_a_space_is_kept_while_it_may_be),
+		TEST(a_global_page_is_nobodys),
+		TEST(invlpg_takes_all_of_a_large_page),
+		TEST(an_old_mapping_is_not_taken_for_a_new_one),
+		TEST(invpcid_checks_its_operands),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
