@@ -119,7 +119,7 @@ static void find_page(struct jit_cpu *c)
 
 	if (x86_itlb_slot(&c->cpu, rip)->tag == (rip & ~X86_PAGE_MASK))
 		return;
-	flags_to_lazy(c);
+	jit_flags_to_lazy(c);
 	x86_itlb_fill(&c->cpu, rip);
 }
 
