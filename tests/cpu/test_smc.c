@@ -117,11 +117,13 @@ static const struct {
 	{ "movups", { 0x0f, 0x11, 0x07 } },
 	{ "movlps", { 0x0f, 0x13, 0x07 } },
 	{ "movnti", { 0x48, 0x0f, 0xc3, 0x0f } },
+	{ "fistp", { 0xdb, 0xe3, 0xdf, 0x2e, 0xdf, 0x3f } }, /* fninit; fild qword [rsi]; fistp qword [rdi] */
+	{ "movq", { 0xdb, 0xe3, 0x0f, 0x6f, 0x06, 0x0f, 0x7f, 0x07 } },
 };
 
 static unsigned store_count(void)
 {
-	return sizeof(stores) / sizeof(stores[0]) - (x86_feature_possible(X86_F_SSE2) ? 0 : 3);
+	return sizeof(stores) / sizeof(stores[0]) - (x86_feature_possible(X86_F_SSE2) ? 0 : 5);
 }
 
 static void run_store(unsigned n, uint64_t rdi, uint64_t rsi)

@@ -19,20 +19,29 @@ struct jit_jump {
 	uintptr_t code;
 };
 
+/* An x87 instruction in translated code, for FIP and FOP. */
+struct jit_x87_note {
+	uint64_t ip;
+	uint16_t op;
+};
+
 /* What a vCPU has beside the interpreter's; GS's base is its address while it runs. */
 struct jit_cpu {
 	struct x86_cpu cpu; /* first */
 	struct jit_cpu *self;
-	uint64_t lin;	     /* of an access that missed the TLB */
-	uint64_t index;	     /* of its TLB entry, where that register was needed otherwise */
-	uint64_t pushed;     /* a value on its way */
-	uint64_t rax;	     /* where RAX is while its place is needed */
-	uint8_t *stored;     /* host address of a store whose page wants to hear of it */
-	uint32_t stored_run; /* bytes of one by jit_quick_movs() or jit_quick_stos(); 0: none */
-	uint16_t flags;	     /* the guest's arithmetic flags as LAHF and SETO leave them in AX */
-	uint32_t mxcsr_host; /* for C */
-	uint8_t vec_live;    /* vector registers and MXCSR are in the host's */
-	stat_t translated;   /* blocks */
+	uint64_t lin;			     /* of an access that missed the TLB */
+	uint64_t index;			     /* of its TLB entry, where that register was needed otherwise */
+	uint64_t pushed;		     /* a value on its way */
+	uint64_t rax;			     /* where RAX is while its place is needed */
+	uint8_t *stored;		     /* host address of a store whose page wants to hear of it */
+	uint32_t stored_run;		     /* bytes of one by jit_quick_movs() or jit_quick_stos(); 0: none */
+	uint16_t flags;			     /* the guest's arithmetic flags as LAHF and SETO leave them in AX */
+	uint32_t mxcsr_host;		     /* for C */
+	uint8_t vec_live;		     /* vector registers and MXCSR are in the host's */
+	uint8_t x87_live;		     /* behind vec_live: the x87 state is */
+	uint8_t x87_seg;		     /* 1 + segment of the last memory operand of x87 since then */
+	const struct jit_x87_note *x87_note; /* the last instruction of x87 since then */
+	stat_t translated;		     /* blocks */
 	struct jit_jump jumps[JIT_JUMPS];
 };
 
@@ -102,6 +111,9 @@ extern const struct x86_translator jit_translator;
  */
 int jit_quick_movs(struct jit_cpu *c, uint32_t size);
 int jit_quick_stos(struct jit_cpu *c, uint32_t size);
+/* The x87 state to memory, and the host's becomes what C wants; 0. The other way; 1: an exception is unmasked. */
+int jit_quick_put_x87(struct jit_cpu *c);
+int jit_quick_get_x87(struct jit_cpu *c);
 
 /* --- thunks.c: code that all blocks share, made once for a cache --- */
 struct jit_thunks {
@@ -113,6 +125,7 @@ struct jit_thunks {
 	uintptr_t quick_movs, quick_stos;
 	uintptr_t jump_missed; /* jumped to: T0 is RIP ^ fetch_key */
 	uintptr_t vectors;     /* called: get vector registers; RIP is set */
+	uintptr_t x87;	       /* the same for the x87 state */
 };
 void jit_thunks_make(struct emit *e, struct jit_thunks *t);
 

@@ -158,6 +158,8 @@ bool jit_op_fits(const struct jit_op *r, const struct x86_opdef *d, const struct
 
 const struct jit_op *jit_op_of(const struct x86_opdef *d, const struct x86_insn *i, unsigned mode)
 {
+	const struct jit_op *r;
+
 	if (!d)
 		return NULL;
 	for (size_t n = 0; n < ARRAY_LEN(rows); n++)
@@ -165,7 +167,8 @@ const struct jit_op *jit_op_of(const struct x86_opdef *d, const struct x86_insn 
 			return rows[n].emit ? &rows[n] : NULL;
 	if (mode & (d->map >= X86_MAP_VEX_0F ? X86_FETCH_NO_FP | X86_FETCH_NO_AVX : X86_FETCH_NO_FP))
 		return NULL;
-	return jit_vector_op(d, i);
+	r = jit_vector_op(d, i);
+	return r ? r : jit_x87_op(d, i);
 }
 
 uint8_t jit_cond_flags(unsigned cc)

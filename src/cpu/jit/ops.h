@@ -33,13 +33,14 @@
 #define JIT_REGS    (1u << 13) /* only without */
 #define JIT_END	    (1u << 14) /* control goes elsewhere */
 #define JIT_FIXED   (1u << 15) /* the operand size does not show in prefixes */
+#define JIT_MMX	    (1u << 16) /* vector registers are those of MMX */
 
 struct jit_tr;
 struct jit_op {
 	uint8_t map, op, count;
 	uint8_t pfx; /* enum x86_pfx */
 	uint8_t ext; /* 0: any; else 1 + ModRM.reg */
-	uint16_t what;
+	uint32_t what;
 	uint8_t mem; /* bytes of a memory operand; 0: the operand size */
 	/* Flags: looked at, given new values, and given new values in some cases. */
 	uint8_t reads, writes, changes;
@@ -48,6 +49,8 @@ struct jit_op {
 
 /* A row of the table for instructions on vector registers, NULL: none. ops_vec.c */
 const struct jit_op *jit_vector_op(const struct x86_opdef *d, const struct x86_insn *i);
+/* The same for x87 and MMX. x87.c */
+const struct jit_op *jit_x87_op(const struct x86_opdef *d, const struct x86_insn *i);
 /* Is it about this instruction? */
 bool jit_op_fits(const struct jit_op *r, const struct x86_opdef *d, const struct x86_insn *i);
 /* The row for a decoded instruction; NULL: none. `mode`: enum x86_fetch. */
@@ -79,6 +82,7 @@ void jit_call_indirect(struct jit_tr *t);
 void jit_ret(struct jit_tr *t);
 
 void jit_string(struct jit_tr *t); /* with REP, repeat.c */
+void jit_x87(struct jit_tr *t);	   /* x87.c */
 
 /* --- where a block ends, flow.c --- */
 /* Control goes on at `rip`; `jump`: by that jump, or from here if NULL. */

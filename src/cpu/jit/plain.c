@@ -251,7 +251,9 @@ void jit_plain(struct jit_tr *t)
 		jit_by_handler(t);
 		return;
 	}
-	if (what & (JIT_XMM_REG | JIT_XMM_RM))
+	if (what & JIT_MMX)
+		jit_x87_ready(t);
+	else if (what & (JIT_XMM_REG | JIT_XMM_RM))
 		vectors(t);
 	if (mem) {
 		on_memory(t, e, reg);

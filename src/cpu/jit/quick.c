@@ -1,6 +1,7 @@
 /*
- * REP MOVS and STOS as translated code calls them, with the guest's vector registers in the host's: this file is
- * compiled to code that does not touch them, and calls nothing. See jit.h.
+ * What translated code calls with the guest's vector registers in the host's: REP MOVS and STOS, and the way of the x87
+ * state between memory and the host's. This file is compiled to code that does not touch those registers, and calls
+ * nothing. See jit.h.
  */
 #include "cpu/jit/jit.h"
 
@@ -122,5 +123,66 @@ int jit_quick_stos(struct jit_cpu *c, uint32_t size)
 		if (!told(c, to, at, n * size))
 			return 1;
 	}
+	return 0;
+}
+
+/* --- x87 --- */
+
+/* FNSAVE's image in 64-bit code. The tag word has 3 for an empty register. */
+struct image {
+	uint32_t cw, sw, tags, ip, cs_op, dp, ds;
+	uint8_t st[8][10];
+};
+_Static_assert(sizeof(struct image) == 108, "as the processor has it");
+
+int jit_quick_put_x87(struct jit_cpu *c)
+{
+	struct x86_x87 *fp = &c->cpu.s.fp;
+	struct image m;
+	unsigned top;
+
+	__asm__ volatile("fnsave %0" : "=m"(m)); /* and FNINIT: the stack is empty for C */
+	fp->cw = (uint16_t)m.cw;
+	fp->sw = (uint16_t)m.sw;
+	top = fp->sw >> 11 & 7;
+	fp->valid = 0;
+	for (unsigned n = 0; n < 8; n++) {
+		struct x86_fpreg *r = &fp->r[(top + n) & 7];
+
+		fp->valid |= (uint8_t)((m.tags >> 2 * n & 3) != 3) << n;
+		__builtin_memcpy(&r->mant, m.st[n], 8);
+		__builtin_memcpy(&r->sexp, m.st[n] + 8, 2);
+	}
+	if (c->x87_note) {
+		fp->ip = c->x87_note->ip;
+		fp->op = c->x87_note->op;
+		fp->cs = c->cpu.s.seg[X86_CS].sel;
+		c->x87_note = NULL;
+	}
+	if (c->x87_seg) {
+		fp->ds = c->cpu.s.seg[c->x87_seg - 1].sel;
+		c->x87_seg = 0;
+	}
+	c->x87_live = 0;
+	return 0;
+}
+
+int jit_quick_get_x87(struct jit_cpu *c)
+{
+	const struct x86_x87 *fp = &c->cpu.s.fp;
+	struct image m = { .cw = fp->cw, .sw = fp->sw };
+	unsigned top = fp->sw >> 11 & 7;
+
+	if (~fp->cw & 0x3f)
+		return 1;
+	for (unsigned n = 0; n < 8; n++) {
+		const struct x86_fpreg *r = &fp->r[(top + n) & 7];
+
+		m.tags |= (fp->valid >> n & 1 ? 0u : 3u) << 2 * n;
+		__builtin_memcpy(m.st[n], &r->mant, 8);
+		__builtin_memcpy(m.st[n] + 8, &r->sexp, 2);
+	}
+	__asm__ volatile("frstor %0" : : "m"(m));
+	c->x87_live = 1;
 	return 0;
 }

@@ -64,9 +64,26 @@ static void mxcsr(struct emit *e, unsigned ext, struct emit_mem m)
 	emit_rm(e, (struct emit_op){ .map = MAP_0F, .op = 0xae }, ext, m);
 }
 
-/* Guest to memory, if it is in the host's registers: those are the host's again. Uses no register. */
-static void put_vectors(struct emit *e)
+static void ret(struct emit *e)
 {
+	emit_bytes(e, 0xc3, 1);
+}
+
+static void call_c(struct emit *e, const void *fn)
+{
+	emit_mov_imm(e, RAX, (uintptr_t)fn);
+	emit_rr(e, (struct emit_op){ .op = 0xff }, 2, RAX);
+}
+
+_Static_assert(offsetof(struct jit_cpu, x87_live) == offsetof(struct jit_cpu, vec_live) + 1, "looked at together");
+
+/*
+ * A function: what of the guest is in the host's vector registers and x87 goes to memory, and those are the host's
+ * again. General registers of the guest are in memory; T0 and T1 stay.
+ */
+static uintptr_t put_function(struct emit *e)
+{
+	uintptr_t at = emit_rx(e);
 	uint8_t *dead;
 
 	emit_rm(e, (struct emit_op){ .op = 0x80 }, 7, emit_gs(JIT_FIELD(vec_live)));
@@ -77,6 +94,31 @@ static void put_vectors(struct emit *e)
 	mxcsr(e, 3, emit_gs(JIT_FIELD(cpu.s.mxcsr)));
 	mxcsr(e, 2, emit_gs(JIT_FIELD(mxcsr_host)));
 	set_vec_live(e, 0);
+	emit_here(e, dead);
+	emit_rm(e, (struct emit_op){ .op = 0x80 }, 7, emit_gs(JIT_FIELD(x87_live)));
+	emit_bytes(e, 0, 1);
+	dead = emit_jump(e, 4);
+	push(e, T0);
+	push(e, T1);
+	add_rsp(e, -8);
+	emit_load(e, RDI, emit_gs(JIT_FIELD(self)));
+	call_c(e, jit_quick_put_x87);
+	add_rsp(e, 8);
+	pop(e, T1);
+	pop(e, T0);
+	emit_here(e, dead);
+	ret(e);
+	return at;
+}
+
+static void put(struct emit *e, uintptr_t function)
+{
+	uint8_t *dead;
+
+	emit_rm(e, (struct emit_op){ .op = 0x81, .osize = true }, 7, emit_gs(JIT_FIELD(vec_live)));
+	emit_bytes(e, 0, 2);
+	dead = emit_jump(e, 4);
+	emit_call(e, function);
 	emit_here(e, dead);
 }
 
@@ -96,52 +138,59 @@ static uint8_t *get_vectors(struct emit *e)
 	return open;
 }
 
-static void ret(struct emit *e)
-{
-	emit_bytes(e, 0xc3, 1);
-}
-
-static void call_c(struct emit *e, const void *fn)
-{
-	emit_mov_imm(e, RAX, (uintptr_t)fn);
-	emit_rr(e, (struct emit_op){ .op = 0xff }, 2, RAX);
-}
+/* Where all thunks go on, made before them. */
+struct common {
+	uintptr_t put;	/* put_function() */
+	uintptr_t left; /* out of the code with T0, when the guest is in memory */
+};
 
 /*
  * Save the guest, call fn(cpu, T1); on 0 go on in the block with T0 as jit_cpu.lin has it, else leave with `why`.
- * `resume` (of jit_cpu.vec_live as it was) lies where the stack needs eight bytes more.
+ * What was live then is so again.
  */
-static uintptr_t call_thunk(struct emit *e, const void *fn, unsigned why, uintptr_t left)
+static uintptr_t call_thunk(struct emit *e, const void *fn, unsigned why, const struct common *to)
 {
 	uintptr_t at = emit_rx(e);
-	uint8_t *end, *dead, *open;
+	uint8_t *end, *none, *dead, *open[2];
 
 	spill(e);
-	emit_rm(e, (struct emit_op){ .map = MAP_0F, .op = 0xb6 }, RAX, emit_gs(JIT_FIELD(vec_live)));
-	push(e, RAX);
-	put_vectors(e);
+	emit_rm(e, (struct emit_op){ .map = MAP_0F, .op = 0xb7 }, RBX, emit_gs(JIT_FIELD(vec_live)));
+	add_rsp(e, -8);
+	put(e, to->put);
 	emit_load(e, RDI, emit_gs(JIT_FIELD(self)));
 	emit_mov(e, RSI, T1);
 	call_c(e, fn);
-	pop(e, RDX);
 	emit_rr(e, (struct emit_op){ .op = 0x85 }, RAX, RAX);
 	end = emit_jump(e, 5);
-	emit_rr(e, (struct emit_op){ .op = 0x85 }, RDX, RDX);
+	emit_rr(e, (struct emit_op){ .op = 0x85 }, RBX, RBX);
+	none = emit_jump(e, 4);
+	emit_rr(e, (struct emit_op){ .op = 0x84 }, RBX, RBX);
 	dead = emit_jump(e, 4);
-	open = get_vectors(e);
+	open[0] = get_vectors(e);
 	emit_here(e, dead);
+	emit_rr(e, (struct emit_op){ .op = 0x84, .high = true }, 7, 7); /* test bh, bh */
+	dead = emit_jump(e, 4);
+	emit_load(e, RDI, emit_gs(JIT_FIELD(self)));
+	call_c(e, jit_quick_get_x87);
+	emit_rr(e, (struct emit_op){ .op = 0x85 }, RAX, RAX);
+	open[1] = emit_jump(e, 5);
+	emit_here(e, dead);
+	emit_here(e, none);
 	fill(e);
+	add_rsp(e, 8);
 	emit_load(e, T0, emit_gs(JIT_FIELD(lin)));
 	ret(e);
-	/* An exception was unmasked in between: the block counts on vector registers. */
-	emit_here(e, open);
+	/* An exception was unmasked in between: the block counts on what cannot be had. */
+	emit_here(e, open[0]);
+	emit_here(e, open[1]);
+	put(e, to->put);
 	emit_mov_imm(e, T0, JIT_LOOK_UP);
-	add_rsp(e, 8);
-	emit_jmp(e, left);
+	add_rsp(e, 16);
+	emit_jmp(e, to->left);
 	emit_here(e, end);
 	emit_mov_imm(e, T0, why);
-	add_rsp(e, 8);
-	emit_jmp(e, left);
+	add_rsp(e, 16);
+	emit_jmp(e, to->left);
 	return at;
 }
 
@@ -171,9 +220,12 @@ static uintptr_t quick_thunk(struct emit *e, const void *fn)
 
 void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 {
-	uintptr_t left;
+	struct common to;
+	uintptr_t get;
 	uint8_t *open;
 
+	to.put = put_function(e);
+	emit_align(e, 16, 0);
 	t->enter = (uintptr_t(*)(struct jit_cpu *, uintptr_t))emit_rx(e);
 	for (unsigned n = 0; n < sizeof(callee_saved); n++)
 		push(e, callee_saved[n]);
@@ -185,8 +237,8 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	emit_align(e, 16, 0);
 	t->leave = emit_rx(e);
 	spill(e);
-	put_vectors(e);
-	left = emit_rx(e);
+	put(e, to.put);
+	to.left = emit_rx(e);
 	emit_mov(e, RAX, T0);
 	add_rsp(e, 8);
 	for (unsigned n = sizeof(callee_saved); n-- > 0;)
@@ -201,13 +253,13 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	emit_jmp(e, t->leave);
 
 	emit_align(e, 16, 0);
-	t->missed = call_thunk(e, jit_missed, JIT_INTERPRET, left);
+	t->missed = call_thunk(e, jit_missed, JIT_INTERPRET, &to);
 	emit_align(e, 16, 0);
-	t->handle = call_thunk(e, jit_handle, JIT_LOOK_UP, left);
+	t->handle = call_thunk(e, jit_handle, JIT_LOOK_UP, &to);
 	emit_align(e, 16, 0);
-	t->stored = call_thunk(e, jit_stored, JIT_LOOK_UP, left);
+	t->stored = call_thunk(e, jit_stored, JIT_LOOK_UP, &to);
 	emit_align(e, 16, 0);
-	t->repeat = call_thunk(e, jit_repeat, JIT_LOOK_UP, left);
+	t->repeat = call_thunk(e, jit_repeat, JIT_LOOK_UP, &to);
 	emit_align(e, 16, 0);
 	t->quick_movs = quick_thunk(e, jit_quick_movs);
 	emit_align(e, 16, 0);
@@ -216,6 +268,21 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	emit_align(e, 16, 0);
 	t->vectors = emit_rx(e);
 	open = get_vectors(e);
+	ret(e);
+	emit_here(e, open);
+	add_rsp(e, 8);
+	emit_mov_imm(e, T0, JIT_INTERPRET);
+	emit_jmp(e, t->leave);
+
+	emit_align(e, 16, 0);
+	get = quick_thunk(e, jit_quick_get_x87);
+	emit_align(e, 16, 0);
+	t->x87 = emit_rx(e);
+	add_rsp(e, -8);
+	emit_call(e, get);
+	add_rsp(e, 8);
+	emit_rr(e, (struct emit_op){ .op = 0x85 }, T0, T0);
+	open = emit_jump(e, 5);
 	ret(e);
 	emit_here(e, open);
 	add_rsp(e, 8);

@@ -210,6 +210,11 @@ static void write_stub(struct jit_tr *t, const struct stub *s)
 		emit_call(&t->e, t->thunks->vectors);
 		emit_jmp(&t->e, s->back);
 		break;
+	case STUB_X87:
+		jit_set_rip(t, s->rip);
+		emit_call(&t->e, t->thunks->x87);
+		emit_jmp(&t->e, s->back);
+		break;
 	case STUB_INTERPRET:
 		jit_set_rip(t, s->rip);
 		jit_back_to_c(t, JIT_INTERPRET);
@@ -348,7 +353,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr,
 	t.block_rip = cpu->s.gpr[X86_RIP];
 	t.strict = ((struct jit_vm *)cpu->vm)->strict;
 	t.stub_count = 0;
-	t.vectors = false;
+	t.vectors = t.x87 = false;
 	if (!read_trace(&t, cpu, tr, e->host))
 		return NULL;
 	flags_that_matter(&t);

@@ -26,7 +26,7 @@ struct jit_insn {
 };
 
 /* Code that is seldom run: behind the block. */
-enum stub_kind { STUB_MISS, STUB_STORED, STUB_INTERPRET, STUB_VECTORS, STUB_JUMP };
+enum stub_kind { STUB_MISS, STUB_STORED, STUB_INTERPRET, STUB_VECTORS, STUB_X87, STUB_JUMP };
 struct stub {
 	enum stub_kind kind;
 	uint8_t *jump;	/* that leads here */
@@ -53,6 +53,7 @@ struct jit_tr {
 	uint8_t *news; /* the jump to the way out */
 	bool strict;   /* jit_vm.strict */
 	bool vectors;  /* are in the host's registers */
+	bool x87;      /* is */
 	unsigned count, at;
 	struct jit_insn insn[X86_TRACE_MAX];
 	uint64_t end_rip; /* after the last */
@@ -108,6 +109,9 @@ void jit_operand(struct jit_tr *t, unsigned size, bool write);
 void jit_probe(struct jit_tr *t, unsigned size, bool write);
 /* After a store to T0, with T1 as jit_probe() left it and the instruction otherwise complete; `rip` is next. */
 void jit_stored_to(struct jit_tr *t, uint64_t rip);
+
+/* --- x87.c: from here on the x87 state is in the host's --- */
+void jit_x87_ready(struct jit_tr *t);
 
 /* --- stack.c: PUSH without the end, jit_stored_to() --- */
 /* A value that is known. */
