@@ -26,6 +26,9 @@ void stats_free(struct stats *s);
 
 /* `name` ("cpu0.instructions", "disk0.read_bytes") is copied; `counter` must outlive the registry. */
 void stats_register(struct stats *s, const char *name, const char *help, stat_t *counter);
+/* The same for a value that is worked out when it is asked for, by any thread. */
+void stats_register_value(struct stats *s, const char *name, const char *help, uint64_t (*value)(void *opaque),
+			  void *opaque);
 void stats_print(struct stats *s, FILE *out);
 void stats_each(struct stats *s, void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque);
 

@@ -49,11 +49,16 @@ static void sum(void *opaque, const char *name, uint64_t value)
 	*(uint64_t *)opaque += strcmp(name, "b.bytes") ? value : 1000 * value;
 }
 
+static uint64_t twice(void *opaque)
+{
+	return 2 * *(uint64_t *)opaque;
+}
+
 static void counters_are_listed_by_name(void **state)
 {
 	struct stats *s = stats_new();
 	stat_t a = 0, b = 0;
-	uint64_t total = 0;
+	uint64_t total = 0, seen = 0;
 	char name[] = "b.bytes", *text;
 	size_t n;
 	FILE *f = open_memstream(&text, &n);
@@ -61,15 +66,18 @@ static void counters_are_listed_by_name(void **state)
 	stats_register(s, "a.requests", "requests", &a);
 	stats_register(s, name, "bytes moved", &b);
 	name[0] = 'x'; /* the name was copied */
+	stats_register_value(s, "c.pairs", "worked out", twice, &seen);
 	stat_add(&a, 2);
 	stat_add(&b, 3);
 	stat_add(&b, 4);
 	stats_each(s, sum, &total);
 	assert_int_equal(total, 7002);
+	seen = 21;
 	stats_print(s, f);
 	fclose(f);
 	assert_non_null(strstr(text, "a.requests                                  2  requests\n"));
 	assert_non_null(strstr(text, "b.bytes                                     7  bytes moved\n"));
+	assert_non_null(strstr(text, "c.pairs                                    42  worked out\n"));
 	free(text);
 	stats_free(s);
 }

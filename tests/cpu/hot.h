@@ -1,7 +1,7 @@
 /*
  * What the tests of the processor set for a translator: nothing is too cold to be translated, flags are right in every
- * frame, and its cache is as large as VIREO_TEST_JIT_CACHE says, if that is set. Engines that know no such keys leave
- * them alone. Any thread.
+ * frame. If they are set, VIREO_TEST_JIT_CACHE says how large its cache is and VIREO_TEST_JIT_COUNT what it counts.
+ * Engines that know no such keys leave them alone. Any thread.
  */
 #ifndef VIREO_TESTS_CPU_HOT_H
 #define VIREO_TESTS_CPU_HOT_H
@@ -13,13 +13,14 @@
 /* `config` may be NULL: a new one. */
 static inline struct config *all_hot(struct config *config)
 {
-	const char *cache = getenv("VIREO_TEST_JIT_CACHE");
+	const char *cache = getenv("VIREO_TEST_JIT_CACHE"), *count = getenv("VIREO_TEST_JIT_COUNT");
 	struct err err;
 
 	if (!config)
 		config = config_new();
 	if (!config || config_set(config, "jit.heat", "0", &err) || config_set(config, "jit.strict", "on", &err) ||
-	    (cache && config_set(config, "jit.cache", cache, &err)))
+	    (cache && config_set(config, "jit.cache", cache, &err)) ||
+	    (count && config_set(config, "jit.count", count, &err)))
 		abort();
 	return config;
 }

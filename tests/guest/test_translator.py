@@ -1,10 +1,12 @@
 """The translator runs what the interpreter runs: kernels, programs, states that come from the other."""
+import os
 import re
+import subprocess
 
 import pytest
 
 import tiny
-from conftest import run_cli
+from conftest import SLOW, VIREO, Vm, run_cli
 from test_boot import report
 from test_save import restored, save_and_end
 
@@ -19,16 +21,53 @@ def test_report_from_disk(busybox, cpus):
     assert got["network"] == "eth0 10.0.2.15/24"
 
 
-def test_most_of_a_boot_is_translated(busybox):
-    _, r = report(busybox, *JIT, "--disk", f"{busybox.image},readonly=on", "--stats")
-    assert int(re.search(r"cpu0\.translations +(\d+)", r.stderr).group(1)) > 10_000
-    # The interpreter executes ten times as many.
-    assert int(re.search(r"cpu0\.instructions +(\d+)", r.stderr).group(1)) < 100_000_000
+def counters(text):
+    return {name: int(n) for name, n in re.findall(r"^(\w+\.\w+) +(\d+) ", text, re.M)}
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_most_of_a_boot_is_translated(busybox, cpus):
+    _, r = report(busybox, *JIT, "--cpus", str(cpus), "--disk", f"{busybox.image},readonly=on", "--stats")
+    c = counters(r.stderr)
+    assert c["jit.translations"] > 10_000 and c["jit.pages_changed"] > 10 and c["jit.given_up"] > c["jit.pages_changed"]
+    total = sum(c[f"cpu{n}.instructions"] for n in range(cpus))
+    assert total > 100_000_000
+    tiers = [c[f"jit.{name}"] for name in ("translated", "handled", "alone", "cold")]
+    assert sum(tiers) == total and min(tiers) > 0
+    assert c["jit.interpreted_ppm"] == sum(tiers[1:]) * 1_000_000 // total < 50_000
+    assert c["jit.tlb_hits"] > 10 * c["jit.tlb_misses"] > 0
+    exits = [c[f"jit.exit_{name}"] for name in ("lookup", "link", "news", "changed", "instruction", "access")]
+    assert min(exits) > 0 and max(exits) < total // 50
+
+
+def test_counting_costs_only_who_asks(busybox):
+    """What QMP shows of a machine without --stats has no row for what is not counted then."""
+    vm = Vm([*busybox.args(), *JIT])
+    try:
+        c = vm.boot().qmp().execute("x-vireo-stats")
+    finally:
+        vm.kill()
+    assert c["jit.translations"] > 10_000 and "jit.translated" not in c and "jit.tlb_hits" not in c
+
+
+def test_instructions_are_counted_exactly():
+    """Random programs with all their faults retire as many instructions on the translator as on the interpreter."""
+    program = os.path.join(os.path.dirname(VIREO), "tests", "test_cpu_diff")
+    if not os.path.exists(program):
+        pytest.skip("skipped: the unit tests are not built")
+    said = []
+    for engine in "interp", "jit":
+        env = {**os.environ, "VIREO_TEST_ENGINE": engine, "VIREO_TEST_JIT_COUNT": "sums", "VIREO_DIFF_COUNT": "20000",
+               "VIREO_DIFF_SWEEP": "5"}
+        r = subprocess.run([program], env=env, capture_output=True, text=True, timeout=120 * SLOW)
+        assert r.returncode == 0, r.stdout + r.stderr
+        said.append(re.search(r"(\d+) instructions, 0 mismatches", r.stdout + r.stderr).group(1))
+    assert said[0] == said[1] and int(said[0]) > 20_000
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_a_cache_of_1_mib(busybox, cpus):
-    """Everything is forgotten some hundred times in a boot."""
+    """Everything is forgotten thousands of times in a boot."""
     got, _ = report(busybox, *JIT, "--jit-cache", "1M", "--cpus", str(cpus), "--disk", f"{busybox.image},readonly=on",
                     "--net", "user", timeout=240)
     assert got["cpus"].startswith(f"{cpus} ")

@@ -24,6 +24,7 @@ struct jit_cache {
 	size_t first, code_used, data_used;
 	_Atomic unsigned flushes, changes;
 	struct jit_thunks thunks;
+	struct jit_cache_counts counts; /* under the lock */
 	struct jit_block *_Atomic bucket[BUCKETS];
 	struct jit_block *page[PAGES];
 };
@@ -97,6 +98,11 @@ void jit_cache_free(struct jit_cache *c)
 const struct jit_thunks *jit_cache_thunks(const struct jit_cache *c)
 {
 	return &c->thunks;
+}
+
+const struct jit_cache_counts *jit_cache_counts(const struct jit_cache *c)
+{
+	return &c->counts;
 }
 
 unsigned jit_cache_flushes(const struct jit_cache *c)
@@ -188,6 +194,7 @@ void jit_cache_link(struct jit_cache *c, const struct jit_link *l, const struct 
 
 	pthread_mutex_lock(&c->lock);
 	atomic_store_explicit((_Atomic int32_t *)(void *)l->rel32, (int32_t)(at - l->end), memory_order_release);
+	stat_add(&c->counts.links, 1);
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -197,8 +204,10 @@ static void give_up(struct jit_cache *c, struct jit_block *b)
 	uint8_t *entry = (uint8_t *)(b->native - (uintptr_t)c->rx_offset);
 	uint64_t jump = 0xe9 | (uint64_t)(uint32_t)(b->out - (b->native + EMIT_JMP_SIZE)) << 8 | 0x909090ull << 40;
 
-	if (!atomic_exchange(&b->stale, true))
-		atomic_store((_Atomic uint64_t *)(void *)entry, jump);
+	if (atomic_exchange(&b->stale, true))
+		return;
+	atomic_store((_Atomic uint64_t *)(void *)entry, jump);
+	stat_add(&c->counts.given_up, 1);
 }
 
 void jit_cache_drop(struct jit_cache *c, struct jit_block *b)
@@ -212,8 +221,10 @@ void jit_cache_drop(struct jit_cache *c, struct jit_block *b)
 void jit_cache_drop_page(struct jit_cache *c, uint64_t page_index)
 {
 	struct jit_block **at;
+	uint64_t before;
 
 	pthread_mutex_lock(&c->lock);
+	before = atomic_load(&c->counts.given_up);
 	atomic_fetch_add(&c->changes, 1);
 	at = &c->page[page_index % PAGES];
 	while (*at) {
@@ -226,6 +237,7 @@ void jit_cache_drop_page(struct jit_cache *c, uint64_t page_index)
 		else
 			at = &b->page_next;
 	}
+	stat_add(&c->counts.pages, before != atomic_load(&c->counts.given_up));
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -237,5 +249,6 @@ void jit_cache_flush(struct jit_cache *c)
 	c->code_used = c->first;
 	c->data_used = 0;
 	atomic_fetch_add(&c->flushes, 1);
+	stat_add(&c->counts.forgotten, 1);
 	pthread_mutex_unlock(&c->lock);
 }

@@ -16,10 +16,18 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/stats.h"
 #include "cpu/jit/emit.h"
 
 struct jit_cache;
 struct jit_thunks;
+
+struct jit_cache_counts {
+	stat_t forgotten; /* times */
+	stat_t pages;	  /* that changed while there were blocks of theirs */
+	stat_t given_up;  /* blocks */
+	stat_t links;
+};
 
 struct jit_block {
 	struct jit_block *_Atomic next; /* of its hash chain */
@@ -42,6 +50,8 @@ struct jit_link {
 struct jit_cache *jit_cache_new(size_t bytes, struct err *err);
 void jit_cache_free(struct jit_cache *c);
 const struct jit_thunks *jit_cache_thunks(const struct jit_cache *c);
+
+const struct jit_cache_counts *jit_cache_counts(const struct jit_cache *c);
 
 /* NULL: none that is current. Any thread. */
 struct jit_block *jit_cache_find(struct jit_cache *c, uint64_t phys, uint64_t rip, uint32_t mode);

@@ -3,7 +3,7 @@
  * itself. The guest's flags are in jit_cpu.flags while it is in translated code, else in x86_cpu.lazy.
  */
 #include "base/bytes.h"
-#include "cpu/jit/jit.h"
+#include "cpu/jit/count.h"
 #include "cpu/x86/paging.h"
 
 /* --- flags: LAHF's in the high byte, SETO's in the low one --- */
@@ -32,6 +32,14 @@ static bool crosses(uint64_t lin, unsigned size)
 	return (lin & X86_PAGE_MASK) + size > MEM_PAGE_SIZE;
 }
 
+static bool odd(struct jit_cpu *c, uint32_t access)
+{
+	bool crossing = crosses(c->lin, access >> JIT_MISS_SIZE_SHIFT);
+
+	stat_add(&c->counts.crossing, crossing);
+	return crossing || !x86_canonical(c->lin);
+}
+
 int jit_missed(struct jit_cpu *c, uint32_t access)
 {
 	struct x86_cpu *cpu = &c->cpu;
@@ -39,11 +47,18 @@ int jit_missed(struct jit_cpu *c, uint32_t access)
 	struct jit_cache *cache = jit_cache_of(cpu);
 	unsigned changes = jit_cache_changes(cache);
 	uint64_t phys;
+	bool filled;
 
+	stat_add(&c->counts.misses, 1);
 	jit_flags_to_lazy(c);
 	/* Whatever is odd about it, the interpreter knows what to do. */
-	if (crosses(c->lin, access >> JIT_MISS_SIZE_SHIFT) || !x86_canonical(c->lin) ||
-	    !x86_tlb_fill(cpu, view, c->lin, access & JIT_MISS_WRITE ? X86_WRITE : X86_READ, &phys))
+	if (odd(c, access))
+		return true;
+	jit_count_take_back(c);
+	filled = x86_tlb_fill(cpu, view, c->lin, access & JIT_MISS_WRITE ? X86_WRITE : X86_READ, &phys);
+	jit_count_give(c);
+	stat_add(&c->counts.devices, !filled);
+	if (!filled)
 		return true;
 	/* The walk may have set bits in what the block was made from. */
 	return changes != jit_cache_changes(cache);
@@ -60,11 +75,13 @@ int jit_handle(struct jit_cpu *c, const struct jit_site *site)
 	/* Copied: while it waits for another vCPU everything may be forgotten, and the site be overwritten. */
 	const struct x86_insn insn[2] = { site->insn[0], site->insn[1] };
 	const struct jit_block *b = site->block;
-	uint64_t key = c->cpu.fetch_key;
+	uint64_t key = c->cpu.fetch_key, rip = site->rip;
 
 	jit_flags_to_lazy(c);
-	c->cpu.s.gpr[X86_RIP] = site->rip;
+	c->cpu.s.gpr[X86_RIP] = rip;
+	jit_count_begin(c, site);
 	insn[0].fn(&c->cpu, insn);
+	jit_count_end(c, rip);
 	jit_flags_from_lazy(c);
 	/* What the block was made for may not hold any more: STAC. */
 	return key != c->cpu.fetch_key || jit_over(c, b, flushes);
@@ -133,20 +150,23 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 	jit_flags_from_lazy(c);
 	for (;;) {
 		why = thunks->enter(c, b->memory);
-		if (why == JIT_INTERPRET || news(cpu) || !x86_translatable(cpu))
+		stat_add(&c->counts.exits[why < JIT_EXITS ? why : JIT_LINK], 1);
+		if (jit_exit_from(why, JIT_BROKEN))
+			jit_count_take_back(c);
+		if (jit_exit_from(why, JIT_INTERPRET) || news(cpu) || !x86_translatable(cpu))
 			break;
 		find_page(c);
 		b = look_up(cpu);
 		if (!b)
 			break;
-		if (why != JIT_LOOK_UP) {
+		if (why >= JIT_EXITS) {
 			const struct jit_link *l = (const struct jit_link *)why;
 
 			jit_cache_link(jit_cache_of(cpu), l, b);
 		}
 	}
 	jit_flags_to_lazy(c);
-	return why == JIT_INTERPRET ? x86_single(cpu) : x86_jumped(cpu);
+	return jit_exit_from(why, JIT_INTERPRET) ? x86_single(cpu) : x86_jumped(cpu);
 }
 
 /* No room: start again, with everybody else waiting. */
@@ -168,7 +188,7 @@ static const struct x86_insn *enter(struct x86_cpu *cpu)
 			make_room(cpu);
 		b = jit_translate(cpu, t, e);
 		if (b)
-			stat_add(&jit_of(cpu)->translated, 1);
+			stat_add(&jit_of(cpu)->counts.translations, 1);
 	}
 	if (!b)
 		return NULL;

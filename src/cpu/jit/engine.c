@@ -26,13 +26,20 @@ static void probe(struct engine_probe *p)
 struct settings {
 	uint64_t heat, cache;
 	bool strict;
+	int counting;
 };
 
 static int read_settings(struct config *c, struct settings *s, struct err *err)
 {
+	static const char *const counting[] = { "off", "sums", NULL };
+	bool stats;
+
 	*s = (struct settings){ .heat = HEAT, .cache = CACHE_BYTES };
 	if (!c)
 		return 0;
+	if (config_bool(c, "stats", false, &stats, err) ||
+	    config_choice(c, "jit.count", stats ? JIT_COUNT_SUMS : JIT_COUNT_NOTHING, counting, &s->counting, err))
+		return -1;
 	if (config_uint(c, "jit.heat", HEAT, (struct config_range){ 0, UINT32_MAX }, &s->heat, err) ||
 	    config_bool(c, "jit.strict", false, &s->strict, err) ||
 	    config_size(c, "jit.cache", CACHE_BYTES, MIB, &s->cache, err))
@@ -44,10 +51,13 @@ static int read_settings(struct config *c, struct settings *s, struct err *err)
 
 static void vm_destroy(struct engine_vm *vm)
 {
-	struct jit_cache *cache = ((struct jit_vm *)vm)->cache;
+	struct jit_vm *j = (struct jit_vm *)vm;
+	struct jit_cache *cache = j->cache;
+	struct jit_row *rows = j->rows;
 
 	x86_vm_destroy(vm);
 	jit_cache_free(cache);
+	free(rows);
 }
 
 static struct engine_vm *vm_create(const struct engine_config *c, struct err *err)
@@ -60,9 +70,15 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 		return NULL;
 	j->vm.heat = (uint32_t)s.heat;
 	j->strict = s.strict;
+	j->counting = (enum jit_counting)s.counting;
 	j->cache = jit_cache_new(s.cache, err);
 	if (!j->cache) {
 		x86_vm_destroy(vm);
+		return NULL;
+	}
+	if (c->stats && !jit_stats_register(j)) {
+		err_set(err, "out of memory");
+		vm_destroy(vm);
 		return NULL;
 	}
 	/* Under the counting clock each instruction is counted where it is interpreted. */
@@ -74,7 +90,6 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err *err)
 {
 	struct x86_cpu *cpu = x86_cpu_create(vm, index, &engine_jit, sizeof(struct jit_cpu), err);
-	const struct jit_vm *j = (const struct jit_vm *)vm;
 	struct jit_cpu *c = jit_of(cpu);
 
 	if (!cpu)
@@ -82,12 +97,6 @@ static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err
 	c->self = c;
 	c->mxcsr_host = 0x1f80;
 	jit_translator.forget_jumps(cpu);
-	if (j->vm.cfg.stats) {
-		char name[48];
-
-		snprintf(name, sizeof(name), "cpu%u.translations", index);
-		stats_register(j->vm.cfg.stats, name, "traces that were translated", &c->translated);
-	}
 	return &cpu->vcpu;
 }
 

@@ -79,6 +79,7 @@ void jit_interpret(struct jit_tr *t, uint64_t rip)
 {
 	jit_flags_away(t, now(t)->need);
 	jit_set_rip(t, rip);
+	jit_count_undone(t, t->at);
 	jit_back_to_c(t, JIT_INTERPRET);
 }
 

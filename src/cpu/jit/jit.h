@@ -25,6 +25,34 @@ struct jit_x87_note {
 	uint16_t op;
 };
 
+/* Why host code comes back (thunks.c). */
+enum jit_exit {
+	JIT_LOOK_UP, /* what is at RIP? */
+	JIT_OUT,     /* there is news for the vCPU, or the block was given up; RIP is its beginning */
+	JIT_LINK,    /* instead of this number: the struct jit_link of a jump that may go straight to what is at RIP */
+	/* In mid-block: jit_cpu.undone is how many instructions were not done (count.h), RIP is the first of them. */
+	JIT_BROKEN, /* what the block was made for has changed */
+	/* The same, and the instruction at RIP is to be interpreted by itself: */
+	JIT_INTERPRET, /* it is one that translated code does not have */
+	JIT_ACCESS,    /* its memory access is more than a look into the TLB */
+	JIT_OPEN,      /* it may raise an exception of floating point */
+	JIT_EXITS
+};
+/* In the order of the enumeration: is it `first` or one after it? */
+static inline bool jit_exit_from(uintptr_t why, enum jit_exit first)
+{
+	return why >= first && why < JIT_EXITS;
+}
+
+/* What is counted of a vCPU. Those that cost something only if the VM's `counting` says so. */
+struct jit_counts {
+	stat_t translations;
+	stat_t exits[JIT_EXITS];
+	stat_t handled; /* instructions in blocks by their handlers */
+	stat_t misses, crossing, devices;
+	stat_t accesses; /* costs */
+};
+
 /* What a vCPU has beside the interpreter's; GS's base is its address while it runs. */
 struct jit_cpu {
 	struct x86_cpu cpu; /* first */
@@ -41,7 +69,8 @@ struct jit_cpu {
 	uint8_t x87_live;		     /* behind vec_live: the x87 state is */
 	uint8_t x87_seg;		     /* 1 + segment of the last memory operand of x87 since then */
 	const struct jit_x87_note *x87_note; /* the last instruction of x87 since then */
-	stat_t translated;		     /* blocks */
+	uint8_t undone;			     /* count.h */
+	struct jit_counts counts;
 	struct jit_jump jumps[JIT_JUMPS];
 };
 
@@ -57,6 +86,11 @@ static inline struct jit_cpu *jit_of(struct x86_cpu *cpu)
 	(int32_t)(offsetof(struct jit_cpu, cpu.tlbs) + (view)*X86_TLB_SIZE * sizeof(struct x86_tlb_entry) +            \
 		  offsetof(struct x86_tlb_entry, field))
 
+enum jit_counting {
+	JIT_COUNT_NOTHING, /* that costs anything */
+	JIT_COUNT_SUMS	   /* of instructions and memory accesses */
+};
+
 struct jit_vm {
 	struct interp_vm vm; /* first */
 	struct jit_cache *cache;
@@ -65,6 +99,8 @@ struct jit_vm {
 	 * it is executed again, may be any.
 	 */
 	bool strict;
+	enum jit_counting counting;
+	struct jit_row *rows; /* stats.c */
 };
 
 static inline struct jit_cache *jit_cache_of(const struct x86_cpu *cpu)
@@ -72,23 +108,19 @@ static inline struct jit_cache *jit_cache_of(const struct x86_cpu *cpu)
 	return ((struct jit_vm *)cpu->vm)->cache;
 }
 
-/* --- why host code comes back (thunks.c) --- */
-#define JIT_LOOK_UP   0 /* what is at RIP? */
-#define JIT_INTERPRET 1 /* the instruction at RIP by itself */
-/* Else the struct jit_link of a jump that may go straight to what is at RIP. */
-
 /* An instruction in translated code that its handler executes. */
 struct jit_site {
 	struct x86_insn insn[2]; /* and the one that comes back */
 	uint64_t rip;
 	struct jit_block *block;
+	uint8_t left; /* if instructions are counted: those to the block's end, with this one; else 0 */
 };
 
 /* What a miss says about the access: bits of a word. */
 #define JIT_MISS_WRITE	    1u
 #define JIT_MISS_SIZE_SHIFT 1 /* bytes, 7 bits */
 
-/* --- calls.c: what thunks call. Nonzero: leave the code, with JIT_INTERPRET or JIT_LOOK_UP --- */
+/* --- calls.c: what thunks call. Nonzero: leave the code, with JIT_ACCESS or JIT_BROKEN --- */
 /* The page of cpu->lin is not in the TLB. RIP is the instruction's. May raise. */
 int jit_missed(struct jit_cpu *c, uint32_t access);
 /* RIP is the instruction's. May raise. */
@@ -131,6 +163,9 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t);
 
 /* translate.c: code for the trace at RIP, or NULL if there is no sense in it. */
 struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *t, const struct x86_itlb_entry *e);
+
+/* stats.c: what `--stats` prints of the translator. The rows live until the VM ends. False: no memory. */
+bool jit_stats_register(struct jit_vm *vm);
 
 extern const struct engine engine_jit;
 

@@ -48,8 +48,10 @@ void jit_address(struct jit_tr *t, unsigned to, bool wide)
 void jit_probe(struct jit_tr *t, unsigned size, bool write)
 {
 	int32_t tag = write ? JIT_TLB(t->view, wtag) : JIT_TLB(t->view, rtag);
-	struct stub s = { .kind = STUB_MISS, .back = emit_rx(&t->e), .rip = now(t)->rip };
+	struct stub s = { .kind = STUB_MISS, .rip = now(t)->rip };
 
+	jit_count_access(t);
+	s.back = emit_rx(&t->e);
 	emit_rr(&t->e, op_rorx, T1, T0);
 	emit_bytes(&t->e, 12 - ENTRY_SHIFT, 1);
 	emit_rr(&t->e, (struct emit_op){ .op = 0x81 }, 4, T1);

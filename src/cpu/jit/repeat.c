@@ -31,9 +31,11 @@ int jit_repeat(struct jit_cpu *c, const struct jit_site *site)
 	tell(c);
 	jit_flags_to_lazy(c);
 	cpu->s.gpr[X86_RIP] = rip;
+	jit_count_begin(c, site);
 	do
 		insn[0].fn(cpu, insn);
 	while (cpu->s.gpr[X86_RIP] == rip && !news(cpu));
+	jit_count_end(c, rip);
 	jit_flags_from_lazy(c);
 	return cpu->s.gpr[X86_RIP] == rip || jit_over(c, b, flushes);
 }

@@ -184,7 +184,7 @@ static uintptr_t call_thunk(struct emit *e, const void *fn, unsigned why, const 
 	emit_here(e, open[0]);
 	emit_here(e, open[1]);
 	put(e, to->put);
-	emit_mov_imm(e, T0, JIT_LOOK_UP);
+	emit_mov_imm(e, T0, JIT_BROKEN);
 	add_rsp(e, 16);
 	emit_jmp(e, to->left);
 	emit_here(e, end);
@@ -253,13 +253,13 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	emit_jmp(e, t->leave);
 
 	emit_align(e, 16, 0);
-	t->missed = call_thunk(e, jit_missed, JIT_INTERPRET, &to);
+	t->missed = call_thunk(e, jit_missed, JIT_ACCESS, &to);
 	emit_align(e, 16, 0);
-	t->handle = call_thunk(e, jit_handle, JIT_LOOK_UP, &to);
+	t->handle = call_thunk(e, jit_handle, JIT_BROKEN, &to);
 	emit_align(e, 16, 0);
-	t->stored = call_thunk(e, jit_stored, JIT_LOOK_UP, &to);
+	t->stored = call_thunk(e, jit_stored, JIT_BROKEN, &to);
 	emit_align(e, 16, 0);
-	t->repeat = call_thunk(e, jit_repeat, JIT_LOOK_UP, &to);
+	t->repeat = call_thunk(e, jit_repeat, JIT_BROKEN, &to);
 	emit_align(e, 16, 0);
 	t->quick_movs = quick_thunk(e, jit_quick_movs);
 	emit_align(e, 16, 0);
@@ -271,7 +271,7 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	ret(e);
 	emit_here(e, open);
 	add_rsp(e, 8);
-	emit_mov_imm(e, T0, JIT_INTERPRET);
+	emit_mov_imm(e, T0, JIT_OPEN);
 	emit_jmp(e, t->leave);
 
 	emit_align(e, 16, 0);
@@ -286,7 +286,7 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	ret(e);
 	emit_here(e, open);
 	add_rsp(e, 8);
-	emit_mov_imm(e, T0, JIT_INTERPRET);
+	emit_mov_imm(e, T0, JIT_OPEN);
 	emit_jmp(e, t->leave);
 	emit_align(e, 64, 0);
 }

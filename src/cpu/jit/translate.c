@@ -90,6 +90,7 @@ void jit_set_rip(struct jit_tr *t, uint64_t rip)
 
 void jit_stub(struct jit_tr *t, struct stub s)
 {
+	s.at = (uint8_t)t->at;
 	if (t->stub_count == STUBS_MAX)
 		t->e.full = true;
 	else
@@ -114,6 +115,7 @@ struct jit_site *jit_make_site(struct jit_tr *t)
 	site->insn[1].fn = come_back;
 	site->rip = now(t)->rip;
 	site->block = t->block;
+	site->left = t->counting ? (uint8_t)(t->count - t->at) : 0;
 	return site;
 }
 
@@ -195,6 +197,7 @@ static void write_jump(struct jit_tr *t, const struct stub *s)
 static void write_stub(struct jit_tr *t, const struct stub *s)
 {
 	emit_here(&t->e, s->jump);
+	jit_count_undone(t, s->kind == STUB_STORED ? s->at + 1u : s->at);
 	switch (s->kind) {
 	case STUB_MISS:
 		write_miss(t, s);
@@ -301,7 +304,7 @@ static void other_ends(struct jit_tr *t)
 	t->flags = t->insn[0].need ? FLAGS_NATIVE : 0;
 	jit_flags_away(t, t->insn[0].need);
 	jit_set_rip(t, t->block_rip);
-	jit_back_to_c(t, JIT_LOOK_UP);
+	jit_back_to_c(t, JIT_OUT);
 	t->block->memory = t->block->native;
 	if (t->insn[0].need) {
 		emit_align(&t->e, 16, 0);
@@ -331,6 +334,7 @@ static bool goes_elsewhere(const struct jit_insn *n)
 static void write_block(struct jit_tr *t)
 {
 	look_for_news(t);
+	jit_count_block(t);
 	for (t->at = 0; t->at < t->count && !t->e.full; t->at++)
 		write_insn(t);
 	t->at = t->count - 1;
@@ -352,6 +356,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr,
 	t.view = t.mode & X86_FETCH_VIEW;
 	t.block_rip = cpu->s.gpr[X86_RIP];
 	t.strict = ((struct jit_vm *)cpu->vm)->strict;
+	t.counting = ((struct jit_vm *)cpu->vm)->counting;
 	t.stub_count = 0;
 	t.vectors = t.x87 = false;
 	if (!read_trace(&t, cpu, tr, e->host))

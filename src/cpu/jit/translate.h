@@ -5,6 +5,7 @@
 #ifndef VIREO_CPU_JIT_TRANSLATE_H
 #define VIREO_CPU_JIT_TRANSLATE_H
 
+#include "cpu/jit/count.h"
 #include "cpu/jit/jit.h"
 #include "cpu/jit/ops.h"
 #include "cpu/jit/regs.h"
@@ -36,6 +37,7 @@ struct stub {
 	bool flags_native; /* they must survive it */
 	bool noted;	   /* jit_cpu.stored is filled */
 	uint8_t pop;	   /* how far RSP moves if the target is good */
+	uint8_t at;	   /* the instruction, by its number */
 };
 /* As a stub's RIP: what jit_cpu.pushed has. It is not canonical. */
 #define JIT_RIP_PUSHED (1ull << 62)
@@ -52,8 +54,9 @@ struct jit_tr {
 	uint64_t block_rip;
 	uint8_t *news; /* the jump to the way out */
 	bool strict;   /* jit_vm.strict */
-	bool vectors;  /* are in the host's registers */
-	bool x87;      /* is */
+	enum jit_counting counting;
+	bool vectors; /* are in the host's registers */
+	bool x87;     /* is */
 	unsigned count, at;
 	struct jit_insn insn[X86_TRACE_MAX];
 	uint64_t end_rip; /* after the last */

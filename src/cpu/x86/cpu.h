@@ -181,6 +181,10 @@ struct x86_cpu {
 	const struct debug_point *stop_hit; /* by the instruction being executed */
 	uint64_t stop_passed;		    /* where a stop has just been: it does not hold the next instruction */
 	bool step_begun;		    /* the debugger's step is under way */
+	/* --stats: of vcpu.instructions those that were interpreted, and of these the ones of x86_single(). */
+	stat_t interpreted, alone;
+	const struct x86_trace *alone_trace; /* of the last one, while it may be running; x86_trace_stop() looks */
+	stat_t data_walks, code_walks, page_faults, flushes, switches;
 	struct x86_traces *traces;
 	struct mem_space *mem;
 

@@ -18,6 +18,7 @@ void x86_icount_sync(struct x86_cpu *cpu)
 	int64_t left = x86_trace_left(cpu), done = cpu->icount_given - cpu->icount_left - left;
 
 	stat_add(&cpu->vcpu.instructions, (uint64_t)done);
+	stat_add(&cpu->interpreted, (uint64_t)done);
 	/* What remains of the trace is charged already; beyond it nothing is granted. */
 	cpu->icount_given = left;
 	cpu->icount_left = 0;

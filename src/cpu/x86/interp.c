@@ -78,6 +78,26 @@ void x86_cpu_reset(struct vcpu *v)
 	derive(cpu);
 }
 
+static void add_counters(struct x86_cpu *cpu, unsigned index)
+{
+	const struct {
+		const char *name, *help;
+		stat_t *counter;
+	} list[] = {
+		{ "page_walks", "looks into page tables for data", &cpu->data_walks },
+		{ "code_page_walks", "looks into page tables for code", &cpu->code_walks },
+		{ "page_faults", "page faults of the guest", &cpu->page_faults },
+		{ "tlb_flushes", "times all translations of addresses were forgotten", &cpu->flushes },
+		{ "space_switches", "times CR3 was loaded", &cpu->switches },
+	};
+	char name[48];
+
+	for (size_t n = 0; n < ARRAY_LEN(list); n++) {
+		snprintf(name, sizeof(name), "cpu%u.%s", index, list[n].name);
+		stats_register(cpu->vm->cfg.stats, name, list[n].help, list[n].counter);
+	}
+}
+
 struct x86_cpu *x86_cpu_create(struct engine_vm *vm, unsigned index, const struct engine *engine, size_t size,
 			       struct err *err)
 {
@@ -103,6 +123,8 @@ struct x86_cpu *x86_cpu_create(struct engine_vm *vm, unsigned index, const struc
 	for (unsigned n = 0; n < X86_TLB_VIEWS * X86_TLB_SIZE; n++)
 		(&cpu->tlbs[0][0])[n].rtag = (&cpu->tlbs[0][0])[n].wtag = x86_tlb_none(n % X86_TLB_SIZE);
 	cpu->space = &cpu->spaces[0];
+	if (x->cfg.stats)
+		add_counters(cpu, index);
 	x->cpus[index] = cpu;
 	x86_cpu_reset(&cpu->vcpu);
 	return cpu;

@@ -204,6 +204,7 @@ static _Noreturn void fault(struct x86_cpu *cpu, uint64_t lin, uint32_t code, en
 	if (a == X86_FETCH && (cpu->s.cr4 & X86_CR4_SMEP || (cpu->s.efer & X86_EFER_NXE && cpu->s.cr4 & X86_CR4_PAE)))
 		code |= PF_I;
 	cpu->s.cr2 = lin;
+	stat_add(&cpu->page_faults, 1);
 	x86_raise(cpu, X86_PF_FAULT, code);
 }
 
@@ -216,6 +217,7 @@ void x86_translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool us
 		*t = (struct x86_translation){ .phys = lin, .writable = true };
 		return;
 	}
+	stat_add(a == X86_FETCH ? &cpu->code_walks : &cpu->data_walks, 1);
 	for (;;) {
 		enum walk_result r = walk(cpu, lin, &w);
 		bool again = false;

@@ -233,6 +233,7 @@ static unsigned current_pcid(const struct x86_cpu *cpu)
 
 void x86_tlb_flush(struct x86_cpu *cpu)
 {
+	stat_add(&cpu->flushes, 1);
 	take_local(cpu, NULL);
 	drop_global(cpu);
 	memset(cpu->large, 0, sizeof(cpu->large));
@@ -262,6 +263,7 @@ void x86_tlb_switch(struct x86_cpu *cpu, unsigned to, bool keep)
 {
 	struct x86_space *s = space_of(cpu, to);
 
+	stat_add(&cpu->switches, 1);
 	if (s == cpu->space) {
 		if (!keep)
 			x86_tlb_flush_space(cpu, to);

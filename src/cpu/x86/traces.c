@@ -89,6 +89,19 @@ static const struct x86_insn *guard(struct x86_cpu *cpu, const struct x86_insn *
 	return cpu->trace->guarded(cpu, i);
 }
 
+/* What the current trace does is left out by the translator and interpreted by itself. */
+static void count_alone(struct x86_cpu *cpu)
+{
+	cpu->alone_trace = cpu->trace;
+	stat_add(&cpu->alone, cpu->trace->count);
+}
+
+static const struct x86_insn *alone(struct x86_cpu *cpu, const struct x86_insn *i)
+{
+	count_alone(cpu);
+	return cpu->trace->guarded(cpu, i);
+}
+
 /* A trace that a translator would make faster, once it has shown that it is worth it. */
 static const struct x86_insn *warm_up(struct x86_cpu *cpu, const struct x86_insn *i)
 {
@@ -103,8 +116,8 @@ static const struct x86_insn *warm_up(struct x86_cpu *cpu, const struct x86_insn
 	next = tr->enter(cpu);
 	if (next)
 		return next;
-	t->insn[0].fn = t->guarded;
-	return t->guarded(cpu, i);
+	t->insn[0].fn = t->count == 1 ? alone : t->guarded;
+	return t->insn[0].fn(cpu, i);
 }
 
 uint32_t x86_trace_left(const struct x86_cpu *cpu)
@@ -122,7 +135,11 @@ uint32_t x86_trace_left(const struct x86_cpu *cpu)
 
 void x86_trace_stop(struct x86_cpu *cpu)
 {
-	cpu->icount_left += x86_trace_left(cpu);
+	uint32_t left = x86_trace_left(cpu);
+
+	cpu->icount_left += left;
+	if (cpu->trace && cpu->trace == cpu->alone_trace)
+		stat_add(&cpu->alone, -(uint64_t)left);
 	cpu->trace = NULL;
 }
 
@@ -270,8 +287,10 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 	struct x86_trace *t;
 	size_t used;
 
-	if (cache->used + most > ARENA_BYTES)
+	if (cache->used + most > ARENA_BYTES) {
 		x86_traces_flush(cache);
+		cpu->alone_trace = NULL;
+	}
 	t = (struct x86_trace *)(cache->arena + cache->used);
 	do {
 		*t = (struct x86_trace){ .key = key, .offset = offset };
@@ -410,14 +429,21 @@ const struct x86_insn *x86_jumped(struct x86_cpu *cpu)
 		x86_check_events(cpu);
 		/* Shadows and single steps end after one instruction. */
 		single = cpu->attention;
+		cpu->alone_trace = NULL;
 	}
 	return enter(cpu, find(cpu, single));
 }
 
 const struct x86_insn *x86_single(struct x86_cpu *cpu)
 {
+	const struct x86_insn *i;
+
 	cpu->trace = NULL;
-	return enter(cpu, find(cpu, true));
+	cpu->alone_trace = NULL;
+	i = enter(cpu, find(cpu, true));
+	if (cpu->trace->key & X86_KEY_SINGLE)
+		count_alone(cpu);
+	return i;
 }
 
 /*
