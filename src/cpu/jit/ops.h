@@ -33,6 +33,7 @@
 #define JIT_REGS    (1u << 13) /* only without */
 #define JIT_END	    (1u << 14) /* control goes elsewhere */
 #define JIT_FIXED   (1u << 15) /* the operand size does not show in prefixes */
+#define JIT_VVVV_W  (1u << 16) /* VEX.vvvv is a general register that is written */
 #define JIT_MMX	    (1u << 16) /* vector registers are those of MMX */
 
 struct jit_tr;

@@ -141,9 +141,16 @@ static void get_vvvv(struct jit_tr *t, const struct emit_op *e)
 		emit_load(&t->e, T1, emit_gs(JIT_GPR(now(t)->i->vreg)));
 }
 
+/* Before ModRM.reg, which wins if it is the same. */
+static void put_vvvv(struct jit_tr *t, const struct emit_op *e)
+{
+	if (now(t)->op->what & JIT_VVVV_W && e->vreg == T0)
+		emit_store(&t->e, emit_gs(JIT_GPR(now(t)->i->vreg)), T0);
+}
+
 static void on_registers(struct jit_tr *t, struct emit_op e, struct operand reg, struct operand rm)
 {
-	unsigned what = now(t)->op->what;
+	uint32_t what = now(t)->op->what;
 
 	jit_flags_ready(t, true);
 	get_vvvv(t, &e);
@@ -155,6 +162,7 @@ static void on_registers(struct jit_tr *t, struct emit_op e, struct operand reg,
 		emit_mov(&t->e, RCX, jit_home[X86_RCX]);
 	emit_rr(&t->e, e, what & JIT_GROUP ? now(t)->i->modrm >> 3 & 7 : code_of(&reg), code_of(&rm));
 	immediate(t);
+	put_vvvv(t, &e);
 	/* In this order for XADD of a register with itself. */
 	if (what & JIT_REG_W)
 		put_operand(t, &reg);
@@ -166,7 +174,7 @@ static void on_registers(struct jit_tr *t, struct emit_op e, struct operand reg,
 static void on_memory(struct jit_tr *t, struct emit_op e, struct operand reg)
 {
 	const struct jit_insn *n = now(t);
-	unsigned what = n->op->what, size = memory_size(n), base = T0;
+	uint32_t what = n->op->what, size = memory_size(n), base = T0;
 	bool write = what & JIT_RM_W, uses_t1 = reg.host == T1 && reg.guest != NO_REG && !(what & JIT_GROUP);
 
 	uses_t1 |= e.vex && e.vreg == T1 && what & JIT_VVVV;
@@ -189,6 +197,7 @@ static void on_memory(struct jit_tr *t, struct emit_op e, struct operand reg)
 	jit_flags_ready(t, false);
 	emit_rm(&t->e, e, what & JIT_GROUP ? n->i->modrm >> 3 & 7u : code_of(&reg), emit_at(base, 0));
 	immediate(t);
+	put_vvvv(t, &e);
 	if (what & JIT_REG_W)
 		put_operand(t, &reg);
 	jit_flags_done(t);
@@ -227,7 +236,7 @@ void jit_vzero(struct jit_tr *t)
 void jit_plain(struct jit_tr *t)
 {
 	const struct jit_insn *n = now(t);
-	unsigned what = n->op->what;
+	uint32_t what = n->op->what;
 	bool mem = !(n->i->flags & X86_I_REG);
 	struct emit_op e = same(t);
 	struct operand reg = choose(n->i->reg, n->def->flags & X86_D_BYTE_REG, what & JIT_XMM_REG, T1);
@@ -241,6 +250,8 @@ void jit_plain(struct jit_tr *t)
 	e.high = reg.high || rm.high;
 	if (e.vex && what & (JIT_XMM_REG | JIT_XMM_RM))
 		e.vreg = n->i->vreg;
+	else if (what & JIT_VVVV_W) /* T0 is free when it is written */
+		e.vreg = (uint8_t)(jit_home[n->i->vreg] == NO_REG ? T0 : jit_home[n->i->vreg]);
 	else if (what & JIT_VVVV)
 		e.vreg = (uint8_t)(jit_home[n->i->vreg] == NO_REG ? T1 : jit_home[n->i->vreg]);
 	if (mem)
