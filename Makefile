@@ -33,8 +33,9 @@ check-kvm: all
 	@KVM_TESTS="$(BUILD)/tests/test_kvm $(BUILD)/tests/test_kvm_irq $(BUILD)/tests/test_engine" KVM_MOVES=yes scripts/check-kvm $(BUILD)/vireo "--cpus 1" "--cpus 2" \
 		"--cpus 1 --set irqchip=user" "--cpus 2 --set irqchip=user" "--cpus 2 --set kvm.irqfd=off"
 
+# Everything, or make bench BENCH="boot hash gcc --runs 3" (scripts/bench --help).
 bench: all
-	@scripts/bench $(BUILD)/vireo
+	@scripts/bench $(BUILD)/vireo $(BENCH)
 
 # A minute for each harness, or make fuzz SECONDS=600.
 fuzz:

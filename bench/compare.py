@@ -1,0 +1,324 @@
+"""The same programs in the same guest on several engines, in turns, and natively.
+
+Each engine's guest is started once and then waits; a program's name on its serial line starts a program, whose beginning and
+end are marks on that line and are timed from outside. What programs have computed is compared.
+"""
+import os
+import re
+import select
+import shutil
+import statistics
+import subprocess
+import time
+
+import data
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+# QEMU's `max` without what Vireo has not, and Vireo's model of the same family and stepping with the rest of `max`. Both
+# guests see the same flags; that they do is looked at.
+CPUS = {
+    "vireo": "qemu64,-x2apic," + ",".join(f"+{f}" for f in (
+        "ssse3 sse4.1 sse4.2 popcnt xsave avx avx2 bmi1 bmi2 f16c fma abm movbe aes pclmulqdq rdrand fsgsbase smep erms adx smap "
+        "clflushopt clwb umip pku xsaveopt xgetbv1 pdpe1gb rdtscp arat").split()),
+    "tcg": "max," + ",".join(f"-{f}" for f in (
+        "la57 3dnow 3dnowext mmxext monitor mpx svm npt vgif sse4a vaes acpi ss cr8legacy").split()),
+}
+# Words of Linux that stand for no instruction: the paravirtual clock, and how processors are numbered.
+NOT_OF_THE_CPU = {"tsc_known_freq", "cmp_legacy"}
+MEMORY = 2048
+PATIENCE = 900
+
+VECTORS = ("vector", "avx2", "x87")
+TWO_CPUS = ("lock",)
+# Of the first engine's time to TCG's.
+TARGETS = {"row": 1.0, "mean": 0.7, "vectors": 0.25, "boot": 0.6}
+ENGINES = ("jit", "interp", "tcg", "native")
+MITIGATIONS = {"default": "", "off": " mitigations=off"}
+
+
+class Failed(Exception):
+    """A program or its machine has not come to its end."""
+
+
+class Child:
+    """A process that says marks."""
+
+    def __init__(self, command, **kw):
+        self.command = command
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **kw)
+        self.text = b""
+
+    def until(self, pattern, deadline):
+        """The match of a mark, and when it came."""
+        while True:
+            m = re.search(pattern, self.text)
+            if m:
+                self.text = self.text[m.end():]
+                return m, time.monotonic()
+            left = deadline - time.monotonic()
+            if left < 0 or not select.select([self.process.stdout], [], [], left)[0]:
+                raise Failed(f"not done after {PATIENCE} s")
+            got = os.read(self.process.stdout.fileno(), 65536)
+            if not got:
+                raise Failed("ended early" + self.last_words())
+            self.text += got
+
+    def last_words(self):
+        lines = self.text.decode(errors="replace").strip().splitlines()
+        return f": {lines[-1]}" if lines else ""
+
+    def timed(self):
+        """Seconds between the marks of a program, and what it computed."""
+        deadline = time.monotonic() + PATIENCE
+        times = {}
+        while True:
+            m, now = self.until(rb"bench:(begin|end|sum|done)(?:\r?\n|:(\w+):)", deadline)
+            if m.group(1) == b"sum":
+                return times["end"] - times["begin"], m.group(2).decode()
+            if m.group(1) == b"done":
+                raise Failed(f"exit status {m.group(2).decode()}")
+            times[m.group(1).decode()] = now
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+class Machine:
+    """An engine with a guest that waits for names of programs."""
+
+    def __init__(self, command):
+        self.command, self.child, self.flags = command, None, None
+
+    def start(self):
+        self.child = Child(self.command)
+        deadline = time.monotonic() + PATIENCE
+        self.flags = set(self.child.until(rb"bench:flags:(.*?):", deadline)[0].group(1).decode().split()) - NOT_OF_THE_CPU
+        self.child.until(rb"bench:ready:", deadline)
+
+    def measure(self, name, divisor):
+        if not self.child:
+            self.start()
+        try:
+            self.child.process.stdin.write(f"{name} {divisor}\n".encode())
+            self.child.process.stdin.flush()
+            figures = self.child.timed()
+            self.child.until(rb"bench:done:", time.monotonic() + PATIENCE)
+            return figures
+        except (Failed, OSError):
+            self.stop()  # the next program gets a new one
+            raise
+
+    def stop(self):
+        if self.child:
+            self.child.kill()
+            self.child = None
+
+
+class Native:
+    """The same program files on this host, on as many processors as the guest has."""
+
+    def __init__(self, directory, root, cpus):
+        self.directory, self.root, self.cpus = directory, root, cpus
+        # The flags of the host's processor are not the guest's.
+        self.flags = None
+
+    def start(self):
+        pass
+
+    def measure(self, name, divisor):
+        command = [f"{self.directory}/bench/run", name, str(divisor)]
+        if os.path.exists(f"{self.directory}/bench/programs/{name}"):
+            command = self.inside(command)
+        allowed = sorted(os.sched_getaffinity(0))[-self.cpus:]
+        child = Child(command, preexec_fn=lambda: os.sched_setaffinity(0, allowed))
+        try:
+            return child.timed()
+        finally:
+            child.kill()
+
+    def inside(self, command):
+        """A command in the tree that the guest's disk was made of, in name spaces of its own."""
+        user = [] if os.getuid() == 0 else ["--map-root-user"]
+        script = ('for dir in proc dev; do mount --rbind /$dir "$0/$dir"; done; mount -t tmpfs tmp "$0/tmp"; '
+                  'mount --bind "$1" "$0/bench"; root=$0; shift 2; exec chroot "$root" /bench/run "$@"')
+        return ["unshare", "--mount", *user, "sh", "-ec", script, self.root, f"{self.directory}/bench", *command]
+
+    def stop(self):
+        pass
+
+
+def model(engine, options):
+    """What an engine is told to be."""
+    return "max" if options.own_cpus else CPUS["tcg" if engine == "tcg" else "vireo"]
+
+
+def guest(vireo, name):
+    """The directory of a guest, which is built when it is not there. That of the bench is beside those of `vireo guest`."""
+    there = subprocess.run([vireo, "guest", "--print", "busybox"], check=True, capture_output=True, text=True).stdout.strip()
+    there = os.path.join(os.path.dirname(there), name)
+    if not os.path.exists(f"{there}/ready"):
+        os.makedirs(there, exist_ok=True)
+        subprocess.run([f"{TOP}/scripts/guest/build", name, there], check=True)
+    return there
+
+
+def build(directory, root):
+    """What becomes /bench in the guest; the names of the programs. Debian's need a tree of Debian."""
+    bench = f"{directory}/bench"
+    os.makedirs(bench, exist_ok=True)
+    micro = f"{bench}/micro"
+    sources = [f"{TOP}/bench/micro/{f}" for f in sorted(os.listdir(f"{TOP}/bench/micro")) if f.endswith(".c")]
+    subprocess.run(["gcc", "-O2", "-march=x86-64", "-mtune=generic", "-fno-math-errno", "-static", "-pthread", *sources, "-o",
+                    micro], check=True)
+    names = subprocess.run([micro, "--list"], check=True, capture_output=True, text=True).stdout.split()
+    shutil.copytree(f"{TOP}/bench/guest", bench, dirs_exist_ok=True)
+    if not os.path.exists(root):
+        return names
+    os.makedirs(f"{bench}/data", exist_ok=True)
+    for name, content in ("text", data.text(8_000_000)), ("large.c", data.c_source(40)):
+        with open(f"{bench}/data/{name}", "wb") as f:
+            f.write(content)
+    return names + sorted(os.listdir(f"{bench}/programs"))
+
+
+def initrd(base, directory, out):
+    """The guest's initramfs with bench/ and an init of its own."""
+    subprocess.run(["cp", f"{TOP}/bench/guest/init", f"{directory}/bench-init"], check=True)
+    names = subprocess.run(["find", "bench", "bench-init"], cwd=directory, check=True, capture_output=True).stdout
+    more = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], input=names, cwd=directory, check=True,
+                          stdout=subprocess.PIPE).stdout
+    with open(base, "rb") as f:
+        image = f.read()
+    with open(out, "wb") as f:
+        f.write(image + bytes(-len(image) % 4) + more)
+
+
+class Comparison:
+    """Rows of a table: one program each."""
+
+    def __init__(self, vireo, directory, options):
+        self.vireo, self.directory, self.options = os.path.abspath(vireo), f"{directory}/programs", options
+        self.qemu = shutil.which("qemu-system-x86_64")
+        self.engines = [e for e in options.engines if e != "tcg" or self.qemu]
+        self.guest = guest(self.vireo, options.guest)
+        os.mkdir(self.directory)
+        self.programs = build(self.directory, f"{self.guest}/root")
+        self.missed = 0
+        self.initrd = f"{self.directory}/initrd.img"
+        initrd(f"{self.guest}/initrd.img", self.directory, self.initrd)
+
+    def command(self, engine, append, cpus):
+        """How an engine runs the guest: kernel, memory, disk, command line and processor are the same for all."""
+        kernel, disk = f"{self.guest}/vmlinuz", f"{self.guest}/disk.img"
+        cpu = model(engine, self.options)
+        if engine == "tcg":
+            return [self.qemu, "-accel", "tcg", "-cpu", cpu, "-smp", str(cpus), "-m", str(MEMORY), "-display", "none",
+                    "-nodefaults", "-serial", "stdio", "-no-reboot", "-kernel", kernel, "-initrd", self.initrd, "-append",
+                    append, "-drive", f"file={disk},if=virtio,format=raw,readonly=on"]
+        return [self.vireo, "run", "--engine", engine, "--cpu", cpu, "--cpus", str(cpus), "--memory", f"{MEMORY}M", "--kernel",
+                kernel, "--initrd", self.initrd, "--append", append, "--disk", f"{disk},readonly=on"]
+
+    def machines(self, append, cpus):
+        made = {}
+        for engine in self.engines:
+            if engine == "native":
+                made[engine] = Native(self.directory, f"{self.guest}/root", cpus)
+            else:
+                made[engine] = Machine(self.command(engine, append, cpus))
+        return made
+
+    def row(self, name, machines):
+        """Seconds by engine, medians of runs in turns, and what was wrong."""
+        times, sums, wrong = {e: [] for e in machines}, {}, []
+        for _ in range(self.options.runs):
+            for engine, machine in machines.items():
+                try:
+                    seconds, result = machine.measure(name, self.options.divisor)
+                    times[engine].append(seconds)
+                    sums.setdefault(result, []).append(engine)
+                except Failed as e:
+                    wrong.append(f"{engine}: {e}")
+        if len(sums) > 1:
+            wrong.append("different results: " + ", ".join(f"{'/'.join(sorted(set(e)))} {s}" for s, e in sums.items()))
+        return {e: statistics.median(t) for e, t in times.items() if t}, wrong
+
+    # --- the table ---
+
+    def print(self, line):
+        print(line, flush=True)
+
+    def heading(self, mode):
+        engines = self.engines
+        words = [f"{e:>9}" for e in engines] + [f"{engines[0] + '/' + e:>12}" for e in engines[1:]]
+        self.print(f"{'mitigations: ' + mode:<22}" + "".join(words))
+
+    def line(self, name, times, wrong, target):
+        first, *others = self.engines
+        words = [f"{times[e]:>8.2f}s" if e in times else f"{'-':>9}" for e in (first, *others)]
+        ratios = {e: times[first] / times[e] for e in others if first in times and e in times}
+        words += [f"{ratios[e]:>12.2f}" if e in ratios else f"{'-':>12}" for e in others]
+        verdict = wrong[:]
+        if target and ratios.get("tcg", 0) > target:
+            verdict.append(f"MISSED: at most {target} of TCG")
+        self.missed += len(verdict)
+        self.print(f"{name:<22}" + "".join(words) + "".join(f"  {v}" for v in verdict))
+        return ratios.get("tcg")
+
+    def mean(self, what, ratios, target):
+        if ratios:
+            mean = statistics.geometric_mean(ratios)
+            missed = mean > target
+            self.missed += missed
+            self.print(f"{what:<22} geometric mean of {len(ratios)} ratios to TCG: {mean:.3f} (at most {target})"
+                       f"{'  MISSED' if missed else ''}")
+
+    def start(self, machines):
+        """Start them; those that cannot be are left out. They should see the same processor, or cannot be compared."""
+        for engine, machine in list(machines.items()):
+            try:
+                machine.start()
+            except Failed as e:
+                self.miss(f"{engine}: {e}")
+                del machines[engine]
+        seen = {e: m.flags for e, m in machines.items() if m.flags}
+        for engine, flags in seen.items():
+            other = set.union(*seen.values()) - flags
+            if other and not self.options.own_cpus:
+                self.miss(f"{engine} lacks flags of the other processors: {' '.join(sorted(other))}")
+
+    def miss(self, why):
+        self.missed += 1
+        self.print(why)
+
+    def tables(self, names):
+        """How many targets were missed or results wrong."""
+        if "tcg" not in self.engines and "tcg" in self.options.engines:
+            self.print("QEMU is not installed: no comparison with its TCG")
+        cpus = "each its own max" if self.options.own_cpus else "max of QEMU 7.2 as far as both have it, with its family"
+        self.print(f"guest {self.options.guest}, {MEMORY} MiB, CPU: {cpus}; runs: {self.options.runs}; "
+                   f"load: {os.getloadavg()[0]:.1f}")
+        for mode in self.options.mitigations:
+            self.table(names, mode)
+        return self.missed
+
+    def table(self, names, mode):
+        append = "console=ttyS0 quiet rdinit=/bench-init" + MITIGATIONS[mode]
+        ratios = {}
+        self.heading(mode)
+        for cpus in (1, 2):
+            chosen = [n for n in names if (n in TWO_CPUS) == (cpus == 2)]
+            machines = self.machines(append, cpus) if chosen else {}
+            try:
+                self.start(machines)
+                for name in chosen:
+                    ratios[name] = self.line(name, *self.row(name, machines), TARGETS["row"])
+            finally:
+                for machine in machines.values():
+                    machine.stop()
+        ratios = {n: r for n, r in ratios.items() if r}
+        self.mean("all", list(ratios.values()), TARGETS["mean"])
+        self.mean("vectors and x87", [r for n, r in ratios.items() if n in VECTORS], TARGETS["vectors"])

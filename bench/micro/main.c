@@ -1,0 +1,59 @@
+/*
+ * micro NAME [DIVISOR]: do the work of a case, or one part in DIVISOR of it, between two marks; then its checksum.
+ * micro --list: the names.
+ */
+#include "micro.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct micro *const files[] = { integer_cases, memory_cases, float_cases, system_cases };
+
+_Noreturn void give_up(const char *what)
+{
+	perror(what);
+	_exit(1);
+}
+
+/* In one write, and without a buffer that a fork would copy. */
+static void say(const char *text)
+{
+	size_t len = strlen(text);
+
+	if (write(STDOUT_FILENO, text, len) != (ssize_t)len)
+		give_up("write");
+}
+
+static void run(const struct micro *m, uint64_t divisor)
+{
+	uint64_t rounds = m->rounds / divisor, sum;
+	char text[64];
+
+	if (m->prepare)
+		m->prepare();
+	say("bench:begin\n");
+	sum = m->work(rounds ? rounds : 1);
+	say("bench:end\n");
+	snprintf(text, sizeof(text), "bench:sum:%016llx:\n", (unsigned long long)sum);
+	say(text);
+}
+
+int main(int argc, char **argv)
+{
+	/* What `fork` starts. */
+	if (argc == 2 && !strcmp(argv[1], "--nothing"))
+		return 0;
+	for (size_t f = 0; f < sizeof(files) / sizeof(files[0]); f++) {
+		for (const struct micro *m = files[f]; m->name; m++) {
+			if (argc > 1 && !strcmp(argv[1], "--list")) {
+				puts(m->name);
+			} else if (argc > 1 && !strcmp(argv[1], m->name)) {
+				run(m, argc > 2 ? strtoull(argv[2], NULL, 10) : 1);
+				return 0;
+			}
+		}
+	}
+	return argc == 2 && !strcmp(argv[1], "--list") ? 0 : 2;
+}

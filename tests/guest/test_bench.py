@@ -1,0 +1,98 @@
+"""The bench itself: that its programs run, that what they compute is compared, that targets are. No figure is looked at."""
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import types
+
+import pytest
+
+from conftest import TOP, VIREO
+
+BENCH = os.path.join(TOP, "scripts", "bench")
+
+
+@pytest.fixture
+def compare(monkeypatch):
+    monkeypatch.syspath_prepend(os.path.join(TOP, "bench"))
+    spec = importlib.util.spec_from_file_location("compare", os.path.join(TOP, "bench", "compare.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def bench(*args, timeout=300):
+    return subprocess.run([BENCH, VIREO, *args], capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+
+
+def test_a_program_computes_the_same_on_all_engines(busybox):
+    r = bench("--guest", "busybox", "--divisor", "100", "--engines", "jit,interp,native", "--mitigations", "off", "avx2")
+    assert r.returncode == 0, r.stdout + r.stderr
+    guest, heading, row = r.stdout.splitlines()
+    assert "guest busybox" in guest and heading.split()[:5] == ["mitigations:", "off", "jit", "interp", "native"]
+    assert re.fullmatch(r"avx2( +\d+\.\d\ds){3}( +\d+\.\d\d){2}", row), row
+
+
+def made(compare, machines, **options):
+    """A comparison of machines that are made up."""
+    c = object.__new__(compare.Comparison)
+    c.options = types.SimpleNamespace(runs=1, divisor=1, own_cpus=False, **options)
+    c.engines, c.missed = list(machines), 0
+    return c
+
+
+class Fake:
+    def __init__(self, seconds, result="1", flags=()):
+        self.seconds, self.result, self.flags = seconds, result, set(flags)
+
+    def start(self):
+        pass
+
+    stop = start
+
+    def measure(self, name, divisor):
+        return self.seconds, self.result
+
+
+@pytest.mark.parametrize("jit,tcg,missed,says", [
+    (Fake(1), Fake(2), 0, "0.50"),
+    (Fake(1), Fake(2, "2"), 1, "different results: jit 1, tcg 2"),
+    (Fake(3), Fake(2), 1, "MISSED: at most 1.0"),
+])
+def test_wrong_results_and_missed_targets_fail(compare, capsys, jit, tcg, missed, says):
+    machines = {"jit": jit, "tcg": tcg}
+    c = made(compare, machines)
+    c.line("name", *c.row("name", machines), compare.TARGETS["row"])
+    assert c.missed == missed and says in capsys.readouterr().out
+
+
+def test_the_mean_is_held_against_its_target(compare, capsys):
+    c = made(compare, {"jit": None})
+    c.mean("all", [0.5, 0.9], 0.7)
+    assert c.missed == 0 and "0.671" in capsys.readouterr().out
+    c.mean("all", [0.7, 0.9], 0.7)
+    assert c.missed == 1 and "MISSED" in capsys.readouterr().out
+
+
+def test_different_processors_are_not_compared(compare, capsys):
+    machines = {"jit": Fake(1, flags=["avx", "sse"]), "tcg": Fake(1, flags=["avx"])}
+    c = made(compare, machines)
+    c.start(machines)
+    assert c.missed == 1 and "tcg lacks flags of the other processors: sse" in capsys.readouterr().out
+
+
+def test_a_program_that_fails_is_said(compare):
+    child = [sys.executable, "-c", "print('bench:begin\\nbench:done:3:', flush=True); input()"]
+    machine = compare.Machine(child)
+    machine.child = compare.Child(child)
+    with pytest.raises(compare.Failed, match="exit status 3"):
+        machine.measure("name", 1)
+    assert machine.child is None
+
+
+@pytest.mark.parametrize("args,word", [(["nothing"], "hash"), (["--engines", "jut"], "interp"), (["--mitigations", "on"], "off"),
+                                       (["--runs", "0"], "at least 1")])
+def test_what_is_not_there_is_refused(busybox, args, word):
+    r = bench("--guest", "busybox", *args)
+    assert r.returncode == 2 and word in r.stderr and args[-1] in r.stderr
