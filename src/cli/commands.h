@@ -9,9 +9,18 @@
 
 extern const struct cli_command cli_run_command, cli_ps_command, cli_stop_command, cli_console_command,
 	cli_pause_command, cli_resume_command, cli_reset_command, cli_save_command, cli_restore_command,
-	cli_engines_command, cli_guest_command;
+	cli_engines_command, cli_guest_command, cli_trace_command;
 
-/* Make a machine, by vm_restore() from `state` or else by vm_new(), and run it; the exit status of the process. */
-int cli_machine(struct config *c, const char *state);
+/* Something to do with a machine that has run. */
+struct vm;
+struct cli_after {
+	void (*run)(struct vm *vm, void *opaque);
+	void *opaque;
+};
+/*
+ * Make a machine, by vm_restore() from `state` or else by vm_new(), run it, and do `after` if that is not NULL; the
+ * exit status of the process.
+ */
+int cli_machine(struct config *c, const char *state, const struct cli_after *after);
 
 #endif

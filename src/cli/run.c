@@ -8,23 +8,7 @@
 #include "vm/vm.h"
 
 static const struct cli_option options[] = {
-	{ "kernel", 'k', CLI_VALUE, "kernel", NULL, "FILE", "kernel: bzImage, vmlinux (ELF, PVH) or multiboot",
-	  "@file" },
-	{ "firmware", 'f', CLI_VALUE, "firmware", NULL, "FILE", "ROM image to start instead of a kernel", "@file" },
-	{ "initrd", 'i', CLI_VALUE, "initrd", NULL, "FILE", "initial RAM disk, or the multiboot module", "@file" },
-	{ "append", 'a', CLI_VALUE, "append", NULL, "TEXT", "kernel command line", NULL },
-	{ "memory", 'm', CLI_VALUE, "memory", NULL, "SIZE",
-	  "guest memory, as 512M, 1.5G or 2GiB; a bare number counts MiB (default: 512M)", NULL },
-	{ "cpus", 'c', CLI_VALUE, "cpus", NULL, "N", "number of CPUs (default: 1)", NULL },
-	{ "cpu", 0, CLI_VALUE, "cpu.model", NULL, "MODEL[,+FEATURE][,-FEATURE]",
-	  "CPU model: max (default), host, qemu64, x86-64-v2, x86-64-v3, or a processor as Nehalem or Haswell-noTSX",
-	  "max|host|qemu64|x86-64-v2|x86-64-v3|Nehalem|Westmere|SandyBridge|IvyBridge|Haswell-noTSX|Broadwell-noTSX" },
-	{ "clock", 0, CLI_PAIRS, "clock", NULL, "SOURCE[,KEY=VALUE]...",
-	  "guest time from host (default) or icount; keys: idle=sleep|skip, base", "host|icount" },
-	{ "uuid", 0, CLI_VALUE, "uuid", NULL, "UUID", "the machine's UUID (default: random)", NULL },
-	{ "device", 0, CLI_SWITCH, NULL, NULL, "NAME[,KEY=VALUE]...",
-	  "add a device of test suites: isa-debug-exit, pc-testdev, pci-testdev",
-	  "isa-debug-exit|pc-testdev|pci-testdev" },
+	CLI_BOOT_OPTIONS,
 	CLI_MACHINE_OPTIONS,
 	{ 0 },
 };
@@ -40,11 +24,14 @@ static struct vm *make(struct config *c, const char *state, struct err *err)
 	return state ? vm_restore(c, state, err) : vm_new(c, err);
 }
 
-int cli_machine(struct config *c, const char *state)
+int cli_machine(struct config *c, const char *state, const struct cli_after *after)
 {
 	struct err err;
 	struct vm *vm = make(c, state, &err);
 	int status = vm ? vm_run(vm, &err) : -1;
+
+	if (status >= 0 && after)
+		after->run(vm, after->opaque);
 
 	if (status < 0) {
 		config_tell_origin(c, &err);
@@ -56,7 +43,7 @@ int cli_machine(struct config *c, const char *state)
 
 static int run(struct config *c, int argc, char **argv)
 {
-	return cli_machine(c, NULL);
+	return cli_machine(c, NULL, NULL);
 }
 
 const struct cli_command cli_run_command = {

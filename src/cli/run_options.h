@@ -1,10 +1,30 @@
-/* The options that describe a machine and where it leads on the host, shared by `run` and `restore`. */
+/* The options that describe a machine and where it leads on the host, shared by `run`, `trace` and `restore`. */
 #ifndef VIREO_CLI_RUN_OPTIONS_H
 #define VIREO_CLI_RUN_OPTIONS_H
 
 #define CLI_WHERE "stdio|none|null|pty|socket|file:"
 
 /* clang-format off */
+/* What a machine begins with: `run` and `trace`. */
+#define CLI_BOOT_OPTIONS \
+	{ "kernel", 'k', CLI_VALUE, "kernel", NULL, "FILE", "kernel: bzImage, vmlinux (ELF, PVH) or multiboot", \
+	  "@file" }, \
+	{ "firmware", 'f', CLI_VALUE, "firmware", NULL, "FILE", "ROM image to start instead of a kernel", "@file" }, \
+	{ "initrd", 'i', CLI_VALUE, "initrd", NULL, "FILE", "initial RAM disk, or the multiboot module", "@file" }, \
+	{ "append", 'a', CLI_VALUE, "append", NULL, "TEXT", "kernel command line", NULL }, \
+	{ "memory", 'm', CLI_VALUE, "memory", NULL, "SIZE", \
+	  "guest memory, as 512M, 1.5G or 2GiB; a bare number counts MiB (default: 512M)", NULL }, \
+	{ "cpus", 'c', CLI_VALUE, "cpus", NULL, "N", "number of CPUs (default: 1)", NULL }, \
+	{ "cpu", 0, CLI_VALUE, "cpu.model", NULL, "MODEL[,+FEATURE][,-FEATURE]", \
+	  "CPU model: max (default), host, qemu64, x86-64-v2, x86-64-v3, or a processor as Nehalem or Haswell-noTSX", \
+	  "max|host|qemu64|x86-64-v2|x86-64-v3|Nehalem|Westmere|SandyBridge|IvyBridge|Haswell-noTSX|Broadwell-noTSX" }, \
+	{ "clock", 0, CLI_PAIRS, "clock", NULL, "SOURCE[,KEY=VALUE]...", \
+	  "guest time from host (default) or icount; keys: idle=sleep|skip, base", "host|icount" }, \
+	{ "uuid", 0, CLI_VALUE, "uuid", NULL, "UUID", "the machine's UUID (default: random)", NULL }, \
+	{ "device", 0, CLI_SWITCH, NULL, NULL, "NAME[,KEY=VALUE]...", \
+	  "add a device of test suites: isa-debug-exit, pc-testdev, pci-testdev", \
+	  "isa-debug-exit|pc-testdev|pci-testdev" }
+
 #define CLI_MACHINE_OPTIONS                                                                                            \
 	{ "name", 'n', CLI_VALUE, "name", NULL, "NAME", "name of the machine (default: vm-PID)", NULL },               \
 	{ "disk", 'd', CLI_SERIES, "disk", "path", "PATH[,KEY=VALUE]...",                                              \

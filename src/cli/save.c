@@ -139,7 +139,7 @@ static const struct cli_option restore_options[] = { CLI_MACHINE_OPTIONS, { 0 } 
 
 static int restore_run(struct config *c, int argc, char **argv)
 {
-	return cli_machine(c, argv[0]);
+	return cli_machine(c, argv[0], NULL);
 }
 
 const struct cli_command cli_restore_command = {

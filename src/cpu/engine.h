@@ -92,6 +92,17 @@ struct engine_config {
 	unsigned cpus;
 };
 
+/* A run of guest code that was executed as one, and what it was translated to. The pointers live as long as the VM. */
+struct engine_block {
+	uint64_t address, phys; /* of the guest code: linear, and where that was */
+	unsigned bits;		/* 64, 32 or 16: how it is decoded */
+	unsigned instructions;
+	uint64_t runs; /* how often it was begun */
+	const uint8_t *guest, *host;
+	size_t guest_len, host_len;
+	uint64_t host_address;
+};
+
 /* What probing found; `why` is always filled: the reason for absence, or what was measured. */
 struct engine_probe {
 	bool available;
@@ -140,6 +151,12 @@ struct engine {
 	 * NULL, or false: they come at once. vCPUs stopped.
 	 */
 	bool (*latch)(struct engine_vm *vm, bool port, uint64_t addr, unsigned size);
+
+	/*
+	 * The blocks that executed most instructions, with "jit.count=blocks" or the like: how many of `most` were
+	 * filled. vCPUs stopped. NULL: this engine has no such blocks.
+	 */
+	size_t (*hottest)(struct engine_vm *vm, struct engine_block *out, size_t most);
 
 	/* A new vCPU is in its power-on state: the boot processor runnable, others waiting for SIPI. */
 	struct vcpu *(*vcpu_create)(struct engine_vm *vm, unsigned index, struct err *err);

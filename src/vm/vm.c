@@ -413,6 +413,14 @@ int vm_run(struct vm *vm, struct err *err)
 	return vm->status;
 }
 
+size_t vm_hottest(struct vm *vm, struct engine_block *out, size_t most, uint64_t *instructions)
+{
+	*instructions = 0;
+	for (unsigned n = 0; n < vm->cpus; n++)
+		*instructions += atomic_load(&vm->cpu[n].vcpu->instructions);
+	return vm->engine->hottest ? vm->engine->hottest(vm->engine_vm, out, most) : 0;
+}
+
 void vm_free(struct vm *vm)
 {
 	struct device *next;

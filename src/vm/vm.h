@@ -9,6 +9,7 @@
 
 #include "base/config.h"
 #include "base/err.h"
+#include "cpu/engine.h"
 
 struct vm;
 
@@ -19,5 +20,11 @@ struct vm *vm_restore(struct config *c, const char *path, struct err *err);
 /* Until the guest or the user ends it; the exit status of the process. -1 if it could not be started. */
 int vm_run(struct vm *vm, struct err *err);
 void vm_free(struct vm *vm);
+
+/*
+ * After vm_run(): the guest code that executed most, as engine.hottest tells it, and how many instructions all CPUs
+ * have executed. The pointers live as long as the VM.
+ */
+size_t vm_hottest(struct vm *vm, struct engine_block *out, size_t most, uint64_t *instructions);
 
 #endif

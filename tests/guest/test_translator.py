@@ -97,3 +97,54 @@ def test_a_state_goes_from_one_to_the_other(busybox, vms, tmp_path, first, then)
     vm.boot()
     assert vm.sh("seq 1 2000 | awk '{ s += $1 * 0.5 } END { print s }' | cmp - /tmp/before; echo $?") == "0"
     assert vm.sh("dmesg -r | grep '^<[0-4]>'") == ""
+
+
+def traced(busybox, *options):
+    """What `vireo trace` lists of a short boot: the heads of the blocks, and all of the text."""
+    path = os.path.join(busybox.tmp, "list")
+    r = run_cli("trace", *busybox.args("quiet nokaslr vireo.report readonly"), "--disk", f"{busybox.image},readonly=on",
+                "--top", "10", "--output", path, *options, timeout=240)
+    assert r.returncode == 0, r.stdout[-2000:] + r.stderr
+    with open(path) as f:
+        text = f.read()
+    heads = re.findall(r"^#\d+  ([\d.]+)%  (\d+) instructions: (\d+), (\d+) times, address ([0-9a-f]{16}), physical ([0-9a-f]+)"
+                       r"(?:, (\S+))?$", text, re.M)
+    return heads, text
+
+
+def test_trace_lists_what_ran_most(busybox, tmp_path):
+    heads, text = traced(busybox)
+    assert len(heads) == 10
+    total, share = re.match(r"(\d+) instructions, of these ([\d.]+)% in the 10 blocks", text).groups()
+    done = [int(h[1]) for h in heads]
+    assert done == sorted(done, reverse=True) and int(total) > 100_000_000
+    assert all(int(h[1]) == int(h[2]) * int(h[3]) for h in heads)
+    assert abs(float(share) - sum(float(h[0]) for h in heads)) < 0.2
+    # Guest code and host code, each with its addresses; in words where capstone is there.
+    first = text.split("\n#2 ")[0]
+    guest, host = re.search(r"guest code, (\d+) bytes:\n(.*?)  host code, \d+ bytes:\n(.*)", first, re.S).groups()[1:]
+    lines = re.findall(r"^    ([0-9a-f]{16})  ([0-9a-f]+)", guest, re.M)
+    assert lines[0][0] == heads[0][4]
+    assert sum(len(code) // 2 for _, code in lines) == int(re.search(r"guest code, (\d+)", first).group(1))
+    assert len(re.findall(r"^    [0-9a-f]{16}  [0-9a-f]+", host, re.M)) > 3
+
+    # The hottest blocks get names.
+    at = int(heads[0][4], 16)
+    names = tmp_path / "System.map"
+    names.write_text(f"{at + 0x1000:016x} T behind\n{at - 0x10:016x} t hot_one\n{at - 0x800:016x} T before\n"
+                     f"{at - 8:016x} D data\n                 U undefined\n")
+    heads, _ = traced(busybox, "--symbols", str(names))
+    assert {h[4]: h[6] for h in heads}[f"{at:016x}"] == "hot_one+0x10"
+
+
+@pytest.mark.parametrize("options,says", [
+    (["--top", "0"], "trace.top: '0' is not a number from 1 to 10000"),
+    (["--symbols", "/no/such/map"], "trace.symbols: /no/such/map: No such file or directory"),
+    (["--symbols", "/dev/null"], "trace.symbols: /dev/null: no line is a function as `nm` prints it: ADDRESS T NAME"),
+    (["--output", "/no/such/dir/x"], "trace.output: /no/such/dir/x: No such file or directory"),
+    (["--engine", "interp"], "engine: 'interp' has no blocks to list; jit has"),
+    (["--engine", "steam"], "engine: 'steam' is not one of those that `vireo engines` lists"),
+])
+def test_slips_of_trace(tmp_path, options, says):
+    r = run_cli("trace", "--memory", "16", "--kernel", tiny.kernel(tmp_path, tiny.POWER_OFF), *options)
+    assert (r.returncode, r.stderr) == (1, f"vireo: {says}\n")

@@ -7,7 +7,8 @@ import pytest
 
 from conftest import VIREO
 
-COMMANDS = ["run", "ps", "stop", "console", "pause", "resume", "reset", "save", "restore", "engines", "guest", "help"]
+COMMANDS = ["run", "ps", "stop", "console", "pause", "resume", "reset", "save", "restore", "trace", "engines", "guest",
+            "help"]
 
 
 def test_version(vireo):

@@ -4,6 +4,7 @@
  */
 #include "base/bytes.h"
 #include "cpu/jit/count.h"
+#include "cpu/jit/profile.h"
 #include "cpu/x86/paging.h"
 
 /* --- flags: LAHF's in the high byte, SETO's in the low one --- */
@@ -212,6 +213,7 @@ static void forget_jumps(struct x86_cpu *cpu)
 
 static void forget(struct interp_vm *vm)
 {
+	jit_profile_keep((struct jit_vm *)vm);
 	jit_cache_flush(((struct jit_vm *)vm)->cache);
 	for (unsigned n = 0; n < vm->cfg.cpus; n++)
 		if (vm->cpus[n])

@@ -5,7 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "cpu/jit/jit.h"
+#include "cpu/jit/profile.h"
 
 #define MIB	    (1ull << 20)
 #define CACHE_BYTES (64 * MIB)
@@ -31,7 +31,7 @@ struct settings {
 
 static int read_settings(struct config *c, struct settings *s, struct err *err)
 {
-	static const char *const counting[] = { "off", "sums", NULL };
+	static const char *const counting[] = { "off", "sums", "blocks", NULL };
 	bool stats;
 
 	*s = (struct settings){ .heat = HEAT, .cache = CACHE_BYTES };
@@ -55,6 +55,7 @@ static void vm_destroy(struct engine_vm *vm)
 	struct jit_cache *cache = j->cache;
 	struct jit_row *rows = j->rows;
 
+	jit_profile_free(j->profile);
 	x86_vm_destroy(vm);
 	jit_cache_free(cache);
 	free(rows);
@@ -76,7 +77,9 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 		x86_vm_destroy(vm);
 		return NULL;
 	}
-	if (c->stats && !jit_stats_register(j)) {
+	if (j->counting == JIT_COUNT_BLOCKS)
+		j->profile = jit_profile_new(s.cache);
+	if ((j->counting == JIT_COUNT_BLOCKS && !j->profile) || (c->stats && !jit_stats_register(j))) {
 		err_set(err, "out of memory");
 		vm_destroy(vm);
 		return NULL;
@@ -90,10 +93,18 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err *err)
 {
 	struct x86_cpu *cpu = x86_cpu_create(vm, index, &engine_jit, sizeof(struct jit_cpu), err);
+	const struct jit_vm *j = (const struct jit_vm *)vm;
 	struct jit_cpu *c = jit_of(cpu);
 
 	if (!cpu)
 		return NULL;
+	if (j->profile)
+		c->runs = jit_profile_counters(j->profile);
+	if (j->profile && !c->runs) {
+		err_set(err, "out of memory");
+		x86_cpu_destroy(cpu, sizeof(struct jit_cpu));
+		return NULL;
+	}
 	c->self = c;
 	c->mxcsr_host = 0x1f80;
 	jit_translator.forget_jumps(cpu);
@@ -102,7 +113,12 @@ static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err
 
 static void vcpu_destroy(struct vcpu *v)
 {
-	x86_cpu_destroy(x86_cpu_of(v), sizeof(struct jit_cpu));
+	const struct jit_vm *j = (const struct jit_vm *)v->vm;
+	struct jit_cpu *c = jit_of(x86_cpu_of(v));
+
+	if (j->profile)
+		jit_profile_counters_free(j->profile, c->runs);
+	x86_cpu_destroy(&c->cpu, sizeof(struct jit_cpu));
 }
 
 /* Nothing else in this process has a use for GS. */
@@ -122,4 +138,5 @@ const struct engine engine_jit = {
 	.vcpu_create = vcpu_create,
 	.vcpu_destroy = vcpu_destroy,
 	.run = run,
+	.hottest = jit_hottest,
 };

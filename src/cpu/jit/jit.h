@@ -70,6 +70,7 @@ struct jit_cpu {
 	uint8_t x87_seg;		     /* 1 + segment of the last memory operand of x87 since then */
 	const struct jit_x87_note *x87_note; /* the last instruction of x87 since then */
 	uint8_t undone;			     /* count.h */
+	uint64_t *runs;			     /* of each block, profile.h; NULL: not counted */
 	struct jit_counts counts;
 	struct jit_jump jumps[JIT_JUMPS];
 };
@@ -88,7 +89,8 @@ static inline struct jit_cpu *jit_of(struct x86_cpu *cpu)
 
 enum jit_counting {
 	JIT_COUNT_NOTHING, /* that costs anything */
-	JIT_COUNT_SUMS	   /* of instructions and memory accesses */
+	JIT_COUNT_SUMS,	   /* of instructions and memory accesses */
+	JIT_COUNT_BLOCKS   /* each of them, too */
 };
 
 struct jit_vm {
@@ -100,7 +102,8 @@ struct jit_vm {
 	 */
 	bool strict;
 	enum jit_counting counting;
-	struct jit_row *rows; /* stats.c */
+	struct jit_row *rows;	     /* stats.c */
+	struct jit_profile *profile; /* NULL: blocks are not counted */
 };
 
 static inline struct jit_cache *jit_cache_of(const struct x86_cpu *cpu)

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/shared.h"
+#include "cpu/jit/profile.h"
 
 /* --- flags --- */
 
@@ -357,6 +358,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr,
 	t.block_rip = cpu->s.gpr[X86_RIP];
 	t.strict = ((struct jit_vm *)cpu->vm)->strict;
 	t.counting = ((struct jit_vm *)cpu->vm)->counting;
+	t.profile = ((struct jit_vm *)cpu->vm)->profile;
 	t.stub_count = 0;
 	t.vectors = t.x87 = false;
 	if (!read_trace(&t, cpu, tr, e->host))
@@ -369,6 +371,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr,
 		.phys = e->phys | tr->offset, .rip = t.block_rip, .page_index = e->page_index, .mode = t.mode
 	};
 	write_block(&t);
+	jit_profile_block(&t, e->host + tr->offset);
 	jit_cache_end(cache, &t.e, t.e.full ? NULL : t.block);
 	if (t.e.full)
 		return NULL;

@@ -55,6 +55,7 @@ struct jit_tr {
 	uint8_t *news; /* the jump to the way out */
 	bool strict;   /* jit_vm.strict */
 	enum jit_counting counting;
+	struct jit_profile *profile;
 	bool vectors; /* are in the host's registers */
 	bool x87;     /* is */
 	unsigned count, at;

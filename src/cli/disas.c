@@ -1,0 +1,62 @@
+/* See disas.h. */
+#include "cli/disas.h"
+
+#include <inttypes.h>
+
+#ifdef HAVE_CAPSTONE
+#include <capstone/capstone.h>
+#endif
+
+#define COLUMN 15 /* bytes of the longest instruction */
+
+static void line(FILE *out, uint64_t address, const uint8_t *bytes, size_t len)
+{
+	fprintf(out, "    %016" PRIx64 "  ", address);
+	for (size_t n = 0; n < len; n++)
+		fprintf(out, "%02x", bytes[n]);
+}
+
+static void print_bytes(FILE *out, const struct disas_code *c)
+{
+	for (size_t at = 0; at < c->len; at += COLUMN) {
+		line(out, c->address + at, c->bytes + at, c->len - at < COLUMN ? c->len - at : COLUMN);
+		fputc('\n', out);
+	}
+}
+
+#ifdef HAVE_CAPSTONE
+void disas_print(FILE *out, const struct disas_code *c)
+{
+	cs_mode mode = c->bits == 64 ? CS_MODE_64 : c->bits == 32 ? CS_MODE_32 : CS_MODE_16;
+	const uint8_t *at = c->bytes;
+	uint64_t address = c->address;
+	size_t left = c->len;
+	cs_insn *i = NULL;
+	csh handle;
+
+	if (cs_open(CS_ARCH_X86, mode, &handle) != CS_ERR_OK) {
+		print_bytes(out, c);
+		return;
+	}
+	i = cs_malloc(handle);
+	while (i && left) {
+		if (cs_disasm_iter(handle, &at, &left, &address, i)) {
+			line(out, i->address, i->bytes, i->size);
+			fprintf(out, "%*s%s %s\n", 2 * (COLUMN - (int)i->size) + 2, "", i->mnemonic, i->op_str);
+			continue;
+		}
+		/* One that capstone does not know. */
+		line(out, address++, at++, 1);
+		fprintf(out, "%*s(?)\n", 2 * (COLUMN - 1) + 2, "");
+		left--;
+	}
+	if (i)
+		cs_free(i, 1);
+	cs_close(&handle);
+}
+#else
+void disas_print(FILE *out, const struct disas_code *c)
+{
+	print_bytes(out, c);
+}
+#endif

@@ -1,0 +1,21 @@
+/*
+ * Machine code in words, for people: by capstone where the program is built with it, else as bytes. Any thread.
+ */
+#ifndef VIREO_CLI_DISAS_H
+#define VIREO_CLI_DISAS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct disas_code {
+	const uint8_t *bytes;
+	size_t len;
+	uint64_t address; /* of the first byte */
+	unsigned bits;	  /* x86 code of 16, 32 or 64 */
+};
+
+/* A line for each instruction: address, bytes and, if capstone is there, what it is. */
+void disas_print(FILE *out, const struct disas_code *code);
+
+#endif
