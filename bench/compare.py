@@ -3,10 +3,12 @@
 Each engine's guest is started once and then waits; a program's name on its serial line starts a program, whose beginning and
 end are marks on that line and are timed from outside. What programs have computed is compared.
 """
+import json
 import os
 import re
 import select
 import shutil
+import socket
 import statistics
 import subprocess
 import time
@@ -33,6 +35,7 @@ VECTORS = ("vector", "avx2", "x87")
 TWO_CPUS = ("lock",)
 # Of the first engine's time to TCG's.
 TARGETS = {"row": 1.0, "mean": 0.7, "vectors": 0.25, "boot": 0.6}
+INTERPRETED = 0.02  # at most, of a program's instructions
 ENGINES = ("jit", "interp", "tcg", "native")
 MITIGATIONS = {"default": "", "off": " mitigations=off"}
 
@@ -68,7 +71,7 @@ class Child:
         lines = self.text.decode(errors="replace").strip().splitlines()
         return f": {lines[-1]}" if lines else ""
 
-    def timed(self):
+    def timed(self, at_mark):
         """Seconds between the marks of a program, and what it computed."""
         deadline = time.monotonic() + PATIENCE
         times = {}
@@ -79,6 +82,7 @@ class Child:
             if m.group(1) == b"done":
                 raise Failed(f"exit status {m.group(2).decode()}")
             times[m.group(1).decode()] = now
+            at_mark()
 
     def kill(self):
         self.process.kill()
@@ -90,32 +94,64 @@ class Child:
 class Machine:
     """An engine with a guest that waits for names of programs."""
 
+    environment = None
+
     def __init__(self, command):
         self.command, self.child, self.flags = command, None, None
 
     def start(self):
-        self.child = Child(self.command)
+        self.child = Child(self.command, env=self.environment)
         deadline = time.monotonic() + PATIENCE
         self.flags = set(self.child.until(rb"bench:flags:(.*?):", deadline)[0].group(1).decode().split()) - NOT_OF_THE_CPU
         self.child.until(rb"bench:ready:", deadline)
 
-    def measure(self, name, divisor):
+    def measure(self, name, divisor, at_mark=lambda: None):
         if not self.child:
             self.start()
         try:
             self.child.process.stdin.write(f"{name} {divisor}\n".encode())
             self.child.process.stdin.flush()
-            figures = self.child.timed()
+            figures = self.child.timed(at_mark)
             self.child.until(rb"bench:done:", time.monotonic() + PATIENCE)
             return figures
-        except (Failed, OSError):
+        except (Failed, OSError) as e:
             self.stop()  # the next program gets a new one
-            raise
+            raise Failed(e) from e
 
     def stop(self):
         if self.child:
             self.child.kill()
             self.child = None
+
+
+class Counting(Machine):
+    """A guest on the translator that counts what it executes; so it is slower, and not for times."""
+
+    def __init__(self, command, directory):
+        super().__init__([*command, "--set", "jit.count=sums", "--name", "counting"])
+        self.environment = dict(os.environ, XDG_RUNTIME_DIR=directory)
+
+    def counters(self):
+        """Instructions, those that were interpreted and all."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(60)
+            s.connect(f"{self.environment['XDG_RUNTIME_DIR']}/vireo/counting/qmp.sock")
+            with s.makefile("rw") as f:
+                for command in "qmp_capabilities", "x-vireo-stats":
+                    f.write(json.dumps({"execute": command}) + "\n")
+                    f.flush()
+                while True:
+                    counts = json.loads(f.readline()).get("return")
+                    if counts:
+                        interpreted = sum(counts[f"jit.{tier}"] for tier in ("handled", "alone", "cold"))
+                        return interpreted, interpreted + counts["jit.translated"]
+
+    def share(self, name, divisor):
+        """The part of a program's instructions, the kernel's for it among them, that was interpreted."""
+        counts = []
+        self.measure(name, divisor, lambda: counts.append(self.counters()))
+        (interpreted, all_), (interpreted_then, all_then) = counts
+        return (interpreted_then - interpreted) / (all_then - all_)
 
 
 class Native:
@@ -136,7 +172,7 @@ class Native:
         allowed = sorted(os.sched_getaffinity(0))[-self.cpus:]
         child = Child(command, preexec_fn=lambda: os.sched_setaffinity(0, allowed))
         try:
-            return child.timed()
+            return child.timed(lambda: None)
         finally:
             child.kill()
 
@@ -204,6 +240,7 @@ class Comparison:
         self.vireo, self.directory, self.options = os.path.abspath(vireo), f"{directory}/programs", options
         self.qemu = shutil.which("qemu-system-x86_64")
         self.engines = [e for e in options.engines if e != "tcg" or self.qemu]
+        self.counted = "jit" in options.engines and options.count
         self.guest = guest(self.vireo, options.guest)
         os.mkdir(self.directory)
         self.programs = build(self.directory, f"{self.guest}/root")
@@ -246,6 +283,14 @@ class Comparison:
             wrong.append("different results: " + ", ".join(f"{'/'.join(sorted(set(e)))} {s}" for s, e in sums.items()))
         return {e: statistics.median(t) for e, t in times.items() if t}, wrong
 
+    def share(self, name, counting, wrong):
+        if self.counted:
+            try:
+                return counting.share(name, self.options.divisor)
+            except Failed as e:
+                wrong.append(f"counting: {e}")
+        return None
+
     # --- the table ---
 
     def print(self, line):
@@ -254,16 +299,21 @@ class Comparison:
     def heading(self, mode):
         engines = self.engines
         words = [f"{e:>9}" for e in engines] + [f"{engines[0] + '/' + e:>12}" for e in engines[1:]]
+        words += [f"{'interpreted':>13}"] if self.counted else []
         self.print(f"{'mitigations: ' + mode:<22}" + "".join(words))
 
-    def line(self, name, times, wrong, target):
+    def line(self, name, times, wrong, share=None):
         first, *others = self.engines
         words = [f"{times[e]:>8.2f}s" if e in times else f"{'-':>9}" for e in (first, *others)]
         ratios = {e: times[first] / times[e] for e in others if first in times and e in times}
         words += [f"{ratios[e]:>12.2f}" if e in ratios else f"{'-':>12}" for e in others]
         verdict = wrong[:]
-        if target and ratios.get("tcg", 0) > target:
-            verdict.append(f"MISSED: at most {target} of TCG")
+        if ratios.get("tcg", 0) > TARGETS["row"]:
+            verdict.append(f"MISSED: at most {TARGETS['row']} of TCG")
+        if share is not None:
+            words.append(f"{share:>13.2%}")
+            if share > INTERPRETED:
+                verdict.append(f"MISSED: at most {INTERPRETED:.0%} interpreted")
         self.missed += len(verdict)
         self.print(f"{name:<22}" + "".join(words) + "".join(f"  {v}" for v in verdict))
         return ratios.get("tcg")
@@ -311,13 +361,16 @@ class Comparison:
         self.heading(mode)
         for cpus in (1, 2):
             chosen = [n for n in names if (n in TWO_CPUS) == (cpus == 2)]
-            machines = self.machines(append, cpus) if chosen else {}
+            if not chosen:
+                continue
+            machines, counting = self.machines(append, cpus), Counting(self.command("jit", append, cpus), self.directory)
             try:
                 self.start(machines)
                 for name in chosen:
-                    ratios[name] = self.line(name, *self.row(name, machines), TARGETS["row"])
+                    times, wrong = self.row(name, machines)
+                    ratios[name] = self.line(name, times, wrong, self.share(name, counting, wrong))
             finally:
-                for machine in machines.values():
+                for machine in [*machines.values(), counting]:
                     machine.stop()
         ratios = {n: r for n, r in ratios.items() if r}
         self.mean("all", list(ratios.values()), TARGETS["mean"])

@@ -31,14 +31,14 @@ def test_a_program_computes_the_same_on_all_engines(busybox):
     assert r.returncode == 0, r.stdout + r.stderr
     guest, heading, row = r.stdout.splitlines()
     assert "guest busybox" in guest and heading.split()[:5] == ["mitigations:", "off", "jit", "interp", "native"]
-    assert re.fullmatch(r"avx2( +\d+\.\d\ds){3}( +\d+\.\d\d){2}", row), row
+    assert re.fullmatch(r"avx2( +\d+\.\d\ds){3}( +\d+\.\d\d){2} +\d+\.\d\d%", row), row
 
 
 def made(compare, machines, **options):
     """A comparison of machines that are made up."""
     c = object.__new__(compare.Comparison)
     c.options = types.SimpleNamespace(runs=1, divisor=1, own_cpus=False, **options)
-    c.engines, c.missed = list(machines), 0
+    c.engines, c.missed, c.counted = list(machines), 0, False
     return c
 
 
@@ -63,8 +63,23 @@ class Fake:
 def test_wrong_results_and_missed_targets_fail(compare, capsys, jit, tcg, missed, says):
     machines = {"jit": jit, "tcg": tcg}
     c = made(compare, machines)
-    c.line("name", *c.row("name", machines), compare.TARGETS["row"])
+    c.line("name", *c.row("name", machines))
     assert c.missed == missed and says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("share,missed", [(0.02, 0), (0.021, 1)])
+def test_the_interpreted_share_is_held_against_its_target(compare, capsys, share, missed):
+    c = made(compare, {"jit": None, "tcg": None})
+    c.line("name", {"jit": 1, "tcg": 2}, [], share)
+    assert c.missed == missed and ("MISSED: at most 2% interpreted" in capsys.readouterr().out) == bool(missed)
+
+
+def test_the_share_is_of_the_program_alone(compare, tmp_path):
+    counting = compare.Counting(["true"], str(tmp_path))
+    counts = iter([(1000, 2000), (1001, 2100)])
+    counting.counters = lambda: next(counts)
+    counting.measure = lambda name, divisor, at_mark: (at_mark(), at_mark())
+    assert counting.share("name", 1) == 0.01
 
 
 def test_the_mean_is_held_against_its_target(compare, capsys):
