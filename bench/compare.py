@@ -44,21 +44,39 @@ class Failed(Exception):
     """A program or its machine has not come to its end."""
 
 
+def wall_time(process):
+    return time.monotonic()
+
+
+def processor_time(process):
+    """Seconds that a process, its threads and what it started took of the host's processors."""
+    ticks, pids = 0, [process.pid]
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/stat") as stat, open(f"/proc/{pid}/task/{pid}/children") as children:
+                # Its own, and of children that have ended.
+                ticks += sum(int(field) for field in stat.read().rsplit(")", 1)[1].split()[11:15])
+                pids += [int(child) for child in children.read().split()]
+        except FileNotFoundError:
+            pass  # it has ended, and its parent is going to know
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 class Child:
     """A process that says marks."""
 
-    def __init__(self, command, **kw):
-        self.command = command
+    def __init__(self, command, clock=wall_time, **kw):
+        self.command, self.clock = command, clock
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **kw)
         self.text = b""
 
     def until(self, pattern, deadline):
-        """The match of a mark, and when it came."""
+        """The match of a mark."""
         while True:
             m = re.search(pattern, self.text)
             if m:
                 self.text = self.text[m.end():]
-                return m, time.monotonic()
+                return m
             left = deadline - time.monotonic()
             if left < 0 or not select.select([self.process.stdout], [], [], left)[0]:
                 raise Failed(f"not done after {PATIENCE} s")
@@ -76,12 +94,12 @@ class Child:
         deadline = time.monotonic() + PATIENCE
         times = {}
         while True:
-            m, now = self.until(rb"bench:(begin|end|sum|done)(?:\r?\n|:(\w+):)", deadline)
+            m = self.until(rb"bench:(begin|end|sum|done)(?:\r?\n|:(\w+):)", deadline)
             if m.group(1) == b"sum":
                 return times["end"] - times["begin"], m.group(2).decode()
             if m.group(1) == b"done":
                 raise Failed(f"exit status {m.group(2).decode()}")
-            times[m.group(1).decode()] = now
+            times[m.group(1).decode()] = self.clock(self.process)
             at_mark()
 
     def kill(self):
@@ -96,13 +114,13 @@ class Machine:
 
     environment = None
 
-    def __init__(self, command):
-        self.command, self.child, self.flags = command, None, None
+    def __init__(self, command, clock=wall_time):
+        self.command, self.clock, self.child, self.flags = command, clock, None, None
 
     def start(self):
-        self.child = Child(self.command, env=self.environment)
+        self.child = Child(self.command, self.clock, env=self.environment)
         deadline = time.monotonic() + PATIENCE
-        self.flags = set(self.child.until(rb"bench:flags:(.*?):", deadline)[0].group(1).decode().split()) - NOT_OF_THE_CPU
+        self.flags = set(self.child.until(rb"bench:flags:(.*?):", deadline).group(1).decode().split()) - NOT_OF_THE_CPU
         self.child.until(rb"bench:ready:", deadline)
 
     def measure(self, name, divisor, at_mark=lambda: None):
@@ -157,8 +175,8 @@ class Counting(Machine):
 class Native:
     """The same program files on this host, on as many processors as the guest has."""
 
-    def __init__(self, directory, root, cpus):
-        self.directory, self.root, self.cpus = directory, root, cpus
+    def __init__(self, directory, root, cpus, clock):
+        self.directory, self.root, self.cpus, self.clock = directory, root, cpus, clock
         # The flags of the host's processor are not the guest's.
         self.flags = None
 
@@ -170,7 +188,7 @@ class Native:
         if os.path.exists(f"{self.directory}/bench/programs/{name}"):
             command = self.inside(command)
         allowed = sorted(os.sched_getaffinity(0))[-self.cpus:]
-        child = Child(command, preexec_fn=lambda: os.sched_setaffinity(0, allowed))
+        child = Child(command, self.clock, preexec_fn=lambda: os.sched_setaffinity(0, allowed))
         try:
             return child.timed(lambda: None)
         finally:
@@ -260,12 +278,12 @@ class Comparison:
                 kernel, "--initrd", self.initrd, "--append", append, "--disk", f"{disk},readonly=on"]
 
     def machines(self, append, cpus):
-        made = {}
+        made, clock = {}, processor_time if self.options.processor_time else wall_time
         for engine in self.engines:
             if engine == "native":
-                made[engine] = Native(self.directory, f"{self.guest}/root", cpus)
+                made[engine] = Native(self.directory, f"{self.guest}/root", cpus, clock)
             else:
-                made[engine] = Machine(self.command(engine, append, cpus))
+                made[engine] = Machine(self.command(engine, append, cpus), clock)
         return made
 
     def row(self, name, machines):
@@ -349,8 +367,9 @@ class Comparison:
         if "tcg" not in self.engines and "tcg" in self.options.engines:
             self.print("QEMU is not installed: no comparison with its TCG")
         cpus = "each its own max" if self.options.own_cpus else "max of QEMU 7.2 as far as both have it, with its family"
+        times = "of the host's processors" if self.options.processor_time else "that passed"
         self.print(f"guest {self.options.guest}, {MEMORY} MiB, CPU: {cpus}; runs: {self.options.runs}; "
-                   f"load: {os.getloadavg()[0]:.1f}")
+                   f"seconds {times}; load: {os.getloadavg()[0]:.1f}")
         for mode in self.options.mitigations:
             self.table(names, mode)
         return self.missed

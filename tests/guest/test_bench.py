@@ -106,6 +106,23 @@ def test_a_program_that_fails_is_said(compare):
     assert machine.child is None
 
 
+def test_the_time_of_processors_is_that_of_all_descendants(compare):
+    script = ("import subprocess, sys, time\n"
+              "spin = 'import time\\nwhile time.process_time() < 0.3: pass\\nprint(flush=True)\\ninput()'\n"
+              "p = subprocess.Popen([sys.executable, '-c', spin], stdout=subprocess.PIPE)\n"
+              "print('bench:begin', flush=True)\n"
+              "p.stdout.readline()\n"
+              "time.sleep(0.5)\n"
+              "print('bench:end\\nbench:sum:1:', flush=True)\n"
+              "input()\n")
+    child = compare.Child([sys.executable, "-c", script], compare.processor_time)
+    try:
+        seconds, _ = child.timed(lambda: None)
+    finally:
+        child.kill()
+    assert 0.1 < seconds < 0.6
+
+
 @pytest.mark.parametrize("args,word", [(["nothing"], "hash"), (["--engines", "jut"], "interp"), (["--mitigations", "on"], "off"),
                                        (["--runs", "0"], "at least 1")])
 def test_what_is_not_there_is_refused(busybox, args, word):
