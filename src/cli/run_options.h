@@ -37,6 +37,8 @@
 	{ "engine", 0, CLI_VALUE, "engine", NULL, "NAME", "what runs the CPUs (default: auto)", "auto|interp|jit|kvm" },\
 	{ "jit-cache", 0, CLI_VALUE, "jit.cache", NULL, "SIZE",                                                        \
 	  "memory for what engine jit translates, 1M to 1G (default: 64M)", NULL },                                    \
+	{ "jit-perf", 0, CLI_VALUE, "jit.perf", NULL, "map|dump",                                                      \
+	  "tell Linux's perf of translated code: /tmp/perf-PID.map, or jit-PID.dump in this directory", "map|dump" },  \
 	{ "gdb", 0, CLI_VALUE, "gdb", NULL, "[HOST:]PORT|unix:PATH",                                                   \
 	  "let a debugger attach by the GDB remote protocol (HOST: this one)", "unix:" },                              \
 	{ "no-reboot", 0, CLI_FLAG, "no-reboot", NULL, NULL, "end when the guest resets", NULL },                      \

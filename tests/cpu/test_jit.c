@@ -1,4 +1,4 @@
-/* What can be seen of the translator from outside: its mappings, the blocks that it counted. */
+/* What can be seen of the translator from outside: its mappings, the blocks that it counted, what perf is told. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cpu/jit/jit.h"
 #include "tiny_vm.h"
@@ -17,11 +18,10 @@
 
 static struct tiny_vm vm;
 
-static void make(const char *key, const char *value)
+/* `config` is taken. */
+static void make_with(struct config *config)
 {
 	struct engine_probe p;
-	struct config *config = config_new();
-	struct err err;
 
 	engine_jit.probe(&p);
 	if (!p.available) {
@@ -29,9 +29,17 @@ static void make(const char *key, const char *value)
 		print_message("skipped: %s\n", p.why);
 		skip();
 	}
+	tiny_vm_new_configured(&vm, &engine_jit, config);
+}
+
+static void make(const char *key, const char *value)
+{
+	struct config *config = config_new();
+	struct err err;
+
 	if (!config || config_set(config, "jit.cache", "1M", &err) || config_set(config, key, value, &err))
 		abort();
-	tiny_vm_new_configured(&vm, &engine_jit, config);
+	make_with(config);
 }
 
 static struct x86_state *begin(const uint8_t *code, size_t len)
@@ -51,29 +59,40 @@ static const uint8_t loop[] = { 0xb9, 0xe8, 0x03, 0, 0, 0xff, 0xc9, 0x75, 0xfc, 
 
 /* --- mappings --- */
 
+/* The line of the mapping that has `at`; fails if any mapping is writable and executable. */
+static void find_mapping(uintptr_t at, char *line, size_t len)
+{
+	FILE *f = fopen("/proc/self/maps", "r");
+	char text[512], rights[5];
+	uintptr_t from, to;
+
+	assert_non_null(f);
+	*line = 0;
+	while (fgets(text, sizeof(text), f)) {
+		assert_int_equal(sscanf(text, "%zx-%zx %4s", &from, &to, rights), 3);
+		if (rights[1] == 'w' && rights[2] == 'x')
+			fail_msg("%s", text);
+		if (at >= from && at < to)
+			snprintf(line, len, "%s", text);
+	}
+	fclose(f);
+	assert_true(*line);
+}
+
+static uintptr_t code_address(void)
+{
+	return (uintptr_t)jit_cache_thunks(jit_cache_of(tiny_cpu(&vm)))->enter;
+}
+
 static void no_memory_is_writable_and_executable(void **state)
 {
-	char line[512], rights[5];
-	unsigned writable = 0, executable = 0;
-	FILE *f;
+	char line[512];
 
 	make("jit.heat", "0");
 	begin(loop, sizeof(loop));
 	run();
-	f = fopen("/proc/self/maps", "r");
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f)) {
-		assert_int_equal(sscanf(line, "%*s %4s", rights), 1);
-		if (rights[1] == 'w' && rights[2] == 'x')
-			fail_msg("%s", line);
-		if (strstr(line, "vireo-jit")) {
-			writable += rights[1] == 'w';
-			executable += rights[2] == 'x';
-		}
-	}
-	fclose(f);
-	assert_int_equal(writable, 1);
-	assert_int_equal(executable, 1);
+	find_mapping(code_address(), line, sizeof(line));
+	assert_non_null(strstr(line, " r-xs "));
 	tiny_vm_free(&vm);
 }
 
@@ -155,6 +174,115 @@ static void nothing_is_counted_unless_asked_for(void **state)
 	tiny_vm_free(&vm);
 }
 
+/* --- perf --- */
+
+static uintptr_t start_of_block(void)
+{
+	return block_at(TINY_CODE + 5)->host_address;
+}
+
+/* A translator that perf is told of, and which has run the loop. */
+static void run_for_perf(const char *kind)
+{
+	struct config *config = config_new();
+	struct err err;
+
+	if (!config || config_set(config, "jit.count", "blocks", &err) || config_set(config, "jit.perf", kind, &err))
+		abort();
+	make_with(config);
+	begin(loop, sizeof(loop));
+	run();
+}
+
+static void perf_has_a_map(void **state)
+{
+	char path[64], name[64], line[512];
+	uintptr_t at;
+	size_t len, lines = 0;
+	bool block = false, thunks = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/tmp/perf-%d.map", (int)getpid());
+	run_for_perf("map");
+	f = fopen(path, "r");
+	assert_non_null(f);
+	while (fscanf(f, "%zx %zx %63s\n", &at, &len, name) == 3) {
+		lines++;
+		thunks |= !strcmp(name, "jit_thunks");
+		if (strcmp(name, "guest_0000000000010005"))
+			continue;
+		block = true;
+		assert_int_equal(at, start_of_block());
+		assert_int_equal(len, block_at(TINY_CODE + 5)->host_len);
+	}
+	assert_true(feof(f) && lines >= 3 && block && thunks);
+	fclose(f);
+	/* perf looks into its map for code of no file. */
+	find_mapping(code_address(), line, sizeof(line));
+	assert_true(strstr(line, " r-xs ") && strstr(line, "/dev/zero"));
+	tiny_vm_free(&vm);
+	unlink(path);
+}
+
+/* As tools/perf/Documentation/jitdump-specification.txt says. */
+static void perf_has_a_dump(void **state)
+{
+	struct {
+		uint32_t magic, version, size, machine, pad, pid;
+		uint64_t time, flags;
+	} head;
+	struct {
+		uint32_t id, size;
+		uint64_t time;
+	} r;
+	struct {
+		uint32_t pid, tid;
+		uint64_t vma, at, len, index;
+	} load;
+	char dir[] = "/tmp/vireo-jit-XXXXXX", path[64], text[1 << 16];
+	unsigned loads = 0;
+	uint64_t last = 0;
+	bool block = false;
+	FILE *f;
+
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chdir(dir), 0);
+	snprintf(path, sizeof(path), "jit-%d.dump", (int)getpid());
+	run_for_perf("dump");
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_int_equal(fread(&head, sizeof(head), 1, f), 1);
+	assert_int_equal(head.magic, 0x4a695444);
+	assert_int_equal(head.size, 40);
+	assert_int_equal(head.machine, 62);
+	assert_int_equal(head.pid, getpid());
+	while (fread(&r, sizeof(r), 1, f) == 1) {
+		const char *code;
+
+		assert_int_equal(r.id, 0);
+		assert_true(r.time >= last && r.size > sizeof(r) + sizeof(load));
+		last = r.time;
+		assert_int_equal(fread(&load, sizeof(load), 1, f), 1);
+		assert_in_range(r.size - sizeof(r) - sizeof(load), load.len, sizeof(text));
+		assert_int_equal(fread(text, r.size - sizeof(r) - sizeof(load), 1, f), 1);
+		assert_int_equal(load.index, loads++);
+		code = text + strlen(text) + 1;
+		assert_int_equal(code - text + load.len, r.size - sizeof(r) - sizeof(load));
+		if (strcmp(text, "guest_0000000000010005"))
+			continue;
+		block = true;
+		assert_int_equal(load.vma, load.at);
+		assert_int_equal(load.at, start_of_block());
+		assert_memory_equal(code, (const void *)load.at, 8);
+	}
+	assert_true(feof(f) && loads >= 3 && block);
+	fclose(f);
+	tiny_vm_free(&vm);
+	unlink(path);
+	assert_int_equal(chdir("/"), 0);
+	rmdir(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -162,6 +290,8 @@ int main(void)
 		cmocka_unit_test(blocks_are_counted),
 		cmocka_unit_test(what_the_cache_forgets_stays_counted),
 		cmocka_unit_test(nothing_is_counted_unless_asked_for),
+		cmocka_unit_test(perf_has_a_map),
+		cmocka_unit_test(perf_has_a_dump),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,24 +29,45 @@ struct jit_cache {
 	struct jit_block *page[PAGES];
 };
 
-static int map_code(struct jit_cache *c, struct err *err)
+/* Two views of the same memory: one to write, one to execute. MAP_FAILED, and errno. */
+static void *map_memfd(struct jit_cache *c)
 {
 	int fd = memfd_create("vireo-jit", MFD_CLOEXEC);
+	void *rx = MAP_FAILED;
+
+	if (fd < 0)
+		return rx;
+	if (!ftruncate(fd, (off_t)c->code_size))
+		c->code = mmap(NULL, c->code_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (c->code != MAP_FAILED)
+		rx = mmap(NULL, c->code_size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	close(fd);
+	return rx;
+}
+
+/* The same of memory without a name, for which perf looks into its map. A mapping of nothing moved is a second one. */
+static void *map_anonymous(struct jit_cache *c)
+{
+	void *rx = MAP_FAILED;
+
+	c->code = mmap(NULL, c->code_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (c->code != MAP_FAILED)
+		rx = mremap(c->code, 0, c->code_size, MREMAP_MAYMOVE);
+	if (rx != MAP_FAILED && mprotect(rx, c->code_size, PROT_READ | PROT_EXEC)) {
+		munmap(rx, c->code_size);
+		rx = MAP_FAILED;
+	}
+	return rx;
+}
+
+static int map_code(struct jit_cache *c, bool anonymous, struct err *err)
+{
 	uint8_t *rx;
 
-	if (fd < 0 || ftruncate(fd, (off_t)c->code_size)) {
+	c->code = MAP_FAILED;
+	rx = anonymous ? map_anonymous(c) : map_memfd(c);
+	if (rx == MAP_FAILED) {
 		err_set(err, "no memory for translated code: %s", strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		return -1;
-	}
-	c->code = mmap(NULL, c->code_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	rx = mmap(NULL, c->code_size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	close(fd);
-	if (rx == MAP_FAILED || c->code == MAP_FAILED) {
-		err_set(err, "cannot map memory for translated code: %s", strerror(errno));
-		if (rx != MAP_FAILED)
-			munmap(rx, c->code_size);
 		if (c->code != MAP_FAILED)
 			munmap(c->code, c->code_size);
 		c->code = NULL;
@@ -56,7 +77,7 @@ static int map_code(struct jit_cache *c, struct err *err)
 	return 0;
 }
 
-struct jit_cache *jit_cache_new(size_t bytes, struct err *err)
+struct jit_cache *jit_cache_new(size_t bytes, bool anonymous, struct err *err)
 {
 	struct jit_cache *c = calloc(1, sizeof(*c));
 	struct emit e;
@@ -69,7 +90,7 @@ struct jit_cache *jit_cache_new(size_t bytes, struct err *err)
 	c->code_size = bytes / 2 & ~(size_t)0xfff;
 	c->data_size = bytes - c->code_size;
 	c->data = mmap(NULL, c->data_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (c->data == MAP_FAILED || map_code(c, err)) {
+	if (c->data == MAP_FAILED || map_code(c, anonymous, err)) {
 		if (c->data == MAP_FAILED)
 			err_set(err, "out of memory");
 		jit_cache_free(c);
@@ -98,6 +119,12 @@ void jit_cache_free(struct jit_cache *c)
 const struct jit_thunks *jit_cache_thunks(const struct jit_cache *c)
 {
 	return &c->thunks;
+}
+
+uintptr_t jit_cache_thunks_at(const struct jit_cache *c, size_t *len)
+{
+	*len = c->first;
+	return (uintptr_t)c->code + (uintptr_t)c->rx_offset;
 }
 
 const struct jit_cache_counts *jit_cache_counts(const struct jit_cache *c)

@@ -47,9 +47,12 @@ struct jit_link {
 	bool native;	/* flags are in the host's */
 };
 
-struct jit_cache *jit_cache_new(size_t bytes, struct err *err);
+/* `anonymous`: the code has no name in the list of mappings. */
+struct jit_cache *jit_cache_new(size_t bytes, bool anonymous, struct err *err);
 void jit_cache_free(struct jit_cache *c);
 const struct jit_thunks *jit_cache_thunks(const struct jit_cache *c);
+/* Where their code is. */
+uintptr_t jit_cache_thunks_at(const struct jit_cache *c, size_t *len);
 
 const struct jit_cache_counts *jit_cache_counts(const struct jit_cache *c);
 

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cpu/jit/perf.h"
 #include "cpu/jit/profile.h"
 
 #define MIB	    (1ull << 20)
@@ -26,19 +27,21 @@ static void probe(struct engine_probe *p)
 struct settings {
 	uint64_t heat, cache;
 	bool strict;
-	int counting;
+	int counting, perf;
 };
 
 static int read_settings(struct config *c, struct settings *s, struct err *err)
 {
 	static const char *const counting[] = { "off", "sums", "blocks", NULL };
+	static const char *const perf[] = { "off", "map", "dump", NULL };
 	bool stats;
 
 	*s = (struct settings){ .heat = HEAT, .cache = CACHE_BYTES };
 	if (!c)
 		return 0;
 	if (config_bool(c, "stats", false, &stats, err) ||
-	    config_choice(c, "jit.count", stats ? JIT_COUNT_SUMS : JIT_COUNT_NOTHING, counting, &s->counting, err))
+	    config_choice(c, "jit.count", stats ? JIT_COUNT_SUMS : JIT_COUNT_NOTHING, counting, &s->counting, err) ||
+	    config_choice(c, "jit.perf", JIT_PERF_OFF, perf, &s->perf, err))
 		return -1;
 	if (config_uint(c, "jit.heat", HEAT, (struct config_range){ 0, UINT32_MAX }, &s->heat, err) ||
 	    config_bool(c, "jit.strict", false, &s->strict, err) ||
@@ -55,10 +58,26 @@ static void vm_destroy(struct engine_vm *vm)
 	struct jit_cache *cache = j->cache;
 	struct jit_row *rows = j->rows;
 
+	jit_perf_free(j->perf);
 	jit_profile_free(j->profile);
 	x86_vm_destroy(vm);
 	jit_cache_free(cache);
 	free(rows);
+}
+
+static int tell_perf(struct jit_vm *j, enum jit_perf_kind kind, struct err *err)
+{
+	uintptr_t thunks;
+	size_t len;
+
+	if (kind == JIT_PERF_OFF)
+		return 0;
+	j->perf = jit_perf_new(kind, err);
+	if (!j->perf)
+		return -1;
+	thunks = jit_cache_thunks_at(j->cache, &len);
+	jit_perf_named(j->perf, thunks, len, "jit_thunks");
+	return 0;
 }
 
 static struct engine_vm *vm_create(const struct engine_config *c, struct err *err)
@@ -72,7 +91,7 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 	j->vm.heat = (uint32_t)s.heat;
 	j->strict = s.strict;
 	j->counting = (enum jit_counting)s.counting;
-	j->cache = jit_cache_new(s.cache, err);
+	j->cache = jit_cache_new(s.cache, s.perf == JIT_PERF_MAP, err);
 	if (!j->cache) {
 		x86_vm_destroy(vm);
 		return NULL;
@@ -81,6 +100,10 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 		j->profile = jit_profile_new(s.cache);
 	if ((j->counting == JIT_COUNT_BLOCKS && !j->profile) || (c->stats && !jit_stats_register(j))) {
 		err_set(err, "out of memory");
+		vm_destroy(vm);
+		return NULL;
+	}
+	if (tell_perf(j, (enum jit_perf_kind)s.perf, err)) {
 		vm_destroy(vm);
 		return NULL;
 	}

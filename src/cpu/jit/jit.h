@@ -104,6 +104,7 @@ struct jit_vm {
 	enum jit_counting counting;
 	struct jit_row *rows;	     /* stats.c */
 	struct jit_profile *profile; /* NULL: blocks are not counted */
+	struct jit_perf *perf;	     /* NULL: nobody wants to hear of them */
 };
 
 static inline struct jit_cache *jit_cache_of(const struct x86_cpu *cpu)

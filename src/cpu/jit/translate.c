@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/shared.h"
+#include "cpu/jit/perf.h"
 #include "cpu/jit/profile.h"
 
 /* --- flags --- */
@@ -372,6 +373,9 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr,
 	};
 	write_block(&t);
 	jit_profile_block(&t, e->host + tr->offset);
+	if (!t.e.full)
+		jit_perf_block(((struct jit_vm *)cpu->vm)->perf, t.block->native, emit_rx(&t.e) - t.block->native,
+			       t.block_rip);
 	jit_cache_end(cache, &t.e, t.e.full ? NULL : t.block);
 	if (t.e.full)
 		return NULL;
