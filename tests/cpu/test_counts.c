@@ -61,8 +61,8 @@ struct program {
 static const struct program programs[] = {
 	/* mov ecx, 1000; 1: dec ecx; jnz 1b */
 	{ "a loop", NULL, 1 + 2 * 1000, 1, { 0xb9, LE32(1000), 0xff, 0xc9, 0x75, 0xfc } },
-	/* mov ecx, 100; 1: cli; dec ecx; jnz 1b */
-	{ "handlers", NULL, 1 + 3 * 100, 101, { 0xb9, LE32(100), 0xfa, 0xff, 0xc9, 0x75, 0xfb } },
+	/* mov ecx, 100; 1: rdtsc; dec ecx; jnz 1b */
+	{ "handlers", NULL, 1 + 3 * 100, 101, { 0xb9, LE32(100), 0x0f, 0x31, 0xff, 0xc9, 0x75, 0xfa } },
 	/* inc eax; in al, dx; inc eax */
 	{ "a handler that raises", user, 1, 0, { 0xff, 0xc0, 0xec, 0xff, 0xc0 } },
 	/* inc eax; xor ecx, ecx; div ecx; inc eax */
@@ -89,7 +89,7 @@ static const struct program programs[] = {
 	/* mov ecx, 50; 1: out dx, al; dec ecx; jnz 1b */
 	{ "events", kicks, 1 + 3 * 50, 51, { 0xb9, LE32(50), 0xee, 0xff, 0xc9, 0x75, 0xfb } },
 	/* inc eax; stac; inc eax; clac; inc eax */
-	{ "another view of memory", smap, 5, 3, { 0xff, 0xc0, 0x0f, 0x01, 0xcb, 0xff, 0xc0, 0x0f, 0x01, 0xca, 0xff,
+	{ "another view of memory", smap, 5, 1, { 0xff, 0xc0, 0x0f, 0x01, 0xcb, 0xff, 0xc0, 0x0f, 0x01, 0xca, 0xff,
 						     0xc0 } },
 	/* inc eax; movaps xmm0, [20001h]; inc eax */
 	{ "an operand that is not aligned", sse, 1, 0, { 0xff, 0xc0, 0x0f, 0x28, 0x04, 0x25, LE32(0x20001), 0xff, 0xc0 } },

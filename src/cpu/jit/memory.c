@@ -48,7 +48,7 @@ void jit_address(struct jit_tr *t, unsigned to, bool wide)
 void jit_probe(struct jit_tr *t, unsigned size, bool write)
 {
 	int32_t tag = write ? JIT_TLB(t->view, wtag) : JIT_TLB(t->view, rtag);
-	struct stub s = { .kind = STUB_MISS, .rip = now(t)->rip };
+	struct stub s = { .kind = STUB_MISS, .rip = now(t)->rip, .view = (uint8_t)t->view };
 
 	jit_count_access(t);
 	s.back = emit_rx(&t->e);

@@ -36,6 +36,7 @@
 
 #define BIT(op, ext, w)                                                                                                \
 	{ X86_MAP_0F, op, 1, 0, 0, JIT_REGS | JIT_RM_R | JIT_REG_R | w, 0, 0, C, 0, jit_plain },                       \
+		{ X86_MAP_0F, op, 1, 0, 0, JIT_MEM | w, 0, 0, C, 0, jit_bit_string },                                  \
 	{                                                                                                              \
 		X86_MAP_0F, 0xba, 1, 0, 1 + ext, JIT_GROUP | JIT_RM_R | w, 0, 0, C, 0, jit_plain                       \
 	}
@@ -66,10 +67,12 @@ static const struct jit_op rows[] = {
 	{ X86_MAP_1, 0x86, 2, 0, 0, RM_RW | REG_RW, 0, 0, 0, 0, jit_plain },
 	{ X86_MAP_1, 0x88, 2, 0, 0, JIT_RM_W | JIT_REG_R, 0, 0, 0, 0, jit_plain },
 	{ X86_MAP_1, 0x8a, 2, 0, 0, JIT_RM_R | JIT_REG_W, 0, 0, 0, 0, jit_plain },
+	{ X86_MAP_1, 0x8c, 1, 0, 0, JIT_REGS, 0, 0, 0, 0, jit_mov_from_seg },
 	{ X86_MAP_1, 0x8d, 1, 0, 0, JIT_REG_W, 0, 0, 0, 0, jit_lea },
 	{ X86_MAP_1, 0x90, 1, X86_PFX_F3, 0, 0, 0, 0, 0, 0, NULL }, /* PAUSE is for its handler */
 	{ X86_MAP_1, 0x90, 8, 0, 0, 0, 0, 0, 0, 0, jit_xchg_acc },
 	{ X86_MAP_1, 0x98, 2, 0, 0, 0, 0, 0, 0, 0, jit_implied },
+	{ X86_MAP_1, 0x9c, 1, 0, 0, 0, 0, ALL, 0, 0, jit_pushf },
 	{ X86_MAP_1, 0x9e, 1, 0, 0, JIT_FIXED, 0, 0, ALL & ~O, 0, jit_implied },
 	{ X86_MAP_1, 0x9f, 1, 0, 0, JIT_FIXED, 0, ALL & ~O, 0, 0, jit_implied },
 	{ X86_MAP_1, 0xa4, 2, 0, 0, 0, 0, 0, 0, 0, jit_string },
@@ -100,6 +103,10 @@ static const struct jit_op rows[] = {
 	{ X86_MAP_1, 0xf6, 2, 0, 1 + 3, JIT_GROUP | RM_RW, 0, 0, ALL, 0, jit_plain },
 	{ X86_MAP_1, 0xf6, 2, 0, 1 + 4, JIT_GROUP | JIT_RM_R, 0, 0, ALL, 0, jit_plain },
 	{ X86_MAP_1, 0xf6, 2, 0, 1 + 5, JIT_GROUP | JIT_RM_R, 0, 0, ALL, 0, jit_plain },
+	{ X86_MAP_1, 0xf6, 2, 0, 1 + 6, 0, 0, 0, 0, 0, jit_div },
+	{ X86_MAP_1, 0xf6, 2, 0, 1 + 7, 0, 0, 0, 0, 0, jit_div },
+	{ X86_MAP_1, 0xfa, 1, 0, 0, JIT_FIXED, 0, 0, 0, 0, jit_cli },
+	{ X86_MAP_1, 0xfc, 2, 0, 0, JIT_FIXED, 0, 0, 0, 0, jit_direction },
 	{ X86_MAP_1, 0xfe, 2, 0, 1, JIT_GROUP | RM_RW, 0, 0, ALL & ~C, 0, jit_plain },
 	{ X86_MAP_1, 0xfe, 2, 0, 1 + 1, JIT_GROUP | RM_RW, 0, 0, ALL & ~C, 0, jit_plain },
 	{ X86_MAP_1, 0xff, 1, 0, 1 + 2, JIT_END, 0, 0, 0, 0, jit_call_indirect },
@@ -131,6 +138,8 @@ static const struct jit_op rows[] = {
 	{ X86_MAP_0F, 0xbc, 2, X86_PFX_ANY, 0, JIT_RM_R | REG_RW, 0, 0, ALL, 0, jit_plain },
 	{ X86_MAP_0F, 0xc0, 2, 0, 0, RM_RW | REG_RW, 0, 0, ALL, 0, jit_plain },
 	{ X86_MAP_0F, 0xc3, 1, X86_PFX_NONE, 0, JIT_MEM | JIT_RM_W | JIT_REG_R, 0, 0, 0, 0, jit_plain },
+	{ X86_MAP_0F, 0xc7, 1, 0, 1 + 1, JIT_MEM | JIT_GROUP | RM_RW | JIT_CL | JIT_PAIR | JIT_ALIGNED, 0, 0, Z, 0,
+	  jit_plain },
 	{ X86_MAP_0F, 0xc8, 8, 0, 0, 0, 0, 0, 0, 0, jit_bswap },
 	{ X86_MAP_0F38, 0xf0, 1, X86_PFX_NONE, 0, JIT_MEM | JIT_RM_R | JIT_REG_W, 0, 0, 0, 0, jit_plain },
 	{ X86_MAP_0F38, 0xf1, 1, X86_PFX_NONE, 0, JIT_MEM | JIT_RM_W | JIT_REG_R, 0, 0, 0, 0, jit_plain },
@@ -138,6 +147,7 @@ static const struct jit_op rows[] = {
 	{ X86_MAP_0F38, 0xf6, 1, X86_PFX_F3, 0, JIT_RM_R | REG_RW, 0, O, O, 0, jit_plain },
 	GPR_VEX(0F38, 0xf6, F2, 0, JIT_RM_R | JIT_REG_W | JIT_VVVV_W, 0),
 	GPR_VEX(0F38, 0xf2, NONE, 0, JIT_RM_R | JIT_REG_W | JIT_VVVV, ALL),
+	{ X86_MAP_VEX_0F38, 0xf3, 1, X86_PFX_NONE, 0, 0, 0, 0, ALL, 0, jit_bls },
 	GPR_VEX(0F38, 0xf5, NONE, 0, JIT_RM_R | JIT_REG_W | JIT_VVVV, ALL),
 	GPR_VEX(0F38, 0xf5, F3, 0, JIT_RM_R | JIT_REG_W | JIT_VVVV, 0),
 	GPR_VEX(0F38, 0xf5, F2, 0, JIT_RM_R | JIT_REG_W | JIT_VVVV, 0),
@@ -168,6 +178,9 @@ const struct jit_op *jit_op_of(const struct x86_opdef *d, const struct x86_insn 
 	for (size_t n = 0; n < ARRAY_LEN(rows); n++)
 		if (jit_op_fits(&rows[n], d, i))
 			return rows[n].emit ? &rows[n] : NULL;
+	r = jit_system_op(d, i);
+	if (r)
+		return r;
 	if (mode & (d->map >= X86_MAP_VEX_0F ? X86_FETCH_NO_FP | X86_FETCH_NO_AVX : X86_FETCH_NO_FP))
 		return NULL;
 	r = jit_vector_op(d, i);

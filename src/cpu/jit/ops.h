@@ -35,6 +35,7 @@
 #define JIT_FIXED   (1u << 15) /* the operand size does not show in prefixes */
 #define JIT_VVVV_W  (1u << 16) /* VEX.vvvv is a general register that is written */
 #define JIT_MMX	    (1u << 16) /* vector registers are those of MMX */
+#define JIT_PAIR    (1u << 17) /* of two words of 4 bytes, or of 8 with REX.W */
 
 struct jit_tr;
 struct jit_op {
@@ -52,6 +53,8 @@ struct jit_op {
 const struct jit_op *jit_vector_op(const struct x86_opdef *d, const struct x86_insn *i);
 /* The same for x87 and MMX. x87.c */
 const struct jit_op *jit_x87_op(const struct x86_opdef *d, const struct x86_insn *i);
+/* The same for some that are the system's. system.c */
+const struct jit_op *jit_system_op(const struct x86_opdef *d, const struct x86_insn *i);
 /* Is it about this instruction? */
 bool jit_op_fits(const struct jit_op *r, const struct x86_opdef *d, const struct x86_insn *i);
 /* The row for a decoded instruction; NULL: none. `mode`: enum x86_fetch. */
@@ -83,7 +86,14 @@ void jit_call_indirect(struct jit_tr *t);
 void jit_ret(struct jit_tr *t);
 
 void jit_string(struct jit_tr *t); /* with REP, repeat.c */
-void jit_x87(struct jit_tr *t);	   /* x87.c */
+void jit_pushf(struct jit_tr *t);
+void jit_div(struct jit_tr *t); /* arith.c */
+void jit_bit_string(struct jit_tr *t);
+void jit_bls(struct jit_tr *t);
+void jit_direction(struct jit_tr *t); /* CLD, STD: system.c */
+void jit_cli(struct jit_tr *t);
+void jit_mov_from_seg(struct jit_tr *t);
+void jit_x87(struct jit_tr *t); /* x87.c */
 
 /* --- where a block ends, flow.c --- */
 /* Control goes on at `rip`; `jump`: by that jump, or from here if NULL. */

@@ -68,6 +68,11 @@ struct operand {
 	bool high;
 };
 
+static bool is_ch(const struct operand *o)
+{
+	return o->high && o->guest == X86_RCX;
+}
+
 static struct operand choose(unsigned r, bool byte, bool vector, unsigned scratch)
 {
 	struct operand o = { r, r, false };
@@ -80,14 +85,19 @@ static struct operand choose(unsigned r, bool byte, bool vector, unsigned scratc
 		o.high = r & 1;
 		o.guest = r >> 3;
 	}
+	/* It has an encoding where RCX is for a moment in itself. */
+	if (is_ch(&o)) {
+		o.host = RCX;
+		return o;
+	}
 	o.host = jit_home[o.guest] == NO_REG ? scratch : jit_home[o.guest];
 	return o;
 }
 
-/* AH, DH and BH can be named only by themselves and beside the first registers. */
+/* AH, CH, DH and BH can be named only by themselves and beside the first registers. */
 static bool can_be_high(const struct operand *o)
 {
-	return o->guest == X86_RAX || o->guest == X86_RDX || o->guest == X86_RBX;
+	return o->guest < 4;
 }
 
 static bool is_low(const struct operand *o, bool byte)
@@ -108,12 +118,16 @@ static void get_operand(struct jit_tr *t, const struct operand *o)
 {
 	if (o->guest != NO_REG && jit_home[o->guest] == NO_REG)
 		emit_load(&t->e, o->host, emit_gs(JIT_GPR(o->guest)));
+	else if (o->guest != NO_REG)
+		emit_mov(&t->e, o->host, jit_home[o->guest]);
 }
 
 static void put_operand(struct jit_tr *t, const struct operand *o)
 {
 	if (o->guest != NO_REG && jit_home[o->guest] == NO_REG)
 		emit_store(&t->e, emit_gs(JIT_GPR(o->guest)), o->host);
+	else if (o->guest != NO_REG)
+		emit_mov(&t->e, jit_home[o->guest], o->host);
 }
 
 static unsigned code_of(const struct operand *o)
@@ -123,6 +137,8 @@ static unsigned code_of(const struct operand *o)
 
 static unsigned memory_size(const struct jit_insn *n)
 {
+	if (n->op->what & JIT_PAIR)
+		return n->i->opsize == 8 ? 16 : 8;
 	if (n->op->what & JIT_LONG && n->i->flags & X86_I_VEX256)
 		return 2 * n->op->mem;
 	return n->op->mem ? n->op->mem : n->def->flags & X86_D_BYTE_RM ? 1 : n->i->opsize;
@@ -256,8 +272,12 @@ void jit_plain(struct jit_tr *t)
 		e.vreg = (uint8_t)(jit_home[n->i->vreg] == NO_REG ? T1 : jit_home[n->i->vreg]);
 	if (mem)
 		rm = (struct operand){ NO_REG, RCX, false };
+	if (is_ch(&reg) && rm.guest == X86_RCX)
+		rm.host = RCX;
+	if (is_ch(&rm) && reg.guest == X86_RCX)
+		reg.host = RCX;
 	/* A shift by CL cannot have two registers in the one scratch register that is left. */
-	if (!expressible(&e, &reg, &rm) ||
+	if (!expressible(&e, &reg, &rm) || (is_ch(&reg) && (mem || (rm.host == T0 && rm.guest != X86_RCX))) ||
 	    (what & JIT_CL && what & JIT_REG_R && (mem || rm.host == T1) && reg.host == T1)) {
 		jit_by_handler(t);
 		return;

@@ -78,6 +78,27 @@ void jit_push_mem(struct jit_tr *t)
 	jit_stored_to(t, next_rip(t));
 }
 
+/* VM and RF read as 0. */
+void jit_pushf(struct jit_tr *t)
+{
+	if (odd_size(t))
+		return;
+	jit_flags_away(t, JIT_F_ALL);
+	emit_rm(&t->e, (struct emit_op){ .map = MAP_0F, .op = 0xb6 }, T1, emit_gs(JIT_FIELD(flags) + 1));
+	emit_rm(&t->e, (struct emit_op){ .map = MAP_0F, .op = 0xb6 }, T0, emit_gs(JIT_FIELD(flags)));
+	emit_rr(&t->e, (struct emit_op){ .op = 0xc1 }, 4, T0);
+	emit_bytes(&t->e, 11, 1);
+	emit_rr(&t->e, (struct emit_op){ .op = 0x09 }, T0, T1);
+	emit_rm(&t->e, (struct emit_op){ .op = 0x8b }, T0, emit_gs(JIT_FIELD(cpu.s.rflags)));
+	emit_rr(&t->e, (struct emit_op){ .op = 0x81 }, 4, T0);
+	emit_bytes(&t->e, (uint32_t) ~(X86_ARITH | X86_VM | X86_RF), 4);
+	emit_rr(&t->e, (struct emit_op){ .op = 0x09 }, T0, T1);
+	t->flags &= ~FLAGS_NATIVE;
+	emit_store(&t->e, emit_gs(JIT_FIELD(pushed)), T1);
+	push_host(t, T1);
+	jit_stored_to(t, next_rip(t));
+}
+
 void jit_pop_reg(struct jit_tr *t)
 {
 	unsigned r = now(t)->i->rm;

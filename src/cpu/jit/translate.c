@@ -154,7 +154,7 @@ uint8_t *jit_unless_canonical(struct jit_tr *t)
 
 static void write_miss(struct jit_tr *t, const struct stub *s)
 {
-	int32_t tag = s->access & JIT_MISS_WRITE ? JIT_TLB(t->view, wtag) : JIT_TLB(t->view, rtag);
+	int32_t tag = s->access & JIT_MISS_WRITE ? JIT_TLB(s->view, wtag) : JIT_TLB(s->view, rtag);
 
 	emit_rm(&t->e, (struct emit_op){ .op = 0x03, .w = true }, T0,
 		(struct emit_mem){ .base = T1, .index = NO_REG, .gs = true, .disp = tag });

@@ -34,6 +34,7 @@ struct stub {
 	uintptr_t back; /* where it goes on */
 	uint64_t rip;	/* what RIP has to be */
 	uint32_t access;
+	uint8_t view;	   /* of the access: enum x86_tlb_view */
 	bool flags_native; /* they must survive it */
 	bool noted;	   /* jit_cpu.stored is filled */
 	uint8_t pop;	   /* how far RSP moves if the target is good */
@@ -48,7 +49,7 @@ struct jit_tr {
 	const struct jit_thunks *thunks;
 	struct jit_cache *cache;
 	struct jit_block *block;
-	unsigned view; /* enum x86_tlb_view */
+	unsigned view; /* enum x86_tlb_view: at this point of the block */
 	unsigned mode; /* enum x86_fetch */
 	unsigned flags;
 	uint64_t block_rip;

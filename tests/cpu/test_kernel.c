@@ -1,0 +1,153 @@
+/* Small things that kernels do all the time: interrupt flag, PUSHF, AC, SWAPGS, segment registers, CH. */
+#include "rig.h"
+
+static struct rig r;
+
+static int setup(void **state)
+{
+	rig_new(&r, RIG_LONG, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	rig_free(&r);
+	return 0;
+}
+
+#define PUSHF_POP(pop) 0x9c, pop
+
+static void the_interrupt_flag_is_cleared(void **state)
+{
+	rig_reset(&r, RIG_LONG);
+	r.s.rflags |= X86_IF;
+	/* cmp eax, eax; stc; pushf; pop rcx; cli; pushf; pop rdx */
+	RIG_EXEC(&r, 0x39, 0xc0, 0xf9, PUSHF_POP(0x59), 0xfa, PUSHF_POP(0x5a));
+	assert_int_equal(rig_reg(&r, X86_RCX), X86_IF | X86_ZF | X86_PF | X86_CF | 2);
+	assert_int_equal(rig_reg(&r, X86_RDX), X86_ZF | X86_PF | X86_CF | 2);
+	/* Not at level 3. */
+	rig_reset(&r, RIG_LONG);
+	rig_user(&r);
+	RIG_FAULTS(&r, X86_GP, 0, 1, 0x90, 0xfa);
+}
+
+static void pushf_shows_all_but_rf(void **state)
+{
+	rig_reset(&r, RIG_LONG);
+	r.s.rflags |= X86_DF | X86_ID | X86_NT | X86_AC | X86_IOPL;
+	/* mov al, 7fh; inc al (OF, SF, AF); pushf; pop rdx; std; pushf; pop rsi; cld; pushf; pop rdi */
+	RIG_EXEC(&r, 0xb0, 0x7f, 0xfe, 0xc0, PUSHF_POP(0x5a), 0xfc, PUSHF_POP(0x5e), 0xfd, PUSHF_POP(0x5f));
+	assert_int_equal(rig_reg(&r, X86_RDX),
+			 X86_DF | X86_ID | X86_NT | X86_AC | X86_IOPL | X86_OF | X86_SF | X86_AF | 2);
+	assert_int_equal(rig_reg(&r, X86_RSI), rig_reg(&r, X86_RDX) & ~(uint64_t)X86_DF);
+	assert_int_equal(rig_reg(&r, X86_RDI), rig_reg(&r, X86_RDX));
+}
+
+/* The kernel's own pages are not the user's; those from 800000h are. */
+static void smap_on(void)
+{
+	rig_reset(&r, RIG_LONG);
+	for (unsigned n = 0; n < 4; n++)
+		rig_write(&r, 0x3000 + 8 * n, (uint64_t)n << 21 | 0x83, 8);
+	rig_write(&r, 0x2000, 0x3007, 8);
+	rig_write(&r, TINY_CR3, 0x2007, 8);
+	for (unsigned n = 4; n < 8; n++)
+		rig_write(&r, 0x3000 + 8 * n, (uint64_t)n << 21 | 0x87, 8);
+	r.s.cr4 |= X86_CR4_SMAP;
+	r.s.gpr[X86_RSI] = 0x800000;
+	rig_write(&r, 0x800000, 0x1234, 8);
+	rig_write(&r, 0x800008, 0, 8);
+}
+
+static void ac_opens_user_pages_within_a_block(void **state)
+{
+	smap_on();
+	/* Twice: mov [rsp - 8], ebx; stac; mov eax, [rsi]; inc dword [rsi + 8]; clac; add ebx, eax; pushf; pop rdx */
+	RIG_EXEC(&r, 0xb9, 2, 0, 0, 0, 0x89, 0x5c, 0x24, 0xf8, 0x0f, 0x01, 0xcb, 0x8b, 0x06, 0xff, 0x46, 8, 0x0f, 0x01,
+		 0xca, 0x01, 0xc3, PUSHF_POP(0x5a), 0xff, 0xc9, 0x75, 0xe9);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(rig_reg(&r, X86_RBX), 0x2468);
+	assert_int_equal(rig_reg(&r, X86_RDX) & X86_AC, 0);
+	assert_int_equal(rig_read(&r, 0x800008, 4), 2);
+	/* Behind CLAC the page that was just written is closed. Others of the same place in the TLB come before. */
+	smap_on();
+	r.s.gpr[X86_RDI] = 0x400000;
+	r.s.gpr[X86_RAX] = 0x77;
+	RIG_FAULTS(&r, X86_PF_FAULT, 3, 16, 0x89, 0x1f, 0x0f, 0x01, 0xcb, 0x89, 0x86, 0, 0, 0x40, 0, 0x89, 0x06, 0x0f,
+		   0x01, 0xca, 0x89, 0x06);
+	assert_int_equal(rig_read(&r, 0x800000, 4), 0x77);
+	/* It may have been open before, and STAC open what is open. */
+	smap_on();
+	r.s.rflags |= X86_AC;
+	RIG_FAULTS(&r, X86_PF_FAULT, 1, 10, 0x8b, 0x06, 0x0f, 0x01, 0xcb, 0x8b, 0x1e, 0x0f, 0x01, 0xca, 0x8b, 0x0e);
+	assert_int_equal(rig_reg(&r, X86_RBX), 0x1234);
+	/* Without SMAP nothing changes but the flag. */
+	smap_on();
+	r.s.cr4 &= ~(uint64_t)X86_CR4_SMAP;
+	r.s.rflags |= X86_AC;
+	RIG_EXEC(&r, 0x0f, 0x01, 0xca, 0x8b, 0x06, PUSHF_POP(0x5a));
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(rig_reg(&r, X86_RDX) & X86_AC, 0);
+}
+
+static void what_a_block_leads_to_sees_ac_as_it_is_then(void **state)
+{
+	smap_on();
+	/* stac; jmp 1f; 1: mov eax, [rsi]; clac; lea rbx, [rip + 2]; jmp rbx; 2: mov eax, [rsi] */
+	RIG_FAULTS(&r, X86_PF_FAULT, 1, 19, 0x0f, 0x01, 0xcb, 0xeb, 0, 0x8b, 0x06, 0x0f, 0x01, 0xca, 0x48, 0x8d, 0x1d,
+		   2, 0, 0, 0, 0xff, 0xe3, 0x8b, 0x06);
+	assert_int_equal(rig_reg(&r, X86_RAX), 0x1234);
+}
+
+static void swapgs_exchanges_the_bases(void **state)
+{
+	rig_reset(&r, RIG_LONG);
+	r.s.seg[X86_GS].base = RIG_DATA_AT;
+	r.s.kernel_gs_base = RIG_DATA_AT + 0x100;
+	rig_write(&r, RIG_DATA_AT, 0x11, 8);
+	rig_write(&r, RIG_DATA_AT + 0x100, 0x22, 8);
+	/* xor edi, edi; mov eax, gs:[rdi]; swapgs; mov ebx, gs:[rdi]; mov edx, gs */
+	RIG_EXEC(&r, 0x31, 0xff, 0x65, 0x8b, 0x07, 0x0f, 0x01, 0xf8, 0x65, 0x8b, 0x1f, 0x8c, 0xea);
+	assert_int_equal(rig_reg(&r, X86_RAX), 0x11);
+	assert_int_equal(rig_reg(&r, X86_RBX), 0x22);
+	assert_int_equal(rig_reg(&r, X86_RDX), r.s.seg[X86_GS].sel);
+	assert_int_equal(r.s.seg[X86_GS].base, RIG_DATA_AT + 0x100);
+	assert_int_equal(r.s.kernel_gs_base, RIG_DATA_AT);
+}
+
+static void a_division_without_room_faults(void **state)
+{
+	rig_reset(&r, RIG_LONG);
+	r.s.gpr[X86_RAX] = 1ull << 63;
+	r.s.gpr[X86_RCX] = ~0ull;
+	RIG_FAULTS(&r, X86_DE, 0, 2, 0x48, 0x99, 0x48, 0xf7, 0xf9); /* cqo; idiv rcx */
+	rig_reset(&r, RIG_LONG);
+	RIG_FAULTS(&r, X86_DE, 0, 4, 0x31, 0xc9, 0x48, 0x99, 0x48, 0xf7, 0xf9); /* xor ecx, ecx; cqo; idiv rcx */
+	rig_reset(&r, RIG_LONG);
+	r.s.gpr[X86_RAX] = 7;
+	r.s.gpr[X86_RDX] = r.s.gpr[X86_RCX] = 3;
+	RIG_FAULTS(&r, X86_DE, 0, 1, 0x90, 0x48, 0xf7, 0xf1); /* div rcx */
+	/* A dividend of two words is divided all the same: 2^64 + 7 by 3 */
+	rig_reset(&r, RIG_LONG);
+	r.s.gpr[X86_RAX] = 7;
+	r.s.gpr[X86_RDX] = 1;
+	r.s.gpr[X86_RCX] = 3;
+	RIG_EXEC(&r, 0x48, 0xf7, 0xf9, 0xff, 0xc3);
+	assert_true(rig_reg(&r, X86_RAX) == 0x5555555555555557);
+	assert_int_equal(rig_reg(&r, X86_RDX), 2);
+	assert_int_equal(rig_reg(&r, X86_RBX), 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_interrupt_flag_is_cleared),
+		cmocka_unit_test(pushf_shows_all_but_rf),
+		cmocka_unit_test(ac_opens_user_pages_within_a_block),
+		cmocka_unit_test(what_a_block_leads_to_sees_ac_as_it_is_then),
+		cmocka_unit_test(swapgs_exchanges_the_bases),
+		cmocka_unit_test(a_division_without_room_faults),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
