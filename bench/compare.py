@@ -1,7 +1,7 @@
 """The same programs in the same guest on several engines, in turns, and natively.
 
-Each engine's guest is started once and then waits; a program's name on its serial line starts a program, whose beginning and
-end are marks on that line and are timed from outside. What programs have computed is compared.
+Each engine's guest is started once and then waits; a program's name on its serial line makes a program ready, another line
+lets it begin, and a mark says that it has ended. Time is taken outside. What programs have computed is compared.
 """
 import json
 import os
@@ -101,6 +101,12 @@ class Child:
                 raise Failed(f"exit status {m.group(2).decode()}")
             times[m.group(1).decode()] = self.clock(self.process)
             at_mark()
+            if m.group(1) == b"begin":
+                self.say("go")
+
+    def say(self, line):
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
 
     def kill(self):
         self.process.kill()
@@ -127,8 +133,7 @@ class Machine:
         if not self.child:
             self.start()
         try:
-            self.child.process.stdin.write(f"{name} {divisor}\n".encode())
-            self.child.process.stdin.flush()
+            self.child.say(f"{name} {divisor}")
             figures = self.child.timed(at_mark)
             self.child.until(rb"bench:done:", time.monotonic() + PATIENCE)
             return figures
@@ -191,6 +196,8 @@ class Native:
         child = Child(command, self.clock, preexec_fn=lambda: os.sched_setaffinity(0, allowed))
         try:
             return child.timed(lambda: None)
+        except OSError as e:
+            raise Failed(e) from e
         finally:
             child.kill()
 
@@ -323,7 +330,7 @@ class Comparison:
     def line(self, name, times, wrong, share=None):
         first, *others = self.engines
         words = [f"{times[e]:>8.2f}s" if e in times else f"{'-':>9}" for e in (first, *others)]
-        ratios = {e: times[first] / times[e] for e in others if first in times and e in times}
+        ratios = {e: times[first] / times[e] for e in others if times.get(first) and times.get(e)}
         words += [f"{ratios[e]:>12.2f}" if e in ratios else f"{'-':>12}" for e in others]
         verdict = wrong[:]
         if ratios.get("tcg", 0) > TARGETS["row"]:
