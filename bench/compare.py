@@ -3,6 +3,7 @@
 Each engine's guest is started once and then waits; a program's name on its serial line makes a program ready, another line
 lets it begin, and a mark says that it has ended. Time is taken outside. What programs have computed is compared.
 """
+import contextlib
 import json
 import os
 import re
@@ -111,8 +112,9 @@ class Child:
     def kill(self):
         self.process.kill()
         self.process.wait()
-        self.process.stdin.close()
         self.process.stdout.close()
+        with contextlib.suppress(BrokenPipeError):  # what it had not been told before it ended
+            self.process.stdin.close()
 
 
 class Machine:

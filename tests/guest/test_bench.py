@@ -98,12 +98,25 @@ def test_different_processors_are_not_compared(compare, capsys):
 
 
 def test_a_program_that_fails_is_said(compare):
-    child = [sys.executable, "-c", "print('bench:begin', flush=True); input(); print('bench:done:3:', flush=True)"]
+    child = [sys.executable, "-c", "input(); print('bench:begin', flush=True); input(); print('bench:done:3:', flush=True)"]
     machine = compare.Machine(child)
     machine.child = compare.Child(child)
     with pytest.raises(compare.Failed, match="exit status 3"):
         machine.measure("name", 1)
     assert machine.child is None
+
+
+def test_a_machine_that_ends_is_said(compare):
+    child = [sys.executable, "-c", "input(); print('last words')"]
+    machine = compare.Machine(child)
+    machine.child = compare.Child(child)
+    with pytest.raises(compare.Failed, match="last words"):
+        machine.measure("name", 1)
+    # One that is gone before it is told.
+    machine.child = compare.Child(["true"])
+    machine.child.process.wait()
+    with pytest.raises(compare.Failed, match="Broken pipe"):
+        machine.measure("name", 1)
 
 
 def test_the_time_of_processors_is_that_of_all_descendants(compare):
