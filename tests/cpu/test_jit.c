@@ -153,6 +153,7 @@ static void what_the_cache_forgets_stays_counted(void **state)
 	s->gpr[X86_RSI] = TINY_CODE + 0x41;
 	run();
 	assert_true(atomic_load(&jit_cache_counts(jit_cache_of(tiny_cpu(&vm)))->forgotten) > 2);
+	assert_true(atomic_load(&jit_of(tiny_cpu(&vm))->counts.forgetting_ns) > 0);
 	/* Broken off behind the store, which is to its own page, it was begun all the same. */
 	b = block_at(TINY_CODE);
 	assert_int_equal(b->runs, rounds);

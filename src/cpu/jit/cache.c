@@ -87,7 +87,8 @@ struct jit_cache *jit_cache_new(size_t bytes, bool anonymous, struct err *err)
 		return NULL;
 	}
 	pthread_mutex_init(&c->lock, NULL);
-	c->code_size = bytes / 2 & ~(size_t)0xfff;
+	/* Code takes three and a half times what belongs to it; there is less of it when blocks have records. */
+	c->code_size = bytes / 4 * 3 & ~(size_t)0xfff;
 	c->data_size = bytes - c->code_size;
 	c->data = mmap(NULL, c->data_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (c->data == MAP_FAILED || map_code(c, anonymous, err)) {

@@ -48,7 +48,8 @@ static inline bool jit_exit_from(uintptr_t why, enum jit_exit first)
 struct jit_counts {
 	stat_t translations;
 	stat_t exits[JIT_EXITS];
-	stat_t handled; /* instructions in blocks by their handlers */
+	stat_t forgetting_ns; /* while all others waited */
+	stat_t handled;	      /* instructions in blocks by their handlers */
 	stat_t misses, crossing, devices;
 	stat_t accesses; /* costs */
 };

@@ -84,6 +84,7 @@ static const struct row rows[] = {
 	  .cache = true },
 	{ "given_up", "blocks that were given up because their code changed", CACHE(given_up), .cache = true },
 	{ "forgotten", "times that the cache was full and everything was forgotten", CACHE(forgotten), .cache = true },
+	{ "forgetting_ns", "nanoseconds for which all other CPUs waited for that", COUNTER(forgetting_ns) },
 	{ "tlb_hits", "memory accesses of translated code that the soft TLB knew", .value = hits, .costs = true },
 	{ "tlb_misses", "those that went on in C", COUNTER(misses) },
 	{ "tlb_crossing", "of these, those that crossed a page", COUNTER(crossing) },
