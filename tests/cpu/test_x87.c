@@ -106,6 +106,11 @@ static void the_last_instruction_is_remembered(void **state)
 	assert_int_equal(rig_read(&r, RIG_DATA_AT + 64 + 12, 4), rig_ip(&r) + 2);
 	assert_int_equal(rig_read(&r, RIG_DATA_AT + 64 + 20, 4), RIG_DATA_AT + 16);
 	assert_int_equal(rig_read(&r, RIG_DATA_AT + 16, 4), 0x40400000);
+	/* Also by a store that ends its block: fld1; fistp word [rip + 2]; mov ax, 7777h becomes mov ax, 1. */
+	start();
+	RIG_EXEC(&r, FLD1, 0xdf, 0x1d, 2, 0, 0, 0, 0x66, 0xb8, 0x77, 0x77);
+	assert_int_equal(rig_reg(&r, X86_RAX), 1);
+	expect_last(2, 0x71d, rig_ip(&r) + 10);
 	/* With FS the offset is remembered, and the selector. */
 	start();
 	r.s.seg[X86_FS].base = 0x1000;

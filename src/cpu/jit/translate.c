@@ -93,6 +93,8 @@ void jit_set_rip(struct jit_tr *t, uint64_t rip)
 void jit_stub(struct jit_tr *t, struct stub s)
 {
 	s.at = (uint8_t)t->at;
+	s.x87_last = t->x87_last;
+	s.x87_operand = t->x87_operand;
 	if (t->stub_count == STUBS_MAX)
 		t->e.full = true;
 	else
@@ -159,6 +161,7 @@ static void write_miss(struct jit_tr *t, const struct stub *s)
 	emit_rm(&t->e, (struct emit_op){ .op = 0x03, .w = true }, T0,
 		(struct emit_mem){ .base = T1, .index = NO_REG, .gs = true, .disp = tag });
 	emit_store(&t->e, emit_gs(JIT_FIELD(lin)), T0);
+	jit_x87_note(t, s->x87_last, s->x87_operand);
 	jit_set_rip(t, s->rip);
 	emit_mov_imm(&t->e, T1, s->access);
 	emit_call(&t->e, t->thunks->missed);
@@ -172,6 +175,7 @@ static void write_stored(struct jit_tr *t, const struct stub *s)
 	t->flags = FLAGS_NATIVE;
 	if (s->flags_native)
 		jit_flags_away(t, JIT_F_ALL);
+	jit_x87_note(t, s->x87_last, s->x87_operand);
 	jit_set_rip(t, s->rip);
 	emit_mov_imm(&t->e, T1, (uintptr_t)t->block);
 	emit_call(&t->e, t->thunks->stored);
@@ -362,6 +366,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr,
 	t.profile = ((struct jit_vm *)cpu->vm)->profile;
 	t.stub_count = 0;
 	t.vectors = t.x87 = false;
+	t.x87_last = t.x87_operand = 0;
 	if (!read_trace(&t, cpu, tr, e->host))
 		return NULL;
 	flags_that_matter(&t);

@@ -39,6 +39,8 @@ struct stub {
 	bool noted;	   /* jit_cpu.stored is filled */
 	uint8_t pop;	   /* how far RSP moves if the target is good */
 	uint8_t at;	   /* the instruction, by its number */
+	/* 1 + the numbers of the last x87 instruction and operand of which no note is taken yet; 0: none. */
+	uint8_t x87_last, x87_operand;
 };
 /* As a stub's RIP: what jit_cpu.pushed has. It is not canonical. */
 #define JIT_RIP_PUSHED (1ull << 62)
@@ -57,8 +59,9 @@ struct jit_tr {
 	bool strict;   /* jit_vm.strict */
 	enum jit_counting counting;
 	struct jit_profile *profile;
-	bool vectors; /* are in the host's registers */
-	bool x87;     /* is */
+	bool vectors;		       /* are in the host's registers */
+	bool x87;		       /* is */
+	uint8_t x87_last, x87_operand; /* as a stub has them */
 	unsigned count, at;
 	struct jit_insn insn[X86_TRACE_MAX];
 	uint64_t end_rip; /* after the last */
@@ -117,6 +120,8 @@ void jit_stored_to(struct jit_tr *t, uint64_t rip);
 
 /* --- x87.c: from here on the x87 state is in the host's --- */
 void jit_x87_ready(struct jit_tr *t);
+/* Take note of those: see struct stub. Uses T0 and T1, flags stay. */
+void jit_x87_note(struct jit_tr *t, unsigned last, unsigned operand);
 
 /* --- stack.c: PUSH without the end, jit_stored_to() --- */
 /* A value that is known. */

@@ -24,37 +24,41 @@ void jit_x87_ready(struct jit_tr *t)
 	t->flags &= ~FLAGS_NATIVE;
 }
 
-/* Is it an x87 instruction on registers alone, which nothing can keep from being executed and noted? */
-static bool is_noted_at_once(const struct jit_insn *n)
+void jit_x87_note(struct jit_tr *t, unsigned last, unsigned operand)
 {
-	return n->op && n->op->emit == jit_x87 && n->i->flags & X86_I_REG;
-}
+	unsigned at = t->at;
 
-/* It was the last x87 instruction. Uses T0. */
-static void note(struct jit_tr *t)
-{
-	const struct x86_insn *i = now(t)->i;
-	struct jit_x87_note *note;
-
-	if (t->at + 1 < t->count && is_noted_at_once(&t->insn[t->at + 1]))
-		return;
-	note = jit_cache_alloc(t->cache, sizeof(*note));
-	if (!note) {
-		t->e.full = true;
-		return;
+	if (operand) {
+		t->at = operand - 1;
+		jit_address(t, T0, true);
+		emit_store(&t->e, emit_gs(JIT_FIELD(cpu.s.fp.dp)), T0);
+		emit_rm(&t->e, (struct emit_op){ .op = 0xc6 }, 0, emit_gs(JIT_FIELD(x87_seg)));
+		emit_bytes(&t->e, 1u + now(t)->i->seg, 1);
 	}
-	*note = (struct jit_x87_note){ .ip = now(t)->rip, .op = (uint16_t)((i->op & 7) << 8 | i->modrm) };
-	emit_mov_imm(&t->e, T0, (uintptr_t)note);
-	emit_store(&t->e, emit_gs(JIT_FIELD(x87_note)), T0);
+	if (last) {
+		struct jit_x87_note *note = jit_cache_alloc(t->cache, sizeof(*note));
+		const struct x86_insn *i;
+
+		t->at = last - 1;
+		i = now(t)->i;
+		t->e.full |= !note;
+		if (note)
+			*note = (struct jit_x87_note){ now(t)->rip, (uint16_t)((i->op & 7) << 8 | i->modrm) };
+		emit_mov_imm(&t->e, T0, (uintptr_t)note);
+		emit_store(&t->e, emit_gs(JIT_FIELD(x87_note)), T0);
+	}
+	t->at = at;
 }
 
-/* Its operand was the last one in memory. Uses T0 and T1. */
-static void note_operand(struct jit_tr *t)
+/*
+ * Is the next instruction one whose note will do? Until then nobody looks but C that its memory access calls, before
+ * which a stub takes this note.
+ */
+static bool next_notes(const struct jit_tr *t)
 {
-	jit_address(t, T0, true);
-	emit_store(&t->e, emit_gs(JIT_FIELD(cpu.s.fp.dp)), T0);
-	emit_rm(&t->e, (struct emit_op){ .op = 0xc6 }, 0, emit_gs(JIT_FIELD(x87_seg)));
-	emit_bytes(&t->e, 1u + now(t)->i->seg, 1);
+	const struct jit_insn *n = t->at + 1 < t->count ? &t->insn[t->at + 1] : NULL;
+
+	return n && n->op && n->op->emit == jit_x87;
 }
 
 /* The instruction, with the operand at T0 if it is in memory. */
@@ -69,39 +73,28 @@ static void write(struct jit_tr *t)
 		emit_rm(&t->e, op, i->modrm >> 3 & 7u, emit_at(T0, 0));
 }
 
-static void stored(struct jit_tr *t)
-{
-	emit_store(&t->e, emit_gs(JIT_FIELD(stored)), T0);
-	emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
-	note_operand(t);
-	note(t);
-	emit_load(&t->e, T1, emit_gs(JIT_FIELD(index)));
-	emit_load(&t->e, T0, emit_gs(JIT_FIELD(stored)));
-}
-
 void jit_x87(struct jit_tr *t)
 {
 	const struct jit_op *op = now(t)->op;
-	bool mem = !(now(t)->i->flags & X86_I_REG), write_mem = op->what & JIT_RM_W;
+	bool mem = !(now(t)->i->flags & X86_I_REG);
 
 	jit_x87_ready(t);
-	if (!mem) {
+	if (mem) {
+		jit_flags_away(t, now(t)->need);
+		jit_operand(t, op->mem, op->what & JIT_RM_W);
+		t->x87_operand = (uint8_t)(t->at + 1);
+	} else {
 		jit_flags_ready(t, true);
-		write(t);
-		note(t);
-		jit_flags_done(t);
-		return;
 	}
-	jit_flags_away(t, now(t)->need);
-	jit_operand(t, op->mem, write_mem);
+	t->x87_last = (uint8_t)(t->at + 1);
 	write(t);
-	if (write_mem) {
-		stored(t);
+	jit_flags_done(t);
+	if (op->what & JIT_RM_W)
 		jit_stored_to(t, next_rip(t));
+	if (next_notes(t))
 		return;
-	}
-	note_operand(t);
-	note(t);
+	jit_x87_note(t, t->x87_last, t->x87_operand);
+	t->x87_last = t->x87_operand = 0;
 }
 
 /* FNSTCW, FNSTSW, FNCLEX: of which no note is taken. */
