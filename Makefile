@@ -23,15 +23,14 @@ check:
 
 # Slower: every boot, sanitizer and suite.
 check-all:
-	@scripts/setup run check cross
+	@scripts/setup run check cross nested
 	@scripts/check --all $(STAGES)
 
-# The hardware engine on a true KVM, which QEMU emulates: boots with one and two CPUs and both kinds of interrupt
-# controller, a guest that moves between the engines, and unit tests.
-check-kvm: all
+# The hardware engine on a true KVM, which QEMU emulates: boots with one and two CPUs, both kinds of interrupt controller
+# and without what KVM does by itself, and unit tests. A stage of check-all.
+check-kvm:
 	@scripts/setup run check nested
-	@KVM_TESTS="$(BUILD)/tests/test_kvm $(BUILD)/tests/test_kvm_irq $(BUILD)/tests/test_engine" KVM_MOVES=yes scripts/check-kvm $(BUILD)/vireo "--cpus 1" "--cpus 2" \
-		"--cpus 1 --set irqchip=user" "--cpus 2 --set irqchip=user" "--cpus 2 --set kvm.irqfd=off"
+	@scripts/check --all kvm
 
 # Everything, or make bench BENCH="boot hash gcc --runs 3" (scripts/bench --help).
 bench: all

@@ -33,6 +33,11 @@ def outcomes(test):
     return [outcome for _, outcome, _ in check.program_cases(test)]
 
 
+def test_machines_and_tests_on_the_nested_host_count():
+    text = "noise\ncheck-kvm: a_test: passed\ncheck-kvm: --cpus 1 --set a=b: failed\ncheck-kvm: other: skipped\n[ 1.0] check-kvm: x\n"
+    assert check.kvm_cases(text) == [("a_test", "passed"), ("--cpus 1 --set a=b", "failed"), ("other", "skipped")]
+
+
 def test_each_function_counts():
     assert check.program_cases(entry(GOOD)) == [("prog: a", "passed", ""), ("prog: b", "passed", "")]
 
