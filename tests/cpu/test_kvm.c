@@ -258,6 +258,57 @@ static void an_nmi_on_its_way_waits(void **state)
 }
 
 /* Four entries of PAE paging at 5000h, and 32-bit code. */
+/* One that KVM has not come to yet: no engine goes on after it, and a reset ends it. */
+static void a_pending_triple_fault_is_a_shutdown(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct kvm_vcpu_events e = { .flags = KVM_VCPUEVENT_VALID_TRIPLE_FAULT, .triple_fault = { .pending = 1 } };
+	struct x86_state *s = malloc(sizeof(*s)), *running = malloc(sizeof(*s));
+	int fd = kvm_cpu_of(t->vcpu)->fd;
+	struct err err;
+
+	if (!((struct kvm_vm *)t->vm)->triple_faults)
+		skip();
+	tiny_vm_load64(t, "\xf4", 1);
+	engine_kvm.get_state(t->vcpu, running);
+	assert_int_equal(kvm_ioctl(fd, KVM_SET_VCPU_EVENTS, &e), 0);
+	engine_kvm.get_state(t->vcpu, s);
+	assert_int_equal(s->run, X86_SHUTDOWN);
+	assert_int_equal(engine_kvm.set_state(t->vcpu, running, &err), 0);
+	assert_int_equal(kvm_ioctl(fd, KVM_GET_VCPU_EVENTS, &e), 0);
+	assert_int_equal(e.triple_fault.pending, 0);
+	assert_int_equal(engine_kvm.set_state(t->vcpu, s, &err), 0);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_SHUTDOWN);
+	assert_non_null(strstr(t->vcpu->error.msg, "triple fault"));
+	free(running);
+	free(s);
+}
+
+/* A guest's SMI to itself brings KVM there. The state says so, the engine does not take it, and a reset ends it. */
+static void management_mode_is_told_and_refused(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct kvm_vcpu_events e = { .flags = KVM_VCPUEVENT_VALID_SMM, .smi = { .smm = 1, .smm_inside_nmi = 1 } };
+	struct x86_state *s = malloc(sizeof(*s));
+	int fd = kvm_cpu_of(t->vcpu)->fd;
+	struct err err;
+
+	if (!((struct kvm_vm *)t->vm)->smm)
+		skip();
+	tiny_vm_load64(t, "\xf4", 1);
+	assert_int_equal(kvm_ioctl(fd, KVM_SET_VCPU_EVENTS, &e), 0);
+	engine_kvm.get_state(t->vcpu, s);
+	assert_true(s->smm && s->smm_nmi_blocked);
+	assert_int_equal(engine_kvm.set_state(t->vcpu, s, &err), -1);
+	assert_non_null(strstr(err.msg, "system management mode"));
+	engine_kvm.vcpu_reset(t->vcpu);
+	engine_kvm.get_state(t->vcpu, s);
+	assert_false(s->smm);
+	tiny_vm_load64(t, "\xf4", 1);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+	free(s);
+}
+
 static void the_entries_of_pae_paging_are_saved(void **state)
 {
 	static const uint64_t entries[4] = { 0x6001, 0, 0x7001, 0 };
@@ -581,3 +632,5 @@ int main(void)
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
+		TEST(a_pending_triple_fault_is_a_shutdown),
+		TEST(management_mode_is_told_and_refused),

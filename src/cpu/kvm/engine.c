@@ -103,6 +103,12 @@ static struct kvm_msr_list *saved_msrs(int kvm)
 }
 
 static int create(struct kvm_vm *vm, struct err *err)
+/* False: this KVM does not have it. */
+static bool enable(const struct kvm_vm *vm, unsigned cap)
+{
+	return !kvm_ioctl(vm->fd, KVM_ENABLE_CAP, &(struct kvm_enable_cap){ .cap = cap, .args = { 1 } });
+}
+
 {
 	char why[160];
 
@@ -120,8 +126,9 @@ static int create(struct kvm_vm *vm, struct err *err)
 	if (!vm->msrs)
 		return err_set(err, "out of memory");
 	kvm_tsc_new(vm);
-	vm->payloads = !kvm_ioctl(vm->fd, KVM_ENABLE_CAP,
-				  &(struct kvm_enable_cap){ .cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = { 1 } });
+	vm->payloads = enable(vm, KVM_CAP_EXCEPTION_PAYLOAD);
+	vm->triple_faults = enable(vm, KVM_CAP_X86_TRIPLE_FAULT_EVENT);
+	vm->smm = kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_X86_SMM) > 0;
 	return kvm_dirty_new(vm, err) || kvm_slots_register(vm, err) || kvm_eventfds_new(vm, err) ||
 			       kvm_latches_new(vm, err) || kvm_irqchip_new(vm, err) || kvm_features_new(vm, err)
 		       ? -1

@@ -30,9 +30,11 @@ struct kvm_vm {
 	struct kvm_cpuid2 *cpuid; /* the same on every vCPU but for its number */
 	struct kvm_msr_list *msrs;
 	struct kvm_cpu *cpus[KVM_CPUS_MAX];
-	bool payloads;	/* exceptions that are pending come with what they will write */
-	bool split;	/* local APICs are in the kernel */
-	unsigned slots; /* of mem, which KVM has */
+	bool payloads;	    /* exceptions that are pending come with what they will write */
+	bool triple_faults; /* those that are pending are told */
+	bool smm;	    /* KVM knows system management mode */
+	bool split;	    /* local APICs are in the kernel */
+	unsigned slots;	    /* of mem, which KVM has */
 
 	/* the log of written pages; its lock is for it */
 	pthread_mutex_t dirty_lock;

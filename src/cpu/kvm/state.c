@@ -415,6 +415,14 @@ static int events_get(struct kvm_cpu *cpu, struct x86_state *s)
 			(struct x86_event){ true, e.exception.nr, e.exception.has_error_code, e.exception.error_code };
 	else if (e.interrupt.injected)
 		s->event = (struct x86_event){ true, e.interrupt.nr, false, 0 };
+	if (e.flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT && e.triple_fault.pending)
+		s->run = X86_SHUTDOWN;
+	/* A guest can send itself there, though this engine has no memory for it: what goes on elsewhere is to know. */
+	if (e.flags & KVM_VCPUEVENT_VALID_SMM && e.smi.smm) {
+		s->smm = true;
+		s->smm_nmi_blocked = e.smi.smm_inside_nmi;
+	}
+	s->smi_pending |= e.smi.pending;
 	return 0;
 }
 
@@ -443,6 +451,11 @@ static int events_set(struct kvm_cpu *cpu, const struct x86_state *s)
 		e.exception_has_payload = 1;
 		e.exception_payload = s->debug_pending;
 	}
+	/* Neither a triple fault nor system management mode that was before: see check() and kvm_vcpu_run(). */
+	if (cpu->vm->triple_faults)
+		e.flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+	if (cpu->vm->smm)
+		e.flags |= KVM_VCPUEVENT_VALID_SMM;
 	return kvm_ioctl(cpu->fd, KVM_SET_VCPU_EVENTS, &e);
 }
 

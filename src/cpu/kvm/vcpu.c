@@ -281,7 +281,7 @@ enum cpu_exit kvm_vcpu_run(struct vcpu *v)
 		if (take_news(cpu))
 			break;
 		if (!wakes(cpu)) {
-			out = cpu->s.run == X86_SHUTDOWN ? CPU_EXIT_SHUTDOWN : CPU_EXIT_HALTED;
+			out = cpu->s.run == X86_SHUTDOWN ? shut_down(cpu) : CPU_EXIT_HALTED;
 			break;
 		}
 		inject(cpu);
