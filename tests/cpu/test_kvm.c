@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <cpuid.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -466,16 +467,14 @@ static void another_rate_of_the_tsc_is_given_or_refused(void **state)
 
 #define PVCLOCK 0x9000u
 
-/* What a guest makes of its page (struct pvclock_vcpu_time_info) at the TSC that it has read itself. */
-static int64_t pvclock_ns(struct tiny_vm *t)
+/* What a guest makes of its page (struct pvclock_vcpu_time_info) at the TSC that it has read itself, before it halts.
+ */
+static int64_t pvclock_read(struct tiny_vm *t, struct x86_state *s)
 {
-	struct x86_state *s = malloc(sizeof(*s));
 	uint8_t b[32];
 	uint64_t gone;
 	int8_t shift;
 
-	/* mov ecx, 4b564d01h; mov eax, PVCLOCK | 1; xor edx, edx; wrmsr; rdtsc; hlt */
-	tiny_vm_load64(t, "\xb9\x01\x4d\x56\x4b\xb8\x01\x90\0\0\x31\xd2\x0f\x30\x0f\x31\xf4", 17);
 	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
 	engine_kvm.get_state(t->vcpu, s);
 	assert_true(mem_read(t->mem, gpa(PVCLOCK), b, sizeof(b)));
@@ -483,28 +482,91 @@ static int64_t pvclock_ns(struct tiny_vm *t)
 	gone = (s->gpr[X86_RAX] | s->gpr[X86_RDX] << 32) - ld_le64(b + 8);
 	shift = (int8_t)b[28];
 	gone = shift < 0 ? gone >> -shift : gone << shift;
-	free(s);
 	return (int64_t)(ld_le64(b + 16) + (uint64_t)((unsigned __int128)gone * ld_le32(b + 24) >> 32));
 }
+
+static int64_t pvclock_ns(struct tiny_vm *t, struct x86_state *s)
+{
+	/* mov ecx, 4b564d01h; mov eax, PVCLOCK | 1; xor edx, edx; wrmsr; rdtsc; hlt */
+	tiny_vm_load64(t, "\xb9\x01\x4d\x56\x4b\xb8\x01\x90\0\0\x31\xd2\x0f\x30\x0f\x31\xf4", 17);
+	return pvclock_read(t, s);
+}
+
+static bool has_kvmclock(const struct tiny_vm *t)
+{
+	const struct kvm_vm *vm = (const struct kvm_vm *)t->vm;
+
+	return vm->features->on[X86_F_KVMCLOCK] && !vm->tsc_fixed;
+}
+
+#define CLOSE_NS 50000000
 
 /* It is the machine's clock: it stands still with that, and never goes back. */
 static void kvmclock_is_the_machines_clock(void **state)
 {
 	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
 	int64_t before, ns, last = 0;
 
-	if (!((struct kvm_vm *)t->vm)->features->on[X86_F_KVMCLOCK] || ((struct kvm_vm *)t->vm)->tsc_fixed)
+	if (!has_kvmclock(t)) {
+		free(s);
 		skip();
+	}
 	for (unsigned n = 0; n < 3; n++) {
 		clock_start(t->clock);
 		before = clock_now_ns(t->clock);
-		ns = pvclock_ns(t);
+		ns = pvclock_ns(t, s);
 		assert_true(ns >= last);
-		assert_true(ns > before - 50000000 && ns < clock_now_ns(t->clock) + 50000000);
+		assert_true(ns > before - CLOSE_NS && ns < clock_now_ns(t->clock) + CLOSE_NS);
 		last = ns;
 		clock_stop(t->clock);
 		usleep(300000);
 	}
+	free(s);
+}
+
+static void carry_clock(struct vclock *from, struct vclock *to)
+{
+	FILE *f = tmpfile();
+	struct err err;
+
+	assert_non_null(f);
+	assert_int_equal(state_save(f, &clock_state, "0", from, &err), 0);
+	rewind(f);
+	assert_int_equal(state_load(f, &clock_state, "0", to, &err), 0);
+	fclose(f);
+}
+
+/* Without a word from the guest, which only reads its counter and its page. */
+static void kvmclock_goes_on_after_a_restore(void **state)
+{
+	struct tiny_vm *t = vm_of(state), other;
+	struct x86_state *s = malloc(sizeof(*s));
+	int64_t before, ns, last;
+	struct err err;
+
+	if (!has_kvmclock(t)) {
+		free(s);
+		skip();
+	}
+	clock_start(t->clock);
+	usleep(400000);
+	last = pvclock_ns(t, s);
+	clock_stop(t->clock);
+	usleep(300000);
+	tiny_vm_new_on(&other, &engine_kvm);
+	carry_clock(t->clock, other.clock);
+	tiny_vm_load64(&other, "\x0f\x31\xf4", 3); /* rdtsc; hlt */
+	s->gpr[X86_RIP] = TINY_CODE;
+	s->run = X86_RUNNING;
+	assert_int_equal(engine_kvm.set_state(other.vcpu, s, &err), 0);
+	clock_start(other.clock);
+	before = clock_now_ns(other.clock);
+	ns = pvclock_read(&other, s);
+	assert_true(ns >= last);
+	assert_true(ns > before - CLOSE_NS && ns < clock_now_ns(other.clock) + CLOSE_NS);
+	tiny_vm_free(&other);
+	free(s);
 }
 
 /* --- a debugger's stops --- */
@@ -634,3 +696,4 @@ int main(void)
 }
 		TEST(a_pending_triple_fault_is_a_shutdown),
 		TEST(management_mode_is_told_and_refused),
+		TEST(kvmclock_goes_on_after_a_restore),
