@@ -258,7 +258,6 @@ static void an_nmi_on_its_way_waits(void **state)
 	free(s);
 }
 
-/* Four entries of PAE paging at 5000h, and 32-bit code. */
 /* One that KVM has not come to yet: no engine goes on after it, and a reset ends it. */
 static void a_pending_triple_fault_is_a_shutdown(void **state)
 {
@@ -310,6 +309,7 @@ static void management_mode_is_told_and_refused(void **state)
 	free(s);
 }
 
+/* Four entries of PAE paging at 5000h, and 32-bit code. */
 static void the_entries_of_pae_paging_are_saved(void **state)
 {
 	static const uint64_t entries[4] = { 0x6001, 0, 0x7001, 0 };
@@ -643,6 +643,93 @@ static void a_debugger_steps_it(void **state)
 	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
 }
 
+/* Four points where nothing is, which take the registers, and one that needs an INT3. Skips where there are none. */
+static void stop_by_int3(struct tiny_vm *t, uint64_t at)
+{
+	static struct cpu_debug d;
+	struct err err;
+
+	d = (struct cpu_debug){ .count = 5 };
+	for (unsigned n = 0; n < 4; n++)
+		d.points[n] = (struct debug_point){ 0x30000 + n, 0, DEBUG_EXEC };
+	d.points[4] = (struct debug_point){ at, 0, DEBUG_EXEC };
+	if (engine_kvm.set_debug(t->vcpu, &d, &err)) {
+		print_message("%s\n", err.msg);
+		assert_non_null(strstr(err.msg, "4 places"));
+		assert_true(!fast || under_tcg());
+		skip();
+	}
+}
+
+/* While it stands still nothing is seen of them. */
+static void a_fifth_place_stops_it(void **state)
+{
+	static const uint8_t code[] = { 0x90, 0xff, 0xc0, 0x90, 0xeb, 0xfa }; /* nop; 1: inc eax; nop; 4: jmp 0 */
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
+	uint8_t now[sizeof(code)];
+
+	tiny_vm_load64(t, code, sizeof(code));
+	stop_by_int3(t, AT(1));
+	for (unsigned n = 0; n < 5; n++) {
+		debug_stops(t, AT(1));
+		assert_int_equal(t->vcpu->stop.point.addr, AT(1));
+		engine_kvm.get_state(t->vcpu, s);
+		assert_int_equal(s->gpr[X86_RAX], n);
+		assert_true(mem_read(t->mem, gpa(TINY_CODE), now, sizeof(now)));
+		assert_memory_equal(now, code, sizeof(now));
+	}
+	free(s);
+}
+
+static void an_int3_of_the_guest_is_its_own(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+
+	/* nop; 1: int3; hlt: without an IDT */
+	tiny_vm_load64(t, "\x90\xcc\xf4", 3);
+	stop_by_int3(t, AT(0));
+	debug_stops(t, AT(0));
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_SHUTDOWN);
+	/* And where one stands that is stopped at. */
+	engine_kvm.vcpu_reset(t->vcpu);
+	tiny_vm_load64(t, "\x90\xcc\xf4", 3);
+	stop_by_int3(t, AT(1));
+	debug_stops(t, AT(1));
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_SHUTDOWN);
+}
+
+/* The first GiB once more behind itself: the INT3 is there, the point is not. */
+static void a_point_is_of_one_address(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
+	uint64_t e;
+
+	assert_true(mem_read(t->mem, gpa(0x2000), &e, 8) && mem_write(t->mem, gpa(0x2008), &e, 8));
+	/* inc eax; 2: inc eax; 4: hlt */
+	tiny_vm_load64(t, "\xff\xc0\xff\xc0\xf4", 5);
+	stop_by_int3(t, AT(2));
+	tiny_vm_enter64(t, 0, AT(0) + (1u << 30), TINY_STACK);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+	engine_kvm.get_state(t->vcpu, s);
+	assert_int_equal(s->gpr[X86_RAX], 2);
+	tiny_vm_enter64(t, 0, AT(0), TINY_STACK);
+	debug_stops(t, AT(2));
+	free(s);
+}
+
+static void a_reset_forgets_what_is_in_memory(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+
+	tiny_vm_load64(t, "\x90\x90\xf4", 3);
+	stop_by_int3(t, AT(1));
+	engine_kvm.vcpu_reset(t->vcpu);
+	tiny_vm_load64(t, "\x90\x90\xf4", 3);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+}
+
 static void more_than_the_processor_can_is_refused(void **state)
 {
 	struct tiny_vm *t = vm_of(state);
@@ -651,7 +738,7 @@ static void more_than_the_processor_can_is_refused(void **state)
 
 	d = (struct cpu_debug){ .count = 5 };
 	for (unsigned n = 0; n < 5; n++)
-		d.points[n] = (struct debug_point){ AT(n), 0, DEBUG_EXEC };
+		d.points[n] = (struct debug_point){ 0x20000 + 8 * n, 1, DEBUG_WRITE };
 	assert_int_equal(engine_kvm.set_debug(t->vcpu, &d, &err), -1);
 	assert_non_null(strstr(err.msg, "4 places"));
 	/* Nine bytes are two registers' work, and 1 to 16 five's. */
@@ -662,6 +749,12 @@ static void more_than_the_processor_can_is_refused(void **state)
 	d.points[0] = (struct debug_point){ 0x20000, 1, DEBUG_READ };
 	assert_int_equal(engine_kvm.set_debug(t->vcpu, &d, &err), -1);
 	assert_non_null(strstr(err.msg, "reads"));
+	/* A fifth place without memory. */
+	d = (struct cpu_debug){ .count = 5 };
+	for (unsigned n = 0; n < 5; n++)
+		d.points[n] = (struct debug_point){ 0xffff000000000000 + n, 0, DEBUG_EXEC };
+	assert_int_equal(engine_kvm.set_debug(t->vcpu, &d, &err), -1);
+	assert_non_null(strstr(err.msg, "4 places"));
 	d.count = 0;
 	assert_int_equal(engine_kvm.set_debug(t->vcpu, &d, &err), 0);
 }
@@ -679,6 +772,8 @@ int main(void)
 		TEST(both_engines_save_the_same_segments),
 		TEST(a_pending_trap_is_raised),
 		TEST(an_nmi_on_its_way_waits),
+		TEST(a_pending_triple_fault_is_a_shutdown),
+		TEST(management_mode_is_told_and_refused),
 		TEST(the_entries_of_pae_paging_are_saved),
 		TEST(what_needs_the_kernels_apic_is_hidden_without),
 		TEST(a_loaded_model_reaches_kvm),
@@ -687,13 +782,15 @@ int main(void)
 		TEST(what_a_guest_has_written_can_be_given_back),
 		TEST(another_rate_of_the_tsc_is_given_or_refused),
 		TEST(kvmclock_is_the_machines_clock),
+		TEST(kvmclock_goes_on_after_a_restore),
 		TEST(a_debugger_stops_it),
 		TEST(a_debugger_steps_it),
+		TEST(a_fifth_place_stops_it),
+		TEST(an_int3_of_the_guest_is_its_own),
+		TEST(a_point_is_of_one_address),
+		TEST(a_reset_forgets_what_is_in_memory),
 		TEST(more_than_the_processor_can_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
-		TEST(a_pending_triple_fault_is_a_shutdown),
-		TEST(management_mode_is_told_and_refused),
-		TEST(kvmclock_goes_on_after_a_restore),

@@ -1,7 +1,8 @@
 /*
  * How fast is kernel-mode code under this KVM? Some nested ones emulate it an instruction at a time, about a
  * microsecond each, where the translator is far faster. A throw-away guest without firmware counts down in
- * real mode for a bounded number of instructions and halts; the rate decides what `auto` takes.
+ * real mode for a bounded number of instructions and halts; the rate decides what `auto` takes. Another such guest
+ * tells whether a debugger may use INT3.
  */
 #include <math.h>
 #include <stdio.h>
@@ -22,6 +23,8 @@
 #define BUDGET 0.005
 /* A software engine retires some hundred million a second: hardware is worth it from there on. */
 #define FAST_MIPS 200.0
+#define BREAK	  4
+#define VECTOR_BP 3
 
 struct guest {
 	int kvm, vm, cpu;
@@ -32,8 +35,8 @@ struct guest {
 
 static bool build(struct guest *g)
 {
-	/* dec cx; jnz -3; hlt */
-	static const uint8_t code[] = { 0x49, 0x75, 0xfd, 0xf4 };
+	/* 0: dec cx; jnz -3; hlt; BREAK: int3, whose handler by the vector table of zeros is at 0 */
+	static const uint8_t code[] = { 0x49, 0x75, 0xfd, 0xf4, 0xcc };
 	struct kvm_userspace_memory_region r = { .memory_size = 4096 };
 	struct kvm_sregs s;
 
@@ -83,6 +86,20 @@ static void release(struct guest *g)
 		close(g->vm);
 	if (g->ram && g->ram != MAP_FAILED)
 		munmap(g->ram, 4096);
+}
+
+/* Not every KVM that takes KVM_GUESTDBG_USE_SW_BP does it: some give the exception to the guest. */
+bool kvm_tells_int3(int kvm)
+{
+	struct guest g = { .kvm = kvm, .vm = -1, .cpu = -1 };
+	struct kvm_guest_debug d = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP };
+	struct kvm_regs r = { .rflags = 2, .rcx = 1, .rip = BREAK, .rsp = 0x800 };
+	bool told = build(&g) && !kvm_ioctl(g.cpu, KVM_SET_REGS, &r) && !kvm_ioctl(g.cpu, KVM_SET_GUEST_DEBUG, &d) &&
+		    !kvm_ioctl(g.cpu, KVM_RUN, NULL) && g.run->exit_reason == KVM_EXIT_DEBUG &&
+		    g.run->debug.arch.exception == VECTOR_BP && g.run->debug.arch.pc == BREAK;
+
+	release(&g);
+	return told;
 }
 
 void kvm_calibrate(struct engine_probe *p, int kvm)

@@ -1,6 +1,7 @@
 /*
  * Where a debugger stops a vCPU under KVM: by the processor's four debug registers, which KVM keeps apart from the
- * guest's own (SDM vol. 3, 18.2). What does not fit into four is refused.
+ * guest's own (SDM vol. 3, 18.2). Data has them first, and what does not fit is refused; instructions have those that
+ * are left, and an INT3 each beyond (int3.c).
  */
 #include <errno.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #define DR7_FIXED 0x400u
 #define DR6_STEP  0x4000u
 #define DR6_HITS  15u
+#define VECTOR_BP 3u
 
 /* Bytes that one register can watch from `addr` on: a power of two, aligned. */
 static uint32_t piece(uint64_t addr, uint32_t len)
@@ -27,7 +29,7 @@ static uint32_t piece(uint64_t addr, uint32_t len)
 
 static int no_room(struct err *err)
 {
-	return err_set(err, "KVM stops at %u places at most, each of up to 8 aligned bytes", KVM_STOPS);
+	return err_set(err, "KVM watches %u places at most, each of up to 8 aligned bytes", KVM_STOPS);
 }
 
 static int add_point(struct kvm_cpu *cpu, struct kvm_guest_debug *g, const struct debug_point *p, struct err *err)
@@ -61,78 +63,174 @@ static uint32_t flags_of(const struct kvm_vm *vm)
 	return all > 0 ? (uint32_t)all : 0;
 }
 
+/* Data first, as it has nothing but registers. */
+static int add_points(struct kvm_cpu *cpu, struct kvm_guest_debug *g, const struct cpu_debug *d, struct err *err)
+{
+	for (unsigned n = 0; n < d->count; n++)
+		if (d->points[n].kind != DEBUG_EXEC && add_point(cpu, g, &d->points[n], err))
+			return -1;
+	for (unsigned n = 0; n < d->count; n++) {
+		const struct debug_point *p = &d->points[n];
+
+		if (p->kind != DEBUG_EXEC)
+			continue;
+		if (cpu->stop_count < KVM_STOPS ? add_point(cpu, g, p, err) : kvm_int3_add(cpu, p, err))
+			return -1;
+	}
+	return 0;
+}
+
+static void forget_points(struct kvm_cpu *cpu)
+{
+	kvm_int3_clear(cpu);
+	cpu->stop_count = 0;
+	cpu->passing = false;
+}
+
+static uint32_t step_flags(const struct kvm_cpu *cpu)
+{
+	return KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | (flags_of(cpu->vm) & KVM_GUESTDBG_BLOCKIRQ);
+}
+
 int kvm_debug_set(struct vcpu *v, const struct cpu_debug *d, struct err *err)
 {
 	struct kvm_cpu *cpu = kvm_cpu_of(v);
 	struct kvm_guest_debug g = { .arch.debugreg[7] = DR7_FIXED };
 
-	cpu->stop_count = 0;
-	for (unsigned n = 0; n < d->count; n++) {
-		if (add_point(cpu, &g, &d->points[n], err)) {
-			cpu->stop_count = 0;
-			return -1;
-		}
+	forget_points(cpu);
+	if (add_points(cpu, &g, d, err)) {
+		forget_points(cpu);
+		return -1;
 	}
 	cpu->stepping = d->step;
-	cpu->passing = false;
 	if (d->step)
-		g.control |=
-			KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | (flags_of(cpu->vm) & KVM_GUESTDBG_BLOCKIRQ);
-	if (d->count)
+		g.control |= step_flags(cpu);
+	if (cpu->stop_count)
 		g.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+	if (cpu->soft_count)
+		g.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP;
 	cpu->debug = g;
 	if (kvm_ioctl(cpu->fd, KVM_SET_GUEST_DEBUG, &g))
 		return err_errno(err, errno, "KVM_SET_GUEST_DEBUG");
 	return 0;
 }
 
-/*
- * A point that has stopped the vCPU does not stop it again before an instruction was executed: that is a single step
- * without the point, of which nobody hears. RFLAGS.RF would do, but not every KVM keeps it.
- */
-void kvm_debug_resume(struct kvm_cpu *cpu)
+void kvm_debug_reset(struct kvm_cpu *cpu)
 {
-	struct kvm_guest_debug g = cpu->debug;
-	struct kvm_regs r;
-
-	if (!cpu->stop_passed)
+	if (!cpu->soft_count)
 		return;
-	cpu->stop_passed = false;
-	if (!cpu->stop_count || kvm_ioctl(cpu->fd, KVM_GET_REGS, &r) || r.rip != cpu->stop_rip)
-		return;
-	for (unsigned n = 0; n < cpu->stop_count; n++)
-		if (cpu->stops[n].kind == DEBUG_EXEC && cpu->stops[n].addr == cpu->stop_at)
-			g.arch.debugreg[7] &= ~(3ull << 2 * n);
-	g.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | (flags_of(cpu->vm) & KVM_GUESTDBG_BLOCKIRQ);
-	cpu->passing = !kvm_ioctl(cpu->fd, KVM_SET_GUEST_DEBUG, &g);
+	kvm_int3_clear(cpu);
+	cpu->passing = false;
+	cpu->debug.control &= ~KVM_GUESTDBG_USE_SW_BP;
+	kvm_ioctl(cpu->fd, KVM_SET_GUEST_DEBUG, &cpu->debug);
 }
 
-/* The guest's own: single step, or INT1. */
-static void give_back(struct kvm_cpu *cpu)
+/*
+ * One instruction at `lin` is executed without the points there, of which nobody hears. RFLAGS.RF would do for
+ * registers, but not every KVM keeps it. While an INT3 is out, another vCPU may pass it, too.
+ */
+static void pass(struct kvm_cpu *cpu, uint64_t lin, struct kvm_patch *patch)
 {
 	struct kvm_guest_debug g = cpu->debug;
 
-	g.control |= KVM_GUESTDBG_INJECT_DB;
+	for (unsigned n = 0; n < cpu->stop_count; n++)
+		if (cpu->stops[n].kind == DEBUG_EXEC && cpu->stops[n].addr == lin)
+			g.arch.debugreg[7] &= ~(3ull << 2 * n);
+	g.control |= step_flags(cpu);
+	if (kvm_ioctl(cpu->fd, KVM_SET_GUEST_DEBUG, &g))
+		return;
+	cpu->passing = true;
+	if (patch)
+		kvm_int3_hold(cpu, patch);
+}
+
+static void end_pass(struct kvm_cpu *cpu)
+{
+	cpu->passing = false;
+	kvm_int3_release(cpu);
+	kvm_ioctl(cpu->fd, KVM_SET_GUEST_DEBUG, &cpu->debug);
+}
+
+static uint64_t rip_of(const struct kvm_cpu *cpu)
+{
+	struct kvm_regs r = { 0 };
+
+	kvm_ioctl(cpu->fd, KVM_GET_REGS, &r);
+	return r.rip;
+}
+
+/* A point that has stopped the vCPU does not stop it again before an instruction was executed. */
+void kvm_debug_resume(struct kvm_cpu *cpu)
+{
+	bool again = cpu->stop_passed && rip_of(cpu) == cpu->stop_rip;
+	const struct kvm_soft_point *soft = again ? kvm_int3_at(cpu, cpu->stop_at) : NULL;
+
+	cpu->stop_passed = false;
+	if (again && (cpu->stop_count || soft))
+		pass(cpu, cpu->stop_at, soft ? soft->patch : NULL);
+	kvm_int3_enter(cpu);
+}
+
+void kvm_debug_leave(struct kvm_cpu *cpu)
+{
+	kvm_int3_leave(cpu);
+	/* A HLT ends without a trap. */
+	if (cpu->held && rip_of(cpu) != cpu->stop_rip)
+		end_pass(cpu);
+}
+
+/* The guest's own: a single step, INT1 or INT3. */
+static void give_back(struct kvm_cpu *cpu, uint32_t how)
+{
+	struct kvm_guest_debug g = cpu->debug;
+
+	g.control |= how;
 	kvm_ioctl(cpu->fd, KVM_SET_GUEST_DEBUG, &g);
+}
+
+static void stop_at(struct kvm_cpu *cpu, const struct debug_point *p)
+{
+	cpu->vcpu.stop = (struct debug_stop){ .point = *p };
+	cpu->stop_passed = p->kind == DEBUG_EXEC;
+	cpu->stop_rip = rip_of(cpu);
+	cpu->stop_at = p->addr;
+}
+
+static bool int3_exit(struct kvm_cpu *cpu, uint64_t lin)
+{
+	const struct kvm_soft_point *p = kvm_int3_at(cpu, lin);
+	struct kvm_patch *patch = p ? p->patch : kvm_int3_below(cpu, lin);
+	bool own = !patch || patch == cpu->held;
+
+	if (cpu->passing)
+		end_pass(cpu);
+	if (own) {
+		give_back(cpu, KVM_GUESTDBG_INJECT_BP);
+		return false;
+	}
+	if (!p) {
+		/* The memory has another address as well, which is not stopped at. */
+		cpu->stop_rip = rip_of(cpu);
+		pass(cpu, lin, patch);
+		return false;
+	}
+	stop_at(cpu, &p->point);
+	return true;
 }
 
 bool kvm_debug_exit(struct kvm_cpu *cpu)
 {
 	const struct kvm_debug_exit_arch *a = &cpu->run->debug.arch;
 	bool passed = cpu->passing && a->dr6 & DR6_STEP;
-	struct kvm_regs r;
 
-	if (passed) {
-		cpu->passing = false;
-		kvm_ioctl(cpu->fd, KVM_SET_GUEST_DEBUG, &cpu->debug);
-	}
+	if (a->exception == VECTOR_BP)
+		return int3_exit(cpu, a->pc);
+	if (passed)
+		end_pass(cpu);
 	for (unsigned n = 0; n < cpu->stop_count; n++) {
 		if (!(a->dr6 & DR6_HITS & 1u << n))
 			continue;
-		cpu->vcpu.stop = (struct debug_stop){ .point = cpu->stops[n] };
-		cpu->stop_passed = cpu->stops[n].kind == DEBUG_EXEC && !kvm_ioctl(cpu->fd, KVM_GET_REGS, &r);
-		cpu->stop_rip = cpu->stop_passed ? r.rip : 0;
-		cpu->stop_at = cpu->stops[n].addr;
+		stop_at(cpu, &cpu->stops[n]);
 		return true;
 	}
 	if (cpu->stepping && a->dr6 & DR6_STEP) {
@@ -140,6 +238,6 @@ bool kvm_debug_exit(struct kvm_cpu *cpu)
 		return true;
 	}
 	if (!passed)
-		give_back(cpu);
+		give_back(cpu, KVM_GUESTDBG_INJECT_DB);
 	return false;
 }

@@ -30,6 +30,7 @@ static void vm_destroy(struct engine_vm *v)
 	kvm_dirty_free(vm);
 	kvm_latches_free(vm);
 	pthread_mutex_destroy(&vm->time_lock);
+	pthread_mutex_destroy(&vm->int3_lock);
 	if (vm->fd >= 0)
 		close(vm->fd);
 	if (vm->kvm >= 0)
@@ -102,13 +103,13 @@ static struct kvm_msr_list *saved_msrs(int kvm)
 	return list;
 }
 
-static int create(struct kvm_vm *vm, struct err *err)
 /* False: this KVM does not have it. */
 static bool enable(const struct kvm_vm *vm, unsigned cap)
 {
 	return !kvm_ioctl(vm->fd, KVM_ENABLE_CAP, &(struct kvm_enable_cap){ .cap = cap, .args = { 1 } });
 }
 
+static int create(struct kvm_vm *vm, struct err *err)
 {
 	char why[160];
 
@@ -148,6 +149,7 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 	pthread_mutex_init(&vm->time_lock, NULL);
 	pthread_mutex_init(&vm->dirty_lock, NULL);
 	pthread_mutex_init(&vm->routes_lock, NULL);
+	pthread_mutex_init(&vm->int3_lock, NULL);
 	kvm_latches_init(vm);
 	if (create(vm, err)) {
 		vm_destroy((struct engine_vm *)vm);
@@ -161,6 +163,8 @@ static void vcpu_destroy(struct vcpu *v)
 	struct kvm_cpu *cpu = kvm_cpu_of(v);
 
 	cpu->vm->cpus[v->index] = NULL;
+	kvm_int3_clear(cpu);
+	free(cpu->soft);
 	kvm_dirty_del_cpu(cpu);
 	if (v->index == 0)
 		kvm_latches_share(cpu->vm, NULL);
@@ -242,6 +246,7 @@ static void vcpu_reset(struct vcpu *v)
 	struct kvm_cpu *cpu = kvm_cpu_of(v);
 	struct err err;
 
+	kvm_debug_reset(cpu);
 	x86_state_reset(&cpu->s, v->index == 0, false);
 	atomic_store(&v->events, 0);
 	if (kvm_state_set(cpu, &cpu->s, &err))

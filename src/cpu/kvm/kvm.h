@@ -62,8 +62,27 @@ struct kvm_vm {
 	struct kvm_irq_routing *routes;	      /* by the number of the GSI, the I/O APIC's pins first */
 	const struct event *waiter[KVM_GSIS]; /* that KVM sends the message of this GSI for */
 	stat_t messages;
+	/* INT3s for a debugger, see int3.c; the list changes while vCPUs stand still only */
+	pthread_mutex_t int3_lock;
+	struct kvm_patch *patches;
+	bool int3_tried, int3_told;
 	bool ioeventfd; /* doorbells ring without an exit */
 	bool irqfd;	/* messages go without a call */
+};
+
+/* A byte of guest memory that is an INT3 while vCPUs run. */
+struct kvm_patch {
+	struct kvm_patch *next;
+	uint64_t phys;
+	uint8_t byte; /* the guest's */
+	bool in;
+	unsigned points; /* of all vCPUs */
+	unsigned users;	 /* vCPUs in run() with a point here */
+	unsigned held;	 /* vCPUs that pass it just now */
+};
+struct kvm_soft_point {
+	struct debug_point point;
+	struct kvm_patch *patch;
 };
 
 struct kvm_cpu {
@@ -85,6 +104,9 @@ struct kvm_cpu {
 	struct kvm_guest_debug debug;
 	struct debug_point stops[KVM_STOPS];
 	unsigned stop_count;
+	struct kvm_soft_point *soft; /* those without a register; NULL or room for DEBUG_POINTS */
+	unsigned soft_count;
+	struct kvm_patch *held; /* the INT3 that is being passed, or NULL */
 	bool stepping, stop_passed, passing;
 	uint64_t stop_rip, stop_at; /* and linear */
 	/* The model and the rate of the TSC that this vCPU's CPUID has. */
@@ -126,10 +148,26 @@ int kvm_tsc_set_rate(struct kvm_cpu *cpu, struct err *err);
 void kvm_time_resume(struct kvm_cpu *cpu);
 void kvm_time_leave(struct kvm_cpu *cpu);
 
-/* debug.c: engine.h's set_debug(); before vCPUs run; and whether KVM_EXIT_DEBUG is the debugger's. */
+/* debug.c: engine.h's set_debug(); before run() goes on and after; whether KVM_EXIT_DEBUG is the debugger's; and a new
+ * beginning, whose memory is another one's. */
 int kvm_debug_set(struct vcpu *v, const struct cpu_debug *d, struct err *err);
 void kvm_debug_resume(struct kvm_cpu *cpu);
+void kvm_debug_leave(struct kvm_cpu *cpu);
 bool kvm_debug_exit(struct kvm_cpu *cpu);
+void kvm_debug_reset(struct kvm_cpu *cpu);
+
+/* int3.c: one point more for this vCPU, or none any more; vCPUs stopped. */
+int kvm_int3_add(struct kvm_cpu *cpu, const struct debug_point *point, struct err *err);
+void kvm_int3_clear(struct kvm_cpu *cpu);
+/* In run(), or no longer. */
+void kvm_int3_enter(struct kvm_cpu *cpu);
+void kvm_int3_leave(struct kvm_cpu *cpu);
+/* The point at a linear address, or NULL; and any vCPU's patch of the memory there. */
+const struct kvm_soft_point *kvm_int3_at(const struct kvm_cpu *cpu, uint64_t lin);
+struct kvm_patch *kvm_int3_below(const struct kvm_cpu *cpu, uint64_t lin);
+/* This vCPU passes the guest's own instruction: for all, the INT3 is not there meanwhile. */
+void kvm_int3_hold(struct kvm_cpu *cpu, struct kvm_patch *p);
+void kvm_int3_release(struct kvm_cpu *cpu);
 
 /* features.c: the model without what KVM cannot give here, and KVM_SET_CPUID2 if the vCPU does not have it yet. */
 int kvm_features_new(struct kvm_vm *vm, struct err *err);
@@ -166,6 +204,8 @@ int kvm_irqchip_new(struct kvm_vm *vm, struct err *err);
 
 /* calibrate.c: how fast kernel-mode code runs here, by a throw-away guest. Fills `p`. `kvm` is an open /dev/kvm. */
 void kvm_calibrate(struct engine_probe *p, int kvm);
+/* By another such guest: whether an INT3 for a debugger comes out of the guest. */
+bool kvm_tells_int3(int kvm);
 
 extern const struct engine engine_kvm;
 

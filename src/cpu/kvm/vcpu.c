@@ -304,6 +304,7 @@ enum cpu_exit kvm_vcpu_run(struct vcpu *v)
 			break;
 	}
 	atomic_store(&cpu->running, false);
+	kvm_debug_leave(cpu);
 	kvm_time_leave(cpu);
 	return out;
 }
