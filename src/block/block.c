@@ -628,6 +628,16 @@ const char *block_path(const struct block_node *n)
 	return n->path;
 }
 
+const char *block_name(const struct block_node *n)
+{
+	return n->name;
+}
+
+uint64_t block_modified(const struct block_node *n)
+{
+	return file_modified(n->file);
+}
+
 struct loop *block_loop(struct block_node *n)
 {
 	return n->loop;

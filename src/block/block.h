@@ -89,6 +89,9 @@ bool block_can_discard(const struct block_node *n);
 const char *block_format_name(const struct block_node *n);
 const char *block_aio_name(const struct block_node *n); /* "io_uring" or "threads" */
 const char *block_path(const struct block_node *n);
+const char *block_name(const struct block_node *n); /* as in block_config */
+/* When the image was written last, in nanoseconds since 1970, by anybody; 0: a block device does not tell. */
+uint64_t block_modified(const struct block_node *n);
 struct loop *block_loop(struct block_node *n);
 /* A flush has failed: everything is refused with EIO until the image is opened again. */
 bool block_failed(const struct block_node *n);

@@ -161,6 +161,15 @@ void file_close(struct block_file *f)
 	free(f);
 }
 
+uint64_t file_modified(const struct block_file *f)
+{
+	struct stat st;
+
+	if (fstat(f->fd, &st) || !S_ISREG(st.st_mode))
+		return 0;
+	return (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
+}
+
 uint64_t file_size(const struct block_file *f)
 {
 	return f->size;

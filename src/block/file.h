@@ -15,7 +15,8 @@ struct block_file;
 struct block_file *file_open(const struct block_config *c, struct loop *loop, struct err *err);
 void file_close(struct block_file *f);
 
-uint64_t file_size(const struct block_file *f); /* bytes, as they are */
+uint64_t file_size(const struct block_file *f);	    /* bytes, as they are */
+uint64_t file_modified(const struct block_file *f); /* block_modified() */
 bool file_can_discard(const struct block_file *f);
 const char *file_aio_name(const struct block_file *f);
 

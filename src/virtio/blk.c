@@ -76,6 +76,8 @@ struct vblk {
 	/* saved state */
 	bool saved_writeback;
 	uint64_t capacity; /* sectors */
+	uint64_t modified; /* block_modified() when it was saved */
+	bool accept_changed;
 };
 
 struct range {
@@ -424,6 +426,7 @@ static void pre_save(void *obj)
 
 	b->saved_writeback = b->writeback;
 	b->capacity = block_size(b->node) / BLOCK_SECTOR;
+	b->modified = block_modified(b->node);
 }
 
 static int post_load(void *obj, struct err *err)
@@ -434,6 +437,12 @@ static int post_load(void *obj, struct err *err)
 	if (b->capacity != size)
 		return err_set(err, "%s has %llu sectors, but had %llu when the state was saved", block_path(b->node),
 			       (unsigned long long)size, (unsigned long long)b->capacity);
+	/* The guest would go on with what it remembers of another content, and damage its file system. */
+	if (b->modified && block_modified(b->node) && b->modified != block_modified(b->node) && !b->accept_changed)
+		return err_set(err,
+			       "%s was written after the state was saved, or is a copy with another time; with "
+			       "%s.changed=accept it is taken as it is",
+			       block_path(b->node), block_name(b->node));
 	b->writeback = b->saved_writeback;
 	b->config[CFG_WRITEBACK] = b->saved_writeback;
 	return 0;
@@ -442,6 +451,7 @@ static int post_load(void *obj, struct err *err)
 static const struct state_field fields[] = {
 	STATE_BOOLF(struct vblk, saved_writeback),
 	STATE_U64F(struct vblk, capacity),
+	STATE_U64F(struct vblk, modified),
 	STATE_FIELD_END,
 };
 
@@ -524,6 +534,7 @@ struct virtio_dev *virtio_blk_new(const struct virtio_blk_config *c, struct err 
 		return NULL;
 	}
 	b->node = c->node;
+	b->accept_changed = c->accept_changed;
 	b->writeback = true;
 	if (c->serial)
 		memcpy(b->id, c->serial, strlen(c->serial));

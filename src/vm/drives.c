@@ -96,10 +96,11 @@ static int add_disk(struct vm *vm, const char *p, struct err *err)
 	struct virtio_blk_config c = { .mem = vm->mem };
 	struct vm_disk *disk = &vm->disks[vm->disk_count];
 	static const char *const aios[] = { "auto", "io_uring", "threads", NULL };
+	static const char *const changed[] = { "refuse", "accept", NULL };
 	char key[64];
 	const char *discard;
 	uint64_t queues;
-	int aio;
+	int aio, accept;
 
 #define KEY(name) (snprintf(key, sizeof(key), "%s." name, p), key)
 	if (config_str(vm->config, KEY("path"), NULL, &b.path, err) ||
@@ -108,6 +109,7 @@ static int add_disk(struct vm *vm, const char *p, struct err *err)
 	    config_str(vm->config, KEY("serial"), NULL, &c.serial, err) ||
 	    config_str(vm->config, KEY("discard"), "unmap", &discard, err) ||
 	    config_choice(vm->config, KEY("aio"), 0, aios, &aio, err) ||
+	    config_choice(vm->config, KEY("changed"), 0, changed, &accept, err) ||
 	    config_uint(vm->config, KEY("queues"), vm->cpus < VIRTIO_BLK_MAX_QUEUES ? vm->cpus : VIRTIO_BLK_MAX_QUEUES,
 			(struct config_range){ 1, VIRTIO_BLK_MAX_QUEUES }, &queues, err))
 		return -1;
@@ -119,6 +121,7 @@ static int add_disk(struct vm *vm, const char *p, struct err *err)
 	b.no_discard = !strcmp(discard, "ignore");
 	b.aio = (enum block_aio)aio;
 	c.queues = (unsigned)queues;
+	c.accept_changed = accept;
 	c.node = block_open(&b, err);
 	if (!c.node)
 		return -1;

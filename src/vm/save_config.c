@@ -43,9 +43,9 @@ static const char *const fixed[] = {
 };
 
 /* What belongs to one run of the program. */
-static const char *const transient[] = {
-	"verbose", "stats", "paused", "gdb", "jit.count", "jit.perf", "trace.*", NULL
-};
+static const char *const transient[] = { "verbose",   "stats",	  "paused",  "gdb",
+					 "jit.count", "jit.perf", "trace.*", "disk[0-9]*.changed",
+					 NULL };
 
 /* Files of the host, which mean the same from any directory once they are absolute. */
 static const char *const paths[] = { "kernel", "initrd", "disk[0-9]*.path", NULL };

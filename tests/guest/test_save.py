@@ -1,6 +1,7 @@
 """Saving and restoring: in the middle of disk and network I/O, to other disks and networks, and what is refused."""
 import os
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -266,12 +267,30 @@ def test_the_changes_alone_are_why(small, vms, tmp_path):
     vm.child.expect_exact(">")
 
 
+def test_a_disk_that_has_changed_is_taken_on_request(small, vms, tmp_path):
+    """A copy with its time is the same disk, without a word."""
+    state, disk = small
+    same, other = shutil.copy2(disk, tmp_path / "same"), shutil.copy(disk, tmp_path / "other")
+    os.utime(other, ns=(1, 1))
+    for n, wish in enumerate((f"{same},format=raw", f"{other},format=raw,changed=accept")):
+        vm = restored(vms, state, "--set", "paused=off", "--disk", wish)
+        vm.child.expect_exact(">")
+        if n:
+            # It was said of this one run.
+            save_and_end(vm, tmp_path / "again")
+            os.utime(other, ns=(2, 2))
+            r = run_cli("restore", str(tmp_path / "again"))
+            assert r.returncode == 1 and "other was written after" in r.stderr, r.stderr
+
+
 @pytest.mark.parametrize("options,says", [
     (["--set", "disk0.bus=mmio"], "disk0.bus"),
     (["--disk", "OTHER,bus=mmio"], "disk0.bus"),
     (["--net", "user,bus=mmio"], "net0.bus"),
     (["--net", "user,mac=52:54:00:00:00:01"], "net0.mac"),
     (["--disk", "SHORT"], "has 1024 sectors, but had 2048"),
+    (["--disk", "OTHER"], "other was written after the state was saved, or is a copy with another time; with disk0.changed=acc"),
+    (["--disk", "OTHER,changed=yes"], "disk0.changed"),
     (["--disk", "/no/such/disk"], "/no/such/disk: no such file"),
     (["--set", "memory=128M"], "memory: '128M' is not what the saved machine has ('16M')"),
     (["--set", "cpus=2"], "cpus"),

@@ -426,8 +426,8 @@ static void test_config(void **state)
 static void test_save(void **state)
 {
 	struct block_config bc = { .path = "test-disk", .format = "raw", .open_path = open_memfd };
-	struct virtio_blk_config c = { .queues = 2, .queue_size = 256 };
-	struct virtio_dev *old;
+	struct virtio_blk_config c = { .queues = 2, .queue_size = 256, .accept_changed = true };
+	struct virtio_dev *old, *small, *changed;
 	struct err err;
 	char *core, *own;
 	size_t core_len, own_len;
@@ -465,13 +465,24 @@ static void test_save(void **state)
 	sectors = SECTORS / 2;
 	c.node = block_open(&bc, &err);
 	sectors = SECTORS;
-	struct virtio_dev *small = virtio_blk_new(&c, &err);
+	small = virtio_blk_new(&c, &err);
 	assert_non_null(small);
 	f = fmemopen(own, own_len, "r");
 	assert_int_equal(state_load(f, small->state, "0", small->self, &err), -1);
 	assert_non_null(strstr(err.msg, "1024 sectors, but had 2048"));
 	fclose(f);
 	small->ops->destroy(small);
+
+	/* Nor without a word into another one, which was made later. */
+	c.node = block_open(&bc, &err);
+	c.accept_changed = false;
+	changed = virtio_blk_new(&c, &err);
+	assert_non_null(changed);
+	f = fmemopen(own, own_len, "r");
+	assert_int_equal(state_load(f, changed->state, "0", changed->self, &err), -1);
+	assert_non_null(strstr(err.msg, "test-disk.changed=accept"));
+	fclose(f);
+	changed->ops->destroy(changed);
 
 	/* The first one goes without touching the guest any more. */
 	virtio_reset(old);
