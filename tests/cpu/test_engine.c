@@ -176,7 +176,8 @@ static void a_kick_is_noticed_soon(void **state)
 		took[n] = now_ns() - took[n];
 	}
 	qsort(took, 31, sizeof(took[0]), by_size);
-	assert_true(took[15] < 20 * MS);
+	/* Hardware's may be a host that is emulated itself. */
+	assert_true(took[15] < (engine->dirty_log ? 100 : 20) * MS);
 }
 
 static void a_kick_before_is_not_lost(void **state)
