@@ -1,6 +1,7 @@
 """The translator runs what the interpreter runs: kernels, programs, states that come from the other."""
 import os
 import re
+import struct
 import subprocess
 
 import pytest
@@ -85,6 +86,32 @@ def test_sizes_of_the_cache(tmp_path, size, says):
     assert (r.returncode, r.stderr) == (1, f"vireo: {says}\n")
     # It says nothing to an engine that has no such cache.
     assert run_cli(*args, "--engine", "interp").returncode == 0
+
+
+@pytest.mark.parametrize("option,value,says", [
+    ("--jit-perf", "flame", "jit.perf: 'flame' is not one of off, map, dump"),
+    ("--set", "jit.count=sheep", "jit.count: 'sheep' is not one of off, sums, blocks"),
+])
+def test_slips(tmp_path, option, value, says):
+    r = run_cli("run", "--memory", "16", "--kernel", tiny.kernel(tmp_path, tiny.POWER_OFF), *JIT, option, value)
+    assert (r.returncode, r.stderr) == (1, f"vireo: {says}\n")
+
+
+def test_perf_finds_the_blocks_of_a_guest(busybox):
+    """A dump has each block of a boot, and comes to its end with it."""
+    r = run_cli("run", *busybox.args("quiet vireo.report readonly"), "--disk", f"{busybox.image},readonly=on", *JIT,
+                "--jit-perf", "dump", "--stats", cwd=busybox.tmp)
+    assert r.returncode == 0, r.stderr
+    path, = [p for p in os.listdir(busybox.tmp) if re.fullmatch(r"jit-\d+\.dump", p)]
+    with open(os.path.join(busybox.tmp, path), "rb") as f:
+        data = f.read()
+    at, loads, last = 40, 0, None
+    while at < len(data):
+        last, size = struct.unpack_from("<II", data, at)
+        loads += last == 0
+        at += size
+    # One more than blocks: what all of them share.
+    assert at == len(data) and last == 3 and loads == counters(r.stderr)["jit.translations"] + 1
 
 
 @pytest.mark.parametrize("first,then", [("jit", "interp"), ("interp", "jit")])
