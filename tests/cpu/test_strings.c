@@ -17,9 +17,10 @@ static int teardown(void **state)
 	return 0;
 }
 
-#define FROM 0x300ff0u
-#define TO   0x400123u
-#define MMIO 0x20000000u
+#define FROM	0x300ff0u
+#define TO	0x400123u
+#define MMIO	0x20000000u
+#define NOWHERE (0x40000000u + FROM) /* is not mapped, and has FROM's place in the TLB */
 
 static uint8_t bytes[3 * 4096];
 
@@ -72,6 +73,34 @@ static void moves_cross_pages(void **state)
 		expect(FROM + shift + 8000, TO + 8000, 0);
 		assert_memory_equal(memory(TO, 8000), bytes + shift, 8000);
 	}
+}
+
+/* The soft TLB has the same place for the pages of source and destination. */
+static void moves_between_pages_of_one_place(void **state)
+{
+	const uint64_t to = FROM + 0x400000;
+	uint64_t walks;
+
+	start(FROM, to, 8000, 0);
+	walks = tiny_cpu(&r.vm)->data_walks;
+	RIG_EXEC(&r, WARM, 0xf3, 0xa4, INC_EBX);
+	expect(FROM + 8000, to + 8000, 0);
+	assert_int_equal(rig_reg(&r, X86_RBX), 1);
+	assert_memory_equal(memory(to, 8000), bytes, 8000);
+	/* Not two an element. */
+	assert_in_range(tiny_cpu(&r.vm)->data_walks - walks, 1, 40);
+	/* Faults are those of the first element. */
+	start(FROM, NOWHERE, 100, 0);
+	RIG_EXEC(&r, 0xf3, 0xa4);
+	assert_int_equal(rig_vector(&r), X86_PF_FAULT);
+	assert_int_equal(r.s.cr2, NOWHERE);
+	expect(FROM, NOWHERE, 100);
+	start(NOWHERE, FROM, 100, 0);
+	RIG_EXEC(&r, 0xf3, 0xa4);
+	assert_int_equal(rig_vector(&r), X86_PF_FAULT);
+	assert_int_equal(r.s.cr2, NOWHERE);
+	assert_int_equal(rig_pushed(&r, 0), 0);
+	expect(NOWHERE, FROM, 100);
 }
 
 static void moves_backwards(void **state)
@@ -219,6 +248,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(moves_cross_pages),
+		cmocka_unit_test(moves_between_pages_of_one_place),
 		cmocka_unit_test(moves_backwards),
 		cmocka_unit_test(a_move_over_its_source_repeats_it),
 		cmocka_unit_test(stores_of_each_size),

@@ -64,6 +64,7 @@ static inline const struct x86_insn *again(struct x86_cpu *cpu, const struct x86
  */
 struct run {
 	uint64_t bytes, lin;
+	uint8_t *host;
 	struct x86_tlb_entry *entry;
 };
 
@@ -83,24 +84,44 @@ static inline struct run run_at(const struct x86_cpu *cpu, const struct x86_insn
 		return r;
 	left = MEM_PAGE_SIZE - (r.lin & X86_PAGE_MASK);
 	r.bytes = wrap - ea < left ? 0 : left;
+	r.host = r.entry->host + (r.lin & X86_PAGE_MASK);
 	return r;
+}
+
+/*
+ * The TLB has one place for the pages of both, so that each element would bring the other's back: look at one after the
+ * other. Faults are those of the next element.
+ */
+static void share_a_place(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size, struct run *from,
+			  struct run *to)
+{
+	enum x86_tlb_view view = (enum x86_tlb_view)((cpu->tlb - cpu->tlbs[0]) / X86_TLB_SIZE);
+	uint64_t phys;
+
+	if (!from->entry || from->entry != to->entry || get_a(cpu, i, X86_RCX) < 2 || !x86_canonical(from->lin) ||
+	    !x86_canonical(to->lin) || !x86_tlb_fill(cpu, view, from->lin, X86_READ, &phys))
+		return;
+	to->bytes = 0;
+	*from = run_at(cpu, i, i->seg, get_a(cpu, i, X86_RSI), false);
+	if (from->bytes >= size && x86_tlb_fill(cpu, view, to->lin, X86_WRITE, &phys))
+		*to = run_at(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true);
 }
 
 static uint64_t fast_movs(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size)
 {
-	struct run from = run_at(cpu, i, i->seg, get_a(cpu, i, X86_RSI), false), to;
+	struct run from = run_at(cpu, i, i->seg, get_a(cpu, i, X86_RSI), false);
+	struct run to = run_at(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true);
 	uint64_t n;
 
 	if (!from.bytes)
-		return 0;
-	to = run_at(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true);
+		share_a_place(cpu, i, size, &from, &to);
 	n = (from.bytes < to.bytes ? from.bytes : to.bytes) / size;
 	if (n > get_a(cpu, i, X86_RCX))
 		n = get_a(cpu, i, X86_RCX);
 	if (n < 2)
 		return 0;
-	uint8_t *p = to.entry->host + (to.lin & X86_PAGE_MASK);
-	const uint8_t *q = from.entry->host + (from.lin & X86_PAGE_MASK);
+	uint8_t *p = to.host;
+	const uint8_t *q = from.host;
 	/* A destination shortly after the source repeats a pattern: that is not what memmove does. */
 	if (p > q && p < q + n * size)
 		return 0;
