@@ -258,6 +258,31 @@ static void invlpg_takes_all_of_a_large_page(void **state)
 	assert_int_equal(rig_reg(&r, X86_RAX), 0x7b);
 }
 
+/* An instruction that runs into another page, jumped to within its own: that page is mapped anew, then written to. */
+static void an_instruction_depends_on_both_its_pages(void **state)
+{
+	const uint32_t frame3 = FRAME2 + 0x1000;
+
+	open_window();
+	window(1, FRAME2 | P | W | U);
+	rig_write(&r, FRAME1 + 0xff0, 0x0beb, 2);   /* jmp to the end of the page */
+	rig_write(&r, FRAME1 + 0xffd, 0x2211b8, 3); /* mov eax, XXXX2211h; ret */
+	rig_write(&r, FRAME2, 0xc34433, 3);
+	rig_write(&r, frame3, 0xc36655, 3);
+	r.s.gpr[X86_RSI] = WINDOW + 0xff0;
+	r.s.gpr[X86_RDI] = PT + 8;
+	r.s.gpr[X86_RDX] = frame3 | P | W | U;
+	r.s.gpr[X86_RBX] = frame3;
+	/* call rsi three times; push rax; remap; invlpg [rsi + 10h]; call rsi; push rax; mov byte [rbx], 77h; call rsi
+	 */
+	RIG_EXEC(&r, 0xff, 0xd6, 0xff, 0xd6, 0xff, 0xd6, 0x50, 0x48, 0x89, 0x17, 0x0f, 0x01, 0x7e, 0x10, 0xff, 0xd6,
+		 0x50, 0xc6, 0x03, 0x77, 0xff, 0xd6);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(rig_reg(&r, X86_RAX), 0x66772211);
+	assert_int_equal(rig_read(&r, RIG_STACK - 8, 8), 0x44332211);
+	assert_int_equal(rig_read(&r, RIG_STACK - 16, 8), 0x66552211);
+}
+
 /* However many mappings there were in between, whose numbers come back: each MOV CR3 takes up to two of 4096. */
 static void an_old_mapping_is_not_taken_for_a_new_one(void **state)
 {
@@ -315,6 +340,7 @@ int main(void)
 		TEST(what_is_known_of_a_space_is_kept_while_it_may_be),
 		TEST(a_global_page_is_nobodys),
 		TEST(invlpg_takes_all_of_a_large_page),
+		TEST(an_instruction_depends_on_both_its_pages),
 		TEST(an_old_mapping_is_not_taken_for_a_new_one),
 		TEST(invpcid_checks_its_operands),
 	};

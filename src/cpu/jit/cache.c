@@ -10,7 +10,7 @@
 
 #include "cpu/jit/jit.h"
 
-#define BUCKETS 65536u
+#define BUCKETS (1u << 18)
 #define PAGES	65536u /* chains of blocks by page */
 /* A block never takes more. */
 #define BLOCK_ROOM (64u << 10)
@@ -26,7 +26,7 @@ struct jit_cache {
 	struct jit_thunks thunks;
 	struct jit_cache_counts counts; /* under the lock */
 	struct jit_block *_Atomic bucket[BUCKETS];
-	struct jit_block *page[PAGES];
+	struct jit_of_page *page[PAGES];
 };
 
 /* Two views of the same memory: one to write, one to execute. MAP_FAILED, and errno. */
@@ -147,16 +147,17 @@ static unsigned hash(uint64_t phys, uint64_t rip)
 {
 	uint64_t v = (phys ^ rip >> 12) * 0x9e3779b97f4a7c15;
 
-	return v >> 48;
+	return v >> (64 - 18);
 }
-_Static_assert(BUCKETS == 1u << 16, "the hash has 16 bits");
+_Static_assert(BUCKETS == 1u << 18, "the hash has 18 bits");
 
-struct jit_block *jit_cache_find(struct jit_cache *c, uint64_t phys, uint64_t rip, uint32_t mode)
+struct jit_block *jit_cache_find(struct jit_cache *c, uint64_t phys, uint64_t second, uint64_t rip, uint32_t mode)
 {
 	struct jit_block *b = atomic_load_explicit(&c->bucket[hash(phys, rip)], memory_order_acquire);
 
 	for (; b; b = atomic_load_explicit(&b->next, memory_order_acquire))
-		if (b->phys == phys && b->rip == rip && b->mode == mode && !atomic_load(&b->stale))
+		if (b->phys == phys && b->rip == rip && b->mode == mode &&
+		    (b->second == JIT_ONE_PAGE || b->second == second) && !atomic_load(&b->stale))
 			return b;
 	return NULL;
 }
@@ -201,15 +202,24 @@ void *jit_cache_alloc(struct jit_cache *c, size_t bytes)
 	return memset(p, 0, bytes);
 }
 
+static void belongs(struct jit_cache *c, struct jit_block *b, struct jit_of_page *p)
+{
+	struct jit_of_page **page = &c->page[p->index % PAGES];
+
+	p->block = b;
+	p->next = *page;
+	*page = p;
+}
+
 void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *b)
 {
 	if (b) {
 		struct jit_block *_Atomic *bucket = &c->bucket[hash(b->phys, b->rip)];
-		struct jit_block **page = &c->page[b->page_index % PAGES];
 
 		c->code_used = (size_t)(e->at - c->code);
-		b->page_next = *page;
-		*page = b;
+		belongs(c, b, &b->pages[0]);
+		if (b->second != JIT_ONE_PAGE)
+			belongs(c, b, &b->pages[1]);
 		atomic_store_explicit(&b->next, atomic_load(bucket), memory_order_relaxed);
 		atomic_store_explicit(bucket, b, memory_order_release);
 	}
@@ -218,10 +228,13 @@ void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *
 
 void jit_cache_link(struct jit_cache *c, const struct jit_link *l, const struct jit_block *to)
 {
-	uintptr_t at = l->native ? to->native : to->memory;
+	bool direct = to->second == JIT_ONE_PAGE;
+	uintptr_t at = !direct ? c->thunks.jump_to_rip : l->native ? to->native : to->memory;
+	uint8_t *rel32 = direct ? l->rel32 : l->out32;
 
 	pthread_mutex_lock(&c->lock);
-	atomic_store_explicit((_Atomic int32_t *)(void *)l->rel32, (int32_t)(at - l->end), memory_order_release);
+	atomic_store_explicit((_Atomic int32_t *)(void *)rel32, (int32_t)(at - (direct ? l->end : l->out_end)),
+			      memory_order_release);
 	stat_add(&c->counts.links, 1);
 	pthread_mutex_unlock(&c->lock);
 }
@@ -245,10 +258,10 @@ void jit_cache_drop(struct jit_cache *c, struct jit_block *b)
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* Stale blocks leave the chain of their page here, and that of their hash with the next flush. */
+/* Stale blocks leave the chains of their pages here, and that of their hash with the next flush. */
 void jit_cache_drop_page(struct jit_cache *c, uint64_t page_index)
 {
-	struct jit_block **at;
+	struct jit_of_page **at;
 	uint64_t before;
 
 	pthread_mutex_lock(&c->lock);
@@ -256,14 +269,14 @@ void jit_cache_drop_page(struct jit_cache *c, uint64_t page_index)
 	atomic_fetch_add(&c->changes, 1);
 	at = &c->page[page_index % PAGES];
 	while (*at) {
-		struct jit_block *b = *at;
+		struct jit_of_page *p = *at;
 
-		if (b->page_index == page_index)
-			give_up(c, b);
-		if (atomic_load(&b->stale))
-			*at = b->page_next;
+		if (p->index == page_index)
+			give_up(c, p->block);
+		if (atomic_load(&p->block->stale))
+			*at = p->next;
 		else
-			at = &b->page_next;
+			at = &p->next;
 	}
 	stat_add(&c->counts.pages, before != atomic_load(&c->counts.given_up));
 	pthread_mutex_unlock(&c->lock);

@@ -29,15 +29,24 @@ struct jit_cache_counts {
 	stat_t links;
 };
 
+/* A page that a block was made from. */
+struct jit_of_page {
+	struct jit_of_page *next;
+	struct jit_block *block;
+	uint64_t index; /* mem.h */
+};
+
+#define JIT_ONE_PAGE ~0ull
 struct jit_block {
 	struct jit_block *_Atomic next; /* of its hash chain */
-	struct jit_block *page_next;
-	uint64_t phys, rip; /* of the first instruction */
-	uint64_t page_index;
+	uint64_t phys, rip;		/* of the first instruction */
+	/* The physical address of the page that its only instruction runs into, or JIT_ONE_PAGE. */
+	uint64_t second;
 	uint32_t mode; /* enum x86_fetch */
 	_Atomic bool stale;
 	/* Where to begin: with the flags in the host's, or in jit_cpu.flags. And what it does when given up. */
 	uintptr_t native, memory, out;
+	struct jit_of_page pages[2];
 };
 
 /* A direct jump at the end of a block. `rel32` is aligned. */
@@ -45,6 +54,8 @@ struct jit_link {
 	uint8_t *rel32; /* where it is written */
 	uintptr_t end;	/* where it is executed, after it */
 	bool native;	/* flags are in the host's */
+	uint8_t *out32; /* the same of the jump that it leads to at first: the way out */
+	uintptr_t out_end;
 };
 
 /* `anonymous`: the code has no name in the list of mappings. */
@@ -56,8 +67,11 @@ uintptr_t jit_cache_thunks_at(const struct jit_cache *c, size_t *len);
 
 const struct jit_cache_counts *jit_cache_counts(const struct jit_cache *c);
 
-/* NULL: none that is current. Any thread. */
-struct jit_block *jit_cache_find(struct jit_cache *c, uint64_t phys, uint64_t rip, uint32_t mode);
+/*
+ * The block at `phys` for linear address `rip`; `second` is where the next page is, if that is known. NULL: none that
+ * is current. Any thread.
+ */
+struct jit_block *jit_cache_find(struct jit_cache *c, uint64_t phys, uint64_t second, uint64_t rip, uint32_t mode);
 
 /* Is there no room for another block? */
 bool jit_cache_is_full(struct jit_cache *c);
@@ -68,6 +82,7 @@ void *jit_cache_alloc(struct jit_cache *c, size_t bytes);
 /* The block is complete (or b is NULL: was given up) and can be found. Gives the lock back. */
 void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *b);
 
+/* From now on the jump leads to this block; if that depends on a second page, to a look at jit_cpu.jumps. */
 void jit_cache_link(struct jit_cache *c, const struct jit_link *l, const struct jit_block *to);
 /* Give up one block, or all of a page. Any thread. */
 void jit_cache_drop(struct jit_cache *c, struct jit_block *b);

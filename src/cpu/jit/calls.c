@@ -113,20 +113,26 @@ static bool news(const struct x86_cpu *cpu)
 
 static struct jit_jump *jump_of(struct jit_cpu *c, uint64_t rip)
 {
-	return &c->jumps[((uint32_t)rip ^ (uint32_t)rip << 4) >> 4 & (JIT_JUMPS - 1)];
+	return &c->jumps[jit_jump_place(rip)];
+}
+
+static uint64_t page_after(uint64_t rip)
+{
+	return (rip | X86_PAGE_MASK) + 1;
 }
 
 /* The current block at RIP, if its page can be told without a walk. */
 static struct jit_block *look_up(struct x86_cpu *cpu)
 {
 	uint64_t rip = cpu->s.gpr[X86_RIP];
-	const struct x86_itlb_entry *e = x86_itlb_slot(cpu, rip);
+	const struct x86_itlb_entry *e = x86_itlb_slot(cpu, rip), *next = x86_itlb_slot(cpu, page_after(rip));
 	struct jit_cpu *c = jit_of(cpu);
 	struct jit_block *b;
 
 	if (e->tag != (rip & ~X86_PAGE_MASK) || !x86_translatable(cpu))
 		return NULL;
-	b = jit_cache_find(jit_cache_of(cpu), e->phys | (rip & X86_PAGE_MASK), rip, x86_fetch(cpu));
+	b = jit_cache_find(jit_cache_of(cpu), e->phys | (rip & X86_PAGE_MASK),
+			   next->tag == page_after(rip) ? next->phys : JIT_ONE_PAGE, rip, x86_fetch(cpu));
 	if (b)
 		*jump_of(c, rip) = (struct jit_jump){ rip ^ cpu->fetch_key, b->memory };
 	return b;
@@ -203,7 +209,7 @@ static const struct x86_insn *enter(struct x86_cpu *cpu)
 	if (!b && e->tag == (cpu->s.gpr[X86_RIP] & ~X86_PAGE_MASK)) {
 		if (jit_cache_is_full(jit_cache_of(cpu)))
 			make_room(cpu);
-		b = jit_translate(cpu, t, e);
+		b = jit_translate(cpu, t);
 		if (b)
 			stat_add(&jit_of(cpu)->counts.translations, 1);
 	}

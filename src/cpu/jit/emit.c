@@ -143,6 +143,12 @@ void emit_jmp(struct emit *e, uintptr_t rx)
 	relative(e, rx);
 }
 
+void emit_jump_to(struct emit *e, unsigned cc, uintptr_t rx)
+{
+	emit_bytes(e, 0x800f + (cc << 8), 2);
+	emit_bytes(e, (uint32_t)(rx - (emit_rx(e) + 4)), 4);
+}
+
 uint8_t *emit_jump(struct emit *e, unsigned cc)
 {
 	if (cc == EMIT_ALWAYS)

@@ -59,6 +59,7 @@ void emit_lea(struct emit *e, unsigned to, struct emit_mem m);
 void emit_call(struct emit *e, uintptr_t rx);
 void emit_jmp(struct emit *e, uintptr_t rx);
 #define EMIT_JMP_SIZE 5
+void emit_jump_to(struct emit *e, unsigned cc, uintptr_t rx); /* if the condition code holds */
 
 /* Forward jumps: emit, then emit_here() where it leads. Condition codes as in opcodes; EMIT_ALWAYS for JMP. */
 #define EMIT_ALWAYS 16

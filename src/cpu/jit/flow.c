@@ -4,36 +4,46 @@
  */
 #include "cpu/jit/translate.h"
 
+static struct emit_mem known(int32_t field)
+{
+	return (struct emit_mem){ .base = T1, .index = NO_REG, .gs = true, .disp = field };
+}
+
+void jit_look_at_jump(struct emit *e)
+{
+	/* The place: see jit_jump_place(). */
+	emit_rr(e, (struct emit_op){ .op = 0x69 }, T1, T0);
+	emit_bytes(e, JIT_JUMP_FACTOR, 4);
+	emit_rr(e, (struct emit_op){ .op = 0xc1 }, 5, T1);
+	emit_bytes(e, 32 - JIT_JUMP_BITS - 4, 1);
+	emit_rr(e, (struct emit_op){ .op = 0x81 }, 4, T1);
+	emit_bytes(e, (JIT_JUMPS - 1) << 4, 4);
+	emit_rm(e, (struct emit_op){ .op = 0x33, .w = true }, T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
+	emit_rm(e, (struct emit_op){ .op = 0x3b, .w = true }, T0, known(JIT_FIELD(jumps[0].tag)));
+}
+_Static_assert(sizeof(struct jit_jump) == 16, "the place is a multiple of it");
+
+void jit_take_jump(struct emit *e)
+{
+	emit_rm(e, (struct emit_op){ .op = 0xff }, 4, known(JIT_FIELD(jumps[0].code)));
+}
+
 /*
  * Flags are where others look for them, T0 is the target. `s`: what to do if it is not found, and how far RSP moves;
  * NULL: the target is known to be canonical.
  */
 static void jump_to_t0(struct jit_tr *t, struct stub *s)
 {
-	struct emit_mem jump = { .base = T1, .index = NO_REG, .gs = true };
-	uintptr_t missed = t->thunks->jump_missed;
-
-	/* The place: bits 4 to 15 of target ^ target << 4. */
-	emit_rr(&t->e, (struct emit_op){ .op = 0x89 }, T0, T1);
-	emit_rr(&t->e, (struct emit_op){ .op = 0xc1 }, 4, T1);
-	emit_bytes(&t->e, 4, 1);
-	emit_rr(&t->e, (struct emit_op){ .op = 0x33 }, T1, T0);
-	emit_rr(&t->e, (struct emit_op){ .op = 0x81 }, 4, T1);
-	emit_bytes(&t->e, (JIT_JUMPS - 1) << 4, 4);
-	emit_rm(&t->e, (struct emit_op){ .op = 0x33, .w = true }, T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
-	jump.disp = JIT_FIELD(jumps[0].tag);
-	emit_rm(&t->e, (struct emit_op){ .op = 0x3b, .w = true }, T0, jump);
+	jit_look_at_jump(&t->e);
 	if (s) {
 		s->jump = emit_jump(&t->e, 5);
 		jit_stub(t, *s);
 		if (s->pop)
 			emit_lea(&t->e, GUEST_RSP, emit_at(GUEST_RSP, s->pop));
 	} else {
-		emit_bytes(&t->e, 0x850f, 2);
-		emit_bytes(&t->e, (uint32_t)(missed - (emit_rx(&t->e) + 4)), 4);
+		emit_jump_to(&t->e, 5, t->thunks->jump_missed);
 	}
-	jump.disp = JIT_FIELD(jumps[0].code);
-	emit_rm(&t->e, (struct emit_op){ .op = 0xff }, 4, jump);
+	jit_take_jump(&t->e);
 }
 
 /*
@@ -56,7 +66,11 @@ static void link(struct jit_tr *t, uint64_t rip)
 	l->end = emit_rx(&t->e);
 	jit_flags_away(t, now(t)->live);
 	jit_set_rip(t, rip);
-	jit_back_to_c(t, (uintptr_t)l);
+	emit_mov_imm(&t->e, T0, (uintptr_t)l);
+	emit_align(&t->e, 4, 1);
+	emit_jmp(&t->e, t->thunks->leave);
+	l->out32 = t->e.at - 4;
+	l->out_end = emit_rx(&t->e);
 }
 
 void jit_go_on(struct jit_tr *t, uint64_t rip, uint8_t *jump)

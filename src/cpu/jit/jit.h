@@ -13,11 +13,17 @@
 #include "cpu/x86/traces.h"
 
 /* Where an indirect branch to `tag` ^ fetch_key goes on. */
-#define JIT_JUMPS 4096u
+#define JIT_JUMP_BITS	14
+#define JIT_JUMPS	(1u << JIT_JUMP_BITS)
+#define JIT_JUMP_FACTOR 0x9e3779b1u
 struct jit_jump {
 	uint64_t tag;
 	uintptr_t code;
 };
+static inline uint32_t jit_jump_place(uint64_t target)
+{
+	return (uint32_t)target * JIT_JUMP_FACTOR >> (32 - JIT_JUMP_BITS);
+}
 
 /* An x87 instruction in translated code, for FIP and FOP. */
 struct jit_x87_note {
@@ -161,13 +167,19 @@ struct jit_thunks {
 	/* called: T1 is the size, in T0 what they return. Vector registers stay. */
 	uintptr_t quick_movs, quick_stos;
 	uintptr_t jump_missed; /* jumped to: T0 is RIP ^ fetch_key */
+	uintptr_t jump_to_rip; /* jumped to: RIP is set, flags are in memory */
 	uintptr_t vectors;     /* called: get vector registers; RIP is set */
 	uintptr_t x87;	       /* the same for the x87 state */
 };
+/* flow.c: T0 is a target. Compare what the vCPU knows of it; then T1 tells where, T0 is by exclusive or with fetch_key.
+ */
+void jit_look_at_jump(struct emit *e);
+/* Go there, if it was equal. */
+void jit_take_jump(struct emit *e);
 void jit_thunks_make(struct emit *e, struct jit_thunks *t);
 
 /* translate.c: code for the trace at RIP, or NULL if there is no sense in it. */
-struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *t, const struct x86_itlb_entry *e);
+struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *t);
 
 /* stats.c: what `--stats` prints of the translator. The rows live until the VM ends. False: no memory. */
 bool jit_stats_register(struct jit_vm *vm);

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "base/shared.h"
 #include "cpu/jit/translate.h"
 
 #define KEPT_MAX 4096u
@@ -80,7 +79,7 @@ unsigned jit_profile_next(const struct jit_profile *p)
 	return p->count;
 }
 
-void jit_profile_block(struct jit_tr *t, const uint8_t *guest)
+void jit_profile_block(struct jit_tr *t)
 {
 	struct jit_profile *p = t->profile;
 	size_t len = t->end_rip - t->block_rip;
@@ -101,7 +100,7 @@ void jit_profile_block(struct jit_tr *t, const uint8_t *guest)
 		.host_len = emit_rx(&t->e) - t->block->native,
 		.next = p->records,
 	};
-	shared_copy(r->guest, guest, len);
+	memcpy(r->guest, t->guest, len);
 	p->records = r;
 }
 

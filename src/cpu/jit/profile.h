@@ -18,8 +18,8 @@ void jit_profile_counters_free(const struct jit_profile *p, uint64_t *counters);
 
 /* The number of the block that is being written. */
 unsigned jit_profile_next(const struct jit_profile *p);
-/* It is written; `guest` is what it was made from. */
-void jit_profile_block(struct jit_tr *t, const uint8_t *guest);
+/* It is written. */
+void jit_profile_block(struct jit_tr *t);
 
 /* The cache is about to be forgotten. */
 void jit_profile_keep(struct jit_vm *vm);

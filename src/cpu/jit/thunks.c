@@ -253,6 +253,13 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	emit_jmp(e, t->leave);
 
 	emit_align(e, 16, 0);
+	t->jump_to_rip = emit_rx(e);
+	emit_load(e, T0, emit_gs(JIT_GPR(X86_RIP)));
+	jit_look_at_jump(e);
+	emit_jump_to(e, 5, t->jump_missed);
+	jit_take_jump(e);
+
+	emit_align(e, 16, 0);
 	t->missed = call_thunk(e, jit_missed, JIT_ACCESS, &to);
 	emit_align(e, 16, 0);
 	t->handle = call_thunk(e, jit_handle, JIT_BROKEN, &to);

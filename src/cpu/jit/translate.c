@@ -233,34 +233,56 @@ static void write_stub(struct jit_tr *t, const struct stub *s)
 
 /* --- the block --- */
 
+/* Where the block's instructions are; the second one is NULL unless one runs into another page. */
+struct source {
+	const struct x86_itlb_entry *page[2];
+};
+
+/* False: a page is not there any more. */
+static bool find_source(struct x86_cpu *cpu, const struct x86_trace *tr, struct source *s)
+{
+	uint64_t rip = cpu->s.gpr[X86_RIP], next = (rip | X86_PAGE_MASK) + 1;
+
+	s->page[0] = x86_itlb_slot(cpu, rip);
+	s->page[1] = NULL;
+	if (!tr->gen[1])
+		return s->page[0]->tag == (rip & ~X86_PAGE_MASK) && s->page[0]->host;
+	s->page[1] = x86_itlb_slot(cpu, next);
+	return s->page[0]->host && s->page[1]->tag == next && s->page[1]->host;
+}
+
 /* The trace's instructions with their rows, as their bytes are now. False: those are others now, or it is none. */
-static bool read_trace(struct jit_tr *t, const struct x86_cpu *cpu, const struct x86_trace *tr, const uint8_t *page)
+static bool read_trace(struct jit_tr *t, const struct x86_cpu *cpu, const struct x86_trace *tr, const struct source *s)
 {
 	struct x86_decode_mode mode = { 64, false, cpu->vm->features };
-	uint32_t offset = tr->offset;
-	uint8_t bytes[15];
+	uint32_t len = 0, at = 0, first;
 
+	for (unsigned n = 0; n < tr->count; n++)
+		len += tr->insn[n].len;
+	first = MEM_PAGE_SIZE - tr->offset < len ? MEM_PAGE_SIZE - tr->offset : len;
+	shared_copy(t->guest, s->page[0]->host + tr->offset, first);
+	if (s->page[1])
+		shared_copy(t->guest + first, s->page[1]->host, len - first);
 	for (t->count = 0; t->count < tr->count; t->count++) {
 		struct jit_insn *n = &t->insn[t->count];
 		struct x86_insn again;
-		uint32_t room = MEM_PAGE_SIZE - offset < 15 ? MEM_PAGE_SIZE - offset : 15;
 
 		n->i = &tr->insn[t->count];
 		n->fn = t->count ? n->i->fn : tr->guarded;
-		n->rip = t->block_rip + (offset - tr->offset);
-		shared_copy(bytes, page + offset, room);
-		if (x86_decode(bytes, room, mode, &again, &n->def) == X86_DECODE_OK) {
+		n->rip = t->block_rip + at;
+		n->def = NULL; /* it raises */
+		n->op = NULL;
+		if (x86_decode(t->guest + at, len - at, mode, &again, &n->def) == X86_DECODE_OK) {
 			if (again.fn != n->fn || again.len != n->i->len || again.imm != n->i->imm ||
 			    again.modrm != n->i->modrm || again.flags != n->i->flags)
 				return false;
 			n->op = jit_op_of(n->def, n->i, t->mode);
 		} else {
-			n->def = NULL; /* it raises */
-			n->op = NULL;
+			n->def = NULL;
 		}
-		offset += n->i->len;
+		at += n->i->len;
 	}
-	t->end_rip = t->block_rip + (offset - tr->offset);
+	t->end_rip = t->block_rip + at;
 	return t->count && t->insn[0].def && (t->insn[0].op || !ends(&t->insn[0]));
 }
 
@@ -351,9 +373,10 @@ static void write_block(struct jit_tr *t)
 		write_stub(t, &t->stubs[n]);
 }
 
-struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr, const struct x86_itlb_entry *e)
+struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 {
 	struct jit_cache *cache = jit_cache_of(cpu);
+	struct source from;
 	struct jit_tr t;
 
 	t.cache = cache;
@@ -367,17 +390,22 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr,
 	t.stub_count = 0;
 	t.vectors = t.x87 = false;
 	t.x87_last = t.x87_operand = 0;
-	if (!read_trace(&t, cpu, tr, e->host))
+	if (!find_source(cpu, tr, &from) || !read_trace(&t, cpu, tr, &from))
 		return NULL;
 	flags_that_matter(&t);
 	if (!jit_cache_begin(cache, &t.e))
 		return NULL;
 	t.block = jit_cache_alloc(cache, sizeof(*t.block));
 	*t.block = (struct jit_block){
-		.phys = e->phys | tr->offset, .rip = t.block_rip, .page_index = e->page_index, .mode = t.mode
+		.phys = from.page[0]->phys | tr->offset,
+		.second = from.page[1] ? from.page[1]->phys : JIT_ONE_PAGE,
+		.rip = t.block_rip,
+		.mode = t.mode,
 	};
+	for (unsigned n = 0; n < 2 && from.page[n]; n++)
+		t.block->pages[n].index = from.page[n]->page_index;
 	write_block(&t);
-	jit_profile_block(&t, e->host + tr->offset);
+	jit_profile_block(&t);
 	if (!t.e.full)
 		jit_perf_block(((struct jit_vm *)cpu->vm)->perf, t.block->native, emit_rx(&t.e) - t.block->native,
 			       t.block_rip);
@@ -385,7 +413,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr,
 	if (t.e.full)
 		return NULL;
 	/* A change of the page that came before it could be found shows here. */
-	if (*tr->gen[0] != tr->seen[0])
+	if (*tr->gen[0] != tr->seen[0] || (tr->gen[1] && *tr->gen[1] != tr->seen[1]))
 		jit_cache_drop(cache, t.block);
 	return t.block;
 }

@@ -65,6 +65,7 @@ struct jit_tr {
 	unsigned count, at;
 	struct jit_insn insn[X86_TRACE_MAX];
 	uint64_t end_rip; /* after the last */
+	uint8_t guest[X86_TRACE_MAX * 15];
 	unsigned stub_count;
 	struct stub stubs[STUBS_MAX];
 };

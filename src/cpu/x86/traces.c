@@ -304,7 +304,7 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 	t->guarded = t->insn[0].fn;
 	if (x86_stops_at_offset(cpu, offset))
 		t->insn[0].fn = guard;
-	else if (cpu->vm->translator && !single && e->host && !t->gen[1] && x86_translatable(cpu))
+	else if (cpu->vm->translator && !single && t->key != NO_KEY && e->host && x86_translatable(cpu))
 		t->insn[0].fn = warm_up;
 	/* Code outside RAM may change without a trace, and segments end elsewhere: these are decoded each time. */
 	if (!e->host || code_room(cpu) < FETCH_MAX)
