@@ -225,7 +225,8 @@ def guest(vireo, name):
     there = os.path.join(os.path.dirname(there), name)
     if not os.path.exists(f"{there}/ready"):
         os.makedirs(there, exist_ok=True)
-        subprocess.run([f"{TOP}/scripts/guest/build", name, there], check=True)
+        if subprocess.run([f"{TOP}/scripts/guest/build", name, there]).returncode:
+            raise SystemExit(1)  # it has said why
     return there
 
 
