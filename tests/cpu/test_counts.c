@@ -74,8 +74,10 @@ static const struct program programs[] = {
 	/* inc eax; mov ebx, [DEVICE]; inc eax */
 	{ "device memory", NULL, 3, 2, { 0xff, 0xc0, 0x8b, 0x1c, 0x25, LE32(DEVICE), 0xff, 0xc0 } },
 	/* inc eax; mov [20ffeh], ebx; mov ebx, [20ffeh]; inc eax */
-	{ "across pages", NULL, 4, 3, { 0xff, 0xc0, 0x89, 0x1c, 0x25, LE32(0x20ffe), 0x8b, 0x1c, 0x25, LE32(0x20ffe),
+	{ "across pages", NULL, 4, 1, { 0xff, 0xc0, 0x89, 0x1c, 0x25, LE32(0x20ffe), 0x8b, 0x1c, 0x25, LE32(0x20ffe),
 					   0xff, 0xc0 } },
+	/* inc eax; add [20ffeh], ebx; inc eax */
+	{ "read and written across pages", NULL, 3, 2, { 0xff, 0xc0, 0x01, 0x1c, 0x25, LE32(0x20ffe), 0xff, 0xc0 } },
 	/* mov byte [rip + 3], 2; inc eax; mov al, 1; inc ecx */
 	{ "a store to the code that runs", NULL, 4, 1, { 0xc6, 0x05, 3, 0, 0, 0, 2, 0xff, 0xc0, 0xb0, 1, 0xff, 0xc1 } },
 	/* mov ecx, 50; 1: dec ecx; jz 2f; call 1b; 2: */

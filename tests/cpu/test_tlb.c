@@ -283,6 +283,64 @@ static void an_instruction_depends_on_both_its_pages(void **state)
 	assert_int_equal(rig_read(&r, RIG_STACK - 16, 8), 0x66552211);
 }
 
+/* Stores and loads, of general and vector registers, half of which lie in another page that is elsewhere in memory. */
+static void accesses_across_pages(void **state)
+{
+	const uint32_t frame3 = FRAME2 + 0x1000, first = FRAME1 + 0xffc;
+	/* push rbx; mov [rsi], rbx; mov rax, [rsi]; movups xmm0, [rsi - 4]; movups [rsi + 4], xmm0; mov rcx, [rsi + 4]
+	 */
+	const uint8_t code[] = { 0x53, 0x48, 0x89, 0x1e, 0x48, 0x8b, 0x06, 0x0f, 0x10, 0x46,
+				 0xfc, 0x0f, 0x11, 0x46, 0x04, 0x48, 0x8b, 0x4e, 0x04, 0xf4 };
+
+	for (unsigned turn = 0; turn < 3; turn++) {
+		open_window();
+		window(1, frame3 | P | W | U);
+		rig_write(&r, first - 4, 0x1111111144444444, 8);
+		rig_write(&r, FRAME2, 0, 8);
+		rig_write(&r, frame3 + 4, 0, 8);
+		r.s.cr4 |= X86_CR4_OSFXSR;
+		r.s.gpr[X86_RSI] = WINDOW + 0xffc;
+		r.s.gpr[X86_RSP] = turn ? RIG_STACK : WINDOW + 0x1004;
+		r.s.gpr[X86_RBX] = 0x8877665544332211;
+		if (turn == 1) /* as far as nothing faults */
+			window(1, 0);
+		if (turn == 2)
+			window(1, frame3 | P | U);
+		r.s.cr0 |= X86_CR0_WP;
+		rig_exec(&r, code, sizeof(code));
+		if (turn) {
+			assert_int_equal(rig_vector(&r), X86_PF_FAULT);
+			assert_true(r.s.cr2 == WINDOW + 0x1000);
+			assert_int_equal(rig_read(&r, first, 4), 0x11111111);
+			continue;
+		}
+		assert_int_equal(rig_vector(&r), -1);
+		assert_true(rig_reg(&r, X86_RAX) == 0x8877665544332211);
+		assert_true(rig_reg(&r, X86_RCX) == 0x4433221144444444);
+		assert_int_equal(rig_read(&r, first, 4), 0x44332211);
+		assert_true(rig_read(&r, frame3, 8) == 0x4433221144444444);
+		assert_int_equal(rig_read(&r, frame3 + 8, 4), 0x88776655);
+		assert_true(!rig_read(&r, FRAME2, 8));
+		assert_int_equal(rig_read(&r, PT + 8, 8) & (A | D), A | D);
+	}
+}
+
+/* Such a store changes an instruction in the second page. */
+static void a_store_across_pages_changes_code(void **state)
+{
+	const uint32_t frame3 = FRAME2 + 0x1000;
+
+	open_window();
+	window(1, frame3 | P | W | U);
+	rig_write(&r, frame3, 0xc300000001b8, 6); /* mov eax, 1; ret */
+	r.s.gpr[X86_RSI] = WINDOW + 0x1000;
+	r.s.gpr[X86_RBX] = 0x02b80000;
+	/* call rsi twice; mov [rsi - 2], ebx; call rsi */
+	RIG_EXEC(&r, 0xff, 0xd6, 0xff, 0xd6, 0x89, 0x5e, 0xfe, 0xff, 0xd6);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(rig_reg(&r, X86_RAX), 2);
+}
+
 /* However many mappings there were in between, whose numbers come back: each MOV CR3 takes up to two of 4096. */
 static void an_old_mapping_is_not_taken_for_a_new_one(void **state)
 {
@@ -341,6 +399,8 @@ int main(void)
 		TEST(a_global_page_is_nobodys),
 		TEST(invlpg_takes_all_of_a_large_page),
 		TEST(an_instruction_depends_on_both_its_pages),
+		TEST(accesses_across_pages),
+		TEST(a_store_across_pages_changes_code),
 		TEST(an_old_mapping_is_not_taken_for_a_new_one),
 		TEST(invpcid_checks_its_operands),
 	};

@@ -12,7 +12,7 @@ static struct emit_op sized(unsigned op, unsigned size)
 /* T0 = the memory operand, which is read once. Flags are lost. */
 static void load_operand(struct jit_tr *t, unsigned size)
 {
-	jit_operand(t, size, false);
+	jit_operand(t, size, JIT_LOAD);
 	if (size < 4)
 		emit_rm(&t->e, (struct emit_op){ .map = MAP_0F, .op = size == 1 ? 0xb6 : 0xb7 }, T0, emit_at(T0, 0));
 	else
@@ -120,7 +120,7 @@ void jit_bit_string(struct jit_tr *t)
 	jit_flags_away(t, now(t)->need);
 	jit_linear(t);
 	add_elements(t, size);
-	jit_probe(t, size, write);
+	jit_probe(t, size, write ? JIT_UPDATE : JIT_LOAD);
 	if (!write) {
 		emit_rm(&t->e, sized(0x8b, size), T1, emit_at(T0, 0));
 		jit_flags_ready(t, false);
@@ -151,7 +151,7 @@ void jit_bls(struct jit_tr *t)
 		emit_rr(&t->e, op, ext, jit_get(t, i->rm, T0));
 	} else {
 		jit_flags_away(t, now(t)->need);
-		jit_operand(t, i->opsize, false);
+		jit_operand(t, i->opsize, JIT_LOAD);
 		emit_rm(&t->e, op, ext, emit_at(T0, 0));
 	}
 	jit_flags_done(t);

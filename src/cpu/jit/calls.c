@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/bytes.h"
+#include "base/shared.h"
 #include "cpu/jit/count.h"
 #include "cpu/jit/profile.h"
 #include "cpu/x86/paging.h"
@@ -35,33 +36,37 @@ static bool crosses(uint64_t lin, unsigned size)
 	return (lin & X86_PAGE_MASK) + size > MEM_PAGE_SIZE;
 }
 
-static bool odd(struct jit_cpu *c, uint32_t access)
+/* One page of the access; false: it is no plain memory. May raise. */
+static bool fill(struct jit_cpu *c, uint64_t lin, bool write)
 {
-	bool crossing = crosses(c->lin, access >> JIT_MISS_SIZE_SHIFT);
+	enum x86_tlb_view view = (enum x86_tlb_view)(x86_fetch(&c->cpu) & X86_FETCH_VIEW);
+	uint64_t phys;
+	bool filled;
 
-	stat_add(&c->counts.crossing, crossing);
-	return crossing || !x86_canonical(c->lin);
+	jit_count_take_back(c);
+	filled = x86_tlb_fill(&c->cpu, view, lin, write ? X86_WRITE : X86_READ, &phys);
+	jit_count_give(c);
+	stat_add(&c->counts.devices, !filled);
+	return filled;
 }
 
 int jit_missed(struct jit_cpu *c, uint32_t access)
 {
-	struct x86_cpu *cpu = &c->cpu;
-	enum x86_tlb_view view = (enum x86_tlb_view)(x86_fetch(cpu) & X86_FETCH_VIEW);
-	struct jit_cache *cache = jit_cache_of(cpu);
-	unsigned changes = jit_cache_changes(cache);
-	uint64_t phys;
-	bool filled;
+	struct jit_cache *cache = jit_cache_of(&c->cpu);
+	unsigned changes = jit_cache_changes(cache), size = jit_miss_size(access);
+	bool write = access & JIT_MISS_WRITE, crossing = crosses(c->lin, size);
 
 	stat_add(&c->counts.misses, 1);
+	stat_add(&c->counts.crossing, crossing);
 	jit_flags_to_lazy(c);
 	/* Whatever is odd about it, the interpreter knows what to do. */
-	if (odd(c, access))
+	if (!x86_canonical(c->lin) || !x86_canonical(c->lin + size - 1))
 		return true;
-	jit_count_take_back(c);
-	filled = x86_tlb_fill(cpu, view, c->lin, access & JIT_MISS_WRITE ? X86_WRITE : X86_READ, &phys);
-	jit_count_give(c);
-	stat_add(&c->counts.devices, !filled);
-	if (!filled)
+	/* With both pages in the TLB jit_quick_cross() does it next time; what reads and writes has to be one access.
+	 */
+	if (crossing && ((write && !(access & JIT_MISS_STORE)) || size > sizeof(c->bounce)))
+		return true;
+	if (!fill(c, c->lin, write) || (crossing && !fill(c, (c->lin | X86_PAGE_MASK) + 1, write)))
 		return true;
 	/* The walk may have set bits in what the block was made from. */
 	return changes != jit_cache_changes(cache);
@@ -93,12 +98,36 @@ int jit_handle(struct jit_cpu *c, const struct jit_site *site)
 /* How much may have been stored from its address on. */
 #define STORE_MOST 32u
 
+/* A part of a store that crossed a page. */
+static void put_part(struct jit_cpu *c, uint64_t lin, const uint8_t *from, uint32_t len)
+{
+	const struct x86_tlb_entry *e = x86_tlb_slot(c->cpu.tlb, lin);
+	uint64_t offset = lin & X86_PAGE_MASK;
+
+	shared_copy(e->host + offset, from, len);
+	atomic_signal_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(e->flags, memory_order_relaxed))
+		mem_written(c->cpu.mem, gpa(c->cpu.tlb_phys[e - &c->cpu.tlbs[0][0]] | offset), len);
+}
+
+static void put_crossing(struct jit_cpu *c)
+{
+	uint32_t first = MEM_PAGE_SIZE - (uint32_t)(c->crossing & X86_PAGE_MASK);
+
+	put_part(c, c->crossing, c->bounce, first);
+	put_part(c, c->crossing + first, c->bounce + first, c->bounced - first);
+}
+
 int jit_stored(struct jit_cpu *c, const struct jit_block *block)
 {
 	unsigned flushes = jit_cache_flushes(jit_cache_of(&c->cpu));
 	uint64_t left = MEM_PAGE_SIZE - ((uintptr_t)c->stored & X86_PAGE_MASK);
 	gpa_t at;
 
+	if (c->stored == c->bounce) {
+		put_crossing(c);
+		return jit_over(c, block, flushes);
+	}
 	if (mem_address_of(c->cpu.mem, c->stored, &at))
 		mem_written(c->cpu.mem, at, left < STORE_MOST ? left : STORE_MOST);
 	return jit_over(c, block, flushes);

@@ -130,6 +130,8 @@ static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err
 	}
 	c->self = c;
 	c->mxcsr_host = 0x1f80;
+	c->bounce_flags = 1;
+	c->bounce_entry.flags = &c->bounce_flags;
 	jit_translator.forget_jumps(cpu);
 	return &cpu->vcpu;
 }

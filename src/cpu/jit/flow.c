@@ -146,7 +146,7 @@ static void target(struct jit_tr *t)
 		emit_mov(&t->e, T0, jit_get(t, i->rm, T0));
 		return;
 	}
-	jit_operand(t, 8, false);
+	jit_operand(t, 8, JIT_LOAD);
 	emit_load(&t->e, T0, emit_at(T0, 0));
 }
 
@@ -181,7 +181,7 @@ void jit_ret(struct jit_tr *t)
 	}
 	jit_flags_away(t, now(t)->need);
 	emit_mov(&t->e, T0, GUEST_RSP);
-	jit_probe(t, 8, false);
+	jit_probe(t, 8, JIT_LOAD);
 	emit_load(&t->e, T0, emit_at(T0, 0));
 	jump_to_t0(t, &s);
 }

@@ -64,11 +64,22 @@ struct jit_counts {
 struct jit_cpu {
 	struct x86_cpu cpu; /* first */
 	struct jit_cpu *self;
-	uint64_t lin;			     /* of an access that missed the TLB */
-	uint64_t index;			     /* of its TLB entry, where that register was needed otherwise */
-	uint64_t pushed;		     /* a value on its way */
-	uint64_t rax;			     /* where RAX is while its place is needed */
-	uint8_t *stored;		     /* host address of a store whose page wants to hear of it */
+	uint64_t lin;	 /* of an access that missed the TLB */
+	uint64_t index;	 /* of its TLB entry, where that register was needed otherwise */
+	uint64_t pushed; /* a value on its way */
+	uint64_t rax;	 /* where RAX is while its place is needed */
+	uint8_t *stored; /* host address of a store whose page wants to hear of it */
+	/*
+	 * An access that crosses a page is to `bounce`; a store goes to the pages when it is done. `crossing` is where
+	 * from, and in place of a TLB entry there is one whose page wants to hear of stores.
+	 */
+	uint8_t bounce[32];
+	uint64_t crossing;
+	uint32_t bounced; /* bytes */
+	uint32_t access;  /* that missed the TLB, see JIT_MISS_WRITE */
+	uint64_t bounce_index;
+	struct x86_tlb_entry bounce_entry;
+	_Atomic uint8_t bounce_flags;
 	uint32_t stored_run;		     /* bytes of one by jit_quick_movs() or jit_quick_stos(); 0: none */
 	uint16_t flags;			     /* the guest's arithmetic flags as LAHF and SETO leave them in AX */
 	uint32_t mxcsr_host;		     /* for C */
@@ -129,7 +140,14 @@ struct jit_site {
 
 /* What a miss says about the access: bits of a word. */
 #define JIT_MISS_WRITE	    1u
-#define JIT_MISS_SIZE_SHIFT 1 /* bytes, 7 bits */
+#define JIT_MISS_SIZE_SHIFT 1	 /* bytes, 7 bits */
+#define JIT_MISS_STORE	    256u /* with JIT_MISS_WRITE: nothing is read */
+static inline uint32_t jit_miss_size(uint32_t access)
+{
+	return access >> JIT_MISS_SIZE_SHIFT & 127;
+}
+/* How memory is accessed. */
+enum jit_access { JIT_LOAD, JIT_UPDATE, JIT_STORE };
 
 /* --- calls.c: what thunks call. Nonzero: leave the code, with JIT_ACCESS or JIT_BROKEN --- */
 /* The page of cpu->lin is not in the TLB. RIP is the instruction's. May raise. */
@@ -155,6 +173,10 @@ extern const struct x86_translator jit_translator;
 int jit_quick_movs(struct jit_cpu *c, uint32_t size);
 int jit_quick_stos(struct jit_cpu *c, uint32_t size);
 /* The x87 state to memory, and the host's becomes what C wants; 0. The other way; 1: an exception is unmasked. */
+/*
+ * The access that missed, at cpu->lin, crosses pages that are in the TLB: where it is to be done instead. NULL: not so.
+ */
+uint8_t *jit_quick_cross(struct jit_cpu *c, uint32_t access);
 int jit_quick_put_x87(struct jit_cpu *c);
 int jit_quick_get_x87(struct jit_cpu *c);
 

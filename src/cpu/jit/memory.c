@@ -45,8 +45,9 @@ void jit_address(struct jit_tr *t, unsigned to, bool wide)
 		emit_rm(&t->e, lea, to, m);
 }
 
-void jit_probe(struct jit_tr *t, unsigned size, bool write)
+void jit_probe(struct jit_tr *t, unsigned size, enum jit_access how)
 {
+	bool write = how != JIT_LOAD;
 	int32_t tag = write ? JIT_TLB(t->view, wtag) : JIT_TLB(t->view, rtag);
 	struct stub s = { .kind = STUB_MISS, .rip = now(t)->rip, .view = (uint8_t)t->view };
 
@@ -60,9 +61,10 @@ void jit_probe(struct jit_tr *t, unsigned size, bool write)
 	emit_rr(&t->e, (struct emit_op){ .op = 0x81, .w = true }, 7, T0);
 	emit_bytes(&t->e, MEM_PAGE_SIZE - size, 4);
 	s.jump = emit_jump(&t->e, 7);
-	s.access = size << JIT_MISS_SIZE_SHIFT | (write ? JIT_MISS_WRITE : 0);
-	jit_stub(t, s);
+	s.access = size << JIT_MISS_SIZE_SHIFT | (write ? JIT_MISS_WRITE : 0) | (how == JIT_STORE ? JIT_MISS_STORE : 0);
 	emit_rm(&t->e, op_add, T0, indexed(JIT_TLB(t->view, host)));
+	s.found = emit_rx(&t->e);
+	jit_stub(t, s);
 	t->flags &= ~FLAGS_NATIVE;
 }
 
@@ -75,10 +77,10 @@ void jit_linear(struct jit_tr *t)
 		emit_rm(&t->e, op_add, T0, emit_gs(JIT_FIELD(cpu.seg_base) + 8 * i->seg));
 }
 
-void jit_operand(struct jit_tr *t, unsigned size, bool write)
+void jit_operand(struct jit_tr *t, unsigned size, enum jit_access how)
 {
 	jit_linear(t);
-	jit_probe(t, size, write);
+	jit_probe(t, size, how);
 }
 
 /*

@@ -199,7 +199,7 @@ static void on_memory(struct jit_tr *t, struct emit_op e, struct operand reg)
 	/* Before a page fault. */
 	if (what & JIT_ALIGNED && size >= 16)
 		misaligned(t, size);
-	jit_probe(t, size, write);
+	jit_probe(t, size, !write ? JIT_LOAD : what & JIT_RM_R ? JIT_UPDATE : JIT_STORE);
 	if (write && (uses_t1 || what & JIT_CL))
 		emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
 	if (what & JIT_CL) {

@@ -78,6 +78,39 @@ static void fill(uint8_t *to, uint64_t v, uint64_t n, uint32_t size)
 #undef OPERANDS
 }
 
+/* --- accesses across pages --- */
+
+/* Their two entries in the TLB; false: they are not there, or not for this. */
+static inline bool both(struct jit_cpu *c, uint64_t lin, uint32_t size, bool write, struct x86_tlb_entry *e[2])
+{
+	uint64_t page = lin & ~X86_PAGE_MASK, next = page + MEM_PAGE_SIZE;
+
+	e[0] = x86_tlb_slot(c->cpu.tlb, page);
+	e[1] = x86_tlb_slot(c->cpu.tlb, next);
+	return (lin & X86_PAGE_MASK) + size > MEM_PAGE_SIZE && (write ? e[0]->wtag : e[0]->rtag) == page &&
+	       (write ? e[1]->wtag : e[1]->rtag) == next;
+}
+
+uint8_t *jit_quick_cross(struct jit_cpu *c, uint32_t access)
+{
+	uint32_t size = jit_miss_size(access), first = MEM_PAGE_SIZE - (uint32_t)(c->lin & X86_PAGE_MASK);
+	bool write = access & JIT_MISS_WRITE;
+	struct x86_tlb_entry *e[2];
+
+	if ((write && !(access & JIT_MISS_STORE)) || size > sizeof(c->bounce) || !both(c, c->lin, size, write, e))
+		return NULL;
+	c->crossing = c->lin;
+	c->bounced = size;
+	c->bounce_index = (uint64_t)&c->bounce_entry - (uint64_t)c->cpu.tlb;
+	if (!write) {
+		copy(c->bounce, host(e[0], c->lin), first, 1);
+		copy(c->bounce + first, e[1]->host, size - first, 1);
+	}
+	return c->bounce;
+}
+
+/* --- strings --- */
+
 int jit_quick_movs(struct jit_cpu *c, uint32_t size)
 {
 	struct x86_cpu *cpu = &c->cpu;

@@ -12,7 +12,7 @@ static bool odd_size(struct jit_tr *t)
 static void push_host(struct jit_tr *t, unsigned host)
 {
 	emit_lea(&t->e, T0, emit_at(GUEST_RSP, -8));
-	jit_probe(t, 8, true);
+	jit_probe(t, 8, JIT_STORE);
 	if (host == T1) {
 		emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
 		emit_load(&t->e, T1, emit_gs(JIT_FIELD(pushed)));
@@ -53,7 +53,7 @@ void jit_push_imm(struct jit_tr *t)
 void jit_push_value(struct jit_tr *t, uint64_t v)
 {
 	emit_lea(&t->e, T0, emit_at(GUEST_RSP, -8));
-	jit_probe(t, 8, true);
+	jit_probe(t, 8, JIT_STORE);
 	if (v == (uint64_t)(int64_t)(int32_t)v) {
 		emit_rm(&t->e, (struct emit_op){ .op = 0xc7, .w = true }, 0, emit_at(T0, 0));
 		emit_bytes(&t->e, v, 4);
@@ -71,7 +71,7 @@ void jit_push_mem(struct jit_tr *t)
 	if (odd_size(t))
 		return;
 	jit_flags_away(t, now(t)->need);
-	jit_operand(t, 8, false);
+	jit_operand(t, 8, JIT_LOAD);
 	emit_load(&t->e, T0, emit_at(T0, 0));
 	emit_store(&t->e, emit_gs(JIT_FIELD(pushed)), T0);
 	push_host(t, T1);
@@ -107,7 +107,7 @@ void jit_pop_reg(struct jit_tr *t)
 		return;
 	jit_flags_away(t, now(t)->need);
 	emit_mov(&t->e, T0, GUEST_RSP);
-	jit_probe(t, 8, false);
+	jit_probe(t, 8, JIT_LOAD);
 	/* POP RSP: what was loaded wins. */
 	emit_lea(&t->e, GUEST_RSP, emit_at(GUEST_RSP, 8));
 	if (jit_home[r] != NO_REG) {
@@ -124,7 +124,7 @@ void jit_leave(struct jit_tr *t)
 		return;
 	jit_flags_away(t, now(t)->need);
 	emit_mov(&t->e, T0, RBP);
-	jit_probe(t, 8, false);
+	jit_probe(t, 8, JIT_LOAD);
 	emit_lea(&t->e, GUEST_RSP, emit_at(RBP, 8));
 	emit_load(&t->e, RBP, emit_at(T0, 0));
 }

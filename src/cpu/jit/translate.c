@@ -166,6 +166,7 @@ static void write_miss(struct jit_tr *t, const struct stub *s)
 	emit_mov_imm(&t->e, T1, s->access);
 	emit_call(&t->e, t->thunks->missed);
 	emit_jmp(&t->e, s->back);
+	emit_jmp(&t->e, s->found);
 }
 
 static void write_stored(struct jit_tr *t, const struct stub *s)

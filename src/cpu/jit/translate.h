@@ -30,9 +30,10 @@ struct jit_insn {
 enum stub_kind { STUB_MISS, STUB_STORED, STUB_INTERPRET, STUB_VECTORS, STUB_X87, STUB_JUMP };
 struct stub {
 	enum stub_kind kind;
-	uint8_t *jump;	/* that leads here */
-	uintptr_t back; /* where it goes on */
-	uint64_t rip;	/* what RIP has to be */
+	uint8_t *jump;	 /* that leads here */
+	uintptr_t back;	 /* where it goes on */
+	uintptr_t found; /* of a miss: where that is if nothing missed */
+	uint64_t rip;	 /* what RIP has to be */
 	uint32_t access;
 	uint8_t view;	   /* of the access: enum x86_tlb_view */
 	bool flags_native; /* they must survive it */
@@ -113,9 +114,9 @@ void jit_linear(struct jit_tr *t);
  * The host address of the operand in T0, with all checks made for `size` bytes; T1 tells where its TLB entry is.
  * Flags are lost.
  */
-void jit_operand(struct jit_tr *t, unsigned size, bool write);
+void jit_operand(struct jit_tr *t, unsigned size, enum jit_access how);
 /* The same for the linear address in T0. */
-void jit_probe(struct jit_tr *t, unsigned size, bool write);
+void jit_probe(struct jit_tr *t, unsigned size, enum jit_access how);
 /* After a store to T0, with T1 as jit_probe() left it and the instruction otherwise complete; `rip` is next. */
 void jit_stored_to(struct jit_tr *t, uint64_t rip);
 

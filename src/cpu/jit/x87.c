@@ -81,7 +81,7 @@ void jit_x87(struct jit_tr *t)
 	jit_x87_ready(t);
 	if (mem) {
 		jit_flags_away(t, now(t)->need);
-		jit_operand(t, op->mem, op->what & JIT_RM_W);
+		jit_operand(t, op->mem, op->what & JIT_RM_W ? JIT_UPDATE : JIT_LOAD);
 		t->x87_operand = (uint8_t)(t->at + 1);
 	} else {
 		jit_flags_ready(t, true);
@@ -89,7 +89,7 @@ void jit_x87(struct jit_tr *t)
 	t->x87_last = (uint8_t)(t->at + 1);
 	write(t);
 	jit_flags_done(t);
-	if (op->what & JIT_RM_W)
+	if (op->what & JIT_RM_W ? JIT_UPDATE : JIT_LOAD)
 		jit_stored_to(t, next_rip(t));
 	if (next_notes(t))
 		return;
@@ -108,7 +108,7 @@ static void control(struct jit_tr *t)
 		return;
 	}
 	jit_flags_away(t, now(t)->need);
-	jit_operand(t, 2, true);
+	jit_operand(t, 2, JIT_UPDATE);
 	write(t);
 	jit_stored_to(t, next_rip(t));
 }
@@ -126,7 +126,7 @@ static void fldcw(struct jit_tr *t)
 
 	jit_x87_ready(t);
 	jit_flags_away(t, now(t)->need);
-	jit_operand(t, 2, false);
+	jit_operand(t, 2, JIT_LOAD);
 	emit_rm(&t->e, (struct emit_op){ .map = MAP_0F, .op = 0xb7 }, T0, emit_at(T0, 0));
 	emit_store(&t->e, emit_gs(JIT_FIELD(pushed)), T0);
 	emit_rr(&t->e, (struct emit_op){ .op = 0xf7 }, 2, T0); /* not */
