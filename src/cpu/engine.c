@@ -14,14 +14,13 @@
 #include "cpu/kvm/kvm.h"
 #endif
 
+/* The fastest first: engine_auto(). */
 const struct engine *const engines[] = {
 #if defined(__x86_64__)
 	&engine_kvm,
-#endif
-	&engine_interp,
-#if defined(__x86_64__)
 	&engine_jit,
 #endif
+	&engine_interp,
 	NULL,
 };
 
