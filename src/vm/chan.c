@@ -144,8 +144,38 @@ static void send_to_client(struct input *k, const uint8_t *b, size_t len)
 	k->lost = len - (n > 0 ? (size_t)n : 0);
 }
 
+#define PATIENCE_MS 50
+
+/* All of it, or until the client goes. The descriptor may be closed, and be another one's, while it is waited for. */
+static void send_to_program(struct chan *c, struct input *k, const uint8_t *b, size_t len)
+{
+	while (len && !atomic_load(&c->ending)) {
+		struct pollfd p = { .events = POLLOUT };
+		ssize_t n = -1;
+
+		pthread_mutex_lock(&c->clients_lock);
+		p.fd = k->fd;
+		if (p.fd >= 0)
+			n = send(p.fd, b, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		pthread_mutex_unlock(&c->clients_lock);
+		if (p.fd < 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+			return;
+		if (n > 0) {
+			b += n;
+			len -= (size_t)n;
+		} else {
+			poll(&p, 1, PATIENCE_MS);
+		}
+	}
+}
+
 static void send_to_clients(struct chan *c, const uint8_t *b, size_t len)
 {
+	if (c->cfg.programs) {
+		for (unsigned n = 0; n < CHAN_CLIENTS; n++)
+			send_to_program(c, &c->clients[n], b, len);
+		return;
+	}
 	pthread_mutex_lock(&c->clients_lock);
 	for (unsigned n = 0; n < CHAN_CLIENTS; n++)
 		if (c->clients[n].fd >= 0)
@@ -347,7 +377,7 @@ static unsigned clients(const struct chan *c)
 
 static void tell_clients(struct chan *c)
 {
-	if (c->cfg.tell_clients && c->source.connected)
+	if (c->cfg.programs && c->source.connected)
 		c->source.connected(c->source.opaque, clients(c) > 0);
 }
 

@@ -2,7 +2,8 @@
  * The host end of a serial port or console: output goes through a bounded buffer and a thread of its own to
  * a file descriptor, a log and the attached clients; input comes from the loop thread.
  *
- * The guest waits for `out` (nothing is lost when a pipe is full), but never for a client that does not read.
+ * The guest waits for `out` (nothing is lost when a pipe is full). For a client that does not read it waits only where
+ * clients are programs that speak a protocol (`programs`).
  *
  * chan_sink() may be used from any thread. Everything else: loop thread, or before it starts.
  */
@@ -23,10 +24,11 @@ struct conlog;
 
 struct chan_config {
 	struct loop *loop;
-	const char *name;   /* for messages; outlives the channel */
-	int out;	    /* -1: nowhere. Closed with the channel unless it is one of the standard three */
-	bool lossy;	    /* drop what `out` does not take within a moment: a pty that nobody reads */
-	bool tell_clients;  /* the device hears when the first client comes and the last one goes */
+	const char *name; /* for messages; outlives the channel */
+	int out;	  /* -1: nowhere. Closed with the channel unless it is one of the standard three */
+	bool lossy;	  /* drop what `out` does not take within a moment: a pty that nobody reads */
+	bool programs; /* clients are: nothing of theirs is lost, and the device hears when one comes and the last goes
+			*/
 	struct conlog *log; /* NULL: none. Freed with the channel */
 };
 

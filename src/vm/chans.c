@@ -91,7 +91,7 @@ int vm_open_chan(struct vm *vm, const char *key, const char *dflt, struct chan *
 	if (is[0])
 		c.out = 1;
 	c.lossy = is[2];
-	c.tell_clients = is[3] && !console;
+	c.programs = is[3] && !console;
 	if (is[2] && (c.out = open_pty(key, &v->slave, err)) < 0)
 		return -1;
 	if (console && !(c.log = open_log(vm, err)))

@@ -468,7 +468,7 @@ static void expect(int fd, const char *text)
 static void clients_share_the_console(void **state)
 {
 	struct device d;
-	struct chan *c = make(&d, (struct chan_config){ .out = -1, .tell_clients = true });
+	struct chan *c = make(&d, (struct chan_config){ .out = -1, .programs = true });
 	int s[CHAN_CLIENTS + 1];
 	char b[64];
 
@@ -506,6 +506,48 @@ static void clients_share_the_console(void **state)
 	expect(s[0], "again");
 	close(s[0]);
 	chan_free(c);
+}
+
+/* Programs get everything, however late; the guest waits, but not for one that goes or for the end. */
+static void a_program_misses_nothing(void **state)
+{
+	static uint8_t block[65536];
+	struct device d;
+	struct chan *c = make(&d, (struct chan_config){ .out = -1, .programs = true });
+	int s = attach(c);
+	size_t sent = 0, got = 0, n;
+	uint8_t b[4096];
+
+	setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ .tv_sec = 10 }, sizeof(struct timeval));
+	/* As much as the socket and the buffer hold; then nothing more is taken. */
+	for (int idle = 0; idle < 20; idle = n ? 0 : idle + 1) {
+		for (n = 0; n < sizeof(block); n++)
+			block[n] = byte_at(sent + n);
+		n = char_sink_write(&d.sink, block, sizeof(block));
+		sent += n;
+		work(10);
+	}
+	while (got < sent) {
+		ssize_t k = read(s, b, sizeof(b));
+
+		assert_true(k > 0);
+		for (ssize_t i = 0; i < k; i++)
+			assert_int_equal(b[i], byte_at(got + (size_t)i));
+		got += (size_t)k;
+	}
+	assert_int_equal(chan_unwritten(c, 5000), 0);
+	/* It goes without reading: what is left is for nobody. */
+	while (char_sink_write(&d.sink, block, sizeof(block)))
+		work(10);
+	close(s);
+	work(20);
+	assert_int_equal(chan_unwritten(c, 5000), 0);
+	/* The channel goes while one does not read. */
+	s = attach(c);
+	while (char_sink_write(&d.sink, block, sizeof(block)))
+		work(10);
+	chan_free(c);
+	close(s);
 }
 
 static void a_client_that_does_not_read_is_told_what_it_missed(void **state)
@@ -581,6 +623,7 @@ int main(void)
 		cmocka_unit_test(a_file_is_read_to_its_end),
 		cmocka_unit_test(a_filter_sees_input_first),
 		cmocka_unit_test(clients_share_the_console),
+		cmocka_unit_test(a_program_misses_nothing),
 		cmocka_unit_test(a_client_that_does_not_read_is_told_what_it_missed),
 		cmocka_unit_test(clients_come_and_go_while_output_runs),
 	};
