@@ -181,8 +181,12 @@ struct engine {
 /* All engines in the order of preference, NULL-terminated. */
 extern const struct engine *const engines[];
 const struct engine *engine_find(const char *name);
-/* What engine=auto means here: the first that is available and fast, with what its probe found. */
-const struct engine *engine_auto(struct engine_probe *p);
+/*
+ * What engine=auto means here: the first that is available and fast, with what its probe found. `passed` (or NULL) is
+ * told of each one before it.
+ */
+typedef void engine_passed(const struct engine *e, const struct engine_probe *p);
+const struct engine *engine_auto(struct engine_probe *p, engine_passed *passed);
 
 /* --- for all engines, in engine.c --- */
 /* Post an event; `sipi_vector` only with CPU_SIGNAL_SIPI. Wakes vcpu_wait(). Any thread. */

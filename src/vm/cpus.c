@@ -95,7 +95,7 @@ static void debug_stop(struct vm_cpu *c)
 void cpus_hold(struct vm *vm, unsigned n, bool hold)
 {
 	pthread_mutex_lock(&vm->cpu_lock);
-	vm->cpu[n].held = hold;
+	vm->cpu[n].held = vm->cpu[n].silent = hold;
 	pthread_mutex_unlock(&vm->cpu_lock);
 }
 
@@ -104,8 +104,9 @@ bool cpus_take_stop(struct vm *vm, unsigned n)
 	bool stopped;
 
 	pthread_mutex_lock(&vm->cpu_lock);
-	stopped = vm->cpu[n].stopped;
-	vm->cpu[n].stopped = false;
+	stopped = vm->cpu[n].stopped && !vm->cpu[n].silent;
+	if (stopped)
+		vm->cpu[n].stopped = false;
 	pthread_mutex_unlock(&vm->cpu_lock);
 	return stopped;
 }

@@ -31,8 +31,8 @@ static void drop(struct gdb *g)
 	gdb_stop(g);
 	gdb_forget(g);
 	for (unsigned n = 0; n < g->vm->cpus; n++) {
-		cpus_take_stop(g->vm, n);
 		cpus_hold(g->vm, n, false);
+		cpus_take_stop(g->vm, n);
 	}
 	g->holding = false;
 	if (g->vm->state == VM_DEBUG && vm_resume(g->vm, &err))

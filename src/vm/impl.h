@@ -44,6 +44,7 @@ struct vm_cpu {
 	struct vcpu *vcpu;
 	pthread_t thread;
 	bool started, parked;
+	bool silent;  /* the debugger has not let it run, and is not told of a stop before it does */
 	bool held;    /* stays parked: the debugger's wish. Guarded by cpu_lock, as is: */
 	bool stopped; /* it came to a stop of the debugger's, who has not been told */
 	_Atomic int tid;
@@ -141,7 +142,7 @@ void cpus_pause(struct vm *vm); /* returns when all are parked */
 void cpus_destroy(struct vm *vm);
 /* For a debugger, while all are parked: vCPU `n` is not to run at the next resume. */
 void cpus_hold(struct vm *vm, unsigned n, bool hold);
-/* Whether vCPU `n` has come to a stop; it is not said twice. */
+/* Whether vCPU `n`, if it was to run, has come to a stop; it is not said twice. */
 bool cpus_take_stop(struct vm *vm, unsigned n);
 struct vm_cpu *cpus_self(void); /* of this thread; NULL if it is none's */
 /* Any thread. The first one counts; vCPUs stop until vm.c has answered it. */

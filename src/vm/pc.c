@@ -113,6 +113,11 @@ static int add_ram(struct vm *vm, struct err *err)
 	return mem_add_slot(vm->mem, &slot, err) ? err_prefix(err, "memory") : 0;
 }
 
+static void passed_over(const struct engine *e, const struct engine_probe *p)
+{
+	log_line(LOG_INFO, "pc", "not engine %s: %s", e->name, p->why);
+}
+
 static int choose_engine(struct vm *vm, struct engine_probe *probe, struct err *err)
 {
 	const char *name;
@@ -120,7 +125,7 @@ static int choose_engine(struct vm *vm, struct engine_probe *probe, struct err *
 	if (config_str(vm->config, "engine", "auto", &name, err))
 		return -1;
 	if (!strcmp(name, "auto")) {
-		vm->engine = engine_auto(probe);
+		vm->engine = engine_auto(probe, passed_over);
 	} else {
 		vm->engine = engine_find(name);
 		if (!vm->engine)

@@ -150,6 +150,10 @@ def test_boot_log_has_times_and_steps(tmp_path):
     lines = r.stderr.splitlines()
     times = [float(re.match(r"\[ *(\d+\.\d+)\] vireo: info: ", line).group(1)) for line in lines]
     assert len(times) > 10 and times == sorted(times) and 0 < times[-1] < 10 * SLOW
+    kvm = re.search(r"^kvm +x86_64 +\w+ +(.*)$", run_cli("engines").stdout, re.M)
+    if kvm and chosen_engine() != "kvm":
+        # The rate is measured each time.
+        assert "not engine kvm: " + re.split(r"\d", kvm.group(1))[0] in r.stderr
     steps = ["made in", "engine " + chosen_engine(), "device virtio-net", "is loaded; entry at", "runs, 1 CPU ",
              "ends: guest-shutdown"]
     at = [r.stderr.index(s) for s in steps]

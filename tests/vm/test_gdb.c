@@ -327,6 +327,36 @@ static void threads_are_cpus(void **state)
 	assert_int_equal(end(&s), 0);
 }
 
+/* Both are at a breakpoint all the time: what is said is about the one that was let run. */
+static void a_stop_of_one_that_was_not_resumed_waits(void **state)
+{
+	struct session s;
+	char packet[32], answer[32];
+	bool both[3] = { false };
+
+	begin(&s, CODE_TWO, "cpus=2");
+	ok(&s, "D");
+	close(s.fd);
+	machine_wait_progress(&s.m, AP_COUNTER);
+	s.fd = attach(machines_path("gdb.sock"));
+	ok(&s, "Hg1");
+	snprintf(packet, sizeof(packet), "Z0,%llx,1", (unsigned long long)reg(&s, RIP));
+	ok(&s, packet);
+	ok(&s, "Z0,8005,1");
+	for (int n = 0; n < 300; n++) {
+		unsigned who = 0;
+
+		assert_int_equal(sscanf(ask(&s, "vCont;c"), "T05thread:%u;swbreak:;", &who), 1);
+		assert_in_range(who, 1, 2);
+		both[who] = true;
+		snprintf(packet, sizeof(packet), "vCont;s:%u", who);
+		snprintf(answer, sizeof(answer), "T05thread:%u;", who);
+		assert_memory_equal(ask(&s, packet), answer, strlen(answer));
+	}
+	assert_true(both[1] && both[2]);
+	assert_int_equal(end(&s), 0);
+}
+
 static void the_description_has_all_registers(void **state)
 {
 	char text[65536] = "", packet[64];
@@ -455,6 +485,7 @@ int main(void)
 		cmocka_unit_test(registers_are_read_and_written),
 		cmocka_unit_test(memory_is_read_and_written),
 		cmocka_unit_test(threads_are_cpus),
+		cmocka_unit_test(a_stop_of_one_that_was_not_resumed_waits),
 		cmocka_unit_test(the_description_has_all_registers),
 		cmocka_unit_test(nonsense_is_answered),
 		cmocka_unit_test(one_debugger_at_a_time),
