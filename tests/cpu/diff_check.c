@@ -172,6 +172,16 @@ static bool went_astray(const struct diff_block *b, const struct diff_result *ho
 	return host->sel[X86_CS] == diff_modes[b->mode].sel[X86_CS] && at < DIFF_CODE_SIZE && at - b->at >= DIFF_BYTES;
 }
 
+/* Where the host process has its libraries and its stack, of which the guest knows nothing: an address that hit them.
+ */
+#define HOSTS_OWN 0x7f0000000000ull
+
+static bool is_hosts_own(const struct diff_result *host, const struct diff_result *guest)
+{
+	return guest->vector == X86_PF_FAULT && host->vector != X86_PF_FAULT && guest->cr2 >= HOSTS_OWN &&
+	       guest->cr2 < 1ull << 47;
+}
+
 /* The error code of a page fault as the kernel shows it: an address that is its own counts as present. */
 static uint32_t error_code(const struct diff_result *d, uint64_t cr2)
 {
@@ -195,7 +205,7 @@ bool diff_check(const struct diff_block *b, const struct diff_slot *s, const str
 	/* AMD's processors have a bit 17 in MXCSR, which FXRSTOR may find in memory and which we do not offer. */
 	if (ld_le32(host->s.fx + 24) & 0x20000)
 		return true;
-	if (went_astray(b, host))
+	if (went_astray(b, host) || is_hosts_own(host, guest))
 		return true;
 	differ(&r, "vector", 0, host->vector, guest->vector);
 	if (host->vector == DIFF_DONE && guest->vector == DIFF_DONE)
