@@ -109,7 +109,6 @@ static const struct program programs[] = {
 
 static void run(const struct program *p)
 {
-	struct x86_cpu *cpu = tiny_cpu(&r.vm);
 	uint64_t all = r.vm.vcpu->instructions;
 	uint8_t code[sizeof(p->code) + 1];
 
@@ -130,6 +129,7 @@ static void run(const struct program *p)
 		fail_msg("%s: %d instructions, counted are %d", p->name, (int)p->length + 1, (int)all);
 #if defined(__x86_64__)
 	if (r.vm.engine == &engine_jit) {
+		struct x86_cpu *cpu = tiny_cpu(&r.vm);
 		const stat_t *handled = &jit_of(cpu)->counts.handled;
 		uint64_t left = cpu->alone + *handled;
 
