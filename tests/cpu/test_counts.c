@@ -112,6 +112,8 @@ static void run(const struct program *p)
 	uint64_t all = r.vm.vcpu->instructions;
 	uint8_t code[sizeof(p->code) + 1];
 
+	if ((p->prepare == sse || p->prepare == open_sse) && !x86_fp_host_ok())
+		return;
 	memcpy(code, p->code, sizeof(p->code));
 	memset(code + sizeof(p->code), 0xf4, 1);
 	for (unsigned n = sizeof(p->code); n-- && !p->code[n];)
