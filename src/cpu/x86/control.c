@@ -96,7 +96,7 @@ void x86_set_cr3(struct x86_cpu *cpu, uint64_t v)
 	if (x86_uses_pdptes(cpu->s.cr0, cpu->s.cr4, cpu->s.efer))
 		load_pdptes(cpu, v);
 	cpu->s.cr3 = v;
-	x86_tlb_switch(cpu, pcids ? v & 0xfff : 0, keep);
+	x86_tlb_switch(cpu, x86_pcid(cpu), keep);
 }
 
 void x86_set_cr4(struct x86_cpu *cpu, uint64_t v)
@@ -323,7 +323,7 @@ HANDLER(invpcid)
 		x86_gp0(cpu);
 	if (type >= 2)
 		x86_tlb_flush(cpu);
-	else if (type == 0 && d[0] == (cpu->s.cr4 & X86_CR4_PCIDE ? cpu->s.cr3 & 0xfff : 0))
+	else if (type == 0 && d[0] == x86_pcid(cpu))
 		x86_tlb_flush_page(cpu, d[1]);
 	else
 		x86_tlb_flush_space(cpu, (unsigned)d[0]);

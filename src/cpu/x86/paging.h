@@ -43,6 +43,12 @@ void x86_tlb_flush_space(struct x86_cpu *cpu, unsigned pcid);
  */
 void x86_tlb_switch(struct x86_cpu *cpu, unsigned to, bool keep);
 
+/* The current address space. */
+static inline unsigned x86_pcid(const struct x86_cpu *cpu)
+{
+	return cpu->s.cr4 & X86_CR4_PCIDE ? cpu->s.cr3 & 0xfff : 0;
+}
+
 static inline bool x86_canonical(uint64_t lin)
 {
 	return (uint64_t)((int64_t)(lin << 16) >> 16) == lin;

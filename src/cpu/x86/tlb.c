@@ -226,11 +226,6 @@ static void empty(struct x86_cpu *cpu, struct x86_space *s)
 	renew(cpu, &s->user);
 }
 
-static unsigned current_pcid(const struct x86_cpu *cpu)
-{
-	return cpu->s.cr4 & X86_CR4_PCIDE ? cpu->s.cr3 & 0xfff : 0;
-}
-
 void x86_tlb_flush(struct x86_cpu *cpu)
 {
 	stat_add(&cpu->flushes, 1);
@@ -240,7 +235,7 @@ void x86_tlb_flush(struct x86_cpu *cpu)
 	for (unsigned n = 0; n < X86_SPACES; n++)
 		cpu->spaces[n].pcid = NO_PCID;
 	cpu->space = &cpu->spaces[0];
-	cpu->space->pcid = current_pcid(cpu);
+	cpu->space->pcid = x86_pcid(cpu);
 	empty(cpu, cpu->space);
 	renew(cpu, &cpu->kernel);
 }
