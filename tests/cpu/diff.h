@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define DIFF_HIGH      0x500000000ull /* added to an address: its second mapping */
-#define DIFF_EXIT      0x0fff0000u    /* a block is done when it gets here, plus its number times: */
+#define DIFF_EXIT      0x0fff0000u    /* the end of a block jumps here, plus its number times: */
 #define DIFF_EXIT_STEP 16u
 #define DIFF_BLOCKS    8 /* in the code area at a time */
 #define DIFF_CODE      0x10000000u
@@ -21,8 +21,20 @@
 #define DIFF_RW	       0x2000u		 /* bytes that may be written, then */
 #define DIFF_RO	       0x1000u		 /* bytes that may only be read */
 #define DIFF_SHARED    0x6b4a39281000ull /* host process only: struct diff_shared; no number that tests like to use */
+#define DIFF_EXITS     (DIFF_SHARED - 0x10000) /* where it is done; here the two sides differ */
 #define DIFF_FS_BASE   (DIFF_DATA + 0x140u)
 #define DIFF_GS_BASE   (DIFF_DATA + DIFF_HIGH + 0xfc0u)
+
+/* What is at DIFF_EXIT, on both sides, as a block may read it: jmp *2(%rip), aligned, as AC may be set. */
+static inline void diff_exit_code(uint8_t *code, uint64_t to)
+{
+	static const uint8_t jmp[8] = { 0xff, 0x25, 2 };
+
+	for (unsigned n = 0; n < 8; n++) {
+		code[n] = jmp[n];
+		code[8 + n] = (uint8_t)(to >> 8 * n);
+	}
+}
 
 /* Segments of the LDT, for the modes that have a use for them: as in the argument of modify_ldt(). */
 struct diff_ldt {
@@ -104,6 +116,10 @@ struct diff_shared {
 	uint32_t running; /* the slot being run, for the report of a host process that died */
 	uint32_t no_ldt;  /* modify_ldt() was refused: no modes with segments */
 	uint32_t avx;	  /* the host has upper halves: compare them */
+	/* What is mapped on the host alone: this record, and the process itself. */
+	struct {
+		uint64_t begin, end;
+	} own[2];
 	struct diff_slot slot[DIFF_SLOTS];
 };
 

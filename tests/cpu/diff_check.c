@@ -96,9 +96,12 @@ static void check_fx(struct report *r, const uint8_t *in, const uint8_t *host, c
 		memcpy(&v[2], guest + fields[n].at, size);
 		differ(r, fields[n].name, v[0], v[1], v[2]);
 	}
+	/* Names are made only where something differs: that takes longer than all comparisons. */
 	for (unsigned n = 0; n < 8; n++) {
 		unsigned at = 32 + 16 * n;
 
+		if (!memcmp(host + at, guest + at, 10))
+			continue;
 		snprintf(name, sizeof(name), "st%u", n);
 		differ(r, name, ld_le64(in + at), ld_le64(host + at), ld_le64(guest + at));
 		snprintf(name, sizeof(name), "st%u exp", n);
@@ -107,6 +110,8 @@ static void check_fx(struct report *r, const uint8_t *in, const uint8_t *host, c
 	for (unsigned n = 0; n < 32; n++) {
 		unsigned at = 160 + 8 * n;
 
+		if (!memcmp(host + at, guest + at, 8))
+			continue;
 		snprintf(name, sizeof(name), "xmm%u%c", n / 2, n & 1 ? 'h' : 'l');
 		differ(r, name, ld_le64(in + at), ld_le64(host + at), ld_le64(guest + at));
 	}
@@ -118,6 +123,8 @@ static void check_high(struct report *r, const struct diff_state *in, const stru
 	char name[16];
 
 	for (unsigned n = 0; n < 32 && host_has_avx; n++) {
+		if (!memcmp(host->high[n / 2] + 8 * (n & 1), guest->high[n / 2] + 8 * (n & 1), 8))
+			continue;
 		snprintf(name, sizeof(name), "ymm%u%c", n / 2, n & 1 ? 'h' : 'l');
 		differ(r, name, ld_le64(in->high[n / 2] + 8 * (n & 1)), ld_le64(host->high[n / 2] + 8 * (n & 1)),
 		       ld_le64(guest->high[n / 2] + 8 * (n & 1)));
@@ -172,14 +179,31 @@ static bool went_astray(const struct diff_block *b, const struct diff_result *ho
 	return host->sel[X86_CS] == diff_modes[b->mode].sel[X86_CS] && at < DIFF_CODE_SIZE && at - b->at >= DIFF_BYTES;
 }
 
-/* Where the host process has its libraries and its stack, of which the guest knows nothing: an address that hit them.
- */
-#define HOSTS_OWN 0x7f0000000000ull
-
-static bool is_hosts_own(const struct diff_result *host, const struct diff_result *guest)
+/* An address that hit what is mapped on the host alone. */
+static bool is_hosts_own(const struct diff_shared *sh, const struct diff_result *host, const struct diff_result *guest)
 {
-	return guest->vector == X86_PF_FAULT && host->vector != X86_PF_FAULT && guest->cr2 >= HOSTS_OWN &&
-	       guest->cr2 < 1ull << 47;
+	if (guest->vector != X86_PF_FAULT || (host->vector == X86_PF_FAULT && host->cr2 == guest->cr2))
+		return false;
+	for (unsigned n = 0; n < ARRAY_LEN(sh->own); n++)
+		if (guest->cr2 >= sh->own[n].begin && guest->cr2 < sh->own[n].end)
+			return true;
+	return false;
+}
+
+/* AMD's processors have a bit 17 in MXCSR, which FXRSTOR may find in memory and which we do not offer. */
+static bool has_bit_17(const struct diff_result *host)
+{
+	return ld_le32(host->s.fx + 24) & 0x20000;
+}
+
+enum diff_why diff_left_out(const struct diff_shared *sh, const struct diff_block *b, const struct diff_slot *s,
+			    const struct diff_result *guest)
+{
+	if (has_bit_17(&s->host))
+		return DIFF_MXCSR;
+	if (went_astray(b, &s->host))
+		return DIFF_ASTRAY;
+	return is_hosts_own(sh, &s->host, guest) ? DIFF_OWN : DIFF_COMPARED;
 }
 
 /* The error code of a page fault as the kernel shows it: an address that is its own counts as present. */
@@ -202,11 +226,6 @@ bool diff_check(const struct diff_block *b, const struct diff_slot *s, const str
 	bool partial = fault && fault->form->row->attr & A_PARTIAL;
 	uint64_t mask = wide ? ~0ull : 0xffffffff, flags;
 
-	/* AMD's processors have a bit 17 in MXCSR, which FXRSTOR may find in memory and which we do not offer. */
-	if (ld_le32(host->s.fx + 24) & 0x20000)
-		return true;
-	if (went_astray(b, host) || is_hosts_own(host, guest))
-		return true;
 	differ(&r, "vector", 0, host->vector, guest->vector);
 	if (host->vector == DIFF_DONE && guest->vector == DIFF_DONE)
 		differ(&r, "exit", b->exit, host->exit, guest->exit);

@@ -25,6 +25,7 @@
 #define HANDLERS 0x24000u /* a HLT for each vector */
 #define STACK	 0x26000u /* top */
 #define EXIT	 0x26000u
+#define EXITS	 0x27000u
 #define CODE	 0x30000u
 #define DATA	 0x50000u
 #define KERNEL	 0xffff800000000000ull
@@ -90,6 +91,7 @@ static void map_all(struct diff_guest *g)
 		for (uint64_t at = 0; at < DIFF_RW + DIFF_RO; at += 0x1000)
 			map(g, DIFF_DATA + high + at, DATA + at, PTE_U | PTE_NX | (at < DIFF_RW ? PTE_W : 0));
 	}
+	map(g, DIFF_EXITS, EXITS, PTE_U);
 	if (g->next_table > GDT)
 		abort();
 }
@@ -166,8 +168,13 @@ static void put_tables(struct diff_guest *g)
 		store64(g, IDT + 16 * n + 8, to >> 32);
 		mem_write(g->mem, gpa(HANDLERS + STRIDE * n), &hlt, 1);
 	}
-	for (unsigned n = 0; n < DIFF_BLOCKS; n++)
-		mem_write(g->mem, gpa(EXIT + DIFF_EXIT_STEP * n), &int3, 1);
+	for (unsigned n = 0; n < DIFF_BLOCKS; n++) {
+		uint8_t code[DIFF_EXIT_STEP];
+
+		diff_exit_code(code, DIFF_EXITS + DIFF_EXIT_STEP * n);
+		mem_write(g->mem, gpa(EXIT + DIFF_EXIT_STEP * n), code, sizeof(code));
+		mem_write(g->mem, gpa(EXITS + DIFF_EXIT_STEP * n), &int3, 1);
+	}
 }
 
 static void start_state(struct x86_state *s, const struct diff_mode_info *mode, uint64_t xcr0)
@@ -209,6 +216,9 @@ struct diff_guest *diff_guest_new(const struct engine *e, const uint8_t *ro)
 	if (!g->clock || mem_add_slot(g->mem, &ram, &err))
 		abort();
 	g->config = all_hot(NULL);
+	/* diff_guest_retired() is for all engines. */
+	if (config_set(g->config, "jit.count", "sums", &err))
+		abort();
 	c.mem = g->mem;
 	c.config = g->config;
 	c.clock = g->clock;
@@ -239,6 +249,11 @@ void diff_guest_code(struct diff_guest *g, uint32_t at, const uint8_t *code, uin
 {
 	if (!mem_write(g->mem, gpa(CODE + at), code, len))
 		abort();
+}
+
+const char *diff_guest_engine(const struct diff_guest *g)
+{
+	return g->engine->name;
 }
 
 uint64_t diff_guest_retired(const struct diff_guest *g)
@@ -341,7 +356,7 @@ void diff_guest_run(struct diff_guest *g, enum diff_mode mode, const struct diff
 	out->vector = (uint32_t)vector;
 	out->cr2 = vector == X86_PF_FAULT ? s->cr2 : 0;
 	take_frame(g, out);
-	uint64_t at = (out->s.rip & ~DIFF_HIGH) - 1 - DIFF_EXIT;
+	uint64_t at = out->s.rip - 1 - DIFF_EXITS;
 	if (vector == X86_BP && at < DIFF_BLOCKS * DIFF_EXIT_STEP) {
 		out->vector = DIFF_DONE;
 		out->exit = (uint32_t)(at / DIFF_EXIT_STEP);

@@ -11,6 +11,7 @@
 #include <asm/prctl.h>
 #include <elf.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -142,8 +143,9 @@ __asm__(".pushsection .text\n"
 											"host_back\n"
 											".globl _start\n"
 											"_start:\n\t"
-											"xor %ebp, %ebp; and $-16, "
-											"%rsp; call host_relocate; "
+											"xor %ebp, %ebp; lea "
+											"host_stack+65536(%rip), %rsp; "
+											"call host_relocate; "
 											"call host_main\n"
 											".popsection\n");
 
@@ -225,24 +227,26 @@ static void map(uint64_t at, size_t len, int prot, int flags, uint64_t offset)
 		die(2);
 }
 
+/* From each exit in the page at `at` to one of those at `to`. */
+static void put_exits(uint64_t at, uint64_t to, unsigned step)
+{
+	for (unsigned n = 0; n < DIFF_BLOCKS; n++)
+		diff_exit_code((uint8_t *)(at + DIFF_EXIT_STEP * n), to + step * n);
+	sys(SYS_mprotect, (long)at, 4096, PROT_READ | PROT_EXEC, 0, 0);
+}
+
 static void map_all(void)
 {
 	map(DIFF_SHARED, DIFF_FILE_CODE, PROT_READ | PROT_WRITE, MAP_SHARED, DIFF_FILE_SHARED);
 	for (uint64_t high = 0; high <= DIFF_HIGH; high += DIFF_HIGH) {
-		uint8_t *exit = (uint8_t *)(DIFF_EXIT + high);
-
 		map(DIFF_CODE + high, DIFF_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, DIFF_FILE_CODE);
 		map(DIFF_DATA + high, DIFF_RW, PROT_READ | PROT_WRITE, MAP_SHARED, DIFF_FILE_DATA);
 		map(DIFF_DATA + high + DIFF_RW, DIFF_RO, PROT_READ, MAP_SHARED, DIFF_FILE_DATA + DIFF_RW);
 		map(DIFF_EXIT + high, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, 0);
-		for (unsigned n = 0; n < DIFF_BLOCKS; n++, exit += DIFF_EXIT_STEP) {
-			uint64_t to = (uint64_t)host_exits + HOST_EXIT * n;
-
-			copy(exit, "\xff\x25\2\0\0\0", 6); /* jmp *2(%rip): aligned, AC may be set */
-			copy(exit + 8, &to, 8);
-		}
-		sys(SYS_mprotect, (long)(DIFF_EXIT + high), 4096, PROT_READ | PROT_EXEC, 0, 0);
+		put_exits(DIFF_EXIT + high, DIFF_EXITS, DIFF_EXIT_STEP);
 	}
+	map(DIFF_EXITS, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	put_exits(DIFF_EXITS, (uint64_t)host_exits, HOST_EXIT);
 }
 
 /* As the kernel wants it. */
@@ -312,6 +316,26 @@ void host_relocate(void)
 		*(uint64_t *)(base + r[n].r_offset) = base + (uint64_t)r[n].r_addend;
 }
 
+extern const uint8_t _end[] __attribute__((visibility("hidden")));
+uint8_t host_stack[65536] __attribute__((used, aligned(64)));
+
+/*
+ * Whatever else the kernel mapped is not there in the guest: its stack and the VDSO go. If it keeps some of it, all of
+ * that part of the address space counts as this process's own.
+ */
+static void unmap_others(void)
+{
+	uint64_t begin = (uint64_t)&__ehdr_start & ~0xfffull, end = ((uint64_t)_end + 0xfff) & ~0xfffull;
+	const uint64_t low = DIFF_SHARED + DIFF_FILE_CODE, top = (1ull << 47) - 4096;
+	bool gone = begin > low && !sys(SYS_munmap, (long)low, (long)(begin - low), 0, 0, 0) &&
+		    !sys(SYS_munmap, (long)end, (long)(top - end), 0, 0, 0);
+
+	shared->own[0].begin = DIFF_EXITS;
+	shared->own[0].end = low;
+	shared->own[1].begin = gone ? begin : low;
+	shared->own[1].end = gone ? end : top;
+}
+
 _Noreturn void host_main(void);
 _Noreturn void host_main(void)
 {
@@ -320,6 +344,7 @@ _Noreturn void host_main(void)
 	char c;
 
 	map_all();
+	unmap_others();
 	shared->avx = host_avx = has_avx();
 	sys(SYS_sigaltstack, (long)&alt, 0, 0, 0, 0);
 	handle(SIGSEGV);

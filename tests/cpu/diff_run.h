@@ -30,6 +30,7 @@ void diff_guest_free(struct diff_guest *g);
 /* Code at DIFF_CODE + `at`. */
 void diff_guest_code(struct diff_guest *g, uint32_t at, const uint8_t *code, uint32_t len);
 void diff_guest_run(struct diff_guest *g, enum diff_mode mode, const struct diff_slot *slot, struct diff_result *out);
+const char *diff_guest_engine(const struct diff_guest *g);
 /* Instructions retired so far. */
 uint64_t diff_guest_retired(const struct diff_guest *g);
 
