@@ -218,6 +218,14 @@ static bool int3_exit(struct kvm_cpu *cpu, uint64_t lin)
 	return true;
 }
 
+bool kvm_debug_stepped(struct kvm_cpu *cpu)
+{
+	if (cpu->passing)
+		end_pass(cpu);
+	cpu->vcpu.stop = (struct debug_stop){ .step = true };
+	return cpu->stepping;
+}
+
 bool kvm_debug_exit(struct kvm_cpu *cpu)
 {
 	const struct kvm_debug_exit_arch *a = &cpu->run->debug.arch;

@@ -9,8 +9,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "cpu/kvm/kvm.h"
 #include "cpu/kvm/vcpu.h"
+#include "cpu/x86/step.h"
 
 int kvm_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -26,11 +28,13 @@ static void vm_destroy(struct engine_vm *v)
 {
 	struct kvm_vm *vm = (struct kvm_vm *)v;
 
+	x86_stepper_free(vm->stepper);
 	kvm_features_free(vm);
 	kvm_dirty_free(vm);
 	kvm_latches_free(vm);
 	pthread_mutex_destroy(&vm->time_lock);
 	pthread_mutex_destroy(&vm->int3_lock);
+	pthread_mutex_destroy(&vm->stepper_lock);
 	if (vm->fd >= 0)
 		close(vm->fd);
 	if (vm->kvm >= 0)
@@ -129,6 +133,8 @@ static int create(struct kvm_vm *vm, struct err *err)
 	kvm_tsc_new(vm);
 	vm->payloads = enable(vm, KVM_CAP_EXCEPTION_PAYLOAD);
 	vm->triple_faults = enable(vm, KVM_CAP_X86_TRIPLE_FAULT_EVENT);
+	/* Without it (Linux before 5.15) a program of the guest's is told that there is no such instruction. */
+	enable(vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE);
 	vm->smm = kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_X86_SMM) > 0;
 	return kvm_dirty_new(vm, err) || kvm_slots_register(vm, err) || kvm_eventfds_new(vm, err) ||
 			       kvm_latches_new(vm, err) || kvm_irqchip_new(vm, err) || kvm_features_new(vm, err)
@@ -150,6 +156,7 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 	pthread_mutex_init(&vm->dirty_lock, NULL);
 	pthread_mutex_init(&vm->routes_lock, NULL);
 	pthread_mutex_init(&vm->int3_lock, NULL);
+	pthread_mutex_init(&vm->stepper_lock, NULL);
 	kvm_latches_init(vm);
 	if (create(vm, err)) {
 		vm_destroy((struct engine_vm *)vm);
@@ -175,13 +182,21 @@ static void vcpu_destroy(struct vcpu *v)
 	free(cpu);
 }
 
-static void add_counter(struct kvm_cpu *cpu)
+static void add_counters(struct kvm_cpu *cpu)
 {
+	const struct {
+		const char *name, *help;
+		stat_t *counter;
+	} list[] = {
+		{ "kvm_exits", "times KVM came back to this program", &cpu->exits },
+		{ "kvm_emulated", "instructions executed here, as KVM cannot emulate them", &cpu->emulated },
+	};
 	char name[32];
 
-	snprintf(name, sizeof(name), "cpu%u.kvm_exits", cpu->vcpu.index);
-	if (cpu->vm->cfg.stats)
-		stats_register(cpu->vm->cfg.stats, name, "times KVM came back to this program", &cpu->exits);
+	for (size_t n = 0; cpu->vm->cfg.stats && n < ARRAY_LEN(list); n++) {
+		snprintf(name, sizeof(name), "cpu%u.%s", cpu->vcpu.index, list[n].name);
+		stats_register(cpu->vm->cfg.stats, name, list[n].help, list[n].counter);
+	}
 }
 
 static int vcpu_open(struct kvm_cpu *cpu, struct err *err)
@@ -220,7 +235,7 @@ static struct vcpu *vcpu_create(struct engine_vm *v, unsigned index, struct err 
 		vcpu_destroy(&cpu->vcpu);
 		return NULL;
 	}
-	add_counter(cpu);
+	add_counters(cpu);
 	return &cpu->vcpu;
 }
 

@@ -20,6 +20,7 @@
 #define KVM_STOPS    4u	  /* debug registers */
 
 struct kvm_cpu;
+struct x86_stepper;
 
 struct kvm_vm {
 	struct engine_config cfg;
@@ -62,6 +63,9 @@ struct kvm_vm {
 	struct kvm_irq_routing *routes;	      /* by the number of the GSI, the I/O APIC's pins first */
 	const struct event *waiter[KVM_GSIS]; /* that KVM sends the message of this GSI for */
 	stat_t messages;
+	/* For instructions that KVM cannot emulate, see emulate.c; made when the first one comes. */
+	pthread_mutex_t stepper_lock;
+	struct x86_stepper *stepper;
 	/* INT3s for a debugger, see int3.c; the list changes while vCPUs stand still only */
 	pthread_mutex_t int3_lock;
 	struct kvm_patch *patches;
@@ -90,7 +94,8 @@ struct kvm_cpu {
 	struct kvm_vm *vm;
 	int fd;
 	struct kvm_run *run;
-	stat_t exits; /* times that KVM_RUN came back */
+	stat_t exits;	 /* times that KVM_RUN came back */
+	stat_t emulated; /* instructions that KVM could not emulate */
 	/* What KVM does not hold: see state.c. The rest of it is stale while the guest runs. */
 	struct x86_state s;
 	bool broken; /* vcpu.error says why it cannot run */
@@ -154,6 +159,8 @@ int kvm_debug_set(struct vcpu *v, const struct cpu_debug *d, struct err *err);
 void kvm_debug_resume(struct kvm_cpu *cpu);
 void kvm_debug_leave(struct kvm_cpu *cpu);
 bool kvm_debug_exit(struct kvm_cpu *cpu);
+/* An instruction was executed without KVM: whether that is a step of the debugger's, which ends run(). */
+bool kvm_debug_stepped(struct kvm_cpu *cpu);
 void kvm_debug_reset(struct kvm_cpu *cpu);
 
 /* int3.c: one point more for this vCPU, or none any more; vCPUs stopped. */
@@ -177,6 +184,9 @@ int kvm_features_apply(struct kvm_cpu *cpu, struct err *err);
 /* state.c: the whole architectural state, both ways. */
 int kvm_state_get(struct kvm_cpu *cpu, struct x86_state *s);
 int kvm_state_set(struct kvm_cpu *cpu, const struct x86_state *s, struct err *err);
+/* The same as far as one instruction can see it, with the TSC's offset as it is; and what one has changed. */
+int kvm_state_peek(struct kvm_cpu *cpu, struct x86_state *s);
+int kvm_state_change(struct kvm_cpu *cpu, const struct x86_state *from, const struct x86_state *to, struct err *err);
 /* KVM_GET_MSRS or KVM_SET_MSRS of one; false if this KVM does not have it. */
 bool kvm_msr_transfer(struct kvm_cpu *cpu, unsigned long request, uint32_t msr, uint64_t *value);
 

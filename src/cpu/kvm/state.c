@@ -75,7 +75,7 @@ static int regs_get(struct kvm_cpu *cpu, struct x86_state *s)
 	return 0;
 }
 
-static int regs_set(struct kvm_cpu *cpu, const struct x86_state *s)
+static int general_set(struct kvm_cpu *cpu, const struct x86_state *s)
 {
 	const uint64_t *g = s->gpr;
 	struct kvm_regs r = {
@@ -95,11 +95,17 @@ static int regs_set(struct kvm_cpu *cpu, const struct x86_state *s)
 		.r13 = g[13],
 		.r14 = g[14],
 		.r15 = g[15],
+		.rip = g[X86_RIP],
+		.rflags = s->rflags,
 	};
+
+	return kvm_ioctl(cpu->fd, KVM_SET_REGS, &r);
+}
+
+static int regs_set(struct kvm_cpu *cpu, const struct x86_state *s)
+{
 	struct kvm_sregs k;
 
-	r.rip = g[X86_RIP];
-	r.rflags = s->rflags;
 	if (kvm_ioctl(cpu->fd, KVM_GET_SREGS, &k))
 		return -1;
 	for (unsigned n = 0; n < X86_SEGS; n++)
@@ -112,8 +118,7 @@ static int regs_set(struct kvm_cpu *cpu, const struct x86_state *s)
 	k.cr4 = s->cr4;
 	k.efer = s->efer;
 	memset(k.interrupt_bitmap, 0, sizeof(k.interrupt_bitmap));
-	if (kvm_ioctl(cpu->fd, KVM_SET_SREGS, &k) || kvm_ioctl(cpu->fd, KVM_SET_REGS, &r) ||
-	    kvm_ioctl(cpu->fd, KVM_GET_SREGS, &k))
+	if (kvm_ioctl(cpu->fd, KVM_SET_SREGS, &k) || general_set(cpu, s) || kvm_ioctl(cpu->fd, KVM_GET_SREGS, &k))
 		return -1;
 	/* Some KVMs do not have every mode, and drop it without a word. */
 	if (((k.cr0 ^ s->cr0) & (X86_CR0_PE | X86_CR0_PG)) || ((k.efer ^ s->efer) & X86_EFER_LMA)) {
@@ -326,42 +331,73 @@ static uint32_t each_mtrr(struct kvm_cpu *cpu, struct x86_state *s, unsigned lon
 	return 0;
 }
 
-static void msrs_get(struct kvm_cpu *cpu, struct x86_state *s)
+static void plain_msrs_get(struct kvm_cpu *cpu, struct x86_state *s)
 {
-	for (size_t n = 0; n < ARRAY_LEN(msrs); n++)
-		kvm_msr_transfer(cpu, KVM_GET_MSRS, msrs[n].msr, field(s, msrs[n].offset));
+	_Alignas(struct kvm_msrs)
+		uint8_t room[sizeof(struct kvm_msrs) + ARRAY_LEN(msrs) * sizeof(struct kvm_msr_entry)];
+	struct kvm_msrs *m = (struct kvm_msrs *)room;
+	size_t row[ARRAY_LEN(msrs)], first = 0;
+
+	/* In one call, which ends at one that KVM does not have after all. */
+	while (first < ARRAY_LEN(msrs)) {
+		memset(room, 0, sizeof(room));
+		for (size_t n = first; n < ARRAY_LEN(msrs); n++) {
+			if (!msr_kept(cpu->vm, msrs[n].msr))
+				continue;
+			row[m->nmsrs] = n;
+			m->entries[m->nmsrs++].index = msrs[n].msr;
+		}
+		int got = m->nmsrs ? kvm_ioctl(cpu->fd, KVM_GET_MSRS, m) : 0;
+
+		for (int n = 0; n < got; n++)
+			*field(s, msrs[row[n]].offset) = m->entries[n].data;
+		first = got >= 0 && (unsigned)got < m->nmsrs ? row[got] + 1 : ARRAY_LEN(msrs);
+	}
 	/* AMD's are for 32-bit kernels only. KVM lets guests write more, tells it, and does not take it back. */
 	if (cpu->vm->features->vendor == X86_AMD) {
 		s->sysenter_esp = (uint32_t)s->sysenter_esp;
 		s->sysenter_eip = (uint32_t)s->sysenter_eip;
 	}
+}
+
+static void msrs_get(struct kvm_cpu *cpu, struct x86_state *s)
+{
+	plain_msrs_get(cpu, s);
 	each_mtrr(cpu, s, KVM_GET_MSRS);
 	/* Where the guest's counter cannot be moved, the state is what it should have been. */
 	if (!cpu->vm->tsc_fixed)
 		s->tsc_offset = kvm_tsc_offset(cpu);
 }
 
-/* What KVM does not keep stays in kvm_cpu.s; 0 is what an MSR that it refuses to have has anyway. */
+/* False: KVM refuses this value. What it does not keep stays in kvm_cpu.s. */
+static bool msr_set(struct kvm_cpu *cpu, size_t n, const struct x86_state *s)
+{
+	uint64_t v = *field(s, msrs[n].offset), kept = v;
+
+	if (!msr_kept(cpu->vm, msrs[n].msr))
+		return true;
+	/* Some it drops without a word; 0 is what an MSR that it refuses to have has anyway. */
+	if (!kvm_msr_transfer(cpu, KVM_SET_MSRS, msrs[n].msr, &v) ||
+	    !kvm_msr_transfer(cpu, KVM_GET_MSRS, msrs[n].msr, &kept))
+		kept = 0;
+	return kept == v;
+}
+
+static int refuse_msr(const struct kvm_cpu *cpu, uint32_t msr, struct err *err)
+{
+	return err_set(err, "engine: KVM refuses the value of MSR %#x of CPU %u", msr, cpu->vcpu.index);
+}
+
 static int msrs_set(struct kvm_cpu *cpu, const struct x86_state *s, struct err *err)
 {
 	struct x86_state copy = *s;
 	uint32_t refused = each_mtrr(cpu, &copy, KVM_SET_MSRS);
 
-	for (size_t n = 0; n < ARRAY_LEN(msrs) && !refused; n++) {
-		uint64_t v = *field(&copy, msrs[n].offset), kept = v;
-
-		if (!msr_kept(cpu->vm, msrs[n].msr))
-			continue;
-		/* Some it drops without a word. */
-		if (!kvm_msr_transfer(cpu, KVM_SET_MSRS, msrs[n].msr, &v) ||
-		    !kvm_msr_transfer(cpu, KVM_GET_MSRS, msrs[n].msr, &kept))
-			kept = 0;
-		if (kept != v)
+	for (size_t n = 0; n < ARRAY_LEN(msrs) && !refused; n++)
+		if (!msr_set(cpu, n, s))
 			refused = msrs[n].msr;
-	}
 	kvm_tsc_set_offset(cpu, s->tsc_offset);
-	return refused ? err_set(err, "engine: KVM refuses the value of MSR %#x of CPU %u", refused, cpu->vcpu.index)
-		       : 0;
+	return refused ? refuse_msr(cpu, refused, err) : 0;
 }
 
 /* --- what is between instructions --- */
@@ -459,14 +495,55 @@ static int events_set(struct kvm_cpu *cpu, const struct x86_state *s)
 	return kvm_ioctl(cpu->fd, KVM_SET_VCPU_EVENTS, &e);
 }
 
-int kvm_state_get(struct kvm_cpu *cpu, struct x86_state *s)
+static int all_but_msrs_get(struct kvm_cpu *cpu, struct x86_state *s)
 {
 	kvm_vcpu_finish(cpu);
 	*s = cpu->s;
 	if (regs_get(cpu, s) || debug_get(cpu, s) || vectors_get(cpu, s) || events_get(cpu, s) || run_state_get(cpu, s))
 		return -1;
 	pdptes_get(cpu, s);
+	return 0;
+}
+
+int kvm_state_get(struct kvm_cpu *cpu, struct x86_state *s)
+{
+	if (all_but_msrs_get(cpu, s))
+		return -1;
 	msrs_get(cpu, s);
+	return 0;
+}
+
+int kvm_state_peek(struct kvm_cpu *cpu, struct x86_state *s)
+{
+	if (all_but_msrs_get(cpu, s))
+		return -1;
+	plain_msrs_get(cpu, s);
+	/* The one that the guest sees, also where it is not what it should be. */
+	s->tsc_offset = kvm_tsc_offset(cpu);
+	return 0;
+}
+
+/* Whether what lies from one field up to another differs; bytes between fields do no harm. */
+#define DIFFERS(a, b, first, behind)                                                                                   \
+	memcmp((const char *)(a) + FIELD(first), (const char *)(b) + FIELD(first), FIELD(behind) - FIELD(first))
+
+int kvm_state_change(struct kvm_cpu *cpu, const struct x86_state *from, const struct x86_state *to, struct err *err)
+{
+	uint64_t tsc_offset = cpu->s.tsc_offset;
+	bool system = DIFFERS(from, to, seg, xcr0) || from->efer != to->efer;
+	bool vectors = DIFFERS(from, to, fp, efer) || from->xcr0 != to->xcr0;
+
+	cpu->s = *to;
+	cpu->s.tsc_offset = tsc_offset;
+	if ((system ? regs_set(cpu, to) : general_set(cpu, to)) ||
+	    (DIFFERS(from, to, dr, pdpte) && debug_set(cpu, to)) || (vectors && vectors_set(cpu, to)) ||
+	    events_set(cpu, to) || (from->run != to->run && run_state_set(cpu, to)))
+		return err_errno(err, errno, "engine: KVM refuses the state of CPU %u", cpu->vcpu.index);
+	if (system)
+		pdptes_set(cpu, to);
+	for (size_t n = 0; n < ARRAY_LEN(msrs); n++)
+		if (*field(from, msrs[n].offset) != *field(to, msrs[n].offset) && !msr_set(cpu, n, to))
+			return refuse_msr(cpu, msrs[n].msr, err);
 	return 0;
 }
 

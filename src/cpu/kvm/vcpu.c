@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
 #define KICK_SIGNAL SIGUSR1
+#define INSN_BYTES  15u
 
 /* --- calling a vCPU out of the guest --- */
 
@@ -54,9 +56,42 @@ void kvm_vcpu_break(struct kvm_cpu *cpu, const struct err *why)
 	cpu->broken = true;
 }
 
+/* Where the guest is, for somebody who reads of its end. */
+static void tell_place(const struct kvm_cpu *cpu, char *text, size_t size)
+{
+	struct kvm_regs r = { 0 };
+	struct kvm_sregs s = { 0 };
+	struct kvm_translation t;
+	uint8_t byte;
+	bool real;
+	int at;
+
+	kvm_ioctl(cpu->fd, KVM_GET_REGS, &r);
+	kvm_ioctl(cpu->fd, KVM_GET_SREGS, &s);
+	real = !(s.cr0 & X86_CR0_PE) || r.rflags & X86_VM;
+	at = snprintf(text, size, "at %04x:%#llx, %s mode, privilege %u, bytes", s.cs.selector, r.rip,
+		      real	? (r.rflags & X86_VM ? "virtual-8086" : "real")
+		      : s.cs.l	? "64-bit"
+		      : s.cs.db ? "32-bit"
+				: "16-bit",
+		      s.ss.dpl);
+	for (unsigned n = 0; n < INSN_BYTES && at > 0 && (size_t)at < size; n++) {
+		t = (struct kvm_translation){ .linear_address = s.cs.base + r.rip + n };
+		if (kvm_ioctl(cpu->fd, KVM_TRANSLATE, &t) || !t.valid ||
+		    !mem_read(cpu->vm->cfg.mem, gpa(t.physical_address), &byte, 1)) {
+			snprintf(text + at, size - (size_t)at, n ? "" : " none: there is no memory");
+			break;
+		}
+		at += snprintf(text + at, size - (size_t)at, " %02x", byte);
+	}
+}
+
 static enum cpu_exit fail(struct kvm_cpu *cpu, const char *what, uint64_t detail)
 {
-	err_set(&cpu->vcpu.error, "KVM: %s (%#llx)", what, (unsigned long long)detail);
+	char place[160];
+
+	tell_place(cpu, place, sizeof(place));
+	err_set(&cpu->vcpu.error, "KVM: %s (%#llx) %s", what, (unsigned long long)detail, place);
 	return CPU_EXIT_FAILED;
 }
 
@@ -70,6 +105,25 @@ static enum cpu_exit shut_down(struct kvm_cpu *cpu)
 	cpu->s.run = X86_SHUTDOWN;
 	err_set(&cpu->vcpu.error, "triple fault at %04x:%#llx", s.cs.selector, (unsigned long long)r.rip);
 	return CPU_EXIT_SHUTDOWN;
+}
+
+/* KVM could not go on. */
+static bool internal_error(struct kvm_cpu *cpu, enum cpu_exit *out)
+{
+	char what[sizeof(struct err) + 64];
+
+	if (cpu->run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) {
+		*out = fail(cpu, "it cannot go on", cpu->run->internal.suberror);
+		return false;
+	}
+	if (kvm_emulate(cpu, out))
+		return true;
+	if (*out == CPU_EXIT_FAILED) {
+		snprintf(what, sizeof(what), "an instruction that it cannot emulate, nor can vireo (%s)",
+			 cpu->vcpu.error.msg);
+		fail(cpu, what, KVM_INTERNAL_ERROR_EMULATION);
+	}
+	return false;
 }
 
 /* --- news --- */
@@ -255,8 +309,7 @@ static bool known_exit(struct kvm_cpu *cpu, enum cpu_exit *out)
 			    r->fail_entry.hardware_entry_failure_reason);
 		return false;
 	case KVM_EXIT_INTERNAL_ERROR:
-		*out = fail(cpu, "an instruction that it cannot emulate", r->internal.suberror);
-		return false;
+		return internal_error(cpu, out);
 	default:
 		*out = fail(cpu, "an exit without a meaning here", r->exit_reason);
 		return false;

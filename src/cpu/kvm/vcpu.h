@@ -9,6 +9,8 @@ enum cpu_exit kvm_vcpu_run(struct vcpu *v);
 void kvm_vcpu_poke(struct vcpu *v);
 /* It cannot run any more: run() says why. vCPU thread or stopped. */
 void kvm_vcpu_break(struct kvm_cpu *cpu, const struct err *why);
+/* emulate.c: the interpreter executes the next instruction. False: run() ends, by `out`. vCPU thread. */
+bool kvm_emulate(struct kvm_cpu *cpu, enum cpu_exit *out);
 /* Let KVM complete the access of the last exit, so that the registers are final. vCPU thread or stopped. */
 void kvm_vcpu_finish(struct kvm_cpu *cpu);
 

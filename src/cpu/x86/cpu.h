@@ -220,6 +220,7 @@ struct interp_vm {
 	struct x86_model model;		     /* the same, to be saved */
 	/* Stop-the-world for what no single host instruction can do atomically (exclusive.c). */
 	struct x86_exclusive *exclusive;
+	bool unseen; /* step.c: others store without notice, and each instruction is decoded when it is executed */
 	const struct x86_translator *translator; /* traces.h; NULL: everything is interpreted */
 	uint32_t heat;				 /* how often a trace is interpreted before */
 };

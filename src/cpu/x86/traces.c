@@ -198,6 +198,8 @@ static size_t fetch(struct x86_cpu *cpu, const struct x86_itlb_entry *e, uint64_
 static void track(struct x86_cpu *cpu, struct x86_trace *t, unsigned n, const struct x86_itlb_entry *e, uint32_t offset,
 		  uint32_t len)
 {
+	if (cpu->vm->unseen)
+		return;
 	t->gen[n] = x86_code_gen(cpu->vm->code, e->page_index);
 	t->seen[n] = x86_code_track(cpu->vm->code, e->page_index, offset, len);
 }
@@ -307,7 +309,7 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 	else if (cpu->vm->translator && !single && t->key != NO_KEY && e->host && x86_translatable(cpu))
 		t->insn[0].fn = warm_up;
 	/* Code outside RAM may change without a trace, and segments end elsewhere: these are decoded each time. */
-	if (!e->host || code_room(cpu) < FETCH_MAX)
+	if (!e->host || code_room(cpu) < FETCH_MAX || cpu->vm->unseen)
 		t->key = NO_KEY;
 	cache->used += sizeof(*t) + (t->count + 1) * sizeof(t->insn[0]);
 	return t;

@@ -1,0 +1,216 @@
+/*
+ * Instructions that KVM gives back: on device memory under any, and most of the rare ones under a KVM that emulates
+ * kernel mode. Whoever executes them, the guest and its debugger see what a processor does.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "cpu/kvm/kvm.h"
+#include "cpu/x86/entry.h"
+#include "tiny_vm.h"
+
+#define IDT	 0x5000u
+#define HANDLERS 0x7000u /* one HLT each */
+#define DEVICE	 0x20000000u
+
+static int setup(void **state)
+{
+	struct engine_probe p = { 0 };
+	struct tiny_vm *t;
+
+	engine_kvm.probe(&p);
+	if (!p.available) {
+		print_message("no KVM here: %s\n", p.why);
+		*state = NULL;
+		return 0;
+	}
+	t = malloc(sizeof(*t));
+	tiny_vm_new_on(t, &engine_kvm);
+	*state = t;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	if (*state) {
+		tiny_vm_free(*state);
+		free(*state);
+	}
+	return 0;
+}
+
+static struct tiny_vm *vm_of(void **state)
+{
+	if (!*state)
+		skip();
+	return *state;
+}
+
+/* At `code`, with a handler for every exception and SSE switched on. */
+static void begin(struct tiny_vm *t, const void *code, size_t len)
+{
+	struct x86_state *s = malloc(sizeof(*s));
+	struct err err;
+
+	tiny_vm_load64(t, code, len);
+	mem_fill(t->mem, gpa(HANDLERS), 0xf4, 32);
+	for (unsigned n = 0; n < 32; n++) {
+		uint64_t gate[2] = { (HANDLERS + n) | 0x10ull << 16 | 0x8eull << 40, 0 };
+
+		mem_write(t->mem, gpa(IDT + 16 * n), gate, 16);
+	}
+	engine_kvm.get_state(t->vcpu, s);
+	s->idt = (struct x86_dtable){ IDT, 16 * 32 - 1 };
+	s->cr4 |= X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
+	assert_int_equal(engine_kvm.set_state(t->vcpu, s, &err), 0);
+	free(s);
+}
+
+/* The vector whose handler was entered, or -1; its frame begins at `frame`. */
+static int vector_of(struct tiny_vm *t, struct x86_state *s)
+{
+	engine_kvm.get_state(t->vcpu, s);
+	return s->gpr[X86_RIP] > HANDLERS && s->gpr[X86_RIP] <= HANDLERS + 32 ? (int)(s->gpr[X86_RIP] - 1 - HANDLERS)
+									      : -1;
+}
+
+static uint64_t emulated(const struct tiny_vm *t)
+{
+	return kvm_cpu_of(t->vcpu)->emulated;
+}
+
+static uint64_t read_device(struct tiny_vm *t, uint64_t addr)
+{
+	assert_int_equal(addr & ~15ull, DEVICE);
+	return 0x1111111122222222;
+}
+
+/* No KVM's emulator knows PADDD. */
+static void vectors_may_be_read_from_a_device(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
+	uint64_t before = emulated(t);
+
+	/* mov ebx, DEVICE; mov eax, 3; movd xmm1, eax; paddd xmm1, [rbx]; movd eax, xmm1; hlt */
+	begin(t, "\xbb\0\0\0\x20\xb8\x03\0\0\0\x66\x0f\x6e\xc8\x66\x0f\xfe\x0b\x66\x0f\x7e\xc8\xf4", 23);
+	t->on_mmio_read = read_device;
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+	assert_true(emulated(t) > before);
+	assert_int_equal(vector_of(t, s), -1);
+	assert_int_equal(s->gpr[X86_RAX], 0x22222225);
+	assert_true(s->vec[1].q[1] == 0x1111111122222222);
+	free(s);
+}
+
+/* No opcode ends a VM. */
+static void undefined_opcodes_are_the_guests(void **state)
+{
+	static const struct {
+		const char *code;
+		uint8_t len;
+	} undefined[] = {
+		{ "\x0f\xff\xc0", 3 }, { "\x0f\x04", 2 },	  { "\x27", 1 },
+		{ "\x62\x00", 2 },     { "\x8e\xc8", 2 },	  { "\x0f\x0b", 2 },
+		{ "\xf0\x90", 2 },     { "\xfe\xd0", 2 },	  { "\x0f\x7a\xc0", 3 },
+		{ "\x0f\x01\xcf", 3 }, { "\x8f\xe9\x78\x80", 4 },
+	};
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
+	uint64_t rip;
+
+	for (size_t n = 0; n < ARRAY_LEN(undefined); n++) {
+		begin(t, undefined[n].code, undefined[n].len);
+		assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+		assert_int_equal(vector_of(t, s), X86_UD);
+		assert_true(mem_read(t->mem, gpa(s->gpr[X86_RSP]), &rip, 8));
+		assert_int_equal(rip, TINY_CODE);
+	}
+	free(s);
+}
+
+/* Where KVM emulates kernel mode all of these come back; elsewhere the processor executes them. */
+static void rare_instructions_do_what_they_do(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
+
+	/* mov eax, 10h; lar ecx, eax; lsl edx, eax; fldpi; fld1; fcomip; seta bl; ldmxcsr [rip + 1]; hlt; 1fa0h */
+	begin(t,
+	      "\xb8\x10\0\0\0\x0f\x02\xc8\x0f\x03\xd0\x31\xdb\xd9\xeb\xd9\xe8\xdf\xf1\x0f\x97\xc3\x0f\xae\x15\x01\0\0\0"
+	      "\xf4\xa0\x1f\0\0",
+	      34);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+	assert_int_equal(vector_of(t, s), -1);
+	assert_int_equal(s->gpr[X86_RCX], 0xaf9b00);
+	assert_int_equal(s->gpr[X86_RDX], 0xffffffff);
+	assert_int_equal(s->gpr[X86_RBX], 0); /* 1 is below pi */
+	assert_int_equal(s->mxcsr, 0x1fa0);
+	free(s);
+}
+
+static void a_fault_without_a_handler_shuts_down(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+
+	tiny_vm_load64(t, "\x0f\xff\xc0", 3);
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_SHUTDOWN);
+	assert_non_null(strstr(t->vcpu->error.msg, "triple fault"));
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_SHUTDOWN);
+}
+
+/* A step is one instruction, whoever executes it. */
+static void a_debugger_steps_over_it(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
+	struct cpu_debug d = { .step = true };
+	struct err err;
+
+	/* mov ebx, DEVICE; paddd xmm1, [rbx]; nop; hlt */
+	begin(t, "\xbb\0\0\0\x20\x66\x0f\xfe\x0b\x90\xf4", 11);
+	assert_int_equal(engine_kvm.set_debug(t->vcpu, &d, &err), 0);
+	for (unsigned n = 0; n < 3; n++) {
+		static const uint8_t after[] = { 5, 9, 10 };
+
+		assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_DEBUG);
+		assert_true(t->vcpu->stop.step);
+		engine_kvm.get_state(t->vcpu, s);
+		assert_int_equal(s->gpr[X86_RIP], TINY_CODE + after[n]);
+	}
+	free(s);
+}
+
+/* What cannot go on says where the guest was; here by a state that no processor has. */
+static void the_end_of_a_vm_names_the_place(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+
+	/* mov ebx, DEVICE; paddd xmm1, [rbx]; hlt */
+	begin(t, "\xbb\0\0\0\x20\x66\x0f\xfe\x0b\xf4", 10);
+	kvm_cpu_of(t->vcpu)->s.gpr[X86_NOREG] = 1;
+	kvm_cpu_of(t->vcpu)->s.xss = 1;
+	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_FAILED);
+	assert_non_null(strstr(t->vcpu->error.msg, "at 0010:0x10005, 64-bit mode, privilege 0, bytes 66 0f fe 0b f4"));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(vectors_may_be_read_from_a_device), TEST(undefined_opcodes_are_the_guests),
+		TEST(rare_instructions_do_what_they_do), TEST(a_fault_without_a_handler_shuts_down),
+		TEST(a_debugger_steps_over_it),		 TEST(the_end_of_a_vm_names_the_place),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
