@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "cpu/x86/interp.h"
 #include "cpu/x86/paging.h"
+#include "cpu/x86/tlb.h"
 
 static struct rig r;
 static struct x86_cpu *cpu;
@@ -243,6 +244,272 @@ static void a_global_page_is_nobodys(void **state)
 	assert_non_null(look(local));
 }
 
+/* --- regions: what spares a walk --- */
+
+#define OTHER_PT (RIG_TABLES + 0x4000)
+
+/* The page of WINDOW, if that is known without a walk; else 0. */
+static uint64_t refilled(enum x86_tlb_view view, uint64_t lin, bool write)
+{
+	const struct x86_tlb_entry *e = x86_tlb_refill(cpu, view, lin, write);
+
+	return e ? cpu->tlb_phys[e - &cpu->tlbs[0][0]] : 0;
+}
+
+/* Two pages in a region that is known by the first of them, in that view. */
+static void open_region(enum x86_tlb_view view, uint64_t second)
+{
+	uint64_t phys;
+
+	open_window();
+	window(1, second);
+	r.s.cr0 |= X86_CR0_WP;
+	RIG_EXEC(&r, 0x90);
+	cpu = tiny_cpu(&r.vm);
+	x86_tlb_flush(cpu);
+	assert_non_null(x86_tlb_fill(cpu, view, WINDOW, X86_READ, &phys));
+}
+
+static void an_entry_is_looked_at_as_it_is(void **state)
+{
+	const uint64_t page = WINDOW + 0x1000, good = FRAME2 | P | W | U | A | D;
+	const enum x86_tlb_view user = X86_TLB_USER, super = X86_TLB_SUPER, ac = X86_TLB_SUPER_AC;
+	static const uint64_t never[] = { P, A, U };
+
+	open_region(user, good);
+	assert_int_equal(refilled(user, page, true), FRAME2);
+	/* In another view nothing is known yet. */
+	assert_int_equal(refilled(ac, page, false), 0);
+	for (size_t n = 0; n < ARRAY_LEN(never); n++) {
+		window(1, good & ~never[n]);
+		assert_int_equal(refilled(user, page, false), 0);
+	}
+	window(1, good | 1ull << 51);
+	assert_int_equal(refilled(user, page, false), 0);
+	window(1, good | PTE_NX); /* reserved without EFER.NXE */
+	assert_int_equal(refilled(user, page, false), 0);
+	/* Not to be written to yet: read only. */
+	for (uint64_t bit = W; bit <= D; bit = bit == W ? D : bit << 1) {
+		window(1, good & ~bit);
+		assert_int_equal(refilled(user, page, true), 0);
+		assert_int_equal(refilled(user, page, false), FRAME2);
+		assert_true(x86_tlb_slot(cpu->tlbs[user], page)->wtag != page);
+	}
+	/* Where there is no RAM. */
+	window(1, 0xfee00000 | P | W | U | A | D);
+	assert_int_equal(refilled(user, page, false), 0);
+	/* User pages with SMAP in force, and pages of the kernel. */
+	r.s.cr4 |= X86_CR4_SMAP;
+	open_region(ac, good);
+	assert_int_equal(refilled(ac, page, true), FRAME2);
+	rig_write(&r, PT, FRAME1 | P | W, 8);
+	x86_tlb_flush(cpu);
+	cpu->s.cr4 |= X86_CR4_SMAP;
+	assert_non_null(x86_tlb_fill(cpu, super, WINDOW, X86_READ, &(uint64_t){ 0 }));
+	assert_int_equal(refilled(super, page, false), 0);
+	window(1, good & ~U);
+	assert_int_equal(refilled(super, page, true), FRAME2);
+}
+
+/* Protection keys: another one than 0 takes a walk, and while 0 forbids something nothing is remembered. */
+static void keys_are_looked_at_by_a_walk(void **state)
+{
+	const uint64_t good = FRAME2 | P | W | U | A | D;
+
+	open_region(X86_TLB_USER, good);
+	cpu->s.cr4 |= X86_CR4_PKE;
+	x86_tlb_flush(cpu);
+	assert_non_null(x86_tlb_fill(cpu, X86_TLB_USER, WINDOW, X86_READ, &(uint64_t){ 0 }));
+	assert_int_equal(refilled(X86_TLB_USER, WINDOW + 0x1000, false), FRAME2);
+	window(1, good | 3ull << PTE_KEY);
+	assert_int_equal(refilled(X86_TLB_USER, WINDOW + 0x1000, false), 0);
+	window(1, good);
+	x86_set_pkru(cpu, 2);
+	assert_non_null(x86_tlb_fill(cpu, X86_TLB_USER, WINDOW, X86_READ, &(uint64_t){ 0 }));
+	assert_int_equal(refilled(X86_TLB_USER, WINDOW + 0x1000, true), 0);
+}
+
+/* Upper entries that forbid writing hold for all of the region. */
+static void a_region_may_be_read_only(void **state)
+{
+	open_region(X86_TLB_USER, FRAME2 | P | W | U | A | D);
+	rig_write(&r, 0x3000 + 8 * (WINDOW >> 21), PT | P | U, 8);
+	x86_tlb_flush(cpu);
+	assert_non_null(x86_tlb_fill(cpu, X86_TLB_USER, WINDOW, X86_READ, &(uint64_t){ 0 }));
+	assert_int_equal(refilled(X86_TLB_USER, WINDOW + 0x1000, true), 0);
+	assert_int_equal(refilled(X86_TLB_USER, WINDOW + 0x1000, false), FRAME2);
+	assert_true(x86_tlb_slot(cpu->tlbs[X86_TLB_USER], WINDOW + 0x1000)->wtag != WINDOW + 0x1000);
+}
+
+/* Another table, or a large page, in place of a table; and a table in place of a large page. */
+static void regions_end_with_what_ends_pages(void **state)
+{
+	const uint64_t at = 0x3000 + 8 * (WINDOW >> 21), page = WINDOW + 0x1000, table = PT | P | W | U,
+		       other = OTHER_PT | P | W | U, large = 0x400000 | P | W | U | PS;
+	static const uint64_t both[] = { WINDOW, 0x10000 };
+	uint64_t phys;
+
+	for (unsigned n = 0; n < 8; n++) {
+		uint64_t from = n & 1 ? large : table, to = n & 2 ? other : n & 1 ? table : large;
+
+		open_region(X86_TLB_USER, FRAME2 | P | W | U | A | D);
+		rig_write(&r, OTHER_PT + 8, (FRAME2 + 0x1000) | P | W | U | A | D, 8);
+		rig_write(&r, at, from, 8);
+		x86_tlb_flush(cpu);
+		assert_non_null(x86_tlb_fill(cpu, X86_TLB_USER, WINDOW, X86_READ, &phys));
+		assert_int_equal(refilled(X86_TLB_USER, page, false), from == large ? 0x401000 : FRAME2);
+		rig_write(&r, at, to, 8);
+		/* INVLPG of the region, or, if it has a table, of any page; else the whole space. */
+		if (from == large && n & 4)
+			x86_tlb_switch(cpu, 0, false);
+		else
+			x86_tlb_flush_page(cpu, both[n >> 2]);
+		assert_int_equal(refilled(X86_TLB_USER, page, false), 0);
+		x86_tlb_fill(cpu, X86_TLB_USER, WINDOW + 0x1000, X86_READ, &phys);
+		assert_int_equal(phys, to == large ? 0x401000 : to == other ? FRAME2 + 0x1000 : FRAME2);
+	}
+}
+
+static void regions_are_of_one_space(void **state)
+{
+	const uint64_t page = WINDOW + 0x2000, global = WINDOW + 0x3000;
+
+	open_spaces();
+	window(2, FRAME1 | P | W | U | A | D);
+	window(3, FRAME2 | P | W | U | A | D | G);
+	load(WINDOW);
+	assert_int_equal(refilled(X86_TLB_SUPER_AC, page, true), FRAME1);
+	assert_int_equal(refilled(X86_TLB_SUPER_AC, global, true), FRAME2);
+	x86_tlb_switch(cpu, 6, true);
+	assert_null(look(page));
+	assert_non_null(look(global));
+	assert_int_equal(refilled(X86_TLB_SUPER_AC, page, true), 0);
+	x86_tlb_switch(cpu, 5, true);
+	assert_int_equal(refilled(X86_TLB_SUPER_AC, page, true), FRAME1);
+	x86_tlb_switch(cpu, 6, true);
+	x86_tlb_flush_space(cpu, 5);
+	x86_tlb_switch(cpu, 5, true);
+	assert_int_equal(refilled(X86_TLB_SUPER_AC, page, true), 0);
+}
+
+/* D of a large page is set with the first store, and writes need no walk from then on. */
+static void a_large_region_is_dirty_when_it_is_written_to(void **state)
+{
+	const uint64_t at = 0x3000 + 8 * (WINDOW >> 21), large = 0x400000 | P | W | U | PS;
+	uint64_t phys;
+
+	open_region(X86_TLB_USER, 0);
+	rig_write(&r, at, large, 8);
+	x86_tlb_flush(cpu);
+	x86_tlb_fill(cpu, X86_TLB_USER, WINDOW, X86_READ, &phys);
+	assert_int_equal(rig_read(&r, at, 8), large | A);
+	assert_int_equal(refilled(X86_TLB_USER, WINDOW + 0x5000, true), 0);
+	x86_tlb_fill(cpu, X86_TLB_USER, WINDOW + 0x5000, X86_WRITE, &phys);
+	assert_int_equal(rig_read(&r, at, 8), large | A | D);
+	assert_int_equal(refilled(X86_TLB_USER, WINDOW + 0x6000, true), 0x406000);
+}
+
+/* Data that is watched is not read past the watch. */
+static void nothing_is_known_while_something_is_watched(void **state)
+{
+	/* mov al, [rsi]; mov dr0, rbx; mov dr7, rcx; mov al, [rsi]; mov al, [rsi + 1001h]; mov al, [rsi + 1000h]; nop
+	 */
+	open_window();
+	window(1, FRAME2 | P | W | U | A | D);
+	r.s.gpr[X86_RBX] = WINDOW + 0x1000;
+	r.s.gpr[X86_RCX] = 0x30402; /* read or write of a byte */
+	RIG_EXEC(&r, 0x8a, 0x06, 0x0f, 0x23, 0xc3, 0x0f, 0x23, 0xf9, 0x8a, 0x06, 0x8a, 0x86, 1, 0x10, 0, 0, 0x8a, 0x86,
+		 0, 0x10, 0, 0, 0x90);
+	assert_int_equal(rig_vector(&r), X86_DB);
+}
+
+static uint64_t apic_base;
+
+static bool read_apic(void *opaque, unsigned vcpu, uint32_t msr, uint64_t *v)
+{
+	*v = apic_base | 0x800;
+	return true;
+}
+
+static bool write_apic(void *opaque, unsigned vcpu, uint32_t msr, uint64_t v)
+{
+	apic_base = v & ~X86_PAGE_MASK;
+	return true;
+}
+
+static bool is_apic(void *opaque, unsigned vcpu, uint64_t addr, uint32_t *offset)
+{
+	return (addr & ~X86_PAGE_MASK) == apic_base;
+}
+
+/* The interrupt controller lies over the second page, wherever what was found before it ends. */
+static void the_interrupt_controller_is_no_memory(void **state)
+{
+	const enum x86_tlb_view view = X86_TLB_USER;
+	struct intc_ops ops;
+	uint64_t phys;
+
+	open_region(view, FRAME2 | P | W | U | A | D);
+	ops = *cpu->vm->cfg.intc.ops;
+	ops.rdmsr = read_apic;
+	ops.wrmsr = write_apic;
+	ops.mmio_hit = is_apic;
+	cpu->vm->cfg.intc.ops = &ops;
+	assert_int_equal(refilled(view, WINDOW + 0x1000, true), FRAME2);
+	assert_true(x86_wrmsr(cpu, X86_MSR_APIC_BASE, FRAME2));
+	assert_true(x86_tlb_slot(cpu->tlbs[view], WINDOW + 0x1000)->rtag != WINDOW + 0x1000);
+	for (unsigned turn = 0; turn < 2; turn++) {
+		assert_non_null(x86_tlb_fill(cpu, view, WINDOW, X86_READ, &phys));
+		assert_int_equal(refilled(view, WINDOW + 0x1000, false), 0);
+		assert_null(x86_tlb_fill(cpu, view, WINDOW + (turn ? FRAME2 - 0x200000 : 0x1000), X86_READ, &phys));
+		/* As part of a large page. */
+		rig_write(&r, 0x3000 + 8 * (WINDOW >> 21), 0x200000 | P | W | U | PS, 8);
+		x86_tlb_flush(cpu);
+	}
+	assert_non_null(x86_tlb_fill(cpu, view, WINDOW, X86_READ, &phys));
+	assert_int_equal(refilled(view, WINDOW + 0x1000, false), 0);
+	/* The large page that begins with it. */
+	assert_true(x86_wrmsr(cpu, X86_MSR_APIC_BASE, 0x200000));
+	assert_non_null(x86_tlb_fill(cpu, view, WINDOW + 0x1000, X86_READ, &phys));
+	assert_int_equal(refilled(view, WINDOW, false), 0);
+	/* A page table there. */
+	rig_write(&r, 0x3000 + 8 * (WINDOW >> 21), PT | P | W | U, 8);
+	assert_true(x86_wrmsr(cpu, X86_MSR_APIC_BASE, PT));
+	assert_non_null(x86_tlb_fill(cpu, view, WINDOW, X86_READ, &phys));
+	assert_int_equal(refilled(view, WINDOW + 0x1000, false), 0);
+}
+
+/* Code that reads and writes pages it has not seen, of a region it has; between that the tables change. */
+static void accesses_go_where_the_tables_say(void **state)
+{
+	for (unsigned turn = 0; turn < 2; turn++) {
+		open_window();
+		for (unsigned n = 1; n < 4; n++)
+			window(n, (FRAME1 + 0x1000 * n) | P | W | U | A | D);
+		rig_write(&r, OTHER_PT + 24, FRAME1 | P | W | U | A | D, 8);
+		rig_write(&r, FRAME1 + 0x2000, 0x3333, 4);
+		if (turn)
+			rig_write(&r, PT + 16, FRAME1 | P | U | A | D, 8);
+		r.s.cr0 |= X86_CR0_WP;
+		r.s.gpr[X86_RDI] = 0x3000 + 8 * (WINDOW >> 21);
+		r.s.gpr[X86_RDX] = OTHER_PT | P | W | U;
+		/*
+		 * mov eax, [rsi]; mov ebx, [rsi + 1000h]; mov [rsi + 2000h], ebx; mov [rdi], rdx; invlpg [rsi + 4000h];
+		 * mov ecx, [rsi + 3000h]
+		 */
+		RIG_EXEC(&r, 0x8b, 0x06, 0x8b, 0x9e, 0, 0x10, 0, 0, 0x89, 0x9e, 0, 0x20, 0, 0, 0x48, 0x89, 0x17, 0x0f,
+			 0x01, 0xbe, 0, 0x40, 0, 0, 0x8b, 0x8e, 0, 0x30, 0, 0);
+		assert_int_equal(rig_vector(&r), turn ? X86_PF_FAULT : -1);
+		assert_int_equal(rig_reg(&r, X86_RAX), 0x1111);
+		assert_int_equal(rig_reg(&r, X86_RBX), 0x2222);
+		assert_int_equal(rig_read(&r, FRAME1 + 0x2000, 4), turn ? 0x3333 : 0x2222);
+		if (turn)
+			assert_true(r.s.cr2 == WINDOW + 0x2000);
+		else
+			assert_int_equal(rig_reg(&r, X86_RCX), 0x1111);
+	}
+}
+
 /* The page of INVLPG is the whole large one, for code as well. */
 static void invlpg_takes_all_of_a_large_page(void **state)
 {
@@ -402,6 +669,15 @@ int main(void)
 		TEST(pcids_do_not_mix),
 		TEST(what_is_known_of_a_space_is_kept_while_it_may_be),
 		TEST(a_global_page_is_nobodys),
+		TEST(an_entry_is_looked_at_as_it_is),
+		TEST(keys_are_looked_at_by_a_walk),
+		TEST(a_region_may_be_read_only),
+		TEST(regions_end_with_what_ends_pages),
+		TEST(regions_are_of_one_space),
+		TEST(a_large_region_is_dirty_when_it_is_written_to),
+		TEST(nothing_is_known_while_something_is_watched),
+		TEST(the_interrupt_controller_is_no_memory),
+		TEST(accesses_go_where_the_tables_say),
 		TEST(invlpg_takes_all_of_a_large_page),
 		TEST(an_instruction_depends_on_both_its_pages),
 		TEST(accesses_across_pages),

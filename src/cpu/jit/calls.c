@@ -62,7 +62,7 @@ int jit_missed(struct jit_cpu *c, uint32_t access)
 	/* Whatever is odd about it, the interpreter knows what to do. */
 	if (!x86_canonical(c->lin) || !x86_canonical(c->lin + size - 1))
 		return true;
-	/* With both pages in the TLB jit_quick_cross() does it next time; what reads and writes has to be one access.
+	/* With both pages in the TLB jit_quick_miss() does it next time; what reads and writes has to be one access.
 	 */
 	if (crossing && ((write && !(access & JIT_MISS_STORE)) || size > sizeof(c->bounce)))
 		return true;

@@ -56,7 +56,7 @@ struct jit_counts {
 	stat_t exits[JIT_EXITS];
 	stat_t forgetting_ns; /* while all others waited */
 	stat_t handled;	      /* instructions in blocks by their handlers */
-	stat_t misses, crossing, devices;
+	stat_t refills, misses, crossing, devices;
 	stat_t accesses; /* costs */
 };
 
@@ -75,9 +75,9 @@ struct jit_cpu {
 	 */
 	uint8_t bounce[32];
 	uint64_t crossing;
-	uint32_t bounced; /* bytes */
-	uint32_t access;  /* that missed the TLB, see JIT_MISS_WRITE */
-	uint64_t bounce_index;
+	uint32_t bounced;     /* bytes */
+	uint32_t access;      /* that missed the TLB, see JIT_MISS_WRITE */
+	uint64_t found_index; /* of the entry for it, as jit_cpu.index */
 	struct x86_tlb_entry bounce_entry;
 	_Atomic uint8_t bounce_flags;
 	uint32_t stored_run;		     /* bytes of one by jit_quick_movs() or jit_quick_stos(); 0: none */
@@ -172,11 +172,12 @@ extern const struct x86_translator jit_translator;
  */
 int jit_quick_movs(struct jit_cpu *c, uint32_t size);
 int jit_quick_stos(struct jit_cpu *c, uint32_t size);
-/* The x87 state to memory, and the host's becomes what C wants; 0. The other way; 1: an exception is unmasked. */
 /*
- * The access that missed, at cpu->lin, crosses pages that are in the TLB: where it is to be done instead. NULL: not so.
+ * The access at cpu->lin missed. If no walk is needed, where it is to be done, and jit_cpu.found_index; else NULL. One
+ * that crosses pages is to jit_cpu.bounce.
  */
-uint8_t *jit_quick_cross(struct jit_cpu *c, uint32_t access);
+uint8_t *jit_quick_miss(struct jit_cpu *c, uint32_t access);
+/* The x87 state to memory, and the host's becomes what C wants; 0. The other way; 1: an exception is unmasked. */
 int jit_quick_put_x87(struct jit_cpu *c);
 int jit_quick_get_x87(struct jit_cpu *c);
 

@@ -1,26 +1,40 @@
 /*
- * What translated code calls with the guest's vector registers in the host's: REP MOVS and STOS, and the way of the x87
- * state between memory and the host's. This file is compiled to code that does not touch those registers, and calls
- * nothing. See jit.h.
+ * What translated code calls with the guest's vector registers in the host's: accesses that the first level of the TLB
+ * does not have, REP MOVS and STOS, and the way of the x87 state between memory and the host's. This file is compiled
+ * to code that does not touch those registers, and calls nothing. See jit.h.
  */
 #include "cpu/jit/jit.h"
+#include "cpu/x86/tlb.h"
 
-/* Bytes from `lin` to the end of its page, if that can be read (written) through the TLB by itself; else 0. */
-static inline uint64_t room(const struct x86_cpu *cpu, uint64_t lin, bool write, const struct x86_tlb_entry **entry)
+/* The entry of `lin`, if the TLB has it or can have it without a walk; else NULL. */
+static inline struct x86_tlb_entry *entry_of(struct jit_cpu *c, uint64_t lin, bool write)
 {
-	const struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlb, lin);
+	struct x86_tlb_entry *e = x86_tlb_slot(c->cpu.tlb, lin);
 
-	*entry = e;
-	if ((write ? e->wtag : e->rtag) != (lin & ~X86_PAGE_MASK))
-		return 0;
-	if (write && atomic_load_explicit(e->flags, memory_order_relaxed))
-		return 0;
-	return MEM_PAGE_SIZE - (lin & X86_PAGE_MASK);
+	if ((write ? e->wtag : e->rtag) == (lin & ~X86_PAGE_MASK))
+		return e;
+	return x86_tlb_refill(&c->cpu, (enum x86_tlb_view)(x86_fetch(&c->cpu) & X86_FETCH_VIEW), lin, write);
 }
 
 static inline uint8_t *host(const struct x86_tlb_entry *e, uint64_t lin)
 {
 	return e->host + (lin & X86_PAGE_MASK);
+}
+
+/*
+ * Bytes from `lin` to the end of its page, if that can be read (written) by itself; else 0. `at` is the first of them.
+ * The entry is there until another one is asked for.
+ */
+static inline uint64_t room(struct jit_cpu *c, uint64_t lin, bool write, const struct x86_tlb_entry **entry,
+			    uint8_t **at)
+{
+	const struct x86_tlb_entry *e = entry_of(c, lin, write);
+
+	*entry = e;
+	if (!e || (write && atomic_load_explicit(e->flags, memory_order_relaxed)))
+		return 0;
+	*at = host(e, lin);
+	return MEM_PAGE_SIZE - (lin & X86_PAGE_MASK);
 }
 
 /* After a store: does the page want to hear of it? Another thread may have made it a code page in between. */
@@ -78,35 +92,42 @@ static void fill(uint8_t *to, uint64_t v, uint64_t n, uint32_t size)
 #undef OPERANDS
 }
 
-/* --- accesses across pages --- */
+/* --- accesses that the TLB does not have --- */
 
-/* Their two entries in the TLB; false: they are not there, or not for this. */
-static inline bool both(struct jit_cpu *c, uint64_t lin, uint32_t size, bool write, struct x86_tlb_entry *e[2])
+static uint8_t *across(struct jit_cpu *c, uint32_t size, bool write)
 {
-	uint64_t page = lin & ~X86_PAGE_MASK, next = page + MEM_PAGE_SIZE;
+	uint32_t first = MEM_PAGE_SIZE - (uint32_t)(c->lin & X86_PAGE_MASK);
+	/* Neighbours are never in each other's place. */
+	const struct x86_tlb_entry *e = entry_of(c, c->lin, write), *next = entry_of(c, c->lin + first, write);
 
-	e[0] = x86_tlb_slot(c->cpu.tlb, page);
-	e[1] = x86_tlb_slot(c->cpu.tlb, next);
-	return (lin & X86_PAGE_MASK) + size > MEM_PAGE_SIZE && (write ? e[0]->wtag : e[0]->rtag) == page &&
-	       (write ? e[1]->wtag : e[1]->rtag) == next;
-}
-
-uint8_t *jit_quick_cross(struct jit_cpu *c, uint32_t access)
-{
-	uint32_t size = jit_miss_size(access), first = MEM_PAGE_SIZE - (uint32_t)(c->lin & X86_PAGE_MASK);
-	bool write = access & JIT_MISS_WRITE;
-	struct x86_tlb_entry *e[2];
-
-	if ((write && !(access & JIT_MISS_STORE)) || size > sizeof(c->bounce) || !both(c, c->lin, size, write, e))
+	if (!e || !next)
 		return NULL;
+	stat_add(&c->counts.refills, 1);
 	c->crossing = c->lin;
 	c->bounced = size;
-	c->bounce_index = (uint64_t)&c->bounce_entry - (uint64_t)c->cpu.tlb;
+	c->found_index = (uint64_t)&c->bounce_entry - (uint64_t)c->cpu.tlb;
 	if (!write) {
-		copy(c->bounce, host(e[0], c->lin), first, 1);
-		copy(c->bounce + first, e[1]->host, size - first, 1);
+		copy(c->bounce, host(e, c->lin), first, 1);
+		copy(c->bounce + first, next->host, size - first, 1);
 	}
 	return c->bounce;
+}
+
+uint8_t *jit_quick_miss(struct jit_cpu *c, uint32_t access)
+{
+	uint32_t size = jit_miss_size(access);
+	bool write = access & JIT_MISS_WRITE;
+	const struct x86_tlb_entry *e;
+
+	if ((c->lin & X86_PAGE_MASK) + size > MEM_PAGE_SIZE)
+		return (write && !(access & JIT_MISS_STORE)) || size > sizeof(c->bounce) ? NULL
+											 : across(c, size, write);
+	e = entry_of(c, c->lin, write);
+	if (!e)
+		return NULL;
+	stat_add(&c->counts.refills, 1);
+	c->found_index = (uint64_t)e - (uint64_t)c->cpu.tlb;
+	return host(e, c->lin);
 }
 
 /* --- strings --- */
@@ -119,18 +140,18 @@ int jit_quick_movs(struct jit_cpu *c, uint32_t size)
 	if (cpu->s.rflags & X86_DF)
 		return 1;
 	while (gpr[X86_RCX]) {
-		const struct x86_tlb_entry *from, *to;
-		uint64_t src = room(cpu, gpr[X86_RSI], false, &from), dst = room(cpu, gpr[X86_RDI], true, &to);
+		const struct x86_tlb_entry *e;
+		uint8_t *from = NULL, *to = NULL;
+		uint64_t src = room(c, gpr[X86_RSI], false, &e, &from), dst = room(c, gpr[X86_RDI], true, &e, &to);
 		uint64_t n = elements(cpu, src < dst ? src : dst, size);
-		uint8_t *at = host(to, gpr[X86_RDI]);
 
 		if (!n || news(cpu))
 			return 1;
-		copy(at, host(from, gpr[X86_RSI]), n, size);
+		copy(to, from, n, size);
 		gpr[X86_RSI] += n * size;
 		gpr[X86_RDI] += n * size;
 		gpr[X86_RCX] -= n;
-		if (!told(c, to, at, n * size))
+		if (!told(c, e, to, n * size))
 			return 1;
 	}
 	return 0;
@@ -144,16 +165,16 @@ int jit_quick_stos(struct jit_cpu *c, uint32_t size)
 	if (cpu->s.rflags & X86_DF)
 		return 1;
 	while (gpr[X86_RCX]) {
-		const struct x86_tlb_entry *to;
-		uint64_t n = elements(cpu, room(cpu, gpr[X86_RDI], true, &to), size);
-		uint8_t *at = host(to, gpr[X86_RDI]);
+		const struct x86_tlb_entry *e;
+		uint8_t *to = NULL;
+		uint64_t n = elements(cpu, room(c, gpr[X86_RDI], true, &e, &to), size);
 
 		if (!n || news(cpu))
 			return 1;
-		fill(at, gpr[X86_RAX], n, size);
+		fill(to, gpr[X86_RAX], n, size);
 		gpr[X86_RDI] += n * size;
 		gpr[X86_RCX] -= n;
-		if (!told(c, to, at, n * size))
+		if (!told(c, e, to, n * size))
 			return 1;
 	}
 	return 0;

@@ -67,7 +67,7 @@ static uint64_t share(const struct jit_vm *vm)
 
 static uint64_t hits(const struct jit_vm *vm)
 {
-	return less(sum(vm, COUNTER(accesses)), sum(vm, COUNTER(misses)));
+	return less(sum(vm, COUNTER(accesses)), sum(vm, COUNTER(misses)) + sum(vm, COUNTER(refills)));
 }
 
 static const struct row rows[] = {
@@ -86,6 +86,7 @@ static const struct row rows[] = {
 	{ "forgotten", "times that the cache was full and everything was forgotten", CACHE(forgotten), .cache = true },
 	{ "forgetting_ns", "nanoseconds for which all other CPUs waited for that", COUNTER(forgetting_ns) },
 	{ "tlb_hits", "memory accesses of translated code that the soft TLB knew", .value = hits, .costs = true },
+	{ "tlb_refills", "those that its second level knew, or both pages of which it had", COUNTER(refills) },
 	{ "tlb_misses", "those that went on in C", COUNTER(misses) },
 	{ "tlb_crossing", "of these, those that crossed a page", COUNTER(crossing) },
 	{ "tlb_device", "of these, those that were not to plain RAM", COUNTER(devices) },

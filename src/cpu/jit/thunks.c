@@ -219,12 +219,12 @@ static uintptr_t quick_thunk(struct emit *e, const void *fn)
 }
 
 /*
- * An access across pages that the TLB has is done elsewhere: T0 and T1 are as if it had been found there, and the stub
- * is returned to behind the jump that leads to another look into the TLB. Else as call_thunk() has it.
+ * An access for which no walk is needed goes on as if it had been found in the TLB: with T0 and T1 as then, the stub is
+ * returned to behind the jump that leads to another look. Else as call_thunk() has it.
  */
 static uintptr_t missed_thunk(struct emit *e, const struct common *to)
 {
-	uintptr_t cross = quick_thunk(e, jit_quick_cross), full, at;
+	uintptr_t quick = quick_thunk(e, jit_quick_miss), full, at;
 
 	emit_align(e, 16, 0);
 	full = call_thunk(e, jit_missed, JIT_ACCESS, to);
@@ -232,12 +232,12 @@ static uintptr_t missed_thunk(struct emit *e, const struct common *to)
 	at = emit_rx(e);
 	emit_rm(e, (struct emit_op){ .op = 0x89 }, T1, emit_gs(JIT_FIELD(access)));
 	add_rsp(e, -8);
-	emit_call(e, cross);
+	emit_call(e, quick);
 	add_rsp(e, 8);
 	emit_rm(e, (struct emit_op){ .op = 0x8b }, T1, emit_gs(JIT_FIELD(access)));
 	emit_rr(e, (struct emit_op){ .op = 0x85, .w = true }, T0, T0);
 	emit_jump_to(e, 4, full);
-	emit_load(e, T1, emit_gs(JIT_FIELD(bounce_index)));
+	emit_load(e, T1, emit_gs(JIT_FIELD(found_index)));
 	emit_bytes(e, 0x24048348, 4); /* add qword [rsp], .. */
 	emit_bytes(e, EMIT_JMP_SIZE, 1);
 	ret(e);

@@ -47,6 +47,25 @@ enum x86_tlb_view {
 	X86_TLB_VIEWS
 };
 
+/*
+ * What is remembered of the upper levels of page tables for data, by regions of 2 MiB (SDM vol. 3, 4.10.3): where the
+ * page table of a region lies, or the region itself if it is a large page or part of one. It holds for one view and, by
+ * its epoch, for one address space, until any of that space's pages are invalidated.
+ */
+#define X86_REGION_SHIFT 21
+#define X86_REGION_MASK	 ((1ull << X86_REGION_SHIFT) - 1)
+#define X86_REGIONS	 1024u
+struct x86_region {
+	uint64_t tag;	       /* the linear address where it begins */
+	uint64_t epoch;	       /* x86_space.epoch; 0: nothing is remembered */
+	const uint64_t *table; /* its page table; NULL: a large page */
+	uint64_t mask, value;  /* with a table: what an entry's bits have to be */
+	uint64_t phys;	       /* without: of its beginning, as are these */
+	uint8_t *host;
+	_Atomic uint8_t *flags;
+	bool writable, global; /* with a table: what entries may be */
+};
+
 /* Instruction pages: like the data TLB, keyed by linear page. */
 #define X86_ITLB_SIZE 256u
 #define X86_ITLB_NONE 1ull
@@ -83,6 +102,7 @@ struct x86_large {
 struct x86_space {
 	struct x86_fetches user;
 	struct x86_large large[2]; /* but for global pages */
+	uint64_t epoch;		   /* of its regions */
 	unsigned pcid;
 	unsigned count; /* of entries */
 	struct x86_put_away {
@@ -184,7 +204,7 @@ struct x86_cpu {
 	/* --stats: of vcpu.instructions those that were interpreted, and of these the ones of x86_single(). */
 	stat_t interpreted, alone;
 	const struct x86_trace *alone_trace; /* of the last one, while it may be running; x86_trace_stop() looks */
-	stat_t data_walks, code_walks, page_faults, flushes, switches;
+	stat_t data_walks, code_walks, refills, page_faults, flushes, switches;
 	struct x86_traces *traces;
 	struct mem_space *mem;
 
@@ -195,6 +215,14 @@ struct x86_cpu {
 		uint64_t base, size;
 		const uint8_t *host;
 	} tables;
+	/* RAM that may be written, below and above 4 GiB, where pages of regions were found last; empty: none. */
+	struct x86_ram {
+		uint64_t base, size;
+		uint8_t *host;
+		_Atomic uint8_t *flags;
+	} ram[2];
+	struct x86_region regions[X86_REGIONS];
+	uint64_t region_epochs; /* taken so far */
 	struct x86_slots {
 		unsigned count;
 		uint16_t slot[X86_TLB_VIEWS * X86_TLB_SIZE];

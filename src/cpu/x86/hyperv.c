@@ -158,7 +158,6 @@ static bool write_reference_tsc(struct x86_cpu *cpu, uint64_t v)
 
 /* --- the local APIC by MSRs, TLFS 10.2 --- */
 
-#define APIC_BASE	 0x1bu
 #define APIC_BASE_X2APIC (1ull << 10)
 #define APIC_BASE_ENABLE (1ull << 11)
 #define X2APIC		 0x800u
@@ -172,7 +171,7 @@ static bool apic(struct x86_cpu *cpu, bool *x2apic)
 	const struct intc *intc = &cpu->vm->cfg.intc;
 	uint64_t base;
 
-	if (!intc->ops || !intc->ops->rdmsr(intc->opaque, cpu->vcpu.index, APIC_BASE, &base) ||
+	if (!intc->ops || !intc->ops->rdmsr(intc->opaque, cpu->vcpu.index, X86_MSR_APIC_BASE, &base) ||
 	    !(base & APIC_BASE_ENABLE))
 		return false;
 	*x2apic = base & APIC_BASE_X2APIC;

@@ -86,6 +86,7 @@ static void add_counters(struct x86_cpu *cpu, unsigned index)
 	} list[] = {
 		{ "page_walks", "looks into page tables for data", &cpu->data_walks },
 		{ "code_page_walks", "looks into page tables for code", &cpu->code_walks },
+		{ "tlb_refills", "accesses whose page table, or large page, was known without", &cpu->refills },
 		{ "page_faults", "page faults of the guest", &cpu->page_faults },
 		{ "tlb_flushes", "times all translations of addresses were forgotten", &cpu->flushes },
 		{ "space_switches", "times CR3 was loaded", &cpu->switches },

@@ -192,6 +192,7 @@ void x86_set_cr4(struct x86_cpu *cpu, uint64_t v);
 void x86_set_pkru(struct x86_cpu *cpu, uint32_t v);
 
 /* msr.c: false means #GP(0). */
+#define X86_MSR_APIC_BASE 0x1bu /* the interrupt controller has it */
 bool x86_rdmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t *val);
 bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val);
 

@@ -160,23 +160,22 @@ static bool bank_valid(uint32_t msr, uint64_t v)
 	return (msr & 3) != 1 || !v; /* a status can be cleared only */
 }
 
-#define APIC_BASE	 0x1bu
 #define APIC_BASE_X2APIC (1ull << 10)
 #define TSC_DEADLINE	 0x6e0u
 #define KVM_PV_EOI	 0x4b564d04u
 
 static bool of_intc(uint32_t msr)
 {
-	return msr == APIC_BASE || msr == TSC_DEADLINE || (msr >= 0x800 && msr <= 0x8ff) || msr == KVM_PV_EOI;
+	return msr == X86_MSR_APIC_BASE || msr == TSC_DEADLINE || (msr >= 0x800 && msr <= 0x8ff) || msr == KVM_PV_EOI;
 }
 
 /* The controller has everything; the processor's model says what of it there is. */
 static bool intc_offered(const struct x86_cpu *cpu, uint32_t msr)
 {
-	return x86_has(cpu, msr == APIC_BASE	  ? X86_F_APIC
-			    : msr == TSC_DEADLINE ? X86_F_TSC_DEADLINE
-			    : msr == KVM_PV_EOI	  ? X86_F_KVM_PV_EOI
-						  : X86_F_X2APIC);
+	return x86_has(cpu, msr == X86_MSR_APIC_BASE ? X86_F_APIC
+			    : msr == TSC_DEADLINE    ? X86_F_TSC_DEADLINE
+			    : msr == KVM_PV_EOI	     ? X86_F_KVM_PV_EOI
+						     : X86_F_X2APIC);
 }
 
 /* The controller counts in the clock's TSC, the guest in its own. 0 disarms in both. */
@@ -345,11 +344,15 @@ bool x86_wrmsr(struct x86_cpu *cpu, uint32_t msr, uint64_t val)
 		return x86_hyperv_wrmsr(cpu, msr, val);
 	if (of_intc(msr)) {
 		if (!intc->ops || !intc_offered(cpu, msr) ||
-		    (msr == APIC_BASE && val & APIC_BASE_X2APIC && !x86_has(cpu, X86_F_X2APIC)))
+		    (msr == X86_MSR_APIC_BASE && val & APIC_BASE_X2APIC && !x86_has(cpu, X86_F_X2APIC)))
 			return false;
 		x86_clock(cpu);
 		shift_deadline(msr, &val, -cpu->s.tsc_offset);
-		return intc->ops->wrmsr(intc->opaque, cpu->vcpu.index, msr, val);
+		if (!intc->ops->wrmsr(intc->opaque, cpu->vcpu.index, msr, val))
+			return false;
+		if (msr == X86_MSR_APIC_BASE)
+			x86_tlb_forget_ram(cpu);
+		return true;
 	}
 	if (msr == 0x10)
 		return write_tsc(cpu, val);

@@ -6,17 +6,7 @@
 
 #include "cpu/x86/access.h"
 #include "cpu/x86/interp.h"
-
-#define PTE_P	 1ull
-#define PTE_W	 2ull
-#define PTE_U	 4ull
-#define PTE_A	 0x20ull
-#define PTE_D	 0x40ull
-#define PTE_PS	 0x80ull
-#define PTE_G	 0x100ull
-#define PTE_NX	 (1ull << 63)
-#define PTE_KEY	 59 /* bits 62:59 */
-#define PTE_ADDR 0x000ffffffffff000ull
+#include "cpu/x86/tlb.h"
 
 #define PF_P	1u
 #define PF_W	2u
@@ -35,6 +25,13 @@ struct paging_mode {
 static const struct paging_mode mode_2level = { 4, 2, { 22, 12 }, { 10, 10 }, 1 };
 static const struct paging_mode mode_pae = { 8, 2, { 21, 12 }, { 9, 9 }, 1 };
 static const struct paging_mode mode_4level = { 8, 4, { 39, 30, 21, 12 }, { 9, 9, 9, 9 }, 2 | 4 };
+
+uint64_t x86_pte_reserved(const struct x86_cpu *cpu)
+{
+	uint64_t bits = 0x000fffffffffffffull & ~((1ull << cpu->vm->features->phys_bits) - 1);
+
+	return cpu->s.efer & X86_EFER_NXE ? bits : bits | PTE_NX;
+}
 
 /* Reserved bits of an entry that is present. SDM vol. 3, tables 4-5 to 4-20. */
 static bool reserved(const struct x86_cpu *cpu, const struct paging_mode *m, unsigned level, uint64_t e, bool large)
@@ -77,6 +74,7 @@ static uint64_t large_address(const struct paging_mode *m, uint64_t e, uint64_t 
 struct walk {
 	uint64_t entry_at[4], entry[4];
 	unsigned depth;	 /* entries read */
+	uint64_t upper;	 /* `rights` before the last one */
 	uint64_t rights; /* W and U that all entries grant, NX if one forbids, the last one's protection key */
 	uint64_t phys;
 	uint64_t page_mask;
@@ -131,6 +129,7 @@ static enum walk_result walk(struct x86_cpu *cpu, uint64_t lin, struct walk *w)
 			return WALK_ABSENT;
 		if (reserved(cpu, m, level, e, large))
 			return WALK_RESERVED;
+		w->upper = w->rights;
 		w->rights = (w->rights & e & (PTE_W | PTE_U)) | ((w->rights | e) & PTE_NX);
 		if (last || large) {
 			w->rights |= e & 15ull << PTE_KEY;
@@ -239,6 +238,8 @@ void x86_translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool us
 		leaf = w.entry[w.depth - 1];
 		t->phys = w.phys;
 		t->page_mask = w.page_mask;
+		t->entry_at = w.entry_at[w.depth - 1];
+		t->upper = w.upper;
 		t->global = leaf & PTE_G && cpu->s.cr4 & X86_CR4_PGE;
 		t->writable = (leaf & PTE_D || a == X86_WRITE) && permitted(cpu, w.rights, X86_WRITE, user, ac);
 		return;

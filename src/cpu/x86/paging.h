@@ -17,6 +17,8 @@ struct x86_translation {
 	uint64_t page_mask; /* offsets in the page */
 	bool writable;	    /* for this privilege, with D set: a write tag may be filled */
 	bool global;
+	uint64_t entry_at; /* the physical address of the last entry */
+	uint64_t upper;	   /* of the bits W and U those that all entries before it have */
 };
 /*
  * Walk for an access at privilege `user` (SMAP: `ac` exempts supervisor data accesses). Sets A and, for writes, D.
@@ -31,6 +33,8 @@ struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, 
 /* The instruction page of `lin`; raises #PF, or #GP when not canonical. */
 const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin);
 
+/* Where RAM is has changed, as this vCPU sees it: forget everything. */
+void x86_tlb_forget_ram(struct x86_cpu *cpu);
 /* Forget everything. */
 void x86_tlb_flush(struct x86_cpu *cpu);
 /* INVLPG: what is remembered of this page in the current address space, and if it is global. */

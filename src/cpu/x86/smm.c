@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "cpu/x86/interp.h"
+#include "cpu/x86/paging.h"
 #include "cpu/x86/template.h"
 
 #define AREA	  0xfe00u /* of SMBASE: the state, up to SMBASE + FFFFh */
@@ -161,8 +162,7 @@ void x86_smm_view(struct x86_cpu *cpu)
 	struct mem_space *smram = cpu->vm->cfg.smm_mem;
 
 	cpu->mem = cpu->s.smm && smram ? smram : cpu->vm->cfg.mem;
-	cpu->tables.size = 0;
-	x86_tlb_flush(cpu);
+	x86_tlb_forget_ram(cpu);
 }
 
 /* SDM vol. 3, table 34-4. */

@@ -4,11 +4,15 @@
  *
  * Entries for global pages stay when the address space changes. Those of the space that is left are put away if the
  * guest may ask for them again, so that the tables hold one space at a time and a lookup needs no tag for it.
+ *
+ * What is remembered of a region is the second level: it spares the walk, and reads the page table's entry again each
+ * time, so that of these entries nothing can be stale that the first level does not have.
  */
 #include <string.h>
 
 #include "base/bytes.h"
 #include "cpu/x86/paging.h"
+#include "cpu/x86/tlb.h"
 #include "cpu/x86/traces.h"
 
 #define NO_PCID ~0u
@@ -23,31 +27,6 @@ static void clear_entry(struct x86_cpu *cpu, unsigned slot)
 	struct x86_tlb_entry *e = entry_at(cpu, slot);
 
 	e->rtag = e->wtag = x86_tlb_none(slot & (X86_TLB_SIZE - 1));
-}
-
-/* tlb_notes[] */
-#define IN_LOCAL  1u /* the list, */
-#define IN_GLOBAL 2u
-#define IS_LOCAL  4u /* the entry */
-
-static void list(struct x86_slots *l, unsigned slot)
-{
-	l->slot[l->count++] = (uint16_t)slot;
-}
-
-static void note_filled(struct x86_cpu *cpu, unsigned slot, bool global)
-{
-	uint8_t *n = &cpu->tlb_notes[slot];
-
-	if (global) {
-		if (!(*n & IN_GLOBAL))
-			list(&cpu->tlb_global, slot);
-		*n = (*n & IN_LOCAL) | IN_GLOBAL;
-	} else {
-		if (!(*n & IN_LOCAL))
-			list(&cpu->tlb_local, slot);
-		*n |= IN_LOCAL | IS_LOCAL;
-	}
 }
 
 /* --- large pages --- */
@@ -135,18 +114,104 @@ const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin)
 	return e;
 }
 
+/* --- regions --- */
+
+/* The page where this processor's own interrupt controller is, instead of memory; ~0: nowhere. */
+static uint64_t apic_page(const struct x86_cpu *cpu)
+{
+	const struct intc *intc = &cpu->vm->cfg.intc;
+	uint64_t base;
+
+	if (!intc->ops || !intc->ops->rdmsr(intc->opaque, cpu->vcpu.index, X86_MSR_APIC_BASE, &base))
+		return ~0ull;
+	return base & PTE_ADDR;
+}
+
+/* RAM from the page at `phys` on that may be written; false: it is none. */
+static bool find_ram(struct x86_cpu *cpu, uint64_t phys, struct x86_ram *ram)
+{
+	uint64_t apic = apic_page(cpu);
+	struct mem_window w;
+
+	if (!mem_window(cpu->mem, gpa(phys), &w) || w.readonly)
+		return false;
+	*ram = (struct x86_ram){ w.base.v, w.size, w.host, w.flags };
+	if (apic - ram->base < ram->size)
+		ram->size = apic - ram->base;
+	return ram->size;
+}
+
+/* A page that watches something is never in the TLB: while there may be some, no region is remembered. */
+static bool watching(const struct x86_cpu *cpu)
+{
+	return cpu->s.dr7 & 0xff || (cpu->stops && cpu->stops->count);
+}
+
+/* What an entry of a page table has to be so that this view may read the page. SDM vol. 3, 4.6. */
+static void note_entries(const struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t upper, struct x86_region *r)
+{
+	r->mask = PTE_P | PTE_A | x86_pte_reserved(cpu);
+	r->value = PTE_P | PTE_A | PTE_W | PTE_D;
+	if (cpu->s.cr4 & X86_CR4_PKE)
+		r->mask |= 15ull << PTE_KEY;
+	if (view == X86_TLB_USER) {
+		r->mask |= PTE_U;
+		r->value |= PTE_U;
+	} else if (view == X86_TLB_SUPER && upper & PTE_U) {
+		r->mask |= PTE_U;
+	}
+	r->writable = upper & PTE_W;
+	r->global = cpu->s.cr4 & X86_CR4_PGE;
+}
+
+static void note_region(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t lin, const struct x86_translation *t)
+{
+	struct x86_region *r = x86_region_slot(cpu, view, lin);
+	struct x86_ram ram, *page = &cpu->ram[t->phys >> 32 != 0];
+
+	/* Of keys only number 0 is looked at there, and it has to permit everything. */
+	if (!(cpu->s.efer & X86_EFER_LMA) || watching(cpu) || (cpu->s.cr4 & X86_CR4_PKE && cpu->s.pkru & 3))
+		return;
+	r->epoch = 0;
+	if (t->page_mask != X86_PAGE_MASK) {
+		uint64_t at = t->phys & ~X86_PAGE_MASK & ~X86_REGION_MASK;
+
+		if (!find_ram(cpu, at, &ram) || ram.size <= X86_REGION_MASK)
+			return;
+		r->table = NULL;
+		r->phys = ram.base;
+		r->host = ram.host;
+		r->flags = ram.flags;
+		r->writable = t->writable;
+		r->global = t->global;
+	} else {
+		if (!find_ram(cpu, t->entry_at, &ram))
+			return;
+		r->table = (const uint64_t *)(const void *)ram.host;
+		note_entries(cpu, view, t->upper, r);
+		if (t->phys - page->base >= page->size && find_ram(cpu, t->phys, &ram))
+			*page = ram;
+	}
+	r->tag = lin & ~X86_REGION_MASK;
+	r->epoch = cpu->space->epoch;
+}
+
 /* --- data --- */
 
 struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t lin, enum x86_access a,
 				   uint64_t *phys)
 {
-	struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlbs[view], lin);
-	unsigned slot = (unsigned)(e - entry_at(cpu, 0));
+	struct x86_tlb_entry *e = x86_tlb_refill(cpu, view, lin, a == X86_WRITE);
+	unsigned slot = (unsigned)(x86_tlb_slot(cpu->tlbs[view], lin) - entry_at(cpu, 0));
 	struct x86_translation t;
 	struct mem_window w;
 	uint64_t page = lin & ~X86_PAGE_MASK;
 	uint32_t offset;
 
+	if (e) {
+		*phys = cpu->tlb_phys[slot] | (lin & X86_PAGE_MASK);
+		return e;
+	}
 	x86_translate(cpu, lin, a, view == X86_TLB_USER, view == X86_TLB_SUPER_AC, &t);
 	*phys = t.phys;
 	if (cpu->vm->cfg.intc.ops &&
@@ -156,14 +221,11 @@ struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, 
 	    x86_debug_page_watched(cpu, page) || x86_stops_page_watched(cpu, page))
 		return NULL;
 	note_large(cpu, lin, &t);
-	note_filled(cpu, slot, t.global);
-	*e = (struct x86_tlb_entry){
-		.rtag = page,
-		.wtag = t.writable && !w.readonly ? page : x86_tlb_none(lin >> 12 & (X86_TLB_SIZE - 1)),
-		.host = w.host,
-		.flags = w.flags,
-	};
-	cpu->tlb_phys[slot] = w.base.v;
+	note_region(cpu, view, lin, &t);
+	x86_tlb_note(cpu, slot, t.global);
+	e = entry_at(cpu, slot);
+	x86_tlb_put(cpu, e, lin, t.writable && !w.readonly,
+		    &(struct x86_ram){ .base = w.base.v, .host = w.host, .flags = w.flags });
 	return e;
 }
 
@@ -177,13 +239,13 @@ static void take_local(struct x86_cpu *cpu, struct x86_space *s)
 	for (unsigned n = 0; n < cpu->tlb_local.count; n++) {
 		unsigned slot = cpu->tlb_local.slot[n];
 
-		if (cpu->tlb_notes[slot] & IS_LOCAL) {
+		if (cpu->tlb_notes[slot] & X86_TLB_IS_LOCAL) {
 			if (s && count < X86_SPACE_ENTRIES)
 				s->entries[count++] = (struct x86_put_away){ *entry_at(cpu, slot), cpu->tlb_phys[slot],
 									     (uint16_t)slot };
 			clear_entry(cpu, slot);
 		}
-		cpu->tlb_notes[slot] &= IN_GLOBAL;
+		cpu->tlb_notes[slot] &= X86_TLB_IN_GLOBAL;
 	}
 	cpu->tlb_local.count = 0;
 	if (s)
@@ -194,7 +256,7 @@ static void drop_global(struct x86_cpu *cpu)
 {
 	for (unsigned n = 0; n < cpu->tlb_global.count; n++) {
 		clear_entry(cpu, cpu->tlb_global.slot[n]);
-		cpu->tlb_notes[cpu->tlb_global.slot[n]] &= (uint8_t)~IN_GLOBAL;
+		cpu->tlb_notes[cpu->tlb_global.slot[n]] &= (uint8_t)~X86_TLB_IN_GLOBAL;
 	}
 	cpu->tlb_global.count = 0;
 }
@@ -206,7 +268,7 @@ static void bring_back(struct x86_cpu *cpu, const struct x86_space *s)
 
 		*entry_at(cpu, p->slot) = p->entry;
 		cpu->tlb_phys[p->slot] = p->phys;
-		note_filled(cpu, p->slot, false);
+		x86_tlb_note(cpu, p->slot, false);
 	}
 }
 
@@ -223,6 +285,7 @@ static void empty(struct x86_cpu *cpu, struct x86_space *s)
 {
 	s->count = 0;
 	memset(s->large, 0, sizeof(s->large));
+	s->epoch = ++cpu->region_epochs;
 	renew(cpu, &s->user);
 }
 
@@ -238,6 +301,13 @@ void x86_tlb_flush(struct x86_cpu *cpu)
 	cpu->space->pcid = x86_pcid(cpu);
 	empty(cpu, cpu->space);
 	renew(cpu, &cpu->kernel);
+}
+
+void x86_tlb_forget_ram(struct x86_cpu *cpu)
+{
+	cpu->tables.size = 0;
+	memset(cpu->ram, 0, sizeof(cpu->ram));
+	x86_tlb_flush(cpu);
 }
 
 void x86_tlb_flush_space(struct x86_cpu *cpu, unsigned pcid)
@@ -293,6 +363,8 @@ void x86_tlb_flush_page(struct x86_cpu *cpu, uint64_t lin)
 		x86_tlb_flush_space(cpu, cpu->space->pcid);
 		return;
 	}
+	/* Upper levels may have changed for other pages than this one: SDM vol. 3, 4.10.4.1. */
+	cpu->space->epoch = ++cpu->region_epochs;
 	for (unsigned v = 0; v < X86_TLB_VIEWS; v++) {
 		struct x86_tlb_entry *e = x86_tlb_slot(cpu->tlbs[v], page);
 
