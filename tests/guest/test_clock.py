@@ -50,6 +50,11 @@ def test_icount_boots_are_identical(counted):
     assert "INIT-RUNS" in skip.stdout and "Power down" in skip.stdout
     assert again.stdout == skip.stdout
     assert instructions(again.stderr) == instructions(skip.stderr)
+    # Nor is it seen what executes it.
+    for engine in "interp", "jit":
+        r = run_cli("run", *counted, "--clock", "icount,idle=skip", "--engine", engine, timeout=120)
+        assert r.stdout == skip.stdout
+        assert instructions(r.stderr) == instructions(skip.stderr)
     # How idle time passes on the host is not seen by the guest.
     assert paced.stdout == skip.stdout
     assert instructions(paced.stderr) == instructions(skip.stderr)

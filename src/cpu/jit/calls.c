@@ -43,7 +43,7 @@ static bool fill(struct jit_cpu *c, uint64_t lin, bool write)
 	uint64_t phys;
 	bool filled;
 
-	jit_count_take_back(c);
+	jit_count_lend(c);
 	filled = x86_tlb_fill(&c->cpu, view, lin, write ? X86_WRITE : X86_READ, &phys);
 	jit_count_give(c);
 	stat_add(&c->counts.devices, !filled);
@@ -74,7 +74,8 @@ int jit_missed(struct jit_cpu *c, uint32_t access)
 
 bool jit_over(const struct jit_cpu *c, const struct jit_block *b, unsigned flushes)
 {
-	return c->cpu.attention || flushes != jit_cache_flushes(jit_cache_of(&c->cpu)) || atomic_load(&b->stale);
+	return c->cpu.attention || c->cpu.charge_ends || flushes != jit_cache_flushes(jit_cache_of(&c->cpu)) ||
+	       atomic_load(&b->stale);
 }
 
 int jit_handle(struct jit_cpu *c, const struct jit_site *site)
@@ -183,6 +184,7 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 {
 	const struct jit_thunks *thunks = jit_cache_thunks(jit_cache_of(&c->cpu));
 	struct x86_cpu *cpu = &c->cpu;
+	bool alone = false;
 	uintptr_t why;
 
 	jit_flags_from_lazy(c);
@@ -191,8 +193,14 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 		stat_add(&c->counts.exits[why < JIT_EXITS ? why : JIT_LINK], 1);
 		if (jit_exit_from(why, JIT_BROKEN))
 			jit_count_take_back(c);
+		cpu->charge_ends = false;
 		if (jit_exit_from(why, JIT_INTERPRET) || news(cpu) || !x86_translatable(cpu))
 			break;
+		if (cpu->icount && why == JIT_OUT) {
+			/* The clock's next deadline lies within the block: up to there one by one. */
+			alone = cpu->icount_left > 0;
+			break;
+		}
 		find_page(c);
 		b = look_up(cpu);
 		if (!b)
@@ -204,7 +212,7 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 		}
 	}
 	jit_flags_to_lazy(c);
-	return jit_exit_from(why, JIT_INTERPRET) ? x86_single(cpu) : x86_jumped(cpu);
+	return alone || jit_exit_from(why, JIT_INTERPRET) ? x86_single(cpu) : x86_jumped(cpu);
 }
 
 static uint64_t now_ns(void)

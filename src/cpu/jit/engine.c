@@ -107,9 +107,7 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 		vm_destroy(vm);
 		return NULL;
 	}
-	/* Under the counting clock each instruction is counted where it is interpreted. */
-	if (!c->clock || !clock_is_icount(c->clock))
-		j->vm.translator = &jit_translator;
+	j->vm.translator = &jit_translator;
 	return vm;
 }
 

@@ -58,6 +58,7 @@ struct jit_counts {
 	stat_t handled;	      /* instructions in blocks by their handlers */
 	stat_t refills, misses, crossing, devices;
 	stat_t accesses; /* costs */
+	stat_t charged;	 /* costs: instructions in blocks under the counting clock */
 };
 
 /* What a vCPU has beside the interpreter's; GS's base is its address while it runs. */

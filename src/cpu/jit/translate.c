@@ -119,7 +119,7 @@ struct jit_site *jit_make_site(struct jit_tr *t)
 	site->insn[1].fn = come_back;
 	site->rip = now(t)->rip;
 	site->block = t->block;
-	site->left = t->counting ? (uint8_t)(t->count - t->at) : 0;
+	site->left = t->counting || t->icount ? (uint8_t)(t->count - t->at) : 0;
 	return site;
 }
 
@@ -204,7 +204,8 @@ static void write_jump(struct jit_tr *t, const struct stub *s)
 static void write_stub(struct jit_tr *t, const struct stub *s)
 {
 	emit_here(&t->e, s->jump);
-	jit_count_undone(t, s->kind == STUB_STORED ? s->at + 1u : s->at);
+	if (s->kind != STUB_OVERDRAWN)
+		jit_count_undone(t, s->kind == STUB_STORED ? s->at + 1u : s->at);
 	switch (s->kind) {
 	case STUB_MISS:
 		write_miss(t, s);
@@ -224,6 +225,9 @@ static void write_stub(struct jit_tr *t, const struct stub *s)
 		jit_set_rip(t, s->rip);
 		emit_call(&t->e, t->thunks->x87);
 		emit_jmp(&t->e, s->back);
+		break;
+	case STUB_OVERDRAWN:
+		jit_count_overdrawn(t);
 		break;
 	case STUB_INTERPRET:
 		jit_set_rip(t, s->rip);
@@ -388,6 +392,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	t.strict = ((struct jit_vm *)cpu->vm)->strict;
 	t.counting = ((struct jit_vm *)cpu->vm)->counting;
 	t.profile = ((struct jit_vm *)cpu->vm)->profile;
+	t.icount = cpu->icount;
 	t.stub_count = 0;
 	t.vectors = t.x87 = false;
 	t.x87_last = t.x87_operand = 0;

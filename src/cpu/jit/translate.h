@@ -27,7 +27,7 @@ struct jit_insn {
 };
 
 /* Code that is seldom run: behind the block. */
-enum stub_kind { STUB_MISS, STUB_STORED, STUB_INTERPRET, STUB_VECTORS, STUB_X87, STUB_JUMP };
+enum stub_kind { STUB_MISS, STUB_STORED, STUB_INTERPRET, STUB_VECTORS, STUB_X87, STUB_JUMP, STUB_OVERDRAWN };
 struct stub {
 	enum stub_kind kind;
 	uint8_t *jump;	 /* that leads here */
@@ -45,7 +45,7 @@ struct stub {
 };
 /* As a stub's RIP: what jit_cpu.pushed has. It is not canonical. */
 #define JIT_RIP_PUSHED (1ull << 62)
-#define STUBS_MAX      (4 * X86_TRACE_MAX + 4)
+#define STUBS_MAX      (4 * X86_TRACE_MAX + 5)
 
 struct jit_tr {
 	struct emit e;
@@ -60,6 +60,7 @@ struct jit_tr {
 	bool strict;   /* jit_vm.strict */
 	enum jit_counting counting;
 	struct jit_profile *profile;
+	bool icount;		       /* x86_cpu.icount */
 	bool vectors;		       /* are in the host's registers */
 	bool x87;		       /* is */
 	uint8_t x87_last, x87_operand; /* as a stub has them */

@@ -79,14 +79,16 @@ SIZE(32)
 SIZE(64)
 #undef SIZE
 
-/* --- BSF, BSR: a zero operand sets ZF and leaves the destination as it was --- */
+/* --- BSF, BSR: a zero operand sets ZF and leaves the destination as it was; PF is that of the index, as AMD's
+ * processors have it --- */
 
 #define SCAN(name, bits, index)                                                                                        \
 	static const struct x86_insn *name##_do##bits(struct x86_cpu *cpu, const struct x86_insn *i, uint##bits##_t v) \
 	{                                                                                                              \
+		uint8_t at = v ? (uint8_t)(index) : 0;                                                                 \
 		if (v)                                                                                                 \
-			x86_set##bits(cpu, i->reg, (uint##bits##_t)(index));                                           \
-		x86_flags_logic##bits(&cpu->lazy, v);                                                                  \
+			x86_set##bits(cpu, i->reg, at);                                                                \
+		x86_flags_res16(&cpu->lazy, v ? 0x100 | at : 0, false, false, false);                                  \
 		return x86_next(cpu, i);                                                                               \
 	}                                                                                                              \
 	HANDLER(name##_e##bits)                                                                                        \

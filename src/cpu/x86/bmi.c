@@ -1,15 +1,18 @@
 /*
  * Bit manipulation with general registers: BMI1, BMI2, ABM, ADX, and MOVBE, CRC32, POPCNT. SDM vol. 2.
- * Flags that an instruction leaves undefined are 0 here.
+ * Flags that an instruction leaves undefined are those of AMD's processors.
  */
 #include "cpu/x86/template.h"
 
 #define HANDLER(name) static const struct x86_insn *name(struct x86_cpu *cpu, const struct x86_insn *i)
 
-/* SF and ZF of a result of `bits`, and CF; the others are 0. */
-static void set_flags(struct x86_cpu *cpu, uint64_t v, unsigned bits, bool cf)
+/* SF, ZF and PF of a result of `bits`, and CF and AF; OF is 0. */
+static void set_flags(struct x86_cpu *cpu, uint64_t v, unsigned bits, bool cf, bool af)
 {
-	x86_lazy_set(&cpu->lazy, (v ? 0 : X86_ZF) | (v >> (bits - 1) & 1 ? X86_SF : 0) | (cf ? X86_CF : 0));
+	if (bits == 32)
+		x86_flags_res32(&cpu->lazy, (uint32_t)v, cf, false, af);
+	else
+		x86_flags_res64(&cpu->lazy, v, cf, false, af);
 }
 
 /* The operand ModRM.rm. */
@@ -59,9 +62,9 @@ static uint64_t gather_bits(uint64_t v, uint64_t mask)
 	return r;
 }
 
-VEX3S(andn, ~a &b, set_flags(cpu, v, width, false))
-VEX3S(bextr, extract(b, n, (uint8_t)(a >> 8), width), set_flags(cpu, v, width, false))
-VEX3S(bzhi, n >= width ? b : b & (((uint64_t)1 << n) - 1), set_flags(cpu, v, width, n >= width))
+VEX3S(andn, ~a &b, set_flags(cpu, v, width, false, false))
+VEX3S(bextr, extract(b, n, (uint8_t)(a >> 8), width), set_flags(cpu, (v & 0xff) | (v ? 0x100 : 0), width, false, true))
+VEX3S(bzhi, n >= width ? b : b & (((uint64_t)1 << n) - 1), set_flags(cpu, v, width, n >= width, false))
 VEX3S(pdep, deposit(a, b), (void)0)
 VEX3S(pext, gather_bits(a, b), (void)0)
 VEX3S(shlx, b << (n & (width - 1)), (void)0)
@@ -75,7 +78,7 @@ VEX3(sarx, 64, (int64_t)b >> (n & 63), (void)0)
 	{                                                                                                              \
 		uint##bits##_t b = RM(bits), v = (value);                                                              \
                                                                                                                        \
-		set_flags(cpu, v, bits, carry);                                                                        \
+		set_flags(cpu, v, bits, carry, false);                                                                 \
 		cpu->s.gpr[i->vreg] = v;                                                                               \
 		return x86_next(cpu, i);                                                                               \
 	}
@@ -116,23 +119,25 @@ RORX(64)
 
 /* --- counts: sizes 16, 32, 64 --- */
 
-#define COUNT(name, bits, value, carry)                                                                                \
+/* `of`: OF afterwards, which is undefined but for POPCNT. */
+#define COUNT(name, bits, value, carry, of)                                                                            \
 	HANDLER(name##bits)                                                                                            \
 	{                                                                                                              \
 		uint##bits##_t b = RM(bits), v = (uint##bits##_t)(value);                                              \
                                                                                                                        \
-		x86_lazy_set(&cpu->lazy, (v ? 0 : X86_ZF) | ((carry) ? X86_CF : 0));                                   \
+		x86_lazy_set(&cpu->lazy, (v ? 0 : X86_ZF) | ((carry) ? X86_CF : 0) | ((of) ? X86_OF : 0));             \
 		x86_set##bits(cpu, i->reg, v);                                                                         \
 		return x86_next(cpu, i);                                                                               \
 	}
-#define COUNTS(name, value, carry)                                                                                     \
-	COUNT(name, 16, value(b, 16), carry) COUNT(name, 32, value(b, 32), carry) COUNT(name, 64, value(b, 64), carry)
+#define COUNTS(name, value, carry, of)                                                                                 \
+	COUNT(name, 16, value(b, 16), carry, of)                                                                       \
+	COUNT(name, 32, value(b, 32), carry, of) COUNT(name, 64, value(b, 64), carry, of)
 #define TRAILING(b, bits) ((b) ? (unsigned)__builtin_ctzll(b) : bits)
 #define LEADING(b, bits)  ((b) ? (unsigned)__builtin_clzll(b) - (64 - bits) : bits)
 #define ONES(b, bits)	  (__builtin_popcountll(b))
-COUNTS(tzcnt, TRAILING, !b)
-COUNTS(lzcnt, LEADING, !b)
-COUNTS(popcnt, ONES, false)
+COUNTS(tzcnt, TRAILING, !b, x86_lazy_of(&cpu->lazy))
+COUNTS(lzcnt, LEADING, !b, x86_lazy_of(&cpu->lazy))
+COUNTS(popcnt, ONES, false, false)
 
 /* --- ADX: only the flag that carries changes --- */
 

@@ -195,7 +195,13 @@ struct x86_cpu {
 	uint64_t step_from, step_end; /* with DEBUGCTL.BTF: where that instruction is, and ends */
 	int64_t icount_given;	      /* what icount_left was when the rest was last accounted for */
 	bool icount;		      /* the clock counts instructions */
-	unsigned pauses;	      /* PAUSE instructions executed */
+	/*
+	 * The same for a translator: while C does an instruction of a block, those from that one on which are charged;
+	 * else 0. And whether the block has to end after it.
+	 */
+	uint32_t charged;
+	bool charge_ends;
+	unsigned pauses; /* PAUSE instructions executed */
 	/* stops.c: what a debugger has asked for; NULL: nothing. */
 	struct cpu_debug *stops;
 	const struct debug_point *stop_hit; /* by the instruction being executed */

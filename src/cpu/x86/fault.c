@@ -10,6 +10,8 @@ static bool contributory(uint8_t vector)
 
 _Noreturn void x86_leave(struct x86_cpu *cpu, enum cpu_exit why)
 {
+	if (!cpu->trace)
+		x86_trace_stop(cpu);
 	x86_icount_sync(cpu);
 	cpu->leave_reason = why;
 	siglongjmp(*cpu->unwind, X86_UNWIND_LEAVE);

@@ -86,6 +86,12 @@ static inline void x86_lazy_set_cf(struct x86_lazy *f, bool cf)
 	f->aux |= (cf ? X86_AUX_CF : 0) | (cf != of ? X86_AUX_PO : 0);
 }
 
+/* CF and OF become `both`, the rest stays. */
+static inline void x86_lazy_set_both(struct x86_lazy *f, bool both)
+{
+	f->aux = (f->aux & ~(X86_AUX_CF | X86_AUX_PO)) | (both ? X86_AUX_CF : 0);
+}
+
 /* The carry word of an addition or subtraction of `bits` (a constant): carries moved up so that the top is bit 63. */
 #define X86_CARRIES_(v, bits) (((uint64_t)(v) << (64 - (bits)) & (X86_AUX_CF | X86_AUX_PO)) | ((v)&X86_AUX_AF))
 

@@ -6,7 +6,7 @@
  * (x86_trace_stop()). When less is left than the next trace has, x86_icount_grant() brings the clock up to date, which
  * runs the timers that are due, and grants what runs to the next deadline. So a timer fires after exactly the
  * instruction that reached its deadline, however the code was cut into traces. An instruction counts once when it has
- * completed: one that faults does not, REP counts once for all its elements.
+ * completed: one that faults does not, REP counts once for all its elements. Translated blocks do the same as traces.
  */
 #include "cpu/x86/interp.h"
 

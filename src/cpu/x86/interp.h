@@ -124,9 +124,9 @@ void x86_io_check(struct x86_cpu *cpu, uint16_t port, unsigned size);
 
 /* An own store went to a page with code: stop the trace being executed if it became stale. */
 void x86_trace_stored(struct x86_cpu *cpu);
-/* From the next instruction on, the current trace is not executed any more. */
+/* From the next instruction on, the current trace or block is not executed any more. */
 void x86_trace_break(struct x86_cpu *cpu);
-/* How many instructions of the current trace are not done: the one at RIP and those after it. */
+/* How many instructions of the current trace or block are not done: the one at RIP and those after it. */
 uint32_t x86_trace_left(const struct x86_cpu *cpu);
 /* The current trace ends before the instruction at RIP: the rest does not count as retired. */
 void x86_trace_stop(struct x86_cpu *cpu);

@@ -7,7 +7,10 @@
 		name##16, name##32, name##64                                                                           \
 	}
 
-/* SF, ZF, AF and PF are undefined after a multiplication: they follow the low half. */
+/*
+ * Undefined flags: a multiplication leaves all but CF and OF as they were, as AMD's processors do; a division leaves
+ * all of them (there it would set AF and clear SF, ZF and PF).
+ */
 #define MUL_FNS(bits, swide, uwide)                                                                                    \
 	static void mul##bits(struct x86_cpu *cpu, uint##bits##_t b)                                                   \
 	{                                                                                                              \
@@ -15,7 +18,7 @@
 		uint##bits##_t hi = (uint##bits##_t)(r >> bits);                                                       \
 		x86_set##bits(cpu, X86_RAX, (uint##bits##_t)r);                                                        \
 		x86_set##bits(cpu, X86_RDX, hi);                                                                       \
-		x86_flags_res##bits(&cpu->lazy, (uint##bits##_t)r, hi, hi, false);                                     \
+		x86_lazy_set_both(&cpu->lazy, hi);                                                                     \
 	}                                                                                                              \
 	static void imul##bits(struct x86_cpu *cpu, uint##bits##_t b)                                                  \
 	{                                                                                                              \
@@ -23,13 +26,13 @@
 		bool over = r != (int##bits##_t)r;                                                                     \
 		x86_set##bits(cpu, X86_RAX, (uint##bits##_t)r);                                                        \
 		x86_set##bits(cpu, X86_RDX, (uint##bits##_t)((uwide)r >> bits));                                       \
-		x86_flags_res##bits(&cpu->lazy, (uint##bits##_t)r, over, over, false);                                 \
+		x86_lazy_set_both(&cpu->lazy, over);                                                                   \
 	}                                                                                                              \
 	static uint##bits##_t imul2_##bits(struct x86_cpu *cpu, uint##bits##_t a, uint##bits##_t b)                    \
 	{                                                                                                              \
 		swide r = (swide)(int##bits##_t)a * (int##bits##_t)b;                                                  \
 		bool over = r != (int##bits##_t)r;                                                                     \
-		x86_flags_res##bits(&cpu->lazy, (uint##bits##_t)r, over, over, false);                                 \
+		x86_lazy_set_both(&cpu->lazy, over);                                                                   \
 		return (uint##bits##_t)r;                                                                              \
 	}                                                                                                              \
 	static void div##bits(struct x86_cpu *cpu, uint##bits##_t b)                                                   \
@@ -65,7 +68,7 @@ static void mul8(struct x86_cpu *cpu, uint8_t b)
 	uint16_t r = (uint16_t)(x86_get8(cpu, X86_RAX) * b);
 
 	x86_set16(cpu, X86_RAX, r);
-	x86_flags_res8(&cpu->lazy, (uint8_t)r, r >> 8, r >> 8, false);
+	x86_lazy_set_both(&cpu->lazy, r >> 8);
 }
 
 static void imul8(struct x86_cpu *cpu, uint8_t b)
@@ -74,7 +77,7 @@ static void imul8(struct x86_cpu *cpu, uint8_t b)
 	bool over = r != (int8_t)r;
 
 	x86_set16(cpu, X86_RAX, (uint16_t)r);
-	x86_flags_res8(&cpu->lazy, (uint8_t)r, over, over, false);
+	x86_lazy_set_both(&cpu->lazy, over);
 }
 
 static void div8(struct x86_cpu *cpu, uint8_t b)

@@ -1,6 +1,6 @@
 /*
  * Shifts and rotates: ROL ROR RCL RCR SHL SHR SAR, SHLD SHRD. A count of 0 leaves the flags alone;
- * OF after counts other than 1 is what current processors give.
+ * OF after counts other than 1 is what current processors give, AF after shifts what AMD's do.
  */
 #include "cpu/x86/template.h"
 
@@ -13,14 +13,14 @@
 	{                                                                                                              \
 		uint##bits##_t r = n < bits ? (uint##bits##_t)(a << n) : 0;                                            \
 		bool cf = n <= bits && (a >> (bits - n) & 1);                                                          \
-		x86_flags_res##bits(f, r, cf, cf ^ (r >> (bits - 1) & 1), false);                                      \
+		x86_flags_res##bits(f, r, cf, cf ^ (r >> (bits - 1) & 1), true);                                       \
 		return r;                                                                                              \
 	}                                                                                                              \
 	static inline uint##bits##_t shr##bits(struct x86_lazy *f, uint##bits##_t a, unsigned n)                       \
 	{                                                                                                              \
 		uint##bits##_t r = n < bits ? a >> n : 0;                                                              \
 		bool cf = n <= bits && (a >> (n - 1) & 1);                                                             \
-		x86_flags_res##bits(f, r, cf, (r << 1 ^ r) >> (bits - 1) & 1, false);                                  \
+		x86_flags_res##bits(f, r, cf, (r << 1 ^ r) >> (bits - 1) & 1, true);                                   \
 		return r;                                                                                              \
 	}                                                                                                              \
 	static inline uint##bits##_t sar##bits(struct x86_lazy *f, uint##bits##_t a, unsigned n)                       \
@@ -28,7 +28,7 @@
 		unsigned most = n < bits ? n : bits - 1;                                                               \
 		uint##bits##_t r = (uint##bits##_t)((int##bits##_t)a >> most);                                         \
 		bool cf = (int##bits##_t)a >> (n - 1 < bits ? n - 1 : bits - 1) & 1;                                   \
-		x86_flags_res##bits(f, r, cf, false, false);                                                           \
+		x86_flags_res##bits(f, r, cf, false, true);                                                            \
 		return r;                                                                                              \
 	}                                                                                                              \
 	static inline void rotated##bits(struct x86_lazy *f, bool cf, bool of)                                         \
@@ -115,7 +115,7 @@ SIZE(64)
 		uint##bits##_t r = n <= bits ? (uint##bits##_t)(v << n >> bits)                                        \
 					     : (uint##bits##_t)(b << (n - bits) | a >> (2 * bits - n));                \
 		bool cf = n <= bits ? a >> (bits - n) & 1 : b >> (2 * bits - n) & 1;                                   \
-		x86_flags_res##bits(f, r, cf, (r ^ a) >> (bits - 1) & 1, false);                                       \
+		x86_flags_res##bits(f, r, cf, cf ^ (r >> (bits - 1) & 1), true);                                       \
 		return r;                                                                                              \
 	}                                                                                                              \
 	static inline uint##bits##_t shrd##bits(struct x86_lazy *f, uint##bits##_t a, uint##bits##_t b, unsigned n)    \
@@ -124,7 +124,7 @@ SIZE(64)
 		uint##bits##_t r = n <= bits ? (uint##bits##_t)(v >> n)                                                \
 					     : (uint##bits##_t)(b >> (n - bits) | a << (2 * bits - n));                \
 		bool cf = n <= bits ? a >> (n - 1) & 1 : b >> (n - bits - 1) & 1;                                      \
-		x86_flags_res##bits(f, r, cf, (r ^ a) >> (bits - 1) & 1, false);                                       \
+		x86_flags_res##bits(f, r, cf, (r << 1 ^ r) >> (bits - 1) & 1, true);                                   \
 		return r;                                                                                              \
 	}
 DOUBLE_FN(16, uint32_t)

@@ -127,7 +127,7 @@ uint32_t x86_trace_left(const struct x86_cpu *cpu)
 	uint32_t n = 0, offset;
 
 	if (!t)
-		return 0;
+		return cpu->charged;
 	for (offset = t->offset; n < t->count && offset != (lin & X86_PAGE_MASK) && offset < MEM_PAGE_SIZE; n++)
 		offset += t->insn[n].len;
 	return t->count - n;
@@ -141,6 +141,7 @@ void x86_trace_stop(struct x86_cpu *cpu)
 	if (cpu->trace && cpu->trace == cpu->alone_trace)
 		stat_add(&cpu->alone, -(uint64_t)left);
 	cpu->trace = NULL;
+	cpu->charged = 0;
 }
 
 static const struct x86_insn *broken(struct x86_cpu *cpu, const struct x86_insn *i)
@@ -153,8 +154,10 @@ void x86_trace_break(struct x86_cpu *cpu)
 {
 	struct x86_trace *t = cpu->trace;
 
-	if (!t)
+	if (!t) {
+		cpu->charge_ends = cpu->charged;
 		return;
+	}
 	t->key = NO_KEY;
 	/* The instruction that stores has left its slot behind: it may be overwritten like the rest. */
 	for (uint32_t n = 0; n <= t->count; n++)
