@@ -41,6 +41,7 @@ struct debug_isa {
 	/* Writes "target.xml" (GDB manual, appendix G) with its end; the length, even where `size` is less. */
 	size_t (*describe)(char *text, size_t size);
 	unsigned regs;
+	unsigned pc;			/* the number of the program counter, of up to 64 bits */
 	size_t (*reg_size)(unsigned n); /* bytes, at most DEBUG_REG_BYTES */
 	void (*get)(const void *state, unsigned n, uint8_t *bytes);
 	/* False if this register cannot be set now. */

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "vm/gdb_impl.h"
 #include "vm/impl.h"
 
@@ -12,6 +14,16 @@
 #define E_FORM	 "E16"
 #define E_MEMORY "E0e"
 #define E_STATE	 "E01"
+
+static void *get_state(struct gdb *g)
+{
+	const struct engine *e = g->vm->engine;
+	void *state = malloc(e->arch_state_size);
+
+	if (state)
+		e->get_state(g->vm->cpu[g->cpu].vcpu, state);
+	return state;
+}
 
 /* --- the answer --- */
 
@@ -43,6 +55,22 @@ void gdb_say_signal(struct gdb *g, unsigned signal)
 	say(g, "T%02xthread:%x;", signal, g->cpu + 1);
 }
 
+/*
+ * GDB knows a breakpoint by the program counter and goes on by itself where it is told of one at which it has none.
+ * Ours are of linear addresses, so with code in a segment that does not begin at 0 it is told of a trap instead.
+ */
+static bool known_by_pc(struct gdb *g, const struct debug_point *p)
+{
+	const struct debug_isa *isa = g->vm->engine->debug_isa;
+	uint8_t bytes[DEBUG_REG_BYTES] = { 0 };
+	void *state = get_state(g);
+
+	if (state)
+		isa->get(state, isa->pc, bytes);
+	free(state);
+	return state && ld_le64(bytes) == p->addr;
+}
+
 void gdb_say_stop(struct gdb *g, const struct debug_stop *s)
 {
 	static const char *const kinds[] = {
@@ -50,9 +78,9 @@ void gdb_say_stop(struct gdb *g, const struct debug_stop *s)
 	};
 
 	gdb_say_signal(g, 5);
-	if (!s->step && s->point.kind == DEBUG_EXEC)
+	if (!s->step && s->point.kind == DEBUG_EXEC && known_by_pc(g, &s->point))
 		say(g, "swbreak:;");
-	else if (!s->step)
+	else if (!s->step && s->point.kind != DEBUG_EXEC)
 		say(g, "%s:%llx;", kinds[s->point.kind], (unsigned long long)s->point.addr);
 }
 
@@ -110,16 +138,6 @@ static bool hex(const char **p, uint8_t *bytes, size_t len)
 }
 
 /* --- registers --- */
-
-static void *get_state(struct gdb *g)
-{
-	const struct engine *e = g->vm->engine;
-	void *state = malloc(e->arch_state_size);
-
-	if (state)
-		e->get_state(g->vm->cpu[g->cpu].vcpu, state);
-	return state;
-}
 
 static void put_state(struct gdb *g, void *state, bool good)
 {
@@ -337,6 +355,8 @@ static bool insert(struct gdb *g, const char *p)
 		say(g, "OK");
 		return true;
 	}
+	/* GDB only says that it failed. */
+	log_line(LOG_WARN, "gdb", "%s", err.msg);
 	g->points.count--;
 	apply(g, -1, &err);
 	say(g, E_STATE);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "cpu/x86/state.h"
 #include "machine.h"
 #include "vm/gdb.h"
 #include "vm/impl.h"
@@ -186,6 +187,39 @@ static void a_breakpoint_stops_before_its_instruction(void **state)
 	assert_int_equal(end(&s), 0);
 }
 
+/* In a code segment that does not begin at 0 GDB would not find its breakpoint where the program counter is. */
+static void a_breakpoint_in_a_segment_is_a_trap(void **state)
+{
+	struct x86_state *x = malloc(sizeof(*x));
+	struct session s;
+	struct err err;
+
+	begin(&s, CODE_COUNT, "paused=on");
+	stops(&s, "?", "T05thread:1;");
+	s.m.vm->engine->get_state(s.m.vm->cpu[0].vcpu, x);
+	x->seg[X86_CS].base = 0x100000;
+	x->gpr[X86_RIP] -= 0x100000;
+	assert_int_equal(s.m.vm->engine->set_state(s.m.vm->cpu[0].vcpu, x, &err), 0);
+	ok(&s, "Z0," AT_OUT ",1");
+	for (uint32_t n = 1; n < 4; n++) {
+		stops(&s, "vCont;c", "T05thread:1;");
+		assert_int_equal(reg(&s, RIP), 0x26);
+		assert_int_equal(machine_word(&s.m, COUNTER), n);
+		/* So GDB takes its points out and puts them in again, and passes none by a step. */
+		ok(&s, "z0," AT_OUT ",1");
+		ok(&s, "Z0," AT_OUT ",1");
+	}
+	/* One that comes back later is no longer the one that has just stopped it. */
+	ok(&s, "z0," AT_OUT ",1");
+	for (unsigned n = 0; n < 2; n++)
+		stops(&s, "vCont;s:1", "T05thread:1;");
+	ok(&s, "Z0," AT_OUT ",1");
+	stops(&s, "vCont;c", "T05thread:1;");
+	assert_int_equal(machine_word(&s.m, COUNTER), 4);
+	assert_int_equal(end(&s), 0);
+	free(x);
+}
+
 static void steps_go_one_instruction(void **state)
 {
 	static const uint64_t at[] = { 0x100026, 0x100028, 0x100020 };
@@ -313,7 +347,7 @@ static void threads_are_cpus(void **state)
 	ok(&s, "Hg2");
 	assert_false(reg(&s, CR0) & 1);
 	ok(&s, "Z0,8005,1");
-	stops(&s, "vCont;c", "T05thread:2;swbreak:;");
+	stops(&s, "vCont;c", "T05thread:2;");
 	before = machine_word(&s.m, COUNTER);
 	stops(&s, "vCont;s:2", "T05thread:2;");
 	assert_int_equal(machine_word(&s.m, COUNTER), before);
@@ -346,7 +380,7 @@ static void a_stop_of_one_that_was_not_resumed_waits(void **state)
 	for (int n = 0; n < 300; n++) {
 		unsigned who = 0;
 
-		assert_int_equal(sscanf(ask(&s, "vCont;c"), "T05thread:%u;swbreak:;", &who), 1);
+		assert_int_equal(sscanf(ask(&s, "vCont;c"), "T05thread:%u;", &who), 1);
 		assert_in_range(who, 1, 2);
 		both[who] = true;
 		snprintf(packet, sizeof(packet), "vCont;s:%u", who);
@@ -480,6 +514,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(attaching_stops_and_leaving_lets_go),
 		cmocka_unit_test(a_breakpoint_stops_before_its_instruction),
+		cmocka_unit_test(a_breakpoint_in_a_segment_is_a_trap),
 		cmocka_unit_test(steps_go_one_instruction),
 		cmocka_unit_test(watchpoints_stop_after_the_access),
 		cmocka_unit_test(registers_are_read_and_written),

@@ -1,8 +1,8 @@
 /*
  * How fast is kernel-mode code under this KVM? Some nested ones emulate it an instruction at a time, about a
  * microsecond each, where the translator is far faster. A throw-away guest without firmware counts down in
- * real mode for a bounded number of instructions and halts; the rate decides what `auto` takes. Another such guest
- * tells whether a debugger may use INT3.
+ * real mode for a bounded number of instructions and halts; the rate decides what `auto` takes. Other such guests
+ * tell by what a debugger can stop vCPUs.
  */
 #include <math.h>
 #include <stdio.h>
@@ -23,8 +23,13 @@
 #define BUDGET 0.005
 /* A software engine retires some hundred million a second: hardware is worth it from there on. */
 #define FAST_MIPS 200.0
+/* In the guest's memory. */
 #define BREAK	  4
+#define STORE	  6
+#define STORED	  0x700
+#define STACK	  0x800
 #define VECTOR_BP 3
+#define VECTOR_DB 1
 
 struct guest {
 	int kvm, vm, cpu;
@@ -35,8 +40,11 @@ struct guest {
 
 static bool build(struct guest *g)
 {
-	/* 0: dec cx; jnz -3; hlt; BREAK: int3, whose handler by the vector table of zeros is at 0 */
-	static const uint8_t code[] = { 0x49, 0x75, 0xfd, 0xf4, 0xcc };
+	/*
+	 * 0: dec cx; jnz -3; hlt; BREAK: int3, whose handler by the vector table of zeros is at 0; nop; STORE: mov
+	 * [STORED], al; hlt
+	 */
+	static const uint8_t code[] = { 0x49, 0x75, 0xfd, 0xf4, 0xcc, 0x90, 0xa2, 0x00, 0x07, 0xf4 };
 	struct kvm_userspace_memory_region r = { .memory_size = 4096 };
 	struct kvm_sregs s;
 
@@ -88,18 +96,32 @@ static void release(struct guest *g)
 		munmap(g->ram, 4096);
 }
 
-/* Not every KVM that takes KVM_GUESTDBG_USE_SW_BP does it: some give the exception to the guest. */
-bool kvm_tells_int3(int kvm)
+/* Where a guest that begins at `rip` stops by one way. */
+static const struct stop_probe {
+	uint64_t rip, pc;
+	uint32_t exception, control;
+	uint64_t dr0, dr7;
+} stop_probes[KVM_STOP_WAYS] = {
+	[KVM_STOP_INT3] = { BREAK, BREAK, VECTOR_BP, KVM_GUESTDBG_USE_SW_BP, 0, 0x400 },
+	[KVM_STOP_INSN] = { BREAK + 1, STORE, VECTOR_DB, KVM_GUESTDBG_USE_HW_BP, STORE, 0x402 },
+	/* Bits 17:16: writes. */
+	[KVM_STOP_DATA] = { BREAK + 1, STORE + 3, VECTOR_DB, KVM_GUESTDBG_USE_HW_BP, STORED, 0x10402 },
+};
+
+/* Not every KVM does what it takes the flag for: those that emulate watch no data, and some give INT3s to the guest. */
+bool kvm_stops_by(int kvm, enum kvm_stop_way way)
 {
+	const struct stop_probe *p = &stop_probes[way];
 	struct guest g = { .kvm = kvm, .vm = -1, .cpu = -1 };
-	struct kvm_guest_debug d = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP };
-	struct kvm_regs r = { .rflags = 2, .rcx = 1, .rip = BREAK, .rsp = 0x800 };
-	bool told = build(&g) && !kvm_ioctl(g.cpu, KVM_SET_REGS, &r) && !kvm_ioctl(g.cpu, KVM_SET_GUEST_DEBUG, &d) &&
-		    !kvm_ioctl(g.cpu, KVM_RUN, NULL) && g.run->exit_reason == KVM_EXIT_DEBUG &&
-		    g.run->debug.arch.exception == VECTOR_BP && g.run->debug.arch.pc == BREAK;
+	struct kvm_guest_debug d = { .control = KVM_GUESTDBG_ENABLE | p->control,
+				     .arch.debugreg = { [0] = p->dr0, [7] = p->dr7 } };
+	struct kvm_regs r = { .rflags = 2, .rcx = 1, .rip = p->rip, .rsp = STACK };
+	bool stops = build(&g) && !kvm_ioctl(g.cpu, KVM_SET_REGS, &r) && !kvm_ioctl(g.cpu, KVM_SET_GUEST_DEBUG, &d) &&
+		     !kvm_ioctl(g.cpu, KVM_RUN, NULL) && g.run->exit_reason == KVM_EXIT_DEBUG &&
+		     g.run->debug.arch.exception == p->exception && g.run->debug.arch.pc == p->pc;
 
 	release(&g);
-	return told;
+	return stops;
 }
 
 void kvm_calibrate(struct engine_probe *p, int kvm)

@@ -63,20 +63,37 @@ static uint32_t flags_of(const struct kvm_vm *vm)
 	return all > 0 ? (uint32_t)all : 0;
 }
 
+bool kvm_debug_by(struct kvm_vm *vm, enum kvm_stop_way way)
+{
+	if (!vm->stops_by[way].tried)
+		vm->stops_by[way].works = kvm_stops_by(vm->kvm, way);
+	vm->stops_by[way].tried = true;
+	return vm->stops_by[way].works;
+}
+
+static int add_data(struct kvm_cpu *cpu, struct kvm_guest_debug *g, const struct debug_point *p, struct err *err)
+{
+	if (!kvm_debug_by(cpu->vm, KVM_STOP_DATA))
+		return err_set(err, "this KVM watches no data: a software engine does");
+	return add_point(cpu, g, p, err);
+}
+
+static int add_insn(struct kvm_cpu *cpu, struct kvm_guest_debug *g, const struct debug_point *p, struct err *err)
+{
+	if (cpu->stop_count < KVM_STOPS && kvm_debug_by(cpu->vm, KVM_STOP_INSN))
+		return add_point(cpu, g, p, err);
+	return kvm_int3_add(cpu, p, err);
+}
+
 /* Data first, as it has nothing but registers. */
 static int add_points(struct kvm_cpu *cpu, struct kvm_guest_debug *g, const struct cpu_debug *d, struct err *err)
 {
 	for (unsigned n = 0; n < d->count; n++)
-		if (d->points[n].kind != DEBUG_EXEC && add_point(cpu, g, &d->points[n], err))
+		if (d->points[n].kind != DEBUG_EXEC && add_data(cpu, g, &d->points[n], err))
 			return -1;
-	for (unsigned n = 0; n < d->count; n++) {
-		const struct debug_point *p = &d->points[n];
-
-		if (p->kind != DEBUG_EXEC)
-			continue;
-		if (cpu->stop_count < KVM_STOPS ? add_point(cpu, g, p, err) : kvm_int3_add(cpu, p, err))
+	for (unsigned n = 0; n < d->count; n++)
+		if (d->points[n].kind == DEBUG_EXEC && add_insn(cpu, g, &d->points[n], err))
 			return -1;
-	}
 	return 0;
 }
 

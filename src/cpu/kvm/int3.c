@@ -85,14 +85,6 @@ static void put_patch(struct kvm_vm *vm, struct kvm_patch *p)
 	free(p);
 }
 
-static bool possible(struct kvm_vm *vm)
-{
-	if (!vm->int3_tried)
-		vm->int3_told = kvm_tells_int3(vm->kvm);
-	vm->int3_tried = true;
-	return vm->int3_told;
-}
-
 /* Where the guest has memory that can be written to. */
 static bool place(const struct kvm_cpu *cpu, uint64_t lin, uint64_t *phys)
 {
@@ -108,8 +100,9 @@ int kvm_int3_add(struct kvm_cpu *cpu, const struct debug_point *point, struct er
 	struct kvm_patch *p;
 	uint64_t phys;
 
-	if (!possible(cpu->vm))
-		return err_set(err, "KVM stops at %u places at most here: an INT3 is the guest's", KVM_STOPS);
+	if (!kvm_debug_by(cpu->vm, KVM_STOP_INT3))
+		return err_set(err, "KVM stops at %u places at most here: an INT3 is the guest's",
+			       kvm_debug_by(cpu->vm, KVM_STOP_INSN) ? KVM_STOPS : 0);
 	if (!place(cpu, point->addr, &phys))
 		return err_set(err, "KVM stops at %u places and by INT3s, for which there is no memory at %#llx",
 			       KVM_STOPS, (unsigned long long)point->addr);

@@ -19,6 +19,8 @@
 #define KVM_GSIS     1024 /* with the messages that KVM sends by itself */
 #define KVM_STOPS    4u	  /* debug registers */
 
+enum kvm_stop_way { KVM_STOP_INT3, KVM_STOP_INSN, KVM_STOP_DATA, KVM_STOP_WAYS };
+
 struct kvm_cpu;
 struct x86_stepper;
 
@@ -69,9 +71,11 @@ struct kvm_vm {
 	/* INT3s for a debugger, see int3.c; the list changes while vCPUs stand still only */
 	pthread_mutex_t int3_lock;
 	struct kvm_patch *patches;
-	bool int3_tried, int3_told;
-	bool ioeventfd; /* doorbells ring without an exit */
-	bool irqfd;	/* messages go without a call */
+	struct {
+		bool tried, works;
+	} stops_by[KVM_STOP_WAYS]; /* for a debugger; vCPUs stopped */
+	bool ioeventfd;		   /* doorbells ring without an exit */
+	bool irqfd;		   /* messages go without a call */
 };
 
 /* A byte of guest memory that is an INT3 while vCPUs run. */
@@ -162,6 +166,8 @@ bool kvm_debug_exit(struct kvm_cpu *cpu);
 /* An instruction was executed without KVM: whether that is a step of the debugger's, which ends run(). */
 bool kvm_debug_stepped(struct kvm_cpu *cpu);
 void kvm_debug_reset(struct kvm_cpu *cpu);
+/* Whether this KVM stops vCPUs so; vCPUs stopped. */
+bool kvm_debug_by(struct kvm_vm *vm, enum kvm_stop_way way);
 
 /* int3.c: one point more for this vCPU, or none any more; vCPUs stopped. */
 int kvm_int3_add(struct kvm_cpu *cpu, const struct debug_point *point, struct err *err);
@@ -214,8 +220,8 @@ int kvm_irqchip_new(struct kvm_vm *vm, struct err *err);
 
 /* calibrate.c: how fast kernel-mode code runs here, by a throw-away guest. Fills `p`. `kvm` is an open /dev/kvm. */
 void kvm_calibrate(struct engine_probe *p, int kvm);
-/* By another such guest: whether an INT3 for a debugger comes out of the guest. */
-bool kvm_tells_int3(int kvm);
+/* By another such guest: whether one stops for a debugger by an INT3, before an instruction, after a write. */
+bool kvm_stops_by(int kvm, enum kvm_stop_way way);
 
 extern const struct engine engine_kvm;
 

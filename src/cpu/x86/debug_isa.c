@@ -309,6 +309,7 @@ static bool translate(const void *state, struct mem_space *mem, uint64_t lin, ui
 const struct debug_isa x86_debug_isa = {
 	.describe = describe,
 	.regs = COUNT(core) + COUNT(sse) + COUNT(bases) + COUNT(avx) + COUNT(control),
+	.pc = 16,
 	.reg_size = reg_size,
 	.get = get,
 	.set = set,

@@ -157,6 +157,7 @@ enum cpu_exit x86_cpu_run(struct vcpu *v)
 	sigjmp_buf env;
 
 	x86_exclusive_enter(cpu);
+	x86_stops_begin(cpu);
 	cpu->unwind = &env;
 	switch (sigsetjmp(env, 0)) {
 	case X86_UNWIND_LEAVE:

@@ -234,6 +234,8 @@ void x86_debug_io_hit(struct x86_cpu *cpu, uint16_t port, unsigned size);
 
 /* stops.c: the debugger of the host, of which the guest knows nothing */
 int x86_stops_set(struct vcpu *v, const struct cpu_debug *d, struct err *err);
+/* The vCPU runs again. */
+void x86_stops_begin(struct x86_cpu *cpu);
 /* May an instruction at this offset of any page be one to stop at? Such a one begins a trace, which is guarded. */
 bool x86_stops_at_offset(const struct x86_cpu *cpu, uint32_t offset);
 /* Leave the loop if RIP is a place to stop at. */

@@ -32,8 +32,6 @@ int x86_stops_set(struct vcpu *v, const struct cpu_debug *d, struct err *err)
 		return err_set(err, "out of memory");
 	same = d->count == cpu->stops->count && !memcmp(d->points, cpu->stops->points, d->count * sizeof(*d->points));
 	*cpu->stops = *d;
-	if (!stops_at(cpu, cpu->stop_passed))
-		cpu->stop_passed = X86_NO_STOP;
 	cpu->stop_hit = NULL;
 	cpu->step_begun = false;
 	cpu->attention = true;
@@ -44,6 +42,13 @@ int x86_stops_set(struct vcpu *v, const struct cpu_debug *d, struct err *err)
 	if (cpu->vm->translator)
 		cpu->vm->translator->forget(cpu->vm);
 	return 0;
+}
+
+/* A debugger may have taken the point out and put it in again. */
+void x86_stops_begin(struct x86_cpu *cpu)
+{
+	if (cpu->stop_passed != X86_NO_STOP && !stops_at(cpu, cpu->stop_passed))
+		cpu->stop_passed = X86_NO_STOP;
 }
 
 static _Noreturn void stop(struct x86_cpu *cpu, const struct debug_point *p)
