@@ -7,7 +7,7 @@
 static int run(struct config *c, int argc, char **argv)
 {
 	struct engine_probe found;
-	const struct engine *chosen = engine_auto(&found, NULL);
+	const struct engine *chosen = engine_auto(false, &found, NULL);
 
 	printf("%-10s %-8s %-10s %s\n", "ENGINE", "ISA", "AVAILABLE", "WHY");
 	for (const struct engine *const *e = engines; *e; e++) {

@@ -24,13 +24,15 @@ const struct engine *const engines[] = {
 	NULL,
 };
 
-const struct engine *engine_auto(struct engine_probe *p, engine_passed *passed)
+const struct engine *engine_auto(bool counting, struct engine_probe *p, engine_passed *passed)
 {
 	for (const struct engine *const *e = engines; *e; e++) {
-		*p = (struct engine_probe){ 0 };
-		(*e)->probe(p);
-		if (p->available && p->fast)
-			return *e;
+		*p = (struct engine_probe){ .why = "it does not count instructions" };
+		if ((*e)->counts || !counting) {
+			(*e)->probe(p);
+			if (p->available && p->fast)
+				return *e;
+		}
 		if (passed)
 			passed(*e, p);
 	}

@@ -114,6 +114,7 @@ struct engine {
 	const char *name; /* "interp", "jit", "kvm" */
 	const char *isa;  /* "x86_64" */
 	const char *summary;
+	bool counts; /* its vCPUs move a clock on by the instructions that they retire: CLOCK_SOURCE_ICOUNT */
 	/* The table of the architectural state, shared by all engines of an ISA, and the size of its object. */
 	const struct state_desc *arch_state;
 	size_t arch_state_size;
@@ -182,11 +183,11 @@ struct engine {
 extern const struct engine *const engines[];
 const struct engine *engine_find(const char *name);
 /*
- * What engine=auto means here: the first that is available and fast, with what its probe found. `passed` (or NULL) is
- * told of each one before it.
+ * What engine=auto means here: the first that is available and fast, with what its probe found; `counting`: of those
+ * that count instructions. `passed` (or NULL) is told of each one before it.
  */
 typedef void engine_passed(const struct engine *e, const struct engine_probe *p);
-const struct engine *engine_auto(struct engine_probe *p, engine_passed *passed);
+const struct engine *engine_auto(bool counting, struct engine_probe *p, engine_passed *passed);
 
 /* --- for all engines, in engine.c --- */
 /* Post an event; `sipi_vector` only with CPU_SIGNAL_SIPI. Wakes vcpu_wait(). Any thread. */

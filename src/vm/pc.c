@@ -120,16 +120,22 @@ static void passed_over(const struct engine *e, const struct engine_probe *p)
 
 static int choose_engine(struct vm *vm, struct engine_probe *probe, struct err *err)
 {
+	bool counting = clock_is_icount(vm->clock);
 	const char *name;
 
 	if (config_str(vm->config, "engine", "auto", &name, err))
 		return -1;
 	if (!strcmp(name, "auto")) {
-		vm->engine = engine_auto(probe, passed_over);
+		vm->engine = engine_auto(counting, probe, passed_over);
 	} else {
 		vm->engine = engine_find(name);
 		if (!vm->engine)
 			return err_set(err, "engine: '%s' is not one of those that `vireo engines` lists", name);
+		if (counting && !vm->engine->counts)
+			return err_set(
+				err,
+				"clock: icount counts instructions, which engine %s does not; auto takes one that does",
+				name);
 		vm->engine->probe(probe);
 	}
 	return vm->engine && probe->available ? 0 : err_set(err, "engine: %s is not available: %s", name, probe->why);

@@ -601,10 +601,24 @@ static int with_rings(const struct engine_probe *p)
 	return failed;
 }
 
+/* Others are not even tried. */
+static void passed_over(const struct engine *e, const struct engine_probe *p)
+{
+	assert_int_equal(e->counts, !strstr(p->why, "does not count"));
+}
+
+static void auto_takes_one_that_counts(void **state)
+{
+	struct engine_probe p;
+
+	assert_true(engine_auto(true, &p, passed_over)->counts);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(it_says_what_it_is),
+		TEST(auto_takes_one_that_counts),
 		TEST(machines_come_and_go),
 		TEST(a_reset_is_power_on),
 		TEST(a_halt_and_a_shutdown_come_out),

@@ -138,6 +138,12 @@ def test_time_never_runs_backwards_over_a_restore(busybox, vms, tmp_path):
 # --- counted time again ---
 
 
+def test_icount_wants_an_engine_that_counts(busybox):
+    r = run_cli("run", *busybox.args(), "--clock", "icount", "--engine", "kvm")
+    assert (r.returncode, r.stderr) == (
+        1, "vireo: clock: icount counts instructions, which engine kvm does not; auto takes one that does\n")
+
+
 def test_icount_wants_one_cpu(busybox):
     r = run_cli("run", *busybox.args(), "--clock", "icount", "--cpus", "2")
     assert (r.returncode, r.stderr) == (
