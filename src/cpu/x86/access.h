@@ -193,6 +193,13 @@ static inline void x86_rmw_end(struct x86_cpu *cpu, struct x86_rmw *m)
 	x86_rmw_end_slow(cpu, m);
 }
 
+/* RSP with a new stack pointer; one of 32 bits clears the upper half, as each write to half a register does. */
+static inline uint64_t x86_merge_sp(const struct x86_cpu *cpu, uint64_t sp)
+{
+	uint64_t kept = cpu->sp_mask == 0xffff ? cpu->s.gpr[X86_RSP] & ~0xffffull : 0;
+
+	return kept | (sp & cpu->sp_mask);
+}
 /* The stack: widths by SS.B or 64-bit mode. Push of 2, 4 or 8 bytes; RSP changes only when the store succeeded. */
 void x86_push(struct x86_cpu *cpu, uint64_t v, unsigned size);
 uint64_t x86_pop(struct x86_cpu *cpu, unsigned size);

@@ -83,7 +83,7 @@ HANDLER(ret_near)
 
 	cpu->s.gpr[X86_RSP] = sp;
 	to = x86_branch_target(cpu, to, i->opsize);
-	cpu->s.gpr[X86_RSP] = (after & ~cpu->sp_mask) | ((after + i->imm) & cpu->sp_mask);
+	cpu->s.gpr[X86_RSP] = x86_merge_sp(cpu, after + i->imm);
 	cpu->s.gpr[X86_RIP] = to;
 	return x86_jumped(cpu);
 }

@@ -77,7 +77,7 @@ static uint64_t peek(struct x86_cpu *cpu, unsigned index, unsigned size)
 
 static void move_sp(struct x86_cpu *cpu, uint64_t sp)
 {
-	cpu->s.gpr[X86_RSP] = (cpu->s.gpr[X86_RSP] & ~cpu->sp_mask) | (sp & cpu->sp_mask);
+	cpu->s.gpr[X86_RSP] = x86_merge_sp(cpu, sp);
 }
 
 /* --- gates and tasks --- */

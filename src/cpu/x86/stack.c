@@ -7,11 +7,6 @@
 		name##16, name##32, name##64                                                                           \
 	}
 
-static uint64_t merge_sp(const struct x86_cpu *cpu, uint64_t sp)
-{
-	return (cpu->s.gpr[X86_RSP] & ~cpu->sp_mask) | (sp & cpu->sp_mask);
-}
-
 static void store_at(struct x86_cpu *cpu, uint64_t sp, uint64_t v, unsigned size)
 {
 	switch (size) {
@@ -39,14 +34,14 @@ void x86_push(struct x86_cpu *cpu, uint64_t v, unsigned size)
 	uint64_t sp = (cpu->s.gpr[X86_RSP] - size) & cpu->sp_mask;
 
 	store_at(cpu, sp, v, size);
-	cpu->s.gpr[X86_RSP] = merge_sp(cpu, sp);
+	cpu->s.gpr[X86_RSP] = x86_merge_sp(cpu, sp);
 }
 
 uint64_t x86_pop(struct x86_cpu *cpu, unsigned size)
 {
 	uint64_t sp = cpu->s.gpr[X86_RSP] & cpu->sp_mask, v = load_at(cpu, sp, size);
 
-	cpu->s.gpr[X86_RSP] = merge_sp(cpu, sp + size);
+	cpu->s.gpr[X86_RSP] = x86_merge_sp(cpu, sp + size);
 	return v;
 }
 
@@ -84,7 +79,7 @@ HANDLER(pop_r64)
 	HANDLER(pop_m##bits)                                                                                           \
 	{                                                                                                              \
 		uint64_t before = cpu->s.gpr[X86_RSP], v = load_at(cpu, before & cpu->sp_mask, bits / 8), ea, after;   \
-		after = merge_sp(cpu, before + bits / 8);                                                              \
+		after = x86_merge_sp(cpu, before + bits / 8);                                                          \
 		cpu->s.gpr[X86_RSP] = after;                                                                           \
 		ea = x86_ea(cpu, i);                                                                                   \
 		cpu->s.gpr[X86_RSP] = before;                                                                          \
@@ -119,7 +114,7 @@ HANDLER(pusha)
 		sp = (sp - i->opsize) & cpu->sp_mask;
 		store_at(cpu, sp, cpu->s.gpr[r], i->opsize);
 	}
-	cpu->s.gpr[X86_RSP] = merge_sp(cpu, sp);
+	cpu->s.gpr[X86_RSP] = x86_merge_sp(cpu, sp);
 	return x86_next(cpu, i);
 }
 
@@ -137,7 +132,7 @@ HANDLER(popa)
 		else
 			x86_set32(cpu, r, (uint32_t)v[r]);
 	}
-	cpu->s.gpr[X86_RSP] = merge_sp(cpu, sp);
+	cpu->s.gpr[X86_RSP] = x86_merge_sp(cpu, sp);
 	return x86_next(cpu, i);
 }
 
@@ -189,7 +184,7 @@ HANDLER(leave)
 {
 	uint64_t sp = cpu->s.gpr[X86_RBP] & cpu->sp_mask, v = load_at(cpu, sp, i->opsize);
 
-	cpu->s.gpr[X86_RSP] = merge_sp(cpu, sp + i->opsize);
+	cpu->s.gpr[X86_RSP] = x86_merge_sp(cpu, sp + i->opsize);
 	if (i->opsize == 2)
 		x86_set16(cpu, X86_RBP, (uint16_t)v);
 	else
@@ -205,7 +200,7 @@ HANDLER(enter)
 
 	sp -= size;
 	store_at(cpu, sp & cpu->sp_mask, bp, size);
-	frame = merge_sp(cpu, sp);
+	frame = x86_merge_sp(cpu, sp);
 	for (unsigned n = 1; n < level; n++) {
 		bp -= size;
 		sp -= size;
@@ -217,7 +212,7 @@ HANDLER(enter)
 	}
 	sp -= i->imm & 0xffff;
 	x86_probe_write(cpu, X86_SS, sp & cpu->sp_mask, size);
-	cpu->s.gpr[X86_RSP] = merge_sp(cpu, sp);
+	cpu->s.gpr[X86_RSP] = x86_merge_sp(cpu, sp);
 	if (size == 2)
 		x86_set16(cpu, X86_RBP, (uint16_t)frame);
 	else
