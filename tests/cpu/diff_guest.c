@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "cpu/jit/jit.h"
 #include "cpu/x86/cpuid.h"
 #include "cpu/x86/entry.h"
 #include "cpu/x86/fault.h"
@@ -254,6 +255,15 @@ void diff_guest_code(struct diff_guest *g, uint32_t at, const uint8_t *code, uin
 const char *diff_guest_engine(const struct diff_guest *g)
 {
 	return g->engine->name;
+}
+
+uint64_t diff_guest_translated(const struct diff_guest *g)
+{
+	struct x86_cpu *cpu = x86_cpu_of(g->vcpu);
+
+	if (g->engine != &engine_jit)
+		return 0;
+	return g->vcpu->instructions - cpu->interpreted - jit_of(cpu)->counts.handled;
 }
 
 uint64_t diff_guest_retired(const struct diff_guest *g)

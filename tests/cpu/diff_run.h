@@ -33,5 +33,7 @@ void diff_guest_run(struct diff_guest *g, enum diff_mode mode, const struct diff
 const char *diff_guest_engine(const struct diff_guest *g);
 /* Instructions retired so far. */
 uint64_t diff_guest_retired(const struct diff_guest *g);
+/* Those that a translator did not leave to the interpreter; of another engine none. */
+uint64_t diff_guest_translated(const struct diff_guest *g);
 
 #endif

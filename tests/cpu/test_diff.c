@@ -53,7 +53,7 @@ struct test {
 	struct diff_result guest_result[DIFF_SLOTS];
 	uint64_t mismatches, passing, counted, left_out[DIFF_WHYS];
 	time_t told;
-	uint64_t cases[DIFF_MODES], faults[DIFF_MODES], swept;
+	uint64_t cases[DIFF_MODES], faults[DIFF_MODES], executed[DIFF_MODES], translated[DIFF_MODES], swept;
 };
 
 /* A batch is named by its mode, form (or -1: blocks) and seed; of a sweep, also by where in the walk it begins. */
@@ -241,7 +241,7 @@ static void run(struct test *t, const struct batch *x)
 	watch(HANG_SECONDS);
 	diff_host_submit(&t->host);
 	for (unsigned n = 0; n < DIFF_SLOTS; n++) {
-		uint64_t before = diff_guest_retired(t->guest);
+		uint64_t before = diff_guest_retired(t->guest), translated = diff_guest_translated(t->guest);
 
 		now_block = &t->block[n / STATES];
 		diff_guest_run(t->guest, x->mode, &s->slot[n], &t->guest_result[n]);
@@ -253,6 +253,8 @@ static void run(struct test *t, const struct batch *x)
 			abort();
 		}
 		t->counted += retired < others ? 0 : retired - others;
+		t->executed[x->mode] += retired;
+		t->translated[x->mode] += diff_guest_translated(t->guest) - translated;
 	}
 	watch(0);
 	wait_for_host(t, x);
@@ -353,8 +355,9 @@ static void print_table(const struct test *t)
 		printf("%-28s %10" PRIu64 " %10" PRIu64 " %10" PRIu64 "\n", t->forms[n].row->text, t->forms[n].cases,
 		       t->forms[n].in_blocks, t->forms[n].mismatches);
 	for (unsigned m = 0; m < DIFF_MODES; m++)
-		printf("%s: %" PRIu64 " runs, %" PRIu64 " ended by an exception\n", diff_modes[m].name, t->cases[m],
-		       t->faults[m]);
+		printf("%s: %" PRIu64 " runs, %" PRIu64 " ended by an exception, %" PRIu64 " of %" PRIu64
+		       " instructions translated\n",
+		       diff_modes[m].name, t->cases[m], t->faults[m], t->translated[m], t->executed[m]);
 	printf("special operands of floating point: %" PRIu64 " runs\n", t->swept);
 	printf("runs of which nothing was compared: MXCSR %" PRIu64 ", into other code %" PRIu64
 	       ", the host's own memory %" PRIu64 "\n",
@@ -419,6 +422,9 @@ static void the_interpreter_agrees_with_the_host(void **state)
 	}
 	print_table(t);
 	assert_int_equal(t->mismatches, 0);
+	/* Whoever translates 64-bit code does so with flat 32-bit code. */
+	if (!*some && t->translated[DIFF_64] && mode_possible(t, DIFF_32))
+		assert_true(t->translated[DIFF_32] > t->executed[DIFF_32] / 4);
 	/* Every instruction is there, unless only some were asked for. */
 	if (!*some && !t->host.shared->no_ldt)
 		assert_int_equal(diff_cover_gaps(), 0);

@@ -101,7 +101,7 @@ static void add_elements(struct jit_tr *t, unsigned size)
 		emit_rr(&t->e, (struct emit_op){ .map = MAP_0F, .op = 0xbf, .w = true }, T1, r);
 	emit_rr(&t->e, sized(0xc1, 8), 7, T1);
 	emit_bytes(&t->e, 3 + log2, 1);
-	emit_lea(&t->e, T0, (struct emit_mem){ .base = T0, .index = T1, .scale = (uint8_t)log2 });
+	emit_rm(&t->e, jit_word_op(t, 0x8d), T0, (struct emit_mem){ .base = T0, .index = T1, .scale = (uint8_t)log2 });
 }
 
 void jit_bit_string(struct jit_tr *t)
@@ -109,18 +109,19 @@ void jit_bit_string(struct jit_tr *t)
 	const struct x86_insn *i = now(t)->i;
 	unsigned size = i->opsize;
 	bool write = now(t)->op->what & JIT_RM_W;
+	enum jit_access how = write ? JIT_UPDATE : JIT_LOAD;
 	struct emit_op op = sized(i->op, size);
 
-	if (i->ashift) {
+	if (!usual_address(t)) {
 		jit_by_handler(t);
 		return;
 	}
 	op.map = MAP_0F;
 	op.lock = i->flags & X86_I_LOCK;
 	jit_flags_away(t, now(t)->need);
-	jit_linear(t);
+	jit_linear(t, how);
 	add_elements(t, size);
-	jit_probe(t, size, write ? JIT_UPDATE : JIT_LOAD);
+	jit_probe(t, size, how);
 	if (!write) {
 		emit_rm(&t->e, sized(0x8b, size), T1, emit_at(T0, 0));
 		jit_flags_ready(t, false);

@@ -60,7 +60,7 @@ int jit_missed(struct jit_cpu *c, uint32_t access)
 	stat_add(&c->counts.crossing, crossing);
 	jit_flags_to_lazy(c);
 	/* Whatever is odd about it, the interpreter knows what to do. */
-	if (!x86_canonical(c->lin) || !x86_canonical(c->lin + size - 1))
+	if (!x86_canonical(c->lin) || !x86_canonical(c->lin + size - 1) || (c->lin + size - 1) & ~c->cpu.lin_mask)
 		return true;
 	/* With both pages in the TLB jit_quick_miss() does it next time; what reads and writes has to be one access.
 	 */
@@ -146,23 +146,23 @@ static struct jit_jump *jump_of(struct jit_cpu *c, uint64_t rip)
 	return &c->jumps[jit_jump_place(rip)];
 }
 
-static uint64_t page_after(uint64_t rip)
+static uint64_t page_after(const struct x86_cpu *cpu, uint64_t rip)
 {
-	return (rip | X86_PAGE_MASK) + 1;
+	return ((rip | X86_PAGE_MASK) + 1) & cpu->lin_mask;
 }
 
 /* The current block at RIP, if its page can be told without a walk. */
 static struct jit_block *look_up(struct x86_cpu *cpu)
 {
 	uint64_t rip = cpu->s.gpr[X86_RIP];
-	const struct x86_itlb_entry *e = x86_itlb_slot(cpu, rip), *next = x86_itlb_slot(cpu, page_after(rip));
+	const struct x86_itlb_entry *e = x86_itlb_slot(cpu, rip), *next = x86_itlb_slot(cpu, page_after(cpu, rip));
 	struct jit_cpu *c = jit_of(cpu);
 	struct jit_block *b;
 
 	if (e->tag != (rip & ~X86_PAGE_MASK) || !x86_translatable(cpu))
 		return NULL;
 	b = jit_cache_find(jit_cache_of(cpu), e->phys | (rip & X86_PAGE_MASK),
-			   next->tag == page_after(rip) ? next->phys : JIT_ONE_PAGE, rip, x86_fetch(cpu));
+			   next->tag == page_after(cpu, rip) ? next->phys : JIT_ONE_PAGE, rip, x86_fetch(cpu));
 	if (b)
 		*jump_of(c, rip) = (struct jit_jump){ rip ^ cpu->fetch_key, b->memory };
 	return b;

@@ -39,7 +39,7 @@ static void jump_to_t0(struct jit_tr *t, struct stub *s)
 		s->jump = emit_jump(&t->e, 5);
 		jit_stub(t, *s);
 		if (s->pop)
-			emit_lea(&t->e, GUEST_RSP, emit_at(GUEST_RSP, s->pop));
+			emit_rm(&t->e, jit_word_op(t, 0x8d), GUEST_RSP, emit_at(GUEST_RSP, (int32_t)s->pop));
 	} else {
 		emit_jump_to(&t->e, 5, t->thunks->jump_missed);
 	}
@@ -97,6 +97,12 @@ void jit_interpret(struct jit_tr *t, uint64_t rip)
 	jit_back_to_c(t, JIT_INTERPRET);
 }
 
+/* Where a direct branch leads. */
+static uint64_t direct(const struct jit_tr *t)
+{
+	return (next_rip(t) + now(t)->i->imm) & size_mask(now(t)->i->opsize);
+}
+
 void jit_jcc(struct jit_tr *t)
 {
 	uint8_t *taken;
@@ -104,7 +110,16 @@ void jit_jcc(struct jit_tr *t)
 	jit_flags_ready(t, true);
 	taken = emit_jump(&t->e, now(t)->i->op & 15);
 	jit_go_on(t, next_rip(t), NULL);
-	jit_go_on(t, next_rip(t) + now(t)->i->imm, taken);
+	jit_go_on(t, direct(t), taken);
+}
+
+/* One of 16 bits is for the interpreter. */
+static bool odd_size(struct jit_tr *t)
+{
+	if (now(t)->i->opsize == t->word)
+		return false;
+	jit_interpret(t, now(t)->rip);
+	return true;
 }
 
 /* Targets that are not canonical fault at the branch itself: the interpreter sees to them. */
@@ -118,7 +133,7 @@ static bool bad_target(struct jit_tr *t, uint64_t rip)
 
 void jit_jmp(struct jit_tr *t)
 {
-	uint64_t to = next_rip(t) + now(t)->i->imm;
+	uint64_t to = direct(t);
 
 	if (!bad_target(t, to))
 		jit_go_on(t, to, NULL);
@@ -126,9 +141,9 @@ void jit_jmp(struct jit_tr *t)
 
 void jit_call(struct jit_tr *t)
 {
-	uint64_t to = next_rip(t) + now(t)->i->imm;
+	uint64_t to = direct(t);
 
-	if (bad_target(t, to))
+	if (odd_size(t) || bad_target(t, to))
 		return;
 	jit_flags_away(t, now(t)->need);
 	jit_push_value(t, next_rip(t));
@@ -143,25 +158,34 @@ static void target(struct jit_tr *t)
 
 	jit_flags_away(t, now(t)->need);
 	if (i->flags & X86_I_REG) {
-		emit_mov(&t->e, T0, jit_get(t, i->rm, T0));
+		emit_rr(&t->e, jit_word_op(t, 0x8b), T0, jit_get(t, i->rm, T0));
 		return;
 	}
-	jit_operand(t, 8, JIT_LOAD);
-	emit_load(&t->e, T0, emit_at(T0, 0));
+	jit_operand(t, t->word, JIT_LOAD);
+	emit_rm(&t->e, jit_word_op(t, 0x8b), T0, emit_at(T0, 0));
 }
 
 void jit_jmp_indirect(struct jit_tr *t)
 {
 	struct stub s = { .kind = STUB_JUMP, .rip = now(t)->rip };
 
+	if (odd_size(t))
+		return;
 	target(t);
 	jump_to_t0(t, &s);
 }
 
 void jit_call_indirect(struct jit_tr *t)
 {
+	struct stub s = { .kind = STUB_INTERPRET, .rip = now(t)->rip };
+
+	if (odd_size(t))
+		return;
 	target(t);
-	jit_stub(t, (struct stub){ .kind = STUB_INTERPRET, .jump = jit_unless_canonical(t), .rip = now(t)->rip });
+	if (t->word == 8) {
+		s.jump = jit_unless_canonical(t);
+		jit_stub(t, s);
+	}
 	t->flags &= ~FLAGS_NATIVE;
 	emit_store(&t->e, emit_gs(JIT_FIELD(pushed)), T0);
 	jit_push_value(t, next_rip(t));
@@ -173,15 +197,13 @@ void jit_call_indirect(struct jit_tr *t)
 
 void jit_ret(struct jit_tr *t)
 {
-	struct stub s = { .kind = STUB_JUMP, .rip = now(t)->rip, .pop = 8 };
+	struct stub s = { .kind = STUB_JUMP, .rip = now(t)->rip, .pop = t->word + (uint32_t)now(t)->i->imm };
 
-	if (now(t)->i->imm) {
-		jit_interpret(t, now(t)->rip);
+	if (odd_size(t))
 		return;
-	}
 	jit_flags_away(t, now(t)->need);
-	emit_mov(&t->e, T0, GUEST_RSP);
-	jit_probe(t, 8, JIT_LOAD);
-	emit_load(&t->e, T0, emit_at(T0, 0));
+	emit_rr(&t->e, jit_word_op(t, 0x8b), T0, GUEST_RSP);
+	jit_probe(t, t->word, JIT_LOAD);
+	emit_rm(&t->e, jit_word_op(t, 0x8b), T0, emit_at(T0, 0));
 	jump_to_t0(t, &s);
 }

@@ -68,18 +68,37 @@ void jit_probe(struct jit_tr *t, unsigned size, enum jit_access how)
 	t->flags &= ~FLAGS_NATIVE;
 }
 
-void jit_linear(struct jit_tr *t)
+/* 32-bit code is translated with flat segments, but for these: the interpreter knows their limits and types. */
+static void unless_flat(struct jit_tr *t, unsigned seg, enum jit_access how)
 {
-	const struct x86_insn *i = now(t)->i;
+	struct stub s = { .kind = STUB_INTERPRET, .rip = now(t)->rip };
+	int32_t flat = how == JIT_LOAD ? JIT_FIELD(cpu.seg_flat_r) : JIT_FIELD(cpu.seg_flat_w);
 
+	emit_rm(&t->e, (struct emit_op){ .op = 0xf6 }, 0, emit_gs(flat));
+	emit_bytes(&t->e, 1u << seg, 1);
+	s.jump = emit_jump(&t->e, 4);
+	jit_stub(t, s);
+}
+
+void jit_add_segment(struct jit_tr *t, enum jit_access how)
+{
+	unsigned seg = now(t)->i->seg;
+
+	if (t->word == 4 && (seg == X86_CS || seg >= X86_FS))
+		unless_flat(t, seg, how);
+	if (seg >= X86_FS)
+		emit_rm(&t->e, jit_word_op(t, 0x03), T0, emit_gs(JIT_FIELD(cpu.seg_base) + 8 * (int32_t)seg));
+}
+
+void jit_linear(struct jit_tr *t, enum jit_access how)
+{
 	jit_address(t, T0, true);
-	if (i->seg >= X86_FS)
-		emit_rm(&t->e, op_add, T0, emit_gs(JIT_FIELD(cpu.seg_base) + 8 * i->seg));
+	jit_add_segment(t, how);
 }
 
 void jit_operand(struct jit_tr *t, unsigned size, enum jit_access how)
 {
-	jit_linear(t);
+	jit_linear(t, how);
 	jit_probe(t, size, how);
 }
 

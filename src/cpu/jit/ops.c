@@ -55,9 +55,10 @@ static const struct jit_op rows[] = {
 	ALU_W(5, 0),
 	ALU_W(6, 0),
 	ALU(7, 0, 0, 0),
+	{ X86_MAP_1, 0x40, 16, 0, 0, 0, 0, 0, ALL & ~C, 0, jit_inc_dec },
 	{ X86_MAP_1, 0x50, 8, 0, 0, 0, 0, 0, 0, 0, jit_push_reg },
 	{ X86_MAP_1, 0x58, 8, 0, 0, 0, 0, 0, 0, 0, jit_pop_reg },
-	{ X86_MAP_1, 0x63, 1, 0, 0, JIT_RM_R | JIT_REG_W | JIT_NOT16, 4, 0, 0, 0, jit_plain },
+	{ X86_MAP_1, 0x63, 1, 0, 0, JIT_RM_R | JIT_REG_W | JIT_NOT16 | JIT_CODE64, 4, 0, 0, 0, jit_plain },
 	{ X86_MAP_1, 0x68, 1, 0, 0, 0, 0, 0, 0, 0, jit_push_imm },
 	{ X86_MAP_1, 0x6a, 1, 0, 0, 0, 0, 0, 0, 0, jit_push_imm },
 	{ X86_MAP_1, 0x69, 1, 0, 0, JIT_RM_R | JIT_REG_W, 0, 0, ALL, 0, jit_plain },
@@ -75,6 +76,7 @@ static const struct jit_op rows[] = {
 	{ X86_MAP_1, 0x9c, 1, 0, 0, 0, 0, ALL, 0, 0, jit_pushf },
 	{ X86_MAP_1, 0x9e, 1, 0, 0, JIT_FIXED, 0, 0, ALL & ~O, 0, jit_implied },
 	{ X86_MAP_1, 0x9f, 1, 0, 0, JIT_FIXED, 0, ALL & ~O, 0, 0, jit_implied },
+	{ X86_MAP_1, 0xa0, 4, 0, 0, 0, 0, 0, 0, 0, jit_mov_offset },
 	{ X86_MAP_1, 0xa4, 2, 0, 0, 0, 0, 0, 0, 0, jit_string },
 	{ X86_MAP_1, 0xa6, 2, 0, 0, 0, 0, ALL, 0, ALL, jit_string },
 	{ X86_MAP_1, 0xa8, 2, 0, 0, 0, 0, 0, ALL, 0, jit_implied },
@@ -162,7 +164,7 @@ bool jit_op_fits(const struct jit_op *r, const struct x86_opdef *d, const struct
 {
 	bool mem = d->mod != X86_MOD_NONE && !(i->flags & X86_I_REG);
 
-	if (r->what & JIT_NOT16 && i->opsize == 2)
+	if ((r->what & JIT_NOT16 && i->opsize == 2) || (r->what & JIT_CODE64 && !(i->flags & X86_I_CODE64)))
 		return false;
 	return r->map == d->map && (uint8_t)(i->op - r->op) < r->count && (r->pfx == X86_PFX_ANY || r->pfx == d->pfx) &&
 	       (!r->ext || r->ext == 1 + (i->modrm >> 3 & 7)) && !(r->what & JIT_MEM && !mem) &&
@@ -173,7 +175,8 @@ const struct jit_op *jit_op_of(const struct x86_opdef *d, const struct x86_insn 
 {
 	const struct jit_op *r;
 
-	if (!d)
+	/* Addresses of 16 bits are for handlers. */
+	if (!d || i->ashift == 48)
 		return NULL;
 	for (size_t n = 0; n < ARRAY_LEN(rows); n++)
 		if (jit_op_fits(&rows[n], d, i))

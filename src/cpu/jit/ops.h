@@ -36,6 +36,7 @@
 #define JIT_VVVV_W  (1u << 16) /* VEX.vvvv is a general register that is written */
 #define JIT_MMX	    (1u << 16) /* vector registers are those of MMX */
 #define JIT_PAIR    (1u << 17) /* of two words of 4 bytes, or of 8 with REX.W */
+#define JIT_CODE64  (1u << 18) /* only in 64-bit code */
 
 struct jit_tr;
 struct jit_op {
@@ -68,8 +69,10 @@ uint8_t jit_cond_flags(unsigned cc);
 void jit_plain(struct jit_tr *t);   /* the same instruction on other registers */
 void jit_implied(struct jit_tr *t); /* the same, no ModRM: what it names is at home */
 void jit_nothing(struct jit_tr *t);
-void jit_vzero(struct jit_tr *t);    /* VZEROUPPER, VZEROALL */
-void jit_mov_imm(struct jit_tr *t);  /* MOV r, imm */
+void jit_vzero(struct jit_tr *t); /* VZEROUPPER, VZEROALL */
+void jit_inc_dec(struct jit_tr *t);
+void jit_mov_imm(struct jit_tr *t); /* MOV r, imm */
+void jit_mov_offset(struct jit_tr *t);
 void jit_xchg_acc(struct jit_tr *t); /* XCHG rAX, r */
 void jit_bswap(struct jit_tr *t);
 void jit_lea(struct jit_tr *t);

@@ -113,7 +113,8 @@ static const struct jit_op rows[] = {
 	BYTES(0x22, FROM, 0),
 	ROW(VEX_0F3A, 0x19, 1, 66, STORE, 16),
 	ROW(VEX_0F3A, 0x39, 1, 66, STORE, 16),
-	{ X86_MAP_VEX_0F, 0x77, 1, X86_PFX_NONE, 0, V, 0, 0, 0, 0, jit_vzero },
+	/* Elsewhere they leave the upper eight registers alone. */
+	{ X86_MAP_VEX_0F, 0x77, 1, X86_PFX_NONE, 0, V | JIT_CODE64, 0, 0, 0, 0, jit_vzero },
 	/* Integers without VEX, whose handlers are written out in C. */
 	ROW(0F, 0x14, 2, NONE, LOAD | JIT_ALIGNED, 16),
 	ROW(0F, 0x14, 2, 66, LOAD | JIT_ALIGNED, 16),

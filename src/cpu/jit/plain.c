@@ -28,7 +28,8 @@ static struct emit_op same(const struct jit_tr *t)
 		.map = vex ? d->map - X86_MAP_VEX_0F + MAP_0F : d->map,
 		.pfx = prefix[d->pfx],
 		.op = n->i->op,
-		.w = gpr ? n->i->opsize == 8 : n->i->flags & X86_I_WIDE,
+		/* Outside of 64-bit code W only chooses between instructions. */
+		.w = gpr ? n->i->opsize == 8 : n->i->flags & X86_I_WIDE || d->flags & X86_D_W1,
 		.osize = gpr && n->i->opsize == 2,
 		.lock = n->i->flags & X86_I_LOCK,
 		.vex = vex,
@@ -192,14 +193,15 @@ static void on_memory(struct jit_tr *t, struct emit_op e, struct operand reg)
 	const struct jit_insn *n = now(t);
 	uint32_t what = n->op->what, size = memory_size(n), base = T0;
 	bool write = what & JIT_RM_W, uses_t1 = reg.host == T1 && reg.guest != NO_REG && !(what & JIT_GROUP);
+	enum jit_access how = !write ? JIT_LOAD : what & JIT_RM_R ? JIT_UPDATE : JIT_STORE;
 
 	uses_t1 |= e.vex && e.vreg == T1 && what & JIT_VVVV;
 	jit_flags_away(t, now(t)->need);
-	jit_linear(t);
+	jit_linear(t, how);
 	/* Before a page fault. */
 	if (what & JIT_ALIGNED && size >= 16)
 		misaligned(t, size);
-	jit_probe(t, size, !write ? JIT_LOAD : what & JIT_RM_R ? JIT_UPDATE : JIT_STORE);
+	jit_probe(t, size, how);
 	if (write && (uses_t1 || what & JIT_CL))
 		emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
 	if (what & JIT_CL) {
@@ -311,6 +313,16 @@ void jit_implied(struct jit_tr *t)
 	jit_flags_done(t);
 }
 
+/* INC and DEC by opcodes that are REX prefixes on the host. */
+void jit_inc_dec(struct jit_tr *t)
+{
+	const struct x86_insn *i = now(t)->i;
+
+	jit_flags_ready(t, true);
+	emit_rr(&t->e, (struct emit_op){ .op = 0xff, .osize = i->opsize == 2 }, i->op >> 3 & 1, jit_home[i->rm]);
+	jit_flags_done(t);
+}
+
 void jit_nothing(struct jit_tr *t)
 {
 }
@@ -355,6 +367,25 @@ void jit_mov_imm(struct jit_tr *t)
 	}
 	emit_mov_imm(&t->e, T0, i->opsize == 4 ? (uint32_t)i->imm : i->imm);
 	jit_put(t, i->rm, T0);
+}
+
+/* MOV between the accumulator and an address that is all there is. */
+void jit_mov_offset(struct jit_tr *t)
+{
+	const struct x86_insn *i = now(t)->i;
+	bool byte = !(i->op & 1), store = i->op & 2;
+	struct emit_op op = { .op = (uint8_t)((store ? 0x88 : 0x8a) | !byte) };
+	enum jit_access how = store ? JIT_STORE : JIT_LOAD;
+
+	op.w = !byte && i->opsize == 8;
+	op.osize = !byte && i->opsize == 2;
+	jit_flags_away(t, now(t)->need);
+	emit_mov_imm(&t->e, T0, i->imm);
+	jit_add_segment(t, how);
+	jit_probe(t, byte ? 1 : i->opsize, how);
+	emit_rm(&t->e, op, RAX, emit_at(T0, 0));
+	if (store)
+		jit_stored_to(t, next_rip(t));
 }
 
 void jit_xchg_acc(struct jit_tr *t)

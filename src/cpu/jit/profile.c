@@ -124,6 +124,8 @@ static int by_code(const void *a, const void *b)
 		return x->address < y->address ? -1 : 1;
 	if (x->phys != y->phys)
 		return x->phys < y->phys ? -1 : 1;
+	if (x->bits != y->bits)
+		return x->bits < y->bits ? -1 : 1;
 	if (x->guest_len != y->guest_len)
 		return x->guest_len < y->guest_len ? -1 : 1;
 	return memcmp(x->guest, y->guest, x->guest_len);
@@ -156,7 +158,7 @@ static struct entry *collect(const struct jit_vm *vm, size_t *count)
 		uint64_t runs = runs_of(vm, r->number);
 
 		if (runs)
-			all[n++] = (struct entry){ .b = { .bits = 64,
+			all[n++] = (struct entry){ .b = { .bits = r->block->mode & X86_FETCH_CODE32 ? 32 : 64,
 							  .address = r->block->rip,
 							  .phys = r->block->phys,
 							  .runs = runs,

@@ -48,12 +48,29 @@ static inline bool told(struct jit_cpu *c, const struct x86_tlb_entry *e, uint8_
 	return false;
 }
 
+/* A register that is an address or a count in the mode's address size. */
+static inline uint64_t reg(const struct x86_cpu *cpu, unsigned r)
+{
+	return cpu->s.gpr[r] & cpu->lin_mask;
+}
+
 /* How many elements at once; and whether it can be done here at all. */
 static inline uint64_t elements(const struct x86_cpu *cpu, uint64_t bytes, uint32_t size)
 {
-	uint64_t n = bytes / size, left = cpu->s.gpr[X86_RCX];
+	uint64_t n = bytes / size, left = reg(cpu, X86_RCX);
 
 	return n < left ? n : left;
+}
+
+/* `n` elements are done. */
+static inline void done(struct x86_cpu *cpu, uint64_t n, uint32_t size, bool moved)
+{
+	uint64_t *gpr = cpu->s.gpr;
+
+	gpr[X86_RDI] = (gpr[X86_RDI] + n * size) & cpu->lin_mask;
+	gpr[X86_RCX] = (gpr[X86_RCX] - n) & cpu->lin_mask;
+	if (moved)
+		gpr[X86_RSI] = (gpr[X86_RSI] + n * size) & cpu->lin_mask;
 }
 
 /* Between two pages. */
@@ -97,9 +114,14 @@ static void fill(uint8_t *to, uint64_t v, uint64_t n, uint32_t size)
 static uint8_t *across(struct jit_cpu *c, uint32_t size, bool write)
 {
 	uint32_t first = MEM_PAGE_SIZE - (uint32_t)(c->lin & X86_PAGE_MASK);
-	/* Neighbours are never in each other's place. */
-	const struct x86_tlb_entry *e = entry_of(c, c->lin, write), *next = entry_of(c, c->lin + first, write);
+	const struct x86_tlb_entry *e, *next;
 
+	/* 32-bit code has nothing there. */
+	if ((c->lin + first) & ~c->cpu.lin_mask)
+		return NULL;
+	/* Neighbours are never in each other's place. */
+	e = entry_of(c, c->lin, write);
+	next = entry_of(c, c->lin + first, write);
 	if (!e || !next)
 		return NULL;
 	stat_add(&c->counts.refills, 1);
@@ -135,22 +157,20 @@ uint8_t *jit_quick_miss(struct jit_cpu *c, uint32_t access)
 int jit_quick_movs(struct jit_cpu *c, uint32_t size)
 {
 	struct x86_cpu *cpu = &c->cpu;
-	uint64_t *gpr = cpu->s.gpr;
 
 	if (cpu->s.rflags & X86_DF)
 		return 1;
-	while (gpr[X86_RCX]) {
+	while (reg(cpu, X86_RCX)) {
 		const struct x86_tlb_entry *e;
 		uint8_t *from = NULL, *to = NULL;
-		uint64_t src = room(c, gpr[X86_RSI], false, &e, &from), dst = room(c, gpr[X86_RDI], true, &e, &to);
+		uint64_t src = room(c, reg(cpu, X86_RSI), false, &e, &from);
+		uint64_t dst = room(c, reg(cpu, X86_RDI), true, &e, &to);
 		uint64_t n = elements(cpu, src < dst ? src : dst, size);
 
 		if (!n || news(cpu))
 			return 1;
 		copy(to, from, n, size);
-		gpr[X86_RSI] += n * size;
-		gpr[X86_RDI] += n * size;
-		gpr[X86_RCX] -= n;
+		done(cpu, n, size, true);
 		if (!told(c, e, to, n * size))
 			return 1;
 	}
@@ -160,20 +180,18 @@ int jit_quick_movs(struct jit_cpu *c, uint32_t size)
 int jit_quick_stos(struct jit_cpu *c, uint32_t size)
 {
 	struct x86_cpu *cpu = &c->cpu;
-	uint64_t *gpr = cpu->s.gpr;
 
 	if (cpu->s.rflags & X86_DF)
 		return 1;
-	while (gpr[X86_RCX]) {
+	while (reg(cpu, X86_RCX)) {
 		const struct x86_tlb_entry *e;
 		uint8_t *to = NULL;
-		uint64_t n = elements(cpu, room(c, gpr[X86_RDI], true, &e, &to), size);
+		uint64_t n = elements(cpu, room(c, reg(cpu, X86_RDI), true, &e, &to), size);
 
 		if (!n || news(cpu))
 			return 1;
-		fill(to, gpr[X86_RAX], n, size);
-		gpr[X86_RDI] += n * size;
-		gpr[X86_RCX] -= n;
+		fill(to, cpu->s.gpr[X86_RAX], n, size);
+		done(cpu, n, size, false);
 		if (!told(c, e, to, n * size))
 			return 1;
 	}

@@ -58,7 +58,7 @@ void jit_string(struct jit_tr *t)
 		return;
 	site->insn[0].flags |= X86_I_BATCH;
 	jit_flags_away(t, n->need);
-	if (!i->ashift && ((kind == 0xa4 && i->seg < X86_FS) || kind == 0xaa)) {
+	if (usual_address(t) && ((kind == 0xa4 && i->seg < X86_FS && i->seg != X86_CS) || kind == 0xaa)) {
 		emit_mov_imm(&t->e, T1, byte ? 1 : i->opsize);
 		emit_call(&t->e, kind == 0xa4 ? t->thunks->quick_movs : t->thunks->quick_stos);
 		emit_rr(&t->e, (struct emit_op){ .op = 0x85 }, T0, T0);

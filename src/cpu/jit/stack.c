@@ -1,24 +1,47 @@
-/* PUSH, POP and LEAVE of 64 bits. RSP moves when the access has been found good. */
+/*
+ * PUSH, POP and LEAVE of the usual size: 64 bits, or 32 in 32-bit code, where the stack is that wide too. RSP moves
+ * when the access has been found good.
+ */
 #include "cpu/jit/translate.h"
 
 static bool odd_size(struct jit_tr *t)
 {
-	if (now(t)->i->opsize == 8)
+	if (now(t)->i->opsize == t->word)
 		return false;
 	jit_by_handler(t);
 	return true;
 }
 
+/* `to` = `from` + n, as far as an address goes. */
+static void move_by(struct jit_tr *t, unsigned to, unsigned from, int n)
+{
+	if (n)
+		emit_rm(&t->e, jit_word_op(t, 0x8d), to, emit_at(from, n));
+	else
+		emit_rr(&t->e, jit_word_op(t, 0x89), from, to);
+}
+
+/* Where a value is pushed to, or popped from, in T0. */
+static void probe_push(struct jit_tr *t)
+{
+	move_by(t, T0, GUEST_RSP, -(int)t->word);
+	jit_probe(t, t->word, JIT_STORE);
+}
+static void probe_pop(struct jit_tr *t, unsigned sp)
+{
+	move_by(t, T0, sp, 0);
+	jit_probe(t, t->word, JIT_LOAD);
+}
+
 static void push_host(struct jit_tr *t, unsigned host)
 {
-	emit_lea(&t->e, T0, emit_at(GUEST_RSP, -8));
-	jit_probe(t, 8, JIT_STORE);
+	probe_push(t);
 	if (host == T1) {
 		emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
 		emit_load(&t->e, T1, emit_gs(JIT_FIELD(pushed)));
 	}
-	emit_store(&t->e, emit_at(T0, 0), host);
-	emit_lea(&t->e, GUEST_RSP, emit_at(GUEST_RSP, -8));
+	emit_rm(&t->e, jit_word_op(t, 0x89), host, emit_at(T0, 0));
+	move_by(t, GUEST_RSP, GUEST_RSP, -(int)t->word);
 	if (host == T1)
 		emit_load(&t->e, T1, emit_gs(JIT_FIELD(index)));
 }
@@ -52,10 +75,9 @@ void jit_push_imm(struct jit_tr *t)
 /* A value that is known. */
 void jit_push_value(struct jit_tr *t, uint64_t v)
 {
-	emit_lea(&t->e, T0, emit_at(GUEST_RSP, -8));
-	jit_probe(t, 8, JIT_STORE);
-	if (v == (uint64_t)(int64_t)(int32_t)v) {
-		emit_rm(&t->e, (struct emit_op){ .op = 0xc7, .w = true }, 0, emit_at(T0, 0));
+	probe_push(t);
+	if (t->word == 4 || v == (uint64_t)(int64_t)(int32_t)v) {
+		emit_rm(&t->e, jit_word_op(t, 0xc7), 0, emit_at(T0, 0));
 		emit_bytes(&t->e, v, 4);
 	} else {
 		emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
@@ -63,7 +85,7 @@ void jit_push_value(struct jit_tr *t, uint64_t v)
 		emit_store(&t->e, emit_at(T0, 0), T1);
 		emit_load(&t->e, T1, emit_gs(JIT_FIELD(index)));
 	}
-	emit_lea(&t->e, GUEST_RSP, emit_at(GUEST_RSP, -8));
+	move_by(t, GUEST_RSP, GUEST_RSP, -(int)t->word);
 }
 
 void jit_push_mem(struct jit_tr *t)
@@ -71,8 +93,8 @@ void jit_push_mem(struct jit_tr *t)
 	if (odd_size(t))
 		return;
 	jit_flags_away(t, now(t)->need);
-	jit_operand(t, 8, JIT_LOAD);
-	emit_load(&t->e, T0, emit_at(T0, 0));
+	jit_operand(t, t->word, JIT_LOAD);
+	emit_rm(&t->e, jit_word_op(t, 0x8b), T0, emit_at(T0, 0));
 	emit_store(&t->e, emit_gs(JIT_FIELD(pushed)), T0);
 	push_host(t, T1);
 	jit_stored_to(t, next_rip(t));
@@ -106,12 +128,11 @@ void jit_pop_reg(struct jit_tr *t)
 	if (odd_size(t))
 		return;
 	jit_flags_away(t, now(t)->need);
-	emit_mov(&t->e, T0, GUEST_RSP);
-	jit_probe(t, 8, JIT_LOAD);
+	probe_pop(t, GUEST_RSP);
 	/* POP RSP: what was loaded wins. */
-	emit_lea(&t->e, GUEST_RSP, emit_at(GUEST_RSP, 8));
+	move_by(t, GUEST_RSP, GUEST_RSP, (int)t->word);
 	if (jit_home[r] != NO_REG) {
-		emit_load(&t->e, jit_home[r], emit_at(T0, 0));
+		emit_rm(&t->e, jit_word_op(t, 0x8b), jit_home[r], emit_at(T0, 0));
 		return;
 	}
 	emit_load(&t->e, T0, emit_at(T0, 0));
@@ -123,8 +144,7 @@ void jit_leave(struct jit_tr *t)
 	if (odd_size(t))
 		return;
 	jit_flags_away(t, now(t)->need);
-	emit_mov(&t->e, T0, RBP);
-	jit_probe(t, 8, JIT_LOAD);
-	emit_lea(&t->e, GUEST_RSP, emit_at(RBP, 8));
-	emit_load(&t->e, RBP, emit_at(T0, 0));
+	probe_pop(t, RBP);
+	move_by(t, GUEST_RSP, RBP, (int)t->word);
+	emit_rm(&t->e, jit_word_op(t, 0x8b), RBP, emit_at(T0, 0));
 }

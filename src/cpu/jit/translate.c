@@ -193,7 +193,7 @@ static void write_jump(struct jit_tr *t, const struct stub *s)
 	emit_rm(&t->e, (struct emit_op){ .op = 0x33, .w = true }, T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
 	bad = jit_unless_canonical(t);
 	if (s->pop)
-		emit_lea(&t->e, GUEST_RSP, emit_at(GUEST_RSP, s->pop));
+		emit_rm(&t->e, jit_word_op(t, 0x8d), GUEST_RSP, emit_at(GUEST_RSP, (int32_t)s->pop));
 	emit_store(&t->e, emit_gs(JIT_GPR(X86_RIP)), T0);
 	jit_back_to_c(t, JIT_LOOK_UP);
 	emit_here(&t->e, bad);
@@ -230,6 +230,7 @@ static void write_stub(struct jit_tr *t, const struct stub *s)
 		jit_count_overdrawn(t);
 		break;
 	case STUB_INTERPRET:
+		jit_x87_note(t, s->x87_last, s->x87_operand);
 		jit_set_rip(t, s->rip);
 		jit_back_to_c(t, JIT_INTERPRET);
 		break;
@@ -246,7 +247,7 @@ struct source {
 /* False: a page is not there any more. */
 static bool find_source(struct x86_cpu *cpu, const struct x86_trace *tr, struct source *s)
 {
-	uint64_t rip = cpu->s.gpr[X86_RIP], next = (rip | X86_PAGE_MASK) + 1;
+	uint64_t rip = cpu->s.gpr[X86_RIP], next = ((rip | X86_PAGE_MASK) + 1) & cpu->lin_mask;
 
 	s->page[0] = x86_itlb_slot(cpu, rip);
 	s->page[1] = NULL;
@@ -259,7 +260,7 @@ static bool find_source(struct x86_cpu *cpu, const struct x86_trace *tr, struct 
 /* The trace's instructions with their rows, as their bytes are now. False: those are others now, or it is none. */
 static bool read_trace(struct jit_tr *t, const struct x86_cpu *cpu, const struct x86_trace *tr, const struct source *s)
 {
-	struct x86_decode_mode mode = { 64, false, cpu->vm->features };
+	struct x86_decode_mode mode = { cpu->code_bits, false, cpu->vm->features };
 	uint32_t len = 0, at = 0, first;
 
 	for (unsigned n = 0; n < tr->count; n++)
@@ -372,7 +373,7 @@ static void write_block(struct jit_tr *t)
 		write_insn(t);
 	t->at = t->count - 1;
 	if (!goes_elsewhere(now(t)))
-		jit_go_on(t, t->end_rip, NULL);
+		jit_go_on(t, jit_rip(t, t->end_rip), NULL);
 	other_ends(t);
 	for (unsigned n = 0; n < t->stub_count && !t->e.full; n++)
 		write_stub(t, &t->stubs[n]);
@@ -388,6 +389,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	t.thunks = jit_cache_thunks(cache);
 	t.mode = x86_fetch(cpu);
 	t.view = t.mode & X86_FETCH_VIEW;
+	t.word = t.mode & X86_FETCH_CODE32 ? 4 : 8;
 	t.block_rip = cpu->s.gpr[X86_RIP];
 	t.strict = ((struct jit_vm *)cpu->vm)->strict;
 	t.counting = ((struct jit_vm *)cpu->vm)->counting;

@@ -5,6 +5,7 @@
 #ifndef VIREO_CPU_JIT_TRANSLATE_H
 #define VIREO_CPU_JIT_TRANSLATE_H
 
+#include "base/bytes.h"
 #include "cpu/jit/count.h"
 #include "cpu/jit/jit.h"
 #include "cpu/jit/ops.h"
@@ -38,7 +39,7 @@ struct stub {
 	uint8_t view;	   /* of the access: enum x86_tlb_view */
 	bool flags_native; /* they must survive it */
 	bool noted;	   /* jit_cpu.stored is filled */
-	uint8_t pop;	   /* how far RSP moves if the target is good */
+	uint32_t pop;	   /* how far RSP moves if the target is good */
 	uint8_t at;	   /* the instruction, by its number */
 	/* 1 + the numbers of the last x87 instruction and operand of which no note is taken yet; 0: none. */
 	uint8_t x87_last, x87_operand;
@@ -54,6 +55,8 @@ struct jit_tr {
 	struct jit_block *block;
 	unsigned view; /* enum x86_tlb_view: at this point of the block */
 	unsigned mode; /* enum x86_fetch */
+	/* Bytes of an address and of what is pushed: 8, or 4 in 32-bit code. Such registers are used in part only. */
+	unsigned word;
 	unsigned flags;
 	uint64_t block_rip;
 	uint8_t *news; /* the jump to the way out */
@@ -82,9 +85,24 @@ static inline bool ends(const struct jit_insn *n)
 	return !n->def || n->def->flags & X86_D_END ||
 	       (n->def->flags & X86_D_REP_END && n->i->flags & (X86_I_REP | X86_I_REPNE));
 }
+/* As RIP; 32-bit code goes on at 0. */
+static inline uint64_t jit_rip(const struct jit_tr *t, uint64_t rip)
+{
+	return rip & size_mask(t->word);
+}
 static inline uint64_t next_rip(const struct jit_tr *t)
 {
-	return now(t)->rip + now(t)->i->len;
+	return jit_rip(t, now(t)->rip + now(t)->i->len);
+}
+/* `op` on what has the size of an address. In 32-bit code it makes the upper half of a register 0. */
+static inline struct emit_op jit_word_op(const struct jit_tr *t, unsigned op)
+{
+	return (struct emit_op){ .op = (uint8_t)op, .w = t->word == 8 };
+}
+/* Are the instruction's addresses those of the mode, without a prefix? */
+static inline bool usual_address(const struct jit_tr *t)
+{
+	return now(t)->i->ashift == 64 - 8 * t->word;
 }
 
 /* --- translate.c --- */
@@ -110,7 +128,9 @@ uint8_t *jit_unless_canonical(struct jit_tr *t);
 /* The effective address of the instruction's operand without its segment in host register `to`. Uses T0 and T1. */
 void jit_address(struct jit_tr *t, unsigned to, bool wide);
 /* The linear address of the operand in T0. Flags are lost. */
-void jit_linear(struct jit_tr *t);
+void jit_linear(struct jit_tr *t, enum jit_access how);
+/* The same for an operand at T0 in the instruction's segment. */
+void jit_add_segment(struct jit_tr *t, enum jit_access how);
 /*
  * The host address of the operand in T0, with all checks made for `size` bytes; T1 tells where its TLB entry is.
  * Flags are lost.

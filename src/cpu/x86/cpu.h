@@ -125,10 +125,11 @@ enum x86_fetch {
 	X86_FETCH_NOT = 3,   /* instead of a view: this code is not translated */
 	X86_FETCH_NO_FP = 4, /* SSE or x87 cannot run */
 	X86_FETCH_NO_AVX = 8,
-	X86_FETCH_MODES = 16
+	X86_FETCH_CODE32 = 16, /* 32-bit code in flat segments, else 64-bit code */
+	X86_FETCH_MODES = 32
 };
 #define X86_FETCH_SHIFT 48
-#define X86_FETCH_EPOCH 52
+#define X86_FETCH_EPOCH 53
 
 #define X86_NO_STOP ~0ull /* no instruction is there: stop_passed */
 
@@ -152,6 +153,7 @@ struct x86_cpu {
 	bool protected_mode; /* CR0.PE and not virtual-8086 */
 	bool v86;
 	bool align_check; /* CPL 3, CR0.AM and EFLAGS.AC */
+	bool flat32;	  /* 32-bit protected code; CS, SS, DS and ES are all of its address space */
 	/* Why SSE, AVX or x87 cannot run: 0 none, else the vector (6 #UD or 7 #NM). */
 	uint8_t sse_block, avx_block, fpu_block;
 	struct x86_trace *trace; /* being executed */

@@ -20,12 +20,24 @@ static bool flat(const struct x86_cpu *cpu, const struct x86_segment *s, bool wr
 	return write ? !code && s->attr & 2 : !code || s->attr & 2;
 }
 
+/* What 32-bit code has in systems without segments: then only FS, GS and reads of CS need a look at a segment. */
+static bool all_flat(const struct x86_cpu *cpu)
+{
+	const uint8_t data = 1 << X86_ES | 1 << X86_SS | 1 << X86_DS;
+	uint64_t bases = 0;
+
+	for (unsigned n = X86_ES; n <= X86_DS; n++)
+		bases |= cpu->seg_base[n];
+	return !bases && cpu->code_key & X86_KEY_FLAT && cpu->sp_mask == 0xffffffff &&
+	       !(data & ~(cpu->seg_flat_r & cpu->seg_flat_w));
+}
+
 void x86_update_fetch(struct x86_cpu *cpu)
 {
-	bool plain = cpu->code_bits == 64 && !cpu->s.smm && !cpu->align_check;
+	bool plain = (cpu->code_bits == 64 || cpu->flat32) && !cpu->s.smm && !cpu->align_check;
 	uint64_t view = (uint64_t)((cpu->tlb - cpu->tlbs[0]) / X86_TLB_SIZE);
 	uint64_t mode = (plain ? view : X86_FETCH_NOT) | (cpu->sse_block || cpu->fpu_block ? X86_FETCH_NO_FP : 0) |
-			(cpu->avx_block ? X86_FETCH_NO_AVX : 0);
+			(cpu->avx_block ? X86_FETCH_NO_AVX : 0) | (cpu->flat32 ? X86_FETCH_CODE32 : 0);
 
 	cpu->fetch_key = (uint64_t)x86_fetches(cpu)->epoch << X86_FETCH_EPOCH | mode << X86_FETCH_SHIFT;
 }
@@ -61,6 +73,7 @@ void x86_update_mode(struct x86_cpu *cpu)
 		cpu->seg_flat_r |= flat(cpu, &cpu->s.seg[n], false) << n;
 		cpu->seg_flat_w |= flat(cpu, &cpu->s.seg[n], true) << n;
 	}
+	cpu->flat32 = cpu->code_bits == 32 && cpu->protected_mode && all_flat(cpu);
 	update_view(cpu);
 	x86_fp_update_blocks(cpu);
 }

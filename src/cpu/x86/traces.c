@@ -282,6 +282,12 @@ static size_t decode_run(struct x86_cpu *cpu, struct x86_trace *t, struct source
 	return at < have ? at : have;
 }
 
+/* Some time: what the key does not say, as whether segments are flat, is looked at each time (warm_up()). */
+static bool may_be_translated(const struct x86_cpu *cpu)
+{
+	return cpu->code_bits != 16 && cpu->protected_mode && !cpu->s.smm;
+}
+
 static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry *e, uint64_t lin, uint64_t key,
 			       bool single)
 {
@@ -309,7 +315,7 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 	t->guarded = t->insn[0].fn;
 	if (x86_stops_at_offset(cpu, offset))
 		t->insn[0].fn = guard;
-	else if (cpu->vm->translator && !single && t->key != NO_KEY && e->host && x86_translatable(cpu))
+	else if (cpu->vm->translator && !single && t->key != NO_KEY && e->host && may_be_translated(cpu))
 		t->insn[0].fn = warm_up;
 	/* Code outside RAM may change without a trace, and segments end elsewhere: these are decoded each time. */
 	if (!e->host || code_room(cpu) < FETCH_MAX || cpu->vm->unseen)

@@ -2,8 +2,8 @@
  * Traces as a translator sees them: what it makes faster code from, and how it is called. Private to cpu/x86 and the
  * engines that build on it.
  *
- * A trace that may be translated (64-bit code in RAM, not in system management mode, nothing to stop at) is interpreted
- * interp_vm.heat times; from then on each entry goes to x86_translator.enter().
+ * A trace that may be translated (64-bit code, or 32-bit code in flat segments; in RAM, not in system management mode,
+ * nothing to stop at) is interpreted interp_vm.heat times; from then on each entry goes to x86_translator.enter().
  */
 #ifndef VIREO_CPU_X86_TRACES_H
 #define VIREO_CPU_X86_TRACES_H
