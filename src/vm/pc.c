@@ -9,6 +9,7 @@
 #include "boot/acpi.h"
 #include "boot/boot.h"
 #include "cpu/x86/entry.h"
+#include "cpu/x86/model.h"
 #include "dev/fw_cfg.h"
 #include "dev/testdevs.h"
 #include "vm/impl.h"
@@ -470,11 +471,16 @@ static void start_bios_timer(struct vm *vm)
 		bus_write(vm->bus, BUS_PORT, writes[n].port, 1, writes[n].val);
 }
 
-static int enter(struct vm *vm, const struct boot_entry *e, struct err *err)
+static int enter(struct vm *vm, const struct boot_entry *e, const char *kernel, struct err *err)
 {
-	struct x86_state *s = calloc(1, sizeof(*s));
+	const struct x86_model *model = vm->engine->model(vm->engine_vm);
+	struct x86_state *s;
 	int rc;
 
+	if (e->kind == BOOT_LONG64 && !model->features->on[X86_F_LM])
+		return err_set(err, "cpu.model: %s begins in 64-bit mode, which a CPU without lm does not have",
+			       kernel);
+	s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(err, "out of memory");
 	x86_state_reset(s, true, false);
@@ -529,5 +535,5 @@ int pc_boot(struct vm *vm, struct err *err)
 		vm->engine->vcpu_reset(vm->cpu[n].vcpu);
 	if (entry.bios)
 		start_bios_timer(vm);
-	return enter(vm, &entry, err);
+	return enter(vm, &entry, b.kernel, err);
 }

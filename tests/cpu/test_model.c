@@ -170,6 +170,55 @@ static struct x86_features *features(const char *model)
 	return (struct x86_features *)f;
 }
 
+/* What goes with a feature, whatever lies between them; and all else stays. */
+static void what_builds_on_a_feature_goes_with_it(void **state)
+{
+#define F(id)	X86_F_##id
+#define VECTORS F(SSE3), F(SSSE3), F(SSE41), F(SSE42), F(AES), F(PCLMUL), F(SHA), F(AVX), F(AVX2), F(FMA), F(F16C)
+#define AREAS	F(XSAVE), F(XSAVEOPT), F(XSAVEC), F(XSAVES), F(XGETBV1), F(PKU)
+#define LONG	F(LAHF_LM), F(CX16), F(PDPE1GB), F(FSGSBASE), F(PCID), F(INVPCID), F(PKU)
+#define TIMES	F(TSC_ADJUST), F(TSC_DEADLINE), F(INVTSC), F(RDTSCP), F(RDPID), F(KVMCLOCK), F(KVMCLOCK_STABLE)
+	static const struct {
+		const char *model;
+		enum x86_feature gone[32]; /* up to 0, which is the FPU */
+	} cases[] = {
+		{ "max,-sse2", { F(SSE2), VECTORS } },
+		{ "max,-fxsr", { F(FXSR), F(SSE), F(SSE2), VECTORS, AREAS } },
+		{ "max,-sse", { F(SSE), F(SSE2), VECTORS, AREAS } },
+		{ "max,-xsave", { AREAS, F(AVX), F(AVX2), F(FMA), F(F16C) } },
+		{ "max,-lm", { F(LM), LONG } },
+		{ "max,-pae", { F(PAE), F(NX), F(LM), LONG } },
+		{ "max,-tsc", { F(TSC), TIMES } },
+		{ "max,-rdtscp", { F(RDTSCP), F(RDPID) } },
+		{ "max,-apic",
+		  { F(APIC), F(X2APIC), F(ARAT), F(TSC_DEADLINE), F(KVM_PV_EOI), F(KVM_PV_UNHALT), F(KVM_SEND_IPI) } },
+		{ "max,-cx8", { F(CX8), F(CX16) } },
+		{ "max,-msr",
+		  { F(MSR), F(SEP), F(MTRR), F(PAT), F(MCA), F(SYSCALL), F(NX), F(LM), LONG, F(TSC_ADJUST),
+		    F(TSC_DEADLINE), F(RDTSCP), F(RDPID), F(KVMCLOCK), F(KVMCLOCK_STABLE), F(X2APIC), F(KVM_PV_EOI),
+		    F(KVM_POLL), F(AUTO_IBRS) } },
+	};
+	struct x86_features *max = features("max");
+
+	for (size_t n = 0; n < ARRAY_LEN(cases); n++) {
+		struct x86_features *f = features(cases[n].model);
+
+		for (unsigned k = 0; cases[n].gone[k]; k++)
+			max->on[cases[n].gone[k]] = false;
+		for (unsigned k = 0; k < X86_FEATURE_COUNT; k++)
+			if (f->on[k] != max->on[k])
+				fail_msg("%s and feature %u", cases[n].model, k);
+		x86_features_free(f);
+		x86_features_free(max);
+		max = features("max");
+	}
+	x86_features_free(max);
+	assert_non_null(strstr(model_error("max,-tsc,+rdtscp,+invtsc"), "rdtscp needs tsc"));
+	assert_non_null(strstr(model_error("max,-tsc,+rdtscp,+invtsc"), "invtsc needs tsc"));
+	/* Out again, it is missed by nobody. */
+	assert_true(model_ok("max,+rdtscp,-tsc,-rdtscp"));
+}
+
 static void a_layout_is_kept_or_refused(void **state)
 {
 	static const struct {
@@ -266,6 +315,7 @@ int main(void)
 		cmocka_unit_test(what_an_engine_lacks_is_named_beside),
 		cmocka_unit_test(host_is_the_hosts_processor),
 		cmocka_unit_test(all_that_a_saved_cpu_had_is_named),
+		cmocka_unit_test(what_builds_on_a_feature_goes_with_it),
 		cmocka_unit_test(a_layout_is_kept_or_refused),
 		cmocka_unit_test(an_engine_without_pkru_offers_no_keys),
 	};

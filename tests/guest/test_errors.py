@@ -28,6 +28,11 @@ def good(tmp_path):
     return ["run", "--memory", "16", "--kernel", tiny.kernel(tmp_path, tiny.POWER_OFF)]
 
 
+def test_a_kernel_in_64_bit_mode_needs_lm(busybox):
+    assert refused(*run_args(busybox, cpu="max,-lm")) == (
+        f"vireo: cpu.model: {busybox.kernel} begins in 64-bit mode, which a CPU without lm does not have")
+
+
 @pytest.mark.parametrize("option,value,says", [
     ("memory", "lots", "memory: 'lots' is not a size such as 512M or 2G"),
     ("memory", "4M", "memory: '4M' is not between 8M and 1T"),

@@ -121,6 +121,7 @@ bool x86_host_has(enum x86_feature f);
 bool x86_feature_possible(enum x86_feature f);
 
 enum x86_vendor { X86_AMD, X86_INTEL, X86_VENDORS };
+extern const char *const x86_vendors[X86_VENDORS]; /* as CPUID spells them */
 
 struct x86_features {
 	bool on[X86_FEATURE_COUNT];
