@@ -1,6 +1,6 @@
 /*
  * lockstep --kernel FILE --initrd FILE [--append TEXT] [--memory SIZE] [--one ENGINE] [--other ENGINE] [--every NS]
- *          [--ram-every NS] [--most NS] [--seed N] [--set KEY=VALUE]...
+ *          [--ram-every NS] [--most NS] [--seed N] [--lax 1] [--set KEY=VALUE]...
  *
  * Boots the guest on two engines with the counting clock and compares processor and memory at the same instructions,
  * some thousands apart, until the guest ends. At the first difference it looks for the instruction after which it is
@@ -251,11 +251,17 @@ static void read_options(int argc, char **argv)
 		const char **text;
 		uint64_t *number;
 	} options[] = {
-		{ "--kernel", &l->kernel, NULL },      { "--initrd", &l->initrd, NULL },
-		{ "--append", &l->append, NULL },      { "--memory", &l->memory, NULL },
-		{ "--every", NULL, &l->every },	       { "--ram-every", NULL, &l->ram_every },
-		{ "--most", NULL, &l->most },	       { "--seed", NULL, &l->seed },
-		{ "--one", &l->side[0].engine, NULL }, { "--other", &l->side[1].engine, NULL },
+		{ "--kernel", &l->kernel, NULL },
+		{ "--initrd", &l->initrd, NULL },
+		{ "--append", &l->append, NULL },
+		{ "--memory", &l->memory, NULL },
+		{ "--every", NULL, &l->every },
+		{ "--ram-every", NULL, &l->ram_every },
+		{ "--most", NULL, &l->most },
+		{ "--seed", NULL, &l->seed },
+		{ "--lax", NULL, &l->lax },
+		{ "--one", &l->side[0].engine, NULL },
+		{ "--other", &l->side[1].engine, NULL },
 	};
 	size_t k;
 

@@ -52,6 +52,11 @@ struct lockstep {
 	uint64_t every;	    /* nanoseconds from place to place, on average */
 	uint64_t ram_every; /* from one at which memory is looked at to the next */
 	uint64_t most;	    /* where to end; or until the guest ends */
+	/*
+	 * Flags that nobody looks at any more may be any, as they are without jit.strict: neither they nor memory,
+	 * where interrupts put them, are compared.
+	 */
+	uint64_t lax;
 	/* If not 0: after the place at `from` there is one more, `until`; all is told of it, and that is the end. */
 	int64_t from, until;
 	bool walk; /* one instruction after the other as far as `path` has room */

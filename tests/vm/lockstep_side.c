@@ -97,7 +97,7 @@ static void say(struct side *x, int64_t now)
 		.rip = x->state.gpr[X86_RIP],
 		.cpu = hash_fields(0, &x86_state_desc, &x->state),
 	};
-	if (now >= x->next_ram) {
+	if (now >= x->next_ram && !x->l->lax) {
 		p->ram = hash_ram(x->vm, NULL);
 		x->next_ram = now + (int64_t)x->l->ram_every;
 	}
@@ -151,13 +151,16 @@ static void stop(void *opaque)
 
 	x->vm->engine->get_state(x->vm->cpu[0].vcpu, &x->state);
 	x86_state_canonical(&x->state);
+	if (l->lax)
+		x->state.rflags &= ~(uint64_t)X86_ARITH;
 	if (!l->until) {
 		say(x, now);
 		if (l->most && now >= (int64_t)l->most)
 			end(x, 0);
 	} else if (now >= l->until) {
 		x->s->state = x->state;
-		hash_ram(x->vm, x->s->page);
+		if (!l->lax)
+			hash_ram(x->vm, x->s->page);
 		end(x, 0);
 	} else if (l->walk && now > l->from && now >= l->until - LOCKSTEP_PATH) {
 		note_step(x);
@@ -172,12 +175,10 @@ static struct config *configure(const struct lockstep *l, const struct lockstep_
 	const struct {
 		const char *key, *value;
 	} keys[] = {
-		{ "kernel", l->kernel },   { "initrd", l->initrd },
-		{ "append", l->append },   { "memory", l->memory },
-		{ "engine", s->engine },   { "name", s->engine },
-		{ "serial0", s->console }, { "clock", "icount" },
-		{ "clock.idle", "skip" },  { "rng", "off" },
-		{ "no-reboot", "on" },	   { "jit.strict", "on" }, /* flags are right everywhere */
+		{ "kernel", l->kernel },   { "initrd", l->initrd }, { "append", l->append },
+		{ "memory", l->memory },   { "engine", s->engine }, { "name", s->engine },
+		{ "serial0", s->console }, { "clock", "icount" },   { "clock.idle", "skip" },
+		{ "rng", "off" },	   { "no-reboot", "on" },   { "jit.strict", l->lax ? "off" : "on" },
 	};
 	struct config *c = config_new();
 	struct err err;
