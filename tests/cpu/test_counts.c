@@ -90,6 +90,11 @@ static const struct program programs[] = {
 	{ "returns", NULL, 1 + 4 * 50, 1, { 0xb9, LE32(50), 0xe8, LE32(5), 0xff, 0xc9, 0x75, 0xf7, 0xf4, 0xc3 } },
 	/* mov ecx, 50; 1: out dx, al; dec ecx; jnz 1b */
 	{ "events", kicks, 1 + 3 * 50, 51, { 0xb9, LE32(50), 0xee, 0xff, 0xc9, 0x75, 0xfb } },
+	/* sti; inc eax; cli; inc eax */
+	{ "the interrupt flag", NULL, 4, 0, { 0xfb, 0xff, 0xc0, 0xfa, 0xff, 0xc0 } },
+	/* mov ecx, 50; 1: loop 1b; mov ecx, 50; mov edi, 20000h; rep insb */
+	{ "a loop to itself, a string of ports", NULL, 1 + 50 + 2 + 1, 0, { 0xb9, LE32(50), 0xe2, 0xfe, 0xb9, LE32(50),
+						0xbf, LE32(0x20000), 0xf3, 0x6c } },
 	/* inc eax; stac; inc eax; clac; inc eax */
 	{ "another view of memory", smap, 5, 1, { 0xff, 0xc0, 0x0f, 0x01, 0xcb, 0xff, 0xc0, 0x0f, 0x01, 0xca, 0xff,
 						     0xc0 } },

@@ -227,6 +227,28 @@ static void interrupts_wait_for_if(void **state)
 	assert_false(rig_pushed(&r, 2) & X86_RF);
 }
 
+/* What waits when flags are loaded is taken after that instruction. */
+static void loaded_flags_let_interrupts_in(void **state)
+{
+	r.vm.irq = 0x40;
+	RIG_FAULTS(&r, 0x40, 0, 6, 0x68, 0, 2, 0, 0, 0x9d, 0x90, 0x90); /* push 200h; popf; nop; nop */
+	rig_reset(&r, RIG_LONG);
+	r.vm.irq = 0x40;
+	r.s.gpr[X86_RSP] = RIG_STACK;
+	rig_write(&r, RIG_STACK, RIG_CODE + 3, 8);
+	rig_write(&r, RIG_STACK + 8, RIG_CODE64, 8);
+	rig_write(&r, RIG_STACK + 16, X86_IF | 2, 8);
+	rig_write(&r, RIG_STACK + 24, RIG_STACK, 8);
+	rig_write(&r, RIG_STACK + 32, RIG_DATA, 8);
+	RIG_FAULTS(&r, 0x40, 0, 3, 0x90, 0x48, 0xcf, 0x90, 0x90); /* nop; iretq; nop; nop */
+	rig_reset(&r, RIG_LONG);
+	r.vm.irq = 0x40;
+	r.s.efer |= X86_EFER_SCE;
+	r.s.gpr[X86_RCX] = RIG_CODE + 3;
+	r.s.gpr[X86_R8 + 3] = X86_IF | 2;
+	RIG_FAULTS(&r, 0x40, 0, 3, 0x48, 0x0f, 0x07, 0x90, 0x90); /* sysretq; nop; nop */
+}
+
 static void sti_holds_interrupts_off_for_one_instruction(void **state)
 {
 	static const enum rig_mode modes[] = { RIG_LONG, RIG_PROT32, RIG_REAL };
@@ -368,6 +390,7 @@ int main(void)
 		TEST(combinations_follow_the_table),
 		TEST(a_fault_of_a_double_fault_shuts_down),
 		TEST(interrupts_wait_for_if),
+		TEST(loaded_flags_let_interrupts_in),
 		TEST(sti_holds_interrupts_off_for_one_instruction),
 		TEST(mov_ss_holds_interrupts_off_for_one_instruction),
 		TEST(an_nmi_waits_for_the_iret_of_the_one_before),

@@ -1,6 +1,12 @@
 /* Small things that kernels do all the time: interrupt flag, PUSHF, AC, SWAPGS, segment registers, CH. */
 #include "rig.h"
 
+#if defined(__x86_64__)
+#include "cpu/jit/jit.h"
+#endif
+
+#define DEVICE 0x2000000 /* is no RAM */
+
 static struct rig r;
 
 static int setup(void **state)
@@ -138,6 +144,72 @@ static void a_division_without_room_faults(void **state)
 	assert_int_equal(rig_reg(&r, X86_RBX), 1);
 }
 
+static uint64_t interrupting_read(struct tiny_vm *t, uint64_t addr)
+{
+	t->irq = 0x40;
+	vcpu_signal(t->vcpu, CPU_SIGNAL_INTR, 0);
+	return 0;
+}
+
+static void an_instruction_follows_sti_before_an_interrupt(void **state)
+{
+	/* movsb; sti; nop; nop; hlt: within a page, and where STI is the last of one */
+	static const uint64_t at[] = { RIG_CODE, RIG_CODE + 0xffe };
+
+	r.vm.on_mmio_read = interrupting_read;
+	for (size_t n = 0; n < ARRAY_LEN(at); n++) {
+		rig_reset(&r, RIG_LONG);
+		rig_write(&r, at[n], 0xf49090fba4, 8);
+		r.s.gpr[X86_RIP] = at[n];
+		r.s.gpr[X86_RSI] = DEVICE;
+		r.s.gpr[X86_RDI] = RIG_DATA_AT;
+		rig_run(&r);
+		assert_int_equal(rig_vector(&r), 0x40);
+		assert_in_range(rig_pushed(&r, 0) - at[n], 3, 5);
+		assert_true(rig_pushed(&r, 2) & X86_IF);
+	}
+	r.vm.on_mmio_read = NULL;
+}
+
+/* How often translated code was left; elsewhere 0. */
+static uint64_t exits(void)
+{
+	uint64_t sum = 0;
+
+#if defined(__x86_64__)
+	if (r.vm.engine == &engine_jit)
+		for (unsigned n = 0; n < JIT_EXITS; n++)
+			sum += jit_of(tiny_cpu(&r.vm))->counts.exits[n];
+#endif
+	return sum;
+}
+
+static void system_calls_stay_in_translated_code(void **state)
+{
+	/* sti; inc eax; cli; sysretq */
+	static const uint8_t kernel[] = { 0xfb, 0xff, 0xc0, 0xfa, 0x48, 0x0f, 0x07 };
+	uint64_t before = exits();
+
+	rig_reset(&r, RIG_LONG);
+	rig_user(&r);
+	r.vm.irq = -1;
+	r.s.efer |= X86_EFER_SCE;
+	r.s.star = (uint64_t)0x3b << 48 | (uint64_t)RIG_CODE64 << 32;
+	r.s.lstar = RIG_CODE + 0x800;
+	r.s.fmask = X86_IF | X86_CF;
+	r.s.rflags |= X86_IF;
+	for (size_t n = 0; n < sizeof(kernel); n++)
+		rig_write(&r, r.s.lstar + n, kernel[n], 1);
+	/* xor eax, eax; mov ebx, 1000; 1: stc; syscall; adc edx, 0; dec ebx; jnz 1b */
+	RIG_FAULTS(&r, X86_GP, 0, 17, 0x31, 0xc0, 0xbb, 0xe8, 3, 0, 0, 0xf9, 0x0f, 0x05, 0x83, 0xd2, 0, 0xff, 0xcb,
+		   0x75, 0xf6);
+	assert_int_equal(rig_reg(&r, X86_RAX), 1000);
+	assert_int_equal(rig_reg(&r, X86_RDX), 1000);
+	assert_true(rig_reg(&r, X86_R8 + 3) & X86_CF && rig_reg(&r, X86_R8 + 3) & X86_IF);
+	assert_true(rig_pushed(&r, 3) & X86_IF);
+	assert_in_range(exits() - before, 0, 50);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -147,6 +219,8 @@ int main(void)
 		cmocka_unit_test(what_a_block_leads_to_sees_ac_as_it_is_then),
 		cmocka_unit_test(swapgs_exchanges_the_bases),
 		cmocka_unit_test(a_division_without_room_faults),
+		cmocka_unit_test(an_instruction_follows_sti_before_an_interrupt),
+		cmocka_unit_test(system_calls_stay_in_translated_code),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -31,6 +31,11 @@ void jit_flags_from_lazy(struct jit_cpu *c)
 
 /* --- from thunks --- */
 
+static bool news(const struct x86_cpu *cpu)
+{
+	return cpu->attention || atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed);
+}
+
 static bool crosses(uint64_t lin, unsigned size)
 {
 	return (lin & X86_PAGE_MASK) + size > MEM_PAGE_SIZE;
@@ -89,11 +94,35 @@ int jit_handle(struct jit_cpu *c, const struct jit_site *site)
 	jit_flags_to_lazy(c);
 	c->cpu.s.gpr[X86_RIP] = rip;
 	jit_count_begin(c, site);
+	c->cpu.in_block = true;
 	insn[0].fn(&c->cpu, insn);
+	c->cpu.in_block = false;
 	jit_count_end(c, rip);
 	jit_flags_from_lazy(c);
 	/* What the block was made for may not hold any more: STAC. */
 	return key != c->cpu.fetch_key || jit_over(c, b, flushes);
+}
+
+int jit_handle_end(struct jit_cpu *c, const struct jit_site *site)
+{
+	const struct x86_insn insn[2] = { site->insn[0], site->insn[1] };
+	struct x86_cpu *cpu = &c->cpu;
+	uint64_t rip = site->rip;
+	bool again;
+
+	jit_flags_to_lazy(c);
+	cpu->s.gpr[X86_RIP] = rip;
+	jit_count_begin(c, site);
+	cpu->in_block = true;
+	insn[0].fn(cpu, insn);
+	cpu->in_block = false;
+	jit_count_give(c);
+	again = insn[0].flags & (X86_I_REP | X86_I_REPNE) && cpu->s.gpr[X86_RIP] == rip;
+	if (again)
+		jit_count_take_back(c);
+	stat_add(&c->counts.handled, !again);
+	jit_flags_from_lazy(c);
+	return news(cpu) || !x86_translatable(cpu) || !x86_canonical(cpu->s.gpr[X86_RIP]);
 }
 
 /* How much may have been stored from its address on. */
@@ -135,11 +164,6 @@ int jit_stored(struct jit_cpu *c, const struct jit_block *block)
 }
 
 /* --- from block to block --- */
-
-static bool news(const struct x86_cpu *cpu)
-{
-	return cpu->attention || atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed);
-}
 
 static struct jit_jump *jump_of(struct jit_cpu *c, uint64_t rip)
 {

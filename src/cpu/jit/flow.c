@@ -97,6 +97,20 @@ void jit_interpret(struct jit_tr *t, uint64_t rip)
 	jit_back_to_c(t, JIT_INTERPRET);
 }
 
+void jit_end_by_handler(struct jit_tr *t)
+{
+	struct jit_site *site = jit_make_site(t);
+
+	if (!site)
+		return;
+	/* A direct near branch may have been linked to a trace. */
+	if (now(t)->def->flags & X86_D_FORCE64 && now(t)->def->mod == X86_MOD_NONE)
+		site->insn[0].link = NULL;
+	jit_flags_away(t, JIT_F_ALL);
+	emit_mov_imm(&t->e, T1, (uintptr_t)site);
+	emit_jmp(&t->e, t->thunks->handle_end);
+}
+
 /* Where a direct branch leads. */
 static uint64_t direct(const struct jit_tr *t)
 {
@@ -118,7 +132,7 @@ static bool odd_size(struct jit_tr *t)
 {
 	if (now(t)->i->opsize == t->word)
 		return false;
-	jit_interpret(t, now(t)->rip);
+	jit_end_by_handler(t);
 	return true;
 }
 

@@ -155,6 +155,10 @@ enum jit_access { JIT_LOAD, JIT_UPDATE, JIT_STORE };
 int jit_missed(struct jit_cpu *c, uint32_t access);
 /* RIP is the instruction's. May raise. */
 int jit_handle(struct jit_cpu *c, const struct jit_site *site);
+/*
+ * The same for an instruction that ends its block: the next one is at RIP. Nonzero: leave the code, with JIT_LOOK_UP.
+ */
+int jit_handle_end(struct jit_cpu *c, const struct jit_site *site);
 /* A store of `block` at cpu->stored is done, to a page with flags. RIP is the next instruction's. */
 int jit_stored(struct jit_cpu *c, const struct jit_block *block);
 /* A repeated string (repeat.c). RIP is set here. May raise. */
@@ -192,6 +196,7 @@ struct jit_thunks {
 	uintptr_t quick_movs, quick_stos;
 	uintptr_t jump_missed; /* jumped to: T0 is RIP ^ fetch_key */
 	uintptr_t jump_to_rip; /* jumped to: RIP is set, flags are in memory */
+	uintptr_t handle_end;  /* jumped to: T1 is the site, flags are in memory */
 	uintptr_t vectors;     /* called: get vector registers; RIP is set */
 	uintptr_t x87;	       /* the same for the x87 state */
 };

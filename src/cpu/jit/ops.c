@@ -108,6 +108,7 @@ static const struct jit_op rows[] = {
 	{ X86_MAP_1, 0xf6, 2, 0, 1 + 6, 0, 0, 0, 0, 0, jit_div },
 	{ X86_MAP_1, 0xf6, 2, 0, 1 + 7, 0, 0, 0, 0, 0, jit_div },
 	{ X86_MAP_1, 0xfa, 1, 0, 0, JIT_FIXED, 0, 0, 0, 0, jit_cli },
+	{ X86_MAP_1, 0xfb, 1, 0, 0, JIT_FIXED, 0, 0, 0, 0, jit_sti },
 	{ X86_MAP_1, 0xfc, 2, 0, 0, JIT_FIXED, 0, 0, 0, 0, jit_direction },
 	{ X86_MAP_1, 0xfe, 2, 0, 1, JIT_GROUP | RM_RW, 0, 0, ALL & ~C, 0, jit_plain },
 	{ X86_MAP_1, 0xfe, 2, 0, 1 + 1, JIT_GROUP | RM_RW, 0, 0, ALL & ~C, 0, jit_plain },

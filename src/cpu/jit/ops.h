@@ -95,12 +95,15 @@ void jit_bit_string(struct jit_tr *t);
 void jit_bls(struct jit_tr *t);
 void jit_direction(struct jit_tr *t); /* CLD, STD: system.c */
 void jit_cli(struct jit_tr *t);
+void jit_sti(struct jit_tr *t);
 void jit_mov_from_seg(struct jit_tr *t);
 void jit_x87(struct jit_tr *t); /* x87.c */
 
 /* --- where a block ends, flow.c --- */
 /* Control goes on at `rip`; `jump`: by that jump, or from here if NULL. */
 void jit_go_on(struct jit_tr *t, uint64_t rip, uint8_t *jump);
+/* The last instruction by its handler, which says where it goes on. */
+void jit_end_by_handler(struct jit_tr *t);
 /* The instruction at `rip` by itself, in the interpreter. */
 void jit_interpret(struct jit_tr *t, uint64_t rip);
 

@@ -43,6 +43,25 @@ void jit_cli(struct jit_tr *t)
 		jit_by_handler(t);
 }
 
+/*
+ * If nothing waits for IF, the shadow is that news is only looked at where the next block begins: behind the next
+ * instruction, if there is one in this block.
+ */
+void jit_sti(struct jit_tr *t)
+{
+	struct stub s = { .kind = STUB_INTERPRET, .rip = now(t)->rip };
+
+	if (t->at + 1 == t->count || !level_0(t)) {
+		jit_by_handler(t);
+		return;
+	}
+	emit_rm(&t->e, (struct emit_op){ .op = 0x80 }, 7, emit_gs(JIT_FIELD(cpu.intr_waits)));
+	emit_bytes(&t->e, 0, 1);
+	s.jump = emit_jump(&t->e, 5);
+	jit_stub(t, s);
+	change_rflags(t, 1, X86_IF);
+}
+
 /* The rest of the block looks at memory in another way. */
 static void change_view(struct jit_tr *t, enum x86_tlb_view to)
 {

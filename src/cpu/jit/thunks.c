@@ -195,6 +195,30 @@ static uintptr_t call_thunk(struct emit *e, const void *fn, unsigned why, const 
 }
 
 /*
+ * Jumped to: save the guest, jit_handle_end(cpu, T1), and on to where RIP is then. Vector registers are left in memory:
+ * between the user's code and the kernel's nobody needs them.
+ */
+static uintptr_t end_thunk(struct emit *e, uintptr_t jump_to_rip, const struct common *to)
+{
+	uintptr_t at = emit_rx(e);
+	uint8_t *end;
+
+	spill(e);
+	put(e, to->put);
+	emit_load(e, RDI, emit_gs(JIT_FIELD(self)));
+	emit_mov(e, RSI, T1);
+	call_c(e, jit_handle_end);
+	emit_rr(e, (struct emit_op){ .op = 0x85 }, RAX, RAX);
+	end = emit_jump(e, 5);
+	fill(e);
+	emit_jmp(e, jump_to_rip);
+	emit_here(e, end);
+	emit_mov_imm(e, T0, JIT_LOOK_UP);
+	emit_jmp(e, to->left);
+	return at;
+}
+
+/*
  * T0 = fn(cpu, T1), which touches no vector register and does not raise: only what C may change of the rest is saved.
  */
 static uintptr_t quick_thunk(struct emit *e, const void *fn)
@@ -289,6 +313,8 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	t->missed = missed_thunk(e, &to);
 	emit_align(e, 16, 0);
 	t->handle = call_thunk(e, jit_handle, JIT_BROKEN, &to);
+	emit_align(e, 16, 0);
+	t->handle_end = end_thunk(e, t->jump_to_rip, &to);
 	emit_align(e, 16, 0);
 	t->stored = call_thunk(e, jit_stored, JIT_BROKEN, &to);
 	emit_align(e, 16, 0);

@@ -116,7 +116,7 @@ struct jit_site *jit_make_site(struct jit_tr *t)
 	}
 	site->insn[0] = *now(t)->i;
 	site->insn[0].fn = now(t)->fn;
-	site->insn[1].fn = come_back;
+	site->insn[1] = (struct x86_insn){ .fn = come_back };
 	site->rip = now(t)->rip;
 	site->block = t->block;
 	site->left = t->counting || t->icount ? (uint8_t)(t->count - t->at) : 0;
@@ -289,7 +289,7 @@ static bool read_trace(struct jit_tr *t, const struct x86_cpu *cpu, const struct
 		at += n->i->len;
 	}
 	t->end_rip = t->block_rip + at;
-	return t->count && t->insn[0].def && (t->insn[0].op || !ends(&t->insn[0]));
+	return t->count && t->insn[0].def;
 }
 
 static void flags_that_matter(struct jit_tr *t)
@@ -354,8 +354,10 @@ static void write_insn(struct jit_tr *t)
 
 	if (n->op)
 		n->op->emit(t);
-	else if (ends(n))
+	else if (!n->def)
 		jit_interpret(t, n->rip);
+	else if (ends(n))
+		jit_end_by_handler(t);
 	else
 		jit_by_handler(t);
 }

@@ -437,8 +437,10 @@ HANDLER(sti)
 		cpu->s.rflags |= X86_IF;
 		cpu->s.shadow_sti = true;
 		cpu->attention = true;
+		x86_advance(cpu, i);
+		return x86_jumped_early(cpu);
 	}
-	return x86_next_end(cpu, i);
+	return x86_next(cpu, i);
 }
 
 HANDLER(hlt)
@@ -532,7 +534,7 @@ static const struct x86_opdef rows[] = {
 	{ X86_MAP_0F, 0x33, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(rdpmc), {}, "rdpmc" },
 	{ X86_MAP_0F, 0xa2, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(cpuid), {}, "cpuid" },
 	{ X86_MAP_1, 0xfa, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(cli), {}, "cli" },
-	{ X86_MAP_1, 0xfb, 1, 0, X86_MOD_NONE, 0, 0, 0, X86_D_END, X86_ALL(sti), {}, "sti" },
+	{ X86_MAP_1, 0xfb, 1, 0, X86_MOD_NONE, 0, 0, 0, 0, X86_ALL(sti), {}, "sti" },
 	{ X86_MAP_1, 0xf4, 1, 0, X86_MOD_NONE, 0, 0, 0, X86_D_END, X86_ALL(hlt), {}, "hlt" },
 	{ X86_MAP_0F, 0x0b, 1, 0, X86_MOD_NONE, 0, 0, 0, X86_D_END, X86_ALL(ud), {}, "ud2" },
 	{ X86_MAP_0F, 0xb9, 1, 0, X86_MOD_ANY, 0, 0, 0, X86_D_END, X86_ALL(ud), {}, "ud1" },

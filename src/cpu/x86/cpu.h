@@ -166,9 +166,12 @@ struct x86_cpu {
 	uint64_t fetch_key;
 	/*
 	 * Something must be looked at before the next instruction although vcpu.events is 0: shadows, single
-	 * step, pending debug trap, an interrupt waiting while IF was 0. Set by handlers that change one.
+	 * step, pending debug trap. Set by handlers that change one.
 	 */
 	bool attention;
+	/* An interrupt waited when that was looked at last: `attention` once IF becomes 1. New ones set vcpu.events. */
+	bool intr_waits;
+	bool in_block; /* translated code has called a handler: x86_jumped() goes back there with NULL */
 	/*
 	 * Instructions that may still be retired before the clock and the statistics are looked at (icount.c). A trace
 	 * is charged when it is entered.

@@ -138,7 +138,8 @@ void x86_check_events(struct x86_cpu *cpu)
 	stepped = x86_stops_step(cpu);
 	if (!sti && !mov_ss && !stepped && cpu->s.nmi_pending && !cpu->s.nmi_blocked)
 		take_nmi(cpu);
-	if (!sti && !mov_ss && !stepped && cpu->s.rflags & X86_IF && interrupt_waits(cpu))
+	cpu->intr_waits = interrupt_waits(cpu);
+	if (!sti && !mov_ss && !stepped && cpu->s.rflags & X86_IF && cpu->intr_waits)
 		take_interrupt(cpu);
 	cpu->begun = (struct x86_begun){ sti, mov_ss, cpu->s.rflags & X86_RF };
 	/* What was held off is looked at after the next instruction, which also ends what `begun` says. */

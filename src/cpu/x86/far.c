@@ -494,11 +494,11 @@ void x86_iret(struct x86_cpu *cpu, unsigned opsize, uint64_t next_rip)
 {
 	/* Even if it faults. SDM vol. 3, 6.7.1. */
 	cpu->s.nmi_blocked = false;
+	cpu->attention |= cpu->s.nmi_pending;
 	if (!cpu->protected_mode)
 		iret_real(cpu, opsize);
 	else if (cpu->s.rflags & X86_NT)
 		iret_task(cpu, next_rip);
 	else
 		iret_protected(cpu, opsize);
-	cpu->attention = true;
 }

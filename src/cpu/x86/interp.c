@@ -165,6 +165,7 @@ enum cpu_exit x86_cpu_run(struct vcpu *v)
 		x86_exclusive_exit(cpu);
 		return cpu->leave_reason;
 	default:
+		cpu->in_block = false;
 		/* A fault during the delivery comes back to the same place, combined with the first. */
 		if (cpu->s.event.valid)
 			x86_deliver(cpu, cpu->s.event.vector, X86_EV_FAULT, cpu->s.event.error, cpu->s.gpr[X86_RIP]);

@@ -30,8 +30,14 @@ static inline const struct x86_insn *x86_next(struct x86_cpu *cpu, const struct 
 	return i[1].fn(cpu, i + 1);
 }
 
-/* RIP, mode, flags that matter to the loop, or paging changed: find the trace at RIP, after pending work. traces.c */
+/*
+ * RIP, mode, flags that matter to the loop, or paging changed: find the trace at RIP, after pending work. NULL if
+ * translated code called the handler (cpu->in_block). traces.c
+ */
 const struct x86_insn *x86_jumped(struct x86_cpu *cpu);
+
+/* The same in mid-trace: the instruction at RIP and those after it do not count as retired yet. traces.c */
+const struct x86_insn *x86_jumped_early(struct x86_cpu *cpu);
 
 /* As x86_jumped(), but only the instruction at RIP is found, by itself. traces.c */
 const struct x86_insn *x86_single(struct x86_cpu *cpu);

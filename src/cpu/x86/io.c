@@ -132,8 +132,7 @@ static const struct x86_insn *string(struct x86_cpu *cpu, const struct x86_insn 
 		cpu->s.gpr[X86_RCX] = left;
 	if (!left)
 		return x86_next_end(cpu, i);
-	x86_trace_stop(cpu);
-	return x86_jumped(cpu);
+	return x86_jumped_early(cpu);
 }
 
 HANDLER(ins)

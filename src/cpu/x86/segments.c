@@ -9,8 +9,6 @@ static bool flat(const struct x86_cpu *cpu, const struct x86_segment *s, bool wr
 {
 	bool code = s->attr & 8;
 
-	if (cpu->code_bits == 64)
-		return true;
 	if (s->limit != 0xffffffff)
 		return false;
 	if (!cpu->protected_mode)
@@ -51,6 +49,20 @@ static void update_view(struct x86_cpu *cpu)
 	x86_update_fetch(cpu);
 }
 
+static void update_segments(struct x86_cpu *cpu)
+{
+	const unsigned all = (1u << (X86_GS + 1)) - 1;
+	bool wide = cpu->code_bits == 64;
+
+	for (unsigned n = 0; n <= X86_GS; n++)
+		cpu->seg_base[n] = wide && n < X86_FS ? 0 : cpu->s.seg[n].base;
+	cpu->seg_flat_r = cpu->seg_flat_w = wide ? all : 0;
+	for (unsigned n = 0; n <= X86_GS && !wide; n++) {
+		cpu->seg_flat_r |= flat(cpu, &cpu->s.seg[n], false) << n;
+		cpu->seg_flat_w |= flat(cpu, &cpu->s.seg[n], true) << n;
+	}
+}
+
 void x86_update_mode(struct x86_cpu *cpu)
 {
 	const struct x86_segment *cs = &cpu->s.seg[X86_CS], *ss = &cpu->s.seg[X86_SS];
@@ -65,14 +77,7 @@ void x86_update_mode(struct x86_cpu *cpu)
 			(cpu->code_bits == 64 || cs->limit == 0xffffffff ? X86_KEY_FLAT : 0);
 	cpu->lin_mask = cpu->code_bits == 64 ? ~0ull : 0xffffffff;
 	cpu->sp_mask = cpu->code_bits == 64 ? ~0ull : ss->attr & X86_SEG_DB ? 0xffffffff : 0xffff;
-	cpu->seg_flat_r = cpu->seg_flat_w = 0;
-	for (unsigned n = 0; n <= X86_GS; n++) {
-		bool zero = cpu->code_bits == 64 && n < X86_FS;
-
-		cpu->seg_base[n] = zero ? 0 : cpu->s.seg[n].base;
-		cpu->seg_flat_r |= flat(cpu, &cpu->s.seg[n], false) << n;
-		cpu->seg_flat_w |= flat(cpu, &cpu->s.seg[n], true) << n;
-	}
+	update_segments(cpu);
 	cpu->flat32 = cpu->code_bits == 32 && cpu->protected_mode && all_flat(cpu);
 	update_view(cpu);
 	x86_fp_update_blocks(cpu);
@@ -81,12 +86,14 @@ void x86_update_mode(struct x86_cpu *cpu)
 void x86_set_eflags(struct x86_cpu *cpu, uint32_t val, uint32_t mask)
 {
 	uint32_t fl = (x86_get_eflags(cpu) & ~mask) | (val & mask);
+	bool ac = (fl ^ cpu->s.rflags) & X86_AC;
 
 	x86_lazy_set(&cpu->lazy, fl);
 	cpu->s.rflags = (fl & ~X86_ARITH) | X86_FLAGS_FIXED;
-	if (fl & (X86_TF | X86_IF | X86_RF))
+	if (fl & (X86_TF | X86_RF) || (fl & X86_IF && cpu->intr_waits))
 		cpu->attention = true;
-	update_view(cpu);
+	if (ac)
+		update_view(cpu);
 }
 
 /* --- descriptors --- */

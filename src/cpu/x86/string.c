@@ -52,8 +52,7 @@ static inline const struct x86_insn *again(struct x86_cpu *cpu, const struct x86
 		return x86_next(cpu, i);
 	if (i->flags & X86_I_BATCH)
 		return NULL;
-	x86_trace_stop(cpu);
-	return x86_jumped(cpu);
+	return x86_jumped_early(cpu);
 }
 
 #define REPEATED(i) ((i)->flags & (X86_I_REP | X86_I_REPNE))

@@ -146,8 +146,7 @@ void x86_trace_stop(struct x86_cpu *cpu)
 
 static const struct x86_insn *broken(struct x86_cpu *cpu, const struct x86_insn *i)
 {
-	x86_trace_stop(cpu);
-	return x86_jumped(cpu);
+	return x86_jumped_early(cpu);
 }
 
 void x86_trace_break(struct x86_cpu *cpu)
@@ -435,6 +434,8 @@ const struct x86_insn *x86_jumped(struct x86_cpu *cpu)
 {
 	bool single = false;
 
+	if (__builtin_expect(cpu->in_block, 0))
+		return NULL;
 	cpu->trace = NULL;
 	if (__builtin_expect(news(cpu), 0)) {
 		x86_check_events(cpu);
@@ -443,6 +444,14 @@ const struct x86_insn *x86_jumped(struct x86_cpu *cpu)
 		cpu->alone_trace = NULL;
 	}
 	return enter(cpu, find(cpu, single));
+}
+
+const struct x86_insn *x86_jumped_early(struct x86_cpu *cpu)
+{
+	if (cpu->in_block)
+		return NULL;
+	x86_trace_stop(cpu);
+	return x86_jumped(cpu);
 }
 
 const struct x86_insn *x86_single(struct x86_cpu *cpu)
@@ -463,10 +472,13 @@ const struct x86_insn *x86_single(struct x86_cpu *cpu)
  */
 static __attribute__((noinline)) const struct x86_insn *find_and_link(struct x86_cpu *cpu, const struct x86_insn *from)
 {
-	uint64_t page = cpu->trace_page, key = cpu->trace->key;
+	uint64_t page = cpu->trace_page, key;
 	unsigned flushes = cpu->traces->flushes;
 	struct x86_trace *t;
 
+	if (cpu->in_block)
+		return NULL;
+	key = cpu->trace->key;
 	cpu->trace = NULL;
 	t = find(cpu, false);
 	if (flushes == cpu->traces->flushes && key != NO_KEY && key & X86_KEY_FLAT && page == cpu->trace_page &&
