@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/help.h"
+#include "cpu/x86/cpuid.h"
 
 /* Words that bash has split at '=' are looked at across it. Operands are counted past the options' values. */
 static const char head[] =
@@ -17,6 +18,12 @@ static const char head[] =
 	"\t@machine) mapfile -t COMPREPLY < <(compgen -W \"$(\"${COMP_WORDS[0]}\" ps 2>/dev/null | awk 'NR > 1 { print "
 	"$1 }')\""
 	" -- \"$2\") ;;\n"
+	"\t@cpu)\n"
+	"\t\tif [[ $2 == *,* ]]; then\n"
+	"\t\t\tmapfile -t COMPREPLY < <(compgen -P \"${2%,*},\" -W \"$features\" -- \"${2##*,}\")\n"
+	"\t\telse\n"
+	"\t\t\tmapfile -t COMPREPLY < <(compgen -W \"help $models\" -- \"$2\")\n"
+	"\t\tfi ;;\n"
 	"\t*) mapfile -t COMPREPLY < <(compgen -W \"${1//|/ }\" -- \"$2\") ;;\n"
 	"\tesac\n"
 	"}\n\n"
@@ -96,6 +103,12 @@ void cli_bash_completion(FILE *out)
 	fputs("\tcommands='", out);
 	for (const struct cli_command *const *c = cli_commands; *c; c++)
 		fprintf(out, "%s%s", c == cli_commands ? "" : "|", (*c)->name);
+	fputs("'\n\tlocal models='", out);
+	for (unsigned n = 0; x86_model_name(n); n++)
+		fprintf(out, "%s%s", n ? " " : "", x86_model_name(n));
+	fputs("' features='", out);
+	for (unsigned n = 0; x86_feature_name(n); n++)
+		fprintf(out, "%s+%s -%s", n ? " " : "", x86_feature_name(n), x86_feature_name(n));
 	fputs("'\n\tcase ${COMP_WORDS[1]} in\n", out);
 	for (const struct cli_command *const *c = cli_commands; *c; c++)
 		command(out, *c);

@@ -44,7 +44,7 @@ struct cli_command {
 	const char *operands;		/* "NAME FILE"; "" for none */
 	int min_operands, max_operands; /* CLI_MANY: any number */
 	/* What completes each operand, the last of them also those that follow: "word|word", "@file", "@machine" (a
-	 * running one), "@command" or NULL. */
+	 * running one), "@command", "@cpu" or NULL. */
 	const char *operand_words[2];
 	const struct cli_option *options; /* ends with name == NULL; may be NULL */
 	const char *text;		  /* paragraphs for the man page and help */

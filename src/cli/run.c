@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/run_options.h"
+#include "cpu/x86/cpuid.h"
 #include "vm/vm.h"
 
 static const struct cli_option options[] = {
@@ -26,10 +27,17 @@ static struct vm *make(struct config *c, const char *state, struct err *err)
 
 int cli_machine(struct config *c, const char *state, const struct cli_after *after)
 {
+	const char *model = config_peek(c, "cpu.model");
 	struct err err;
-	struct vm *vm = make(c, state, &err);
-	int status = vm ? vm_run(vm, &err) : -1;
+	struct vm *vm;
+	int status;
 
+	if (model && !strcmp(model, "help")) {
+		x86_models_print(stdout);
+		return 0;
+	}
+	vm = make(c, state, &err);
+	status = vm ? vm_run(vm, &err) : -1;
 	if (status >= 0 && after)
 		after->run(vm, after->opaque);
 

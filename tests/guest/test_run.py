@@ -81,6 +81,14 @@ def test_options_make_the_machine(tmp_path, start):
     assert (tmp_path / "one").exists() and (tmp_path / "two").exists()
 
 
+def test_cpu_help():
+    r = run_cli("run", "--cpu", "help")
+    assert r.returncode == 0 and not r.stderr
+    words = set(r.stdout.replace(",", " ").split())
+    assert {"max", "Haswell-noTSX", "lahf-lm", "hv-time", "amd-ssb-no"} <= words
+    assert max(map(len, r.stdout.splitlines())) <= 80
+
+
 def test_cpu_models(tmp_path):
     kernel = tiny.kernel(tmp_path, tiny.CPUID)
     assert run_bytes("--kernel", kernel)[:4] == b"Auth"

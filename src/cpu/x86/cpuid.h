@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/config.h"
 #include "base/err.h"
@@ -151,6 +152,11 @@ struct x86_feature_limit {
  */
 const struct x86_features *x86_features_new(struct config *c, const struct x86_feature_limit *limit, struct err *err);
 void x86_features_free(const struct x86_features *f);
+/* What that text may name: the n-th model or feature; NULL: there are no more. */
+const char *x86_model_name(unsigned n);
+const char *x86_feature_name(unsigned n);
+/* All of it for a reader, in lines of at most 80 columns. */
+void x86_models_print(FILE *out);
 /* The limits that follow from `on`. */
 void x86_features_derive(struct x86_features *f);
 

@@ -10,6 +10,7 @@
 #endif
 
 #include "base/bytes.h"
+#include "base/suggest.h"
 #include "cpu/x86/interp.h"
 #include "cpu/x86/xsave.h"
 
@@ -228,8 +229,15 @@ static void add_features(struct draft *d, const struct model *m)
 
 static int refuse_model(const char *text, size_t len, struct err *err)
 {
-	char all[512] = "";
+	char all[512] = "", name[64];
+	struct suggestion s;
 
+	snprintf(name, sizeof(name), "%.*s", (int)len, text);
+	suggest_begin(&s, name);
+	for (size_t n = 0; n < ARRAY_LEN(models); n++)
+		suggest_offer(&s, models[n].name);
+	if (s.best)
+		return err_set(err, "cpu.model: '%s' is no CPU model (did you mean '%s'?)", name, s.best);
 	for (size_t n = 0; n < ARRAY_LEN(models); n++) {
 		size_t at = strlen(all);
 
@@ -293,6 +301,20 @@ static int set_model(struct draft *d, const char *text, size_t len, struct err *
 	return 0;
 }
 
+static int unknown_feature(const char *word, size_t len, struct err *err)
+{
+	struct suggestion s;
+	char name[64];
+
+	snprintf(name, sizeof(name), "%.*s", (int)len, word);
+	suggest_begin(&s, name);
+	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
+		suggest_offer(&s, features[n].name);
+	if (s.best)
+		return err_set(err, "cpu.model: unknown feature '%s' (did you mean '%s'?)", name, s.best);
+	return err_set(err, "cpu.model: unknown feature '%s' ('vireo run --cpu help' lists them)", name);
+}
+
 /* +FEATURE or -FEATURE. */
 static int set_feature(struct draft *d, const char *word, size_t len, struct err *err)
 {
@@ -303,7 +325,7 @@ static int set_feature(struct draft *d, const char *word, size_t len, struct err
 	else if (unknown >= 0)
 		d->unknown[unknown] = *word == '+';
 	else
-		return err_set(err, "cpu.model: unknown feature '%.*s'", (int)len - 1, word + 1);
+		return unknown_feature(word + 1, len - 1, err);
 	return 0;
 }
 
@@ -553,4 +575,71 @@ const struct x86_features *x86_features_new(struct config *c, const struct x86_f
 void x86_features_free(const struct x86_features *f)
 {
 	free((void *)f);
+}
+
+/* --- for readers --- */
+
+const char *x86_model_name(unsigned n)
+{
+	return n < ARRAY_LEN(models) ? models[n].name : NULL;
+}
+
+const char *x86_feature_name(unsigned n)
+{
+	return n < X86_FEATURE_COUNT ? features[n].name : NULL;
+}
+
+#define COLUMNS 80
+#define INDENT	18
+
+/* A word where the line has room for it, or on the next one. */
+static void print_word(FILE *out, int *column, const char *word, int len, const char *between)
+{
+	int gap = *column > INDENT ? (int)strlen(between) : 0;
+
+	if (*column + gap + len >= COLUMNS) {
+		fprintf(out, "%s\n%*s", *between == ',' ? "," : "", INDENT, "");
+		*column = INDENT;
+		gap = 0;
+	}
+	fprintf(out, "%s%.*s", gap ? between : "", len, word);
+	*column += gap + len;
+}
+
+static void print_model(FILE *out, const struct model *m)
+{
+	int column = INDENT;
+
+	fprintf(out, "  %-*s", INDENT - 2, m->name);
+	if (!m->features) {
+		fputs(m->host ? "the host's processor, without what vireo does not have\n"
+			      : "all that vireo and this host have; the default\n",
+		      out);
+		return;
+	}
+	if (m->base)
+		print_word(out, &column, m->base, (int)strlen(m->base), "");
+	for (const char *at = m->features; *at;) {
+		size_t word = strcspn(at, ",");
+
+		print_word(out, &column, at, (int)word, m->base && at == m->features ? " and " : ", ");
+		at += word + (at[word] == ',');
+	}
+	fputc('\n', out);
+}
+
+void x86_models_print(FILE *out)
+{
+	int column = INDENT;
+
+	fputs("CPU models, by others and what they add:\n", out);
+	for (size_t n = 0; n < ARRAY_LEN(models); n++)
+		print_model(out, &models[n]);
+	fputs("\nA name that vireo does not have is taken out by -NAME, as in Haswell,-hle,-rtm.\n\nFeatures:\n", out);
+	fprintf(out, "%*s", INDENT, "");
+	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
+		print_word(out, &column, features[n].name, (int)strlen(features[n].name), " ");
+	fputs("\n\nMODEL[,+FEATURE][,-FEATURE][,vendor=AuthenticAMD|GenuineIntel][,phys-bits=N]\n"
+	      "What the engine or the host cannot give is refused by name.\n",
+	      out);
 }
