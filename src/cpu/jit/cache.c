@@ -215,12 +215,19 @@ void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *
 {
 	if (b) {
 		struct jit_block *_Atomic *bucket = &c->bucket[hash(b->phys, b->rip)];
+		struct jit_block *next = atomic_load(bucket);
 
+		/*
+		 * Where code changes all the time the ones before it would make a long chain of stale blocks. Who is
+		 * looking at one goes on from there: its memory stays what it is until the next flush.
+		 */
+		while (next && atomic_load(&next->stale))
+			next = atomic_load(&next->next);
 		c->code_used = (size_t)(e->at - c->code);
 		belongs(c, b, &b->pages[0]);
 		if (b->second != JIT_ONE_PAGE)
 			belongs(c, b, &b->pages[1]);
-		atomic_store_explicit(&b->next, atomic_load(bucket), memory_order_relaxed);
+		atomic_store_explicit(&b->next, next, memory_order_relaxed);
 		atomic_store_explicit(bucket, b, memory_order_release);
 	}
 	pthread_mutex_unlock(&c->lock);
@@ -258,7 +265,7 @@ void jit_cache_drop(struct jit_cache *c, struct jit_block *b)
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* Stale blocks leave the chains of their pages here, and that of their hash with the next flush. */
+/* Stale blocks leave the chains of their pages here, and that of their hash with a new block or the next flush. */
 void jit_cache_drop_page(struct jit_cache *c, uint64_t page_index)
 {
 	struct jit_of_page **at;
