@@ -90,6 +90,7 @@ struct engine_config {
 	struct stats *stats;
 	struct config *config; /* "cpu.model" and the engine's own keys */
 	unsigned cpus;
+	bool restored; /* its model and state come from a saved machine, before vCPUs run */
 };
 
 /* A run of guest code that was executed as one, and what it was translated to. The pointers live as long as the VM. */

@@ -129,6 +129,7 @@ struct vm {
 	int status;	  /* of the process */
 	bool no_reboot;	  /* a reset ends the VM */
 	bool paused;	  /* do not run at once */
+	bool restored;	  /* made for a saved state */
 	bool print_stats; /* at the end */
 	bool patient;	  /* the guest ended it: whoever reads the output has time */
 	bool fault_told;  /* guarded by cpu_lock */

@@ -183,6 +183,7 @@ static int add_engine(struct vm *vm, struct err *err)
 		.stats = vm->stats,
 		.config = vm->config,
 		.cpus = vm->cpus,
+		.restored = vm->restored,
 	};
 	struct engine_probe probe = { 0 };
 

@@ -310,7 +310,7 @@ static int make_clock(struct vm *vm, struct err *err)
 	return 0;
 }
 
-static struct vm *make(struct config *c, struct err *err)
+static struct vm *make(struct config *c, bool restored, struct err *err)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
 
@@ -319,6 +319,7 @@ static struct vm *make(struct config *c, struct err *err)
 		return NULL;
 	}
 	vm->config = c;
+	vm->restored = restored;
 	pthread_mutex_init(&vm->cpu_lock, NULL);
 	pthread_cond_init(&vm->cpu_change, NULL);
 	mem_fence_init();
@@ -347,7 +348,7 @@ fail:
 
 struct vm *vm_new(struct config *c, struct err *err)
 {
-	struct vm *vm = make(c, err);
+	struct vm *vm = make(c, false, err);
 
 	if (vm && (pc_boot(vm, err) || config_check_unused(c, err))) {
 		vm_free(vm);
@@ -365,7 +366,7 @@ struct vm *vm_restore(struct config *c, const char *path, struct err *err)
 	if (!saved)
 		return NULL;
 	if (!saved_config(saved, c, err))
-		vm = make(c, err);
+		vm = make(c, true, err);
 	/* What only a boot reads is known all the same. */
 	for (size_t n = 0; n < sizeof(of_boot) / sizeof(of_boot[0]); n++)
 		config_get(c, of_boot[n]);

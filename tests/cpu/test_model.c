@@ -110,6 +110,23 @@ static void what_an_engine_lacks_is_named_beside(void **state)
 	config_free(c);
 }
 
+/* One that is restored gets as far as the state that says what it had: nobody can choose another model then. */
+static void what_a_saved_model_lacks_is_left_out(void **state)
+{
+	const struct x86_feature_limit limit = { has_some, NULL, 0 };
+	struct config *c = config_new();
+	const struct x86_features *f;
+	struct err err;
+
+	assert_int_equal(config_set(c, "cpu.model", "IvyBridge,+avx2", &err), 0);
+	assert_null(x86_features_new(c, &limit, &err));
+	f = x86_features_for_saved(c, &limit, &err);
+	assert_non_null(f);
+	assert_true(f->on[X86_F_RDTSCP] && !f->on[X86_F_SMEP] && !f->on[X86_F_AVX2] && !f->on[X86_F_PCID]);
+	x86_features_free(f);
+	config_free(c);
+}
+
 static void host_is_the_hosts_processor(void **state)
 {
 #if defined(__x86_64__)
@@ -266,7 +283,8 @@ static void all_that_a_saved_cpu_had_is_named(void **state)
 	x86_model_state.pre_save(&m);
 	m.features = have;
 	assert_int_equal(x86_model_state.post_load(&m, &err), -1);
-	assert_string_equal(err.msg, "cpu.model: the saved CPU has erms, smap, umip, this one has not");
+	assert_string_equal(err.msg,
+			    "cpu.model: the saved CPU has erms, smap, umip, which this engine does not give here");
 	assert_string_equal(have->brand, "Vireo Virtual CPU");
 	/* Also those that nobody here knows. */
 	m.words[0] = (struct x86_model_word){ 0x1234, 1, 1u << 5, X86_CPUID_ECX };
@@ -313,6 +331,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_given_is_refused_by_name),
 		cmocka_unit_test(all_that_is_missing_is_named),
 		cmocka_unit_test(what_an_engine_lacks_is_named_beside),
+		cmocka_unit_test(what_a_saved_model_lacks_is_left_out),
 		cmocka_unit_test(host_is_the_hosts_processor),
 		cmocka_unit_test(all_that_a_saved_cpu_had_is_named),
 		cmocka_unit_test(what_builds_on_a_feature_goes_with_it),

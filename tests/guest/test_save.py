@@ -231,7 +231,7 @@ def small(tmp_path_factory):
 CHANGES = {
     "format": (lambda s: s.put(8, struct.pack("<I", 7)), "saved in format 7 by vireo"),
     "machine": (lambda s: s.replace(b"machine = pc-1.0", b"machine = pc-7.0"), "pc-7.0"),
-    "cpu model": (lambda s: s.replace(b"max,+smap", b"max,-smap"), "the saved CPU has smap, this one has not"),
+    "cpu model": (lambda s: s.replace(b"max,+smap", b"max,-smap"), "the saved CPU has smap, which this engine does not give here"),
     "unknown cpu": (lambda s: s.replace(b"max,+smap", b"max,+smax"), "smax"),
     "memory": (lambda s: s.replace(b"memory = 16M", b"memory = 17M"), "memory: the saved state has 16777216 bytes"),
     "unknown key": (lambda s: s.replace(b"net0.backend", b"net0.backens"), "net0.backens"),

@@ -357,7 +357,7 @@ static void another_cpu_is_refused_by_name(void **state)
 	edit_config(&s, "max,+smap", "max,-smap");
 	stream_seal(&s);
 	stream_write(&s, path);
-	refused(path, "", "cpu.model: the saved CPU has smap, this one has not");
+	refused(path, "", "cpu.model: the saved CPU has smap, which this engine does not give here");
 	stream_free(&s);
 }
 

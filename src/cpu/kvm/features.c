@@ -126,7 +126,7 @@ int kvm_features_new(struct kvm_vm *vm, struct err *err)
 		goto out;
 	}
 	limit.pkru_at = pkru_at(supported);
-	vm->features = x86_features_new(vm->cfg.config, &limit, err);
+	vm->features = (vm->cfg.restored ? x86_features_for_saved : x86_features_new)(vm->cfg.config, &limit, err);
 	if (!vm->features)
 		goto out;
 	vm->model.features = (struct x86_features *)vm->features;

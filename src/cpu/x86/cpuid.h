@@ -151,6 +151,12 @@ struct x86_feature_limit {
  * is the interpreter that executes.
  */
 const struct x86_features *x86_features_new(struct config *c, const struct x86_feature_limit *limit, struct err *err);
+/*
+ * The same for a machine that is restored: what cannot be given is left out without a word, since loading the model
+ * that it was saved with (x86_model_state) names what is missing.
+ */
+const struct x86_features *x86_features_for_saved(struct config *c, const struct x86_feature_limit *limit,
+						  struct err *err);
 void x86_features_free(const struct x86_features *f);
 /* What that text may name: the n-th model or feature; NULL: there are no more. */
 const char *x86_model_name(unsigned n);

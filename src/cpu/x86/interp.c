@@ -31,7 +31,7 @@ struct engine_vm *x86_vm_create(const struct engine_config *c, size_t size, stru
 		return NULL;
 	}
 	x->cfg = *c;
-	x->features = x86_features_new(c->config, NULL, err);
+	x->features = (c->restored ? x86_features_for_saved : x86_features_new)(c->config, NULL, err);
 	x->model.features = (struct x86_features *)x->features;
 	/* Counted time is the same in each run, and random numbers would not be. */
 	if (x->features && c->clock && clock_is_icount(c->clock))

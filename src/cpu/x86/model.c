@@ -91,7 +91,8 @@ static int post_load(void *obj, struct err *err)
 			if (m->words[n].bits >> bit & 1)
 				take_feature(m, on, &m->words[n], bit, &missing);
 	if (*missing.names)
-		return err_set(err, "cpu.model: the saved CPU has %s, this one has not", missing.names);
+		return err_set(err, "cpu.model: the saved CPU has %s, which this engine does not give here",
+			       missing.names);
 	/* The guest has areas in its memory that are laid out so. */
 	if (on[X86_F_PKU] &&
 	    (m->features->any_pkru_at ? !x86_xsave_pkru_fits(m->pkru_at) : m->pkru_at != m->features->pkru_at))

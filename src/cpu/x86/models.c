@@ -191,6 +191,7 @@ struct draft {
 	bool unknown[ARRAY_LEN(unknown_here)]; /* of a model, or by +FEATURE */
 	bool everything;		       /* as far as it is possible */
 	bool host;			       /* and as far as the host's processor has it */
+	bool saved;			       /* x86_features_for_saved() */
 	const char *model;
 	int model_len;
 };
@@ -387,7 +388,7 @@ static int check_foundations(struct draft *d, struct err *err)
 		if (!on[f] || on[base])
 			continue;
 		on[f] = false;
-		if (d->asked[f])
+		if (d->asked[f] && !d->saved)
 			snprintf(lost + at, sizeof(lost) - at, "%s%s needs %s", at ? ", " : "", features[f].name,
 				 features[base].name);
 	}
@@ -410,7 +411,7 @@ static int complete(struct draft *d, struct err *err)
 			add_missing(&host, features[n].name);
 		on[n] = false;
 	}
-	if (*vireo.names || *host.names)
+	if ((*vireo.names || *host.names) && !d->saved)
 		return refuse_missing(d, &vireo, &host, err);
 	return check_foundations(d, err);
 }
@@ -457,20 +458,19 @@ static int set_word(struct draft *d, const char *word, size_t len, struct err *e
 	return set_feature(d, word, len, err);
 }
 
-static int parse(struct x86_features *f, const char *text, const struct x86_feature_limit *limit, struct err *err)
+static int parse(struct draft *d, const char *text, struct err *err)
 {
-	struct draft d = { .f = f, .limit = limit };
 	size_t len = strcspn(text, ",");
 
-	if (set_model(&d, text, len, err))
+	if (set_model(d, text, len, err))
 		return -1;
 	while (text[len]) {
 		text += len + 1;
 		len = strcspn(text, ",");
-		if (set_word(&d, text, len, err))
+		if (set_word(d, text, len, err))
 			return -1;
 	}
-	return complete(&d, err);
+	return complete(d, err);
 }
 
 void x86_features_derive(struct x86_features *f)
@@ -551,9 +551,11 @@ bool x86_feature_possible(enum x86_feature f)
 	return true;
 }
 
-const struct x86_features *x86_features_new(struct config *c, const struct x86_feature_limit *limit, struct err *err)
+static const struct x86_features *make(struct config *c, const struct x86_feature_limit *limit, bool saved,
+				       struct err *err)
 {
 	struct x86_features *f = calloc(1, sizeof(*f));
+	struct draft d = { .f = f, .limit = limit, .saved = saved };
 	const char *model = "max";
 
 	if (!f) {
@@ -564,12 +566,23 @@ const struct x86_features *x86_features_new(struct config *c, const struct x86_f
 	strcpy(f->brand, "Vireo Virtual CPU");
 	f->any_pkru_at = !limit;
 	f->pkru_at = limit ? limit->pkru_at : host_pkru_at();
-	if ((c && config_str(c, "cpu.model", "max", &model, err)) || parse(f, model, limit, err)) {
+	if ((c && config_str(c, "cpu.model", "max", &model, err)) || parse(&d, model, err)) {
 		free(f);
 		return NULL;
 	}
 	x86_features_derive(f);
 	return f;
+}
+
+const struct x86_features *x86_features_new(struct config *c, const struct x86_feature_limit *limit, struct err *err)
+{
+	return make(c, limit, false, err);
+}
+
+const struct x86_features *x86_features_for_saved(struct config *c, const struct x86_feature_limit *limit,
+						  struct err *err)
+{
+	return make(c, limit, true, err);
 }
 
 void x86_features_free(const struct x86_features *f)
