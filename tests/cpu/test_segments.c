@@ -225,6 +225,46 @@ static void conforming_code_runs_at_the_callers_level(void **state)
 	RIG_FAULTS(&r, X86_GP, 0, 0, 0xea, 0x10, 0, 0, 0, RIG_SPARE, 0);
 }
 
+/* Code that conforms, at DPL 0 and at DPL 3, where a selector is to lead. */
+static void conforming_at(unsigned sel, unsigned dpl)
+{
+	rig_desc(&r, sel, RIG_DESC(0, 0xfffff, CODE_CONF | dpl << 5, BIG | PAGES));
+}
+
+static void conforming_code_behind_gates_and_returns(void **state)
+{
+	enum { CONFORMING = RIG_SPARE + 8 };
+
+	/* A gate to it changes neither level nor stack. */
+	rig_user(&r);
+	rig_desc(&r, RIG_SPARE, RIG_GATE(CONFORMING, RIG_DATA_AT, 0xec, 0));
+	conforming_at(CONFORMING, 0);
+	rig_write(&r, RIG_DATA_AT, 0x0b0f, 2); /* ud2 */
+	RIG_EXEC(&r, CALL_SPARE);
+	assert_int_equal(rig_vector(&r), X86_UD);
+	assert_int_equal(rig_pushed(&r, 1), CONFORMING | 3);
+	assert_int_equal(rig_pushed(&r, 3), RIG_STACK - 8);
+	/* It is for its level and outer ones. */
+	rig_reset(&r, RIG_PROT32);
+	conforming_at(RIG_SPARE, 3);
+	RIG_FAULTS(&r, X86_GP, RIG_SPARE, 0, JMP_SPARE);
+	/* A return may lead there from its level or an inner one, not from an outer one. */
+	rig_reset(&r, RIG_PROT32);
+	rig_user(&r);
+	conforming_at(CONFORMING, 0);
+	rig_write(&r, RIG_DATA_AT, 0x0b0f, 2);
+	rig_write(&r, RIG_STACK, RIG_DATA_AT, 4);
+	rig_write(&r, RIG_STACK + 4, CONFORMING | 3, 4);
+	RIG_EXEC(&r, 0xcb);
+	assert_int_equal(rig_vector(&r), X86_UD);
+	assert_int_equal(rig_pushed(&r, 1), CONFORMING | 3);
+	rig_reset(&r, RIG_PROT32);
+	conforming_at(CONFORMING, 3);
+	rig_write(&r, RIG_STACK, RIG_DATA_AT, 4);
+	rig_write(&r, RIG_STACK + 4, CONFORMING, 4);
+	RIG_FAULTS(&r, X86_GP, CONFORMING, 0, 0xcb);
+}
+
 static void call_gates_change_level_and_stack(void **state)
 {
 	rig_user(&r);
@@ -246,6 +286,8 @@ static void call_gates_change_level_and_stack(void **state)
 	/* RETF 8 takes the parameters from both stacks, and segments of the inner level away. */
 	rig_seg(&r, X86_DS, RIG_DATA);
 	rig_seg(&r, X86_FS, RIG_UDATA);
+	conforming_at(RIG_SPARE + 8, 0);
+	rig_seg(&r, X86_GS, RIG_SPARE + 8);
 	rig_write(&r, RIG_DATA_AT + 1, 0x0008ca, 3);
 	r.s.run = X86_RUNNING;
 	rig_run(&r);
@@ -254,6 +296,7 @@ static void call_gates_change_level_and_stack(void **state)
 	assert_int_equal(rig_pushed(&r, 3), RIG_STACK + 8);
 	assert_true(r.s.seg[X86_DS].unusable);
 	assert_false(r.s.seg[X86_FS].unusable);
+	assert_false(r.s.seg[X86_GS].unusable);
 }
 
 static void call_gates_of_16_bits(void **state)
@@ -662,6 +705,12 @@ static void bases_of_fs_and_gs(void **state)
 	assert_int_equal(rig_reg(&r, X86_RCX), RIG_DATA_AT - 16);
 	rig_reset(&r, RIG_LONG);
 	r.s.cr4 |= X86_CR4_FSGSBASE;
+	r.s.seg[X86_FS].base = 0x7f0123456780;
+	RIG_EXEC(&r, 0xf3, 0x48, 0x0f, 0xae, 0xc1, 0xf3, 0x0f, 0xae, 0xc2); /* rdfsbase rcx; rdfsbase edx */
+	assert_int_equal(rig_reg(&r, X86_RCX), 0x7f0123456780);
+	assert_int_equal(rig_reg(&r, X86_RDX), 0x23456780);
+	rig_reset(&r, RIG_LONG);
+	r.s.cr4 |= X86_CR4_FSGSBASE;
 	r.s.gpr[X86_RAX] = 1ull << 47;
 	RIG_FAULTS(&r, X86_GP, 0, 0, 0xf3, 0x48, 0x0f, 0xae, 0xd8);
 }
@@ -677,6 +726,7 @@ int main(void)
 		TEST(code_limits),
 		TEST(lar_and_lsl_tell_what_may_be_seen),
 		TEST(conforming_code_runs_at_the_callers_level),
+		TEST(conforming_code_behind_gates_and_returns),
 		TEST(call_gates_change_level_and_stack),
 		TEST(call_gates_of_16_bits),
 		TEST(call_gates_check),
