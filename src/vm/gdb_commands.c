@@ -614,6 +614,7 @@ static bool run_monitor(struct gdb *g, const char *p)
 {
 	char text[64], line[128];
 	size_t len = strlen(p) / 2;
+	int n;
 
 	if (len >= sizeof(text) || !hex(&p, (uint8_t *)text, len)) {
 		say(g, E_FORM);
@@ -630,8 +631,15 @@ static bool run_monitor(struct gdb *g, const char *p)
 				say(g, "OK");
 			return true;
 		}
-	for (const struct monitor *m = monitor; m < monitor + MONITORS; m++)
-		say_hex(g, line, (size_t)snprintf(line, sizeof(line), "%-10s %s\n", m->name, m->help));
+	if (*text && strcmp(text, "help")) {
+		n = snprintf(line, sizeof(line), "No command '%s': 'monitor help' lists them.\n", text);
+		say_hex(g, line, (size_t)n);
+		return true;
+	}
+	for (const struct monitor *m = monitor; m < monitor + MONITORS; m++) {
+		n = snprintf(line, sizeof(line), "%-10s %s\n", m->name, m->help);
+		say_hex(g, line, (size_t)n);
+	}
 	return true;
 }
 

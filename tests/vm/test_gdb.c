@@ -460,6 +460,37 @@ static void nonsense_is_answered(void **state)
 	assert_int_equal(end(&s), 0);
 }
 
+/* The text of "monitor COMMAND". */
+static const char *monitor(struct session *s, const char *command)
+{
+	static char text[512];
+	char packet[128] = "qRcmd,";
+	size_t n;
+
+	for (n = 0; command[n]; n++)
+		snprintf(packet + 6 + 2 * n, 3, "%02x", (uint8_t)command[n]);
+	ask(s, packet);
+	for (n = 0; s->answer[2 * n] && s->answer[2 * n + 1]; n++) {
+		unsigned b;
+
+		assert_int_equal(sscanf(s->answer + 2 * n, "%2x", &b), 1);
+		text[n] = (char)b;
+	}
+	text[n] = 0;
+	return text;
+}
+
+static void an_unknown_monitor_command_is_one_line(void **state)
+{
+	struct session s;
+
+	begin(&s, CODE_COUNT, "paused=on");
+	assert_string_equal(monitor(&s, "foo"), "No command 'foo': 'monitor help' lists them.\n");
+	assert_non_null(strstr(monitor(&s, "help"), "reset      reset the machine\n"));
+	assert_non_null(strstr(monitor(&s, ""), "powerdown"));
+	assert_int_equal(end(&s), 0);
+}
+
 static void one_debugger_at_a_time(void **state)
 {
 	struct session s;
@@ -523,6 +554,7 @@ int main(void)
 		cmocka_unit_test(a_stop_of_one_that_was_not_resumed_waits),
 		cmocka_unit_test(the_description_has_all_registers),
 		cmocka_unit_test(nonsense_is_answered),
+		cmocka_unit_test(an_unknown_monitor_command_is_one_line),
 		cmocka_unit_test(one_debugger_at_a_time),
 		cmocka_unit_test(it_hears_of_the_end),
 		cmocka_unit_test(bad_places_are_refused),
