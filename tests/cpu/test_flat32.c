@@ -144,6 +144,47 @@ static void kernels_and_programs_are_translated(void **state)
 	}
 }
 
+static void counters_lead_on(void **state)
+{
+	unpaged();
+	begin_count();
+	/* mov ecx, 1000; 1: inc eax; loop 1b; mov ecx, 1000; 1: inc ebx; dec ecx; jecxz 2f; jmp 1b; 2: */
+	RIG_EXEC(&r, 0xb9, LE32(1000), 0x40, 0xe2, 0xfd, 0xb9, LE32(1000), 0x43, 0x49, 0xe3, 2, 0xeb, 0xfa);
+	assert_int_equal(rig_reg(&r, X86_RAX), 1000);
+	assert_int_equal(rig_reg(&r, X86_RBX), 1000);
+	assert_translated(99, 100);
+	unpaged();
+	begin_count();
+	/* mov ecx, 1000; 1: inc eax; cmp eax, 500; loopne 1b; 1: cmp ebx, 0; loope 1b */
+	RIG_EXEC(&r, 0xb9, LE32(1000), 0x40, 0x3d, LE32(500), 0xe0, 0xf8, 0x83, 0xfb, 0, 0xe1, 0xfb);
+	assert_int_equal(rig_reg(&r, X86_RAX), 500);
+	assert_int_equal(rig_reg(&r, X86_RCX), 0);
+	assert_translated(99, 100);
+}
+
+/* As before there was SSE, or by a kernel that does not know of it. */
+static void x87_without_sse_is_translated(void **state)
+{
+	unpaged();
+	begin_count();
+	/*
+	 * mov ecx, 1000; fninit; fldz; fld1; 1: fadd st1, st0; fld st0; fstp st0; loop 1b; fstp st0;
+	 * fistp dword [20000h]
+	 */
+	RIG_EXEC(&r, 0xb9, LE32(1000), 0xdb, 0xe3, 0xd9, 0xee, 0xd9, 0xe8, 0xdc, 0xc1, 0xd9, 0xc0, 0xdd, 0xd8, 0xe2,
+		 0xf8, 0xdd, 0xd8, 0xdb, 0x1d, LE32(0x20000));
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(rig_read(&r, 0x20000, 4), 1000);
+	assert_translated(99, 100);
+	/* fld1; addps xmm0, xmm0 */
+	unpaged();
+	RIG_FAULTS(&r, X86_UD, 0, 2, 0xd9, 0xe8, 0x0f, 0x58, 0xc0);
+	unpaged();
+	r.s.cr0 |= X86_CR0_TS;
+	r.s.fp.cw = 0x37f;
+	RIG_FAULTS(&r, X86_NM, 0, 1, 0x40, 0xd9, 0xe8);
+}
+
 /* What 64-bit code left there is no part of any address, and stays where nothing is written. */
 static void upper_halves_of_registers_do_not_count(void **state)
 {
@@ -522,6 +563,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kernels_and_programs_are_translated),
+		cmocka_unit_test(counters_lead_on),
+		cmocka_unit_test(x87_without_sse_is_translated),
 		cmocka_unit_test(upper_halves_of_registers_do_not_count),
 		cmocka_unit_test(no_mode_runs_what_was_translated_for_another),
 		cmocka_unit_test(code_leaves_flat_segments_and_comes_back),

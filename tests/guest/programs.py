@@ -55,6 +55,108 @@ int fdatasync(int fd)
 }
 """
 
+# A 32-bit program for a 64-bit kernel, of system calls alone: integers, thread-local storage by GS, a page fault that a
+# signal handler repairs, code that it writes, x87 and SSE, 64-bit code in between, a child. Says what came out.
+LEGACY = r"""
+typedef unsigned u32;
+enum { EXIT = 1, FORK = 2, WRITE = 4, WAITPID = 7, MPROTECT = 125, SIGACTION = 174, MMAP2 = 192, SET_THREAD_AREA = 243 };
+
+static u32 call(u32 n, u32 a, u32 b, u32 c, u32 d)
+{
+	register u32 si __asm__("esi") = d;
+
+	__asm__ volatile("int $0x80" : "+a"(n) : "b"(a), "c"(b), "d"(c), "r"(si) : "memory");
+	return n;
+}
+
+static u32 map(u32 rights)
+{
+	u32 r, n = MMAP2;
+
+	__asm__ volatile("push %%ebp; xor %%ebp, %%ebp; int $0x80; pop %%ebp"
+			 : "=a"(r) : "a"(n), "b"(0), "c"(4096), "d"(rights), "S"(0x22), "D"(-1) : "memory");
+	return r;
+}
+
+static void say(const char *name, u32 v)
+{
+	char line[32];
+	u32 n = 0;
+
+	while (*name)
+		line[n++] = *name++;
+	line[n++] = '=';
+	for (int shift = 28; shift >= 0; shift -= 4)
+		line[n++] = "0123456789abcdef"[v >> shift & 15];
+	line[n++] = '\n';
+	call(WRITE, 1, (u32)line, n, 0);
+}
+
+static volatile u32 page, faults;
+static void handler(int sig, void *info, void *context)
+{
+	faults++;
+	call(MPROTECT, page, 4096, 3, 0);
+}
+void restore(void);
+__asm__("restore: mov $173, %eax\n int $0x80");
+
+static u32 hash(u32 rounds)
+{
+	static u32 table[4096];
+	u32 h = 2166136261u;
+
+	for (u32 n = 0; n < rounds; n++) {
+		h = (h ^ table[n & 4095]) * 16777619u;
+		table[n & 4095] += h >> 7;
+	}
+	return h;
+}
+
+static u32 wide(u32 v)
+{
+	__asm__ volatile("push $0x23; push $2f; ljmp $0x33, $1f; .code64\n 1: shl $32, %%rax; bswap %%rax; lretl; .code32\n 2:"
+			 : "+a"(v));
+	return v;
+}
+
+void start(void)
+{
+	struct { u32 number, base, limit, flags; } area = { -1u, 0, 0xfffff, 0x51 };
+	struct { void *handler; u32 flags; void *restorer; u32 mask[2]; } act = { handler, 0x04000004, restore, { 0 } };
+	u32 tls[2] = { 0, 0x12345678 }, got, status, child;
+	double sum = 0;
+	float some[4] = { 1, 2, 3, 4 };
+
+	say("hash", hash(2000000));
+	area.base = (u32)tls;
+	call(SET_THREAD_AREA, (u32)&area, 0, 0, 0);
+	__asm__ volatile("mov %1, %%gs; mov %%gs:4, %0; incl %%gs:0" : "=r"(got) : "r"(area.number * 8 + 3));
+	say("tls", got + *(volatile u32 *)tls);
+	page = map(0);
+	call(SIGACTION, 11, (u32)&act, 0, 8);
+	*(volatile u32 *)page = 77;
+	say("fault", faults * 100 + *(volatile u32 *)page);
+	page = map(7);
+	for (u32 n = 0; n < 200; n++) {
+		*(volatile u32 *)page = 0xb8 | n << 8; /* mov eax, n; ret */
+		*(volatile u32 *)(page + 4) = 0xc300;
+		sum += ((u32(*)(void))page)();
+	}
+	say("code", (u32)sum);
+	__asm__ volatile("movups %0, %%xmm0; addps %%xmm0, %%xmm0; movups %%xmm0, %0" : "+m"(some) : : "xmm0");
+	say("float", (u32)(some[0] + some[3] * 16));
+	say("wide", wide(0x11223344));
+	child = call(FORK, 0, 0, 0, 0);
+	if (!child)
+		call(EXIT, hash(1000) & 0xff, 0, 0, 0);
+	call(WAITPID, child, (u32)&status, 0, 0);
+	say("child", status);
+	call(EXIT, 0, 0, 0, 0);
+}
+__asm__(".globl _start\n _start: and $-16, %esp\n call start");
+"""
+
 
 def build(source, path, *options):
     subprocess.run(["cc", *options, "-o", path, "-x", "c", "-"], input=source, text=True, check=True)

@@ -1,4 +1,5 @@
 """The translator runs what the interpreter runs: kernels, programs, states that come from the other."""
+import gzip
 import os
 import re
 import struct
@@ -6,9 +7,11 @@ import subprocess
 
 import pytest
 
+import programs
 import tiny
 from conftest import SLOW, VIREO, Vm, run_cli
 from test_boot import report
+from test_clock import cpio_entry
 from test_save import restored, save_and_end
 
 JIT = ["--engine", "jit"]
@@ -39,6 +42,41 @@ def test_most_of_a_boot_is_translated(busybox, cpus):
     assert c["jit.tlb_hits"] > 10 * c["jit.tlb_misses"] > 0
     exits = [c[f"jit.exit_{name}"] for name in ("lookup", "link", "news", "changed", "instruction", "access")]
     assert min(exits) > 0 and max(exits) < total // 50
+
+
+LEGACY_INIT = b"""#!/bin/busybox sh
+/legacy
+echo "status=$?"
+/bin/busybox poweroff -f
+"""
+
+
+@pytest.fixture
+def legacy(busybox, tmp_path):
+    """Options of a machine that runs a 32-bit program and ends."""
+    path = str(tmp_path / "legacy")
+    try:
+        programs.build(programs.LEGACY, path, "-m32", "-O2", "-fno-pic", "-no-pie", "-static", "-nostdlib", "-ffreestanding",
+                       "-fno-stack-protector", "-msse", "-mfpmath=387")
+    except subprocess.CalledProcessError:
+        pytest.skip("skipped: no compiler for 32-bit programs")
+    more = cpio_entry("init", LEGACY_INIT, 0o100755) + cpio_entry("legacy", open(path, "rb").read(), 0o100755)
+    initrd = tmp_path / "initrd"
+    initrd.write_bytes(open(busybox.initrd, "rb").read() + gzip.compress(more + cpio_entry("TRAILER!!!", b"", 0)))
+    return ["--kernel", busybox.kernel, "--initrd", str(initrd), "--append", "console=ttyS0 quiet"]
+
+
+def test_a_32_bit_program_under_a_64_bit_kernel(legacy):
+    r = run_cli("run", *legacy, *JIT, "--stats", timeout=120)
+    got = dict(re.findall(r"^(\w+)=(\w+)\r?$", r.stdout, re.M))
+    table, h = [0] * 4096, 2166136261
+    for n in range(2_000_000):
+        h = (h ^ table[n & 4095]) * 16777619 & 0xffffffff
+        table[n & 4095] = table[n & 4095] + (h >> 7) & 0xffffffff
+    assert got == {"hash": f"{h:08x}", "tls": "12345679", "fault": f"{177:08x}", "code": f"{199 * 100:08x}",
+                   "float": f"{130:08x}", "wide": "44332211", "child": "00007600", "status": "0"}
+    # 25 million instructions of the hash alone, beside those of the boot.
+    assert counters(r.stderr)["jit.cold"] < 10_000_000
 
 
 def test_counting_costs_only_who_asks(busybox):

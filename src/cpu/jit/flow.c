@@ -145,6 +145,48 @@ static bool bad_target(struct jit_tr *t, uint64_t rip)
 	return true;
 }
 
+/* T0 = RCX + n in the address size, which RCX becomes unless n is 0. Flags stay. */
+static void counter(struct jit_tr *t, int n)
+{
+	const unsigned rcx = jit_home[X86_RCX];
+	const bool w = !now(t)->i->ashift;
+
+	if (n)
+		emit_rm(&t->e, (struct emit_op){ .op = 0x8d, .w = w }, rcx, emit_at(rcx, n));
+	emit_rr(&t->e, (struct emit_op){ .op = 0x8b, .w = w }, T0, rcx);
+}
+
+void jit_loop(struct jit_tr *t)
+{
+	static const uint8_t conditions[] = { 5, 4, EMIT_ALWAYS }; /* LOOPNE, LOOPE, LOOP */
+	uint8_t *zero, *taken;
+
+	if (bad_target(t, direct(t)))
+		return;
+	jit_flags_ready(t, true);
+	counter(t, -1);
+	zero = emit_jrcxz(&t->e);
+	taken = emit_jump(&t->e, conditions[now(t)->i->op & 3]);
+	emit_here8(&t->e, zero);
+	jit_go_on(t, next_rip(t), NULL);
+	jit_go_on(t, direct(t), taken);
+}
+
+void jit_jcxz(struct jit_tr *t)
+{
+	uint8_t *zero, *other;
+
+	if (bad_target(t, direct(t)))
+		return;
+	jit_flags_ready(t, true);
+	counter(t, 0);
+	zero = emit_jrcxz(&t->e);
+	other = emit_jump(&t->e, EMIT_ALWAYS);
+	emit_here8(&t->e, zero);
+	jit_go_on(t, direct(t), NULL);
+	jit_go_on(t, next_rip(t), other);
+}
+
 void jit_jmp(struct jit_tr *t)
 {
 	uint64_t to = direct(t);

@@ -94,6 +94,9 @@ static const struct jit_op rows[] = {
 	{ X86_MAP_1, 0xc2, 2, 0, 0, JIT_END, 0, 0, 0, 0, jit_ret },
 	{ X86_MAP_1, 0xc6, 2, 0, 1, JIT_GROUP | JIT_RM_W, 0, 0, 0, 0, jit_plain },
 	{ X86_MAP_1, 0xc9, 1, 0, 0, 0, 0, 0, 0, 0, jit_leave },
+	{ X86_MAP_1, 0xe0, 2, 0, 0, JIT_END, 0, Z, 0, 0, jit_loop },
+	{ X86_MAP_1, 0xe2, 1, 0, 0, JIT_END, 0, 0, 0, 0, jit_loop },
+	{ X86_MAP_1, 0xe3, 1, 0, 0, JIT_END, 0, 0, 0, 0, jit_jcxz },
 	{ X86_MAP_1, 0xe8, 1, 0, 0, JIT_END, 0, 0, 0, 0, jit_call },
 	{ X86_MAP_1, 0xe9, 1, 0, 0, JIT_END, 0, 0, 0, 0, jit_jmp },
 	{ X86_MAP_1, 0xeb, 1, 0, 0, JIT_END, 0, 0, 0, 0, jit_jmp },
@@ -172,6 +175,19 @@ bool jit_op_fits(const struct jit_op *r, const struct x86_opdef *d, const struct
 	       !(r->what & JIT_REGS && mem);
 }
 
+/* Rows of other tables, as far as the processor's state lets their instructions run. */
+static const struct jit_op *float_op(const struct x86_opdef *d, const struct x86_insn *i, unsigned mode)
+{
+	const struct jit_op *r = NULL;
+
+	if (!(mode & (d->map >= X86_MAP_VEX_0F ? X86_FETCH_NO_FP : X86_FETCH_NO_SSE)))
+		r = jit_vector_op(d, i);
+	if (!r && (mode & X86_FETCH_NO_FP) != X86_FETCH_NO_FP)
+		r = jit_x87_op(d, i);
+	/* Some of MMX belong to SSE. */
+	return r && r->what & JIT_MMX && mode & X86_FETCH_NO_SSE ? NULL : r;
+}
+
 const struct jit_op *jit_op_of(const struct x86_opdef *d, const struct x86_insn *i, unsigned mode)
 {
 	const struct jit_op *r;
@@ -183,12 +199,7 @@ const struct jit_op *jit_op_of(const struct x86_opdef *d, const struct x86_insn 
 		if (jit_op_fits(&rows[n], d, i))
 			return rows[n].emit ? &rows[n] : NULL;
 	r = jit_system_op(d, i);
-	if (r)
-		return r;
-	if (mode & (d->map >= X86_MAP_VEX_0F ? X86_FETCH_NO_FP | X86_FETCH_NO_AVX : X86_FETCH_NO_FP))
-		return NULL;
-	r = jit_vector_op(d, i);
-	return r ? r : jit_x87_op(d, i);
+	return r ? r : float_op(d, i, mode);
 }
 
 uint8_t jit_cond_flags(unsigned cc)

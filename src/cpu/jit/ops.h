@@ -82,6 +82,8 @@ void jit_push_mem(struct jit_tr *t);
 void jit_pop_reg(struct jit_tr *t);
 void jit_leave(struct jit_tr *t);
 void jit_jcc(struct jit_tr *t);
+void jit_loop(struct jit_tr *t);
+void jit_jcxz(struct jit_tr *t);
 void jit_jmp(struct jit_tr *t);
 void jit_jmp_indirect(struct jit_tr *t);
 void jit_call(struct jit_tr *t);

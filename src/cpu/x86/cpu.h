@@ -121,10 +121,12 @@ struct x86_space {
 
 /* How translated code sees the world. */
 enum x86_fetch {
-	X86_FETCH_VIEW = 3,  /* enum x86_tlb_view */
-	X86_FETCH_NOT = 3,   /* instead of a view: this code is not translated */
-	X86_FETCH_NO_FP = 4, /* SSE or x87 cannot run */
-	X86_FETCH_NO_AVX = 8,
+	X86_FETCH_VIEW = 3, /* enum x86_tlb_view */
+	X86_FETCH_NOT = 3,  /* instead of a view: this code is not translated */
+	/* What cannot run: AVX, or SSE and AVX; both bits: x87 and MMX neither. */
+	X86_FETCH_NO_AVX = 4,
+	X86_FETCH_NO_SSE = 8,
+	X86_FETCH_NO_FP = X86_FETCH_NO_AVX | X86_FETCH_NO_SSE,
 	X86_FETCH_CODE32 = 16, /* 32-bit code in flat segments, else 64-bit code */
 	X86_FETCH_MODES = 32
 };

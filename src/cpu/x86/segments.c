@@ -30,12 +30,18 @@ static bool all_flat(const struct x86_cpu *cpu)
 	       !(data & ~(cpu->seg_flat_r & cpu->seg_flat_w));
 }
 
+static enum x86_fetch no_fp(const struct x86_cpu *cpu)
+{
+	if (cpu->fpu_block)
+		return X86_FETCH_NO_FP;
+	return cpu->sse_block ? X86_FETCH_NO_SSE : cpu->avx_block ? X86_FETCH_NO_AVX : 0;
+}
+
 void x86_update_fetch(struct x86_cpu *cpu)
 {
 	bool plain = (cpu->code_bits == 64 || cpu->flat32) && !cpu->s.smm && !cpu->align_check;
 	uint64_t view = (uint64_t)((cpu->tlb - cpu->tlbs[0]) / X86_TLB_SIZE);
-	uint64_t mode = (plain ? view : X86_FETCH_NOT) | (cpu->sse_block || cpu->fpu_block ? X86_FETCH_NO_FP : 0) |
-			(cpu->avx_block ? X86_FETCH_NO_AVX : 0) | (cpu->flat32 ? X86_FETCH_CODE32 : 0);
+	uint64_t mode = (plain ? view : X86_FETCH_NOT) | no_fp(cpu) | (cpu->flat32 ? X86_FETCH_CODE32 : 0);
 
 	cpu->fetch_key = (uint64_t)x86_fetches(cpu)->epoch << X86_FETCH_EPOCH | mode << X86_FETCH_SHIFT;
 }
