@@ -16,6 +16,20 @@
 #endif
 #endif
 
+/*
+ * Order that goes through code of which the compiler knows nothing: what was written before shared_sent(p) is there
+ * after shared_arrived(p). Something else has to see to that; only the thread sanitizer is told.
+ */
+#if defined(SHARED_UNSEEN)
+void __tsan_acquire(void *at);
+void __tsan_release(void *at);
+#define shared_sent(p)	  __tsan_release((void *)(uintptr_t)(p))
+#define shared_arrived(p) __tsan_acquire((void *)(uintptr_t)(p))
+#else
+#define shared_sent(p)	  ((void)(p))
+#define shared_arrived(p) ((void)(p))
+#endif
+
 #if defined(SHARED_UNSEEN)
 /* Byte by byte: the sanitizer watches the library's functions too. */
 __attribute__((no_sanitize("thread"), noinline, unused)) static void *shared_move(void *to, const void *from,

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/shared.h"
 #include "cpu/jit/jit.h"
 
 #define BUCKETS (1u << 18)
@@ -227,6 +228,7 @@ void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *
 		belongs(c, b, &b->pages[0]);
 		if (b->second != JIT_ONE_PAGE)
 			belongs(c, b, &b->pages[1]);
+		shared_sent(c);
 		atomic_store_explicit(&b->next, next, memory_order_relaxed);
 		atomic_store_explicit(bucket, b, memory_order_release);
 	}

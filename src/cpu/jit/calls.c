@@ -86,6 +86,8 @@ bool jit_over(const struct jit_cpu *c, const struct jit_block *b, unsigned flush
 int jit_handle(struct jit_cpu *c, const struct jit_site *site)
 {
 	unsigned flushes = jit_cache_flushes(jit_cache_of(&c->cpu));
+
+	shared_arrived(jit_cache_of(&c->cpu));
 	/* Copied: while it waits for another vCPU everything may be forgotten, and the site be overwritten. */
 	const struct x86_insn insn[2] = { site->insn[0], site->insn[1] };
 	const struct jit_block *b = site->block;
@@ -105,6 +107,7 @@ int jit_handle(struct jit_cpu *c, const struct jit_site *site)
 
 int jit_handle_end(struct jit_cpu *c, const struct jit_site *site)
 {
+	shared_arrived(jit_cache_of(&c->cpu));
 	const struct x86_insn insn[2] = { site->insn[0], site->insn[1] };
 	struct x86_cpu *cpu = &c->cpu;
 	uint64_t rip = site->rip;
@@ -232,6 +235,7 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 		if (why >= JIT_EXITS) {
 			const struct jit_link *l = (const struct jit_link *)why;
 
+			shared_arrived(jit_cache_of(cpu));
 			jit_cache_link(jit_cache_of(cpu), l, b);
 		}
 	}

@@ -2,6 +2,7 @@
  * Strings with REP: they end a trace, but run in its block. MOVS and STOS go through the TLB page by page (quick.c);
  * what that cannot do, and the others, is done by the handler, a batch at a time.
  */
+#include "base/shared.h"
 #include "cpu/jit/translate.h"
 
 static bool news(const struct x86_cpu *cpu)
@@ -22,6 +23,8 @@ static void tell(struct jit_cpu *c)
 int jit_repeat(struct jit_cpu *c, const struct jit_site *site)
 {
 	unsigned flushes = jit_cache_flushes(jit_cache_of(&c->cpu));
+
+	shared_arrived(jit_cache_of(&c->cpu));
 	/* Copied: as in jit_handle(). */
 	const struct x86_insn insn[2] = { site->insn[0], site->insn[1] };
 	const struct jit_block *b = site->block;
