@@ -284,6 +284,7 @@ static const struct {
 	{ 0xc0000103, FIELD(tsc_aux) },
 	{ 0x4b564d00, FIELD(kvm_wall_clock) },
 	{ 0x4b564d01, FIELD(kvm_system_time) },
+	{ 0x4b564d03, FIELD(kvm_steal_time) },
 	{ 0x4b564d05, FIELD(kvm_poll_control) },
 };
 

@@ -98,6 +98,8 @@ enum x86_cpuid_reg { X86_CPUID_EAX, X86_CPUID_EBX, X86_CPUID_ECX, X86_CPUID_EDX 
 	F(TSA_L1_NO, "tsa-l1-no", 0x80000021, 0, ECX, 2, 0, 0)                                                         \
 	F(KVM_NOPIODELAY, "kvm-nopiodelay", 0x40000001, 0, EAX, 1, 0, 0)                                               \
 	F(KVMCLOCK, "kvmclock", 0x40000001, 0, EAX, 3, 0, 0)                                                           \
+	/* For those who ask for it, as software engines have it not: a machine could not move there. */               \
+	F(KVM_STEAL, "kvm-steal-time", 0x40000001, 0, EAX, 5, 0, 0)                                                    \
 	F(KVM_PV_EOI, "kvm-pv-eoi", 0x40000001, 0, EAX, 6, 0, 0)                                                       \
 	F(KVM_PV_UNHALT, "kvm-pv-unhalt", 0x40000001, 0, EAX, 7, 0, 0)                                                 \
 	F(KVM_SEND_IPI, "kvm-pv-ipi", 0x40000001, 0, EAX, 11, 0, 0)                                                    \

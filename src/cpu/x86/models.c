@@ -112,6 +112,7 @@ static const struct {
 	{ X86_F_NX, X86_F_PAE },
 	{ X86_F_AUTO_IBRS, X86_F_MSR },
 	{ X86_F_KVM_POLL, X86_F_MSR },
+	{ X86_F_KVM_STEAL, X86_F_MSR },
 	{ X86_F_HV_VPINDEX, X86_F_MSR },
 	/* Of long mode alone. */
 	{ X86_F_LM, X86_F_MSR },
@@ -275,10 +276,16 @@ static int take_host(struct x86_features *f, struct err *err)
 }
 #endif
 
-/* For those who ask for it by name alone: a guest that finds it takes the machine for another. */
+/* A guest that finds it takes the machine for another. */
 static bool of_hyperv(size_t n)
 {
 	return features[n].leaf > KVM_FEATURES && features[n].leaf <= X86_CPUID_HYPERV;
+}
+
+/* For those who ask for it by name: no model has it. */
+static bool by_name_alone(size_t n)
+{
+	return of_hyperv(n) || n == X86_F_KVM_STEAL;
 }
 
 static int set_model(struct draft *d, const char *text, size_t len, struct err *err)
@@ -296,7 +303,7 @@ static int set_model(struct draft *d, const char *text, size_t len, struct err *
 	if (m->host && take_host(d->f, err))
 		return -1;
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
-		d->f->on[n] = (d->everything && !of_hyperv(n)) || features[n].leaf == KVM_FEATURES;
+		d->f->on[n] = (d->everything || features[n].leaf == KVM_FEATURES) && !by_name_alone(n);
 	if (!d->everything)
 		add_features(d, m);
 	return 0;
@@ -371,7 +378,7 @@ static int refuse_missing(const struct draft *d, const struct missing *vireo, co
 
 	return err_set(err, "cpu.model: %.*s needs %s%s%s%s%s; %s%s%s does without", d->model_len, d->model,
 		       vireo->names, *vireo->names ? ", which vireo does not have" : "", both ? ", and " : "",
-		       host->names, *host->names ? ", which cannot be given on this host" : "", vireo->without,
+		       host->names, *host->names ? ", which this engine does not give here" : "", vireo->without,
 		       both ? "," : "", host->without);
 }
 
@@ -542,6 +549,9 @@ static unsigned host_pkru_at(void)
 
 bool x86_feature_possible(enum x86_feature f)
 {
+	/* Nobody here knows how long a vCPU's thread has waited for a processor. */
+	if (f == X86_F_KVM_STEAL)
+		return false;
 	for (size_t n = 0; n < ARRAY_LEN(of_host); n++)
 		if (of_host[n].feature == f)
 			return x86_host_has(f);

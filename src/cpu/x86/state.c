@@ -127,6 +127,7 @@ static const struct state_field fields[] = {
 	STATE_U64F(S, kvm_wall_clock),
 	STATE_U64F(S, kvm_system_time),
 	STATE_U64F(S, kvm_poll_control),
+	STATE_U64F(S, kvm_steal_time),
 	STATE_U64F(S, hv_vp_assist),
 	STATE_U8F(S, run),
 	STATE_BOOLF(S, shadow_sti),

@@ -169,7 +169,7 @@ struct x86_state {
 	uint64_t misc_enable, debugctl, mcg_status, mcg_ctl;
 	uint64_t mc_bank[4 * X86_MC_BANKS]; /* CTL, STATUS, ADDR, MISC of each */
 	uint64_t mtrr_def, mtrr_fixed[11], mtrr_var[16];
-	uint64_t kvm_wall_clock, kvm_system_time, kvm_poll_control;
+	uint64_t kvm_wall_clock, kvm_system_time, kvm_poll_control, kvm_steal_time;
 	uint64_t hv_vp_assist;
 
 	/* between instructions */
