@@ -244,6 +244,41 @@ static void a_global_page_is_nobodys(void **state)
 	assert_non_null(look(local));
 }
 
+static bool keeps_code(uint64_t flushed)
+{
+	uint64_t before = cpu->fetch_key;
+
+	x86_tlb_flush_page(cpu, flushed);
+	return cpu->fetch_key == before;
+}
+
+static void only_a_flush_of_code_forgets_code(void **state)
+{
+	const uint64_t nowhere = 1ull << 40;
+	const unsigned tables = X86_FETCH_PAGES / 512;
+
+	open_spaces();
+	for (unsigned n = 0; n < 512; n++)
+		window(n, FRAME1 | P | W | U);
+	for (unsigned n = 0; n < tables; n++)
+		rig_write(&r, 0x3000 + 8 * ((WINDOW >> 21) + n), PT | P | W | U, 8);
+	for (uint64_t at = 0x2000; at < 0x40000; at += 0x2000)
+		x86_itlb_fill(cpu, WINDOW + at);
+	for (uint64_t at = 0x3000; at < 0x40000; at += 0x2000)
+		assert_true(keeps_code(WINDOW + at));
+	assert_true(keeps_code(WINDOW + (X86_FETCH_PAGES << 12) + 0x2000));
+	assert_false(keeps_code(WINDOW + 0x3e000));
+	assert_true(keeps_code(WINDOW + 0x2000));
+	x86_itlb_fill(cpu, WINDOW + 0x2000);
+	assert_true(keeps_code(nowhere));
+	assert_false(keeps_code(WINDOW + 0x2000));
+	/* With more than can be told apart, all do. */
+	for (uint64_t n = 0; n < X86_FETCH_PAGES; n++)
+		x86_itlb_fill(cpu, WINDOW + (n << 12));
+	assert_false(keeps_code(nowhere));
+	assert_true(keeps_code(nowhere));
+}
+
 /* --- regions: what spares a walk --- */
 
 #define OTHER_PT (RIG_TABLES + 0x4000)
@@ -669,6 +704,7 @@ int main(void)
 		TEST(pcids_do_not_mix),
 		TEST(what_is_known_of_a_space_is_kept_while_it_may_be),
 		TEST(a_global_page_is_nobodys),
+		TEST(only_a_flush_of_code_forgets_code),
 		TEST(an_entry_is_looked_at_as_it_is),
 		TEST(keys_are_looked_at_by_a_walk),
 		TEST(a_region_may_be_read_only),

@@ -67,8 +67,10 @@ struct x86_region {
 };
 
 /* Instruction pages: like the data TLB, keyed by linear page. */
-#define X86_ITLB_SIZE 256u
-#define X86_ITLB_NONE 1ull
+#define X86_ITLB_SIZE	256u
+#define X86_ITLB_NONE	1ull
+#define X86_FETCH_BITS	13
+#define X86_FETCH_PAGES (1u << X86_FETCH_BITS)
 struct x86_itlb_entry {
 	uint64_t tag;
 	uint64_t phys;	     /* of the page */
@@ -79,13 +81,14 @@ struct x86_itlb_entry {
 struct x86_fetches {
 	struct x86_itlb_entry itlb[X86_ITLB_SIZE];
 	/*
-	 * Names its state: translated code may be found by linear address as long as this is the same. A page that was
-	 * fetched from since this number was taken has its bit in `pages`, which pages share; `local`: one that is not
-	 * global is among them.
+	 * Names its state: translated code may be found by linear address as long as this is the same. `pages` are
+	 * those that were fetched from since this number was taken, as a hash table of page_name() (tlb.c), which few
+	 * pages share; with more than a table holds, all. `local`: one that is not global is among them.
 	 */
 	uint32_t epoch;
 	bool local;
-	uint64_t pages[X86_ITLB_SIZE / 8];
+	uint32_t count; /* of pages */
+	uint32_t pages[X86_FETCH_PAGES];
 };
 
 /*

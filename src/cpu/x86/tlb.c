@@ -73,7 +73,9 @@ static void renew(struct x86_cpu *cpu, struct x86_fetches *f)
 {
 	for (unsigned n = 0; n < X86_ITLB_SIZE; n++)
 		f->itlb[n].tag = X86_ITLB_NONE;
-	memset(f->pages, 0, sizeof(f->pages));
+	if (f->count)
+		memset(f->pages, 0, sizeof(f->pages));
+	f->count = 0;
 	f->local = false;
 	f->epoch = ++cpu->epochs;
 	if (f->epoch >= 1u << (64 - X86_FETCH_EPOCH))
@@ -81,14 +83,41 @@ static void renew(struct x86_cpu *cpu, struct x86_fetches *f)
 	x86_update_fetch(cpu);
 }
 
-static uint64_t *page_word(struct x86_fetches *f, uint64_t lin)
+/* Never 0, and the same for pages that are far apart only. */
+static uint32_t page_name(uint64_t lin)
 {
-	return &f->pages[lin >> 18 & (ARRAY_LEN(f->pages) - 1)];
+	return (uint32_t)(lin >> 12 ^ lin >> 44) | 1u << 31;
 }
 
-static uint64_t page_bit(uint64_t lin)
+/* Where that is, or would be: there is always room. */
+static uint32_t *page_place(struct x86_fetches *f, uint32_t name)
 {
-	return 1ull << (lin >> 12 & 63);
+	uint32_t n = name * 0x9e3779b1u >> (32 - X86_FETCH_BITS);
+
+	while (f->pages[n] && f->pages[n] != name)
+		n = (n + 1) % X86_FETCH_PAGES;
+	return &f->pages[n];
+}
+
+static bool holds_all(const struct x86_fetches *f)
+{
+	return f->count == X86_FETCH_PAGES / 4 * 3;
+}
+
+static void note_fetch(struct x86_fetches *f, uint64_t lin)
+{
+	uint32_t name = page_name(lin), *at;
+
+	if (holds_all(f))
+		return;
+	at = page_place(f, name);
+	f->count += !*at;
+	*at = name;
+}
+
+static bool fetched_from(struct x86_fetches *f, uint64_t lin)
+{
+	return holds_all(f) || *page_place(f, page_name(lin));
 }
 
 const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin)
@@ -105,7 +134,7 @@ const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin)
 	x86_translate(cpu, lin, X86_FETCH, cpu->cpl == 3, false, &t);
 	note_large(cpu, lin, &t);
 	f->local |= !t.global;
-	*page_word(f, lin) |= page_bit(lin);
+	note_fetch(f, lin);
 	*e = (struct x86_itlb_entry){ .tag = lin & ~X86_PAGE_MASK, .phys = t.phys & ~X86_PAGE_MASK };
 	if (mem_window(cpu->mem, gpa(t.phys), &w)) {
 		e->host = w.host;
@@ -371,8 +400,8 @@ void x86_tlb_flush_page(struct x86_cpu *cpu, uint64_t lin)
 		if (e->rtag == page || e->wtag == page)
 			clear_entry(cpu, (unsigned)(e - entry_at(cpu, 0)));
 	}
-	if (*page_word(&cpu->space->user, lin) & page_bit(lin))
+	if (fetched_from(&cpu->space->user, lin))
 		renew(cpu, &cpu->space->user);
-	if (*page_word(&cpu->kernel, lin) & page_bit(lin))
+	if (fetched_from(&cpu->kernel, lin))
 		renew(cpu, &cpu->kernel);
 }
