@@ -536,11 +536,80 @@ static void what_leads_to_forgotten_code_is_forgotten(void **state)
 	assert_int_equal(reg(X86_RDX), sum);
 }
 
+/* A near call, direct and indirect, that pushes over its own code goes on where it leads, however far. */
+static void a_call_changes_the_code_it_is_in(void **state)
+{
+	/* call rbx, or call near; nop ... */
+	static const uint8_t indirect[] = { 0xff, 0xd3, 0x90, 0x90, 0x90, 0xf4 };
+	/* mov eax, 7bh; hlt */
+	static const uint8_t there[] = { 0xb8, 0x7b, 0, 0, 0, 0xf4 };
+	uint8_t direct[] = { 0xe8, 0, 0, 0, 0, 0xf4 };
+
+	for (unsigned n = 0; n < 4; n++) {
+		uint64_t to = TINY_CODE + (n & 1 ? 0x8000 : 0x800);
+		int32_t rel = (int32_t)(to - (TINY_CODE + 5));
+
+		memcpy(direct + 1, &rel, 4);
+		put(to, there, sizeof(there));
+		put(TINY_CODE, n & 2 ? indirect : direct, sizeof(direct));
+		tiny_vm_enter64(&vm, 0, TINY_CODE, TINY_CODE + 0x28);
+		tiny_cpu(&vm)->s.gpr[X86_RBX] = to;
+		assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_HALTED);
+		assert_int_equal(reg(X86_RAX), 0x7b);
+		assert_int_equal(reg(X86_RIP), to + sizeof(there));
+	}
+}
+
+/* Flags of an instruction that stores beside code, in its page, are what they would be elsewhere. */
+static void a_store_beside_code_keeps_its_flags(void **state)
+{
+	/* add [rsi], eax; setc bl; setz bh */
+	static const uint8_t code[] = { 0x01, 0x06, 0x0f, 0x92, 0xc3, 0x0f, 0x94, 0xc7, 0xf4 };
+
+	for (uint32_t n = 0; n < 4; n++) {
+		const uint32_t v[] = { 0xffffffff, 0, 0xfffffff0, 0xfffffffe };
+
+		put(TINY_CODE, code, sizeof(code));
+		put(TINY_CODE + 0x800, &v[n], 4);
+		tiny_vm_enter64(&vm, 0, TINY_CODE, TINY_STACK);
+		tiny_cpu(&vm)->s.gpr[X86_RAX] = n < 2 ? 1 : 0x20;
+		tiny_cpu(&vm)->s.gpr[X86_RBX] = 0;
+		tiny_cpu(&vm)->s.gpr[X86_RSI] = TINY_CODE + 0x800;
+		assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_HALTED);
+		assert_int_equal(reg(X86_RBX), n == 0 ? 0x101 : n == 1 ? 0 : 1);
+	}
+}
+
+/* What jumps to an instruction in two pages brings its flags along. */
+static void flags_reach_an_instruction_in_two_pages(void **state)
+{
+	/* again: stc; jmp cross */
+	uint8_t code[] = { 0xf9, 0xe9, 0, 0, 0, 0 };
+	/* cross: adc eax, 0; dec ecx; jnz again; hlt */
+	uint8_t cross[] = { 0x15, 0, 0, 0, 0, 0xff, 0xc9, 0x0f, 0x85, 0, 0, 0, 0, 0xf4 };
+	const uint64_t at = TINY_CODE + 0xffd;
+	int32_t rel = (int32_t)(at - (TINY_CODE + sizeof(code)));
+
+	memcpy(code + 2, &rel, 4);
+	rel = (int32_t)(TINY_CODE - (at + 13));
+	memcpy(cross + 9, &rel, 4);
+	put(TINY_CODE, code, sizeof(code));
+	put(at, cross, sizeof(cross));
+	tiny_vm_enter64(&vm, 0, TINY_CODE, TINY_STACK);
+	tiny_cpu(&vm)->s.gpr[X86_RAX] = 0;
+	tiny_cpu(&vm)->s.gpr[X86_RCX] = 8;
+	assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_HALTED);
+	assert_int_equal(reg(X86_RAX), 8);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(stores_change_the_trace_that_runs),
+		TEST(a_call_changes_the_code_it_is_in),
+		TEST(a_store_beside_code_keeps_its_flags),
+		TEST(flags_reach_an_instruction_in_two_pages),
 		TEST(a_store_across_pages_is_seen_in_the_second),
 		TEST(a_page_walk_changes_the_code_it_runs_in),
 		TEST(a_loop_may_rewrite_its_own_links),

@@ -23,6 +23,7 @@ struct jit_cache {
 	size_t code_size, data_size;
 	intptr_t rx_offset;
 	size_t first, code_used, data_used;
+	size_t data_before; /* the block that is being written */
 	_Atomic unsigned flushes, changes;
 	struct jit_thunks thunks;
 	struct jit_cache_counts counts; /* under the lock */
@@ -185,6 +186,7 @@ bool jit_cache_begin(struct jit_cache *c, struct emit *e)
 		pthread_mutex_unlock(&c->lock);
 		return false;
 	}
+	c->data_before = c->data_used;
 	e->at = c->code + c->code_used;
 	e->end = e->at + BLOCK_ROOM;
 	e->rx_offset = c->rx_offset;
@@ -196,7 +198,7 @@ void *jit_cache_alloc(struct jit_cache *c, size_t bytes)
 {
 	void *p = c->data + c->data_used;
 
-	bytes = (bytes + 15) & ~(size_t)15;
+	bytes = (bytes + 7) & ~(size_t)7;
 	if (c->data_size - c->data_used < bytes)
 		return NULL;
 	c->data_used += bytes;
@@ -224,6 +226,8 @@ void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *
 		 */
 		while (next && atomic_load(&next->stale))
 			next = atomic_load(&next->next);
+		stat_add(&c->counts.code, (size_t)(e->at - c->code) - c->code_used);
+		stat_add(&c->counts.data, c->data_used - c->data_before);
 		c->code_used = (size_t)(e->at - c->code);
 		belongs(c, b, &b->pages[0]);
 		if (b->second != JIT_ONE_PAGE)
@@ -235,15 +239,15 @@ void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *
 	pthread_mutex_unlock(&c->lock);
 }
 
-void jit_cache_link(struct jit_cache *c, const struct jit_link *l, const struct jit_block *to)
+void jit_cache_link(struct jit_cache *c, const struct jit_note *l, const struct jit_block *to)
 {
 	bool direct = to->second == JIT_ONE_PAGE;
-	uintptr_t at = !direct ? c->thunks.jump_to_rip : l->native ? to->native : to->memory;
-	uint8_t *rel32 = direct ? l->rel32 : l->out32;
+	uintptr_t at = !direct ? c->thunks.link_to_rip[l->what] : l->what ? to->native : jit_block_memory(to);
+	uintptr_t end = (uintptr_t)l - (direct ? l->back : 0);
+	uint8_t *rel32 = (uint8_t *)(end - (uintptr_t)c->rx_offset) - 4;
 
 	pthread_mutex_lock(&c->lock);
-	atomic_store_explicit((_Atomic int32_t *)(void *)rel32, (int32_t)(at - (direct ? l->end : l->out_end)),
-			      memory_order_release);
+	atomic_store_explicit((_Atomic int32_t *)(void *)rel32, (int32_t)(at - end), memory_order_release);
 	stat_add(&c->counts.links, 1);
 	pthread_mutex_unlock(&c->lock);
 }
@@ -252,7 +256,7 @@ void jit_cache_link(struct jit_cache *c, const struct jit_link *l, const struct 
 static void give_up(struct jit_cache *c, struct jit_block *b)
 {
 	uint8_t *entry = (uint8_t *)(b->native - (uintptr_t)c->rx_offset);
-	uint64_t jump = 0xe9 | (uint64_t)(uint32_t)(b->out - (b->native + EMIT_JMP_SIZE)) << 8 | 0x909090ull << 40;
+	uint64_t jump = 0xe9 | (uint64_t)(uint32_t)(b->out - EMIT_JMP_SIZE) << 8 | 0x909090ull << 40;
 
 	if (atomic_exchange(&b->stale, true))
 		return;

@@ -1,9 +1,10 @@
 /*
  * Translated blocks of a VM: where their code lives, and how they are found, linked and given up.
  *
- * A block's code begins with one instruction of at least eight bytes, aligned: when the block is given up these become
- * a jump to its way out, which other processors see whole or not at all. So links and caches that lead to a block need
- * not be found. Memory is used until it is full; then everything is forgotten while all vCPUs stand still.
+ * A block's code begins, behind a pointer to its record, with one instruction of at least eight bytes, aligned: when
+ * the block is given up these become a jump to its way out, which other processors see whole or not at all. So links
+ * and caches that lead to a block need not be found. Memory is used until it is full; then everything is forgotten
+ * while all vCPUs stand still.
  *
  * Finding takes no lock. Everything else does; the order is code.c's lock, then this one.
  */
@@ -27,6 +28,7 @@ struct jit_cache_counts {
 	stat_t pages;	  /* that changed while there were blocks of theirs */
 	stat_t given_up;  /* blocks */
 	stat_t links;
+	stat_t code, data; /* bytes that blocks took */
 };
 
 /* A page that a block was made from. */
@@ -44,19 +46,33 @@ struct jit_block {
 	uint64_t second;
 	uint32_t mode; /* enum x86_fetch */
 	_Atomic bool stale;
-	/* Where to begin: with the flags in the host's, or in jit_cpu.flags. And what it does when given up. */
-	uintptr_t native, memory, out;
-	struct jit_of_page pages[2];
+	/*
+	 * Where to begin: with the flags in the host's, or, so far before that, in jit_cpu.flags. And, so far behind
+	 * it, what the block does when given up.
+	 */
+	uint8_t memory;
+	uint16_t out;
+	uintptr_t native;
+	struct jit_of_page pages[]; /* one or two */
 };
+static inline uintptr_t jit_block_memory(const struct jit_block *b)
+{
+	return b->native - b->memory;
+}
+static inline uintptr_t jit_block_out(const struct jit_block *b)
+{
+	return b->native + b->out;
+}
 
-/* A direct jump at the end of a block. `rel32` is aligned. */
-struct jit_link {
-	uint8_t *rel32; /* where it is written */
-	uintptr_t end;	/* where it is executed, after it */
-	bool native;	/* flags are in the host's */
-	uint8_t *out32; /* the same of the jump that it leads to at first: the way out */
-	uintptr_t out_end;
-};
+/* What stands behind the call of a thunk, instead of code that would tell it the same. */
+struct jit_note {
+	uint16_t block;			/* from the pointer to the block's record to here */
+	int16_t rip;			/* what RIP has to be, less the block's; or: */
+#define JIT_NOTE_FAR	INT16_MIN	/* it follows, 8 bytes */
+#define JIT_NOTE_PUSHED (INT16_MIN + 1) /* it is in jit_cpu.pushed */
+	uint16_t back;			/* from where the code goes on to here; of a link: from the end of its jump */
+	uint16_t what; /* of an access: JIT_MISS_WRITE and so on; of a link: are flags in the host's? */
+} __attribute__((packed));
 
 /* `anonymous`: the code has no name in the list of mappings. */
 struct jit_cache *jit_cache_new(size_t bytes, bool anonymous, struct err *err);
@@ -82,8 +98,11 @@ void *jit_cache_alloc(struct jit_cache *c, size_t bytes);
 /* The block is complete (or b is NULL: was given up) and can be found. Gives the lock back. */
 void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *b);
 
-/* From now on the jump leads to this block; if that depends on a second page, to a look at jit_cpu.jumps. */
-void jit_cache_link(struct jit_cache *c, const struct jit_link *l, const struct jit_block *to);
+/*
+ * From now on the jump whose way out has this note leads to this block; if that depends on a second page, to a look at
+ * jit_cpu.jumps. The displacements of both, of the jump and of the call before the note, are aligned.
+ */
+void jit_cache_link(struct jit_cache *c, const struct jit_note *l, const struct jit_block *to);
 /* Give up one block, or all of a page. Any thread. */
 void jit_cache_drop(struct jit_cache *c, struct jit_block *b);
 void jit_cache_drop_page(struct jit_cache *c, uint64_t page_index);

@@ -2,6 +2,7 @@
  * The C side of translated code: what thunks call, and the loop that goes from block to block where code cannot go by
  * itself. The guest's flags are in jit_cpu.flags while it is in translated code, else in x86_cpu.lazy.
  */
+#include <string.h>
 #include <time.h>
 
 #include "base/bytes.h"
@@ -55,12 +56,32 @@ static bool fill(struct jit_cpu *c, uint64_t lin, bool write)
 	return filled;
 }
 
-int jit_missed(struct jit_cpu *c, uint32_t access)
+static const struct jit_block *block_of(const struct jit_note *n)
+{
+	return *(const struct jit_block *const *)(const void *)((const uint8_t *)n - n->block);
+}
+
+/* What RIP has to be. */
+static uint64_t rip_of(const struct jit_cpu *c, const struct jit_note *n)
+{
+	uint64_t far;
+
+	if (n->rip == JIT_NOTE_PUSHED)
+		return c->pushed;
+	if (n->rip != JIT_NOTE_FAR)
+		return block_of(n)->rip + (uint64_t)(int64_t)n->rip;
+	memcpy(&far, n + 1, sizeof(far));
+	return far;
+}
+
+int jit_missed(struct jit_cpu *c, const struct jit_note *note)
 {
 	struct jit_cache *cache = jit_cache_of(&c->cpu);
-	unsigned changes = jit_cache_changes(cache), size = jit_miss_size(access);
+	unsigned changes = jit_cache_changes(cache), access = note->what, size = jit_miss_size(access);
 	bool write = access & JIT_MISS_WRITE, crossing = crosses(c->lin, size);
 
+	shared_arrived(cache);
+	c->cpu.s.gpr[X86_RIP] = rip_of(c, note);
 	stat_add(&c->counts.misses, 1);
 	stat_add(&c->counts.crossing, crossing);
 	jit_flags_to_lazy(c);
@@ -151,12 +172,17 @@ static void put_crossing(struct jit_cpu *c)
 	put_part(c, c->crossing + first, c->bounce + first, c->bounced - first);
 }
 
-int jit_stored(struct jit_cpu *c, const struct jit_block *block)
+int jit_stored(struct jit_cpu *c, const struct jit_note *note)
 {
-	unsigned flushes = jit_cache_flushes(jit_cache_of(&c->cpu));
+	struct jit_cache *cache = jit_cache_of(&c->cpu);
+	unsigned flushes = jit_cache_flushes(cache);
+	const struct jit_block *block = block_of(note);
 	uint64_t left = MEM_PAGE_SIZE - ((uintptr_t)c->stored & X86_PAGE_MASK);
 	gpa_t at;
 
+	shared_arrived(cache);
+	c->cpu.s.gpr[X86_RIP] = rip_of(c, note);
+	c->resume = (uintptr_t)note - note->back;
 	if (c->stored == c->bounce) {
 		put_crossing(c);
 		return jit_over(c, block, flushes);
@@ -191,7 +217,7 @@ static struct jit_block *look_up(struct x86_cpu *cpu)
 	b = jit_cache_find(jit_cache_of(cpu), e->phys | (rip & X86_PAGE_MASK),
 			   next->tag == page_after(cpu, rip) ? next->phys : JIT_ONE_PAGE, rip, x86_fetch(cpu));
 	if (b)
-		*jump_of(c, rip) = (struct jit_jump){ rip ^ cpu->fetch_key, b->memory };
+		*jump_of(c, rip) = (struct jit_jump){ rip ^ cpu->fetch_key, jit_block_memory(b) };
 	return b;
 }
 
@@ -216,7 +242,7 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 
 	jit_flags_from_lazy(c);
 	for (;;) {
-		why = thunks->enter(c, b->memory);
+		why = thunks->enter(c, jit_block_memory(b));
 		stat_add(&c->counts.exits[why < JIT_EXITS ? why : JIT_LINK], 1);
 		if (jit_exit_from(why, JIT_BROKEN))
 			jit_count_take_back(c);
@@ -233,10 +259,8 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 		if (!b)
 			break;
 		if (why >= JIT_EXITS) {
-			const struct jit_link *l = (const struct jit_link *)why;
-
 			shared_arrived(jit_cache_of(cpu));
-			jit_cache_link(jit_cache_of(cpu), l, b);
+			jit_cache_link(jit_cache_of(cpu), (const struct jit_note *)why, b);
 		}
 	}
 	jit_flags_to_lazy(c);
@@ -275,8 +299,10 @@ static const struct x86_insn *enter(struct x86_cpu *cpu)
 		if (jit_cache_is_full(jit_cache_of(cpu)))
 			make_room(cpu);
 		b = jit_translate(cpu, t);
-		if (b)
+		if (b) {
 			stat_add(&jit_of(cpu)->counts.translations, 1);
+			stat_add(&jit_of(cpu)->counts.translated, t->count);
+		}
 	}
 	if (!b)
 		return NULL;

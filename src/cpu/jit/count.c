@@ -36,7 +36,7 @@ static void charge(struct jit_tr *t)
 void jit_count_overdrawn(struct jit_tr *t)
 {
 	add(&t->e, emit_gs(JIT_FIELD(cpu.icount_left)), (int)t->count, T0);
-	emit_jmp(&t->e, t->block->out);
+	emit_jmp(&t->e, jit_block_out(t->block));
 }
 
 void jit_count_block(struct jit_tr *t)

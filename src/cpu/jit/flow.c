@@ -47,30 +47,33 @@ static void jump_to_t0(struct jit_tr *t, struct stub *s)
 }
 
 /*
- * Within the page: a jump that for now leads to the way out behind it. Its displacement is aligned, so that it changes
+ * Within the page: a jump that for now leads to the way out behind it. Displacements are aligned, so that they change
  * at once for all processors.
  */
 static void link(struct jit_tr *t, uint64_t rip)
 {
-	struct jit_link *l = jit_cache_alloc(t->cache, sizeof(*l));
+	bool native = t->flags & FLAGS_NATIVE;
+	uintptr_t end;
 
-	if (!l) {
-		t->e.full = true;
-		return;
-	}
-	l->native = t->flags & FLAGS_NATIVE;
 	emit_align(&t->e, 4, 1);
 	emit_bytes(&t->e, 0xe9, 1);
-	l->rel32 = t->e.at;
 	emit_bytes(&t->e, 0, 4);
-	l->end = emit_rx(&t->e);
-	jit_flags_away(t, now(t)->live);
-	jit_set_rip(t, rip);
-	emit_mov_imm(&t->e, T0, (uintptr_t)l);
+	end = emit_rx(&t->e);
 	emit_align(&t->e, 4, 1);
-	emit_jmp(&t->e, t->thunks->leave);
-	l->out32 = t->e.at - 4;
-	l->out_end = emit_rx(&t->e);
+	jit_call_noted(t, t->thunks->link[t->flags == FLAGS_NATIVE], rip, end, native);
+}
+
+/* Elsewhere: what the vCPU knows of it has its place. */
+static void look_up(struct jit_tr *t, uint64_t rip)
+{
+	int32_t at = (int32_t)(jit_jump_place(rip) * sizeof(struct jit_jump));
+
+	jit_flags_away(t, now(t)->live);
+	emit_mov_imm(&t->e, T0, rip);
+	emit_rm(&t->e, (struct emit_op){ .op = 0x33, .w = true }, T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
+	emit_rm(&t->e, (struct emit_op){ .op = 0x3b, .w = true }, T0, emit_gs(JIT_FIELD(jumps[0].tag) + at));
+	emit_jump_to(&t->e, 5, t->thunks->jump_missed);
+	emit_rm(&t->e, (struct emit_op){ .op = 0xff }, 4, emit_gs(JIT_FIELD(jumps[0].code) + at));
 }
 
 void jit_go_on(struct jit_tr *t, uint64_t rip, uint8_t *jump)
@@ -79,22 +82,18 @@ void jit_go_on(struct jit_tr *t, uint64_t rip, uint8_t *jump)
 
 	if (jump)
 		emit_here(&t->e, jump);
-	if ((rip ^ t->block->rip) & ~X86_PAGE_MASK) {
-		jit_flags_away(t, now(t)->live);
-		emit_mov_imm(&t->e, T0, rip);
-		jump_to_t0(t, NULL);
-	} else {
+	if ((rip ^ t->block->rip) & ~X86_PAGE_MASK)
+		look_up(t, rip);
+	else
 		link(t, rip);
-	}
 	t->flags = flags;
 }
 
 void jit_interpret(struct jit_tr *t, uint64_t rip)
 {
 	jit_flags_away(t, now(t)->need);
-	jit_set_rip(t, rip);
 	jit_count_undone(t, t->at);
-	jit_back_to_c(t, JIT_INTERPRET);
+	jit_call_noted(t, t->thunks->interpret, rip, 0, 0);
 }
 
 void jit_end_by_handler(struct jit_tr *t)

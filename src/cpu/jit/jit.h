@@ -35,7 +35,7 @@ struct jit_x87_note {
 enum jit_exit {
 	JIT_LOOK_UP, /* what is at RIP? */
 	JIT_OUT,     /* there is news for the vCPU, or the block was given up; RIP is its beginning */
-	JIT_LINK,    /* instead of this number: the struct jit_link of a jump that may go straight to what is at RIP */
+	JIT_LINK,    /* instead of this number: the struct jit_note of a jump that may go straight to what is at RIP */
 	/* In mid-block: jit_cpu.undone is how many instructions were not done (count.h), RIP is the first of them. */
 	JIT_BROKEN, /* what the block was made for has changed */
 	/* The same, and the instruction at RIP is to be interpreted by itself: */
@@ -52,7 +52,7 @@ static inline bool jit_exit_from(uintptr_t why, enum jit_exit first)
 
 /* What is counted of a vCPU. Those that cost something only if the VM's `counting` says so. */
 struct jit_counts {
-	stat_t translations;
+	stat_t translations, translated; /* blocks, and the instructions in them */
 	stat_t exits[JIT_EXITS];
 	stat_t forgetting_ns; /* while all others waited */
 	stat_t handled;	      /* instructions in blocks by their handlers */
@@ -76,9 +76,10 @@ struct jit_cpu {
 	 */
 	uint8_t bounce[32];
 	uint64_t crossing;
-	uint32_t bounced;     /* bytes */
-	uint32_t access;      /* that missed the TLB, see JIT_MISS_WRITE */
-	uint64_t found_index; /* of the entry for it, as jit_cpu.index */
+	uint32_t bounced;	     /* bytes */
+	const struct jit_note *note; /* of the thunk that was called */
+	uintptr_t resume;	     /* where it goes on in the block */
+	uint64_t found_index;	     /* of the entry for it, as jit_cpu.index */
 	struct x86_tlb_entry bounce_entry;
 	_Atomic uint8_t bounce_flags;
 	uint32_t stored_run;		     /* bytes of one by jit_quick_movs() or jit_quick_stos(); 0: none */
@@ -151,16 +152,16 @@ static inline uint32_t jit_miss_size(uint32_t access)
 enum jit_access { JIT_LOAD, JIT_UPDATE, JIT_STORE };
 
 /* --- calls.c: what thunks call. Nonzero: leave the code, with JIT_ACCESS or JIT_BROKEN --- */
-/* The page of cpu->lin is not in the TLB. RIP is the instruction's. May raise. */
-int jit_missed(struct jit_cpu *c, uint32_t access);
+/* The page of cpu->lin is not in the TLB. May raise. */
+int jit_missed(struct jit_cpu *c, const struct jit_note *note);
 /* RIP is the instruction's. May raise. */
 int jit_handle(struct jit_cpu *c, const struct jit_site *site);
 /*
  * The same for an instruction that ends its block: the next one is at RIP. Nonzero: leave the code, with JIT_LOOK_UP.
  */
 int jit_handle_end(struct jit_cpu *c, const struct jit_site *site);
-/* A store of `block` at cpu->stored is done, to a page with flags. RIP is the next instruction's. */
-int jit_stored(struct jit_cpu *c, const struct jit_block *block);
+/* A store at cpu->stored is done, to a page with flags. RIP becomes the next instruction's, jit_cpu.resume is set. */
+int jit_stored(struct jit_cpu *c, const struct jit_note *note);
 /* A repeated string (repeat.c). RIP is set here. May raise. */
 int jit_repeat(struct jit_cpu *c, const struct jit_site *site);
 /* Can the block that called not go on? After a flush of the cache its memory may be another one's. */
@@ -178,10 +179,10 @@ extern const struct x86_translator jit_translator;
 int jit_quick_movs(struct jit_cpu *c, uint32_t size);
 int jit_quick_stos(struct jit_cpu *c, uint32_t size);
 /*
- * The access at cpu->lin missed. If no walk is needed, where it is to be done, and jit_cpu.found_index; else NULL. One
- * that crosses pages is to jit_cpu.bounce.
+ * The access at cpu->lin missed. If no walk is needed, where it is to be done, jit_cpu.found_index and jit_cpu.resume;
+ * else NULL. One that crosses pages is to jit_cpu.bounce.
  */
-uint8_t *jit_quick_miss(struct jit_cpu *c, uint32_t access);
+uint8_t *jit_quick_miss(struct jit_cpu *c, const struct jit_note *note);
 /* The x87 state to memory, and the host's becomes what C wants; 0. The other way; 1: an exception is unmasked. */
 int jit_quick_put_x87(struct jit_cpu *c);
 int jit_quick_get_x87(struct jit_cpu *c);
@@ -190,15 +191,24 @@ int jit_quick_get_x87(struct jit_cpu *c);
 struct jit_thunks {
 	uintptr_t (*enter)(struct jit_cpu *c, uintptr_t code); /* run; why it came back */
 	uintptr_t leave;				       /* jumped to: T0 is why */
-	/* called: T0 and T1 as the stubs of translate.c fill them */
-	uintptr_t missed, handle, stored, repeat;
+	/* called: T1 is the struct jit_site */
+	uintptr_t handle, repeat;
+	/* --- called, with a note behind the call; flags are in memory unless the index, or the name, says native ---
+	 */
+	uintptr_t out[2], link[2], link_to_rip[2], interpret;
+	/* T0 is the target of an indirect branch, by exclusive or with fetch_key; `back` and `what` are how far RSP
+	 * moves if it is good, in 64-bit code or, the second, 32-bit code */
+	uintptr_t jump[2];
+	/* by view, and for stores; T0 and T1 as the probe left them. Or jit_cpu.lin is set */
+	uintptr_t missed[X86_TLB_VIEWS][2], missed_noted;
+	/* T0 is the host's address, or it is in jit_cpu.stored */
+	uintptr_t stored, stored_noted, stored_native;
+	uintptr_t vectors, x87; /* get them to the host's */
 	/* called: T1 is the size, in T0 what they return. Vector registers stay. */
 	uintptr_t quick_movs, quick_stos;
 	uintptr_t jump_missed; /* jumped to: T0 is RIP ^ fetch_key */
 	uintptr_t jump_to_rip; /* jumped to: RIP is set, flags are in memory */
 	uintptr_t handle_end;  /* jumped to: T1 is the site, flags are in memory */
-	uintptr_t vectors;     /* called: get vector registers; RIP is set */
-	uintptr_t x87;	       /* the same for the x87 state */
 };
 /* flow.c: T0 is a target. Compare what the vCPU knows of it; then T1 tells where, T0 is by exclusive or with fetch_key.
  */

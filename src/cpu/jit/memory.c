@@ -52,7 +52,6 @@ void jit_probe(struct jit_tr *t, unsigned size, enum jit_access how)
 	struct stub s = { .kind = STUB_MISS, .rip = now(t)->rip, .view = (uint8_t)t->view };
 
 	jit_count_access(t);
-	s.back = emit_rx(&t->e);
 	emit_rr(&t->e, op_rorx, T1, T0);
 	emit_bytes(&t->e, 12 - ENTRY_SHIFT, 1);
 	emit_rr(&t->e, (struct emit_op){ .op = 0x81 }, 4, T1);
@@ -63,7 +62,7 @@ void jit_probe(struct jit_tr *t, unsigned size, enum jit_access how)
 	s.jump = emit_jump(&t->e, 7);
 	s.access = size << JIT_MISS_SIZE_SHIFT | (write ? JIT_MISS_WRITE : 0) | (how == JIT_STORE ? JIT_MISS_STORE : 0);
 	emit_rm(&t->e, op_add, T0, indexed(JIT_TLB(t->view, host)));
-	s.found = emit_rx(&t->e);
+	s.back = emit_rx(&t->e);
 	jit_stub(t, s);
 	t->flags &= ~FLAGS_NATIVE;
 }

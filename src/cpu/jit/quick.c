@@ -135,12 +135,13 @@ static uint8_t *across(struct jit_cpu *c, uint32_t size, bool write)
 	return c->bounce;
 }
 
-uint8_t *jit_quick_miss(struct jit_cpu *c, uint32_t access)
+uint8_t *jit_quick_miss(struct jit_cpu *c, const struct jit_note *note)
 {
-	uint32_t size = jit_miss_size(access);
+	uint32_t access = note->what, size = jit_miss_size(access);
 	bool write = access & JIT_MISS_WRITE;
 	const struct x86_tlb_entry *e;
 
+	c->resume = (uintptr_t)note - note->back;
 	if ((c->lin & X86_PAGE_MASK) + size > MEM_PAGE_SIZE)
 		return (write && !(access & JIT_MISS_STORE)) || size > sizeof(c->bounce) ? NULL
 											 : across(c, size, write);

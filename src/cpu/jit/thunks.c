@@ -145,7 +145,7 @@ struct common {
 };
 
 /*
- * Save the guest, call fn(cpu, T1); on 0 go on in the block with T0 as jit_cpu.lin has it, else leave with `why`.
+ * Save the guest, call fn(cpu, T1); on 0 go on in the block, else leave with `why`.
  * What was live then is so again.
  */
 static uintptr_t call_thunk(struct emit *e, const void *fn, unsigned why, const struct common *to)
@@ -178,7 +178,6 @@ static uintptr_t call_thunk(struct emit *e, const void *fn, unsigned why, const 
 	emit_here(e, none);
 	fill(e);
 	add_rsp(e, 8);
-	emit_load(e, T0, emit_gs(JIT_FIELD(lin)));
 	ret(e);
 	/* An exception was unmasked in between: the block counts on what cannot be had. */
 	emit_here(e, open[0]);
@@ -242,37 +241,210 @@ static uintptr_t quick_thunk(struct emit *e, const void *fn)
 	return at;
 }
 
-/*
- * An access for which no walk is needed goes on as if it had been found in the TLB: with T0 and T1 as then, the stub is
- * returned to behind the jump that leads to another look. Else as call_thunk() has it.
- */
-static uintptr_t missed_thunk(struct emit *e, const struct common *to)
+/* --- with a note behind the call --- */
+
+static void save_flags(struct emit *e)
 {
-	uintptr_t quick = quick_thunk(e, jit_quick_miss), full, at;
+	emit_mov(e, T1, RAX);
+	emit_bytes(e, 0x9f, 1);	    /* lahf */
+	emit_bytes(e, 0xc0900f, 3); /* seto al */
+	emit_rm(e, (struct emit_op){ .op = 0x89, .osize = true }, RAX, emit_gs(JIT_FIELD(flags)));
+	emit_mov(e, RAX, T1);
+}
+
+static void load_flags(struct emit *e)
+{
+	emit_mov(e, T1, RAX);
+	emit_rm(e, (struct emit_op){ .map = MAP_0F, .op = 0xb7 }, RAX, emit_gs(JIT_FIELD(flags)));
+	emit_bytes(e, 0x7f04, 2); /* add al, 7f: sets OF if it was 1 */
+	emit_bytes(e, 0x9e, 1);	  /* sahf */
+	emit_mov(e, RAX, T1);
+}
+
+static struct emit_mem note(size_t field)
+{
+	return emit_at(T1, (int32_t)field);
+}
+
+/* The note is taken from the stack, to T1 and jit_cpu.note. */
+static void take_note(struct emit *e)
+{
+	pop(e, T1);
+	emit_store(e, emit_gs(JIT_FIELD(note)), T1);
+}
+
+/* RIP becomes what the note at T1 says, which is near. Uses T0, flags are lost. */
+static void note_rip(struct emit *e)
+{
+	emit_rm(e, (struct emit_op){ .map = MAP_0F, .op = 0xb7 }, T0, note(offsetof(struct jit_note, block)));
+	emit_rr(e, op1(0xf7), 3, T0); /* neg */
+	emit_load(e, T0, (struct emit_mem){ .base = T1, .index = T0 });
+	emit_load(e, T0, emit_at(T0, (int32_t)offsetof(struct jit_block, rip)));
+	emit_store(e, emit_gs(JIT_GPR(X86_RIP)), T0);
+	emit_rm(e, (struct emit_op){ .map = MAP_0F, .op = 0xbf, .w = true }, T0, note(offsetof(struct jit_note, rip)));
+	emit_rm(e, op1(0x01), T0, emit_gs(JIT_GPR(X86_RIP)));
+}
+
+/* Out of the block with T0 = `why`; JIT_LINK: the note. `native`: with flags in the host's. */
+static uintptr_t out_thunk(struct emit *e, const struct jit_thunks *t, enum jit_exit why, bool native)
+{
+	uintptr_t at;
+
+	emit_align(e, 16, 0);
+	at = emit_rx(e);
+	if (native)
+		save_flags(e);
+	pop(e, T1);
+	note_rip(e);
+	if (why == JIT_LINK)
+		emit_mov(e, T0, T1);
+	else
+		emit_mov_imm(e, T0, why);
+	emit_jmp(e, t->leave);
+	return at;
+}
+
+static uintptr_t link_to_rip_thunk(struct emit *e, const struct jit_thunks *t, bool native)
+{
+	uintptr_t at;
+
+	emit_align(e, 16, 0);
+	at = emit_rx(e);
+	if (native)
+		save_flags(e);
+	pop(e, T1);
+	note_rip(e);
+	emit_jmp(e, t->jump_to_rip);
+	return at;
+}
+
+/* A target that the vCPU does not know is looked up, or, if it is not canonical, faults at the branch. */
+static uintptr_t jump_thunk(struct emit *e, const struct jit_thunks *t, bool wide)
+{
+	uintptr_t at;
+	uint8_t *bad;
+
+	emit_align(e, 16, 0);
+	at = emit_rx(e);
+	emit_rm(e, op1(0x33), T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
+	emit_mov(e, T1, T0);
+	emit_rr(e, op1(0xc1), 4, T1); /* shl */
+	emit_bytes(e, 16, 1);
+	emit_rr(e, op1(0xc1), 7, T1); /* sar */
+	emit_bytes(e, 16, 1);
+	emit_rr(e, op1(0x39), T0, T1);
+	bad = emit_jump(e, 5);
+	emit_store(e, emit_gs(JIT_GPR(X86_RIP)), T0);
+	pop(e, T1);
+	emit_rm(e, (struct emit_op){ .op = 0x8b }, T0, note(offsetof(struct jit_note, back)));
+	emit_rr(e, (struct emit_op){ .op = 0x01, .w = wide }, T0, GUEST_RSP);
+	emit_mov_imm(e, T0, JIT_LOOK_UP);
+	emit_jmp(e, t->leave);
+	emit_here(e, bad);
+	pop(e, T1);
+	note_rip(e);
+	emit_mov_imm(e, T0, JIT_INTERPRET);
+	emit_jmp(e, t->leave);
+	return at;
+}
+
+/*
+ * An access for which no walk is needed goes on as if it had been found in the TLB, with T0 and T1 as then. Else
+ * jit_missed() sees to it, and then none is needed.
+ */
+static void missed_thunks(struct emit *e, struct jit_thunks *t, const struct common *to)
+{
+	uintptr_t quick = quick_thunk(e, jit_quick_miss), full, again;
+	uint8_t *walk;
 
 	emit_align(e, 16, 0);
 	full = call_thunk(e, jit_missed, JIT_ACCESS, to);
 	emit_align(e, 16, 0);
-	at = emit_rx(e);
-	emit_rm(e, (struct emit_op){ .op = 0x89 }, T1, emit_gs(JIT_FIELD(access)));
-	add_rsp(e, -8);
+	t->missed_noted = emit_rx(e);
+	take_note(e);
+	again = emit_rx(e);
 	emit_call(e, quick);
-	add_rsp(e, 8);
-	emit_rm(e, (struct emit_op){ .op = 0x8b }, T1, emit_gs(JIT_FIELD(access)));
-	emit_rr(e, (struct emit_op){ .op = 0x85, .w = true }, T0, T0);
-	emit_jump_to(e, 4, full);
+	emit_rr(e, op1(0x85), T0, T0);
+	walk = emit_jump(e, 4);
 	emit_load(e, T1, emit_gs(JIT_FIELD(found_index)));
-	emit_bytes(e, 0x24048348, 4); /* add qword [rsp], .. */
-	emit_bytes(e, EMIT_JMP_SIZE, 1);
-	ret(e);
-	return at;
+	emit_rm(e, (struct emit_op){ .op = 0xff }, 4, emit_gs(JIT_FIELD(resume)));
+	emit_here(e, walk);
+	emit_load(e, T1, emit_gs(JIT_FIELD(note)));
+	emit_call(e, full);
+	emit_load(e, T1, emit_gs(JIT_FIELD(note)));
+	emit_jmp(e, again);
+	for (unsigned view = 0; view < X86_TLB_VIEWS; view++) {
+		for (unsigned write = 0; write < 2; write++) {
+			emit_align(e, 16, 0);
+			t->missed[view][write] = emit_rx(e);
+			emit_rm(e, op1(0x03), T0,
+				(struct emit_mem){ .base = T1,
+						   .index = NO_REG,
+						   .gs = true,
+						   .disp = write ? JIT_TLB(view, wtag) : JIT_TLB(view, rtag) });
+			emit_store(e, emit_gs(JIT_FIELD(lin)), T0);
+			emit_jmp(e, t->missed_noted);
+		}
+	}
 }
+
+static void stored_thunks(struct emit *e, struct jit_thunks *t, const struct common *to)
+{
+	uintptr_t full = call_thunk(e, jit_stored, JIT_BROKEN, to);
+
+	emit_align(e, 16, 0);
+	t->stored = emit_rx(e);
+	emit_store(e, emit_gs(JIT_FIELD(stored)), T0);
+	t->stored_noted = emit_rx(e);
+	pop(e, T1);
+	emit_call(e, full);
+	emit_rm(e, (struct emit_op){ .op = 0xff }, 4, emit_gs(JIT_FIELD(resume)));
+	emit_align(e, 16, 0);
+	t->stored_native = emit_rx(e);
+	save_flags(e);
+	pop(e, T1);
+	emit_call(e, full);
+	load_flags(e);
+	emit_rm(e, (struct emit_op){ .op = 0xff }, 4, emit_gs(JIT_FIELD(resume)));
+}
+
+/* Go back to the block; or, by the jump `open`, out of it. */
+static void ready(struct emit *e, const struct jit_thunks *t, uint8_t *open)
+{
+	emit_load(e, T1, emit_gs(JIT_FIELD(note)));
+	emit_rm(e, (struct emit_op){ .map = MAP_0F, .op = 0xb7 }, T0, note(offsetof(struct jit_note, back)));
+	emit_rr(e, op1(0x29), T0, T1);
+	emit_rr(e, (struct emit_op){ .op = 0xff }, 4, T1);
+	emit_here(e, open);
+	emit_mov_imm(e, T0, JIT_OPEN);
+	emit_jmp(e, t->leave);
+}
+
+static void register_thunks(struct emit *e, struct jit_thunks *t)
+{
+	uintptr_t get;
+
+	emit_align(e, 16, 0);
+	get = quick_thunk(e, jit_quick_get_x87);
+	emit_align(e, 16, 0);
+	t->vectors = emit_rx(e);
+	take_note(e);
+	note_rip(e);
+	ready(e, t, get_vectors(e));
+	emit_align(e, 16, 0);
+	t->x87 = emit_rx(e);
+	take_note(e);
+	note_rip(e);
+	emit_call(e, get);
+	emit_rr(e, (struct emit_op){ .op = 0x85 }, T0, T0);
+	ready(e, t, emit_jump(e, 5));
+}
+
+/* --- all of them --- */
 
 void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 {
 	struct common to;
-	uintptr_t get;
-	uint8_t *open;
 
 	to.put = put_function(e);
 	emit_align(e, 16, 0);
@@ -309,14 +481,21 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	emit_jump_to(e, 5, t->jump_missed);
 	jit_take_jump(e);
 
-	emit_align(e, 16, 0);
-	t->missed = missed_thunk(e, &to);
+	for (unsigned native = 0; native < 2; native++) {
+		t->out[native] = out_thunk(e, t, JIT_OUT, native);
+		t->link[native] = out_thunk(e, t, JIT_LINK, native);
+		t->link_to_rip[native] = link_to_rip_thunk(e, t, native);
+	}
+	t->interpret = out_thunk(e, t, JIT_INTERPRET, false);
+	t->jump[0] = jump_thunk(e, t, true);
+	t->jump[1] = jump_thunk(e, t, false);
+	missed_thunks(e, t, &to);
+	stored_thunks(e, t, &to);
+	register_thunks(e, t);
 	emit_align(e, 16, 0);
 	t->handle = call_thunk(e, jit_handle, JIT_BROKEN, &to);
 	emit_align(e, 16, 0);
 	t->handle_end = end_thunk(e, t->jump_to_rip, &to);
-	emit_align(e, 16, 0);
-	t->stored = call_thunk(e, jit_stored, JIT_BROKEN, &to);
 	emit_align(e, 16, 0);
 	t->repeat = call_thunk(e, jit_repeat, JIT_BROKEN, &to);
 	emit_align(e, 16, 0);
@@ -324,28 +503,5 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	emit_align(e, 16, 0);
 	t->quick_stos = quick_thunk(e, jit_quick_stos);
 
-	emit_align(e, 16, 0);
-	t->vectors = emit_rx(e);
-	open = get_vectors(e);
-	ret(e);
-	emit_here(e, open);
-	add_rsp(e, 8);
-	emit_mov_imm(e, T0, JIT_OPEN);
-	emit_jmp(e, t->leave);
-
-	emit_align(e, 16, 0);
-	get = quick_thunk(e, jit_quick_get_x87);
-	emit_align(e, 16, 0);
-	t->x87 = emit_rx(e);
-	add_rsp(e, -8);
-	emit_call(e, get);
-	add_rsp(e, 8);
-	emit_rr(e, (struct emit_op){ .op = 0x85 }, T0, T0);
-	open = emit_jump(e, 5);
-	ret(e);
-	emit_here(e, open);
-	add_rsp(e, 8);
-	emit_mov_imm(e, T0, JIT_OPEN);
-	emit_jmp(e, t->leave);
 	emit_align(e, 64, 0);
 }

@@ -1,9 +1,10 @@
 /*
  * A trace becomes a block: one pass backwards for the flags that matter, one forwards that writes code.
  *
+ *            a pointer to the block's record
+ *   memory:  take the flags from jit_cpu.flags, if they matter
  *   native:  look for news (aligned, see cache.h)
  *            the instructions
- *   memory:  the same with the flags taken from jit_cpu.flags first
  *   out:     back to C with RIP at the block
  *   stubs:   what happens seldom
  */
@@ -74,22 +75,6 @@ void jit_flags_done(struct jit_tr *t)
 
 /* --- pieces --- */
 
-void jit_set_rip(struct jit_tr *t, uint64_t rip)
-{
-	struct emit_mem at = emit_gs(JIT_GPR(X86_RIP));
-
-	if (rip == (uint64_t)(int64_t)(int32_t)rip) {
-		emit_rm(&t->e, (struct emit_op){ .op = 0xc7, .w = true }, 0, at);
-		emit_bytes(&t->e, rip, 4);
-		return;
-	}
-	if (rip == JIT_RIP_PUSHED)
-		emit_load(&t->e, T1, emit_gs(JIT_FIELD(pushed)));
-	else
-		emit_mov_imm(&t->e, T1, rip);
-	emit_store(&t->e, at, T1);
-}
-
 void jit_stub(struct jit_tr *t, struct stub s)
 {
 	s.at = (uint8_t)t->at;
@@ -135,12 +120,6 @@ void jit_by_handler(struct jit_tr *t)
 	t->flags = FLAGS_MEMORY;
 }
 
-void jit_back_to_c(struct jit_tr *t, uint64_t why)
-{
-	emit_mov_imm(&t->e, T0, why);
-	emit_jmp(&t->e, t->thunks->leave);
-}
-
 uint8_t *jit_unless_canonical(struct jit_tr *t)
 {
 	emit_mov(&t->e, T1, T0);
@@ -154,51 +133,58 @@ uint8_t *jit_unless_canonical(struct jit_tr *t)
 
 /* --- stubs --- */
 
+/* Its first half; is RIP still to come? */
+static bool begin_note(struct jit_tr *t, uintptr_t thunk, uint64_t rip)
+{
+	uint64_t less = rip - t->block_rip;
+	bool far = rip != JIT_RIP_PUSHED && less + 0x4000 >= 0x8000;
+
+	emit_call(&t->e, thunk);
+	emit_bytes(&t->e, (uint64_t)(t->e.at - t->record), 2);
+	emit_bytes(&t->e, far ? (uint64_t)JIT_NOTE_FAR : rip == JIT_RIP_PUSHED ? (uint64_t)JIT_NOTE_PUSHED : less, 2);
+	return far;
+}
+
+void jit_call_noted(struct jit_tr *t, uintptr_t thunk, uint64_t rip, uintptr_t back, uint16_t what)
+{
+	uintptr_t note = emit_rx(&t->e) + EMIT_JMP_SIZE;
+	bool far = begin_note(t, thunk, rip);
+
+	emit_bytes(&t->e, back ? note - back : 0, 2);
+	emit_bytes(&t->e, what, 2);
+	if (far)
+		emit_bytes(&t->e, rip, 8);
+}
+
 static void write_miss(struct jit_tr *t, const struct stub *s)
 {
-	int32_t tag = s->access & JIT_MISS_WRITE ? JIT_TLB(s->view, wtag) : JIT_TLB(s->view, rtag);
+	bool write = s->access & JIT_MISS_WRITE;
+	uintptr_t thunk = t->thunks->missed[s->view][write];
 
-	emit_rm(&t->e, (struct emit_op){ .op = 0x03, .w = true }, T0,
-		(struct emit_mem){ .base = T1, .index = NO_REG, .gs = true, .disp = tag });
-	emit_store(&t->e, emit_gs(JIT_FIELD(lin)), T0);
-	jit_x87_note(t, s->x87_last, s->x87_operand);
-	jit_set_rip(t, s->rip);
-	emit_mov_imm(&t->e, T1, s->access);
-	emit_call(&t->e, t->thunks->missed);
-	emit_jmp(&t->e, s->back);
-	emit_jmp(&t->e, s->found);
+	if (s->x87_last || s->x87_operand) {
+		emit_rm(&t->e, (struct emit_op){ .op = 0x03, .w = true }, T0,
+			(struct emit_mem){ .base = T1,
+					   .index = NO_REG,
+					   .gs = true,
+					   .disp = write ? JIT_TLB(s->view, wtag) : JIT_TLB(s->view, rtag) });
+		emit_store(&t->e, emit_gs(JIT_FIELD(lin)), T0);
+		jit_x87_note(t, s->x87_last, s->x87_operand);
+		thunk = t->thunks->missed_noted;
+	}
+	jit_call_noted(t, thunk, s->rip, s->back, (uint16_t)s->access);
 }
 
 static void write_stored(struct jit_tr *t, const struct stub *s)
 {
-	if (!s->noted)
-		emit_store(&t->e, emit_gs(JIT_FIELD(stored)), T0);
-	t->flags = FLAGS_NATIVE;
-	if (s->flags_native)
-		jit_flags_away(t, JIT_F_ALL);
-	jit_x87_note(t, s->x87_last, s->x87_operand);
-	jit_set_rip(t, s->rip);
-	emit_mov_imm(&t->e, T1, (uintptr_t)t->block);
-	emit_call(&t->e, t->thunks->stored);
-	if (s->flags_native)
-		load_flags(t, true);
-	emit_jmp(&t->e, s->back);
-}
+	uintptr_t thunk = s->flags_native ? t->thunks->stored_native : t->thunks->stored;
 
-/* T0 is the target of an indirect branch, by exclusive or with fetch_key. */
-static void write_jump(struct jit_tr *t, const struct stub *s)
-{
-	uint8_t *bad;
-
-	emit_rm(&t->e, (struct emit_op){ .op = 0x33, .w = true }, T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
-	bad = jit_unless_canonical(t);
-	if (s->pop)
-		emit_rm(&t->e, jit_word_op(t, 0x8d), GUEST_RSP, emit_at(GUEST_RSP, (int32_t)s->pop));
-	emit_store(&t->e, emit_gs(JIT_GPR(X86_RIP)), T0);
-	jit_back_to_c(t, JIT_LOOK_UP);
-	emit_here(&t->e, bad);
-	jit_set_rip(t, s->rip);
-	jit_back_to_c(t, JIT_INTERPRET);
+	if (s->x87_last || s->x87_operand) {
+		if (!s->noted)
+			emit_store(&t->e, emit_gs(JIT_FIELD(stored)), T0);
+		jit_x87_note(t, s->x87_last, s->x87_operand);
+		thunk = s->flags_native ? thunk : t->thunks->stored_noted;
+	}
+	jit_call_noted(t, thunk, s->rip, s->back, 0);
 }
 
 static void write_stub(struct jit_tr *t, const struct stub *s)
@@ -213,26 +199,22 @@ static void write_stub(struct jit_tr *t, const struct stub *s)
 	case STUB_STORED:
 		write_stored(t, s);
 		break;
-	case STUB_JUMP:
-		write_jump(t, s);
+	case STUB_JUMP: /* where jit_note has other things, how far RSP moves */
+		begin_note(t, t->thunks->jump[t->word == 4], s->rip);
+		emit_bytes(&t->e, s->pop, 4);
 		break;
 	case STUB_VECTORS:
-		jit_set_rip(t, s->rip);
-		emit_call(&t->e, t->thunks->vectors);
-		emit_jmp(&t->e, s->back);
+		jit_call_noted(t, t->thunks->vectors, s->rip, s->back, 0);
 		break;
 	case STUB_X87:
-		jit_set_rip(t, s->rip);
-		emit_call(&t->e, t->thunks->x87);
-		emit_jmp(&t->e, s->back);
+		jit_call_noted(t, t->thunks->x87, s->rip, s->back, 0);
 		break;
 	case STUB_OVERDRAWN:
 		jit_count_overdrawn(t);
 		break;
 	case STUB_INTERPRET:
 		jit_x87_note(t, s->x87_last, s->x87_operand);
-		jit_set_rip(t, s->rip);
-		jit_back_to_c(t, JIT_INTERPRET);
+		jit_call_noted(t, t->thunks->interpret, s->rip, 0, 0);
 		break;
 	}
 }
@@ -307,13 +289,28 @@ static void flags_that_matter(struct jit_tr *t)
 	}
 }
 
+/* load_flags() with a free register. */
+#define LOAD_FLAGS_SIZE 18u
+
+static void begin(struct jit_tr *t)
+{
+	unsigned memory = t->insn[0].need ? LOAD_FLAGS_SIZE : 0;
+
+	emit_align(&t->e, 16, (unsigned)sizeof(t->block) + memory);
+	t->record = t->e.at;
+	emit_bytes(&t->e, (uintptr_t)t->block, sizeof(t->block));
+	if (memory)
+		load_flags(t, true);
+	t->block->memory = (uint8_t)(t->e.at - t->record - sizeof(t->block));
+	emit_align(&t->e, 16, 0);
+	t->block->native = emit_rx(&t->e);
+}
+
 /* Flags stay: T0 becomes 0 or there is news. */
 static void look_for_news(struct jit_tr *t)
 {
 	struct emit_mem events = emit_gs(JIT_FIELD(cpu.vcpu.events));
 
-	emit_align(&t->e, 16, 0);
-	t->block->native = emit_rx(&t->e);
 	if (t->insn[0].need) {
 		uint8_t *none;
 
@@ -330,22 +327,12 @@ static void look_for_news(struct jit_tr *t)
 	}
 }
 
-static void other_ends(struct jit_tr *t)
+static void way_out(struct jit_tr *t)
 {
 	emit_here(&t->e, t->news);
-	t->block->out = emit_rx(&t->e);
+	t->block->out = (uint16_t)(emit_rx(&t->e) - t->block->native);
 	t->at = 0;
-	t->flags = t->insn[0].need ? FLAGS_NATIVE : 0;
-	jit_flags_away(t, t->insn[0].need);
-	jit_set_rip(t, t->block_rip);
-	jit_back_to_c(t, JIT_OUT);
-	t->block->memory = t->block->native;
-	if (t->insn[0].need) {
-		emit_align(&t->e, 16, 0);
-		t->block->memory = emit_rx(&t->e);
-		load_flags(t, true);
-		emit_jmp(&t->e, t->block->native);
-	}
+	jit_call_noted(t, t->thunks->out[t->insn[0].need != 0], t->block_rip, 0, 0);
 }
 
 static void write_insn(struct jit_tr *t)
@@ -369,6 +356,7 @@ static bool goes_elsewhere(const struct jit_insn *n)
 
 static void write_block(struct jit_tr *t)
 {
+	begin(t);
 	look_for_news(t);
 	jit_count_block(t);
 	for (t->at = 0; t->at < t->count && !t->e.full; t->at++)
@@ -376,7 +364,7 @@ static void write_block(struct jit_tr *t)
 	t->at = t->count - 1;
 	if (!goes_elsewhere(now(t)))
 		jit_go_on(t, jit_rip(t, t->end_rip), NULL);
-	other_ends(t);
+	way_out(t);
 	for (unsigned n = 0; n < t->stub_count && !t->e.full; n++)
 		write_stub(t, &t->stubs[n]);
 }
@@ -405,7 +393,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	flags_that_matter(&t);
 	if (!jit_cache_begin(cache, &t.e))
 		return NULL;
-	t.block = jit_cache_alloc(cache, sizeof(*t.block));
+	t.block = jit_cache_alloc(cache, sizeof(*t.block) + (from.page[1] ? 2 : 1) * sizeof(t.block->pages[0]));
 	*t.block = (struct jit_block){
 		.phys = from.page[0]->phys | tr->offset,
 		.second = from.page[1] ? from.page[1]->phys : JIT_ONE_PAGE,

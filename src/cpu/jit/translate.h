@@ -31,10 +31,9 @@ struct jit_insn {
 enum stub_kind { STUB_MISS, STUB_STORED, STUB_INTERPRET, STUB_VECTORS, STUB_X87, STUB_JUMP, STUB_OVERDRAWN };
 struct stub {
 	enum stub_kind kind;
-	uint8_t *jump;	 /* that leads here */
-	uintptr_t back;	 /* where it goes on */
-	uintptr_t found; /* of a miss: where that is if nothing missed */
-	uint64_t rip;	 /* what RIP has to be */
+	uint8_t *jump;	/* that leads here */
+	uintptr_t back; /* where it goes on; of a miss: as if nothing had */
+	uint64_t rip;	/* what RIP has to be */
 	uint32_t access;
 	uint8_t view;	   /* of the access: enum x86_tlb_view */
 	bool flags_native; /* they must survive it */
@@ -59,8 +58,9 @@ struct jit_tr {
 	unsigned word;
 	unsigned flags;
 	uint64_t block_rip;
-	uint8_t *news; /* the jump to the way out */
-	bool strict;   /* jit_vm.strict */
+	uint8_t *record; /* where the code points to the block's */
+	uint8_t *news;	 /* the jump to the way out */
+	bool strict;	 /* jit_vm.strict */
 	enum jit_counting counting;
 	struct jit_profile *profile;
 	bool icount;		       /* x86_cpu.icount */
@@ -113,14 +113,12 @@ void jit_flags_away(struct jit_tr *t, uint8_t wanted);
 void jit_flags_ready(struct jit_tr *t, bool free);
 /* It is done. */
 void jit_flags_done(struct jit_tr *t);
-/* RIP becomes `rip`. Uses T1. */
-void jit_set_rip(struct jit_tr *t, uint64_t rip);
+/* Call a thunk with a note: RIP, where the block goes on (0: nowhere), and jit_note.what. */
+void jit_call_noted(struct jit_tr *t, uintptr_t thunk, uint64_t rip, uintptr_t back, uint16_t what);
 /* What a thunk is told of the instruction; NULL: no room, and the translation is given up. */
 struct jit_site *jit_make_site(struct jit_tr *t);
 /* The instruction by its handler. */
 void jit_by_handler(struct jit_tr *t);
-/* The block is left, with `why` of jit.h. */
-void jit_back_to_c(struct jit_tr *t, uint64_t why);
 /* A jump that is taken if T0 is no canonical address. Uses T1, flags are lost. */
 uint8_t *jit_unless_canonical(struct jit_tr *t);
 
