@@ -161,3 +161,8 @@ __asm__(".globl _start\n _start: and $-16, %esp\n call start");
 def build(source, path, *options):
     subprocess.run(["cc", *options, "-o", path, "-x", "c", "-"], input=source, text=True, check=True)
     return str(path)
+
+
+def build_legacy(path):
+    build(LEGACY, path, "-m32", "-O2", "-fno-pic", "-no-pie", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector",
+          "-msse", "-mfpmath=387")

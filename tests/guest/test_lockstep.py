@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from conftest import SLOW, VIREO
+import programs
+from conftest import SLOW, TOP, VIREO
 from test_clock import cpio_entry
 
 PROGRAM = os.path.join(os.path.dirname(VIREO), "tests", "vm", "lockstep")
@@ -18,10 +19,18 @@ INIT = b"""#!/bin/busybox sh
 /bin/busybox --install -s /bin2
 export PATH=/bin2
 echo INIT-RUNS
-seq 1 3000 | awk '{ s += sqrt($1) * sin($1) / 3; t = t "" int(s) % 7 } END { printf "%.9f %d\\n", s, length(t) }'
+seq 1 3000 | awk '{ s += ($1 - 1234.5) * $1 / 3; t = t "" int(s) % 7 } END { printf "%.9f %d\\n", s, length(t) }'
 md5sum /bin/busybox; sha512sum /bin/busybox
 gzip -c /bin/busybox | gunzip | cksum
 seq 1 2000 | sort -r | uniq | sed 's/7/seven/g' | grep -c seven
+[ -x /legacy ] && /legacy
+if grep -q changing /proc/cmdline; then
+	mkdir -p /sys
+	mount -t sysfs sys /sys
+	mount -t tracefs tracing /sys/kernel/tracing
+	echo 1 > /proc/sys/net/core/bpf_jit_enable
+	/changing
+fi
 i=0; while [ $i -lt 40 ]; do (echo $i | cat >/dev/null) & i=$((i+1)); done; wait
 sleep 100 & kill -9 $!; wait $!; echo "killed: $?"
 dd if=/dev/zero of=/tmp/zero bs=64k count=64 2>/dev/null; cksum /tmp/zero
@@ -42,7 +51,16 @@ def lockstep(busybox, tmp_path):
     if not os.path.exists(PROGRAM):
         pytest.skip("skipped: the unit tests are not built")
     initrd = tmp_path / "initrd"
-    more = cpio_entry("init", INIT, 0o100755) + cpio_entry("TRAILER!!!", b"", 0)
+    more = cpio_entry("init", INIT, 0o100755)
+    try:
+        programs.build_legacy(tmp_path / "legacy")
+        more += cpio_entry("legacy", (tmp_path / "legacy").read_bytes(), 0o100755)
+    except subprocess.CalledProcessError:
+        print("no compiler for 32-bit programs: none is run")
+    source = os.path.join(TOP, "tests", "guest", "changing.c")
+    subprocess.run(["cc", "-O2", "-static", "-pthread", "-o", tmp_path / "changing", source], check=True)
+    more += cpio_entry("changing", (tmp_path / "changing").read_bytes(), 0o100755)
+    more += cpio_entry("TRAILER!!!", b"", 0)
     initrd.write_bytes(open(busybox.initrd, "rb").read() + gzip.compress(more))
 
     def run(*options, timeout=300):
@@ -84,6 +102,8 @@ def test_registers_through_a_boot(lockstep):
     ("--seed", "2", "--every", "500", "--ram-every", "5000000"),
     ("--seed", "3", "--every", "500000", "--set", "jit.heat=0"),
     ("--seed", "4", "--set", "jit.cache=1M"),
+    # The kernel patches and compiles code: tests/guest/changing.c
+    ("--seed", "5", "--append", "console=ttyS0 changing"),
 ])
 def test_a_whole_boot(lockstep, options):
     r, places, rams, instructions = lockstep(*options, timeout=1200)

@@ -56,8 +56,7 @@ def legacy(busybox, tmp_path):
     """Options of a machine that runs a 32-bit program and ends."""
     path = str(tmp_path / "legacy")
     try:
-        programs.build(programs.LEGACY, path, "-m32", "-O2", "-fno-pic", "-no-pie", "-static", "-nostdlib", "-ffreestanding",
-                       "-fno-stack-protector", "-msse", "-mfpmath=387")
+        programs.build_legacy(path)
     except subprocess.CalledProcessError:
         pytest.skip("skipped: no compiler for 32-bit programs")
     more = cpio_entry("init", LEGACY_INIT, 0o100755) + cpio_entry("legacy", open(path, "rb").read(), 0o100755)
