@@ -498,8 +498,9 @@ static void instructions_go_with_their_features(void **state)
 		if (!x86_feature_possible(X86_F_FPU) && cases[n].fpu)
 			continue; /* a host without floating point */
 		rig_free(&r);
-		rig_new(&r, RIG_LONG, cases[n].model);
-		rig_reset(&r, RIG_LONG);
+		rig_new(&r, RIG_PROT32, cases[n].model);
+		/* Without MSRs there is no 64-bit mode. */
+		rig_reset(&r, tiny_cpu(&r.vm)->vm->features->on[X86_F_LM] ? RIG_LONG : RIG_PROT32);
 		r.s.gpr[X86_RAX] = 5;
 		r.s.gpr[X86_RBX] = 0x100;
 		r.s.gpr[X86_RSI] = RIG_DATA_AT;
