@@ -22,12 +22,15 @@
 #define HANDLERS 0x7000u /* one HLT each */
 #define DEVICE	 0x20000000u
 
+static bool fast; /* KVM does not emulate kernel mode */
+
 static int setup(void **state)
 {
 	struct engine_probe p = { 0 };
 	struct tiny_vm *t;
 
 	engine_kvm.probe(&p);
+	fast = p.fast;
 	if (!p.available) {
 		print_message("no KVM here: %s\n", p.why);
 		*state = NULL;
@@ -119,14 +122,19 @@ static void undefined_opcodes_are_the_guests(void **state)
 		const char *code;
 		uint8_t len;
 	} undefined[] = {
-		{ "\x0f\xff\xc0", 3 }, { "\x0f\x04", 2 },	  { "\x27", 1 },
-		{ "\x62\x00", 2 },     { "\x8e\xc8", 2 },	  { "\x0f\x0b", 2 },
-		{ "\xf0\x90", 2 },     { "\xfe\xd0", 2 },	  { "\x0f\x7a\xc0", 3 },
-		{ "\x0f\x01\xcf", 3 }, { "\x8f\xe9\x78\x80", 4 },
+		{ "\x0f\x0b", 2 },     { "\x27", 1 },	      { "\x0f\xff\xc0", 3 },	 { "\x0f\x04", 2 },
+		{ "\x62\x00", 2 },     { "\x8e\xc8", 2 },     { "\xf0\x90", 2 },	 { "\xfe\xd0", 2 },
+		{ "\x0f\x7a\xc0", 3 }, { "\x0f\x01\xcf", 3 }, { "\x8f\xe9\x78\x80", 4 },
 	};
 	struct tiny_vm *t = vm_of(state);
-	struct x86_state *s = malloc(sizeof(*s));
+	struct x86_state *s;
 	uint64_t rip;
+
+	if (fast) {
+		print_message("skipped: they are the processor's here\n");
+		skip();
+	}
+	s = malloc(sizeof(*s));
 
 	for (size_t n = 0; n < ARRAY_LEN(undefined); n++) {
 		begin(t, undefined[n].code, undefined[n].len);
@@ -151,7 +159,7 @@ static void rare_instructions_do_what_they_do(void **state)
 	      34);
 	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
 	assert_int_equal(vector_of(t, s), -1);
-	assert_int_equal(s->gpr[X86_RCX], 0xaf9b00);
+	assert_int_equal(s->gpr[X86_RCX] & ~0xf0000ull, 0xa09b00); /* these four bits are undefined */
 	assert_int_equal(s->gpr[X86_RDX], 0xffffffff);
 	assert_int_equal(s->gpr[X86_RBX], 0); /* 1 is below pi */
 	assert_int_equal(s->mxcsr, 0x1fa0);

@@ -109,11 +109,106 @@ static void steal_time_is_told_and_saved(void **state)
 	free(s);
 }
 
+/* --- Hyper-V's interface --- */
+
+#define HYPERV	  "max,+hv-relaxed,+hv-vapic,+hv-vpindex,+hv-time"
+#define CALL_PAGE 0x30000u
+#define TSC_PAGE  0x31000u
+#define ASSIST	  0x32000u
+
+static bool kvm_offers_hyperv(const struct tiny_vm *t)
+{
+	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + 64 * sizeof(c->entries[0]));
+	int rc;
+
+	c->nent = 64;
+	rc = kvm_ioctl(((const struct kvm_vm *)t->vm)->kvm, KVM_GET_SUPPORTED_HV_CPUID, c);
+	free(c);
+	return !rc;
+}
+
+static void new_with_hyperv(struct tiny_vm *t)
+{
+	struct config *c = config_new();
+	struct err err;
+
+	assert_int_equal(config_set(c, "cpu.model", HYPERV, &err), 0);
+	tiny_vm_new_split(t, &engine_kvm, c);
+}
+
+/*
+ * The guest tells who it is, asks for the hypercall page, that of the TSC and its own, and looks at both interfaces'
+ * leaves, its number and the time; at last it makes a call that does not exist.
+ */
+static const uint8_t hyperv_guest[] = { 0xb9, 0x00, 0x00, 0x00, 0x40, 0xb8, 0x34, 0x12, 0x00, 0x00, 0xba, 0x01, 0x00,
+					0x00, 0x00, 0x0f, 0x30, 0xb9, 0x01, 0x00, 0x00, 0x40, 0xb8, 0x01, 0x00, 0x03,
+					0x00, 0x31, 0xd2, 0x0f, 0x30, 0xb9, 0x21, 0x00, 0x00, 0x40, 0xb8, 0x01, 0x10,
+					0x03, 0x00, 0x0f, 0x30, 0xb9, 0x73, 0x00, 0x00, 0x40, 0xb8, 0x01, 0x20, 0x03,
+					0x00, 0x0f, 0x30, 0xb8, 0x00, 0x00, 0x00, 0x40, 0x0f, 0xa2, 0x41, 0x89, 0xd9,
+					0xb8, 0x00, 0x01, 0x00, 0x40, 0x0f, 0xa2, 0x41, 0x89, 0xda, 0xb9, 0x02, 0x00,
+					0x00, 0x40, 0x0f, 0x32, 0x41, 0x89, 0xc3, 0xb9, 0x20, 0x00, 0x00, 0x40, 0x0f,
+					0x32, 0x41, 0x89, 0xc4, 0xb9, 0x77, 0x77, 0x00, 0x00, 0x31, 0xd2, 0x45, 0x31,
+					0xc0, 0xb8, 0x00, 0x00, 0x03, 0x00, 0xff, 0xd0, 0xe7, 0x80, 0xf4 };
+
+/* With all of it in KVM the machine goes on elsewhere as it was. */
+static void hypervs_interface_is_kvms(void **state)
+{
+	struct tiny_vm *t = vm_of(state), with, next;
+	struct x86_model *model;
+	struct x86_state *s;
+	uint8_t call[4] = { 0 };
+	struct err err;
+
+	if (!kvm_offers_hyperv(t)) {
+		print_message("skipped: this KVM has nothing of Hyper-V's\n");
+		skip();
+	}
+	s = malloc(sizeof(*s));
+	new_with_hyperv(&with);
+	clock_start(with.clock);
+	tiny_vm_load64(&with, hyperv_guest, sizeof(hyperv_guest));
+	with.kick_on_out = true;
+	assert_int_equal(engine_kvm.run(with.vcpu), CPU_EXIT_KICKED);
+	engine_kvm.get_state(with.vcpu, s);
+	assert_int_equal(s->gpr[9], ld_le32("Micr"));
+	assert_int_equal(s->gpr[10], ld_le32("KVMK"));
+	assert_int_equal(s->gpr[11], 0);
+	assert_int_equal(s->gpr[X86_RAX], 2);
+	assert_int_equal(s->hv_vp_assist, ASSIST | 1);
+	model = engine_kvm.model(with.vm);
+	assert_true(model->partition.guest_os_id == 0x100001234);
+	assert_int_equal(model->partition.hypercall, CALL_PAGE | 1);
+	assert_int_equal(model->partition.reference_tsc, TSC_PAGE | 1);
+	/* Elsewhere KVM is told of it, and writes its page again. */
+	new_with_hyperv(&next);
+	((struct x86_model *)engine_kvm.model(next.vm))->partition = model->partition;
+	assert_int_equal(engine_kvm.set_state(next.vcpu, s, &err), 0);
+	model = engine_kvm.model(next.vm);
+	assert_true(model->partition.guest_os_id == 0x100001234);
+	assert_int_equal(model->partition.hypercall, CALL_PAGE | 1);
+	assert_true(mem_read(next.mem, gpa(CALL_PAGE), call, 4));
+	assert_int_equal(call[3], 0xc3);
+	/* A debugger that sets registers does not set back what the guest has done since. */
+	tiny_vm_enter64(&next, 0, TINY_CODE, TINY_STACK);
+	model->partition.guest_os_id = 0;
+	((struct kvm_vm *)next.vm)->partition_known = model->partition;
+	assert_int_equal(engine_kvm.set_state(next.vcpu, s, &err), 0);
+	assert_true(((struct x86_model *)engine_kvm.model(next.vm))->partition.guest_os_id == 0x100001234);
+	/* But a reset does. */
+	engine_kvm.vcpu_reset(next.vcpu);
+	model = engine_kvm.model(next.vm);
+	assert_int_equal(model->partition.guest_os_id | model->partition.hypercall | model->partition.reference_tsc, 0);
+	tiny_vm_free(&next);
+	tiny_vm_free(&with);
+	free(s);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(steal_time_is_told_and_saved),
+		TEST(hypervs_interface_is_kvms),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

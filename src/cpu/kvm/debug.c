@@ -239,6 +239,9 @@ bool kvm_debug_stepped(struct kvm_cpu *cpu)
 {
 	if (cpu->passing)
 		end_pass(cpu);
+	/* KVM steps from where it was told to. */
+	else if (cpu->stepping)
+		kvm_ioctl(cpu->fd, KVM_SET_GUEST_DEBUG, &cpu->debug);
 	cpu->vcpu.stop = (struct debug_stop){ .step = true };
 	return cpu->stepping;
 }

@@ -253,7 +253,10 @@ static void ram_changed(struct engine_vm *v)
 
 static void *model(struct engine_vm *v)
 {
-	return &((struct kvm_vm *)v)->model;
+	struct kvm_vm *vm = (struct kvm_vm *)v;
+
+	kvm_hyperv_fetch(vm);
+	return &vm->model;
 }
 
 static void vcpu_reset(struct vcpu *v)
@@ -262,6 +265,9 @@ static void vcpu_reset(struct vcpu *v)
 	struct err err;
 
 	kvm_debug_reset(cpu);
+	kvm_hyperv_fetch(cpu->vm);
+	if (!v->index)
+		cpu->vm->model.partition = (struct x86_partition){ 0 };
 	x86_state_reset(&cpu->s, v->index == 0, false);
 	atomic_store(&v->events, 0);
 	if (kvm_state_set(cpu, &cpu->s, &err))

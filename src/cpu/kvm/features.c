@@ -37,21 +37,30 @@ static const struct {
 	{ 6, X86_CPUID_EAX, 2, ALWAYS },		/* ARAT: the APIC timer never stops */
 	{ 0x80000007, X86_CPUID_EDX, 8, ALWAYS },	/* invariant TSC */
 };
+/* Hyper-V's, as KVM has them in a table of its own: hv-vapic is about the local APIC. */
+#define HYPERV_FEATURES 0x40000003u
+#define HYPERV_ADVICE	0x40000004u
+#define HYPERV_VAPIC	3
 
 struct limits {
-	const struct kvm_cpuid2 *supported;
+	const struct kvm_cpuid2 *supported, *hyperv;
 	bool split;
 };
 
 static bool has(void *opaque, uint32_t leaf, uint32_t subleaf, enum x86_cpuid_reg reg, unsigned bit)
 {
 	const struct limits *l = opaque;
+	const struct kvm_cpuid2 *table = l->supported;
 
 	for (size_t n = 0; n < sizeof(ours) / sizeof(ours[0]); n++)
 		if (ours[n].leaf == leaf && ours[n].reg == reg && ours[n].bit == bit)
 			return ours[n].who == ALWAYS || l->split;
-	for (uint32_t n = 0; n < l->supported->nent; n++) {
-		const struct kvm_cpuid_entry2 *e = &l->supported->entries[n];
+	if (leaf == HYPERV_ADVICE && bit == HYPERV_VAPIC && !l->split)
+		return false;
+	if (leaf == HYPERV_FEATURES || leaf == HYPERV_ADVICE)
+		table = l->hyperv;
+	for (uint32_t n = 0; n < table->nent; n++) {
+		const struct kvm_cpuid_entry2 *e = &table->entries[n];
 		const uint32_t out[4] = { e->eax, e->ebx, e->ecx, e->edx };
 
 		if (e->function == leaf && (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == subleaf))
@@ -100,24 +109,31 @@ static void add_leaf(struct kvm_vm *vm, uint32_t leaf)
 
 static void make_table(struct kvm_vm *vm)
 {
+	uint32_t kvm = 0x40000000;
+
 	vm->cpuid->nent = 0;
 	for (uint32_t leaf = 0; leaf <= X86_CPUID_BASIC; leaf++)
 		add_leaf(vm, leaf);
-	for (uint32_t leaf = 0x40000000; leaf <= X86_CPUID_HYPERVISOR; leaf++)
-		add_leaf(vm, leaf);
+	if (x86_hyperv_offered(vm->features)) {
+		for (uint32_t leaf = 0x40000000; leaf <= X86_CPUID_HYPERV; leaf++)
+			add_leaf(vm, leaf);
+		kvm = X86_CPUID_MOVED;
+	}
+	for (uint32_t leaf = 0; leaf <= (X86_CPUID_HYPERVISOR & 0xff); leaf++)
+		add_leaf(vm, kvm + leaf);
 	for (uint32_t leaf = 0x80000000; leaf <= X86_CPUID_EXTENDED; leaf++)
 		add_leaf(vm, leaf);
 }
 
 int kvm_features_new(struct kvm_vm *vm, struct err *err)
 {
-	struct kvm_cpuid2 *supported = table_new();
-	struct limits l = { supported, vm->split };
+	struct kvm_cpuid2 *supported = table_new(), *hyperv = table_new();
+	struct limits l = { supported, hyperv, vm->split };
 	struct x86_feature_limit limit = { has, &l, 0 };
 	int rc = -1;
 
 	vm->cpuid = table_new();
-	if (!supported || !vm->cpuid) {
+	if (!supported || !hyperv || !vm->cpuid) {
 		err_set(err, "out of memory");
 		goto out;
 	}
@@ -125,6 +141,9 @@ int kvm_features_new(struct kvm_vm *vm, struct err *err)
 		err_errno(err, errno, "engine: KVM_GET_SUPPORTED_CPUID");
 		goto out;
 	}
+	/* Before Linux 5.11, or built without. */
+	if (kvm_ioctl(vm->kvm, KVM_GET_SUPPORTED_HV_CPUID, hyperv))
+		hyperv->nent = 0;
 	limit.pkru_at = pkru_at(supported);
 	vm->features = (vm->cfg.restored ? x86_features_for_saved : x86_features_new)(vm->cfg.config, &limit, err);
 	if (!vm->features)
@@ -133,6 +152,7 @@ int kvm_features_new(struct kvm_vm *vm, struct err *err)
 	rc = 0;
 out:
 	free(supported);
+	free(hyperv);
 	return rc;
 }
 

@@ -30,7 +30,8 @@ struct kvm_vm {
 	size_t run_size; /* of each vCPU's kvm_run */
 	const struct x86_features *features;
 	struct x86_model model;
-	struct kvm_cpuid2 *cpuid; /* the same on every vCPU but for its number */
+	struct x86_partition partition_known; /* to KVM, of model's */
+	struct kvm_cpuid2 *cpuid;	      /* the same on every vCPU but for its number */
 	struct kvm_msr_list *msrs;
 	struct kvm_cpu *cpus[KVM_CPUS_MAX];
 	bool payloads;	    /* exceptions that are pending come with what they will write */
@@ -195,6 +196,14 @@ int kvm_state_peek(struct kvm_cpu *cpu, struct x86_state *s);
 int kvm_state_change(struct kvm_cpu *cpu, const struct x86_state *from, const struct x86_state *to, struct err *err);
 /* KVM_GET_MSRS or KVM_SET_MSRS of one; false if this KVM does not have it. */
 bool kvm_msr_transfer(struct kvm_cpu *cpu, unsigned long request, uint32_t msr, uint64_t *value);
+
+/*
+ * hyperv.c, where the model has that: what is the partition's into vm->model, vCPUs stopped; the vCPU's own; and both
+ * to KVM: the first MSR that it refuses, or 0.
+ */
+void kvm_hyperv_fetch(struct kvm_vm *vm);
+void kvm_hyperv_get(struct kvm_cpu *cpu, struct x86_state *s);
+uint32_t kvm_hyperv_set(struct kvm_cpu *cpu, const struct x86_state *s);
 
 /* eventfd.c: what configuration and KVM allow; and engine.h's doorbell(), any thread. */
 int kvm_eventfds_new(struct kvm_vm *vm, struct err *err);

@@ -364,6 +364,7 @@ static void plain_msrs_get(struct kvm_cpu *cpu, struct x86_state *s)
 static void msrs_get(struct kvm_cpu *cpu, struct x86_state *s)
 {
 	plain_msrs_get(cpu, s);
+	kvm_hyperv_get(cpu, s);
 	each_mtrr(cpu, s, KVM_GET_MSRS);
 	/* Where the guest's counter cannot be moved, the state is what it should have been. */
 	if (!cpu->vm->tsc_fixed)
@@ -398,6 +399,9 @@ static int msrs_set(struct kvm_cpu *cpu, const struct x86_state *s, struct err *
 		if (!msr_set(cpu, n, s))
 			refused = msrs[n].msr;
 	kvm_tsc_set_offset(cpu, s->tsc_offset);
+	/* After the TSC, of which a page tells. */
+	if (!refused)
+		refused = kvm_hyperv_set(cpu, s);
 	return refused ? refuse_msr(cpu, refused, err) : 0;
 }
 

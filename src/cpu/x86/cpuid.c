@@ -13,7 +13,7 @@
 #define EDX X86_CPUID_EDX
 
 #define KVM_FEATURES 0x40000001u
-#define HYPERV_MOVES 0x100u /* KVM's leaves, where Hyper-V has its own */
+#define HYPERV_MOVES (X86_CPUID_MOVED - 0x40000000u)
 
 #define ROW(id, name_, leaf_, subleaf_, reg_, bit_, cr4_, efer_) { leaf_, subleaf_, reg_, bit_ },
 static const struct {

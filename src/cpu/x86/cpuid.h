@@ -181,7 +181,8 @@ void x86_cpuid_read(const struct x86_cpuid_query *q, uint32_t out[4]);
 /* The last leaf of each range (basic, hypervisor, extended), and how many subleaves a leaf has at most. */
 #define X86_CPUID_BASIC	     0x16u
 #define X86_CPUID_HYPERVISOR 0x40000001u
-#define X86_CPUID_HYPERV     0x40000005u /* instead, with Hyper-V's interface */
+#define X86_CPUID_HYPERV     0x40000005u /* instead, with Hyper-V's interface, */
+#define X86_CPUID_MOVED	     0x40000100u /* and where KVM's begin then */
 #define X86_CPUID_EXTENDED   0x80000021u
 unsigned x86_cpuid_subleaves(uint32_t leaf);
 
