@@ -57,6 +57,33 @@ static void run(void)
 /* mov ecx, 1000; 1: dec ecx; jnz 1b; hlt */
 static const uint8_t loop[] = { 0xb9, 0xe8, 0x03, 0, 0, 0xff, 0xc9, 0x75, 0xfc, 0xf4 };
 
+/* --- heat --- */
+
+static uint64_t translations_after(unsigned runs)
+{
+	for (unsigned n = 0; n < runs; n++) {
+		begin(loop + 5, sizeof(loop) - 5)->gpr[X86_RCX] = 1;
+		x86_traces_flush(tiny_cpu(&vm)->traces);
+		assert_int_equal(vm.engine->run(vm.vcpu), CPU_EXIT_HALTED);
+	}
+	return atomic_load(&jit_of(tiny_cpu(&vm))->counts.translations);
+}
+
+/* Traces are forgotten before they are hot, how often they were interpreted is not; with the code it is. */
+static void heat_outlives_traces(void **state)
+{
+	uint64_t before;
+
+	make("jit.count", "off");
+	tiny_cpu(&vm)->vm->heat = 20;
+	assert_int_equal(translations_after(20), 0);
+	assert_true(translations_after(1) > 0);
+	jit_translator.forget(tiny_cpu(&vm)->vm);
+	before = translations_after(20);
+	assert_true(translations_after(1) > before);
+	tiny_vm_free(&vm);
+}
+
 /* --- mappings --- */
 
 /* The line of the mapping that has `at`; fails if any mapping is writable and executable. */
@@ -287,6 +314,7 @@ static void perf_has_a_dump(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(heat_outlives_traces),
 		cmocka_unit_test(no_memory_is_writable_and_executable),
 		cmocka_unit_test(blocks_are_counted),
 		cmocka_unit_test(what_the_cache_forgets_stays_counted),

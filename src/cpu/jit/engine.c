@@ -43,7 +43,7 @@ static int read_settings(struct config *c, struct settings *s, struct err *err)
 	    config_choice(c, "jit.count", stats ? JIT_COUNT_SUMS : JIT_COUNT_NOTHING, counting, &s->counting, err) ||
 	    config_choice(c, "jit.perf", JIT_PERF_OFF, perf, &s->perf, err))
 		return -1;
-	if (config_uint(c, "jit.heat", HEAT, (struct config_range){ 0, UINT32_MAX }, &s->heat, err) ||
+	if (config_uint(c, "jit.heat", HEAT, (struct config_range){ 0, UINT16_MAX }, &s->heat, err) ||
 	    config_bool(c, "jit.strict", false, &s->strict, err) ||
 	    config_size(c, "jit.cache", CACHE_BYTES, MIB, &s->cache, err))
 		return -1;

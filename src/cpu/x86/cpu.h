@@ -255,6 +255,8 @@ struct x86_cpu {
 struct x86_features;
 struct x86_translator;
 
+#define X86_HEAT_BITS 20
+
 /* One VM under the interpreter (interp.c). */
 struct interp_vm {
 	struct engine_config cfg;
@@ -266,7 +268,9 @@ struct interp_vm {
 	struct x86_exclusive *exclusive;
 	bool unseen; /* step.c: others store without notice, and each instruction is decoded when it is executed */
 	const struct x86_translator *translator; /* traces.h; NULL: everything is interpreted */
-	uint32_t heat;				 /* how often a trace is interpreted before */
+	uint32_t heat;				 /* how often a trace is interpreted before: 0 to 65535 */
+	/* How often it was, by a hash of its key: traces are rebuilt, and each vCPU has its own. */
+	_Atomic uint16_t heats[1u << X86_HEAT_BITS];
 };
 
 static inline struct x86_cpu *x86_cpu_of(struct vcpu *v)

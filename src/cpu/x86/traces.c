@@ -107,10 +107,12 @@ static const struct x86_insn *warm_up(struct x86_cpu *cpu, const struct x86_insn
 {
 	const struct x86_translator *tr = cpu->vm->translator;
 	struct x86_trace *t = cpu->trace;
+	_Atomic uint16_t *heat = &cpu->vm->heats[t->key * 0x9e3779b97f4a7c15 >> (64 - X86_HEAT_BITS)];
+	uint16_t heated = atomic_load_explicit(heat, memory_order_relaxed);
 	const struct x86_insn *next;
 
-	if (t->heat < cpu->vm->heat || !x86_translatable(cpu)) {
-		t->heat++;
+	if (heated < cpu->vm->heat || !x86_translatable(cpu)) {
+		atomic_store_explicit(heat, heated + (heated < cpu->vm->heat), memory_order_relaxed);
 		return t->guarded(cpu, i);
 	}
 	next = tr->enter(cpu);

@@ -18,7 +18,6 @@ struct x86_trace {
 	uint32_t seen[2];
 	uint32_t count;
 	uint32_t offset;	/* of the first instruction in its page */
-	uint32_t heat;		/* how often it was entered while cold */
 	x86_exec *guarded;	/* its handler, where a debugger's stop or the heat comes first */
 	struct x86_insn insn[]; /* and a last one that finds the next trace */
 };
