@@ -17,8 +17,9 @@ static const struct cli_option options[] = {
 };
 
 /* True when the guest has powered off. */
-static bool ask_guest(struct client *vm, int ms, struct err *err)
+static bool ask_guest(struct client *vm, const char *name, int ms, struct err *err)
 {
+	bool told = false;
 	char status[32];
 
 	if (client_status(vm, status, sizeof(status), err))
@@ -36,6 +37,10 @@ static bool ask_guest(struct client *vm, int ms, struct err *err)
 		if (client_wait_end(vm, turn))
 			return true;
 		ms -= turn;
+		if (ms > 0 && !told)
+			fprintf(stderr, "vireo: %s has not powered off yet; it has %d s more (--force ends it)\n", name,
+				ms / 1000);
+		told = true;
 	}
 	return false;
 }
@@ -49,7 +54,7 @@ static int stop(const char *name, bool force, int seconds, struct err *err)
 
 	if (!vm)
 		return -1;
-	if (force || !ask_guest(vm, seconds * 1000, err)) {
+	if (force || !ask_guest(vm, name, seconds * 1000, err)) {
 		rc = client_do(vm, "quit", err);
 		if (!rc && !client_wait_end(vm, END_MS))
 			rc = err_set(err, "%s does not end", name);

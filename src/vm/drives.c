@@ -142,15 +142,50 @@ static bool parse_mac(const char *text, uint8_t mac[6])
 
 	return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4],
 		      &mac[5], &end) == 6 &&
-	       !text[end] && !(mac[0] & 1);
+	       !text[end] && !(mac[0] & 1) && (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
+}
+
+/* Of net `n`, from its key or by its number. */
+static int read_mac(struct vm *vm, unsigned n, uint8_t mac[6], struct err *err)
+{
+	char key[64], dflt[18];
+	const char *text;
+
+	snprintf(key, sizeof(key), "net%u.mac", n);
+	snprintf(dflt, sizeof(dflt), "52:54:00:12:34:%02x", (0x56 + n) & 0xff);
+	if (config_str(vm->config, key, dflt, &text, err))
+		return -1;
+	return parse_mac(text, mac)
+		       ? 0
+		       : err_set(err, "%s: '%s' is not a unicast MAC address (52:54:00:12:34:56)", key, text);
+}
+
+/* Two cards of one address answer for each other on any network. */
+static int check_mac(struct vm *vm, unsigned n, const uint8_t mac[6], struct err *err)
+{
+	uint8_t other[6];
+	char key[64];
+
+	for (unsigned k = 0; k < n; k++) {
+		const char *backend;
+
+		snprintf(key, sizeof(key), "net%u.backend", k);
+		backend = config_peek(vm->config, key);
+		if (backend && !strcmp(backend, "none"))
+			continue;
+		if (read_mac(vm, k, other, err))
+			return -1;
+		if (!memcmp(mac, other, sizeof(other)))
+			return err_set(err, "net%u.mac: net%u has this address already", n, k);
+	}
+	return 0;
 }
 
 static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 {
 	static const char *const backends[] = { "user", "none", NULL };
 	struct virtio_net_config c = { .mem = vm->mem, .loop = vm->loop };
-	char key[64], dflt[18];
-	const char *mac;
+	char key[64];
 	int backend;
 
 	snprintf(key, sizeof(key), "%s.backend", p);
@@ -158,12 +193,8 @@ static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 		return -1;
 	if (backend == 1)
 		return 0;
-	snprintf(key, sizeof(key), "%s.mac", p);
-	snprintf(dflt, sizeof(dflt), "52:54:00:12:34:%02x", (0x56 + n) & 0xff);
-	if (config_str(vm->config, key, dflt, &mac, err))
+	if (read_mac(vm, n, c.mac, err) || check_mac(vm, n, c.mac, err))
 		return -1;
-	if (!parse_mac(mac, c.mac))
-		return err_set(err, "%s: '%s' is not a unicast MAC address (52:54:00:12:34:56)", key, mac);
 	c.peer = net_user_new(vm->loop, vm->config, p, err);
 	return c.peer ? attach(vm, virtio_net_new(&c, err), p, err) : -1;
 }
@@ -221,12 +252,14 @@ static int add_simple(struct vm *vm, struct err *err)
 static int each(struct vm *vm, const char *what, int (*add)(struct vm *vm, unsigned n, const char *p, struct err *err),
 		struct err *err)
 {
-	for (unsigned n = 0; n < SERIES_MAX; n++) {
+	for (unsigned n = 0; n <= SERIES_MAX; n++) {
 		char p[32];
 
 		snprintf(p, sizeof(p), "%s%u", what, n);
 		if (!config_has(vm->config, p))
 			break;
+		if (n == SERIES_MAX)
+			return err_set(err, "%s: a machine has %u of them at most", p, SERIES_MAX);
 		if (add(vm, n, p, err))
 			return -1;
 	}

@@ -174,6 +174,12 @@ def test_stop_ends_who_does_not_react(guest):
     assert time.monotonic() - began >= 1
     assert (r.returncode, r.stderr) == (0, f"vireo: {vm.name} did not power off within 1 s and was ended\n")
     assert vm.wait() == 0
+    # Whoever waits longer is told of it once.
+    third = guest(tiny.HALT)
+    r = run_cli("stop", "--timeout", "6", third.name)
+    assert (r.returncode, r.stderr) == (
+        0, f"vireo: {third.name} has not powered off yet; it has 1 s more (--force ends it)\n"
+        f"vireo: {third.name} did not power off within 6 s and was ended\n")
     began = time.monotonic()
     r = run_cli("stop", "--force", "nobody", other.name)
     # The one that is not there does not save the other.

@@ -28,6 +28,24 @@ def good(tmp_path):
     return ["run", "--memory", "16", "--kernel", tiny.kernel(tmp_path, tiny.POWER_OFF)]
 
 
+def test_more_than_there_is_room_for(good, tmp_path):
+    disk = tmp_path / "d.img"
+    disk.write_bytes(bytes(4096))
+    many = [f"--disk={disk},format=raw,readonly=on"] * 17
+    assert refused(*good, *many) == "vireo: disk16: a machine has 16 of them at most"
+
+
+@pytest.mark.parametrize("first,second,says", [
+    ("user", "user,mac=52:54:00:12:34:56", "net1.mac: net0 has this address already"),
+    ("user,mac=2:0:0:0:0:1", "user,mac=02:00:00:00:00:01", "net1.mac: net0 has this address already"),
+    ("user", "user,mac=0:0:0:0:0:0", "net1.mac: '0:0:0:0:0:0' is not a unicast MAC address (52:54:00:12:34:56)"),
+    ("user", "user,mac=01:00:5e:00:00:01",
+     "net1.mac: '01:00:5e:00:00:01' is not a unicast MAC address (52:54:00:12:34:56)"),
+])
+def test_addresses_of_network_cards(good, first, second, says):
+    assert refused(*good, "--net", first, "--net", second) == f"vireo: {says}"
+
+
 def test_a_kernel_in_64_bit_mode_needs_lm(busybox):
     assert refused(*run_args(busybox, cpu="max,-lm")) == (
         f"vireo: cpu.model: {busybox.kernel} begins in 64-bit mode, which a CPU without lm does not have")
