@@ -76,7 +76,8 @@ const char *const x86_vendors[X86_VENDORS] = { "AuthenticAMD", "GenuineIntel" };
 
 /*
  * A feature without the one that it builds on is off: SDM vol. 1, chapters 5 and 13, and what works by its registers.
- * In an order in which one pass is enough: what is in the second column is not in the first one further down.
+ * INVPCID is not among them: two of its four types are about all of the TLB. In an order in which one pass is enough:
+ * what is in the second column is not in the first one further down.
  */
 static const struct {
 	enum x86_feature feature, needs;
@@ -123,7 +124,6 @@ static const struct {
 	{ X86_F_PDPE1GB, X86_F_LM },
 	{ X86_F_FSGSBASE, X86_F_LM },
 	{ X86_F_PCID, X86_F_LM },
-	{ X86_F_INVPCID, X86_F_PCID },
 	{ X86_F_PKU, X86_F_LM },
 	{ X86_F_PKU, X86_F_XSAVE },
 	/* Time. */
