@@ -80,6 +80,14 @@ operand:
 	sub eax, r11d
 	ret
 
+; Until the count at RSI + %1 moves: the others have met what is there now.
+%macro met 1
+	mov r12, [rsi + %1]
+%%wait:	pause
+	cmp r12, [rsi + %1]
+	je %%wait
+%endmacro
+
 poker:	apic_on
 	xor r14d, r14d
 	xor r13d, r13d
@@ -87,6 +95,7 @@ poker:	apic_on
 .more:	inc r14
 	mov byte [r11], 0xcc
 	call sync
+	met 8
 	call operand
 	mov [r11 + 1], eax
 	call sync
@@ -94,6 +103,7 @@ poker:	apic_on
 	mov [r11], dl
 	call sync
 	mov [rdi], r14
+	met 16
 	dec rcx
 	jnz .more
 	mov qword [STOP], 1

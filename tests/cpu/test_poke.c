@@ -28,6 +28,7 @@ enum routine { POKER, POKED, BREAKPOINT, SYNC_HANDLER };
 #define VERSION 0x200000u
 #define RESULTS 0x201000u
 
+#define POKES	  50
 #define TICKS_MAX 600000u /* two minutes at least */
 
 static struct tiny_vm vm;
@@ -80,7 +81,7 @@ static void enter(unsigned cpu, unsigned cpus, uint64_t site, unsigned kind)
 	s->idt = (struct x86_dtable){ IDT, 0xfff };
 	s->gpr[X86_RDI] = VERSION;
 	s->gpr[X86_RSI] = RESULTS;
-	s->gpr[X86_RCX] = 120;
+	s->gpr[X86_RCX] = POKES;
 	s->gpr[X86_RBX] = cpu;
 	s->gpr[X86_R8] = MEETING;
 	s->gpr[X86_R8 + 1] = cpus;
@@ -148,8 +149,8 @@ static void poke(uint64_t at, unsigned kind, unsigned cpus)
 	if (get64(RESULTS))
 		fail_msg("at %#llx: %llu of %llu were neither the old nor the new instruction", (unsigned long long)at,
 			 (unsigned long long)get64(RESULTS), (unsigned long long)get64(RESULTS + 16));
-	/* Both ways were taken. */
-	assert_true(get64(RESULTS + 8) > 0 && get64(RESULTS + 16) > 0);
+	/* Both were met each time. */
+	assert_true(get64(RESULTS + 8) >= POKES && get64(RESULTS + 16) >= POKES);
 }
 
 /* In a line, across lines, across pages; with the opcode alone in its page, and with only the last byte in the next. */

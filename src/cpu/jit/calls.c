@@ -58,7 +58,11 @@ static bool fill(struct jit_cpu *c, uint64_t lin, bool write)
 
 static const struct jit_block *block_of(const struct jit_note *n)
 {
-	return *(const struct jit_block *const *)(const void *)((const uint8_t *)n - n->block);
+	const struct jit_block *b;
+
+	/* It lies between instructions. */
+	memcpy(&b, (const uint8_t *)n - n->block, sizeof(b));
+	return b;
 }
 
 /* What RIP has to be. */
