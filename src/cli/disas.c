@@ -33,6 +33,7 @@ void disas_print(FILE *out, const struct disas_code *c)
 	size_t left = c->len;
 	cs_insn *i = NULL;
 	csh handle;
+	size_t next = 0; /* of the data */
 
 	if (cs_open(CS_ARCH_X86, mode, &handle) != CS_ERR_OK) {
 		print_bytes(out, c);
@@ -40,6 +41,16 @@ void disas_print(FILE *out, const struct disas_code *c)
 	}
 	i = cs_malloc(handle);
 	while (i && left) {
+		if (next < c->data_count && (size_t)(at - c->bytes) >= c->data[next].at && c->data[next].len <= left) {
+			size_t len = c->data[next++].len;
+
+			line(out, address, at, len);
+			fputc('\n', out);
+			at += len;
+			address += len;
+			left -= len;
+			continue;
+		}
 		if (cs_disasm_iter(handle, &at, &left, &address, i)) {
 			line(out, i->address, i->bytes, i->size);
 			fprintf(out, "%*s%s %s\n", 2 * (COLUMN - (int)i->size) + 2, "", i->mnemonic, i->op_str);

@@ -8,11 +8,16 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "cpu/engine.h"
+
 struct disas_code {
 	const uint8_t *bytes;
 	size_t len;
 	uint64_t address; /* of the first byte */
 	unsigned bits;	  /* x86 code of 16, 32 or 64 */
+	/* What of it is none; in order. */
+	const struct code_data *data;
+	size_t data_count;
 };
 
 /* A line for each instruction: address, bytes and, if capstone is there, what it is. */

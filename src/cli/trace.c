@@ -50,9 +50,10 @@ static void print(const struct listing *l, size_t n, const struct engine_block *
 		all ? 100.0 * (double)done / (double)all : 0, done, b->instructions, b->runs);
 	where(l, b);
 	fprintf(l->out, "  guest code, %zu bytes:\n", b->guest_len);
-	disas_print(l->out, &(struct disas_code){ b->guest, b->guest_len, b->address, b->bits });
+	disas_print(l->out, &(struct disas_code){ b->guest, b->guest_len, b->address, b->bits, NULL, 0 });
 	fprintf(l->out, "  host code, %zu bytes:\n", b->host_len);
-	disas_print(l->out, &(struct disas_code){ b->host, b->host_len, b->host_address, 64 });
+	disas_print(l->out, &(struct disas_code){ b->host, b->host_len, b->host_address, 64, b->host_data,
+						  b->host_data_count });
 }
 
 static void list(struct vm *vm, void *opaque)

@@ -93,6 +93,11 @@ struct engine_config {
 	bool restored; /* its model and state come from a saved machine, before vCPUs run */
 };
 
+/* Bytes in code that are no instructions. */
+struct code_data {
+	uint16_t at, len;
+};
+
 /* A run of guest code that was executed as one, and what it was translated to. The pointers live as long as the VM. */
 struct engine_block {
 	uint64_t address, phys; /* of the guest code: linear, and where that was */
@@ -102,6 +107,8 @@ struct engine_block {
 	const uint8_t *guest, *host;
 	size_t guest_len, host_len;
 	uint64_t host_address;
+	const struct code_data *host_data; /* in order */
+	size_t host_data_count;
 };
 
 /* What probing found; `why` is always filled: the reason for absence, or what was measured. */

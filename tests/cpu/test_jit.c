@@ -158,6 +158,12 @@ static void blocks_are_counted(void **state)
 	assert_int_equal(b->guest_len, 4);
 	assert_memory_equal(b->guest, loop + 5, 4);
 	assert_true(b->host_len > 4);
+	/* What is told to thunks stands behind their calls. */
+	assert_true(b->host_data_count > 0);
+	for (size_t n = 0; n < b->host_data_count; n++) {
+		assert_in_range(b->host_data[n].at, 5, b->host_len - b->host_data[n].len);
+		assert_int_equal(b->host[b->host_data[n].at - 5], 0xe8);
+	}
 	assert_int_equal(vm.engine->hottest(vm.vm, blocks, 1), 1);
 	tiny_vm_free(&vm);
 }

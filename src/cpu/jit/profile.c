@@ -16,15 +16,19 @@
 struct record {
 	const struct jit_block *block;
 	unsigned number, instructions;
-	size_t guest_len, host_len;
+	size_t guest_len, host_len, notes;
 	struct record *next;
-	uint8_t guest[];
+	struct code_data data[]; /* and the guest's code */
 };
+static const uint8_t *guest_of(const struct record *r)
+{
+	return (const uint8_t *)&r->data[r->notes];
+}
 
 /* A block by what it is: several translations of the same code are one. */
 struct entry {
 	struct engine_block b;
-	bool kept; /* `guest` and `host` are allocated, host after guest */
+	bool kept; /* what `host_data` points to is allocated, `guest` and `host` are behind it */
 };
 
 struct jit_profile {
@@ -47,7 +51,7 @@ static void forget(struct entry *e, size_t from, size_t count)
 {
 	for (size_t n = from; n < count; n++)
 		if (e[n].kept)
-			free((void *)e[n].b.guest);
+			free((void *)e[n].b.host_data);
 }
 
 void jit_profile_free(struct jit_profile *p)
@@ -82,12 +86,12 @@ unsigned jit_profile_next(const struct jit_profile *p)
 void jit_profile_block(struct jit_tr *t)
 {
 	struct jit_profile *p = t->profile;
-	size_t len = t->end_rip - t->block_rip;
+	size_t len = t->end_rip - t->block_rip, notes = t->note_count * sizeof(t->notes[0]);
 	struct record *r;
 
 	if (!p || t->e.full)
 		return;
-	r = p->count < p->most ? jit_cache_alloc(t->cache, sizeof(*r) + len) : NULL;
+	r = p->count < p->most ? jit_cache_alloc(t->cache, sizeof(*r) + notes + len) : NULL;
 	if (!r) {
 		t->e.full = true;
 		return;
@@ -98,9 +102,11 @@ void jit_profile_block(struct jit_tr *t)
 		.instructions = t->count,
 		.guest_len = len,
 		.host_len = emit_rx(&t->e) - t->block->native,
+		.notes = t->note_count,
 		.next = p->records,
 	};
-	memcpy(r->guest, t->guest, len);
+	memcpy(r->data, t->notes, notes);
+	memcpy((uint8_t *)r->data + notes, t->guest, len);
 	p->records = r;
 }
 
@@ -163,11 +169,13 @@ static struct entry *collect(const struct jit_vm *vm, size_t *count)
 							  .phys = r->block->phys,
 							  .runs = runs,
 							  .instructions = r->instructions,
-							  .guest = r->guest,
+							  .guest = guest_of(r),
 							  .guest_len = r->guest_len,
 							  .host = (const uint8_t *)r->block->native,
 							  .host_len = r->host_len,
-							  .host_address = r->block->native } };
+							  .host_address = r->block->native,
+							  .host_data = r->data,
+							  .host_data_count = r->notes } };
 	}
 	qsort(all, n, sizeof(*all), by_code);
 	for (size_t k = 0; k < n; k++) {
@@ -192,17 +200,19 @@ static struct entry *collect(const struct jit_vm *vm, size_t *count)
 /* Copy what the entry points to. */
 static bool keep(struct entry *e)
 {
+	size_t data = e->b.host_data_count * sizeof(*e->b.host_data);
 	uint8_t *copy;
 
 	if (e->kept)
 		return true;
-	copy = malloc(e->b.guest_len + e->b.host_len);
+	copy = malloc(data + e->b.guest_len + e->b.host_len);
 	if (!copy)
 		return false;
-	memcpy(copy, e->b.guest, e->b.guest_len);
-	memcpy(copy + e->b.guest_len, e->b.host, e->b.host_len);
-	e->b.guest = copy;
-	e->b.host = copy + e->b.guest_len;
+	memcpy(copy, e->b.host_data, data);
+	e->b.host_data = (const struct code_data *)(const void *)copy;
+	copy += data;
+	e->b.guest = memcpy(copy, e->b.guest, e->b.guest_len);
+	e->b.host = memcpy(copy + e->b.guest_len, e->b.host, e->b.host_len);
 	e->kept = true;
 	return true;
 }

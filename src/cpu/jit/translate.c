@@ -140,6 +140,13 @@ static bool begin_note(struct jit_tr *t, uintptr_t thunk, uint64_t rip)
 	bool far = rip != JIT_RIP_PUSHED && less + 0x4000 >= 0x8000;
 
 	emit_call(&t->e, thunk);
+	if (t->note_count == NOTES_MAX)
+		t->e.full = true;
+	else
+		t->notes[t->note_count++] = (struct code_data){
+			.at = (uint16_t)(emit_rx(&t->e) - t->block->native),
+			.len = sizeof(struct jit_note) + (far ? sizeof(rip) : 0),
+		};
 	emit_bytes(&t->e, (uint64_t)(t->e.at - t->record), 2);
 	emit_bytes(&t->e, far ? (uint64_t)JIT_NOTE_FAR : rip == JIT_RIP_PUSHED ? (uint64_t)JIT_NOTE_PUSHED : less, 2);
 	return far;
@@ -385,7 +392,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	t.counting = ((struct jit_vm *)cpu->vm)->counting;
 	t.profile = ((struct jit_vm *)cpu->vm)->profile;
 	t.icount = cpu->icount;
-	t.stub_count = 0;
+	t.stub_count = t.note_count = 0;
 	t.vectors = t.x87 = false;
 	t.x87_last = t.x87_operand = 0;
 	if (!find_source(cpu, tr, &from) || !read_trace(&t, cpu, tr, &from))

@@ -45,6 +45,7 @@ struct stub {
 };
 /* As a stub's RIP: what jit_cpu.pushed has. It is not canonical. */
 #define JIT_RIP_PUSHED (1ull << 62)
+#define NOTES_MAX      (STUBS_MAX + 4) /* and those of both links and the way out */
 #define STUBS_MAX      (4 * X86_TRACE_MAX + 5)
 
 struct jit_tr {
@@ -73,6 +74,8 @@ struct jit_tr {
 	uint8_t guest[X86_TRACE_MAX * 15];
 	unsigned stub_count;
 	struct stub stubs[STUBS_MAX];
+	unsigned note_count;
+	struct code_data notes[NOTES_MAX]; /* from the block's code on */
 };
 
 static inline const struct jit_insn *now(const struct jit_tr *t)
