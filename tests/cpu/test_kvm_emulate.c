@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,15 +23,12 @@
 #define HANDLERS 0x7000u /* one HLT each */
 #define DEVICE	 0x20000000u
 
-static bool fast; /* KVM does not emulate kernel mode */
-
 static int setup(void **state)
 {
 	struct engine_probe p = { 0 };
 	struct tiny_vm *t;
 
 	engine_kvm.probe(&p);
-	fast = p.fast;
 	if (!p.available) {
 		print_message("no KVM here: %s\n", p.why);
 		*state = NULL;
@@ -115,28 +113,53 @@ static void vectors_may_be_read_from_a_device(void **state)
 	free(s);
 }
 
+static sigjmp_buf undefined_here;
+
+static void on_sigill(int sig)
+{
+	siglongjmp(undefined_here, sig);
+}
+
+/*
+ * Processors without XOP raise #UD for its prefix. QEMU's TCG pops into a register instead, as if it were the other
+ * instruction of that first byte, and then a guest goes on through its zeroed memory to the end of it.
+ */
+static bool xop_is_undefined_here(void)
+{
+	void (*before)(int) = signal(SIGILL, on_sigill);
+	bool undefined = true;
+
+	if (!sigsetjmp(undefined_here, 1)) {
+		/* An XOP that no processor has; or push rax; pop rcx; js behind this. */
+		__asm__ volatile("subq $128, %%rsp; push %%rax; .byte 0x8f, 0xe9, 0x78, 0; addq $128, %%rsp" ::
+					 : "rcx", "cc", "memory");
+		undefined = false;
+	}
+	signal(SIGILL, before);
+	return undefined;
+}
+
 /* No opcode ends a VM. */
 static void undefined_opcodes_are_the_guests(void **state)
 {
 	static const struct {
 		const char *code;
 		uint8_t len;
+		bool xop;
 	} undefined[] = {
-		{ "\x0f\x0b", 2 },     { "\x27", 1 },	      { "\x0f\xff\xc0", 3 },	 { "\x0f\x04", 2 },
-		{ "\x62\x00", 2 },     { "\x8e\xc8", 2 },     { "\xf0\x90", 2 },	 { "\xfe\xd0", 2 },
-		{ "\x0f\x7a\xc0", 3 }, { "\x0f\x01\xcf", 3 }, { "\x8f\xe9\x78\x80", 4 },
+		{ "\x8f\xe9\x78", 4, true },  { "\x0f\x0b", 2, false },	    { "\x27", 1, false },
+		{ "\x0f\xff\xc0", 3, false }, { "\x0f\x04", 2, false },	    { "\x62\x00", 2, false },
+		{ "\x8e\xc8", 2, false },     { "\xf0\x90", 2, false },	    { "\xfe\xd0", 2, false },
+		{ "\x0f\x7a\xc0", 3, false }, { "\x0f\x01\xcf", 3, false },
 	};
 	struct tiny_vm *t = vm_of(state);
-	struct x86_state *s;
+	struct x86_state *s = malloc(sizeof(*s));
+	bool xop = xop_is_undefined_here();
 	uint64_t rip;
 
-	if (fast) {
-		print_message("skipped: they are the processor's here\n");
-		skip();
-	}
-	s = malloc(sizeof(*s));
-
 	for (size_t n = 0; n < ARRAY_LEN(undefined); n++) {
+		if (undefined[n].xop && !xop)
+			continue;
 		begin(t, undefined[n].code, undefined[n].len);
 		assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
 		assert_int_equal(vector_of(t, s), X86_UD);

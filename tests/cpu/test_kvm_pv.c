@@ -188,6 +188,9 @@ static void hypervs_interface_is_kvms(void **state)
 	assert_int_equal(model->partition.hypercall, CALL_PAGE | 1);
 	assert_true(mem_read(next.mem, gpa(CALL_PAGE), call, 4));
 	assert_int_equal(call[3], 0xc3);
+	s->hv_vp_assist = 0;
+	engine_kvm.get_state(next.vcpu, s);
+	assert_int_equal(s->hv_vp_assist, ASSIST | 1);
 	/* A debugger that sets registers does not set back what the guest has done since. */
 	tiny_vm_enter64(&next, 0, TINY_CODE, TINY_STACK);
 	model->partition.guest_os_id = 0;
@@ -203,12 +206,32 @@ static void hypervs_interface_is_kvms(void **state)
 	free(s);
 }
 
+/* It is about an APIC that KVM has, so a machine with local APICs in user space is not given it. */
+static void hv_vapic_wants_kvms_apic(void **state)
+{
+	struct tiny_vm *t = vm_of(state);
+	struct engine_config c = { .mem = t->mem, .smm_mem = t->smm_mem, .clock = t->clock, .cpus = 1 };
+	struct err err;
+
+	if (!kvm_offers_hyperv(t)) {
+		print_message("skipped: this KVM has nothing of Hyper-V's\n");
+		skip();
+	}
+	c.config = config_new();
+	assert_int_equal(config_set(c.config, "cpu.model", "max,+hv-time,+hv-vapic", &err), 0);
+	assert_null(engine_kvm.vm_create(&c, &err));
+	assert_non_null(strstr(err.msg, "hv-vapic"));
+	assert_null(strstr(err.msg, "hv-time"));
+	config_free(c.config);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(steal_time_is_told_and_saved),
 		TEST(hypervs_interface_is_kvms),
+		TEST(hv_vapic_wants_kvms_apic),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
