@@ -1,6 +1,8 @@
 /* Small things that kernels do all the time: interrupt flag, PUSHF, AC, SWAPGS, segment registers, CH. */
 #include "rig.h"
 
+#include <string.h>
+
 #if defined(__x86_64__)
 #include "cpu/jit/jit.h"
 #endif
@@ -210,6 +212,82 @@ static void system_calls_stay_in_translated_code(void **state)
 	assert_in_range(exits() - before, 0, 50);
 }
 
+static void put_code(uint64_t at, const uint8_t *code, size_t len)
+{
+	for (size_t n = 0; n < len; n++)
+		rig_write(&r, at + n, code[n], 1);
+}
+
+/*
+ * A program tries all addresses that are 12000h but for their upper 16 bits: each of them is a fault, also where the
+ * bits that make it wrong are those in which the kernel's code, which is there, differs from the program's.
+ */
+static void no_address_leads_into_the_kernel(void **state)
+{
+	/*
+	 * mov edi, 30000h; mov dword [rdi], 5ec4e7h; mov ecx, 5; 1: mov ebx, 12000h; call rbx; dec ecx; jnz 1b;
+	 * xor ebx, ebx; iretq to 800000h
+	 */
+	static const uint8_t kernel[] = { 0xbf, 0,    0,    3,	  0,	0xc7, 7,    0xe7, 0xc4, 0x5e, 0,    0xb9,
+					  5,	0,    0,    0,	  0xbb, 0,    0x20, 1,	  0,	0xff, 0xd3, 0xff,
+					  0xc9, 0x75, 0xf5, 0x31, 0xdb, 0x6a, 0x3b, 0x68, 0,	0,    0x90, 0,
+					  0x6a, 2,    0x6a, 0x4b, 0x68, 0,    0,    0x80, 0,	0x48, 0xcf };
+	/* mov rax, [rdi]; ret */
+	static const uint8_t inside[] = { 0x48, 0x8b, 7, 0xc3 };
+	/* add rsp, 8; mov [rsp], r14; iretq */
+	static const uint8_t fault[] = { 0x48, 0x83, 0xc4, 8, 0x4c, 0x89, 0x34, 0x24, 0x48, 0xcf };
+	/*
+	 * xor r15d, r15d; 1: inc r15d; mov esp, 900000h; cmp r15d, 10000h; je 3f; lea r14, [rel 1b]; lea rcx, [rel 2f];
+	 * push rcx; mov rax, r15; shl rax, 48; or rax, 12000h; jmp rax, or: push rax; ret; 2: mov ebx, eax; 3: ud2
+	 */
+	uint8_t user[] = { 0x45, 0x31, 0xff, 0x41, 0xff, 0xc7, 0xbc, 0,	   0,	 0x90, 0,    0x41, 0x81, 0xff,
+			   0,	 0,    1,    0,	   0x74, 0x20, 0x4c, 0x8d, 0x35, 0xe8, 0xff, 0xff, 0xff, 0x48,
+			   0x8d, 0x0d, 0x10, 0,	   0,	 0,    0x51, 0x4c, 0x89, 0xf8, 0x48, 0xc1, 0xe0, 0x30,
+			   0x48, 0x0d, 0,    0x20, 1,	 0,    0xff, 0xe0, 0x89, 0xc3, 0x0f, 0x0b };
+	static const uint8_t branches[][2] = { { 0xff, 0xe0 }, { 0x50, 0xc3 } };
+
+	for (size_t n = 0; n < ARRAY_LEN(branches); n++) {
+		smap_on();
+		put_code(RIG_CODE, kernel, sizeof(kernel));
+		put_code(0x11000, fault, sizeof(fault));
+		put_code(0x12000, inside, sizeof(inside));
+		memcpy(user + sizeof(user) - 6, branches[n], 2);
+		put_code(0x800000, user, sizeof(user));
+		rig_write(&r, RIG_IDT + 16 * X86_GP, RIG_GATE(RIG_CODE64, 0x11000ull, 0x8e, 0), 8);
+		rig_run(&r);
+		assert_int_equal(rig_vector(&r), X86_UD);
+		assert_int_equal(rig_reg(&r, 15), 0x10000);
+		assert_int_equal(rig_reg(&r, X86_RBX), 0);
+	}
+}
+
+static void a_branch_to_nowhere_faults_where_it_is(void **state)
+{
+	const uint64_t low = 0x7fffffffffff, high = 0xffff800000000000;
+	const struct {
+		uint64_t at, phys, code, fault;
+		unsigned len;
+	} cases[] = {
+		{ high + 0x800, 0x800, 0xfffff000840fc031, high + 0x802, 8 }, /* xor eax, eax; jz -4096 */
+		{ low - 15, 0x7ffff0, 0x7e74c031, low - 13, 4 },	      /* xor eax, eax; jz +126 */
+		{ low - 3, 0x7ffffc, 0x7e75c031, low + 1, 4 },		      /* xor eax, eax; jnz +126, at the end */
+		{ low, 0x7fffff, 0x90, low + 1, 1 },			      /* nop */
+	};
+
+	for (size_t n = 0; n < ARRAY_LEN(cases); n++) {
+		rig_reset(&r, RIG_LONG);
+		rig_write(&r, TINY_CR3 + 8 * 256, 0x2003, 8);
+		rig_write(&r, TINY_CR3 + 8 * 255, RIG_TABLES | 3, 8);
+		rig_write(&r, RIG_TABLES + 8 * 511, (RIG_TABLES + 0x1000) | 3, 8);
+		rig_write(&r, RIG_TABLES + 0x1000 + 8 * 511, 0x600083, 8);
+		rig_write(&r, cases[n].phys, cases[n].code, cases[n].len);
+		r.s.gpr[X86_RIP] = cases[n].at;
+		rig_run(&r);
+		assert_int_equal(rig_vector(&r), X86_GP);
+		assert_true(rig_pushed(&r, 1) == cases[n].fault);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -221,6 +299,8 @@ int main(void)
 		cmocka_unit_test(a_division_without_room_faults),
 		cmocka_unit_test(an_instruction_follows_sti_before_an_interrupt),
 		cmocka_unit_test(system_calls_stay_in_translated_code),
+		cmocka_unit_test(no_address_leads_into_the_kernel),
+		cmocka_unit_test(a_branch_to_nowhere_faults_where_it_is),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -244,6 +244,47 @@ static void a_global_page_is_nobodys(void **state)
 	assert_non_null(look(local));
 }
 
+/* INVLPG of one that lies between large pages of its space only. */
+static void a_global_page_among_large_ones_is_flushed(void **state)
+{
+	const uint64_t global = WINDOW + 0x1000;
+	const uint64_t above = WINDOW + 0x1000000;
+	uint64_t key;
+
+	open_spaces();
+	rig_write(&r, 0x3000 + 8 * (above >> 21), 0x400000 | P | W | PS, 8);
+	load(0x400000);
+	load(above);
+	load(global);
+	x86_itlb_fill(cpu, global);
+	key = cpu->fetch_key;
+	x86_tlb_flush_page(cpu, global);
+	assert_null(look(global));
+	assert_true(cpu->fetch_key != key);
+}
+
+/* Code of programs in a global page is no space's own. */
+static void a_global_page_is_flushed_for_all_spaces(void **state)
+{
+	const uint64_t global = WINDOW + 0x1000, local = WINDOW;
+	uint64_t key;
+
+	open_spaces();
+	rig_write(&r, TINY_CR3, 0x2007, 8);
+	rig_write(&r, 0x2000, 0x3007, 8);
+	cpu->cpl = 3;
+	x86_update_fetch(cpu);
+	for (unsigned n = 0; n < 2; n++) {
+		x86_itlb_fill(cpu, n ? global : local);
+		key = cpu->fetch_key;
+		x86_tlb_switch(cpu, 6, true);
+		x86_tlb_flush_page(cpu, n ? global : local);
+		x86_tlb_switch(cpu, 5, true);
+		assert_int_equal(cpu->fetch_key == key, !n);
+	}
+	cpu->cpl = 0;
+}
+
 static bool keeps_code(uint64_t flushed)
 {
 	uint64_t before = cpu->fetch_key;
@@ -704,6 +745,8 @@ int main(void)
 		TEST(pcids_do_not_mix),
 		TEST(what_is_known_of_a_space_is_kept_while_it_may_be),
 		TEST(a_global_page_is_nobodys),
+		TEST(a_global_page_among_large_ones_is_flushed),
+		TEST(a_global_page_is_flushed_for_all_spaces),
 		TEST(only_a_flush_of_code_forgets_code),
 		TEST(an_entry_is_looked_at_as_it_is),
 		TEST(keys_are_looked_at_by_a_walk),

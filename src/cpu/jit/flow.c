@@ -34,6 +34,10 @@ void jit_take_jump(struct emit *e)
  */
 static void jump_to_t0(struct jit_tr *t, struct stub *s)
 {
+	/* Else the bits that are wrong could make up for another key: tags tell targets apart that are canonical. */
+	if (s && t->word == 8)
+		jit_stub(t,
+			 (struct stub){ .kind = STUB_INTERPRET, .jump = jit_unless_canonical(t), .rip = now(t)->rip });
 	jit_look_at_jump(&t->e);
 	if (s) {
 		s->jump = emit_jump(&t->e, 5);
@@ -68,6 +72,11 @@ static void look_up(struct jit_tr *t, uint64_t rip)
 {
 	int32_t at = (int32_t)(jit_jump_place(rip) * sizeof(struct jit_jump));
 
+	/* Behind the last page of a half: fetching from there faults. */
+	if (!x86_canonical(rip)) {
+		jit_call_noted(t, t->thunks->out[t->flags == FLAGS_NATIVE], rip, 0, 0);
+		return;
+	}
 	jit_flags_away(t, now(t)->live);
 	emit_mov_imm(&t->e, T0, rip);
 	emit_rm(&t->e, (struct emit_op){ .op = 0x33, .w = true }, T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
@@ -116,10 +125,21 @@ static uint64_t direct(const struct jit_tr *t)
 	return (next_rip(t) + now(t)->i->imm) & size_mask(now(t)->i->opsize);
 }
 
+/* Targets that are not canonical fault at the branch itself: the interpreter sees to them. */
+static bool bad_target(struct jit_tr *t, uint64_t rip)
+{
+	if (x86_canonical(rip))
+		return false;
+	jit_interpret(t, now(t)->rip);
+	return true;
+}
+
 void jit_jcc(struct jit_tr *t)
 {
 	uint8_t *taken;
 
+	if (bad_target(t, direct(t)))
+		return;
 	jit_flags_ready(t, true);
 	taken = emit_jump(&t->e, now(t)->i->op & 15);
 	jit_go_on(t, next_rip(t), NULL);
@@ -132,15 +152,6 @@ static bool odd_size(struct jit_tr *t)
 	if (now(t)->i->opsize == t->word)
 		return false;
 	jit_end_by_handler(t);
-	return true;
-}
-
-/* Targets that are not canonical fault at the branch itself: the interpreter sees to them. */
-static bool bad_target(struct jit_tr *t, uint64_t rip)
-{
-	if (x86_canonical(rip))
-		return false;
-	jit_interpret(t, now(t)->rip);
 	return true;
 }
 

@@ -197,7 +197,7 @@ struct jit_thunks {
 	 */
 	uintptr_t out[2], link[2], link_to_rip[2], interpret;
 	/* T0 is the target of an indirect branch, by exclusive or with fetch_key; `back` and `what` are how far RSP
-	 * moves if it is good, in 64-bit code or, the second, 32-bit code */
+	 * moves, in 64-bit code or, the second, 32-bit code */
 	uintptr_t jump[2];
 	/* by view, and for stores; T0 and T1 as the probe left them. Or jit_cpu.lin is set */
 	uintptr_t missed[X86_TLB_VIEWS][2], missed_noted;

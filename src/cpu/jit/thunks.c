@@ -318,32 +318,19 @@ static uintptr_t link_to_rip_thunk(struct emit *e, const struct jit_thunks *t, b
 	return at;
 }
 
-/* A target that the vCPU does not know is looked up, or, if it is not canonical, faults at the branch. */
+/* A target that the vCPU does not know is looked up. */
 static uintptr_t jump_thunk(struct emit *e, const struct jit_thunks *t, bool wide)
 {
 	uintptr_t at;
-	uint8_t *bad;
 
 	emit_align(e, 16, 0);
 	at = emit_rx(e);
 	emit_rm(e, op1(0x33), T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
-	emit_mov(e, T1, T0);
-	emit_rr(e, op1(0xc1), 4, T1); /* shl */
-	emit_bytes(e, 16, 1);
-	emit_rr(e, op1(0xc1), 7, T1); /* sar */
-	emit_bytes(e, 16, 1);
-	emit_rr(e, op1(0x39), T0, T1);
-	bad = emit_jump(e, 5);
 	emit_store(e, emit_gs(JIT_GPR(X86_RIP)), T0);
 	pop(e, T1);
 	emit_rm(e, (struct emit_op){ .op = 0x8b }, T0, note(offsetof(struct jit_note, back)));
 	emit_rr(e, (struct emit_op){ .op = 0x01, .w = wide }, T0, GUEST_RSP);
 	emit_mov_imm(e, T0, JIT_LOOK_UP);
-	emit_jmp(e, t->leave);
-	emit_here(e, bad);
-	pop(e, T1);
-	note_rip(e);
-	emit_mov_imm(e, T0, JIT_INTERPRET);
 	emit_jmp(e, t->leave);
 	return at;
 }

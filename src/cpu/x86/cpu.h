@@ -83,10 +83,11 @@ struct x86_fetches {
 	/*
 	 * Names its state: translated code may be found by linear address as long as this is the same. `pages` are
 	 * those that were fetched from since this number was taken, as a hash table of page_name() (tlb.c), which few
-	 * pages share; with more than a table holds, all. `local`: one that is not global is among them.
+	 * pages share; with more than a table holds, all. `local`, `global`: one that is not global, or is, is
+	 * among them.
 	 */
 	uint32_t epoch;
-	bool local;
+	bool local, global;
 	uint32_t count; /* of pages */
 	uint32_t pages[X86_FETCH_PAGES];
 };

@@ -76,7 +76,7 @@ static void renew(struct x86_cpu *cpu, struct x86_fetches *f)
 	if (f->count)
 		memset(f->pages, 0, sizeof(f->pages));
 	f->count = 0;
-	f->local = false;
+	f->local = f->global = false;
 	f->epoch = ++cpu->epochs;
 	if (f->epoch >= 1u << (64 - X86_FETCH_EPOCH))
 		start_again(cpu);
@@ -134,6 +134,7 @@ const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin)
 	x86_translate(cpu, lin, X86_FETCH, cpu->cpl == 3, false, &t);
 	note_large(cpu, lin, &t);
 	f->local |= !t.global;
+	f->global |= t.global;
 	note_fetch(f, lin);
 	*e = (struct x86_itlb_entry){ .tag = lin & ~X86_PAGE_MASK, .phys = t.phys & ~X86_PAGE_MASK };
 	if (mem_window(cpu->mem, gpa(t.phys), &w)) {
@@ -388,10 +389,8 @@ void x86_tlb_flush_page(struct x86_cpu *cpu, uint64_t lin)
 		x86_tlb_flush(cpu);
 		return;
 	}
-	if (may_be_large(cpu->space->large, lin)) {
+	if (may_be_large(cpu->space->large, lin))
 		x86_tlb_flush_space(cpu, cpu->space->pcid);
-		return;
-	}
 	/* Upper levels may have changed for other pages than this one: SDM vol. 3, 4.10.4.1. */
 	cpu->space->epoch = ++cpu->region_epochs;
 	for (unsigned v = 0; v < X86_TLB_VIEWS; v++) {
@@ -400,8 +399,13 @@ void x86_tlb_flush_page(struct x86_cpu *cpu, uint64_t lin)
 		if (e->rtag == page || e->wtag == page)
 			clear_entry(cpu, (unsigned)(e - entry_at(cpu, 0)));
 	}
-	if (fetched_from(&cpu->space->user, lin))
-		renew(cpu, &cpu->space->user);
+	/* Of other spaces only what is global. */
+	for (unsigned n = 0; n < X86_SPACES; n++) {
+		struct x86_space *s = &cpu->spaces[n];
+
+		if (s->pcid != NO_PCID && (s == cpu->space || s->user.global) && fetched_from(&s->user, lin))
+			renew(cpu, &s->user);
+	}
 	if (fetched_from(&cpu->kernel, lin))
 		renew(cpu, &cpu->kernel);
 }
