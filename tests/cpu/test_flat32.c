@@ -165,6 +165,10 @@ static void counters_lead_on(void **state)
 /* As before there was SSE, or by a kernel that does not know of it. */
 static void x87_without_sse_is_translated(void **state)
 {
+	if (!x86_fp_host_ok()) {
+		print_message("skipped: no floating point here\n");
+		skip();
+	}
 	unpaged();
 	begin_count();
 	/*
@@ -363,6 +367,10 @@ static void fs_and_gs_have_bases_and_limits(void **state)
 /* An instruction of x87 that is left to the interpreter leaves the one before it as the last that was done. */
 static void a_segment_that_faults_leaves_the_last_x87_instruction(void **state)
 {
+	if (!x86_fp_host_ok()) {
+		print_message("skipped: no floating point here\n");
+		skip();
+	}
 	unpaged();
 	r.s.cr4 |= X86_CR4_OSFXSR;
 	r.s.seg[X86_FS].unusable = true;
