@@ -470,7 +470,7 @@ static bool go(struct gdb *g, int step)
 /* What vCont asks of vCPU `n`: 'c', 's' or 0 for nothing. The leftmost action that fits counts. */
 static char action_of(struct gdb *g, const char *p, unsigned n)
 {
-	while (eat(&p, ';')) {
+	while (eat(&p, ';') && *p) {
 		char what = (char)tolower((unsigned char)*p++);
 		int cpu = -1;
 		uint64_t signal;

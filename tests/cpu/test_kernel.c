@@ -261,6 +261,41 @@ static void no_address_leads_into_the_kernel(void **state)
 	}
 }
 
+/*
+ * The page at FAR has code in two frames, of which the first is in force and known; while a change to the second is not
+ * flushed both are right, and after it is taken back only the first. SAME is known in the same place of the vCPU.
+ */
+static void a_stale_mapping_leaves_nothing_behind(void **state)
+{
+	enum { FAR = 0x40000000, SAME = FAR + 0x100000, PD = RIG_TABLES, PT = RIG_TABLES + 0x1000 };
+	/*
+	 * mov ebx, FAR; mov ebp, SAME; mov esi, PT; mov ecx, 40; 1: mov edi, 1; call rbx; dec ecx; jnz 1b;
+	 * mov dword [rsi], 301003h; call rbp; xor edi, edi; three times: call rbx;
+	 * mov dword [rsi], 300003h; mov rax, cr3; mov cr3, rax; invlpg [rbx]; xor eax, eax; xor edi, edi; call rbx; hlt
+	 */
+	static const uint8_t code[] = { 0xbb, 0,    0,	  0,	0x40, 0xbd, 0,	  0,	0x10, 0x40, 0xbe, 0,
+					0x10, 0x20, 0,	  0xb9, 40,   0,    0,	  0,	0xbf, 1,    0,	  0,
+					0,    0xff, 0xd3, 0xff, 0xc9, 0x75, 0xf5, 0xc7, 6,    3,    0x10, 0x30,
+					0,    0xff, 0xd5, 0x31, 0xff, 0xff, 0xd3, 0xff, 0xd3, 0xff, 0xd3, 0xc7,
+					6,    3,    0,	  0x30, 0,    0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8, 0x0f,
+					1,    0x3b, 0x31, 0xc0, 0x31, 0xff, 0xff, 0xd3, 0xf4 };
+	/* test edi, edi; jz +60; ret. There: mov al, 1, or 2; ret */
+	for (uint64_t n = 0; n < 2; n++) {
+		rig_write(&r, 0x300000 + 0x1000 * n, 0xc33c74ff85, 8);
+		rig_write(&r, 0x300040 + 0x1000 * n, 0xc300b0 | (n + 1) << 8, 8);
+	}
+	rig_write(&r, 0x310000, 0xc3, 1);
+	rig_reset(&r, RIG_LONG);
+	rig_write(&r, 0x2008, PD | 3, 8);
+	rig_write(&r, PD, PT | 3, 8);
+	rig_write(&r, PT, 0x300003, 8);
+	rig_write(&r, PT + 8 * 0x100, 0x310003, 8);
+	put_code(RIG_CODE, code, sizeof(code));
+	rig_run(&r);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(rig_reg(&r, X86_RAX), 1);
+}
+
 static void a_branch_to_nowhere_faults_where_it_is(void **state)
 {
 	const uint64_t low = 0x7fffffffffff, high = 0xffff800000000000;
@@ -301,6 +336,7 @@ int main(void)
 		cmocka_unit_test(system_calls_stay_in_translated_code),
 		cmocka_unit_test(no_address_leads_into_the_kernel),
 		cmocka_unit_test(a_branch_to_nowhere_faults_where_it_is),
+		cmocka_unit_test(a_stale_mapping_leaves_nothing_behind),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

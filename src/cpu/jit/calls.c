@@ -236,6 +236,17 @@ static void find_page(struct jit_cpu *c)
 	x86_itlb_fill(&c->cpu, rip);
 }
 
+/*
+ * A block is found by its physical page in every address space, and the jumps at its end with it: they lead within that
+ * page. While a mapping that has changed is not flushed, RIP may be in another one already.
+ */
+static void link_to(struct x86_cpu *cpu, const struct jit_note *from, const struct jit_block *to)
+{
+	shared_arrived(jit_cache_of(cpu));
+	if (!((block_of(from)->phys ^ to->phys) & ~X86_PAGE_MASK))
+		jit_cache_link(jit_cache_of(cpu), from, to);
+}
+
 /* Until something needs the interpreter. */
 static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 {
@@ -262,10 +273,8 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 		b = look_up(cpu);
 		if (!b)
 			break;
-		if (why >= JIT_EXITS) {
-			shared_arrived(jit_cache_of(cpu));
-			jit_cache_link(jit_cache_of(cpu), (const struct jit_note *)why, b);
-		}
+		if (why >= JIT_EXITS)
+			link_to(cpu, (const struct jit_note *)why, b);
 	}
 	jit_flags_to_lazy(c);
 	return alone || jit_exit_from(why, JIT_INTERPRET) ? x86_single(cpu) : x86_jumped(cpu);
