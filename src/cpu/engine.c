@@ -84,7 +84,8 @@ void vcpu_wait(struct vcpu *v, int64_t ns)
 	long rc = 0;
 
 	while (rc == 0 || errno != ETIMEDOUT) {
-		atomic_store(&v->sleeping, 1);
+		/* An exchange, which is a barrier also where an emulated host takes less for a store and a load. */
+		atomic_exchange(&v->sleeping, 1);
 		if (atomic_load(&v->events))
 			break;
 		rc = futex(&v->sleeping, FUTEX_WAIT, 1, ns < 0 ? NULL : &limit);
