@@ -32,11 +32,6 @@ void jit_flags_from_lazy(struct jit_cpu *c)
 
 /* --- from thunks --- */
 
-static bool news(const struct x86_cpu *cpu)
-{
-	return cpu->attention || atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed);
-}
-
 static bool crosses(uint64_t lin, unsigned size)
 {
 	return (lin & X86_PAGE_MASK) + size > MEM_PAGE_SIZE;
@@ -108,22 +103,30 @@ bool jit_over(const struct jit_cpu *c, const struct jit_block *b, unsigned flush
 	       atomic_load(&b->stale);
 }
 
-int jit_handle(struct jit_cpu *c, const struct jit_site *site)
+/* The instruction by its handler; the guest's flags are in x86_cpu.lazy afterwards. May raise. */
+static void by_handler(struct jit_cpu *c, const struct jit_site *site)
 {
-	unsigned flushes = jit_cache_flushes(jit_cache_of(&c->cpu));
-
-	shared_arrived(jit_cache_of(&c->cpu));
 	/* Copied: while it waits for another vCPU everything may be forgotten, and the site be overwritten. */
 	const struct x86_insn insn[2] = { site->insn[0], site->insn[1] };
-	const struct jit_block *b = site->block;
-	uint64_t key = c->cpu.fetch_key, rip = site->rip;
 
 	jit_flags_to_lazy(c);
-	c->cpu.s.gpr[X86_RIP] = rip;
+	c->cpu.s.gpr[X86_RIP] = site->rip;
 	jit_count_begin(c, site);
 	c->cpu.in_block = true;
 	insn[0].fn(&c->cpu, insn);
 	c->cpu.in_block = false;
+}
+
+int jit_handle(struct jit_cpu *c, const struct jit_site *site)
+{
+	unsigned flushes = jit_cache_flushes(jit_cache_of(&c->cpu));
+	uint64_t key = c->cpu.fetch_key, rip;
+	const struct jit_block *b;
+
+	shared_arrived(jit_cache_of(&c->cpu));
+	b = site->block;
+	rip = site->rip;
+	by_handler(c, site);
 	jit_count_end(c, rip);
 	jit_flags_from_lazy(c);
 	/* What the block was made for may not hold any more: STAC. */
@@ -132,25 +135,21 @@ int jit_handle(struct jit_cpu *c, const struct jit_site *site)
 
 int jit_handle_end(struct jit_cpu *c, const struct jit_site *site)
 {
-	shared_arrived(jit_cache_of(&c->cpu));
-	const struct x86_insn insn[2] = { site->insn[0], site->insn[1] };
 	struct x86_cpu *cpu = &c->cpu;
-	uint64_t rip = site->rip;
-	bool again;
+	bool repeated, again;
+	uint64_t rip;
 
-	jit_flags_to_lazy(c);
-	cpu->s.gpr[X86_RIP] = rip;
-	jit_count_begin(c, site);
-	cpu->in_block = true;
-	insn[0].fn(cpu, insn);
-	cpu->in_block = false;
+	shared_arrived(jit_cache_of(cpu));
+	repeated = site->insn[0].flags & (X86_I_REP | X86_I_REPNE);
+	rip = site->rip;
+	by_handler(c, site);
 	jit_count_give(c);
-	again = insn[0].flags & (X86_I_REP | X86_I_REPNE) && cpu->s.gpr[X86_RIP] == rip;
+	again = repeated && cpu->s.gpr[X86_RIP] == rip;
 	if (again)
 		jit_count_take_back(c);
 	stat_add(&c->counts.handled, !again);
 	jit_flags_from_lazy(c);
-	return news(cpu) || !x86_translatable(cpu) || !x86_canonical(cpu->s.gpr[X86_RIP]);
+	return x86_news(cpu) || !x86_translatable(cpu) || !x86_canonical(cpu->s.gpr[X86_RIP]);
 }
 
 /* How much may have been stored from its address on. */
@@ -262,7 +261,7 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 		if (jit_exit_from(why, JIT_BROKEN))
 			jit_count_take_back(c);
 		cpu->charge_ends = false;
-		if (jit_exit_from(why, JIT_INTERPRET) || news(cpu) || !x86_translatable(cpu))
+		if (jit_exit_from(why, JIT_INTERPRET) || x86_news(cpu) || !x86_translatable(cpu))
 			break;
 		if (cpu->icount && why == JIT_OUT) {
 			/* The clock's next deadline lies within the block: up to there one by one. */

@@ -216,6 +216,10 @@ void jit_look_at_jump(struct emit *e);
 /* Go there, if it was equal. */
 void jit_take_jump(struct emit *e);
 void jit_thunks_make(struct emit *e, struct jit_thunks *t);
+/* The guest's arithmetic flags from the host's to jit_cpu.flags. Uses T1. */
+void jit_save_flags(struct emit *e);
+/* The other way. Uses T1 if it is `free`. */
+void jit_load_flags(struct emit *e, bool free);
 
 /* translate.c: code for the trace at RIP, or NULL if there is no sense in it. */
 struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *t);

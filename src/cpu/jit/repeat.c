@@ -5,11 +5,6 @@
 #include "base/shared.h"
 #include "cpu/jit/translate.h"
 
-static bool news(const struct x86_cpu *cpu)
-{
-	return cpu->attention || atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed);
-}
-
 /* What quick.c stored to a page that wants to hear of it. */
 static void tell(struct jit_cpu *c)
 {
@@ -37,7 +32,7 @@ int jit_repeat(struct jit_cpu *c, const struct jit_site *site)
 	jit_count_begin(c, site);
 	do
 		insn[0].fn(cpu, insn);
-	while (cpu->s.gpr[X86_RIP] == rip && !news(cpu));
+	while (cpu->s.gpr[X86_RIP] == rip && !x86_news(cpu));
 	jit_count_end(c, rip);
 	jit_flags_from_lazy(c);
 	return cpu->s.gpr[X86_RIP] == rip || jit_over(c, b, flushes);

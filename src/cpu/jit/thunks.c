@@ -241,9 +241,9 @@ static uintptr_t quick_thunk(struct emit *e, const void *fn)
 	return at;
 }
 
-/* --- with a note behind the call --- */
+/* --- flags, for blocks too --- */
 
-static void save_flags(struct emit *e)
+void jit_save_flags(struct emit *e)
 {
 	emit_mov(e, T1, RAX);
 	emit_bytes(e, 0x9f, 1);	    /* lahf */
@@ -252,14 +252,22 @@ static void save_flags(struct emit *e)
 	emit_mov(e, RAX, T1);
 }
 
-static void load_flags(struct emit *e)
+void jit_load_flags(struct emit *e, bool free)
 {
-	emit_mov(e, T1, RAX);
+	if (free)
+		emit_mov(e, T1, RAX);
+	else
+		emit_store(e, emit_gs(JIT_FIELD(rax)), RAX);
 	emit_rm(e, (struct emit_op){ .map = MAP_0F, .op = 0xb7 }, RAX, emit_gs(JIT_FIELD(flags)));
 	emit_bytes(e, 0x7f04, 2); /* add al, 7f: sets OF if it was 1 */
 	emit_bytes(e, 0x9e, 1);	  /* sahf */
-	emit_mov(e, RAX, T1);
+	if (free)
+		emit_mov(e, RAX, T1);
+	else
+		emit_load(e, RAX, emit_gs(JIT_FIELD(rax)));
 }
+
+/* --- with a note behind the call --- */
 
 static struct emit_mem note(size_t field)
 {
@@ -285,17 +293,25 @@ static void note_rip(struct emit *e)
 	emit_rm(e, op1(0x01), T0, emit_gs(JIT_GPR(X86_RIP)));
 }
 
-/* Out of the block with T0 = `why`; JIT_LINK: the note. `native`: with flags in the host's. */
-static uintptr_t out_thunk(struct emit *e, const struct jit_thunks *t, enum jit_exit why, bool native)
+/* The thunk begins: flags are in memory, also if they were `native`, T1 is the note and RIP what it says. */
+static uintptr_t begin_noted(struct emit *e, bool native)
 {
 	uintptr_t at;
 
 	emit_align(e, 16, 0);
 	at = emit_rx(e);
 	if (native)
-		save_flags(e);
+		jit_save_flags(e);
 	pop(e, T1);
 	note_rip(e);
+	return at;
+}
+
+/* Out of the block with T0 = `why`; JIT_LINK: the note. */
+static uintptr_t out_thunk(struct emit *e, const struct jit_thunks *t, enum jit_exit why, bool native)
+{
+	uintptr_t at = begin_noted(e, native);
+
 	if (why == JIT_LINK)
 		emit_mov(e, T0, T1);
 	else
@@ -306,14 +322,8 @@ static uintptr_t out_thunk(struct emit *e, const struct jit_thunks *t, enum jit_
 
 static uintptr_t link_to_rip_thunk(struct emit *e, const struct jit_thunks *t, bool native)
 {
-	uintptr_t at;
+	uintptr_t at = begin_noted(e, native);
 
-	emit_align(e, 16, 0);
-	at = emit_rx(e);
-	if (native)
-		save_flags(e);
-	pop(e, T1);
-	note_rip(e);
 	emit_jmp(e, t->jump_to_rip);
 	return at;
 }
@@ -388,10 +398,10 @@ static void stored_thunks(struct emit *e, struct jit_thunks *t, const struct com
 	emit_rm(e, (struct emit_op){ .op = 0xff }, 4, emit_gs(JIT_FIELD(resume)));
 	emit_align(e, 16, 0);
 	t->stored_native = emit_rx(e);
-	save_flags(e);
+	jit_save_flags(e);
 	pop(e, T1);
 	emit_call(e, full);
-	load_flags(e);
+	jit_load_flags(e, true);
 	emit_rm(e, (struct emit_op){ .op = 0xff }, 4, emit_gs(JIT_FIELD(resume)));
 }
 

@@ -19,41 +19,17 @@
 
 /* --- flags --- */
 
-static void rax_to_flags(struct jit_tr *t)
-{
-	emit_bytes(&t->e, 0x9f, 1);	/* lahf */
-	emit_bytes(&t->e, 0xc0900f, 3); /* seto al */
-	emit_rm(&t->e, (struct emit_op){ .op = 0x89, .osize = true }, RAX, emit_gs(JIT_FIELD(flags)));
-}
-
-static void flags_to_rax(struct jit_tr *t)
-{
-	emit_rm(&t->e, (struct emit_op){ .map = MAP_0F, .op = 0xb7 }, RAX, emit_gs(JIT_FIELD(flags)));
-	emit_bytes(&t->e, 0x7f04, 2); /* add al, 7f: sets OF if it was 1 */
-	emit_bytes(&t->e, 0x9e, 1);   /* sahf */
-}
-
 void jit_flags_away(struct jit_tr *t, uint8_t wanted)
 {
 	if (!wanted || t->flags != FLAGS_NATIVE)
 		return;
-	emit_mov(&t->e, T1, RAX);
-	rax_to_flags(t);
-	emit_mov(&t->e, RAX, T1);
+	jit_save_flags(&t->e);
 	t->flags |= FLAGS_MEMORY;
 }
 
 static void load_flags(struct jit_tr *t, bool free)
 {
-	if (free)
-		emit_mov(&t->e, T1, RAX);
-	else
-		emit_store(&t->e, emit_gs(JIT_FIELD(rax)), RAX);
-	flags_to_rax(t);
-	if (free)
-		emit_mov(&t->e, RAX, T1);
-	else
-		emit_load(&t->e, RAX, emit_gs(JIT_FIELD(rax)));
+	jit_load_flags(&t->e, free);
 	t->flags |= FLAGS_NATIVE;
 }
 

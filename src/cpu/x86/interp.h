@@ -39,6 +39,12 @@ const struct x86_insn *x86_jumped(struct x86_cpu *cpu);
 /* The same in mid-trace: the instruction at RIP and those after it do not count as retired yet. traces.c */
 const struct x86_insn *x86_jumped_early(struct x86_cpu *cpu);
 
+/* Must something be looked at before the next block or trace? */
+static inline bool x86_news(const struct x86_cpu *cpu)
+{
+	return cpu->attention || atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed);
+}
+
 /* As x86_jumped(), but only the instruction at RIP is found, by itself. traces.c */
 const struct x86_insn *x86_single(struct x86_cpu *cpu);
 

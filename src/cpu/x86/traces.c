@@ -427,11 +427,6 @@ static __attribute__((noinline)) const struct x86_insn *overdrawn(struct x86_cpu
 	return x86_jumped(cpu);
 }
 
-static inline bool news(const struct x86_cpu *cpu)
-{
-	return cpu->attention || atomic_load_explicit(&cpu->vcpu.events, memory_order_relaxed);
-}
-
 const struct x86_insn *x86_jumped(struct x86_cpu *cpu)
 {
 	bool single = false;
@@ -439,7 +434,7 @@ const struct x86_insn *x86_jumped(struct x86_cpu *cpu)
 	if (__builtin_expect(cpu->in_block, 0))
 		return NULL;
 	cpu->trace = NULL;
-	if (__builtin_expect(news(cpu), 0)) {
+	if (__builtin_expect(x86_news(cpu), 0)) {
 		x86_check_events(cpu);
 		/* Shadows and single steps end after one instruction. */
 		single = cpu->attention;
@@ -493,7 +488,7 @@ const struct x86_insn *x86_follow(struct x86_cpu *cpu, const struct x86_insn *fr
 {
 	struct x86_trace *t = from->link;
 
-	if (__builtin_expect(news(cpu), 0))
+	if (__builtin_expect(x86_news(cpu), 0))
 		return x86_jumped(cpu);
 	if (t && atomic_load_explicit(t->gen[0], memory_order_relaxed) == t->seen[0])
 		return enter(cpu, t);
