@@ -15,43 +15,7 @@
 #include "base/bytes.h"
 #include "cpu/kvm/kvm.h"
 #include "cpu/x86/entry.h"
-#include "tiny_vm.h"
-
-static bool fast;
-
-static int setup(void **state)
-{
-	struct engine_probe p = { 0 };
-	struct tiny_vm *t;
-
-	engine_kvm.probe(&p);
-	fast = p.fast;
-	if (!p.available) {
-		print_message("no KVM here: %s\n", p.why);
-		*state = NULL;
-		return 0;
-	}
-	t = malloc(sizeof(*t));
-	tiny_vm_new_on(t, &engine_kvm);
-	*state = t;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	if (*state) {
-		tiny_vm_free(*state);
-		free(*state);
-	}
-	return 0;
-}
-
-static struct tiny_vm *vm_of(void **state)
-{
-	if (!*state)
-		skip();
-	return *state;
-}
+#include "kvm_rig.h"
 
 /* A state in which every field that this KVM keeps has a value of its own. */
 static void fill(const struct tiny_vm *t, struct x86_state *s)
@@ -327,7 +291,7 @@ static void the_entries_of_pae_paging_are_saved(void **state)
 	memcpy(s->pdpte, entries, sizeof(entries));
 	if (engine_kvm.set_state(t->vcpu, s, &err)) {
 		print_message("no PAE paging here: %s\n", err.msg);
-		assert_false(fast);
+		assert_false(kvm_is_fast);
 		free(s);
 		skip();
 	}
@@ -663,7 +627,7 @@ static void stop_by_int3(struct tiny_vm *t, uint64_t at)
 	if (engine_kvm.set_debug(t->vcpu, &d, &err)) {
 		print_message("%s\n", err.msg);
 		assert_non_null(strstr(err.msg, under_tcg() ? "0 places at most" : "4 places at most"));
-		assert_true(!fast || under_tcg());
+		assert_true(!kvm_is_fast || under_tcg());
 		skip();
 	}
 }

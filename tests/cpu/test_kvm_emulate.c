@@ -17,44 +17,11 @@
 #include "base/bytes.h"
 #include "cpu/kvm/kvm.h"
 #include "cpu/x86/entry.h"
-#include "tiny_vm.h"
+#include "kvm_rig.h"
 
 #define IDT	 0x5000u
 #define HANDLERS 0x7000u /* one HLT each */
 #define DEVICE	 0x20000000u
-
-static int setup(void **state)
-{
-	struct engine_probe p = { 0 };
-	struct tiny_vm *t;
-
-	engine_kvm.probe(&p);
-	if (!p.available) {
-		print_message("no KVM here: %s\n", p.why);
-		*state = NULL;
-		return 0;
-	}
-	t = malloc(sizeof(*t));
-	tiny_vm_new_on(t, &engine_kvm);
-	*state = t;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	if (*state) {
-		tiny_vm_free(*state);
-		free(*state);
-	}
-	return 0;
-}
-
-static struct tiny_vm *vm_of(void **state)
-{
-	if (!*state)
-		skip();
-	return *state;
-}
 
 /* At `code`, with a handler for every exception and SSE switched on. */
 static void begin(struct tiny_vm *t, const void *code, size_t len)

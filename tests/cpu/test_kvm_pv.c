@@ -11,40 +11,7 @@
 
 #include "base/bytes.h"
 #include "cpu/kvm/kvm.h"
-#include "tiny_vm.h"
-
-static int setup(void **state)
-{
-	struct engine_probe p = { 0 };
-	struct tiny_vm *t;
-
-	engine_kvm.probe(&p);
-	if (!p.available) {
-		print_message("no KVM here: %s\n", p.why);
-		*state = NULL;
-		return 0;
-	}
-	t = malloc(sizeof(*t));
-	tiny_vm_new_on(t, &engine_kvm);
-	*state = t;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	if (*state) {
-		tiny_vm_free(*state);
-		free(*state);
-	}
-	return 0;
-}
-
-static struct tiny_vm *vm_of(void **state)
-{
-	if (!*state)
-		skip();
-	return *state;
-}
+#include "kvm_rig.h"
 
 /* --- steal time --- */
 
