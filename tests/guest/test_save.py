@@ -168,10 +168,39 @@ def test_save_keeps_running_on_request(busybox, vms, tmp_path):
 # --- from one engine to the other ---
 
 
-def test_it_goes_from_engine_to_engine(vms, tmp_path):
-    """It begins where less is to be had: a KVM may lack features that the interpreter has, and a way to scale the TSC."""
+def need_kvm():
     if not re.search(r"^kvm +\S+ +yes", run_cli("engines").stdout, re.M):
         pytest.skip("no KVM here")
+
+
+def wrmsr(msr, low):
+    return b"\xb9" + struct.pack("<I", msr) + b"\xb8" + struct.pack("<I", low) + b"\x31\xd2\x0f\x30"
+
+
+AT_THE_LOCAL_APIC = {
+    # mov dword [0xfee000f0], 0x1ff; mov dword [0xfee00300], 0x44003: an IPI to itself
+    "vector 3": b"\xc7\x05\xf0\x00\xe0\xfe\xff\x01\x00\x00\xc7\x05\x00\x03\xe0\xfe\x03\x40\x04\x00",
+    "off": wrmsr(0x1b, 0xfee00000),
+    "not the boot processor": wrmsr(0x1b, 0xfee00800),
+}
+
+
+@pytest.mark.parametrize("code", AT_THE_LOCAL_APIC.values(), ids=AT_THE_LOCAL_APIC.keys())
+def test_what_a_guest_does_to_kvms_local_apic_can_be_restored(vms, tmp_path, code):
+    need_kvm()
+    vm = vms(["--kernel", tiny.kernel(tmp_path, code + tiny.COUNT), "--memory", "16M", "--engine", "kvm"])
+    for n, engine in enumerate(["kvm", "interp"]):
+        vm.child.send("x")
+        vm.child.expect_exact(str(n))
+        save_and_end(vm, tmp_path / "state")
+        vm = restored(vms, tmp_path / "state", "--engine", engine)
+    vm.child.send("x")
+    vm.child.expect_exact("2")
+
+
+def test_it_goes_from_engine_to_engine(vms, tmp_path):
+    """It begins where less is to be had: a KVM may lack features that the interpreter has, and a way to scale the TSC."""
+    need_kvm()
     vm = vms(["--kernel", tiny.kernel(tmp_path, tiny.COUNT), "--memory", "16M", "--engine", "kvm"])
     for n, engine in enumerate(["interp", "kvm", "interp"]):
         vm.child.send("x")

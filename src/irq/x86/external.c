@@ -46,6 +46,30 @@ void irqchip_route_external(struct irqchip *chip, unsigned pin, const struct irq
 	chip->external.route(chip->external.opaque, pin, addr, data);
 }
 
+/* Who is the boot processor is not for a guest to say, as it is not by the MSR here; KVM lets it. */
+static uint64_t base_here(const struct lapic *l, uint64_t base)
+{
+	base &= APIC_BASE_BITS & ~APIC_BASE_BSP;
+	if (!(base & APIC_BASE_ENABLE))
+		base &= ~APIC_BASE_X2APIC;
+	return base | (l->cpu ? 0 : APIC_BASE_BSP);
+}
+
+/*
+ * KVM takes an interrupt with a vector below 16 and never delivers it. Here, as on a processor, it is an error instead.
+ */
+static void drop_illegal_vectors(struct lapic *l)
+{
+	const uint32_t legal = ~0xffffu;
+
+	if ((atomic_load(&l->irr[0]) | l->isr[0]) & ~legal)
+		atomic_fetch_or(&l->esr, LAPIC_ESR_RECEIVED_VECTOR);
+	atomic_fetch_and(&l->irr[0], legal);
+	atomic_fetch_and(&l->tmr[0], legal);
+	l->isr[0] &= legal;
+}
+
+/* Less what a local APIC of ours cannot hold, so that whatever a guest has done over there can be restored anywhere. */
 void lapic_fetch(struct lapic *l)
 {
 	struct irqchip *chip = l->chip;
@@ -55,7 +79,7 @@ void lapic_fetch(struct lapic *l)
 	if (!irqchip_is_split(chip))
 		return;
 	chip->external.get(chip->external.opaque, l->cpu, &x);
-	atomic_store(&l->base, x.base);
+	atomic_store(&l->base, base_here(l, x.base));
 	atomic_store(&l->tpr, (uint8_t)x.regs[REG(LAPIC_TPR)]);
 	atomic_store(&l->ldr, x.regs[REG(LAPIC_LDR)] & 0xff000000);
 	atomic_store(&l->dfr, x.regs[REG(LAPIC_DFR)] | 0x0fffffff);
@@ -65,12 +89,13 @@ void lapic_fetch(struct lapic *l)
 		atomic_store(&l->tmr[n], x.regs[REG(LAPIC_TMR) + n]);
 		atomic_store(&l->irr[n], x.regs[REG(LAPIC_IRR) + n]);
 	}
+	drop_illegal_vectors(l);
 	l->esr_shown = x.regs[REG(LAPIC_ESR)] & LAPIC_ESR_ALL;
 	l->icr_low = x.regs[REG(LAPIC_ICR_LOW)];
 	l->icr_high = x.regs[REG(LAPIC_ICR_HIGH)];
 	for (unsigned n = 0; n < LVT_COUNT; n++)
 		atomic_store(&l->lvt[n], x.regs[REG(LAPIC_LVT) + n] & lapic_lvt_writable(n));
-	l->pv_eoi = x.pv_eoi;
+	l->pv_eoi = x.pv_eoi & 2 ? 0 : x.pv_eoi;
 	l->divide = x.regs[REG(LAPIC_DIVIDE)] & 11;
 	l->initial_count = x.regs[REG(LAPIC_INITIAL_COUNT)];
 	l->deadline_tsc = x.deadline_tsc;
