@@ -9,7 +9,8 @@
 #define VIREO_BASE_ERR_H
 
 struct err {
-	char msg[512]; /* no trailing newline; cut with "..." when too long */
+	/* No trailing newline; cut with "..." when too long. Room for the names of all features of a CPU, twice. */
+	char msg[2048];
 };
 
 /* Fill `e`. Always returns -1, so that `return err_set(e, ...)` reads well. */

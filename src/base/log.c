@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/err.h"
+
 static _Atomic int max_level = LOG_WARN;
 static _Atomic bool raw_terminal;
 static _Atomic int64_t start_ns;
@@ -45,7 +47,7 @@ void log_set_raw(bool raw)
 void log_line(enum log_level level, const char *room, const char *fmt, ...)
 {
 	static const char *const names[] = { "error", "warning", "info", "debug" };
-	char line[1024];
+	char line[sizeof(struct err) + 128];
 	size_t room_left = sizeof(line) - 3; /* "\r\n" */
 	int n = 0;
 	va_list ap;

@@ -30,7 +30,7 @@ static void errors_are_one_line_that_grows_at_the_front(void **state)
 static void an_error_that_is_too_long_says_so(void **state)
 {
 	struct err e;
-	char word[1000];
+	char word[sizeof(e) + 1000];
 
 	memset(word, 'x', sizeof(word));
 	word[sizeof(word) - 1] = '\0';

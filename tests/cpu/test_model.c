@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -93,6 +95,59 @@ static void all_that_is_missing_is_named(void **state)
 			       "does not have"));
 	assert_non_null(strstr(said, "-hle,-rtm,-avx512f,-avx512dq,-avx512bw,-avx512vl"));
 	assert_non_null(strstr(said, "does without"));
+}
+
+static bool has_none(void *opaque, uint32_t leaf, uint32_t subleaf, enum x86_cpuid_reg reg, unsigned bit)
+{
+	return false;
+}
+
+/* However many they are. */
+static void nothing_is_cut(void **state)
+{
+	static const char *const of_nobody[] = { "hle",	     "rtm",	 "avx512f", "avx512dq", "avx512bw",
+						 "avx512cd", "avx512vl", "sse4a",   "monitor",	"misalignsse",
+						 "la57",     "svm",	 "vmx",	    "3dnow" };
+	const struct x86_feature_limit limit = { has_none, NULL, 0 };
+	struct config *c = config_new();
+	char text[2048] = "max", word[64];
+	struct x86_features *f;
+	struct x86_model m;
+	struct err err;
+
+	for (unsigned n = 0; n < ARRAY_LEN(of_nobody); n++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), ",+%s", of_nobody[n]);
+	for (unsigned n = 0; n < X86_FEATURE_COUNT; n++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), ",+%s", x86_feature_name(n));
+	assert_int_equal(config_set(c, "cpu.model", text, &err), 0);
+	assert_null(x86_features_new(c, &limit, &err));
+	for (unsigned n = 0; n < ARRAY_LEN(of_nobody) + X86_FEATURE_COUNT; n++) {
+		const char *name = n < X86_FEATURE_COUNT ? x86_feature_name(n) : of_nobody[n - X86_FEATURE_COUNT];
+
+		snprintf(word, sizeof(word), " %s,", name);
+		assert_non_null(strstr(err.msg, word));
+		snprintf(word, sizeof(word), "-%s", name);
+		assert_non_null(strstr(err.msg, word));
+	}
+	assert_non_null(strstr(err.msg, " does without"));
+	config_free(c);
+
+	/* And of a saved one, with as many that have no name. */
+	m = (struct x86_model){ .features = calloc(1, sizeof(*f)) };
+	f = m.features;
+	memset(f->on, true, sizeof(f->on));
+	x86_model_state.pre_save(&m);
+	memset(f->on, false, sizeof(f->on));
+	for (unsigned n = 0; n < X86_MODEL_WORDS; n++)
+		if (!m.words[n].bits)
+			m.words[n] = (struct x86_model_word){ 0xfffffff0 + n % 16, 0xfffffff0, 0xfffffff1, n & 3 };
+	assert_int_equal(x86_model_state.post_load(&m, &err), -1);
+	for (unsigned n = 0; n < X86_FEATURE_COUNT; n++) {
+		snprintf(word, sizeof(word), " %s,", x86_feature_name(n));
+		assert_non_null(strstr(err.msg, word));
+	}
+	assert_non_null(strstr(err.msg, ", which this engine does not give here"));
+	free(f);
 }
 
 /* An engine that has only what is asked for here. */
@@ -296,7 +351,7 @@ static void all_that_a_saved_cpu_had_is_named(void **state)
 	/* Also those that nobody here knows. */
 	m.words[0] = (struct x86_model_word){ 0x1234, 1, 1u << 5, X86_CPUID_ECX };
 	assert_int_equal(x86_model_state.post_load(&m, &err), -1);
-	assert_non_null(strstr(err.msg, "CPUID 0x1234:1 register 2 bit 5, "));
+	assert_non_null(strstr(err.msg, "CPUID 1234:1 ECX 0x20, "));
 	/* One that can be given keeps its name. */
 	x86_features_free(have);
 	have = features("max");
@@ -337,6 +392,7 @@ int main(void)
 		cmocka_unit_test(models_are_parsed_whole),
 		cmocka_unit_test(what_cannot_be_given_is_refused_by_name),
 		cmocka_unit_test(all_that_is_missing_is_named),
+		cmocka_unit_test(nothing_is_cut),
 		cmocka_unit_test(what_an_engine_lacks_is_named_beside),
 		cmocka_unit_test(what_a_saved_model_lacks_is_left_out),
 		cmocka_unit_test(host_is_the_hosts_processor),

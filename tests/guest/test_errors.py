@@ -62,6 +62,7 @@ def test_a_kernel_in_64_bit_mode_needs_lm(busybox):
     ("cpu", "pentium9", "cpu.model: 'pentium9' is not one of max, host, qemu64, x86-64-v2, x86-64-v3, Nehalem, Westmere, SandyBridge, IvyBridge, Haswell-noTSX, Haswell, Broadwell-noTSX, Broadwell, Skylake-Server, EPYC"),
     ("cpu", "max,+warp", "cpu.model: unknown feature 'warp' ('vireo run --cpu help' lists them)"),
     ("cpu", "max,+ssse33", "cpu.model: unknown feature 'ssse33' (did you mean 'ssse3'?)"),
+    ("cpu", "MAX", "cpu.model: 'MAX' is no CPU model (did you mean 'max'?)"),
     ("cpu", "haswell", "cpu.model: 'haswell' is no CPU model (did you mean 'Haswell'?)"),
     ("cpu", "qemu64,+avx2,+fma", "cpu.model: avx2 needs avx, fma needs avx, which qemu64 has not here"),
     ("engine", "steam", "engine: 'steam' is not one of those that `vireo engines` lists"),

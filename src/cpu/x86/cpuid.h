@@ -118,6 +118,11 @@ enum x86_feature {
 };
 #undef X86_FEATURE_ID_
 
+/* Bytes of a list of all names, with two characters between them. */
+#define X86_FEATURE_NAME_(id, name, ...) +sizeof(name) + 1
+enum { X86_FEATURE_NAMES = 0 X86_FEATURES(X86_FEATURE_NAME_) };
+#undef X86_FEATURE_NAME_
+
 /* Whether the host's processor has it, and for AVX its operating system. Pure, any thread. */
 bool x86_host_has(enum x86_feature f);
 /* Whether this program can give it to guests on this host. Pure, any thread. */

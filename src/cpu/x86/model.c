@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "cpu/x86/xsave.h"
 
 #define ROW(id, name_, leaf_, subleaf_, reg_, bit_, cr4_, efer_) { name_, leaf_, subleaf_, X86_CPUID_##reg_, bit_ },
@@ -13,6 +14,9 @@ static const struct {
 	uint8_t reg, bit;
 } features[X86_FEATURE_COUNT] = { X86_FEATURES(ROW) };
 #undef ROW
+static const char *const registers[] = {
+	[X86_CPUID_EAX] = "EAX", [X86_CPUID_EBX] = "EBX", [X86_CPUID_ECX] = "ECX", [X86_CPUID_EDX] = "EDX"
+};
 
 /* The word of feature `n`, or the next free one. */
 static struct x86_model_word *word_of(struct x86_model *m, size_t n)
@@ -49,7 +53,7 @@ static void pre_save(void *obj)
 
 /* Features that are wanted and not there, for one line that names them all. */
 struct missing {
-	char names[400];
+	char names[X86_FEATURE_NAMES + X86_MODEL_WORDS * 40];
 };
 
 static void add_missing(struct missing *x, const char *name)
@@ -59,22 +63,38 @@ static void add_missing(struct missing *x, const char *name)
 	snprintf(x->names + at, sizeof(x->names) - at, "%s%s", at ? ", " : "", name);
 }
 
-static void take_feature(const struct x86_model *m, bool *on, const struct x86_model_word *w, unsigned bit,
+_Static_assert(sizeof(struct missing) + 128 <= sizeof(struct err), "all that is missing is named");
+
+/* False: it has no name here. */
+static bool take_feature(const struct x86_model *m, bool *on, const struct x86_model_word *w, unsigned bit,
 			 struct missing *missing)
 {
-	char unknown[64];
-
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
 		if (features[n].leaf != w->leaf || features[n].subleaf != w->subleaf || features[n].reg != w->reg ||
 		    features[n].bit != bit)
 			continue;
-		if (!m->features->on[n])
+		if (!m->features->on[n] && !on[n])
 			add_missing(missing, features[n].name);
 		on[n] = true;
-		return;
+		return true;
 	}
-	snprintf(unknown, sizeof(unknown), "CPUID %#x:%u register %u bit %u", w->leaf, w->subleaf, w->reg, bit);
-	add_missing(missing, unknown);
+	return false;
+}
+
+/* What has no name is told by its place, all of a register at once: a file may have any number. */
+static void take_word(const struct x86_model *m, bool *on, const struct x86_model_word *w, struct missing *missing)
+{
+	uint32_t unknown = 0;
+	char text[40];
+
+	for (unsigned bit = 0; bit < 32; bit++)
+		if (w->bits >> bit & 1 && !take_feature(m, on, w, bit, missing))
+			unknown |= 1u << bit;
+	if (!unknown)
+		return;
+	snprintf(text, sizeof(text), "CPUID %x:%x %s %#x", w->leaf, w->subleaf,
+		 w->reg < ARRAY_LEN(registers) ? registers[w->reg] : "?", unknown);
+	add_missing(missing, text);
 }
 
 static int post_load(void *obj, struct err *err)
@@ -87,9 +107,7 @@ static int post_load(void *obj, struct err *err)
 		return err_set(err, "cpu.model: the saved CPU has %u bits of physical addresses, this one %u",
 			       m->phys_bits, m->features->phys_bits);
 	for (unsigned n = 0; n < X86_MODEL_WORDS; n++)
-		for (unsigned bit = 0; bit < 32; bit++)
-			if (m->words[n].bits >> bit & 1)
-				take_feature(m, on, &m->words[n], bit, &missing);
+		take_word(m, on, &m->words[n], &missing);
 	if (*missing.names)
 		return err_set(err, "cpu.model: the saved CPU has %s, which this engine does not give here",
 			       missing.names);

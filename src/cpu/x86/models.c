@@ -358,10 +358,11 @@ static bool possible(const struct draft *d, size_t n)
 		 : x86_feature_possible(n);
 }
 
-/* Names, and the text that takes them out of a model. */
+/* Names, and the text that takes them out of a model: room for all that there are. */
 struct missing {
-	char names[200], without[200];
+	char names[X86_FEATURE_NAMES], without[X86_FEATURE_NAMES];
 };
+_Static_assert(sizeof(struct missing) + 256 <= sizeof(struct err), "all that is missing is named");
 
 static void add_missing(struct missing *x, const char *name)
 {
@@ -386,7 +387,7 @@ static int refuse_missing(const struct draft *d, const struct missing *vireo, co
 static int check_foundations(struct draft *d, struct err *err)
 {
 	bool *on = d->f->on;
-	char lost[256] = "";
+	char lost[sizeof(err->msg)] = "";
 
 	for (size_t n = 0; n < ARRAY_LEN(builds_on); n++) {
 		enum x86_feature f = builds_on[n].feature, base = builds_on[n].needs;
