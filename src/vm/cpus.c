@@ -111,6 +111,14 @@ bool cpus_take_stop(struct vm *vm, unsigned n)
 	return stopped;
 }
 
+void cpus_forget_step(struct vm *vm, unsigned n)
+{
+	pthread_mutex_lock(&vm->cpu_lock);
+	if (vm->cpu[n].stopped && vm->cpu[n].vcpu->stop.step)
+		vm->cpu[n].stopped = false;
+	pthread_mutex_unlock(&vm->cpu_lock);
+}
+
 /* A guest may do this for ever: the first time is news. */
 static void shut_down(struct vm_cpu *c)
 {

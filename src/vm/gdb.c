@@ -151,7 +151,7 @@ static void accept_client(void *opaque, int listen_fd, uint32_t events)
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){ .tv_sec = 5 }, sizeof(struct timeval));
 	g->client = fd;
 	g->where = GDB_BETWEEN;
-	g->no_ack = g->broken = g->leaving = false;
+	g->no_ack = g->reasons = g->broken = g->leaving = false;
 	g->cpu = g->run_cpu = 0;
 	gdb_stop(g);
 	log_line(LOG_INFO, "gdb", "a debugger has come: the machine stands still");

@@ -10,7 +10,7 @@
 #include "vm/gdb_impl.h"
 #include "vm/impl.h"
 
-/* Numbers of errors mean nothing to GDB but that it failed. */
+/* Numbers of errors mean nothing to GDB but that it failed; of E_STATE it is told why if it can be, see refuse(). */
 #define E_FORM	 "E16"
 #define E_MEMORY "E0e"
 #define E_STATE	 "E01"
@@ -53,6 +53,20 @@ static void say_hex(struct gdb *g, const void *bytes, size_t len)
 void gdb_say_signal(struct gdb *g, unsigned signal)
 {
 	say(g, "T%02xthread:%x;", signal, g->cpu + 1);
+}
+
+/* The reason is for GDB, from version 16 on, and for the log. */
+static void refuse(struct gdb *g, const char *why)
+{
+	log_line(LOG_WARN, "gdb", "%s", why);
+	if (!g->reasons) {
+		say(g, E_STATE);
+		return;
+	}
+	say(g, "E.");
+	/* What means something in a packet is nothing that a reason needs. */
+	for (; *why; why++)
+		say(g, "%c", strchr("#$}*", *why) || !isprint((unsigned char)*why) ? '?' : *why);
 }
 
 /*
@@ -139,13 +153,31 @@ static bool hex(const char **p, uint8_t *bytes, size_t len)
 
 /* --- registers --- */
 
-static void put_state(struct gdb *g, void *state, bool good)
+/* `why`: what is wrong with it already, or NULL. */
+static void put_state(struct gdb *g, void *state, const char *why)
 {
 	struct err err;
 
-	good = good && state && !g->vm->engine->set_state(g->vm->cpu[g->cpu].vcpu, state, &err);
-	say(g, good ? "OK" : E_STATE);
+	if (!why && !state)
+		why = "out of memory";
+	if (!why && g->vm->engine->set_state(g->vm->cpu[g->cpu].vcpu, state, &err))
+		why = err.msg;
+	if (why)
+		refuse(g, why);
+	else
+		say(g, "OK");
 	free(state);
+}
+
+/* From the hex digits at `p`. NULL, or why it cannot be. */
+static const char *set_register(struct gdb *g, void *state, unsigned n, const char **p)
+{
+	const struct debug_isa *isa = g->vm->engine->debug_isa;
+	uint8_t bytes[DEBUG_REG_BYTES];
+
+	if (!hex(p, bytes, isa->reg_size(n)))
+		return "a register has too few digits";
+	return isa->set(state, n, bytes) ? NULL : "this register can be read but not be set, as the CPU is now";
 }
 
 static void say_register(struct gdb *g, const void *state, unsigned n)
@@ -169,14 +201,12 @@ static bool read_registers(struct gdb *g, const char *p)
 
 static bool write_registers(struct gdb *g, const char *p)
 {
-	const struct debug_isa *isa = g->vm->engine->debug_isa;
 	void *state = get_state(g);
-	uint8_t bytes[DEBUG_REG_BYTES];
-	bool good = true;
+	const char *why = NULL;
 
-	for (unsigned n = 0; state && n < isa->regs && good; n++)
-		good = hex(&p, bytes, isa->reg_size(n)) && isa->set(state, n, bytes);
-	put_state(g, state, good);
+	for (unsigned n = 0; state && n < g->vm->engine->debug_isa->regs && !why; n++)
+		why = set_register(g, state, n, &p);
+	put_state(g, state, why);
 	return true;
 }
 
@@ -195,14 +225,13 @@ static bool read_register(struct gdb *g, const char *p)
 
 static bool write_register(struct gdb *g, const char *p)
 {
-	const struct debug_isa *isa = g->vm->engine->debug_isa;
 	void *state = get_state(g);
-	uint8_t bytes[DEBUG_REG_BYTES];
+	const char *why = "there is no such register";
 	uint64_t n;
 
-	put_state(g, state,
-		  state && number(&p, &n) && n < isa->regs && eat(&p, '=') &&
-			  hex(&p, bytes, isa->reg_size((unsigned)n)) && isa->set(state, (unsigned)n, bytes));
+	if (state && number(&p, &n) && n < g->vm->engine->debug_isa->regs && eat(&p, '='))
+		why = set_register(g, state, (unsigned)n, &p);
+	put_state(g, state, why);
 	return true;
 }
 
@@ -294,13 +323,15 @@ static bool write_binary(struct gdb *g, const char *p)
 
 /* --- breakpoints and watchpoints --- */
 
-/* Tell the vCPUs; `step` is one of them, or -1. */
-static int apply(struct gdb *g, int step, struct err *err)
+static char action_of(struct gdb *g, const char *actions, unsigned n);
+
+/* Tell the vCPUs of the points, and who is to step: `actions` as vCont has them, or "". */
+static int apply(struct gdb *g, const char *actions, struct err *err)
 {
 	struct vm *vm = g->vm;
 
 	for (unsigned n = 0; n < vm->cpus; n++) {
-		g->points.step = (int)n == step;
+		g->points.step = action_of(g, actions, n) == 's';
 		if (vm->engine->set_debug(vm->cpu[n].vcpu, &g->points, err))
 			return -1;
 	}
@@ -312,7 +343,7 @@ void gdb_forget(struct gdb *g)
 	struct err err;
 
 	g->points.count = 0;
-	apply(g, -1, &err);
+	apply(g, "", &err);
 }
 
 static struct debug_point *find_point(struct gdb *g, const struct debug_point *p)
@@ -343,23 +374,24 @@ static bool point_of(const char *p, struct debug_point *out)
 static bool insert(struct gdb *g, const char *p)
 {
 	struct debug_point point = { 0 };
-	struct err err;
+	struct err err, again;
+	bool added;
 
 	if (!point_of(p, &point) || g->points.count == DEBUG_POINTS) {
 		say(g, E_FORM);
 		return true;
 	}
-	if (!find_point(g, &point))
+	added = !find_point(g, &point);
+	if (added)
 		g->points.points[g->points.count++] = point;
-	if (!apply(g, -1, &err)) {
+	if (!apply(g, "", &err)) {
 		say(g, "OK");
 		return true;
 	}
-	/* GDB only says that it failed. */
-	log_line(LOG_WARN, "gdb", "%s", err.msg);
-	g->points.count--;
-	apply(g, -1, &err);
-	say(g, E_STATE);
+	/* One that was there before stays, as it would if nobody had asked. */
+	g->points.count -= added;
+	apply(g, "", &again);
+	refuse(g, err.msg);
 	return true;
 }
 
@@ -375,7 +407,10 @@ static bool take_out(struct gdb *g, const char *p)
 	found = find_point(g, &point);
 	if (found)
 		*found = g->points.points[--g->points.count];
-	say(g, apply(g, -1, &err) ? E_STATE : "OK");
+	if (apply(g, "", &err))
+		refuse(g, err.msg);
+	else
+		say(g, "OK");
 	return true;
 }
 
@@ -455,12 +490,15 @@ static bool describe_thread(struct gdb *g, const char *p)
 /* --- running --- */
 
 /* Let those run that are not held. */
-static bool go(struct gdb *g, int step)
+static bool go(struct gdb *g, const char *actions)
 {
 	struct err err;
 
-	if (apply(g, step, &err) || (!gdb_report(g) && gdb_resume(g, &err))) {
-		say(g, E_STATE);
+	/* Of several steps the first one stopped all, and is all that GDB was told of. */
+	for (unsigned n = 0; n < g->vm->cpus; n++)
+		cpus_forget_step(g->vm, n);
+	if (apply(g, actions, &err) || (!gdb_report(g) && gdb_resume(g, &err))) {
+		refuse(g, err.msg);
 		return true;
 	}
 	g->waiting = !g->holding;
@@ -487,20 +525,17 @@ static char action_of(struct gdb *g, const char *p, unsigned n)
 
 static bool resume_some(struct gdb *g, const char *p)
 {
-	int step = -1, running = 0;
+	int running = 0;
 
 	for (unsigned n = 0; n < g->vm->cpus; n++) {
 		char what = action_of(g, p, n);
 		bool runs = what == 'c' || what == 's';
 
-		/* One at a time. */
-		if (what == 's' && step < 0)
-			step = (int)n;
 		cpus_hold(g->vm, n, !runs);
 		running += runs;
 	}
 	if (running)
-		return go(g, step);
+		return go(g, p);
 	say(g, E_FORM);
 	return true;
 }
@@ -515,14 +550,17 @@ static bool resume_all(struct gdb *g, const char *p)
 {
 	for (unsigned n = 0; n < g->vm->cpus; n++)
 		cpus_hold(g->vm, n, false);
-	return go(g, -1);
+	return go(g, "");
 }
 
 static bool step(struct gdb *g, const char *p)
 {
+	char actions[16];
+
+	snprintf(actions, sizeof(actions), ";s:%x", g->run_cpu + 1);
 	for (unsigned n = 0; n < g->vm->cpus; n++)
 		cpus_hold(g->vm, n, n != g->run_cpu);
-	return go(g, (int)g->run_cpu);
+	return go(g, actions);
 }
 
 static bool why_stopped(struct gdb *g, const char *p)
@@ -550,6 +588,7 @@ static bool kill_machine(struct gdb *g, const char *p)
 
 static bool supported(struct gdb *g, const char *p)
 {
+	g->reasons = strstr(p, "error-message+") != NULL;
 	say(g, "PacketSize=%x;qXfer:features:read+;vContSupported+;QStartNoAckMode+;swbreak+;hwbreak+", GDB_PACKET_MAX);
 	return true;
 }

@@ -17,6 +17,7 @@ struct gdb {
 	bool holding; /* the machine stands still for the debugger */
 	bool waiting; /* it runs, and the debugger waits for a stop */
 	bool broken, leaving, no_ack;
+	bool reasons;	       /* it takes errors that say what is wrong */
 	unsigned cpu, run_cpu; /* which registers and memory are about, and what an old-style step is */
 
 	enum { GDB_BETWEEN, GDB_DATA, GDB_SUM } where;

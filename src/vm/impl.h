@@ -145,6 +145,8 @@ void cpus_destroy(struct vm *vm);
 void cpus_hold(struct vm *vm, unsigned n, bool hold);
 /* Whether vCPU `n`, if it was to run, has come to a stop; it is not said twice. */
 bool cpus_take_stop(struct vm *vm, unsigned n);
+/* One after a step, which nobody has been told of, is no news any more. The vCPUs stand still. */
+void cpus_forget_step(struct vm *vm, unsigned n);
 struct vm_cpu *cpus_self(void); /* of this thread; NULL if it is none's */
 /* Any thread. The first one counts; vCPUs stop until vm.c has answered it. */
 void cpus_request(struct vm *vm, const struct vm_request *r);

@@ -301,6 +301,27 @@ static void registers_are_read_and_written(void **state)
 	assert_int_equal(end(&s), 0);
 }
 
+/* GDB says by a feature that it takes a reason. */
+static void a_refusal_says_why_to_those_who_ask(void **state)
+{
+	struct session s;
+
+	begin(&s, CODE_COUNT, "paused=on");
+	ask(&s, "qSupported:swbreak+;error-message+;xmlRegisters=i386");
+	stops(&s, "P4c=0000000000000000", "E.this register can be read but not be set, as the CPU is now");
+	/* MXCSR */
+	stops(&s, "P38=0000ffff", "E.the floating-point state has reserved bits set");
+	stops(&s, "P0=12", "E.a register has too few digits");
+	stops(&s, "Pfff=12", "E.there is no such register");
+	ok(&s, "P0=efbeadde00000000");
+	/* The next one need not know of it. */
+	ok(&s, "D");
+	close(s.fd);
+	s.fd = attach(machines_path("gdb.sock"));
+	stops(&s, "P38=0000ffff", "E01");
+	assert_int_equal(end(&s), 0);
+}
+
 static void memory_is_read_and_written(void **state)
 {
 	static const char binary[] = "X200010,4:\x01}\x03}\x5d\xff";
@@ -358,6 +379,74 @@ static void threads_are_cpus(void **state)
 	for (int n = 0; n < 1000 && machine_word(&s.m, AP_COUNTER) == before; n++)
 		stops(&s, "vCont;s:1;c", "T05thread:1;");
 	assert_int_not_equal(machine_word(&s.m, AP_COUNTER), before);
+	assert_int_equal(end(&s), 0);
+}
+
+/* Each takes one instruction at most, and neither is left out for ever. */
+static void several_threads_step(void **state)
+{
+	enum { STEPS = 400 };
+	uint32_t before;
+	struct session s;
+
+	begin(&s, CODE_TWO, "cpus=2");
+	ok(&s, "D");
+	close(s.fd);
+	machine_wait_progress(&s.m, AP_COUNTER);
+	s.fd = attach(machines_path("gdb.sock"));
+	ok(&s, "Hg1");
+	before = machine_word(&s.m, AP_COUNTER);
+	for (int n = 0; n < STEPS; n++) {
+		unsigned who = 0;
+
+		assert_int_equal(sscanf(ask(&s, "vCont;s:1;s:2"), "T05thread:%u;", &who), 1);
+		assert_in_range(who, 1, 2);
+	}
+	/* Its loop has two instructions. */
+	assert_in_range(machine_word(&s.m, AP_COUNTER) - before, 1, STEPS / 2 + 1);
+	/* The other one's step, which nobody was told of, is no news when all go on. */
+	ok(&s, "Z0,8005,1");
+	for (int n = 0; n < 50; n++) {
+		ask(&s, "vCont;s:1;s:2");
+		stops(&s, "vCont;c", "T05thread:2;");
+		assert_int_equal(reg(&s, RIP), 5);
+	}
+	assert_int_equal(end(&s), 0);
+}
+
+static bool points_fail;
+static int (*engines_set_debug)(struct vcpu *v, const struct cpu_debug *d, struct err *err);
+
+static int set_debug(struct vcpu *v, const struct cpu_debug *d, struct err *err)
+{
+	return points_fail && d->count ? err_set(err, "not now #%u", v->index) : engines_set_debug(v, d, err);
+}
+
+/* GDB puts one in again, which fails: all that were there stay. */
+static void a_point_that_fails_again_takes_none_away(void **state)
+{
+	static struct engine engine;
+	struct session s;
+
+	begin(&s, CODE_COUNT, "paused=on");
+	engine = *s.m.vm->engine;
+	engines_set_debug = engine.set_debug;
+	engine.set_debug = set_debug;
+	s.m.vm->engine = &engine;
+	ok(&s, "Z0," AT_OUT ",1");
+	ok(&s, "Z0,100028,1");
+	points_fail = true;
+	stops(&s, "Z0," AT_OUT ",1", "E01");
+	stops(&s, "Z0," AT_OUT ",1", "E01");
+	ask(&s, "qSupported:error-message+");
+	stops(&s, "Z0,100020,1", "E.not now ?0");
+	points_fail = false;
+	for (int n = 0; n < 3; n++) {
+		ask(&s, "vCont;c");
+		assert_int_equal(reg(&s, RIP), 0x100026);
+		ask(&s, "vCont;c");
+		assert_int_equal(reg(&s, RIP), 0x100028);
+	}
 	assert_int_equal(end(&s), 0);
 }
 
@@ -549,8 +638,11 @@ int main(void)
 		cmocka_unit_test(steps_go_one_instruction),
 		cmocka_unit_test(watchpoints_stop_after_the_access),
 		cmocka_unit_test(registers_are_read_and_written),
+		cmocka_unit_test(a_refusal_says_why_to_those_who_ask),
 		cmocka_unit_test(memory_is_read_and_written),
 		cmocka_unit_test(threads_are_cpus),
+		cmocka_unit_test(several_threads_step),
+		cmocka_unit_test(a_point_that_fails_again_takes_none_away),
 		cmocka_unit_test(a_stop_of_one_that_was_not_resumed_waits),
 		cmocka_unit_test(the_description_has_all_registers),
 		cmocka_unit_test(nonsense_is_answered),
