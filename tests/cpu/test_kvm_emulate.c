@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,6 +137,49 @@ static void undefined_opcodes_are_the_guests(void **state)
 	free(s);
 }
 
+static void *kick_later(void *opaque)
+{
+	sleep(10);
+	vcpu_kick(opaque);
+	return NULL;
+}
+
+/* In either processor's form, of a number that nobody knows: an error, or no such instruction. */
+static void hypercalls_come_to_an_end(void **state)
+{
+	static const char *const calls[] = { "\xb8\x4d\0\0\0\x0f\x01\xc1\xf4", "\xb8\x4d\0\0\0\x0f\x01\xd9\xf4" };
+	struct tiny_vm *t = vm_of(state);
+	struct x86_state *s = malloc(sizeof(*s));
+	bool works = ((struct kvm_vm *)t->vm)->hypercalls;
+	pthread_t patience;
+
+	for (size_t n = 0; n < ARRAY_LEN(calls); n++) {
+		begin(t, calls[n], 9);
+		assert_int_equal(pthread_create(&patience, NULL, kick_later, t->vcpu), 0);
+		assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+		pthread_cancel(patience);
+		pthread_join(patience, NULL);
+		assert_int_equal(vector_of(t, s), works ? -1 : X86_UD);
+		assert_true(s->gpr[X86_RAX] == (works ? (uint64_t)-1000 : 0x4d));
+	}
+	free(s);
+}
+
+/* A guest that is not told of them does not try. */
+static void what_is_done_by_hypercalls_needs_them(void **state)
+{
+	static struct tiny_vm split;
+	const struct kvm_vm *vm;
+
+	vm_of(state);
+	tiny_vm_new_split(&split, &engine_kvm, NULL);
+	vm = (struct kvm_vm *)split.vm;
+	assert_int_equal(vm->features->on[X86_F_KVM_PV_UNHALT], vm->hypercalls);
+	assert_int_equal(vm->features->on[X86_F_KVM_SEND_IPI], vm->hypercalls);
+	assert_true(vm->features->on[X86_F_KVM_PV_EOI]);
+	tiny_vm_free(&split);
+}
+
 /* Where KVM emulates kernel mode all of these come back; elsewhere the processor executes them. */
 static void rare_instructions_do_what_they_do(void **state)
 {
@@ -207,6 +251,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(vectors_may_be_read_from_a_device), TEST(undefined_opcodes_are_the_guests),
 		TEST(rare_instructions_do_what_they_do), TEST(a_fault_without_a_handler_shuts_down),
+		TEST(hypercalls_come_to_an_end),	 TEST(what_is_done_by_hypercalls_needs_them),
 		TEST(a_debugger_steps_over_it),		 TEST(the_end_of_a_vm_names_the_place),
 	};
 

@@ -4,6 +4,7 @@
  * real mode for a bounded number of instructions and halts; the rate decides what `auto` takes. Other such guests
  * tell by what a debugger can stop vCPUs.
  */
+#include <cpuid.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -122,6 +123,29 @@ bool kvm_stops_by(int kvm, enum kvm_stop_way way)
 
 	release(&g);
 	return stops;
+}
+
+/* SVM or VMX, by which a processor tells its KVM of hypercalls in kernel mode. */
+static bool processor_helps(void)
+{
+	uint32_t a, b, c = 0, d;
+
+	return (__get_cpuid(0x80000001, &a, &b, &c, &d) && c >> 2 & 1) ||
+	       (__get_cpuid(1, &a, &b, &c, &d) && c >> 5 & 1);
+}
+
+/*
+ * KVM's emulator does no hypercalls: it writes the processor's own form over one, for the processor to execute. Where
+ * the emulator executes all of kernel mode, that is done again and again. Without this quirk it raises #UD.
+ */
+bool kvm_hypercalls(int vm)
+{
+	struct kvm_enable_cap off = { .cap = KVM_CAP_DISABLE_QUIRKS2, .args = { KVM_X86_QUIRK_FIX_HYPERCALL_INSN } };
+
+	if (processor_helps())
+		return true;
+	kvm_ioctl(vm, KVM_ENABLE_CAP, &off);
+	return false;
 }
 
 void kvm_calibrate(struct engine_probe *p, int kvm)

@@ -136,6 +136,7 @@ static int create(struct kvm_vm *vm, struct err *err)
 	/* Without it (Linux before 5.15) a program of the guest's is told that there is no such instruction. */
 	enable(vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE);
 	vm->smm = kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_X86_SMM) > 0;
+	vm->hypercalls = kvm_hypercalls(vm->fd);
 	return kvm_dirty_new(vm, err) || kvm_slots_register(vm, err) || kvm_eventfds_new(vm, err) ||
 			       kvm_latches_new(vm, err) || kvm_irqchip_new(vm, err) || kvm_features_new(vm, err)
 		       ? -1

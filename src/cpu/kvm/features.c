@@ -19,9 +19,9 @@ static struct kvm_cpuid2 *table_new(void)
 
 /*
  * What KVM leaves to user space, whatever its table says. With the local APIC in user space its x2APIC mode, deadline
- * timer and paravirtual EOI, wake-up and IPIs cannot work.
+ * timer and paravirtual EOI, wake-up and IPIs cannot work; nor can the last two where no hypercall comes to KVM.
  */
-enum who { ALWAYS, KERNEL_APIC };
+enum who { ALWAYS, KERNEL_APIC, HYPERCALLS };
 static const struct {
 	uint32_t leaf;
 	enum x86_cpuid_reg reg;
@@ -31,8 +31,8 @@ static const struct {
 	{ 1, X86_CPUID_ECX, 21, KERNEL_APIC },		/* x2APIC */
 	{ 1, X86_CPUID_ECX, 24, KERNEL_APIC },		/* TSC deadline timer */
 	{ 0x40000001, X86_CPUID_EAX, 6, KERNEL_APIC },	/* PV EOI */
-	{ 0x40000001, X86_CPUID_EAX, 7, KERNEL_APIC },	/* PV unhalt */
-	{ 0x40000001, X86_CPUID_EAX, 11, KERNEL_APIC }, /* PV IPIs */
+	{ 0x40000001, X86_CPUID_EAX, 7, HYPERCALLS },	/* PV unhalt */
+	{ 0x40000001, X86_CPUID_EAX, 11, HYPERCALLS },	/* PV IPIs */
 	{ 0x40000001, X86_CPUID_EAX, 12, KERNEL_APIC }, /* poll control */
 	{ 6, X86_CPUID_EAX, 2, ALWAYS },		/* ARAT: the APIC timer never stops */
 	{ 0x80000007, X86_CPUID_EDX, 8, ALWAYS },	/* invariant TSC */
@@ -44,7 +44,7 @@ static const struct {
 
 struct limits {
 	const struct kvm_cpuid2 *supported, *hyperv;
-	bool split;
+	bool split, hypercalls;
 };
 
 static bool has(void *opaque, uint32_t leaf, uint32_t subleaf, enum x86_cpuid_reg reg, unsigned bit)
@@ -54,7 +54,7 @@ static bool has(void *opaque, uint32_t leaf, uint32_t subleaf, enum x86_cpuid_re
 
 	for (size_t n = 0; n < sizeof(ours) / sizeof(ours[0]); n++)
 		if (ours[n].leaf == leaf && ours[n].reg == reg && ours[n].bit == bit)
-			return ours[n].who == ALWAYS || l->split;
+			return ours[n].who == ALWAYS || (l->split && (ours[n].who == KERNEL_APIC || l->hypercalls));
 	if (leaf == HYPERV_ADVICE && bit == HYPERV_VAPIC && !l->split)
 		return false;
 	if (leaf == HYPERV_FEATURES || leaf == HYPERV_ADVICE)
@@ -128,7 +128,7 @@ static void make_table(struct kvm_vm *vm)
 int kvm_features_new(struct kvm_vm *vm, struct err *err)
 {
 	struct kvm_cpuid2 *supported = table_new(), *hyperv = table_new();
-	struct limits l = { supported, hyperv, vm->split };
+	struct limits l = { supported, hyperv, vm->split, vm->hypercalls };
 	struct x86_feature_limit limit = { has, &l, 0 };
 	int rc = -1;
 

@@ -37,6 +37,7 @@ struct kvm_vm {
 	bool payloads;	    /* exceptions that are pending come with what they will write */
 	bool triple_faults; /* those that are pending are told */
 	bool smm;	    /* KVM knows system management mode */
+	bool hypercalls;    /* by guests come to KVM */
 	bool split;	    /* local APICs are in the kernel */
 	unsigned slots;	    /* of mem, which KVM has */
 
@@ -231,6 +232,8 @@ int kvm_irqchip_new(struct kvm_vm *vm, struct err *err);
 void kvm_calibrate(struct engine_probe *p, int kvm);
 /* By another such guest: whether one stops for a debugger by an INT3, before an instruction, after a write. */
 bool kvm_stops_by(int kvm, enum kvm_stop_way way);
+/* Whether guests can call KVM; if not, what they do it by is undefined to them. Before there are vCPUs. */
+bool kvm_hypercalls(int vm);
 
 extern const struct engine engine_kvm;
 
