@@ -48,7 +48,9 @@ struct boot_entry {
 	struct initrd_check *unsure; /* NULL, or what is left to check of the initrd (boot/initrd.h): the caller's */
 };
 
-/* The ROM that a firmware file needs, for mem_add_slot(); and its bytes, there and below 1 MiB. */
+/* The file that "firmware" means: `bios` is Debian's SeaBIOS, anything else a file. */
+int boot_firmware_find(const char *name, const char **path, struct err *err);
+/* The ROM that a firmware file needs, for mem_add_slot(); and its bytes. */
 int boot_firmware_slot(const char *path, struct mem_slot_config *slot, struct err *err);
 int boot_load_firmware(struct mem_space *mem, const char *path, struct err *err);
 

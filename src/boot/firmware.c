@@ -1,13 +1,35 @@
 /*
- * Firmware images: a ROM that ends at 4 GiB, where the processor starts, and a copy of its last 128 KiB below 1 MiB,
- * where chip sets shadow it.
+ * Firmware images: a ROM that ends at 4 GiB, where the processor starts. The host bridge shows its end below 1 MiB,
+ * too.
  */
+#include <string.h>
+#include <unistd.h>
+
 #include "base/bytes.h"
 #include "boot/boot.h"
 
-#define UNIT   0x10000u
-#define SHADOW 0x20000u
-#define MOST   (8u << 20)
+#define UNIT 0x10000u
+#define MOST (8u << 20)
+
+int boot_firmware_find(const char *name, const char **path, struct err *err)
+{
+	static const struct {
+		const char *name, *path, *package;
+	} known[] = {
+		{ "bios", "/usr/share/seabios/bios-256k.bin", "seabios" },
+	};
+
+	*path = name;
+	for (size_t n = 0; n < ARRAY_LEN(known); n++) {
+		if (strcmp(name, known[n].name))
+			continue;
+		*path = known[n].path;
+		if (access(*path, R_OK))
+			return err_set(err, "firmware: %s is %s, which cannot be read: install the package %s", name,
+				       *path, known[n].package);
+	}
+	return 0;
+}
 
 int boot_firmware_slot(const char *path, struct mem_slot_config *slot, struct err *err)
 {
@@ -33,20 +55,14 @@ int boot_load_firmware(struct mem_space *mem, const char *path, struct err *err)
 {
 	struct boot_image i;
 	uint8_t piece[UNIT];
-	uint64_t shadow, top = 1ull << 32;
 	int rc = 0;
 
 	if (boot_image_open(&i, "firmware", path, err))
 		return -1;
-	shadow = i.size < SHADOW ? i.size : SHADOW;
 	for (uint64_t at = 0; at < i.size && !rc; at += UNIT) {
-		uint64_t below = i.size - at; /* from here to the end */
-
 		rc = boot_image_read(&i, at, piece, UNIT, err);
-		if (!rc && !mem_load_rom(mem, gpa(top - below), piece, UNIT))
+		if (!rc && !mem_load_rom(mem, gpa((1ull << 32) - i.size + at), piece, UNIT))
 			rc = err_set(err, "firmware: %s has grown", path);
-		if (!rc && below <= shadow)
-			mem_load_rom(mem, gpa(BOOT_HIGH - below), piece, UNIT);
 	}
 	boot_image_close(&i);
 	return rc;

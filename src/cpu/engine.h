@@ -122,6 +122,7 @@ struct engine {
 	const char *name; /* "interp", "jit", "kvm" */
 	const char *isa;  /* "x86_64" */
 	const char *summary;
+	bool smm;    /* x86: its vCPUs have system management mode */
 	bool counts; /* its vCPUs move a clock on by the instructions that they retire: CLOCK_SOURCE_ICOUNT */
 	/* The table of the architectural state, shared by all engines of an ISA, and the size of its object. */
 	const struct state_desc *arch_state;
@@ -140,6 +141,11 @@ struct engine {
 	unsigned intc_places;
 	/* RAM slots were added: rebuild what the engine derived from them. vCPUs stopped. May be NULL. */
 	void (*ram_changed)(struct engine_vm *vm);
+	/*
+	 * After mem_overlay_set(): forget what was derived from what was there. `self`: the vCPU whose access did it,
+	 * in whose thread this is, and which sees it at once, others soon; NULL: none runs.
+	 */
+	void (*remapped)(struct engine_vm *vm, struct vcpu *self);
 	/*
 	 * The dirty log is mem's, which sees every store of an engine that goes by the flags of pages: both are NULL
 	 * then. Where guests store past it (hardware), dirty_log() begins and ends a log of the engine's own, beside

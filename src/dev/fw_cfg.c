@@ -8,7 +8,10 @@
 
 #define PORT	      0x510
 #define MAX_FILES     32
-#define MAX_ITEMS     (FW_CFG_FILE_FIRST + MAX_FILES)
+#define MAX_GENERIC   (FW_CFG_FILE_FIRST + MAX_FILES)
+#define ARCH	      0x8000u /* keys of one architecture: 8 of them are behind the others here */
+#define MAX_ARCH      8
+#define MAX_ITEMS     (MAX_GENERIC + MAX_ARCH)
 #define DIR_ENTRY     64
 #define DMA_ERROR     1u
 #define DMA_READ      2u
@@ -35,10 +38,12 @@ struct fw_cfg {
 static const struct item *current(const struct fw_cfg *f)
 {
 	static const struct item none;
-	/* Bit 14 was the write channel; bit 15 is for keys of one architecture, of which there are none here. */
+	/* Bit 14 was the write channel. */
 	unsigned key = f->selected & ~0x4000u;
 
-	return key < MAX_ITEMS ? &f->items[key] : &none;
+	if (key & ARCH)
+		return (key & ~ARCH) < MAX_ARCH ? &f->items[MAX_GENERIC + (key & ~ARCH)] : &none;
+	return key < MAX_GENERIC ? &f->items[key] : &none;
 }
 
 /* --- ports: selector (16 bits), data (8 bits), DMA address (2 x 32 bits, big-endian) --- */
@@ -138,6 +143,8 @@ static int put(struct fw_cfg *f, unsigned key, const void *data, size_t len, str
 
 int fw_cfg_add(struct device *d, uint16_t key, const void *data, size_t len, struct err *err)
 {
+	if (key - ARCH < MAX_ARCH)
+		return put(d->self, MAX_GENERIC + (key - ARCH), data, len, err);
 	return key < FW_CFG_FILE_FIRST ? put(d->self, key, data, len, err)
 				       : err_set(err, "fw_cfg: %#x is not a well-known key", key);
 }

@@ -20,7 +20,8 @@ enum fw_cfg_key {
 	FW_CFG_BOOT_MENU = 0x0e,
 	FW_CFG_MAX_CPUS = 0x0f,
 	FW_CFG_FILE_DIR = 0x19,
-	FW_CFG_FILE_FIRST = 0x20
+	FW_CFG_FILE_FIRST = 0x20,
+	FW_CFG_IRQ0_OVERRIDE = 0x8002 /* of x86: the timer is at pin 2 of the I/O APIC */
 };
 
 struct device *fw_cfg_new(struct bus *bus, struct mem_space *mem, struct err *err);

@@ -173,19 +173,19 @@ struct mem_slot *mem_slot_at(struct mem_space *s, uint64_t at)
 
 		if (at - slot->base >= slot->size)
 			continue;
-		if (slot->space == s)
-			return slot;
 		if (slot->space == root)
 			found = slot;
+		else if (slot->space == s)
+			return slot;
 	}
-	return found;
+	return found && at - found->cut < found->cut_end - found->cut ? mem_slot_shown(s, found, at) : found;
 }
 
 /* Where a look from `s` at the slot ends, from `at` on: at its end, or where another one lies over it. */
 static uint64_t end_of(struct mem_space *s, const struct mem_slot *slot, uint64_t at)
 {
 	struct mem_space *root = mem_root(s);
-	uint64_t end = slot->base + slot->size;
+	uint64_t end = mem_overlay_edge(root, at, slot->base + slot->size);
 
 	for (unsigned i = 0; slot->space != s && i < root->count; i++)
 		if (root->slots[i].space == s && root->slots[i].base > at && root->slots[i].base < end)
@@ -284,6 +284,14 @@ bool mem_read(struct mem_space *s, gpa_t at, void *buf, size_t len)
 		copy((uint8_t *)buf + done, host, n, host);
 	}
 	return true;
+}
+
+void mem_slot_store(struct mem_space *root, struct mem_slot *slot, uint64_t at, const void *buf, size_t len)
+{
+	uint8_t *host = slot->host + (at - slot->base);
+
+	copy(host, buf, len, host);
+	mem_slot_written(root, slot, at - slot->base, len);
 }
 
 static void store(struct mem_space *s, uint64_t at, const void *buf, size_t len)

@@ -38,6 +38,7 @@ static inline gpa_t gpa(uint64_t v)
 #define MEM_PAGE_CLEAN 2u /* dirty logging is on and the page is still clean */
 
 struct mem_space;
+struct mem_window;
 
 enum mem_backing {
 	MEM_ANON,  /* anonymous, transparent huge pages; the default */
@@ -68,6 +69,33 @@ int mem_add_slot(struct mem_space *s, const struct mem_slot_config *c, struct er
 unsigned mem_slot_count(const struct mem_space *s);
 /* RAM bytes without ROM. */
 uint64_t mem_ram_size(const struct mem_space *s);
+
+/*
+ * --- overlays: what a chipset can put over a part of a slot while the machine runs ---
+ * Made before vCPUs run, each within one slot. In a look over the space (mem_space_over()) an overlay has a mode of its
+ * own; both begin as MEM_OVERLAY_NONE. Setting it: any thread; engines have to hear of it (engine.remapped).
+ */
+enum mem_overlay_mode {
+	MEM_OVERLAY_NONE,     /* as if it were not there */
+	MEM_OVERLAY_READONLY, /* what lies below cannot be written */
+	MEM_OVERLAY_ROM,      /* the ROM is there; without one: a hole */
+	MEM_OVERLAY_HOLE      /* nothing is there: accesses go to the bus */
+};
+struct mem_overlay_config {
+	const char *name;
+	gpa_t base; /* whole pages */
+	uint64_t size;
+	bool has_rom;
+	gpa_t rom; /* what the ROM shows: `size` bytes from there, in one slot */
+};
+/* Its number, or -1. */
+int mem_add_overlay(struct mem_space *s, const struct mem_overlay_config *c, struct err *err);
+void mem_overlay_set(struct mem_space *s, unsigned n, enum mem_overlay_mode mode);
+/* Write to what lies below overlays, whatever their modes are. */
+bool mem_overlay_write(struct mem_space *s, gpa_t at, const void *buf, size_t len);
+/* Piece `n` of the space, whose extent never changes: slots as overlays cut them. False: there is nothing now. */
+unsigned mem_piece_count(const struct mem_space *s);
+bool mem_piece_window(struct mem_space *s, unsigned n, struct mem_window *w);
 
 /* --- copies: the whole range must be RAM (or ROM, for reads), else nothing is copied and false --- */
 bool mem_read(struct mem_space *s, gpa_t at, void *buf, size_t len);

@@ -4,7 +4,8 @@
 
 #include "mem/mem.h"
 
-#define MEM_SLOTS_MAX 32
+#define MEM_SLOTS_MAX	 32
+#define MEM_OVERLAYS_MAX 16
 
 struct mem_slot {
 	uint64_t base, size;
@@ -18,12 +19,26 @@ struct mem_slot {
 	void *mapping;		 /* what to unmap: `host` may start later, on a huge page */
 	uint64_t mapping_size;
 	const struct mem_space *space; /* whose it is: this one, or one over it */
+	/* Overlays lie over [cut, cut_end): elsewhere nobody looks for any. Of a slot that is shown by one: which. */
+	uint64_t cut, cut_end;
+	const struct mem_slot *of;
+	uint64_t of_page; /* where in that it begins */
+};
+
+/* The two pseudo-slots share the pages of the slots that they show. */
+struct mem_overlay {
+	uint64_t base, size;
+	struct mem_slot *below;
+	struct mem_slot readonly, rom; /* rom: its size is 0 where there is none */
+	_Atomic uint8_t mode[2];       /* enum mem_overlay_mode; [1]: for looks over this one */
 };
 
 struct mem_space {
 	struct mem_space *below; /* which has all of what follows; NULL: this one has it itself */
 	struct mem_slot slots[MEM_SLOTS_MAX];
 	unsigned count;
+	struct mem_overlay overlays[MEM_OVERLAYS_MAX];
+	unsigned overlay_count;
 	uint64_t pages;
 	_Atomic bool logging;
 	mem_code_fn *code_fn;
@@ -42,5 +57,12 @@ static inline size_t mem_dirty_bytes(const struct mem_slot *slot)
 
 /* The slot that holds `at`, or NULL. */
 struct mem_slot *mem_slot_at(struct mem_space *s, uint64_t at);
+/* Store to the slot itself and say so; the range lies within it. */
+void mem_slot_store(struct mem_space *root, struct mem_slot *slot, uint64_t at, const void *buf, size_t len);
+void mem_slot_written(struct mem_space *root, const struct mem_slot *slot, uint64_t offset, uint64_t len);
+/* What an overlay makes of `at` in `slot`, which is of the root: that one, what it shows there, or NULL. */
+struct mem_slot *mem_slot_shown(struct mem_space *s, struct mem_slot *slot, uint64_t at);
+/* Where the first overlay behind `at` begins, or the one that it is in ends; at most `end`. */
+uint64_t mem_overlay_edge(const struct mem_space *root, uint64_t at, uint64_t end);
 
 #endif

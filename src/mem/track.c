@@ -41,7 +41,7 @@ static struct mem_slot *slot_of_page(struct mem_space *s, uint64_t page, uint64_
  * before the page becomes clean (mem_dirty_fetch()), and set after it has ceased to be. A page that is clean with its
  * bit set is reported once more than needed.
  */
-static void page_written(struct mem_space *s, struct mem_slot *slot, uint64_t page, uint32_t offset, uint32_t len)
+static void page_written(struct mem_space *s, const struct mem_slot *slot, uint64_t page, uint32_t offset, uint32_t len)
 {
 	uint8_t flags = slot->flags[page];
 
@@ -53,16 +53,26 @@ static void page_written(struct mem_space *s, struct mem_slot *slot, uint64_t pa
 		s->code_fn(s->code_opaque, slot->first_page + page, offset, len);
 }
 
+void mem_slot_written(struct mem_space *root, const struct mem_slot *slot, uint64_t offset, uint64_t len)
+{
+	for (uint32_t n; len; offset += n, len -= n) {
+		uint32_t left = MEM_PAGE_SIZE - (offset & (MEM_PAGE_SIZE - 1));
+
+		n = len < left ? (uint32_t)len : left;
+		page_written(root, slot, offset >> MEM_PAGE_SHIFT, offset & (MEM_PAGE_SIZE - 1), n);
+	}
+}
+
 void mem_written(struct mem_space *s, gpa_t at, uint64_t len)
 {
 	while (len) {
 		struct mem_slot *slot = mem_slot_at(s, at.v);
-		uint32_t offset = at.v & (MEM_PAGE_SIZE - 1);
-		uint32_t n = len < MEM_PAGE_SIZE - offset ? len : MEM_PAGE_SIZE - offset;
+		uint32_t left = MEM_PAGE_SIZE - (at.v & (MEM_PAGE_SIZE - 1)), n = len < left ? (uint32_t)len : left;
 
 		if (!slot)
 			return;
-		page_written(mem_root(s), slot, (at.v - slot->base) >> MEM_PAGE_SHIFT, offset, n);
+		mem_slot_written(mem_root(s), slot->of ? slot->of : slot,
+				 at.v - slot->base + (slot->of_page << MEM_PAGE_SHIFT), n);
 		at.v += n;
 		len -= n;
 	}

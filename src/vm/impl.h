@@ -84,7 +84,8 @@ struct vm {
 	struct pci_bus *pci;
 	struct irqchip *chip;
 	uint64_t ram_low, ram_high;
-	const char *firmware; /* NULL: a kernel is loaded */
+	const char *firmware;	    /* the file of the ROM; NULL: a kernel is loaded */
+	struct i440fx_memory upper; /* with firmware */
 	unsigned cpus;
 	bool skip_idle; /* icount: idle time passes at once */
 	uint8_t uuid[16];
@@ -99,7 +100,7 @@ struct vm {
 
 	struct device *devices; /* in order of creation */
 	struct device *chip_devices;
-	struct device *pm;
+	struct device *pm, *rtc, *fw_cfg;
 	unsigned mmio_count;
 	bool com[2]; /* which serial ports there are */
 
@@ -158,6 +159,14 @@ int pc_assemble(struct vm *vm, struct err *err);
 /* Fill memory and processors as for a power-on: kernel, tables, entry state. vCPUs parked. */
 int pc_boot(struct vm *vm, struct err *err);
 void vm_add_device(struct vm *vm, struct device *d);
+
+/* --- firmware.c: a machine that begins in a ROM --- */
+/* The ROM that "firmware" names, and what lies over memory below 1 MiB. */
+int vm_add_firmware(struct vm *vm, struct err *err);
+/* What the ROM finds at a reset, and processors at its beginning; vCPUs parked. */
+int vm_boot_firmware(struct vm *vm, struct err *err);
+/* The items of fw_cfg for firmware. */
+int vm_tell_firmware(struct vm *vm, struct err *err);
 
 /* --- initrd.c: what takes long to check of an initrd, in a thread of its own. At the first boot only --- */
 /* Takes over `check`, which may be NULL. A bad initrd ends the VM with status 1. */

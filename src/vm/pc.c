@@ -79,17 +79,6 @@ static void cpu_signal(void *opaque, unsigned cpu, enum cpu_signal what, uint8_t
 
 /* --- memory --- */
 
-static int add_firmware(struct vm *vm, struct err *err)
-{
-	struct mem_slot_config slot;
-
-	if (config_str(vm->config, "firmware", NULL, &vm->firmware, err))
-		return -1;
-	if (!vm->firmware)
-		return 0;
-	return boot_firmware_slot(vm->firmware, &slot, err) || mem_add_slot(vm->mem, &slot, err) ? -1 : 0;
-}
-
 static int add_ram(struct vm *vm, struct err *err)
 {
 	uint64_t size;
@@ -177,6 +166,7 @@ static int add_engine(struct vm *vm, struct err *err)
 {
 	struct engine_config e = {
 		.mem = vm->mem,
+		.smm_mem = vm->upper.smm,
 		.world = { mmio_read, mmio_write, pio_read, pio_write, vm },
 		.intc = irqchip_intc(vm->chip),
 		.clock = vm->clock,
@@ -294,6 +284,7 @@ static int add_fw_cfg(struct vm *vm, struct err *err)
 	struct device *d = fw_cfg_new(vm->bus, vm->mem, err);
 	uint8_t ram[8], cpus[2];
 
+	vm->fw_cfg = d;
 	if (add(vm, d))
 		return -1;
 	st_le64(ram, vm->ram_low + vm->ram_high);
@@ -305,13 +296,26 @@ static int add_fw_cfg(struct vm *vm, struct err *err)
 		       : 0;
 }
 
+/* The line of the chipset leads to the boot processor alone: no other one has a handler before firmware gives it one.
+ */
+static void smi(void *opaque)
+{
+	vcpu_signal(((struct vm *)opaque)->cpu[0].vcpu, CPU_SIGNAL_SMI, 0);
+}
+
 static int add_chipset(struct vm *vm, struct err *err)
 {
 	struct machine_control m = vm_machine_control(vm);
 	struct irq_line isa[16];
 	static const struct irq_line unrouted[4];
 	struct msi_sink msi = irqchip_msi(vm->chip);
+	struct piix4_pm_config pm = {
+		.clock = vm->clock, .sci = irqchip_line(vm->chip, PM_SCI), .machine = m, .firmware = vm->firmware
+	};
 	int n;
+
+	if (vm->engine->smm)
+		pm.smi = (struct pm_smi){ smi, vm };
 
 	vm->chip_devices = calloc(2 + vm->cpus, sizeof(*vm->chip_devices));
 	for (unsigned k = 0; k < 16; k++)
@@ -325,12 +329,13 @@ static int add_chipset(struct vm *vm, struct err *err)
 		return -1;
 	for (int k = 0; k < n; k++)
 		vm_add_device(vm, &vm->chip_devices[k]);
-	if (add(vm, i440fx_new(vm->bus, vm->pci, &m, err)) || add(vm, piix3_new(vm->pci, isa, err)))
+	if (add(vm, i440fx_new(vm->bus, vm->pci, &m, vm->firmware ? &vm->upper : NULL, err)) ||
+	    add(vm, piix3_new(vm->pci, isa, err)))
 		return -1;
-	vm->pm = piix4_pm_new(vm->bus, vm->pci, vm->clock, irqchip_line(vm->chip, PM_SCI), &m, err);
+	vm->pm = piix4_pm_new(vm->bus, vm->pci, &pm, err);
+	vm->rtc = rtc146818_new(vm->bus, vm->clock, irqchip_line(vm->chip, 8), err);
 	if (add(vm, vm->pm) || add(vm, pit8254_new(vm->bus, vm->clock, irqchip_line(vm->chip, 0), err)) ||
-	    add(vm, rtc146818_new(vm->bus, vm->clock, irqchip_line(vm->chip, 8), err)) ||
-	    add(vm, port92_new(vm->bus, &m, err)))
+	    add(vm, vm->rtc) || add(vm, port92_new(vm->bus, &m, err)))
 		return -1;
 	return add_fw_cfg(vm, err);
 }
@@ -407,13 +412,13 @@ int pc_assemble(struct vm *vm, struct err *err)
 	/* The first serial port is the terminal's unless a virtio console is. */
 	bool console = strcmp(vm->console_key, "serial0");
 
-	if (choose_uuid(vm, err) || add_ram(vm, err) || add_firmware(vm, err))
+	if (choose_uuid(vm, err) || add_ram(vm, err) || vm_add_firmware(vm, err))
 		return -1;
 	vm->chip = irqchip_new(&chip, err);
 	if (!vm->chip || add_engine(vm, err))
 		return -1;
 	if (add_chipset(vm, err) || add_serial(vm, 0, console ? "null" : "stdio", err) ||
-	    add_serial(vm, 1, "none", err) || add_test_devices(vm, err))
+	    add_serial(vm, 1, "none", err) || add_test_devices(vm, err) || vm_tell_firmware(vm, err))
 		return -1;
 	add_latches(vm);
 	return vm_add_virtio(vm, err);
@@ -495,16 +500,6 @@ static int enter(struct vm *vm, const struct boot_entry *e, const char *kernel, 
 	return rc;
 }
 
-/* The processors at their reset vectors; tables and PCI resources are the firmware's business. */
-static int boot_by_firmware(struct vm *vm, struct err *err)
-{
-	if (boot_load_firmware(vm->mem, vm->firmware, err))
-		return -1;
-	for (unsigned n = 0; n < vm->cpus; n++)
-		vm->engine->vcpu_reset(vm->cpu[n].vcpu);
-	return 0;
-}
-
 int pc_boot(struct vm *vm, struct err *err)
 {
 	struct boot_config b = { .mem = vm->mem, .ram_low = vm->ram_low, .ram_high = vm->ram_high };
@@ -516,7 +511,7 @@ int pc_boot(struct vm *vm, struct err *err)
 		return -1;
 	if (vm->firmware)
 		return b.kernel ? err_set(err, "kernel: %s cannot be loaded by firmware", b.kernel)
-				: boot_by_firmware(vm, err);
+				: vm_boot_firmware(vm, err);
 	if (!b.kernel)
 		return err_set(err, "kernel: nothing to boot; give --kernel FILE or --firmware FILE");
 	if (boot_load(&b, &entry, err))

@@ -450,6 +450,7 @@ void vm_free(struct vm *vm)
 	free(vm->chip_devices);
 	pci_bus_free(vm->pci);
 	bus_free(vm->bus);
+	mem_space_free(vm->upper.smm);
 	if (vm->mem)
 		mem_space_free(vm->mem);
 	if (vm->stats)

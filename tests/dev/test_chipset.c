@@ -18,7 +18,7 @@ static void make(struct board *b)
 	struct err err;
 
 	board_pci(b);
-	board_add(b, i440fx_new(b->bus, b->pci, &m, &err));
+	board_add(b, i440fx_new(b->bus, b->pci, &m, NULL, &err));
 	for (unsigned n = 0; n < 16; n++)
 		isa[n] = board_line(b, n);
 	board_add(b, piix3_new(b->pci, isa, &err));
@@ -282,9 +282,178 @@ static void damaged_state_is_refused_or_harmless(void **state)
 	board_fini(&b);
 }
 
+/* --- memory below 1 MiB, with firmware --- */
+
+#define PAM   0x59
+#define SMRAM 0x72
+#define ROM   0xfffc0000u
+
+/* A ROM of 128 KiB; RAM and ROM tell themselves apart in the first byte of each page. */
+static void make_memory(struct board *b)
+{
+	const struct mem_slot_config rom = { "firmware", gpa(ROM), 0x40000, MEM_ANON, -1, 0, true };
+	const struct machine_control m = board_control(b);
+	struct i440fx_memory *memory = calloc(1, sizeof(*memory));
+	struct err err;
+
+	*memory = (struct i440fx_memory){ b->mem, mem_space_over(b->mem), .changed = NULL };
+	assert_int_equal(mem_add_slot(b->mem, &rom, &err), 0);
+	assert_int_equal(i440fx_add_overlays(memory, ROM, 0x20000, &err), 0);
+	b->own = memory;
+	board_pci(b);
+	for (uint32_t at = 0xa0000; at < 0x100000; at += 0x1000)
+		assert_true(mem_overlay_write(b->mem, gpa(at), "\x11", 1));
+	for (uint32_t at = 0; at < 0x40000; at += 0x1000)
+		assert_true(mem_load_rom(b->mem, gpa(ROM + at), "\x22", 1));
+	board_add(b, i440fx_new(b->bus, b->pci, &m, memory, &err));
+}
+
+static void end_memory(struct board *b)
+{
+	struct i440fx_memory *memory = b->own;
+	struct mem_space *smm = memory->smm;
+
+	free(memory);
+	mem_space_free(smm);
+	board_fini(b);
+}
+
+static struct mem_space *smm_of(struct board *b)
+{
+	return ((struct i440fx_memory *)b->own)->smm;
+}
+
+/* 11h: RAM; 22h: ROM; -1: neither. */
+static int seen(struct mem_space *s, uint32_t at)
+{
+	uint8_t v;
+
+	return mem_read(s, gpa(at), &v, 1) ? v : -1;
+}
+
+/* As a processor stores: what memory does not take goes to the bus. Is it in RAM then? */
+static bool stored(struct board *b, uint32_t at)
+{
+	uint8_t was[7], v;
+
+	if (!mem_write(b->mem, gpa(at + 8), "\x33", 1))
+		board_write(b, at + 8, 1, 0x33);
+	for (unsigned n = 0; n < 7; n++) {
+		was[n] = (uint8_t)get(b, 0, PAM + n, 1);
+		set(b, 0, PAM + n, 1, 0x33);
+	}
+	assert_true(mem_read(b->mem, gpa(at + 8), &v, 1));
+	assert_true(mem_write(b->mem, gpa(at + 8), "\x11", 1));
+	for (unsigned n = 0; n < 7; n++)
+		set(b, 0, PAM + n, 1, was[n]);
+	return v == 0x33;
+}
+
+static void pam_registers_choose_between_rom_and_ram(void **state)
+{
+	static const struct {
+		uint32_t base, size;
+		uint8_t reg, shift;
+		bool rom;
+	} segments[] = {
+		{ 0xf0000, 0x10000, 0x59, 4, true }, { 0xc0000, 0x4000, 0x5a, 0, false },
+		{ 0xc4000, 0x4000, 0x5a, 4, false }, { 0xc8000, 0x4000, 0x5b, 0, false },
+		{ 0xcc000, 0x4000, 0x5b, 4, false }, { 0xd0000, 0x4000, 0x5c, 0, false },
+		{ 0xd4000, 0x4000, 0x5c, 4, false }, { 0xd8000, 0x4000, 0x5d, 0, false },
+		{ 0xdc000, 0x4000, 0x5d, 4, false }, { 0xe0000, 0x4000, 0x5e, 0, true },
+		{ 0xe4000, 0x4000, 0x5e, 4, true },  { 0xe8000, 0x4000, 0x5f, 0, true },
+		{ 0xec000, 0x4000, 0x5f, 4, true },
+	};
+	struct board b;
+
+	board_init(&b);
+	make_memory(&b);
+	for (unsigned n = 0; n < 13; n++) {
+		uint32_t first = segments[n].base, last = first + segments[n].size - 0x1000;
+		int rom = segments[n].rom ? 0x22 : -1;
+
+		for (unsigned pam = 0; pam < 4; pam++) {
+			set(&b, 0, segments[n].reg, 1, pam << segments[n].shift);
+			assert_int_equal(get(&b, 0, segments[n].reg, 1), pam << segments[n].shift);
+			assert_int_equal(seen(b.mem, first), pam & 1 ? 0x11 : rom);
+			assert_int_equal(seen(b.mem, last), pam & 1 ? 0x11 : rom);
+			assert_int_equal(seen(smm_of(&b), last), pam & 1 ? 0x11 : rom);
+			assert_int_equal(stored(&b, first), pam >> 1);
+			assert_int_equal(stored(&b, last), pam >> 1);
+			/* No other segment. */
+			for (unsigned k = 0; k < 13; k++)
+				if (k != n)
+					assert_int_equal(seen(b.mem, segments[k].base), segments[k].rom ? 0x22 : -1);
+		}
+		set(&b, 0, segments[n].reg, 1, 0);
+	}
+	set(&b, 0, PAM, 1, 0xff);
+	assert_int_equal(get(&b, 0, PAM, 1), 0x30);
+	set(&b, 0, PAM + 3, 1, 0xff);
+	assert_int_equal(get(&b, 0, PAM + 3, 1), 0x33);
+	assert_int_equal(seen(b.mem, 0xf0000), 0x11);
+	board_reset(&b);
+	assert_int_equal(get(&b, 0, PAM, 1), 0);
+	assert_int_equal(seen(b.mem, 0xf0000), 0x22);
+	end_memory(&b);
+}
+
+static void smram_is_seen_in_smm_and_while_it_is_open(void **state)
+{
+	enum { OPEN = 0x40, CLOSED = 0x20, LOCK = 0x10, ENABLE_IT = 8 };
+	struct board b;
+
+	board_init(&b);
+	make_memory(&b);
+	assert_int_equal(get(&b, 0, SMRAM, 1), 0x02);
+	assert_int_equal(seen(b.mem, 0xa0000), -1);
+	assert_int_equal(seen(smm_of(&b), 0xa0000), -1);
+	set(&b, 0, SMRAM, 1, OPEN); /* not enabled */
+	assert_int_equal(seen(b.mem, 0xbf000), -1);
+	set(&b, 0, SMRAM, 1, OPEN | ENABLE_IT);
+	assert_int_equal(get(&b, 0, SMRAM, 1), OPEN | ENABLE_IT | 2);
+	assert_int_equal(seen(b.mem, 0xa0000), 0x11);
+	assert_int_equal(seen(b.mem, 0xbf000), 0x11);
+	set(&b, 0, SMRAM, 1, ENABLE_IT);
+	assert_int_equal(seen(b.mem, 0xa0000), -1);
+	assert_int_equal(seen(smm_of(&b), 0xa0000), 0x11);
+	/* Once locked it is closed for good. */
+	set(&b, 0, SMRAM, 1, OPEN | LOCK | ENABLE_IT);
+	assert_int_equal(get(&b, 0, SMRAM, 1), LOCK | ENABLE_IT | 2);
+	set(&b, 0, SMRAM, 1, OPEN);
+	assert_int_equal(get(&b, 0, SMRAM, 1), LOCK | ENABLE_IT | 2);
+	assert_int_equal(seen(b.mem, 0xa0000), -1);
+	assert_int_equal(seen(smm_of(&b), 0xa0000), 0x11);
+	board_reset(&b);
+	set(&b, 0, SMRAM, 1, OPEN | ENABLE_IT);
+	assert_int_equal(seen(b.mem, 0xa0000), 0x11);
+	end_memory(&b);
+}
+
+static void memory_is_as_it_was_after_a_move(void **state)
+{
+	struct board b, t;
+
+	board_init(&b);
+	make_memory(&b);
+	set(&b, 0, PAM, 1, 0x10);
+	set(&b, 0, SMRAM, 1, 0x18);
+	board_migrate(&b, &t, make_memory);
+	assert_int_equal(seen(t.mem, 0xf0000), 0x11);
+	assert_int_equal(seen(t.mem, 0xe0000), 0x22);
+	assert_int_equal(seen(smm_of(&t), 0xa0000), 0x11);
+	set(&t, 0, SMRAM, 1, 0x48);
+	assert_int_equal(seen(t.mem, 0xa0000), -1);
+	end_memory(&b);
+	end_memory(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pam_registers_choose_between_rom_and_ram),
+		cmocka_unit_test(smram_is_seen_in_smm_and_while_it_is_open),
+		cmocka_unit_test(memory_is_as_it_was_after_a_move),
 		cmocka_unit_test(the_address_takes_doublewords_only),
 		cmocka_unit_test(all_sizes_at_all_places),
 		cmocka_unit_test(nothing_there_is_all_ones),

@@ -152,7 +152,20 @@ static void there_is_room_for_32_files_of_short_names(void **state)
 	assert_int_equal(fw_cfg_add_file(b.own, "more", "", 0, &err), -1);
 	assert_non_null(strstr(err.msg, "no room for more"));
 	assert_int_equal(fw_cfg_add(b.own, FW_CFG_FILE_FIRST, "", 0, &err), -1);
-	assert_int_equal(fw_cfg_add(b.own, 0x8000, "", 0, &err), -1);
+	assert_int_equal(fw_cfg_add(b.own, 0x8008, "", 0, &err), -1);
+	/* Eight keys are the architecture's. */
+	assert_int_equal(fw_cfg_add(b.own, FW_CFG_IRQ0_OVERRIDE, "\1", 1, &err), 0);
+	assert_int_equal(fw_cfg_add(b.own, 0x8007, "\7", 1, &err), 0);
+	board_out(&b, 0x510, 2, FW_CFG_IRQ0_OVERRIDE);
+	assert_int_equal(in8(&b, 0x511), 1);
+	assert_int_equal(in8(&b, 0x511), 0);
+	board_out(&b, 0x510, 2, 0x8007);
+	assert_int_equal(in8(&b, 0x511), 7);
+	for (unsigned key = 0x8008; key < 0x10000; key += 0x77) {
+		board_out(&b, 0x510, 2, key & ~0x4000u);
+		if ((key & ~0xc000u) >= 8)
+			assert_int_equal(in8(&b, 0x511), 0);
+	}
 	board_fini(&b);
 }
 

@@ -16,11 +16,11 @@ enum { TMR = 1, GBL = 0x20, PWRBTN = 0x100 };
 
 static void make(struct board *b)
 {
-	const struct machine_control m = board_control(b);
+	const struct piix4_pm_config c = { .clock = b->clock, .sci = board_line(b, 9), .machine = board_control(b) };
 	struct err err;
 
 	board_pci(b);
-	b->own = board_add(b, piix4_pm_new(b->bus, b->pci, b->clock, board_line(b, 9), &m, &err));
+	b->own = board_add(b, piix4_pm_new(b->bus, b->pci, &c, &err));
 }
 
 static void setup(struct board *b)
@@ -219,6 +219,151 @@ static void a_reset_ends_events(void **state)
 	board_fini(&b);
 }
 
+/* --- with firmware --- */
+
+#define DEVFN (1 << 3 | 3)
+
+static unsigned smis;
+
+static void smi(void *opaque)
+{
+	smis++;
+}
+
+static void make_for_firmware(struct board *b, void (*raise)(void *opaque))
+{
+	const struct piix4_pm_config c = { .clock = b->clock,
+					   .sci = board_line(b, 9),
+					   .machine = board_control(b),
+					   .firmware = true,
+					   .smi = { raise, NULL } };
+	struct err err;
+
+	board_pci(b);
+	b->own = board_add(b, piix4_pm_new(b->bus, b->pci, &c, &err));
+	smis = 0;
+}
+
+static void make_with_smm(struct board *b)
+{
+	make_for_firmware(b, smi);
+}
+
+static void config(struct board *b, uint8_t reg, uint32_t val)
+{
+	pci_config_write(b->pci, DEVFN, reg, 4, val);
+}
+
+static void the_block_is_where_firmware_puts_it(void **state)
+{
+	struct board b, t;
+
+	board_init(&b);
+	make_with_smm(&b);
+	assert_int_equal(in16(&b, CONTROL), 0xffff);
+	config(&b, 0x40, 0xb001);
+	assert_int_equal(piix4_pm_base(b.own), 0);
+	config(&b, 0x80, 1);
+	assert_int_equal(piix4_pm_base(b.own), 0xb000);
+	assert_int_equal(in16(&b, 0xb004), SCI_EN);
+	config(&b, 0x40, 0xffff0640 | 0x3f);
+	assert_int_equal(pci_config_read(b.pci, DEVFN, 0x40, 4), 0x641);
+	assert_int_equal(in16(&b, 0xb004), 0xffff);
+	assert_int_equal(in16(&b, 0x644), SCI_EN);
+	board_step(&b, S);
+	assert_int_equal(board_in(&b, 0x648, 4), HZ);
+	/* The rest of the 64 bytes is registers, too. */
+	for (uint16_t port = 0x64c; port < 0x680; port++)
+		assert_int_equal(in8(&b, port), 0);
+	assert_int_equal(in8(&b, 0x680), 0xff);
+	board_migrate(&b, &t, make_with_smm);
+	assert_int_equal(in16(&t, 0x644), SCI_EN);
+	board_reset(&b);
+	assert_int_equal(in16(&b, 0x644), 0xffff);
+	board_fini(&b);
+	board_fini(&t);
+}
+
+static void the_apm_port_interrupts_when_both_switches_are_on(void **state)
+{
+	struct board b, t;
+
+	board_init(&b);
+	make_with_smm(&b);
+	assert_int_equal(pci_config_read(b.pci, DEVFN, 0x58, 4), 0);
+	config(&b, 0x40, 0x601);
+	config(&b, 0x80, 1);
+	out8(&b, 0xb3, 0x77);
+	out8(&b, 0xb2, 0x12);
+	assert_int_equal(smis, 0);
+	config(&b, 0x58, 0xffffffff);
+	assert_int_equal(pci_config_read(b.pci, DEVFN, 0x58, 4), 1 << 25);
+	out8(&b, 0xb2, 0x13);
+	assert_int_equal(smis, 0);
+	board_out(&b, 0x628, 4, 0xffffffff);
+	assert_int_equal(board_in(&b, 0x628, 4), 1);
+	out8(&b, 0xb2, 0x14);
+	assert_int_equal(smis, 1);
+	assert_int_equal(in8(&b, 0x618), 0x20);
+	out8(&b, 0xb3, 0x78); /* says nothing to anybody */
+	assert_int_equal(smis, 1);
+	board_migrate(&b, &t, make_with_smm);
+	assert_int_equal(in8(&t, 0xb2), 0x14);
+	assert_int_equal(in8(&t, 0xb3), 0x78);
+	assert_int_equal(in8(&t, 0x618), 0x20);
+	out8(&t, 0x618, 0x20);
+	assert_int_equal(in8(&t, 0x618), 0);
+	out8(&t, 0xb2, 0);
+	assert_int_equal(smis, 1);
+	config(&t, 0x58, 0);
+	out8(&t, 0xb2, 0);
+	assert_int_equal(smis, 1);
+	board_fini(&b);
+	board_fini(&t);
+}
+
+static void without_smm_it_is_on_from_the_beginning(void **state)
+{
+	struct board b;
+
+	board_init(&b);
+	make_for_firmware(&b, NULL);
+	assert_int_equal(pci_config_read(b.pci, DEVFN, 0x58, 4), 1 << 25);
+	config(&b, 0x40, 0x601);
+	config(&b, 0x80, 1);
+	out8(&b, 0x628, 1);
+	out8(&b, 0xb2, 1);
+	assert_int_equal(in8(&b, 0x618), 0x20);
+	config(&b, 0x58, 0);
+	board_reset(&b);
+	assert_int_equal(pci_config_read(b.pci, DEVFN, 0x58, 4), 1 << 25);
+	board_fini(&b);
+}
+
+static void use_all(struct board *b)
+{
+	config(b, 0x80, 1);
+	config(b, 0x40, 0x701);
+	for (uint16_t port = 0x700; port < 0x740; port++) {
+		in8(b, port);
+		out8(b, port, 0xff);
+	}
+	out8(b, 0xb2, 0);
+}
+
+static void its_damaged_state_is_refused_or_harmless(void **state)
+{
+	struct board b;
+
+	board_init(&b);
+	make_with_smm(&b);
+	config(&b, 0x80, 1);
+	config(&b, 0x40, 0x601);
+	out8(&b, 0x628, 1);
+	board_mutate(&b, use_all);
+	board_fini(&b);
+}
+
 /* --- saved state --- */
 
 static void it_moves_with_its_events(void **state)
@@ -274,6 +419,10 @@ int main(void)
 		cmocka_unit_test(s5_powers_off),
 		cmocka_unit_test(the_function_tells_where_they_are),
 		cmocka_unit_test(a_reset_ends_events),
+		cmocka_unit_test(the_block_is_where_firmware_puts_it),
+		cmocka_unit_test(the_apm_port_interrupts_when_both_switches_are_on),
+		cmocka_unit_test(without_smm_it_is_on_from_the_beginning),
+		cmocka_unit_test(its_damaged_state_is_refused_or_harmless),
 		cmocka_unit_test(it_moves_with_its_events),
 		cmocka_unit_test(damaged_state_is_refused_or_harmless),
 	};

@@ -79,9 +79,12 @@ static void add_chips(struct board *b, const struct machine_control *m)
 	b->pci = pci_bus_new(b->bus, unrouted, &msi);
 	for (unsigned k = 0; k < 16; k++)
 		isa[k] = irqchip_line(b->chip, k);
-	add(b, i440fx_new(b->bus, b->pci, m, &err));
+	const struct piix4_pm_config pm = {
+		.clock = b->clock, .sci = irqchip_line(b->chip, PM_SCI), .machine = *m, .firmware = true
+	};
+	add(b, i440fx_new(b->bus, b->pci, m, NULL, &err));
 	add(b, piix3_new(b->pci, isa, &err));
-	b->pm = piix4_pm_new(b->bus, b->pci, b->clock, irqchip_line(b->chip, PM_SCI), m, &err);
+	b->pm = piix4_pm_new(b->bus, b->pci, &pm, &err);
 	add(b, b->pm);
 }
 

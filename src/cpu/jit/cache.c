@@ -145,20 +145,20 @@ unsigned jit_cache_changes(const struct jit_cache *c)
 	return atomic_load(&c->changes);
 }
 
-static unsigned hash(uint64_t phys, uint64_t rip)
+static unsigned hash(uint64_t place, uint64_t rip)
 {
-	uint64_t v = (phys ^ rip >> 12) * 0x9e3779b97f4a7c15;
+	uint64_t v = (place ^ rip >> 12) * 0x9e3779b97f4a7c15;
 
 	return v >> (64 - 18);
 }
 _Static_assert(BUCKETS == 1u << 18, "the hash has 18 bits");
 
-struct jit_block *jit_cache_find(struct jit_cache *c, uint64_t phys, uint64_t second, uint64_t rip, uint32_t mode)
+struct jit_block *jit_cache_find(struct jit_cache *c, uint64_t place, uint64_t second, uint64_t rip, uint32_t mode)
 {
-	struct jit_block *b = atomic_load_explicit(&c->bucket[hash(phys, rip)], memory_order_acquire);
+	struct jit_block *b = atomic_load_explicit(&c->bucket[hash(place, rip)], memory_order_acquire);
 
 	for (; b; b = atomic_load_explicit(&b->next, memory_order_acquire))
-		if (b->phys == phys && b->rip == rip && b->mode == mode &&
+		if (b->place == place && b->rip == rip && b->mode == mode &&
 		    (b->second == JIT_ONE_PAGE || b->second == second) && !atomic_load(&b->stale))
 			return b;
 	return NULL;
@@ -217,7 +217,7 @@ static void belongs(struct jit_cache *c, struct jit_block *b, struct jit_of_page
 void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *b)
 {
 	if (b) {
-		struct jit_block *_Atomic *bucket = &c->bucket[hash(b->phys, b->rip)];
+		struct jit_block *_Atomic *bucket = &c->bucket[hash(b->place, b->rip)];
 		struct jit_block *next = atomic_load(bucket);
 
 		/*

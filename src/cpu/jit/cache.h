@@ -41,10 +41,10 @@ struct jit_of_page {
 #define JIT_ONE_PAGE ~0ull
 struct jit_block {
 	struct jit_block *_Atomic next; /* of its hash chain */
-	uint64_t phys, rip;		/* of the first instruction */
-	/* The physical address of the page that its only instruction runs into, or JIT_ONE_PAGE. */
-	uint64_t second;
-	uint32_t mode; /* enum x86_fetch */
+	uint64_t place, rip;		/* of the first instruction: x86_code_page() | offset */
+	uint64_t phys;			/* where that was */
+	uint64_t second;		/* the page that its only instruction runs into, or JIT_ONE_PAGE */
+	uint32_t mode;			/* enum x86_fetch */
 	_Atomic bool stale;
 	/*
 	 * Where to begin: with the flags in the host's, or, so far before that, in jit_cpu.flags. And, so far behind
@@ -84,10 +84,10 @@ uintptr_t jit_cache_thunks_at(const struct jit_cache *c, size_t *len);
 const struct jit_cache_counts *jit_cache_counts(const struct jit_cache *c);
 
 /*
- * The block at `phys` for linear address `rip`; `second` is where the next page is, if that is known. NULL: none that
+ * The block at `place` for linear address `rip`; `second` is where the next page is, if that is known. NULL: none that
  * is current. Any thread.
  */
-struct jit_block *jit_cache_find(struct jit_cache *c, uint64_t phys, uint64_t second, uint64_t rip, uint32_t mode);
+struct jit_block *jit_cache_find(struct jit_cache *c, uint64_t place, uint64_t second, uint64_t rip, uint32_t mode);
 
 /* Is there no room for another block? */
 bool jit_cache_is_full(struct jit_cache *c);

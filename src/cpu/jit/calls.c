@@ -217,8 +217,8 @@ static struct jit_block *look_up(struct x86_cpu *cpu)
 
 	if (e->tag != (rip & ~X86_PAGE_MASK) || !x86_translatable(cpu))
 		return NULL;
-	b = jit_cache_find(jit_cache_of(cpu), e->phys | (rip & X86_PAGE_MASK),
-			   next->tag == page_after(cpu, rip) ? next->phys : JIT_ONE_PAGE, rip, x86_fetch(cpu));
+	b = jit_cache_find(jit_cache_of(cpu), x86_code_page(e) | (rip & X86_PAGE_MASK),
+			   next->tag == page_after(cpu, rip) ? x86_code_page(next) : JIT_ONE_PAGE, rip, x86_fetch(cpu));
 	if (b)
 		*jump_of(c, rip) = (struct jit_jump){ rip ^ cpu->fetch_key, jit_block_memory(b) };
 	return b;
@@ -242,7 +242,7 @@ static void find_page(struct jit_cpu *c)
 static void link_to(struct x86_cpu *cpu, const struct jit_note *from, const struct jit_block *to)
 {
 	shared_arrived(jit_cache_of(cpu));
-	if (!((block_of(from)->phys ^ to->phys) & ~X86_PAGE_MASK))
+	if (!((block_of(from)->place ^ to->place) & ~X86_PAGE_MASK))
 		jit_cache_link(jit_cache_of(cpu), from, to);
 }
 

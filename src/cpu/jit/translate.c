@@ -378,8 +378,9 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 		return NULL;
 	t.block = jit_cache_alloc(cache, sizeof(*t.block) + (from.page[1] ? 2 : 1) * sizeof(t.block->pages[0]));
 	*t.block = (struct jit_block){
+		.place = x86_code_page(from.page[0]) | tr->offset,
 		.phys = from.page[0]->phys | tr->offset,
-		.second = from.page[1] ? from.page[1]->phys : JIT_ONE_PAGE,
+		.second = from.page[1] ? x86_code_page(from.page[1]) : JIT_ONE_PAGE,
 		.rip = t.block_rip,
 		.mode = t.mode,
 	};

@@ -240,16 +240,30 @@ static struct vcpu *vcpu_create(struct engine_vm *v, unsigned index, struct err 
 	return &cpu->vcpu;
 }
 
+/* Without its memory no vCPU is to go on; each says so. */
+static void without_memory(struct kvm_vm *vm, const struct err *err)
+{
+	for (unsigned n = 0; n < vm->cfg.cpus; n++)
+		if (vm->cpus[n])
+			kvm_vcpu_break(vm->cpus[n], err);
+}
+
 static void ram_changed(struct engine_vm *v)
 {
 	struct kvm_vm *vm = (struct kvm_vm *)v;
 	struct err err;
 
-	/* Without its memory no vCPU is to go on; each says so. */
 	if (kvm_slots_register(vm, &err))
-		for (unsigned n = 0; n < vm->cfg.cpus; n++)
-			if (vm->cpus[n])
-				kvm_vcpu_break(vm->cpus[n], &err);
+		without_memory(vm, &err);
+}
+
+static void remapped(struct engine_vm *v, struct vcpu *self)
+{
+	struct kvm_vm *vm = (struct kvm_vm *)v;
+	struct err err;
+
+	if (kvm_slots_remap(vm, &err))
+		without_memory(vm, &err);
 }
 
 static void *model(struct engine_vm *v)
@@ -302,6 +316,7 @@ const struct engine engine_kvm = {
 	.vm_destroy = vm_destroy,
 	.intc_places = 1u << ENGINE_INTC_USER | 1u << ENGINE_INTC_SPLIT,
 	.ram_changed = ram_changed,
+	.remapped = remapped,
 	.dirty_log = kvm_dirty_log,
 	.dirty_sync = kvm_dirty_sync,
 	.doorbell = kvm_doorbell,

@@ -18,6 +18,7 @@
 #define KVM_PINS     24	  /* of the I/O APIC */
 #define KVM_GSIS     1024 /* with the messages that KVM sends by itself */
 #define KVM_STOPS    4u	  /* debug registers */
+#define KVM_PIECES   96u  /* of memory: mem_piece_count() */
 
 enum kvm_stop_way { KVM_STOP_INT3, KVM_STOP_INSN, KVM_STOP_DATA, KVM_STOP_WAYS };
 
@@ -39,7 +40,11 @@ struct kvm_vm {
 	bool smm;	    /* KVM knows system management mode */
 	bool hypercalls;    /* by guests come to KVM */
 	bool split;	    /* local APICs are in the kernel */
-	unsigned slots;	    /* of mem, which KVM has */
+	unsigned slots;	    /* pieces of mem that KVM has been told of */
+	struct kvm_piece {
+		uint8_t *host; /* NULL: nothing is there */
+		bool readonly;
+	} piece[KVM_PIECES];
 
 	/* the log of written pages; its lock is for it */
 	pthread_mutex_t dirty_lock;
@@ -140,6 +145,8 @@ int kvm_ioctl(int fd, unsigned long request, void *arg);
 
 /* slots.c: give the RAM of cfg.mem, as far as it is new, to the VM. */
 int kvm_slots_register(struct kvm_vm *vm, struct err *err);
+/* After overlays of it changed. */
+int kvm_slots_remap(struct kvm_vm *vm, struct err *err);
 /* How the log is kept; before there are vCPUs. */
 int kvm_dirty_new(struct kvm_vm *vm, struct err *err);
 void kvm_dirty_free(struct kvm_vm *vm);

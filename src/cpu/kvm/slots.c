@@ -1,7 +1,7 @@
 /*
- * Guest memory for KVM, one slot each, and the log of the pages that guests write. KVM keeps it as a bitmap of each
- * slot, or (by choice, Linux 5.11 and later) as a ring of each vCPU, which costs by the pages written instead of by
- * the size of the memory; a vCPU comes out of the guest when its ring is full.
+ * Guest memory for KVM, a slot for each piece of it (overlays cut slots), and the log of the pages that guests write.
+ * KVM keeps it as a bitmap of each slot, or (by choice, Linux 5.11 and later) as a ring of each vCPU, which costs by
+ * the pages written instead of by the size of the memory; a vCPU comes out of the guest when its ring is full.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,34 +16,55 @@
 #define RING_MIN 1024u
 #define RING_MAX 65536u
 
-/* False: it lies over this memory in SMM, which this engine does not have. */
-static bool slot_window(struct kvm_vm *vm, unsigned n, struct mem_window *w, const char **name)
+/* False: there is nothing now. What lies over this memory in SMM, which this engine does not have, is no piece of it.
+ */
+static bool slot_window(struct kvm_vm *vm, unsigned n, struct mem_window *w)
 {
-	return mem_slot_window(vm->cfg.mem, n, w, name) && w->space == vm->cfg.mem;
+	return mem_piece_window(vm->cfg.mem, n, w);
 }
 
+static int give(struct kvm_vm *vm, struct kvm_userspace_memory_region *r, struct err *err)
+{
+	return kvm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, r)
+		       ? err_errno(err, errno, "engine: KVM refuses the memory at %#llx", r->guest_phys_addr)
+		       : 0;
+}
+
+/* Other memory, or another right to it, takes a new slot: KVM lets only the log of an old one change. */
 static int set_slot(struct kvm_vm *vm, unsigned n, struct err *err)
 {
 	struct kvm_userspace_memory_region r = { .slot = n };
+	struct kvm_piece *was = &vm->piece[n], now = { 0 };
 	struct mem_window w;
-	const char *name;
 
-	if (!slot_window(vm, n, &w, &name))
+	if (slot_window(vm, n, &w)) {
+		now = (struct kvm_piece){ w.host, w.readonly };
+		r.guest_phys_addr = w.base.v;
+		r.userspace_addr = (uintptr_t)w.host;
+		r.flags = w.readonly ? KVM_MEM_READONLY : vm->logging ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+	}
+	if (was->host && (was->host != now.host || was->readonly != now.readonly)) {
+		struct kvm_userspace_memory_region none = { .slot = n };
+
+		was->host = NULL;
+		if (give(vm, &none, err))
+			return -1;
+	}
+	if (!now.host)
 		return 0;
-	r.guest_phys_addr = w.base.v;
 	r.memory_size = w.size;
-	r.userspace_addr = (uintptr_t)w.host;
-	r.flags = w.readonly ? KVM_MEM_READONLY : vm->logging ? KVM_MEM_LOG_DIRTY_PAGES : 0;
-	if (kvm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r))
-		return err_errno(err, errno, "engine: KVM refuses the memory slot %s", name);
-	return 0;
+	*was = now;
+	return give(vm, &r, err);
 }
 
 int kvm_slots_register(struct kvm_vm *vm, struct err *err)
 {
-	for (; vm->slots < mem_slot_count(vm->cfg.mem); vm->slots++)
+	for (; vm->slots < mem_piece_count(vm->cfg.mem); vm->slots++) {
+		if (vm->slots == KVM_PIECES)
+			return err_set(err, "engine: memory in more than %u pieces", KVM_PIECES);
 		if (set_slot(vm, vm->slots, err))
 			return -1;
+	}
 	return 0;
 }
 
@@ -59,10 +80,9 @@ static void sync_bitmap(struct kvm_vm *vm, unsigned slot)
 {
 	struct kvm_dirty_log log = { .slot = slot };
 	struct mem_window w;
-	const char *name;
 	uint64_t words;
 
-	if (!slot_window(vm, slot, &w, &name) || w.readonly)
+	if (!slot_window(vm, slot, &w) || w.readonly)
 		return;
 	words = ((w.size >> MEM_PAGE_SHIFT) + 63) / 64;
 	log.dirty_bitmap = vm->bitmap;
@@ -80,10 +100,9 @@ static int make_bitmap(struct kvm_vm *vm, struct err *err)
 {
 	uint64_t pages = 0;
 	struct mem_window w;
-	const char *name;
 
 	for (unsigned n = 0; n < vm->slots; n++)
-		if (slot_window(vm, n, &w, &name) && w.size >> MEM_PAGE_SHIFT > pages)
+		if (slot_window(vm, n, &w) && w.size >> MEM_PAGE_SHIFT > pages)
 			pages = w.size >> MEM_PAGE_SHIFT;
 	free(vm->bitmap);
 	vm->bitmap = calloc((pages + 63) / 64, sizeof(*vm->bitmap));
@@ -95,7 +114,6 @@ static int make_bitmap(struct kvm_vm *vm, struct err *err)
 static void take_ring(struct kvm_vm *vm, struct kvm_cpu *cpu)
 {
 	struct mem_window w;
-	const char *name;
 
 	for (;; cpu->ring_next++) {
 		struct kvm_dirty_gfn *e = &cpu->ring[cpu->ring_next % vm->rings];
@@ -103,7 +121,7 @@ static void take_ring(struct kvm_vm *vm, struct kvm_cpu *cpu)
 		if (__atomic_load_n(&e->flags, __ATOMIC_ACQUIRE) != KVM_DIRTY_GFN_F_DIRTY)
 			return;
 		/* The page is written to without notice until KVM_RESET_DIRTY_RINGS; who copies it comes after that. */
-		if (slot_window(vm, e->slot & 0xffff, &w, &name))
+		if (slot_window(vm, e->slot & 0xffff, &w))
 			pass_on(vm, &w, e->offset);
 		__atomic_store_n(&e->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
 	}
@@ -198,4 +216,28 @@ void kvm_dirty_sync(struct engine_vm *v)
 	for (unsigned n = 0; n < vm->slots && vm->logging && !vm->rings; n++)
 		sync_bitmap(vm, n);
 	pthread_mutex_unlock(&vm->dirty_lock);
+}
+
+/* The log of a piece that goes is lost: mem_overlay_set() has written all of it. */
+static int remap(struct kvm_vm *vm, struct err *err)
+{
+	for (unsigned n = 0; n < vm->slots; n++) {
+		const struct kvm_piece *p = &vm->piece[n];
+		struct mem_window w = { 0 };
+
+		slot_window(vm, n, &w);
+		if ((p->host != w.host || p->readonly != w.readonly) && set_slot(vm, n, err))
+			return -1;
+	}
+	return 0;
+}
+
+int kvm_slots_remap(struct kvm_vm *vm, struct err *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&vm->dirty_lock);
+	rc = remap(vm, err);
+	pthread_mutex_unlock(&vm->dirty_lock);
+	return rc;
 }

@@ -69,14 +69,11 @@ uint64_t x86_phys_load(struct x86_cpu *cpu, uint64_t phys, unsigned size)
 
 void x86_phys_store(struct x86_cpu *cpu, uint64_t phys, uint64_t v, unsigned size)
 {
-	struct mem_window w;
-
 	if (mem_write(cpu->mem, gpa(phys), &v, size)) {
 		x86_trace_stored(cpu);
 		return;
 	}
-	if (mem_window(cpu->mem, gpa(phys), &w))
-		return; /* ROM */
+	/* Also where ROM is: flash takes commands so, and the RAM under a ROM may be open for writing. */
 	device_store(cpu, phys, v, size);
 	if (cpu->icount)
 		x86_icount_touched(cpu);

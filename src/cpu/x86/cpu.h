@@ -75,8 +75,17 @@ struct x86_itlb_entry {
 	uint64_t tag;
 	uint64_t phys;	     /* of the page */
 	const uint8_t *host; /* of the page; NULL: not RAM, decode byte-wise through the bus */
-	uint64_t page_index; /* mem.h */
+	uint64_t page_index; /* mem.h; not RAM: X86_NO_PAGE */
 };
+#define X86_NO_PAGE (1ull << 43)
+/*
+ * What code is remembered by, beside its offset in the page: not the address, for a chipset can put other memory there,
+ * and the same in two places.
+ */
+static inline uint64_t x86_code_page(const struct x86_itlb_entry *e)
+{
+	return e->page_index << MEM_PAGE_SHIFT;
+}
 /* What is remembered of the pages that one privilege in one address space executes. */
 struct x86_fetches {
 	struct x86_itlb_entry itlb[X86_ITLB_SIZE];
@@ -224,6 +233,7 @@ struct x86_cpu {
 	stat_t data_walks, code_walks, refills, page_faults, flushes, switches;
 	struct x86_traces *traces;
 	struct mem_space *mem;
+	_Atomic bool remapped; /* mem_overlay_set() was called: VCPU_EV_PRIVATE brings it to notice */
 
 	struct x86_tlb_entry tlbs[X86_TLB_VIEWS][X86_TLB_SIZE];
 	uint64_t tlb_phys[X86_TLB_VIEWS * X86_TLB_SIZE]; /* of their pages */

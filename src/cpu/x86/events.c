@@ -40,8 +40,11 @@ static void take_news(struct x86_cpu *cpu)
 {
 	uint32_t news = atomic_exchange(&cpu->vcpu.events, 0);
 
-	if (news & VCPU_EV_PRIVATE)
+	if (news & VCPU_EV_PRIVATE) {
 		x86_exclusive_poll(cpu);
+		if (atomic_exchange(&cpu->remapped, false))
+			x86_tlb_forget_ram(cpu);
+	}
 	x86_add_nmis(&cpu->s, news);
 	if (news & VCPU_EV_WAKE)
 		cpu->s.pv_unhalt = true;

@@ -317,8 +317,9 @@ int x86_cpu_set_state(struct vcpu *v, const void *state, struct err *err);
 /* What is the same in the tables of all of them. */
 #define X86_SOFTWARE_ENGINE                                                                                            \
 	.isa = "x86_64", .counts = true, .model_state = &x86_model_state, .model = x86_vm_model,                       \
-	.arch_state = &x86_state_desc, .arch_state_size = sizeof(struct x86_state),                                    \
-	.intc_places = 1u << ENGINE_INTC_USER, .vcpu_reset = x86_cpu_reset, .get_state = x86_cpu_get_state,            \
-	.set_state = x86_cpu_set_state, .debug_isa = &x86_debug_isa, .set_debug = x86_stops_set
+	.arch_state = &x86_state_desc, .arch_state_size = sizeof(struct x86_state), .smm = true,                       \
+	.intc_places = 1u << ENGINE_INTC_USER, .remapped = x86_remapped, .vcpu_reset = x86_cpu_reset,                  \
+	.get_state = x86_cpu_get_state, .set_state = x86_cpu_set_state, .debug_isa = &x86_debug_isa,                   \
+	.set_debug = x86_stops_set
 
 #endif

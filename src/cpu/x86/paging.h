@@ -35,6 +35,8 @@ const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin);
 
 /* Where RAM is has changed, as this vCPU sees it: forget everything. */
 void x86_tlb_forget_ram(struct x86_cpu *cpu);
+/* engine.h */
+void x86_remapped(struct engine_vm *vm, struct vcpu *self);
 /* Forget everything. */
 void x86_tlb_flush(struct x86_cpu *cpu);
 /* INVLPG: what is remembered of this page in the current address space, and if it is global. */

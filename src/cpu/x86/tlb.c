@@ -136,7 +136,9 @@ const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin)
 	f->local |= !t.global;
 	f->global |= t.global;
 	note_fetch(f, lin);
-	*e = (struct x86_itlb_entry){ .tag = lin & ~X86_PAGE_MASK, .phys = t.phys & ~X86_PAGE_MASK };
+	*e = (struct x86_itlb_entry){ .tag = lin & ~X86_PAGE_MASK,
+				      .phys = t.phys & ~X86_PAGE_MASK,
+				      .page_index = X86_NO_PAGE };
 	if (mem_window(cpu->mem, gpa(t.phys), &w)) {
 		e->host = w.host;
 		e->page_index = w.page_index;
@@ -338,6 +340,20 @@ void x86_tlb_forget_ram(struct x86_cpu *cpu)
 	cpu->tables.size = 0;
 	memset(cpu->ram, 0, sizeof(cpu->ram));
 	x86_tlb_flush(cpu);
+}
+
+void x86_remapped(struct engine_vm *v, struct vcpu *self)
+{
+	struct interp_vm *vm = (struct interp_vm *)v;
+
+	for (unsigned n = 0; n < vm->cfg.cpus; n++) {
+		if (!vm->cpus[n] || &vm->cpus[n]->vcpu == self)
+			continue;
+		atomic_store(&vm->cpus[n]->remapped, true);
+		atomic_fetch_or(&vm->cpus[n]->vcpu.events, VCPU_EV_PRIVATE);
+	}
+	if (self)
+		x86_tlb_forget_ram(x86_cpu_of(self));
 }
 
 void x86_tlb_flush_space(struct x86_cpu *cpu, unsigned pcid)

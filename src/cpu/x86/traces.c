@@ -1,5 +1,5 @@
 /*
- * Traces: runs of decoded instructions, cached per vCPU by physical address and mode, and the loop
+ * Traces: runs of decoded instructions, cached per vCPU by page of RAM, offset and mode, and the loop
  * that executes them.
  *
  * A trace ends at a branch, at an instruction that may change the mode, at the end of its page or
@@ -393,7 +393,7 @@ static inline struct x86_trace *find(struct x86_cpu *cpu, bool single)
 	const struct x86_itlb_entry *e = x86_itlb_slot(cpu, lin);
 	if (__builtin_expect(e->tag != (lin & ~X86_PAGE_MASK), 0))
 		e = x86_itlb_fill(cpu, lin);
-	uint64_t key = e->phys | (lin & X86_PAGE_MASK) | cpu->code_key | (single ? X86_KEY_SINGLE : 0);
+	uint64_t key = x86_code_page(e) | (lin & X86_PAGE_MASK) | cpu->code_key | (single ? X86_KEY_SINGLE : 0);
 	struct set *set = &cpu->traces->set[hash(key)];
 	struct x86_trace *t = among(set, key);
 	if (__builtin_expect(near_limit || !t || !fresh(t) || !second_page_same(cpu, t, lin), 0)) {

@@ -13,7 +13,7 @@
 #define X86_TRACE_MAX 32
 
 struct x86_trace {
-	uint64_t key;			/* physical address | mode */
+	uint64_t key;			/* x86_code_page() | offset | mode */
 	const _Atomic uint32_t *gen[2]; /* of the page, and of the second one if the instruction crosses */
 	uint32_t seen[2];
 	uint32_t count;
