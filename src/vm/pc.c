@@ -230,6 +230,19 @@ static int add_serial(struct vm *vm, unsigned n, const char *dflt, struct err *e
 	return 0;
 }
 
+/* What a machine has so many of, by numbers from 0 on. */
+static int refuse_more(struct vm *vm, const char *what, unsigned most, struct err *err)
+{
+	char key[32];
+
+	for (unsigned n = most; n < 10; n++) {
+		snprintf(key, sizeof(key), "%s%u", what, n);
+		if (config_peek(vm->config, key))
+			return err_set(err, "%s: a machine has %u of them at most", key, most);
+	}
+	return 0;
+}
+
 /* A port that takes bytes: the Bochs debug console, and the diagnostic port of power-on self tests. */
 static int add_port_console(struct vm *vm, const char *key, uint16_t dflt, struct err *err)
 {
@@ -416,6 +429,8 @@ int pc_assemble(struct vm *vm, struct err *err)
 		return -1;
 	vm->chip = irqchip_new(&chip, err);
 	if (!vm->chip || add_engine(vm, err))
+		return -1;
+	if (refuse_more(vm, "serial", ARRAY_LEN(vm->com), err) || refuse_more(vm, "console", 1, err))
 		return -1;
 	if (add_chipset(vm, err) || add_serial(vm, 0, console ? "null" : "stdio", err) ||
 	    add_serial(vm, 1, "none", err) || add_test_devices(vm, err) || vm_tell_firmware(vm, err))

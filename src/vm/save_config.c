@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "vm/impl.h"
 #include "vm/save_stream.h"
 
@@ -169,6 +170,74 @@ static int parse(char *text, struct config *c, struct err *err)
 	return 0;
 }
 
+/* --- which devices there are --- */
+
+static bool is_on(const struct config *c, const char *key, bool dflt)
+{
+	const char *value = config_peek(c, key);
+
+	return value ? strcmp(value, "none") != 0 : dflt;
+}
+
+static bool has_disk(struct config *c, const char *key)
+{
+	return config_has(c, key);
+}
+
+static bool has_net(struct config *c, const char *key)
+{
+	char backend[32];
+
+	snprintf(backend, sizeof(backend), "%s.backend", key);
+	return config_has(c, key) && is_on(c, backend, true);
+}
+
+static bool has_serial0(struct config *c, const char *key)
+{
+	return is_on(c, key, true);
+}
+
+static bool has_port(struct config *c, const char *key)
+{
+	return is_on(c, key, false);
+}
+
+/* The guest agent's port is one of the console's device. */
+static bool has_console(struct config *c, const char *key)
+{
+	return is_on(c, key, false) || is_on(c, "agent", false);
+}
+
+/* The guest finds those that it had: neither more nor fewer. */
+static int check_devices(struct config *saved, struct config *result, struct err *err)
+{
+	static const struct {
+		const char *key;
+		bool series; /* with a number from 0 on behind it */
+		bool (*has)(struct config *c, const char *key);
+	} devices[] = {
+		{ "disk", true, has_disk },	 { "net", true, has_net },	     { "serial0", false, has_serial0 },
+		{ "serial1", false, has_port },	 { "console0", false, has_console }, { "debugcon", false, has_port },
+		{ "postcard", false, has_port },
+	};
+	char key[32];
+
+	for (size_t k = 0; k < ARRAY_LEN(devices); k++) {
+		for (unsigned n = 0; n < (devices[k].series ? VM_DISKS + 1 : 1); n++) {
+			int len = snprintf(key, sizeof(key), "%s", devices[k].key);
+			bool had;
+
+			if (devices[k].series)
+				snprintf(key + len, sizeof(key) - (size_t)len, "%u", n);
+			had = devices[k].has(saved, key);
+			if (had != devices[k].has(result, key))
+				return err_set(err, "%s: the saved machine has %s, and a restore cannot change that",
+					       key, had ? "this device" : "no such device");
+		}
+	}
+	return 0;
+}
+
 int save_config_merge(char *text, struct config *c, struct err *err)
 {
 	struct merge m = { config_new(), c, config_new(), err };
@@ -176,7 +245,8 @@ int save_config_merge(char *text, struct config *c, struct err *err)
 
 	if (!m.saved || !m.result)
 		err_set(err, "out of memory");
-	else if (!parse(text, m.saved, err) && !config_each(m.saved, take_saved, &m) && !config_each(c, take_wish, &m))
+	else if (!parse(text, m.saved, err) && !config_each(m.saved, take_saved, &m) &&
+		 !config_each(c, take_wish, &m) && !check_devices(m.saved, m.result, err))
 		rc = config_copy(c, m.result, err);
 	config_free(m.saved);
 	config_free(m.result);

@@ -46,6 +46,11 @@ def test_addresses_of_network_cards(good, first, second, says):
     assert refused(*good, "--net", first, "--net", second) == f"vireo: {says}"
 
 
+@pytest.mark.parametrize("option,most", [("serial", 2), ("console", 1)])
+def test_ports_are_counted(good, option, most):
+    assert refused(*good, *[f"--{option}", "null"] * (most + 1)) == f"vireo: {option}{most}: a machine has {most} of them at most"
+
+
 def test_a_kernel_in_64_bit_mode_needs_lm(busybox):
     assert refused(*run_args(busybox, cpu="max,-lm")) == (
         f"vireo: cpu.model: {busybox.kernel} begins in 64-bit mode, which a CPU without lm does not have")

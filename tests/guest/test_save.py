@@ -324,6 +324,14 @@ def test_a_disk_that_has_changed_is_taken_on_request(small, vms, tmp_path):
     (["--set", "memory=128M"], "memory: '128M' is not what the saved machine has ('16M')"),
     (["--set", "cpus=2"], "cpus"),
     (["--set", "balloon=on"], "balloon"),
+    (["--set", "disk1.path=OTHER"], "disk1: the saved machine has no such device, and a restore cannot change that"),
+    (["--net", "user", "--net", "user"], "net1: the saved machine has no such device"),
+    (["--net", "none"], "net0: the saved machine has this device, and a restore cannot change that"),
+    (["--serial", "null", "--serial", "null"], "serial1: the saved machine has no such device"),
+    (["--serial", "none"], "serial0: the saved machine has this device"),
+    (["--console", "null"], "console0: the saved machine has no such device"),
+    (["--set", "agent=socket"], "console0: the saved machine has no such device"),
+    (["--set", "debugcon=null"], "debugcon: the saved machine has no such device"),
     (["--engine", "steam"], "steam"),
 ])
 def test_wishes_that_cannot_be_granted(small, tmp_path, options, says):
