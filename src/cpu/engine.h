@@ -184,6 +184,11 @@ struct engine {
 	/* Copy the whole architectural state to or from an object of arch_state. */
 	void (*get_state)(struct vcpu *v, void *state);
 	int (*set_state)(struct vcpu *v, const void *state, struct err *err);
+	/*
+	 * Whether what get_state() gave could be set again, which is asked before it is saved: a guest may have brought
+	 * its processor where no model of ours follows. NULL: it can always.
+	 */
+	int (*check_state)(struct engine_vm *vm, const void *state, struct err *err);
 
 	const struct debug_isa *debug_isa; /* shared by all engines of an ISA */
 	/*

@@ -215,6 +215,8 @@ static int each_cpu(struct vm *vm, FILE *f, bool save, struct err *err)
 		if (save)
 			vm->engine->get_state(vm->cpu[n].vcpu, state);
 		rc = fn(f, vm->engine->arch_state, instance, state, err);
+		if (!rc && save && vm->engine->check_state && vm->engine->check_state(vm->engine_vm, state, err))
+			rc = err_prefix(err, "CPU %u cannot be saved as it is", n);
 		if (!rc && !save)
 			rc = vm->engine->set_state(vm->cpu[n].vcpu, state, err);
 	}

@@ -211,6 +211,39 @@ def test_it_goes_from_engine_to_engine(vms, tmp_path):
     vm.child.expect_exact("3")
 
 
+def cr4(bits):
+    return b"\x0f\x20\xe0\x0d" + struct.pack("<I", bits) + b"\x0f\x22\xe0"  # mov eax, cr4; or eax, BITS; mov cr4, eax
+
+
+def test_control_bits_that_the_model_lacks_do_not_stay(vms, tmp_path):
+    """CR4.PCE and CR4.DE, which any KVM lets a guest set."""
+    need_kvm()
+    vm = vms(["--kernel", tiny.kernel(tmp_path, cr4(0x108) + tiny.COUNT), "--memory", "16M", "--engine", "kvm",
+              "--cpu", "max,-de"])
+    for n, engine in enumerate(["kvm", "interp"]):
+        vm.child.send("x")
+        vm.child.expect_exact(str(n))
+        save_and_end(vm, tmp_path / "state")
+        vm = restored(vms, tmp_path / "state", "--engine", engine)
+    vm.child.send("x")
+    vm.child.expect_exact("2")
+
+
+def test_a_cpu_that_could_not_be_restored_is_not_saved(vms, tmp_path):
+    """CR4.PSE says how pages are walked: the machine runs on."""
+    need_kvm()
+    vm = vms(["--kernel", tiny.kernel(tmp_path, cr4(0x10) + tiny.COUNT), "--memory", "16M", "--engine", "kvm",
+              "--cpu", "max,-pse"])
+    vm.child.send("x")
+    vm.child.expect_exact("0")
+    r = run_cli("save", vm.name, str(tmp_path / "state"), timeout=120)
+    assert r.returncode == 1 and r.stderr == (
+        f"vireo: {vm.name}: CPU 0 cannot be saved as it is: CR4 is 0x10, of which the CPU model lacks 0x10\n"), r.stderr
+    assert not (tmp_path / "state").exists()
+    vm.child.send("x")
+    vm.child.expect_exact("1")
+
+
 # --- what is refused ---
 
 

@@ -294,9 +294,15 @@ static void get_state(struct vcpu *v, void *state)
 	kvm_state_get(kvm_cpu_of(v), state);
 }
 
+static int check_state(struct engine_vm *v, const void *state, struct err *err)
+{
+	return x86_state_check(state, err) || x86_model_check(((const struct kvm_vm *)v)->features, state, err) ? -1
+														: 0;
+}
+
 static int set_state(struct vcpu *v, const void *state, struct err *err)
 {
-	if (x86_state_check(state, err))
+	if (check_state(v->vm, state, err))
 		return -1;
 	if (((const struct x86_state *)state)->smm)
 		return err_set(err, "the CPU is in system management mode, which engine kvm does not have");
@@ -328,6 +334,7 @@ const struct engine engine_kvm = {
 	.poke = kvm_vcpu_poke,
 	.get_state = get_state,
 	.set_state = set_state,
+	.check_state = check_state,
 	.debug_isa = &x86_debug_isa,
 	.set_debug = kvm_debug_set,
 };

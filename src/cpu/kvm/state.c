@@ -515,6 +515,7 @@ int kvm_state_get(struct kvm_cpu *cpu, struct x86_state *s)
 	if (all_but_msrs_get(cpu, s))
 		return -1;
 	msrs_get(cpu, s);
+	x86_model_fit(cpu->vm->features, s);
 	return 0;
 }
 
@@ -555,12 +556,7 @@ int kvm_state_change(struct kvm_cpu *cpu, const struct x86_state *from, const st
 /* What this model of a processor has no place for. */
 static int check(const struct kvm_cpu *cpu, const struct x86_state *s, struct err *err)
 {
-	uint64_t xcr0 = cpu->vm->features->xcr0 | 1;
-
-	if (s->xcr0 & ~xcr0)
-		return err_set(err, "engine: XCR0 of CPU %u has components that this processor model has not",
-			       cpu->vcpu.index);
-	for (unsigned n = 0; n < ARRAY_LEN(s->vec) && !(xcr0 & 4); n++)
+	for (unsigned n = 0; n < ARRAY_LEN(s->vec) && !(cpu->vm->features->xcr0 & 4); n++)
 		if (s->vec[n].q[2] | s->vec[n].q[3])
 			return err_set(err, "engine: CPU %u has vectors wider than this processor model's",
 				       cpu->vcpu.index);

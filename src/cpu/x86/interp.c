@@ -196,32 +196,12 @@ void x86_cpu_get_state(struct vcpu *v, void *state)
 	s->sipi_vector = atomic_load(&v->sipi_vector);
 }
 
-/* Bits of control registers that the model has not. */
-static int check_model(const struct x86_features *f, const struct x86_state *s, struct err *err)
-{
-	const struct {
-		const char *name;
-		uint64_t value, may;
-	} regs[] = {
-		{ "CR4", s->cr4, f->cr4 },
-		{ "EFER", s->efer, f->efer | X86_EFER_LMA },
-		{ "XCR0", s->xcr0, f->xcr0 | 1 },
-	};
-
-	for (size_t n = 0; n < ARRAY_LEN(regs); n++)
-		if (regs[n].value & ~regs[n].may)
-			return err_set(err, "%s is %#llx, of which the CPU model lacks %#llx", regs[n].name,
-				       (unsigned long long)regs[n].value,
-				       (unsigned long long)(regs[n].value & ~regs[n].may));
-	return 0;
-}
-
 int x86_cpu_set_state(struct vcpu *v, const void *state, struct err *err)
 {
 	struct x86_cpu *cpu = x86_cpu_of(v);
 	const struct x86_state *s = state;
 
-	if (x86_state_check(s, err) || check_model(cpu->vm->features, s, err))
+	if (x86_state_check(s, err) || x86_model_check(cpu->vm->features, s, err))
 		return -1;
 	memcpy(&cpu->s, state, sizeof(cpu->s));
 	atomic_store(&v->sipi_vector, cpu->s.sipi_vector);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "cpu/x86/state.h"
 #include "cpu/x86/xsave.h"
 
 #define ROW(id, name_, leaf_, subleaf_, reg_, bit_, cr4_, efer_) { name_, leaf_, subleaf_, X86_CPUID_##reg_, bit_ },
@@ -124,6 +125,34 @@ static int post_load(void *obj, struct err *err)
 	memcpy(m->features->brand, m->brand, sizeof(m->brand));
 	x86_features_derive(m->features);
 	return 0;
+}
+
+int x86_model_check(const struct x86_features *f, const struct x86_state *s, struct err *err)
+{
+	const struct {
+		const char *name;
+		uint64_t value, may;
+	} regs[] = {
+		{ "CR4", s->cr4, f->cr4 },
+		{ "EFER", s->efer, f->efer | X86_EFER_LMA },
+		{ "XCR0", s->xcr0, f->xcr0 | 1 },
+	};
+
+	for (size_t n = 0; n < ARRAY_LEN(regs); n++)
+		if (regs[n].value & ~regs[n].may)
+			return err_set(err, "%s is %#llx, of which the CPU model lacks %#llx", regs[n].name,
+				       (unsigned long long)regs[n].value,
+				       (unsigned long long)(regs[n].value & ~regs[n].may));
+	return 0;
+}
+
+void x86_model_fit(const struct x86_features *f, struct x86_state *s)
+{
+	s->cr4 &= f->cr4 | X86_CR4_PSE | X86_CR4_PAE | X86_CR4_LA57 | X86_CR4_PCIDE;
+	s->efer &= f->efer | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE;
+	s->xcr0 &= f->xcr0 | 1;
+	for (size_t n = 0; n < ARRAY_LEN(s->vec) && !(f->xcr0 & 4); n++)
+		s->vec[n].q[2] = s->vec[n].q[3] = 0;
 }
 
 static const struct state_field word_fields[] = {

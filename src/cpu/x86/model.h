@@ -27,6 +27,15 @@ struct x86_model {
 	} words[X86_MODEL_WORDS]; /* registers of CPUID, as far as they are made of features */
 };
 
+struct x86_state;
+/* -1 where control registers have bits that the model has not. Pure, any thread. */
+int x86_model_check(const struct x86_features *f, const struct x86_state *s, struct err *err);
+/*
+ * Take such bits out, and what they gave, of a state that another one's processor allowed. Those stay that say how
+ * pages are walked: without them the guest would be lost. Pure, any thread.
+ */
+void x86_model_fit(const struct x86_features *f, struct x86_state *s);
+
 extern const struct state_desc x86_model_state; /* of a struct x86_model */
 
 #endif

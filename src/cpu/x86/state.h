@@ -61,6 +61,7 @@ enum x86_seg { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_LDTR, X86_TR,
 #define X86_CR4_OSFXSR	   (1u << 9)
 #define X86_CR4_OSXMMEXCPT (1u << 10)
 #define X86_CR4_UMIP	   (1u << 11)
+#define X86_CR4_LA57	   (1u << 12)
 #define X86_CR4_FSGSBASE   (1u << 16)
 #define X86_CR4_PCIDE	   (1u << 17)
 #define X86_CR4_OSXSAVE	   (1u << 18)
