@@ -6,8 +6,8 @@ recipe() {
 	cd "$here" && find . -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -c-16
 }
 
-# What every small guest loads: kernels from Debian have virtio as modules.
-modules="virtio_pci virtio_mmio virtio_blk virtio_net virtio_console virtio_rng virtio_balloon crc32c_generic ext4 af_packet button evdev"
+# What every small guest loads: kernels from Debian have virtio and IDE as modules.
+modules="virtio_pci virtio_mmio virtio_blk virtio_net virtio_console virtio_rng virtio_balloon crc32c_generic ext4 af_packet button evdev ata_piix sd_mod sr_mod"
 
 take_kernel() { # take_kernel ROOT
 	cp "$(find "$1/boot" -name 'vmlinuz-*' | sort -V | tail -n 1)" "$dir/vmlinuz.part"

@@ -35,6 +35,8 @@ static int pci_address(struct vm *vm, const char *prefix, int *devfn, struct err
 static int attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struct err *err)
 {
 	static const char *const buses[] = { "pci", "mmio", NULL };
+	/* The last of these was looked at before. */
+	static const char *const disk_buses[] = { "pci", "mmio", "ide", NULL };
 	struct virtio_pci_config pci = { vm->bus, vm->pci, -1 };
 	struct device *dev;
 	char key[64];
@@ -43,7 +45,7 @@ static int attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struc
 	if (!d)
 		return -1;
 	snprintf(key, sizeof(key), "%s.bus", prefix);
-	if (config_choice(vm->config, key, 0, buses, &bus, err) ||
+	if (config_choice(vm->config, key, 0, strncmp(prefix, "disk", 4) ? buses : disk_buses, &bus, err) ||
 	    (bus == 0 && pci_address(vm, prefix, &pci.devfn, err))) {
 		d->ops->destroy(d);
 		return -1;
@@ -90,28 +92,30 @@ static void disk_event(void *opaque, enum block_event e)
 		loop_post(d->vm->loop, disk_changed, d->vm);
 }
 
-static int add_disk(struct vm *vm, const char *p, struct err *err)
+struct disk_options {
+	struct block_node *node;
+	const char *serial;
+	bool accept_changed;
+};
+
+/* What disks have whatever their bus, and the node. */
+static int open_disk(struct vm *vm, const char *p, struct disk_options *o, struct err *err)
 {
 	struct block_config b = { .name = p };
-	struct virtio_blk_config c = { .mem = vm->mem };
-	struct vm_disk *disk = &vm->disks[vm->disk_count];
 	static const char *const aios[] = { "auto", "io_uring", "threads", NULL };
 	static const char *const changed[] = { "refuse", "accept", NULL };
 	char key[64];
 	const char *discard;
-	uint64_t queues;
 	int aio, accept;
 
 #define KEY(name) (snprintf(key, sizeof(key), "%s." name, p), key)
 	if (config_str(vm->config, KEY("path"), NULL, &b.path, err) ||
 	    config_str(vm->config, KEY("format"), NULL, &b.format, err) ||
 	    config_bool(vm->config, KEY("readonly"), false, &b.readonly, err) ||
-	    config_str(vm->config, KEY("serial"), NULL, &c.serial, err) ||
+	    config_str(vm->config, KEY("serial"), NULL, &o->serial, err) ||
 	    config_str(vm->config, KEY("discard"), "unmap", &discard, err) ||
 	    config_choice(vm->config, KEY("aio"), 0, aios, &aio, err) ||
-	    config_choice(vm->config, KEY("changed"), 0, changed, &accept, err) ||
-	    config_uint(vm->config, KEY("queues"), vm->cpus < VIRTIO_BLK_MAX_QUEUES ? vm->cpus : VIRTIO_BLK_MAX_QUEUES,
-			(struct config_range){ 1, VIRTIO_BLK_MAX_QUEUES }, &queues, err))
+	    config_choice(vm->config, KEY("changed"), 0, changed, &accept, err))
 		return -1;
 	if (!b.path)
 		return err_set(err, "%s.path: a disk needs a file or a block device", p);
@@ -120,15 +124,57 @@ static int add_disk(struct vm *vm, const char *p, struct err *err)
 #undef KEY
 	b.no_discard = !strcmp(discard, "ignore");
 	b.aio = (enum block_aio)aio;
-	c.queues = (unsigned)queues;
-	c.accept_changed = accept;
-	c.node = block_open(&b, err);
-	if (!c.node)
+	o->accept_changed = accept;
+	o->node = block_open(&b, err);
+	return o->node ? 0 : -1;
+}
+
+/* Takes the node, also on error. */
+static int add_virtio_disk(struct vm *vm, const char *p, const struct disk_options *o, struct err *err)
+{
+	struct virtio_blk_config c = {
+		.mem = vm->mem, .node = o->node, .serial = o->serial, .accept_changed = o->accept_changed
+	};
+	unsigned most = vm->cpus < VIRTIO_BLK_MAX_QUEUES ? vm->cpus : VIRTIO_BLK_MAX_QUEUES;
+	uint64_t queues;
+	char key[64];
+
+	snprintf(key, sizeof(key), "%s.queues", p);
+	if (config_uint(vm->config, key, most, (struct config_range){ 1, VIRTIO_BLK_MAX_QUEUES }, &queues, err)) {
+		block_close(o->node);
 		return -1;
-	*disk = (struct vm_disk){ .vm = vm, .node = c.node };
+	}
+	c.queues = (unsigned)queues;
+	return attach(vm, virtio_blk_new(&c, err), p, err);
+}
+
+static int add_ide_disk(struct vm *vm, const char *p, const struct disk_options *o, struct err *err)
+{
+	const struct ide_drive_config c = {
+		.present = true, .node = o->node, .serial = o->serial, .accept_changed = o->accept_changed
+	};
+
+	if (!vm_ide_add_disk(vm, p, &c, err))
+		return 0;
+	block_close(o->node);
+	return -1;
+}
+
+static int add_disk(struct vm *vm, const char *p, struct err *err)
+{
+	struct vm_disk *disk = &vm->disks[vm->disk_count];
+	struct disk_options o = { 0 };
+	char key[64];
+	const char *bus;
+
+	if (open_disk(vm, p, &o, err))
+		return -1;
+	*disk = (struct vm_disk){ .vm = vm, .node = o.node };
 	snprintf(disk->name, sizeof(disk->name), "%s", p);
-	block_set_event(c.node, disk_event, disk);
-	if (attach(vm, virtio_blk_new(&c, err), p, err))
+	block_set_event(o.node, disk_event, disk);
+	snprintf(key, sizeof(key), "%s.bus", p);
+	bus = config_get(vm->config, key);
+	if ((bus && !strcmp(bus, "ide") ? add_ide_disk : add_virtio_disk)(vm, p, &o, err))
 		return -1;
 	vm->disk_count++;
 	return 0;
@@ -271,10 +317,15 @@ static int add_disk_n(struct vm *vm, unsigned n, const char *p, struct err *err)
 	return add_disk(vm, p, err);
 }
 
+static int add_cdrom_n(struct vm *vm, unsigned n, const char *p, struct err *err)
+{
+	return vm_ide_add_cdrom(vm, p, err);
+}
+
 int vm_add_virtio(struct vm *vm, struct err *err)
 {
-	return each(vm, "disk", add_disk_n, err) || each(vm, "net", add_net, err) || add_console(vm, err) ||
-			       add_simple(vm, err)
+	return each(vm, "disk", add_disk_n, err) || each(vm, "cdrom", add_cdrom_n, err) || vm_ide_make(vm, err) ||
+			       each(vm, "net", add_net, err) || add_console(vm, err) || add_simple(vm, err)
 		       ? -1
 		       : 0;
 }

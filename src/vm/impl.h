@@ -16,6 +16,7 @@
 #include "bus/pci.h"
 #include "clock/clock.h"
 #include "cpu/engine.h"
+#include "dev/ide.h"
 #include "dev/pc.h"
 #include "irq/x86/irqchip.h"
 #include "mem/mem.h"
@@ -107,6 +108,8 @@ struct vm {
 	struct virtio_dev *balloon; /* or NULL */
 	struct vm_disk disks[VM_DISKS];
 	unsigned disk_count;
+	struct ide_config ide;	/* its drives, until it is made */
+	struct device *ide_dev; /* or NULL */
 
 	struct vm_chan chans[VM_CHANS];
 	unsigned chan_count;
@@ -177,6 +180,16 @@ void vm_check_initrd_end(struct vm *vm);
 int vm_add_virtio(struct vm *vm, struct err *err);
 /* The name of a disk with writes that wait for space on the host, or NULL. */
 const char *vm_disk_without_space(const struct vm *vm);
+
+/* --- ide.c: IDE drives; PREFIX is a disk's or a CD-ROM drive's ("cdrom0") --- */
+/* Takes the node if it succeeds. */
+int vm_ide_add_disk(struct vm *vm, const char *prefix, const struct ide_drive_config *c, struct err *err);
+int vm_ide_add_cdrom(struct vm *vm, const char *prefix, struct err *err);
+/* The function with the drives that were added, if any. */
+int vm_ide_make(struct vm *vm, struct err *err);
+/* As firmware leaves it: both channels are decoded. */
+void vm_ide_enable(struct vm *vm);
+void vm_ide_free(struct vm *vm);
 
 /* --- vm.c: run states; main loop thread. `reason` is a ShutdownCause of QMP. --- */
 void vm_pause(struct vm *vm);

@@ -539,6 +539,7 @@ int pc_boot(struct vm *vm, struct err *err)
 		return -1;
 	for (unsigned n = 0; n < 4; n++)
 		pci_config_write(vm->pci, PIIX3_DEVFN, (uint8_t)(PIIX3_PIRQ + n), 1, pci_irq[n]);
+	vm_ide_enable(vm);
 	/* Levels: the SCI and the PCI lines. */
 	irqchip_pic_write(vm->chip, 4, 1u << pci_irq[0] | 1u << pci_irq[1]);
 	irqchip_pic_write(vm->chip, 5, (1u << PM_SCI | 1u << pci_irq[2] | 1u << pci_irq[3]) >> 8);

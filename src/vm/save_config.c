@@ -37,6 +37,7 @@ static const char *const fixed[] = {
 	"disk[0-9]*.serial",
 	"disk[0-9]*.readonly",
 	"disk[0-9]*.discard",
+	"cdrom[0-9]*.addr",
 	"net[0-9]*.addr",
 	"net[0-9]*.bus",
 	"net[0-9]*.mac",
@@ -44,12 +45,19 @@ static const char *const fixed[] = {
 };
 
 /* What belongs to one run of the program. */
-static const char *const transient[] = { "verbose",   "stats",	  "paused",  "gdb",
-					 "jit.count", "jit.perf", "trace.*", "disk[0-9]*.changed",
+static const char *const transient[] = { "verbose",
+					 "stats",
+					 "paused",
+					 "gdb",
+					 "jit.count",
+					 "jit.perf",
+					 "trace.*",
+					 "disk[0-9]*.changed",
+					 "cdrom[0-9]*.changed",
 					 NULL };
 
 /* Files of the host, which mean the same from any directory once they are absolute. */
-static const char *const paths[] = { "kernel", "initrd", "disk[0-9]*.path", NULL };
+static const char *const paths[] = { "kernel", "initrd", "disk[0-9]*.path", "cdrom[0-9]*.path", NULL };
 
 /* The word of --disk and --net: given, it stands for a whole new host side. */
 static const char *const leading[] = { "path", "backend", NULL };

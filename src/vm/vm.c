@@ -441,6 +441,7 @@ void vm_free(struct vm *vm)
 		if (d->destroy)
 			d->destroy(d->self);
 	}
+	vm_ide_free(vm);
 	if (vm->qmp)
 		qmp_free(vm->qmp);
 	if (vm->engine_vm)

@@ -1,0 +1,90 @@
+"""The IDE function under Debian's kernels: ata_piix with a root disk, sd_mod and sr_mod."""
+import hashlib
+import os
+import subprocess
+
+import pytest
+
+from conftest import Guest, guest_files, run_cli
+
+MIB = 1 << 20
+
+
+def image(path, size, files):
+    """A file system with the given files, made without mounting it."""
+    tree = f"{path}.d"
+    os.makedirs(tree)
+    for name, data in files.items():
+        with open(os.path.join(tree, name), "wb") as f:
+            f.write(data)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-d", tree, str(path), str(size // 1024)], check=True)
+    return str(path)
+
+
+@pytest.mark.parametrize("kernel", ["busybox", "generic"])
+def test_root_on_ide(kernel, tmp_path, vms):
+    guest = Guest(guest_files(kernel), str(tmp_path))
+    data = os.urandom(3 * MIB)
+    cd = image(tmp_path / "cd.iso", 16 * MIB, {"data": data})
+    disk = guest.disk()
+    vm = vms([*guest.args("quiet root=/dev/sda"), "--cpus", "2", "--disk", f"{disk},bus=ide,serial=SN-0042",
+              "--cdrom", cd]).boot()
+    assert vm.sh("awk '$2 == \"/\" { print $1 }' /proc/mounts").endswith("/dev/sda")
+    assert "SN-0042" in vm.sh("dd if=/sys/block/sda/device/vpd_pg80 bs=1 skip=4 2>/dev/null")
+    # The data of the CD by DMA, and a copy on the disk that is read back from there.
+    vm.sh("mount -t ext4 -o ro /dev/sr0 /mnt && cp /mnt/data /data && sync && echo 3 >/proc/sys/vm/drop_caches")
+    assert hashlib.sha256(data).hexdigest() in vm.sh("sha256sum /data")
+    assert vm.sh("cat /sys/class/ata_device/dev[12].0/dma_mode").split() == ["XFER_MW_DMA_2", "XFER_MW_DMA_2"]
+    # Nothing that a driver complains about: timeouts, resets, refused commands.
+    assert vm.sh("dmesg | grep -E 'ata[0-9.]+: .*(exception|failed|reset|error|lost)|I/O error|irq .*nobody'") == ""
+    # The driver opens the tray when the last user goes, and closes it for the next one if it may.
+    look = "dd if=/dev/sr0 of=/dev/null count=1"
+    vm.sh(f"umount /mnt; cd /proc/sys/dev/cdrom; echo 0 >autoclose; echo 1 >autoeject; cd; {look}")
+    assert vm.status == 0
+    vm.sh(look)
+    assert vm.status != 0
+    vm.sh(f"cd /proc/sys/dev/cdrom; echo 1 >autoclose; echo 0 >autoeject; cd; {look}")
+    assert vm.status == 0
+    vm.child.sendline("poweroff")
+    assert vm.wait() == 0
+    # What was written has arrived.
+    got = subprocess.run(["debugfs", "-R", "cat /data", disk], capture_output=True).stdout
+    assert got == data
+
+
+def test_saved_while_it_writes(tmp_path, vms):
+    guest = Guest(guest_files("busybox"), str(tmp_path))
+    disk, state = guest.disk(), str(tmp_path / "state")
+    vm = vms([*guest.args("quiet root=/dev/sda"), "--disk", f"{disk},bus=ide", "--cdrom", "none"]).boot()
+    vm.sh("(n=0; while [ $n -lt 60 ]; do dd if=/dev/urandom of=/f$n bs=64k count=8 conv=fsync 2>/dev/null; "
+          "sha256sum /f$n >>/sums; n=$((n + 1)); done; echo over >/over) & true")
+    r = run_cli("save", vm.name, state)
+    assert r.returncode == 0, r.stderr
+    vm.wait()
+    vm = vms([state], command="restore")
+    vm.child.sendline("")
+    vm.boot()
+    vm.sh("while [ ! -e /over ]; do sleep 1; done; sync; echo 3 >/proc/sys/vm/drop_caches")
+    assert vm.sh("sha256sum -c /sums | grep -c OK") == "60"
+    assert vm.sh("dmesg | grep -E 'ata[0-9.]+: .*(exception|failed|reset|lost)|I/O error'") == ""
+    vm.child.sendline("poweroff")
+    assert vm.wait() == 0
+
+
+def test_errors(tmp_path):
+    short = tmp_path / "short.iso"
+    short.write_bytes(b"x" * 1000)
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(b"x" * 1024)
+    kernel = ["--kernel", "/nonexistent"]
+    for args, text in (
+        (["--cdrom", str(short)], "is shorter than a sector of a CD-ROM (2048 bytes)"),
+        (["--cdrom", str(tmp_path / "none.iso")], "no such file"),
+        (["--cdrom", f"{short},addr=4"], "cdrom0.addr"),
+        (["--disk", f"{disk},bus=ide,serial=012345678901234567890"], "is longer than 20 characters"),
+        (["--disk", f"{disk},bus=scsi"], "is not one of pci, mmio, ide"),
+        (["--cdrom", "none"] * 5, "the four IDE drives are taken"),
+        (["--cdrom", "none,addr=1", "--cdrom", "none,addr=1"], "another IDE drive's place"),
+    ):
+        r = run_cli("run", *args, *kernel)
+        assert r.returncode == 1 and text in r.stderr and r.stderr.count("\n") == 1, (args, r.stderr)
