@@ -1,12 +1,14 @@
 /*
- * micro NAME [DIVISOR]: do the work of a case, or one part in DIVISOR of it, when a line comes; then its checksum.
- * micro --list: the names.
+ * micro NAME [DIVISOR [COPIES]]: do the work of a case, or one part in DIVISOR of it, when a line comes; then its
+ * checksum. Copies are processes that do the same beside each other. micro --list: the names.
  */
 #include "micro.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const struct micro *const files[] = { integer_cases, memory_cases, float_cases, system_cases };
@@ -36,16 +38,43 @@ static void wait_for_line(void)
 			give_up("standard input");
 }
 
-static void run(const struct micro *m, uint64_t divisor)
+/* What all of them computed, if it is the same. */
+static uint64_t work_beside(const struct micro *m, uint64_t rounds, unsigned copies)
 {
-	uint64_t rounds = m->rounds / divisor, sum;
+	uint64_t *sums = mmap(NULL, copies * sizeof(*sums), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int status = 0;
+
+	if (sums == MAP_FAILED)
+		give_up("mmap");
+	for (unsigned n = 0; n < copies; n++) {
+		pid_t child = fork();
+
+		if (child < 0)
+			give_up("fork");
+		if (!child) {
+			sums[n] = m->work(rounds);
+			_exit(0);
+		}
+	}
+	for (unsigned n = 0; n < copies; n++)
+		if (wait(&status) < 0 || status)
+			give_up("a copy has failed");
+	for (unsigned n = 1; n < copies; n++)
+		if (sums[n] != sums[0])
+			give_up("copies have computed different sums");
+	return sums[0];
+}
+
+static void run(const struct micro *m, uint64_t divisor, unsigned copies)
+{
+	uint64_t rounds = m->rounds > divisor ? m->rounds / divisor : 1, sum;
 	char text[64];
 
 	if (m->prepare)
 		m->prepare();
 	say("bench:begin\n");
 	wait_for_line();
-	sum = m->work(rounds ? rounds : 1);
+	sum = copies > 1 ? work_beside(m, rounds, copies) : m->work(rounds);
 	say("bench:end\n");
 	snprintf(text, sizeof(text), "bench:sum:%016llx:\n", (unsigned long long)sum);
 	say(text);
@@ -61,7 +90,8 @@ int main(int argc, char **argv)
 			if (argc > 1 && !strcmp(argv[1], "--list")) {
 				puts(m->name);
 			} else if (argc > 1 && !strcmp(argv[1], m->name)) {
-				run(m, argc > 2 ? strtoull(argv[2], NULL, 10) : 1);
+				run(m, argc > 2 ? strtoull(argv[2], NULL, 10) : 1,
+				    argc > 3 ? (unsigned)atoi(argv[3]) : 1);
 				return 0;
 			}
 		}

@@ -38,7 +38,7 @@ def made(compare, machines, **options):
     """A comparison of machines that are made up."""
     c = object.__new__(compare.Comparison)
     c.options = types.SimpleNamespace(runs=1, divisor=1, own_cpus=False, **options)
-    c.engines, c.missed, c.counted = list(machines), 0, False
+    c.engines, c.missed, c.counted, c.targets, c.small = list(machines), 0, False, compare.TARGETS["default"], ["hash", "fork"]
     return c
 
 
@@ -58,7 +58,7 @@ class Fake:
 @pytest.mark.parametrize("jit,tcg,missed,says", [
     (Fake(1), Fake(2), 0, "0.50"),
     (Fake(1), Fake(2, "2"), 1, "different results: jit 1, tcg 2"),
-    (Fake(3), Fake(2), 1, "MISSED: at most 1.0"),
+    (Fake(9.1), Fake(10), 1, "MISSED: at most 0.9"),
 ])
 def test_wrong_results_and_missed_targets_fail(compare, capsys, jit, tcg, missed, says):
     machines = {"jit": jit, "tcg": tcg}
@@ -88,6 +88,60 @@ def test_the_mean_is_held_against_its_target(compare, capsys):
     assert c.missed == 0 and "0.671" in capsys.readouterr().out
     c.mean("all", [0.7, 0.9], 0.7)
     assert c.missed == 1 and "MISSED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name,ratio,missed", [("hash", 0.9, 0), ("fork", 0.45, 0), ("fork", 0.46, 1), ("pipe", 0.31, 1)])
+def test_programs_have_targets_of_their_own(compare, name, ratio, missed):
+    c = made(compare, {"jit": None, "tcg": None})
+    c.line(name, {"jit": ratio, "tcg": 1}, [])
+    assert c.missed == missed
+
+
+@pytest.mark.parametrize("mode,ratios,missed", [
+    ("default", {"hash": (0.33, 2.0)}, 0),
+    ("default", {"hash": (0.3, 2.0), "fork": (0.37, 2.0)}, 1),
+    ("default", {"hash": (0.33, 2.1)}, 1),
+    ("default", {"hash": (0.1, 1), "gcc": (0.46, 9)}, 1),
+    ("default", {"hash": (0.1, 1), "gcc": (0.45, 9)}, 0),
+    ("default", {"x87": (0.16, 1)}, 1),
+    ("off", {"hash": (0.7, 3), "gcc": (0.7, 9)}, 0),
+    ("off", {"hash": (0.71, 3)}, 1),
+])
+def test_means_are_held_against_the_targets_of_their_table(compare, mode, ratios, missed):
+    c = made(compare, {"jit": None})
+    c.targets = compare.TARGETS[mode]
+    c.means({name: {"tcg": tcg, "native": native} for name, (tcg, native) in ratios.items()})
+    assert c.missed == missed
+
+
+def test_memory_beyond_ram_counts_what_is_mapped_twice_once(compare):
+    script = ("import mmap, os\n"
+              "fd = os.memfd_create('x')\n"
+              "os.ftruncate(fd, 8 << 20)\n"
+              "ram = mmap.mmap(-1, 512 << 20)\n"
+              "ram[0] = 1\n"
+              "print(flush=True)\ninput()\n"
+              "maps = [mmap.mmap(fd, 8 << 20) for _ in range(2)]\n"
+              "for m in maps:\n    m[:] = bytes(8 << 20)\n"
+              "print(flush=True)\ninput()\n")
+    p = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        p.stdout.readline()
+        before = compare.beyond_ram(p.pid)
+        p.stdin.write(b"\n")
+        p.stdin.flush()
+        p.stdout.readline()
+        assert 7.5 < compare.beyond_ram(p.pid) - before < 12
+    finally:
+        p.kill()
+        p.wait()
+
+
+def test_two_programs_on_two_cpus_compute_the_same(busybox):
+    r = bench("--guest", "busybox", "--divisor", "50", "--processor-time", "two")
+    figure = re.fullmatch(r"two programs on 2 CPUs +at least 1.8 of 1 CPU +(\d\.\d\d): hash .*, fork \d\.\d\d(   MISSED)?\n", r.stdout)
+    assert figure, r.stdout + r.stderr
+    assert r.returncode == bool(figure[2])
 
 
 def test_different_processors_are_not_compared(compare, capsys):
