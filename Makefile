@@ -36,6 +36,11 @@ check-kvm:
 bench: all
 	@scripts/bench $(BUILD)/vireo $(BENCH)
 
+# A guest that boots again and again with 1, 2 and 4 CPUs; one that is kept busy with timers, interrupts, page tables and
+# modules. make boots ENDURE="--count 10", make soak ENDURE="--seconds 3600 --cpus 4" (scripts/endure --help).
+boots soak: all
+	@scripts/endure $@ $(BUILD)/vireo $(ENDURE)
+
 # A minute for each harness, or make fuzz SECONDS=600.
 fuzz:
 	@scripts/setup run check
@@ -53,4 +58,4 @@ uninstall:
 clean:
 	@rm -rf build build-*
 
-.PHONY: all run check check-all check-kvm bench fuzz install uninstall clean
+.PHONY: all run check check-all check-kvm bench boots soak fuzz install uninstall clean

@@ -82,7 +82,7 @@ def known_tests():
             cases = re.findall(r"^def (test_\w+)", f.read(), re.M)
         names |= {f"{file}::{case}" for case in cases} | set(cases)
     names |= {os.path.basename(p)[:-2] for p in glob.glob(f"{TOP}/tests/fuzz/fuzz_*.c")}
-    names |= {f"stage {s}" for s in re.findall(r'(?:Build|Pytest|Comparison)\("([\w-]+)"|name = "(\w+)"', text("scripts/check")) for s in s}
+    names |= {f"stage {s}" for s in re.findall(r'(?:Build|Pytest|Comparison|Endurance)\("([\w-]+)"|name = "(\w+)"', text("scripts/check")) for s in s}
     return names
 
 
