@@ -362,15 +362,6 @@ bool config_has(struct config *c, const char *prefix)
 	return false;
 }
 
-void config_ignore(struct config *c, const char *prefix)
-{
-	size_t n = strlen(prefix);
-
-	for (size_t i = 0; i < c->count; i++)
-		if (!strncmp(c->entries[i].key, prefix, n) && c->entries[i].key[n] == '.')
-			c->entries[i].read = true;
-}
-
 static char *trim(char *s)
 {
 	char *end;

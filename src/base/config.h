@@ -51,9 +51,6 @@ int parse_size(const char *text, uint64_t unit, uint64_t *out);
 /* True when any key starts with `prefix` and a dot. */
 bool config_has(struct config *c, const char *prefix);
 
-/* The keys that begin so belong to something that is not there this time: they count as read. */
-void config_ignore(struct config *c, const char *prefix);
-
 /* Read `key = value` lines, comments that begin with `#` or `;`, and [section] headers, which prefix the keys below. */
 int config_read_file(struct config *c, const char *path, struct err *err);
 

@@ -135,6 +135,9 @@ struct engine {
 
 	void (*probe)(struct engine_probe *p);
 
+	/* Read the engine's own keys, "NAME.*", and say what is wrong with one; also for an engine that does not run.
+	 * NULL: it has none. */
+	int (*check_config)(struct config *c, struct err *err);
 	struct engine_vm *(*vm_create)(const struct engine_config *c, struct err *err);
 	void (*vm_destroy)(struct engine_vm *vm);
 	/* The places that local interrupt controllers can be in: bits 1 << enum engine_intc. Not 0. */

@@ -131,12 +131,16 @@ static int choose_engine(struct vm *vm, struct engine_probe *probe, struct err *
 	return vm->engine && probe->available ? 0 : err_set(err, "engine: %s is not available: %s", name, probe->why);
 }
 
-/* What is set for one is no mistake when another one runs: `auto` chooses, saved machines go from one to another. */
-static void ignore_other_engines(struct vm *vm)
+/*
+ * What is set for one is no mistake when another one runs: `auto` chooses, saved machines go from one to another. What
+ * is wrong is wrong all the same.
+ */
+static int check_other_engines(struct vm *vm, struct err *err)
 {
 	for (const struct engine *const *e = engines; *e; e++)
-		if (*e != vm->engine)
-			config_ignore(vm->config, (*e)->name);
+		if (*e != vm->engine && (*e)->check_config && (*e)->check_config(vm->config, err))
+			return -1;
+	return 0;
 }
 
 /* "irqchip": where the local APICs are; by default in the engine, if it has some. */
@@ -177,9 +181,8 @@ static int add_engine(struct vm *vm, struct err *err)
 	};
 	struct engine_probe probe = { 0 };
 
-	if (choose_engine(vm, &probe, err) || place_irqchip(vm, &e.intc_place, err))
+	if (choose_engine(vm, &probe, err) || place_irqchip(vm, &e.intc_place, err) || check_other_engines(vm, err))
 		return -1;
-	ignore_other_engines(vm);
 	vm->engine_vm = vm->engine->vm_create(&e, err);
 	log_line(LOG_INFO, "pc", "%llu MiB, engine %s: %s", (unsigned long long)(mem_ram_size(vm->mem) / MIB),
 		 vm->engine->name, probe.why);

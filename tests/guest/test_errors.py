@@ -1,5 +1,6 @@
 """Bad input from the user: one clear line, status 1, nothing changed."""
 import os
+import platform
 import socket
 import subprocess
 
@@ -49,6 +50,18 @@ def test_addresses_of_network_cards(good, first, second, says):
 @pytest.mark.parametrize("option,most", [("serial", 2), ("console", 1)])
 def test_ports_are_counted(good, option, most):
     assert refused(*good, *[f"--{option}", "null"] * (most + 1)) == f"vireo: {option}{most}: a machine has {most} of them at most"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="engines of x86-64 hosts")
+@pytest.mark.parametrize("key,says", [
+    ("jit.heat=banana", "jit.heat: 'banana' is not a number from 0 to 65535"),
+    ("jit.haet=1", "unknown key 'jit.haet' (did you mean 'jit.heat'?)"),
+    ("kvm.irqfd=perhaps", "kvm.irqfd: 'perhaps' is neither on nor off"),
+    ("kvm.dirty_ring=1000", "kvm.dirty_ring: 1000 is not a power of two from 1024 to 65536, or 0 for the bitmap"),
+])
+def test_keys_of_engines_that_do_not_run(good, key, says):
+    """What is wrong is wrong on all of them."""
+    assert refused(*good, "--engine", "interp", "--set", key) == f"vireo: {says}"
 
 
 def test_a_kernel_in_64_bit_mode_needs_lm(busybox):

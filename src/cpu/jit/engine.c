@@ -52,6 +52,13 @@ static int read_settings(struct config *c, struct settings *s, struct err *err)
 	return 0;
 }
 
+static int check_config(struct config *c, struct err *err)
+{
+	struct settings s;
+
+	return read_settings(c, &s, err);
+}
+
 static void vm_destroy(struct engine_vm *vm)
 {
 	struct jit_vm *j = (struct jit_vm *)vm;
@@ -156,6 +163,7 @@ const struct engine engine_jit = {
 	X86_SOFTWARE_ENGINE,
 	.summary = "translator to host code",
 	.probe = probe,
+	.check_config = check_config,
 	.vm_create = vm_create,
 	.vm_destroy = vm_destroy,
 	.vcpu_create = vcpu_create,

@@ -14,6 +14,9 @@
 #include "cpu/kvm/vcpu.h"
 #include "cpu/x86/step.h"
 
+#define RING_MIN 1024u
+#define RING_MAX 65536u
+
 int kvm_ioctl(int fd, unsigned long request, void *arg)
 {
 	int rc;
@@ -113,6 +116,29 @@ static bool enable(const struct kvm_vm *vm, unsigned cap)
 	return !kvm_ioctl(vm->fd, KVM_ENABLE_CAP, &(struct kvm_enable_cap){ .cap = cap, .args = { 1 } });
 }
 
+static int read_settings(struct config *c, struct kvm_settings *s, struct err *err)
+{
+	*s = (struct kvm_settings){ .ioeventfd = true, .irqfd = true, .coalesced = true };
+	if (!c)
+		return 0;
+	if (config_bool(c, "kvm.ioeventfd", true, &s->ioeventfd, err) ||
+	    config_bool(c, "kvm.irqfd", true, &s->irqfd, err) ||
+	    config_bool(c, "kvm.coalesced", true, &s->coalesced, err) ||
+	    config_uint(c, "kvm.dirty_ring", 0, (struct config_range){ 0, RING_MAX }, &s->dirty_ring, err))
+		return -1;
+	if (s->dirty_ring && (s->dirty_ring < RING_MIN || s->dirty_ring & (s->dirty_ring - 1)))
+		return err_set(err, "kvm.dirty_ring: %u is not a power of two from %u to %u, or 0 for the bitmap",
+			       (unsigned)s->dirty_ring, RING_MIN, RING_MAX);
+	return 0;
+}
+
+static int check_config(struct config *c, struct err *err)
+{
+	struct kvm_settings s;
+
+	return read_settings(c, &s, err);
+}
+
 static int create(struct kvm_vm *vm, struct err *err)
 {
 	char why[160];
@@ -137,8 +163,10 @@ static int create(struct kvm_vm *vm, struct err *err)
 	enable(vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE);
 	vm->smm = kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_X86_SMM) > 0;
 	vm->hypercalls = kvm_hypercalls(vm->fd);
-	return kvm_dirty_new(vm, err) || kvm_slots_register(vm, err) || kvm_eventfds_new(vm, err) ||
-			       kvm_latches_new(vm, err) || kvm_irqchip_new(vm, err) || kvm_features_new(vm, err)
+	kvm_eventfds_new(vm);
+	kvm_latches_new(vm);
+	return kvm_dirty_new(vm, err) || kvm_slots_register(vm, err) || kvm_irqchip_new(vm, err) ||
+			       kvm_features_new(vm, err)
 		       ? -1
 		       : 0;
 }
@@ -159,7 +187,7 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 	pthread_mutex_init(&vm->int3_lock, NULL);
 	pthread_mutex_init(&vm->stepper_lock, NULL);
 	kvm_latches_init(vm);
-	if (create(vm, err)) {
+	if (read_settings(c->config, &vm->settings, err) || create(vm, err)) {
 		vm_destroy((struct engine_vm *)vm);
 		return NULL;
 	}
@@ -318,6 +346,7 @@ const struct engine engine_kvm = {
 	.model_state = &x86_model_state,
 	.model = model,
 	.probe = probe,
+	.check_config = check_config,
 	.vm_create = vm_create,
 	.vm_destroy = vm_destroy,
 	.intc_places = 1u << ENGINE_INTC_USER | 1u << ENGINE_INTC_SPLIT,

@@ -6,16 +6,9 @@
 
 #include "cpu/kvm/kvm.h"
 
-int kvm_eventfds_new(struct kvm_vm *vm, struct err *err)
+void kvm_eventfds_new(struct kvm_vm *vm)
 {
-	struct config *c = vm->cfg.config;
-
-	vm->ioeventfd = vm->irqfd = true;
-	if (c && (config_bool(c, "kvm.ioeventfd", true, &vm->ioeventfd, err) ||
-		  config_bool(c, "kvm.irqfd", true, &vm->irqfd, err)))
-		return -1;
-	vm->irqfd = vm->irqfd && kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_IRQFD) > 0;
-	return 0;
+	vm->irqfd = vm->settings.irqfd && kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_IRQFD) > 0;
 }
 
 /* KVM has room for about a thousand; others go to the world. With no length it need not even decode the write. */
@@ -31,7 +24,7 @@ bool kvm_doorbell(struct engine_vm *v, const struct doorbell *d, bool on)
 			 (on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN),
 	};
 
-	return vm->ioeventfd && !kvm_ioctl(vm->fd, KVM_IOEVENTFD, &e);
+	return vm->settings.ioeventfd && !kvm_ioctl(vm->fd, KVM_IOEVENTFD, &e);
 }
 
 /* --- messages; routes_lock is for all of this --- */

@@ -25,8 +25,17 @@ enum kvm_stop_way { KVM_STOP_INT3, KVM_STOP_INSN, KVM_STOP_DATA, KVM_STOP_WAYS }
 struct kvm_cpu;
 struct x86_stepper;
 
+/* What the keys "kvm.*" say. */
+struct kvm_settings {
+	bool ioeventfd;	     /* doorbells ring without an exit */
+	bool irqfd;	     /* messages go without a call */
+	bool coalesced;	     /* writes to selectors wait in a ring */
+	uint64_t dirty_ring; /* entries of each vCPU's ring of written pages; 0: a bitmap */
+};
+
 struct kvm_vm {
 	struct engine_config cfg;
+	struct kvm_settings settings;
 	int kvm, fd;
 	size_t run_size; /* of each vCPU's kvm_run */
 	const struct x86_features *features;
@@ -81,7 +90,6 @@ struct kvm_vm {
 	struct {
 		bool tried, works;
 	} stops_by[KVM_STOP_WAYS]; /* for a debugger; vCPUs stopped */
-	bool ioeventfd;		   /* doorbells ring without an exit */
 	bool irqfd;		   /* messages go without a call */
 };
 
@@ -214,13 +222,13 @@ void kvm_hyperv_get(struct kvm_cpu *cpu, struct x86_state *s);
 uint32_t kvm_hyperv_set(struct kvm_cpu *cpu, const struct x86_state *s);
 
 /* eventfd.c: what configuration and KVM allow; and engine.h's doorbell(), any thread. */
-int kvm_eventfds_new(struct kvm_vm *vm, struct err *err);
+void kvm_eventfds_new(struct kvm_vm *vm);
 bool kvm_doorbell(struct engine_vm *vm, const struct doorbell *d, bool on);
 
 /* latches.c: what configuration and KVM allow; the ring on the page of the first vCPU, or NULL; the writes that wait,
  * any thread without locks; and engine.h's latch(). */
 void kvm_latches_init(struct kvm_vm *vm);
-int kvm_latches_new(struct kvm_vm *vm, struct err *err);
+void kvm_latches_new(struct kvm_vm *vm);
 void kvm_latches_free(struct kvm_vm *vm);
 void kvm_latches_share(struct kvm_vm *vm, struct kvm_run *run);
 void kvm_latches_take(struct kvm_vm *vm);

@@ -62,18 +62,12 @@ void kvm_latches_init(struct kvm_vm *vm)
 	clock_timer_init(&vm->latch_timer, vm->cfg.clock, &vm->latch_lock, on_timer, vm);
 }
 
-int kvm_latches_new(struct kvm_vm *vm, struct err *err)
+void kvm_latches_new(struct kvm_vm *vm)
 {
-	struct config *c = vm->cfg.config;
-
-	vm->latches = true;
-	if (c && config_bool(c, "kvm.coalesced", true, &vm->latches, err))
-		return -1;
 	/* The page of the ring in what a vCPU shares. */
 	vm->latch_page = kvm_ioctl(vm->kvm, KVM_CHECK_EXTENSION, (void *)KVM_CAP_COALESCED_MMIO);
-	vm->latches = vm->latches && vm->latch_page > 0 &&
+	vm->latches = vm->settings.coalesced && vm->latch_page > 0 &&
 		      kvm_ioctl(vm->kvm, KVM_CHECK_EXTENSION, (void *)KVM_CAP_COALESCED_PIO) > 0;
-	return 0;
 }
 
 void kvm_latches_share(struct kvm_vm *vm, struct kvm_run *run)

@@ -13,8 +13,6 @@
 #include "cpu/kvm/kvm.h"
 
 /* KVM keeps some hundreds free for one exit. */
-#define RING_MIN 1024u
-#define RING_MAX 65536u
 
 /* False: there is nothing now. What lies over this memory in SMM, which this engine does not have, is no piece of it.
  */
@@ -144,17 +142,10 @@ static size_t ring_bytes(const struct kvm_vm *vm)
 int kvm_dirty_new(struct kvm_vm *vm, struct err *err)
 {
 	struct kvm_enable_cap cap = { .cap = KVM_CAP_DIRTY_LOG_RING };
-	uint64_t entries = 0;
 
-	if (vm->cfg.config &&
-	    config_uint(vm->cfg.config, "kvm.dirty_ring", 0, (struct config_range){ 0, RING_MAX }, &entries, err))
-		return -1;
-	if (!entries)
+	vm->rings = (unsigned)vm->settings.dirty_ring;
+	if (!vm->rings)
 		return 0;
-	if (entries < RING_MIN || entries & (entries - 1))
-		return err_set(err, "kvm.dirty_ring: %u is not a power of two from %u to %u, or 0 for the bitmap",
-			       (unsigned)entries, RING_MIN, RING_MAX);
-	vm->rings = (unsigned)entries;
 	cap.args[0] = ring_bytes(vm);
 	if (kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_DIRTY_LOG_RING) < (int)cap.args[0])
 		return err_set(err, "kvm.dirty_ring: this KVM has no ring of %u; 0 is what it can do", vm->rings);
