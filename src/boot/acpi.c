@@ -16,12 +16,35 @@
 #define AREA_MAX   (BOOT_RSDP - BOOT_ACPI)
 #define XAPIC_IDS  255 /* as many can be named by 8 bits; FFh means all */
 #define PM_IO_SIZE 0x40
+#define RSDP_RSDT  16
+#define RSDP_XSDT  24
 
-/* Tables are built one after the other in an image of the area. */
+/*
+ * Tables are built one after the other in an image of the area. What is to be changed by who puts the tables elsewhere
+ * is noted: pointers, and tables, whose checksums are left to him.
+ */
 struct area {
 	uint8_t data[AREA_MAX];
-	uint32_t used;
+	uint32_t used, base;
+	bool elsewhere;
+	struct {
+		uint32_t at, size;
+	} pointer[16], table[8];
+	unsigned pointers, tables;
 };
+
+/* A pointer of `size` bytes at `at` to a table of the area. */
+static void put_pointer(struct area *a, uint32_t at, unsigned size, uint32_t to)
+{
+	if (size == 4)
+		st_le32(a->data + at, to);
+	else
+		st_le64(a->data + at, to);
+	if (a->pointers < ARRAY_LEN(a->pointer)) {
+		a->pointer[a->pointers].at = at;
+		a->pointer[a->pointers++].size = size;
+	}
+}
 
 static uint8_t checksum(const uint8_t *b, size_t len)
 {
@@ -47,9 +70,14 @@ static uint32_t finish(struct area *a, uint32_t at, const char *signature, uint8
 	memcpy(t + 28, "VIRE", 4);
 	st_le32(t + 32, 1);
 	t[9] = 0;
-	t[9] = checksum(t, len);
+	if (!a->elsewhere)
+		t[9] = checksum(t, len);
+	if (a->tables < ARRAY_LEN(a->table)) {
+		a->table[a->tables].at = at;
+		a->table[a->tables++].size = len;
+	}
 	a->used = (uint32_t)align_up(a->used, 64);
-	return BOOT_ACPI + at;
+	return a->base + at;
 }
 
 /* --- DSDT --- */
@@ -197,7 +225,7 @@ static uint32_t facs(struct area *a)
 	st_le32(t + 4, 64);
 	t[32] = 2;
 	a->used += 64;
-	return BOOT_ACPI + at;
+	return a->base + at;
 }
 
 static uint32_t fadt(struct area *a, const struct acpi_config *c, uint32_t dsdt_at, uint32_t facs_at)
@@ -206,8 +234,8 @@ static uint32_t fadt(struct area *a, const struct acpi_config *c, uint32_t dsdt_
 	uint32_t at = a->used;
 	uint8_t *t = a->data + at;
 
-	st_le32(t + 36, facs_at);
-	st_le32(t + 40, dsdt_at);
+	put_pointer(a, at + 36, 4, facs_at);
+	put_pointer(a, at + 40, 4, dsdt_at);
 	st_le16(t + 46, c->sci);
 	st_le32(t + 56, c->pm_event);
 	st_le32(t + 64, c->pm_control);
@@ -223,7 +251,7 @@ static uint32_t fadt(struct area *a, const struct acpi_config *c, uint32_t dsdt_
 	gas_io(t + 116, 0xcf9, 8, 1);
 	t[128] = 6;
 	t[131] = 4; /* minor version */
-	st_le64(t + 140, dsdt_at);
+	put_pointer(a, at + 140, 8, dsdt_at);
 	gas_io(t + 148, c->pm_event, 32, 2);
 	gas_io(t + 172, c->pm_control, 16, 2);
 	gas_io(t + 208, c->pm_timer, 32, 3);
@@ -309,7 +337,7 @@ static uint32_t root(struct area *a, const char *signature, const uint32_t *tabl
 	uint32_t at = a->used;
 
 	for (unsigned n = 0; n < count; n++)
-		st_le32(a->data + at + HEADER + each * n, tables[n]);
+		put_pointer(a, at + HEADER + each * n, each, tables[n]);
 	a->used += HEADER + each * count;
 	return finish(a, at, signature, 1);
 }
@@ -320,29 +348,113 @@ static size_t fixed_size(const struct acpi_config *c)
 	return 2048 + 16u * c->cpus;
 }
 
+/* False: more than fits. */
+static bool build(struct area *a, const struct acpi_config *c, uint8_t rsdp[ACPI_RSDP])
+{
+	uint32_t at = dsdt(a, c), tables[2];
+
+	if (!at || c->cpus > ACPI_MAX_CPUS || a->used + fixed_size(c) > AREA_MAX)
+		return false;
+	tables[0] = fadt(a, c, at, facs(a));
+	tables[1] = madt(a, c);
+	memcpy(rsdp, "RSD PTR ", 8);
+	memcpy(rsdp + 9, "VIREO ", 6);
+	rsdp[15] = 2;
+	st_le32(rsdp + RSDP_RSDT, root(a, "RSDT", tables, 2, 4));
+	st_le32(rsdp + 20, ACPI_RSDP);
+	st_le64(rsdp + RSDP_XSDT, root(a, "XSDT", tables, 2, 8));
+	return true;
+}
+
 int acpi_write(const struct acpi_config *c, struct err *err)
 {
 	struct area *a = calloc(1, sizeof(*a));
-	uint8_t rsdp[36] = "RSD PTR ";
-	uint32_t at, tables[2];
-	bool ok = false;
+	uint8_t rsdp[ACPI_RSDP] = { 0 };
+	bool ok;
 
 	if (!a)
 		return err_set(err, "out of memory");
-	at = dsdt(a, c);
-	if (at && c->cpus <= ACPI_MAX_CPUS && a->used + fixed_size(c) <= AREA_MAX) {
-		tables[0] = fadt(a, c, at, facs(a));
-		tables[1] = madt(a, c);
-		memcpy(rsdp + 9, "VIREO ", 6);
-		rsdp[15] = 2;
-		st_le32(rsdp + 16, root(a, "RSDT", tables, 2, 4));
-		st_le32(rsdp + 20, sizeof(rsdp));
-		st_le64(rsdp + 24, root(a, "XSDT", tables, 2, 8));
-		rsdp[8] = checksum(rsdp, 20);
-		rsdp[32] = checksum(rsdp, sizeof(rsdp));
-		ok = mem_load_rom(c->mem, gpa(BOOT_ACPI), a->data, a->used) &&
-		     mem_load_rom(c->mem, gpa(BOOT_RSDP), rsdp, sizeof(rsdp));
-	}
+	a->base = BOOT_ACPI;
+	ok = build(a, c, rsdp);
+	rsdp[8] = checksum(rsdp, 20);
+	rsdp[32] = checksum(rsdp, sizeof(rsdp));
+	ok = ok && mem_load_rom(c->mem, gpa(BOOT_ACPI), a->data, a->used) &&
+	     mem_load_rom(c->mem, gpa(BOOT_RSDP), rsdp, sizeof(rsdp));
 	free(a);
 	return ok ? 0 : err_set(err, "the ACPI tables do not fit");
+}
+
+/* --- for firmware: QEMU's table loader --- */
+
+#define NAME	  56
+#define TABLES	  "etc/acpi/tables"
+#define RSDP	  "etc/acpi/rsdp"
+#define ZONE_HIGH 1
+#define ZONE_FSEG 2
+
+static uint8_t *command(struct acpi_files *f, uint32_t what)
+{
+	uint8_t *e = f->script + f->script_size;
+
+	st_le32(e, what);
+	f->script_size += ACPI_COMMAND;
+	return e + 4;
+}
+
+static void allocate(struct acpi_files *f, const char *file, uint32_t align, uint8_t zone)
+{
+	uint8_t *e = command(f, 1);
+
+	memcpy(e, file, strlen(file));
+	st_le32(e + NAME, align);
+	e[NAME + 4] = zone;
+}
+
+static void add_pointer(struct acpi_files *f, const char *in, uint32_t at, unsigned size)
+{
+	uint8_t *e = command(f, 2);
+
+	memcpy(e, in, strlen(in));
+	memcpy(e + NAME, TABLES, strlen(TABLES));
+	st_le32(e + 2 * NAME, at);
+	e[2 * NAME + 4] = (uint8_t)size;
+}
+
+static void add_checksum(struct acpi_files *f, const char *file, uint32_t at, uint32_t start, uint32_t len)
+{
+	uint8_t *e = command(f, 3);
+
+	memcpy(e, file, strlen(file));
+	st_le32(e + NAME, at);
+	st_le32(e + NAME + 4, start);
+	st_le32(e + NAME + 8, len);
+}
+
+int acpi_make_files(const struct acpi_config *c, struct acpi_files *f, struct err *err)
+{
+	struct area *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return err_set(err, "out of memory");
+	memset(f, 0, sizeof(*f));
+	a->elsewhere = true;
+	a->used = 64; /* 0 is no table */
+	if (!build(a, c, f->rsdp)) {
+		free(a);
+		return err_set(err, "the ACPI tables do not fit");
+	}
+	memcpy(f->tables, a->data, a->used);
+	f->tables_size = a->used;
+	allocate(f, RSDP, 16, ZONE_FSEG);
+	allocate(f, TABLES, 64, ZONE_HIGH);
+	for (unsigned n = 0; n < a->pointers; n++)
+		add_pointer(f, TABLES, a->pointer[n].at, a->pointer[n].size);
+	for (unsigned n = 0; n < a->tables; n++)
+		add_checksum(f, TABLES, a->table[n].at + 9, a->table[n].at, a->table[n].size);
+	add_pointer(f, RSDP, RSDP_RSDT, 4);
+	add_pointer(f, RSDP, RSDP_XSDT, 8);
+	add_checksum(f, RSDP, 8, 0, 20);
+	add_checksum(f, RSDP, 32, 0, ACPI_RSDP);
+	free(a);
+	return 0;
 }

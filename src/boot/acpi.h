@@ -1,4 +1,4 @@
-/* The ACPI and SMBIOS tables of a PC without firmware. Before vCPUs run. */
+/* The ACPI and SMBIOS tables of a PC, for a kernel that is loaded directly or for firmware. */
 #ifndef VIREO_BOOT_ACPI_H
 #define VIREO_BOOT_ACPI_H
 
@@ -27,6 +27,19 @@ struct acpi_config {
 /* Write all tables into the ROM area; the RSDP goes to BOOT_RSDP. -1: more than fits there. */
 int acpi_write(const struct acpi_config *c, struct err *err);
 
+/*
+ * The same for firmware that puts the tables where it likes: the files of fw_cfg with the tables and the RSDP, and the
+ * script of commands that says how (QEMU's etc/table-loader). Any thread.
+ */
+#define ACPI_RSDP	  36
+#define ACPI_COMMAND	  128
+#define ACPI_COMMANDS_MAX 32
+struct acpi_files {
+	uint8_t tables[0x10000], rsdp[ACPI_RSDP], script[ACPI_COMMANDS_MAX * ACPI_COMMAND];
+	size_t tables_size, script_size;
+};
+int acpi_make_files(const struct acpi_config *c, struct acpi_files *f, struct err *err);
+
 struct smbios_config {
 	struct mem_space *mem;
 	uint64_t ram_low, ram_high; /* bytes from 0 and from 4 GiB */
@@ -35,5 +48,14 @@ struct smbios_config {
 };
 /* SMBIOS 3.0 at BOOT_SMBIOS, with the entry point of 2.8 as well. */
 int smbios_write(const struct smbios_config *c, struct err *err);
+
+/* For firmware: etc/smbios/smbios-anchor (the entry point of 2.8, without addresses) and etc/smbios/smbios-tables. */
+#define SMBIOS_ANCHOR 31
+#define SMBIOS_TABLES 2048
+struct smbios_files {
+	uint8_t anchor[SMBIOS_ANCHOR], tables[SMBIOS_TABLES];
+	size_t tables_size;
+};
+void smbios_make_files(const struct smbios_config *c, struct smbios_files *f);
 
 #endif

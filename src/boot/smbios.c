@@ -5,9 +5,9 @@
 #include "boot/acpi.h"
 #include "boot/boot.h"
 
-#define ENTRY_3	   24 /* bytes of the 64-bit entry point */
-#define ENTRY_2	   31 /* and of the 32-bit one, which lies 32 bytes behind it */
-#define AREA	   2048
+#define ENTRY_3	   24		 /* bytes of the 64-bit entry point */
+#define ENTRY_2	   SMBIOS_ANCHOR /* and of the 32-bit one, which lies 32 bytes behind it */
+#define AREA	   SMBIOS_TABLES
 #define STRUCTURES (BOOT_SMBIOS + 64)
 
 struct area {
@@ -150,6 +150,23 @@ static uint8_t checksum(const uint8_t *b, size_t len)
 	return (uint8_t)-sum;
 }
 
+/* That of 2.8. */
+static void entry_point(const struct area *a, uint32_t structures, uint8_t *two)
+{
+	memcpy(two, "_SM_", 4);
+	two[5] = ENTRY_2;
+	two[6] = 2;
+	two[7] = 8;
+	st_le16(two + 8, (uint16_t)a->largest);
+	memcpy(two + 16, "_DMI_", 5);
+	st_le16(two + 22, (uint16_t)a->used);
+	st_le32(two + 24, structures);
+	st_le16(two + 28, a->handle);
+	two[30] = 0x28;
+	two[21] = checksum(two + 16, 15);
+	two[4] = checksum(two, ENTRY_2);
+}
+
 static void entry_points(const struct area *a, uint8_t *three, uint8_t *two)
 {
 	memcpy(three, "_SM3_", 5);
@@ -159,18 +176,27 @@ static void entry_points(const struct area *a, uint8_t *three, uint8_t *two)
 	st_le32(three + 12, (uint32_t)a->used);
 	st_le64(three + 16, STRUCTURES);
 	three[5] = checksum(three, ENTRY_3);
-	memcpy(two, "_SM_", 4);
-	two[5] = ENTRY_2;
-	two[6] = 2;
-	two[7] = 8;
-	st_le16(two + 8, (uint16_t)a->largest);
-	memcpy(two + 16, "_DMI_", 5);
-	st_le16(two + 22, (uint16_t)a->used);
-	st_le32(two + 24, STRUCTURES);
-	st_le16(two + 28, a->handle);
-	two[30] = 0x28;
-	two[21] = checksum(two + 16, 15);
-	two[4] = checksum(two, ENTRY_2);
+	entry_point(a, STRUCTURES, two);
+}
+
+static void structures(struct area *a, const struct smbios_config *c)
+{
+	firmware(a);
+	system_and_chassis(a, c);
+	processor(a, c);
+	memory(a, c);
+	status_and_end(a);
+}
+
+void smbios_make_files(const struct smbios_config *c, struct smbios_files *f)
+{
+	struct area a = { .used = 0 };
+
+	structures(&a, c);
+	memset(f, 0, sizeof(*f));
+	memcpy(f->tables, a.data, a.used);
+	f->tables_size = a.used;
+	entry_point(&a, 0, f->anchor);
 }
 
 int smbios_write(const struct smbios_config *c, struct err *err)
@@ -178,11 +204,7 @@ int smbios_write(const struct smbios_config *c, struct err *err)
 	struct area a = { .used = 0 };
 	uint8_t entries[STRUCTURES - BOOT_SMBIOS] = { 0 };
 
-	firmware(&a);
-	system_and_chassis(&a, c);
-	processor(&a, c);
-	memory(&a, c);
-	status_and_end(&a);
+	structures(&a, c);
 	entry_points(&a, entries, entries + 32);
 	if (!mem_load_rom(c->mem, gpa(BOOT_SMBIOS), entries, sizeof(entries)) ||
 	    !mem_load_rom(c->mem, gpa(STRUCTURES), a.data, a.used))

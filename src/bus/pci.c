@@ -136,6 +136,25 @@ uint64_t pci_bar_mapped(const struct pci_dev *d, unsigned i)
 	return __atomic_load_n(&d->bar[i].mapped_at, __ATOMIC_RELAXED);
 }
 
+bool pci_high_bars(const struct pci_bus *b, uint64_t *first, uint64_t *end)
+{
+	*first = UINT64_MAX;
+	*end = 0;
+	for (unsigned devfn = 0; devfn < ARRAY_LEN(b->devs); devfn++) {
+		const struct pci_dev *d = b->devs[devfn];
+
+		for (unsigned n = 0; d && n < PCI_NUM_BARS; n++) {
+			uint64_t at = pci_bar_mapped(d, n), size = d->bar[n].size;
+
+			if (at >> 32 == 0)
+				continue;
+			*first = at < *first ? at : *first;
+			*end = at + size > *end ? at + size : *end;
+		}
+	}
+	return *end;
+}
+
 static void set_mapped(struct pci_bar *bar, uint64_t at)
 {
 	__atomic_store_n(&bar->mapped_at, at, __ATOMIC_RELAXED);

@@ -106,6 +106,8 @@ void pci_set_intx_pin(struct pci_dev *d, uint8_t pin); /* 1 = INTA# */
 /* A function of the chipset: its command register is these bits and nothing else, and DEVSEL# is medium. */
 void pci_set_chipset(struct pci_dev *d, uint16_t command);
 
+/* What 64-bit BARs above 4 GiB take from `first` to `end`, as they are decoded now; false: nothing. Any thread. */
+bool pci_high_bars(const struct pci_bus *b, uint64_t *first, uint64_t *end);
 /* Where a BAR is decoded now; 0: nowhere. For doorbells, in config_written() or with vCPUs stopped. */
 uint64_t pci_bar_mapped(const struct pci_dev *d, unsigned i);
 

@@ -13,6 +13,7 @@
 
 static const struct cli_option options[] = {
 	{ "force", 'f', CLI_FLAG, "force", NULL, NULL, "build it again from the start", NULL },
+	{ "bootable", 'b', CLI_FLAG, "bootable", NULL, NULL, "also make bootable.img, a disk with GRUB", NULL },
 	{ "print", 'p', CLI_FLAG, "print", NULL, NULL, "only print the guest's directory", NULL },
 	{ 0 },
 };
@@ -111,9 +112,10 @@ static int run(struct config *c, int argc, char **argv)
 {
 	struct err err;
 	char dir[PATH_MAX], script[PATH_MAX];
-	bool force, print;
+	bool force, print, bootable;
 
-	if (config_bool(c, "force", false, &force, &err) || config_bool(c, "print", false, &print, &err))
+	if (config_bool(c, "force", false, &force, &err) || config_bool(c, "print", false, &print, &err) ||
+	    config_bool(c, "bootable", false, &bootable, &err))
 		return cli_fail(&err);
 	if (!argc)
 		return list(&err);
@@ -129,7 +131,7 @@ static int run(struct config *c, int argc, char **argv)
 	fflush(stdout);
 	if (make_path(dir, &err) || find_script(script, sizeof(script), &err))
 		return cli_fail(&err);
-	execl(script, script, argv[0], dir, force ? "--force" : "", (char *)NULL);
+	execl(script, script, argv[0], dir, force ? "--force" : "", bootable ? "--bootable" : "", (char *)NULL);
 	err_errno(&err, errno, "%s", script);
 	return cli_fail(&err);
 }
@@ -146,6 +148,8 @@ const struct cli_command cli_guest_command = {
 		"The guest's kernel (vmlinuz), initrd.img and disk.img are made in the directory that is printed,\n"
 		"$XDG_CACHE_HOME/vireo/guests/NAME, from packages of the sources that this host's apt has. An\n"
 		"interrupted build goes on where it stopped. Nothing outside of the directory is changed.\n"
-		"debian needs root or a user name space (package uidmap).",
+		"debian needs root or a user name space (package uidmap). bootable.img starts by itself, by BIOS and "
+		"by\n"
+		"UEFI: vireo run bootable.img",
 	.run = run,
 };

@@ -22,6 +22,7 @@
 struct item {
 	uint8_t *data;
 	uint32_t len;
+	bool made; /* by fw_cfg.make */
 };
 
 struct fw_cfg {
@@ -33,9 +34,12 @@ struct fw_cfg {
 	uint16_t selected;
 	uint32_t offset;
 	uint64_t dma;
+	bool filled; /* the files that are made have been, since the reset */
+	void (*make)(void *opaque, struct device *d);
+	void *opaque;
 };
 
-static const struct item *current(const struct fw_cfg *f)
+static const struct item *selected(const struct fw_cfg *f)
 {
 	static const struct item none;
 	/* Bit 14 was the write channel. */
@@ -44,6 +48,18 @@ static const struct item *current(const struct fw_cfg *f)
 	if (key & ARCH)
 		return (key & ~ARCH) < MAX_ARCH ? &f->items[MAX_GENERIC + (key & ~ARCH)] : &none;
 	return key < MAX_GENERIC ? &f->items[key] : &none;
+}
+
+/* The item to read: made now, if it is one of those. */
+static const struct item *current(struct fw_cfg *f)
+{
+	const struct item *it = selected(f);
+
+	if (it->made && !f->filled) {
+		f->filled = true;
+		f->make(f->opaque, &f->dev);
+	}
+	return it;
 }
 
 /* --- ports: selector (16 bits), data (8 bits), DMA address (2 x 32 bits, big-endian) --- */
@@ -137,7 +153,7 @@ static int put(struct fw_cfg *f, unsigned key, const void *data, size_t len, str
 		return err_set(err, "out of memory");
 	memcpy(copy, data, len);
 	free(f->items[key].data);
-	f->items[key] = (struct item){ copy, (uint32_t)len };
+	f->items[key] = (struct item){ copy, (uint32_t)len, false };
 	return 0;
 }
 
@@ -167,9 +183,46 @@ int fw_cfg_add_file(struct device *d, const char *name, const void *data, size_t
 	return put(f, FW_CFG_FILE_DIR, dir, 4 + DIR_ENTRY * f->files, err);
 }
 
+void fw_cfg_set_make(struct device *d, void (*make)(void *opaque, struct device *d), void *opaque)
+{
+	struct fw_cfg *f = d->self;
+
+	f->make = make;
+	f->opaque = opaque;
+}
+
+int fw_cfg_add_made(struct device *d, const char *name, const void *data, size_t len, struct err *err)
+{
+	struct fw_cfg *f = d->self;
+
+	if (fw_cfg_add_file(d, name, data, len, err))
+		return -1;
+	f->items[FW_CFG_FILE_FIRST + f->files - 1].made = f->make;
+	return 0;
+}
+
+bool fw_cfg_remake(struct device *d, const char *name, const void *data, size_t len)
+{
+	struct fw_cfg *f = d->self;
+
+	for (unsigned n = 0; n < f->files; n++) {
+		struct item *it = &f->items[FW_CFG_FILE_FIRST + n];
+		const char *entry = (const char *)f->items[FW_CFG_FILE_DIR].data + 4 + DIR_ENTRY * n + 8;
+
+		if (!it->made || strcmp(entry, name) || len > it->len)
+			continue;
+		memcpy(it->data, data, len);
+		memset(it->data + len, 0, it->len - len);
+		return true;
+	}
+	return false;
+}
+
 static void reset(void *self)
 {
 	struct fw_cfg *f = self;
+
+	f->filled = false;
 
 	f->selected = 0;
 	f->offset = 0;
@@ -190,7 +243,8 @@ static int post_load(void *obj, struct err *err)
 {
 	struct fw_cfg *f = obj;
 
-	return f->offset > current(f)->len ? err_set(err, "fw_cfg: the offset is past the item") : 0;
+	f->filled = false;
+	return f->offset > selected(f)->len ? err_set(err, "fw_cfg: the offset is past the item") : 0;
 }
 
 static const struct state_field fields[] = {

@@ -30,4 +30,14 @@ int fw_cfg_add(struct device *d, uint16_t key, const void *data, size_t len, str
 /* A copy of `data` as a file of the directory. Names are at most 55 bytes. */
 int fw_cfg_add_file(struct device *d, const char *name, const void *data, size_t len, struct err *err);
 
+/*
+ * Files that are made when the guest first looks at one after a reset, for they depend on what its firmware has done so
+ * far: `make` puts their contents by fw_cfg_remake(), in a vCPU's thread with the lock held. Each has its length from
+ * the beginning (`data`, `len`), and may be shorter later: zeros follow. fw_cfg_set_make() comes first.
+ */
+void fw_cfg_set_make(struct device *d, void (*make)(void *opaque, struct device *d), void *opaque);
+int fw_cfg_add_made(struct device *d, const char *name, const void *data, size_t len, struct err *err);
+/* False: it is none of those, or has become longer. */
+bool fw_cfg_remake(struct device *d, const char *name, const void *data, size_t len);
+
 #endif

@@ -33,7 +33,9 @@ struct device *i440fx_new(struct bus *bus, struct pci_bus *pci, const struct mac
 /* The ISA bridge at 01.0: takes the bus's INTx lines and leads them to `isa` as its PIRQ route registers say. */
 #define PIIX3_DEVFN (1 << 3)
 #define PIIX3_PIRQ  0x60 /* four registers: the interrupt, or 80h: nowhere */
-struct device *piix3_new(struct pci_bus *pci, const struct irq_line isa[16], struct err *err);
+struct device *piix3_new(struct pci_bus *pci, const struct irq_line isa[16], bool firmware, struct err *err);
+/* The route registers; any thread. */
+void piix3_routes(const struct device *piix3, uint8_t irq[4]);
 
 /* ACPI power management at 01.3: fixed hardware registers, from PM_BASE without firmware. ACPI 6.4, 4.8.3. */
 #define PM_BASE	   0x600

@@ -84,7 +84,15 @@ static const struct state_desc state = {
 	.name = "piix3", .version = 1, .min_version = 1, .fields = fields, .post_load = post_load
 };
 
-struct device *piix3_new(struct pci_bus *pci, const struct irq_line isa[16], struct err *err)
+void piix3_routes(const struct device *d, uint8_t irq[4])
+{
+	const struct piix3 *p = d->self;
+
+	for (unsigned n = 0; n < 4; n++)
+		irq[n] = __atomic_load_n(&p->pci.config[PIRQ_ROUTE + n], __ATOMIC_RELAXED);
+}
+
+struct device *piix3_new(struct pci_bus *pci, const struct irq_line isa[16], bool firmware, struct err *err)
 {
 	struct piix3 *p = calloc(1, sizeof(*p));
 	struct irq_line lines[4];
@@ -112,8 +120,9 @@ struct device *piix3_new(struct pci_bus *pci, const struct irq_line isa[16], str
 		free(p);
 		return NULL;
 	}
+	/* The board that firmware knows has PIRQA at pin A of slot 1, and so on. */
 	for (unsigned n = 0; n < 4; n++)
-		lines[n] = (struct irq_line){ pirq, p, n };
+		lines[n] = (struct irq_line){ pirq, p, firmware ? (n + 3) & 3 : n };
 	pci_bus_set_intx(pci, lines);
 	return &p->dev;
 }

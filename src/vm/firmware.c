@@ -2,9 +2,11 @@
  * A machine that begins in a ROM: the memory that the ROM needs, and what firmware asks of CMOS and fw_cfg before it
  * knows the machine. The numbers of CMOS bytes and the names of files are those that SeaBIOS and OVMF know from QEMU.
  */
-#include <string.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "boot/boot.h"
 #include "dev/fw_cfg.h"
 #include "vm/impl.h"
@@ -28,6 +30,11 @@ int vm_add_firmware(struct vm *vm, struct err *err)
 	const char *name;
 	struct mem_slot_config slot;
 
+	/* A disk without a kernel starts as on any PC. */
+	if (!config_peek(vm->config, "firmware") && !config_peek(vm->config, "kernel") &&
+	    (config_peek(vm->config, "disk0.path") || config_peek(vm->config, "cdrom0.path")) &&
+	    config_choose(vm->config, "firmware", "bios", err))
+		return -1;
 	if (config_str(vm->config, "firmware", NULL, &name, err))
 		return -1;
 	if (!name)
@@ -108,15 +115,225 @@ static int add_serial_console(struct vm *vm, struct err *err)
 	return vm->com[0] ? fw_cfg_add_file(vm->fw_cfg, "etc/sercon-port", port, 2, err) : 0;
 }
 
+/* Which sleeping states there are, a byte each with SLP_TYP; bit 7: it is there. */
+static int add_states(struct vm *vm, struct err *err)
+{
+	static const uint8_t states[6] = { [5] = 0x80 | PM_SLP_S5 };
+
+	return fw_cfg_add_file(vm->fw_cfg, "etc/system-states", states, sizeof(states), err);
+}
+
+static int add_smbios(struct vm *vm, struct err *err)
+{
+	const struct smbios_config c = pc_smbios(vm);
+	struct smbios_files f;
+
+	smbios_make_files(&c, &f);
+	return fw_cfg_add_file(vm->fw_cfg, "etc/smbios/smbios-anchor", f.anchor, sizeof(f.anchor), err) ||
+			       fw_cfg_add_file(vm->fw_cfg, "etc/smbios/smbios-tables", f.tables, f.tables_size, err)
+		       ? -1
+		       : 0;
+}
+
+/* --- ACPI: the tables say where firmware has put things, so they are made when it asks for them --- */
+
+/* BARs lie above RAM; SeaBIOS and OVMF begin at 2 GiB at the lowest, and end at the I/O APIC. */
+static struct acpi_config tables(struct vm *vm)
+{
+	struct acpi_config a = pc_acpi(vm);
+	uint16_t pm = piix4_pm_base(vm->pm);
+	uint8_t routes[4];
+
+	if (pm) {
+		a.pm_event = pm;
+		a.pm_control = pm + (PM_CONTROL - PM_BASE);
+		a.pm_timer = pm + (PM_TIMER - PM_BASE);
+	}
+	a.pci_hole = (uint32_t)(vm->ram_low > 2048 * MIB ? vm->ram_low : 2048 * MIB);
+	a.pci_hole_end = IOAPIC_BASE;
+	if (!pci_high_bars(vm->pci, &a.pci_high, &a.pci_high_end))
+		a.pci_high = a.pci_high_end = 0;
+	piix3_routes(vm->piix3, routes);
+	/* The table begins at pin A of slot 0, the routes at that of slot 1. What is not routed yet goes where OVMF
+	 * will. */
+	for (unsigned n = 0; n < 4; n++) {
+		unsigned route = (n + 3) & 3;
+
+		a.pci_gsi[n] = routes[route] < 16 ? routes[route] : route < 2 ? 11 : 10;
+	}
+	return a;
+}
+
+static void make_tables(void *opaque, struct device *fw_cfg)
+{
+	struct vm *vm = opaque;
+	const struct acpi_config a = tables(vm);
+	struct acpi_files *f = malloc(sizeof(*f));
+	struct err err;
+
+	if (!f || acpi_make_files(&a, f, &err) ||
+	    !fw_cfg_remake(fw_cfg, "etc/acpi/tables", f->tables, f->tables_size) ||
+	    !fw_cfg_remake(fw_cfg, "etc/acpi/rsdp", f->rsdp, sizeof(f->rsdp)) ||
+	    !fw_cfg_remake(fw_cfg, "etc/table-loader", f->script, f->script_size))
+		log_line(LOG_WARN, "pc", "firmware finds the ACPI tables of a machine that was not set up");
+	free(f);
+}
+
+static int add_acpi(struct vm *vm, struct err *err)
+{
+	const struct acpi_config a = tables(vm);
+	struct acpi_files *f = malloc(sizeof(*f));
+	int rc;
+
+	if (!f)
+		return err_set(err, "out of memory");
+	rc = acpi_make_files(&a, f, err);
+	/* Room for longer numbers. */
+	f->tables_size = align_up(f->tables_size + 512, 4096);
+	if (f->tables_size > sizeof(f->tables))
+		f->tables_size = sizeof(f->tables);
+	fw_cfg_set_make(vm->fw_cfg, make_tables, vm);
+	rc = rc || fw_cfg_add_made(vm->fw_cfg, "etc/acpi/tables", f->tables, f->tables_size, err) ||
+	     fw_cfg_add_made(vm->fw_cfg, "etc/acpi/rsdp", f->rsdp, sizeof(f->rsdp), err) ||
+	     fw_cfg_add_made(vm->fw_cfg, "etc/table-loader", f->script, f->script_size, err);
+	free(f);
+	return rc ? -1 : 0;
+}
+
+/* --- the order in which firmware tries to boot --- */
+
+#define CHOICES_MAX 64
+#define CHOICE_NAME 64
+#define KINDS	    3
+
+/* What can be booted: Open Firmware's name of it, and where it comes. */
+struct choice {
+	uint64_t order;
+	char name[CHOICE_NAME];
+};
+
+struct choices {
+	struct choice list[CHOICES_MAX];
+	unsigned count;
+};
+
+static const char *const kinds[KINDS] = { "disk", "cdrom", "net" };
+
+/* `at`: its slot, or its place among the IDE drives. */
+static void name_choice(struct vm *vm, struct choice *c, const char *key, uint64_t at)
+{
+	const char *kind = key, *bus;
+	char bus_key[40];
+
+	snprintf(bus_key, sizeof(bus_key), "%s.bus", key);
+	bus = config_peek(vm->config, bus_key);
+	if (!strncmp(kind, "net", 3))
+		snprintf(c->name, sizeof(c->name), "/pci@i0cf8/ethernet@%x/ethernet-phy@0\n", (unsigned)at);
+	else if (!strncmp(kind, "cdrom", 5) || (bus && !strcmp(bus, "ide")))
+		snprintf(c->name, sizeof(c->name), "/pci@i0cf8/ide@1,1/drive@%x/disk@%x\n", (unsigned)at >> 1,
+			 (unsigned)at & 1);
+	else
+		snprintf(c->name, sizeof(c->name), "/pci@i0cf8/scsi@%x/disk@0,0\n", (unsigned)at);
+}
+
+/* The devices of one kind in the order of the configuration, but first those with a "bootindex", by that. */
+static int add_choices(struct vm *vm, struct choices *c, const char *kind, uint64_t order, struct err *err)
+{
+	for (unsigned n = 0; n < VM_DISKS && c->count < CHOICES_MAX; n++) {
+		struct choice *new = &c->list[c->count];
+		char device[32], key[48];
+		uint64_t at;
+
+		snprintf(device, sizeof(device), "%s%u", kind, n);
+		snprintf(key, sizeof(key), "%s.addr", device);
+		if (!config_peek(vm->config, key))
+			continue;
+		if (config_uint(vm->config, key, 0, (struct config_range){ 0, 31 }, &at, err))
+			return -1;
+		snprintf(key, sizeof(key), "%s.bootindex", device);
+		if (config_uint(vm->config, key, order + n, (struct config_range){ 0, UINT32_MAX }, &new->order, err))
+			return -1;
+		name_choice(vm, new, device, at);
+		c->count++;
+	}
+	return 0;
+}
+
+static int by_order(const void *a, const void *b)
+{
+	const struct choice *x = a, *y = b;
+
+	return x->order < y->order ? -1 : x->order > y->order;
+}
+
+/* The next of the kinds in a list with commas, each of which may be there once; or -1. */
+static int next_kind(const char **list, unsigned *seen)
+{
+	size_t len = strcspn(*list, ",");
+
+	for (unsigned n = 0; n < KINDS; n++) {
+		if (strlen(kinds[n]) != len || strncmp(*list, kinds[n], len) || *seen >> n & 1)
+			continue;
+		*seen |= 1u << n;
+		*list += len + ((*list)[len] == ',' && (*list)[len + 1]);
+		return (int)n;
+	}
+	return -1;
+}
+
+/* "boot.order": kinds of devices. Whoever leaves one out does not boot from it. */
+static int add_order(struct vm *vm, struct err *err)
+{
+	struct choices c = { .count = 0 };
+	char list[CHOICES_MAX * CHOICE_NAME + 8];
+	uint64_t order = UINT32_MAX + 1ull;
+	const char *text, *rest;
+	unsigned seen = 0;
+	size_t len = 0;
+
+	if (config_str(vm->config, "boot.order", "disk,cdrom,net", &text, err))
+		return -1;
+	for (rest = text; *rest || !seen; order += VM_DISKS) {
+		int kind = next_kind(&rest, &seen);
+
+		if (kind < 0)
+			return err_set(err, "boot.order: '%s' is not a list of disk, cdrom and net, as disk,net", text);
+		if (add_choices(vm, &c, kinds[kind], order, err))
+			return -1;
+	}
+	qsort(c.list, c.count, sizeof(c.list[0]), by_order);
+	for (unsigned n = 0; n < c.count; n++)
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s", c.list[n].name);
+	if (seen != (1u << KINDS) - 1)
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "HALT\n");
+	return len ? fw_cfg_add_file(vm->fw_cfg, "bootorder", list, len + 1, err) : 0;
+}
+
+/* "boot.menu": how many milliseconds a menu waits for a key. */
+static int add_menu(struct vm *vm, struct err *err)
+{
+	uint8_t menu[2] = { 0 }, wait[2];
+	uint64_t ms;
+
+	if (config_uint(vm->config, "boot.menu", 0, (struct config_range){ 0, 65535 }, &ms, err))
+		return -1;
+	st_le16(wait, (uint16_t)ms);
+	menu[0] = ms > 0;
+	return fw_cfg_add(vm->fw_cfg, FW_CFG_BOOT_MENU, menu, 2, err) ||
+			       (ms && fw_cfg_add_file(vm->fw_cfg, "etc/boot-menu-wait", wait, 2, err))
+		       ? -1
+		       : 0;
+}
+
 int vm_tell_firmware(struct vm *vm, struct err *err)
 {
-	static const uint8_t no_menu[2], irq0_override[4] = { 1 };
+	static const uint8_t irq0_override[4] = { 1 };
 
 	if (!vm->firmware)
 		return 0;
-	return fw_cfg_add(vm->fw_cfg, FW_CFG_BOOT_MENU, no_menu, 2, err) ||
-			       fw_cfg_add(vm->fw_cfg, FW_CFG_IRQ0_OVERRIDE, irq0_override, 4, err) ||
-			       add_e820(vm, err) || add_serial_console(vm, err)
+	return fw_cfg_add(vm->fw_cfg, FW_CFG_IRQ0_OVERRIDE, irq0_override, 4, err) || add_e820(vm, err) ||
+			       add_states(vm, err) || add_serial_console(vm, err) || add_smbios(vm, err) ||
+			       add_acpi(vm, err) || add_order(vm, err) || add_menu(vm, err)
 		       ? -1
 		       : 0;
 }

@@ -10,6 +10,7 @@
 
 #include "base/loop.h"
 #include "base/stats.h"
+#include "boot/acpi.h"
 #include "boot/initrd.h"
 #include "bus/bus.h"
 #include "bus/device.h"
@@ -101,7 +102,7 @@ struct vm {
 
 	struct device *devices; /* in order of creation */
 	struct device *chip_devices;
-	struct device *pm, *rtc, *fw_cfg;
+	struct device *pm, *rtc, *fw_cfg, *piix3;
 	unsigned mmio_count;
 	bool com[2]; /* which serial ports there are */
 
@@ -162,6 +163,9 @@ int pc_assemble(struct vm *vm, struct err *err);
 /* Fill memory and processors as for a power-on: kernel, tables, entry state. vCPUs parked. */
 int pc_boot(struct vm *vm, struct err *err);
 void vm_add_device(struct vm *vm, struct device *d);
+/* What the tables say of it; `mem` is there to be written to. */
+struct acpi_config pc_acpi(const struct vm *vm);
+struct smbios_config pc_smbios(const struct vm *vm);
 
 /* --- firmware.c: a machine that begins in a ROM --- */
 /* The ROM that "firmware" names, and what lies over memory below 1 MiB. */

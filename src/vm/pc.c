@@ -345,8 +345,10 @@ static int add_chipset(struct vm *vm, struct err *err)
 		return -1;
 	for (int k = 0; k < n; k++)
 		vm_add_device(vm, &vm->chip_devices[k]);
-	if (add(vm, i440fx_new(vm->bus, vm->pci, &m, vm->firmware ? &vm->upper : NULL, err)) ||
-	    add(vm, piix3_new(vm->pci, isa, err)))
+	if (add(vm, i440fx_new(vm->bus, vm->pci, &m, vm->firmware ? &vm->upper : NULL, err)))
+		return -1;
+	vm->piix3 = piix3_new(vm->pci, isa, vm->firmware, err);
+	if (add(vm, vm->piix3))
 		return -1;
 	vm->pm = piix4_pm_new(vm->bus, vm->pci, &pm, err);
 	vm->rtc = rtc146818_new(vm->bus, vm->clock, irqchip_line(vm->chip, 8), err);
@@ -436,15 +438,15 @@ int pc_assemble(struct vm *vm, struct err *err)
 	if (refuse_more(vm, "serial", ARRAY_LEN(vm->com), err) || refuse_more(vm, "console", 1, err))
 		return -1;
 	if (add_chipset(vm, err) || add_serial(vm, 0, console ? "null" : "stdio", err) ||
-	    add_serial(vm, 1, "none", err) || add_test_devices(vm, err) || vm_tell_firmware(vm, err))
+	    add_serial(vm, 1, "none", err) || add_test_devices(vm, err))
 		return -1;
 	add_latches(vm);
-	return vm_add_virtio(vm, err);
+	return vm_add_virtio(vm, err) || vm_tell_firmware(vm, err) ? -1 : 0;
 }
 
 /* --- power-on --- */
 
-static int write_tables(struct vm *vm, struct err *err)
+struct acpi_config pc_acpi(const struct vm *vm)
 {
 	struct acpi_config a = {
 		.mem = vm->mem,
@@ -463,13 +465,6 @@ static int write_tables(struct vm *vm, struct err *err)
 		.com = { vm->com[0], vm->com[1] },
 		.mmio_count = vm->mmio_count,
 	};
-	struct smbios_config s = {
-		.mem = vm->mem,
-		.ram_low = vm->ram_low,
-		.ram_high = vm->ram_high,
-		.cpus = vm->cpus,
-		.uuid = vm->uuid,
-	};
 
 	memcpy(a.pci_gsi, pci_irq, sizeof(a.pci_gsi));
 	for (unsigned n = 0; n < vm->mmio_count; n++) {
@@ -477,6 +472,25 @@ static int write_tables(struct vm *vm, struct err *err)
 		a.mmio[n].size = 0x200;
 		a.mmio[n].gsi = VM_MMIO_GSI + n;
 	}
+	return a;
+}
+
+struct smbios_config pc_smbios(const struct vm *vm)
+{
+	return (struct smbios_config){
+		.mem = vm->mem,
+		.ram_low = vm->ram_low,
+		.ram_high = vm->ram_high,
+		.cpus = vm->cpus,
+		.uuid = vm->uuid,
+	};
+}
+
+static int write_tables(struct vm *vm, struct err *err)
+{
+	struct acpi_config a = pc_acpi(vm);
+	struct smbios_config s = pc_smbios(vm);
+
 	return acpi_write(&a, err) || smbios_write(&s, err) ? -1 : 0;
 }
 
@@ -531,7 +545,7 @@ int pc_boot(struct vm *vm, struct err *err)
 		return b.kernel ? err_set(err, "kernel: %s cannot be loaded by firmware", b.kernel)
 				: vm_boot_firmware(vm, err);
 	if (!b.kernel)
-		return err_set(err, "kernel: nothing to boot; give --kernel FILE or --firmware FILE");
+		return err_set(err, "kernel: nothing to boot; give --kernel FILE, or a disk");
 	if (boot_load(&b, &entry, err))
 		return -1;
 	if (vm_check_initrd(vm, entry.unsure, err) || write_tables(vm, err))

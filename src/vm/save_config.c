@@ -20,6 +20,7 @@ static const char *const fixed[] = {
 	"cpu.*",
 	"clock",
 	"clock.*",
+	"boot.*",
 	"rng",
 	"rng.*",
 	"balloon",
@@ -38,6 +39,7 @@ static const char *const fixed[] = {
 	"disk[0-9]*.readonly",
 	"disk[0-9]*.discard",
 	"cdrom[0-9]*.addr",
+	"[a-z]*[0-9]*.bootindex",
 	"net[0-9]*.addr",
 	"net[0-9]*.bus",
 	"net[0-9]*.mac",
@@ -57,7 +59,7 @@ static const char *const transient[] = { "verbose",
 					 NULL };
 
 /* Files of the host, which mean the same from any directory once they are absolute. */
-static const char *const paths[] = { "kernel", "initrd", "disk[0-9]*.path", "cdrom[0-9]*.path", NULL };
+static const char *const paths[] = { "kernel", "firmware", "initrd", "disk[0-9]*.path", "cdrom[0-9]*.path", NULL };
 
 /* The word of --disk and --net: given, it stands for a whole new host side. */
 static const char *const leading[] = { "path", "backend", NULL };

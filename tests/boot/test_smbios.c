@@ -217,6 +217,25 @@ static void dmidecode_reads_them(void **state)
 	unlink(path);
 }
 
+/* The same structures; firmware fills in where they are. */
+static void firmware_gets_the_same(void **state)
+{
+	struct smbios_config c = { .ram_low = 64 * MIB, .cpus = 3, .uuid = uuid };
+	struct smbios_files f;
+	struct dmi d;
+
+	generate(&d, 64 * MIB, 3);
+	smbios_make_files(&c, &f);
+	assert_int_equal(f.tables_size, d.len);
+	assert_memory_equal(f.tables, d.table, d.len);
+	assert_memory_equal(f.anchor, "_SM_", 4);
+	assert_int_equal(ld_le32(f.anchor + 24), 0);
+	assert_int_equal(ld_le16(f.anchor + 22), d.len);
+	assert_sum(f.anchor, sizeof(f.anchor));
+	assert_sum(f.anchor + 16, 15);
+	mem_space_free(d.mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -224,6 +243,7 @@ int main(void)
 		cmocka_unit_test(what_is_required_is_there),
 		cmocka_unit_test(memory_sizes_of_all_magnitudes),
 		cmocka_unit_test(dmidecode_reads_them),
+		cmocka_unit_test(firmware_gets_the_same),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

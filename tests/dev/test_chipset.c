@@ -21,7 +21,7 @@ static void make(struct board *b)
 	board_add(b, i440fx_new(b->bus, b->pci, &m, NULL, &err));
 	for (unsigned n = 0; n < 16; n++)
 		isa[n] = board_line(b, n);
-	board_add(b, piix3_new(b->pci, isa, &err));
+	board_add(b, piix3_new(b->pci, isa, false, &err));
 }
 
 static void setup(struct board *b)
@@ -282,6 +282,43 @@ static void damaged_state_is_refused_or_harmless(void **state)
 	board_fini(&b);
 }
 
+/* Firmware's board: PIRQA is pin A of slot 1. */
+static void make_for_firmware(struct board *b)
+{
+	const struct machine_control m = board_control(b);
+	struct err err;
+
+	board_pci(b);
+	board_add(b, i440fx_new(b->bus, b->pci, &m, NULL, &err));
+	for (unsigned n = 0; n < 16; n++)
+		isa[n] = board_line(b, n);
+	b->own = board_add(b, piix3_new(b->pci, isa, true, &err));
+}
+
+static void firmware_finds_pins_where_it_knows_them(void **state)
+{
+	static const struct pci_id id = { 0x1af4, 1, 0xff000000, 0, 0 };
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct pci_dev card = { 0 };
+	uint8_t routes[4];
+	struct board b;
+	struct err err;
+
+	board_init(&b);
+	make_for_firmware(&b);
+	set(&b, ISA, 0x60, 4, 0x0a0b8009);
+	piix3_routes(b.own, routes);
+	assert_memory_equal(routes, "\x09\x80\x0b\x0a", 4);
+	pci_dev_init(&card, "card", &id, &lock);
+	pci_set_intx_pin(&card, 1);
+	assert_int_equal(pci_register(b.pci, &card, 5 << 3, &err), 0); /* as slot 1 */
+	pci_intx_set(&card, true);
+	assert_true(b.line[9].level);
+	pci_intx_set(&card, false);
+	pci_unregister(&card);
+	board_fini(&b);
+}
+
 /* --- memory below 1 MiB, with firmware --- */
 
 #define PAM   0x59
@@ -451,6 +488,7 @@ static void memory_is_as_it_was_after_a_move(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(firmware_finds_pins_where_it_knows_them),
 		cmocka_unit_test(pam_registers_choose_between_rom_and_ram),
 		cmocka_unit_test(smram_is_seen_in_smm_and_while_it_is_open),
 		cmocka_unit_test(memory_is_as_it_was_after_a_move),

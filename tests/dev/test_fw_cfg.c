@@ -296,6 +296,64 @@ static void damaged_state_is_refused_or_harmless(void **state)
 	board_fini(&b);
 }
 
+/* --- files that are made when they are asked for --- */
+
+static unsigned makes;
+
+static void make_files(void *opaque, struct device *d)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "made %u", ++makes);
+	assert_true(fw_cfg_remake(d, "made/one", text, strlen(text)));
+	assert_true(fw_cfg_remake(d, "made/two", "2", 1));
+	assert_false(fw_cfg_remake(d, "made/two", "too long", 8));
+	assert_false(fw_cfg_remake(d, "etc/one", "x", 1));
+	assert_false(fw_cfg_remake(d, "none", "x", 1));
+}
+
+static void make_with_made(struct board *b)
+{
+	struct err err;
+
+	make(b);
+	fw_cfg_set_make(b->own, make_files, NULL);
+	assert_int_equal(fw_cfg_add_made(b->own, "made/one", "0123456789", 10, &err), 0);
+	assert_int_equal(fw_cfg_add_made(b->own, "made/two", "ab", 2, &err), 0);
+	makes = 0;
+}
+
+static void files_are_made_once_after_a_reset(void **state)
+{
+	struct board b, t;
+	char text[11] = { 0 };
+
+	board_init(&b);
+	make_with_made(&b);
+	pick(&b, FW_CFG_FILE_FIRST);
+	read(&b, text, 10);
+	assert_int_equal(makes, 0);
+	pick(&b, FW_CFG_FILE_FIRST + 3);
+	read(&b, text, 6);
+	assert_memory_equal(text, "made 1", 6);
+	assert_int_equal(read_le(&b, 4), 0);
+	pick(&b, FW_CFG_FILE_FIRST + 4);
+	assert_int_equal(read_le(&b, 2), '2');
+	assert_int_equal(makes, 1);
+	/* In the middle of one the other machine makes them before it goes on. */
+	pick(&b, FW_CFG_FILE_FIRST + 3);
+	read(&b, text, 4);
+	board_migrate(&b, &t, make_with_made);
+	read(&t, text, 2);
+	assert_memory_equal(text, " 1", 2);
+	board_reset(&b);
+	pick(&b, FW_CFG_FILE_FIRST + 3);
+	assert_int_equal(read_le(&b, 4), ld_le32((const uint8_t *)"made"));
+	assert_int_equal(makes, 2);
+	board_fini(&b);
+	board_fini(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -309,6 +367,7 @@ int main(void)
 		cmocka_unit_test(bad_dma_is_an_error),
 		cmocka_unit_test(a_reset_forgets_the_selection),
 		cmocka_unit_test(it_moves_in_the_middle_of_an_item),
+		cmocka_unit_test(files_are_made_once_after_a_reset),
 		cmocka_unit_test(damaged_state_is_refused_or_harmless),
 	};
 

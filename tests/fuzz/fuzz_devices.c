@@ -83,7 +83,7 @@ static void add_chips(struct board *b, const struct machine_control *m)
 		.clock = b->clock, .sci = irqchip_line(b->chip, PM_SCI), .machine = *m, .firmware = true
 	};
 	add(b, i440fx_new(b->bus, b->pci, m, NULL, &err));
-	add(b, piix3_new(b->pci, isa, &err));
+	add(b, piix3_new(b->pci, isa, false, &err));
 	b->pm = piix4_pm_new(b->bus, b->pci, &pm, &err);
 	add(b, b->pm);
 }

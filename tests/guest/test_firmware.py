@@ -1,16 +1,35 @@
 """Machines that begin in a ROM: a small one of our own, and Debian's firmware unmodified."""
+import functools
 import os
+import re
+import shutil
 import subprocess
 
 import pytest
 
-from conftest import run_cli
+from conftest import VIREO, run_cli
 
 HERE = os.path.dirname(__file__)
 SEABIOS = "/usr/share/seabios/bios-256k.bin"
 ENGINES = ["interp", "jit"]
 
 seabios = pytest.mark.skipif(not os.path.exists(SEABIOS), reason="the package seabios is not installed")
+
+
+@functools.cache
+def bootable():
+    """The busybox guest with GRUB; its path."""
+    if not shutil.which("mformat") or not os.path.exists("/usr/lib/grub/i386-pc/boot.img"):
+        pytest.skip("mtools, grub-pc-bin or grub-efi-amd64-bin is not installed")
+    r = subprocess.run([VIREO, "guest", "busybox", "--bootable"], capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+    return os.path.join(r.stdout.strip(), "bootable.img")
+
+
+def own_copy(tmp_path):
+    path = str(tmp_path / "disk.img")
+    subprocess.run(["cp", "--sparse=always", bootable(), path], check=True)
+    return path
 
 
 def assemble(source, directory):
@@ -47,6 +66,97 @@ def test_seabios_starts_a_disk(tmp_path, engine, more):
     if "--cpus" in more:
         assert "Found 3 cpu(s) max supported 3 cpu(s)" in said
         assert "0000000100000000 - 0000000180000000 = 1 RAM" in said
+
+
+@seabios
+def test_a_disk_without_a_kernel_boots(tmp_path):
+    disk = boot_disk(tmp_path)
+    r = run_cli("run", disk, "--device", "isa-debug-exit")
+    assert "boot sector 80" in r.stdout and r.returncode == 1, r.stdout + r.stderr
+    assert "nothing to boot" in run_cli("run").stderr
+
+
+@seabios
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_disk_on_ide_boots(tmp_path, engine):
+    r = run_cli("run", "--engine", engine, "--disk", f"{boot_disk(tmp_path)},bus=ide", "--device", "isa-debug-exit")
+    assert "boot sector 80" in r.stdout and r.returncode == 1, r.stdout + r.stderr
+
+
+@seabios
+def test_a_cd_boots(tmp_path, vms):
+    if not shutil.which("grub-mkrescue") or not shutil.which("xorriso"):
+        pytest.skip("grub-common or xorriso is not installed")
+    iso = tmp_path / "rescue.iso"
+    (tmp_path / "tree").mkdir()
+    subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o", iso, tmp_path / "tree"], check=True,
+                   capture_output=True)
+    blank = tmp_path / "blank"
+    blank.write_bytes(bytes(1 << 20))
+    vm = vms([str(blank), str(iso)])
+    # The BIOS's console moves its cursor within what it shows.
+    vm.child.expect("rub> ")
+    vm.child.send("ls\r")
+    vm.child.expect(r"hd0\).*cd")
+
+
+@seabios
+def test_the_order_of_devices(tmp_path):
+    log = tmp_path / "log"
+    args = ["run", boot_disk(tmp_path), "--net", "user", "--device", "isa-debug-exit", "--set", f"debugcon=file:{log}",
+            "--set", "debugcon.iobase=0x402"]
+    for order, says in [("disk,net", ["*@2"]), ("net,disk", ["*@2"]), ("disk", ["HALT"])]:
+        r = run_cli(*args, "--set", f"boot.order={order}")
+        assert "boot sector" in r.stdout
+        assert all(w in log.read_text() for w in says)
+    # The BIOS starts its first disk only.
+    blank = tmp_path / "blank"
+    blank.write_bytes(bytes(1 << 20))
+    r = run_cli("run", str(blank), *args[1:], "--set", "disk1.bootindex=1")
+    assert "boot sector 80" in r.stdout and r.returncode == 1, r.stdout + r.stderr
+    r = run_cli(*args, "--set", "disk0.bootindex=first")
+    assert r.returncode == 1 and "disk0.bootindex" in r.stderr and len(r.stderr.splitlines()) == 1
+    r = run_cli(*args, "--set", "boot.order=floppy")
+    assert r.returncode == 1 and "boot.order" in r.stderr and len(r.stderr.splitlines()) == 1
+    r = run_cli(*args, "--set", "boot.menu=300")
+    assert "boot sector" in r.stdout and "Press ESC for boot menu" in r.stdout
+
+
+@seabios
+@pytest.mark.parametrize("engine", ENGINES)
+def test_grub_starts_linux(tmp_path, vms, engine):
+    vm = vms([own_copy(tmp_path), "--engine", engine, "--cpus", "2", "--memory", "4G", "--net", "user"]).boot()
+    said = vm.sh("dmesg")
+    assert "SMBIOS 2.8 present" in said and "DMI: Vireo Standard PC" in said
+    assert "PM-Timer IO Port: 0x608" in said and "using IOAPIC" in said.replace("Using", "using")
+    assert "smp: Brought up 1 node, 2 CPUs" in said
+    assert not re.search(r"ACPI (BIOS )?(Error|Warning)|\[Firmware (Bug|Warn)|BAR \d+: (no space|failed)|can't claim", said), said
+    assert vm.sh("cat /sys/class/net/eth0/operstate") == "up"
+    vm.child.sendline("poweroff")
+    assert vm.wait() == 0
+
+
+@seabios
+def test_keys_and_a_move_in_the_menu_of_grub(tmp_path, vms):
+    disk, state = own_copy(tmp_path), tmp_path / "state"
+    vm = vms([disk, "--set", "boot.order=disk"])
+    vm.child.expect("GNU GRUB")
+    vm.child.send("c")
+    vm.child.expect("grub> ")
+    vm.child.send("ls\r")
+    vm.child.expect(r"\(hd0\) \(hd0,msdos2\) \(hd0,msdos1\)")
+    r = run_cli("save", vm.name, str(state))
+    assert r.returncode == 0, r.stderr
+    assert vm.wait() == 0
+    vm = vms([str(state)], command="restore")
+    for line in ["", "linux /vmlinuz console=ttyS0 quiet root=/dev/vda1", "initrd /initrd.img"]:
+        vm.child.send(line + "\r")
+        vm.child.expect("grub> ")
+    vm.child.send("boot\r")
+    vm.boot()
+    vm.child.sendline("reboot")
+    vm.child.expect("GNU GRUB")
+    vm.boot()
 
 
 def test_what_is_no_firmware_is_refused(tmp_path):

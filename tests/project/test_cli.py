@@ -53,7 +53,8 @@ def test_help_among_other_options(vireo):
     (["run", "-z"], "unknown option '-z' (see 'vireo help run')"),
     (["run", "--stats=yes"], "option '--stats' takes no value"),
     (["run", "--memory"], "option '--memory' needs SIZE"),
-    (["run", "surplus"], "unexpected argument 'surplus' (see 'vireo help run')"),
+    (["run", "surplus"], "surplus: no such file; make an image first, for example with: truncate -s 8G surplus"),
+    (["ps", "surplus"], "unexpected argument 'surplus' (see 'vireo help ps')"),
     (["save", "one"], "usage: vireo save [OPTION]... NAME FILE"),
 ])
 def test_slips(vireo, args, says):
