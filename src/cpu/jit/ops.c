@@ -1,6 +1,9 @@
 /* The table of ops.h. */
 #include "cpu/jit/ops.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "base/bytes.h"
 #include "cpu/jit/jit.h"
 
@@ -164,15 +167,48 @@ static const struct jit_op rows[] = {
 	GPR_VEX(0F3A, 0xf0, F2, 0, JIT_RM_R | JIT_REG_W, 0),
 };
 
-bool jit_op_fits(const struct jit_op *r, const struct x86_opdef *d, const struct x86_insn *i)
+static struct jit_op_table table = { .rows = rows, .count = ARRAY_LEN(rows) };
+
+static void index_rows(struct jit_op_table *t)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+	pthread_mutex_lock(&lock);
+	for (uint16_t n = 0; n < t->count && !atomic_load(&t->indexed); n++) {
+		for (unsigned k = 0; k < t->rows[n].count; k++) {
+			typeof(t->at[0][0]) *at = &t->at[t->rows[n].map][(uint8_t)(t->rows[n].op + k)];
+
+			if (!at->end)
+				at->begin = n;
+			at->end = n + 1;
+		}
+	}
+	atomic_store_explicit(&t->indexed, true, memory_order_release);
+	pthread_mutex_unlock(&lock);
+}
+
+/* Is it about this instruction, of whose opcode it is? */
+static bool fits(const struct jit_op *r, const struct x86_opdef *d, const struct x86_insn *i)
 {
 	bool mem = d->mod != X86_MOD_NONE && !(i->flags & X86_I_REG);
 
 	if ((r->what & JIT_NOT16 && i->opsize == 2) || (r->what & JIT_CODE64 && !(i->flags & X86_I_CODE64)))
 		return false;
-	return r->map == d->map && (uint8_t)(i->op - r->op) < r->count && (r->pfx == X86_PFX_ANY || r->pfx == d->pfx) &&
-	       (!r->ext || r->ext == 1 + (i->modrm >> 3 & 7)) && !(r->what & JIT_MEM && !mem) &&
-	       !(r->what & JIT_REGS && mem);
+	return (r->pfx == X86_PFX_ANY || r->pfx == d->pfx) && (!r->ext || r->ext == 1 + (i->modrm >> 3 & 7)) &&
+	       !(r->what & JIT_MEM && !mem) && !(r->what & JIT_REGS && mem);
+}
+
+const struct jit_op *jit_op_find(struct jit_op_table *t, const struct x86_opdef *d, const struct x86_insn *i)
+{
+	if (!atomic_load_explicit(&t->indexed, memory_order_acquire))
+		index_rows(t);
+	for (unsigned n = t->at[d->map][i->op].begin; n < t->at[d->map][i->op].end; n++) {
+		const struct jit_op *r = &t->rows[n];
+
+		if (r->map == d->map && (uint8_t)(i->op - r->op) < r->count && fits(r, d, i))
+			return r;
+	}
+	return NULL;
 }
 
 /* Rows of other tables, as far as the processor's state lets their instructions run. */
@@ -195,9 +231,9 @@ const struct jit_op *jit_op_of(const struct x86_opdef *d, const struct x86_insn 
 	/* Addresses of 16 bits are for handlers. */
 	if (!d || i->ashift == 48)
 		return NULL;
-	for (size_t n = 0; n < ARRAY_LEN(rows); n++)
-		if (jit_op_fits(&rows[n], d, i))
-			return rows[n].emit ? &rows[n] : NULL;
+	r = jit_op_find(&table, d, i);
+	if (r)
+		return r->emit ? r : NULL;
 	r = jit_system_op(d, i);
 	return r ? r : float_op(d, i, mode);
 }

@@ -56,8 +56,17 @@ const struct jit_op *jit_vector_op(const struct x86_opdef *d, const struct x86_i
 const struct jit_op *jit_x87_op(const struct x86_opdef *d, const struct x86_insn *i);
 /* The same for some that are the system's. system.c */
 const struct jit_op *jit_system_op(const struct x86_opdef *d, const struct x86_insn *i);
-/* Is it about this instruction? */
-bool jit_op_fits(const struct jit_op *r, const struct x86_opdef *d, const struct x86_insn *i);
+/* Rows, and by map and opcode those between which all lie that may be about it. */
+struct jit_op_table {
+	const struct jit_op *rows;
+	size_t count;
+	_Atomic bool indexed;
+	struct {
+		uint16_t begin, end;
+	} at[X86_MAPS][256];
+};
+/* The first row that is about this instruction; NULL: none. Any thread. */
+const struct jit_op *jit_op_find(struct jit_op_table *t, const struct x86_opdef *d, const struct x86_insn *i);
 /* The row for a decoded instruction; NULL: none. `mode`: enum x86_fetch. */
 const struct jit_op *jit_op_of(const struct x86_opdef *d, const struct x86_insn *i, unsigned mode);
 /* Flags that this instruction, whatever executes it, looks at, and gives new values in any case. */

@@ -146,11 +146,10 @@ static const struct jit_op rows[] = {
 
 const struct jit_op *jit_vector_op(const struct x86_opdef *d, const struct x86_insn *i)
 {
+	static struct jit_op_table table = { .rows = rows, .count = ARRAY_LEN(rows) };
+
 	for (size_t n = 0; n < ARRAY_LEN(shapes); n++)
 		if (d->reg[0] == shapes[n].handler)
 			return &shapes[n].op;
-	for (size_t n = 0; n < ARRAY_LEN(rows); n++)
-		if (jit_op_fits(&rows[n], d, i))
-			return &rows[n];
-	return NULL;
+	return jit_op_find(&table, d, i);
 }

@@ -259,8 +259,7 @@ static const struct jit_op rows[] = {
 
 const struct jit_op *jit_x87_op(const struct x86_opdef *d, const struct x86_insn *i)
 {
-	for (size_t n = 0; n < ARRAY_LEN(rows); n++)
-		if (jit_op_fits(&rows[n], d, i))
-			return &rows[n];
-	return NULL;
+	static struct jit_op_table table = { .rows = rows, .count = ARRAY_LEN(rows) };
+
+	return jit_op_find(&table, d, i);
 }
