@@ -220,7 +220,8 @@ static void put_code(uint64_t at, const uint8_t *code, size_t len)
 
 /*
  * A program tries all addresses that are 12000h but for their upper 16 bits: each of them is a fault, also where the
- * bits that make it wrong are those in which the kernel's code, which is there, differs from the program's.
+ * bits that make it wrong are those in which the kernel's code, which is there, differs from the program's. SYSRET of
+ * AMD's processors goes there, too, and faults behind it.
  */
 static void no_address_leads_into_the_kernel(void **state)
 {
@@ -234,23 +235,31 @@ static void no_address_leads_into_the_kernel(void **state)
 					  0x6a, 2,    0x6a, 0x4b, 0x68, 0,    0,    0x80, 0,	0x48, 0xcf };
 	/* mov rax, [rdi]; ret */
 	static const uint8_t inside[] = { 0x48, 0x8b, 7, 0xc3 };
-	/* add rsp, 8; mov [rsp], r14; iretq */
-	static const uint8_t fault[] = { 0x48, 0x83, 0xc4, 8, 0x4c, 0x89, 0x34, 0x24, 0x48, 0xcf };
+	/* add rsp, 8; mov [rsp], r14; mov qword [rsp + 8], 4bh; iretq */
+	static const uint8_t fault[] = { 0x48, 0x83, 0xc4, 8,	 0x4c, 0x89, 0x34, 0x24, 0x48, 0xc7,
+					 0x44, 0x24, 8,	   0x4b, 0,    0,    0,	   0x48, 0xcf };
+	/* mov rcx, rax; sysretq */
+	static const uint8_t call[] = { 0x48, 0x89, 0xc1, 0x48, 0x0f, 7 };
 	/*
 	 * xor r15d, r15d; 1: inc r15d; mov esp, 900000h; cmp r15d, 10000h; je 3f; lea r14, [rel 1b]; lea rcx, [rel 2f];
-	 * push rcx; mov rax, r15; shl rax, 48; or rax, 12000h; jmp rax, or: push rax; ret; 2: mov ebx, eax; 3: ud2
+	 * push rcx; mov rax, r15; shl rax, 48; or rax, 12000h; jmp rax, or what `branches` has; 2: mov ebx, eax; 3: ud2
 	 */
 	uint8_t user[] = { 0x45, 0x31, 0xff, 0x41, 0xff, 0xc7, 0xbc, 0,	   0,	 0x90, 0,    0x41, 0x81, 0xff,
 			   0,	 0,    1,    0,	   0x74, 0x20, 0x4c, 0x8d, 0x35, 0xe8, 0xff, 0xff, 0xff, 0x48,
 			   0x8d, 0x0d, 0x10, 0,	   0,	 0,    0x51, 0x4c, 0x89, 0xf8, 0x48, 0xc1, 0xe0, 0x30,
 			   0x48, 0x0d, 0,    0x20, 1,	 0,    0xff, 0xe0, 0x89, 0xc3, 0x0f, 0x0b };
-	static const uint8_t branches[][2] = { { 0xff, 0xe0 }, { 0x50, 0xc3 } };
+	/* jmp rax; push rax and ret; call rax; syscall */
+	static const uint8_t branches[][2] = { { 0xff, 0xe0 }, { 0x50, 0xc3 }, { 0xff, 0xd0 }, { 0x0f, 5 } };
 
 	for (size_t n = 0; n < ARRAY_LEN(branches); n++) {
 		smap_on();
 		put_code(RIG_CODE, kernel, sizeof(kernel));
 		put_code(0x11000, fault, sizeof(fault));
 		put_code(0x12000, inside, sizeof(inside));
+		put_code(0x13000, call, sizeof(call));
+		r.s.efer |= X86_EFER_SCE;
+		r.s.star = (uint64_t)(RIG_UDATA - 8) << 48 | (uint64_t)RIG_CODE64 << 32;
+		r.s.lstar = 0x13000;
 		memcpy(user + sizeof(user) - 6, branches[n], 2);
 		put_code(0x800000, user, sizeof(user));
 		rig_write(&r, RIG_IDT + 16 * X86_GP, RIG_GATE(RIG_CODE64, 0x11000ull, 0x8e, 0), 8);
