@@ -1,7 +1,7 @@
 /*
- * What the tests of the processor set for a translator: nothing is too cold to be translated, flags are right in every
- * frame. If they are set, VIREO_TEST_JIT_CACHE says how large its cache is and VIREO_TEST_JIT_COUNT what it counts.
- * Engines that know no such keys leave them alone. Any thread.
+ * What the tests of the processor set for a translator, unless they chose themselves: nothing is too cold to be
+ * translated, flags are right in every frame. If they are set, VIREO_TEST_JIT_CACHE says how large its cache is and
+ * VIREO_TEST_JIT_COUNT what it counts. Engines that know no such keys leave them alone. Any thread.
  */
 #ifndef VIREO_TESTS_CPU_HOT_H
 #define VIREO_TESTS_CPU_HOT_H
@@ -18,7 +18,8 @@ static inline struct config *all_hot(struct config *config)
 
 	if (!config)
 		config = config_new();
-	if (!config || config_set(config, "jit.heat", "0", &err) || config_set(config, "jit.strict", "on", &err) ||
+	if (!config || (!config_peek(config, "jit.heat") && config_set(config, "jit.heat", "0", &err)) ||
+	    (!config_peek(config, "jit.strict") && config_set(config, "jit.strict", "on", &err)) ||
 	    (cache && config_set(config, "jit.cache", cache, &err)) ||
 	    (count && config_set(config, "jit.count", count, &err)))
 		abort();

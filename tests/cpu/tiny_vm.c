@@ -118,8 +118,7 @@ static const struct intc_ops intc_ops = {
 
 /* --- the VM --- */
 
-/* The engine of most tests: the interpreter, or what VIREO_TEST_ENGINE names. */
-static const struct engine *software(void)
+const struct engine *tiny_software(void)
 {
 	const char *name = getenv("VIREO_TEST_ENGINE");
 	const struct engine *e = name ? engine_find(name) : &engine_interp;
@@ -175,12 +174,12 @@ static void make(struct tiny_vm *t, const struct engine *engine, unsigned cpus, 
 
 void tiny_vm_new(struct tiny_vm *t)
 {
-	make(t, software(), 1, CLOCK_SOURCE_HOST, NULL, ENGINE_INTC_USER);
+	make(t, tiny_software(), 1, CLOCK_SOURCE_HOST, NULL, ENGINE_INTC_USER);
 }
 
 void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock)
 {
-	make(t, software(), cpus, clock, NULL, ENGINE_INTC_USER);
+	make(t, tiny_software(), cpus, clock, NULL, ENGINE_INTC_USER);
 }
 
 void tiny_vm_new_on(struct tiny_vm *t, const struct engine *engine)
@@ -205,7 +204,7 @@ void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source c
 
 	if (!config || config_set(config, "cpu.model", model, &err))
 		abort();
-	make(t, software(), 1, clock, config, ENGINE_INTC_USER);
+	make(t, tiny_software(), 1, clock, config, ENGINE_INTC_USER);
 }
 
 void tiny_vm_free(struct tiny_vm *t)

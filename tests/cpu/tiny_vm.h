@@ -41,6 +41,8 @@ struct tiny_vm {
 
 void tiny_vm_new(struct tiny_vm *t);
 void tiny_vm_new_with(struct tiny_vm *t, unsigned cpus, enum clock_source clock);
+/* The engine of most tests: the interpreter, or what VIREO_TEST_ENGINE names. */
+const struct engine *tiny_software(void);
 /* One vCPU of a CPU model, as "cpu.model" takes it. */
 void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source clock);
 /* One vCPU on another engine than the interpreter. */

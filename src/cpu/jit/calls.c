@@ -175,12 +175,23 @@ static void put_crossing(struct jit_cpu *c)
 	put_part(c, c->crossing + first, c->bounce + first, c->bounced - first);
 }
 
+/*
+ * Flags that a later instruction of the block overwrites are not kept: had this store changed that instruction, they
+ * would be missing. From now on this page's code keeps them all.
+ */
+static void stored_to_own_page(struct jit_cpu *c, const struct jit_block *b)
+{
+	if (x86_code_set_own(c->cpu.vm->code, b->pages[0].index))
+		jit_cache_drop_page(jit_cache_of(&c->cpu), b->pages[0].index);
+}
+
 int jit_stored(struct jit_cpu *c, const struct jit_note *note)
 {
 	struct jit_cache *cache = jit_cache_of(&c->cpu);
 	unsigned flushes = jit_cache_flushes(cache);
 	const struct jit_block *block = block_of(note);
 	uint64_t left = MEM_PAGE_SIZE - ((uintptr_t)c->stored & X86_PAGE_MASK);
+	bool own = false;
 	gpa_t at;
 
 	shared_arrived(cache);
@@ -188,10 +199,12 @@ int jit_stored(struct jit_cpu *c, const struct jit_note *note)
 	c->resume = (uintptr_t)note - note->back;
 	if (c->stored == c->bounce) {
 		put_crossing(c);
-		return jit_over(c, block, flushes);
-	}
-	if (mem_address_of(c->cpu.mem, c->stored, &at))
+	} else if (mem_address_of(c->cpu.mem, c->stored, &at)) {
 		mem_written(c->cpu.mem, at, left < STORE_MOST ? left : STORE_MOST);
+		own = !((at.v ^ block->phys) & ~X86_PAGE_MASK);
+	}
+	if (own || atomic_load(&block->stale))
+		stored_to_own_page(c, block);
 	return jit_over(c, block, flushes);
 }
 

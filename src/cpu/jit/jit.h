@@ -117,8 +117,8 @@ struct jit_vm {
 	struct interp_vm vm; /* first */
 	struct jit_cache *cache;
 	/*
-	 * Flags are right in every exception's frame. Else those that the instruction itself gives new values, as when
-	 * it is executed again, may be any.
+	 * All flags are right at every instruction. Else one that a later instruction of the block overwrites before
+	 * any looks at it may be any in between: in exceptions' and interrupts' frames, and in states that are read.
 	 */
 	bool strict;
 	enum jit_counting counting;

@@ -357,6 +357,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	struct jit_cache *cache = jit_cache_of(cpu);
 	struct source from;
 	struct jit_tr t;
+	bool own;
 
 	t.cache = cache;
 	t.thunks = jit_cache_thunks(cache);
@@ -364,7 +365,6 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	t.view = t.mode & X86_FETCH_VIEW;
 	t.word = t.mode & X86_FETCH_CODE32 ? 4 : 8;
 	t.block_rip = cpu->s.gpr[X86_RIP];
-	t.strict = ((struct jit_vm *)cpu->vm)->strict;
 	t.counting = ((struct jit_vm *)cpu->vm)->counting;
 	t.profile = ((struct jit_vm *)cpu->vm)->profile;
 	t.icount = cpu->icount;
@@ -373,6 +373,9 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	t.x87_last = t.x87_operand = 0;
 	if (!find_source(cpu, tr, &from) || !read_trace(&t, cpu, tr, &from))
 		return NULL;
+	/* In the second page there is no later instruction of the block. */
+	own = x86_code_is_own(cpu->vm->code, from.page[0]->page_index);
+	t.strict = own || ((struct jit_vm *)cpu->vm)->strict;
 	flags_that_matter(&t);
 	if (!jit_cache_begin(cache, &t.e))
 		return NULL;
@@ -395,7 +398,8 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	if (t.e.full)
 		return NULL;
 	/* A change of the page that came before it could be found shows here. */
-	if (*tr->gen[0] != tr->seen[0] || (tr->gen[1] && *tr->gen[1] != tr->seen[1]))
+	if (*tr->gen[0] != tr->seen[0] || (tr->gen[1] && *tr->gen[1] != tr->seen[1]) ||
+	    own != x86_code_is_own(cpu->vm->code, from.page[0]->page_index))
 		jit_cache_drop(cache, t.block);
 	return t.block;
 }

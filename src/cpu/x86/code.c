@@ -5,6 +5,8 @@
  * touches such a line (own, of another vCPU, or of a device: all come through mem_written()) moves the
  * generation on, and every trace that remembers an older one is stale. Stores beside the lines cost a
  * call and no more.
+ *
+ * Once a page's own code was seen to store into it, that is remembered: a translator may have to be more careful there.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -19,7 +21,8 @@ struct x86_code {
 	struct interp_vm *vm;
 	uint64_t pages;
 	_Atomic uint32_t *gen;
-	uint64_t *lines; /* under lock */
+	uint64_t *lines;  /* under lock */
+	atomic_bool *own; /* its own code stored into it */
 	pthread_mutex_t lock;
 };
 
@@ -69,8 +72,9 @@ struct x86_code *x86_code_new(struct interp_vm *vm, struct err *err)
 	if (c->pages) {
 		c->gen = table(c->pages * sizeof(*c->gen));
 		c->lines = table(c->pages * sizeof(*c->lines));
+		c->own = table(c->pages * sizeof(*c->own));
 	}
-	if (c->pages && (!c->gen || !c->lines)) {
+	if (c->pages && (!c->gen || !c->lines || !c->own)) {
 		err_set(err, "out of memory");
 		x86_code_free(c);
 		return NULL;
@@ -88,6 +92,8 @@ void x86_code_free(struct x86_code *c)
 		munmap(c->gen, c->pages * sizeof(*c->gen));
 	if (c->lines)
 		munmap(c->lines, c->pages * sizeof(*c->lines));
+	if (c->own)
+		munmap(c->own, c->pages * sizeof(*c->own));
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
@@ -116,4 +122,19 @@ uint32_t x86_code_track(struct x86_code *c, uint64_t page_index, uint32_t offset
 const _Atomic uint32_t *x86_code_gen(struct x86_code *c, uint64_t page_index)
 {
 	return &c->gen[page_index];
+}
+
+uint64_t x86_code_page_of(const struct x86_code *c, const _Atomic uint32_t *gen)
+{
+	return (uint64_t)(gen - c->gen);
+}
+
+bool x86_code_set_own(struct x86_code *c, uint64_t page_index)
+{
+	return !atomic_load(&c->own[page_index]) && !atomic_exchange(&c->own[page_index], true);
+}
+
+bool x86_code_is_own(const struct x86_code *c, uint64_t page_index)
+{
+	return atomic_load(&c->own[page_index]);
 }

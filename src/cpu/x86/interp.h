@@ -166,6 +166,11 @@ void x86_code_free(struct x86_code *c);
 uint32_t x86_code_track(struct x86_code *c, uint64_t page_index, uint32_t offset, uint32_t len);
 /* The page's current generation: a trace with another one is stale. */
 const _Atomic uint32_t *x86_code_gen(struct x86_code *c, uint64_t page_index);
+/* The other way. */
+uint64_t x86_code_page_of(const struct x86_code *c, const _Atomic uint32_t *gen);
+/* Code of this page has stored into it; true: that is new. And whether it ever did. Any thread. */
+bool x86_code_set_own(struct x86_code *c, uint64_t page_index);
+bool x86_code_is_own(const struct x86_code *c, uint64_t page_index);
 
 /* exclusive.c: between begin and end no other vCPU executes guest instructions. */
 struct x86_exclusive *x86_exclusive_new(void);

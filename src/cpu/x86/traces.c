@@ -168,8 +168,15 @@ void x86_trace_break(struct x86_cpu *cpu)
 void x86_trace_stored(struct x86_cpu *cpu)
 {
 	const struct x86_trace *t = cpu->trace;
+	bool changed = false;
 
-	if (t && ((t->gen[0] && *t->gen[0] != t->seen[0]) || (t->gen[1] && *t->gen[1] != t->seen[1])))
+	for (unsigned n = 0; t && n < 2; n++) {
+		if (!t->gen[n] || *t->gen[n] == t->seen[n])
+			continue;
+		x86_code_set_own(cpu->vm->code, x86_code_page_of(cpu->vm->code, t->gen[n]));
+		changed = true;
+	}
+	if (changed)
 		x86_trace_break(cpu);
 }
 
