@@ -109,6 +109,36 @@ static void moves_backwards(void **state)
 	RIG_EXEC(&r, WARM, 0xfd, 0xf3, 0xa4, 0xfc, INC_EBX);
 	expect(FROM - 1, TO - 1, 0);
 	assert_memory_equal(memory(TO, 5000), bytes, 5000);
+	/* Elements that lie in two pages and that do not, as above. */
+	for (unsigned shift = 0; shift < 8; shift += 4) {
+		start(FROM + shift + 7992, TO + 7992, 1000, 0);
+		RIG_EXEC(&r, WARM, 0xfd, 0xf3, 0x48, 0xa5, 0xfc, INC_EBX);
+		expect(FROM + shift - 8, TO - 8, 0);
+		assert_memory_equal(memory(TO, 8000), bytes + shift, 8000);
+		assert_memory_equal(memory(TO - 8, 8), (uint8_t[8]){ 0 }, 8);
+	}
+	/* As a kernel does that moves itself up, over its own end. */
+	start(FROM + 7992, FROM + 8092, 1000, 0);
+	RIG_EXEC(&r, 0xfd, 0xf3, 0x48, 0xa5, 0xfc, INC_EBX);
+	expect(FROM - 8, FROM + 92, 0);
+	assert_memory_equal(memory(FROM + 100, 8000), bytes, 8000);
+	assert_memory_equal(memory(FROM, 100), bytes, 100);
+	assert_int_equal(rig_reg(&r, X86_RBX), 1);
+}
+
+static void stores_backwards(void **state)
+{
+	static const uint64_t v = 0x1122334455667788;
+	uint8_t before[8];
+
+	memcpy(before, memory(TO - 8, 8), 8);
+	start(FROM, TO + 5592, 700, v);
+	RIG_EXEC(&r, 0xfd, 0xf3, 0x48, 0xab, 0xfc, INC_EBX);
+	expect(FROM, TO - 8, 0);
+	memory(TO, 5600);
+	for (unsigned n = 0; n < 700; n++)
+		assert_memory_equal(at + 8 * n, &v, 8);
+	assert_memory_equal(memory(TO - 8, 8), before, 8);
 }
 
 static void a_move_over_its_source_repeats_it(void **state)
@@ -119,6 +149,12 @@ static void a_move_over_its_source_repeats_it(void **state)
 	/* WARM has moved the first byte itself. */
 	for (unsigned n = 0; n < 600; n++)
 		assert_memory_equal(at + 8 * n, bytes, 8);
+	/* Backwards it is the end that comes again. */
+	start(FROM + 4792, FROM + 4784, 599, 0);
+	RIG_EXEC(&r, 0xfd, 0xf3, 0x48, 0xa5, 0xfc);
+	memory(FROM, 4800);
+	for (unsigned n = 0; n < 600; n++)
+		assert_memory_equal(at + 8 * n, bytes + 4792, 8);
 }
 
 static void stores_of_each_size(void **state)
@@ -250,6 +286,7 @@ int main(void)
 		cmocka_unit_test(moves_cross_pages),
 		cmocka_unit_test(moves_between_pages_of_one_place),
 		cmocka_unit_test(moves_backwards),
+		cmocka_unit_test(stores_backwards),
 		cmocka_unit_test(a_move_over_its_source_repeats_it),
 		cmocka_unit_test(stores_of_each_size),
 		cmocka_unit_test(a_fault_in_the_middle_keeps_what_is_done),

@@ -58,33 +58,43 @@ static inline const struct x86_insn *again(struct x86_cpu *cpu, const struct x86
 #define REPEATED(i) ((i)->flags & (X86_I_REP | X86_I_REPNE))
 
 /*
- * Bytes that can be moved at once from `ea`: forward, flat, to the end of the page and of the address
- * size, with a TLB entry for it. No bytes: go element by element.
+ * Bytes that can be moved at once, the element at `ea` and those behind it or, with DF, before it: flat, to the end of
+ * the page and of the address size, with a TLB entry for it. No bytes: go element by element.
  */
 struct run {
 	uint64_t bytes, lin;
-	uint8_t *host;
+	uint8_t *host; /* the element at `ea` */
 	struct x86_tlb_entry *entry;
 };
 
 static inline struct run run_at(const struct x86_cpu *cpu, const struct x86_insn *i, unsigned seg, uint64_t ea,
-				bool write)
+				bool write, unsigned size)
 {
 	uint8_t flat = write ? cpu->seg_flat_w : cpu->seg_flat_r;
-	uint64_t wrap = ~0ull >> i->ashift, left;
+	uint64_t wrap = ~0ull >> i->ashift, offset;
 	struct run r = { .lin = (cpu->seg_base[seg] + ea) & cpu->lin_mask };
 
-	if (cpu->s.rflags & X86_DF || !(flat >> seg & 1) || cpu->align_check || cpu->attention)
+	if (!(flat >> seg & 1) || cpu->align_check || cpu->attention)
 		return r;
 	r.entry = x86_tlb_slot(cpu->tlb, r.lin);
 	if ((write ? r.entry->wtag : r.entry->rtag) != (r.lin & ~X86_PAGE_MASK))
 		return r;
 	if (write && atomic_load_explicit(r.entry->flags, memory_order_relaxed))
 		return r;
-	left = MEM_PAGE_SIZE - (r.lin & X86_PAGE_MASK);
-	r.bytes = wrap - ea < left ? 0 : left;
-	r.host = r.entry->host + (r.lin & X86_PAGE_MASK);
+	offset = r.lin & X86_PAGE_MASK;
+	r.bytes = MEM_PAGE_SIZE - offset;
+	if (wrap - ea < r.bytes)
+		r.bytes = 0;
+	else if (cpu->s.rflags & X86_DF)
+		r.bytes = r.bytes < size || ea < offset ? 0 : offset + size;
+	r.host = r.entry->host + offset;
 	return r;
+}
+
+/* How far below the first element the lowest of `n` lies. */
+static inline uint64_t down(const struct x86_cpu *cpu, uint64_t n, unsigned size)
+{
+	return cpu->s.rflags & X86_DF ? (n - 1) * size : 0;
 }
 
 /*
@@ -101,15 +111,15 @@ static void share_a_place(struct x86_cpu *cpu, const struct x86_insn *i, unsigne
 	    !x86_canonical(to->lin) || !x86_tlb_fill(cpu, view, from->lin, X86_READ, &phys))
 		return;
 	to->bytes = 0;
-	*from = run_at(cpu, i, i->seg, get_a(cpu, i, X86_RSI), false);
+	*from = run_at(cpu, i, i->seg, get_a(cpu, i, X86_RSI), false, size);
 	if (from->bytes >= size && x86_tlb_fill(cpu, view, to->lin, X86_WRITE, &phys))
-		*to = run_at(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true);
+		*to = run_at(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true, size);
 }
 
 static uint64_t fast_movs(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size)
 {
-	struct run from = run_at(cpu, i, i->seg, get_a(cpu, i, X86_RSI), false);
-	struct run to = run_at(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true);
+	struct run from = run_at(cpu, i, i->seg, get_a(cpu, i, X86_RSI), false, size);
+	struct run to = run_at(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true, size);
 	uint64_t n;
 
 	if (!from.bytes)
@@ -119,16 +129,17 @@ static uint64_t fast_movs(struct x86_cpu *cpu, const struct x86_insn *i, unsigne
 		n = get_a(cpu, i, X86_RCX);
 	if (n < 2)
 		return 0;
-	uint8_t *p = to.host;
-	const uint8_t *q = from.host;
-	/* A destination shortly after the source repeats a pattern: that is not what memmove does. */
-	if (p > q && p < q + n * size)
+	uint8_t *p = to.host - down(cpu, n, size);
+	const uint8_t *q = from.host - down(cpu, n, size);
+	/* A destination shortly after the source, with DF before it, repeats a pattern: that is not what memmove does.
+	 */
+	if (cpu->s.rflags & X86_DF ? p < q && q < p + n * size : p > q && p < q + n * size)
 		return 0;
 	shared_move(p, q, n * size);
 	/* Another thread may have made it a code page in between. */
 	atomic_signal_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(to.entry->flags, memory_order_relaxed))
-		x86_stored_flagged(cpu, to.entry, to.lin, (unsigned)(n * size));
+		x86_stored_flagged(cpu, to.entry, to.lin - down(cpu, n, size), (unsigned)(n * size));
 	advance(cpu, i, X86_RSI, n * size);
 	advance(cpu, i, X86_RDI, n * size);
 	set_a(cpu, i, X86_RCX, get_a(cpu, i, X86_RCX) - n);
@@ -137,14 +148,14 @@ static uint64_t fast_movs(struct x86_cpu *cpu, const struct x86_insn *i, unsigne
 
 static uint64_t fast_stos(struct x86_cpu *cpu, const struct x86_insn *i, unsigned size)
 {
-	struct run to = run_at(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true);
+	struct run to = run_at(cpu, i, X86_ES, get_a(cpu, i, X86_RDI), true, size);
 	uint64_t n = to.bytes / size;
 
 	if (n > get_a(cpu, i, X86_RCX))
 		n = get_a(cpu, i, X86_RCX);
 	if (n < 2)
 		return 0;
-	uint8_t *p = to.entry->host + (to.lin & X86_PAGE_MASK);
+	uint8_t *p = to.host - down(cpu, n, size);
 	uint64_t v = cpu->s.gpr[X86_RAX];
 	if (size == 1 || !(v & size_mask(size)))
 		shared_fill(p, (uint8_t)v, n * size);
@@ -153,7 +164,7 @@ static uint64_t fast_stos(struct x86_cpu *cpu, const struct x86_insn *i, unsigne
 			shared_copy(p + k * size, &v, size);
 	atomic_signal_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(to.entry->flags, memory_order_relaxed))
-		x86_stored_flagged(cpu, to.entry, to.lin, (unsigned)(n * size));
+		x86_stored_flagged(cpu, to.entry, to.lin - down(cpu, n, size), (unsigned)(n * size));
 	advance(cpu, i, X86_RDI, n * size);
 	set_a(cpu, i, X86_RCX, get_a(cpu, i, X86_RCX) - n);
 	return n;
