@@ -189,7 +189,7 @@ static bool is_on(const struct config *c, const char *key, bool dflt)
 	return value ? strcmp(value, "none") != 0 : dflt;
 }
 
-static bool has_disk(struct config *c, const char *key)
+static bool has_drive(struct config *c, const char *key)
 {
 	return config_has(c, key);
 }
@@ -226,9 +226,9 @@ static int check_devices(struct config *saved, struct config *result, struct err
 		bool series; /* with a number from 0 on behind it */
 		bool (*has)(struct config *c, const char *key);
 	} devices[] = {
-		{ "disk", true, has_disk },	 { "net", true, has_net },	     { "serial0", false, has_serial0 },
-		{ "serial1", false, has_port },	 { "console0", false, has_console }, { "debugcon", false, has_port },
-		{ "postcard", false, has_port },
+		{ "disk", true, has_drive },	   { "cdrom", true, has_drive },    { "net", true, has_net },
+		{ "serial0", false, has_serial0 }, { "serial1", false, has_port },  { "console0", false, has_console },
+		{ "debugcon", false, has_port },   { "postcard", false, has_port },
 	};
 	char key[32];
 

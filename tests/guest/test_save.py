@@ -358,6 +358,7 @@ def test_a_disk_that_has_changed_is_taken_on_request(small, vms, tmp_path):
     (["--set", "cpus=2"], "cpus"),
     (["--set", "balloon=on"], "balloon"),
     (["--set", "disk1.path=OTHER"], "disk1: the saved machine has no such device, and a restore cannot change that"),
+    (["--set", "cdrom0.path=OTHER"], "cdrom0: the saved machine has no such device"),
     (["--net", "user", "--net", "user"], "net1: the saved machine has no such device"),
     (["--net", "none"], "net0: the saved machine has this device, and a restore cannot change that"),
     (["--serial", "null", "--serial", "null"], "serial1: the saved machine has no such device"),
