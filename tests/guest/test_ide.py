@@ -6,8 +6,10 @@ import subprocess
 import pytest
 
 from conftest import Guest, guest_files, run_cli
+from test_firmware import boot_disk, seabios
 
 MIB = 1 << 20
+GRUB = "/usr/lib/grub-rescue/grub-rescue-cdrom.iso"
 
 
 def image(path, size, files):
@@ -88,3 +90,27 @@ def test_errors(tmp_path):
     ):
         r = run_cli("run", *args, *kernel)
         assert r.returncode == 1 and text in r.stderr and r.stderr.count("\n") == 1, (args, r.stderr)
+
+
+@seabios
+def test_seabios_starts_an_ide_disk(tmp_path):
+    r = run_cli("run", "--firmware", "bios", "--disk", f"{boot_disk(tmp_path)},format=raw,bus=ide", "--device",
+                "isa-debug-exit")
+    assert "boot sector 80" in r.stdout and r.returncode == 1, r.stdout + r.stderr
+
+
+@seabios
+@pytest.mark.skipif(not os.path.exists(GRUB), reason="the package grub-rescue-pc is not installed")
+def test_grub_from_a_cdrom(tmp_path, vms):
+    """SeaBIOS reads the CD, and GRUB through SeaBIOS the CD and a disk."""
+    disk = image(tmp_path / "disk.img", 8 * MIB, {"word": b"readable"})
+    vm = vms(["--firmware", "bios", "--cdrom", GRUB, "--disk", f"{disk},format=raw,bus=ide"], prompt="grub> ")
+    # Long lines of the screen come in pieces with positions between them.
+    vm.child.expect("GNU GRUB")
+    vm.child.send("c")
+    vm.child.expect("grub> ")
+    for command, answer in (("ls", r"\(cd\)"), ("cat (hd0)/word", "readable"), ("ls (cd)/boot/grub", "i386-pc")):
+        for key in command + "\r":  # the firmware polls a FIFO of 16 bytes
+            vm.child.send(key)
+        vm.child.expect(answer)
+        vm.child.expect("grub> ")
