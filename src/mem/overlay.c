@@ -76,10 +76,11 @@ struct mem_slot *mem_slot_shown(struct mem_space *s, struct mem_slot *slot, uint
 
 	for (unsigned n = 0; n < root->overlay_count; n++) {
 		struct mem_overlay *o = &root->overlays[n];
+		uint8_t mode = o->mode[s != root];
 
 		if (at - o->base >= o->size)
 			continue;
-		switch (o->mode[s != root]) {
+		switch (mode) {
 		case MEM_OVERLAY_NONE:
 			return slot;
 		case MEM_OVERLAY_READONLY:
