@@ -137,14 +137,16 @@ static void isa_devices(struct aml *m, const struct acpi_config *c)
 	const struct {
 		const char *name, *hid;
 		uint8_t uid, ports, irq; /* irq 0: none */
-		uint16_t port;
+		uint16_t port, port2;	 /* 0: none */
 		bool there;
 	} isa[] = {
-		{ "COM1", "PNP0501", 1, 8, 4, 0x3f8, c->com[0] },
-		{ "COM2", "PNP0501", 2, 8, 3, 0x2f8, c->com[1] },
-		{ "RTC", "PNP0B00", 0, 2, 8, 0x70, true },
+		{ "COM1", "PNP0501", 1, 8, 4, 0x3f8, 0, c->com[0] },
+		{ "COM2", "PNP0501", 2, 8, 3, 0x2f8, 0, c->com[1] },
+		{ "KBD", "PNP0303", 0, 1, 1, 0x60, 0x64, c->i8042 },
+		{ "MOU", "PNP0F13", 0, 1, 12, 0, 0, c->i8042 },
+		{ "RTC", "PNP0B00", 0, 2, 8, 0x70, 0, true },
 		/* What no other node describes: the ports of power management. */
-		{ "MISC", "PNP0C02", 0, PM_IO_SIZE, 0, c->pm_event, true },
+		{ "MISC", "PNP0C02", 0, PM_IO_SIZE, 0, c->pm_event, 0, true },
 	};
 
 	for (unsigned n = 0; n < ARRAY_LEN(isa); n++) {
@@ -155,7 +157,10 @@ static void isa_devices(struct aml *m, const struct acpi_config *c)
 		aml_eisaid(m, isa[n].hid);
 		aml_name_int(m, "_UID", isa[n].uid);
 		aml_resources(m, "_CRS");
-		aml_res_io(m, isa[n].port, isa[n].ports);
+		if (isa[n].port)
+			aml_res_io(m, isa[n].port, isa[n].ports);
+		if (isa[n].port2)
+			aml_res_io(m, isa[n].port2, isa[n].ports);
 		if (isa[n].irq)
 			aml_res_irq(m, isa[n].irq);
 		aml_resources_end(m);
@@ -245,8 +250,8 @@ static uint32_t fadt(struct area *a, const struct acpi_config *c, uint32_t dsdt_
 	t[91] = 4;
 	st_le16(t + 96, 0xfff); /* no C2, no C3 */
 	st_le16(t + 98, 0xfff);
-	t[108] = 0x32;		  /* century byte of the RTC */
-	st_le16(t + 109, 1 << 2); /* no VGA; ISA devices are in the DSDT, no 8042 */
+	t[108] = 0x32;					      /* century byte of the RTC */
+	st_le16(t + 109, (uint16_t)(1 << 2 | c->i8042 << 1)); /* no VGA; ISA devices are in the DSDT; an 8042? */
 	st_le32(t + 112, WBINVD | PROC_C1 | SLP_BUTTON | RTC_FIXED | RESET_REG);
 	gas_io(t + 116, 0xcf9, 8, 1);
 	t[128] = 6;

@@ -7,6 +7,7 @@
 #define VIREO_DEV_ISA_H
 
 #include "base/chardev.h"
+#include "base/input.h"
 #include "bus/bus.h"
 #include "bus/device.h"
 #include "clock/clock.h"
@@ -41,6 +42,15 @@ void rtc146818_poke(struct device *d, uint8_t index, uint8_t value);
 
 /* Port 92h: fast A20 (always on here) and reset. */
 struct device *port92_new(struct bus *bus, const struct machine_control *m, struct err *err);
+
+/* The 8042 with a PS/2 keyboard and mouse, ports 60h and 64h. Only when asked for. */
+struct i8042_config {
+	struct bus *bus;
+	struct irq_line irq1, irq12;
+	struct machine_control machine;
+};
+/* `input` is filled: keys and movements go in there. */
+struct device *i8042_new(const struct i8042_config *c, struct input_sink *input, struct err *err);
 
 /* Only when asked for: a write of V to `port` ends the VM with status 2 * V + 1. */
 struct device *debug_exit_new(struct bus *bus, uint16_t port, const struct machine_control *m, struct err *err);

@@ -105,6 +105,8 @@ struct vm {
 	struct device *pm, *rtc, *fw_cfg, *piix3;
 	unsigned mmio_count;
 	bool com[2]; /* which serial ports there are */
+	bool i8042;
+	struct input_sink input; /* where keys and the mouse go; functions that are NULL: nowhere */
 
 	struct virtio_dev *balloon; /* or NULL */
 	struct vm_disk disks[VM_DISKS];
@@ -184,6 +186,9 @@ void vm_check_initrd_end(struct vm *vm);
 int vm_add_virtio(struct vm *vm, struct err *err);
 /* The name of a disk with writes that wait for space on the host, or NULL. */
 const char *vm_disk_without_space(const struct vm *vm);
+
+/* --- extras.c: devices that `--device` names --- */
+int vm_add_extras(struct vm *vm, struct err *err);
 
 /* --- ide.c: IDE drives; PREFIX is a disk's or a CD-ROM drive's ("cdrom0") --- */
 /* Takes the node if it succeeds. */

@@ -438,7 +438,7 @@ int pc_assemble(struct vm *vm, struct err *err)
 	if (refuse_more(vm, "serial", ARRAY_LEN(vm->com), err) || refuse_more(vm, "console", 1, err))
 		return -1;
 	if (add_chipset(vm, err) || add_serial(vm, 0, console ? "null" : "stdio", err) ||
-	    add_serial(vm, 1, "none", err) || add_test_devices(vm, err))
+	    add_serial(vm, 1, "none", err) || add_test_devices(vm, err) || vm_add_extras(vm, err))
 		return -1;
 	add_latches(vm);
 	return vm_add_virtio(vm, err) || vm_tell_firmware(vm, err) ? -1 : 0;
@@ -463,6 +463,7 @@ struct acpi_config pc_acpi(const struct vm *vm)
 		.pci_high = VM_PCI_HIGH,
 		.pci_high_end = VM_PCI_HIGH_END,
 		.com = { vm->com[0], vm->com[1] },
+		.i8042 = vm->i8042,
 		.mmio_count = vm->mmio_count,
 	};
 
@@ -507,6 +508,13 @@ static void start_bios_timer(struct vm *vm)
 
 	for (size_t n = 0; n < ARRAY_LEN(writes); n++)
 		bus_write(vm->bus, BUS_PORT, writes[n].port, 1, writes[n].val);
+}
+
+/* As firmware leaves it: tested, scan codes translated, interrupts on. */
+static void start_i8042(struct vm *vm)
+{
+	bus_write(vm->bus, BUS_PORT, 0x64, 1, 0x60);
+	bus_write(vm->bus, BUS_PORT, 0x60, 1, 0x47);
 }
 
 static int enter(struct vm *vm, const struct boot_entry *e, const char *kernel, struct err *err)
@@ -557,6 +565,8 @@ int pc_boot(struct vm *vm, struct err *err)
 	for (unsigned n = 0; n < 4; n++)
 		pci_config_write(vm->pci, PIIX3_DEVFN, (uint8_t)(PIIX3_PIRQ + n), 1, pci_irq[n]);
 	vm_ide_enable(vm);
+	if (vm->i8042)
+		start_i8042(vm);
 	/* Levels: the SCI and the PCI lines. */
 	irqchip_pic_write(vm->chip, 4, 1u << pci_irq[0] | 1u << pci_irq[1]);
 	irqchip_pic_write(vm->chip, 5, (1u << PM_SCI | 1u << pci_irq[2] | 1u << pci_irq[3]) >> 8);

@@ -194,6 +194,50 @@ static json_t *query_migrate(struct vm *vm, const json_t *args, struct err *err)
 	return o;
 }
 
+/* One element of send-key's list; 0 and an error: no key. */
+static unsigned key_of(const json_t *o, struct err *err)
+{
+	const char *type = json_string_value(json_object_get(o, "type"));
+	const json_t *data = json_object_get(o, "data");
+	json_int_t n = json_integer_value(data);
+	unsigned key = 0;
+
+	if (type && !strcmp(type, "qcode") && json_is_string(data))
+		key = input_key(json_string_value(data));
+	else if (type && !strcmp(type, "number") && n > 0 && n < (json_int_t)INPUT_KEYS)
+		key = (unsigned)n;
+	if (!key)
+		err_set(err, "Parameter 'keys' expects a list of {type: qcode, data: NAME}");
+	return key;
+}
+
+/* All down in their order, and up the other way round. */
+static json_t *send_key(struct vm *vm, const json_t *args, struct err *err)
+{
+	const json_t *list = json_object_get(args, "keys");
+	unsigned keys[8];
+	size_t n = json_array_size(list);
+
+	if (!vm->input.key) {
+		err_set(err, "No keyboard has been activated");
+		return NULL;
+	}
+	if (!n || n > sizeof(keys) / sizeof(keys[0])) {
+		err_set(err, "Parameter 'keys' expects one to eight keys");
+		return NULL;
+	}
+	for (size_t k = 0; k < n; k++) {
+		keys[k] = key_of(json_array_get(list, k), err);
+		if (!keys[k])
+			return NULL;
+	}
+	for (size_t k = 0; k < n; k++)
+		vm->input.key(vm->input.opaque, keys[k], true);
+	for (size_t k = n; k > 0; k--)
+		vm->input.key(vm->input.opaque, keys[k - 1], false);
+	return json_object();
+}
+
 static json_t *query_commands(struct vm *vm, const json_t *args, struct err *err);
 
 static const struct qmp_command commands[] = {
@@ -213,6 +257,7 @@ static const struct qmp_command commands[] = {
 	{ "query-uuid", { { 0 } }, query_uuid },
 	{ "query-version", { { 0 } }, query_version },
 	{ "quit", { { 0 } }, quit },
+	{ "send-key", { { "keys", "a" } }, send_key },
 	{ "stop", { { 0 } }, stop },
 	{ "system_powerdown", { { 0 } }, powerdown },
 	{ "system_reset", { { 0 } }, reset },

@@ -26,6 +26,7 @@ static const char *const fixed[] = {
 	"balloon",
 	"balloon.*",
 	"console0.*",
+	"i8042",
 	"isa-debug-exit",
 	"isa-debug-exit.*",
 	"debugcon.*",

@@ -35,6 +35,7 @@ struct board {
 	struct device chips[2 + CPUS];
 	struct device *devices, *pm;
 	struct char_source serial;
+	struct input_sink input;
 };
 
 static void signal_cpu(void *opaque, unsigned cpu, enum cpu_signal what, uint8_t vector)
@@ -97,6 +98,9 @@ static void add_classic(struct board *b, const struct machine_control *m)
 					    .sink = sink,
 					    .instance = "0",
 					    .source = &b->serial };
+	const struct i8042_config kbd = {
+		.bus = b->bus, .irq1 = irqchip_line(b->chip, 1), .irq12 = irqchip_line(b->chip, 12), .machine = *m
+	};
 	struct irq_line lines[PC_TESTDEV_LINES];
 	struct device *fw;
 	struct err err;
@@ -105,6 +109,7 @@ static void add_classic(struct board *b, const struct machine_control *m)
 	add(b, rtc146818_new(b->bus, b->clock, irqchip_line(b->chip, 8), &err));
 	add(b, port92_new(b->bus, m, &err));
 	add(b, uart16550_new(b->bus, &u, &err));
+	add(b, i8042_new(&kbd, &b->input, &err));
 	fw = fw_cfg_new(b->bus, b->mem, &err);
 	add(b, fw);
 	if (fw_cfg_add_file(fw, "etc/file", "some text", 9, &err))
@@ -188,7 +193,7 @@ static uint16_t port(uint16_t v)
 	static const struct {
 		uint16_t base, count;
 	} places[] = {
-		{ 0x20, 2 }, { 0xa0, 2 },  { 0x4d0, 2 },   { 0x40, 4 },	    { 0x61, 1 },  { 0x70, 2 },
+		{ 0x20, 2 }, { 0xa0, 2 },  { 0x4d0, 2 },   { 0x40, 4 },	    { 0x60, 5 },  { 0x70, 2 },
 		{ 0x92, 1 }, { 0x3f8, 8 }, { 0x510, 12 },  { 0x600, 12 },   { 0xcf8, 8 }, { 0x501, 4 },
 		{ 0xd9, 1 }, { 0xe0, 12 }, { 0x2000, 24 }, { 0xc000, 256 },
 	};
@@ -278,6 +283,8 @@ static void step(struct board *b, const uint8_t *s)
 		b->serial.input(b->serial.opaque, s + 4, s[1] & 3);
 		b->serial.can_write(b->serial.opaque);
 		piix4_pm_power_button(b->pm);
+		b->input.key(b->input.opaque, s[4], s[1] & 8);
+		b->input.mouse(b->input.opaque, &(struct input_mouse){ (int8_t)s[5], (int)val, (int8_t)s[6], s[7] });
 		break;
 	case 14: /* what a driver would have in memory */
 		mem_write(b->mem, gpa(at << 4), s + 4, 4);
