@@ -21,9 +21,10 @@
 #include "vm/gdb.h"
 #include "vm/impl.h"
 
-#define RAX 0u
-#define RIP 16u
-#define CR0 76u
+#define RAX    0u
+#define RIP    16u
+#define EFLAGS 17u
+#define CR0    76u
 /* The second of the three instructions of CODE_COUNT. */
 #define AT_OUT "100026"
 
@@ -302,6 +303,37 @@ static void registers_are_read_and_written(void **state)
 }
 
 /* GDB says by a feature that it takes a reason. */
+/* Those that nobody looks at, too, wherever the translator's code was interrupted. */
+static void flags_are_those_of_the_last_instruction(void **state)
+{
+	const struct engine *jit = engine_find("jit");
+	struct engine_probe probe = { 0 };
+	struct session s;
+
+	if (jit)
+		jit->probe(&probe);
+	if (!probe.available) {
+		puts("skipped: no translator for this host");
+		skip();
+	}
+	/* xor eax, eax; 1: add eax, 7; jmp 1b */
+	begin(&s, CODE("\x31\xc0\x83\xc0\x07\xeb\xfb"), "engine=jit");
+	for (unsigned n = 0; n < 50; n++) {
+		uint32_t eax, flags;
+
+		put(&s, "c", 1);
+		usleep(2000);
+		assert_int_equal(send(s.fd, "\x03", 1, MSG_NOSIGNAL), 1);
+		get(&s);
+		eax = (uint32_t)reg(&s, RAX);
+		flags = (uint32_t)reg(&s, EFLAGS);
+		assert_int_equal(!!(flags & X86_PF), !__builtin_parity(eax & 0xff));
+		assert_int_equal(!!(flags & X86_SF), eax >> 31);
+		assert_int_equal(!!(flags & X86_CF), eax < 7);
+	}
+	assert_int_equal(end(&s), 0);
+}
+
 static void a_refusal_says_why_to_those_who_ask(void **state)
 {
 	struct session s;
@@ -638,6 +670,7 @@ int main(void)
 		cmocka_unit_test(steps_go_one_instruction),
 		cmocka_unit_test(watchpoints_stop_after_the_access),
 		cmocka_unit_test(registers_are_read_and_written),
+		cmocka_unit_test(flags_are_those_of_the_last_instruction),
 		cmocka_unit_test(a_refusal_says_why_to_those_who_ask),
 		cmocka_unit_test(memory_is_read_and_written),
 		cmocka_unit_test(threads_are_cpus),

@@ -2,6 +2,7 @@
 #include <asm/prctl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -34,6 +35,7 @@ static int read_settings(struct config *c, struct settings *s, struct err *err)
 {
 	static const char *const counting[] = { "off", "sums", "blocks", NULL };
 	static const char *const perf[] = { "off", "map", "dump", NULL };
+	const char *debugger;
 	bool stats;
 
 	*s = (struct settings){ .heat = HEAT, .cache = CACHE_BYTES };
@@ -44,7 +46,9 @@ static int read_settings(struct config *c, struct settings *s, struct err *err)
 	    config_choice(c, "jit.perf", JIT_PERF_OFF, perf, &s->perf, err))
 		return -1;
 	if (config_uint(c, "jit.heat", HEAT, (struct config_range){ 0, UINT16_MAX }, &s->heat, err) ||
-	    config_bool(c, "jit.strict", false, &s->strict, err) ||
+	    config_str(c, "gdb", "none", &debugger, err) ||
+	    /* Who looks at registers sees flags, too. */
+	    config_bool(c, "jit.strict", strcmp(debugger, "none"), &s->strict, err) ||
 	    config_size(c, "jit.cache", CACHE_BYTES, MIB, &s->cache, err))
 		return -1;
 	if (s->cache < CACHE_LEAST || s->cache > CACHE_MOST)
