@@ -239,6 +239,10 @@ def model(engine, options):
     return "max" if options.own_cpus else CPUS["tcg" if engine == "tcg" else "vireo"]
 
 
+# Those of scripts/guest, by name.
+GUESTS = "bench", "busybox", "generic", "debian"
+
+
 def guest(vireo, name):
     """The directory of a guest, which is built when it is not there. That of the bench is beside those of `vireo guest`."""
     there = subprocess.run([vireo, "guest", "--print", "busybox"], check=True, capture_output=True, text=True).stdout.strip()

@@ -34,6 +34,14 @@ def test_a_program_computes_the_same_on_all_engines(busybox):
     assert re.fullmatch(r"avx2( +\d+\.\d\ds){3}( +\d+\.\d\d){2} +\d+\.\d\d%", row), row
 
 
+def test_a_guest_that_does_not_exist_leaves_nothing_behind(tmp_path):
+    r = subprocess.run([BENCH, VIREO, "--guest", "foo", "avx2"], capture_output=True, text=True, timeout=60,
+                       stdin=subprocess.DEVNULL, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)})
+    assert r.returncode == 2
+    assert r.stderr.splitlines()[-1].endswith("error: --guest: 'foo' is not one of bench, busybox, generic, debian")
+    assert not os.listdir(tmp_path)
+
+
 def made(compare, machines, **options):
     """A comparison of machines that are made up."""
     c = object.__new__(compare.Comparison)
