@@ -42,6 +42,21 @@ static void where(const struct listing *l, const struct engine_block *b)
 	fputc('\n', l->out);
 }
 
+/* As it was before the block was given up. */
+static void print_host(const struct listing *l, const struct engine_block *b)
+{
+	uint8_t *code = malloc(b->host_len);
+
+	fprintf(l->out, "  host code, %zu bytes:\n", b->host_len);
+	if (!code)
+		return;
+	memcpy(code, b->host, b->host_len);
+	memcpy(code, b->host_first, b->host_len < ENGINE_HOST_FIRST ? b->host_len : ENGINE_HOST_FIRST);
+	disas_print(l->out,
+		    &(struct disas_code){ code, b->host_len, b->host_address, 64, b->host_data, b->host_data_count });
+	free(code);
+}
+
 static void print(const struct listing *l, size_t n, const struct engine_block *b, uint64_t all)
 {
 	uint64_t done = b->runs * b->instructions;
@@ -51,9 +66,7 @@ static void print(const struct listing *l, size_t n, const struct engine_block *
 	where(l, b);
 	fprintf(l->out, "  guest code, %zu bytes:\n", b->guest_len);
 	disas_print(l->out, &(struct disas_code){ b->guest, b->guest_len, b->address, b->bits, NULL, 0 });
-	fprintf(l->out, "  host code, %zu bytes:\n", b->host_len);
-	disas_print(l->out, &(struct disas_code){ b->host, b->host_len, b->host_address, 64, b->host_data,
-						  b->host_data_count });
+	print_host(l, b);
 }
 
 static void list(struct vm *vm, void *opaque)

@@ -98,6 +98,7 @@ struct code_data {
 	uint16_t at, len;
 };
 
+#define ENGINE_HOST_FIRST 8u
 /* A run of guest code that was executed as one, and what it was translated to. The pointers live as long as the VM. */
 struct engine_block {
 	uint64_t address, phys; /* of the guest code: linear, and where that was */
@@ -107,6 +108,8 @@ struct engine_block {
 	const uint8_t *guest, *host;
 	size_t guest_len, host_len;
 	uint64_t host_address;
+	/* Of `host` as it was: that of a block which was given up begins with a jump out. */
+	uint8_t host_first[ENGINE_HOST_FIRST];
 	const struct code_data *host_data; /* in order */
 	size_t host_data_count;
 };

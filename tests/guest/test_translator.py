@@ -201,6 +201,18 @@ def test_trace_lists_what_ran_most(busybox, tmp_path):
     assert {h[4]: h[6] for h in heads}[f"{at:016x}"] == "hot_one+0x10"
 
 
+def test_trace_shows_blocks_that_were_given_up_as_they_were(tmp_path):
+    # mov ecx, 1000000; 1: sub ecx, 1; jnz 1b; mov byte [1b + 3], 75h, which it is; power off
+    code = (b"\xb9\x40\x42\x0f\x00\x83\xe9\x01\x75\xfb\xc6\x05" + struct.pack("<I", 0x100020 + 8) + b"\x75"
+            + tiny.POWER_OFF)
+    r = run_cli("trace", "--memory", "16", "--serial", "null", "--kernel", tiny.kernel(tmp_path, code), "--top", "1")
+    assert r.returncode == 0, r.stderr
+    guest, host = re.search(r"guest code, 5 bytes:\n(.*?)  host code, \d+ bytes:\n(.*)", r.stdout, re.S).groups()
+    assert guest.split()[:2] == ["0000000000100025", "83e901"]
+    # The look for news, and not the jump out that is there now.
+    assert re.match(r"    [0-9a-f]{16}  65833c25", host), host
+
+
 @pytest.mark.parametrize("options,says", [
     (["--top", "0"], "trace.top: '0' is not a number from 1 to 10000"),
     (["--symbols", "/no/such/map"], "trace.symbols: /no/such/map: No such file or directory"),

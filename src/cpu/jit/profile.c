@@ -17,6 +17,7 @@ struct record {
 	const struct jit_block *block;
 	unsigned number, instructions;
 	size_t guest_len, host_len, notes;
+	uint8_t first[ENGINE_HOST_FIRST]; /* of the host's code: give_up() writes over it */
 	struct record *next;
 	struct code_data data[]; /* and the guest's code */
 };
@@ -105,6 +106,7 @@ void jit_profile_block(struct jit_tr *t)
 		.notes = t->note_count,
 		.next = p->records,
 	};
+	memcpy(r->first, (const uint8_t *)t->block->native, sizeof(r->first));
 	memcpy(r->data, t->notes, notes);
 	memcpy((uint8_t *)r->data + notes, t->guest, len);
 	p->records = r;
@@ -163,19 +165,21 @@ static struct entry *collect(const struct jit_vm *vm, size_t *count)
 	for (const struct record *r = p->records; r; r = r->next) {
 		uint64_t runs = runs_of(vm, r->number);
 
-		if (runs)
-			all[n++] = (struct entry){ .b = { .bits = r->block->mode & X86_FETCH_CODE32 ? 32 : 64,
-							  .address = r->block->rip,
-							  .phys = r->block->phys,
-							  .runs = runs,
-							  .instructions = r->instructions,
-							  .guest = guest_of(r),
-							  .guest_len = r->guest_len,
-							  .host = (const uint8_t *)r->block->native,
-							  .host_len = r->host_len,
-							  .host_address = r->block->native,
-							  .host_data = r->data,
-							  .host_data_count = r->notes } };
+		if (!runs)
+			continue;
+		all[n] = (struct entry){ .b = { .bits = r->block->mode & X86_FETCH_CODE32 ? 32 : 64,
+						.address = r->block->rip,
+						.phys = r->block->phys,
+						.runs = runs,
+						.instructions = r->instructions,
+						.guest = guest_of(r),
+						.guest_len = r->guest_len,
+						.host = (const uint8_t *)r->block->native,
+						.host_len = r->host_len,
+						.host_address = r->block->native,
+						.host_data = r->data,
+						.host_data_count = r->notes } };
+		memcpy(all[n++].b.host_first, r->first, sizeof(r->first));
 	}
 	qsort(all, n, sizeof(*all), by_code);
 	for (size_t k = 0; k < n; k++) {
