@@ -14,7 +14,8 @@
 #include "base/shared.h"
 #include "cpu/x86/traces.h"
 
-#define SETS	    16384u
+#define SET_BITS    14
+#define SETS	    (1u << SET_BITS)
 #define WAYS	    4
 #define ARENA_BYTES (12u << 20)
 
@@ -66,6 +67,17 @@ void x86_traces_flush(struct x86_traces *t)
 	t->flushes++;
 }
 
+/*
+ * Where a table of 2^bits entries has what belongs to a key: one for four bytes of code, and those of a page together,
+ * as the host has little of a table in its caches that cold code looks at in every place.
+ */
+static inline unsigned place_of(uint64_t key, unsigned bits)
+{
+	uint64_t page = (key >> MEM_PAGE_SHIFT) * 0x9e3779b97f4a7c15 >> (64 - bits);
+
+	return page ^ (key & X86_PAGE_MASK) >> 2;
+}
+
 /* --- the pseudo-instructions --- */
 
 static const struct x86_insn *run_on(struct x86_cpu *cpu, const struct x86_insn *i)
@@ -107,7 +119,7 @@ static const struct x86_insn *warm_up(struct x86_cpu *cpu, const struct x86_insn
 {
 	const struct x86_translator *tr = cpu->vm->translator;
 	struct x86_trace *t = cpu->trace;
-	_Atomic uint16_t *heat = &cpu->vm->heats[t->key * 0x9e3779b97f4a7c15 >> (64 - X86_HEAT_BITS)];
+	_Atomic uint16_t *heat = &cpu->vm->heats[place_of(t->key, X86_HEAT_BITS)];
 	uint16_t heated = atomic_load_explicit(heat, memory_order_relaxed);
 	const struct x86_insn *next;
 
@@ -334,11 +346,6 @@ static struct x86_trace *build(struct x86_cpu *cpu, const struct x86_itlb_entry 
 
 /* --- running --- */
 
-static inline unsigned hash(uint64_t key)
-{
-	return (key ^ key >> 14 ^ key >> 50) & (SETS - 1);
-}
-
 static inline bool fresh(const struct x86_trace *t)
 {
 	return (!t->gen[0] || atomic_load_explicit(t->gen[0], memory_order_relaxed) == t->seen[0]) &&
@@ -401,7 +408,7 @@ static inline struct x86_trace *find(struct x86_cpu *cpu, bool single)
 	if (__builtin_expect(e->tag != (lin & ~X86_PAGE_MASK), 0))
 		e = x86_itlb_fill(cpu, lin);
 	uint64_t key = x86_code_page(e) | (lin & X86_PAGE_MASK) | cpu->code_key | (single ? X86_KEY_SINGLE : 0);
-	struct set *set = &cpu->traces->set[hash(key)];
+	struct set *set = &cpu->traces->set[place_of(key, SET_BITS)];
 	struct x86_trace *t = among(set, key);
 	if (__builtin_expect(near_limit || !t || !fresh(t) || !second_page_same(cpu, t, lin), 0)) {
 		t = build(cpu, e, lin, key, single);
