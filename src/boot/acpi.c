@@ -144,6 +144,7 @@ static void isa_devices(struct aml *m, const struct acpi_config *c)
 		{ "COM2", "PNP0501", 2, 8, 3, 0x2f8, 0, c->com[1] },
 		{ "KBD", "PNP0303", 0, 1, 1, 0x60, 0x64, c->i8042 },
 		{ "MOU", "PNP0F13", 0, 1, 12, 0, 0, c->i8042 },
+		{ "PEVT", "QEMU0001", 0, 1, 0, c->pvpanic, 0, c->pvpanic },
 		{ "RTC", "PNP0B00", 0, 2, 8, 0x70, 0, true },
 		/* What no other node describes: the ports of power management. */
 		{ "MISC", "PNP0C02", 0, PM_IO_SIZE, 0, c->pm_event, 0, true },
@@ -153,8 +154,12 @@ static void isa_devices(struct aml *m, const struct acpi_config *c)
 		if (!isa[n].there)
 			continue;
 		aml_device(m, isa[n].name);
-		aml_name(m, "_HID");
-		aml_eisaid(m, isa[n].hid);
+		if (strlen(isa[n].hid) == 7) {
+			aml_name(m, "_HID");
+			aml_eisaid(m, isa[n].hid);
+		} else {
+			aml_name_string_value(m, "_HID", isa[n].hid);
+		}
 		aml_name_int(m, "_UID", isa[n].uid);
 		aml_resources(m, "_CRS");
 		if (isa[n].port)

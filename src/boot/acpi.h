@@ -19,6 +19,7 @@ struct acpi_config {
 	uint64_t pci_high, pci_high_end; /* 64-bit window; 0: none */
 	bool com[2];			 /* the serial ports that are there: 3F8h and 2F8h */
 	bool i8042;			 /* with a keyboard and a mouse */
+	uint16_t pvpanic;		 /* the port; 0: none */
 	struct {
 		uint32_t base, size, gsi;
 	} mmio[ACPI_MMIO_DEVICES]; /* virtio-mmio devices (LNRO0005) */

@@ -22,8 +22,8 @@
 	  "guest time from host (default) or icount; keys: idle=sleep|skip, base", "host|icount" }, \
 	{ "uuid", 0, CLI_VALUE, "uuid", NULL, "UUID", "the machine's UUID (default: random)", NULL }, \
 	{ "device", 0, CLI_SWITCH, NULL, NULL, "NAME[,KEY=VALUE]...", \
-	  "add a device: i8042 (PS/2 keyboard and mouse); for test suites: isa-debug-exit, pc-testdev, pci-testdev", \
-	  "i8042|isa-debug-exit|pc-testdev|pci-testdev" }
+	  "add a device: i8042 (PS/2 keyboard and mouse), pvpanic, i6300esb (watchdog); for test suites: isa-debug-exit, pc-testdev, pci-testdev", \
+	  "i8042|pvpanic|i6300esb|isa-debug-exit|pc-testdev|pci-testdev" }
 
 #define CLI_MACHINE_OPTIONS                                                                                            \
 	{ "name", 'n', CLI_VALUE, "name", NULL, "NAME", "name of the machine (default: vm-PID)", NULL },               \

@@ -14,7 +14,13 @@
 #include "irq/irq.h"
 
 /* What the guest asks of the machine. Any vCPU thread; must not call back into the device. */
-enum machine_request { MACHINE_POWER_OFF, MACHINE_RESET, MACHINE_EXIT /* with a status: isa-debug-exit */ };
+enum machine_request {
+	MACHINE_POWER_OFF,
+	MACHINE_RESET,
+	MACHINE_EXIT /* with a status: isa-debug-exit */,
+	MACHINE_PANIC /* with bits of PVPANIC_ */,
+	MACHINE_WATCHDOG
+};
 struct machine_control {
 	void (*request)(void *opaque, enum machine_request what, int status);
 	void *opaque;
@@ -54,6 +60,11 @@ struct device *i8042_new(const struct i8042_config *c, struct input_sink *input,
 
 /* Only when asked for: a write of V to `port` ends the VM with status 2 * V + 1. */
 struct device *debug_exit_new(struct bus *bus, uint16_t port, const struct machine_control *m, struct err *err);
+/* Only when asked for: a guest tells at `port` that it has panicked, or has loaded a kernel that saves what is left. */
+#define PVPANIC_PANICKED     1
+#define PVPANIC_CRASH_LOADED 2
+struct device *pvpanic_new(struct bus *bus, uint16_t port, const struct machine_control *m, struct err *err);
+
 /* Only when asked for: bytes written to `port` go to `sink`; a read gives E9h. */
 struct device *debugcon_new(struct bus *bus, uint16_t port, const struct char_sink *sink, struct err *err);
 

@@ -65,6 +65,10 @@ uint16_t piix4_pm_base(const struct device *pm);
 /* Press the power button; any thread. */
 void piix4_pm_power_button(struct device *pm);
 
+/* Only when asked for: the watchdog of the 6300ESB, a PCI function. */
+struct device *i6300esb_new(struct pci_bus *pci, uint8_t devfn, struct vclock *clock, const struct machine_control *m,
+			    struct err *err);
+
 /*
  * The interrupt controllers on the bus and as devices that can be saved: fills 2 + cpus entries of `list`, whose
  * objects belong to `chip`. Returns their number, or -1.

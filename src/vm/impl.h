@@ -41,6 +41,9 @@
 /* As QMP's RunState names them: see vm_state_name(). */
 enum vm_state { VM_PRELAUNCH, VM_RUNNING, VM_PAUSED, VM_DEBUG, VM_IO_ERROR, VM_SAVING, VM_SAVED, VM_SHUTDOWN };
 
+/* What is done about a guest that has panicked or hangs. */
+enum vm_action { VM_ACTION_PAUSE, VM_ACTION_SHUTDOWN, VM_ACTION_NONE, VM_ACTION_RESET };
+
 struct vm_cpu {
 	struct vm *vm;
 	struct vcpu *vcpu;
@@ -106,6 +109,8 @@ struct vm {
 	unsigned mmio_count;
 	bool com[2]; /* which serial ports there are */
 	bool i8042;
+	uint16_t pvpanic; /* its port, or 0 */
+	enum vm_action on_panic, on_watchdog;
 	struct input_sink input; /* where keys and the mouse go; functions that are NULL: nowhere */
 
 	struct virtio_dev *balloon; /* or NULL */

@@ -464,6 +464,7 @@ struct acpi_config pc_acpi(const struct vm *vm)
 		.pci_high_end = VM_PCI_HIGH_END,
 		.com = { vm->com[0], vm->com[1] },
 		.i8042 = vm->i8042,
+		.pvpanic = vm->pvpanic,
 		.mmio_count = vm->mmio_count,
 	};
 

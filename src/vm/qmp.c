@@ -121,7 +121,8 @@ static json_t *timestamp(void)
 	return json_pack("{s:I,s:I}", "seconds", (json_int_t)t.tv_sec, "microseconds", (json_int_t)(t.tv_nsec / 1000));
 }
 
-void qmp_event(struct qmp *q, const char *name, const char *reason)
+/* Takes `data`, which may be NULL. */
+static void event(struct qmp *q, const char *name, json_t *data)
 {
 	for (unsigned n = 0; q && n < CLIENTS; n++) {
 		struct client *c = &q->clients[n];
@@ -130,12 +131,21 @@ void qmp_event(struct qmp *q, const char *name, const char *reason)
 		if (c->fd < 0 || !c->negotiated)
 			continue;
 		o = json_pack("{s:o,s:s}", "timestamp", timestamp(), "event", name);
-		if (reason)
-			json_object_set_new(
-				o, "data",
-				json_pack("{s:b,s:s}", "guest", !strncmp(reason, "guest", 5), "reason", reason));
+		if (data)
+			json_object_set(o, "data", data);
 		send_json(c, o);
 	}
+	json_decref(data);
+}
+
+void qmp_event(struct qmp *q, const char *name, const char *reason)
+{
+	event(q, name, reason ? json_pack("{s:b,s:s}", "guest", !strncmp(reason, "guest", 5), "reason", reason) : NULL);
+}
+
+void qmp_event_action(struct qmp *q, const char *name, const char *action)
+{
+	event(q, name, json_pack("{s:s}", "action", action));
 }
 
 /* --- requests --- */

@@ -18,6 +18,8 @@ struct qmp *qmp_new(struct vm *vm, struct err *err);
 void qmp_free(struct qmp *q);
 /* To all clients; `reason`, a ShutdownCause, goes into the data of SHUTDOWN and RESET. `q` may be NULL. */
 void qmp_event(struct qmp *q, const char *name, const char *reason);
+/* The same with what is done about it (GUEST_PANICKED, WATCHDOG). */
+void qmp_event_action(struct qmp *q, const char *name, const char *action);
 
 /* --- between qmp.c and qmp_commands.c --- */
 

@@ -167,6 +167,56 @@ void vm_power_button(struct vm *vm)
 
 /* --- what the guest asks for --- */
 
+/* A guest that has panicked stands still or ends; one that has a kernel to save what is left goes on. */
+static void answer_panic(struct vm *vm, const struct vm_request *r)
+{
+	static const char *const actions[] = {
+		[VM_ACTION_PAUSE] = "pause", [VM_ACTION_SHUTDOWN] = "poweroff", [VM_ACTION_NONE] = "run"
+	};
+	bool panicked = r->status & PVPANIC_PANICKED;
+	enum vm_action action = panicked ? vm->on_panic : VM_ACTION_NONE;
+
+	log_line(LOG_WARN, "vm", panicked ? "the guest has panicked" : "the guest saves what a panic has left");
+	qmp_event_action(vm->qmp, panicked ? "GUEST_PANICKED" : "GUEST_CRASHLOADED", actions[action]);
+	if (action == VM_ACTION_SHUTDOWN) {
+		vm_quit(vm, VM_STATUS_FAULT, r->reason);
+		return;
+	}
+	if (action == VM_ACTION_PAUSE)
+		vm_pause(vm);
+	cpus_answered(vm);
+}
+
+/* The guest hangs. */
+static void answer_watchdog(struct vm *vm, const struct vm_request *r)
+{
+	static const char *const actions[] = { [VM_ACTION_PAUSE] = "pause",
+					       [VM_ACTION_SHUTDOWN] = "poweroff",
+					       [VM_ACTION_NONE] = "none",
+					       [VM_ACTION_RESET] = "reset" };
+	struct err err;
+
+	log_line(LOG_WARN, "vm", "the guest's watchdog has run down");
+	qmp_event_action(vm->qmp, "WATCHDOG", actions[vm->on_watchdog]);
+	switch (vm->on_watchdog) {
+	case VM_ACTION_SHUTDOWN:
+		vm_quit(vm, VM_STATUS_FAULT, r->reason);
+		return;
+	case VM_ACTION_RESET:
+		if (vm->no_reboot)
+			vm_quit(vm, VM_STATUS_FAULT, r->reason);
+		else if (vm_reset(vm, r->reason, &err))
+			log_line(LOG_ERROR, "vm", "%s", err.msg);
+		return;
+	case VM_ACTION_PAUSE:
+		vm_pause(vm);
+		break;
+	case VM_ACTION_NONE:
+		break;
+	}
+	cpus_answered(vm);
+}
+
 void vm_answer(void *opaque)
 {
 	struct vm *vm = opaque;
@@ -186,6 +236,12 @@ void vm_answer(void *opaque)
 		else if (vm_reset(vm, r.reason, &err))
 			log_line(LOG_ERROR, "vm", "%s", err.msg);
 		break;
+	case MACHINE_PANIC:
+		answer_panic(vm, &r);
+		break;
+	case MACHINE_WATCHDOG:
+		answer_watchdog(vm, &r);
+		break;
 	}
 	/* A reset has answered it. Those of a machine that has ended wait for ever. */
 }
@@ -194,9 +250,9 @@ void vm_answer(void *opaque)
 static void request(void *opaque, enum machine_request what, int status)
 {
 	static const char *const reasons[] = {
-		[MACHINE_POWER_OFF] = "guest-shutdown",
-		[MACHINE_RESET] = "guest-reset",
-		[MACHINE_EXIT] = "guest-shutdown",
+		[MACHINE_POWER_OFF] = "guest-shutdown", [MACHINE_RESET] = "guest-reset",
+		[MACHINE_EXIT] = "guest-shutdown",	[MACHINE_PANIC] = "guest-panic",
+		[MACHINE_WATCHDOG] = "guest-reset",
 	};
 
 	cpus_request(opaque, &(struct vm_request){ (int)what + 1, status, reasons[what] });

@@ -109,6 +109,8 @@ static void add_classic(struct board *b, const struct machine_control *m)
 	add(b, rtc146818_new(b->bus, b->clock, irqchip_line(b->chip, 8), &err));
 	add(b, port92_new(b->bus, m, &err));
 	add(b, uart16550_new(b->bus, &u, &err));
+	add(b, pvpanic_new(b->bus, 0x505, m, &err));
+	add(b, i6300esb_new(b->pci, 30 << 3, b->clock, m, &err));
 	add(b, i8042_new(&kbd, &b->input, &err));
 	fw = fw_cfg_new(b->bus, b->mem, &err);
 	add(b, fw);
@@ -194,7 +196,7 @@ static uint16_t port(uint16_t v)
 		uint16_t base, count;
 	} places[] = {
 		{ 0x20, 2 }, { 0xa0, 2 },  { 0x4d0, 2 },   { 0x40, 4 },	    { 0x60, 5 },  { 0x70, 2 },
-		{ 0x92, 1 }, { 0x3f8, 8 }, { 0x510, 12 },  { 0x600, 12 },   { 0xcf8, 8 }, { 0x501, 4 },
+		{ 0x92, 1 }, { 0x3f8, 8 }, { 0x510, 12 },  { 0x600, 12 },   { 0xcf8, 8 }, { 0x501, 5 },
 		{ 0xd9, 1 }, { 0xe0, 12 }, { 0x2000, 24 }, { 0xc000, 256 },
 	};
 	unsigned k = v >> 12;

@@ -1,0 +1,45 @@
+"""pvpanic and the 6300ESB's watchdog under the generic kernel."""
+import pytest
+
+from conftest import Guest, guest_files, run_cli
+
+
+@pytest.fixture
+def generic(tmp_path):
+    return Guest(guest_files("generic"), str(tmp_path))
+
+
+def test_a_panic_ends_the_machine(generic, vms):
+    vm = vms([*generic.args("quiet panic=60"), "--device", "pvpanic"]).boot()
+    qmp = vm.qmp()
+    vm.child.sendline("echo c >/proc/sysrq-trigger")
+    assert qmp.event("GUEST_PANICKED")["data"] == {"action": "poweroff"}
+    assert qmp.event("SHUTDOWN")["data"] == {"guest": True, "reason": "guest-panic"}
+    assert vm.wait() == 2
+
+
+def test_a_panic_pauses_the_machine(generic, vms):
+    vm = vms([*generic.args("quiet panic=60"), "--device", "pvpanic,action=pause"]).boot()
+    qmp = vm.qmp()
+    vm.child.sendline("echo c >/proc/sysrq-trigger")
+    assert qmp.event("GUEST_PANICKED")["data"] == {"action": "pause"}
+    assert qmp.execute("query-status")["status"] == "paused"
+
+
+def test_a_hung_guest_is_reset(generic, vms):
+    vm = vms([*generic.args("quiet"), "--device", "i6300esb", "--no-reboot"]).boot()
+    qmp = vm.qmp()
+    assert vm.sh("cat /sys/class/watchdog/watchdog0/identity") == "i6300ESB timer"
+    # Fed for longer than it takes, and then no more.
+    vm.sh("watchdog -T 4 -t 1 -F /dev/watchdog & sleep 8")
+    assert not any(e["event"] == "WATCHDOG" for e in qmp.events)
+    vm.sh("kill -KILL $!")
+    assert qmp.event("WATCHDOG")["data"] == {"action": "reset"}
+    assert vm.wait() == 2
+
+
+def test_errors():
+    for device, text in (("pvpanic,action=reboot", "is not one of pause, shutdown, none"), ("i6300esb,addr=0", "i6300esb.addr"),
+                         ("pvpanic,ioport=0x60,", "pvpanic"), ("i6300esb,addr=1", "taken")):
+        r = run_cli("run", "--device", device, "--device", "i8042", "--kernel", "/nonexistent")
+        assert r.returncode == 1 and text in r.stderr and r.stderr.count("\n") == 1, r.stderr
