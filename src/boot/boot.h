@@ -48,11 +48,19 @@ struct boot_entry {
 	struct initrd_check *unsure; /* NULL, or what is left to check of the initrd (boot/initrd.h): the caller's */
 };
 
-/* The file that "firmware" means: `bios` is Debian's SeaBIOS, anything else a file. */
-int boot_firmware_find(const char *name, const char **path, struct err *err);
-/* The ROM that a firmware file needs, for mem_add_slot(); and its bytes. */
-int boot_firmware_slot(const char *path, struct mem_slot_config *slot, struct err *err);
-int boot_load_firmware(struct mem_space *mem, const char *path, struct err *err);
+/*
+ * What "firmware" means: `bios` is Debian's SeaBIOS, `uefi` its OVMF, anything else a file. `vars`: what the flash with
+ * the variables, below the code, is first filled from; NULL: there is none. boot_firmware_slot() fills in the sizes.
+ */
+struct boot_firmware {
+	const char *code, *vars;
+	uint64_t code_size, vars_size;
+};
+int boot_firmware_find(const char *name, struct boot_firmware *f, struct err *err);
+/* The ROM that it needs, for mem_add_slot(); the code's bytes; and the variables, from a file of their size. */
+int boot_firmware_slot(struct boot_firmware *f, struct mem_slot_config *slot, struct err *err);
+int boot_load_firmware(struct mem_space *mem, const struct boot_firmware *f, struct err *err);
+int boot_load_vars(struct mem_space *mem, const struct boot_firmware *f, const char *path, struct err *err);
 
 /* Find out what the kernel is and load it. One line on error, which names the file. */
 int boot_load(const struct boot_config *c, struct boot_entry *e, struct err *err);

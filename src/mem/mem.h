@@ -91,7 +91,8 @@ struct mem_overlay_config {
 /* Its number, or -1. */
 int mem_add_overlay(struct mem_space *s, const struct mem_overlay_config *c, struct err *err);
 void mem_overlay_set(struct mem_space *s, unsigned n, enum mem_overlay_mode mode);
-/* Write to what lies below overlays, whatever their modes are. */
+/* Read and write what lies below one overlay, whatever its mode is. */
+bool mem_overlay_read(struct mem_space *s, gpa_t at, void *buf, size_t len);
 bool mem_overlay_write(struct mem_space *s, gpa_t at, const void *buf, size_t len);
 /* Piece `n` of the space, whose extent never changes: slots as overlays cut them. False: there is nothing now. */
 unsigned mem_piece_count(const struct mem_space *s);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/shared.h"
 #include "mem/slots.h"
 
 /* `o` as a part of `slot` from `at` on, which cannot be written. */
@@ -105,20 +106,33 @@ uint64_t mem_overlay_edge(const struct mem_space *root, uint64_t at, uint64_t en
 	return end;
 }
 
+static struct mem_overlay *overlay_of(struct mem_space *root, uint64_t at, size_t len)
+{
+	for (unsigned n = 0; n < root->overlay_count; n++) {
+		uint64_t offset = at - root->overlays[n].base, size = root->overlays[n].size;
+
+		if (offset < size && len <= size - offset)
+			return &root->overlays[n];
+	}
+	return NULL;
+}
+
+bool mem_overlay_read(struct mem_space *s, gpa_t at, void *buf, size_t len)
+{
+	const struct mem_overlay *o = overlay_of(mem_root(s), at.v, len);
+
+	if (o)
+		shared_copy(buf, o->below->host + (at.v - o->below->base), len);
+	return o;
+}
+
 bool mem_overlay_write(struct mem_space *s, gpa_t at, const void *buf, size_t len)
 {
-	struct mem_space *root = mem_root(s);
+	struct mem_overlay *o = overlay_of(mem_root(s), at.v, len);
 
-	for (unsigned n = 0; n < root->overlay_count; n++) {
-		const struct mem_overlay *o = &root->overlays[n];
-		uint64_t offset = at.v - o->base;
-
-		if (offset >= o->size || len > o->size - offset)
-			continue;
-		mem_slot_store(root, o->below, at.v, buf, len);
-		return true;
-	}
-	return false;
+	if (o)
+		mem_slot_store(mem_root(s), o->below, at.v, buf, len);
+	return o;
 }
 
 /* --- pieces --- */

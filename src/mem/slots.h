@@ -5,7 +5,7 @@
 #include "mem/mem.h"
 
 #define MEM_SLOTS_MAX	 32
-#define MEM_OVERLAYS_MAX 16
+#define MEM_OVERLAYS_MAX 20
 
 struct mem_slot {
 	uint64_t base, size;

@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
@@ -16,35 +17,81 @@
 /* --- memory --- */
 
 /* What is seen below 1 MiB, or where flash is, has changed. */
-static void remapped(void *opaque)
+void vm_remapped(void *opaque)
 {
 	struct vm *vm = opaque;
 	struct vm_cpu *self = cpus_self();
 
-	if (vm->engine->remapped)
+	if (vm->engine_vm && vm->engine->remapped)
 		vm->engine->remapped(vm->engine_vm, self ? self->vcpu : NULL);
+}
+
+/* Overlays over the array of each flash. */
+static int add_flash_overlays(struct vm *vm, const struct mem_slot_config *slot, struct err *err)
+{
+	const struct boot_firmware *f = &vm->firmware_files;
+	const struct mem_overlay_config parts[2] = {
+		{ "flash0", gpa(slot->base.v + f->vars_size), f->code_size, false, gpa(0) },
+		{ "flash1", slot->base, f->vars_size, false, gpa(0) },
+	};
+
+	for (unsigned k = 0; f->vars && k < 2; k++) {
+		int n = mem_add_overlay(vm->mem, &parts[k], err);
+
+		if (n < 0)
+			return -1;
+		vm->flash[k] = (unsigned)n;
+	}
+	return 0;
+}
+
+/*
+ * OVMF maps all addresses that the processor says it can have, by tables in its memory: with 46 bits that takes it half
+ * a minute. 40 are what it knows from QEMU and sets aside for what the machine needs.
+ */
+#define FIRMWARE_PHYS_BITS 40
+
+static int choose_phys_bits(struct vm *vm, struct err *err)
+{
+	const char *model = config_peek(vm->config, "cpu.model");
+	char text[512];
+
+	if ((model && strstr(model, "phys-bits=")) || vm->ram_high >> 32 >= 1u << (FIRMWARE_PHYS_BITS - 32 - 1))
+		return 0;
+	if (snprintf(text, sizeof(text), "%s,phys-bits=%d", model ? model : "max", FIRMWARE_PHYS_BITS) >=
+	    (int)sizeof(text))
+		return 0;
+	return config_set(vm->config, "cpu.model", text, err);
 }
 
 int vm_add_firmware(struct vm *vm, struct err *err)
 {
-	const char *name;
+	struct boot_firmware *f = &vm->firmware_files;
+	const char *vars;
 	struct mem_slot_config slot;
 
+	vm->vars_fd = -1;
 	/* A disk without a kernel starts as on any PC. */
 	if (!config_peek(vm->config, "firmware") && !config_peek(vm->config, "kernel") &&
 	    (config_peek(vm->config, "disk0.path") || config_peek(vm->config, "cdrom0.path")) &&
 	    config_choose(vm->config, "firmware", "bios", err))
 		return -1;
-	if (config_str(vm->config, "firmware", NULL, &name, err))
+	if (config_str(vm->config, "firmware", NULL, &vm->firmware, err) ||
+	    config_str(vm->config, "firmware.vars", NULL, &vars, err))
 		return -1;
-	if (!name)
-		return 0;
-	vm->upper = (struct i440fx_memory){ vm->mem, mem_space_over(vm->mem), .changed = remapped, .opaque = vm };
+	if (!vm->firmware)
+		return vars ? err_set(err, "firmware.vars: there is no firmware that has variables") : 0;
+	vm->upper = (struct i440fx_memory){ vm->mem, mem_space_over(vm->mem), .changed = vm_remapped, .opaque = vm };
 	if (!vm->upper.smm)
 		return err_set(err, "out of memory");
-	return boot_firmware_find(name, &vm->firmware, err) || boot_firmware_slot(vm->firmware, &slot, err) ||
-			       mem_add_slot(vm->mem, &slot, err) ||
-			       i440fx_add_overlays(&vm->upper, slot.base.v, slot.size, err)
+	if (boot_firmware_find(vm->firmware, f, err) || choose_phys_bits(vm, err))
+		return -1;
+	/* Firmware of one's own has its variables in a file that is there. */
+	if (vars && !f->vars)
+		f->vars = vars;
+	return boot_firmware_slot(f, &slot, err) || mem_add_slot(vm->mem, &slot, err) ||
+			       i440fx_add_overlays(&vm->upper, slot.base.v, slot.size, err) ||
+			       add_flash_overlays(vm, &slot, err) || vm_open_vars(vm, vars, err)
 		       ? -1
 		       : 0;
 }
@@ -340,7 +387,7 @@ int vm_tell_firmware(struct vm *vm, struct err *err)
 
 int vm_boot_firmware(struct vm *vm, struct err *err)
 {
-	if (boot_load_firmware(vm->mem, vm->firmware, err))
+	if (boot_load_firmware(vm->mem, &vm->firmware_files, err))
 		return -1;
 	fill_cmos(vm);
 	for (unsigned n = 0; n < vm->cpus; n++)

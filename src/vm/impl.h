@@ -5,12 +5,14 @@
 #ifndef VIREO_VM_IMPL_H
 #define VIREO_VM_IMPL_H
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/loop.h"
 #include "base/stats.h"
 #include "boot/acpi.h"
+#include "boot/boot.h"
 #include "boot/initrd.h"
 #include "bus/bus.h"
 #include "bus/device.h"
@@ -89,8 +91,12 @@ struct vm {
 	struct pci_bus *pci;
 	struct irqchip *chip;
 	uint64_t ram_low, ram_high;
-	const char *firmware;	    /* the file of the ROM; NULL: a kernel is loaded */
+	const char *firmware; /* NULL: a kernel is loaded */
+	struct boot_firmware firmware_files;
 	struct i440fx_memory upper; /* with firmware */
+	unsigned flash[2];	    /* overlays: code, variables */
+	int vars_fd;		    /* where variables are kept; -1: nowhere */
+	char vars_path[PATH_MAX];
 	unsigned cpus;
 	bool skip_idle; /* icount: idle time passes at once */
 	uint8_t uuid[16];
@@ -181,6 +187,14 @@ int vm_add_firmware(struct vm *vm, struct err *err);
 int vm_boot_firmware(struct vm *vm, struct err *err);
 /* The items of fw_cfg for firmware. */
 int vm_tell_firmware(struct vm *vm, struct err *err);
+/* What lies where has changed: struct i440fx_memory, struct pflash_config. */
+void vm_remapped(void *vm);
+
+/* --- flash.c: the flash of firmware, and where its variables are kept --- */
+/* `path`: "firmware.vars", or NULL. Fills the array of the variables. */
+int vm_open_vars(struct vm *vm, const char *path, struct err *err);
+/* Flash instead of a ROM, if there are variables. */
+int vm_add_flash(struct vm *vm, struct err *err);
 
 /* --- initrd.c: what takes long to check of an initrd, in a thread of its own. At the first boot only --- */
 /* Takes over `check`, which may be NULL. A bad initrd ends the VM with status 1. */

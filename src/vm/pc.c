@@ -347,6 +347,8 @@ static int add_chipset(struct vm *vm, struct err *err)
 		vm_add_device(vm, &vm->chip_devices[k]);
 	if (add(vm, i440fx_new(vm->bus, vm->pci, &m, vm->firmware ? &vm->upper : NULL, err)))
 		return -1;
+	if (vm_add_flash(vm, err))
+		return -1;
 	vm->piix3 = piix3_new(vm->pci, isa, vm->firmware, err);
 	if (add(vm, vm->piix3))
 		return -1;

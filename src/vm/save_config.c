@@ -64,7 +64,8 @@ static const char *const transient[] = { "verbose",
 					 NULL };
 
 /* Files of the host, which mean the same from any directory once they are absolute. */
-static const char *const paths[] = { "kernel", "firmware", "initrd", "disk[0-9]*.path", "cdrom[0-9]*.path", NULL };
+static const char *const paths[] = { "kernel",		 "firmware", "firmware.vars", "initrd", "disk[0-9]*.path",
+				     "cdrom[0-9]*.path", NULL };
 
 /* The word of --disk and --net: given, it stands for a whole new host side. */
 static const char *const leading[] = { "path", "backend", NULL };

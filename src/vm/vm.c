@@ -507,6 +507,8 @@ void vm_free(struct vm *vm)
 	free(vm->chip_devices);
 	pci_bus_free(vm->pci);
 	bus_free(vm->bus);
+	if (vm->firmware_files.vars && vm->vars_fd >= 0)
+		close(vm->vars_fd);
 	mem_space_free(vm->upper.smm);
 	if (vm->mem)
 		mem_space_free(vm->mem);

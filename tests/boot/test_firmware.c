@@ -34,17 +34,19 @@ static void a_rom_ends_at_4_gib(void **state)
 	for (unsigned n = 0; n < 4; n++) {
 		uint32_t size = sizes[n];
 		struct mem_slot_config slot = { 0 };
+		struct boot_firmware f = { 0 };
 		struct boot_rig r;
 		uint8_t *rom = numbered(size), b = 0;
 
 		boot_rig_init(&r, 2 * MIB);
 		boot_rig_kernel(&r, rom, size);
-		assert_int_equal(boot_firmware_slot(r.kernel_path, &slot, &r.err), 0);
+		f.code = r.kernel_path;
+		assert_int_equal(boot_firmware_slot(&f, &slot, &r.err), 0);
 		assert_int_equal(slot.base.v, TOP - size);
 		assert_int_equal(slot.size, size);
 		assert_true(slot.readonly);
 		assert_int_equal(mem_add_slot(r.c.mem, &slot, &r.err), 0);
-		assert_int_equal(boot_load_firmware(r.c.mem, r.kernel_path, &r.err), 0);
+		assert_int_equal(boot_load_firmware(r.c.mem, &f, &r.err), 0);
 		for (uint32_t off = 0; off < size; off += 0x1000)
 			assert_int_equal(at(&r, TOP - size + off), off);
 		assert_int_equal(at(&r, TOP - 16), size - 16); /* the reset vector */
@@ -56,26 +58,38 @@ static void a_rom_ends_at_4_gib(void **state)
 
 static void a_name_stands_for_a_package(void **state)
 {
-	const char *path;
+	static const struct {
+		const char *name, *package, *file;
+		bool vars;
+	} known[] = { { "bios", "seabios", "/bios-256k.bin", false }, { "uefi", "ovmf", "/OVMF_CODE_4M.fd", true } };
+	struct boot_firmware f;
 	struct err err;
 
-	assert_int_equal(boot_firmware_find("./bios", &path, &err), 0);
-	assert_string_equal(path, "./bios");
-	if (boot_firmware_find("bios", &path, &err))
-		assert_non_null(strstr(err.msg, "install the package seabios"));
-	else
-		assert_string_equal(strrchr(path, '/'), "/bios-256k.bin");
+	assert_int_equal(boot_firmware_find("./bios", &f, &err), 0);
+	assert_string_equal(f.code, "./bios");
+	assert_null(f.vars);
+	for (unsigned n = 0; n < 2; n++) {
+		if (boot_firmware_find(known[n].name, &f, &err)) {
+			assert_non_null(strstr(err.msg, "install the package"));
+			assert_non_null(strstr(err.msg, known[n].package));
+		} else {
+			assert_string_equal(strrchr(f.code, '/'), known[n].file);
+			assert_int_equal(f.vars != NULL, known[n].vars);
+		}
+	}
 }
 
 static void refuse(size_t len, const char *says)
 {
 	struct mem_slot_config slot;
+	struct boot_firmware f = { 0 };
 	struct boot_rig r;
 	uint8_t *rom = calloc(1, len + 1);
 
 	boot_rig_init(&r, 2 * MIB);
 	boot_rig_kernel(&r, rom, len);
-	assert_int_equal(boot_firmware_slot(r.kernel_path, &slot, &r.err), -1);
+	f.code = r.kernel_path;
+	assert_int_equal(boot_firmware_slot(&f, &slot, &r.err), -1);
 	if (!strstr(r.err.msg, says) || !strstr(r.err.msg, r.kernel_path))
 		fail_msg("'%s' does not say '%s'", r.err.msg, says);
 	boot_rig_free(&r);
@@ -85,27 +99,30 @@ static void refuse(size_t len, const char *says)
 static void odd_sizes_are_refused(void **state)
 {
 	refuse(0, "empty");
-	refuse(1, "multiple of 64 KiB");
-	refuse(64 * KIB - 1, "multiple of 64 KiB");
-	refuse(64 * KIB + 16, "multiple of 64 KiB");
-	refuse(8192 * KIB + 64 * KIB, "up to 8 MiB");
+	refuse(1, "multiple of 4 KiB");
+	refuse(64 * KIB - 1, "multiple of 4 KiB");
+	refuse(64 * KIB + 16, "multiple of 4 KiB");
+	refuse(60 * KIB, "from 64 KiB");
+	refuse(8192 * KIB + 64 * KIB, "to 8 MiB");
 }
 
 static void a_file_that_changes_meanwhile_is_an_error(void **state)
 {
 	struct mem_slot_config slot;
+	struct boot_firmware f = { 0 };
 	struct boot_rig r;
 	uint8_t *rom = numbered(192 * KIB);
 
 	boot_rig_init(&r, 2 * MIB);
 	boot_rig_kernel(&r, rom, 128 * KIB);
-	assert_int_equal(boot_firmware_slot(r.kernel_path, &slot, &r.err), 0);
+	f.code = r.kernel_path;
+	assert_int_equal(boot_firmware_slot(&f, &slot, &r.err), 0);
 	assert_int_equal(mem_add_slot(r.c.mem, &slot, &r.err), 0);
 	boot_rig_kernel(&r, rom, 192 * KIB);
-	assert_int_equal(boot_load_firmware(r.c.mem, r.kernel_path, &r.err), -1);
-	assert_non_null(strstr(r.err.msg, "has grown"));
+	assert_int_equal(boot_load_firmware(r.c.mem, &f, &r.err), -1);
+	assert_non_null(strstr(r.err.msg, "has changed"));
 	boot_rig_kernel(&r, rom, 0);
-	assert_int_equal(boot_load_firmware(r.c.mem, r.kernel_path, &r.err), -1);
+	assert_int_equal(boot_load_firmware(r.c.mem, &f, &r.err), -1);
 	boot_rig_free(&r);
 	free(rom);
 }

@@ -247,9 +247,9 @@ static void odd_ones_are_refused(void **state)
 		assert_int_equal(mem_add_overlay(r.mem, &odd[n], &err), -1);
 	assert_int_equal(mem_add_overlay(r.over, &one, &err), -1);
 	assert_int_equal(add(r.mem, 0x200000, 32, false), 0);
-	for (unsigned n = 0; n < 20; n++) {
+	for (unsigned n = 0; n < 24; n++) {
 		one.base = gpa(0x200000 + n * PAGE);
-		assert_int_equal(mem_add_overlay(r.mem, &one, &err), n < 14 ? 2 + (int)n : -1);
+		assert_int_equal(mem_add_overlay(r.mem, &one, &err), n < 18 ? 2 + (int)n : -1);
 	}
 	end(&r);
 }
