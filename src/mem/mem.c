@@ -12,10 +12,9 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/huge.h"
 #include "base/shared.h"
 #include "mem/slots.h"
-
-#define HUGE_PAGE (2ull << 20)
 
 struct mem_space *mem_space_new(void)
 {
@@ -42,7 +41,7 @@ void mem_space_free(struct mem_space *s)
 	for (unsigned i = 0; i < s->count; i++) {
 		struct mem_slot *slot = &s->slots[i];
 
-		munmap(slot->mapping, slot->mapping_size);
+		munmap(slot->host, slot->size);
 		munmap(slot->flags, slot->size >> MEM_PAGE_SHIFT);
 		munmap(slot->dirty, mem_dirty_bytes(slot));
 		if (slot->memfd >= 0)
@@ -52,21 +51,18 @@ void mem_space_free(struct mem_space *s)
 	free(s);
 }
 
-/* A mapping whose `size` bytes start on a huge-page boundary, so that THP can back all of it. */
-static void *map_aligned(struct mem_slot *slot, int prot, int flags, int fd, off_t offset)
+/* A mapping that THP can back all of. */
+static void *map_aligned(const struct mem_slot *slot, int prot, int flags, int fd, off_t offset)
 {
-	uint64_t total = slot->size + (slot->size >= HUGE_PAGE ? HUGE_PAGE : 0);
-	uint8_t *area = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uint8_t *start;
+	void *area = huge_reserve(slot->size);
 
-	if (area == MAP_FAILED)
+	if (!area)
 		return NULL;
-	slot->mapping = area;
-	slot->mapping_size = total;
-	start = (uint8_t *)align_up((uintptr_t)area, total > slot->size ? HUGE_PAGE : MEM_PAGE_SIZE);
-	if (mmap(start, slot->size, prot, flags | MAP_FIXED, fd, offset) == MAP_FAILED)
+	if (mmap(area, slot->size, prot, flags | MAP_FIXED, fd, offset) == MAP_FAILED) {
+		munmap(area, slot->size);
 		return NULL;
-	return start;
+	}
+	return area;
 }
 
 static int map_backing(struct mem_slot *slot, const struct mem_slot_config *c, struct err *err)
@@ -135,8 +131,8 @@ int mem_add_slot(struct mem_space *s, const struct mem_slot_config *c, struct er
 	return 0;
 fail:
 	free(slot.name);
-	if (slot.mapping)
-		munmap(slot.mapping, slot.mapping_size);
+	if (slot.host)
+		munmap(slot.host, slot.size);
 	if (slot.memfd >= 0)
 		close(slot.memfd);
 	if (slot.flags)

@@ -13,11 +13,9 @@ struct mem_slot {
 	bool readonly;
 	int memfd; /* -1: none */
 	char *name;
-	uint64_t first_page;	 /* page index of the first page */
-	_Atomic uint8_t *flags;	 /* one a page */
-	_Atomic uint64_t *dirty; /* one bit a page */
-	void *mapping;		 /* what to unmap: `host` may start later, on a huge page */
-	uint64_t mapping_size;
+	uint64_t first_page;	       /* page index of the first page */
+	_Atomic uint8_t *flags;	       /* one a page */
+	_Atomic uint64_t *dirty;       /* one bit a page */
 	const struct mem_space *space; /* whose it is: this one, or one over it */
 	/* Overlays lie over [cut, cut_end): elsewhere nobody looks for any. Of a slot that is shown by one: which. */
 	uint64_t cut, cut_end;

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/huge.h"
 #include "base/stats.h"
 
 static void errors_are_one_line_that_grows_at_the_front(void **state)
@@ -120,6 +121,22 @@ static void sizes_and_alignment(void **state)
 	assert_false(is_pow2(0) || is_pow2(6));
 }
 
+static void memory_for_huge_pages_is_aligned_and_empty(void **state)
+{
+	static const size_t sizes[] = { 1, 4096, HUGE_PAGE, HUGE_PAGE + 4096 };
+
+	for (size_t n = 0; n < ARRAY_LEN(sizes); n++) {
+		uint8_t *p = huge_alloc(sizes[n]);
+
+		assert_non_null(p);
+		assert_int_equal((uintptr_t)p % HUGE_PAGE, 0);
+		huge_advise(p, sizes[n]);
+		for (size_t at = 0; at < sizes[n]; at += 4095)
+			assert_int_equal(p[at]++, 0);
+		huge_free(p, sizes[n]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -129,6 +146,7 @@ int main(void)
 		cmocka_unit_test(bytes_have_the_order_that_is_named),
 		cmocka_unit_test(ranges_do_not_overflow),
 		cmocka_unit_test(sizes_and_alignment),
+		cmocka_unit_test(memory_for_huge_pages_is_aligned_and_empty),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

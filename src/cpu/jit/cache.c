@@ -3,16 +3,17 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "base/huge.h"
 #include "base/shared.h"
 #include "cpu/jit/jit.h"
 
-#define BUCKETS (1u << 18)
-#define PAGES	65536u /* chains of blocks by page */
+#define GUARDS 4096u
+#define PAGES  65536u /* chains of blocks by page */
 /* A block never takes more. */
 #define BLOCK_ROOM (64u << 10)
 
@@ -23,82 +24,81 @@ struct jit_cache {
 	size_t code_size, data_size;
 	intptr_t rx_offset;
 	size_t first, code_used, data_used;
+	size_t huge;	    /* so much of the code is on huge pages, if that can be */
 	size_t data_before; /* the block that is being written */
 	_Atomic unsigned flushes, changes;
 	struct jit_thunks thunks;
 	struct jit_cache_counts counts; /* under the lock */
-	struct jit_block *_Atomic bucket[BUCKETS];
+	struct jit_table table;
 	struct jit_of_page *page[PAGES];
+	struct jit_guard *guard[GUARDS]; /* chains by page */
 };
 
-/* Two views of the same memory: one to write, one to execute. MAP_FAILED, and errno. */
-static void *map_memfd(struct jit_cache *c)
+/* Two views of the same memory: one to write at c->code, one to execute at `rx`. -1, and errno. */
+static int map_memfd(struct jit_cache *c, uint8_t *rx)
 {
 	int fd = memfd_create("vireo-jit", MFD_CLOEXEC);
-	void *rx = MAP_FAILED;
+	bool done = fd >= 0 && !ftruncate(fd, (off_t)c->code_size) &&
+		    mmap(c->code, c->code_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED &&
+		    mmap(rx, c->code_size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
 
-	if (fd < 0)
-		return rx;
-	if (!ftruncate(fd, (off_t)c->code_size))
-		c->code = mmap(NULL, c->code_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (c->code != MAP_FAILED)
-		rx = mmap(NULL, c->code_size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	close(fd);
-	return rx;
+	if (fd >= 0)
+		close(fd);
+	return done ? 0 : -1;
 }
 
 /* The same of memory without a name, for which perf looks into its map. A mapping of nothing moved is a second one. */
-static void *map_anonymous(struct jit_cache *c)
+static int map_anonymous(struct jit_cache *c, uint8_t *rx)
 {
-	void *rx = MAP_FAILED;
+	const int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED;
 
-	c->code = mmap(NULL, c->code_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (c->code != MAP_FAILED)
-		rx = mremap(c->code, 0, c->code_size, MREMAP_MAYMOVE);
-	if (rx != MAP_FAILED && mprotect(rx, c->code_size, PROT_READ | PROT_EXEC)) {
-		munmap(rx, c->code_size);
-		rx = MAP_FAILED;
-	}
-	return rx;
+	if (mmap(c->code, c->code_size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED ||
+	    mremap(c->code, 0, c->code_size, MREMAP_MAYMOVE | MREMAP_FIXED, rx) == MAP_FAILED)
+		return -1;
+	return mprotect(rx, c->code_size, PROT_READ | PROT_EXEC);
 }
 
 static int map_code(struct jit_cache *c, bool anonymous, struct err *err)
 {
-	uint8_t *rx;
+	uint8_t *rx = huge_reserve(c->code_size);
 
-	c->code = MAP_FAILED;
-	rx = anonymous ? map_anonymous(c) : map_memfd(c);
-	if (rx == MAP_FAILED) {
-		err_set(err, "no memory for translated code: %s", strerror(errno));
-		if (c->code != MAP_FAILED)
-			munmap(c->code, c->code_size);
-		c->code = NULL;
-		return -1;
+	c->code = huge_reserve(c->code_size);
+	if (rx && c->code && !(anonymous ? map_anonymous(c, rx) : map_memfd(c, rx))) {
+		c->rx_offset = rx - c->code;
+		return 0;
 	}
-	c->rx_offset = rx - c->code;
-	return 0;
+	err_set(err, "no memory for translated code: %s", strerror(errno));
+	if (c->code)
+		munmap(c->code, c->code_size);
+	if (rx)
+		munmap(rx, c->code_size);
+	c->code = NULL;
+	return -1;
 }
 
 struct jit_cache *jit_cache_new(size_t bytes, bool anonymous, struct err *err)
 {
-	struct jit_cache *c = calloc(1, sizeof(*c));
+	struct jit_cache *c = huge_alloc(sizeof(*c));
 	struct emit e;
 
 	if (!c) {
 		err_set(err, "out of memory");
 		return NULL;
 	}
+	huge_advise(c, sizeof(*c));
 	pthread_mutex_init(&c->lock, NULL);
 	/* Code takes three and a half times what belongs to it; there is less of it when blocks have records. */
 	c->code_size = bytes / 4 * 3 & ~(size_t)0xfff;
 	c->data_size = bytes - c->code_size;
-	c->data = mmap(NULL, c->data_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (c->data == MAP_FAILED || map_code(c, anonymous, err)) {
-		if (c->data == MAP_FAILED)
+	c->data = huge_alloc(c->data_size);
+	if (!c->data || map_code(c, anonymous, err)) {
+		if (!c->data)
 			err_set(err, "out of memory");
 		jit_cache_free(c);
 		return NULL;
 	}
+	if (c->data_size >= HUGE_PAGE)
+		huge_advise(c->data, c->data_size);
 	e = (struct emit){ .at = c->code, .end = c->code + c->code_size, .rx_offset = c->rx_offset };
 	jit_thunks_make(&e, &c->thunks);
 	c->first = c->code_used = (size_t)(e.at - c->code);
@@ -113,10 +113,9 @@ void jit_cache_free(struct jit_cache *c)
 		munmap(c->code + c->rx_offset, c->code_size);
 		munmap(c->code, c->code_size);
 	}
-	if (c->data != MAP_FAILED)
-		munmap(c->data, c->data_size);
+	huge_free(c->data, c->data_size);
 	pthread_mutex_destroy(&c->lock);
-	free(c);
+	huge_free(c, sizeof(*c));
 }
 
 const struct jit_thunks *jit_cache_thunks(const struct jit_cache *c)
@@ -145,23 +144,14 @@ unsigned jit_cache_changes(const struct jit_cache *c)
 	return atomic_load(&c->changes);
 }
 
-static unsigned hash(uint64_t place, uint64_t rip)
+const uint8_t *jit_cache_guards(const struct jit_cache *c)
 {
-	uint64_t v = (place ^ rip >> 12) * 0x9e3779b97f4a7c15;
-
-	return v >> (64 - 18);
+	return c->data;
 }
-_Static_assert(BUCKETS == 1u << 18, "the hash has 18 bits");
 
-struct jit_block *jit_cache_find(struct jit_cache *c, uint64_t place, uint64_t second, uint64_t rip, uint32_t mode)
+const struct jit_table *jit_cache_table(const struct jit_cache *c)
 {
-	struct jit_block *b = atomic_load_explicit(&c->bucket[hash(place, rip)], memory_order_acquire);
-
-	for (; b; b = atomic_load_explicit(&b->next, memory_order_acquire))
-		if (b->place == place && b->rip == rip && b->mode == mode &&
-		    (b->second == JIT_ONE_PAGE || b->second == second) && !atomic_load(&b->stale))
-			return b;
-	return NULL;
+	return &c->table;
 }
 
 static bool full(const struct jit_cache *c)
@@ -179,6 +169,16 @@ bool jit_cache_is_full(struct jit_cache *c)
 	return is;
 }
 
+/* Both views of the next 2 MiB: code that runs is far apart, and the host's TLB would not hold all its small pages. */
+static void more_huge(struct jit_cache *c)
+{
+	if (c->code_used + BLOCK_ROOM <= c->huge || c->huge + HUGE_PAGE > c->code_size)
+		return;
+	huge_collapse(c->code + c->huge, HUGE_PAGE);
+	huge_collapse(c->code + c->rx_offset + c->huge, HUGE_PAGE);
+	c->huge += HUGE_PAGE;
+}
+
 bool jit_cache_begin(struct jit_cache *c, struct emit *e)
 {
 	pthread_mutex_lock(&c->lock);
@@ -186,6 +186,7 @@ bool jit_cache_begin(struct jit_cache *c, struct emit *e)
 		pthread_mutex_unlock(&c->lock);
 		return false;
 	}
+	more_huge(c);
 	c->data_before = c->data_used;
 	e->at = c->code + c->code_used;
 	e->end = e->at + BLOCK_ROOM;
@@ -217,7 +218,7 @@ static void belongs(struct jit_cache *c, struct jit_block *b, struct jit_of_page
 void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *b)
 {
 	if (b) {
-		struct jit_block *_Atomic *bucket = &c->bucket[hash(b->place, b->rip)];
+		struct jit_block *_Atomic *bucket = &c->table.bucket[jit_hash(b->place, b->rip)];
 		struct jit_block *next = atomic_load(bucket);
 
 		/*
@@ -239,16 +240,64 @@ void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *
 	pthread_mutex_unlock(&c->lock);
 }
 
-void jit_cache_link(struct jit_cache *c, const struct jit_note *l, const struct jit_block *to)
+/* At the executed address `rx`. */
+static void patch(struct jit_cache *c, uintptr_t rx, uint32_t v)
+{
+	void *at = (uint8_t *)(rx - (uintptr_t)c->rx_offset);
+
+	atomic_store_explicit((_Atomic uint32_t *)at, v, memory_order_release);
+}
+
+/* That of the block's page; NULL: no room. */
+static struct jit_guard *guard_of(struct jit_cache *c, const struct jit_block *b)
+{
+	uint64_t page = b->place & ~(MEM_PAGE_SIZE - 1), lin = b->rip & ~(MEM_PAGE_SIZE - 1);
+	struct jit_guard **chain = &c->guard[b->pages[0].index % GUARDS], *g = *chain;
+
+	while (g && (g->page != page || g->lin != lin))
+		g = g->next;
+	if (g)
+		return g;
+	g = jit_cache_alloc(c, sizeof(*g));
+	if (!g)
+		return NULL;
+	*g = (struct jit_guard){ .next = *chain, .lin = lin, .page = page };
+	*chain = g;
+	return g;
+}
+
+static void link_far(struct jit_cache *c, const struct jit_note *l, const struct jit_block *to)
+{
+	uintptr_t end = (uintptr_t)l - l->back;
+	uint32_t number = jit_far_number(end, l->what);
+	const struct jit_guard *old = number == JIT_NO_GUARD ? NULL : (void *)(c->data + number), *g;
+
+	/* Given up since it was found: the next one has a link that is good for longer. */
+	if (to->second != JIT_ONE_PAGE || atomic_load(&to->stale))
+		return;
+	g = guard_of(c, to);
+	if (!g || (old && (old->lin != g->lin || old->page != g->page)))
+		return;
+	number = (uint32_t)((const uint8_t *)g - c->data);
+	patch(c, end - 4, (uint32_t)((l->what & JIT_LINK_FLAGS ? to->native : jit_block_memory(to)) - end));
+	patch(c, end - JIT_FAR_NUMBER(l->what), l->what & JIT_LINK_FLAGS ? -number : number);
+	stat_add(&c->counts.links, 1);
+}
+
+static void link_near(struct jit_cache *c, const struct jit_note *l, const struct jit_block *to)
 {
 	bool direct = to->second == JIT_ONE_PAGE;
 	uintptr_t at = !direct ? c->thunks.link_to_rip[l->what] : l->what ? to->native : jit_block_memory(to);
 	uintptr_t end = (uintptr_t)l - (direct ? l->back : 0);
-	uint8_t *rel32 = (uint8_t *)(end - (uintptr_t)c->rx_offset) - 4;
 
-	pthread_mutex_lock(&c->lock);
-	atomic_store_explicit((_Atomic int32_t *)(void *)rel32, (int32_t)(at - end), memory_order_release);
+	patch(c, end - 4, (uint32_t)(at - end));
 	stat_add(&c->counts.links, 1);
+}
+
+void jit_cache_link(struct jit_cache *c, const struct jit_note *l, const struct jit_block *to)
+{
+	pthread_mutex_lock(&c->lock);
+	(l->what & JIT_LINK_FAR ? link_far : link_near)(c, l, to);
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -271,6 +320,23 @@ void jit_cache_drop(struct jit_cache *c, struct jit_block *b)
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* Jumps that lead to blocks of the page are told apart from those to come. */
+static void drop_guards(struct jit_cache *c, uint64_t page_index)
+{
+	struct jit_guard **at = &c->guard[page_index % GUARDS];
+
+	while (*at) {
+		struct jit_guard *g = *at;
+
+		if (g->page != page_index << MEM_PAGE_SHIFT) {
+			at = &g->next;
+			continue;
+		}
+		atomic_store(&g->dead, true);
+		*at = g->next;
+	}
+}
+
 /* Stale blocks leave the chains of their pages here, and that of their hash with a new block or the next flush. */
 void jit_cache_drop_page(struct jit_cache *c, uint64_t page_index)
 {
@@ -280,6 +346,7 @@ void jit_cache_drop_page(struct jit_cache *c, uint64_t page_index)
 	pthread_mutex_lock(&c->lock);
 	before = atomic_load(&c->counts.given_up);
 	atomic_fetch_add(&c->changes, 1);
+	drop_guards(c, page_index);
 	at = &c->page[page_index % PAGES];
 	while (*at) {
 		struct jit_of_page *p = *at;
@@ -298,8 +365,9 @@ void jit_cache_drop_page(struct jit_cache *c, uint64_t page_index)
 void jit_cache_flush(struct jit_cache *c)
 {
 	pthread_mutex_lock(&c->lock);
-	memset(c->bucket, 0, sizeof(c->bucket));
+	memset(&c->table, 0, sizeof(c->table));
 	memset(c->page, 0, sizeof(c->page));
+	memset(c->guard, 0, sizeof(c->guard));
 	c->code_used = c->first;
 	c->data_used = 0;
 	atomic_fetch_add(&c->flushes, 1);

@@ -23,6 +23,17 @@
 struct jit_cache;
 struct jit_thunks;
 
+/*
+ * Where a linear page of code is, for jumps that lead there from other pages: its number, which is how far behind
+ * jit_cache_guards() it lies, is what such a jump compares with jit_cpu.guards[]. It is dead when code in the page has
+ * changed: then the blocks that jumps with this number lead to have been given up.
+ */
+struct jit_guard {
+	struct jit_guard *next;
+	uint64_t lin, page; /* x86_code_page() */
+	_Atomic bool dead;
+};
+
 struct jit_cache_counts {
 	stat_t forgotten; /* times */
 	stat_t pages;	  /* that changed while there were blocks of theirs */
@@ -55,6 +66,27 @@ struct jit_block {
 	uintptr_t native;
 	struct jit_of_page pages[]; /* one or two */
 };
+
+/* Where blocks are found, by their first instruction; any thread. */
+#define JIT_HASH_BITS 18
+struct jit_table {
+	struct jit_block *_Atomic bucket[1u << JIT_HASH_BITS];
+};
+static inline unsigned jit_hash(uint64_t place, uint64_t rip)
+{
+	return (place ^ rip >> 12) * 0x9e3779b97f4a7c15 >> (64 - JIT_HASH_BITS);
+}
+/* The block for `want`, of which `second` is where the next page is, if that is known. NULL: none that is current. */
+static inline struct jit_block *jit_table_find(const struct jit_table *t, const struct jit_block *want)
+{
+	struct jit_block *b = atomic_load_explicit(&t->bucket[jit_hash(want->place, want->rip)], memory_order_acquire);
+
+	for (; b; b = atomic_load_explicit(&b->next, memory_order_acquire))
+		if (b->place == want->place && b->rip == want->rip && b->mode == want->mode &&
+		    (b->second == JIT_ONE_PAGE || b->second == want->second) && !atomic_load(&b->stale))
+			return b;
+	return NULL;
+}
 static inline uintptr_t jit_block_memory(const struct jit_block *b)
 {
 	return b->native - b->memory;
@@ -71,8 +103,24 @@ struct jit_note {
 #define JIT_NOTE_FAR	INT16_MIN	/* it follows, 8 bytes */
 #define JIT_NOTE_PUSHED (INT16_MIN + 1) /* it is in jit_cpu.pushed */
 	uint16_t back;			/* from where the code goes on to here; of a link: from the end of its jump */
-	uint16_t what; /* of an access: JIT_MISS_WRITE and so on; of a link: are flags in the host's? */
+	uint16_t what; /* of an access: JIT_MISS_WRITE and so on; of a link: JIT_LINK_FLAGS and so on */
 } __attribute__((packed));
+
+/* The flags are in the host's. */
+#define JIT_LINK_FLAGS 1u
+/* The jump is to another page, behind a look at its guard; from that, or from the guard's number in it, to its end: */
+#define JIT_LINK_FAR	     2u
+#define JIT_FAR_SIZE(what)   ((what)&JIT_LINK_FLAGS ? 27 : 20)
+#define JIT_FAR_NUMBER(what) ((what)&JIT_LINK_FLAGS ? 16 : 12)
+#define JIT_NO_GUARD	     UINT32_MAX
+/* The guard's number in such a jump: with flags in the host's it is added, so its negative is there. */
+static inline uint32_t jit_far_number(uintptr_t end, unsigned what)
+{
+	const _Atomic uint32_t *at = (const _Atomic uint32_t *)(end - JIT_FAR_NUMBER(what));
+	uint32_t v = atomic_load_explicit(at, memory_order_acquire);
+
+	return what & JIT_LINK_FLAGS ? -v : v;
+}
 
 /* `anonymous`: the code has no name in the list of mappings. */
 struct jit_cache *jit_cache_new(size_t bytes, bool anonymous, struct err *err);
@@ -83,11 +131,10 @@ uintptr_t jit_cache_thunks_at(const struct jit_cache *c, size_t *len);
 
 const struct jit_cache_counts *jit_cache_counts(const struct jit_cache *c);
 
-/*
- * The block at `place` for linear address `rip`; `second` is where the next page is, if that is known. NULL: none that
- * is current. Any thread.
- */
-struct jit_block *jit_cache_find(struct jit_cache *c, uint64_t place, uint64_t second, uint64_t rip, uint32_t mode);
+/* Numbers of guards are from here on. */
+const uint8_t *jit_cache_guards(const struct jit_cache *c);
+/* Its blocks. */
+const struct jit_table *jit_cache_table(const struct jit_cache *c);
 
 /* Is there no room for another block? */
 bool jit_cache_is_full(struct jit_cache *c);
@@ -100,7 +147,9 @@ void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *
 
 /*
  * From now on the jump whose way out has this note leads to this block; if that depends on a second page, to a look at
- * jit_cpu.jumps. The displacements of both, of the jump and of the call before the note, are aligned.
+ * jit_cpu.jumps. The displacements of both, of the jump and of the call before the note, are aligned. A jump to another
+ * page, whose guard's number is aligned too, always leads to the same one of memory: else it might do so with the old
+ * guard's number, for a processor that has seen one change and not the other.
  */
 void jit_cache_link(struct jit_cache *c, const struct jit_note *l, const struct jit_block *to);
 /* Give up one block, or all of a page. Any thread. */

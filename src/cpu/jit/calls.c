@@ -51,28 +51,6 @@ static bool fill(struct jit_cpu *c, uint64_t lin, bool write)
 	return filled;
 }
 
-static const struct jit_block *block_of(const struct jit_note *n)
-{
-	const struct jit_block *b;
-
-	/* It lies between instructions. */
-	memcpy(&b, (const uint8_t *)n - n->block, sizeof(b));
-	return b;
-}
-
-/* What RIP has to be. */
-static uint64_t rip_of(const struct jit_cpu *c, const struct jit_note *n)
-{
-	uint64_t far;
-
-	if (n->rip == JIT_NOTE_PUSHED)
-		return c->pushed;
-	if (n->rip != JIT_NOTE_FAR)
-		return block_of(n)->rip + (uint64_t)(int64_t)n->rip;
-	memcpy(&far, n + 1, sizeof(far));
-	return far;
-}
-
 int jit_missed(struct jit_cpu *c, const struct jit_note *note)
 {
 	struct jit_cache *cache = jit_cache_of(&c->cpu);
@@ -80,7 +58,7 @@ int jit_missed(struct jit_cpu *c, const struct jit_note *note)
 	bool write = access & JIT_MISS_WRITE, crossing = crosses(c->lin, size);
 
 	shared_arrived(cache);
-	c->cpu.s.gpr[X86_RIP] = rip_of(c, note);
+	c->cpu.s.gpr[X86_RIP] = jit_note_rip(c, note);
 	stat_add(&c->counts.misses, 1);
 	stat_add(&c->counts.crossing, crossing);
 	jit_flags_to_lazy(c);
@@ -189,13 +167,13 @@ int jit_stored(struct jit_cpu *c, const struct jit_note *note)
 {
 	struct jit_cache *cache = jit_cache_of(&c->cpu);
 	unsigned flushes = jit_cache_flushes(cache);
-	const struct jit_block *block = block_of(note);
+	const struct jit_block *block = jit_note_block(note);
 	uint64_t left = MEM_PAGE_SIZE - ((uintptr_t)c->stored & X86_PAGE_MASK);
 	bool own = false;
 	gpa_t at;
 
 	shared_arrived(cache);
-	c->cpu.s.gpr[X86_RIP] = rip_of(c, note);
+	c->cpu.s.gpr[X86_RIP] = jit_note_rip(c, note);
 	c->resume = (uintptr_t)note - note->back;
 	if (c->stored == c->bounce) {
 		put_crossing(c);
@@ -210,34 +188,7 @@ int jit_stored(struct jit_cpu *c, const struct jit_note *note)
 
 /* --- from block to block --- */
 
-static struct jit_jump *jump_of(struct jit_cpu *c, uint64_t rip)
-{
-	return &c->jumps[jit_jump_place(rip)];
-}
-
-static uint64_t page_after(const struct x86_cpu *cpu, uint64_t rip)
-{
-	return ((rip | X86_PAGE_MASK) + 1) & cpu->lin_mask;
-}
-
-/* The current block at RIP, if its page can be told without a walk. */
-static struct jit_block *look_up(struct x86_cpu *cpu)
-{
-	uint64_t rip = cpu->s.gpr[X86_RIP];
-	const struct x86_itlb_entry *e = x86_itlb_slot(cpu, rip), *next = x86_itlb_slot(cpu, page_after(cpu, rip));
-	struct jit_cpu *c = jit_of(cpu);
-	struct jit_block *b;
-
-	if (e->tag != (rip & ~X86_PAGE_MASK) || !x86_translatable(cpu))
-		return NULL;
-	b = jit_cache_find(jit_cache_of(cpu), x86_code_page(e) | (rip & X86_PAGE_MASK),
-			   next->tag == page_after(cpu, rip) ? x86_code_page(next) : JIT_ONE_PAGE, rip, x86_fetch(cpu));
-	if (b)
-		*jump_of(c, rip) = (struct jit_jump){ rip ^ cpu->fetch_key, jit_block_memory(b) };
-	return b;
-}
-
-/* What look_up() needs of RIP's page. May raise. */
+/* What jit_find_block() needs of RIP's page. May raise. */
 static void find_page(struct jit_cpu *c)
 {
 	uint64_t rip = c->cpu.s.gpr[X86_RIP];
@@ -250,12 +201,12 @@ static void find_page(struct jit_cpu *c)
 
 /*
  * A block is found by its physical page in every address space, and the jumps at its end with it: they lead within that
- * page. While a mapping that has changed is not flushed, RIP may be in another one already.
+ * page, or look at their guard. While a mapping that has changed is not flushed, RIP may be in another one already.
  */
 static void link_to(struct x86_cpu *cpu, const struct jit_note *from, const struct jit_block *to)
 {
 	shared_arrived(jit_cache_of(cpu));
-	if (!((block_of(from)->place ^ to->place) & ~X86_PAGE_MASK))
+	if (from->what & JIT_LINK_FAR || !((jit_note_block(from)->place ^ to->place) & ~X86_PAGE_MASK))
 		jit_cache_link(jit_cache_of(cpu), from, to);
 }
 
@@ -274,6 +225,9 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 		if (jit_exit_from(why, JIT_BROKEN))
 			jit_count_take_back(c);
 		cpu->charge_ends = false;
+		/* If the block was given up, jumps to it look again. */
+		if (why == JIT_OUT)
+			c->guards[cpu->cpl == 3][jit_guard_place(cpu->s.gpr[X86_RIP])] = 0;
 		if (jit_exit_from(why, JIT_INTERPRET) || x86_news(cpu) || !x86_translatable(cpu))
 			break;
 		if (cpu->icount && why == JIT_OUT) {
@@ -282,7 +236,7 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 			break;
 		}
 		find_page(c);
-		b = look_up(cpu);
+		b = jit_find_block(c);
 		if (!b)
 			break;
 		if (why >= JIT_EXITS)
@@ -318,7 +272,7 @@ static const struct x86_insn *enter(struct x86_cpu *cpu)
 {
 	const struct x86_trace *t = cpu->trace;
 	const struct x86_itlb_entry *e = x86_itlb_slot(cpu, cpu->s.gpr[X86_RIP]);
-	struct jit_block *b = look_up(cpu);
+	struct jit_block *b = jit_find_block(jit_of(cpu));
 
 	if (!b && e->tag == (cpu->s.gpr[X86_RIP] & ~X86_PAGE_MASK)) {
 		if (jit_cache_is_full(jit_cache_of(cpu)))
@@ -340,6 +294,11 @@ static void page_changed(struct interp_vm *vm, uint64_t page_index)
 	jit_cache_drop_page(((struct jit_vm *)vm)->cache, page_index);
 }
 
+static void forget_guards(struct x86_cpu *cpu, bool user)
+{
+	memset(jit_of(cpu)->guards[user], 0, sizeof(jit_of(cpu)->guards[user]));
+}
+
 static void forget_jumps(struct x86_cpu *cpu)
 {
 	struct jit_cpu *c = jit_of(cpu);
@@ -347,6 +306,8 @@ static void forget_jumps(struct x86_cpu *cpu)
 	/* Nothing matches a tag that is in the wrong place. */
 	for (unsigned n = 0; n < JIT_JUMPS; n++)
 		c->jumps[n] = (struct jit_jump){ .tag = n ? 0 : 1 };
+	forget_guards(cpu, false);
+	forget_guards(cpu, true);
 }
 
 static void forget(struct interp_vm *vm)
@@ -366,4 +327,5 @@ const struct x86_translator jit_translator = {
 	.page_changed = page_changed,
 	.forget = forget,
 	.forget_jumps = forget_jumps,
+	.forget_guards = forget_guards,
 };

@@ -159,6 +159,12 @@ uint8_t *emit_jump(struct emit *e, unsigned cc)
 	return e->at;
 }
 
+uint8_t *emit_short(struct emit *e, unsigned cc)
+{
+	emit_bytes(e, cc == EMIT_ALWAYS ? 0xeb : 0x70 | cc, 2);
+	return e->at;
+}
+
 uint8_t *emit_jrcxz(struct emit *e)
 {
 	emit_bytes(e, 0x00e3, 2);

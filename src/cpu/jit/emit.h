@@ -64,7 +64,9 @@ void emit_jump_to(struct emit *e, unsigned cc, uintptr_t rx); /* if the conditio
 /* Forward jumps: emit, then emit_here() where it leads. Condition codes as in opcodes; EMIT_ALWAYS for JMP. */
 #define EMIT_ALWAYS 16
 uint8_t *emit_jump(struct emit *e, unsigned cc); /* rel32 */
-uint8_t *emit_jrcxz(struct emit *e);		 /* rel8: at most 127 bytes on */
+/* rel8, for emit_here8(): at most 127 bytes on. */
+uint8_t *emit_short(struct emit *e, unsigned cc);
+uint8_t *emit_jrcxz(struct emit *e);
 void emit_here(struct emit *e, uint8_t *jump);
 void emit_here8(struct emit *e, uint8_t *jump);
 

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/huge.h"
 #include "cpu/jit/perf.h"
 #include "cpu/jit/profile.h"
 
@@ -130,6 +131,7 @@ static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err
 
 	if (!cpu)
 		return NULL;
+	huge_advise(c, sizeof(*c));
 	if (j->profile)
 		c->runs = jit_profile_counters(j->profile);
 	if (j->profile && !c->runs) {
@@ -138,6 +140,8 @@ static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err
 		return NULL;
 	}
 	c->self = c;
+	c->table = jit_cache_table(j->cache);
+	c->numbered = jit_cache_guards(j->cache);
 	c->mxcsr_host = 0x1f80;
 	c->bounce_flags = 1;
 	c->bounce_entry.flags = &c->bounce_flags;

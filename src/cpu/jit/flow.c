@@ -1,6 +1,6 @@
 /*
- * Where control goes after a block: to another one of the same page by a jump that is filled in when it is known, else
- * by way of the vCPU's cache of targets, which empties when linear addresses of code may mean something else.
+ * Where control goes after a block: to a known address by a jump that is filled in when the block there is known, and
+ * that to another page looks first whether that is still the page it was; else by way of the vCPU's cache of targets.
  */
 #include "cpu/jit/translate.h"
 
@@ -64,25 +64,47 @@ static void link(struct jit_tr *t, uint64_t rip)
 	emit_bytes(&t->e, 0, 4);
 	end = emit_rx(&t->e);
 	emit_align(&t->e, 4, 1);
-	jit_call_noted(t, t->thunks->link[t->flags == FLAGS_NATIVE], rip, end, native);
+	jit_call_noted(t, t->thunks->link[t->flags == FLAGS_NATIVE], rip, end, native ? JIT_LINK_FLAGS : 0);
 }
 
-/* Elsewhere: what the vCPU knows of it has its place. */
-static void look_up(struct jit_tr *t, uint64_t rip)
+/*
+ * Elsewhere: a jump behind a look at whether that page is where it was when the jump was linked. JIT_FAR_SIZE() and
+ * JIT_FAR_NUMBER() know how it is written.
+ */
+static void far_link(struct jit_tr *t, uint64_t rip)
 {
-	int32_t at = (int32_t)(jit_jump_place(rip) * sizeof(struct jit_jump));
+	bool native = t->flags == FLAGS_NATIVE && now(t)->live;
+	unsigned what = JIT_LINK_FAR | (native ? JIT_LINK_FLAGS : 0);
+	int32_t at = JIT_FIELD(guards) + (int32_t)sizeof(uint32_t) * (int32_t)jit_guard_place(rip);
+	struct emit_mem guard = emit_gs(at + (t->view == X86_TLB_USER ? (int32_t)sizeof(uint32_t[JIT_GUARDS]) : 0));
+	uintptr_t end;
+	uint8_t *same, *other;
 
 	/* Behind the last page of a half: fetching from there faults. */
 	if (!x86_canonical(rip)) {
 		jit_call_noted(t, t->thunks->out[t->flags == FLAGS_NATIVE], rip, 0, 0);
 		return;
 	}
-	jit_flags_away(t, now(t)->live);
-	emit_mov_imm(&t->e, T0, rip);
-	emit_rm(&t->e, (struct emit_op){ .op = 0x33, .w = true }, T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
-	emit_rm(&t->e, (struct emit_op){ .op = 0x3b, .w = true }, T0, emit_gs(JIT_FIELD(jumps[0].tag) + at));
-	emit_jump_to(&t->e, 5, t->thunks->jump_missed);
-	emit_rm(&t->e, (struct emit_op){ .op = 0xff }, 4, emit_gs(JIT_FIELD(jumps[0].code) + at));
+	emit_align(&t->e, 4, native ? 3 : 0);
+	if (native) {
+		emit_rm(&t->e, (struct emit_op){ .op = 0x8b }, T0, guard);
+		emit_bytes(&t->e, 0x898d48, 3); /* lea rcx, [rcx + disp32] */
+		emit_bytes(&t->e, -JIT_NO_GUARD, 4);
+		same = emit_jrcxz(&t->e);
+		other = emit_short(&t->e, EMIT_ALWAYS);
+		emit_here8(&t->e, same);
+		emit_bytes(&t->e, 0x001f0f, 3); /* nop */
+	} else {
+		emit_rm(&t->e, (struct emit_op){ .op = 0x81 }, 7, guard);
+		emit_bytes(&t->e, JIT_NO_GUARD, 4);
+		other = emit_short(&t->e, 5);
+		emit_bytes(&t->e, 0x90, 1);
+	}
+	emit_bytes(&t->e, 0xe9, 1);
+	emit_bytes(&t->e, 0, 4);
+	emit_here8(&t->e, other);
+	end = emit_rx(&t->e);
+	jit_call_noted(t, t->thunks->far[native], rip, end, (uint16_t)what);
 }
 
 void jit_go_on(struct jit_tr *t, uint64_t rip, uint8_t *jump)
@@ -92,7 +114,7 @@ void jit_go_on(struct jit_tr *t, uint64_t rip, uint8_t *jump)
 	if (jump)
 		emit_here(&t->e, jump);
 	if ((rip ^ t->block->rip) & ~X86_PAGE_MASK)
-		look_up(t, rip);
+		far_link(t, rip);
 	else
 		link(t, rip);
 	t->flags = flags;

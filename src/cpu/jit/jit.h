@@ -25,6 +25,14 @@ static inline uint32_t jit_jump_place(uint64_t target)
 	return (uint32_t)target * JIT_JUMP_FACTOR >> (32 - JIT_JUMP_BITS);
 }
 
+/* A look at a guard: of the page of linear address `rip`, for the user or the kernel. */
+#define JIT_GUARD_BITS 10
+#define JIT_GUARDS     (1u << JIT_GUARD_BITS)
+static inline uint32_t jit_guard_place(uint64_t rip)
+{
+	return (uint32_t)(rip >> 12) * JIT_JUMP_FACTOR >> (32 - JIT_GUARD_BITS);
+}
+
 /* An x87 instruction in translated code, for FIP and FOP. */
 struct jit_x87_note {
 	uint64_t ip;
@@ -57,6 +65,7 @@ struct jit_counts {
 	stat_t forgetting_ns; /* while all others waited */
 	stat_t handled;	      /* instructions in blocks by their handlers */
 	stat_t refills, misses, crossing, devices;
+	stat_t found;	 /* targets that were looked up by jit_quick_jump() */
 	stat_t accesses; /* costs */
 	stat_t charged;	 /* costs: instructions in blocks under the counting clock */
 };
@@ -91,8 +100,15 @@ struct jit_cpu {
 	const struct jit_x87_note *x87_note; /* the last instruction of x87 since then */
 	uint8_t undone;			     /* count.h */
 	uint64_t *runs;			     /* of each block, profile.h; NULL: not counted */
+	const struct jit_table *table;	     /* the cache's */
+	const uint8_t *numbered;	     /* the cache's */
 	struct jit_counts counts;
 	struct jit_jump jumps[JIT_JUMPS];
+	/*
+	 * Numbers of guards (cache.h), by jit_guard_place(): fetching from that linear page is allowed now, and leads
+	 * there. 0: not known. One table for the kernel and one for the user.
+	 */
+	uint32_t guards[2][JIT_GUARDS];
 };
 
 static inline struct jit_cpu *jit_of(struct x86_cpu *cpu)
@@ -130,6 +146,47 @@ struct jit_vm {
 static inline struct jit_cache *jit_cache_of(const struct x86_cpu *cpu)
 {
 	return ((struct jit_vm *)cpu->vm)->cache;
+}
+
+/* The current block at RIP, if its page can be told without a walk; the vCPU knows it from now on. */
+static inline struct jit_block *jit_find_block(struct jit_cpu *c)
+{
+	uint64_t rip = c->cpu.s.gpr[X86_RIP], after = ((rip | X86_PAGE_MASK) + 1) & c->cpu.lin_mask;
+	const struct x86_itlb_entry *e = x86_itlb_slot(&c->cpu, rip), *next = x86_itlb_slot(&c->cpu, after);
+	struct jit_block *b, want = {
+		.place = x86_code_page(e) | (rip & X86_PAGE_MASK),
+		.second = next->tag == after ? x86_code_page(next) : JIT_ONE_PAGE,
+		.rip = rip,
+		.mode = x86_fetch(&c->cpu),
+	};
+
+	if (e->tag != (rip & ~X86_PAGE_MASK) || !x86_translatable(&c->cpu))
+		return NULL;
+	b = jit_table_find(c->table, &want);
+	if (b)
+		c->jumps[jit_jump_place(rip)] = (struct jit_jump){ rip ^ c->cpu.fetch_key, jit_block_memory(b) };
+	return b;
+}
+
+static inline const struct jit_block *jit_note_block(const struct jit_note *n)
+{
+	const struct jit_block *b;
+
+	/* It lies between instructions. */
+	__builtin_memcpy(&b, (const uint8_t *)n - n->block, sizeof(b));
+	return b;
+}
+/* What RIP has to be. */
+static inline uint64_t jit_note_rip(const struct jit_cpu *c, const struct jit_note *n)
+{
+	uint64_t far;
+
+	if (n->rip == JIT_NOTE_PUSHED)
+		return c->pushed;
+	if (n->rip != JIT_NOTE_FAR)
+		return jit_note_block(n)->rip + (uint64_t)(int64_t)n->rip;
+	__builtin_memcpy(&far, n + 1, sizeof(far));
+	return far;
 }
 
 /* An instruction in translated code that its handler executes. */
@@ -183,6 +240,13 @@ int jit_quick_stos(struct jit_cpu *c, uint32_t size);
  * else NULL. One that crosses pages is to jit_cpu.bounce.
  */
 uint8_t *jit_quick_miss(struct jit_cpu *c, const struct jit_note *note);
+/* The code for RIP, from where the guest's flags are in memory; 0: this takes a walk, or there is none. */
+uintptr_t jit_quick_jump(struct jit_cpu *c);
+/*
+ * The same for a jump to another page that had another number than the guard: now it may be the same, and it is gone
+ * through again. 0: or the jump is to be linked.
+ */
+uintptr_t jit_quick_far(struct jit_cpu *c, const struct jit_note *note);
 /* The x87 state to memory, and the host's becomes what C wants; 0. The other way; 1: an exception is unmasked. */
 int jit_quick_put_x87(struct jit_cpu *c);
 int jit_quick_get_x87(struct jit_cpu *c);
@@ -195,7 +259,7 @@ struct jit_thunks {
 	uintptr_t handle, repeat;
 	/* --- called, with a note behind the call; flags are in memory unless the index, or the name, says native ---
 	 */
-	uintptr_t out[2], link[2], link_to_rip[2], interpret;
+	uintptr_t out[2], link[2], link_to_rip[2], far[2], interpret;
 	/* T0 is the target of an indirect branch, by exclusive or with fetch_key; `back` and `what` are how far RSP
 	 * moves, in 64-bit code or, the second, 32-bit code */
 	uintptr_t jump[2];
@@ -207,6 +271,7 @@ struct jit_thunks {
 	/* called: T1 is the size, in T0 what they return. Vector registers stay. */
 	uintptr_t quick_movs, quick_stos;
 	uintptr_t jump_missed; /* jumped to: T0 is RIP ^ fetch_key */
+	uintptr_t look_up;     /* jumped to: RIP is set, flags are in memory, the vCPU does not know what is there */
 	uintptr_t jump_to_rip; /* jumped to: RIP is set, flags are in memory */
 	uintptr_t handle_end;  /* jumped to: T1 is the site, flags are in memory */
 };

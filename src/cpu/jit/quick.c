@@ -1,7 +1,7 @@
 /*
  * What translated code calls with the guest's vector registers in the host's: accesses that the first level of the TLB
- * does not have, REP MOVS and STOS, and the way of the x87 state between memory and the host's. This file is compiled
- * to code that does not touch those registers, and calls nothing. See jit.h.
+ * does not have, targets that the vCPU does not know, REP MOVS and STOS, and the way of the x87 state between memory
+ * and the host's. This file is compiled to code that does not touch those registers, and calls nothing. See jit.h.
  */
 #include "cpu/jit/jit.h"
 #include "cpu/x86/tlb.h"
@@ -151,6 +151,33 @@ uint8_t *jit_quick_miss(struct jit_cpu *c, const struct jit_note *note)
 	stat_add(&c->counts.refills, 1);
 	c->found_index = (uint64_t)e - (uint64_t)c->cpu.tlb;
 	return host(e, c->lin);
+}
+
+/* --- targets --- */
+
+uintptr_t jit_quick_jump(struct jit_cpu *c)
+{
+	const struct jit_block *b = jit_find_block(c);
+
+	stat_add(&c->counts.found, b != NULL);
+	return b ? jit_block_memory(b) : 0;
+}
+
+uintptr_t jit_quick_far(struct jit_cpu *c, const struct jit_note *note)
+{
+	uint64_t rip = jit_note_rip(c, note);
+	uintptr_t end = (uintptr_t)note - note->back;
+	uint32_t number = jit_far_number(end, note->what);
+	const struct x86_itlb_entry *e = x86_itlb_slot(&c->cpu, rip);
+	const struct jit_guard *g = (const void *)(c->numbered + number);
+
+	c->cpu.s.gpr[X86_RIP] = rip;
+	if (number == JIT_NO_GUARD || e->tag != (rip & ~X86_PAGE_MASK) || atomic_load(&g->dead))
+		return 0;
+	if (g->page != x86_code_page(e))
+		return jit_quick_jump(c);
+	c->guards[c->cpu.cpl == 3][jit_guard_place(rip)] = number;
+	return end - JIT_FAR_SIZE(note->what);
 }
 
 /* --- strings --- */

@@ -340,8 +340,7 @@ static uintptr_t jump_thunk(struct emit *e, const struct jit_thunks *t, bool wid
 	pop(e, T1);
 	emit_rm(e, (struct emit_op){ .op = 0x8b }, T0, note(offsetof(struct jit_note, back)));
 	emit_rr(e, (struct emit_op){ .op = 0x01, .w = wide }, T0, GUEST_RSP);
-	emit_mov_imm(e, T0, JIT_LOOK_UP);
-	emit_jmp(e, t->leave);
+	emit_jmp(e, t->look_up);
 	return at;
 }
 
@@ -437,11 +436,55 @@ static void register_thunks(struct emit *e, struct jit_thunks *t)
 	ready(e, t, emit_jump(e, 5));
 }
 
+/* RIP is a target that the vCPU does not know. */
+static void look_up_thunks(struct emit *e, struct jit_thunks *t)
+{
+	uintptr_t quick = quick_thunk(e, jit_quick_jump);
+	uint8_t *unknown;
+
+	emit_align(e, 16, 0);
+	t->jump_missed = emit_rx(e);
+	emit_rm(e, op1(0x33), T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
+	emit_store(e, emit_gs(JIT_GPR(X86_RIP)), T0);
+	t->look_up = emit_rx(e);
+	emit_call(e, quick);
+	emit_rr(e, op1(0x85), T0, T0);
+	unknown = emit_jump(e, 4);
+	emit_rr(e, (struct emit_op){ .op = 0xff }, 4, T0);
+	emit_here(e, unknown);
+	emit_mov_imm(e, T0, JIT_LOOK_UP);
+	emit_jmp(e, t->leave);
+}
+
+/* A jump to another page whose guard has another number: go on, link it, or find out more. */
+static uintptr_t far_thunk(struct emit *e, const struct jit_thunks *t, uintptr_t quick, bool native)
+{
+	uintptr_t at;
+	uint8_t *unknown;
+
+	emit_align(e, 16, 0);
+	at = emit_rx(e);
+	if (native)
+		jit_save_flags(e);
+	take_note(e);
+	emit_call(e, quick);
+	emit_rr(e, op1(0x85), T0, T0);
+	unknown = emit_jump(e, 4);
+	if (native)
+		jit_load_flags(e, true);
+	emit_rr(e, (struct emit_op){ .op = 0xff }, 4, T0);
+	emit_here(e, unknown);
+	emit_load(e, T0, emit_gs(JIT_FIELD(note)));
+	emit_jmp(e, t->leave);
+	return at;
+}
+
 /* --- all of them --- */
 
 void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 {
 	struct common to;
+	uintptr_t far;
 
 	to.put = put_function(e);
 	emit_align(e, 16, 0);
@@ -464,12 +507,7 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 		pop(e, callee_saved[n]);
 	ret(e);
 
-	emit_align(e, 16, 0);
-	t->jump_missed = emit_rx(e);
-	emit_rm(e, op1(0x33), T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
-	emit_store(e, emit_gs(JIT_GPR(X86_RIP)), T0);
-	emit_mov_imm(e, T0, JIT_LOOK_UP);
-	emit_jmp(e, t->leave);
+	look_up_thunks(e, t);
 
 	emit_align(e, 16, 0);
 	t->jump_to_rip = emit_rx(e);
@@ -478,7 +516,9 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	emit_jump_to(e, 5, t->jump_missed);
 	jit_take_jump(e);
 
+	far = quick_thunk(e, jit_quick_far);
 	for (unsigned native = 0; native < 2; native++) {
+		t->far[native] = far_thunk(e, t, far, native);
 		t->out[native] = out_thunk(e, t, JIT_OUT, native);
 		t->link[native] = out_thunk(e, t, JIT_LINK, native);
 		t->link_to_rip[native] = link_to_rip_thunk(e, t, native);

@@ -67,7 +67,7 @@ struct x86_region {
 };
 
 /* Instruction pages: like the data TLB, keyed by linear page. */
-#define X86_ITLB_SIZE	256u
+#define X86_ITLB_SIZE	1024u
 #define X86_ITLB_NONE	1ull
 #define X86_FETCH_BITS	13
 #define X86_FETCH_PAGES (1u << X86_FETCH_BITS)

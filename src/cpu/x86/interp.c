@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "base/huge.h"
 #include "cpu/x86/interp.h"
 
 static void probe(struct engine_probe *p)
@@ -103,10 +103,9 @@ struct x86_cpu *x86_cpu_create(struct engine_vm *vm, unsigned index, const struc
 			       struct err *err)
 {
 	struct interp_vm *x = (struct interp_vm *)vm;
-	/* Mapped, not allocated: the tables of views that a guest never uses cost nothing. */
-	struct x86_cpu *cpu = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct x86_cpu *cpu = huge_alloc(size);
 
-	if (cpu == MAP_FAILED) {
+	if (!cpu) {
 		err_set(err, "out of memory");
 		return NULL;
 	}
@@ -118,7 +117,7 @@ struct x86_cpu *x86_cpu_create(struct engine_vm *vm, unsigned index, const struc
 	cpu->icount = clock_is_icount(x->cfg.clock);
 	cpu->traces = x86_traces_new(err);
 	if (!cpu->traces) {
-		munmap(cpu, size);
+		huge_free(cpu, size);
 		return NULL;
 	}
 	for (unsigned n = 0; n < X86_TLB_VIEWS * X86_TLB_SIZE; n++)
@@ -135,7 +134,10 @@ static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err
 {
 	struct x86_cpu *cpu = x86_cpu_create(vm, index, &engine_interp, sizeof(*cpu), err);
 
-	return cpu ? &cpu->vcpu : NULL;
+	if (!cpu)
+		return NULL;
+	huge_advise(cpu, sizeof(*cpu));
+	return &cpu->vcpu;
 }
 
 void x86_cpu_destroy(struct x86_cpu *cpu, size_t size)
@@ -143,7 +145,7 @@ void x86_cpu_destroy(struct x86_cpu *cpu, size_t size)
 	cpu->vm->cpus[cpu->vcpu.index] = NULL;
 	x86_traces_free(cpu->traces);
 	free(cpu->stops);
-	munmap(cpu, size);
+	huge_free(cpu, size);
 }
 
 static void vcpu_destroy(struct vcpu *v)

@@ -68,6 +68,15 @@ static void start_again(struct x86_cpu *cpu)
 	renew(cpu, &cpu->kernel);
 }
 
+/* Where its pages are has changed. */
+static void moved(struct x86_cpu *cpu, const struct x86_fetches *f)
+{
+	const struct x86_translator *tr = cpu->vm->translator;
+
+	if (tr && (f == &cpu->kernel || f == &cpu->space->user))
+		tr->forget_guards(cpu, f != &cpu->kernel);
+}
+
 /* Nothing is known of it from now on. */
 static void renew(struct x86_cpu *cpu, struct x86_fetches *f)
 {
@@ -77,6 +86,7 @@ static void renew(struct x86_cpu *cpu, struct x86_fetches *f)
 		memset(f->pages, 0, sizeof(f->pages));
 	f->count = 0;
 	f->local = f->global = false;
+	moved(cpu, f);
 	f->epoch = ++cpu->epochs;
 	if (f->epoch >= 1u << (64 - X86_FETCH_EPOCH))
 		start_again(cpu);
@@ -389,6 +399,7 @@ void x86_tlb_switch(struct x86_cpu *cpu, unsigned to, bool keep)
 		keep = false;
 	}
 	cpu->space = s;
+	moved(cpu, &s->user);
 	if (!keep)
 		empty(cpu, s);
 	bring_back(cpu, s);

@@ -34,6 +34,8 @@ struct x86_translator {
 	void (*forget)(struct interp_vm *vm);
 	/* This vCPU's fetch_key came back to one that it had before. */
 	void (*forget_jumps)(struct x86_cpu *cpu);
+	/* Linear pages of the user's (else the kernel's) code may be elsewhere, for this vCPU. */
+	void (*forget_guards)(struct x86_cpu *cpu, bool user);
 };
 
 #endif
