@@ -11,6 +11,8 @@
 #define CFG_COMMAND	     0x04
 #define CFG_STATUS	     0x06
 #define CFG_BAR		     0x10
+#define CFG_ROM		     0x30
+#define ROM_ENABLE	     1u
 #define CFG_CAP_PTR	     0x34
 #define CFG_INT_LINE	     0x3c
 #define CFG_INT_PIN	     0x3d
@@ -110,6 +112,8 @@ static uint64_t bar_address(const struct pci_dev *d, unsigned i)
 {
 	const uint8_t *reg = d->config + CFG_BAR + 4 * i;
 
+	if (i == PCI_ROM_BAR)
+		return ld_le32(d->config + CFG_ROM) & ROM_ENABLE ? ld_le32(d->config + CFG_ROM) & ~0x7ffu : 0;
 	switch (d->bar[i].kind) {
 	case PCI_BAR_IO:
 		return ld_le32(reg) & ~3u;
@@ -174,7 +178,7 @@ static bool update_bars(struct pci_dev *d)
 	uint16_t cmd = pci_config_word(d, CFG_COMMAND);
 	bool freed = false;
 
-	for (unsigned i = 0; i < PCI_NUM_BARS; i++) {
+	for (unsigned i = 0; i <= PCI_ROM_BAR; i++) {
 		struct pci_bar *bar = &d->bar[i];
 		bool io = bar->kind == PCI_BAR_IO;
 		uint64_t want;
@@ -285,7 +289,7 @@ void pci_config_write(struct pci_bus *b, uint8_t devfn, uint8_t off, unsigned si
 		/* Other threads look at the command and MSI-X control words. */
 		__atomic_store_n(reg, v & (uint8_t) ~(val & w1c), __ATOMIC_RELAXED);
 	}
-	if (off < CFG_BAR + 4 * PCI_NUM_BARS)
+	if (off < CFG_BAR + 4 * PCI_NUM_BARS || (off < CFG_ROM + 4 && off + size > CFG_ROM))
 		bars_written(d);
 	update_intx(d);
 	pci_msix_config_written(d);
@@ -312,8 +316,10 @@ int pci_register(struct pci_bus *b, struct pci_dev *d, uint8_t devfn, struct err
 
 void pci_unregister(struct pci_dev *d)
 {
-	for (unsigned i = 0; i < PCI_NUM_BARS; i++)
+	for (unsigned i = 0; i <= PCI_ROM_BAR; i++)
 		unmap_bar(d, i);
+	free(d->rom);
+	d->rom = NULL;
 	pci_intx_set(d, false);
 	pci_msix_fini(d);
 	d->bus->devs[d->devfn] = NULL;
@@ -399,6 +405,66 @@ void pci_bus_reset(struct pci_bus *b)
 		update_bars(d);
 		pci_intx_set(d, false);
 	}
+}
+
+/* --- expansion ROMs --- */
+
+static uint64_t rom_read(void *opaque, uint64_t off, unsigned size)
+{
+	uint64_t v = 0;
+
+	memcpy(&v, ((struct pci_dev *)opaque)->rom + off, size);
+	return le64toh(v);
+}
+
+static void rom_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
+{
+}
+
+static const struct bus_ops rom_ops = { rom_read, rom_write, { 1, 8 }, { 1, 8 } };
+
+/* Each image has a header with its length in units of 512 bytes and the place of its PCI data structure. */
+static void set_rom_identity(struct pci_dev *d, uint32_t size)
+{
+	for (uint32_t at = 0; at + 0x1c <= size && ld_le16(d->rom + at) == 0xaa55;) {
+		uint32_t data = at + ld_le16(d->rom + at + 0x18), len;
+		uint8_t sum = 0;
+
+		if (data + 0x18 > size || memcmp(d->rom + data, "PCIR", 4))
+			return;
+		for (unsigned n = 4; n < 8; n++) {
+			sum = (uint8_t)(sum + d->rom[data + n] - d->config[n - 4]);
+			d->rom[data + n] = d->config[n - 4];
+		}
+		/* Images for a BIOS have a sum, which this byte is there for (as QEMU has it). */
+		if (d->rom[data + 0x14] == 0)
+			d->rom[at + 6] = (uint8_t)(d->rom[at + 6] + sum);
+		len = 512u * ld_le16(d->rom + data + 0x10);
+		if (d->rom[data + 0x15] & 0x80 || !len)
+			return;
+		at += len;
+	}
+}
+
+int pci_set_rom(struct pci_bus *b, uint8_t devfn, const uint8_t *data, size_t len, struct err *err)
+{
+	struct pci_dev *d = b->devs[devfn];
+	uint32_t size = 2048;
+
+	if (!d || d->rom || !len || len > PCI_ROM_MAX)
+		return err_set(err, "no place for an expansion ROM of %zu bytes", len);
+	while (size < len)
+		size *= 2;
+	d->rom = malloc(size);
+	if (!d->rom)
+		return err_set(err, "out of memory");
+	memcpy(d->rom, data, len);
+	memset(d->rom + len, 0xff, size - len);
+	set_rom_identity(d, size);
+	d->bar[PCI_ROM_BAR] =
+		(struct pci_bar){ .kind = PCI_BAR_MEM32, .size = size, .range = { "rom", &rom_ops, d, NULL } };
+	st_le32(d->wmask + CFG_ROM, ~(size - 1) | ROM_ENABLE);
+	return 0;
 }
 
 /* --- saved state --- */

@@ -22,6 +22,8 @@
 
 #define PCI_CONFIG_SIZE 256
 #define PCI_NUM_BARS	6
+#define PCI_ROM_BAR	6 /* in pci_dev.bar[]: the expansion ROM */
+#define PCI_ROM_MAX	(16u << 20)
 #define PCI_MSIX_MAX	64	     /* vectors of one function here */
 #define PCI_MEM_END	(1ull << 46) /* BARs above the guest's physical addresses are not decoded */
 
@@ -53,7 +55,8 @@ struct pci_dev {
 	uint8_t config[PCI_CONFIG_SIZE];
 	uint8_t wmask[PCI_CONFIG_SIZE];	  /* bits the guest may change */
 	uint8_t w1cmask[PCI_CONFIG_SIZE]; /* bits the guest clears by writing 1 */
-	struct pci_bar bar[PCI_NUM_BARS];
+	struct pci_bar bar[PCI_NUM_BARS + 1];
+	uint8_t *rom;			  /* its bytes; NULL: none */
 	uint8_t initial[PCI_CONFIG_SIZE]; /* as made: what saved states are checked against */
 	bool intx_level, intx_driven;	  /* as the device wants it; as it counts on the bus */
 
@@ -96,6 +99,11 @@ struct pci_id {
 void pci_dev_init(struct pci_dev *d, const char *name, const struct pci_id *id, pthread_mutex_t *lock);
 void pci_set_bar(struct pci_dev *d, unsigned i, enum pci_bar_kind kind, bool prefetch, uint64_t size,
 		 const struct bus_range *range);
+/*
+ * Give a registered function an expansion ROM (PCI 3.0, 6.3): a copy of `data`, at most PCI_ROM_MAX bytes. The identity
+ * in its images becomes the function's, for one image serves several devices. Before vCPUs run.
+ */
+int pci_set_rom(struct pci_bus *b, uint8_t devfn, const uint8_t *data, size_t len, struct err *err);
 /* Append a capability of `len` bytes (with its 2-byte header); returns its offset, 0 if it does not fit. */
 uint8_t pci_add_cap(struct pci_dev *d, uint8_t id, uint8_t len);
 /* Table at `table_off` and pending bits at `pba_off` in `bar`, whose range the core serves (it calls `fallback`

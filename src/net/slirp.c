@@ -428,6 +428,8 @@ struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *
 		.vhost.s_addr = inet_addr("10.0.2.2"),
 		.vdhcp_start.s_addr = inet_addr(NET_USER_GUEST),
 		.vnameserver.s_addr = inet_addr("10.0.2.3"),
+		.tftp_path = *c->tftp ? c->tftp : NULL,
+		.bootfile = *c->bootfile ? c->bootfile : NULL,
 		.in6_enabled = true,
 		.vprefix_len = 64,
 	};

@@ -2,9 +2,11 @@
 #include "net/user.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "net/process.h"
 
@@ -78,6 +80,31 @@ static int read_forwards(struct net_user_config *u, struct config *c, const char
 	return rc;
 }
 
+static int read_text(struct config *c, const char *key, char *to, size_t size, struct err *err)
+{
+	const char *text;
+
+	if (config_str(c, key, "", &text, err))
+		return -1;
+	return snprintf(to, size, "%s", text) < (int)size
+		       ? 0
+		       : err_set(err, "%s: longer than %u characters", key, (unsigned)size - 1);
+}
+
+/* What a guest boots by the network. */
+static int read_boot(struct net_user_config *u, struct config *c, const char *prefix, struct err *err)
+{
+	char key[64];
+
+	snprintf(key, sizeof(key), "%s.bootfile", prefix);
+	if (read_text(c, key, u->bootfile, sizeof(u->bootfile), err))
+		return -1;
+	snprintf(key, sizeof(key), "%s.tftp", prefix);
+	if (read_text(c, key, u->tftp, sizeof(u->tftp), err))
+		return -1;
+	return *u->tftp && access(u->tftp, R_OK | X_OK) ? err_errno(err, errno, "%s: %s", key, u->tftp) : 0;
+}
+
 int net_user_read(struct net_user_config *u, struct config *c, const char *prefix, struct err *err)
 {
 	char key[64];
@@ -88,7 +115,7 @@ int net_user_read(struct net_user_config *u, struct config *c, const char *prefi
 	if (config_bool(c, key, false, &u->restricted, err))
 		return -1;
 	snprintf(key, sizeof(key), "%s.hostfwd", prefix);
-	return read_forwards(u, c, key, err);
+	return read_forwards(u, c, key, err) || read_boot(u, c, prefix, err) ? -1 : 0;
 }
 
 static struct net_peer *make(struct loop *loop, const void *config, struct err *err)

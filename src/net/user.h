@@ -18,8 +18,9 @@ struct net_forward {
 };
 
 struct net_user_config {
-	char name[32];	 /* "net0" */
-	bool restricted; /* nothing but DHCP and forwarded ports */
+	char name[32];			/* "net0" */
+	bool restricted;		/* nothing but DHCP and forwarded ports */
+	char tftp[1024], bootfile[128]; /* a directory that TFTP gives files of, what DHCP says to load; "": none */
 	unsigned count;
 	struct net_forward forward[NET_FORWARDS];
 };

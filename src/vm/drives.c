@@ -1,7 +1,9 @@
 /* The virtio devices that the configuration asks for, each on the transport that its `bus` key names. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block.h"
 #include "virtio/blk.h"
 #include "virtio/devices.h"
@@ -227,6 +229,41 @@ static int check_mac(struct vm *vm, unsigned n, const uint8_t mac[6], struct err
 	return 0;
 }
 
+/* "netN.rom": an expansion ROM for firmware, ipxe for that of Debian's package or a file. */
+static int add_rom(struct vm *vm, const char *p, struct err *err)
+{
+	const char *path;
+	struct boot_image i;
+	uint64_t slot;
+	uint8_t *data;
+	char key[64];
+	int rc = -1;
+
+	snprintf(key, sizeof(key), "%s.rom", p);
+	if (config_str(vm->config, key, NULL, &path, err))
+		return -1;
+	if (!path || !strcmp(path, "none"))
+		return 0;
+	if (!strcmp(path, "ipxe"))
+		path = "/usr/lib/ipxe/qemu/efi-virtio.rom";
+	if (boot_image_open(&i, "rom", path, err))
+		return -1;
+	snprintf(key, sizeof(key), "%s.addr", p);
+	data = i.size <= PCI_ROM_MAX ? malloc(i.size) : NULL;
+	if (!config_peek(vm->config, key))
+		err_set(err, "%s.rom: %s is for a card on PCI", p, path);
+	else if (!data)
+		err_set(err, "%s.rom: %s is larger than %u MiB", p, path, PCI_ROM_MAX >> 20);
+	else if (ld_le16(i.head) != 0xaa55)
+		err_set(err, "%s.rom: %s is not an expansion ROM", p, path);
+	else if (!boot_image_read(&i, 0, data, i.size, err) &&
+		 !config_uint(vm->config, key, 0, (struct config_range){ 1, 31 }, &slot, err))
+		rc = pci_set_rom(vm->pci, (uint8_t)(slot << 3), data, i.size, err);
+	free(data);
+	boot_image_close(&i);
+	return rc;
+}
+
 static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 {
 	static const char *const backends[] = { "user", "none", NULL };
@@ -242,7 +279,7 @@ static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 	if (read_mac(vm, n, c.mac, err) || check_mac(vm, n, c.mac, err))
 		return -1;
 	c.peer = net_user_new(vm->loop, vm->config, p, err);
-	return c.peer ? attach(vm, virtio_net_new(&c, err), p, err) : -1;
+	return !c.peer || attach(vm, virtio_net_new(&c, err), p, err) ? -1 : add_rom(vm, p, err);
 }
 
 /* --- the others --- */

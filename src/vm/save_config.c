@@ -48,6 +48,7 @@ static const char *const fixed[] = {
 	"net[0-9]*.addr",
 	"net[0-9]*.bus",
 	"net[0-9]*.mac",
+	"net[0-9]*.rom",
 	NULL,
 };
 
@@ -64,8 +65,8 @@ static const char *const transient[] = { "verbose",
 					 NULL };
 
 /* Files of the host, which mean the same from any directory once they are absolute. */
-static const char *const paths[] = { "kernel",		 "firmware", "firmware.vars", "initrd", "disk[0-9]*.path",
-				     "cdrom[0-9]*.path", NULL };
+static const char *const paths[] = { "kernel",		 "firmware",	  "firmware.vars",  "initrd", "disk[0-9]*.path",
+				     "cdrom[0-9]*.path", "net[0-9]*.rom", "net[0-9]*.tftp", NULL };
 
 /* The word of --disk and --net: given, it stands for a whole new host side. */
 static const char *const leading[] = { "path", "backend", NULL };

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+
 #define COMMAND 0x04
 #define STATUS	0x06
 #define BAR(n)	(0x10 + 4 * (n))
@@ -628,9 +630,69 @@ static void another_device_is_refused(void **state)
 	board_fini(&b);
 }
 
+/* --- expansion ROMs --- */
+
+static void a_rom_is_decoded_while_it_is_on(void **state)
+{
+	uint8_t image[3000] = { 0x55, 0xaa, 6, [0x18] = 0x20, [0x20] = 'P', 'C', 'I', 'R', 0xf4, 0x1a, 0, 0x10 };
+	uint8_t was, now = 0;
+	struct board b;
+	struct err err;
+
+	setup(&b);
+	image[0x20 + 0x10] = 6;
+	image[0x20 + 0x15] = 0x80;
+	was = 0;
+	for (unsigned n = 0; n < sizeof(image); n++)
+		was = (uint8_t)(was + image[n]);
+	set(&b, CARD, 0x30, 4, 0xffffffff);
+	assert_int_equal(get(&b, CARD, 0x30, 4), 0);
+	assert_int_equal(pci_set_rom(b.pci, CARD, image, sizeof(image), &err), 0);
+	assert_int_equal(pci_set_rom(b.pci, CARD, image, sizeof(image), &err), -1);
+	assert_int_equal(pci_set_rom(b.pci, CARD + 16, image, sizeof(image), &err), -1);
+	set(&b, CARD, 0x30, 4, 0xfffffffe);
+	assert_int_equal(get(&b, CARD, 0x30, 4), 0xfffff000);
+	set(&b, CARD, 0x30, 4, 0xc0100000);
+	set(&b, CARD, COMMAND, 2, MEM);
+	assert_false(hit(&b, BUS_MMIO, 0xc0100000));
+	set(&b, CARD, 0x30, 4, 0xc0100001);
+	assert_int_equal(board_read(&b, 0xc0100000, 2), 0xaa55);
+	assert_int_equal(board_read(&b, 0xc0100ff8, 8), ~0ull);
+	/* The image is this function's, and its sum is what it was. */
+	assert_int_equal(board_read(&b, 0xc0100024, 4), 0x56781234);
+	for (unsigned n = 0; n < sizeof(image); n++)
+		now = (uint8_t)(now + board_read(&b, 0xc0100000 + n, 1));
+	assert_int_equal(now, was);
+	board_write(&b, 0xc0100000, 1, 0);
+	assert_int_equal(board_read(&b, 0xc0100000, 1), 0x55);
+	set(&b, CARD, COMMAND, 2, 0);
+	assert_false(hit(&b, BUS_MMIO, 0xc0100000));
+	board_fini(&b);
+}
+
+/* Lengths and places in it lead nowhere else. */
+static void a_rom_that_lies_is_kept_as_it_is(void **state)
+{
+	uint8_t image[2048];
+	struct board b;
+	struct err err;
+
+	for (unsigned n = 0; n < 3; n++) {
+		memset(image, n == 2 ? 0xff : 0, sizeof(image));
+		st_le16(image, 0xaa55);
+		st_le16(image + 0x18, n == 0 ? 0xffff : 0x7f0);
+		memcpy(image + 0x7f0, "PCIR", 4);
+		setup(&b);
+		assert_int_equal(pci_set_rom(b.pci, CARD, image, sizeof(image), &err), 0);
+		board_fini(&b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_rom_is_decoded_while_it_is_on),
+		cmocka_unit_test(a_rom_that_lies_is_kept_as_it_is),
 		cmocka_unit_test(identity_cannot_be_changed),
 		cmocka_unit_test(absent_functions_are_all_ones),
 		cmocka_unit_test(capabilities_are_a_list),

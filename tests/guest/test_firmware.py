@@ -14,6 +14,7 @@ HERE = os.path.dirname(__file__)
 SEABIOS = "/usr/share/seabios/bios-256k.bin"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 VARIABLE = "hello -guid 11111111-2222-3333-4444-555555555555"
+IPXE = "/usr/lib/ipxe/qemu/efi-virtio.rom"
 ENGINES = ["interp", "jit"]
 
 seabios = pytest.mark.skipif(not os.path.exists(SEABIOS), reason="the package seabios is not installed")
@@ -219,6 +220,37 @@ def test_keys_and_a_move_in_the_menu_of_grub(tmp_path, vms):
     vm.child.sendline("reboot")
     vm.child.expect("GNU GRUB")
     vm.boot()
+
+
+@seabios
+def test_ipxe_is_started_from_its_rom(tmp_path, vms):
+    if not os.path.exists(IPXE):
+        pytest.skip("the package ipxe-qemu is not installed")
+    blank = tmp_path / "blank"
+    blank.write_bytes(bytes(1 << 20))
+    vm = vms([str(blank), "--net", "user", "--set", "net0.rom=ipxe", "--set", "boot.order=net,disk"])
+    vm.child.expect("starting execution...ok")
+    vm.child.expect("using virtio-net on 0000:00:03.0")
+    vm.child.expect("net0: 10.0.2.15/255.255.255.0 gw 10.0.2.2")
+    vm.child.expect("Booting from Hard Disk")
+    vm.kill()
+    for rom, says in [(blank, "not an expansion ROM"), (tmp_path / "none", "No such file")]:
+        r = run_cli("run", str(blank), "--net", "user", "--set", f"net0.rom={rom}")
+        assert r.returncode == 1 and says in r.stderr and len(r.stderr.splitlines()) == 1, r.stderr
+    r = run_cli("run", str(blank), "--net", "user,bus=mmio", "--set", "net0.rom=ipxe")
+    assert r.returncode == 1 and "for a card on PCI" in r.stderr, r.stderr
+
+
+@seabios
+def test_a_guest_boots_by_pxe(tmp_path, vms):
+    if not os.path.exists(IPXE):
+        pytest.skip("the package ipxe-qemu is not installed")
+    program = assemble("bootsector", tmp_path)
+    net = ["--firmware", "bios", "--net", "user", "--set", "net0.rom=ipxe", "--device", "isa-debug-exit"]
+    r = run_cli("run", *net, "--set", f"net0.tftp={tmp_path}", "--set", f"net0.bootfile={os.path.basename(program)}")
+    assert "boot sector" in r.stdout and r.returncode == 1, r.stdout + r.stderr
+    r = run_cli("run", *net, "--set", f"net0.tftp={tmp_path}/none")
+    assert r.returncode == 1 and "net0.tftp" in r.stderr and len(r.stderr.splitlines()) == 1, r.stderr
 
 
 def test_what_is_no_firmware_is_refused(tmp_path):
