@@ -7,6 +7,7 @@ import pytest
 
 from conftest import Guest, guest_files, run_cli
 from test_firmware import boot_disk, seabios
+from test_virtio import small_fs, sparse  # noqa: F401 (a fixture)
 
 MIB = 1 << 20
 GRUB = "/usr/lib/grub-rescue/grub-rescue-cdrom.iso"
@@ -71,6 +72,30 @@ def test_saved_while_it_writes(tmp_path, vms):
     assert vm.sh("dmesg | grep -E 'ata[0-9.]+: .*(exception|failed|reset|lost)|I/O error'") == ""
     vm.child.sendline("poweroff")
     assert vm.wait() == 0
+
+
+def test_writes_wait_for_space_on_the_host(busybox, vms, small_fs):  # noqa: F811
+    disk = sparse(f"{small_fs}/disk.img", 32 * MIB)
+    vm = vms([*busybox.args("quiet"), "--disk", f"{disk},format=raw,bus=ide"]).boot()
+    q = vm.qmp()
+    write = "dd if=/dev/urandom of=/dev/sda bs=1M count=12 conv=fsync 2>/dev/null && echo WRIT''TEN"
+    vm.child.sendline(write)
+    q.event("STOP")
+    assert q.execute("query-status")["status"] == "io-error"
+    subprocess.run(["mount", "-o", "remount,size=64m", small_fs], check=True)
+    q.event("RESUME")
+    vm.child.expect("WRITTEN")
+    vm.child.expect(vm.prompt)
+    assert vm.sh("dmesg | grep -E 'ata1.*(exception|reset|failed)|I/O error'") == ""
+    # A reset drops the writes that wait.
+    os.truncate(disk, 0)
+    os.truncate(disk, 32 * MIB)
+    subprocess.run(["mount", "-o", "remount,size=8m", small_fs], check=True)
+    vm.child.sendline(write)
+    q.event("STOP")
+    q.execute("system_reset")
+    vm.boot()
+    assert q.execute("query-status")["status"] == "running"
 
 
 def test_errors(tmp_path):
