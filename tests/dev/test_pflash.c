@@ -70,6 +70,7 @@ static void end(struct board *b)
 	struct rig *r = b->own;
 
 	board_fini(b);
+	mem_space_free(r->smm);
 	r->smm = NULL;
 }
 

@@ -253,6 +253,17 @@ def test_a_guest_boots_by_pxe(tmp_path, vms):
     assert r.returncode == 1 and "net0.tftp" in r.stderr and len(r.stderr.splitlines()) == 1, r.stderr
 
 
+@ovmf
+def test_a_guest_boots_by_pxe_and_uefi(tmp_path, vms):
+    if not os.path.exists("/usr/lib/grub/x86_64-efi/normal.mod"):
+        pytest.skip("the package grub-efi-amd64-bin is not installed")
+    subprocess.run(["grub-mkimage", "-O", "x86_64-efi", "-o", tmp_path / "grub.efi", "-p", "/", "normal", "serial",
+                    "terminal", "minicmd"], check=True)
+    vm = vms(["--firmware", "uefi", "--net", "user", "--set", f"net0.tftp={tmp_path}", "--set", "net0.bootfile=grub.efi"])
+    vm.child.expect("NBP file downloaded successfully")
+    vm.child.expect("rub> ")
+
+
 def test_what_is_no_firmware_is_refused(tmp_path):
     odd = tmp_path / "odd"
     odd.write_bytes(b"x" * 1000)

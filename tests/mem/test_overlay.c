@@ -46,8 +46,11 @@ static void setup(struct rig *r)
 
 		assert_true(mem_write(r->mem, gpa(n * PAGE), &v, 1));
 	}
-	for (unsigned n = 0; n < 4; n++)
-		assert_true(mem_load_rom(r->mem, gpa(ROM + n * PAGE), "\xa0\xa1\xa2\xa3" + n, 1));
+	for (unsigned n = 0; n < 4; n++) {
+		uint8_t v = (uint8_t)(0xa0 + n);
+
+		assert_true(mem_load_rom(r->mem, gpa(ROM + n * PAGE), &v, 1));
+	}
 }
 
 static void end(struct rig *r)
