@@ -121,8 +121,9 @@ def test_sizes_of_the_cache(tmp_path, size, says):
     args = ["run", "--memory", "16", "--kernel", tiny.kernel(tmp_path, tiny.POWER_OFF), "--jit-cache", size]
     r = run_cli(*args, *JIT)
     assert (r.returncode, r.stderr) == (1, f"vireo: {says}\n")
-    # It says nothing to an engine that has no such cache.
-    assert run_cli(*args, "--engine", "interp").returncode == 0
+    # Nor can another engine be given it.
+    r = run_cli(*args, "--engine", "interp")
+    assert (r.returncode, r.stderr) == (1, f"vireo: {says}\n")
 
 
 @pytest.mark.parametrize("option,value,says", [
