@@ -144,11 +144,79 @@ static void a_jump_goes_to_what_is_there_now(void **state)
 	assert_in_range(exits() - before, 0, 100);
 }
 
+/* An instruction that lies in two pages is where a jump leads: that needs no exit either. */
+static void a_jump_leads_to_an_instruction_in_two_pages(void **state)
+{
+	uint64_t before = exits();
+
+	begin();
+	rig_write(&r, PT + 8, FRAME2 | 7, 8);
+	rig_write(&r, FRAME1 + 0xffe, 0xc083, 2); /* add eax, 1; ret */
+	rig_write(&r, FRAME2, 0xc301, 2);
+	r.s.gpr[X86_RAX] = 0;
+	/* mov ecx, 1000; 1: call FAR + ffeh; dec ecx; jnz 1b */
+	RIG_EXEC(&r, 0xb9, 0xe8, 3, 0, 0, 0xe8, 0xf4, 0x0f, 0xff, 0, 0xff, 0xc9, 0x75, 0xf7);
+	assert_int_equal(rig_vector(&r), -1);
+	assert_int_equal(rig_reg(&r, X86_RAX), 1000);
+	assert_in_range(exits() - before, 0, 100);
+}
+
+#define SHOWN  0xc0000u /* RAM, and what is at ROM from the tenth store to a device on */
+#define ROM    0x300000u
+#define DEVICE 0x2000000u /* is no RAM */
+
+static unsigned stores;
+static int overlay;
+
+static void show_rom(struct tiny_vm *t, uint64_t addr)
+{
+	if (++stores != 10)
+		return;
+	mem_overlay_set(t->mem, (unsigned)overlay, MEM_OVERLAY_ROM);
+	t->engine->remapped(t->vm, t->vcpu);
+}
+
+static void a_store_that_shows_other_memory_is_seen_at_once(void **state)
+{
+	static const uint8_t how[][2] = { { 0xf3, 0xaa }, { 0x88, 0x07 } }; /* rep stosb; mov [rdi], al */
+	const struct mem_overlay_config config = {
+		.name = "shown", .base = gpa(SHOWN), .size = 0x4000, .has_rom = true, .rom = gpa(ROM)
+	};
+	struct rig o;
+	struct err err;
+
+	for (size_t n = 0; n < ARRAY_LEN(how); n++) {
+		stores = 0;
+		rig_new(&o, RIG_LONG, NULL);
+		o.vm.on_mmio = show_rom;
+		overlay = mem_add_overlay(o.vm.mem, &config, &err);
+		assert_true(overlay >= 0);
+		/* 1: mov edi, DEVICE; mov ecx, 1; the way; add ebx, 1, or 100h; dec r8d; jnz 1b; hlt */
+		for (unsigned rom = 0; rom < 2; rom++) {
+			const uint8_t code[] = { 0xbf, 0, 0,	     0,		2,    0xb9, 1,	  0,
+						 0,    0, how[n][0], how[n][1], 0x81, 0xc3, !rom, (uint8_t)rom,
+						 0,    0, 0x41,	     0xff,	0xc8, 0x75, 0xe9, 0xf4 };
+
+			for (size_t k = 0; k < sizeof(code); k++)
+				rig_write(&o, (rom ? ROM : SHOWN) + k, code[k], 1);
+		}
+		o.s.gpr[8] = 100;
+		o.s.gpr[X86_RBX] = 0;
+		o.s.gpr[X86_RIP] = SHOWN;
+		rig_run(&o);
+		assert_int_equal(rig_vector(&o), -1);
+		assert_int_equal(rig_reg(&o, X86_RBX), 9 + 0x100 * 91);
+		rig_free(&o);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_jump_goes_where_the_page_is_now),
 		cmocka_unit_test(a_jump_goes_to_what_is_there_now),
+		cmocka_unit_test(a_jump_leads_to_an_instruction_in_two_pages),
+		cmocka_unit_test(a_store_that_shows_other_memory_is_seen_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -278,6 +278,8 @@ static void link_far(struct jit_cache *c, const struct jit_note *l, const struct
 	g = guard_of(c, to);
 	if (!g || (old && (old->lin != g->lin || old->page != g->page)))
 		return;
+	if (old == g)
+		return; /* the vCPU had only forgotten where the page is */
 	number = (uint32_t)((const uint8_t *)g - c->data);
 	patch(c, end - 4, (uint32_t)((l->what & JIT_LINK_FLAGS ? to->native : jit_block_memory(to)) - end));
 	patch(c, end - JIT_FAR_NUMBER(l->what), l->what & JIT_LINK_FLAGS ? -number : number);
@@ -311,13 +313,6 @@ static void give_up(struct jit_cache *c, struct jit_block *b)
 		return;
 	atomic_store((_Atomic uint64_t *)(void *)entry, jump);
 	stat_add(&c->counts.given_up, 1);
-}
-
-void jit_cache_drop(struct jit_cache *c, struct jit_block *b)
-{
-	pthread_mutex_lock(&c->lock);
-	give_up(c, b);
-	pthread_mutex_unlock(&c->lock);
 }
 
 /* Jumps that lead to blocks of the page are told apart from those to come. */

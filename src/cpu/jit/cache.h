@@ -152,8 +152,7 @@ void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *
  * guard's number, for a processor that has seen one change and not the other.
  */
 void jit_cache_link(struct jit_cache *c, const struct jit_note *l, const struct jit_block *to);
-/* Give up one block, or all of a page. Any thread. */
-void jit_cache_drop(struct jit_cache *c, struct jit_block *b);
+/* Give up all blocks of a page. Any thread. */
 void jit_cache_drop_page(struct jit_cache *c, uint64_t page_index);
 /* Forget everything; no vCPU runs or holds on to a block. */
 void jit_cache_flush(struct jit_cache *c);

@@ -172,10 +172,16 @@ uintptr_t jit_quick_far(struct jit_cpu *c, const struct jit_note *note)
 	const struct jit_guard *g = (const void *)(c->numbered + number);
 
 	c->cpu.s.gpr[X86_RIP] = rip;
-	if (number == JIT_NO_GUARD || e->tag != (rip & ~X86_PAGE_MASK) || atomic_load(&g->dead))
+	if (e->tag != (rip & ~X86_PAGE_MASK))
 		return 0;
-	if (g->page != x86_code_page(e))
+	if (number != JIT_NO_GUARD && g->page != x86_code_page(e))
 		return jit_quick_jump(c);
+	if (number == JIT_NO_GUARD || atomic_load(&g->dead)) {
+		const struct jit_block *b = jit_find_block(c);
+
+		/* What depends on two pages has no links. */
+		return b && b->second != JIT_ONE_PAGE ? jit_block_memory(b) : 0;
+	}
 	c->guards[c->cpu.cpl == 3][jit_guard_place(rip)] = number;
 	return end - JIT_FAR_SIZE(note->what);
 }

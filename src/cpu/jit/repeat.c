@@ -18,6 +18,7 @@ static void tell(struct jit_cpu *c)
 int jit_repeat(struct jit_cpu *c, const struct jit_site *site)
 {
 	unsigned flushes = jit_cache_flushes(jit_cache_of(&c->cpu));
+	uint64_t key = c->cpu.fetch_key;
 
 	shared_arrived(jit_cache_of(&c->cpu));
 	/* Copied: as in jit_handle(). */
@@ -35,7 +36,8 @@ int jit_repeat(struct jit_cpu *c, const struct jit_site *site)
 	while (cpu->s.gpr[X86_RIP] == rip && !x86_news(cpu));
 	jit_count_end(c, rip);
 	jit_flags_from_lazy(c);
-	return cpu->s.gpr[X86_RIP] == rip || jit_over(c, b, flushes);
+	/* The string may have been to a device that puts other memory where the code is. */
+	return cpu->s.gpr[X86_RIP] == rip || key != cpu->fetch_key || jit_over(c, b, flushes);
 }
 
 void jit_string(struct jit_tr *t)

@@ -394,12 +394,13 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	if (!t.e.full)
 		jit_perf_block(((struct jit_vm *)cpu->vm)->perf, t.block->native, emit_rx(&t.e) - t.block->native,
 			       t.block_rip);
-	jit_cache_end(cache, &t.e, t.e.full ? NULL : t.block);
-	if (t.e.full)
-		return NULL;
-	/* A change of the page that came before it could be found shows here. */
+	/*
+	 * A change of the page that came before it can be found shows here, and a later one gives it up: who made that
+	 * waits for the cache's lock, and says nothing to anybody before.
+	 */
 	if (*tr->gen[0] != tr->seen[0] || (tr->gen[1] && *tr->gen[1] != tr->seen[1]) ||
 	    own != x86_code_is_own(cpu->vm->code, from.page[0]->page_index))
-		jit_cache_drop(cache, t.block);
-	return t.block;
+		t.e.full = true;
+	jit_cache_end(cache, &t.e, t.e.full ? NULL : t.block);
+	return t.e.full ? NULL : t.block;
 }

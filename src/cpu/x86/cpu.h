@@ -89,6 +89,8 @@ static inline uint64_t x86_code_page(const struct x86_itlb_entry *e)
 /* What is remembered of the pages that one privilege in one address space executes. */
 struct x86_fetches {
 	struct x86_itlb_entry itlb[X86_ITLB_SIZE];
+	uint16_t filled[X86_ITLB_SIZE]; /* the entries that may not be empty */
+	uint32_t filled_count;
 	/*
 	 * Names its state: translated code may be found by linear address as long as this is the same. `pages` are
 	 * those that were fetched from since this number was taken, as a hash table of page_name() (tlb.c), which few

@@ -120,9 +120,7 @@ struct x86_cpu *x86_cpu_create(struct engine_vm *vm, unsigned index, const struc
 		huge_free(cpu, size);
 		return NULL;
 	}
-	for (unsigned n = 0; n < X86_TLB_VIEWS * X86_TLB_SIZE; n++)
-		(&cpu->tlbs[0][0])[n].rtag = (&cpu->tlbs[0][0])[n].wtag = x86_tlb_none(n % X86_TLB_SIZE);
-	cpu->space = &cpu->spaces[0];
+	x86_tlb_init(cpu);
 	if (x->cfg.stats)
 		add_counters(cpu, index);
 	x->cpus[index] = cpu;

@@ -37,6 +37,8 @@ const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin);
 void x86_tlb_forget_ram(struct x86_cpu *cpu);
 /* engine.h */
 void x86_remapped(struct engine_vm *vm, struct vcpu *self);
+/* Nothing is known yet. */
+void x86_tlb_init(struct x86_cpu *cpu);
 /* Forget everything. */
 void x86_tlb_flush(struct x86_cpu *cpu);
 /* INVLPG: what is remembered of this page in the current address space, and if it is global. */

@@ -68,6 +68,18 @@ static void start_again(struct x86_cpu *cpu)
 	renew(cpu, &cpu->kernel);
 }
 
+void x86_tlb_init(struct x86_cpu *cpu)
+{
+	for (unsigned n = 0; n < X86_TLB_VIEWS * X86_TLB_SIZE; n++)
+		clear_entry(cpu, n);
+	for (unsigned n = 0; n < X86_ITLB_SIZE; n++) {
+		cpu->kernel.itlb[n].tag = X86_ITLB_NONE;
+		for (unsigned s = 0; s < X86_SPACES; s++)
+			cpu->spaces[s].user.itlb[n].tag = X86_ITLB_NONE;
+	}
+	cpu->space = &cpu->spaces[0];
+}
+
 /* Where its pages are has changed. */
 static void moved(struct x86_cpu *cpu, const struct x86_fetches *f)
 {
@@ -80,8 +92,9 @@ static void moved(struct x86_cpu *cpu, const struct x86_fetches *f)
 /* Nothing is known of it from now on. */
 static void renew(struct x86_cpu *cpu, struct x86_fetches *f)
 {
-	for (unsigned n = 0; n < X86_ITLB_SIZE; n++)
-		f->itlb[n].tag = X86_ITLB_NONE;
+	for (unsigned n = 0; n < f->filled_count; n++)
+		f->itlb[f->filled[n]].tag = X86_ITLB_NONE;
+	f->filled_count = 0;
 	if (f->count)
 		memset(f->pages, 0, sizeof(f->pages));
 	f->count = 0;
@@ -146,6 +159,8 @@ const struct x86_itlb_entry *x86_itlb_fill(struct x86_cpu *cpu, uint64_t lin)
 	f->local |= !t.global;
 	f->global |= t.global;
 	note_fetch(f, lin);
+	if (e->tag == X86_ITLB_NONE)
+		f->filled[f->filled_count++] = (uint16_t)(e - f->itlb);
 	*e = (struct x86_itlb_entry){ .tag = lin & ~X86_PAGE_MASK,
 				      .phys = t.phys & ~X86_PAGE_MASK,
 				      .page_index = X86_NO_PAGE };
@@ -362,8 +377,11 @@ void x86_remapped(struct engine_vm *v, struct vcpu *self)
 		atomic_store(&vm->cpus[n]->remapped, true);
 		atomic_fetch_or(&vm->cpus[n]->vcpu.events, VCPU_EV_PRIVATE);
 	}
-	if (self)
-		x86_tlb_forget_ram(x86_cpu_of(self));
+	if (!self)
+		return;
+	x86_tlb_forget_ram(x86_cpu_of(self));
+	/* The next instruction is one of what is there now. */
+	x86_trace_break(x86_cpu_of(self));
 }
 
 void x86_tlb_flush_space(struct x86_cpu *cpu, unsigned pcid)
