@@ -314,7 +314,7 @@ static void forget(struct interp_vm *vm)
 {
 	jit_profile_keep((struct jit_vm *)vm);
 	/* What was warm only would come back with what is hot. */
-	for (unsigned n = 0; n < 1u << X86_HEAT_BITS; n++)
+	for (unsigned n = 0; n < X86_HEATS; n++)
 		atomic_store_explicit(&vm->heats[n], 0, memory_order_relaxed);
 	jit_cache_flush(((struct jit_vm *)vm)->cache);
 	for (unsigned n = 0; n < vm->cfg.cpus; n++)

@@ -14,6 +14,7 @@
 #define CACHE_BYTES (64 * MIB)
 #define CACHE_LEAST MIB
 #define CACHE_MOST  (1024 * MIB) /* direct jumps reach everywhere */
+#define HEAT_BYTES  (X86_HEATS * sizeof(uint16_t))
 /* Translation costs about what interpreting a trace some ten times does. */
 #define HEAT 16
 
@@ -69,12 +70,14 @@ static void vm_destroy(struct engine_vm *vm)
 	struct jit_vm *j = (struct jit_vm *)vm;
 	struct jit_cache *cache = j->cache;
 	struct jit_row *rows = j->rows;
+	_Atomic uint16_t *heats = j->vm.heats;
 
 	jit_perf_free(j->perf);
 	jit_profile_free(j->profile);
 	x86_vm_destroy(vm);
 	jit_cache_free(cache);
 	free(rows);
+	huge_free(heats, HEAT_BYTES);
 }
 
 static int tell_perf(struct jit_vm *j, enum jit_perf_kind kind, struct err *err)
@@ -103,11 +106,15 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 	j->vm.heat = (uint32_t)s.heat;
 	j->strict = s.strict;
 	j->counting = (enum jit_counting)s.counting;
-	j->cache = jit_cache_new(s.cache, s.perf == JIT_PERF_MAP, err);
+	j->vm.heats = huge_alloc(HEAT_BYTES);
+	j->cache = j->vm.heats ? jit_cache_new(s.cache, s.perf == JIT_PERF_MAP, err) : NULL;
 	if (!j->cache) {
-		x86_vm_destroy(vm);
+		if (!j->vm.heats)
+			err_set(err, "out of memory");
+		vm_destroy(vm);
 		return NULL;
 	}
+	huge_advise(j->vm.heats, HEAT_BYTES);
 	if (j->counting == JIT_COUNT_BLOCKS)
 		j->profile = jit_profile_new(s.cache);
 	if ((j->counting == JIT_COUNT_BLOCKS && !j->profile) || (c->stats && !jit_stats_register(j))) {
@@ -131,7 +138,7 @@ static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err
 
 	if (!cpu)
 		return NULL;
-	huge_advise(c, sizeof(*c));
+	x86_cpu_on_huge_pages(cpu, sizeof(*c));
 	if (j->profile)
 		c->runs = jit_profile_counters(j->profile);
 	if (j->profile && !c->runs) {

@@ -269,6 +269,7 @@ struct x86_features;
 struct x86_translator;
 
 #define X86_HEAT_BITS 20
+#define X86_HEATS     (1u << X86_HEAT_BITS)
 
 /* One VM under the interpreter (interp.c). */
 struct interp_vm {
@@ -283,7 +284,7 @@ struct interp_vm {
 	const struct x86_translator *translator; /* traces.h; NULL: everything is interpreted */
 	uint32_t heat;				 /* how often a trace is interpreted before: 0 to 65535 */
 	/* How often it was, by a hash of its key: traces are rebuilt, and each vCPU has its own. */
-	_Atomic uint16_t heats[1u << X86_HEAT_BITS];
+	_Atomic uint16_t *heats; /* X86_HEATS of them, the translator's */
 };
 
 static inline struct x86_cpu *x86_cpu_of(struct vcpu *v)

@@ -128,13 +128,19 @@ struct x86_cpu *x86_cpu_create(struct engine_vm *vm, unsigned index, const struc
 	return cpu;
 }
 
+void x86_cpu_on_huge_pages(struct x86_cpu *cpu, size_t size)
+{
+	huge_advise(cpu, size);
+	x86_traces_on_huge_pages(cpu->traces);
+}
+
 static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err *err)
 {
 	struct x86_cpu *cpu = x86_cpu_create(vm, index, &engine_interp, sizeof(*cpu), err);
 
 	if (!cpu)
 		return NULL;
-	huge_advise(cpu, sizeof(*cpu));
+	x86_cpu_on_huge_pages(cpu, sizeof(*cpu));
 	return &cpu->vcpu;
 }
 

@@ -129,6 +129,7 @@ static inline uint64_t x86_branch_target(struct x86_cpu *cpu, uint64_t rip, unsi
 struct x86_traces *x86_traces_new(struct err *err);
 void x86_traces_free(struct x86_traces *t);
 void x86_traces_flush(struct x86_traces *t);
+void x86_traces_on_huge_pages(struct x86_traces *t);
 /* The run loop: executes until x86_leave(). */
 _Noreturn void x86_execute(struct x86_cpu *cpu);
 /* I/O permission of IN, OUT, INS, OUTS: IOPL and the TSS bitmap, else #GP(0). segments.c */
@@ -314,6 +315,8 @@ void x86_vm_destroy(struct engine_vm *vm);
 void *x86_vm_model(struct engine_vm *vm);
 struct x86_cpu *x86_cpu_create(struct engine_vm *vm, unsigned index, const struct engine *engine, size_t size,
 			       struct err *err);
+/* It is going to execute much: its tables are worth huge pages. */
+void x86_cpu_on_huge_pages(struct x86_cpu *cpu, size_t size);
 void x86_cpu_destroy(struct x86_cpu *cpu, size_t size);
 void x86_cpu_reset(struct vcpu *v);
 enum cpu_exit x86_cpu_run(struct vcpu *v);

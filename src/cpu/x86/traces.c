@@ -7,10 +7,9 @@
  * of a trace may run into a second page, and then it is alone. Direct branches within a page remember
  * where they led (links).
  */
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "base/huge.h"
 #include "base/shared.h"
 #include "cpu/x86/traces.h"
 
@@ -31,33 +30,29 @@ struct set {
 
 struct x86_traces {
 	struct set set[SETS];
-	uint8_t *arena;
 	size_t used;
 	unsigned flushes;
+	_Alignas(16) uint8_t arena[ARENA_BYTES];
 };
 
 struct x86_traces *x86_traces_new(struct err *err)
 {
-	struct x86_traces *t = calloc(1, sizeof(*t));
+	struct x86_traces *t = huge_alloc(sizeof(*t));
 
 	x86_decode_init();
-	if (t) {
-		t->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-				-1, 0);
-		if (t->arena != MAP_FAILED)
-			return t;
-		free(t);
-	}
-	err_set(err, "out of memory");
-	return NULL;
+	if (!t)
+		err_set(err, "out of memory");
+	return t;
 }
 
 void x86_traces_free(struct x86_traces *t)
 {
-	if (!t)
-		return;
-	munmap(t->arena, ARENA_BYTES);
-	free(t);
+	huge_free(t, sizeof(*t));
+}
+
+void x86_traces_on_huge_pages(struct x86_traces *t)
+{
+	huge_advise(t, sizeof(*t));
 }
 
 void x86_traces_flush(struct x86_traces *t)
