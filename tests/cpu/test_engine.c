@@ -404,7 +404,7 @@ static void change(void *opaque, const struct state_field *top, const struct sta
  */
 static bool may_be_constant(const char *name)
 {
-	static const char *const names[] = { "xcr0", "xss", "debugctl", "smm" };
+	static const char *const names[] = { "xcr0", "xss", "debugctl", "smm", "smi_pending" };
 
 	for (size_t n = 0; n < ARRAY_LEN(names); n++)
 		if (!strcmp(names[n], name))

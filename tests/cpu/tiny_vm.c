@@ -197,6 +197,11 @@ void tiny_vm_new_split(struct tiny_vm *t, const struct engine *engine, struct co
 	make(t, engine, 1, CLOCK_SOURCE_HOST, config, ENGINE_INTC_SPLIT);
 }
 
+void tiny_vm_new_cpus(struct tiny_vm *t, const struct engine *engine, unsigned cpus, enum engine_intc place)
+{
+	make(t, engine, cpus, CLOCK_SOURCE_HOST, NULL, place);
+}
+
 void tiny_vm_new_model(struct tiny_vm *t, const char *model, enum clock_source clock)
 {
 	struct config *config = config_new();

@@ -51,6 +51,8 @@ void tiny_vm_new_on(struct tiny_vm *t, const struct engine *engine);
 void tiny_vm_new_configured(struct tiny_vm *t, const struct engine *engine, struct config *config);
 /* The same with the engine's own local APIC; the other controllers are in `chip`. `config` may be NULL; it is taken. */
 void tiny_vm_new_split(struct tiny_vm *t, const struct engine *engine, struct config *config);
+/* Any number of vCPUs, with local APICs there. */
+void tiny_vm_new_cpus(struct tiny_vm *t, const struct engine *engine, unsigned cpus, enum engine_intc place);
 void tiny_vm_free(struct tiny_vm *t);
 /* Put code at TINY_CODE and the vCPU at it, in 64-bit mode. */
 void tiny_vm_load64(struct tiny_vm *t, const void *code, size_t len);

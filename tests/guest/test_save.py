@@ -211,6 +211,34 @@ def test_it_goes_from_engine_to_engine(vms, tmp_path):
     vm.child.expect_exact("3")
 
 
+def store(address, value):
+    return b"\xc7\x05" + struct.pack("<II", address, value)  # mov dword [ADDRESS], VALUE
+
+
+# The second processor prints 'A' (mov dx, 3f8h; mov al, 'A'; out dx, al; hlt; jmp to it), once it has got an INIT and,
+# after 's' was received, a SIPI. What is received is sent back.
+STARTS_ANOTHER = (store(0x8000, 0xb003f8ba) + store(0x8004, 0xebf4ee41) + store(0x8008, 0xfd) +
+                  store(0xfee000f0, 0x1ff) + store(0xfee00310, 1 << 24) + store(0xfee00300, 0x4500) +
+                  b"\x66\xba\xf8\x03\xb0\x3e\xee"        # mov dx, 3f8h; mov al, '>'; out dx, al
+                  b"\x66\xba\xfd\x03\xec\xa8\x01\x74\xf7"  # again: mov dx, 3fdh; in al, dx; test al, 1; jz again
+                  b"\x66\xba\xf8\x03\xec\xee\x3c\x73\x75\xed"  # mov dx, 3f8h; in al, dx; out dx, al; cmp al, 's'; jne again
+                  + store(0xfee00300, 0x4608) + tiny.HALT)
+
+
+@pytest.mark.parametrize("ways", [["kvm"], ["interp"], ["interp", "kvm"]], ids="-".join)
+def test_a_processor_between_init_and_sipi_is_started(vms, tmp_path, ways):
+    need_kvm()
+    vm = vms(["--kernel", tiny.kernel(tmp_path, STARTS_ANOTHER), "--memory", "16M", "--engine", "kvm", "--cpus", "2"])
+    vm.child.expect_exact(">")
+    for engine in ways:
+        save_and_end(vm, tmp_path / "state")
+        vm = restored(vms, tmp_path / "state", "--engine", engine)
+        vm.child.send("x")
+        vm.child.expect_exact("x")
+    vm.child.send("s")
+    vm.child.expect_exact("sA")
+
+
 def cr4(bits):
     return b"\x0f\x20\xe0\x0d" + struct.pack("<I", bits) + b"\x0f\x22\xe0"  # mov eax, cr4; or eax, BITS; mov cr4, eax
 

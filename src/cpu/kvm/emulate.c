@@ -42,6 +42,11 @@ static enum cpu_exit step(struct kvm_cpu *cpu, struct x86_step *s)
 		return CPU_EXIT_FAILED;
 	}
 	before = *s->state;
+	/* An INIT that came with the registers: the instruction is not its next one any more. */
+	if (before.run == X86_WAIT_SIPI) {
+		s->stop.step = true;
+		return CPU_EXIT_DEBUG;
+	}
 	watched(cpu, &s->debug);
 	why = x86_step(x, cpu->vcpu.index, s);
 	if (why != CPU_EXIT_FAILED && kvm_state_change(cpu, &before, s->state, &s->error))

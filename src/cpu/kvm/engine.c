@@ -319,7 +319,17 @@ static void vcpu_reset(struct vcpu *v)
 
 static void get_state(struct vcpu *v, void *state)
 {
-	kvm_state_get(kvm_cpu_of(v), state);
+	struct x86_state *s = state;
+	uint32_t news;
+
+	kvm_state_get(kvm_cpu_of(v), s);
+	/* What others have sent since it stopped, and what this engine has not looked at yet. It takes no SMIs. */
+	news = atomic_load(&v->events);
+	x86_add_nmis(s, news);
+	s->pv_unhalt |= !!(news & VCPU_EV_WAKE);
+	s->init_pending |= !!(news & VCPU_EV_INIT);
+	s->sipi_pending |= !!(news & VCPU_EV_SIPI);
+	s->sipi_vector = atomic_load(&v->sipi_vector);
 }
 
 static int check_state(struct engine_vm *v, const void *state, struct err *err)
@@ -330,11 +340,22 @@ static int check_state(struct engine_vm *v, const void *state, struct err *err)
 
 static int set_state(struct vcpu *v, const void *state, struct err *err)
 {
+	struct kvm_cpu *cpu = kvm_cpu_of(v);
+	const struct x86_state *s = state;
+	uint32_t news = (s->init_pending ? VCPU_EV_INIT : 0u) | (s->sipi_pending ? VCPU_EV_SIPI : 0u);
+
 	if (check_state(v->vm, state, err))
 		return -1;
-	if (((const struct x86_state *)state)->smm)
-		return err_set(err, "the CPU is in system management mode, which engine kvm does not have");
-	return kvm_state_set(kvm_cpu_of(v), state, err);
+	if (s->smm || s->smi_pending)
+		return err_set(err, "the CPU is %s system management mode, which engine kvm does not have",
+			       s->smm ? "in" : "about to enter");
+	if (kvm_state_set(cpu, s, err))
+		return -1;
+	/* With the local APIC in the kernel, KVM has them. */
+	atomic_store(&v->sipi_vector, s->sipi_vector);
+	atomic_fetch_and(&v->events, VCPU_EV_KICK);
+	atomic_fetch_or(&v->events, cpu->vm->split ? 0 : news);
+	return 0;
 }
 
 const struct engine engine_kvm = {

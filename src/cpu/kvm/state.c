@@ -407,7 +407,10 @@ static int msrs_set(struct kvm_cpu *cpu, const struct x86_state *s, struct err *
 
 /* --- what is between instructions --- */
 
-/* With its local APIC in the kernel, a vCPU waits there. */
+/*
+ * With its local APIC in the kernel, a vCPU waits there. INIT and SIPI that have come meanwhile are taken by this call,
+ * so it is before all others.
+ */
 static int run_state_get(struct kvm_cpu *cpu, struct x86_state *s)
 {
 	struct kvm_mp_state m;
@@ -424,11 +427,14 @@ static int run_state_get(struct kvm_cpu *cpu, struct x86_state *s)
 	return 0;
 }
 
+/* A SIPI starts a vCPU that has seen an INIT, not one that is uninitialized, whose INIT is not in its state. */
 static int run_state_set(struct kvm_cpu *cpu, const struct x86_state *s)
 {
-	struct kvm_mp_state m = { .mp_state = s->run == X86_HALTED	? KVM_MP_STATE_HALTED
-					      : s->run == X86_WAIT_SIPI ? KVM_MP_STATE_UNINITIALIZED
-									: KVM_MP_STATE_RUNNABLE };
+	bool waits = s->run == X86_WAIT_SIPI || s->init_pending;
+	struct kvm_mp_state m = { .mp_state = waits && s->sipi_pending		      ? KVM_MP_STATE_SIPI_RECEIVED
+					      : s->run == X86_WAIT_SIPI		      ? KVM_MP_STATE_INIT_RECEIVED
+					      : s->run == X86_HALTED && !s->pv_unhalt ? KVM_MP_STATE_HALTED
+										      : KVM_MP_STATE_RUNNABLE };
 
 	return cpu->vm->split ? kvm_ioctl(cpu->fd, KVM_SET_MP_STATE, &m) : 0;
 }
@@ -462,12 +468,13 @@ static int events_get(struct kvm_cpu *cpu, struct x86_state *s)
 	if (e.flags & KVM_VCPUEVENT_VALID_SMM && e.smi.smm) {
 		s->smm = true;
 		s->smm_nmi_blocked = e.smi.smm_inside_nmi;
+		s->init_pending = e.smi.latched_init;
 	}
-	s->smi_pending |= e.smi.pending;
+	s->smi_pending = e.flags & KVM_VCPUEVENT_VALID_SMM && e.smi.pending;
 	return 0;
 }
 
-static int events_set(struct kvm_cpu *cpu, const struct x86_state *s)
+static void events_of(const struct kvm_cpu *cpu, const struct x86_state *s, struct kvm_vcpu_events *out)
 {
 	struct kvm_vcpu_events e = { .flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW };
 
@@ -492,11 +499,47 @@ static int events_set(struct kvm_cpu *cpu, const struct x86_state *s)
 		e.exception_has_payload = 1;
 		e.exception_payload = s->debug_pending;
 	}
-	/* Neither a triple fault nor system management mode that was before: see check() and kvm_vcpu_run(). */
+	/* Not a triple fault that was before: see check() and kvm_vcpu_run(). */
 	if (cpu->vm->triple_faults)
 		e.flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
-	if (cpu->vm->smm)
+	*out = e;
+}
+
+/*
+ * With what others have sent, where the local APIC is KVM's, and without system management mode that was before. An
+ * INIT is KVM's before any vCPU runs: a SIPI that comes next finds it. The local APIC is reset by it, too, whose state
+ * may come after this one.
+ */
+static int all_events_set(struct kvm_cpu *cpu, const struct x86_state *s)
+{
+	struct kvm_vcpu_events e;
+
+	events_of(cpu, s, &e);
+	if (cpu->vm->smm || (cpu->vm->split && s->init_pending)) {
 		e.flags |= KVM_VCPUEVENT_VALID_SMM;
+		e.smi.latched_init = cpu->vm->split && s->init_pending;
+	}
+	if (cpu->vm->split && s->sipi_pending) {
+		e.flags |= KVM_VCPUEVENT_VALID_SIPI_VECTOR;
+		e.sipi_vector = s->sipi_vector;
+	}
+	if (kvm_ioctl(cpu->fd, KVM_SET_VCPU_EVENTS, &e))
+		return -1;
+	if (!cpu->vm->split || !s->init_pending)
+		return 0;
+	/* Linux before 5.4 takes it in system management mode only. */
+	if (kvm_ioctl(cpu->fd, KVM_GET_VCPU_EVENTS, &e))
+		return -1;
+	errno = EOPNOTSUPP;
+	return e.smi.latched_init ? 0 : -1;
+}
+
+/* While other vCPUs run, whose INIT is not to be lost. */
+static int events_set(struct kvm_cpu *cpu, const struct x86_state *s)
+{
+	struct kvm_vcpu_events e;
+
+	events_of(cpu, s, &e);
 	return kvm_ioctl(cpu->fd, KVM_SET_VCPU_EVENTS, &e);
 }
 
@@ -504,7 +547,7 @@ static int all_but_msrs_get(struct kvm_cpu *cpu, struct x86_state *s)
 {
 	kvm_vcpu_finish(cpu);
 	*s = cpu->s;
-	if (regs_get(cpu, s) || debug_get(cpu, s) || vectors_get(cpu, s) || events_get(cpu, s) || run_state_get(cpu, s))
+	if (run_state_get(cpu, s) || regs_get(cpu, s) || debug_get(cpu, s) || vectors_get(cpu, s) || events_get(cpu, s))
 		return -1;
 	pdptes_get(cpu, s);
 	return 0;
@@ -543,7 +586,8 @@ int kvm_state_change(struct kvm_cpu *cpu, const struct x86_state *from, const st
 	cpu->s.tsc_offset = tsc_offset;
 	if ((system ? regs_set(cpu, to) : general_set(cpu, to)) ||
 	    (DIFFERS(from, to, dr, pdpte) && debug_set(cpu, to)) || (vectors && vectors_set(cpu, to)) ||
-	    events_set(cpu, to) || (from->run != to->run && run_state_set(cpu, to)))
+	    (from->smm != to->smm ? all_events_set(cpu, to) : events_set(cpu, to)) ||
+	    (from->run != to->run && run_state_set(cpu, to)))
 		return err_errno(err, errno, "engine: KVM refuses the state of CPU %u", cpu->vcpu.index);
 	if (system)
 		pdptes_set(cpu, to);
@@ -569,11 +613,18 @@ static int check(const struct kvm_cpu *cpu, const struct x86_state *s, struct er
 
 int kvm_state_set(struct kvm_cpu *cpu, const struct x86_state *s, struct err *err)
 {
+	struct x86_state before = { .run = X86_RUNNING };
+
 	if (check(cpu, s, err) || kvm_features_apply(cpu, err) || kvm_tsc_set_rate(cpu, err))
 		return -1;
 	cpu->s = *s;
 	cpu->unfinished = false;
-	if (regs_set(cpu, s) || debug_set(cpu, s) || vectors_set(cpu, s) || events_set(cpu, s) || run_state_set(cpu, s))
+	/* The caller's: either KVM has them now, or vcpu.events. */
+	cpu->s.smi_pending = cpu->s.init_pending = cpu->s.sipi_pending = false;
+	cpu->s.pv_unhalt = s->pv_unhalt && !(cpu->vm->split && s->run == X86_HALTED);
+	/* What was sent to the state before is taken by that. */
+	if (run_state_get(cpu, &before) || regs_set(cpu, s) || debug_set(cpu, s) || vectors_set(cpu, s) ||
+	    all_events_set(cpu, s) || run_state_set(cpu, s))
 		return err_errno(err, errno, "engine: KVM refuses the state of CPU %u", cpu->vcpu.index);
 	pdptes_set(cpu, s);
 	return msrs_set(cpu, s, err);

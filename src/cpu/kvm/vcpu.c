@@ -154,6 +154,34 @@ static void do_sipi(struct kvm_cpu *cpu, uint8_t vector)
 	kvm_state_set(cpu, &cpu->s, &err);
 }
 
+/* Whether an NMI is not held off by the one before. */
+static bool nmi_comes(struct kvm_cpu *cpu)
+{
+	struct kvm_vcpu_events e;
+
+	return !kvm_ioctl(cpu->fd, KVM_GET_VCPU_EVENTS, &e) && (e.nmi.injected || (e.nmi.pending && !e.nmi.masked));
+}
+
+/* What waited in a state that was set, other than INIT and SIPI, and ends a halt. */
+static void resume_halted(struct kvm_cpu *cpu)
+{
+	struct kvm_lapic_state l;
+
+	if (!cpu->vm->split) {
+		if (cpu->s.run == X86_HALTED && nmi_comes(cpu))
+			cpu->s.run = X86_RUNNING;
+		return;
+	}
+	/* A kick for the next HLT, as KVM sends those of its hypercall: a "remote read". */
+	if (cpu->s.pv_unhalt && !kvm_ioctl(cpu->fd, KVM_GET_LAPIC, &l)) {
+		struct kvm_msi kick = { .address_lo = 0xfee00000u | (uint32_t)(uint8_t)l.regs[0x23] << 12,
+					.data = 0x300 };
+
+		kvm_ioctl(cpu->vm->fd, KVM_SIGNAL_MSI, &kick);
+	}
+	cpu->s.pv_unhalt = false;
+}
+
 /* True: the machine wants the thread back. */
 static bool take_news(struct kvm_cpu *cpu)
 {
@@ -163,9 +191,13 @@ static bool take_news(struct kvm_cpu *cpu)
 	news = atomic_exchange(&cpu->vcpu.events, 0);
 	if (news & VCPU_EV_NMI) {
 		ioctl(cpu->fd, KVM_NMI, NULL);
-		if (cpu->s.run == X86_HALTED)
+		if (news & VCPU_EV_NMI_TWICE)
+			ioctl(cpu->fd, KVM_NMI, NULL);
+		if (cpu->s.run == X86_HALTED && nmi_comes(cpu))
 			cpu->s.run = X86_RUNNING;
 	}
+	if (news & VCPU_EV_WAKE)
+		cpu->s.pv_unhalt = true;
 	if (news & VCPU_EV_INIT)
 		do_init(cpu);
 	if (news & VCPU_EV_SIPI && cpu->s.run == X86_WAIT_SIPI)
@@ -207,8 +239,10 @@ static bool wakes(struct kvm_cpu *cpu)
 {
 	if (cpu->vm->split)
 		return cpu->s.run != X86_SHUTDOWN;
-	if (cpu->s.run == X86_HALTED && cpu->run->if_flag && interrupt_waits(cpu))
+	if (cpu->s.run == X86_HALTED && (cpu->s.pv_unhalt || (cpu->run->if_flag && interrupt_waits(cpu)))) {
+		cpu->s.pv_unhalt = false;
 		cpu->s.run = X86_RUNNING;
+	}
 	return cpu->s.run == X86_RUNNING;
 }
 
@@ -327,6 +361,7 @@ enum cpu_exit kvm_vcpu_run(struct vcpu *v)
 		return CPU_EXIT_FAILED;
 	kvm_time_resume(cpu);
 	kvm_debug_resume(cpu);
+	resume_halted(cpu);
 	cpu->thread = pthread_self();
 	accept_kicks();
 	atomic_store(&cpu->running, true);

@@ -227,8 +227,6 @@ void x86_hyperv_time_update(struct x86_cpu *cpu);
 /* VMCALL: done if true, else it is one of KVM's. Raises #UD. */
 bool x86_hyperv_hypercall(struct x86_cpu *cpu);
 
-/* events.c: the NMIs among `news` (VCPU_EV_*) become pending: one is being served and one waits. SDM vol. 3, 6.7.1. */
-void x86_add_nmis(struct x86_state *s, uint32_t news);
 /* events.c: interrupts, NMI, INIT, SIPI, debug traps, shadows: at a trace boundary when attention or events say so. */
 void x86_check_events(struct x86_cpu *cpu);
 /* The instruction for which that was done does not start yet: it will be done again. */

@@ -205,6 +205,8 @@ void x86_state_reset(struct x86_state *s, bool bsp, bool init);
  * the engine (docs/state.md).
  */
 void x86_state_canonical(struct x86_state *s);
+/* events.c: the NMIs among `news` (VCPU_EV_*) become pending: one is being served and one waits. SDM vol. 3, 6.7.1. */
+void x86_add_nmis(struct x86_state *s, uint32_t news);
 /* Every value is one that the processor could hold: used after a restore and by set_state. */
 int x86_state_check(const struct x86_state *s, struct err *err);
 
