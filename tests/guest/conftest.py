@@ -31,8 +31,14 @@ def run_cli(*args, timeout=60, **kw):
 
 
 @functools.cache
-def guest_files(name):
-    r = subprocess.run([VIREO, "guest", name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def guest_files(name, *options):
+    """The directory of a guest as this version builds it. The user's own is let be: it may have been used for long."""
+    own = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "vireo", "check")
+    for cache, force in (None, []), (own, []), (own, ["--force"]):
+        r = subprocess.run([VIREO, "guest", *force, name, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           text=True, env=os.environ | ({"XDG_CACHE_HOME": cache} if cache else {}))
+        if r.returncode or "by another version" not in r.stderr:
+            break
     if r.returncode:
         pytest.fail(f"guest {name} cannot be built here: {r.stderr.strip().splitlines()[-1:]}", pytrace=False)
     return r.stdout.strip()

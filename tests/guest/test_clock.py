@@ -74,11 +74,11 @@ def test_icount_pause_and_save_change_nothing(counted, tmp_path):
     whole = run_cli("run", *counted, "--clock", "icount,idle=skip", timeout=120)
     state = str(tmp_path / "state")
     first = Counted(["run", *counted, "--clock", "icount,idle=skip"], f"c{os.getpid()}")
-    time.sleep(0.7 * SLOW)
+    time.sleep(0.3 * SLOW)
     control = Qmp(first.name)
     control.execute("stop")
     control.execute("cont")
-    time.sleep(0.3 * SLOW)
+    time.sleep(0.1 * SLOW)
     r = run_cli("save", first.name, state, timeout=120)
     assert r.returncode == 0, r.stderr
     out1, err1 = first.finish()

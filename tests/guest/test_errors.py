@@ -96,7 +96,7 @@ def test_a_kernel_in_64_bit_mode_needs_lm(busybox):
     ("config", "/dev/zero", "/dev/zero:1: a line is text of at most 4096 bytes"),
     ("name", "../up", "name: '../up' is not 1 to 40 letters, digits, '.', '_' or '-' that begin with none of '.' and '-'"),
     ("uuid", "me", "uuid: 'me' is not of the form 01234567-89ab-cdef-0123-456789abcdef"),
-    ("device", "warp-drive", "--device: 'warp-drive' is not one of isa-debug-exit|pc-testdev|pci-testdev"),
+    ("device", "warp-drive", "--device: 'warp-drive' is not one of i8042|pvpanic|i6300esb|isa-debug-exit|pc-testdev|pci-testdev"),
     ("set", "no.such.key=1", "unknown key 'no.such.key'"),
     ("set", "disk0.pat=x", "disk0.path: a disk needs a file or a block device"),
     ("set", "memory", "--set memory: expected KEY=VALUE"),

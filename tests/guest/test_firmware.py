@@ -8,7 +8,7 @@ import subprocess
 import pexpect
 import pytest
 
-from conftest import SLOW, VIREO, run_cli
+from conftest import SLOW, VIREO, guest_files, run_cli
 
 HERE = os.path.dirname(__file__)
 SEABIOS = "/usr/share/seabios/bios-256k.bin"
@@ -27,9 +27,7 @@ def bootable():
     """The busybox guest with GRUB; its path."""
     if not shutil.which("mformat") or not os.path.exists("/usr/lib/grub/i386-pc/boot.img"):
         pytest.skip("mtools, grub-pc-bin or grub-efi-amd64-bin is not installed")
-    r = subprocess.run([VIREO, "guest", "busybox", "--bootable"], capture_output=True, text=True)
-    assert r.returncode == 0, r.stderr
-    return os.path.join(r.stdout.strip(), "bootable.img")
+    return os.path.join(guest_files("busybox", "--bootable"), "bootable.img")
 
 
 def own_copy(tmp_path):

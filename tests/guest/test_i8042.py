@@ -17,7 +17,9 @@ def send(qmp, *names):
 def test_linux_reads_keys(tmp_path, vms):
     guest = Guest(guest_files("generic"), str(tmp_path))
     vm = vms([*guest.args("quiet reboot=k"), "--device", "i8042", "--no-reboot"]).boot()
-    devices = vm.sh("cat /proc/bus/input/devices")
+    # The mouse is asked what it is after the keyboard, while the guest goes on.
+    devices = vm.sh("for i in $(seq 100); do grep -q PS/2 /proc/bus/input/devices && break; sleep 0.1; done; "
+                    "cat /proc/bus/input/devices")
     assert "AT Translated Set 2 keyboard" in devices and "ImExPS/2" in devices, devices
     assert vm.sh("dmesg | grep -iE 'i8042.*(fail|error|no |timeout)|atkbd.*unknown|psmouse.*lost'") == ""
     event = re.search(r"AT Translated Set 2 keyboard(?:.|\n)*?\b(event\d+)", devices)[1]
