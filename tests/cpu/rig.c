@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__x86_64__)
+#include "cpu/jit/jit.h"
+#endif
+
 #define FLAGS_G	  8u
 #define FLAGS_DB  4u
 #define FLAGS_L	  2u
@@ -212,10 +216,27 @@ uint64_t rig_ip(const struct rig *r)
 	return r->mode == RIG_REAL || r->mode == RIG_V86 || r->mode == RIG_PROT16 ? 0 : RIG_CODE;
 }
 
+void rig_put(struct rig *r, uint64_t at, const void *bytes, size_t len)
+{
+	if (!mem_write(r->vm.mem, gpa(at), bytes, len))
+		abort();
+}
+
+uint64_t rig_exits(struct rig *r)
+{
+	uint64_t sum = 0;
+
+#if defined(__x86_64__)
+	if (r->vm.engine == &engine_jit)
+		for (unsigned n = 0; n < JIT_EXITS; n++)
+			sum += jit_of(tiny_cpu(&r->vm))->counts.exits[n];
+#endif
+	return sum;
+}
+
 void rig_exec(struct rig *r, const uint8_t *code, size_t len)
 {
-	if (!mem_write(r->vm.mem, gpa(RIG_CODE), code, len))
-		abort();
+	rig_put(r, RIG_CODE, code, len);
 	rig_run(r);
 }
 

@@ -76,6 +76,10 @@ void rig_desc(struct rig *r, unsigned sel, uint64_t raw);
 void rig_seg(struct rig *r, enum x86_seg seg, uint16_t sel);
 void rig_write(struct rig *r, uint64_t at, uint64_t v, unsigned size);
 uint64_t rig_read(struct rig *r, uint64_t at, unsigned size);
+/* Bytes to memory. */
+void rig_put(struct rig *r, uint64_t at, const void *bytes, size_t len);
+/* How often translated code was left; 0 with other engines. */
+uint64_t rig_exits(struct rig *r);
 /* Put code where CS:RIP is, and run. */
 void rig_exec(struct rig *r, const uint8_t *code, size_t len);
 /* Go on from r->s. */

@@ -5,10 +5,6 @@
 
 #include "base/bytes.h"
 
-#if defined(__x86_64__)
-#include "cpu/jit/jit.h"
-#endif
-
 #define FAR	0x1000000u /* is in one frame or the other */
 #define FRAME1	0x300000u
 #define FRAME2	0x301000u
@@ -28,12 +24,6 @@ static int teardown(void **state)
 {
 	rig_free(&r);
 	return 0;
-}
-
-static void put(uint64_t at, const uint8_t *code, size_t len)
-{
-	for (size_t n = 0; n < len; n++)
-		rig_write(&r, at + n, code[n], 1);
 }
 
 /* Everything is everybody's, and has large pages but for FAR. */
@@ -99,9 +89,9 @@ static void a_jump_goes_where_the_page_is_now(void **state)
 		tables(SPACE2, SPACE2 + 0x3000, FRAME2);
 		r.s.cr4 |= X86_CR4_PCIDE;
 		r.s.cr3 |= 5;
-		put(HANDLER, w->code, sizeof(w->code));
-		put(FRAME1, t->frame1, sizeof(t->frame1));
-		put(FRAME2, t->frame2, sizeof(t->frame2));
+		rig_put(&r, HANDLER, w->code, sizeof(w->code));
+		rig_put(&r, FRAME1, t->frame1, sizeof(t->frame1));
+		rig_put(&r, FRAME2, t->frame2, sizeof(t->frame2));
 		rig_write(&r, RIG_IDT + 16 * 0x40, RIG_GATE(RIG_CODE64, (uint64_t)HANDLER, 0xee, 0), 8);
 		r.s.gpr[X86_RDI] = w->rdi;
 		r.s.gpr[X86_RBX] = w->rbx;
@@ -113,23 +103,10 @@ static void a_jump_goes_where_the_page_is_now(void **state)
 	}
 }
 
-/* How often translated code was left; elsewhere 0. */
-static uint64_t exits(void)
-{
-	uint64_t sum = 0;
-
-#if defined(__x86_64__)
-	if (r.vm.engine == &engine_jit)
-		for (unsigned n = 0; n < JIT_EXITS; n++)
-			sum += jit_of(tiny_cpu(&r.vm))->counts.exits[n];
-#endif
-	return sum;
-}
-
 /* What is called in another page changes now and then: each call does what is there then, and most need no look. */
 static void a_jump_goes_to_what_is_there_now(void **state)
 {
-	uint64_t before = exits();
+	uint64_t before = rig_exits(&r);
 
 	begin();
 	rig_write(&r, FRAME1, 0xc301c083, 4); /* add eax, 1; ret */
@@ -141,13 +118,13 @@ static void a_jump_goes_to_what_is_there_now(void **state)
 		 0xc8, 0x75, 0xea);
 	assert_int_equal(rig_vector(&r), -1);
 	assert_int_equal(rig_reg(&r, X86_RAX), 1000 * (1 + 2 + 3));
-	assert_in_range(exits() - before, 0, 100);
+	assert_in_range(rig_exits(&r) - before, 0, 100);
 }
 
 /* An instruction that lies in two pages is where a jump leads: that needs no exit either. */
 static void a_jump_leads_to_an_instruction_in_two_pages(void **state)
 {
-	uint64_t before = exits();
+	uint64_t before = rig_exits(&r);
 
 	begin();
 	rig_write(&r, PT + 8, FRAME2 | 7, 8);
@@ -158,7 +135,7 @@ static void a_jump_leads_to_an_instruction_in_two_pages(void **state)
 	RIG_EXEC(&r, 0xb9, 0xe8, 3, 0, 0, 0xe8, 0xf4, 0x0f, 0xff, 0, 0xff, 0xc9, 0x75, 0xf7);
 	assert_int_equal(rig_vector(&r), -1);
 	assert_int_equal(rig_reg(&r, X86_RAX), 1000);
-	assert_in_range(exits() - before, 0, 100);
+	assert_in_range(rig_exits(&r) - before, 0, 100);
 }
 
 #define SHOWN  0xc0000u /* RAM, and what is at ROM from the tenth store to a device on */
@@ -197,8 +174,7 @@ static void a_store_that_shows_other_memory_is_seen_at_once(void **state)
 						 0,    0, how[n][0], how[n][1], 0x81, 0xc3, !rom, (uint8_t)rom,
 						 0,    0, 0x41,	     0xff,	0xc8, 0x75, 0xe9, 0xf4 };
 
-			for (size_t k = 0; k < sizeof(code); k++)
-				rig_write(&o, (rom ? ROM : SHOWN) + k, code[k], 1);
+			rig_put(&o, rom ? ROM : SHOWN, code, sizeof(code));
 		}
 		o.s.gpr[8] = 100;
 		o.s.gpr[X86_RBX] = 0;

@@ -3,10 +3,6 @@
 
 #include <string.h>
 
-#if defined(__x86_64__)
-#include "cpu/jit/jit.h"
-#endif
-
 #define DEVICE 0x2000000 /* is no RAM */
 
 static struct rig r;
@@ -173,24 +169,11 @@ static void an_instruction_follows_sti_before_an_interrupt(void **state)
 	r.vm.on_mmio_read = NULL;
 }
 
-/* How often translated code was left; elsewhere 0. */
-static uint64_t exits(void)
-{
-	uint64_t sum = 0;
-
-#if defined(__x86_64__)
-	if (r.vm.engine == &engine_jit)
-		for (unsigned n = 0; n < JIT_EXITS; n++)
-			sum += jit_of(tiny_cpu(&r.vm))->counts.exits[n];
-#endif
-	return sum;
-}
-
 static void system_calls_stay_in_translated_code(void **state)
 {
 	/* sti; inc eax; cli; sysretq */
 	static const uint8_t kernel[] = { 0xfb, 0xff, 0xc0, 0xfa, 0x48, 0x0f, 0x07 };
-	uint64_t before = exits();
+	uint64_t before = rig_exits(&r);
 
 	rig_reset(&r, RIG_LONG);
 	rig_user(&r);
@@ -209,13 +192,7 @@ static void system_calls_stay_in_translated_code(void **state)
 	assert_int_equal(rig_reg(&r, X86_RDX), 1000);
 	assert_true(rig_reg(&r, X86_R8 + 3) & X86_CF && rig_reg(&r, X86_R8 + 3) & X86_IF);
 	assert_true(rig_pushed(&r, 3) & X86_IF);
-	assert_in_range(exits() - before, 0, 50);
-}
-
-static void put_code(uint64_t at, const uint8_t *code, size_t len)
-{
-	for (size_t n = 0; n < len; n++)
-		rig_write(&r, at + n, code[n], 1);
+	assert_in_range(rig_exits(&r) - before, 0, 50);
 }
 
 /*
@@ -253,15 +230,15 @@ static void no_address_leads_into_the_kernel(void **state)
 
 	for (size_t n = 0; n < ARRAY_LEN(branches); n++) {
 		smap_on();
-		put_code(RIG_CODE, kernel, sizeof(kernel));
-		put_code(0x11000, fault, sizeof(fault));
-		put_code(0x12000, inside, sizeof(inside));
-		put_code(0x13000, call, sizeof(call));
+		rig_put(&r, RIG_CODE, kernel, sizeof(kernel));
+		rig_put(&r, 0x11000, fault, sizeof(fault));
+		rig_put(&r, 0x12000, inside, sizeof(inside));
+		rig_put(&r, 0x13000, call, sizeof(call));
 		r.s.efer |= X86_EFER_SCE;
 		r.s.star = (uint64_t)(RIG_UDATA - 8) << 48 | (uint64_t)RIG_CODE64 << 32;
 		r.s.lstar = 0x13000;
 		memcpy(user + sizeof(user) - 6, branches[n], 2);
-		put_code(0x800000, user, sizeof(user));
+		rig_put(&r, 0x800000, user, sizeof(user));
 		rig_write(&r, RIG_IDT + 16 * X86_GP, RIG_GATE(RIG_CODE64, 0x11000ull, 0x8e, 0), 8);
 		rig_run(&r);
 		assert_int_equal(rig_vector(&r), X86_UD);
@@ -299,7 +276,7 @@ static void a_stale_mapping_leaves_nothing_behind(void **state)
 	rig_write(&r, PD, PT | 3, 8);
 	rig_write(&r, PT, 0x300003, 8);
 	rig_write(&r, PT + 8 * 0x100, 0x310003, 8);
-	put_code(RIG_CODE, code, sizeof(code));
+	rig_put(&r, RIG_CODE, code, sizeof(code));
 	rig_run(&r);
 	assert_int_equal(rig_vector(&r), -1);
 	assert_int_equal(rig_reg(&r, X86_RAX), 1);

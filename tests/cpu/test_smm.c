@@ -22,16 +22,11 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void put(uint64_t at, const void *code, size_t len)
-{
-	assert_true(mem_write(r.vm.mem, gpa(at), code, len));
-}
-
 /* What runs in system management mode. */
 #define HANDLER(...)                                                                                                   \
 	do {                                                                                                           \
 		static const uint8_t handler_[] = { __VA_ARGS__ };                                                     \
-		put(SMBASE + 0x8000, handler_, sizeof(handler_));                                                      \
+		rig_put(&r, SMBASE + 0x8000, handler_, sizeof(handler_));                                              \
 	} while (0)
 #define RSM 0x0f, 0xaa
 #define HLT 0xf4
@@ -210,7 +205,7 @@ static void smbase_moves(void **state)
 	smi(RIG_LONG);
 	/* mov dword [3ff00h], 50000h */
 	HANDLER(0x66, 0x67, 0xc7, 0x05, 0x00, 0xff, 0x03, 0x00, 0x00, 0x00, 0x05, 0x00, RSM);
-	put(0x58000, there, sizeof(there));
+	rig_put(&r, 0x58000, there, sizeof(there));
 	RIG_EXEC(&r, 0x90);
 	assert_int_equal(r.s.smbase, 0x50000);
 	assert_int_equal(rig_read(&r, 0xa00, 2), 0);
@@ -239,7 +234,7 @@ static void smram_is_a_place_of_its_own(void **state)
 	smi(RIG_LONG);
 	r.s.smbase = 0xa0000;
 	assert_true(mem_write(r.vm.smm_mem, gpa(0xa8000), inside, sizeof(inside)));
-	put(0xa8000, function, sizeof(function));
+	rig_put(&r, 0xa8000, function, sizeof(function));
 	rig_write(&r, 0xa1000, 0x11111111, 4);
 	for (unsigned n = 1; n < 4; n++) {
 		uint32_t there = 0;
@@ -274,7 +269,7 @@ static void code_outside_is_not_that_inside(void **state)
 			(struct x86_segment){ .sel = 0xa000, .base = 0xa0000, .limit = 0xffffffff, .attr = 0x93 };
 		r.s.gpr[X86_RIP] = 0x8000;
 		assert_true(mem_write(r.vm.smm_mem, gpa(0xa8000), inside, sizeof(inside)));
-		put(0xa8000, outside, sizeof(outside));
+		rig_put(&r, 0xa8000, outside, sizeof(outside));
 		rig_run(&r);
 		assert_int_equal(rig_vector(&r), -1);
 		assert_int_equal(rig_reg(&r, X86_RCX), 9);

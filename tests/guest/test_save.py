@@ -185,30 +185,29 @@ AT_THE_LOCAL_APIC = {
 }
 
 
-@pytest.mark.parametrize("code", AT_THE_LOCAL_APIC.values(), ids=AT_THE_LOCAL_APIC.keys())
-def test_what_a_guest_does_to_kvms_local_apic_can_be_restored(vms, tmp_path, code):
-    need_kvm()
-    vm = vms(["--kernel", tiny.kernel(tmp_path, code + tiny.COUNT), "--memory", "16M", "--engine", "kvm"])
-    for n, engine in enumerate(["kvm", "interp"]):
+def goes_on_counting(vm, vms, tmp_path, engines):
+    """tiny.COUNT, which is moved to each of these engines in turn."""
+    for n, engine in enumerate(engines):
         vm.child.send("x")
         vm.child.expect_exact(str(n))
         save_and_end(vm, tmp_path / "state")
         vm = restored(vms, tmp_path / "state", "--engine", engine)
     vm.child.send("x")
-    vm.child.expect_exact("2")
+    vm.child.expect_exact(str(len(engines)))
+
+
+@pytest.mark.parametrize("code", AT_THE_LOCAL_APIC.values(), ids=AT_THE_LOCAL_APIC.keys())
+def test_what_a_guest_does_to_kvms_local_apic_can_be_restored(vms, tmp_path, code):
+    need_kvm()
+    vm = vms(["--kernel", tiny.kernel(tmp_path, code + tiny.COUNT), "--memory", "16M", "--engine", "kvm"])
+    goes_on_counting(vm, vms, tmp_path, ["kvm", "interp"])
 
 
 def test_it_goes_from_engine_to_engine(vms, tmp_path):
     """It begins where less is to be had: a KVM may lack features that the interpreter has, and a way to scale the TSC."""
     need_kvm()
     vm = vms(["--kernel", tiny.kernel(tmp_path, tiny.COUNT), "--memory", "16M", "--engine", "kvm"])
-    for n, engine in enumerate(["interp", "kvm", "interp"]):
-        vm.child.send("x")
-        vm.child.expect_exact(str(n))
-        save_and_end(vm, tmp_path / "state")
-        vm = restored(vms, tmp_path / "state", "--engine", engine)
-    vm.child.send("x")
-    vm.child.expect_exact("3")
+    goes_on_counting(vm, vms, tmp_path, ["interp", "kvm", "interp"])
 
 
 def store(address, value):
@@ -248,13 +247,7 @@ def test_control_bits_that_the_model_lacks_do_not_stay(vms, tmp_path):
     need_kvm()
     vm = vms(["--kernel", tiny.kernel(tmp_path, cr4(0x108) + tiny.COUNT), "--memory", "16M", "--engine", "kvm",
               "--cpu", "max,-de"])
-    for n, engine in enumerate(["kvm", "interp"]):
-        vm.child.send("x")
-        vm.child.expect_exact(str(n))
-        save_and_end(vm, tmp_path / "state")
-        vm = restored(vms, tmp_path / "state", "--engine", engine)
-    vm.child.send("x")
-    vm.child.expect_exact("2")
+    goes_on_counting(vm, vms, tmp_path, ["kvm", "interp"])
 
 
 def test_a_cpu_that_could_not_be_restored_is_not_saved(vms, tmp_path):
