@@ -135,7 +135,9 @@ def test_grub_starts_linux(tmp_path, vms, engine):
     assert "PM-Timer IO Port: 0x608" in said and "using IOAPIC" in said.replace("Using", "using")
     assert "smp: Brought up 1 node, 2 CPUs" in said
     assert not re.search(r"ACPI (BIOS )?(Error|Warning)|\[Firmware (Bug|Warn)|BAR \d+: (no space|failed)|can't claim", said), said
-    assert vm.sh("cat /sys/class/net/eth0/operstate") == "up"
+    # The network is set up beside the shell.
+    state = "/sys/class/net/eth0/operstate"
+    assert vm.sh(f"for i in $(seq 300); do grep -q up {state} && break; sleep 0.1; done; cat {state}") == "up"
     vm.child.sendline("poweroff")
     assert vm.wait() == 0
 

@@ -23,10 +23,12 @@ def test_linux_reads_keys(tmp_path, vms):
     assert "AT Translated Set 2 keyboard" in devices and "ImExPS/2" in devices, devices
     assert vm.sh("dmesg | grep -iE 'i8042.*(fail|error|no |timeout)|atkbd.*unknown|psmouse.*lost'") == ""
     event = re.search(r"AT Translated Set 2 keyboard(?:.|\n)*?\b(event\d+)", devices)[1]
-    vm.sh(f"cat /dev/input/{event} >/keys & true")
+    # The shell itself opens the device, so that it is open before the first key comes.
+    vm.sh(f"exec 3</dev/input/{event}; cat <&3 >/keys & true")
     qmp = vm.qmp()
     send(qmp, "ctrl", "right", "a")
-    vm.sh("sleep 1; kill $!")
+    # A scan code, a key and an end for each of six: 18 events of 24 bytes.
+    vm.sh("for i in $(seq 100); do [ $(stat -c %s /keys) -ge 432 ] && break; sleep 0.1; done; kill $!")
     # struct input_event of a 64-bit machine: 16 bytes of time, type 1 (EV_KEY), code, value.
     raw = bytes.fromhex(vm.sh("hexdump -v -e '24/1 \"%02x\" \"\\n\"' /keys"))
     keys = [e[1:] for e in struct.iter_unpack("<16xHHi", raw) if e[0] == 1]
