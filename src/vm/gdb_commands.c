@@ -364,11 +364,22 @@ static bool point_of(const char *p, struct debug_point *out)
 	uint64_t type, len;
 
 	if (!number(&p, &type) || type >= sizeof(kinds) / sizeof(kinds[0]) || !eat(&p, ',') ||
-	    !range(&p, &out->addr, &len) || len < 1 || len > MEM_PAGE_SIZE)
+	    !range(&p, &out->addr, &len))
 		return false;
 	out->kind = kinds[type];
-	out->len = out->kind == DEBUG_EXEC ? 1 : (uint32_t)len;
+	/* What is too long stays so: see check_point(). */
+	out->len = out->kind == DEBUG_EXEC ? 1 : len < UINT32_MAX ? (uint32_t)len : UINT32_MAX;
 	return true;
+}
+
+/* As far as can be told without the engine. */
+static int check_point(const struct gdb *g, const struct debug_point *p, bool known, struct err *err)
+{
+	if (p->len < 1 || p->len > MEM_PAGE_SIZE)
+		return err_set(err, "a watchpoint is of 1 to %u bytes", MEM_PAGE_SIZE);
+	return known || g->points.count < DEBUG_POINTS
+		       ? 0
+		       : err_set(err, "there are %u breakpoints and watchpoints, and no room for more", DEBUG_POINTS);
 }
 
 static bool insert(struct gdb *g, const char *p)
@@ -377,11 +388,15 @@ static bool insert(struct gdb *g, const char *p)
 	struct err err, again;
 	bool added;
 
-	if (!point_of(p, &point) || g->points.count == DEBUG_POINTS) {
+	if (!point_of(p, &point)) {
 		say(g, E_FORM);
 		return true;
 	}
 	added = !find_point(g, &point);
+	if (check_point(g, &point, !added, &err)) {
+		refuse(g, err.msg);
+		return true;
+	}
 	if (added)
 		g->points.points[g->points.count++] = point;
 	if (!apply(g, "", &err)) {

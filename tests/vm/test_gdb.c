@@ -354,6 +354,39 @@ static void a_refusal_says_why_to_those_who_ask(void **state)
 	assert_int_equal(end(&s), 0);
 }
 
+static void a_point_too_many_or_too_long_is_refused_with_the_reason(void **state)
+{
+	static const char long_one[] = "E.a watchpoint is of 1 to 4096 bytes",
+			  many[] = "E.there are 256 breakpoints and watchpoints, and no room for more";
+	struct session s;
+	char packet[32];
+
+	begin(&s, CODE_COUNT, "paused=on");
+	stops(&s, "Z2,200000,1001", "E01");
+	ask(&s, "qSupported:error-message+");
+	for (int type = 2; type <= 4; type++) {
+		snprintf(packet, sizeof(packet), "Z%d,200000,1001", type);
+		stops(&s, packet, long_one);
+	}
+	stops(&s, "Z2,200000,0", long_one);
+	/* What a length of 32 bits would take for one byte. */
+	stops(&s, "Z2,200000,100000001", long_one);
+	ok(&s, "Z2,200000,1000");
+	ok(&s, "z2,200000,1000");
+	for (unsigned n = 0; n < DEBUG_POINTS; n++) {
+		snprintf(packet, sizeof(packet), "Z0,%x,1", 0x300000 + n);
+		ok(&s, packet);
+	}
+	stops(&s, "Z0,100020,1", many);
+	stops(&s, "Z2,200000,4", many);
+	/* One that is there is asked for again, and one that goes makes room. */
+	ok(&s, "Z0,300005,1");
+	ok(&s, "z0,300005,1");
+	ok(&s, "Z0,100020,1");
+	stops(&s, "Z0,300005,1", many);
+	assert_int_equal(end(&s), 0);
+}
+
 static void memory_is_read_and_written(void **state)
 {
 	static const char binary[] = "X200010,4:\x01}\x03}\x5d\xff";
@@ -567,7 +600,7 @@ static void nonsense_is_answered(void **state)
 		char packet[32];
 
 		snprintf(packet, sizeof(packet), "Z0,%x,1", 0x300000 + n);
-		assert_string_equal(ask(&s, packet), n < DEBUG_POINTS ? "OK" : "E16");
+		assert_string_equal(ask(&s, packet), n < DEBUG_POINTS ? "OK" : "E01");
 	}
 	/* Without an end: out. The machine does not care. */
 	memset(big, 'a', 20000);
@@ -672,6 +705,7 @@ int main(void)
 		cmocka_unit_test(registers_are_read_and_written),
 		cmocka_unit_test(flags_are_those_of_the_last_instruction),
 		cmocka_unit_test(a_refusal_says_why_to_those_who_ask),
+		cmocka_unit_test(a_point_too_many_or_too_long_is_refused_with_the_reason),
 		cmocka_unit_test(memory_is_read_and_written),
 		cmocka_unit_test(threads_are_cpus),
 		cmocka_unit_test(several_threads_step),
