@@ -269,13 +269,18 @@ static int listen_at(const struct addrinfo *a)
 static int listen_tcp(const char *where, struct err *err)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-	const char *colon = strrchr(where, ':'), *port = colon ? colon + 1 : where;
+	const char *colon = strrchr(where, ':'), *port = colon ? colon + 1 : where, *from = where;
 	char host[256], *end;
+	size_t len;
 	struct addrinfo *list = NULL;
 	unsigned long number = strtoul(port, &end, 10);
 	int fd = -1, rc;
 
-	snprintf(host, sizeof(host), "%.*s", colon ? (int)(colon - where) : 0, where);
+	len = colon ? (size_t)(colon - where) : 0;
+	/* [::1]:1234 */
+	if (len > 2 && *where == '[' && where[len - 1] == ']')
+		from++, len -= 2;
+	snprintf(host, sizeof(host), "%.*s", (int)len, from);
 	if (*end || end == port || *port == '-' || number == 0 || number > 65535)
 		return err_set(err, "gdb: '%s' is neither [HOST:]PORT nor unix:PATH", where);
 	rc = getaddrinfo(*host ? host : "127.0.0.1", port, &hints, &list);

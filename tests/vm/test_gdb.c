@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -680,6 +681,7 @@ static void bad_places_are_refused(void **state)
 	static const char *const bad[][2] = {
 		{ "gdb=70000", "gdb: '70000' is neither [HOST:]PORT nor unix:PATH" },
 		{ "gdb=x", "gdb: 'x' is neither [HOST:]PORT nor unix:PATH" },
+		{ "gdb=[::1]", "gdb: '[::1]' is neither [HOST:]PORT nor unix:PATH" },
 		{ "gdb=unix:", "gdb: '' is no path for a socket" },
 		{ "gdb=unix:/nowhere/at/all", "gdb: cannot listen on /nowhere/at/all: No such file or directory" },
 	};
@@ -692,6 +694,33 @@ static void bad_places_are_refused(void **state)
 		assert_string_equal(err.msg, bad[n][1]);
 		config_free(c);
 	}
+}
+
+static void an_address_of_ipv6_is_in_brackets(void **state)
+{
+	struct sockaddr_in6 a = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct config *c;
+	struct err err;
+	struct vm *vm;
+	char option[32];
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a))) {
+		close(fd);
+		skip(); /* a host without it */
+	}
+	/* A port that is free. */
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &(socklen_t){ sizeof(a) }), 0);
+	close(fd);
+	snprintf(option, sizeof(option), "gdb=[::1]:%u", ntohs(a.sin6_port));
+	c = machine_config(CODE_COUNT, option);
+	vm = vm_new(c, &err);
+	assert_non_null(vm);
+	fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	close(fd);
+	vm_free(vm);
+	config_free(c);
 }
 
 int main(void)
@@ -717,6 +746,7 @@ int main(void)
 		cmocka_unit_test(one_debugger_at_a_time),
 		cmocka_unit_test(it_hears_of_the_end),
 		cmocka_unit_test(bad_places_are_refused),
+		cmocka_unit_test(an_address_of_ipv6_is_in_brackets),
 	};
 
 	return cmocka_run_group_tests(tests, machines_begin, machines_end);
