@@ -290,8 +290,21 @@ static void msrs_take_what_they_can_hold(void **state)
 	RIG_FAULTS(&r, X86_GP, 0, 0, 0x0f, 0x32);
 }
 
+static int rdmsr(uint32_t msr, uint64_t *v)
+{
+	static const uint8_t code[] = { 0x0f, 0x32, 0xf4 };
+
+	rig_reset(&r, RIG_LONG);
+	r.s.gpr[X86_RCX] = msr;
+	rig_exec(&r, code, sizeof(code));
+	*v = rig_reg(&r, X86_RDX) << 32 | rig_reg(&r, X86_RAX);
+	return rig_vector(&r);
+}
+
 static void msrs_follow_the_vendor_and_the_features(void **state)
 {
+	uint64_t v;
+
 	assert_int_equal(wrmsr(0x175, 1ull << 47), -1); /* AMD keeps 32 bits */
 	assert_int_equal(r.s.sysenter_esp, 0);
 	rig_free(&r);
@@ -304,19 +317,27 @@ static void msrs_follow_the_vendor_and_the_features(void **state)
 	assert_int_equal(wrmsr(0x200, 0), X86_GP);
 	assert_int_equal(wrmsr(0x400, 0), X86_GP);
 	assert_int_equal(wrmsr(0xc0000103, 0), X86_GP);
+	assert_int_equal(rdmsr(0xfe, &v), X86_GP);
+	assert_int_equal(rdmsr(0x179, &v), X86_GP);
 	rig_reset(&r, RIG_LONG);
 	RIG_FAULTS(&r, X86_UD, 0, 0, 0x0f, 0x01, 0xf9); /* rdtscp */
 }
 
-static int rdmsr(uint32_t msr, uint64_t *v)
+/* Bit 0 says whether the host polls; the others are reserved. */
+static void kvms_poll_control_has_one_bit(void **state)
 {
-	static const uint8_t code[] = { 0x0f, 0x32, 0xf4 };
+	static const uint64_t bad[] = { 2, 3, 1ull << 32, ~0ull };
+	uint64_t v;
 
-	rig_reset(&r, RIG_LONG);
-	r.s.gpr[X86_RCX] = msr;
-	rig_exec(&r, code, sizeof(code));
-	*v = rig_reg(&r, X86_RDX) << 32 | rig_reg(&r, X86_RAX);
-	return rig_vector(&r);
+	assert_int_equal(rdmsr(0x4b564d05, &v), -1);
+	assert_true(v == 1);
+	for (size_t n = 0; n < ARRAY_LEN(bad); n++)
+		assert_int_equal(wrmsr(0x4b564d05, bad[n]), X86_GP);
+	assert_true(r.s.kvm_poll_control == 1);
+	for (uint64_t good = 0; good < 2; good++) {
+		assert_int_equal(wrmsr(0x4b564d05, good), -1);
+		assert_true(r.s.kvm_poll_control == good);
+	}
 }
 
 /* What Windows, the BSDs and Xen look at while they boot: it is there, constant, and takes what they write. */
@@ -334,7 +355,9 @@ static void msrs_that_kernels_probe(void **state)
 		{ 0x79, I, 0, 0x1000, 0 },
 		{ 0xcd, I, 3, 0, 0 },
 		{ 0xce, I, 0, 0, 0 },
+		{ 0xfe, A | I, 0x508, 0, 0 },
 		{ 0x11e, I, 0xbe702111, 0, 0 },
+		{ 0x179, A | I, 0x100 | X86_MC_BANKS, 0, 0 },
 		{ 0x198, I, 1000 | 4ull << 40, 0, 0 },
 		{ 0x199, I, 0, 0x800, 0 },
 		{ 0x1db, A | I, 0, 0, 0 },
@@ -661,6 +684,7 @@ int main(void)
 		TEST(real_mode_has_no_system_segments),
 		TEST(msrs_take_what_they_can_hold),
 		TEST(msrs_follow_the_vendor_and_the_features),
+		TEST(kvms_poll_control_has_one_bit),
 		TEST(msrs_that_kernels_probe),
 		TEST(the_tsc_can_be_set),
 		TEST(instructions_go_with_their_features),

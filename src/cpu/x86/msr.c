@@ -3,7 +3,7 @@
 #include "cpu/x86/interp.h"
 
 /* MSRs that are plain 64-bit values of the state; `check` refuses a write, `feature` is what brings them. */
-enum check { ANY, ZERO, CANONICAL, LOW32, SYSENTER, ALL_OR_NONE, PAT, MTRR_DEF };
+enum check { ANY, ZERO, BIT0, CANONICAL, LOW32, SYSENTER, ALL_OR_NONE, PAT, MTRR_DEF };
 #define FIELD(name_) offsetof(struct x86_state, name_)
 static const struct plain {
 	uint32_t msr;
@@ -26,7 +26,7 @@ static const struct plain {
 	{ 0xc0000084, FIELD(fmask), LOW32, X86_F_LM },
 	{ 0xc0000102, FIELD(kernel_gs_base), CANONICAL, X86_F_LM },
 	{ 0xc0000103, FIELD(tsc_aux), LOW32, X86_F_RDTSCP },
-	{ 0x4b564d05, FIELD(kvm_poll_control), ANY, X86_F_KVM_POLL },
+	{ 0x4b564d05, FIELD(kvm_poll_control), BIT0, X86_F_KVM_POLL }, /* the others are reserved */
 };
 
 /*
@@ -52,10 +52,8 @@ static const struct fixed {
 	{ 0x8b, 1, AMD, false, 0x01000065, ALL },	 /* patch level */
 	{ 0xcd, 1, INTEL, true, 3, 0 },			 /* FSB_FREQ */
 	{ 0xce, 1, INTEL, true, 0, 0 },			 /* PLATFORM_INFO: no faulting CPUID */
-	{ 0xfe, 1, AMD | INTEL, true, 0x508, 0 },	 /* MTRR_CAP: 8 variable ranges, fixed ranges, WC */
 	{ 0x11e, 1, INTEL, true, 0xbe702111, 0 },	 /* BBL_CR_CTL3 */
 	{ 0x140, 1, INTEL, false, 0, 0 },		 /* MISC_FEATURES_ENABLES */
-	{ 0x179, 1, AMD | INTEL, true, MCG_CAP, 0 },	 /* machine check banks */
 	{ 0x198, 1, INTEL, true, 1000 | 4ull << 40, 0 }, /* PERF_STATUS */
 	{ 0x199, 1, INTEL, false, 0, ALL },		 /* PERF_CTL */
 	{ 0x1db, 4, AMD | INTEL, true, 0, 0 },		 /* the last branch and exception: none */
@@ -81,6 +79,14 @@ static const struct fixed {
 	{ 0xc001102a, 1, AMD, false, 0, ALL }, /* BU_CFG2 */
 	{ 0xc001102c, 1, AMD, false, 0, ALL }, /* EX_CFG */
 };
+/* The same, of a feature. */
+static const struct {
+	struct fixed msr;
+	enum x86_feature feature;
+} capabilities[] = {
+	{ { 0xfe, 1, AMD | INTEL, true, 0x508, 0 }, X86_F_MTRR },   /* MTRR_CAP: 8 variable ranges, fixed ranges, WC */
+	{ { 0x179, 1, AMD | INTEL, true, MCG_CAP, 0 }, X86_F_MCA }, /* machine check banks */
+};
 
 /* Memory types: UC, WC, WT, WP, WB; PAT has UC- too. */
 static bool types_valid(uint64_t v, bool pat)
@@ -100,6 +106,8 @@ static bool valid(const struct x86_cpu *cpu, enum check c, uint64_t *v)
 	switch (c) {
 	case ZERO:
 		return !*v;
+	case BIT0:
+		return !(*v >> 1);
 	case CANONICAL:
 		return x86_canonical(*v);
 	case LOW32:
@@ -203,6 +211,9 @@ static const struct fixed *find_fixed(const struct x86_cpu *cpu, uint32_t msr)
 	for (size_t n = 0; n < ARRAY_LEN(fixed); n++)
 		if (msr - fixed[n].msr < fixed[n].count && fixed[n].vendors >> cpu->vm->features->vendor & 1)
 			return &fixed[n];
+	for (size_t n = 0; n < ARRAY_LEN(capabilities); n++)
+		if (capabilities[n].msr.msr == msr)
+			return x86_has(cpu, capabilities[n].feature) ? &capabilities[n].msr : NULL;
 	return NULL;
 }
 
