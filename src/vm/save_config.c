@@ -68,6 +68,11 @@ static const char *const transient[] = { "verbose",
 static const char *const paths[] = { "kernel",		 "firmware",	  "firmware.vars",  "initrd", "disk[0-9]*.path",
 				     "cdrom[0-9]*.path", "net[0-9]*.rom", "net[0-9]*.tftp", NULL };
 
+/* Values that every engine has by itself where it can: said or not, another engine goes on without. */
+static const struct {
+	const char *key, *value;
+} preferences[] = { { "irqchip", "split" } };
+
 /* The word of --disk and --net: given, it stands for a whole new host side. */
 static const char *const leading[] = { "path", "backend", NULL };
 
@@ -147,13 +152,23 @@ static bool replaced(const struct config *wishes, const char *key)
 	return false;
 }
 
+static bool preferred(const char *key, const char *value)
+{
+	for (size_t n = 0; n < ARRAY_LEN(preferences); n++)
+		if (!strcmp(key, preferences[n].key) && !strcmp(value, preferences[n].value))
+			return true;
+	return false;
+}
+
 static int take_saved(void *opaque, const char *key, const char *value)
 {
 	struct merge *m = opaque;
 	const char *wish = config_peek(m->wishes, key);
 
 	if (!matches(fixed, key))
-		return wish || replaced(m->wishes, key) ? 0 : config_set(m->result, key, value, m->err);
+		return wish || replaced(m->wishes, key) || preferred(key, value)
+			       ? 0
+			       : config_set(m->result, key, value, m->err);
 	if (wish && strcmp(wish, value))
 		return err_set(m->err, "%s: '%s' is not what the saved machine has ('%s')", key, wish, value);
 	return config_set(m->result, key, value, m->err);

@@ -210,6 +210,17 @@ def test_it_goes_from_engine_to_engine(vms, tmp_path):
     goes_on_counting(vm, vms, tmp_path, ["interp", "kvm", "interp"])
 
 
+def test_a_place_of_the_local_apics_is_no_demand_of_a_saved_machine(vms, tmp_path):
+    """Every engine can have them in user space; a software engine has no other place."""
+    need_kvm()
+    kernel = tiny.kernel(tmp_path, tiny.COUNT)
+    vm = vms(["--kernel", kernel, "--memory", "16M", "--engine", "kvm", "--set", "irqchip=split"])
+    goes_on_counting(vm, vms, tmp_path, ["interp", "kvm", "kvm", "interp"])
+    # Whoever asks for it now is told.
+    r = run_cli("restore", str(tmp_path / "state"), "--engine", "interp", "--set", "irqchip=split")
+    assert (r.returncode, r.stderr) == (1, "vireo: irqchip: 'split' is not where engine interp can have local APICs\n")
+
+
 def store(address, value):
     return b"\xc7\x05" + struct.pack("<II", address, value)  # mov dword [ADDRESS], VALUE
 
