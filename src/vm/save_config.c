@@ -52,6 +52,9 @@ static const char *const fixed[] = {
 	NULL,
 };
 
+/* What a machine begins with: from another place perhaps, but it has it or has it not. */
+static const char *const beginnings[] = { "kernel", "firmware", NULL };
+
 /* What belongs to one run of the program. */
 static const char *const transient[] = { "verbose",
 					 "stats",
@@ -160,12 +163,18 @@ static bool preferred(const char *key, const char *value)
 	return false;
 }
 
+/* Both by their names, and not the same; a file may be a copy of what was there. */
+static bool other_firmware(const char *key, const char *saved, const char *wish)
+{
+	return !strcmp(key, "firmware") && !strchr(saved, '/') && !strchr(wish, '/') && strcmp(saved, wish);
+}
+
 static int take_saved(void *opaque, const char *key, const char *value)
 {
 	struct merge *m = opaque;
 	const char *wish = config_peek(m->wishes, key);
 
-	if (!matches(fixed, key))
+	if (!matches(fixed, key) && !(wish && other_firmware(key, value, wish)))
 		return wish || replaced(m->wishes, key) || preferred(key, value)
 			       ? 0
 			       : config_set(m->result, key, value, m->err);
@@ -178,7 +187,7 @@ static int take_wish(void *opaque, const char *key, const char *value)
 {
 	struct merge *m = opaque;
 
-	if (matches(fixed, key) && !config_peek(m->saved, key))
+	if ((matches(fixed, key) || matches(beginnings, key)) && !config_peek(m->saved, key))
 		return err_set(m->err, "%s: '%s' would change the saved machine, which was made without it", key,
 			       value);
 	return config_set(m->result, key, value, m->err);

@@ -15,6 +15,7 @@ import programs
 import tiny
 from conftest import SLOW, Vm, run_cli
 from hostweb import HostWeb
+from test_firmware import SEABIOS, seabios
 from test_virtio import MIB, free_port, sha256, sparse, until
 
 
@@ -399,6 +400,8 @@ def test_a_disk_that_has_changed_is_taken_on_request(small, vms, tmp_path):
     (["--set", "agent=socket"], "console0: the saved machine has no such device"),
     (["--set", "debugcon=null"], "debugcon: the saved machine has no such device"),
     (["--engine", "steam"], "steam"),
+    (["--set", "firmware=bios"], "firmware: 'bios' would change the saved machine, which was made without it"),
+    (["--set", "firmware=/dev/null"], "firmware: '/dev/null' would change the saved machine"),
 ])
 def test_wishes_that_cannot_be_granted(small, tmp_path, options, says):
     state, _ = small
@@ -409,3 +412,26 @@ def test_wishes_that_cannot_be_granted(small, tmp_path, options, says):
     assert r.returncode == 1, r.stdout + r.stderr
     lines = r.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("vireo: ") and says in lines[0], r.stderr
+
+
+@seabios
+@pytest.mark.parametrize("wish,says", [
+    ("kernel=KERNEL", "kernel: 'KERNEL' would change the saved machine, which was made without it"),
+    ("firmware=uefi", "firmware: 'uefi' is not what the saved machine has ('bios')"),
+    ("firmware=COPY", None),
+])
+def test_a_machine_keeps_what_it_begins_with(vms, tmp_path, wish, says):
+    """A copy of the firmware does as well."""
+    vm = vms(["--firmware", "bios", "--memory", "16M", "--paused"])
+    until(lambda: run_cli("save", vm.name, str(tmp_path / "state")).returncode == 0)
+    vm.wait()
+    copy = shutil.copy(SEABIOS, tmp_path / "rom")
+    words = {"KERNEL": tiny.kernel(tmp_path, tiny.ECHO), "COPY": str(copy)}
+    for word, path in words.items():
+        wish, says = wish.replace(word, path), says and says.replace(word, path)
+    if not says:
+        vm = restored(vms, tmp_path / "state", "--set", wish)
+        vm.child.expect("waits")
+        return
+    r = run_cli("restore", str(tmp_path / "state"), "--set", wish)
+    assert (r.returncode, r.stderr) == (1, f"vireo: {says}\n")
