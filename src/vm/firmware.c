@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "boot/boot.h"
+#include "cpu/x86/cpuid.h"
 #include "dev/fw_cfg.h"
 #include "vm/impl.h"
 
@@ -56,7 +57,8 @@ static int choose_phys_bits(struct vm *vm, struct err *err)
 	const char *model = config_peek(vm->config, "cpu.model");
 	char text[512];
 
-	if ((model && strstr(model, "phys-bits=")) || vm->ram_high >> 32 >= 1u << (FIRMWARE_PHYS_BITS - 32 - 1))
+	if ((model && strstr(model, "phys-bits=")) || x86_phys_bits() <= FIRMWARE_PHYS_BITS ||
+	    vm->ram_high >> 32 >= 1u << (FIRMWARE_PHYS_BITS - 32 - 1))
 		return 0;
 	if (snprintf(text, sizeof(text), "%s,phys-bits=%d", model ? model : "max", FIRMWARE_PHYS_BITS) >=
 	    (int)sizeof(text))

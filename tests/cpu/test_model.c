@@ -51,6 +51,8 @@ static void models_are_parsed_whole(void **state)
 	assert_false(model_ok("max,phys-bits=31"));
 	assert_false(model_ok("max,phys-bits=53"));
 	assert_false(model_ok("max,phys-bits=40x"));
+	assert_false(model_ok("max,phys-bits=+40"));
+	assert_false(model_ok("max,phys-bits= 40"));
 }
 
 static void what_cannot_be_given_is_refused_by_name(void **state)
@@ -364,6 +366,115 @@ static void all_that_a_saved_cpu_had_is_named(void **state)
 	x86_features_free(have);
 }
 
+/* Every engine has the memory of its own here: a slot at 0, and one from 4 GiB on. */
+static struct mem_space *memory(uint64_t high)
+{
+	struct mem_space *mem = mem_space_new();
+	struct err err;
+
+	for (unsigned n = 0; n < 2; n++) {
+		const struct mem_slot_config slot = {
+			.name = n ? "high" : "low", .base = gpa((uint64_t)n << 32), .size = n ? high : 1 << 20, .fd = -1
+		};
+
+		assert_int_equal(mem_add_slot(mem, &slot, &err), 0);
+	}
+	return mem;
+}
+
+static void physical_addresses_reach_the_end_of_the_memory(void **state)
+{
+	static const struct {
+		unsigned bits, max;
+		uint64_t high;
+		const char *says;
+	} cases[] = {
+		{ 33, 52, 4ull << 30, NULL },
+		{ 32, 52, 4096, "cpu.model: phys-bits '32' does not reach the end of the memory; 33 to 52 do" },
+		{ 33, 48, (4ull << 30) + 4096,
+		  "cpu.model: phys-bits '33' does not reach the end of the memory; 34 to 48 do" },
+		{ 33, 33, (4ull << 30) + 4096,
+		  "memory: 4097 MiB need 34 bits of physical addresses, and this engine has 33 here" },
+	};
+
+	for (size_t n = 0; n < ARRAY_LEN(cases); n++) {
+		struct mem_space *mem = memory(cases[n].high);
+		struct x86_features *f = features("max");
+		struct x86_model m = { .features = f };
+		struct err err;
+
+		f->phys_max = cases[n].max;
+		f->phys_bits = cases[n].bits;
+		assert_int_equal(x86_features_reach(f, mem, &err), cases[n].says ? -1 : 0);
+		if (cases[n].says)
+			assert_string_equal(err.msg, cases[n].says);
+		/* A saved model is held against the same. */
+		x86_model_state.pre_save(&m);
+		assert_int_equal(x86_model_state.post_load(&m, &err), cases[n].says ? -1 : 0);
+		x86_features_free(f);
+		mem_space_free(mem);
+	}
+}
+
+static void an_engine_has_so_many_physical_addresses(void **state)
+{
+	const struct x86_feature_limit limit = { has_some, NULL, 0, 39 };
+	struct config *c = config_new();
+	const struct x86_features *f = x86_features_new(NULL, &limit, &(struct err){ 0 });
+	struct err err;
+
+	/* Where nothing is said, as many as there are, and as the host has: another engine may take over. */
+	assert_int_equal(f->phys_bits, 39);
+	x86_features_free(f);
+	f = features("max");
+	assert_int_equal(f->phys_bits, x86_phys_bits());
+	assert_in_range(f->phys_bits, 32, 46);
+#if defined(__x86_64__)
+	uint32_t own[4];
+
+	__cpuid(0x80000008, own[0], own[1], own[2], own[3]);
+	assert_true(f->phys_bits <= (own[0] & 0xff));
+#endif
+	x86_features_free(f);
+	assert_int_equal(config_set(c, "cpu.model", "max,phys-bits=40", &err), 0);
+	assert_null(x86_features_new(c, &limit, &err));
+	assert_string_equal(err.msg, "cpu.model: phys-bits '40' is more than the 39 that this engine has here");
+	/* What a saved machine had is looked at when its model is loaded. */
+	f = x86_features_for_saved(c, &limit, &err);
+	assert_non_null(f);
+	assert_int_equal(f->phys_bits, 39);
+	x86_features_free(f);
+	config_free(c);
+}
+
+static void a_saved_width_is_kept_or_refused(void **state)
+{
+	for (unsigned bits = 30; bits <= 54; bits++) {
+		struct x86_features *f = features("max,phys-bits=40");
+		struct x86_model m = { .features = f };
+		struct err err;
+		int want;
+
+		f->phys_min = 36;
+		f->phys_max = 48;
+		want = bits >= f->phys_min && bits <= f->phys_max ? 0 : -1;
+		x86_model_state.pre_save(&m);
+		m.phys_bits = bits;
+		assert_int_equal(x86_model_state.post_load(&m, &err), want);
+		assert_int_equal(f->phys_bits, want ? 40 : bits);
+		if (bits == 52)
+			assert_string_equal(err.msg, "cpu.model: the saved CPU has 52 bits of physical addresses; 36 "
+						     "to 48 can be had here");
+		/* Not its width is what is wrong with a vendor that nobody has. */
+		m.phys_bits = 40;
+		m.vendor = 7;
+		assert_int_equal(x86_model_state.post_load(&m, &err), -1);
+		assert_string_equal(err.msg, "cpu.model: the saved CPU is of vendor number 7; there are 0, "
+					     "AuthenticAMD, and 1, GenuineIntel");
+		x86_features_free(f);
+	}
+}
+
 /* Protection keys need an engine that keeps PKRU. */
 static bool has_all(void *opaque, uint32_t leaf, uint32_t subleaf, enum x86_cpuid_reg reg, unsigned bit)
 {
@@ -399,6 +510,9 @@ int main(void)
 		cmocka_unit_test(all_that_a_saved_cpu_had_is_named),
 		cmocka_unit_test(what_builds_on_a_feature_goes_with_it),
 		cmocka_unit_test(a_layout_is_kept_or_refused),
+		cmocka_unit_test(physical_addresses_reach_the_end_of_the_memory),
+		cmocka_unit_test(an_engine_has_so_many_physical_addresses),
+		cmocka_unit_test(a_saved_width_is_kept_or_refused),
 		cmocka_unit_test(an_engine_without_pkru_offers_no_keys),
 	};
 

@@ -3,6 +3,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -28,6 +29,11 @@ for _sig in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
 def run_cli(*args, timeout=60, **kw):
     return subprocess.run([VIREO, *args], capture_output=True, text=True, timeout=timeout * SLOW,
                           stdin=subprocess.DEVNULL, **kw)
+
+
+def need_kvm():
+    if not re.search(r"^kvm +\S+ +yes", run_cli("engines").stdout, re.M):
+        pytest.skip("no KVM here")
 
 
 @functools.cache

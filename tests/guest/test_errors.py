@@ -1,13 +1,14 @@
 """Bad input from the user: one clear line, status 1, nothing changed."""
 import os
 import platform
+import re
 import socket
 import subprocess
 
 import pytest
 
 import tiny
-from conftest import run_cli
+from conftest import need_kvm, run_cli
 
 
 def refused(*args):
@@ -69,6 +70,23 @@ def test_a_kernel_in_64_bit_mode_needs_lm(busybox):
         f"vireo: cpu.model: {busybox.kernel} begins in 64-bit mode, which a CPU without lm does not have")
 
 
+def test_physical_addresses_reach_the_memory(good):
+    assert refused(*good, "--memory", "4G", "--cpu", "max,phys-bits=32", "--engine", "interp") == (
+        "vireo: cpu.model: phys-bits '32' does not reach the end of the memory; 33 to 52 do")
+    assert run_cli(*good, "--memory", "4G", "--cpu", "max,phys-bits=33").returncode == 0
+
+
+def test_kvm_has_so_many_physical_addresses(good):
+    need_kvm()
+    with open("/proc/cpuinfo") as f:
+        if ": 52 bits physical" in f.read():
+            pytest.skip("this host's processor has all that there can be")
+    m = re.fullmatch(r"vireo: cpu.model: phys-bits '52' is more than the (\d+) that this engine has here",
+                     refused(*good, "--engine", "kvm", "--cpu", "max,phys-bits=52"))
+    assert m and 32 <= int(m[1]) < 52
+    assert run_cli(*good, "--engine", "kvm", "--cpu", f"max,phys-bits={m[1]}").returncode == 0
+
+
 @pytest.mark.parametrize("option,value,says", [
     ("memory", "lots", "memory: 'lots' is not a size such as 512M or 2G"),
     ("memory", "4M", "memory: '4M' is not between 8M and 1T"),
@@ -83,6 +101,7 @@ def test_a_kernel_in_64_bit_mode_needs_lm(busybox):
     ("cpu", "MAX", "cpu.model: 'MAX' is no CPU model (did you mean 'max'?)"),
     ("cpu", "haswell", "cpu.model: 'haswell' is no CPU model (did you mean 'Haswell'?)"),
     ("cpu", "qemu64,+avx2,+fma", "cpu.model: avx2 needs avx, fma needs avx, which qemu64 has not here"),
+    ("cpu", "max,phys-bits=+46", "cpu.model: phys-bits '+46' is not a number from 32 to 52"),
     ("engine", "steam", "engine: 'steam' is not one of those that `vireo engines` lists"),
     ("clock", "sundial", "clock: 'sundial' is not one of host, icount"),
     ("clock", "icount,idle=often", "clock.idle: 'often' is not one of sleep, skip"),

@@ -15,6 +15,7 @@ GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
 # the host's own instructions: nothing of it comes or goes with the host.
 CPU = "qemu64,+" + ",+".join("""vme xsave xsaveopt xsavec xsaves xgetbv1 pcid invpcid smep smap umip fsgsbase tsc-adjust
 tsc-deadline popcnt movbe abm bmi1 bmi2 adx erms rdrand rdseed rdtscp rdpid clflushopt clwb pdpe1gb arat invtsc""".split())
+CPU += ",phys-bits=46"
 OPTIONS = ["--cpu", CPU, "--cpus", "2", "--memory", "512M", "--net", "user"]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import programs
 import tiny
-from conftest import SLOW, Vm, run_cli
+from conftest import SLOW, Vm, need_kvm, run_cli
 from hostweb import HostWeb
 from test_firmware import SEABIOS, seabios
 from test_virtio import MIB, free_port, sha256, sparse, until
@@ -167,11 +167,6 @@ def test_save_keeps_running_on_request(busybox, vms, tmp_path):
 
 
 # --- from one engine to the other ---
-
-
-def need_kvm():
-    if not re.search(r"^kvm +\S+ +yes", run_cli("engines").stdout, re.M):
-        pytest.skip("no KVM here")
 
 
 def wrmsr(msr, low):

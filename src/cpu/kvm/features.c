@@ -81,6 +81,15 @@ static unsigned pkru_at(const struct kvm_cpuid2 *supported)
 	return 0;
 }
 
+/* How wide the physical addresses of guests may be; 0: it does not say. */
+static unsigned phys_bits(const struct kvm_cpuid2 *supported)
+{
+	for (uint32_t n = 0; n < supported->nent; n++)
+		if (supported->entries[n].function == 0x80000008)
+			return supported->entries[n].eax & 0xff;
+	return 0;
+}
+
 static void add_leaf(struct kvm_vm *vm, uint32_t leaf)
 {
 	struct x86_cpuid_query q = {
@@ -129,7 +138,7 @@ int kvm_features_new(struct kvm_vm *vm, struct err *err)
 {
 	struct kvm_cpuid2 *supported = table_new(), *hyperv = table_new();
 	struct limits l = { supported, hyperv, vm->split, vm->hypercalls };
-	struct x86_feature_limit limit = { has, &l, 0 };
+	struct x86_feature_limit limit = { has, &l, 0, 0 };
 	int rc = -1;
 
 	vm->cpuid = table_new();
@@ -145,11 +154,12 @@ int kvm_features_new(struct kvm_vm *vm, struct err *err)
 	if (kvm_ioctl(vm->kvm, KVM_GET_SUPPORTED_HV_CPUID, hyperv))
 		hyperv->nent = 0;
 	limit.pkru_at = pkru_at(supported);
+	limit.phys_bits = phys_bits(supported);
 	vm->features = (vm->cfg.restored ? x86_features_for_saved : x86_features_new)(vm->cfg.config, &limit, err);
 	if (!vm->features)
 		goto out;
 	vm->model.features = (struct x86_features *)vm->features;
-	rc = 0;
+	rc = x86_features_reach(vm->model.features, vm->cfg.mem, err);
 out:
 	free(supported);
 	free(hyperv);

@@ -13,6 +13,7 @@
 #include "base/config.h"
 #include "base/err.h"
 #include "cpu/x86/state.h"
+#include "mem/mem.h"
 
 enum x86_cpuid_reg { X86_CPUID_EAX, X86_CPUID_EBX, X86_CPUID_ECX, X86_CPUID_EDX };
 
@@ -135,11 +136,12 @@ struct x86_features {
 	bool on[X86_FEATURE_COUNT];
 	uint32_t signature; /* family, model, stepping, as CPUID leaf 1 has them */
 	enum x86_vendor vendor;
-	char brand[49];		  /* what leaves 80000002h to 80000004h say, zeros behind */
-	unsigned phys_bits;	  /* width of physical addresses */
-	unsigned pkru_at;	  /* where PKRU lies in an XSAVE area of the standard form: processors differ */
-	bool any_pkru_at;	  /* the engine could as well have it elsewhere */
-	uint64_t cr4, efer, xcr0; /* bits that the guest may set */
+	char brand[49];		     /* what leaves 80000002h to 80000004h say, zeros behind */
+	unsigned phys_bits;	     /* width of physical addresses, */
+	unsigned phys_min, phys_max; /* what it takes for the memory, and what the engine has */
+	unsigned pkru_at;	     /* where PKRU lies in an XSAVE area of the standard form: processors differ */
+	bool any_pkru_at;	     /* the engine could as well have it elsewhere */
+	uint64_t cr4, efer, xcr0;    /* bits that the guest may set */
 };
 
 /*
@@ -151,6 +153,7 @@ struct x86_feature_limit {
 	void *opaque;
 	unsigned
 		pkru_at; /* in its XSAVE areas; 0: the engine does not keep PKRU, and protection keys are not offered */
+	unsigned phys_bits; /* of physical addresses at most; 0: any width */
 };
 
 /*
@@ -165,6 +168,10 @@ const struct x86_features *x86_features_new(struct config *c, const struct x86_f
 const struct x86_features *x86_features_for_saved(struct config *c, const struct x86_feature_limit *limit,
 						  struct err *err);
 void x86_features_free(const struct x86_features *f);
+/* Hold the width of physical addresses, now and when a saved model is loaded, against the end of the memory. */
+int x86_features_reach(struct x86_features *f, struct mem_space *mem, struct err *err);
+/* That width where nothing is said: no more than the host's processor has, so that any engine here can take over. */
+unsigned x86_phys_bits(void);
 /* What that text may name: the n-th model or feature; NULL: there are no more. */
 const char *x86_model_name(unsigned n);
 const char *x86_feature_name(unsigned n);

@@ -36,7 +36,7 @@ struct engine_vm *x86_vm_create(const struct engine_config *c, size_t size, stru
 	/* Counted time is the same in each run, and random numbers would not be. */
 	if (x->features && c->clock && clock_is_icount(c->clock))
 		x->model.features->on[X86_F_RDRAND] = x->model.features->on[X86_F_RDSEED] = false;
-	x->code = x->features ? x86_code_new(x, err) : NULL;
+	x->code = x->features && !x86_features_reach(x->model.features, c->mem, err) ? x86_code_new(x, err) : NULL;
 	x->exclusive = x86_exclusive_new();
 	if (!x->code || !x->exclusive) {
 		if (x->code)

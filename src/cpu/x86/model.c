@@ -104,9 +104,13 @@ static int post_load(void *obj, struct err *err)
 	bool on[X86_FEATURE_COUNT] = { 0 };
 	struct missing missing = { "" };
 
-	if (m->vendor >= X86_VENDORS || m->phys_bits != m->features->phys_bits)
-		return err_set(err, "cpu.model: the saved CPU has %u bits of physical addresses, this one %u",
-			       m->phys_bits, m->features->phys_bits);
+	if (m->vendor >= X86_VENDORS)
+		return err_set(err, "cpu.model: the saved CPU is of vendor number %u; there are 0, %s, and 1, %s",
+			       m->vendor, x86_vendors[0], x86_vendors[1]);
+	if (m->phys_bits < m->features->phys_min || m->phys_bits > m->features->phys_max)
+		return err_set(err,
+			       "cpu.model: the saved CPU has %u bits of physical addresses; %u to %u can be had here",
+			       m->phys_bits, m->features->phys_min, m->features->phys_max);
 	for (unsigned n = 0; n < X86_MODEL_WORDS; n++)
 		take_word(m, on, &m->words[n], &missing);
 	if (*missing.names)
@@ -122,6 +126,7 @@ static int post_load(void *obj, struct err *err)
 	memcpy(m->features->on, on, sizeof(on));
 	m->features->signature = m->signature;
 	m->features->vendor = m->vendor;
+	m->features->phys_bits = m->phys_bits;
 	memcpy(m->features->brand, m->brand, sizeof(m->brand));
 	x86_features_derive(m->features);
 	return 0;

@@ -1,6 +1,7 @@
 /* CPU models: the text of "cpu.model", and what this program, the host and the engine can give of it. */
 #include "cpu/x86/cpuid.h"
 
+#include <ctype.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -249,6 +250,15 @@ static int refuse_model(const char *text, size_t len, struct err *err)
 }
 
 #if defined(__x86_64__)
+static unsigned host_phys_bits(void)
+{
+	uint32_t a, b, c, d;
+
+	return __get_cpuid(0x80000008, &a, &b, &c, &d) && (a & 0xff) >= PHYS_BITS_MIN && (a & 0xff) <= PHYS_BITS_MAX
+		       ? a & 0xff
+		       : PHYS_BITS;
+}
+
 /* Vendor, family, model, stepping, name and address width. */
 static int take_host(struct x86_features *f, struct err *err)
 {
@@ -265,11 +275,15 @@ static int take_host(struct x86_features *f, struct err *err)
 	for (unsigned n = 0; n < 3; n++)
 		if (__get_cpuid(0x80000002 + n, &name[4 * n], &name[4 * n + 1], &name[4 * n + 2], &name[4 * n + 3]))
 			memcpy(f->brand + 16 * n, &name[4 * n], 16);
-	if (__get_cpuid(0x80000008, &a, &b, &c, &d) && (a & 0xff) >= PHYS_BITS_MIN && (a & 0xff) <= PHYS_BITS_MAX)
-		f->phys_bits = a & 0xff;
+	f->phys_bits = host_phys_bits() < f->phys_max ? host_phys_bits() : f->phys_max;
 	return 0;
 }
 #else
+static unsigned host_phys_bits(void)
+{
+	return PHYS_BITS;
+}
+
 static int take_host(struct x86_features *f, struct err *err)
 {
 	return err_set(err, "cpu.model: host: this host's processor is not an x86-64 one; name another model");
@@ -424,26 +438,30 @@ static int complete(struct draft *d, struct err *err)
 	return check_foundations(d, err);
 }
 
-static int set_vendor(struct x86_features *f, const char *text, size_t len, struct err *err)
+static int set_vendor(struct draft *d, const char *text, size_t len, struct err *err)
 {
 	for (unsigned n = 0; n < X86_VENDORS; n++) {
 		if (is_word(text, len, x86_vendors[n])) {
-			f->vendor = n;
+			d->f->vendor = n;
 			return 0;
 		}
 	}
 	return err_set(err, "cpu.model: vendor '%.*s' is not one of AuthenticAMD, GenuineIntel", (int)len, text);
 }
 
-static int set_phys_bits(struct x86_features *f, const char *text, size_t len, struct err *err)
+static int set_phys_bits(struct draft *d, const char *text, size_t len, struct err *err)
 {
+	struct x86_features *f = d->f;
 	char *end;
 	unsigned long bits = strtoul(text, &end, 10);
 
-	if (end != text + len || bits < PHYS_BITS_MIN || bits > PHYS_BITS_MAX)
+	if (!isdigit((unsigned char)*text) || end != text + len || bits < PHYS_BITS_MIN || bits > PHYS_BITS_MAX)
 		return err_set(err, "cpu.model: phys-bits '%.*s' is not a number from %d to %d", (int)len, text,
 			       PHYS_BITS_MIN, PHYS_BITS_MAX);
-	f->phys_bits = (unsigned)bits;
+	if (bits > f->phys_max && !d->saved)
+		return err_set(err, "cpu.model: phys-bits '%lu' is more than the %u that this engine has here", bits,
+			       f->phys_max);
+	f->phys_bits = bits < f->phys_max ? (unsigned)bits : f->phys_max;
 	return 0;
 }
 
@@ -451,14 +469,14 @@ static int set_word(struct draft *d, const char *word, size_t len, struct err *e
 {
 	static const struct {
 		const char *key;
-		int (*set)(struct x86_features *f, const char *text, size_t len, struct err *err);
+		int (*set)(struct draft *d, const char *text, size_t len, struct err *err);
 	} keys[] = { { "vendor=", set_vendor }, { "phys-bits=", set_phys_bits } };
 
 	for (size_t k = 0; k < ARRAY_LEN(keys); k++) {
 		size_t prefix = strlen(keys[k].key);
 
 		if (len > prefix && !strncmp(word, keys[k].key, prefix))
-			return keys[k].set(d->f, word + prefix, len - prefix, err);
+			return keys[k].set(d, word + prefix, len - prefix, err);
 	}
 	if (len < 2 || (*word != '+' && *word != '-'))
 		return err_set(err, "cpu.model: '%.*s' is not +FEATURE, -FEATURE, vendor=NAME or phys-bits=N", (int)len,
@@ -536,6 +554,11 @@ bool x86_host_has(enum x86_feature f)
 }
 #endif
 
+unsigned x86_phys_bits(void)
+{
+	return host_phys_bits() < PHYS_BITS ? host_phys_bits() : PHYS_BITS;
+}
+
 /* As the host has it, so that another engine here can take over; or as most processors do. */
 static unsigned host_pkru_at(void)
 {
@@ -573,7 +596,9 @@ static const struct x86_features *make(struct config *c, const struct x86_featur
 		err_set(err, "out of memory");
 		return NULL;
 	}
-	f->phys_bits = PHYS_BITS;
+	f->phys_min = PHYS_BITS_MIN;
+	f->phys_max = limit && limit->phys_bits ? limit->phys_bits : PHYS_BITS_MAX;
+	f->phys_bits = x86_phys_bits() < f->phys_max ? x86_phys_bits() : f->phys_max;
 	strcpy(f->brand, "Vireo Virtual CPU");
 	f->any_pkru_at = !limit;
 	f->pkru_at = limit ? limit->pkru_at : host_pkru_at();
@@ -599,6 +624,25 @@ const struct x86_features *x86_features_for_saved(struct config *c, const struct
 void x86_features_free(const struct x86_features *f)
 {
 	free((void *)f);
+}
+
+int x86_features_reach(struct x86_features *f, struct mem_space *mem, struct err *err)
+{
+	uint64_t end = 0;
+	struct mem_window w;
+	const char *name;
+
+	for (unsigned n = 0; mem_slot_window(mem, n, &w, &name); n++)
+		end = w.base.v + w.size > end ? w.base.v + w.size : end;
+	while (f->phys_min < PHYS_BITS_MAX && end > 1ull << f->phys_min)
+		f->phys_min++;
+	if (f->phys_min > f->phys_max)
+		return err_set(err, "memory: %llu MiB need %u bits of physical addresses, and this engine has %u here",
+			       (unsigned long long)(mem_ram_size(mem) >> 20), f->phys_min, f->phys_max);
+	return f->phys_bits >= f->phys_min
+		       ? 0
+		       : err_set(err, "cpu.model: phys-bits '%u' does not reach the end of the memory; %u to %u do",
+				 f->phys_bits, f->phys_min, f->phys_max);
 }
 
 /* --- for readers --- */
