@@ -35,7 +35,7 @@
 	{ "cdrom", 0, CLI_SERIES, "cdrom", "path", "PATH[,KEY=VALUE]...",                                              \
 	  "add a CD-ROM drive (IDE) with an image, or none; keys: aio, addr, changed, bootindex", "@file" },                      \
 	{ "net", 0, CLI_SERIES, "net", "backend", "BACKEND[,KEY=VALUE]...",                                            \
-	  "add a virtio network card; BACKEND user or none; keys: hostfwd, restrict, mac, bus, addr, bootindex, rom, tftp, bootfile", "user|none" },   \
+	  "add a network card; BACKEND user or none; keys: model=virtio|e1000, hostfwd, restrict, mac, bus, addr, bootindex, rom, tftp, bootfile", "user|none" },   \
 	{ "serial", 0, CLI_NUMBERED, "serial", NULL, "WHERE",                                                          \
 	  "first (used again: second) serial port: stdio, none, null, pty, socket, file:PATH", CLI_WHERE },            \
 	{ "console", 0, CLI_NUMBERED, "console", NULL, "WHERE", "virtio console: as --serial", CLI_WHERE },            \

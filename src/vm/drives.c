@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "block/block.h"
+#include "dev/e1000.h"
 #include "virtio/blk.h"
 #include "virtio/devices.h"
 #include "virtio/transport.h"
@@ -229,8 +230,10 @@ static int check_mac(struct vm *vm, unsigned n, const uint8_t mac[6], struct err
 	return 0;
 }
 
+enum { NET_VIRTIO, NET_E1000 };
+
 /* "netN.rom": an expansion ROM for firmware, ipxe for that of Debian's package or a file. */
-static int add_rom(struct vm *vm, const char *p, struct err *err)
+static int add_rom(struct vm *vm, const char *p, int model, struct err *err)
 {
 	const char *path;
 	struct boot_image i;
@@ -245,7 +248,7 @@ static int add_rom(struct vm *vm, const char *p, struct err *err)
 	if (!path || !strcmp(path, "none"))
 		return 0;
 	if (!strcmp(path, "ipxe"))
-		path = "/usr/lib/ipxe/qemu/efi-virtio.rom";
+		path = model == NET_E1000 ? "/usr/lib/ipxe/qemu/efi-e1000.rom" : "/usr/lib/ipxe/qemu/efi-virtio.rom";
 	if (boot_image_open(&i, "rom", path, err))
 		return -1;
 	snprintf(key, sizeof(key), "%s.addr", p);
@@ -264,22 +267,51 @@ static int add_rom(struct vm *vm, const char *p, struct err *err)
 	return rc;
 }
 
+/* Takes the peer, also on error. */
+static int add_e1000(struct vm *vm, const char *p, struct net_peer *peer, const uint8_t mac[6], struct err *err)
+{
+	static const char *const buses[] = { "pci", NULL };
+	struct e1000_config c = { .pci = vm->pci, .mem = vm->mem, .clock = vm->clock, .loop = vm->loop, .peer = peer };
+	struct device *d;
+	char key[64];
+	int bus, devfn;
+
+	snprintf(key, sizeof(key), "%s.bus", p);
+	if (config_choice(vm->config, key, 0, buses, &bus, err) || pci_address(vm, p, &devfn, err)) {
+		peer->ops->destroy(peer);
+		return -1;
+	}
+	c.devfn = (uint8_t)devfn;
+	memcpy(c.mac, mac, sizeof(c.mac));
+	d = e1000_new(&c, err);
+	if (!d)
+		return err_prefix(err, "%s", p);
+	vm_add_device(vm, d);
+	return 0;
+}
+
 static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 {
 	static const char *const backends[] = { "user", "none", NULL };
+	static const char *const models[] = { "virtio", "e1000", NULL };
 	struct virtio_net_config c = { .mem = vm->mem, .loop = vm->loop };
 	char key[64];
-	int backend;
+	int backend, model, rc;
 
 	snprintf(key, sizeof(key), "%s.backend", p);
 	if (config_choice(vm->config, key, 0, backends, &backend, err))
 		return -1;
 	if (backend == 1)
 		return 0;
-	if (read_mac(vm, n, c.mac, err) || check_mac(vm, n, c.mac, err))
+	snprintf(key, sizeof(key), "%s.model", p);
+	if (config_choice(vm->config, key, NET_VIRTIO, models, &model, err) || read_mac(vm, n, c.mac, err) ||
+	    check_mac(vm, n, c.mac, err))
 		return -1;
 	c.peer = net_user_new(vm->loop, vm->config, p, err);
-	return !c.peer || attach(vm, virtio_net_new(&c, err), p, err) ? -1 : add_rom(vm, p, err);
+	if (!c.peer)
+		return -1;
+	rc = model == NET_E1000 ? add_e1000(vm, p, c.peer, c.mac, err) : attach(vm, virtio_net_new(&c, err), p, err);
+	return rc ? -1 : add_rom(vm, p, model, err);
 }
 
 /* --- the others --- */

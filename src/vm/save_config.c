@@ -48,6 +48,7 @@ static const char *const fixed[] = {
 	"net[0-9]*.addr",
 	"net[0-9]*.bus",
 	"net[0-9]*.mac",
+	"net[0-9]*.model",
 	"net[0-9]*.rom",
 	NULL,
 };
