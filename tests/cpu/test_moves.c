@@ -296,28 +296,58 @@ static void nmi_sent_to_one_that_halts(struct tiny_vm *a, struct tiny_vm *b)
 	nothing_waits(b);
 }
 
-/* KVM does not tell of a kick that the next HLT is to find: what comes back is to be so. */
 static void a_kick(struct tiny_vm *a, struct tiny_vm *b, enum x86_run_state run)
 {
 	pthread_t thread;
 
-	if (from->place == ENGINE_INTC_SPLIT) {
-		tiny_vm_free(a);
-		vm_new(b, to);
-	} else {
-		put(a, AP_HALTS - AP + (run == X86_HALTED), run, true);
-		move(a, b, to);
-		thread = begin(b);
-		happens(b, WAKES, "a kick is forgotten");
-		stays(b, WAKES, 1, "a kick comes twice");
-		end(b, thread);
-	}
+	put(a, AP_HALTS - AP + (run == X86_HALTED), run, true);
+	move(a, b, to);
+	thread = begin(b);
+	happens(b, WAKES, "a kick is forgotten");
+	stays(b, WAKES, 1, "a kick comes twice");
+	end(b, thread);
 	nothing_waits(b);
 }
 
 static void kick_waits(struct tiny_vm *a, struct tiny_vm *b)
 {
 	a_kick(a, b, X86_RUNNING);
+}
+
+static bool has_kick(struct tiny_vm *t)
+{
+	struct x86_state *s = calloc(1, sizeof(*s));
+	bool has;
+
+	assert_non_null(s);
+	t->engine->get_state(t->vcpus[1], s);
+	has = s->pv_unhalt;
+	free(s);
+	return has;
+}
+
+/* One that the engine has had while it ran, and nobody has used up. To look at it changes nothing. */
+static void kick_waits_while_it_runs(struct tiny_vm *a, struct tiny_vm *b)
+{
+	pthread_t thread;
+
+	send(a, 0);
+	put(a, 6, X86_RUNNING, true);
+	for (unsigned n = 0; n < 2; n++) {
+		mem_fill(a->mem, gpa(LOOPS), 0, 4);
+		thread = begin(a);
+		happens(a, LOOPS, "it does not run");
+		end(a, thread);
+		if (!has_kick(a))
+			fail_msg("%s to %s: a kick is not in the state", from->name, to->name);
+	}
+	move(a, b, to);
+	put(b, AP_HALTS - AP, X86_RUNNING, has_kick(b));
+	thread = begin(b);
+	happens(b, WAKES, "a kick is forgotten");
+	stays(b, WAKES, 1, "a kick comes twice");
+	end(b, thread);
+	nothing_waits(b);
 }
 
 static void kick_ends_a_halt(struct tiny_vm *a, struct tiny_vm *b)
@@ -366,6 +396,7 @@ CASE(a_sipi_is_not_lost, sipi_sent)
 CASE(an_nmi_is_not_lost, nmi_sent)
 CASE(an_nmi_wakes_one_that_halts, nmi_sent_to_one_that_halts)
 CASE(a_kick_waits_for_the_halt, kick_waits)
+CASE(a_kick_waits_while_it_runs, kick_waits_while_it_runs)
 CASE(a_kick_ends_a_halt, kick_ends_a_halt)
 CASE(an_init_goes_there_and_back, init_goes_there_and_back)
 
@@ -380,6 +411,7 @@ int main(void)
 		cmocka_unit_test(an_nmi_is_not_lost),
 		cmocka_unit_test(an_nmi_wakes_one_that_halts),
 		cmocka_unit_test(a_kick_waits_for_the_halt),
+		cmocka_unit_test(a_kick_waits_while_it_runs),
 		cmocka_unit_test(a_kick_ends_a_halt),
 		cmocka_unit_test(an_init_goes_there_and_back),
 	};

@@ -326,7 +326,7 @@ static void get_state(struct vcpu *v, void *state)
 	/* What others have sent since it stopped, and what this engine has not looked at yet. It takes no SMIs. */
 	news = atomic_load(&v->events);
 	x86_add_nmis(s, news);
-	s->pv_unhalt |= !!(news & VCPU_EV_WAKE);
+	s->pv_unhalt |= news & VCPU_EV_WAKE || (s->run == X86_RUNNING && kvm_vcpu_has_kick(kvm_cpu_of(v)));
 	s->init_pending |= !!(news & VCPU_EV_INIT);
 	s->sipi_pending |= !!(news & VCPU_EV_SIPI);
 	s->sipi_vector = atomic_load(&v->sipi_vector);

@@ -14,4 +14,7 @@ bool kvm_emulate(struct kvm_cpu *cpu, enum cpu_exit *out);
 /* Let KVM complete the access of the last exit, so that the registers are final. vCPU thread or stopped. */
 void kvm_vcpu_finish(struct kvm_cpu *cpu);
 
+/* Whether a kick waits for its next HLT, which KVM keeps. The vCPU does not run, its state has been read. */
+bool kvm_vcpu_has_kick(struct kvm_cpu *cpu);
+
 #endif
