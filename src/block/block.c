@@ -1,6 +1,6 @@
 /*
- * The node: checks requests, guards sector 0 of a guessed raw image, gathers flushes, latches a failed
- * disk, parks writes that found no space, and counts what is in flight for those who wait.
+ * The top of a graph of nodes, as front ends see it: checks requests, guards sector 0 of a guessed raw image, latches a
+ * failed disk, parks writes that found no space, and counts what is in flight for those who wait.
  *
  * All state but the atomics belongs to the I/O thread.
  */
@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -36,18 +37,15 @@ struct block_node {
 	char *path, *name;
 	bool readonly, guessed;
 	uint64_t size; /* bytes, a multiple of BLOCK_SECTOR */
-	const struct block_format *format;
-	struct block_file *file;
-	struct loop *loop;
+	struct node_ctx ctx;
+	struct node *top;
+	struct loop *loop; /* the context's */
 	pthread_t thread;
 
 	unsigned in_flight;
 	unsigned held; /* block_drain() calls that wait for their block_resume() */
 	struct waiter *waiters;
 	atomic_bool failed;
-
-	/* The flush that is on its way, of which the first request is the file's, and what waits for the next one. */
-	struct block_req *flushing, *flush_next, **flush_tail;
 
 	/* Writes that found no space, oldest first. */
 	struct block_req *stalled, **stalled_tail;
@@ -60,11 +58,16 @@ struct block_node {
 	struct block_stats stats;
 };
 
+static void close_body(void *opaque);
+
 static void *io_thread(void *opaque)
 {
 	struct block_node *n = opaque;
 
 	loop_run(n->loop);
+	if (n->top)
+		node_ctx_run(&n->ctx, close_body, n);
+	co_thread_end();
 	return NULL;
 }
 
@@ -87,10 +90,17 @@ static void retry_arm(struct block_node *n, bool on)
 	timerfd_settime(n->retry_fd, 0, &t, NULL);
 }
 
+static void complete(struct node_req *io, int ret);
+
 static void dispatch(struct block_node *n, struct block_req *r)
 {
 	n->in_flight++;
-	n->format->submit(n->file, r);
+	r->io.op = r->op;
+	r->io.flags = r->flags;
+	r->io.offset = r->offset;
+	r->io.bytes = r->bytes;
+	r->io.done = complete;
+	node_submit(n->top, &r->io);
 }
 
 static void retry_one(struct block_node *n)
@@ -206,74 +216,25 @@ static void count(struct block_node *n, const struct block_req *r, int ret)
 		stat_add(&n->stats.written_bytes, r->bytes);
 }
 
-/* --- flushes --- */
-
-/*
- * One at a time. The kernel tells a failed write-back to one fdatasync(2) only: of two at once the other one would
- * succeed, and its answer could come first. Those that come while one runs share the next.
- */
-static void start_flush(struct block_node *n)
-{
-	n->flushing = n->flush_next;
-	n->flush_next = NULL;
-	n->flush_tail = &n->flush_next;
-	n->format->submit(n->file, n->flushing);
-}
-
-static void submit_flush(struct block_node *n, struct block_req *r)
-{
-	n->in_flight++;
-	r->next = NULL;
-	*n->flush_tail = r;
-	n->flush_tail = &r->next;
-	if (!n->flushing)
-		start_flush(n);
-}
-
-static void end_flushes(struct block_node *n, struct block_req *r, int ret)
-{
-	while (r) {
-		struct block_req *next = r->next;
-
-		n->in_flight--;
-		count(n, r, ret);
-		r->done(r, ret);
-		r = next;
-	}
-}
-
-static void flush_done(struct block_node *n, int ret)
-{
-	struct block_req *now = n->flushing, *later = n->flush_next;
-
-	n->flushing = NULL;
-	if (ret && !atomic_exchange(&n->failed, true)) {
-		/* What the kernel could not write it may have dropped: a later "success" would be a lie. */
-		log_line(LOG_ERROR, "block", "%s: flushing to %s failed: %s; the disk is out of service", n->name,
-			 n->path, strerror(-ret));
-		post_event(n, BLOCK_EVENT_FAILED);
-	}
-	if (ret) {
-		n->flush_next = NULL;
-		n->flush_tail = &n->flush_next;
-	} else if (later) {
-		start_flush(n);
-		later = NULL;
-	}
-	end_flushes(n, now, ret);
-	end_flushes(n, later, -EIO);
-}
-
 /* --- the end of a request --- */
 
-void block_complete(struct block_req *r, int ret)
+/* A flush of one of its files has failed; the file says so once. */
+static void on_failed(void *opaque, const char *path, int ret)
 {
+	struct block_node *n = opaque;
+
+	if (atomic_exchange(&n->failed, true))
+		return;
+	log_line(LOG_ERROR, "block", "%s: flushing to %s failed: %s; the disk is out of service", n->name, path,
+		 strerror(-ret));
+	post_event(n, BLOCK_EVENT_FAILED);
+}
+
+static void complete(struct node_req *io, int ret)
+{
+	struct block_req *r = container_of(io, struct block_req, io);
 	struct block_node *n = r->node;
 
-	if (r->op == BLOCK_FLUSH) {
-		flush_done(n, ret);
-		goto out;
-	}
 	n->in_flight--;
 	if ((ret == -ENOSPC || ret == -EDQUOT) && is_write(r->op) && n->event) {
 		stall(n, r);
@@ -333,7 +294,7 @@ static int guard_sector0(struct block_req *r)
 		return -ENOMEM;
 	sector = (uint8_t *)(r->guard_iov + r->niov + 1);
 	r->guard_iov[0] = (struct iovec){ sector, BLOCK_SECTOR };
-	r->nfrom = 1;
+	r->io.niov = 1;
 	for (; i < r->niov; i++) {
 		size_t len = r->iov[i].iov_len;
 		size_t take = len < BLOCK_SECTOR - got ? len : BLOCK_SECTOR - got;
@@ -341,9 +302,9 @@ static int guard_sector0(struct block_req *r)
 		memcpy(sector + got, r->iov[i].iov_base, take);
 		got += take;
 		if (len > take)
-			r->guard_iov[r->nfrom++] = (struct iovec){ (char *)r->iov[i].iov_base + take, len - take };
+			r->guard_iov[r->io.niov++] = (struct iovec){ (char *)r->iov[i].iov_base + take, len - take };
 	}
-	r->from = r->guard_iov;
+	r->io.iov = r->guard_iov;
 	if (!format_probe(sector, BLOCK_SECTOR))
 		return 0;
 	log_guest("block",
@@ -358,8 +319,8 @@ void block_submit(struct block_node *n, struct block_req *r)
 
 	r->node = n;
 	r->guard_iov = NULL;
-	r->from = r->iov;
-	r->nfrom = r->niov;
+	r->io.iov = r->iov;
+	r->io.niov = r->niov;
 	if (!ret && n->guessed && r->op == BLOCK_WRITE && r->bytes && r->offset < BLOCK_SECTOR)
 		ret = guard_sector0(r);
 	if (ret || (r->op != BLOCK_FLUSH && !r->bytes)) {
@@ -369,10 +330,7 @@ void block_submit(struct block_node *n, struct block_req *r)
 		r->done(r, ret);
 		return;
 	}
-	if (r->op == BLOCK_FLUSH)
-		submit_flush(n, r);
-	else
-		dispatch(n, r);
+	dispatch(n, r);
 }
 
 /* --- from other threads --- */
@@ -490,7 +448,7 @@ static void cancel_fn(void *opaque)
 
 static int check_size(struct block_node *n, const struct block_config *c, struct err *err)
 {
-	uint64_t size = file_size(n->file);
+	uint64_t size = n->top->size;
 
 	if (size > INT64_MAX - BLOCK_SECTOR)
 		return err_set(err, "%s: a size of %llu bytes is beyond what a file can have", c->path,
@@ -503,21 +461,99 @@ static int check_size(struct block_node *n, const struct block_config *c, struct
 	return 0;
 }
 
+/* Say in our words, which tell what would be right, why a path could not be opened. */
+static void explain(const struct block_config *c, int errnum, struct err *err)
+{
+	struct stat st;
+
+	if (errnum == ENOENT) {
+		err_set(err, "%s: no such file; make an image first, for example with: truncate -s 8G %s", c->path,
+			c->path);
+	} else if (!stat(c->path, &st) && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+		err_set(err, "%s is a %s; a disk must be a regular file or a block device", c->path,
+			S_ISDIR(st.st_mode)    ? "directory"
+			: S_ISFIFO(st.st_mode) ? "pipe"
+			: S_ISCHR(st.st_mode)  ? "character device"
+					       : "socket");
+	} else if (errnum == EROFS && !stat(c->path, &st) && S_ISBLK(st.st_mode)) {
+		err_set(err, "%s is a read-only block device; use readonly=on", c->path);
+	} else if (errnum == EBUSY) {
+		err_set(err, "%s is in use by the host (mounted, or part of a volume); use another device", c->path);
+	} else if ((errnum == EACCES || errnum == EROFS || errnum == EPERM) && !c->readonly && !access(c->path, R_OK)) {
+		err_errno(err, errnum, "%s cannot be opened for writing (readonly=on would do)", c->path);
+	} else if (errnum) {
+		err_errno(err, errnum, "%s", c->path);
+	} else if (!strstr(err->msg, c->path)) {
+		err_prefix(err, "%s", c->path);
+	}
+}
+
+struct opening {
+	struct block_node *n;
+	const struct block_config *c;
+	struct err *err;
+	int ret;
+};
+
+/* A path is a path here, even one that begins like the name of a protocol. */
+static struct node *open_path(struct block_node *n, const char *path, unsigned flags, struct err *err)
+{
+	struct opts *o = opts_new();
+	struct stat st;
+	struct node *file;
+
+	opts_set(o, "driver", !stat(path, &st) && S_ISBLK(st.st_mode) ? "host_device" : "file");
+	opts_set(o, "filename", path);
+	file = node_open(&n->ctx, NULL, o, flags, err);
+	opts_free(o);
+	return file;
+}
+
 static int open_image(struct block_node *n, const struct block_config *c, struct err *err)
 {
+	unsigned flags = (c->readonly ? 0 : NODE_RDWR) | (c->no_lock ? NODE_NO_LOCK : 0) |
+			 (c->no_discard ? NODE_NO_DISCARD : 0) | NODE_QUIET;
 	uint8_t header[FORMAT_HEADER];
-	ssize_t len;
+	const struct block_format *format;
+	struct node *file = open_path(n, c->path, flags | NODE_PROTOCOL, err);
+	size_t len;
+	int ret;
 
-	n->file = file_open(c, n->loop, err);
-	if (!n->file)
+	if (!file) {
+		explain(c, n->ctx.open_errno, err);
 		return -1;
-	len = file_read_header(n->file, header, sizeof(header));
-	if (len < 0)
-		return err_errno(err, errno, "%s: reading its first bytes", c->path);
-	n->format = format_choose(c, header, (size_t)len, &n->guessed, err);
-	if (!n->format)
+	}
+	len = file->size < sizeof(header) ? (size_t)file->size : sizeof(header);
+	ret = len ? node_read(file, 0, header, len) : 0;
+	if (ret)
+		err_errno(err, -ret, "%s: reading its first bytes", c->path);
+	format = ret ? NULL : format_choose(c, header, len, &n->guessed, err);
+	if (!format) {
+		node_close(file);
 		return -1;
+	}
+	n->guessed = n->guessed && !format->probe;
+	n->top = node_open_over(file, format->driver, NULL, flags, err);
+	if (!n->top) {
+		explain(c, 0, err);
+		return -1;
+	}
 	return check_size(n, c, err);
+}
+
+static void open_body(void *opaque)
+{
+	struct opening *o = opaque;
+
+	o->ret = open_image(o->n, o->c, o->err);
+}
+
+static void close_body(void *opaque)
+{
+	struct block_node *n = opaque;
+
+	node_close(n->top);
+	n->top = NULL;
 }
 
 static int start_thread(struct block_node *n, struct err *err)
@@ -543,10 +579,10 @@ static void free_node(struct block_node *n)
 		loop_fd_del(n->retry_watch);
 	if (n->retry_fd >= 0)
 		close(n->retry_fd);
-	if (n->file)
-		file_close(n->file);
-	if (n->loop)
-		loop_free(n->loop);
+	if (n->top)
+		node_ctx_run(&n->ctx, close_body, n);
+	node_ctx_free(&n->ctx);
+	co_thread_end();
 	free(n->name);
 	free(n->path);
 	free(n);
@@ -555,6 +591,7 @@ static void free_node(struct block_node *n)
 struct block_node *block_open(const struct block_config *c, struct err *err)
 {
 	struct block_node *n = calloc(1, sizeof(*n));
+	struct opening opening = { n, c, err, -1 };
 
 	if (!n) {
 		err_errno(err, ENOMEM, "%s", c->path);
@@ -562,7 +599,6 @@ struct block_node *block_open(const struct block_config *c, struct err *err)
 	}
 	n->retry_fd = -1;
 	n->stalled_tail = &n->stalled;
-	n->flush_tail = &n->flush_next;
 	n->readonly = c->readonly;
 	n->path = strdup(c->path);
 	n->name = strdup(c->name ? c->name : c->path);
@@ -570,10 +606,17 @@ struct block_node *block_open(const struct block_config *c, struct err *err)
 		err_errno(err, ENOMEM, "%s", c->path);
 		goto out;
 	}
-	n->loop = loop_new(err);
-	if (!n->loop)
+	if (node_ctx_init(&n->ctx, err))
 		goto out;
-	if (open_image(n, c, err))
+	n->loop = n->ctx.loop;
+	n->ctx.aio = (enum node_aio)c->aio;
+	n->ctx.follow = NODE_FOLLOW_NEAR;
+	n->ctx.open_path = c->open_path;
+	n->ctx.open_opaque = c->open_opaque;
+	n->ctx.failed = on_failed;
+	n->ctx.failed_opaque = n;
+	node_ctx_run(&n->ctx, open_body, &opening);
+	if (opening.ret)
 		goto out;
 	n->retry_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (n->retry_fd < 0) {
@@ -610,17 +653,17 @@ bool block_readonly(const struct block_node *n)
 
 bool block_can_discard(const struct block_node *n)
 {
-	return file_can_discard(n->file);
+	return !n->readonly && !(n->top->flags & NODE_NO_DISCARD);
 }
 
 const char *block_format_name(const struct block_node *n)
 {
-	return n->format->name;
+	return n->top->drv->name;
 }
 
 const char *block_aio_name(const struct block_node *n)
 {
-	return file_aio_name(n->file);
+	return node_aio_name(n->top);
 }
 
 const char *block_path(const struct block_node *n)
@@ -635,7 +678,7 @@ const char *block_name(const struct block_node *n)
 
 uint64_t block_modified(const struct block_node *n)
 {
-	return file_modified(n->file);
+	return node_modified(n->top);
 }
 
 struct loop *block_loop(struct block_node *n)

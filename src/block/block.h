@@ -18,12 +18,11 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "base/stats.h"
-#include "block/aio.h"
+#include "block/req.h"
 
 #define BLOCK_SECTOR 512u
 
 struct block_node;
-struct block_file;
 
 enum block_aio { BLOCK_AIO_AUTO, BLOCK_AIO_URING, BLOCK_AIO_THREADS };
 
@@ -42,10 +41,6 @@ struct block_config {
 	void *open_opaque;
 };
 
-enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };
-
-#define BLOCK_REQ_UNMAP 1u /* WRITE_ZEROES may deallocate */
-
 struct block_req;
 /* `ret` is 0 or -errno: EINVAL (range), EROFS, EPERM, ENOSPC, EIO (also: the disk has failed before), ... */
 typedef void block_done_fn(struct block_req *r, int ret);
@@ -53,7 +48,7 @@ typedef void block_done_fn(struct block_req *r, int ret);
 /* Owned by the caller, who keeps it and its buffers unchanged until done(). */
 struct block_req {
 	enum block_op op;
-	uint32_t flags;
+	uint32_t flags;		 /* BLOCK_REQ_UNMAP */
 	uint64_t offset, bytes;	 /* bytes; not for FLUSH */
 	const struct iovec *iov; /* READ, WRITE: exactly `bytes` in total; at most BLOCK_MAX_IOV entries */
 	unsigned niov;
@@ -62,16 +57,9 @@ struct block_req {
 
 	/* private to block/ */
 	struct block_node *node;
-	struct block_file *file;
 	struct block_req *next;
-	struct aio_op aio;
-	uint64_t moved;		  /* bytes done so far */
-	struct iovec *cut;	  /* what is left of iov after a short transfer */
-	const struct iovec *from; /* iov, or guard_iov */
-	unsigned nfrom;
+	struct node_req io;
 	struct iovec *guard_iov; /* with a private copy of sector 0 */
-	uint8_t fallback;
-	uint8_t retries;
 };
 
 #define BLOCK_MAX_IOV 1022u

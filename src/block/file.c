@@ -1,9 +1,7 @@
 /*
- * Regular files and block devices: opening, locking, and turning requests into aio operations with
- * short transfers, ends of file and missing fallocate modes dealt with.
+ * The protocol nodes `file` and `host_device`: opening, locking, and turning requests into aio operations with short
+ * transfers, ends of file and missing fallocate modes dealt with. Space and holes are in file_space.c.
  */
-#include "block/file.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -16,191 +14,157 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "block/file.h"
 #include "block/lock.h"
 
 #define ZERO_CHUNK (64u * 1024)
 #define ZERO_VECS  16u
 #define RETRIES	   100
 
-struct block_file {
-	int fd;
-	bool readonly, locked, no_discard;
-	bool can_punch, can_zero; /* fallocate modes that have not been refused so far */
-	uint64_t size;
-	struct aio *aio;
-};
-
 static uint8_t zero_chunk[ZERO_CHUNK] __attribute__((aligned(4096)));
+
+/* --- opening --- */
 
 static int open_default(void *opaque, const char *path, int flags)
 {
 	return open(path, flags);
 }
 
-static int explain_open(const struct block_config *c, int errnum, struct err *err)
+/* Size and kind. */
+static int look_at(struct node *n, struct err *err)
 {
-	switch (errnum) {
-	case ENOENT:
-		return err_set(err, "%s: no such file; make an image first, for example with: truncate -s 8G %s",
-			       c->path, c->path);
-	case EACCES:
-	case EROFS:
-	case EPERM:
-		if (!c->readonly && access(c->path, R_OK) == 0)
-			return err_errno(err, errnum, "%s cannot be opened for writing (readonly=on would do)",
-					 c->path);
-		break;
-	case EBUSY:
-		return err_set(err, "%s is in use by the host (mounted, or part of a volume); use another device",
-			       c->path);
-	}
-	return err_errno(err, errnum, "%s", c->path);
-}
-
-/* Size and kind; refuses what is neither a regular file nor a block device. */
-static int look_at(struct block_file *f, const struct block_config *c, struct stat *st, struct err *err)
-{
-	if (fstat(f->fd, st))
-		return err_errno(err, errno, "%s", c->path);
-	if (S_ISREG(st->st_mode)) {
-		f->size = (uint64_t)st->st_size;
-		return 0;
-	}
-	if (S_ISBLK(st->st_mode)) {
-		int ro = 0;
-
-		if (ioctl(f->fd, BLKGETSIZE64, &f->size))
-			return err_errno(err, errno, "%s: size of the block device", c->path);
-		if (!c->readonly && !ioctl(f->fd, BLKROGET, &ro) && ro)
-			return err_set(err, "%s is a read-only block device; use readonly=on", c->path);
-		return 0;
-	}
-	return err_set(err, "%s is a %s; a disk must be a regular file or a block device", c->path,
-		       S_ISDIR(st->st_mode)    ? "directory"
-		       : S_ISFIFO(st->st_mode) ? "pipe"
-		       : S_ISCHR(st->st_mode)  ? "character device"
-					       : "socket");
-}
-
-static int open_fd(struct block_file *f, const struct block_config *c, struct err *err)
-{
-	int (*open_path)(void *, const char *, int) = c->open_path ? c->open_path : open_default;
-	/* O_NONBLOCK: a pipe must not hang us before it is refused. No effect on files and disks. */
-	int flags = O_CLOEXEC | O_NONBLOCK | (c->readonly ? O_RDONLY : O_RDWR);
+	struct file *f = n->state;
+	bool device = n->drv == &node_host_device;
 	struct stat st;
 
-	/* A block device that the host has mounted must not be written behind its back. */
-	if (!c->readonly && !stat(c->path, &st) && S_ISBLK(st.st_mode))
-		flags |= O_EXCL;
-	f->fd = open_path(c->open_opaque, c->path, flags);
-	if (f->fd < 0) {
-		int errnum = errno;
+	if (fstat(f->fd, &st))
+		return err_errno(err, errno, "Could not stat file");
+	f->regular = S_ISREG(st.st_mode);
+	if (!device && !f->regular)
+		return err_set(err, "'%s' driver requires '%s' to be a regular file", n->drv->name, n->filename);
+	if (device && !S_ISBLK(st.st_mode))
+		return err_set(err, "'%s' driver requires '%s' to be either a character or block device", n->drv->name,
+			       n->filename);
+	if (!f->regular) {
+		int ro = 0;
 
-		if (!stat(c->path, &st) && S_ISDIR(st.st_mode))
-			return err_set(err, "%s is a directory; a disk must be a regular file or a block device",
-				       c->path);
-		return explain_open(c, errnum, err);
+		if (ioctl(f->fd, BLKGETSIZE64, &n->size))
+			return err_errno(err, errno, "Could not get the size of '%s'", n->filename);
+		if (!node_readonly(n) && !ioctl(f->fd, BLKROGET, &ro) && ro) {
+			n->ctx->open_errno = EROFS;
+			return err_errno(err, EACCES, "The device is not writable");
+		}
+		return 0;
+	}
+	n->size = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int open_fd(struct node *n, const char *path, struct err *err)
+{
+	struct file *f = n->state;
+	struct node_ctx *c = n->ctx;
+	int (*open_path)(void *, const char *, int) = c->open_path ? c->open_path : open_default;
+	/* O_NONBLOCK: a pipe must not hang us before it is refused. No effect on files and disks. */
+	int flags = O_CLOEXEC | O_NONBLOCK | (node_readonly(n) ? O_RDONLY : O_RDWR) | (f->direct ? O_DIRECT : 0);
+
+	/* A block device that the host has mounted must not be written behind its back. */
+	if (!node_readonly(n) && n->drv == &node_host_device)
+		flags |= O_EXCL;
+	f->fd = open_path(c->open_opaque, path, flags);
+	if (f->fd < 0) {
+		c->open_errno = errno;
+		return err_errno(err, errno, "Could not open '%s'", path);
 	}
 	/* io_uring would answer EAGAIN where it could wait. */
 	if (fcntl(f->fd, F_SETFL, fcntl(f->fd, F_GETFL) & ~O_NONBLOCK))
-		return err_errno(err, errno, "%s", c->path);
-	return look_at(f, c, &st, err);
+		return err_errno(err, errno, "Could not open '%s'", path);
+	return look_at(n, err);
 }
 
-static struct aio *open_aio(enum block_aio which, struct loop *loop, struct err *err)
+/* The context's back end of the kind that is wanted, made when first needed. */
+static struct aio *find_aio(struct node_ctx *c, enum node_aio which, struct err *err)
 {
-	struct aio *a;
-
-	if (which != BLOCK_AIO_THREADS) {
-		a = aio_uring.open(loop, err);
-		if (a || which == BLOCK_AIO_URING)
-			return a;
+	if (which != NODE_AIO_THREADS) {
+		if (!c->uring)
+			c->uring = aio_uring.open(c->loop, err);
+		if (c->uring || which == NODE_AIO_URING)
+			return c->uring;
 		log_line(LOG_INFO, "block", "%s; using a thread pool", err->msg);
 	}
-	return aio_threads.open(loop, err);
+	if (!c->threads)
+		c->threads = aio_threads.open(c->loop, err);
+	return c->threads;
 }
 
-struct block_file *file_open(const struct block_config *c, struct loop *loop, struct err *err)
+static int choose_aio(struct node *n, struct opts *o, struct err *err)
 {
-	struct block_file *f = calloc(1, sizeof(*f));
+	struct file *f = n->state;
+	const char *name = opts_take(o, "aio");
+	enum node_aio which = n->ctx->aio;
 
-	if (!f) {
-		err_errno(err, ENOMEM, "%s", c->path);
-		return NULL;
-	}
-	f->fd = -1;
-	f->readonly = c->readonly;
-	f->no_discard = c->no_discard;
-	f->can_punch = f->can_zero = true;
-	if (open_fd(f, c, err))
-		goto out;
-	if (!c->no_lock) {
-		if (image_lock(f->fd, c->path, c->readonly, err))
-			goto out;
-		f->locked = true;
-	}
-	f->aio = open_aio(c->aio, loop, err);
-	if (!f->aio) {
-		err_prefix(err, "%s", c->path);
-		goto out;
-	}
-	return f;
-out:
-	file_close(f);
-	return NULL;
+	if (name && !strcmp(name, "threads"))
+		which = NODE_AIO_THREADS;
+	else if (name && !strcmp(name, "io_uring"))
+		which = NODE_AIO_URING;
+	else if (name && !strcmp(name, "native"))
+		which = NODE_AIO_AUTO; /* what it stands for, asynchronous I/O of the kernel */
+	else if (name)
+		return err_set(err, "Parameter 'aio' does not accept value '%s'", name);
+	f->aio = find_aio(n->ctx, which, err);
+	return f->aio ? 0 : -1;
 }
 
-void file_close(struct block_file *f)
+static int choose_lock(struct node *n, struct opts *o, struct err *err)
 {
-	if (f->aio)
-		f->aio->drv->close(f->aio);
+	struct file *f = n->state;
+	const char *locking = opts_take(o, "locking");
+
+	if (locking && strcmp(locking, "auto") && strcmp(locking, "on") && strcmp(locking, "off"))
+		return err_set(err, "Parameter 'locking' does not accept value '%s'", locking);
+	if (locking && !strcmp(locking, "off"))
+		return 0;
+	if (n->flags & NODE_NO_LOCK)
+		return 0;
+	if (image_lock(f->fd, n->filename, node_readonly(n), err))
+		return -1;
+	f->locked = true;
+	return 0;
+}
+
+static void file_close(struct node *n)
+{
+	struct file *f = n->state;
+
 	if (f->locked)
 		image_unlock(f->fd);
 	if (f->fd >= 0)
 		close(f->fd);
-	free(f);
+	f->fd = -1;
 }
 
-uint64_t file_modified(const struct block_file *f)
+static int file_open(struct node *n, struct opts *o, struct err *err)
 {
-	struct stat st;
+	struct file *f = n->state;
+	const char *path = opts_take(o, "filename");
+	bool ignored;
 
-	if (fstat(f->fd, &st) || !S_ISREG(st.st_mode))
-		return 0;
-	return (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
-}
-
-uint64_t file_size(const struct block_file *f)
-{
-	return f->size;
-}
-
-bool file_can_discard(const struct block_file *f)
-{
-	return !f->readonly && !f->no_discard;
-}
-
-const char *file_aio_name(const struct block_file *f)
-{
-	return f->aio->drv->name;
-}
-
-ssize_t file_read_header(struct block_file *f, void *buf, size_t len)
-{
-	size_t got = 0;
-
-	while (got < len) {
-		ssize_t n = pread(f->fd, (char *)buf + got, len - got, (off_t)got);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		if (!n)
-			break;
-		got += (size_t)n;
+	f->fd = -1;
+	f->flush_tail = &f->flush_next;
+	f->can_punch = f->can_zero = true;
+	f->direct = n->flags & NODE_DIRECT;
+	if (!path)
+		return err_set(err, "The '%s' block driver requires a file name", n->drv->name);
+	if (opts_bool(o, "drop-cache", true, &ignored, err) ||
+	    opts_bool(o, "x-check-cache-dropped", false, &ignored, err))
+		return -1;
+	if (open_fd(n, path, err) || choose_lock(n, o, err) || choose_aio(n, o, err)) {
+		file_close(n);
+		return -1;
 	}
-	return (ssize_t)got;
+	if (f->direct)
+		n->align = file_alignment(f);
+	return 0;
 }
 
 /* --- requests --- */
@@ -208,53 +172,28 @@ ssize_t file_read_header(struct block_file *f, void *buf, size_t len)
 /* How WRITE_ZEROES is being done; a mode that the file system refuses gives way to the next. */
 enum { ZERO_PUNCH, ZERO_RANGE, ZERO_WRITE };
 
-static void step(struct block_file *f, struct block_req *r);
+static void step(struct file *f, struct node_req *r);
 
-static void finish(struct block_req *r, int ret)
+static void finish(struct node_req *r, int ret)
 {
 	free(r->cut);
 	r->cut = NULL;
-	block_complete(r, ret);
+	r->done(r, ret);
 }
 
 /* The buffers that remain after r->moved bytes; NULL when out of memory. */
-static const struct iovec *remaining(struct block_req *r, unsigned *n)
+static const struct iovec *remaining(struct node_req *r, unsigned *n)
 {
-	uint64_t skip = r->moved;
-	unsigned i = 0;
-
-	if (!skip) {
-		*n = r->nfrom;
-		return r->from;
+	if (!r->moved) {
+		*n = r->niov;
+		return r->iov;
 	}
-	while (i < r->nfrom && skip >= r->from[i].iov_len)
-		skip -= r->from[i++].iov_len;
-	*n = r->nfrom - i;
 	if (!r->cut)
-		r->cut = malloc(r->nfrom * sizeof(*r->cut));
+		r->cut = malloc(r->niov * sizeof(*r->cut));
 	if (!r->cut)
 		return NULL;
-	memcpy(r->cut, r->from + i, *n * sizeof(*r->cut));
-	r->cut[0].iov_base = (char *)r->cut[0].iov_base + skip;
-	r->cut[0].iov_len -= skip;
+	*n = iov_slice(r->cut, r->iov, r->niov, r->moved, r->bytes - r->moved);
 	return r->cut;
-}
-
-/* The file ended: what was not read is zero. */
-static void zero_rest(struct block_req *r)
-{
-	uint64_t skip = r->moved;
-
-	for (unsigned i = 0; i < r->nfrom; i++) {
-		size_t len = r->from[i].iov_len;
-
-		if (skip >= len) {
-			skip -= len;
-			continue;
-		}
-		memset((char *)r->from[i].iov_base + skip, 0, len - skip);
-		skip = 0;
-	}
 }
 
 static bool mode_refused(ssize_t res)
@@ -262,29 +201,39 @@ static bool mode_refused(ssize_t res)
 	return res == -EOPNOTSUPP || res == -ENOSYS || res == -ENODEV || res == -EINVAL;
 }
 
-static void transfer_done(struct block_file *f, struct block_req *r, ssize_t res)
+/* The file may have become longer. */
+static void wrote(struct node_req *r)
+{
+	struct node *n = r->node;
+
+	if (r->offset + r->bytes > n->size)
+		n->size = r->offset + r->bytes;
+}
+
+static void transfer_done(struct file *f, struct node_req *r, ssize_t res)
 {
 	if (res < 0) {
 		finish(r, (int)res);
 		return;
 	}
 	if (!res) {
-		if (r->op != BLOCK_READ) {
-			finish(r, -EIO);
-			return;
-		}
-		zero_rest(r);
-		finish(r, 0);
+		/* The file ended: what was not read is zero. */
+		if (r->op == BLOCK_READ)
+			iov_zero(r->iov, r->niov, r->moved, r->bytes - r->moved);
+		finish(r, r->op == BLOCK_READ ? 0 : -EIO);
 		return;
 	}
 	r->moved += (uint64_t)res;
-	if (r->moved >= r->bytes)
-		finish(r, 0);
-	else
+	if (r->moved < r->bytes) {
 		step(f, r);
+		return;
+	}
+	if (r->op != BLOCK_READ)
+		wrote(r);
+	finish(r, 0);
 }
 
-static void discard_done(struct block_file *f, struct block_req *r, ssize_t res)
+static void discard_done(struct file *f, struct node_req *r, ssize_t res)
 {
 	/* A discard is advice: where it cannot be done, the data stays. */
 	if (mode_refused(res)) {
@@ -294,13 +243,15 @@ static void discard_done(struct block_file *f, struct block_req *r, ssize_t res)
 	finish(r, (int)res);
 }
 
-static void zeroes_done(struct block_file *f, struct block_req *r, ssize_t res)
+static void zeroes_done(struct file *f, struct node_req *r, ssize_t res)
 {
 	if (r->fallback == ZERO_WRITE) {
 		transfer_done(f, r, res);
 		return;
 	}
 	if (!mode_refused(res)) {
+		if (!res)
+			wrote(r);
 		finish(r, (int)res);
 		return;
 	}
@@ -311,14 +262,65 @@ static void zeroes_done(struct block_file *f, struct block_req *r, ssize_t res)
 	step(f, r);
 }
 
-static void flush_done(struct block_file *f, struct block_req *r, ssize_t res)
+/*
+ * Flushes run one at a time. The kernel tells a failed write-back to one fdatasync(2) only: of two at once the other
+ * one would succeed, and its answer could come first. Those that come while one runs share the next.
+ */
+static void start_flush(struct file *f)
 {
-	finish(r, (int)res);
+	f->flushing = f->flush_next;
+	f->flush_next = NULL;
+	f->flush_tail = &f->flush_next;
+	step(f, f->flushing);
 }
 
-static void on_aio_done(struct aio_op *op, ssize_t res);
+static void end_flushes(struct node_req *r, int ret)
+{
+	while (r) {
+		struct node_req *next = r->next;
 
-static bool prepare_transfer(struct block_file *f, struct block_req *r)
+		finish(r, ret);
+		r = next;
+	}
+}
+
+static void flush_done(struct file *f, struct node_req *r, ssize_t res)
+{
+	struct node_req *now = f->flushing, *later = f->flush_next;
+	struct node *n = r->node;
+
+	f->flushing = NULL;
+	if (res && !f->failed) {
+		/* What the kernel could not write it may have dropped: a later "success" would be a lie. */
+		f->failed = true;
+		if (n->ctx->failed)
+			n->ctx->failed(n->ctx->failed_opaque, n->filename, (int)res);
+	}
+	if (res) {
+		f->flush_next = NULL;
+		f->flush_tail = &f->flush_next;
+	} else if (later) {
+		start_flush(f);
+		later = NULL;
+	}
+	end_flushes(now, (int)res);
+	end_flushes(later, -EIO);
+}
+
+static void submit_flush(struct file *f, struct node_req *r)
+{
+	if (r->node->flags & NODE_NO_FLUSH) {
+		finish(r, 0);
+		return;
+	}
+	r->next = NULL;
+	*f->flush_tail = r;
+	f->flush_tail = &r->next;
+	if (!f->flushing)
+		start_flush(f);
+}
+
+static bool prepare_transfer(struct file *f, struct node_req *r)
 {
 	r->aio.kind = r->op == BLOCK_READ ? AIO_READV : AIO_WRITEV;
 	r->aio.offset = r->offset + r->moved;
@@ -326,37 +328,42 @@ static bool prepare_transfer(struct block_file *f, struct block_req *r)
 	return r->aio.iov != NULL;
 }
 
-static bool prepare_flush(struct block_file *f, struct block_req *r)
+static bool prepare_flush(struct file *f, struct node_req *r)
 {
 	r->aio.kind = AIO_FDATASYNC;
 	return true;
 }
 
-static void prepare_fallocate(struct block_req *r, int mode)
+static void prepare_fallocate(struct node_req *r, int mode)
 {
 	r->aio.kind = AIO_FALLOCATE;
-	r->aio.mode = mode | FALLOC_FL_KEEP_SIZE;
+	r->aio.mode = mode;
 	r->aio.offset = r->offset;
 	r->aio.len = r->bytes;
 }
 
-static bool prepare_discard(struct block_file *f, struct block_req *r)
+static bool prepare_discard(struct file *f, struct node_req *r)
 {
-	prepare_fallocate(r, FALLOC_FL_PUNCH_HOLE);
+	prepare_fallocate(r, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
 	return true;
 }
 
-static bool prepare_zeroes(struct block_file *f, struct block_req *r)
+static bool prepare_zeroes(struct file *f, struct node_req *r)
 {
 	uint64_t left = r->bytes - r->moved;
+	bool inside = range_within(r->offset, r->bytes, r->node->size);
 	unsigned n = 0;
 
-	if (r->fallback == ZERO_PUNCH && (!f->can_punch || f->no_discard || !(r->flags & BLOCK_REQ_UNMAP)))
+	/* Only ZERO_RANGE and writing make a file longer. */
+	if (r->fallback == ZERO_PUNCH &&
+	    (!f->can_punch || r->node->flags & NODE_NO_DISCARD || !(r->flags & BLOCK_REQ_UNMAP) || !inside))
 		r->fallback = ZERO_RANGE;
 	if (r->fallback == ZERO_RANGE && !f->can_zero)
 		r->fallback = ZERO_WRITE;
 	if (r->fallback != ZERO_WRITE) {
-		prepare_fallocate(r, r->fallback == ZERO_PUNCH ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+		prepare_fallocate(r, r->fallback == ZERO_PUNCH
+					     ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+					     : FALLOC_FL_ZERO_RANGE | (inside ? FALLOC_FL_KEEP_SIZE : 0));
 		return true;
 	}
 	/* In steps of 1 MiB, so that a request over the whole disk holds no more than that. */
@@ -378,8 +385,8 @@ static bool prepare_zeroes(struct block_file *f, struct block_req *r)
 }
 
 static const struct {
-	bool (*prepare)(struct block_file *f, struct block_req *r); /* false: out of memory */
-	void (*done)(struct block_file *f, struct block_req *r, ssize_t res);
+	bool (*prepare)(struct file *f, struct node_req *r); /* false: out of memory */
+	void (*done)(struct file *f, struct node_req *r, ssize_t res);
 } ops[] = {
 	[BLOCK_READ] = { prepare_transfer, transfer_done },	[BLOCK_WRITE] = { prepare_transfer, transfer_done },
 	[BLOCK_FLUSH] = { prepare_flush, flush_done },		[BLOCK_DISCARD] = { prepare_discard, discard_done },
@@ -388,8 +395,8 @@ static const struct {
 
 static void on_aio_done(struct aio_op *op, ssize_t res)
 {
-	struct block_req *r = container_of(op, struct block_req, aio);
-	struct block_file *f = r->file;
+	struct node_req *r = container_of(op, struct node_req, aio);
+	struct file *f = r->node->state;
 
 	if ((res == -EINTR || res == -EAGAIN) && r->retries < RETRIES) {
 		r->retries++;
@@ -399,7 +406,7 @@ static void on_aio_done(struct aio_op *op, ssize_t res)
 	ops[r->op].done(f, r, res);
 }
 
-static void step(struct block_file *f, struct block_req *r)
+static void step(struct file *f, struct node_req *r)
 {
 	if (!ops[r->op].prepare(f, r)) {
 		finish(r, -ENOMEM);
@@ -410,16 +417,67 @@ static void step(struct block_file *f, struct block_req *r)
 	f->aio->drv->submit(f->aio, &r->aio);
 }
 
-void file_submit(struct block_file *f, struct block_req *r)
+static void file_submit(struct node *n, struct node_req *r)
 {
-	r->file = f;
+	struct file *f = n->state;
+
+	r->node = n;
 	r->moved = 0;
 	r->cut = NULL;
 	r->fallback = 0;
 	r->retries = 0;
-	if (r->op == BLOCK_DISCARD && (!f->can_punch || f->no_discard)) {
+	if (f->failed)
+		finish(r, -EIO);
+	else if (node_readonly(n) && r->op != BLOCK_READ && r->op != BLOCK_FLUSH)
+		finish(r, -EPERM);
+	else if (r->op == BLOCK_FLUSH)
+		submit_flush(f, r);
+	else if (!r->bytes || (r->op == BLOCK_DISCARD && (!f->can_punch || n->flags & NODE_NO_DISCARD)))
 		finish(r, 0);
-		return;
+	else
+		step(f, r);
+}
+
+static const struct node_create_option create_options[] = {
+	{ "size", 'z', "Virtual disk size", NULL },
+	{ "preallocation", 's', "Preallocation mode (allowed values: off, falloc, full)", NULL },
+	{ "nocow", 'b', "Turn off copy-on-write (valid only on btrfs)", NULL },
+	{ "extent_size_hint", 'z', "Extent size hint for the image file, 0 to disable", "1M" },
+	{ NULL },
+};
+
+#define FILE_DRIVER(NAME, PREFIX)                                                                                      \
+	{                                                                                                              \
+		.name = NAME, .state_size = sizeof(struct file), .is_protocol = true, .prefix = PREFIX,                \
+		.create_options = create_options, .open = file_open, .close = file_close, .submit = file_submit,       \
+		.create = node_create_file, .truncate = file_truncate, .status = file_status,                          \
+		.allocated = file_allocated,                                                                           \
 	}
-	step(f, r);
+
+const struct node_driver node_file = FILE_DRIVER("file", "file");
+const struct node_driver node_host_device = FILE_DRIVER("host_device", "host_device");
+
+/* --- facts about the file at the bottom --- */
+
+static const struct node *bottom(const struct node *n)
+{
+	while (n->file)
+		n = n->file;
+	return n->drv == &node_file || n->drv == &node_host_device ? n : NULL;
+}
+
+uint64_t node_modified(const struct node *n)
+{
+	struct stat st;
+
+	n = bottom(n);
+	if (!n || fstat(((struct file *)n->state)->fd, &st) || !S_ISREG(st.st_mode))
+		return 0;
+	return (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
+}
+
+const char *node_aio_name(const struct node *n)
+{
+	n = bottom(n);
+	return n ? ((struct file *)n->state)->aio->drv->name : "none";
 }

@@ -74,7 +74,7 @@ static bool is_cloop(const uint8_t *h, size_t len)
 
 /* raw comes first: what no probe claims. */
 static const struct block_format formats[] = {
-	{ "raw", SUFFIXES("raw", "img", "iso", "ext2", "ext3", "ext4", "squashfs", "bin"), NULL, file_submit },
+	{ "raw", SUFFIXES("raw", "img", "iso", "ext2", "ext3", "ext4", "squashfs", "bin"), NULL, &node_raw },
 	{ "qcow2", SUFFIXES("qcow2"), is_qcow2, NULL },
 	{ "qcow", SUFFIXES("qcow"), is_qcow, NULL },
 	{ "qed", SUFFIXES("qed"), is_qed, NULL },
@@ -123,7 +123,7 @@ static const char *supported(char *buf, size_t size)
 	for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
 		size_t n = strlen(formats[i].name);
 
-		if (!formats[i].submit || at + n + 3 > size)
+		if (!formats[i].driver || at + n + 3 > size)
 			continue;
 		if (at) {
 			memcpy(buf + at, ", ", 2);
@@ -162,7 +162,7 @@ const struct block_format *format_choose(const struct block_config *c, const uin
 			return NULL;
 		}
 	}
-	if (!f->submit) {
+	if (!f->driver) {
 		err_set(err, "%s is a %s image, a format that is not supported; supported: %s", c->path, f->name,
 			supported(list, sizeof(list)));
 		return NULL;

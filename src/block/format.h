@@ -5,7 +5,8 @@
 #ifndef VIREO_BLOCK_FORMAT_H
 #define VIREO_BLOCK_FORMAT_H
 
-#include "block/file.h"
+#include "block/block.h"
+#include "block/node.h"
 
 #define FORMAT_HEADER 1024u /* bytes that probes look at */
 
@@ -15,7 +16,7 @@ struct block_format {
 	/* What `header` (`len` bytes) belongs to. NULL: nothing is known from the header (raw). */
 	bool (*probe)(const uint8_t *header, size_t len);
 	/* NULL: recognised, so that it is not taken for raw, but not supported. */
-	void (*submit)(struct block_file *f, struct block_req *r);
+	const struct node_driver *driver;
 };
 
 /* The format of a header that is not raw's, or NULL. */
