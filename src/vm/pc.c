@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/suggest.h"
 #include "boot/acpi.h"
 #include "boot/boot.h"
 #include "cpu/x86/entry.h"
@@ -108,6 +109,18 @@ static void passed_over(const struct engine *e, const struct engine_probe *p)
 	log_line(LOG_INFO, "pc", "not engine %s: %s", e->name, p->why);
 }
 
+static int unknown_engine(const char *name, struct err *err)
+{
+	struct suggestion s;
+
+	suggest_begin(&s, name);
+	suggest_offer(&s, "auto");
+	for (const struct engine *const *e = engines; *e; e++)
+		suggest_offer(&s, (*e)->name);
+	return err_set(err, "engine: '%s' is not one of those that `vireo engines` lists%s%s%s", name,
+		       s.best ? " (did you mean '" : "", s.best ? s.best : "", s.best ? "'?)" : "");
+}
+
 static int choose_engine(struct vm *vm, struct engine_probe *probe, struct err *err)
 {
 	bool counting = clock_is_icount(vm->clock);
@@ -120,7 +133,7 @@ static int choose_engine(struct vm *vm, struct engine_probe *probe, struct err *
 	} else {
 		vm->engine = engine_find(name);
 		if (!vm->engine)
-			return err_set(err, "engine: '%s' is not one of those that `vireo engines` lists", name);
+			return unknown_engine(name, err);
 		if (counting && !vm->engine->counts)
 			return err_set(
 				err,

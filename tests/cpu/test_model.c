@@ -63,7 +63,13 @@ static void what_cannot_be_given_is_refused_by_name(void **state)
 		{ "Haswell", "hle" },
 		{ "Haswell,-hle", "rtm" },
 		{ "Skylake-Server,-hle,-rtm", "avx512f" },
-		{ "max,+kvm-steal-time", "kvm-steal-time, which this engine does not give here" },
+		{ "max,+kvm-steal-time",
+		  "not available: kvm-steal-time, which a software engine does not give here; -kvm" },
+		{ "max,+svm,+kvm-steal-time",
+		  "cpu.model: not available: svm, which no engine of vireo has, and kvm-steal-time, which" },
+		{ "max,+svm", "cpu.model: not available: svm, which no engine of vireo has; -svm does without" },
+		{ "Haswell,+svm", "cpu.model: Haswell needs hle, rtm, svm, which no engine of vireo has; -hle" },
+		{ "Haswell,-hle,-rtm,+svm", "cpu.model: not available: svm, which" },
 		{ "EPYC", "sse4a" },
 		{ "max,+avx512f", "avx512f" },
 		{ "max,+avx2,-avx", "avx2 needs avx" },
@@ -92,9 +98,8 @@ static void all_that_is_missing_is_named(void **state)
 {
 	const char *said = model_error("Skylake-Server,-avx512cd");
 
-	assert_non_null(strstr(said,
-			       "Skylake-Server needs hle, rtm, avx512f, avx512dq, avx512bw, avx512vl, which vireo "
-			       "does not have"));
+	assert_non_null(strstr(said, "Skylake-Server needs hle, rtm, avx512f, avx512dq, avx512bw, avx512vl, which no "
+				     "engine of vireo has"));
 	assert_non_null(strstr(said, "-hle,-rtm,-avx512f,-avx512dq,-avx512bw,-avx512vl"));
 	assert_non_null(strstr(said, "does without"));
 }
@@ -167,7 +172,7 @@ static void what_an_engine_lacks_is_named_beside(void **state)
 	assert_int_equal(config_set(c, "cpu.model", "Broadwell,-invpcid", &err), 0);
 	assert_null(x86_features_new(c, &limit, &err));
 	assert_non_null(strstr(err.msg,
-			       "needs hle, rtm, which vireo does not have, and fsgsbase, bmi1, avx2, smep, "
+			       "needs hle, rtm, which no engine of vireo has, and fsgsbase, bmi1, avx2, smep, "
 			       "bmi2, erms, rdseed, adx, smap, xsaveopt, which this engine does not give here; "
 			       "-hle,-rtm,-fsgsbase,"));
 	config_free(c);

@@ -70,6 +70,13 @@ def test_a_kernel_in_64_bit_mode_needs_lm(busybox):
         f"vireo: cpu.model: {busybox.kernel} begins in 64-bit mode, which a CPU without lm does not have")
 
 
+def test_kvm_is_named_by_what_it_lacks(good):
+    """Without a place for local APICs it has no paravirtual EOI."""
+    need_kvm()
+    assert refused(*good, "--engine", "kvm", "--cpu", "max,+kvm-pv-eoi", "--set", "irqchip=user") == (
+        "vireo: cpu.model: not available: kvm-pv-eoi, which engine kvm does not give here; -kvm-pv-eoi does without")
+
+
 def test_physical_addresses_reach_the_memory(good):
     assert refused(*good, "--memory", "4G", "--cpu", "max,phys-bits=32", "--engine", "interp") == (
         "vireo: cpu.model: phys-bits '32' does not reach the end of the memory; 33 to 52 do")
@@ -101,7 +108,10 @@ def test_kvm_has_so_many_physical_addresses(good):
     ("cpu", "MAX", "cpu.model: 'MAX' is no CPU model (did you mean 'max'?)"),
     ("cpu", "haswell", "cpu.model: 'haswell' is no CPU model (did you mean 'Haswell'?)"),
     ("cpu", "qemu64,+avx2,+fma", "cpu.model: avx2 needs avx, fma needs avx, which qemu64 has not here"),
+    ("cpu", "max,+svm", "cpu.model: not available: svm, which no engine of vireo has; -svm does without"),
     ("cpu", "max,phys-bits=+46", "cpu.model: phys-bits '+46' is not a number from 32 to 52"),
+    ("engine", "KVM", "engine: 'KVM' is not one of those that `vireo engines` lists (did you mean 'kvm'?)"),
+    ("engine", "interpr", "engine: 'interpr' is not one of those that `vireo engines` lists (did you mean 'interp'?)"),
     ("engine", "steam", "engine: 'steam' is not one of those that `vireo engines` lists"),
     ("clock", "sundial", "clock: 'sundial' is not one of host, icount"),
     ("clock", "icount,idle=often", "clock.idle: 'often' is not one of sleep, skip"),

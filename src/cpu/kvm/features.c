@@ -138,7 +138,7 @@ int kvm_features_new(struct kvm_vm *vm, struct err *err)
 {
 	struct kvm_cpuid2 *supported = table_new(), *hyperv = table_new();
 	struct limits l = { supported, hyperv, vm->split, vm->hypercalls };
-	struct x86_feature_limit limit = { has, &l, 0, 0 };
+	struct x86_feature_limit limit = { has, &l, .engine = "engine kvm" };
 	int rc = -1;
 
 	vm->cpuid = table_new();

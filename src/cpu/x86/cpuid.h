@@ -154,6 +154,7 @@ struct x86_feature_limit {
 	unsigned
 		pkru_at; /* in its XSAVE areas; 0: the engine does not keep PKRU, and protection keys are not offered */
 	unsigned phys_bits; /* of physical addresses at most; 0: any width */
+	const char *engine; /* what it is called where it lacks something; NULL: "this engine" */
 };
 
 /*

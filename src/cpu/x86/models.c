@@ -190,10 +190,12 @@ struct draft {
 	struct x86_features *f;
 	const struct x86_feature_limit *limit; /* NULL: the interpreter's */
 	bool asked[X86_FEATURE_COUNT];	       /* by +FEATURE */
-	bool unknown[ARRAY_LEN(unknown_here)]; /* of a model, or by +FEATURE */
-	bool everything;		       /* as far as it is possible */
-	bool host;			       /* and as far as the host's processor has it */
-	bool saved;			       /* x86_features_for_saved() */
+	bool unknown[ARRAY_LEN(unknown_here)]; /* of a model, or by +FEATURE: */
+	bool asked_unknown[ARRAY_LEN(unknown_here)];
+	bool of_model;	 /* something that is missing is the model's own */
+	bool everything; /* as far as it is possible */
+	bool host;	 /* and as far as the host's processor has it */
+	bool saved;	 /* x86_features_for_saved() */
 	const char *model;
 	int model_len;
 };
@@ -345,7 +347,7 @@ static int set_feature(struct draft *d, const char *word, size_t len, struct err
 	if (n >= 0)
 		d->f->on[n] = d->asked[n] = *word == '+';
 	else if (unknown >= 0)
-		d->unknown[unknown] = *word == '+';
+		d->unknown[unknown] = d->asked_unknown[unknown] = *word == '+';
 	else
 		return unknown_feature(word + 1, len - 1, err);
 	return 0;
@@ -389,12 +391,14 @@ static void add_missing(struct missing *x, const char *name)
 static int refuse_missing(const struct draft *d, const struct missing *vireo, const struct missing *host,
 			  struct err *err)
 {
+	const char *engine = !d->limit ? "a software engine" : d->limit->engine ? d->limit->engine : "this engine";
 	bool both = *vireo->names && *host->names;
 
-	return err_set(err, "cpu.model: %.*s needs %s%s%s%s%s; %s%s%s does without", d->model_len, d->model,
-		       vireo->names, *vireo->names ? ", which vireo does not have" : "", both ? ", and " : "",
-		       host->names, *host->names ? ", which this engine does not give here" : "", vireo->without,
-		       both ? "," : "", host->without);
+	return err_set(err, "cpu.model: %.*s%s%s%s%s%s%s%s%s; %s%s%s does without", d->of_model ? d->model_len : 0,
+		       d->model, d->of_model ? " needs " : "not available: ", vireo->names,
+		       *vireo->names ? ", which no engine of vireo has" : "", both ? ", and " : "", host->names,
+		       *host->names ? ", which " : "", *host->names ? engine : "",
+		       *host->names ? " does not give here" : "", vireo->without, both ? "," : "", host->without);
 }
 
 /* Without what it builds on a feature goes, and nobody is told unless it was asked for. */
@@ -424,13 +428,17 @@ static int complete(struct draft *d, struct err *err)
 	bool *on = d->f->on;
 
 	for (size_t n = 0; n < ARRAY_LEN(unknown_here); n++)
-		if (d->unknown[n])
+		if (d->unknown[n]) {
+			d->of_model |= !d->asked_unknown[n];
 			add_missing(&vireo, unknown_here[n]);
+		}
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
 		if (!on[n] || possible(d, n))
 			continue;
-		if (d->asked[n] || !(d->everything || features[n].leaf == KVM_FEATURES))
+		if (d->asked[n] || !(d->everything || features[n].leaf == KVM_FEATURES)) {
+			d->of_model |= !d->asked[n];
 			add_missing(&host, features[n].name);
+		}
 		on[n] = false;
 	}
 	if ((*vireo.names || *host.names) && !d->saved)
