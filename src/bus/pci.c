@@ -195,13 +195,15 @@ static bool update_bars(struct pci_dev *d)
 			unmap_bar(d, i);
 			freed = true;
 		}
-		if (!want)
-			continue;
-		bar->handle = bus_add(d->bus->bus, io ? BUS_PORT : BUS_MMIO, want, bar->size, &bar->range, &err);
+		if (want)
+			bar->handle =
+				bus_add(d->bus->bus, io ? BUS_PORT : BUS_MMIO, want, bar->size, &bar->range, &err);
 		if (bar->handle)
 			set_mapped(bar, want);
-		else
+		else if (want)
 			log_guest("pci", "%s: BAR %u: %s", d->name, i, err.msg);
+		if (d->bar_moved)
+			d->bar_moved(d, i);
 	}
 	return freed;
 }

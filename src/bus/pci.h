@@ -77,6 +77,8 @@ struct pci_dev {
 
 	/* After a configuration write took effect; may be NULL. `off`, `len` as written. */
 	void (*config_written)(struct pci_dev *d, uint8_t off, uint8_t len);
+	/* BAR `i` is decoded elsewhere now, or nowhere: pci_bar_mapped(); may be NULL. */
+	void (*bar_moved)(struct pci_dev *d, unsigned i);
 	/* Before a configuration read: refresh those bytes of `config`; may be NULL. */
 	void (*config_read)(struct pci_dev *d, uint8_t off, uint8_t len);
 };

@@ -181,3 +181,14 @@ void client_close(struct client *c)
 	free(c->data);
 	free(c);
 }
+
+int client_path(const char *file, char path[PATH_MAX], struct err *err)
+{
+	char cwd[PATH_MAX] = "";
+
+	if (*file != '/' && !getcwd(cwd, sizeof(cwd)))
+		return err_set(err, "%s: where this directory is cannot be told", file);
+	if (snprintf(path, PATH_MAX, "%s%s%s", cwd, *cwd ? "/" : "", file) >= PATH_MAX)
+		return err_set(err, "%s: the path is too long", file);
+	return 0;
+}

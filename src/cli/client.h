@@ -3,6 +3,7 @@
 #define VIREO_CLI_CLIENT_H
 
 #include <jansson.h>
+#include <limits.h>
 #include <stdbool.h>
 
 #include "base/err.h"
@@ -21,5 +22,7 @@ int client_status(struct client *c, char *word, size_t size, struct err *err);
 /* Wait until the machine closes the connection: false after `ms`. */
 bool client_wait_end(struct client *c, int ms);
 void client_close(struct client *c);
+/* The absolute name of a file of the user's: the machine's process may stand in another directory. */
+int client_path(const char *file, char path[PATH_MAX], struct err *err);
 
 #endif

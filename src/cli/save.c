@@ -28,18 +28,6 @@ static void interrupt(int sig)
 	interrupted = sig;
 }
 
-/* The machine's process may stand in another directory. */
-static int absolute(const char *file, char path[PATH_MAX], struct err *err)
-{
-	char cwd[PATH_MAX] = "";
-
-	if (*file != '/' && !getcwd(cwd, sizeof(cwd)))
-		return err_set(err, "%s: where this directory is cannot be told", file);
-	if (snprintf(path, PATH_MAX, "%s%s%s", cwd, *cwd ? "/" : "", file) >= PATH_MAX)
-		return err_set(err, "%s: the path is too long", file);
-	return 0;
-}
-
 static void show(const json_t *status, bool last)
 {
 	const json_t *ram = json_object_get(status, "ram");
@@ -109,7 +97,7 @@ static int save_run(struct config *c, int argc, char **argv)
 	char path[PATH_MAX];
 	int rc;
 
-	if (config_bool(c, "keep", false, &keep, &err) || absolute(argv[1], path, &err))
+	if (config_bool(c, "keep", false, &keep, &err) || client_path(argv[1], path, &err))
 		return cli_fail(&err);
 	vm = client_open(argv[0], CLIENT_PATIENCE_MS, &err);
 	if (!vm)

@@ -38,6 +38,7 @@ void mem_space_free(struct mem_space *s)
 {
 	if (!s)
 		return;
+	mem_movables_free(s);
 	for (unsigned i = 0; i < s->count; i++) {
 		struct mem_slot *slot = &s->slots[i];
 
@@ -150,7 +151,7 @@ uint64_t mem_ram_size(const struct mem_space *s)
 	uint64_t total = 0;
 
 	for (unsigned i = 0; i < s->count; i++)
-		total += s->slots[i].readonly || s->slots[i].space != s ? 0 : s->slots[i].size;
+		total += s->slots[i].readonly || s->slots[i].parked || s->slots[i].space != s ? 0 : s->slots[i].size;
 	return total;
 }
 
@@ -167,14 +168,16 @@ struct mem_slot *mem_slot_at(struct mem_space *s, uint64_t at)
 	for (unsigned i = 0; i < root->count; i++) {
 		struct mem_slot *slot = &root->slots[i];
 
-		if (at - slot->base >= slot->size)
+		if (at - slot->base >= slot->size || slot->parked)
 			continue;
 		if (slot->space == root)
 			found = slot;
 		else if (slot->space == s)
 			return slot;
 	}
-	return found && at - found->cut < found->cut_end - found->cut ? mem_slot_shown(s, found, at) : found;
+	if (!found)
+		return mem_movable_at(root, at);
+	return at - found->cut < found->cut_end - found->cut ? mem_slot_shown(s, found, at) : found;
 }
 
 /* Where a look from `s` at the slot ends, from `at` on: at its end, or where another one lies over it. */
@@ -358,10 +361,10 @@ bool mem_address_of(const struct mem_space *s, const void *host, gpa_t *at)
 	for (unsigned i = 0; i < s->count; i++) {
 		uint64_t offset = (uintptr_t)host - (uintptr_t)s->slots[i].host;
 
-		if (offset < s->slots[i].size) {
-			*at = gpa(s->slots[i].base + offset);
-			return true;
-		}
+		if (offset >= s->slots[i].size)
+			continue;
+		*at = gpa((s->slots[i].parked ? mem_movable_base(s, &s->slots[i]) : s->slots[i].base) + offset);
+		return true;
 	}
 	return false;
 }

@@ -94,7 +94,30 @@ void mem_overlay_set(struct mem_space *s, unsigned n, enum mem_overlay_mode mode
 /* Read and write what lies below one overlay, whatever its mode is. */
 bool mem_overlay_read(struct mem_space *s, gpa_t at, void *buf, size_t len);
 bool mem_overlay_write(struct mem_space *s, gpa_t at, const void *buf, size_t len);
-/* Piece `n` of the space, whose extent never changes: slots as overlays cut them. False: there is nothing now. */
+
+/*
+ * --- memory that moves: what a BAR of a PCI function shows ---
+ * A slot that lies nowhere until it is moved: `c->base` is not looked at, the size is a power of two. Before vCPUs run;
+ * its number, or -1. Where a slot that does not move lies, that one is seen.
+ */
+#define MEM_MOVABLE_MIN (1ull << 16)
+#define MEM_MOVABLE_END (1ull << 32) /* it can be moved to multiples of its size below this */
+int mem_add_movable(struct mem_space *s, const struct mem_slot_config *c, struct err *err);
+/* 0: nowhere. False: it is nowhere now. One thread at a time; engines have to hear of it (engine.remapped). */
+bool mem_move(struct mem_space *s, unsigned n, uint64_t base);
+uint8_t *mem_movable_host(struct mem_space *s, unsigned n);
+/* After a store through that pointer. */
+void mem_movable_written(struct mem_space *s, unsigned n, uint64_t offset, uint64_t len);
+/*
+ * The pages that were written to since the last call, a bit each: all of them at first. False: none. Beside the dirty
+ * log, and like that one blind for engines that store past the flags of pages (engine.dirty_log). One thread at a time.
+ */
+bool mem_movable_fetch(struct mem_space *s, unsigned n, uint64_t *bitmap);
+
+/*
+ * Piece `n` of the space: slots as overlays cut them, whose extent never changes, and then those that move. False:
+ * there is nothing now.
+ */
 unsigned mem_piece_count(const struct mem_space *s);
 bool mem_piece_window(struct mem_space *s, unsigned n, struct mem_window *w);
 

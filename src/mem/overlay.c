@@ -143,12 +143,18 @@ static uint64_t piece_end(const struct mem_space *s, const struct mem_slot *slot
 	return mem_overlay_edge(s, at, slot->base + slot->size);
 }
 
+/* Those that lie where they are: what moves has a piece of its own. */
+static bool in_pieces(const struct mem_space *s, unsigned slot)
+{
+	return s->slots[slot].space == s && !s->slots[slot].parked;
+}
+
 unsigned mem_piece_count(const struct mem_space *s)
 {
-	unsigned count = 0;
+	unsigned count = s->movable_count;
 
 	for (unsigned n = 0; n < s->count; n++)
-		for (uint64_t at = s->slots[n].base; s->slots[n].space == s && at < s->slots[n].base + s->slots[n].size;
+		for (uint64_t at = s->slots[n].base; in_pieces(s, n) && at < s->slots[n].base + s->slots[n].size;
 		     at = piece_end(s, &s->slots[n], at))
 			count++;
 	return count;
@@ -157,9 +163,12 @@ unsigned mem_piece_count(const struct mem_space *s)
 bool mem_piece_window(struct mem_space *s, unsigned piece, struct mem_window *w)
 {
 	for (unsigned n = 0; n < s->count; n++)
-		for (uint64_t at = s->slots[n].base; s->slots[n].space == s && at < s->slots[n].base + s->slots[n].size;
+		for (uint64_t at = s->slots[n].base; in_pieces(s, n) && at < s->slots[n].base + s->slots[n].size;
 		     at = piece_end(s, &s->slots[n], at))
 			if (!piece--)
 				return mem_window(s, gpa(at), w);
-	return false;
+	if (piece >= s->movable_count)
+		return false;
+	const struct mem_slot *here = atomic_load(&s->movables[piece].shown);
+	return here && mem_window(s, gpa(here->base), w);
 }

@@ -6,6 +6,7 @@
 
 #define MEM_SLOTS_MAX	 32
 #define MEM_OVERLAYS_MAX 20
+#define MEM_MOVABLES_MAX 2
 
 struct mem_slot {
 	uint64_t base, size;
@@ -21,6 +22,15 @@ struct mem_slot {
 	uint64_t cut, cut_end;
 	const struct mem_slot *of;
 	uint64_t of_page; /* where in that it begins */
+	/* Of one that moves: it lies nowhere itself, and a bit a page for mem_movable_fetch(). */
+	bool parked;
+	_Atomic uint64_t *watched;
+};
+
+struct mem_movable {
+	struct mem_slot *slot;
+	struct mem_slot **at; /* by the place, made when first needed */
+	struct mem_slot *_Atomic shown;
 };
 
 /* The two pseudo-slots share the pages of the slots that they show. */
@@ -37,6 +47,8 @@ struct mem_space {
 	unsigned count;
 	struct mem_overlay overlays[MEM_OVERLAYS_MAX];
 	unsigned overlay_count;
+	struct mem_movable movables[MEM_MOVABLES_MAX];
+	unsigned movable_count;
 	uint64_t pages;
 	_Atomic bool logging;
 	mem_code_fn *code_fn;
@@ -60,6 +72,10 @@ void mem_slot_store(struct mem_space *root, struct mem_slot *slot, uint64_t at, 
 void mem_slot_written(struct mem_space *root, const struct mem_slot *slot, uint64_t offset, uint64_t len);
 /* What an overlay makes of `at` in `slot`, which is of the root: that one, what it shows there, or NULL. */
 struct mem_slot *mem_slot_shown(struct mem_space *s, struct mem_slot *slot, uint64_t at);
+/* What moves and is at `at` now, or NULL. */
+struct mem_slot *mem_movable_at(struct mem_space *root, uint64_t at);
+uint64_t mem_movable_base(const struct mem_space *s, const struct mem_slot *slot);
+void mem_movables_free(struct mem_space *s);
 /* Where the first overlay behind `at` begins, or the one that it is in ends; at most `end`. */
 uint64_t mem_overlay_edge(const struct mem_space *root, uint64_t at, uint64_t end);
 

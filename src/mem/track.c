@@ -48,6 +48,8 @@ static void page_written(struct mem_space *s, const struct mem_slot *slot, uint6
 	if (flags & MEM_PAGE_CLEAN) {
 		atomic_fetch_and(&slot->flags[page], (uint8_t)~MEM_PAGE_CLEAN);
 		atomic_fetch_or(&slot->dirty[page / 64], 1ull << (page % 64));
+		if (slot->watched)
+			atomic_fetch_or(&slot->watched[page / 64], 1ull << (page % 64));
 	}
 	if (flags & MEM_PAGE_CODE && s->code_fn)
 		s->code_fn(s->code_opaque, slot->first_page + page, offset, len);
@@ -119,6 +121,9 @@ static void all_pages(struct mem_space *s, bool clean)
 			else
 				atomic_fetch_and(&slot->flags[p], (uint8_t)~MEM_PAGE_CLEAN);
 		}
+		/* Nobody tells of writes to these any more, so they are written to. */
+		for (size_t w = 0; w < mem_dirty_bytes(slot) / 8 && slot->watched && !clean; w++)
+			slot->watched[w] = ~0ull;
 	}
 }
 

@@ -232,8 +232,7 @@ static int check_mac(struct vm *vm, unsigned n, const uint8_t mac[6], struct err
 
 enum { NET_VIRTIO, NET_E1000 };
 
-/* "netN.rom": an expansion ROM for firmware, ipxe for that of Debian's package or a file. */
-static int add_rom(struct vm *vm, const char *p, int model, struct err *err)
+int vm_add_rom(struct vm *vm, const char *p, const struct vm_rom *rom, struct err *err)
 {
 	const char *path;
 	struct boot_image i;
@@ -243,12 +242,12 @@ static int add_rom(struct vm *vm, const char *p, int model, struct err *err)
 	int rc = -1;
 
 	snprintf(key, sizeof(key), "%s.rom", p);
-	if (config_str(vm->config, key, NULL, &path, err))
+	if (config_str(vm->config, key, rom->usual ? rom->word : NULL, &path, err))
 		return -1;
 	if (!path || !strcmp(path, "none"))
 		return 0;
-	if (!strcmp(path, "ipxe"))
-		path = model == NET_E1000 ? "/usr/lib/ipxe/qemu/efi-e1000.rom" : "/usr/lib/ipxe/qemu/efi-virtio.rom";
+	if (!strcmp(path, rom->word))
+		path = rom->path;
 	if (boot_image_open(&i, "rom", path, err))
 		return -1;
 	snprintf(key, sizeof(key), "%s.addr", p);
@@ -294,6 +293,10 @@ static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 {
 	static const char *const backends[] = { "user", "none", NULL };
 	static const char *const models[] = { "virtio", "e1000", NULL };
+	static const struct vm_rom roms[] = {
+		[NET_VIRTIO] = { "ipxe", "/usr/lib/ipxe/qemu/efi-virtio.rom", false },
+		[NET_E1000] = { "ipxe", "/usr/lib/ipxe/qemu/efi-e1000.rom", false },
+	};
 	struct virtio_net_config c = { .mem = vm->mem, .loop = vm->loop };
 	char key[64];
 	int backend, model, rc;
@@ -311,7 +314,7 @@ static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 	if (!c.peer)
 		return -1;
 	rc = model == NET_E1000 ? add_e1000(vm, p, c.peer, c.mac, err) : attach(vm, virtio_net_new(&c, err), p, err);
-	return rc ? -1 : add_rom(vm, p, model, err);
+	return rc ? -1 : vm_add_rom(vm, p, &roms[model], err);
 }
 
 /* --- the others --- */

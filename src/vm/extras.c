@@ -72,8 +72,13 @@ int vm_add_extras(struct vm *vm, struct err *err)
 {
 	bool wanted;
 
+	if (vm_add_screen(vm, err))
+		return -1;
 	for (size_t n = 0; n < sizeof(extras) / sizeof(extras[0]); n++)
-		if (config_bool(vm->config, extras[n].key, false, &wanted, err) || (wanted && extras[n].add(vm, err)))
+		/* A screen has a keyboard. */
+		if (config_bool(vm->config, extras[n].key, vm->screen.wanted && extras[n].add == add_i8042, &wanted,
+				err) ||
+		    (wanted && extras[n].add(vm, err)))
 			return -1;
 	return 0;
 }

@@ -155,7 +155,7 @@ static int add_e820(struct vm *vm, struct err *err)
 	return fw_cfg_add_file(vm->fw_cfg, "etc/e820", map, len, err);
 }
 
-/* Without a screen the first serial port is where firmware shows its messages and takes keys. */
+/* The first serial port is where firmware shows its messages and takes keys, beside the screen if there is one. */
 static int add_serial_console(struct vm *vm, struct err *err)
 {
 	uint8_t port[2];

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "base/loop.h"
+#include "base/screen.h"
 #include "base/stats.h"
 #include "boot/acpi.h"
 #include "boot/boot.h"
@@ -117,6 +118,12 @@ struct vm {
 	bool i8042;
 	uint16_t pvpanic; /* its port, or 0 */
 	enum vm_action on_panic, on_watchdog;
+	struct {
+		bool wanted;
+		unsigned memory; /* of mem_add_movable() */
+		uint64_t size;
+		struct screen_source source; /* functions that are NULL: there is none */
+	} screen;
 	struct input_sink input; /* where keys and the mouse go; functions that are NULL: nowhere */
 
 	struct virtio_dev *balloon; /* or NULL */
@@ -203,8 +210,22 @@ void vm_check_initrd_end(struct vm *vm);
 
 /* --- drives.c: disks, networks and the other virtio devices --- */
 int vm_add_virtio(struct vm *vm, struct err *err);
+/*
+ * "PREFIX.rom": an expansion ROM for the function in slot "PREFIX.addr", `word` for that of Debian's package at `path`,
+ * or a file, or none.
+ */
+struct vm_rom {
+	const char *word, *path;
+	bool usual; /* there is one if the key is not set */
+};
+int vm_add_rom(struct vm *vm, const char *prefix, const struct vm_rom *rom, struct err *err);
 /* The name of a disk with writes that wait for space on the host, or NULL. */
 const char *vm_disk_without_space(const struct vm *vm);
+
+/* --- screen.c: the VGA, and who shows it --- */
+/* Memory for it, before there is an engine; `vm->screen.wanted` says whether there is one. */
+int vm_add_screen_memory(struct vm *vm, struct err *err);
+int vm_add_screen(struct vm *vm, struct err *err);
 
 /* --- extras.c: devices that `--device` names --- */
 int vm_add_extras(struct vm *vm, struct err *err);

@@ -445,7 +445,7 @@ int pc_assemble(struct vm *vm, struct err *err)
 	/* The first serial port is the terminal's unless a virtio console is. */
 	bool console = strcmp(vm->console_key, "serial0");
 
-	if (choose_uuid(vm, err) || add_ram(vm, err) || vm_add_firmware(vm, err))
+	if (choose_uuid(vm, err) || add_ram(vm, err) || vm_add_firmware(vm, err) || vm_add_screen_memory(vm, err))
 		return -1;
 	vm->chip = irqchip_new(&chip, err);
 	if (!vm->chip || add_engine(vm, err))

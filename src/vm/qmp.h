@@ -33,6 +33,9 @@ struct qmp_command {
 };
 /* NULL if there is none. */
 const struct qmp_command *qmp_find_command(const char *name);
+/* --- qmp_screen.c --- */
+json_t *qmp_screendump(struct vm *vm, const json_t *args, struct err *err);
+json_t *qmp_screentext(struct vm *vm, const json_t *args, struct err *err);
 json_t *qmp_version(void);
 /* A JSON string of any bytes. */
 json_t *qmp_text(const char *text);

@@ -257,10 +257,14 @@ static const struct qmp_command commands[] = {
 	{ "query-uuid", { { 0 } }, query_uuid },
 	{ "query-version", { { 0 } }, query_version },
 	{ "quit", { { 0 } }, quit },
+	{ "screendump",
+	  { { "filename", "s" }, { "format", "s?" }, { "device", "s?" }, { "head", "i?" } },
+	  qmp_screendump },
 	{ "send-key", { { "keys", "a" } }, send_key },
 	{ "stop", { { 0 } }, stop },
 	{ "system_powerdown", { { 0 } }, powerdown },
 	{ "system_reset", { { 0 } }, reset },
+	{ "x-vireo-screentext", { { 0 } }, qmp_screentext },
 	{ "x-vireo-stats", { { 0 } }, query_counters },
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

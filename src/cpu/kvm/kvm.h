@@ -52,6 +52,7 @@ struct kvm_vm {
 	unsigned slots;	    /* pieces of mem that KVM has been told of */
 	struct kvm_piece {
 		uint8_t *host; /* NULL: nothing is there */
+		uint64_t base;
 		bool readonly;
 	} piece[KVM_PIECES];
 

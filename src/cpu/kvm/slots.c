@@ -28,7 +28,12 @@ static int give(struct kvm_vm *vm, struct kvm_userspace_memory_region *r, struct
 		       : 0;
 }
 
-/* Other memory, or another right to it, takes a new slot: KVM lets only the log of an old one change. */
+static bool differs(const struct kvm_piece *a, const struct kvm_piece *b)
+{
+	return a->host != b->host || a->base != b->base || a->readonly != b->readonly;
+}
+
+/* Other memory, another place, or another right to it, takes a new slot: KVM lets only the log of an old one change. */
 static int set_slot(struct kvm_vm *vm, unsigned n, struct err *err)
 {
 	struct kvm_userspace_memory_region r = { .slot = n };
@@ -36,12 +41,12 @@ static int set_slot(struct kvm_vm *vm, unsigned n, struct err *err)
 	struct mem_window w;
 
 	if (slot_window(vm, n, &w)) {
-		now = (struct kvm_piece){ w.host, w.readonly };
+		now = (struct kvm_piece){ w.host, w.base.v, w.readonly };
 		r.guest_phys_addr = w.base.v;
 		r.userspace_addr = (uintptr_t)w.host;
 		r.flags = w.readonly ? KVM_MEM_READONLY : vm->logging ? KVM_MEM_LOG_DIRTY_PAGES : 0;
 	}
-	if (was->host && (was->host != now.host || was->readonly != now.readonly)) {
+	if (was->host && differs(was, &now)) {
 		struct kvm_userspace_memory_region none = { .slot = n };
 
 		was->host = NULL;
@@ -99,8 +104,8 @@ static int make_bitmap(struct kvm_vm *vm, struct err *err)
 	uint64_t pages = 0;
 	struct mem_window w;
 
-	for (unsigned n = 0; n < vm->slots; n++)
-		if (slot_window(vm, n, &w) && w.size >> MEM_PAGE_SHIFT > pages)
+	for (unsigned n = 0; n < mem_slot_count(vm->cfg.mem); n++)
+		if (mem_slot_window(vm->cfg.mem, n, &w, NULL) && w.size >> MEM_PAGE_SHIFT > pages)
 			pages = w.size >> MEM_PAGE_SHIFT;
 	free(vm->bitmap);
 	vm->bitmap = calloc((pages + 63) / 64, sizeof(*vm->bitmap));
@@ -209,15 +214,16 @@ void kvm_dirty_sync(struct engine_vm *v)
 	pthread_mutex_unlock(&vm->dirty_lock);
 }
 
-/* The log of a piece that goes is lost: mem_overlay_set() has written all of it. */
+/* The log of a piece that goes is lost: mem_overlay_set() or mem_move() has written all of it. */
 static int remap(struct kvm_vm *vm, struct err *err)
 {
 	for (unsigned n = 0; n < vm->slots; n++) {
-		const struct kvm_piece *p = &vm->piece[n];
-		struct mem_window w = { 0 };
+		struct kvm_piece now = { 0 };
+		struct mem_window w;
 
-		slot_window(vm, n, &w);
-		if ((p->host != w.host || p->readonly != w.readonly) && set_slot(vm, n, err))
+		if (slot_window(vm, n, &w))
+			now = (struct kvm_piece){ w.host, w.base.v, w.readonly };
+		if (differs(&vm->piece[n], &now) && set_slot(vm, n, err))
 			return -1;
 	}
 	return 0;
