@@ -132,6 +132,9 @@ bool x86_feature_possible(enum x86_feature f);
 enum x86_vendor { X86_AMD, X86_INTEL, X86_VENDORS };
 extern const char *const x86_vendors[X86_VENDORS]; /* as CPUID spells them */
 
+/* Of the processor that QEMU has made up: model qemu64. */
+#define X86_SIGNATURE_QEMU64 0x60fb1u
+
 struct x86_features {
 	bool on[X86_FEATURE_COUNT];
 	uint32_t signature; /* family, model, stepping, as CPUID leaf 1 has them */

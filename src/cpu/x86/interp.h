@@ -287,10 +287,11 @@ static inline bool x86_intel(const struct x86_cpu *cpu)
 	return cpu->vm->features->vendor == X86_INTEL;
 }
 
-/* AMD's processors know no far pointers of 16:64: REX.W changes nothing about them. */
+/* AMD's processors know no far pointers of 16:64: REX.W changes nothing about them. QEMU's own do. */
 static inline unsigned x86_far_size(const struct x86_cpu *cpu, const struct x86_insn *i)
 {
-	return i->opsize == 8 && !x86_intel(cpu) ? 4 : i->opsize;
+	return i->opsize == 8 && !x86_intel(cpu) && cpu->vm->features->signature != X86_SIGNATURE_QEMU64 ? 4
+													 : i->opsize;
 }
 
 /* LDMXCSR and STMXCSR, in either encoding, after the gate. fpstate.c */

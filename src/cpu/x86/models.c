@@ -11,6 +11,7 @@
 #endif
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "base/suggest.h"
 #include "cpu/x86/interp.h"
 #include "cpu/x86/xsave.h"
@@ -47,9 +48,15 @@ static const struct model {
 	/* Family 19h: no Meltdown, so no page-table isolation is asked for. */
 	{ "max", X86_AMD, 0xa20f10, NULL, NULL },
 	{ "host", .host = true },
-	{ "qemu64", X86_AMD, 0x60fb1, NULL,
+	{ "qemu64", X86_AMD, X86_SIGNATURE_QEMU64, NULL,
 	  "fpu,de,pse,tsc,msr,pae,mce,cx8,apic,sep,mtrr,pge,mca,cmov,pat,pse36,clflush,mmx,fxsr,sse,sse2,sse3,cx16,"
 	  "x2apic,syscall,nx,lm,lahf-lm" },
+	{ "kvm64", X86_INTEL, 0xf61, NULL,
+	  "fpu,vme,de,pse,tsc,msr,pae,mce,cx8,apic,sep,mtrr,pge,mca,cmov,pat,pse36,clflush,mmx,fxsr,sse,sse2,sse3,cx16,"
+	  "syscall,nx,lm" },
+	{ "Opteron_G1", X86_AMD, 0xf61, NULL,
+	  "fpu,vme,de,pse,tsc,msr,pae,mce,cx8,apic,sep,mtrr,pge,mca,cmov,pat,pse36,clflush,mmx,fxsr,sse,sse2,sse3,"
+	  "syscall,nx,lm" },
 	{ "x86-64-v2", X86_AMD, 0xa20f10, "qemu64", "ssse3,sse4.1,sse4.2,popcnt" },
 	{ "x86-64-v3", X86_AMD, 0xa20f10, "x86-64-v2", "xsave,avx,avx2,bmi1,bmi2,f16c,fma,abm,movbe" },
 	{ "Nehalem", X86_INTEL, 0x106a3, "x86-64-v2", "vme" },
@@ -196,6 +203,7 @@ struct draft {
 	bool everything; /* as far as it is possible */
 	bool host;	 /* and as far as the host's processor has it */
 	bool saved;	 /* x86_features_for_saved() */
+	bool check;	 /* go without what was not asked for by +FEATURE, and say so */
 	const char *model;
 	int model_len;
 };
@@ -421,26 +429,31 @@ static int check_foundations(struct draft *d, struct err *err)
 	return *lost ? err_set(err, "cpu.model: %s, which %.*s has not here", lost, d->model_len, d->model) : 0;
 }
 
+static void miss(struct draft *d, bool asked, const char *name, struct missing *where)
+{
+	d->of_model |= !asked;
+	add_missing(where, name);
+}
+
 /* What cannot be given is refused by its name, except that `max` goes without; and KVM's leaf is no part of a model. */
 static int complete(struct draft *d, struct err *err)
 {
-	struct missing vireo = { "" }, host = { "" };
+	struct missing vireo = { "" }, host = { "" }, left = { "" };
 	bool *on = d->f->on;
 
 	for (size_t n = 0; n < ARRAY_LEN(unknown_here); n++)
-		if (d->unknown[n]) {
-			d->of_model |= !d->asked_unknown[n];
-			add_missing(&vireo, unknown_here[n]);
-		}
+		if (d->unknown[n])
+			miss(d, d->asked_unknown[n], unknown_here[n],
+			     d->asked_unknown[n] || !d->check ? &vireo : &left);
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
 		if (!on[n] || possible(d, n))
 			continue;
-		if (d->asked[n] || !(d->everything || features[n].leaf == KVM_FEATURES)) {
-			d->of_model |= !d->asked[n];
-			add_missing(&host, features[n].name);
-		}
+		if (d->asked[n] || !(d->everything || features[n].leaf == KVM_FEATURES))
+			miss(d, d->asked[n], features[n].name, d->asked[n] || !d->check ? &host : &left);
 		on[n] = false;
 	}
+	if (*left.names && !d->saved)
+		log_line(LOG_WARN, "cpu", "%.*s is without %s here", d->model_len, d->model, left.names);
 	if ((*vireo.names || *host.names) && !d->saved)
 		return refuse_missing(d, &vireo, &host, err);
 	return check_foundations(d, err);
@@ -486,9 +499,13 @@ static int set_word(struct draft *d, const char *word, size_t len, struct err *e
 		if (len > prefix && !strncmp(word, keys[k].key, prefix))
 			return keys[k].set(d, word + prefix, len - prefix, err);
 	}
+	if (is_word(word, len, "check")) {
+		d->check = true;
+		return 0;
+	}
 	if (len < 2 || (*word != '+' && *word != '-'))
-		return err_set(err, "cpu.model: '%.*s' is not +FEATURE, -FEATURE, vendor=NAME or phys-bits=N", (int)len,
-			       word);
+		return err_set(err, "cpu.model: '%.*s' is not +FEATURE, -FEATURE, vendor=NAME, phys-bits=N or check",
+			       (int)len, word);
 	return set_feature(d, word, len, err);
 }
 
@@ -715,7 +732,8 @@ void x86_models_print(FILE *out)
 	fprintf(out, "%*s", INDENT, "");
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
 		print_word(out, &column, features[n].name, (int)strlen(features[n].name), " ");
-	fputs("\n\nMODEL[,+FEATURE][,-FEATURE][,vendor=AuthenticAMD|GenuineIntel][,phys-bits=N]\n"
-	      "What the engine or the host cannot give is refused by name.\n",
+	fputs("\n\nMODEL[,+FEATURE][,-FEATURE][,vendor=AuthenticAMD|GenuineIntel][,phys-bits=N][,check]\n"
+	      "What the engine or the host cannot give is refused by name; with `check`, what a model has is told of\n"
+	      "and left out.\n",
 	      out);
 }
