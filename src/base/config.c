@@ -16,7 +16,7 @@
 
 struct entry {
 	char *key, *value;
-	char *origin; /* "FILE:LINE", for errors; NULL: the command line */
+	char *origin; /* "FILE:LINE" or an option, for errors; NULL: the command line */
 	bool read;
 };
 
@@ -166,6 +166,11 @@ static int set(struct config *c, const char *key, const char *value, const char 
 int config_set(struct config *c, const char *key, const char *value, struct err *err)
 {
 	return set(c, key, value, NULL, err);
+}
+
+int config_set_from(struct config *c, const char *key, const char *value, const char *origin, struct err *err)
+{
+	return set(c, key, value, origin, err);
 }
 
 int config_copy(struct config *to, const struct config *from, struct err *err)

@@ -22,6 +22,9 @@ void config_free(struct config *c);
 /* Keys are [a-z0-9_-]+ joined by dots. A later value replaces an earlier one. */
 int config_set(struct config *c, const char *key, const char *value, struct err *err);
 
+/* The same; `origin` (copied; NULL: none) is where the user wrote it, for config_tell_origin(). */
+int config_set_from(struct config *c, const char *key, const char *value, const char *origin, struct err *err);
+
 /* What the reader of a key chose where the user had not, so that a saved machine has it again. Counts as read. */
 int config_choose(struct config *c, const char *key, const char *value, struct err *err);
 
@@ -59,7 +62,7 @@ int config_copy(struct config *to, const struct config *from, struct err *err);
 
 /*
  * For an error of any reader: if it begins with a key ("memory: ...") that came from a file, put the file and the line
- * before it.
+ * before it, or what else its origin is.
  */
 void config_tell_origin(const struct config *c, struct err *err);
 

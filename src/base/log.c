@@ -10,6 +10,7 @@
 
 static _Atomic int max_level = LOG_WARN;
 static _Atomic bool raw_terminal;
+static int log_fd = STDERR_FILENO;
 static _Atomic int64_t start_ns;
 
 #define LIMIT_WINDOW_NS (10 * 1000000000ll)
@@ -39,6 +40,11 @@ bool log_enabled(enum log_level level)
 	return (int)level <= atomic_load_explicit(&max_level, memory_order_relaxed);
 }
 
+void log_set_fd(int fd)
+{
+	log_fd = fd;
+}
+
 void log_set_raw(bool raw)
 {
 	raw_terminal = raw;
@@ -64,11 +70,11 @@ void log_line(enum log_level level, const char *room, const char *fmt, ...)
 	}
 	if (n >= (int)room_left)
 		n = room_left - 1;
-	if (raw_terminal)
+	if (raw_terminal && log_fd == STDERR_FILENO)
 		line[n++] = '\r';
 	line[n++] = '\n';
 	/* Nobody is left to tell when stderr is gone. */
-	if (write(STDERR_FILENO, line, n) < 0)
+	if (write(log_fd, line, n) < 0)
 		return;
 }
 

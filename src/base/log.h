@@ -15,6 +15,9 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 
+/* Lines go to `fd`, which stays open, instead of stderr. Before threads start. */
+void log_set_fd(int fd);
+
 /*
  * While a terminal is in raw mode a bare "\n" does not return the carriage: the console tells
  * the log so with log_set_raw(true).

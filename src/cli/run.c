@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/process.h"
 #include "cli/run_options.h"
 #include "cpu/x86/cpuid.h"
 #include "vm/vm.h"
@@ -30,15 +31,18 @@ int cli_machine(struct config *c, const char *state, const struct cli_after *aft
 {
 	const char *model = config_peek(c, "cpu.model");
 	struct err err;
-	struct vm *vm;
-	int status;
+	struct process process;
+	struct vm *vm = NULL;
+	int status = -1;
 
 	if (model && !strcmp(model, "help")) {
 		x86_models_print(stdout);
 		return 0;
 	}
-	vm = make(c, state, &err);
-	status = vm ? vm_run(vm, &err) : -1;
+	if (!process_begin(&process, c, &err))
+		vm = make(c, state, &err);
+	if (vm && !vm_start(vm, &err) && !process_ready(&process, &err))
+		status = vm_run(vm, &err);
 	if (status >= 0 && after)
 		after->run(vm, after->opaque);
 
@@ -47,6 +51,7 @@ int cli_machine(struct config *c, const char *state, const struct cli_after *aft
 		status = cli_fail(&err);
 	}
 	vm_free(vm);
+	process_end(&process);
 	return status;
 }
 

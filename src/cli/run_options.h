@@ -50,6 +50,10 @@
 	{ "gdb", 0, CLI_VALUE, "gdb", NULL, "[HOST:]PORT|unix:PATH",                                                   \
 	  "let a debugger attach by the GDB remote protocol (HOST: this one)", "unix:" },                              \
 	{ "no-reboot", 0, CLI_FLAG, "no-reboot", NULL, NULL, "end when the guest resets", NULL },                      \
+	{ "no-shutdown", 0, CLI_FLAG, "no-shutdown", NULL, NULL, "pause instead of ending when the guest powers off" },  \
+	{ "daemonize", 0, CLI_FLAG, "daemonize", NULL, NULL, "go on in the background once the machine runs" },        \
+	{ "pidfile", 0, CLI_VALUE, "pidfile", NULL, "FILE", "write the process id to FILE", "@file" },                 \
+	{ "log", 0, CLI_VALUE, "log", NULL, "FILE", "write log lines to FILE instead of stderr", "@file" },            \
 	{ "paused", 0, CLI_FLAG, "paused", NULL, NULL, "do not run before `vireo resume NAME`", NULL },                \
 	{ "config", 0, CLI_CONFIG, NULL, NULL, "FILE", "read KEY = VALUE lines from FILE", "@file" },                  \
 	{ "set", 0, CLI_SET, NULL, NULL, "KEY=VALUE", "set any key of the configuration", NULL },                      \

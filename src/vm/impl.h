@@ -152,12 +152,16 @@ struct vm {
 
 	enum vm_state state;
 	int status;	  /* of the process */
+	bool started;	  /* vm_start() */
 	bool no_reboot;	  /* a reset ends the VM */
+	bool no_shutdown; /* power off only pauses it */
 	bool paused;	  /* do not run at once */
 	bool restored;	  /* made for a saved state */
 	bool print_stats; /* at the end */
 	bool patient;	  /* the guest ended it: whoever reads the output has time */
 	bool fault_told;  /* guarded by cpu_lock */
+
+	int signal, signal_from; /* what ended it, and whose it was */
 };
 
 /* --- cpus.c: the vCPU threads --- */

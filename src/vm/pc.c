@@ -332,6 +332,16 @@ static void smi(void *opaque)
 	vcpu_signal(((struct vm *)opaque)->cpu[0].vcpu, CPU_SIGNAL_SMI, 0);
 }
 
+/* "pit": a machine whose kernel has other timers can do without. */
+static int add_pit(struct vm *vm, struct err *err)
+{
+	bool wanted;
+
+	if (config_bool(vm->config, "pit", true, &wanted, err))
+		return -1;
+	return wanted ? add(vm, pit8254_new(vm->bus, vm->clock, irqchip_line(vm->chip, 0), err)) : 0;
+}
+
 static int add_chipset(struct vm *vm, struct err *err)
 {
 	struct machine_control m = vm_machine_control(vm);
@@ -367,8 +377,7 @@ static int add_chipset(struct vm *vm, struct err *err)
 		return -1;
 	vm->pm = piix4_pm_new(vm->bus, vm->pci, &pm, err);
 	vm->rtc = rtc146818_new(vm->bus, vm->clock, irqchip_line(vm->chip, 8), err);
-	if (add(vm, vm->pm) || add(vm, pit8254_new(vm->bus, vm->clock, irqchip_line(vm->chip, 0), err)) ||
-	    add(vm, vm->rtc) || add(vm, port92_new(vm->bus, &m, err)))
+	if (add(vm, vm->pm) || add_pit(vm, err) || add(vm, vm->rtc) || add(vm, port92_new(vm->bus, &m, err)))
 		return -1;
 	return add_fw_cfg(vm, err);
 }

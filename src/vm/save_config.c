@@ -31,6 +31,7 @@ static const char *const fixed[] = {
 	"i8042",
 	"pvpanic",
 	"pvpanic.ioport",
+	"pit",
 	"isa-debug-exit",
 	"isa-debug-exit.*",
 	"debugcon.*",
@@ -57,16 +58,11 @@ static const char *const fixed[] = {
 static const char *const beginnings[] = { "kernel", "firmware", NULL };
 
 /* What belongs to one run of the program. */
-static const char *const transient[] = { "verbose",
-					 "stats",
-					 "paused",
-					 "gdb",
-					 "jit.count",
-					 "jit.perf",
-					 "trace.*",
-					 "disk[0-9]*.changed",
-					 "cdrom[0-9]*.changed",
-					 NULL };
+static const char *const transient[] = {
+	"verbose", "stats",	"paused",   "gdb",     "daemonize",	     "pidfile",
+	"log",	   "jit.count", "jit.perf", "trace.*", "disk[0-9]*.changed", "cdrom[0-9]*.changed",
+	NULL
+};
 
 /* Files of the host, which mean the same from any directory once they are absolute. */
 static const char *const paths[] = { "kernel",		 "firmware",	  "firmware.vars",  "initrd", "disk[0-9]*.path",

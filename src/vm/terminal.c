@@ -167,6 +167,8 @@ static void signalled(void *opaque, int fd, uint32_t events)
 		break;
 	default:
 		log_line(LOG_INFO, "vm", "ends by signal %s", strsignal((int)s.ssi_signo));
+		t->vm->signal = (int)s.ssi_signo;
+		t->vm->signal_from = (int)s.ssi_pid;
 		vm_quit(t->vm, 128 + (int)s.ssi_signo, "host-signal");
 	}
 }

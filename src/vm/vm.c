@@ -217,6 +217,15 @@ static void answer_watchdog(struct vm *vm, const struct vm_request *r)
 	cpus_answered(vm);
 }
 
+/* Switched off, and still there for whoever looks at it or resets it. */
+static void stand_still(struct vm *vm, const char *reason)
+{
+	log_line(LOG_INFO, "vm", "the guest is off");
+	qmp_event(vm->qmp, "SHUTDOWN", reason);
+	vm_pause(vm);
+	cpus_answered(vm);
+}
+
 void vm_answer(void *opaque)
 {
 	struct vm *vm = opaque;
@@ -227,6 +236,12 @@ void vm_answer(void *opaque)
 		return; /* answered already */
 	switch (r.what - 1) {
 	case MACHINE_POWER_OFF:
+		if (vm->no_shutdown) {
+			stand_still(vm, r.reason);
+			break;
+		}
+		vm_quit(vm, r.status, r.reason);
+		break;
 	case MACHINE_EXIT:
 		vm_quit(vm, r.status, r.reason);
 		break;
@@ -315,6 +330,7 @@ static int read_basics(struct vm *vm, struct err *err)
 	if (config_choice(vm->config, "machine", 0, machines, &choice, err) ||
 	    config_uint(vm->config, "cpus", 1, (struct config_range){ 1, VM_MAX_CPUS }, &cpus, err) ||
 	    config_bool(vm->config, "no-reboot", false, &vm->no_reboot, err) ||
+	    config_bool(vm->config, "no-shutdown", false, &vm->no_shutdown, err) ||
 	    config_bool(vm->config, "paused", false, &vm->paused, err) ||
 	    config_bool(vm->config, "stats", false, &vm->print_stats, err) ||
 	    config_str(vm->config, "console0", "none", &console, err))
@@ -438,18 +454,23 @@ struct vm *vm_restore(struct config *c, const char *path, struct err *err)
 	return vm;
 }
 
-/* What needs threads, files and the terminal. */
-static int start(struct vm *vm, struct err *err)
+int vm_start(struct vm *vm, struct err *err)
 {
 	if (vm_chans_start(vm, err) || cpus_start(vm, err))
 		return -1;
 	vm->qmp = qmp_new(vm, err);
+	vm->started = true;
 	return vm->qmp && !terminal_start(vm->terminal, err) ? 0 : -1;
+}
+
+struct vm_ending vm_ending(const struct vm *vm)
+{
+	return (struct vm_ending){ vm->signal, vm->signal_from, vm->status == VM_STATUS_FAULT };
 }
 
 int vm_run(struct vm *vm, struct err *err)
 {
-	if (start(vm, err)) {
+	if (!vm->started && vm_start(vm, err)) {
 		terminal_stop(vm->terminal);
 		return -1;
 	}

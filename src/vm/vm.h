@@ -17,9 +17,18 @@ struct vm;
 struct vm *vm_new(struct config *c, struct err *err);
 /* As above, then load the saved state at `path`, whose configuration `c` overrides. */
 struct vm *vm_restore(struct config *c, const char *path, struct err *err);
+/* Threads, files and the terminal: what vm_run() does first unless it was done. */
+int vm_start(struct vm *vm, struct err *err);
 /* Until the guest or the user ends it; the exit status of the process. -1 if it could not be started. */
 int vm_run(struct vm *vm, struct err *err);
 void vm_free(struct vm *vm);
+
+/* What ended it, after vm_run(). */
+struct vm_ending {
+	int signal, from; /* from process `from`; 0: no signal */
+	bool fault;	  /* the guest: a fatal fault, a panic or a hang */
+};
+struct vm_ending vm_ending(const struct vm *vm);
 
 /*
  * After vm_run(): the guest code that executed most, as engine.hottest tells it, and how many instructions all CPUs
