@@ -13,6 +13,8 @@ void cli_help(const struct cli_command *cmd, FILE *out);
 void cli_overview(FILE *out);
 /* vireo(1) in man(7) macros, and the completion script for bash. */
 void cli_man_page(FILE *out);
+/* Running text of a man page. */
+void cli_roff(FILE *out, const char *text);
 void cli_bash_completion(FILE *out);
 
 #endif

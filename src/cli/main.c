@@ -6,14 +6,28 @@
 #include "base/tty.h"
 #include "cli/commands.h"
 #include "cli/help.h"
+#include "cli/qemu.h"
 
 const struct cli_command *const cli_commands[] = {
-	&cli_run_command,	 &cli_ps_command,	  &cli_stop_command,
-	&cli_console_command,	 &cli_pause_command,	  &cli_resume_command,
-	&cli_reset_command,	 &cli_save_command,	  &cli_restore_command,
-	&cli_screenshot_command, &cli_screentext_command, &cli_sendkey_command,
-	&cli_type_command,	 &cli_trace_command,	  &cli_engines_command,
-	&cli_guest_command,	 &cli_help_command,	  NULL,
+	&cli_run_command,
+	&cli_ps_command,
+	&cli_stop_command,
+	&cli_console_command,
+	&cli_pause_command,
+	&cli_resume_command,
+	&cli_reset_command,
+	&cli_save_command,
+	&cli_restore_command,
+	&cli_screenshot_command,
+	&cli_screentext_command,
+	&cli_sendkey_command,
+	&cli_type_command,
+	&cli_trace_command,
+	&cli_engines_command,
+	&cli_guest_command,
+	&cli_qemu_command,
+	&cli_help_command,
+	NULL,
 };
 
 static int run_command(const struct cli_command *cmd, int argc, char **argv)
@@ -50,6 +64,7 @@ static const struct {
 	{ "--version", version },
 	{ "-V", version },
 	{ "--print-man-page", cli_man_page },
+	{ "--print-qemu-man-page", qemu_man_page },
 	{ "--print-bash-completion", cli_bash_completion },
 };
 
@@ -73,6 +88,8 @@ static int dispatch(int argc, char **argv)
 		return cli_fail(&err);
 	}
 	cmd = cli_command_find(argv[1], &err);
+	if (cmd && cmd->run_raw)
+		return cmd->run_raw(argc - 2, argv + 2);
 	return cmd ? run_command(cmd, argc - 2, argv + 2) : cli_fail(&err);
 }
 
@@ -82,7 +99,11 @@ int main(int argc, char **argv)
 	int status;
 
 	tty_fill_standard_fds();
-	status = dispatch(argc, argv);
+	/* A link to this program by QEMU's name. */
+	if (argc && qemu_program(argv[0]))
+		status = qemu_main(qemu_program(argv[0]), argc - 1, argv + 1);
+	else
+		status = dispatch(argc, argv);
 
 	/* Output that went nowhere (a full disk) is a failure. */
 	errno = 0;

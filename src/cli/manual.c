@@ -2,7 +2,7 @@
 #include "cli/help.h"
 
 /* Running text: a leading dot or quote would be a request, a dash must stay a dash, an empty line is a paragraph. */
-static void roff(FILE *out, const char *text)
+void cli_roff(FILE *out, const char *text)
 {
 	bool line_start = true;
 
@@ -27,14 +27,14 @@ static void option(FILE *out, const struct cli_option *o)
 	if (o->letter)
 		fprintf(out, "\\-%c, ", o->letter);
 	fputs("\\-\\-", out);
-	roff(out, o->name);
+	cli_roff(out, o->name);
 	if (o->metavar) {
 		fputs(" \\fI", out);
-		roff(out, o->metavar);
+		cli_roff(out, o->metavar);
 		fputs("\\fR", out);
 	}
 	fputc('\n', out);
-	roff(out, o->help);
+	cli_roff(out, o->help);
 	fputs(".\n", out);
 }
 
@@ -42,11 +42,11 @@ static void command(FILE *out, const struct cli_command *cmd)
 {
 	fprintf(out, ".SS \"vireo %s%s%s%s\"\n", cmd->name, cmd->options ? " [OPTION]..." : "",
 		*cmd->operands ? " " : "", cmd->operands);
-	roff(out, cmd->summary);
+	cli_roff(out, cmd->summary);
 	fputs(".\n", out);
 	if (cmd->text) {
 		fputs(".PP\n", out);
-		roff(out, cmd->text);
+		cli_roff(out, cmd->text);
 		fputc('\n', out);
 	}
 	for (const struct cli_option *o = cmd->options; o && o->name; o++)

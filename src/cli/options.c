@@ -290,8 +290,15 @@ int cli_parse(const struct cli_command *cmd, struct config *c, int argc, char **
 	return 0;
 }
 
+static const char *program = "vireo";
+
+void cli_set_program(const char *name)
+{
+	program = name;
+}
+
 int cli_fail(const struct err *err)
 {
-	fprintf(stderr, "vireo: %s\n", err->msg);
+	fprintf(stderr, "%s: %s\n", program, err->msg);
 	return 1;
 }

@@ -50,6 +50,8 @@ struct cli_command {
 	const char *text;		  /* paragraphs for the man page and help */
 	/* Returns the exit status. */
 	int (*run)(struct config *c, int argc, char **argv);
+	/* Instead of that and of options: the command takes its arguments apart by itself. */
+	int (*run_raw)(int argc, char **argv);
 };
 
 /* All subcommands, NULL-terminated, in the order of `vireo help`. */
@@ -65,6 +67,8 @@ const struct cli_command *cli_command_find(const char *name, struct err *err);
 #define CLI_PARSED_HELP 1
 int cli_parse(const struct cli_command *cmd, struct config *c, int argc, char **argv, int *operands, struct err *err);
 
+/* The name that this program goes by in messages, instead of "vireo"; kept. */
+void cli_set_program(const char *name);
 /* "vireo: MESSAGE" on stderr; returns 1, the exit status of a failed command. */
 int cli_fail(const struct err *err);
 

@@ -18,7 +18,8 @@ def install(destdir, prefix):
 
 
 def files_of(prefix):
-    return {f"{prefix}/{f}" for f in ("bin/vireo", "share/man/man1/vireo.1", "share/bash-completion/completions/vireo",
+    return {f"{prefix}/{f}" for f in ("bin/vireo", "share/man/man1/vireo.1", "share/man/man1/vireo-qemu.1",
+                                      "libexec/vireo/qemu-system-x86_64", "share/bash-completion/completions/vireo",
                                       "share/vireo/guest/build")}
 
 
@@ -113,7 +114,7 @@ def bash(installed, tmp_path_factory):
 @pytest.mark.parametrize("line,becomes", [
     ("vireo cons", "vireo console "),
     ("vireo help eng", "vireo help engines "),
-    ("vireo run --no-", "vireo run --no-reboot "),
+    ("vireo run --no-r", "vireo run --no-reboot "),
     ("vireo run --engine int", "vireo run --engine interp "),
     ("vireo run --engine=int", "vireo run --engine=interp "),
     ("vireo run --cpu Ne", "vireo run --cpu Nehalem "),

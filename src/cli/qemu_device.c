@@ -1,0 +1,541 @@
+/* -device and -global: QEMU's devices and their properties. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "cli/qemu.h"
+
+#define WHERE_LEN 512
+
+struct property {
+	const char *name, *type;
+	const char *key;    /* of the device, which gets the value */
+	const char *values; /* or what the value may be, for that is so anyhow */
+	const char *help;
+};
+/* Of neither: the device's function reads it. */
+
+struct device {
+	const char *name, *alias, *category, *bus, *desc;
+	const struct property *properties;
+	/* Chooses the device's prefix (32 bytes) and sets what is not a matter of a table. */
+	int (*add)(struct qemu *q, struct qopts *o, const struct device *d, char *prefix);
+	const char *key; /* prefix of a device that there is once */
+	bool pci;
+};
+
+/* --- properties --- */
+
+static const struct property of_all[] = {
+	{ "id", "str", NULL, NULL, "by which other options know it" },
+	{ NULL },
+};
+static const struct property of_pci[] = {
+	{ "addr", "int32", NULL, NULL, "slot, as 06 or 06.0" },
+	{ "bus", "str", NULL, "pci.0|pci", NULL },
+	{ "multifunction", "bool", NULL, "off", NULL },
+	{ "acpi-index", "uint32", NULL, "0", NULL },
+	{ NULL },
+};
+static const struct property of_virtio[] = {
+	{ "disable-legacy", "OnOffAuto", NULL, "on|auto", "devices are of virtio 1" },
+	{ "disable-modern", "bool", NULL, "off", NULL },
+	{ "iommu_platform", "bool", NULL, "off", NULL },
+	{ "ats", "bool", NULL, "off", NULL },
+	{ "packed", "bool", NULL, "off", NULL },
+	{ "event_idx", "bool", NULL, "on", NULL },
+	{ "indirect_desc", "bool", NULL, "on", NULL },
+	{ "rombar", "uint32", NULL, "0|1", NULL },
+	{ NULL },
+};
+
+#define OF_DISKS                                                                                                       \
+	{ "drive", "str", NULL, NULL, "id of a -drive or -blockdev" },                                                 \
+		{ "bootindex", "int32", "bootindex", NULL, NULL },                                                     \
+		{ "logical_block_size", "size", NULL, "512", NULL },                                                   \
+		{ "physical_block_size", "size", NULL, "512", NULL },                                                  \
+		{ "write-cache", "OnOffAuto", NULL, "on|auto", NULL }, { "share-rw", "bool", NULL, "off", NULL },      \
+		{ "werror", "BlockdevOnError", NULL, "enospc|auto", NULL },                                            \
+	{                                                                                                              \
+		"rerror", "BlockdevOnError", NULL, "report|auto", NULL                                                 \
+	}
+
+static const struct property blk[] = {
+	OF_DISKS,
+	{ "serial", "str", "serial", NULL, NULL },
+	{ "num-queues", "uint16", "queues", NULL, NULL },
+	{ "iothread", "str", NULL, NULL, "id of an iothread; each disk has a thread of its own" },
+	{ "config-wce", "bool", NULL, "on", NULL },
+	{ "scsi", "bool", NULL, "off", NULL },
+	{ "discard", "bool", NULL, "on", NULL },
+	{ NULL },
+};
+static const struct property hd[] = {
+	OF_DISKS,
+	{ "serial", "str", "serial", NULL, NULL },
+	{ "bus", "str", NULL, NULL, "ide.0 or ide.1" },
+	{ "unit", "uint32", NULL, NULL, "0 or 1" },
+	{ NULL },
+};
+static const struct property cd[] = {
+	OF_DISKS,
+	{ "bus", "str", NULL, NULL, "ide.0 or ide.1" },
+	{ "unit", "uint32", NULL, NULL, "0 or 1" },
+	{ NULL },
+};
+static const struct property net[] = {
+	{ "netdev", "str", NULL, NULL, "id of a -netdev" },
+	{ "mac", "str", "mac", NULL, "Ethernet 6-byte MAC address" },
+	{ "bootindex", "int32", "bootindex", NULL, NULL },
+	{ "romfile", "str", NULL, NULL, "expansion ROM; empty: none" },
+	{ "mq", "bool", NULL, "off", NULL },
+	{ "mrg_rxbuf", "bool", NULL, "on", NULL },
+	{ "csum", "bool", NULL, "on", NULL },
+	{ "status", "bool", NULL, "on", NULL },
+	{ NULL },
+};
+static const struct property rng[] = {
+	{ "rng", "str", NULL, NULL, "id of an rng-random or rng-builtin object" },
+	{ NULL },
+};
+static const struct property balloon[] = {
+	{ "deflate-on-oom", "bool", NULL, "off", NULL },
+	{ "free-page-reporting", "bool", NULL, "off", NULL },
+	{ "free-page-hint", "bool", NULL, "off", NULL },
+	{ NULL },
+};
+static const struct property virtio_serial[] = {
+	{ "max_ports", "uint32", NULL, "2|31", NULL },
+	{ NULL },
+};
+static const struct property port[] = {
+	{ "chardev", "str", NULL, NULL, "id of a -chardev" },
+	{ "name", "str", NULL, NULL, NULL },
+	{ "bus", "str", NULL, NULL, NULL },
+	{ "nr", "uint32", NULL, "0|1", NULL },
+	{ NULL },
+};
+static const struct property serial[] = {
+	{ "chardev", "str", NULL, NULL, "id of a -chardev" },
+	{ "index", "uint32", NULL, NULL, NULL },
+	{ NULL },
+};
+static const struct property debugcon[] = {
+	{ "chardev", "str", NULL, NULL, "id of a -chardev" },
+	{ "iobase", "uint32", "iobase", NULL, "(default: 0xe9)" },
+	{ NULL },
+};
+static const struct property debug_exit[] = {
+	{ "iobase", "uint32", "iobase", NULL, "(default: 0x501)" },
+	{ "iosize", "uint32", NULL, "1|2|4|0x1|0x2|0x4|0x01|0x02|0x04", NULL },
+	{ NULL },
+};
+static const struct property pvpanic[] = {
+	{ "ioport", "uint16", "ioport", NULL, "(default: 0x505)" },
+	{ "events", "uint8", NULL, "3", NULL },
+	{ NULL },
+};
+static const struct property none[] = { { NULL } };
+
+/* --- devices --- */
+
+static int add_single(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
+{
+	const char *is = config_peek(q->c, d->key);
+
+	if (is && !strcmp(is, "on"))
+		return qopts_fail(o, q->err, "a machine has one %s at most", d->name);
+	snprintf(prefix, 32, "%s", d->key);
+	return qemu_set(q, o, NULL, d->key, "on");
+}
+
+static int add_blk(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
+{
+	const char *drive = qopts_get(o, "drive"), *thread = qopts_get(o, "iothread");
+
+	if (!drive)
+		return qopts_fail(o, q->err, "drive property not set");
+	if (thread && !qlist_find(&q->objects, "id", thread))
+		return qopts_fail(o, q->err, "Property 'iothread' can't find value '%s'", thread);
+	return qemu_attach_drive(q, o, drive, false, prefix);
+}
+
+static int add_ide(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
+{
+	bool cdrom = !strcmp(d->name, "ide-cd");
+	const char *drive = qopts_get(o, "drive");
+	char text[16];
+	int place;
+
+	if (!drive && !cdrom)
+		return qopts_fail(o, q->err, "No drive specified");
+	place = qemu_ide_place(q, o);
+	snprintf(text, sizeof(text), "%d", place);
+	if (place < 0 || qemu_attach_drive(q, o, drive, cdrom, prefix) || qemu_set(q, o, prefix, "addr", text))
+		return -1;
+	return cdrom ? 0 : qemu_set(q, o, prefix, "bus", "ide");
+}
+
+static int add_net(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
+{
+	const char *rom = qopts_get(o, "romfile");
+
+	if (qemu_attach_netdev(q, o, qopts_get(o, "netdev"), prefix))
+		return -1;
+	return rom && *rom ? qemu_set(q, o, prefix, "rom", rom) : 0;
+}
+
+static int add_rng(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
+{
+	const char *source = qopts_get(o, "rng");
+
+	if (source && !qlist_find(&q->objects, "id", source))
+		return qopts_fail(o, q->err, "Property 'rng' can't find value '%s'", source);
+	return add_single(q, o, d, prefix);
+}
+
+/* The controller by itself is nothing: its ports are the keys. */
+static int add_virtio_serial(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
+{
+	snprintf(prefix, 32, "%s", d->key);
+	return 0;
+}
+
+static int set_chardev(struct qemu *q, struct qopts *o, const char *key)
+{
+	const char *id = qopts_get(o, "chardev");
+	char where[WHERE_LEN];
+
+	if (!id)
+		return qopts_fail(o, q->err, "chardev property not set");
+	if (config_peek(q->c, key))
+		return qopts_fail(o, q->err, "a machine has one of them at most");
+	return qemu_chardev(q, o, id, where, sizeof(where)) || qemu_set(q, o, NULL, key, where) ? -1 : 0;
+}
+
+static int add_port(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
+{
+	const char *name = qopts_get(o, "name");
+	bool console = !strcmp(d->name, "virtconsole");
+
+	snprintf(prefix, 32, "%s", d->key);
+	qopts_get(o, "bus");
+	q->virtio_ports++;
+	if (set_chardev(q, o, d->key))
+		return -1;
+	return name && !console ? qemu_set(q, o, "agent", "name", name) : 0;
+}
+
+static int add_serial(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
+{
+	const char *index = qopts_get(o, "index");
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", q->serial_ports);
+	if (index && strcmp(index, text) != 0)
+		return qopts_fail(o, q->err, "index %s is not that of the next serial port (%s)", index, text);
+	snprintf(prefix, 32, "serial%u", q->serial_ports++);
+	return set_chardev(q, o, prefix);
+}
+
+static int add_debugcon(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
+{
+	snprintf(prefix, 32, "%s", d->key);
+	return set_chardev(q, o, d->key);
+}
+
+static const struct device devices[] = {
+	{ "ide-cd", NULL, "Storage", "IDE", "virtual IDE CD-ROM", cd, add_ide },
+	{ "ide-hd", NULL, "Storage", "IDE", "virtual IDE disk", hd, add_ide },
+	{ "virtio-blk-pci", "virtio-blk|virtio-blk-pci-non-transitional", "Storage", "PCI", NULL, blk, add_blk, NULL,
+	  true },
+	{ "virtio-net-pci", "virtio-net|virtio-net-pci-non-transitional", "Network", "PCI", NULL, net, add_net, NULL,
+	  true },
+	{ "isa-serial", NULL, "Input", "ISA", NULL, serial, add_serial },
+	{ "virtconsole", NULL, "Input", "virtio-serial-bus", NULL, port, add_port, "console0" },
+	{ "virtio-serial-pci", "virtio-serial|virtio-serial-pci-non-transitional", "Input", "PCI", NULL, virtio_serial,
+	  add_virtio_serial, "console0", true },
+	{ "virtserialport", NULL, "Input", "virtio-serial-bus", NULL, port, add_port, "agent" },
+	{ "i6300esb", NULL, "Misc", "PCI", "watchdog", none, add_single, "i6300esb", true },
+	{ "isa-debug-exit", NULL, "Misc", "ISA", NULL, debug_exit, add_single, "isa-debug-exit" },
+	{ "isa-debugcon", NULL, "Misc", "ISA", NULL, debugcon, add_debugcon, "debugcon" },
+	{ "pc-testdev", NULL, "Misc", "ISA", NULL, none, add_single, "pc-testdev" },
+	{ "pci-testdev", NULL, "Misc", "PCI", "PCI Test Device", none, add_single, "pci-testdev" },
+	{ "pvpanic", NULL, "Misc", "ISA", NULL, pvpanic, add_single, "pvpanic" },
+	{ "virtio-balloon-pci", "virtio-balloon|virtio-balloon-pci-non-transitional", "Misc", "PCI", NULL, balloon,
+	  add_single, "balloon", true },
+	{ "virtio-rng-pci", "virtio-rng|virtio-rng-pci-non-transitional", "Misc", "PCI", NULL, rng, add_rng, "rng",
+	  true },
+};
+
+static bool is_virtio(const struct device *d)
+{
+	return d->pci && !strncmp(d->name, "virtio", 6);
+}
+
+static const struct device *find_device(const char *name)
+{
+	for (size_t n = 0; n < ARRAY_LEN(devices); n++)
+		if (!strcmp(devices[n].name, name) || (devices[n].alias && qword_in(devices[n].alias, name)))
+			return &devices[n];
+	return NULL;
+}
+
+/* '_' is as good as '-'. */
+static bool same_name(const char *a, const char *b)
+{
+	for (; *a && *b; a++, b++)
+		if (*a != *b && !(strchr("-_", *a) && strchr("-_", *b)))
+			return false;
+	return !*a && !*b;
+}
+
+static const struct property *find_property(const struct device *d, const char *name)
+{
+	const struct property *lists[] = { of_all, d->properties, d->pci ? of_pci : none,
+					   is_virtio(d) ? of_virtio : none };
+
+	for (size_t n = 0; n < ARRAY_LEN(lists); n++)
+		for (const struct property *p = lists[n]; p->name; p++)
+			if (same_name(p->name, name))
+				return p;
+	return NULL;
+}
+
+/* --- help --- */
+
+static void print_properties(FILE *out, const struct property *p)
+{
+	for (; p->name; p++)
+		fprintf(out, "  %s=<%s>%s%s%s%s\n", p->name, p->type, p->values || p->help ? " - " : "",
+			p->values ? p->values : "", p->values && p->help ? ": " : "", p->help ? p->help : "");
+}
+
+bool qemu_device_help(FILE *out, const char *name)
+{
+	const struct device *d = name ? find_device(name) : NULL;
+	const char *category = "";
+
+	if (name) {
+		if (!d)
+			return false;
+		fprintf(out, "%s options:\n", d->name);
+		print_properties(out, d->properties);
+		print_properties(out, d->pci ? of_pci : none);
+		print_properties(out, is_virtio(d) ? of_virtio : none);
+		return true;
+	}
+	for (size_t n = 0; n < ARRAY_LEN(devices); n++) {
+		d = &devices[n];
+		if (strcmp(category, d->category) != 0)
+			fprintf(out, "%s%s devices:\n", n ? "\n" : "", d->category);
+		category = d->category;
+		fprintf(out, "name \"%s\", bus %s", d->name, d->bus);
+		if (d->alias)
+			fprintf(out, ", alias \"%.*s\"", (int)strcspn(d->alias, "|"), d->alias);
+		fprintf(out, d->desc ? ", desc \"%s\"\n" : "%s\n", d->desc ? d->desc : "");
+	}
+	return true;
+}
+
+/* --- making them --- */
+
+/* "06", "0x6", "06.0". */
+static int read_slot(struct qemu *q, struct qopts *o, int *slot)
+{
+	const char *text = qopts_get(o, "addr");
+	char *end;
+	unsigned long n;
+
+	*slot = -1;
+	if (!text)
+		return 0;
+	n = strtoul(text, &end, 16);
+	if (end == text || (*end && strcmp(end, ".0") != 0) || !n || n > 31)
+		return qopts_fail(o, q->err, "addr '%s' is not a free slot: 01 to 1f, function 0", text);
+	*slot = (int)n;
+	return 0;
+}
+
+/* What an option name with '_' or '-' is called in the tables, so that functions find it. */
+static int normalize(struct qemu *q, struct qopts *o, const struct device *d)
+{
+	for (unsigned n = 0; n < o->count; n++) {
+		const struct property *p = find_property(d, o->pair[n].name);
+		char *name;
+
+		if (!p || !strcmp(p->name, o->pair[n].name))
+			continue;
+		name = strdup(p->name);
+		if (!name)
+			return err_set(q->err, "out of memory");
+		free(o->pair[n].name);
+		o->pair[n].name = name;
+	}
+	return 0;
+}
+
+static int set_properties(struct qemu *q, struct qopts *o, const struct device *d, const char *prefix)
+{
+	for (unsigned n = 0; n < o->count; n++) {
+		struct qpair *pair = &o->pair[n];
+		const struct property *p = find_property(d, pair->name);
+
+		if (!p && !pair->used)
+			return qopts_fail(o, q->err, "Property '%s.%s' not found", d->name, pair->name);
+		pair->used = true;
+		if (!p)
+			continue;
+		if (p->values && !qvalue_in(p->values, pair->value))
+			return qopts_fail(o, q->err, "Property '%s.%s': '%s' is not there, only %s", d->name, p->name,
+					  pair->value, p->values);
+		/* A kernel is loaded directly: there is nothing to choose. */
+		if (p->key && (strcmp(p->key, "bootindex") || !config_peek(q->c, "kernel")) &&
+		    qemu_set(q, o, prefix, p->key, pair->value))
+			return -1;
+	}
+	return 0;
+}
+
+/* -global is the default of what the device itself does not say. */
+static int add_globals(struct qemu *q, struct qopts *o, const struct device *d)
+{
+	for (unsigned n = 0; n < q->globals.count; n++) {
+		struct qopts *g = &q->globals.v[n];
+		const struct device *of = find_device(qopts_get(g, "driver"));
+		const char *property = qopts_get(g, "property"), *value = qopts_get(g, "value");
+		struct qpair *grown;
+
+		if (of != d)
+			continue;
+		g->taken = true;
+		if (qopts_get(o, property))
+			continue;
+		grown = realloc(o->pair, (o->count + 1) * sizeof(*grown));
+		if (!grown)
+			return err_set(q->err, "out of memory");
+		o->pair = grown;
+		grown[o->count++] = (struct qpair){ .name = strdup(property), .value = strdup(value) };
+	}
+	return 0;
+}
+
+static int add_device(struct qemu *q, struct qopts *o)
+{
+	const char *driver = qopts_get(o, "driver"), *id = qopts_get(o, "id");
+	const struct device *d;
+	char prefix[32] = "";
+	int slot;
+
+	if (!driver)
+		return qopts_fail(o, q->err, "Parameter 'driver' is missing");
+	d = find_device(driver);
+	if (!d)
+		return qopts_fail(o, q->err, "'%s' is not a valid device model name", driver);
+	if (id && qlist_find(&q->devices, "id", id) != o)
+		return qopts_fail(o, q->err, "Duplicate ID '%s' for device", id);
+	if (normalize(q, o, d) || add_globals(q, o, d) || (d->pci && read_slot(q, o, &slot)) ||
+	    d->add(q, o, d, prefix) || set_properties(q, o, d, prefix))
+		return -1;
+	return d->pci ? qemu_on_pci(q, o, prefix, slot) : 0;
+}
+
+/* Properties of parts of the machine that are no devices of these tables. */
+static const struct {
+	const char *driver, *property, *values;
+} of_machine[] = {
+	{ "kvm-pit", "lost_tick_policy", "discard" },
+	{ "isa-pit", "lost_tick_policy", "discard" },
+	{ "mc146818rtc", "lost_tick_policy", "discard" },
+	{ "PIIX4_PM", "disable_s3", "1|on" },
+	{ "PIIX4_PM", "disable_s4", "1|on" },
+};
+
+static int check_global(struct qemu *q, struct qopts *g)
+{
+	const char *driver = qopts_get(g, "driver"), *property = qopts_get(g, "property");
+	const char *value = qopts_get(g, "value");
+	const struct device *d = driver ? find_device(driver) : NULL;
+
+	if (!driver || !property || !value)
+		return qopts_fail(g, q->err, "Parameter 'driver', 'property' or 'value' is missing");
+	for (size_t n = 0; n < ARRAY_LEN(of_machine); n++) {
+		if (strcmp(of_machine[n].driver, driver) || strcmp(of_machine[n].property, property))
+			continue;
+		g->taken = true;
+		return qvalue_in(of_machine[n].values, value)
+			       ? 0
+			       : qopts_fail(g, q->err, "'%s' is not there, only %s", value, of_machine[n].values);
+	}
+	if (!d)
+		return qopts_fail(g, q->err, "global %s.%s has invalid class name", driver, property);
+	return find_property(d, property) ? 0 : qopts_fail(g, q->err, "Property '%s.%s' not found", driver, property);
+}
+
+/* Objects that others name by their ids. Each says what is so anyhow. */
+static const struct {
+	const char *type;
+	struct property properties[6];
+} objects[] = {
+	{ "iothread", { { "poll-max-ns", "int", NULL, NULL, NULL } } },
+	{ "rng-builtin", { { NULL } } },
+	{ "rng-random", { { "filename", "str", NULL, "/dev/urandom|/dev/random", NULL } } },
+	{ "memory-backend-ram",
+	  { { "size", "size", NULL, NULL, NULL },
+	    { "share", "bool", NULL, "off", NULL },
+	    { "prealloc", "bool", NULL, "off", NULL },
+	    { "merge", "bool", NULL, "on|off", NULL },
+	    { "dump", "bool", NULL, "on|off", NULL } } },
+};
+
+static int check_object(struct qemu *q, struct qopts *o)
+{
+	const char *type = qopts_get(o, "qom-type"), *id = qopts_get(o, "id");
+
+	for (size_t n = 0; type && n < ARRAY_LEN(objects); n++) {
+		if (strcmp(objects[n].type, type) != 0)
+			continue;
+		for (const struct property *p = objects[n].properties; p->name; p++) {
+			const char *value = qopts_get(o, p->name);
+
+			if (value && p->values && !qvalue_in(p->values, value))
+				return qopts_fail(o, q->err, "Property '%s.%s': '%s' is not there, only %s", type,
+						  p->name, value, p->values);
+		}
+		if (!id)
+			return qopts_fail(o, q->err, "Parameter 'id' is missing");
+		if (qlist_find(&q->objects, "id", id) != o)
+			return qopts_fail(o, q->err, "Duplicate ID '%s' for object", id);
+		return qopts_all_read(o, q->err);
+	}
+	return qopts_fail(o, q->err, "Parameter 'qom-type' does not accept value '%s'", type ? type : "");
+}
+
+int qemu_finish_devices(struct qemu *q)
+{
+	bool ports = false;
+
+	for (unsigned n = 0; n < q->objects.count; n++)
+		if (check_object(q, &q->objects.v[n]))
+			return -1;
+	for (unsigned n = 0; n < q->globals.count; n++)
+		if (check_global(q, &q->globals.v[n]))
+			return -1;
+	for (unsigned n = 0; n < q->devices.count; n++) {
+		const char *driver = qopts_get(&q->devices.v[n], "driver");
+
+		if (add_device(q, &q->devices.v[n]))
+			return -1;
+		ports |= !strncmp(driver, "virtio-serial", 13);
+	}
+	if (ports && !q->virtio_ports)
+		return err_set(q->err, "-device virtio-serial-pci: it has no port: add -device virtconsole or "
+				       "virtserialport");
+	if (!ports && q->virtio_ports)
+		return err_set(q->err, "No 'virtio-serial-bus' bus found for device: add -device virtio-serial-pci");
+	for (unsigned n = 0; n < q->globals.count; n++)
+		if (!q->globals.v[n].taken)
+			qemu_warn(q, "%s: there is no such device", q->globals.v[n].origin);
+	return 0;
+}

@@ -1,0 +1,319 @@
+/* -drive, -blockdev, -hda and the like. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "cli/qemu.h"
+
+#define IDE_PLACES 4
+
+/* Parameters of drives and nodes whose values say what is so anyhow; the others have code. */
+static const struct {
+	const char *name, *values, *why;
+} fixed[] = {
+	{ "cache", "writeback|none|unsafe", "the guest's flushes reach the host's disk, through its page cache" },
+	{ "cache.writeback", "on", NULL },
+	{ "cache.direct", "on|off", NULL },
+	{ "cache.no-flush", "on|off", NULL },
+	{ "werror", "enospc", "a write without space waits, other errors are the guest's" },
+	{ "rerror", "report", "errors of reads are the guest's" },
+	{ "detect-zeroes", "off", NULL },
+	{ "copy-on-read", "off", NULL },
+	{ "auto-read-only", "on|off", NULL },
+	{ "locking", "on|auto", "images are locked" },
+	{ "file.locking", "on|auto", "images are locked" },
+	{ "force-share", "off", "images are locked" },
+	{ "media", "disk|cdrom", NULL },
+};
+
+/* What is behind a drive, whatever its device. */
+struct image {
+	const char *path, *format; /* NULL: nothing; to be found out */
+	const char *discard, *aio;
+	bool readonly, snapshot;
+};
+
+static int check_fixed(struct qemu *q, struct qopts *o)
+{
+	for (size_t n = 0; n < ARRAY_LEN(fixed); n++) {
+		const char *value = qopts_get(o, fixed[n].name);
+
+		if (value && !qvalue_in(fixed[n].values, value))
+			return qopts_fail(o, q->err, "%s=%s is not there, only %s%s%s%s", fixed[n].name, value,
+					  fixed[n].values, fixed[n].why ? " (" : "", fixed[n].why ? fixed[n].why : "",
+					  fixed[n].why ? ")" : "");
+	}
+	return 0;
+}
+
+/* "file:PATH" and PATH; other protocols are not there. */
+static int read_path(struct qemu *q, struct qopts *o, const char *text, struct image *i)
+{
+	size_t scheme = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789+-_");
+
+	if (!strncmp(text, "file:", 5)) {
+		text += 5;
+		scheme = 0;
+	}
+	if (scheme && text[scheme] == ':')
+		return qopts_fail(o, q->err, "Unknown protocol '%.*s'", (int)scheme, text);
+	i->path = text;
+	return 0;
+}
+
+static int read_aio(struct qemu *q, struct qopts *o, struct image *i)
+{
+	const char *aio = qopts_get(o, "aio");
+
+	if (!aio)
+		aio = qopts_get(o, "file.aio");
+	if (!aio)
+		return 0;
+	if (!qword_in("threads|native|io_uring", aio))
+		return qopts_fail(o, q->err, "Parameter 'aio' does not accept value '%s'", aio);
+	i->aio = strcmp(aio, "native") ? aio : "auto";
+	return 0;
+}
+
+static int read_discard(struct qemu *q, struct qopts *o, struct image *i)
+{
+	const char *discard = qopts_get(o, "discard");
+
+	if (!discard)
+		return 0;
+	if (!qword_in("ignore|off|unmap|on", discard))
+		return qopts_fail(o, q->err, "Invalid discard option");
+	i->discard = qword_in("unmap|on", discard) ? "unmap" : "ignore";
+	return 0;
+}
+
+static int read_common(struct qemu *q, struct qopts *o, struct image *i)
+{
+	const char *name = qopts_get(o, "readonly") ? "readonly" : "read-only";
+
+	return check_fixed(q, o) || read_aio(q, o, i) || read_discard(q, o, i) ||
+			       qopts_bool(o, name, i->readonly, &i->readonly, q->err)
+		       ? -1
+		       : 0;
+}
+
+/* -drive. */
+static int read_drive(struct qemu *q, struct qopts *o, struct image *i)
+{
+	const char *file = qopts_get(o, "file"), *format = qopts_get(o, "format"), *driver = qopts_get(o, "driver");
+	const char *name = qopts_get(o, "file.filename");
+
+	*i = (struct image){ .format = format ? format : driver, .snapshot = q->snapshot };
+	if (qopts_get(o, "file.driver") && strcmp(qopts_get(o, "file.driver"), "file") != 0)
+		return qopts_fail(o, q->err, "Unknown driver '%s'", qopts_get(o, "file.driver"));
+	if (read_common(q, o, i) || qopts_bool(o, "snapshot", i->snapshot, &i->snapshot, q->err))
+		return -1;
+	if (i->snapshot)
+		return qopts_fail(o, q->err, "snapshot=on is not there");
+	file = file ? file : name;
+	return file && *file ? read_path(q, o, file, i) : 0;
+}
+
+#define NODES_DEEP 8
+
+/* -blockdev: a format over a protocol, which may be another one. */
+static int read_node(struct qemu *q, struct qopts *o, struct image *i, unsigned depth)
+{
+	const char *driver = qopts_get(o, "driver"), *filename = qopts_get(o, "filename");
+	const char *under = qopts_get(o, "file"), *inner = qopts_get(o, "file.driver");
+	const char *inner_name = qopts_get(o, "file.filename");
+	struct qopts *next;
+
+	if (!driver)
+		return qopts_fail(o, q->err, "Parameter 'driver' is missing");
+	if (read_common(q, o, i))
+		return -1;
+	if (qword_in("file|host_device", driver)) {
+		if (!filename)
+			return qopts_fail(o, q->err, "Parameter 'filename' is missing");
+		i->path = filename;
+		return 0;
+	}
+	if (i->format)
+		return qopts_fail(o, q->err, "Unknown driver '%s' below a format", driver);
+	i->format = driver;
+	if (inner && !qword_in("file|host_device", inner))
+		return qopts_fail(o, q->err, "Unknown driver '%s'", inner);
+	if (inner_name) {
+		i->path = inner_name;
+		return 0;
+	}
+	next = under ? qlist_find(&q->blockdevs, "node-name", under) : NULL;
+	if (!next || depth == NODES_DEEP)
+		return qopts_fail(o, q->err,
+				  under ? "Cannot find device='' nor node-name='%s'"
+					: "A block device must be specified for \"file\"%s",
+				  under ? under : "");
+	return read_node(q, next, i, depth + 1);
+}
+
+static int set_disk(struct qemu *q, struct qopts *o, const char *prefix, const struct image *i)
+{
+	if (qemu_set(q, o, prefix, "path", i->path) || (i->format && qemu_set(q, o, prefix, "format", i->format)) ||
+	    (i->readonly && qemu_set(q, o, prefix, "readonly", "on")) ||
+	    (i->snapshot && qemu_set(q, o, prefix, "snapshot", "on")) ||
+	    (i->aio && qemu_set(q, o, prefix, "aio", i->aio)))
+		return -1;
+	return qemu_set(q, o, prefix, "discard", i->discard ? i->discard : "ignore");
+}
+
+static int set_cdrom(struct qemu *q, struct qopts *o, const char *prefix, const struct image *i)
+{
+	if (i->path && i->format && strcmp(i->format, "raw") != 0)
+		return qopts_fail(o, q->err, "the image of a CD-ROM is raw, not %s", i->format);
+	if (i->path && i->aio && qemu_set(q, o, prefix, "aio", i->aio))
+		return -1;
+	return qemu_set(q, o, prefix, "path", i->path ? i->path : "none");
+}
+
+/* `o` says of what the error is. */
+static int add_image(struct qemu *q, struct qopts *o, const struct image *i, bool cdrom, char *prefix)
+{
+	if (!cdrom && !i->path)
+		return qopts_fail(o, q->err, "Must specify either driver or file");
+	snprintf(prefix, 32, "%s%u", cdrom ? "cdrom" : "disk", cdrom ? q->cdroms++ : q->disks++);
+	return (cdrom ? set_cdrom : set_disk)(q, o, prefix, i);
+}
+
+int qemu_attach_drive(struct qemu *q, struct qopts *device, const char *id, bool cdrom, char *prefix)
+{
+	struct image i = { .snapshot = q->snapshot };
+	struct qopts *o;
+
+	if (!id && cdrom)
+		return add_image(q, device, &i, true, prefix);
+	o = qlist_find(&q->drives, "id", id);
+	if (o && read_drive(q, o, &i))
+		return -1;
+	if (!o) {
+		o = qlist_find(&q->blockdevs, "node-name", id);
+		if (!o)
+			return qopts_fail(device, q->err, "Property 'drive' can't find value '%s'", id);
+		if (read_node(q, o, &i, 0))
+			return -1;
+	}
+	if (o->taken)
+		return qopts_fail(device, q->err, "Drive '%s' is already in use by another block device", id);
+	o->taken = true;
+	return add_image(q, o, &i, cdrom, prefix);
+}
+
+int qemu_ide_place(struct qemu *q, struct qopts *o)
+{
+	const char *index = qopts_get(o, "index"), *bus = qopts_get(o, "bus"), *unit = qopts_get(o, "unit");
+	unsigned long place = IDE_PLACES;
+	char *end = NULL;
+
+	/* Devices name it as "ide.0". */
+	if (bus && !strncmp(bus, "ide.", 4))
+		bus += 4;
+	if (index)
+		place = strtoul(index, &end, 10);
+	else if (bus || unit)
+		place = (bus ? strtoul(bus, &end, 10) : 0) * 2 +
+			(unit && (!end || !*end) ? strtoul(unit, &end, 10) : 0);
+	else
+		for (place = 0; place < IDE_PLACES && q->ide_taken >> place & 1;)
+			place++;
+	if ((end && *end) || place >= IDE_PLACES)
+		return qopts_fail(o, q->err,
+				  end ? "there are four IDE drives, of index 0 to 3" : "the four IDE drives are taken");
+	if (q->ide_taken >> place & 1)
+		return qopts_fail(o, q->err, "drive with bus=%lu, unit=%lu (index=%lu) exists", place / 2, place % 2,
+				  place);
+	q->ide_taken |= (uint8_t)(1u << place);
+	return (int)place;
+}
+
+static int add_ide(struct qemu *q, struct qopts *o, const struct image *i, bool cdrom)
+{
+	int place = qemu_ide_place(q, o);
+	char prefix[32], text[16];
+
+	if (place < 0 || add_image(q, o, i, cdrom, prefix))
+		return -1;
+	snprintf(text, sizeof(text), "%d", place);
+	return (cdrom ? 0 : qemu_set(q, o, prefix, "bus", "ide")) || qemu_set(q, o, prefix, "addr", text) ? -1 : 0;
+}
+
+/* The first is the code of firmware, the second its variables. */
+static int add_pflash(struct qemu *q, struct qopts *o, const struct image *i)
+{
+	const char *unit = qopts_get(o, "unit"), *index = qopts_get(o, "index");
+	const char *at = unit ? unit : index;
+	bool vars = at ? !strcmp(at, "1") : config_peek(q->c, "firmware") != NULL;
+
+	if (!i->path || (i->format && strcmp(i->format, "raw") != 0) || (at && !qword_in("0|1", at)) || i->snapshot)
+		return qopts_fail(o, q->err, "flash is a raw file, of unit 0 (the code) or 1 (the variables)");
+	return qemu_set(q, o, NULL, vars ? "firmware.vars" : "firmware", i->path);
+}
+
+static int add_drive(struct qemu *q, struct qopts *o)
+{
+	const char *interface = qopts_get(o, "if"), *media = qopts_get(o, "media"), *id = qopts_get(o, "id");
+	bool cdrom = media && !strcmp(media, "cdrom");
+	struct image i;
+	char prefix[32];
+
+	if (id && (qlist_find(&q->drives, "id", id) != o || qlist_find(&q->blockdevs, "node-name", id)))
+		return qopts_fail(o, q->err, "Duplicate ID '%s' for drive", id);
+	if (read_drive(q, o, &i))
+		return -1;
+	o->taken = !interface || strcmp(interface, "none") != 0;
+	if (!interface || !strcmp(interface, "ide"))
+		return add_ide(q, o, &i, cdrom);
+	if (!strcmp(interface, "none"))
+		return qopts_get(o, "index") ? qopts_fail(o, q->err, "if=none has no index") : 0;
+	if (!strcmp(interface, "pflash"))
+		return add_pflash(q, o, &i);
+	if (!strcmp(interface, "virtio") && !cdrom) {
+		qopts_get(o, "index");
+		return add_image(q, o, &i, false, prefix) || qemu_on_pci(q, o, prefix, -1) ? -1 : 0;
+	}
+	return qopts_fail(o, q->err, "if=%s%s is not there, only ide, virtio, pflash, none", interface,
+			  cdrom ? " with media=cdrom" : "");
+}
+
+/* Whether a device among the options brings drives of its own, as QEMU looks. */
+static bool has_ide_device(struct qemu *q)
+{
+	for (unsigned n = 0; n < q->devices.count; n++) {
+		const char *driver = qopts_get(&q->devices.v[n], "driver");
+
+		if (driver && qword_in("ide-hd|ide-cd", driver))
+			return true;
+	}
+	return false;
+}
+
+static int add_default_cdrom(struct qemu *q)
+{
+	if (q->nodefaults || q->ide_taken >> 2 & 1 || has_ide_device(q))
+		return 0;
+	return !qlist_add(&q->drives, "cdrom", "if=ide,index=2,media=cdrom", NULL, q->err) ||
+			       add_drive(q, &q->drives.v[q->drives.count - 1])
+		       ? -1
+		       : 0;
+}
+
+int qemu_finish_drives(struct qemu *q)
+{
+	for (unsigned n = 0; n < q->drives.count; n++)
+		if (add_drive(q, &q->drives.v[n]) || qopts_all_read(&q->drives.v[n], q->err))
+			return -1;
+	for (unsigned n = 0; n < q->blockdevs.count; n++) {
+		struct qopts *o = &q->blockdevs.v[n];
+		struct image i = { 0 };
+
+		if (!qopts_get(o, "node-name"))
+			return qopts_fail(o, q->err, "Parameter 'node-name' is missing");
+		if (read_node(q, o, &i, 0) || qopts_all_read(o, q->err))
+			return -1;
+	}
+	return add_default_cdrom(q);
+}

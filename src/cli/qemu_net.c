@@ -1,0 +1,189 @@
+/* -netdev, -nic and -net. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "cli/qemu.h"
+
+#define FORWARDS_LEN 4096
+
+/* Parameters of a user-mode network: a key of its card, or the values that are so anyhow. */
+static const struct {
+	const char *name, *key, *values;
+} of_user[] = {
+	{ "restrict", "restrict", NULL },
+	{ "tftp", "tftp", NULL },
+	{ "bootfile", "bootfile", NULL },
+	{ "net", NULL, "10.0.2.0/24|10.0.2.0/255.255.255.0" },
+	{ "host", NULL, "10.0.2.2" },
+	{ "dns", NULL, "10.0.2.3" },
+	{ "dhcpstart", NULL, "10.0.2.15" },
+	{ "ipv4", NULL, "on" },
+	{ "vlan", NULL, "0" },
+};
+
+void qemu_netdev_help(FILE *out)
+{
+	fputs("Available netdev backend types:\nuser\n", out);
+}
+
+/* The forwards of a user-mode network as one list. */
+static int set_forwards(struct qemu *q, struct qopts *o, const char *prefix)
+{
+	char list[FORWARDS_LEN] = "";
+	const char *one;
+	size_t at = 0;
+
+	for (unsigned n = 0; (one = qopts_nth(o, "hostfwd", n)); n++) {
+		int len = snprintf(list + at, sizeof(list) - at, "%s%s", n ? "+" : "", one);
+
+		if (len >= (int)(sizeof(list) - at))
+			return qopts_fail(o, q->err, "hostfwd: too many");
+		at += (size_t)len;
+	}
+	return at ? qemu_set(q, o, prefix, "hostfwd", list) : 0;
+}
+
+static int set_user(struct qemu *q, struct qopts *o, const char *prefix)
+{
+	if (set_forwards(q, o, prefix))
+		return -1;
+	for (size_t n = 0; n < ARRAY_LEN(of_user); n++) {
+		const char *value = qopts_get(o, of_user[n].name);
+
+		if (value && of_user[n].values && !qvalue_in(of_user[n].values, value))
+			return qopts_fail(o, q->err, "%s=%s is not there, only %s", of_user[n].name, value,
+					  of_user[n].values);
+		if (value && of_user[n].key && qemu_set(q, o, prefix, of_user[n].key, value))
+			return -1;
+	}
+	return 0;
+}
+
+static int next_net(struct qemu *q, struct qopts *o, const char *backend, char *prefix)
+{
+	snprintf(prefix, 32, "net%u", q->nets_made++);
+	return qemu_set(q, o, prefix, "backend", backend);
+}
+
+int qemu_attach_netdev(struct qemu *q, struct qopts *device, const char *id, char *prefix)
+{
+	struct qopts *o = id ? qlist_find(&q->netdevs, "id", id) : NULL;
+
+	if (!id)
+		return qopts_fail(device, q->err,
+				  "Property 'netdev' is missing: a card without a network is not there");
+	if (!o)
+		return qopts_fail(device, q->err, "Property 'netdev' can't find value '%s'", id);
+	if (o->taken)
+		return qopts_fail(device, q->err, "netdev '%s' is already in use by another card", id);
+	o->taken = true;
+	return next_net(q, device, "user", prefix) || set_user(q, o, prefix) ? -1 : 0;
+}
+
+static int check_netdev(struct qemu *q, struct qopts *o)
+{
+	const char *type = qopts_get(o, "type"), *id = qopts_get(o, "id");
+
+	if (!type || strcmp(type, "user") != 0)
+		return qopts_fail(o, q->err, "Parameter 'type' does not accept value '%s' (user is there)",
+				  type ? type : "");
+	if (!id)
+		return qopts_fail(o, q->err, "Parameter 'id' is missing");
+	if (qlist_find(&q->netdevs, "id", id) != o)
+		return qopts_fail(o, q->err, "Duplicate ID '%s' for netdev", id);
+	return 0;
+}
+
+/* The card: `model` and `mac` (or `macaddr`). */
+static int set_card(struct qemu *q, struct qopts *o, const char *prefix)
+{
+	const char *model = qopts_get(o, "model"), *mac = qopts_get(o, "mac"), *macaddr = qopts_get(o, "macaddr");
+
+	mac = mac ? mac : macaddr;
+	if (model && !qword_in("virtio|virtio-net-pci|virtio-net-pci-non-transitional", model))
+		return qopts_fail(o, q->err, "Unsupported NIC model: %s", model);
+	return mac ? qemu_set(q, o, prefix, "mac", mac) : 0;
+}
+
+/* -nic user|none,... */
+static int add_nic(struct qemu *q, struct qopts *o)
+{
+	const char *type = qopts_get(o, "type");
+	char prefix[32];
+
+	if (type && !strcmp(type, "none"))
+		return 0;
+	if (!type || strcmp(type, "user") != 0)
+		return qopts_fail(o, q->err, "Parameter 'type' does not accept value '%s' (user and none are there)",
+				  type ? type : "");
+	qopts_get(o, "id");
+	return next_net(q, o, "user", prefix) || set_card(q, o, prefix) || set_user(q, o, prefix) ||
+			       qemu_on_pci(q, o, prefix, -1)
+		       ? -1
+		       : 0;
+}
+
+/* `-net nic` with `-net user`: one of each, or none. */
+static int add_nets(struct qemu *q)
+{
+	struct qopts *nic = NULL, *user = NULL;
+	char prefix[32];
+
+	for (unsigned n = 0; n < q->nets.count; n++) {
+		struct qopts *o = &q->nets.v[n], **which;
+		const char *type = qopts_get(o, "type");
+
+		if (type && !strcmp(type, "none"))
+			continue;
+		if (!type || !qword_in("nic|user", type))
+			return qopts_fail(o, q->err,
+					  "Parameter 'type' does not accept value '%s' (nic, user and none are there)",
+					  type ? type : "");
+		which = *type == 'n' ? &nic : &user;
+		if (*which)
+			return qopts_fail(o, q->err, "a second '-net %s' is not there; use -nic", type);
+		*which = o;
+	}
+	if (!nic && !user)
+		return 0;
+	if (!nic)
+		return qopts_fail(user, q->err, "there is no '-net nic' with it");
+	if (!user)
+		return qopts_fail(nic, q->err, "there is no '-net user' with it");
+	return next_net(q, nic, "user", prefix) || set_card(q, nic, prefix) || set_user(q, user, prefix) ||
+			       qemu_on_pci(q, nic, prefix, -1)
+		       ? -1
+		       : 0;
+}
+
+static bool has_net_device(struct qemu *q)
+{
+	for (unsigned n = 0; n < q->devices.count; n++) {
+		const char *driver = qopts_get(&q->devices.v[n], "driver");
+
+		if (driver && qword_in("virtio-net-pci|virtio-net-pci-non-transitional|virtio-net|e1000", driver))
+			return true;
+	}
+	return false;
+}
+
+int qemu_finish_nics(struct qemu *q)
+{
+	char prefix[32];
+
+	for (unsigned n = 0; n < q->netdevs.count; n++)
+		if (check_netdev(q, &q->netdevs.v[n]))
+			return -1;
+	for (unsigned n = 0; n < q->nics.count; n++)
+		if (add_nic(q, &q->nics.v[n]) || qopts_all_read(&q->nics.v[n], q->err))
+			return -1;
+	if (add_nets(q))
+		return -1;
+	for (unsigned n = 0; n < q->nets.count; n++)
+		if (qopts_all_read(&q->nets.v[n], q->err))
+			return -1;
+	if (q->nodefaults || q->nics.count || q->nets.count || q->netdevs.count || has_net_device(q))
+		return 0;
+	return next_net(q, NULL, "user", prefix) || qemu_on_pci(q, NULL, prefix, -1) ? -1 : 0;
+}

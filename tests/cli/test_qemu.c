@@ -1,0 +1,354 @@
+/* QEMU's command line: which keys it becomes, and what is refused in which words. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/qemu.h"
+
+const struct cli_command *const cli_commands[] = { NULL };
+
+int cli_machine(struct config *c, const char *state, const struct cli_after *after)
+{
+	return 0;
+}
+
+/* Words between spaces; one in '' may have some. */
+struct line {
+	char text[1024], *argv[64];
+	int argc, rc;
+	bool done;
+	struct config *c;
+	struct err err;
+};
+
+static struct line *parse(const char *text)
+{
+	static struct line l;
+	struct qemu q = { .program = "qemu-system-x86_64", .err = &l.err };
+	char *p;
+
+	memset(&l, 0, sizeof(l));
+	q.c = l.c = config_new();
+	snprintf(l.text, sizeof(l.text), "%s", text);
+	for (p = l.text; *p;) {
+		char end = *p == '\'' ? '\'' : ' ';
+
+		l.argv[l.argc++] = p += end == '\'';
+		p += strcspn(p, end == ' ' ? " " : "'");
+		while (*p == end || *p == ' ')
+			*p++ = '\0';
+	}
+	l.rc = qemu_configure(&q, l.argc, l.argv);
+	l.done = q.done;
+	return &l;
+}
+
+/* "a=b c=- d": keys with their values, a key that is not there, and (no '=') one that is. */
+static void check_keys(const char *text, struct line *l, const char *keys)
+{
+	char *copy = strdup(keys), *rest = copy, *key;
+
+	while ((key = strsep(&rest, " "))) {
+		char *eq = strchr(key, '=');
+		const char *is;
+
+		*eq++ = '\0';
+		for (char *p = eq; *p; p++)
+			*p = *p == '~' ? ' ' : *p;
+		is = config_peek(l->c, key);
+		if (!strcmp(eq, "-") ? is != NULL : !is || strcmp(is, eq) != 0)
+			fail_msg("'%s': %s is '%s', not '%s'", text, key, is ? is : "(none)", eq);
+	}
+	free(copy);
+}
+
+static const struct {
+	const char *line, *keys;
+} good[] = {
+	/* What QEMU has without being asked. */
+	{ "-accel tcg",
+	  "memory=128M cpu.model=qemu64,check serial0=socket i8042=on rng=off firmware=bios net0.backend=user "
+	  "cdrom0.path=none cdrom0.addr=2 cpus=-" },
+	{ "-nodefaults", "serial0=none net0.backend=- cdrom0.path=- i8042=on firmware=bios" },
+	{ "-nographic", "serial0=stdio" },
+	{ "-nographic -serial null", "serial0=null" },
+	/* One and two dashes. */
+	{ "--m 64 --nodefaults", "memory=64" },
+	/* Machine, accelerator, processors. */
+	{ "-machine pc,accel=tcg,pit=off,i8042=off", "pit=off i8042=off" },
+	{ "-M pc-i440fx-6.2,accel=tcg -m 1G,slots=0", "memory=1G" },
+	{ "-machine accel=tcg,x-engine=interp", "engine=interp" },
+	{ "-accel tcg,x-engine=interp,tb-size=32,thread=multi", "engine=interp jit.cache=32M" },
+	{ "-machine type=pc -enable-kvm -machine accel=tcg,x-engine=interp", "engine=interp" },
+	{ "-accel bogus:tcg,x-engine=interp", "engine=interp" },
+	{ "-smp 4", "cpus=4" },
+	{ "-smp cpus=4,sockets=2,cores=2", "cpus=4" },
+	{ "-smp sockets=1,cores=3,threads=1", "cpus=3" },
+	{ "-smp 2,maxcpus=2", "cpus=2" },
+	{ "-cpu max,+x2apic,-sse4_1,pni=off,check", "cpu.model=max,+x2apic,-sse4.1,-sse3,check" },
+	{ "-cpu qemu64,-vmx,-vmx-mbec,migratable=no", "cpu.model=qemu64,check" },
+	{ "-cpu EPYC-v1,enforce,vendor=GenuineIntel", "cpu.model=EPYC,vendor=GenuineIntel" },
+	{ "-cpu IvyBridge,phys-bits=36,host-phys-bits=off", "cpu.model=IvyBridge,phys-bits=36,check" },
+	{ "-cpu host,hv_passthrough", "cpu.model=host,+hv-relaxed,+hv-vapic,+hv-vpindex,+hv-time,check" },
+	{ "-cpu max,tsc-frequency=2000000000", "clock.tsc-hz=2000000000" },
+	/* Boot. */
+	{ "-kernel k -initrd i -append 'a b=c,d'", "kernel=k initrd=i append=a~b=c,d firmware=-" },
+	{ "-machine kernel=k,append=x", "kernel=k append=x" },
+	{ "-boot d", "boot.order=cdrom" },
+	{ "-boot order=ncd,menu=on", "boot.order=net,disk,cdrom boot.menu=2500" },
+	{ "-boot menu=on,splash-time=10", "boot.menu=10" },
+	{ "-kernel k -boot c", "boot.order=-" },
+	{ "-bios /etc/passwd", "firmware=/etc/passwd" },
+	{ "-bios passwd -L /etc", "firmware=/etc/passwd" },
+	/* Drives. */
+	{ "-hda a.img -cdrom c.iso",
+	  "disk0.path=a.img disk0.bus=ide disk0.addr=0 disk0.discard=ignore cdrom0.path=c.iso "
+	  "cdrom0.addr=2 cdrom1.path=-" },
+	{ "a,b.img", "disk0.path=a,b.img disk0.bus=ide disk0.addr=0" },
+	{ "-drive file=a,,b,if=virtio,format=raw,readonly=on,discard=unmap,cache=none,aio=native,werror=enospc",
+	  "disk0.path=a,b disk0.format=raw disk0.readonly=on disk0.discard=unmap disk0.aio=auto disk0.bus=-" },
+	{ "-drive file=a -drive file=b,index=3 -drive file=c,bus=1,unit=0", "disk0.addr=0 disk1.addr=3 disk2.addr=2" },
+	{ "-drive file=c.iso,media=cdrom,readonly=on", "cdrom0.path=c.iso cdrom0.addr=0" },
+	{ "-drive if=none,id=d,file=a -device virtio-blk-pci,drive=d,serial=S,num-queues=2,addr=0x5,bootindex=1",
+	  "disk0.path=a disk0.serial=S disk0.queues=2 disk0.addr=5 disk0.bootindex=1" },
+	{ "-kernel k -drive if=none,id=d,file=a -device virtio-blk,drive=d,bootindex=1", "disk0.bootindex=-" },
+	{ "-blockdev driver=file,node-name=f,filename=a -blockdev driver=raw,node-name=n,file=f,read-only=on -device "
+	  "ide-hd,drive=n,bus=ide.1,unit=1",
+	  "disk0.path=a disk0.format=raw disk0.readonly=on disk0.bus=ide disk0.addr=3" },
+	{ "-blockdev {\"driver\":\"raw\",\"node-name\":\"n\",\"file\":{\"driver\":\"file\",\"filename\":\"a\"}} "
+	  "-device "
+	  "{\"driver\":\"virtio-blk-pci\",\"drive\":\"n\",\"id\":\"x\"}",
+	  "disk0.path=a disk0.format=raw" },
+	{ "-drive if=pflash,format=raw,unit=0,file=C,readonly=on -drive if=pflash,format=raw,unit=1,file=V",
+	  "firmware=C firmware.vars=V" },
+	{ "-object iothread,id=t -drive if=none,id=d,file=a -device virtio-blk-pci,drive=d,iothread=t",
+	  "disk0.path=a" },
+	/* Networks. */
+	{ "-nic user,model=virtio,mac=52:54:00:1:2:3,hostfwd=tcp::1-:2,hostfwd=udp::3-:4",
+	  "net0.backend=user net0.mac=52:54:00:1:2:3 net0.hostfwd=tcp::1-:2+udp::3-:4" },
+	{ "-netdev user,id=n,restrict=on -device virtio-net-pci,netdev=n,mac=52:54:00:1:2:3,romfile=",
+	  "net0.backend=user net0.restrict=on net0.mac=52:54:00:1:2:3 net0.rom=- net1.backend=-" },
+	{ "-nic none", "net0.backend=-" },
+	{ "-net none", "net0.backend=-" },
+	{ "-net nic,model=virtio,macaddr=52:54:00:1:2:3 -net user,hostfwd=:1-:2",
+	  "net0.mac=52:54:00:1:2:3 net0.hostfwd=:1-:2 net1.backend=-" },
+	/* Ports. */
+	{ "-serial mon:stdio -serial file:/x,y", "serial0=stdio serial1=file:/x,y" },
+	{ "-chardev stdio,id=c,mux=on -serial chardev:c -monitor none", "serial0=stdio" },
+	{ "-chardev file,id=c,path=/x -device isa-serial,chardev=c", "serial0=file:/x" },
+	{ "-chardev null,id=c -device isa-debugcon,iobase=0x402,chardev=c", "debugcon=null debugcon.iobase=0x402" },
+	{ "-chardev pty,id=c -device virtio-serial-pci -device virtconsole,chardev=c", "console0=pty" },
+	{ "-chardev null,id=c -device virtio-serial -device virtserialport,chardev=c,name=a.b",
+	  "agent=null agent.name=a.b console0=-" },
+	/* Devices. */
+	{ "-device isa-debug-exit,iobase=0xf4,iosize=0x4 -device pc-testdev -device pci-testdev",
+	  "isa-debug-exit=on isa-debug-exit.iobase=0xf4 pc-testdev=on pci-testdev=on" },
+	{ "-device pvpanic,ioport=0x505 -action panic=pause", "pvpanic=on pvpanic.ioport=0x505 pvpanic.action=pause" },
+	{ "-action panic=pause,reboot=shutdown,shutdown=pause", "pvpanic.action=- no-reboot=on no-shutdown=on" },
+	{ "-device i6300esb -action watchdog=poweroff", "i6300esb=on i6300esb.action=shutdown" },
+	{ "-object rng-random,id=r,filename=/dev/urandom -device virtio-rng-pci,rng=r,disable_legacy=on", "rng=on" },
+	{ "-device virtio-balloon", "balloon=on" },
+	{ "-global isa-debug-exit.iobase=0x10 -device isa-debug-exit", "isa-debug-exit.iobase=0x10" },
+	{ "-global isa-debug-exit.iobase=0x10 -device isa-debug-exit,iobase=0xf4", "isa-debug-exit.iobase=0xf4" },
+	{ "-global kvm-pit.lost_tick_policy=discard", "memory=128M" },
+	{ "-global driver=PIIX4_PM,property=disable_s3,value=1", "memory=128M" },
+	/* Those without an address do not take one of those that have one. */
+	{ "-nodefaults -device virtio-rng-pci -device virtio-balloon-pci,addr=4", "rng.addr=5 balloon.addr=4" },
+	/* Life. */
+	{ "-S -s -no-reboot -no-shutdown -name guest=n,debug-threads=on -D /x -pidfile /p -daemonize",
+	  "paused=on gdb=1234 no-reboot=on no-shutdown=on name=n log=/x pidfile=/p daemonize=on" },
+	{ "-gdb tcp:127.0.0.1:99,server,nowait", "gdb=127.0.0.1:99" },
+	{ "-gdb unix:/x", "gdb=unix:/x" },
+	{ "-rtc base=2026-01-02,clock=vm", "clock.base=2026-01-02T00:00:00" },
+	{ "-rtc base=utc", "clock.base=-" },
+	{ "-d guest_errors,unimp -overcommit mem-lock=off -sandbox off -msg timestamp=on -no-user-config",
+	  "memory=128M" },
+	{ "-object memory-backend-ram,id=m,size=64M -machine memory-backend=m", "memory=64M" },
+};
+
+static void options_become_keys(void **state)
+{
+	for (size_t n = 0; n < sizeof(good) / sizeof(good[0]); n++) {
+		struct line *l = parse(good[n].line);
+
+		if (l->rc)
+			fail_msg("'%s': %s", good[n].line, l->err.msg);
+		check_keys(good[n].line, l, good[n].keys);
+		config_free(l->c);
+	}
+}
+
+static const struct {
+	const char *line, *error;
+} bad[] = {
+	{ "-foo", "-foo: invalid option" },
+	{ "--foo x", "--foo: invalid option" },
+	{ "-m", "-m: requires an argument" },
+	{ "-m 1x", "-m 1x: Parameter 'size' expects a size" },
+	{ "-m 64,maxmem=1G", "memory cannot be plugged in" },
+	{ "-smp 0", "must be greater than zero" },
+	{ "-smp 4,cores=3", "Invalid CPU topology" },
+	{ "-smp 2,maxcpus=4", "CPUs cannot be plugged in" },
+	{ "-smp 100", "Invalid SMP CPUs 100. The max CPUs supported by machine 'pc' is 64 (64)" },
+	{ "-smp 2,foo=1", "Invalid parameter 'foo'" },
+	{ "-machine q35", "unsupported machine type 'q35'" },
+	{ "-machine foo=1", "Property 'pc-machine.foo' not found" },
+	{ "-machine acpi=off", "Property 'pc-machine.acpi': 'off' is not there, only on|auto" },
+	{ "-accel foo", "-accel foo: invalid accelerator foo" },
+	{ "-accel tcg,foo=1", "Invalid parameter 'foo'" },
+	{ "-accel tcg,thread=single", "thread: 'single' is not there" },
+	{ "-accel tcg -machine accel=tcg", "incompatible" },
+	{ "-cpu foo", "unable to find CPU model 'foo'" },
+	{ "-cpu max,+foo", "Property 'max-x86_64-cpu.foo' not found" },
+	{ "-cpu max,+svm", "does not have the CPU feature 'svm'" },
+	{ "-cpu max,kvm=off", "kvm=off is not there" },
+	{ "-device foo", "-device foo: 'foo' is not a valid device model name" },
+	{ "-device virtio-rng-pci,foo=1", "Property 'virtio-rng-pci.foo' not found" },
+	{ "-device virtio-rng-pci,packed=on", "Property 'virtio-rng-pci.packed': 'on' is not there" },
+	{ "-device virtio-rng-pci -device virtio-rng-pci", "a machine has one virtio-rng-pci at most" },
+	{ "-device virtio-rng-pci,rng=x", "Property 'rng' can't find value 'x'" },
+	{ "-device virtio-rng-pci,addr=3.1", "addr '3.1'" },
+	{ "-device virtio-rng-pci,addr=3 -device virtio-balloon-pci,addr=3",
+	  "slot 3 function 0 not available, in use by rng" },
+	{ "-device virtio-rng-pci,id=a -device virtio-balloon-pci,id=a", "Duplicate ID 'a' for device" },
+	{ "-device virtio-blk-pci", "drive property not set" },
+	{ "-device virtio-blk-pci,drive=x", "Property 'drive' can't find value 'x'" },
+	{ "-drive if=none,id=d,file=a -device virtio-blk,drive=d -device virtio-blk,drive=d",
+	  "Drive 'd' is already in use" },
+	{ "-device ide-hd", "No drive specified" },
+	{ "-device isa-serial", "chardev property not set" },
+	{ "-device virtio-serial-pci", "it has no port" },
+	{ "-drive foo=1", "Must specify either driver or file" },
+	{ "-drive file=a,foo=1", "-drive file=a,foo=1: Invalid parameter 'foo'" },
+	{ "-drive file=a,if=scsi", "if=scsi is not there" },
+	{ "-drive file=a,cache=writethrough", "cache=writethrough is not there" },
+	{ "-drive file=a,werror=stop", "werror=stop is not there" },
+	{ "-drive file=a,snapshot=on", "snapshot=on is not there" },
+	{ "-drive file=nbd:x:1", "Unknown protocol 'nbd'" },
+	{ "-drive file=a,index=4", "index 0 to 3" },
+	{ "-hda a -drive file=b,index=0", "drive with bus=0, unit=0 (index=0) exists" },
+	{ "-drive file=a,id=x,if=none -drive file=a,id=x,if=none", "Duplicate ID 'x' for drive" },
+	{ "-blockdev driver=raw,node-name=n,file=x", "node-name='x'" },
+	{ "-blockdev driver=raw,node-name=n,file=n", "Unknown driver 'raw' below a format" },
+	{ "-blockdev {\"driver\":[]}", "Parameter 'driver' is none of" },
+	{ "-blockdev {", "JSON parse error" },
+	{ "-netdev user", "Parameter 'id' is missing" },
+	{ "-netdev tap,id=n", "does not accept value 'tap'" },
+	{ "-nic user,model=rtl8139", "Unsupported NIC model: rtl8139" },
+	{ "-nic user,foo=1", "Invalid parameter 'foo'" },
+	{ "-device virtio-net-pci,netdev=x", "can't find value 'x'" },
+	{ "-net nic", "there is no '-net user' with it" },
+	{ "-serial foo", "could not connect to character backend 'foo'" },
+	{ "-serial chardev:x", "chardev \"x\" not found" },
+	{ "-chardev foo,id=a", "'foo' is not a valid char driver name" },
+	{ "-chardev null", "no id specified" },
+	{ "-chardev null,id=a -serial chardev:a -serial chardev:a", "chardev 'a' is in use" },
+	{ "-chardev null,id=a,foo=1 -serial chardev:a", "Invalid parameter 'foo'" },
+	{ "-global foo.bar=1", "global foo.bar has invalid class name" },
+	{ "-global virtio-rng-pci.foo=1", "Property 'virtio-rng-pci.foo' not found" },
+	{ "-global kvm-pit.lost_tick_policy=delay", "'delay' is not there" },
+	{ "-object foo,id=a", "does not accept value 'foo'" },
+	{ "-object rng-random", "Parameter 'id' is missing" },
+	{ "-object rng-random,id=a,filename=/x", "'/x' is not there" },
+	{ "-append x", "-append only allowed with -kernel option" },
+	{ "-initrd x", "-initrd only allowed with -kernel option" },
+	{ "-bios /nonexistent", "could not load PC BIOS '/nonexistent'" },
+	{ "-boot x", "Invalid boot device 'x'" },
+	{ "-boot once=d", "once=d is not there" },
+	{ "-action panic=foo", "Parameter 'panic' does not accept value 'foo'" },
+	{ "-gdb foo", "gdbstub" },
+	{ "-d in_asm", "unknown log item 'in_asm'" },
+	{ "-sandbox on", "seccomp is not there" },
+	{ "-fda x", "-fda: not there: there are no floppy disks" },
+	{ "-display gtk", "does not accept value 'gtk'" },
+	{ "-monitor foo", "monitor" },
+};
+
+static void what_is_absent_is_refused_by_name(void **state)
+{
+	for (size_t n = 0; n < sizeof(bad) / sizeof(bad[0]); n++) {
+		struct line *l = parse(bad[n].line);
+
+		if (!l->rc || !strstr(l->err.msg, bad[n].error))
+			fail_msg("'%s': '%s', not '%s'", bad[n].line, l->rc ? l->err.msg : "", bad[n].error);
+		config_free(l->c);
+	}
+}
+
+/* Whoever reads a key later can tell by which option it came. */
+static void errors_of_keys_name_the_option(void **state)
+{
+	struct line *l = parse("-uuid x -kernel /k -device isa-debug-exit,iobase=zz");
+	struct err err;
+
+	assert_int_equal(l->rc, 0);
+	err_set(&err, "uuid: bad");
+	config_tell_origin(l->c, &err);
+	assert_string_equal(err.msg, "-uuid x: uuid: bad");
+	err_set(&err, "isa-debug-exit.iobase: bad");
+	config_tell_origin(l->c, &err);
+	assert_string_equal(err.msg, "-device isa-debug-exit,iobase=zz: isa-debug-exit.iobase: bad");
+	/* kvm-unit-tests looks for these words. */
+	err_set(&err, "kernel: no such file");
+	config_tell_origin(l->c, &err);
+	assert_string_equal(err.msg, "could not load kernel '/k': kernel: no such file");
+	config_free(l->c);
+}
+
+static void the_grammar_is_qemus(void **state)
+{
+	struct qopts o;
+	struct err err;
+	bool on;
+
+	assert_int_equal(qopts_parse(&o, "x", "first,,1,a=b,,c,flag,nothing,e=,n=1,n=2", "implied", &err), 0);
+	assert_string_equal(qopts_get(&o, "implied"), "first,1");
+	assert_string_equal(qopts_get(&o, "a"), "b,c");
+	assert_int_equal(qopts_bool(&o, "flag", false, &on, &err), 0);
+	assert_true(on);
+	assert_int_equal(qopts_bool(&o, "thing", true, &on, &err), 0);
+	assert_false(on);
+	assert_string_equal(qopts_get(&o, "e"), "");
+	assert_string_equal(qopts_nth(&o, "n", 0), "1");
+	assert_string_equal(qopts_get(&o, "n"), "2");
+	assert_null(qopts_get(&o, "m"));
+	assert_int_equal(qopts_all_read(&o, &err), 0);
+	assert_int_equal(qopts_bool(&o, "a", true, &on, &err), -1);
+	qopts_free(&o);
+	/* Without an implied name the first word is a flag, too. */
+	assert_int_equal(qopts_parse(&o, "x", "word", NULL, &err), 0);
+	assert_string_equal(qopts_get(&o, "word"), "on");
+	qopts_free(&o);
+	assert_int_equal(qopts_parse(&o, "x", "a=1", "implied", &err), 0);
+	assert_int_equal(qopts_all_read(&o, &err), -1);
+	assert_string_equal(err.msg, "-x a=1: Invalid parameter 'a'");
+	qopts_free(&o);
+}
+
+static void programs_are_known_by_their_names(void **state)
+{
+	assert_string_equal(qemu_program("/usr/bin/qemu-system-x86_64"), "qemu-system-x86_64");
+	assert_string_equal(qemu_program("qemu-kvm"), "qemu-kvm");
+	assert_null(qemu_program("/x/qemu-system-x86_64/vireo"));
+	assert_null(qemu_program("qemu-system-i386"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(options_become_keys),
+		cmocka_unit_test(what_is_absent_is_refused_by_name),
+		cmocka_unit_test(errors_of_keys_name_the_option),
+		cmocka_unit_test(the_grammar_is_qemus),
+		cmocka_unit_test(programs_are_known_by_their_names),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,203 @@
+"""Machines started by QEMU's command line, by the command and by a link of its name."""
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+from conftest import SLOW, VIREO, run_cli, run_file
+from test_firmware import boot_disk, seabios
+from test_save import free_port
+
+KERNEL_ARGS = "console=ttyS0 quiet"
+
+
+@pytest.fixture
+def qemu(tmp_path):
+    """This program by QEMU's name."""
+    link = tmp_path / "bin" / "qemu-system-x86_64"
+    link.parent.mkdir()
+    link.symlink_to(VIREO)
+    return str(link)
+
+
+def run(qemu, *args, timeout=60, **kw):
+    return subprocess.run([qemu, *args], capture_output=True, text=True, timeout=timeout * SLOW,
+                          stdin=subprocess.DEVNULL, **kw)
+
+
+def boot_args(guest, append=KERNEL_ARGS):
+    return ["-kernel", guest.kernel, "-initrd", guest.initrd, "-append", append]
+
+
+def until(what, seconds=60):
+    end = time.monotonic() + seconds * SLOW
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_the_command_and_the_link_are_the_same(qemu, tmp_path):
+    for args in (["-version"], ["-help"], ["--help"], ["-device", "help"], ["-device", "?"], ["-machine", "help"],
+                 ["-cpu", "help"], ["-accel", "help"], ["-netdev", "help"], ["-chardev", "help"], ["-object", "help"],
+                 ["-device", "virtio-blk-pci,help"], ["-M", "pc,?"], ["-d", "help"], ["-display", "help"]):
+        a, b = run(qemu, *args), run_cli("qemu-system-x86_64", *args)
+        assert a.returncode == 0 and a.stdout and not a.stderr, args
+        assert (a.returncode, a.stdout) == (b.returncode, b.stdout)
+    kvm = tmp_path / "qemu-kvm"
+    kvm.symlink_to(VIREO)
+    assert run(str(kvm), "-version").stdout == run(qemu, "-version").stdout
+
+
+def test_what_scripts_look_for(qemu):
+    # kvm-unit-tests takes the fourth word apart at its dots; it and others look for names of devices.
+    assert run(qemu, "-version").stdout.startswith("QEMU emulator version 7.2.0 (")
+    assert run(qemu, "-h").stdout.splitlines()[0] == run(qemu, "-version").stdout.splitlines()[0]
+    # The manual is made of the same table.
+    manual = run_cli("--print-qemu-man-page").stdout.replace("\\", "")
+    options = [line.split()[0] for line in run(qemu, "-help").stdout.splitlines() if line.startswith("-")]
+    assert len(options) > 60 and [o for o in options if f".B {o}" not in manual] == []
+    devices = run(qemu, "-device", "help").stdout
+    for name in ("virtio-blk-pci", "pc-testdev", "pci-testdev", "isa-debug-exit", "ide-hd"):
+        assert f'name "{name}", bus ' in devices
+    assert "  iobase=<uint32>" in run(qemu, "-device", "isa-debug-exit,help").stdout
+
+
+@pytest.mark.parametrize("args,says", [
+    (["-foo"], "-foo: invalid option"),
+    (["-device", "foo"], "-device foo: 'foo' is not a valid device model name"),
+    (["-device", "foo,help"], "-device foo,help: 'foo' is not a valid device model name"),
+    (["-kernel", "/no/such"], "could not load kernel '/no/such': kernel: /no/such: No such file or directory"),
+    (["-pidfile", "/no/such/pid"], "-pidfile /no/such/pid: pidfile: cannot create PID file: /no/such/pid: "
+                                   "No such file or directory"),
+    (["-D", "/no/such/log"], "-D /no/such/log: log: /no/such/log: No such file or directory"),
+    (["-uuid", "x"], "-uuid x: uuid: 'x' is not of the form 01234567-89ab-cdef-0123-456789abcdef"),
+    (["-daemonize", "-serial", "stdio"], "daemonize: serial0 is stdio, which a process in the background does not have"),
+])
+def test_what_is_wrong_is_one_line_and_status_1(qemu, args, says):
+    r = run(qemu, "-display", "none", *args)
+    assert (r.returncode, r.stdout) == (1, "")
+    assert r.stderr.strip().removeprefix("qemu-system-x86_64: ").removeprefix("-daemonize: ") == says
+
+
+def test_a_linux_with_disks_and_a_network(busybox, vms):
+    data, port = os.path.join(busybox.tmp, "a,b"), free_port()
+    with open(data, "wb") as f:
+        f.write(b"from the host\n" + bytes(1 << 20))
+        f.truncate(2 << 20)
+    vm = vms([*boot_args(busybox, f"{KERNEL_ARGS} root=/dev/vda"), "-nodefaults", "-serial", "mon:stdio", "-m", "256",
+              "-smp", "cpus=2,sockets=1,cores=2", "-accel", "tcg", "-cpu", "max,-avx2", "-machine", "pc,pit=off",
+              "-drive", f"file={busybox.disk()},if=virtio,format=raw",
+              "-drive", f"if=none,id=d,file={data.replace(',', ',,')},format=raw,readonly=on,cache=none",
+              "-device", "virtio-blk-pci,drive=d,serial=SN-7,addr=0x9",
+              "-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{port}-:80",
+              "-device", "virtio-net-pci,netdev=n,mac=52:54:00:aa:bb:cc",
+              "-device", "virtio-rng-pci", "-name", "ignored"], command="qemu-system-x86_64").boot()
+    assert vm.sh("nproc") == "2"
+    assert 240 << 10 > int(vm.sh("awk '/MemTotal/ { print $2 }' /proc/meminfo")) > 200 << 10
+    assert vm.sh("grep -c avx2 /proc/cpuinfo") == "0"
+    assert vm.sh("head -c 14 /dev/vdb; cat /sys/block/vdb/serial") == "from the host\nSN-7"
+    assert vm.sh("basename $(readlink -f /sys/block/vdb/device/..)") == "0000:00:09.0"
+    assert vm.sh("cat /sys/class/net/eth0/address") == "52:54:00:aa:bb:cc"
+    vm.sh("mkdir /tmp/w; echo hello >/tmp/w/f; httpd -p 80 -h /tmp/w")
+    assert urllib.request.urlopen(f"http://127.0.0.1:{port}/f", timeout=30 * SLOW).read() == b"hello\n"
+    vm.child.sendline("poweroff")
+    assert vm.wait() == 0
+
+
+def test_what_qemu_has_without_being_asked(busybox, vms):
+    vm = vms([*boot_args(busybox), "-nographic"], command="qemu-system-x86_64").boot()
+    assert vm.sh("ls /sys/class/net | grep -c eth") == "1"
+    assert vm.sh("ls /sys/bus/pci/devices").split()[:4] == ["0000:00:00.0", "0000:00:01.0", "0000:00:01.1", "0000:00:01.3"]
+    assert 130 << 10 > int(vm.sh("awk '/MemTotal/ { print $2 }' /proc/meminfo")) > 80 << 10
+    assert "AuthenticAMD" in vm.sh("grep -m1 vendor /proc/cpuinfo")
+
+
+@seabios
+def test_a_disk_and_a_cd_by_firmware(qemu, tmp_path):
+    disk = boot_disk(tmp_path)
+    exit_device = ["-device", "isa-debug-exit", "-display", "none", "-serial", "stdio"]
+    for args in ([disk], ["-hda", disk], ["-drive", f"file={disk},if=virtio,format=raw", "-boot", "c"]):
+        r = run(qemu, *args, *exit_device)
+        assert "boot sector 80" in r.stdout, (args, r.stdout, r.stderr)
+        assert r.returncode == 1
+    log = tmp_path / "log"
+    r = run(qemu, "-drive", f"file={disk},if=virtio", "-nodefaults", "-device", "isa-debug-exit", "-chardev",
+            f"file,id=l,path={log}", "-device", "isa-debugcon,iobase=0x402,chardev=l")
+    assert "using modern (1.0) virtio mode" in log.read_text()
+
+
+def daemon(qemu, guest, tmp_path, *args):
+    pidfile, name = tmp_path / "pid", f"d{os.getpid()}"
+    r = run(qemu, *boot_args(guest), "-daemonize", "-pidfile", str(pidfile), "-name", name, "-display", "none", *args)
+    assert (r.returncode, r.stdout) == (0, ""), r.stderr
+    return int(pidfile.read_text()), pidfile, name
+
+
+def test_a_daemon_with_a_pid_file(qemu, busybox, tmp_path):
+    pid, pidfile, name = daemon(qemu, busybox, tmp_path)
+    try:
+        # It has no terminal and belongs to nobody that waits; its machine runs.
+        assert os.getsid(pid) != os.getsid(0)
+        assert all(os.readlink(f"/proc/{pid}/fd/{n}") == "/dev/null" for n in range(3))
+        until(lambda: "/ # " in run_file(name, "console.log").read_text())
+        assert name in run_cli("ps").stdout
+        # The file is one machine's at a time.
+        r = run(qemu, "-display", "none", "-pidfile", str(pidfile))
+        assert r.returncode == 1 and "is another machine's, which lives" in r.stderr
+        assert int(pidfile.read_text()) == pid
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: not pidfile.exists())
+
+
+def test_a_daemon_that_fails_says_so(qemu, tmp_path):
+    r = run(qemu, "-daemonize", "-pidfile", str(tmp_path / "pid"), "-display", "none", "-kernel", "/no/such")
+    assert r.returncode == 1 and "could not load kernel '/no/such'" in r.stderr
+    assert not (tmp_path / "pid").exists()
+
+
+def test_a_signal_ends_it_well(qemu, busybox):
+    """As QEMU tells it: scripts take the signal from this line, and the status is 0."""
+    child = subprocess.Popen([qemu, *boot_args(busybox), "-nographic"], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout.read(1)
+    child.send_signal(signal.SIGTERM)
+    err = child.communicate(timeout=60 * SLOW)[1].decode()
+    assert child.returncode == 0
+    assert f"qemu-system-x86_64: terminating on signal 15 from pid {os.getpid()} (" in err
+
+
+def test_a_reset_that_is_not_wanted_ends_it_well(qemu, busybox):
+    r = run(qemu, *boot_args(busybox, "console=ttyS0 panic=-1 init=/no/such rdinit=/no/such"), "-nographic", "-no-reboot")
+    assert "Kernel panic" in r.stdout and r.returncode == 0, r.stdout[-300:] + r.stderr
+
+
+def test_no_shutdown_and_no_start(busybox, vms):
+    vm = vms([*boot_args(busybox), "-nographic", "-no-shutdown", "-S"], command="qemu-system-x86_64")
+    until(lambda: run_file(vm.name, "qmp.sock").exists())
+    qmp = vm.qmp()
+    assert qmp.execute("query-status")["status"] == "prelaunch"
+    qmp.execute("cont")
+    vm.boot()
+    vm.child.sendline("poweroff -f")
+    assert qmp.event("SHUTDOWN")["data"] == {"guest": True, "reason": "guest-shutdown"}
+    qmp.event("STOP")
+    assert qmp.execute("query-status")["status"] == "paused"
+    # A reset makes it another guest, which runs when somebody says so.
+    qmp.execute("system_reset")
+    qmp.execute("cont")
+    vm.child.expect(vm.prompt)
+    qmp.execute("quit")
+    assert vm.wait() == 0
+
+
+def test_a_log_file(qemu, busybox, tmp_path):
+    log = tmp_path / "log"
+    r = run(qemu, *boot_args(busybox, "console=ttyS0 rdinit=/no/such init=/no/such panic=-1"), "-nographic", "-no-reboot",
+            "-cpu", "Haswell", "-D", str(log))
+    # What is missing of a model is a line of the log.
+    assert "warning: cpu: Haswell is without hle, rtm here" in log.read_text() and not r.stderr
