@@ -55,7 +55,8 @@ struct jit_block {
 	uint64_t place, rip;		/* of the first instruction: x86_code_page() | offset */
 	uint64_t phys;			/* where that was */
 	uint64_t second;		/* the page that its only instruction runs into, or JIT_ONE_PAGE */
-	uint32_t mode;			/* enum x86_fetch */
+	uint32_t mode;			/* enum x86_fetch; and without shared looks into the TLB: */
+#define JIT_ALONE (1u << 31)
 	_Atomic bool stale;
 	/*
 	 * Where to begin: with the flags in the host's, or, so far before that, in jit_cpu.flags. And, so far behind

@@ -225,6 +225,7 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 		if (jit_exit_from(why, JIT_BROKEN))
 			jit_count_take_back(c);
 		cpu->charge_ends = false;
+		c->split = why == JIT_SPLIT ? cpu->s.gpr[X86_RIP] : JIT_NOT_SPLIT;
 		/* If the block was given up, jumps to it look again. */
 		if (why == JIT_OUT)
 			c->guards[cpu->cpl == 3][jit_guard_place(cpu->s.gpr[X86_RIP])] = 0;

@@ -29,7 +29,7 @@ static void probe(struct engine_probe *p)
 
 struct settings {
 	uint64_t heat, cache;
-	bool strict;
+	bool strict, sharing;
 	int counting, perf;
 };
 
@@ -40,7 +40,7 @@ static int read_settings(struct config *c, struct settings *s, struct err *err)
 	const char *debugger;
 	bool stats;
 
-	*s = (struct settings){ .heat = HEAT, .cache = CACHE_BYTES };
+	*s = (struct settings){ .heat = HEAT, .cache = CACHE_BYTES, .sharing = true };
 	if (!c)
 		return 0;
 	if (config_bool(c, "stats", false, &stats, err) ||
@@ -51,6 +51,7 @@ static int read_settings(struct config *c, struct settings *s, struct err *err)
 	    config_str(c, "gdb", "none", &debugger, err) ||
 	    /* Who looks at registers sees flags, too. */
 	    config_bool(c, "jit.strict", strcmp(debugger, "none"), &s->strict, err) ||
+	    config_bool(c, "jit.share", true, &s->sharing, err) ||
 	    config_size(c, "jit.cache", CACHE_BYTES, MIB, &s->cache, err))
 		return -1;
 	if (s->cache < CACHE_LEAST || s->cache > CACHE_MOST)
@@ -105,6 +106,7 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 		return NULL;
 	j->vm.heat = (uint32_t)s.heat;
 	j->strict = s.strict;
+	j->sharing = s.sharing;
 	j->counting = (enum jit_counting)s.counting;
 	j->vm.heats = huge_alloc(HEAT_BYTES);
 	j->cache = j->vm.heats ? jit_cache_new(s.cache, s.perf == JIT_PERF_MAP, err) : NULL;

@@ -233,9 +233,7 @@ void jit_call(struct jit_tr *t)
 
 	if (odd_size(t) || bad_target(t, to))
 		return;
-	jit_flags_away(t, now(t)->need);
-	jit_push_value(t, next_rip(t));
-	jit_stored_to(t, to);
+	jit_push_value(t, next_rip(t), to);
 	jit_go_on(t, to, NULL);
 }
 
@@ -276,9 +274,8 @@ void jit_call_indirect(struct jit_tr *t)
 	}
 	t->flags &= ~FLAGS_NATIVE;
 	emit_store(&t->e, emit_gs(JIT_FIELD(pushed)), T0);
-	jit_push_value(t, next_rip(t));
 	/* Where it goes if the page wants to hear of the store: the stub finds it in jit_cpu.pushed. */
-	jit_stored_to(t, JIT_RIP_PUSHED);
+	jit_push_value(t, next_rip(t), JIT_RIP_PUSHED);
 	emit_load(&t->e, T0, emit_gs(JIT_FIELD(pushed)));
 	jump_to_t0(t, NULL);
 }
@@ -286,12 +283,13 @@ void jit_call_indirect(struct jit_tr *t)
 void jit_ret(struct jit_tr *t)
 {
 	struct stub s = { .kind = STUB_JUMP, .rip = now(t)->rip, .pop = t->word + (uint32_t)now(t)->i->imm };
+	struct jit_reach from;
 
 	if (odd_size(t))
 		return;
 	jit_flags_away(t, now(t)->need);
-	emit_rr(&t->e, jit_word_op(t, 0x8b), T0, GUEST_RSP);
-	jit_probe(t, t->word, JIT_LOAD);
-	emit_rm(&t->e, jit_word_op(t, 0x8b), T0, emit_at(T0, 0));
+	from = jit_reach_stack(t, 0, JIT_LOAD);
+	t->flags &= ~FLAGS_NATIVE;
+	emit_rm(&t->e, jit_word_op(t, 0x8b), T0, emit_at(T0, (int32_t)from.at));
 	jump_to_t0(t, &s);
 }

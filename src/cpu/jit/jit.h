@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "cpu/jit/cache.h"
+#include "cpu/jit/share.h"
 #include "cpu/x86/traces.h"
 
 /* Where an indirect branch to `tag` ^ fetch_key goes on. */
@@ -46,6 +47,7 @@ enum jit_exit {
 	JIT_LINK,    /* instead of this number: the struct jit_note of a jump that may go straight to what is at RIP */
 	/* In mid-block: jit_cpu.undone is how many instructions were not done (count.h), RIP is the first of them. */
 	JIT_BROKEN, /* what the block was made for has changed */
+	JIT_SPLIT,  /* the page that accesses were to share does not have them all */
 	/* The same, and the instruction at RIP is to be interpreted by itself: */
 	JIT_INTERPRET, /* it is one that translated code does not have */
 	JIT_ACCESS,    /* its memory access is more than a look into the TLB */
@@ -69,6 +71,14 @@ struct jit_counts {
 	stat_t accesses; /* costs */
 	stat_t charged;	 /* costs: instructions in blocks under the counting clock */
 };
+
+/* Of accesses that share a look into the TLB: where the lowest is, and its page's byte of flags if one is a store. */
+struct jit_shared {
+	uint8_t *host;
+	_Atomic uint8_t *flags;
+};
+/* As RIP: not canonical. */
+#define JIT_NOT_SPLIT (1ull << 62)
 
 /* What a vCPU has beside the interpreter's; GS's base is its address while it runs. */
 struct jit_cpu {
@@ -100,6 +110,8 @@ struct jit_cpu {
 	const struct jit_x87_note *x87_note; /* the last instruction of x87 since then */
 	uint8_t undone;			     /* count.h */
 	uint64_t *runs;			     /* of each block, profile.h; NULL: not counted */
+	struct jit_shared shared[JIT_SHARES]; /* by accesses of the block that runs, share.h */
+	uint64_t split; /* RIP of where a block was left, to go on without sharing; JIT_NOT_SPLIT: none */
 	const struct jit_table *table;	     /* the cache's */
 	const uint8_t *numbered;	     /* the cache's */
 	struct jit_counts counts;
@@ -137,6 +149,7 @@ struct jit_vm {
 	 * any looks at it may be any in between: in exceptions' and interrupts' frames, and in states that are read.
 	 */
 	bool strict;
+	bool sharing; /* looks into the TLB by accesses of a block */
 	enum jit_counting counting;
 	struct jit_row *rows;	     /* stats.c */
 	struct jit_profile *profile; /* NULL: blocks are not counted */
@@ -157,13 +170,13 @@ static inline struct jit_block *jit_find_block(struct jit_cpu *c)
 		.place = x86_code_page(e) | (rip & X86_PAGE_MASK),
 		.second = next->tag == after ? x86_code_page(next) : JIT_ONE_PAGE,
 		.rip = rip,
-		.mode = x86_fetch(&c->cpu),
+		.mode = x86_fetch(&c->cpu) | (c->split == rip ? JIT_ALONE : 0),
 	};
 
 	if (e->tag != (rip & ~X86_PAGE_MASK) || !x86_translatable(&c->cpu))
 		return NULL;
 	b = jit_table_find(c->table, &want);
-	if (b)
+	if (b && !(want.mode & JIT_ALONE))
 		c->jumps[jit_jump_place(rip)] = (struct jit_jump){ rip ^ c->cpu.fetch_key, jit_block_memory(b) };
 	return b;
 }
@@ -201,6 +214,8 @@ struct jit_site {
 #define JIT_MISS_WRITE	    1u
 #define JIT_MISS_SIZE_SHIFT 1	 /* bytes, 7 bits */
 #define JIT_MISS_STORE	    256u /* with JIT_MISS_WRITE: nothing is read */
+/* Of accesses that share a look: JIT_MISS_WRITE, and how many bytes. */
+#define JIT_SHARED_SPAN_SHIFT 1
 static inline uint32_t jit_miss_size(uint32_t access)
 {
 	return access >> JIT_MISS_SIZE_SHIFT & 127;
@@ -240,6 +255,8 @@ int jit_quick_stos(struct jit_cpu *c, uint32_t size);
  * else NULL. One that crosses pages is to jit_cpu.bounce.
  */
 uint8_t *jit_quick_miss(struct jit_cpu *c, const struct jit_note *note);
+/* The same for accesses that share a look, from the lowest on; NULL: they are to be done one by one. */
+uint8_t *jit_quick_shared(struct jit_cpu *c, const struct jit_note *note);
 /* The code for RIP, from where the guest's flags are in memory; 0: this takes a walk, or there is none. */
 uintptr_t jit_quick_jump(struct jit_cpu *c);
 /*
@@ -265,6 +282,7 @@ struct jit_thunks {
 	uintptr_t jump[2];
 	/* by view, and for stores; T0 and T1 as the probe left them. Or jit_cpu.lin is set */
 	uintptr_t missed[X86_TLB_VIEWS][2], missed_noted;
+	uintptr_t missed_shared; /* jit_cpu.lin is set */
 	/* T0 is the host's address, or it is in jit_cpu.stored */
 	uintptr_t stored, stored_noted, stored_native;
 	uintptr_t vectors, x87; /* get them to the host's */

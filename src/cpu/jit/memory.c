@@ -45,12 +45,13 @@ void jit_address(struct jit_tr *t, unsigned to, bool wide)
 		emit_rm(&t->e, lea, to, m);
 }
 
-void jit_probe(struct jit_tr *t, unsigned size, enum jit_access how)
+/* `s` is the stub for when it is not in the TLB. */
+static void probe(struct jit_tr *t, unsigned size, bool write, struct stub s)
 {
-	bool write = how != JIT_LOAD;
 	int32_t tag = write ? JIT_TLB(t->view, wtag) : JIT_TLB(t->view, rtag);
-	struct stub s = { .kind = STUB_MISS, .rip = now(t)->rip, .view = (uint8_t)t->view };
 
+	s.rip = now(t)->rip;
+	s.view = (uint8_t)t->view;
 	jit_count_access(t);
 	emit_rr(&t->e, op_rorx, T1, T0);
 	emit_bytes(&t->e, 12 - ENTRY_SHIFT, 1);
@@ -60,11 +61,20 @@ void jit_probe(struct jit_tr *t, unsigned size, enum jit_access how)
 	emit_rr(&t->e, (struct emit_op){ .op = 0x81, .w = true }, 7, T0);
 	emit_bytes(&t->e, MEM_PAGE_SIZE - size, 4);
 	s.jump = emit_jump(&t->e, 7);
-	s.access = size << JIT_MISS_SIZE_SHIFT | (write ? JIT_MISS_WRITE : 0) | (how == JIT_STORE ? JIT_MISS_STORE : 0);
 	emit_rm(&t->e, op_add, T0, indexed(JIT_TLB(t->view, host)));
 	s.back = emit_rx(&t->e);
 	jit_stub(t, s);
 	t->flags &= ~FLAGS_NATIVE;
+}
+
+void jit_probe(struct jit_tr *t, unsigned size, enum jit_access how)
+{
+	bool write = how != JIT_LOAD;
+
+	probe(t, size, write,
+	      (struct stub){ .kind = STUB_MISS,
+			     .access = size << JIT_MISS_SIZE_SHIFT | (write ? JIT_MISS_WRITE : 0) |
+				       (how == JIT_STORE ? JIT_MISS_STORE : 0) });
 }
 
 /* 32-bit code is translated with flat segments, but for these: the interpreter knows their limits and types. */
@@ -101,28 +111,95 @@ void jit_operand(struct jit_tr *t, unsigned size, enum jit_access how)
 	jit_probe(t, size, how);
 }
 
+/* --- accesses that share a look into the TLB: share.h --- */
+
+static struct emit_mem shared(const struct jit_tr *t, int32_t field)
+{
+	return emit_gs(field + (int32_t)sizeof(struct jit_shared) * now(t)->share.slot);
+}
+
+static struct jit_reach reach_first(struct jit_tr *t)
+{
+	const struct jit_share *s = &now(t)->share;
+
+	probe(t, s->span, s->write,
+	      (struct stub){ .kind = STUB_SHARED,
+			     .access = (uint32_t)s->span << JIT_SHARED_SPAN_SHIFT | (s->write ? JIT_MISS_WRITE : 0) });
+	emit_store(&t->e, shared(t, JIT_FIELD(shared[0].host)), T0);
+	if (s->write) {
+		emit_load(&t->e, T1, indexed(JIT_TLB(t->view, flags)));
+		emit_store(&t->e, shared(t, JIT_FIELD(shared[0].flags)), T1);
+	}
+	t->shared |= 1u << s->slot;
+	return (struct jit_reach){ s->at, true };
+}
+
+static struct jit_reach reach_next(struct jit_tr *t)
+{
+	jit_count_access(t);
+	emit_load(&t->e, T0, shared(t, JIT_FIELD(shared[0].host)));
+	return (struct jit_reach){ now(t)->share.at, true };
+}
+
+bool jit_reached(const struct jit_tr *t)
+{
+	return now(t)->share.role == JIT_SHARE_NEXT && t->shared >> now(t)->share.slot & 1;
+}
+
+struct jit_reach jit_reach(struct jit_tr *t, unsigned size, enum jit_access how)
+{
+	if (jit_reached(t))
+		return reach_next(t);
+	jit_linear(t, how);
+	if (now(t)->share.role != JIT_SHARE_FIRST) {
+		jit_probe(t, size, how);
+		return (struct jit_reach){ 0, false };
+	}
+	if (now(t)->share.at)
+		emit_lea(&t->e, T0, emit_at(T0, -(int32_t)now(t)->share.at));
+	return reach_first(t);
+}
+
+struct jit_reach jit_reach_stack(struct jit_tr *t, int disp, enum jit_access how)
+{
+	bool first = now(t)->share.role == JIT_SHARE_FIRST;
+
+	if (jit_reached(t))
+		return reach_next(t);
+	disp -= first ? now(t)->share.at : 0;
+	if (disp)
+		emit_rm(&t->e, jit_word_op(t, 0x8d), T0, emit_at(GUEST_RSP, disp));
+	else
+		emit_rr(&t->e, jit_word_op(t, 0x89), GUEST_RSP, T0);
+	if (first)
+		return reach_first(t);
+	jit_probe(t, t->word, how);
+	return (struct jit_reach){ 0, false };
+}
+
 /*
  * The byte of flags of the page is looked at after the store, as the tracker of code wants it (code.c). Without
  * touching the host's flags if somebody needs them.
  */
-void jit_stored_to(struct jit_tr *t, uint64_t rip)
+static void stored(struct jit_tr *t, struct emit_mem page_flags, unsigned more, uint64_t rip)
 {
-	struct stub s = { .kind = STUB_STORED, .rip = rip };
-	int32_t page_flags = JIT_TLB(t->view, flags);
+	struct stub s = { .kind = STUB_STORED, .rip = rip, .more = (uint16_t)more };
 
 	s.flags_native = t->flags == FLAGS_NATIVE && now(t)->live;
 	if (s.flags_native) {
 		uint8_t *none;
 
 		s.noted = true;
+		if (more)
+			emit_lea(&t->e, T0, emit_at(T0, (int32_t)more));
 		emit_store(&t->e, emit_gs(JIT_FIELD(stored)), T0);
-		emit_load(&t->e, T0, indexed(page_flags));
+		emit_load(&t->e, T0, page_flags);
 		emit_rm(&t->e, (struct emit_op){ .map = MAP_0F, .op = 0xb6 }, T0, emit_at(T0, 0));
 		none = emit_jrcxz(&t->e);
 		s.jump = emit_jump(&t->e, EMIT_ALWAYS);
 		emit_here8(&t->e, none);
 	} else {
-		emit_load(&t->e, T1, indexed(page_flags));
+		emit_load(&t->e, T1, page_flags);
 		emit_rm(&t->e, (struct emit_op){ .op = 0x80 }, 7, emit_at(T1, 0));
 		emit_bytes(&t->e, 0, 1);
 		s.jump = emit_jump(&t->e, 5);
@@ -130,4 +207,17 @@ void jit_stored_to(struct jit_tr *t, uint64_t rip)
 	}
 	s.back = emit_rx(&t->e);
 	jit_stub(t, s);
+}
+
+void jit_stored_to(struct jit_tr *t, uint64_t rip)
+{
+	stored(t, indexed(JIT_TLB(t->view, flags)), 0, rip);
+}
+
+void jit_stored_there(struct jit_tr *t, struct jit_reach where, uint64_t rip)
+{
+	if (where.shared)
+		stored(t, shared(t, JIT_FIELD(shared[0].flags)), where.at, rip);
+	else
+		jit_stored_to(t, rip);
 }

@@ -37,6 +37,7 @@
 #define JIT_MMX	    (1u << 16) /* vector registers are those of MMX */
 #define JIT_PAIR    (1u << 17) /* of two words of 4 bytes, or of 8 with REX.W */
 #define JIT_CODE64  (1u << 18) /* only in 64-bit code */
+#define JIT_ACC_W   (1u << 19) /* RAX and RDX are written, or one of them */
 
 struct jit_tr;
 struct jit_op {

@@ -136,7 +136,7 @@ static unsigned code_of(const struct operand *o)
 	return o->high ? o->host + 4 : o->host;
 }
 
-static unsigned memory_size(const struct jit_insn *n)
+unsigned jit_memory_size(const struct jit_insn *n)
 {
 	if (n->op->what & JIT_PAIR)
 		return n->i->opsize == 8 ? 16 : 8;
@@ -191,18 +191,24 @@ static void on_registers(struct jit_tr *t, struct emit_op e, struct operand reg,
 static void on_memory(struct jit_tr *t, struct emit_op e, struct operand reg)
 {
 	const struct jit_insn *n = now(t);
-	uint32_t what = n->op->what, size = memory_size(n), base = T0;
+	uint32_t what = n->op->what, size = jit_memory_size(n), base = T0;
+	struct jit_reach where;
 	bool write = what & JIT_RM_W, uses_t1 = reg.host == T1 && reg.guest != NO_REG && !(what & JIT_GROUP);
 	enum jit_access how = !write ? JIT_LOAD : what & JIT_RM_R ? JIT_UPDATE : JIT_STORE;
 
 	uses_t1 |= e.vex && e.vreg == T1 && what & JIT_VVVV;
-	jit_flags_away(t, now(t)->need);
-	jit_linear(t, how);
+	if (!jit_reached(t))
+		jit_flags_away(t, now(t)->need);
 	/* Before a page fault. */
-	if (what & JIT_ALIGNED && size >= 16)
+	if (what & JIT_ALIGNED && size >= 16) {
+		jit_linear(t, how);
 		misaligned(t, size);
-	jit_probe(t, size, how);
-	if (write && (uses_t1 || what & JIT_CL))
+		jit_probe(t, size, how);
+		where = (struct jit_reach){ 0, false };
+	} else {
+		where = jit_reach(t, size, how);
+	}
+	if (write && !where.shared && (uses_t1 || what & JIT_CL))
 		emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
 	if (what & JIT_CL) {
 		base = T1;
@@ -213,7 +219,8 @@ static void on_memory(struct jit_tr *t, struct emit_op e, struct operand reg)
 	if (what & JIT_REG_R || (what & JIT_REG_W && !(what & JIT_VVVV)))
 		get_operand(t, &reg);
 	jit_flags_ready(t, false);
-	emit_rm(&t->e, e, what & JIT_GROUP ? n->i->modrm >> 3 & 7u : code_of(&reg), emit_at(base, 0));
+	emit_rm(&t->e, e, what & JIT_GROUP ? n->i->modrm >> 3 & 7u : code_of(&reg),
+		emit_at(base, (int32_t)where.at));
 	immediate(t);
 	put_vvvv(t, &e);
 	if (what & JIT_REG_W)
@@ -223,9 +230,9 @@ static void on_memory(struct jit_tr *t, struct emit_op e, struct operand reg)
 		return;
 	if (what & JIT_CL)
 		emit_mov(&t->e, T0, T1);
-	if (uses_t1 || what & JIT_CL)
+	if (!where.shared && (uses_t1 || what & JIT_CL))
 		emit_load(&t->e, T1, emit_gs(JIT_FIELD(index)));
-	jit_stored_to(t, next_rip(t));
+	jit_stored_there(t, where, next_rip(t));
 }
 
 /* From here on, and after whatever C does in between, vector registers are in the host's. */

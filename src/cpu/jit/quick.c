@@ -153,6 +153,21 @@ uint8_t *jit_quick_miss(struct jit_cpu *c, const struct jit_note *note)
 	return host(e, c->lin);
 }
 
+uint8_t *jit_quick_shared(struct jit_cpu *c, const struct jit_note *note)
+{
+	const struct x86_tlb_entry *e;
+
+	c->resume = (uintptr_t)note - note->back;
+	if ((c->lin & X86_PAGE_MASK) + (note->what >> JIT_SHARED_SPAN_SHIFT) > MEM_PAGE_SIZE)
+		return NULL;
+	e = entry_of(c, c->lin, note->what & JIT_MISS_WRITE);
+	if (!e)
+		return NULL;
+	stat_add(&c->counts.refills, 1);
+	c->found_index = (uint64_t)e - (uint64_t)c->cpu.tlb;
+	return host(e, c->lin);
+}
+
 /* --- targets --- */
 
 uintptr_t jit_quick_jump(struct jit_cpu *c)

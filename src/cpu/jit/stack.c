@@ -21,29 +21,33 @@ static void move_by(struct jit_tr *t, unsigned to, unsigned from, int n)
 		emit_rr(&t->e, jit_word_op(t, 0x89), from, to);
 }
 
-/* Where a value is pushed to, or popped from, in T0. */
-static void probe_push(struct jit_tr *t)
+/* Flags that matter are saved, if looking where the stack is loses them. */
+static void flags_away(struct jit_tr *t)
 {
-	move_by(t, T0, GUEST_RSP, -(int)t->word);
-	jit_probe(t, t->word, JIT_STORE);
-}
-static void probe_pop(struct jit_tr *t, unsigned sp)
-{
-	move_by(t, T0, sp, 0);
-	jit_probe(t, t->word, JIT_LOAD);
+	if (!jit_reached(t))
+		jit_flags_away(t, now(t)->need);
 }
 
-static void push_host(struct jit_tr *t, unsigned host)
+static struct jit_reach reach_push(struct jit_tr *t)
 {
-	probe_push(t);
+	return jit_reach_stack(t, -(int)t->word, JIT_STORE);
+}
+
+/* `host` is T1: what is pushed is in jit_cpu.pushed. `rip` is next. */
+static void push_host(struct jit_tr *t, unsigned host, uint64_t rip)
+{
+	struct jit_reach to = reach_push(t);
+
 	if (host == T1) {
-		emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
+		if (!to.shared)
+			emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
 		emit_load(&t->e, T1, emit_gs(JIT_FIELD(pushed)));
 	}
-	emit_rm(&t->e, jit_word_op(t, 0x89), host, emit_at(T0, 0));
+	emit_rm(&t->e, jit_word_op(t, 0x89), host, emit_at(T0, (int32_t)to.at));
 	move_by(t, GUEST_RSP, GUEST_RSP, -(int)t->word);
-	if (host == T1)
+	if (host == T1 && !to.shared)
 		emit_load(&t->e, T1, emit_gs(JIT_FIELD(index)));
+	jit_stored_there(t, to, rip);
 }
 
 void jit_push_reg(struct jit_tr *t)
@@ -52,40 +56,42 @@ void jit_push_reg(struct jit_tr *t)
 
 	if (odd_size(t))
 		return;
-	jit_flags_away(t, now(t)->need);
+	flags_away(t);
 	if (jit_home[r] == NO_REG) {
 		emit_load(&t->e, T1, emit_gs(JIT_GPR(r)));
 		emit_store(&t->e, emit_gs(JIT_FIELD(pushed)), T1);
-		push_host(t, T1);
+		push_host(t, T1, next_rip(t));
 	} else {
-		push_host(t, jit_home[r]);
+		push_host(t, jit_home[r], next_rip(t));
 	}
-	jit_stored_to(t, next_rip(t));
 }
 
 void jit_push_imm(struct jit_tr *t)
 {
 	if (odd_size(t))
 		return;
-	jit_flags_away(t, now(t)->need);
-	jit_push_value(t, now(t)->i->imm);
-	jit_stored_to(t, next_rip(t));
+	jit_push_value(t, now(t)->i->imm, next_rip(t));
 }
 
-/* A value that is known. */
-void jit_push_value(struct jit_tr *t, uint64_t v)
+void jit_push_value(struct jit_tr *t, uint64_t v, uint64_t rip)
 {
-	probe_push(t);
+	struct jit_reach to;
+
+	flags_away(t);
+	to = reach_push(t);
 	if (t->word == 4 || v == (uint64_t)(int64_t)(int32_t)v) {
-		emit_rm(&t->e, jit_word_op(t, 0xc7), 0, emit_at(T0, 0));
+		emit_rm(&t->e, jit_word_op(t, 0xc7), 0, emit_at(T0, (int32_t)to.at));
 		emit_bytes(&t->e, v, 4);
 	} else {
-		emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
+		if (!to.shared)
+			emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
 		emit_mov_imm(&t->e, T1, v);
-		emit_store(&t->e, emit_at(T0, 0), T1);
-		emit_load(&t->e, T1, emit_gs(JIT_FIELD(index)));
+		emit_store(&t->e, emit_at(T0, (int32_t)to.at), T1);
+		if (!to.shared)
+			emit_load(&t->e, T1, emit_gs(JIT_FIELD(index)));
 	}
 	move_by(t, GUEST_RSP, GUEST_RSP, -(int)t->word);
+	jit_stored_there(t, to, rip);
 }
 
 void jit_push_mem(struct jit_tr *t)
@@ -96,8 +102,7 @@ void jit_push_mem(struct jit_tr *t)
 	jit_operand(t, t->word, JIT_LOAD);
 	emit_rm(&t->e, jit_word_op(t, 0x8b), T0, emit_at(T0, 0));
 	emit_store(&t->e, emit_gs(JIT_FIELD(pushed)), T0);
-	push_host(t, T1);
-	jit_stored_to(t, next_rip(t));
+	push_host(t, T1, next_rip(t));
 }
 
 /* VM and RF read as 0. */
@@ -117,25 +122,25 @@ void jit_pushf(struct jit_tr *t)
 	emit_rr(&t->e, (struct emit_op){ .op = 0x09 }, T0, T1);
 	t->flags &= ~FLAGS_NATIVE;
 	emit_store(&t->e, emit_gs(JIT_FIELD(pushed)), T1);
-	push_host(t, T1);
-	jit_stored_to(t, next_rip(t));
+	push_host(t, T1, next_rip(t));
 }
 
 void jit_pop_reg(struct jit_tr *t)
 {
 	unsigned r = now(t)->i->rm;
+	struct jit_reach from;
 
 	if (odd_size(t))
 		return;
-	jit_flags_away(t, now(t)->need);
-	probe_pop(t, GUEST_RSP);
+	flags_away(t);
+	from = jit_reach_stack(t, 0, JIT_LOAD);
 	/* POP RSP: what was loaded wins. */
 	move_by(t, GUEST_RSP, GUEST_RSP, (int)t->word);
 	if (jit_home[r] != NO_REG) {
-		emit_rm(&t->e, jit_word_op(t, 0x8b), jit_home[r], emit_at(T0, 0));
+		emit_rm(&t->e, jit_word_op(t, 0x8b), jit_home[r], emit_at(T0, (int32_t)from.at));
 		return;
 	}
-	emit_load(&t->e, T0, emit_at(T0, 0));
+	emit_load(&t->e, T0, emit_at(T0, (int32_t)from.at));
 	jit_put(t, r, T0);
 }
 
@@ -144,7 +149,8 @@ void jit_leave(struct jit_tr *t)
 	if (odd_size(t))
 		return;
 	jit_flags_away(t, now(t)->need);
-	probe_pop(t, RBP);
+	move_by(t, T0, RBP, 0);
+	jit_probe(t, t->word, JIT_LOAD);
 	move_by(t, GUEST_RSP, RBP, (int)t->word);
 	emit_rm(&t->e, jit_word_op(t, 0x8b), RBP, emit_at(T0, 0));
 }

@@ -384,6 +384,27 @@ static void missed_thunks(struct emit *e, struct jit_thunks *t, const struct com
 	}
 }
 
+/* The accesses that share a look are in one page after all; or the block is left. */
+static void shared_thunk(struct emit *e, struct jit_thunks *t)
+{
+	uintptr_t quick = quick_thunk(e, jit_quick_shared);
+	uint8_t *split;
+
+	emit_align(e, 16, 0);
+	t->missed_shared = emit_rx(e);
+	take_note(e);
+	emit_call(e, quick);
+	emit_rr(e, op1(0x85), T0, T0);
+	split = emit_jump(e, 4);
+	emit_load(e, T1, emit_gs(JIT_FIELD(found_index)));
+	emit_rm(e, (struct emit_op){ .op = 0xff }, 4, emit_gs(JIT_FIELD(resume)));
+	emit_here(e, split);
+	emit_load(e, T1, emit_gs(JIT_FIELD(note)));
+	note_rip(e);
+	emit_mov_imm(e, T0, JIT_SPLIT);
+	emit_jmp(e, t->leave);
+}
+
 static void stored_thunks(struct emit *e, struct jit_thunks *t, const struct common *to)
 {
 	uintptr_t full = call_thunk(e, jit_stored, JIT_BROKEN, to);
@@ -527,6 +548,7 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	t->jump[0] = jump_thunk(e, t, true);
 	t->jump[1] = jump_thunk(e, t, false);
 	missed_thunks(e, t, &to);
+	shared_thunk(e, t);
 	stored_thunks(e, t, &to);
 	register_thunks(e, t);
 	emit_align(e, 16, 0);

@@ -94,6 +94,7 @@ void jit_by_handler(struct jit_tr *t)
 	emit_mov_imm(&t->e, T1, (uintptr_t)site);
 	emit_call(&t->e, t->thunks->handle);
 	t->flags = FLAGS_MEMORY;
+	t->shared = 0;
 }
 
 uint8_t *jit_unless_canonical(struct jit_tr *t)
@@ -139,18 +140,26 @@ void jit_call_noted(struct jit_tr *t, uintptr_t thunk, uint64_t rip, uintptr_t b
 		emit_bytes(&t->e, rip, 8);
 }
 
+/* jit_cpu.lin is the address that missed. */
+static void note_lin(struct jit_tr *t, const struct stub *s)
+{
+	bool write = s->access & JIT_MISS_WRITE;
+
+	emit_rm(&t->e, (struct emit_op){ .op = 0x03, .w = true }, T0,
+		(struct emit_mem){ .base = T1,
+				   .index = NO_REG,
+				   .gs = true,
+				   .disp = write ? JIT_TLB(s->view, wtag) : JIT_TLB(s->view, rtag) });
+	emit_store(&t->e, emit_gs(JIT_FIELD(lin)), T0);
+}
+
 static void write_miss(struct jit_tr *t, const struct stub *s)
 {
 	bool write = s->access & JIT_MISS_WRITE;
 	uintptr_t thunk = t->thunks->missed[s->view][write];
 
 	if (s->x87_last || s->x87_operand) {
-		emit_rm(&t->e, (struct emit_op){ .op = 0x03, .w = true }, T0,
-			(struct emit_mem){ .base = T1,
-					   .index = NO_REG,
-					   .gs = true,
-					   .disp = write ? JIT_TLB(s->view, wtag) : JIT_TLB(s->view, rtag) });
-		emit_store(&t->e, emit_gs(JIT_FIELD(lin)), T0);
+		note_lin(t, s);
 		jit_x87_note(t, s->x87_last, s->x87_operand);
 		thunk = t->thunks->missed_noted;
 	}
@@ -161,6 +170,8 @@ static void write_stored(struct jit_tr *t, const struct stub *s)
 {
 	uintptr_t thunk = s->flags_native ? t->thunks->stored_native : t->thunks->stored;
 
+	if (s->more && !s->noted)
+		emit_lea(&t->e, T0, emit_at(T0, s->more));
 	if (s->x87_last || s->x87_operand) {
 		if (!s->noted)
 			emit_store(&t->e, emit_gs(JIT_FIELD(stored)), T0);
@@ -178,6 +189,11 @@ static void write_stub(struct jit_tr *t, const struct stub *s)
 	switch (s->kind) {
 	case STUB_MISS:
 		write_miss(t, s);
+		break;
+	case STUB_SHARED:
+		note_lin(t, s);
+		jit_x87_note(t, s->x87_last, s->x87_operand);
+		jit_call_noted(t, t->thunks->missed_shared, s->rip, s->back, (uint16_t)s->access);
 		break;
 	case STUB_STORED:
 		write_stored(t, s);
@@ -369,6 +385,8 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	t.profile = ((struct jit_vm *)cpu->vm)->profile;
 	t.icount = cpu->icount;
 	t.stub_count = t.note_count = 0;
+	t.sharing = t.word == 8 && ((struct jit_vm *)cpu->vm)->sharing && jit_of(cpu)->split != t.block_rip;
+	t.shared = 0;
 	t.vectors = t.x87 = false;
 	t.x87_last = t.x87_operand = 0;
 	if (!find_source(cpu, tr, &from) || !read_trace(&t, cpu, tr, &from))
@@ -377,6 +395,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	own = x86_code_is_own(cpu->vm->code, from.page[0]->page_index);
 	t.strict = own || ((struct jit_vm *)cpu->vm)->strict;
 	flags_that_matter(&t);
+	jit_share_plan(&t);
 	if (!jit_cache_begin(cache, &t.e))
 		return NULL;
 	t.block = jit_cache_alloc(cache, sizeof(*t.block) + (from.page[1] ? 2 : 1) * sizeof(t.block->pages[0]));
@@ -385,7 +404,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 		.phys = from.page[0]->phys | tr->offset,
 		.second = from.page[1] ? x86_code_page(from.page[1]) : JIT_ONE_PAGE,
 		.rip = t.block_rip,
-		.mode = t.mode,
+		.mode = t.mode | (jit_of(cpu)->split == t.block_rip ? JIT_ALONE : 0),
 	};
 	for (unsigned n = 0; n < 2 && from.page[n]; n++)
 		t.block->pages[n].index = from.page[n]->page_index;

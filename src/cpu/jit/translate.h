@@ -10,6 +10,7 @@
 #include "cpu/jit/jit.h"
 #include "cpu/jit/ops.h"
 #include "cpu/jit/regs.h"
+#include "cpu/jit/share.h"
 
 /* Where the guest's arithmetic flags are: any of these hold them; none: nobody will ask. */
 #define FLAGS_NATIVE 1u
@@ -25,10 +26,11 @@ struct jit_insn {
 	/* Flags (JIT_F_*) that are looked at after it, those of before that matter to it or after it, those it changes.
 	 */
 	uint8_t live, need, touch;
+	struct jit_share share;
 };
 
 /* Code that is seldom run: behind the block. */
-enum stub_kind { STUB_MISS, STUB_STORED, STUB_INTERPRET, STUB_VECTORS, STUB_X87, STUB_JUMP, STUB_OVERDRAWN };
+enum stub_kind { STUB_MISS, STUB_SHARED, STUB_STORED, STUB_INTERPRET, STUB_VECTORS, STUB_X87, STUB_JUMP, STUB_OVERDRAWN };
 struct stub {
 	enum stub_kind kind;
 	uint8_t *jump;	/* that leads here */
@@ -38,6 +40,7 @@ struct stub {
 	uint8_t view;	   /* of the access: enum x86_tlb_view */
 	bool flags_native; /* they must survive it */
 	bool noted;	   /* jit_cpu.stored is filled */
+	uint16_t more;	   /* of a store: it is so far behind T0 */
 	uint32_t pop;	   /* how far RSP moves if the target is good */
 	uint8_t at;	   /* the instruction, by its number */
 	/* 1 + the numbers of the last x87 instruction and operand of which no note is taken yet; 0: none. */
@@ -65,6 +68,8 @@ struct jit_tr {
 	enum jit_counting counting;
 	struct jit_profile *profile;
 	bool icount;		       /* x86_cpu.icount */
+	bool sharing;		       /* jit_vm.sharing, and the block is not one without */
+	unsigned shared;	       /* bits: the slots of jit_cpu.shared that are filled at this point */
 	bool vectors;		       /* are in the host's registers */
 	bool x87;		       /* is */
 	uint8_t x87_last, x87_operand; /* as a stub has them */
@@ -132,6 +137,22 @@ void jit_address(struct jit_tr *t, unsigned to, bool wide);
 void jit_linear(struct jit_tr *t, enum jit_access how);
 /* The same for an operand at T0 in the instruction's segment. */
 void jit_add_segment(struct jit_tr *t, enum jit_access how);
+/* What jit_reach() gives. */
+struct jit_reach {
+	unsigned at;   /* bytes from T0 to the access */
+	bool shared; /* T1 is free, and jit_cpu.shared knows where the page's flags are */
+};
+/*
+ * Where the instruction's access is, by itself or together with others: with all checks made for `size` bytes. T1 tells
+ * where its TLB entry is, unless it is shared. Flags may be lost. The second one: of PUSH, POP and their like, so far
+ * behind the stack pointer.
+ */
+struct jit_reach jit_reach(struct jit_tr *t, unsigned size, enum jit_access how);
+struct jit_reach jit_reach_stack(struct jit_tr *t, int disp, enum jit_access how);
+/* Does it leave the flags alone? */
+bool jit_reached(const struct jit_tr *t);
+/* After a store there, otherwise as jit_stored_to(). */
+void jit_stored_there(struct jit_tr *t, struct jit_reach where, uint64_t rip);
 /*
  * The host address of the operand in T0, with all checks made for `size` bytes; T1 tells where its TLB entry is.
  * Flags are lost.
@@ -147,9 +168,11 @@ void jit_x87_ready(struct jit_tr *t);
 /* Take note of those: see struct stub. Uses T0 and T1, flags stay. */
 void jit_x87_note(struct jit_tr *t, unsigned last, unsigned operand);
 
-/* --- stack.c: PUSH without the end, jit_stored_to() --- */
-/* A value that is known. */
-void jit_push_value(struct jit_tr *t, uint64_t v);
+/* --- stack.c: PUSH of a value that is known; `rip` is next --- */
+void jit_push_value(struct jit_tr *t, uint64_t v, uint64_t rip);
+
+/* Bytes of the memory operand of an instruction that is `plain`. */
+unsigned jit_memory_size(const struct jit_insn *n);
 
 /* --- registers, plain.c --- */
 /* Guest register `r` in a host register: its home, else `scratch`, loaded. */
