@@ -218,8 +218,9 @@ static void belongs(struct jit_cache *c, struct jit_block *b, struct jit_of_page
 void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *b)
 {
 	if (b) {
-		struct jit_block *_Atomic *bucket = &c->table.bucket[jit_hash(b->place, b->rip)];
-		struct jit_block *next = atomic_load(bucket);
+		uint64_t hash = jit_hash(b->place, b->rip);
+		_Atomic uint64_t *bucket = &c->table.bucket[jit_hash_bucket(hash)];
+		struct jit_block *next = jit_hash_block(atomic_load(bucket));
 
 		/*
 		 * Where code changes all the time the ones before it would make a long chain of stale blocks. Who is
@@ -235,7 +236,9 @@ void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *
 			belongs(c, b, &b->pages[1]);
 		shared_sent(c);
 		atomic_store_explicit(&b->next, next, memory_order_relaxed);
-		atomic_store_explicit(bucket, b, memory_order_release);
+		atomic_store_explicit(bucket,
+				      (uint64_t)(uintptr_t)b | jit_hash_tag(hash) | (next ? JIT_HASH_MORE : 0),
+				      memory_order_release);
 	}
 	pthread_mutex_unlock(&c->lock);
 }

@@ -68,21 +68,45 @@ struct jit_block {
 	struct jit_of_page pages[]; /* one or two */
 };
 
-/* Where blocks are found, by their first instruction; any thread. */
-#define JIT_HASH_BITS 18
+/*
+ * Where blocks are found, by their first instruction; any thread. A bucket is the address of its first block, with 15
+ * more bits of that one's hash above, so that what is not there seldom costs a look at a record; the uppermost bit
+ * tells that there is another one behind it.
+ */
+#define JIT_HASH_BITS  18
+#define JIT_HASH_MORE  (1ull << 63)
+#define JIT_HASH_SHIFT 48
 struct jit_table {
-	struct jit_block *_Atomic bucket[1u << JIT_HASH_BITS];
+	_Atomic uint64_t bucket[1u << JIT_HASH_BITS];
 };
-static inline unsigned jit_hash(uint64_t place, uint64_t rip)
+static inline uint64_t jit_hash(uint64_t place, uint64_t rip)
 {
-	return (place ^ rip >> 12) * 0x9e3779b97f4a7c15 >> (64 - JIT_HASH_BITS);
+	return (place ^ rip >> 12) * 0x9e3779b97f4a7c15;
+}
+static inline uint64_t jit_hash_bucket(uint64_t hash)
+{
+	return hash >> (64 - JIT_HASH_BITS);
+}
+/* The bits of a hash that are with the address. */
+static inline uint64_t jit_hash_tag(uint64_t hash)
+{
+	return hash << JIT_HASH_BITS >> 1 >> JIT_HASH_SHIFT << JIT_HASH_SHIFT;
+}
+static inline struct jit_block *jit_hash_block(uint64_t head)
+{
+	return (struct jit_block *)(uintptr_t)(head & ((1ull << JIT_HASH_SHIFT) - 1));
 }
 /* The block for `want`, of which `second` is where the next page is, if that is known. NULL: none that is current. */
 static inline struct jit_block *jit_table_find(const struct jit_table *t, const struct jit_block *want)
 {
-	struct jit_block *b = atomic_load_explicit(&t->bucket[jit_hash(want->place, want->rip)], memory_order_acquire);
+	uint64_t hash = jit_hash(want->place, want->rip);
+	uint64_t head = atomic_load_explicit(&t->bucket[jit_hash_bucket(hash)], memory_order_acquire);
+	uint64_t other = (head ^ jit_hash_tag(hash)) >> JIT_HASH_SHIFT << JIT_HASH_SHIFT;
 
-	for (; b; b = atomic_load_explicit(&b->next, memory_order_acquire))
+	/* The first one's tag is another, and there is no second one. */
+	if (other & ~JIT_HASH_MORE && !(head & JIT_HASH_MORE))
+		return NULL;
+	for (struct jit_block *b = jit_hash_block(head); b; b = atomic_load_explicit(&b->next, memory_order_acquire))
 		if (b->place == want->place && b->rip == want->rip && b->mode == want->mode &&
 		    (b->second == JIT_ONE_PAGE || b->second == want->second) && !atomic_load(&b->stale))
 			return b;

@@ -14,7 +14,7 @@
 #include "cpu/x86/traces.h"
 
 /* Where an indirect branch to `tag` ^ fetch_key goes on. */
-#define JIT_JUMP_BITS	14
+#define JIT_JUMP_BITS	16
 #define JIT_JUMPS	(1u << JIT_JUMP_BITS)
 #define JIT_JUMP_FACTOR 0x9e3779b1u
 struct jit_jump {
