@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/bytes.h"
+
 void emit_bytes(struct emit *e, uint64_t v, unsigned count)
 {
 	if ((size_t)(e->end - e->at) < count) {
@@ -185,8 +187,18 @@ void emit_here8(struct emit *e, uint8_t *jump)
 		jump[-1] = (uint8_t)(e->at - jump);
 }
 
+void emit_nop(struct emit *e, unsigned bytes)
+{
+	/* By their lengths; the bytes of those of more than four end in 0. */
+	static const uint32_t nops[] = { 0, 0x90, 0x9066, 0x1f0f, 0x401f0f, 0x441f0f, 0x441f0f66, 0x801f0f, 0x841f0f };
+
+	for (unsigned n; bytes; bytes -= n) {
+		n = bytes < ARRAY_LEN(nops) ? bytes : (unsigned)ARRAY_LEN(nops) - 1;
+		emit_bytes(e, nops[n], n);
+	}
+}
+
 void emit_align(struct emit *e, unsigned align, unsigned before)
 {
-	while (!e->full && (uintptr_t)(e->at + before) & (align - 1))
-		byte(e, 0x90);
+	emit_nop(e, -((unsigned)(uintptr_t)e->at + before) & (align - 1));
 }

@@ -70,6 +70,8 @@ uint8_t *emit_jrcxz(struct emit *e);
 void emit_here(struct emit *e, uint8_t *jump);
 void emit_here8(struct emit *e, uint8_t *jump);
 
+/* An instruction of that length that does nothing; more than one if it has more than eight bytes. */
+void emit_nop(struct emit *e, unsigned bytes);
 /* No-operations up to a multiple of `align` (less `before`). */
 void emit_align(struct emit *e, unsigned align, unsigned before);
 

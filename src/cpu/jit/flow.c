@@ -51,20 +51,73 @@ static void jump_to_t0(struct jit_tr *t, struct stub *s)
 }
 
 /*
- * Within the page: a jump that for now leads to the way out behind it. Displacements are aligned, so that they change
- * at once for all processors.
+ * If condition `cc` holds, within the page: a jump that for now leads to its way out. Displacements are aligned, so that
+ * they change at once for all processors.
  */
-static void link(struct jit_tr *t, uint64_t rip)
+static void link(struct jit_tr *t, uint64_t rip, unsigned cc)
 {
-	bool native = t->flags & FLAGS_NATIVE;
-	uintptr_t end;
+	struct stub s = { .kind = STUB_LINK, .rip = rip, .flags_native = t->flags == FLAGS_NATIVE };
 
-	emit_align(&t->e, 4, 1);
-	emit_bytes(&t->e, 0xe9, 1);
-	emit_bytes(&t->e, 0, 4);
-	end = emit_rx(&t->e);
-	emit_align(&t->e, 4, 1);
-	jit_call_noted(t, t->thunks->link[t->flags == FLAGS_NATIVE], rip, end, native ? JIT_LINK_FLAGS : 0);
+	emit_align(&t->e, 4, cc == EMIT_ALWAYS ? 1 : 2);
+	s.jump = emit_jump(&t->e, cc);
+	s.back = emit_rx(&t->e);
+	s.access = t->flags & FLAGS_NATIVE ? JIT_LINK_FLAGS : 0;
+	jit_stub(t, s);
+}
+
+static bool is_far(const struct jit_tr *t, uint64_t rip)
+{
+	return (rip ^ t->block->rip) & ~X86_PAGE_MASK;
+}
+
+static bool is_back(const struct jit_tr *t, uint64_t rip)
+{
+	return rip <= now(t)->rip;
+}
+
+/*
+ * Does the block there overwrite all flags before it looks at any? Known only of one in the same page, which is given up
+ * together with this one.
+ */
+static bool flags_dead_at(const struct jit_tr *t, uint64_t rip)
+{
+	struct jit_block want = { .place = (t->block->place & ~X86_PAGE_MASK) | (rip & X86_PAGE_MASK),
+				  .rip = rip,
+				  .mode = t->mode,
+				  .second = JIT_ONE_PAGE };
+	const struct jit_block *b;
+
+	if (is_far(t, rip))
+		return false;
+	if (rip == t->block_rip)
+		return t->sharing && !t->insn[0].need;
+	b = jit_table_find(jit_cache_table(t->cache), &want);
+	return b && !b->memory;
+}
+
+/*
+ * Before a jump to `rip` that may close a loop: out if there is news. All loops have one that leads backwards or is
+ * indirect. If flags are in the host's and may be looked at they stay, and T0 is used.
+ */
+static void look_for_news(struct jit_tr *t, uint64_t rip)
+{
+	struct emit_mem events = emit_gs(JIT_FIELD(cpu.vcpu.events));
+	struct stub s = { .kind = STUB_NEWS, .rip = rip, .flags_native = t->flags == FLAGS_NATIVE };
+
+	if (t->flags & FLAGS_NATIVE && !flags_dead_at(t, rip)) {
+		uint8_t *none;
+
+		emit_rm(&t->e, (struct emit_op){ .op = 0x8b }, T0, events);
+		none = emit_jrcxz(&t->e);
+		s.jump = emit_jump(&t->e, EMIT_ALWAYS);
+		emit_here8(&t->e, none);
+	} else {
+		emit_rm(&t->e, (struct emit_op){ .op = 0x83 }, 7, events);
+		emit_bytes(&t->e, 0, 1);
+		s.jump = emit_jump(&t->e, 5);
+		t->flags &= ~FLAGS_NATIVE;
+	}
+	jit_stub(t, s);
 }
 
 /*
@@ -107,16 +160,30 @@ static void far_link(struct jit_tr *t, uint64_t rip)
 	jit_call_noted(t, t->thunks->far[native], rip, end, (uint16_t)what);
 }
 
+/* The same for an indirect branch, flags being in memory: if there is news the interpreter does it. */
+static void unless_news(struct jit_tr *t)
+{
+	struct stub s = { .kind = STUB_INTERPRET, .rip = now(t)->rip };
+
+	emit_rm(&t->e, (struct emit_op){ .op = 0x83 }, 7, emit_gs(JIT_FIELD(cpu.vcpu.events)));
+	emit_bytes(&t->e, 0, 1);
+	s.jump = emit_jump(&t->e, 5);
+	jit_stub(t, s);
+	t->flags &= ~FLAGS_NATIVE;
+}
+
 void jit_go_on(struct jit_tr *t, uint64_t rip, uint8_t *jump)
 {
 	unsigned flags = t->flags;
 
 	if (jump)
 		emit_here(&t->e, jump);
-	if ((rip ^ t->block->rip) & ~X86_PAGE_MASK)
+	if (is_back(t, rip))
+		look_for_news(t, rip);
+	if (is_far(t, rip))
 		far_link(t, rip);
 	else
-		link(t, rip);
+		link(t, rip, EMIT_ALWAYS);
 	t->flags = flags;
 }
 
@@ -158,14 +225,22 @@ static bool bad_target(struct jit_tr *t, uint64_t rip)
 
 void jit_jcc(struct jit_tr *t)
 {
-	uint8_t *taken;
+	uint64_t to = direct(t);
+	unsigned cc = now(t)->i->op & 15;
+	uint8_t *other;
 
-	if (bad_target(t, direct(t)))
+	if (bad_target(t, to))
 		return;
 	jit_flags_ready(t, true);
-	taken = emit_jump(&t->e, now(t)->i->op & 15);
-	jit_go_on(t, next_rip(t), NULL);
-	jit_go_on(t, direct(t), taken);
+	if (is_back(t, to) || is_far(t, to)) {
+		/* The one that is more likely is first. */
+		other = emit_jump(&t->e, cc ^ is_back(t, to));
+		jit_go_on(t, is_back(t, to) ? to : next_rip(t), NULL);
+		jit_go_on(t, is_back(t, to) ? next_rip(t) : to, other);
+	} else {
+		link(t, to, cc);
+		jit_go_on(t, next_rip(t), NULL);
+	}
 }
 
 /* One of 16 bits is for the interpreter. */
@@ -237,12 +312,13 @@ void jit_call(struct jit_tr *t)
 	jit_go_on(t, to, NULL);
 }
 
-/* The operand of an indirect branch, in T0. */
+/* The operand of an indirect branch, in T0. If there is news the interpreter does the branch. */
 static void target(struct jit_tr *t)
 {
 	const struct x86_insn *i = now(t)->i;
 
 	jit_flags_away(t, now(t)->need);
+	unless_news(t);
 	if (i->flags & X86_I_REG) {
 		emit_rr(&t->e, jit_word_op(t, 0x8b), T0, jit_get(t, i->rm, T0));
 		return;
@@ -288,6 +364,7 @@ void jit_ret(struct jit_tr *t)
 	if (odd_size(t))
 		return;
 	jit_flags_away(t, now(t)->need);
+	unless_news(t);
 	from = jit_reach_stack(t, 0, JIT_LOAD);
 	t->flags &= ~FLAGS_NATIVE;
 	emit_rm(&t->e, jit_word_op(t, 0x8b), T0, emit_at(T0, (int32_t)from.at));

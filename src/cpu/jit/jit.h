@@ -276,7 +276,7 @@ struct jit_thunks {
 	uintptr_t handle, repeat;
 	/* --- called, with a note behind the call; flags are in memory unless the index, or the name, says native ---
 	 */
-	uintptr_t out[2], link[2], link_to_rip[2], far[2], interpret;
+	uintptr_t out[2], out_far[2] /* RIP follows the note */, link[2], link_to_rip[2], far[2], interpret;
 	/* T0 is the target of an indirect branch, by exclusive or with fetch_key; `back` and `what` are how far RSP
 	 * moves, in 64-bit code or, the second, 32-bit code */
 	uintptr_t jump[2];

@@ -320,6 +320,23 @@ static uintptr_t out_thunk(struct emit *e, const struct jit_thunks *t, enum jit_
 	return at;
 }
 
+/* The same as JIT_OUT, where RIP is not near the block. */
+static uintptr_t out_far_thunk(struct emit *e, const struct jit_thunks *t, bool native)
+{
+	uintptr_t at;
+
+	emit_align(e, 16, 0);
+	at = emit_rx(e);
+	if (native)
+		jit_save_flags(e);
+	pop(e, T1);
+	emit_load(e, T0, note(sizeof(struct jit_note)));
+	emit_store(e, emit_gs(JIT_GPR(X86_RIP)), T0);
+	emit_mov_imm(e, T0, JIT_OUT);
+	emit_jmp(e, t->leave);
+	return at;
+}
+
 static uintptr_t link_to_rip_thunk(struct emit *e, const struct jit_thunks *t, bool native)
 {
 	uintptr_t at = begin_noted(e, native);
@@ -541,6 +558,7 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 	for (unsigned native = 0; native < 2; native++) {
 		t->far[native] = far_thunk(e, t, far, native);
 		t->out[native] = out_thunk(e, t, JIT_OUT, native);
+		t->out_far[native] = out_far_thunk(e, t, native);
 		t->link[native] = out_thunk(e, t, JIT_LINK, native);
 		t->link_to_rip[native] = link_to_rip_thunk(e, t, native);
 	}

@@ -3,7 +3,7 @@
  *
  *            a pointer to the block's record
  *   memory:  take the flags from jit_cpu.flags, if they matter
- *   native:  look for news (aligned, see cache.h)
+ *   native:  eight bytes that do nothing (aligned, see cache.h)
  *            the instructions
  *   out:     back to C with RIP at the block
  *   stubs:   what happens seldom
@@ -110,12 +110,17 @@ uint8_t *jit_unless_canonical(struct jit_tr *t)
 
 /* --- stubs --- */
 
+static bool is_near(const struct jit_tr *t, uint64_t rip)
+{
+	return rip - t->block_rip + 0x4000 < 0x8000;
+}
+
 /* Its first half; is RIP still to come? */
-static bool begin_note(struct jit_tr *t, uintptr_t thunk, uint64_t rip)
+static bool begin_note(struct jit_tr *t, uintptr_t thunk, uint64_t rip, bool far)
 {
 	uint64_t less = rip - t->block_rip;
-	bool far = rip != JIT_RIP_PUSHED && less + 0x4000 >= 0x8000;
 
+	far |= rip != JIT_RIP_PUSHED && !is_near(t, rip);
 	emit_call(&t->e, thunk);
 	if (t->note_count == NOTES_MAX)
 		t->e.full = true;
@@ -129,10 +134,17 @@ static bool begin_note(struct jit_tr *t, uintptr_t thunk, uint64_t rip)
 	return far;
 }
 
+static void call_far(struct jit_tr *t, uintptr_t thunk, uint64_t rip)
+{
+	begin_note(t, thunk, rip, true);
+	emit_bytes(&t->e, 0, 4);
+	emit_bytes(&t->e, rip, 8);
+}
+
 void jit_call_noted(struct jit_tr *t, uintptr_t thunk, uint64_t rip, uintptr_t back, uint16_t what)
 {
 	uintptr_t note = emit_rx(&t->e) + EMIT_JMP_SIZE;
-	bool far = begin_note(t, thunk, rip);
+	bool far = begin_note(t, thunk, rip, false);
 
 	emit_bytes(&t->e, back ? note - back : 0, 2);
 	emit_bytes(&t->e, what, 2);
@@ -184,7 +196,7 @@ static void write_stored(struct jit_tr *t, const struct stub *s)
 static void write_stub(struct jit_tr *t, const struct stub *s)
 {
 	emit_here(&t->e, s->jump);
-	if (s->kind != STUB_OVERDRAWN)
+	if (s->kind < STUB_OVERDRAWN)
 		jit_count_undone(t, s->kind == STUB_STORED ? s->at + 1u : s->at);
 	switch (s->kind) {
 	case STUB_MISS:
@@ -199,7 +211,7 @@ static void write_stub(struct jit_tr *t, const struct stub *s)
 		write_stored(t, s);
 		break;
 	case STUB_JUMP: /* where jit_note has other things, how far RSP moves */
-		begin_note(t, t->thunks->jump[t->word == 4], s->rip);
+		begin_note(t, t->thunks->jump[t->word == 4], s->rip, false);
 		emit_bytes(&t->e, s->pop, 4);
 		break;
 	case STUB_VECTORS:
@@ -210,6 +222,13 @@ static void write_stub(struct jit_tr *t, const struct stub *s)
 		break;
 	case STUB_OVERDRAWN:
 		jit_count_overdrawn(t);
+		break;
+	case STUB_LINK:
+		emit_align(&t->e, 4, 1);
+		jit_call_noted(t, t->thunks->link[s->flags_native], s->rip, s->back, (uint16_t)s->access);
+		break;
+	case STUB_NEWS:
+		call_far(t, t->thunks->out_far[s->flags_native], s->rip);
 		break;
 	case STUB_INTERPRET:
 		jit_x87_note(t, s->x87_last, s->x87_operand);
@@ -303,32 +322,12 @@ static void begin(struct jit_tr *t)
 	t->block->memory = (uint8_t)(t->e.at - t->record - sizeof(t->block));
 	emit_align(&t->e, 16, 0);
 	t->block->native = emit_rx(&t->e);
-}
-
-/* Flags stay: T0 becomes 0 or there is news. */
-static void look_for_news(struct jit_tr *t)
-{
-	struct emit_mem events = emit_gs(JIT_FIELD(cpu.vcpu.events));
-
-	if (t->insn[0].need) {
-		uint8_t *none;
-
-		emit_rm(&t->e, (struct emit_op){ .op = 0x8b }, T0, events);
-		none = emit_jrcxz(&t->e);
-		t->news = emit_jump(&t->e, EMIT_ALWAYS);
-		emit_here8(&t->e, none);
-		t->flags = FLAGS_NATIVE;
-	} else {
-		emit_rm(&t->e, (struct emit_op){ .op = 0x83 }, 7, events);
-		emit_bytes(&t->e, 0, 1);
-		t->news = emit_jump(&t->e, 5);
-		t->flags = 0;
-	}
+	emit_nop(&t->e, 8);
+	t->flags = t->insn[0].need ? FLAGS_NATIVE : 0;
 }
 
 static void way_out(struct jit_tr *t)
 {
-	emit_here(&t->e, t->news);
 	t->block->out = (uint16_t)(emit_rx(&t->e) - t->block->native);
 	t->at = 0;
 	jit_call_noted(t, t->thunks->out[t->insn[0].need != 0], t->block_rip, 0, 0);
@@ -356,7 +355,6 @@ static bool goes_elsewhere(const struct jit_insn *n)
 static void write_block(struct jit_tr *t)
 {
 	begin(t);
-	look_for_news(t);
 	jit_count_block(t);
 	for (t->at = 0; t->at < t->count && !t->e.full; t->at++)
 		write_insn(t);

@@ -30,7 +30,8 @@ struct jit_insn {
 };
 
 /* Code that is seldom run: behind the block. */
-enum stub_kind { STUB_MISS, STUB_SHARED, STUB_STORED, STUB_INTERPRET, STUB_VECTORS, STUB_X87, STUB_JUMP, STUB_OVERDRAWN };
+enum stub_kind { STUB_MISS, STUB_SHARED, STUB_STORED, STUB_INTERPRET, STUB_VECTORS, STUB_X87, STUB_JUMP,
+		 STUB_OVERDRAWN, /* and after it, where all instructions are done: */ STUB_LINK, STUB_NEWS };
 struct stub {
 	enum stub_kind kind;
 	uint8_t *jump;	/* that leads here */
@@ -49,7 +50,7 @@ struct stub {
 /* As a stub's RIP: what jit_cpu.pushed has. It is not canonical. */
 #define JIT_RIP_PUSHED (1ull << 62)
 #define NOTES_MAX      (STUBS_MAX + 4) /* and those of both links and the way out */
-#define STUBS_MAX      (4 * X86_TRACE_MAX + 5)
+#define STUBS_MAX      (4 * X86_TRACE_MAX + 8)
 
 struct jit_tr {
 	struct emit e;
@@ -63,7 +64,6 @@ struct jit_tr {
 	unsigned flags;
 	uint64_t block_rip;
 	uint8_t *record; /* where the code points to the block's */
-	uint8_t *news;	 /* the jump to the way out */
 	bool strict;	 /* jit_vm.strict */
 	enum jit_counting counting;
 	struct jit_profile *profile;
