@@ -236,8 +236,7 @@ void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *
 			belongs(c, b, &b->pages[1]);
 		shared_sent(c);
 		atomic_store_explicit(&b->next, next, memory_order_relaxed);
-		atomic_store_explicit(bucket,
-				      (uint64_t)(uintptr_t)b | jit_hash_tag(hash) | (next ? JIT_HASH_MORE : 0),
+		atomic_store_explicit(bucket, (uint64_t)(uintptr_t)b | jit_hash_tag(hash) | (next ? JIT_HASH_MORE : 0),
 				      memory_order_release);
 	}
 	pthread_mutex_unlock(&c->lock);

@@ -205,8 +205,12 @@ static void find_page(struct jit_cpu *c)
  */
 static void link_to(struct x86_cpu *cpu, const struct jit_note *from, const struct jit_block *to)
 {
+	bool far = from->what & JIT_LINK_FAR;
+
 	shared_arrived(jit_cache_of(cpu));
-	if (from->what & JIT_LINK_FAR || !((jit_note_block(from)->place ^ to->place) & ~X86_PAGE_MASK))
+	if (((const struct jit_vm *)cpu->vm)->linking < (far ? JIT_LINK_ALL : JIT_LINK_NEAR))
+		return;
+	if (far || !((jit_note_block(from)->place ^ to->place) & ~X86_PAGE_MASK))
 		jit_cache_link(jit_cache_of(cpu), from, to);
 }
 

@@ -30,21 +30,23 @@ static void probe(struct engine_probe *p)
 struct settings {
 	uint64_t heat, cache;
 	bool strict, sharing;
-	int counting, perf;
+	int linking, counting, perf;
 };
 
 static int read_settings(struct config *c, struct settings *s, struct err *err)
 {
+	static const char *const linking[] = { "off", "near", "on", NULL };
 	static const char *const counting[] = { "off", "sums", "blocks", NULL };
 	static const char *const perf[] = { "off", "map", "dump", NULL };
 	const char *debugger;
 	bool stats;
 
-	*s = (struct settings){ .heat = HEAT, .cache = CACHE_BYTES, .sharing = true };
+	*s = (struct settings){ .heat = HEAT, .cache = CACHE_BYTES, .sharing = true, .linking = JIT_LINK_ALL };
 	if (!c)
 		return 0;
 	if (config_bool(c, "stats", false, &stats, err) ||
 	    config_choice(c, "jit.count", stats ? JIT_COUNT_SUMS : JIT_COUNT_NOTHING, counting, &s->counting, err) ||
+	    config_choice(c, "jit.link", JIT_LINK_ALL, linking, &s->linking, err) ||
 	    config_choice(c, "jit.perf", JIT_PERF_OFF, perf, &s->perf, err))
 		return -1;
 	if (config_uint(c, "jit.heat", HEAT, (struct config_range){ 0, UINT16_MAX }, &s->heat, err) ||
@@ -107,6 +109,7 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 	j->vm.heat = (uint32_t)s.heat;
 	j->strict = s.strict;
 	j->sharing = s.sharing;
+	j->linking = (enum jit_linking)s.linking;
 	j->counting = (enum jit_counting)s.counting;
 	j->vm.heats = huge_alloc(HEAT_BYTES);
 	j->cache = j->vm.heats ? jit_cache_new(s.cache, s.perf == JIT_PERF_MAP, err) : NULL;

@@ -51,8 +51,8 @@ static void jump_to_t0(struct jit_tr *t, struct stub *s)
 }
 
 /*
- * If condition `cc` holds, within the page: a jump that for now leads to its way out. Displacements are aligned, so that
- * they change at once for all processors.
+ * If condition `cc` holds, within the page: a jump that for now leads to its way out. Displacements are aligned, so
+ * that they change at once for all processors.
  */
 static void link(struct jit_tr *t, uint64_t rip, unsigned cc)
 {
@@ -76,8 +76,8 @@ static bool is_back(const struct jit_tr *t, uint64_t rip)
 }
 
 /*
- * Does the block there overwrite all flags before it looks at any? Known only of one in the same page, which is given up
- * together with this one.
+ * Does the block there overwrite all flags before it looks at any? Known only of one in the same page, which is given
+ * up together with this one.
  */
 static bool flags_dead_at(const struct jit_tr *t, uint64_t rip)
 {
@@ -90,7 +90,7 @@ static bool flags_dead_at(const struct jit_tr *t, uint64_t rip)
 	if (is_far(t, rip))
 		return false;
 	if (rip == t->block_rip)
-		return t->sharing && !t->insn[0].need;
+		return !t->alone && !t->insn[0].need;
 	b = jit_table_find(jit_cache_table(t->cache), &want);
 	return b && !b->memory;
 }

@@ -101,19 +101,19 @@ struct jit_cpu {
 	uint64_t found_index;	     /* of the entry for it, as jit_cpu.index */
 	struct x86_tlb_entry bounce_entry;
 	_Atomic uint8_t bounce_flags;
-	uint32_t stored_run;		     /* bytes of one by jit_quick_movs() or jit_quick_stos(); 0: none */
-	uint16_t flags;			     /* the guest's arithmetic flags as LAHF and SETO leave them in AX */
-	uint32_t mxcsr_host;		     /* for C */
-	uint8_t vec_live;		     /* vector registers and MXCSR are in the host's */
-	uint8_t x87_live;		     /* behind vec_live: the x87 state is */
-	uint8_t x87_seg;		     /* 1 + segment of the last memory operand of x87 since then */
-	const struct jit_x87_note *x87_note; /* the last instruction of x87 since then */
-	uint8_t undone;			     /* count.h */
-	uint64_t *runs;			     /* of each block, profile.h; NULL: not counted */
+	uint32_t stored_run;		      /* bytes of one by jit_quick_movs() or jit_quick_stos(); 0: none */
+	uint16_t flags;			      /* the guest's arithmetic flags as LAHF and SETO leave them in AX */
+	uint32_t mxcsr_host;		      /* for C */
+	uint8_t vec_live;		      /* vector registers and MXCSR are in the host's */
+	uint8_t x87_live;		      /* behind vec_live: the x87 state is */
+	uint8_t x87_seg;		      /* 1 + segment of the last memory operand of x87 since then */
+	const struct jit_x87_note *x87_note;  /* the last instruction of x87 since then */
+	uint8_t undone;			      /* count.h */
+	uint64_t *runs;			      /* of each block, profile.h; NULL: not counted */
 	struct jit_shared shared[JIT_SHARES]; /* by accesses of the block that runs, share.h */
 	uint64_t split; /* RIP of where a block was left, to go on without sharing; JIT_NOT_SPLIT: none */
-	const struct jit_table *table;	     /* the cache's */
-	const uint8_t *numbered;	     /* the cache's */
+	const struct jit_table *table; /* the cache's */
+	const uint8_t *numbered;       /* the cache's */
 	struct jit_counts counts;
 	struct jit_jump jumps[JIT_JUMPS];
 	/*
@@ -141,6 +141,9 @@ enum jit_counting {
 	JIT_COUNT_BLOCKS   /* each of them, too */
 };
 
+/* Which jumps lead to other blocks without asking. */
+enum jit_linking { JIT_LINK_NONE, JIT_LINK_NEAR /* those within a page */, JIT_LINK_ALL };
+
 struct jit_vm {
 	struct interp_vm vm; /* first */
 	struct jit_cache *cache;
@@ -149,7 +152,8 @@ struct jit_vm {
 	 * any looks at it may be any in between: in exceptions' and interrupts' frames, and in states that are read.
 	 */
 	bool strict;
-	bool sharing; /* looks into the TLB by accesses of a block */
+	bool sharing; /* of looks into the TLB by accesses of a block */
+	enum jit_linking linking;
 	enum jit_counting counting;
 	struct jit_row *rows;	     /* stats.c */
 	struct jit_profile *profile; /* NULL: blocks are not counted */

@@ -219,8 +219,7 @@ static void on_memory(struct jit_tr *t, struct emit_op e, struct operand reg)
 	if (what & JIT_REG_R || (what & JIT_REG_W && !(what & JIT_VVVV)))
 		get_operand(t, &reg);
 	jit_flags_ready(t, false);
-	emit_rm(&t->e, e, what & JIT_GROUP ? n->i->modrm >> 3 & 7u : code_of(&reg),
-		emit_at(base, (int32_t)where.at));
+	emit_rm(&t->e, e, what & JIT_GROUP ? n->i->modrm >> 3 & 7u : code_of(&reg), emit_at(base, (int32_t)where.at));
 	immediate(t);
 	put_vvvv(t, &e);
 	if (what & JIT_REG_W)

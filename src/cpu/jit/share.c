@@ -226,11 +226,24 @@ static const struct {
 	void (*emit)(struct jit_tr *t);
 	void (*effect)(struct plan *p, unsigned at);
 } effects[] = {
-	{ jit_plain, plain },	    { jit_lea, lea },		 { jit_push_reg, push },    { jit_push_imm, push },
-	{ jit_call, push },	    { jit_pop_reg, pop },	 { jit_ret, ret },	    { jit_leave, leave },
-	{ jit_implied, accumulator }, { jit_mov_imm, mov_imm }, { jit_xchg_acc, xchg_acc }, { jit_bswap, rm },
-	{ jit_div, accumulator },   { jit_mov_offset, accumulator }, { jit_nothing, nothing }, { jit_jcc, nothing },
-	{ jit_x87, nothing },	    { jit_vzero, nothing },
+	{ jit_plain, plain },
+	{ jit_lea, lea },
+	{ jit_push_reg, push },
+	{ jit_push_imm, push },
+	{ jit_call, push },
+	{ jit_pop_reg, pop },
+	{ jit_ret, ret },
+	{ jit_leave, leave },
+	{ jit_implied, accumulator },
+	{ jit_mov_imm, mov_imm },
+	{ jit_xchg_acc, xchg_acc },
+	{ jit_bswap, rm },
+	{ jit_div, accumulator },
+	{ jit_mov_offset, accumulator },
+	{ jit_nothing, nothing },
+	{ jit_jcc, nothing },
+	{ jit_x87, nothing },
+	{ jit_vzero, nothing },
 };
 
 static void look_at(struct plan *p, unsigned at)

@@ -106,6 +106,8 @@ static const struct row rows[] = {
 	  COUNTER(exits[JIT_OUT]) },
 	{ "exit_changed", "exits of translated code: what the block was made for had changed",
 	  COUNTER(exits[JIT_BROKEN]) },
+	{ "exit_split", "exits of translated code: accesses that were to share a page had to go one by one",
+	  COUNTER(exits[JIT_SPLIT]) },
 	{ "exit_instruction", "exits of translated code: an instruction that it does not have",
 	  COUNTER(exits[JIT_INTERPRET]) },
 	{ "exit_access", "exits of translated code: an access to memory that it does not have",

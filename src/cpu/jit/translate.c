@@ -383,7 +383,8 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	t.profile = ((struct jit_vm *)cpu->vm)->profile;
 	t.icount = cpu->icount;
 	t.stub_count = t.note_count = 0;
-	t.sharing = t.word == 8 && ((struct jit_vm *)cpu->vm)->sharing && jit_of(cpu)->split != t.block_rip;
+	t.alone = jit_of(cpu)->split == t.block_rip;
+	t.sharing = t.word == 8 && !t.alone && ((struct jit_vm *)cpu->vm)->sharing;
 	t.shared = 0;
 	t.vectors = t.x87 = false;
 	t.x87_last = t.x87_operand = 0;
@@ -402,7 +403,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 		.phys = from.page[0]->phys | tr->offset,
 		.second = from.page[1] ? x86_code_page(from.page[1]) : JIT_ONE_PAGE,
 		.rip = t.block_rip,
-		.mode = t.mode | (jit_of(cpu)->split == t.block_rip ? JIT_ALONE : 0),
+		.mode = t.mode | (t.alone ? JIT_ALONE : 0),
 	};
 	for (unsigned n = 0; n < 2 && from.page[n]; n++)
 		t.block->pages[n].index = from.page[n]->page_index;

@@ -30,8 +30,18 @@ struct jit_insn {
 };
 
 /* Code that is seldom run: behind the block. */
-enum stub_kind { STUB_MISS, STUB_SHARED, STUB_STORED, STUB_INTERPRET, STUB_VECTORS, STUB_X87, STUB_JUMP,
-		 STUB_OVERDRAWN, /* and after it, where all instructions are done: */ STUB_LINK, STUB_NEWS };
+enum stub_kind {
+	STUB_MISS,
+	STUB_SHARED,
+	STUB_STORED,
+	STUB_INTERPRET,
+	STUB_VECTORS,
+	STUB_X87,
+	STUB_JUMP,
+	STUB_OVERDRAWN,
+	/* and after it, where all instructions are done: */ STUB_LINK,
+	STUB_NEWS
+};
 struct stub {
 	enum stub_kind kind;
 	uint8_t *jump;	/* that leads here */
@@ -68,7 +78,8 @@ struct jit_tr {
 	enum jit_counting counting;
 	struct jit_profile *profile;
 	bool icount;		       /* x86_cpu.icount */
-	bool sharing;		       /* jit_vm.sharing, and the block is not one without */
+	bool alone;		       /* JIT_ALONE */
+	bool sharing;		       /* of looks into the TLB */
 	unsigned shared;	       /* bits: the slots of jit_cpu.shared that are filled at this point */
 	bool vectors;		       /* are in the host's registers */
 	bool x87;		       /* is */
@@ -139,7 +150,7 @@ void jit_linear(struct jit_tr *t, enum jit_access how);
 void jit_add_segment(struct jit_tr *t, enum jit_access how);
 /* What jit_reach() gives. */
 struct jit_reach {
-	unsigned at;   /* bytes from T0 to the access */
+	unsigned at; /* bytes from T0 to the access */
 	bool shared; /* T1 is free, and jit_cpu.shared knows where the page's flags are */
 };
 /*
