@@ -1,6 +1,6 @@
 /*
- * ACPI 6.4: RSDP, RSDT, XSDT, FADT, FACS, MADT and a DSDT that describes the processors, the PCI host, ISA devices and
- * virtio-mmio.
+ * ACPI 6.4: RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET and a DSDT that describes the processors, the PCI host, ISA
+ * devices and virtio-mmio.
  */
 #include "boot/acpi.h"
 
@@ -173,6 +173,20 @@ static void isa_devices(struct aml *m, const struct acpi_config *c)
 	}
 }
 
+static void timers(struct aml *m, const struct acpi_config *c)
+{
+	if (!c->hpet)
+		return;
+	aml_device(m, "HPET");
+	aml_name(m, "_HID");
+	aml_eisaid(m, "PNP0103");
+	aml_name_int(m, "_UID", 0);
+	aml_resources(m, "_CRS");
+	aml_res_memory32(m, c->hpet, 0x400);
+	aml_resources_end(m);
+	aml_end(m);
+}
+
 static void virtio_mmio(struct aml *m, const struct acpi_config *c)
 {
 	for (unsigned n = 0; n < c->mmio_count; n++) {
@@ -200,6 +214,7 @@ static uint32_t dsdt(struct area *a, const struct acpi_config *c)
 	processors(&m, c);
 	pci_host(&m, c);
 	isa_devices(&m, c);
+	timers(&m, c);
 	virtio_mmio(&m, c);
 	aml_end(&m);
 	aml_name(&m, "\\_S5");
@@ -341,6 +356,19 @@ static uint32_t madt(struct area *a, const struct acpi_config *c)
 	return finish(a, at, "APIC", 5);
 }
 
+/* IA-PC HPET specification 1.0a, 3.2.4. */
+static uint32_t hpet(struct area *a, const struct acpi_config *c)
+{
+	uint32_t at = a->used;
+	uint8_t *t = a->data + at;
+
+	st_le32(t + 36, c->hpet_id);
+	t[41] = 64; /* bits, in memory */
+	st_le64(t + 44, c->hpet);
+	a->used += 56;
+	return finish(a, at, "HPET", 1);
+}
+
 /* RSDT and XSDT: the same list, in addresses of 4 or 8 bytes. */
 static uint32_t root(struct area *a, const char *signature, const uint32_t *tables, unsigned count, unsigned each)
 {
@@ -361,18 +389,21 @@ static size_t fixed_size(const struct acpi_config *c)
 /* False: more than fits. */
 static bool build(struct area *a, const struct acpi_config *c, uint8_t rsdp[ACPI_RSDP])
 {
-	uint32_t at = dsdt(a, c), tables[2];
+	uint32_t at = dsdt(a, c), tables[3];
+	unsigned count = 2;
 
 	if (!at || c->cpus > ACPI_MAX_CPUS || a->used + fixed_size(c) > AREA_MAX)
 		return false;
 	tables[0] = fadt(a, c, at, facs(a));
 	tables[1] = madt(a, c);
+	if (c->hpet)
+		tables[count++] = hpet(a, c);
 	memcpy(rsdp, "RSD PTR ", 8);
 	memcpy(rsdp + 9, "VIREO ", 6);
 	rsdp[15] = 2;
-	st_le32(rsdp + RSDP_RSDT, root(a, "RSDT", tables, 2, 4));
+	st_le32(rsdp + RSDP_RSDT, root(a, "RSDT", tables, count, 4));
 	st_le32(rsdp + 20, ACPI_RSDP);
-	st_le64(rsdp + RSDP_XSDT, root(a, "XSDT", tables, 2, 8));
+	st_le64(rsdp + RSDP_XSDT, root(a, "XSDT", tables, count, 8));
 	return true;
 }
 

@@ -20,6 +20,7 @@ struct acpi_config {
 	bool com[2];			 /* the serial ports that are there: 3F8h and 2F8h */
 	bool i8042;			 /* with a keyboard and a mouse */
 	uint16_t pvpanic;		 /* the port; 0: none */
+	uint32_t hpet, hpet_id;		 /* where it is and what its first register says; 0: none */
 	struct {
 		uint32_t base, size, gsi;
 	} mmio[ACPI_MMIO_DEVICES]; /* virtio-mmio devices (LNRO0005) */

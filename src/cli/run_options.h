@@ -26,8 +26,8 @@
 	  "a screen (with a PS/2 keyboard and mouse): see screenshot, screentext, sendkey, type; keys: memory, rom, addr", \
 	  "std|none" }, \
 	{ "device", 0, CLI_SWITCH, NULL, NULL, "NAME[,KEY=VALUE]...", \
-	  "add a device: i8042 (PS/2 keyboard and mouse), pvpanic, i6300esb (watchdog); for test suites: isa-debug-exit, pc-testdev, pci-testdev", \
-	  "i8042|pvpanic|i6300esb|isa-debug-exit|pc-testdev|pci-testdev" }
+	  "add a device: i8042 (PS/2 keyboard and mouse), hpet (timers), pvpanic, i6300esb (watchdog); for test suites: isa-debug-exit, pc-testdev, pci-testdev", \
+	  "i8042|hpet|pvpanic|i6300esb|isa-debug-exit|pc-testdev|pci-testdev" }
 
 #define CLI_MACHINE_OPTIONS                                                                                            \
 	{ "name", 'n', CLI_VALUE, "name", NULL, "NAME", "name of the machine (default: vm-PID)", NULL },               \

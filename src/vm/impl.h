@@ -116,7 +116,8 @@ struct vm {
 	unsigned mmio_count;
 	bool com[2]; /* which serial ports there are */
 	bool i8042;
-	uint16_t pvpanic; /* its port, or 0 */
+	uint16_t pvpanic;     /* its port, or 0 */
+	unsigned hpet_timers; /* 0: there is no HPET */
 	enum vm_action on_panic, on_watchdog;
 	struct {
 		bool wanted;

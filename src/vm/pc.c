@@ -12,6 +12,7 @@
 #include "cpu/x86/entry.h"
 #include "cpu/x86/model.h"
 #include "dev/fw_cfg.h"
+#include "dev/hpet.h"
 #include "dev/testdevs.h"
 #include "vm/impl.h"
 
@@ -333,19 +334,45 @@ static void smi(void *opaque)
 }
 
 /* "pit": a machine whose kernel has other timers can do without. */
-static int add_pit(struct vm *vm, struct err *err)
+static int add_pit(struct vm *vm, struct irq_line irq, struct err *err)
 {
 	bool wanted;
 
 	if (config_bool(vm->config, "pit", true, &wanted, err))
 		return -1;
-	return wanted ? add(vm, pit8254_new(vm->bus, vm->clock, irqchip_line(vm->chip, 0), err)) : 0;
+	return wanted ? add(vm, pit8254_new(vm->bus, vm->clock, irq, err)) : 0;
+}
+
+/* "hpet": it takes the lines of the 8254 and of the clock, and gives those that they use instead. */
+static int add_hpet(struct vm *vm, struct irq_line *pit, struct irq_line *rtc, struct err *err)
+{
+	struct hpet_config c = { .bus = vm->bus,
+				 .clock = vm->clock,
+				 .irq0 = *pit,
+				 .irq8 = *rtc,
+				 .msi = irqchip_msi(vm->chip),
+				 .pit = pit,
+				 .rtc = rtc };
+	uint64_t timers;
+	bool wanted;
+
+	if (config_bool(vm->config, "hpet", false, &wanted, err))
+		return -1;
+	if (!wanted)
+		return 0;
+	if (config_bool(vm->config, "hpet.msi", false, &c.fsb, err) ||
+	    config_uint(vm->config, "hpet.timers", HPET_MIN_TIMERS,
+			(struct config_range){ HPET_MIN_TIMERS, HPET_MAX_TIMERS }, &timers, err))
+		return -1;
+	c.timers = (unsigned)timers;
+	vm->hpet_timers = c.timers;
+	return add(vm, hpet_new(&c, err));
 }
 
 static int add_chipset(struct vm *vm, struct err *err)
 {
 	struct machine_control m = vm_machine_control(vm);
-	struct irq_line isa[16];
+	struct irq_line isa[16], pit = irqchip_line(vm->chip, 0), rtc = irqchip_line(vm->chip, 8);
 	static const struct irq_line unrouted[4];
 	struct msi_sink msi = irqchip_msi(vm->chip);
 	struct piix4_pm_config pm = {
@@ -376,8 +403,10 @@ static int add_chipset(struct vm *vm, struct err *err)
 	if (add(vm, vm->piix3))
 		return -1;
 	vm->pm = piix4_pm_new(vm->bus, vm->pci, &pm, err);
-	vm->rtc = rtc146818_new(vm->bus, vm->clock, irqchip_line(vm->chip, 8), err);
-	if (add(vm, vm->pm) || add_pit(vm, err) || add(vm, vm->rtc) || add(vm, port92_new(vm->bus, &m, err)))
+	if (add(vm, vm->pm) || add_hpet(vm, &pit, &rtc, err))
+		return -1;
+	vm->rtc = rtc146818_new(vm->bus, vm->clock, rtc, err);
+	if (add_pit(vm, pit, err) || add(vm, vm->rtc) || add(vm, port92_new(vm->bus, &m, err)))
 		return -1;
 	return add_fw_cfg(vm, err);
 }
@@ -489,6 +518,8 @@ struct acpi_config pc_acpi(const struct vm *vm)
 		.com = { vm->com[0], vm->com[1] },
 		.i8042 = vm->i8042,
 		.pvpanic = vm->pvpanic,
+		.hpet = vm->hpet_timers ? HPET_BASE : 0,
+		.hpet_id = vm->hpet_timers ? hpet_id(vm->hpet_timers) : 0,
 		.mmio_count = vm->mmio_count,
 	};
 

@@ -26,6 +26,8 @@ static const char *const fixed[] = {
 	"balloon",
 	"balloon.*",
 	"console0.*",
+	"hpet",
+	"hpet.*",
 	"i6300esb",
 	"i6300esb.addr",
 	"i8042",

@@ -13,7 +13,7 @@ static const struct acpi_config machines[] = {
 	{ .cpus = 1, .com = { true, false } },
 	{ .cpus = 2, .com = { true, true }, .mmio_count = 2 },
 	{ .cpus = 4, .com = { false, false }, .pci_high = 1ull << 40, .pci_high_end = 1ull << 41 },
-	{ .cpus = 64, .com = { true, false }, .mmio_count = 8 },
+	{ .cpus = 64, .com = { true, false }, .mmio_count = 8, .hpet = 0xfed00000, .hpet_id = 0x8086a201 },
 	{ .cpus = 255, .mmio_count = 1 },
 	{ .cpus = 300, .com = { false, true }, .mmio_count = 32 },
 };
@@ -21,7 +21,7 @@ static const struct acpi_config machines[] = {
 struct tables {
 	struct mem_space *mem;
 	uint64_t from, to; /* where they may be */
-	const uint8_t *rsdp, *fadt, *madt, *dsdt, *facs, *rsdt, *xsdt;
+	const uint8_t *rsdp, *fadt, *madt, *dsdt, *facs, *rsdt, *xsdt, *hpet;
 };
 
 static const uint8_t *at(struct tables *t, uint64_t addr, size_t len)
@@ -181,6 +181,7 @@ static void generate_by(struct tables *t, const struct acpi_config *from, bool l
 	t->xsdt = table(t, ld_le64(t->rsdp + 24), "XSDT");
 	t->fadt = table(t, ld_le64(t->xsdt + 36), "FACP");
 	t->madt = table(t, ld_le64(t->xsdt + 44), "APIC");
+	t->hpet = c.hpet ? table(t, ld_le64(t->xsdt + 52), "HPET") : NULL;
 	t->dsdt = table(t, ld_le64(t->fadt + 140), "DSDT");
 	t->facs = at(t, ld_le32(t->fadt + 36), 64);
 }
@@ -216,9 +217,11 @@ static void roots_agree(void **state)
 		assert_memory_equal(t.rsdp, "RSD PTR ", 8);
 		assert_sum(t.rsdp, 20);
 		assert_sum(t.rsdp, 36);
-		assert_int_equal(ld_le32(t.rsdt + 4), 36 + 2 * 4);
-		assert_int_equal(ld_le32(t.xsdt + 4), 36 + 2 * 8);
-		for (unsigned k = 0; k < 2; k++)
+		unsigned tables = t.hpet ? 3 : 2;
+
+		assert_int_equal(ld_le32(t.rsdt + 4), 36 + tables * 4);
+		assert_int_equal(ld_le32(t.xsdt + 4), 36 + tables * 8);
+		for (unsigned k = 0; k < tables; k++)
 			assert_int_equal(ld_le32(t.rsdt + 36 + 4 * k), ld_le64(t.xsdt + 36 + 8 * k));
 		assert_int_equal(ld_le32(t.fadt + 40), ld_le64(t.fadt + 140));
 		assert_memory_equal(t.facs, "FACS", 4);
@@ -295,6 +298,23 @@ static void the_madt_lists_processors_and_interrupts(void **state)
 	}
 }
 
+static void the_hpet_has_a_table(void **state)
+{
+	struct tables t;
+
+	for (unsigned n = 0; n < 2 * ARRAY_LEN(machines); n++) {
+		generate_by(&t, &machines[n / 2], n & 1);
+		assert_int_equal(!!t.hpet, !!machines[n / 2].hpet);
+		if (t.hpet) {
+			assert_int_equal(ld_le32(t.hpet + 4), 56);
+			assert_int_equal(ld_le32(t.hpet + 36), 0x8086a201);
+			assert_int_equal(ld_le32(t.hpet + 40), 64 << 8);
+			assert_int_equal(ld_le64(t.hpet + 44), 0xfed00000);
+		}
+		mem_space_free(t.mem);
+	}
+}
+
 static void too_much_is_refused(void **state)
 {
 	struct mem_slot_config slot = { .name = "ram", .size = 16 * MIB, .fd = -1 };
@@ -358,37 +378,37 @@ static unsigned count(const char *dir, const char *file, const char *pattern)
 }
 
 /* Apart, together and apart again: nothing to complain about, and the same source both times. */
-static bool round_trip(const char *dir)
+static bool round_trip(const char *dir, unsigned tables)
 {
-	return !shell(dir, "rm -f *.dsl; for t in dsdt facp apic facs xsdt rsdt; do"
+	return !shell(dir, "rm -f *.dsl; for t in dsdt facp apic facs xsdt rsdt $([ ! -e hpet.dat ] || echo hpet); do"
 			   "  iasl -d $t.dat && iasl -p again-$t $t.dsl && iasl -d again-$t.aml || exit 1; "
 			   "done") &&
 	       /* But for the prefix of the root, which the compiler leaves out. */
 	       !shell(dir, "for f in dsdt again-dsdt; do sed '1,/^ \\*\\//d; s/[\\]//' $f.dsl >$f.txt; done;"
 			   "cmp dsdt.txt again-dsdt.txt") &&
 	       shell(dir, "grep -iE 'warning|error|remark|invalid' *.dsl") &&
-	       count(dir, "log", "^Compilation successful. 0 Errors, 0 Warnings, 0 Remarks") == 6;
+	       count(dir, "log", "^Compilation successful. 0 Errors, 0 Warnings, 0 Remarks") == tables;
 }
 
 /* The interpreter of the reference implementation loads the tables and decodes all resources. */
 static void assert_executes(const char *dir, const struct acpi_config *c)
 {
+	unsigned isa = 3u + c->com[0] + c->com[1], others = isa + c->mmio_count + !!c->hpet;
 	char devices[32];
 
 	shell(dir, "acpiexec -b 'resources *,quit' dsdt.dat facp.dat apic.dat facs.dat >exec 2>&1 </dev/null");
-	snprintf(devices, sizeof(devices), "with +%u Devices", c->cpus + 3 + c->com[0] + c->com[1] + c->mmio_count);
+	snprintf(devices, sizeof(devices), "with +%u Devices", c->cpus + others);
 	assert_int_equal(count(dir, "exec", devices), 1);
-	assert_int_equal(count(dir, "exec", "^Device: ._SB.(PCI0|RTC|MISC|COM|VR)"),
-			 3u + c->com[0] + c->com[1] + c->mmio_count);
-	assert_int_equal(count(dir, "dsdt.dsl", "Name [(]_HID,"), c->cpus + 3 + c->com[0] + c->com[1] + c->mmio_count);
-	assert_int_equal(count(dir, "dsdt.dsl", "Name [(]_UID,"), c->cpus + 3 + c->com[0] + c->com[1] + c->mmio_count);
+	assert_int_equal(count(dir, "exec", "^Device: ._SB.(PCI0|RTC|MISC|COM|VR|HPET)"), others);
+	assert_int_equal(count(dir, "dsdt.dsl", "Name [(]_HID,"), c->cpus + others);
+	assert_int_equal(count(dir, "dsdt.dsl", "Name [(]_UID,"), c->cpus + others);
 	assert_int_equal(count(dir, "exec", "PCI IRQ Routing Table Package"), 31 * 4);
 	assert_int_equal(count(dir, "exec", "16-Bit WORD Address Space Resource"), 3);
 	assert_int_equal(count(dir, "exec", "64-Bit QWORD Address Space Resource"), c->pci_high_end ? 2 : 1);
-	assert_int_equal(count(dir, "exec", "32-Bit Fixed Memory Range Resource"), c->mmio_count);
+	assert_int_equal(count(dir, "exec", "32-Bit Fixed Memory Range Resource"), c->mmio_count + !!c->hpet);
 	assert_int_equal(count(dir, "exec", "Extended IRQ Resource"), c->mmio_count);
 	assert_int_equal(count(dir, "exec", "] IRQ Resource"), 1u + c->com[0] + c->com[1]);
-	assert_int_equal(count(dir, "exec", "] I/O Resource"), 3u + c->com[0] + c->com[1]);
+	assert_int_equal(count(dir, "exec", "] I/O Resource"), isa);
 	assert_int_equal(count(dir, "exec", "ACPI (Error|Warning|Exception)|[Mm]ismatch|AE_AML"), 0);
 }
 
@@ -408,18 +428,21 @@ static void iasl_takes_the_tables(void **state)
 		save(dir, "dsdt", t.dsdt, ld_le32(t.dsdt + 4));
 		save(dir, "facp", t.fadt, ld_le32(t.fadt + 4));
 		save(dir, "apic", t.madt, ld_le32(t.madt + 4));
+		shell(dir, "rm -f hpet.dat");
+		if (t.hpet)
+			save(dir, "hpet", t.hpet, 56);
 		save(dir, "facs", t.facs, 64);
 		save(dir, "xsdt", t.xsdt, ld_le32(t.xsdt + 4));
 		save(dir, "rsdt", t.rsdt, ld_le32(t.rsdt + 4));
 		mem_space_free(t.mem);
-		if (!round_trip(dir)) {
+		if (!round_trip(dir, t.hpet ? 7 : 6)) {
 			print_log(dir);
 			fail_msg("iasl does not like machine %u: see %s", n, dir);
 		}
 		assert_executes(dir, &machines[n]);
 		/* Tables of data must come out as they went in, but for the compiler's name and the sum. */
 		if (shell(dir,
-			  "for t in facp apic; do"
+			  "for t in facp apic $([ ! -e hpet.dat ] || echo hpet); do"
 			  "  cmp -l $t.dat again-$t.aml | awk '$1 != 10 && ($1 < 29 || $1 > 36) { exit 1 }' || exit 1; "
 			  "done")) {
 			print_log(dir);
@@ -437,6 +460,7 @@ int main(void)
 		cmocka_unit_test(the_loader_makes_the_same_tables),
 		cmocka_unit_test(the_fadt_describes_power_management),
 		cmocka_unit_test(the_madt_lists_processors_and_interrupts),
+		cmocka_unit_test(the_hpet_has_a_table),
 		cmocka_unit_test(too_much_is_refused),
 		cmocka_unit_test(iasl_takes_the_tables),
 	};

@@ -10,6 +10,7 @@
 #include "bus/bus.h"
 #include "bus/device.h"
 #include "dev/fw_cfg.h"
+#include "dev/hpet.h"
 #include "dev/pc.h"
 #include "dev/testdevs.h"
 #include "irq/x86/irqchip.h"
@@ -105,8 +106,20 @@ static void add_classic(struct board *b, const struct machine_control *m)
 	struct device *fw;
 	struct err err;
 
-	add(b, pit8254_new(b->bus, b->clock, irqchip_line(b->chip, 0), &err));
-	add(b, rtc146818_new(b->bus, b->clock, irqchip_line(b->chip, 8), &err));
+	struct irq_line pit, rtc;
+	const struct hpet_config hpet = { .bus = b->bus,
+					  .clock = b->clock,
+					  .irq0 = irqchip_line(b->chip, 0),
+					  .irq8 = irqchip_line(b->chip, 8),
+					  .msi = irqchip_msi(b->chip),
+					  .timers = HPET_MAX_TIMERS,
+					  .fsb = true,
+					  .pit = &pit,
+					  .rtc = &rtc };
+
+	add(b, hpet_new(&hpet, &err));
+	add(b, pit8254_new(b->bus, b->clock, pit, &err));
+	add(b, rtc146818_new(b->bus, b->clock, rtc, &err));
 	add(b, port92_new(b->bus, m, &err));
 	add(b, uart16550_new(b->bus, &u, &err));
 	add(b, pvpanic_new(b->bus, 0x505, m, &err));
@@ -206,9 +219,10 @@ static uint16_t port(uint16_t v)
 
 static uint64_t address(uint16_t v)
 {
-	static const uint64_t bases[4] = { PCI_HOLE, PCI_HOLE + 0x8000, IOAPIC_BASE, MMIO_BASE };
-	static const uint16_t masks[4] = { 0x7fff, 0x7fff, 0x7f, 0x3ff };
-	unsigned k = v >> 14;
+	static const uint64_t bases[8] = { PCI_HOLE,	      PCI_HOLE + 0x2000, PCI_HOLE + 0x4000, PCI_HOLE + 0x8000,
+					   PCI_HOLE + 0xc000, IOAPIC_BASE,	 MMIO_BASE,	    HPET_BASE };
+	static const uint16_t masks[8] = { 0x1fff, 0x1fff, 0x3fff, 0x3fff, 0x3fff, 0x7f, 0x3ff, 0x3ff };
+	unsigned k = v >> 13;
 
 	return bases[k] + (v & masks[k]);
 }
