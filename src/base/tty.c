@@ -58,7 +58,7 @@ static void stopped(int sig)
 	tty_restore();
 	raise(SIGSTOP);
 	if (was_raw)
-		tty_raw();
+		tty_raw(raw.c_lflag & ISIG);
 }
 
 void tty_restore_on_signals(void)
@@ -67,7 +67,7 @@ void tty_restore_on_signals(void)
 	sigaction(SIGTSTP, &(struct sigaction){ .sa_handler = stopped, .sa_flags = SA_RESTART }, NULL);
 }
 
-bool tty_raw(void)
+bool tty_raw(bool signals)
 {
 	static bool watching;
 
@@ -82,6 +82,8 @@ bool tty_raw(void)
 	cfmakeraw(&raw);
 	raw.c_oflag |= OPOST;
 	raw.c_oflag &= ~(tcflag_t)ONLCR;
+	if (signals)
+		raw.c_lflag |= ISIG;
 	must_restore = 1;
 	tcsetattr(0, TCSADRAIN, &raw);
 	return true;

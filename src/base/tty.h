@@ -8,10 +8,11 @@
 #include <stdbool.h>
 
 /*
- * Put the terminal on standard input into raw mode; output keeps "\n" as the guest writes it. False when standard
- * input is no terminal, or one that belongs to another job now. May be called again, after a stop of the process too.
+ * Put the terminal on standard input into raw mode; output keeps "\n" as the guest writes it. `signals`: keys that send
+ * signals still do. False when standard input is no terminal, or one that belongs to another job now. May be called
+ * again, after a stop of the process too.
  */
-bool tty_raw(void);
+bool tty_raw(bool signals);
 /* As it was before tty_raw(). Idempotent; async-signal-safe. */
 void tty_restore(void);
 

@@ -327,6 +327,11 @@ void pci_unregister(struct pci_dev *d)
 	d->bus->devs[d->devfn] = NULL;
 }
 
+const struct pci_dev *pci_function(const struct pci_bus *b, uint8_t devfn)
+{
+	return b->devs[devfn];
+}
+
 int pci_free_slot(const struct pci_bus *b)
 {
 	for (unsigned slot = 0; slot < 32; slot++) {

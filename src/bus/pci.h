@@ -131,6 +131,8 @@ int pci_register(struct pci_bus *b, struct pci_dev *d, uint8_t devfn, struct err
 void pci_unregister(struct pci_dev *d);
 /* The first device number without a function, or -1. */
 int pci_free_slot(const struct pci_bus *b);
+/* The function there; NULL: none. The machine's thread. */
+const struct pci_dev *pci_function(const struct pci_bus *b, uint8_t devfn);
 /* Give every BAR an address and enable decoding, as firmware would, for direct boot. */
 int pci_assign_resources(struct pci_bus *b, uint16_t io_base, uint64_t mem32_base, uint64_t mem32_end,
 			 uint64_t mem64_base, struct err *err);

@@ -179,7 +179,7 @@ static int run(struct config *c, int argc, char **argv)
 	if (fd < 0)
 		return cli_fail(&err);
 	tty_restore_on_signals();
-	tty = tty_raw();
+	tty = tty_raw(false);
 	if (tty)
 		fprintf(stderr, "Attached to %s; Ctrl-A x detaches.\r\n", argv[0]);
 	detached = copy(fd, tty);

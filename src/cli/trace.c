@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "cli/commands.h"
-#include "cli/disas.h"
 #include "cli/run_options.h"
 #include "cli/symbols.h"
+#include "cpu/disas.h"
 #include "vm/vm.h"
 
 #define TOP	 20

@@ -36,6 +36,8 @@ struct debug_stop {
 /* The largest register. */
 #define DEBUG_REG_BYTES 16
 
+struct inspect_isa;
+
 /* An ISA's registers in the order and form of the GDB remote protocol. `state` is an object of engine.arch_state. */
 struct debug_isa {
 	/* Writes "target.xml" (GDB manual, appendix G) with its end; the length, even where `size` is less. */
@@ -48,6 +50,7 @@ struct debug_isa {
 	bool (*set)(void *state, unsigned n, const uint8_t *bytes);
 	/* Where a linear address leads, without any rights and without marking pages as used. False: nowhere. */
 	bool (*translate)(const void *state, struct mem_space *mem, uint64_t lin, uint64_t *phys);
+	const struct inspect_isa *inspect; /* for people */
 };
 
 #endif

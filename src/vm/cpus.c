@@ -1,6 +1,7 @@
 /* One thread per vCPU: run, wait while halted, park while paused. */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -286,6 +287,23 @@ void cpus_pause(struct vm *vm)
 	while (!all_parked(vm))
 		pthread_cond_wait(&vm->cpu_change, &vm->cpu_lock);
 	pthread_mutex_unlock(&vm->cpu_lock);
+}
+
+void *vm_cpu_state(struct vm *vm, unsigned n)
+{
+	size_t size = (vm->engine->arch_state_size + 63) & ~(size_t)63;
+	void *state = aligned_alloc(64, size);
+	bool runs = vm->state == VM_RUNNING;
+
+	if (!state)
+		return NULL;
+	memset(state, 0, size);
+	if (runs)
+		cpus_pause(vm);
+	vm->engine->get_state(vm->cpu[n].vcpu, state);
+	if (runs)
+		cpus_resume(vm);
+	return state;
 }
 
 void cpus_destroy(struct vm *vm)

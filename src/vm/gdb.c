@@ -2,7 +2,6 @@
 #include "vm/gdb.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -10,10 +9,10 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/sock.h"
 #include "vm/gdb_impl.h"
 #include "vm/impl.h"
 
@@ -234,66 +233,6 @@ void gdb_ended(struct gdb *g, int status)
 
 /* --- where it listens --- */
 
-static int listen_unix(const char *path, struct err *err)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int fd;
-
-	if (!*path || strlen(path) >= sizeof(a.sun_path))
-		return err_set(err, "gdb: '%s' is no path for a socket", path);
-	strcpy(a.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && !bind(fd, (struct sockaddr *)&a, sizeof(a)) && !listen(fd, 1))
-		return fd;
-	err_errno(err, errno, "gdb: cannot listen on %s", path);
-	if (fd >= 0)
-		close(fd);
-	return -1;
-}
-
-static int listen_at(const struct addrinfo *a)
-{
-	int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol), e;
-
-	if (fd < 0)
-		return -1;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
-	if (!bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, 1))
-		return fd;
-	e = errno;
-	close(fd);
-	errno = e;
-	return -1;
-}
-
-static int listen_tcp(const char *where, struct err *err)
-{
-	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-	const char *colon = strrchr(where, ':'), *port = colon ? colon + 1 : where, *from = where;
-	char host[256], *end;
-	size_t len;
-	struct addrinfo *list = NULL;
-	unsigned long number = strtoul(port, &end, 10);
-	int fd = -1, rc;
-
-	len = colon ? (size_t)(colon - where) : 0;
-	/* [::1]:1234 */
-	if (len > 2 && *where == '[' && where[len - 1] == ']')
-		from++, len -= 2;
-	snprintf(host, sizeof(host), "%.*s", (int)len, from);
-	if (*end || end == port || *port == '-' || number == 0 || number > 65535)
-		return err_set(err, "gdb: '%s' is neither [HOST:]PORT nor unix:PATH", where);
-	rc = getaddrinfo(*host ? host : "127.0.0.1", port, &hints, &list);
-	if (rc)
-		return err_set(err, "gdb: '%s': %s", host, gai_strerror(rc));
-	for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
-		fd = listen_at(a);
-	if (fd < 0)
-		err_errno(err, errno, "gdb: cannot listen on port %s", port);
-	freeaddrinfo(list);
-	return fd;
-}
-
 int gdb_new(struct vm *vm, struct gdb **out, struct err *err)
 {
 	const char *where;
@@ -309,16 +248,11 @@ int gdb_new(struct vm *vm, struct gdb **out, struct err *err)
 		return err_set(err, "out of memory");
 	g->vm = vm;
 	g->client = -1;
-	if (!strncmp(where, "unix:", 5)) {
-		g->path = where + 5;
-		g->fd = listen_unix(g->path, err);
-	} else {
-		g->fd = listen_tcp(!strncmp(where, "tcp:", 4) ? where + 4 : where, err);
-	}
-	if (g->fd < 0)
-		g->path = NULL; /* another one's */
-	else
+	g->fd = sock_listen("gdb", where, err);
+	if (g->fd >= 0) {
+		g->path = sock_path(where);
 		g->watch = loop_fd_add(vm->loop, g->fd, EPOLLIN, accept_client, g, err);
+	}
 	if (!g->watch) {
 		gdb_free(g);
 		return -1;

@@ -148,6 +148,7 @@ struct vm {
 	struct terminal *terminal; /* NULL: stdin is not ours, or not a terminal */
 	struct rundir *rundir;
 	struct qmp *qmp;
+	struct control *control;
 	struct gdb *gdb;     /* or NULL */
 	struct saver *saver; /* the last save, or the one that goes on */
 
@@ -157,6 +158,7 @@ struct vm {
 	bool no_reboot;	  /* a reset ends the VM */
 	bool no_shutdown; /* power off only pauses it */
 	bool paused;	  /* do not run at once */
+	bool begun;	  /* vm_run() has got so far */
 	bool restored;	  /* made for a saved state */
 	bool print_stats; /* at the end */
 	bool patient;	  /* the guest ended it: whoever reads the output has time */
@@ -177,6 +179,8 @@ void cpus_hold(struct vm *vm, unsigned n, bool hold);
 bool cpus_take_stop(struct vm *vm, unsigned n);
 /* One after a step, which nobody has been told of, is no news any more. The vCPUs stand still. */
 void cpus_forget_step(struct vm *vm, unsigned n);
+/* A copy of vCPU `n`'s state, which is the caller's to free; it stands still for a moment. NULL: no memory. */
+void *vm_cpu_state(struct vm *vm, unsigned n);
 struct vm_cpu *cpus_self(void); /* of this thread; NULL if it is none's */
 /* Any thread. The first one counts; vCPUs stop until vm.c has answered it. */
 void cpus_request(struct vm *vm, const struct vm_request *r);
@@ -256,6 +260,8 @@ void vm_power_button(struct vm *vm);
 /* A disk found no space for a write, or found it at last. */
 void vm_disk_changed(struct vm *vm);
 void vm_quit(struct vm *vm, int status, const char *reason);
+/* Those are there for whom the start was to wait. */
+void vm_clients_came(struct vm *vm);
 const char *vm_state_name(const struct vm *vm);
 struct machine_control vm_machine_control(struct vm *vm);
 void vm_answer(void *vm); /* posted by cpus_request() */

@@ -12,7 +12,7 @@ static bool has_screen(struct vm *vm, struct err *err)
 	return vm->screen.source.draw || err_set(err, "There is no screen to take a dump from") == 0;
 }
 
-json_t *qmp_screendump(struct vm *vm, const json_t *args, struct err *err)
+static json_t *screendump(struct vm *vm, const json_t *args, struct err *err)
 {
 	const char *path = json_string_value(json_object_get(args, "filename"));
 	const char *format = json_string_value(json_object_get(args, "format"));
@@ -36,7 +36,7 @@ json_t *qmp_screendump(struct vm *vm, const json_t *args, struct err *err)
 }
 
 /* Lines as UTF-8 without blanks at their ends. */
-json_t *qmp_screentext(struct vm *vm, const json_t *args, struct err *err)
+static json_t *screentext(struct vm *vm, const json_t *args, struct err *err)
 {
 	struct screen_text *t;
 	json_t *lines;
@@ -67,3 +67,9 @@ json_t *qmp_screentext(struct vm *vm, const json_t *args, struct err *err)
 	free(t);
 	return lines;
 }
+
+const struct qmp_command qmp_screen_commands[] = {
+	{ "screendump", "filename:str ?format:str ?device:str ?head:int", "", screendump },
+	{ "x-vireo-screentext", "", "any", screentext },
+	{ 0 },
+};

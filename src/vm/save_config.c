@@ -62,7 +62,7 @@ static const char *const beginnings[] = { "kernel", "firmware", NULL };
 /* What belongs to one run of the program. */
 static const char *const transient[] = {
 	"verbose", "stats",	"paused",   "gdb",     "daemonize",	     "pidfile",
-	"log",	   "jit.count", "jit.perf", "trace.*", "disk[0-9]*.changed", "cdrom[0-9]*.changed",
+	"log", "qmp[0-9]*", "monitor[0-9]*", "terminal.*",	   "jit.count", "jit.perf", "trace.*", "disk[0-9]*.changed", "cdrom[0-9]*.changed",
 	NULL
 };
 

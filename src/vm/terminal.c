@@ -12,9 +12,13 @@
 
 #include "base/log.h"
 #include "base/tty.h"
+#include "vm/control.h"
 #include "vm/impl.h"
 
 #define ESCAPE 1 /* Ctrl-A */
+
+enum { ESCAPES_TERMINAL, ESCAPES_ALWAYS, ESCAPES_NEVER };
+enum { SIGNALS_AUTO, SIGNALS_ON, SIGNALS_OFF };
 
 struct terminal {
 	struct vm *vm;
@@ -22,7 +26,9 @@ struct terminal {
 	const char *key;   /* of the configuration, of that port */
 	struct loop_fd *signals;
 	int signal_fd;
+	int escapes, keep_signals; /* "terminal.escapes", "terminal.signals" */
 	bool raw, escaped;
+	bool to_monitor; /* what is typed */
 	void (*resized)(void *opaque, uint16_t columns, uint16_t rows);
 	void *resized_opaque;
 };
@@ -63,6 +69,19 @@ static void key_break(struct terminal *t)
 	chan_break(t->chan);
 }
 
+static void key_monitor(struct terminal *t)
+{
+	struct link *l;
+	bool fresh;
+
+	t->to_monitor = !t->to_monitor;
+	(void)!write(1, "\r\n", 2);
+	l = t->to_monitor ? control_terminal(t->vm->control, &monitor_protocol, &fresh) : NULL;
+	/* Its way to a new prompt. */
+	if (l && !fresh)
+		link_feed(l, "\3", 1);
+}
+
 static void key_timestamps(struct terminal *t)
 {
 	chan_toggle_timestamps(t->chan);
@@ -75,10 +94,15 @@ static const struct escape {
 	const char *name, *help;
 	void (*run)(struct terminal *t); /* NULL: the key is sent */
 } escapes[] = {
-	{ 'h', "h", "this help", key_help },	   { '?', NULL, NULL, key_help },
-	{ 'x', "x", "end the machine", key_quit }, { 'p', "p", "pause or go on", key_pause },
-	{ 'r', "r", "reset", key_reset },	   { 'o', "o", "press the power button", key_power },
-	{ 'b', "b", "send a break", key_break },   { 't', "t", "toggle console timestamps", key_timestamps },
+	{ 'h', "h", "this help", key_help },
+	{ '?', NULL, NULL, key_help },
+	{ 'x', "x", "end the machine", key_quit },
+	{ 'p', "p", "pause or go on", key_pause },
+	{ 'r', "r", "reset", key_reset },
+	{ 'o', "o", "press the power button", key_power },
+	{ 'b', "b", "send a break", key_break },
+	{ 't', "t", "toggle console timestamps", key_timestamps },
+	{ 'c', "c", "switch between the guest and the monitor", key_monitor },
 	{ ESCAPE, "Ctrl-A", "send Ctrl-A", NULL },
 };
 
@@ -96,20 +120,31 @@ static void escape_key(struct terminal *t, char key)
 			escapes[n].run(t);
 }
 
-/* Only a person has escape keys: what comes from a file or a pipe is data. */
+/* What is typed at the monitor is not the guest's. True: it was. */
+static bool monitor_takes(struct terminal *t, char b)
+{
+	bool fresh;
+	struct link *l = t->to_monitor ? control_terminal(t->vm->control, &monitor_protocol, &fresh) : NULL;
+
+	if (l)
+		link_feed(l, &b, 1);
+	return t->to_monitor;
+}
+
+/* Only a person has escape keys, unless the configuration says otherwise: what comes from a file or a pipe is data. */
 static size_t take_escapes(void *opaque, char *b, size_t len)
 {
 	struct terminal *t = opaque;
 	size_t kept = 0;
 
-	if (!t->raw)
+	if (t->escapes == ESCAPES_NEVER || (t->escapes == ESCAPES_TERMINAL && !t->raw))
 		return len;
 	for (size_t n = 0; n < len; n++) {
 		bool escape = b[n] == ESCAPE;
 
 		if (t->escaped)
 			escape_key(t, b[n]);
-		if (t->escaped == escape)
+		if (t->escaped == escape && !monitor_takes(t, b[n]))
 			b[kept++] = b[n];
 		t->escaped = escape && !t->escaped;
 	}
@@ -130,7 +165,8 @@ static void set_raw(struct terminal *t, bool on)
 {
 	if (!on)
 		tty_restore();
-	t->raw = on && t->chan && tty_raw();
+	t->raw =
+		on && t->key && tty_raw(t->keep_signals == SIGNALS_ON || (t->keep_signals == SIGNALS_AUTO && !t->chan));
 	log_set_raw(t->raw);
 }
 
@@ -203,6 +239,8 @@ static void block_signals(sigset_t *mask)
 
 struct terminal *terminal_new(struct vm *vm, struct err *err)
 {
+	static const char *const escape_words[] = { "terminal", "always", "never", NULL };
+	static const char *const signal_words[] = { "auto", "on", "off", NULL };
 	struct terminal *t = calloc(1, sizeof(*t));
 	sigset_t mask;
 
@@ -211,6 +249,12 @@ struct terminal *terminal_new(struct vm *vm, struct err *err)
 		return NULL;
 	}
 	t->vm = vm;
+	t->signal_fd = -1;
+	if (config_choice(vm->config, "terminal.escapes", ESCAPES_TERMINAL, escape_words, &t->escapes, err) ||
+	    config_choice(vm->config, "terminal.signals", SIGNALS_AUTO, signal_words, &t->keep_signals, err)) {
+		terminal_free(t);
+		return NULL;
+	}
 	block_signals(&mask);
 	t->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (t->signal_fd < 0)
@@ -225,7 +269,7 @@ struct terminal *terminal_new(struct vm *vm, struct err *err)
 
 int terminal_claim(struct terminal *t, const char *key, struct chan *c, struct err *err)
 {
-	if (t->chan)
+	if (t->key)
 		return err_set(err, "%s: stdio is %s's already", key, t->key);
 	t->key = key;
 	t->chan = c;
@@ -241,9 +285,11 @@ void terminal_on_resize(struct terminal *t, void (*fn)(void *opaque, uint16_t co
 
 int terminal_start(struct terminal *t, struct err *err)
 {
-	if (!t->chan)
+	if (!t->key)
 		return 0;
 	set_raw(t, true);
+	if (!t->chan)
+		return 0; /* control.c reads */
 	return chan_read_from(t->chan, 0, take_escapes, t, err);
 }
 

@@ -16,7 +16,7 @@ struct chan;
 
 /* From now on signals are the main loop's. Before any other thread is made. */
 struct terminal *terminal_new(struct vm *vm, struct err *err);
-/* Standard input leads to the port that is named `key`, a constant; once only. */
+/* Standard input leads to the port that is named `key`, which outlives it; once only. `c` is NULL if others read it. */
 int terminal_claim(struct terminal *t, const char *key, struct chan *c, struct err *err);
 /* Told of the window's size at the start and when it changes. */
 void terminal_on_resize(struct terminal *t, void (*fn)(void *opaque, uint16_t columns, uint16_t rows), void *opaque);

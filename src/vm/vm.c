@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "vm/control.h"
 #include "vm/gdb.h"
 #include "vm/impl.h"
 #include "vm/qmp.h"
@@ -410,7 +411,11 @@ static struct vm *make(struct config *c, bool restored, struct err *err)
 		goto fail;
 	log_line(LOG_INFO, "vm", "%s: made in %s", vm->name, rundir_dir(vm->rundir));
 	vm->terminal = terminal_new(vm, err);
-	if (!vm->terminal || pc_assemble(vm, err) || gdb_new(vm, &vm->gdb, err))
+	vm->qmp = qmp_new(vm, err);
+	if (!vm->terminal || !vm->qmp || pc_assemble(vm, err) || gdb_new(vm, &vm->gdb, err))
+		goto fail;
+	vm->control = control_new(vm, err);
+	if (!vm->control)
 		goto fail;
 	return vm;
 fail:
@@ -454,13 +459,18 @@ struct vm *vm_restore(struct config *c, const char *path, struct err *err)
 	return vm;
 }
 
+void vm_clients_came(struct vm *vm)
+{
+	if (vm->begun && !vm->paused && (vm->state == VM_PRELAUNCH || vm->state == VM_PAUSED))
+		go(vm);
+}
+
 int vm_start(struct vm *vm, struct err *err)
 {
 	if (vm_chans_start(vm, err) || cpus_start(vm, err))
 		return -1;
-	vm->qmp = qmp_new(vm, err);
 	vm->started = true;
-	return vm->qmp && !terminal_start(vm->terminal, err) ? 0 : -1;
+	return terminal_start(vm->terminal, err);
 }
 
 struct vm_ending vm_ending(const struct vm *vm)
@@ -478,8 +488,11 @@ int vm_run(struct vm *vm, struct err *err)
 		 vm->cpus > 1 ? "s" : "", vm->engine->name);
 	if (vm->paused)
 		log_line(LOG_WARN, "vm", "%s waits: `vireo resume %s` lets it run", vm->name, vm->name);
+	else if (control_waits(vm->control))
+		log_line(LOG_WARN, "vm", "%s waits for a client of its control socket", vm->name);
 	else
 		go(vm);
+	vm->begun = true;
 	loop_run(vm->loop);
 	cpus_pause(vm);
 	each_device(vm, true);
@@ -519,8 +532,8 @@ void vm_free(struct vm *vm)
 			d->destroy(d->self);
 	}
 	vm_ide_free(vm);
-	if (vm->qmp)
-		qmp_free(vm->qmp);
+	control_free(vm->control);
+	qmp_free(vm->qmp);
 	if (vm->engine_vm)
 		vm->engine->vm_destroy(vm->engine_vm);
 	if (vm->chip)

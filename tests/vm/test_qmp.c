@@ -15,6 +15,7 @@
 
 #include "machine.h"
 #include "vm/impl.h"
+#include "vm/qmp.h"
 #include "vm/rundir.h"
 
 static struct machine m;
@@ -151,6 +152,21 @@ static void errors_are_worded_as_qemus(void **state)
 		{ "{\"execute\": \"migrate\"}", "Parameter 'uri' is missing" },
 		{ "{\"execute\": \"migrate\", \"arguments\": {\"uri\": 1}}",
 		  "Invalid parameter type for 'uri', expected: string" },
+		{ "{\"execute\": \"send-key\", \"arguments\": {\"keys\": 1}}",
+		  "Invalid parameter type for 'keys', expected: array" },
+		{ "{\"execute\": \"send-key\", \"arguments\": {\"keys\": [1]}}",
+		  "Invalid parameter type for 'keys[0]', expected: object" },
+		{ "{\"execute\": \"send-key\", \"arguments\": {\"keys\": [{\"data\": \"a\"}]}}",
+		  "Parameter 'keys[0].type' is missing" },
+		{ "{\"execute\": \"send-key\", \"arguments\": {\"keys\": [{\"type\": \"qcode\"}]}}",
+		  "Parameter 'keys[0].data' is missing" },
+		{ "{\"execute\": \"send-key\", \"arguments\": {\"keys\": [{\"type\": \"qc\", \"data\": \"a\"}]}}",
+		  "Parameter 'type' does not accept value 'qc'" },
+		{ "{\"execute\": \"send-key\", \"arguments\": {\"keys\": [{\"type\": \"qcode\", \"data\": \"aaa\"}]}}",
+		  "Parameter 'data' does not accept value 'aaa'" },
+		{ "{\"execute\": \"send-key\", \"arguments\": {\"keys\": [{\"type\": \"qcode\", \"data\": \"a\", "
+		  "\"x\": 1}]}}",
+		  "Parameter 'keys[0].x' is unexpected" },
 		{ "{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"tcp:x\"}}",
 		  "Parameter 'uri' expects file:PATH" },
 	};
@@ -215,35 +231,30 @@ static void garbage_is_answered_and_forgotten(void **state)
 	close(c.qmp);
 }
 
-/* Until the machine hangs up. */
-static void dropped(struct machine *c)
-{
-	char b[4096];
-
-	for (;;) {
-		struct pollfd p = { .fd = c->qmp, .events = POLLIN };
-
-		assert_int_equal(poll(&p, 1, 20000), 1);
-		if (read(c->qmp, b, sizeof(b)) <= 0)
-			break;
-	}
-	close(c->qmp);
-}
-
+/* Errors only, and then a command that works. */
 static void flood(const char *first, const char *piece, size_t count)
 {
 	struct machine c;
+	size_t errors = 0;
+	json_t *o;
 
 	client(&c);
 	say(&c, first);
 	for (size_t n = 0; n < count; n++)
-		if (send(c.qmp, piece, strlen(piece), MSG_NOSIGNAL) < 0)
-			break;
-	dropped(&c);
+		say(&c, piece);
+	say(&c, "\n\xff{\"execute\": \"query-name\", \"id\": 1}\n");
+	while (!json_object_get(o = machine_message(&c), "id")) {
+		assert_non_null(json_object_get(o, "error"));
+		errors++;
+		json_decref(o);
+	}
+	assert_true(errors > 0 && json_object_get(o, "return"));
+	json_decref(o);
+	close(c.qmp);
 	assert_true(machine_is(&m, "running"));
 }
 
-static void what_is_too_big_or_too_deep_is_dropped(void **state)
+static void what_is_too_big_or_too_deep_is_refused(void **state)
 {
 	static char megabyte[1 << 20];
 
@@ -252,7 +263,7 @@ static void what_is_too_big_or_too_deep_is_dropped(void **state)
 	flood("", megabyte, 3);
 	memset(megabyte, '[', sizeof(megabyte) - 1);
 	flood("", megabyte, 1);
-	flood("{\"execute\": ", "{\"a\":", 100);
+	flood("{\"execute\": ", "{\"a\":", 1030);
 }
 
 static void who_does_not_read_is_dropped_and_delays_nobody(void **state)
@@ -392,6 +403,70 @@ static void questions_have_answers(void **state)
 	json_decref(o);
 }
 
+/* All that is asked here is of the type that the table says, which query-qmp-schema tells. */
+static void answers_are_of_their_types(void **state)
+{
+	const struct qmp_command *cmd;
+	struct err err;
+	char *text;
+	json_t *o;
+
+	for (size_t n = 0; (cmd = qmp_command_at(n)); n++) {
+		if (strncmp(cmd->name, "query-", 6))
+			continue;
+		if (!strcmp(cmd->name, "query-qmp-schema")) {
+			/* More than a message of the others. */
+			o = cmd->run(m.vm, NULL, &err);
+		} else {
+			o = machine_execute(&m, cmd->name, NULL);
+		}
+		if (qmp_check(cmd->ret, o, &err)) {
+			text = json_dumps(o, 0);
+			fail_msg("%s: %s: %s", cmd->name, err.msg, text);
+		}
+		json_decref(o);
+	}
+}
+
+/* Whatever the schema names is there, once. */
+static void the_schema_is_complete(void **state)
+{
+	static const char *const refers[] = { "arg-type", "ret-type", "element-type" };
+	json_t *list = qmp_find_command("query-qmp-schema")->run(m.vm, NULL, NULL), *all = json_object(), *o, *v,
+	       *member;
+	size_t n, k, i;
+	const char *kinds[] = { "members", "variants" };
+
+	json_array_foreach(list, n, o)
+	{
+		const char *name = json_string_value(json_object_get(o, "name"));
+
+		if (json_object_get(all, name))
+			fail_msg("%s is there twice", name);
+		json_object_set(all, name, o);
+	}
+	json_array_foreach(list, n, o)
+	{
+		for (k = 0; k < 3; k++) {
+			v = json_object_get(o, refers[k]);
+			if (v && !json_object_get(all, json_string_value(v)))
+				fail_msg("%s is not there", json_string_value(v));
+		}
+		for (k = 0; k < 2; k++)
+			json_array_foreach(json_object_get(o, kinds[k]), i, member)
+			{
+				v = json_object_get(member, "type");
+				if (v && !json_object_get(all, json_string_value(v)))
+					fail_msg("%s is not there", json_string_value(v));
+			}
+	}
+	v = json_object_get(all, json_string_value(json_object_get(json_object_get(all, "send-key"), "arg-type")));
+	assert_non_null(v);
+	assert_string_equal(json_string_value(json_object_get(json_object_get(all, "QKeyCode"), "meta-type")), "enum");
+	json_decref(all);
+	json_decref(list);
+}
+
 /* Sizes are those of the guest's memory, as QEMU has it: nothing is given back before a driver runs. */
 static void balloon_has_a_target(void **state)
 {
@@ -421,12 +496,14 @@ int main(void)
 		cmocka_unit_test(errors_are_worded_as_qemus),
 		cmocka_unit_test(messages_need_no_newlines),
 		cmocka_unit_test(garbage_is_answered_and_forgotten),
-		cmocka_unit_test(what_is_too_big_or_too_deep_is_dropped),
+		cmocka_unit_test(what_is_too_big_or_too_deep_is_refused),
 		cmocka_unit_test(who_does_not_read_is_dropped_and_delays_nobody),
 		cmocka_unit_test(there_may_be_many_clients_but_not_any_number),
 		cmocka_unit_test(events_tell_everybody_what_happens),
 		cmocka_unit_test(quit_answers_before_it_ends),
 		cmocka_unit_test(questions_have_answers),
+		cmocka_unit_test(answers_are_of_their_types),
+		cmocka_unit_test(the_schema_is_complete),
 		cmocka_unit_test(balloon_has_a_target),
 	};
 

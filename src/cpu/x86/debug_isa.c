@@ -276,16 +276,20 @@ static bool translate(const void *state, struct mem_space *mem, uint64_t lin, ui
 {
 	const struct x86_state *s = state;
 	bool long_mode = s->efer & X86_EFER_LMA, wide = long_mode || s->cr4 & X86_CR4_PAE;
-	unsigned size = wide ? 8 : 4, bits = wide ? 9 : 10, shift = long_mode ? 39 : wide ? 21 : 22;
+	unsigned size = wide ? 8 : 4, bits = wide ? 9 : 10, shift = wide ? 21 : 22, sign = 16;
 	const uint64_t address = wide ? 0x000ffffffffff000ull : 0xfffff000ull;
 	uint64_t table = s->cr3 & address, e = 0;
 
-	if (!long_mode)
+	if (long_mode) {
+		shift = s->cr4 & X86_CR4_LA57 ? 48 : 39;
+		sign = s->cr4 & X86_CR4_LA57 ? 7 : 16;
+	} else {
 		lin &= 0xffffffff;
+	}
 	*phys = lin;
 	if (!(s->cr0 & X86_CR0_PG))
 		return true;
-	if (long_mode && (uint64_t)((int64_t)(lin << 16) >> 16) != lin)
+	if (long_mode && (uint64_t)((int64_t)(lin << sign) >> sign) != lin)
 		return false;
 	if (wide && !long_mode) {
 		table = s->pdpte[lin >> 30] & address;
@@ -314,4 +318,5 @@ const struct debug_isa x86_debug_isa = {
 	.get = get,
 	.set = set,
 	.translate = translate,
+	.inspect = &x86_inspect_isa,
 };

@@ -197,6 +197,8 @@ extern const struct state_desc x86_state_desc;
 
 struct debug_isa;
 extern const struct debug_isa x86_debug_isa; /* debug_isa.c */
+struct inspect_isa;
+extern const struct inspect_isa x86_inspect_isa; /* inspect.c */
 
 /* Power-on (SDM vol. 3, 10.1.1) or INIT state; `bsp` runs at the reset vector, others wait for SIPI. */
 void x86_state_reset(struct x86_state *s, bool bsp, bool init);

@@ -1,5 +1,5 @@
 /* See disas.h. */
-#include "cli/disas.h"
+#include "cpu/disas.h"
 
 #include <inttypes.h>
 
@@ -65,9 +65,51 @@ void disas_print(FILE *out, const struct disas_code *c)
 		cs_free(i, 1);
 	cs_close(&handle);
 }
+
+#define SPLIT 8u /* bytes on a line */
+
+static void print_some(FILE *out, const uint8_t *bytes, size_t len)
+{
+	for (size_t n = 0; n < len; n++)
+		fprintf(out, " %02x", bytes[n]);
+}
+
+size_t disas_print_one(FILE *out, const struct disas_code *c)
+{
+	cs_mode mode = c->bits == 64 ? CS_MODE_64 : c->bits == 32 ? CS_MODE_32 : CS_MODE_16;
+	cs_insn *i = NULL;
+	csh handle;
+	size_t len = 0;
+
+	if (cs_open(CS_ARCH_X86, mode, &handle) != CS_ERR_OK)
+		return 0;
+	cs_option(handle, CS_OPT_SYNTAX, CS_OPT_SYNTAX_ATT);
+	if (cs_disasm(handle, c->bytes, c->len, c->address, 1, &i) == 1) {
+		size_t first = i->size < SPLIT ? i->size : SPLIT;
+
+		len = i->size;
+		fprintf(out, "0x%08" PRIx64 ": ", c->address);
+		print_some(out, i->bytes, first);
+		fprintf(out, "%*s  %-8s %s\n", (int)(3 * (SPLIT - first)), "", i->mnemonic, i->op_str);
+		if (len > first) {
+			fprintf(out, "0x%08" PRIx64 ": ", c->address + first);
+			print_some(out, i->bytes + first, len - first);
+			fputc('\n', out);
+		}
+		cs_free(i, 1);
+	}
+	cs_close(&handle);
+	return len;
+}
 #else
 void disas_print(FILE *out, const struct disas_code *c)
 {
 	print_bytes(out, c);
+}
+
+size_t disas_print_one(FILE *out, const struct disas_code *c)
+{
+	fprintf(out, "0x%08" PRIx64 ": this program is built without a disassembler\n", c->address);
+	return 0;
 }
 #endif

@@ -1,8 +1,8 @@
 /*
  * Machine code in words, for people: by capstone where the program is built with it, else as bytes. Any thread.
  */
-#ifndef VIREO_CLI_DISAS_H
-#define VIREO_CLI_DISAS_H
+#ifndef VIREO_CPU_DISAS_H
+#define VIREO_CPU_DISAS_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -22,5 +22,10 @@ struct disas_code {
 
 /* A line for each instruction: address, bytes and, if capstone is there, what it is. */
 void disas_print(FILE *out, const struct disas_code *code);
+/*
+ * One instruction in the form of QEMU's monitor, with AT&T's syntax; returns its bytes, 0 if it is none, or capstone is
+ * not there (which is said).
+ */
+size_t disas_print_one(FILE *out, const struct disas_code *code);
 
 #endif

@@ -1,0 +1,121 @@
+/* See sock.h. */
+#include "base/sock.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define BACKLOG 4
+
+const char *sock_path(const char *where)
+{
+	return strncmp(where, "unix:", 5) ? NULL : where + 5;
+}
+
+/* What a program that was killed has left: nobody listens there any more. */
+static void remove_stale(const struct sockaddr_un *a)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return;
+	if (connect(fd, (const struct sockaddr *)a, sizeof(*a)) && errno == ECONNREFUSED)
+		unlink(a->sun_path);
+	close(fd);
+}
+
+/* Bind and listen, or connect; closes `fd` and keeps errno on failure. */
+static int finish(int fd, const struct sockaddr *a, socklen_t len, bool listening)
+{
+	int e;
+
+	if (fd < 0)
+		return -1;
+	if (listening ? !bind(fd, a, len) && !listen(fd, BACKLOG) : !connect(fd, a, len))
+		return fd;
+	e = errno;
+	close(fd);
+	errno = e;
+	return -1;
+}
+
+static int open_unix(const char *key, const char *path, bool listening, struct err *err)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd;
+
+	if (!*path || strlen(path) >= sizeof(a.sun_path))
+		return err_set(err, "%s: '%s' is no path for a socket", key, path);
+	strcpy(a.sun_path, path);
+	if (listening)
+		remove_stale(&a);
+	fd = finish(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), (struct sockaddr *)&a, sizeof(a), listening);
+	if (fd < 0)
+		err_errno(err, errno, "%s: cannot %s %s", key, listening ? "listen on" : "connect to", path);
+	return fd;
+}
+
+static int open_at(const struct addrinfo *a, bool listening)
+{
+	int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
+
+	if (fd >= 0 && listening)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
+	return finish(fd, a->ai_addr, a->ai_addrlen, listening);
+}
+
+static int open_tcp(const char *key, const char *where, bool listening, struct err *err)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
+	const char *colon, *port, *from;
+	char host[256], *end;
+	size_t len;
+	struct addrinfo *list = NULL;
+	unsigned long number;
+	int fd = -1, rc;
+
+	where += strncmp(where, "tcp:", 4) ? 0 : 4;
+	colon = strrchr(where, ':');
+	port = colon ? colon + 1 : where;
+	number = strtoul(port, &end, 10);
+	from = where;
+	len = colon ? (size_t)(colon - where) : 0;
+	/* [::1]:1234 */
+	if (len > 2 && *where == '[' && where[len - 1] == ']')
+		from++, len -= 2;
+	snprintf(host, sizeof(host), "%.*s", (int)len, from);
+	if (*end || end == port || *port == '-' || number == 0 || number > 65535)
+		return err_set(err, "%s: '%s' is neither [HOST:]PORT nor unix:PATH", key, where);
+	rc = getaddrinfo(*host ? host : "127.0.0.1", port, &hints, &list);
+	if (rc)
+		return err_set(err, "%s: '%s': %s", key, host, gai_strerror(rc));
+	for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
+		fd = open_at(a, listening);
+	if (fd < 0)
+		err_errno(err, errno, "%s: cannot %s port %s", key, listening ? "listen on" : "connect to", port);
+	freeaddrinfo(list);
+	return fd;
+}
+
+static int open_socket(const char *key, const char *where, bool listening, struct err *err)
+{
+	const char *path = sock_path(where);
+
+	return path ? open_unix(key, path, listening, err) : open_tcp(key, where, listening, err);
+}
+
+int sock_listen(const char *key, const char *where, struct err *err)
+{
+	return open_socket(key, where, true, err);
+}
+
+int sock_connect(const char *key, const char *where, struct err *err)
+{
+	return open_socket(key, where, false, err);
+}

@@ -1,0 +1,16 @@
+/*
+ * Stream sockets by the words of the configuration: "[HOST:]PORT", "tcp:[HOST:]PORT" or "unix:PATH". Without a HOST it
+ * is this machine only. Any thread; a name of a host may take a while to look up.
+ */
+#ifndef VIREO_BASE_SOCK_H
+#define VIREO_BASE_SOCK_H
+
+#include "base/err.h"
+
+/* The path in "unix:PATH", which whoever listens there removes at the end; else NULL. */
+const char *sock_path(const char *where);
+/* -1 with an error that begins with `key`. Both are closed on exec. */
+int sock_listen(const char *key, const char *where, struct err *err);
+int sock_connect(const char *key, const char *where, struct err *err);
+
+#endif

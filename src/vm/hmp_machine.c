@@ -1,0 +1,128 @@
+/* The monitor's commands that do something to the machine. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <string.h>
+
+#include "vm/hmp.h"
+#include "vm/impl.h"
+
+static void stop(struct hmp *h, const struct hmp_args *a)
+{
+	hmp_do(h, "stop", NULL);
+}
+
+static void cont(struct hmp *h, const struct hmp_args *a)
+{
+	hmp_do(h, "cont", NULL);
+}
+
+static void reset(struct hmp *h, const struct hmp_args *a)
+{
+	hmp_do(h, "system_reset", NULL);
+}
+
+static void powerdown(struct hmp *h, const struct hmp_args *a)
+{
+	hmp_do(h, "system_powerdown", NULL);
+}
+
+static void wakeup(struct hmp *h, const struct hmp_args *a)
+{
+	hmp_do(h, "system_wakeup", NULL);
+}
+
+static void nmi(struct hmp *h, const struct hmp_args *a)
+{
+	hmp_do(h, "inject-nmi", NULL);
+}
+
+static void quit(struct hmp *h, const struct hmp_args *a)
+{
+	h->quit = true;
+	hmp_do(h, "quit", NULL);
+}
+
+static void cpu(struct hmp *h, const struct hmp_args *a)
+{
+	if (a->arg[0].n < 0 || a->arg[0].n >= h->vm->cpus)
+		fprintf(h->out, "invalid CPU index\n");
+	else
+		h->cpu = (unsigned)a->arg[0].n;
+}
+
+static void balloon(struct hmp *h, const struct hmp_args *a)
+{
+	uint64_t mib = (uint64_t)a->arg[0].n;
+
+	hmp_do(h, "balloon", json_pack("{s:I}", "value", (json_int_t)(mib < 1ull << 43 ? mib << 20 : 0)));
+}
+
+/* "ctrl-alt-f2"; a key is a name, or a number as 0x3b. */
+static json_t *keys_of(struct hmp *h, const char *text)
+{
+	json_t *list = json_array();
+
+	while (*text) {
+		/* '-' is a key, too. */
+		size_t len = *text == '-' ? 1 : strcspn(text, "-");
+		char name[32];
+
+		snprintf(name, sizeof(name), "%.*s", (int)(len < 31 ? len : 31), text);
+		if (!strcmp(name, "-"))
+			strcpy(name, "minus");
+		if (!input_key(name)) {
+			fprintf(h->out, "invalid parameter: %s\n", name);
+			json_decref(list);
+			return NULL;
+		}
+		json_array_append_new(list, json_pack("{s:s,s:s}", "type", "qcode", "data", name));
+		text += len + (text[len] == '-');
+	}
+	return list;
+}
+
+static void sendkey(struct hmp *h, const struct hmp_args *a)
+{
+	json_t *keys = keys_of(h, a->arg[0].s);
+
+	if (keys)
+		hmp_do(h, "send-key", json_pack("{s:o}", "keys", keys));
+}
+
+static void migrate(struct hmp *h, const struct hmp_args *a)
+{
+	hmp_do(h, "migrate", json_pack("{s:s}", "uri", a->arg[1].s));
+}
+
+static void migrate_cancel(struct hmp *h, const struct hmp_args *a)
+{
+	hmp_do(h, "migrate_cancel", NULL);
+}
+
+/* Names that people know, for what is not there yet. */
+static void no_snapshot(struct hmp *h, const struct hmp_args *a)
+{
+	fprintf(h->out,
+		"Error: %s needs snapshots inside a disk image, which no disk here keeps; `migrate file:PATH` and "
+		"`vireo restore PATH` save and load a machine\n",
+		a->command->name);
+}
+
+const struct hmp_command hmp_machine_commands[] = {
+	{ "balloon", "target:n", "target", "request VM to change its memory allocation (in MB)", balloon },
+	{ "cont|c", "", "", "resume emulation", cont },
+	{ "cpu", "index:n", "index", "set the default CPU", cpu },
+	{ "delvm", "tag:s", "tag", "delete a VM snapshot from its tag", no_snapshot },
+	{ "loadvm", "tag:s", "tag", "restore a VM snapshot from its tag", no_snapshot },
+	{ "migrate", "detach:-d uri:s", "[-d] uri", "save the machine to URI, file:PATH", migrate },
+	{ "migrate_cancel", "", "", "cancel the current save", migrate_cancel },
+	{ "nmi", "", "", "inject an NMI", nmi },
+	{ "quit|q", "", "", "quit the emulator", quit },
+	{ "savevm", "tag:s?", "tag", "save a VM snapshot", no_snapshot },
+	{ "sendkey", "keys:s hold:n?", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1')", sendkey },
+	{ "stop|s", "", "", "stop emulation", stop },
+	{ "system_powerdown", "", "", "send system power down event", powerdown },
+	{ "system_reset", "", "", "reset the system", reset },
+	{ "system_wakeup", "", "", "wakeup guest from suspend", wakeup },
+	{ 0 },
+};

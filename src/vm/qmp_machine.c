@@ -1,0 +1,49 @@
+/* QMP: devices of the machine that have something to be told. */
+#include "virtio/devices.h"
+#include "vm/impl.h"
+#include "vm/qmp.h"
+
+static bool has_balloon(struct vm *vm, struct err *err)
+{
+	return vm->balloon || err_set(err, "No balloon device has been activated") == 0;
+}
+
+static json_t *balloon(struct vm *vm, const json_t *args, struct err *err)
+{
+	json_int_t target = json_integer_value(json_object_get(args, "value"));
+	uint64_t ram = vm->ram_low + vm->ram_high;
+
+	if (!has_balloon(vm, err))
+		return NULL;
+	if (target <= 0) {
+		err_set(err, "Parameter 'target' expects a size");
+		return NULL;
+	}
+	virtio_balloon_set(vm->balloon, (uint64_t)target < ram ? ram - (uint64_t)target : 0);
+	return json_object();
+}
+
+static json_t *query_balloon(struct vm *vm, const json_t *args, struct err *err)
+{
+	uint64_t ram = vm->ram_low + vm->ram_high, given;
+
+	if (!has_balloon(vm, err))
+		return NULL;
+	given = virtio_balloon_actual(vm->balloon);
+	return json_pack("{s:I}", "actual", (json_int_t)(given < ram ? ram - given : 0));
+}
+
+/* To all processors, as the button of a server does. */
+static json_t *inject_nmi(struct vm *vm, const json_t *args, struct err *err)
+{
+	for (unsigned n = 0; n < vm->cpus; n++)
+		vcpu_signal(vm->cpu[n].vcpu, CPU_SIGNAL_NMI, 0);
+	return json_object();
+}
+
+const struct qmp_command qmp_machine_commands[] = {
+	{ "balloon", "value:int", "", balloon },
+	{ "inject-nmi", "", "", inject_nmi },
+	{ "query-balloon", "", "BalloonInfo", query_balloon },
+	{ 0 },
+};
