@@ -2,97 +2,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/tty.h"
+#include "cli/attach.h"
 #include "cli/commands.h"
 #include "vm/rundir.h"
-
-#define ESCAPE 1
 
 static const struct cli_option options[] = {
 	{ "log", 'l', CLI_FLAG, "log", NULL, NULL, "print what the console has shown so far, and leave", NULL },
 	{ 0 },
 };
-
-static bool write_all(const char *b, size_t len)
-{
-	while (len) {
-		ssize_t n = write(1, b, len);
-
-		if (n < 0 && errno == EAGAIN)
-			poll(&(struct pollfd){ .fd = 1, .events = POLLOUT }, 1, -1);
-		else if (n < 0 && errno != EINTR)
-			return false;
-		b += n > 0 ? n : 0;
-		len -= n > 0 ? (size_t)n : 0;
-	}
-	return true;
-}
-
-static const char help[] = "\r\nCtrl-A h       this help\r\nCtrl-A x       detach; the machine goes on\r\n"
-			   "Ctrl-A Ctrl-A  send Ctrl-A\r\n";
-
-enum outcome { GO_ON, NO_MORE_INPUT, DETACH };
-
-/* Keys to the machine. Only a terminal has escape keys. */
-static enum outcome keys(int fd, bool tty, bool *escaped)
-{
-	char b[256];
-	ssize_t n = read(0, b, sizeof(b)), kept = 0;
-
-	if (n <= 0)
-		return n < 0 && (errno == EINTR || errno == EAGAIN) ? GO_ON : tty ? DETACH : NO_MORE_INPUT;
-	for (ssize_t k = 0; k < n; k++) {
-		bool escape = tty && b[k] == ESCAPE;
-
-		if (*escaped && b[k] == 'x')
-			return DETACH;
-		if (*escaped && (b[k] == 'h' || b[k] == '?'))
-			fputs(help, stderr);
-		if (*escaped == escape)
-			b[kept++] = b[k];
-		*escaped = escape && !*escaped;
-	}
-	return send(fd, b, (size_t)kept, MSG_NOSIGNAL) == kept ? GO_ON : DETACH;
-}
-
-/* True: detached; false: the machine has ended. */
-static bool copy(int fd, bool tty)
-{
-	struct pollfd p[2] = { { .fd = 0, .events = POLLIN }, { .fd = fd, .events = POLLIN } };
-	bool escaped = false;
-	char b[4096];
-
-	for (;;) {
-		if (poll(p, 2, -1) < 0) {
-			if (errno != EINTR)
-				return true;
-			continue;
-		}
-		if (p[0].revents) {
-			enum outcome o = keys(fd, tty, &escaped);
-
-			if (o == DETACH)
-				return true;
-			if (o == NO_MORE_INPUT)
-				p[0].fd = -1;
-		}
-		if (p[1].revents) {
-			ssize_t n = read(fd, b, sizeof(b));
-
-			if (n <= 0)
-				return false;
-			if (!write_all(b, (size_t)n))
-				return true;
-		}
-	}
-}
 
 /* The older half first. */
 static int print_log(const char *name)
@@ -108,7 +30,7 @@ static int print_log(const char *name)
 		if (rundir_find(name, files[k], path, sizeof(path), &err))
 			return cli_fail(&err);
 		fd = open(path, O_RDONLY | O_CLOEXEC);
-		while (fd >= 0 && (n = read(fd, b, sizeof(b))) > 0 && write_all(b, (size_t)n))
+		while (fd >= 0 && (n = read(fd, b, sizeof(b))) > 0 && cli_write_all(b, (size_t)n))
 			;
 		if (fd >= 0)
 			close(fd);
@@ -120,7 +42,8 @@ static int is_port(const struct dirent *e)
 {
 	const char *dot = strchr(e->d_name, '.');
 
-	return dot && !strcmp(dot, ".sock") && strncmp(e->d_name, "qmp.", 4) && strncmp(e->d_name, "console.", 8);
+	return dot && !strcmp(dot, ".sock") && strncmp(e->d_name, "qmp.", 4) && strncmp(e->d_name, "monitor.", 8) &&
+	       strncmp(e->d_name, "console.", 8);
 }
 
 /* There is no such port: which there are. */
@@ -156,7 +79,7 @@ static int attach(const char *machine, const char *port, struct err *err)
 	int fd;
 
 	if (snprintf(file, sizeof(file), "%s.sock", port ? port : "console") >= (int)sizeof(file) ||
-	    strchr(file, '/') || (port && !strcmp(port, "qmp")))
+	    strchr(file, '/') || (port && (!strcmp(port, "qmp") || !strcmp(port, "monitor"))))
 		return no_port(machine, port, err);
 	fd = rundir_connect(machine, file, err);
 	return fd < 0 && errno == ENOENT ? no_port(machine, port, err) : fd;
@@ -166,7 +89,7 @@ static int run(struct config *c, int argc, char **argv)
 {
 	const char *port = argc > 1 ? argv[1] : NULL;
 	struct err err;
-	bool log, tty, detached;
+	bool log;
 	int fd;
 
 	if (config_bool(c, "log", false, &log, &err))
@@ -178,15 +101,7 @@ static int run(struct config *c, int argc, char **argv)
 	fd = attach(argv[0], port, &err);
 	if (fd < 0)
 		return cli_fail(&err);
-	tty_restore_on_signals();
-	tty = tty_raw(false);
-	if (tty)
-		fprintf(stderr, "Attached to %s; Ctrl-A x detaches.\r\n", argv[0]);
-	detached = copy(fd, tty);
-	tty_restore();
-	if (tty)
-		fprintf(stderr, detached ? "\nDetached from %s.\n" : "\n%s has ended.\n", argv[0]);
-	close(fd);
+	cli_attach(fd, argv[0], false);
 	return 0;
 }
 

@@ -18,6 +18,8 @@ const struct cli_command *const cli_commands[] = {
 	&cli_reset_command,
 	&cli_save_command,
 	&cli_restore_command,
+	&cli_monitor_command,
+	&cli_qmp_command,
 	&cli_screenshot_command,
 	&cli_screentext_command,
 	&cli_sendkey_command,

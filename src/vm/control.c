@@ -49,6 +49,7 @@ struct link {
 	char input[INPUT]; /* not taken yet */
 	size_t input_len;
 	int passed_fd;
+	bool ended; /* nothing more comes in; what is unread is still to go out */
 	bool dropped;
 };
 
@@ -91,6 +92,12 @@ void link_drop(struct link *l)
 	if (!l->dropped)
 		loop_post(l->control->vm->loop, reap, l->control);
 	l->dropped = true;
+}
+
+void link_leave(struct link *l)
+{
+	if (l->in == l->out)
+		link_drop(l);
 }
 
 bool link_is_dropped(const struct link *l)
@@ -140,7 +147,7 @@ static void want(struct loop_fd *watch, uint32_t *now, uint32_t events)
 
 static void update_events(struct link *l)
 {
-	uint32_t in = l->input_len || link_is_slow(l) ? 0 : EPOLLIN, out = l->unread_len ? EPOLLOUT : 0;
+	uint32_t in = l->input_len || l->ended || link_is_slow(l) ? 0 : EPOLLIN, out = l->unread_len ? EPOLLOUT : 0;
 
 	if (l->out_watch) {
 		want(l->in_watch, &l->in_events, in);
@@ -163,6 +170,8 @@ static void flush(struct link *l)
 		l->unread_len -= (size_t)n;
 		memmove(l->unread, l->unread + n, l->unread_len);
 	}
+	if (l->ended && !l->unread_len)
+		link_drop(l);
 	update_events(l);
 }
 
@@ -253,6 +262,9 @@ static void take_input(struct link *l)
 		/* Nobody types any more; what is said may still be of interest. */
 		loop_fd_del(l->in_watch);
 		l->in_watch = NULL;
+	} else if (n == 0 && l->unread_len) {
+		l->ended = true;
+		update_events(l);
 	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
 		link_drop(l);
 	}
@@ -269,7 +281,7 @@ static void link_ready(void *opaque, int fd, uint32_t events)
 		offer_input(l);
 	}
 	if (events & ~(uint32_t)EPOLLOUT && !l->dropped) {
-		if (!l->input_len)
+		if (!l->input_len && !l->ended)
 			take_input(l);
 		else if (events & (EPOLLHUP | EPOLLERR)) /* it has left what it had asked */
 			link_drop(l);
@@ -449,7 +461,7 @@ static int add_place(struct control *c, const struct control_protocol *protocol,
 	bool server;
 	char sub[32];
 
-	if (c->place_count == PLACES)
+	if (c->place_count == PLACES - PROTOCOLS)
 		return err_set(err, "%s: at most %u places", key, (unsigned)(PLACES - PROTOCOLS));
 	*p = (struct place){ .control = c, .protocol = protocol, .fd = -1 };
 	snprintf(p->key, sizeof(p->key), "%s", key);
@@ -477,11 +489,16 @@ static int add_rundir_place(struct control *c, const struct control_protocol *pr
 	return listen_at(p, rundir_listen(c->vm->rundir, file, err), err);
 }
 
-static int add_places(struct control *c, struct err *err)
+int control_start(struct control *c, struct err *err)
 {
 	for (size_t k = 0; k < PROTOCOLS; k++)
 		if (add_rundir_place(c, protocols[k], err))
 			return -1;
+	return 0;
+}
+
+static int add_places(struct control *c, struct err *err)
+{
 	for (size_t k = 0; k < PROTOCOLS; k++)
 		for (unsigned n = 0;; n++) {
 			char key[16];

@@ -26,8 +26,10 @@ struct control_protocol {
 	void (*close)(void *session);
 };
 
-/* Opens all places. */
+/* Opens the places of the configuration; those of the run directory, which tell that the machine is there, at the
+ * start. */
 struct control *control_new(struct vm *vm, struct err *err);
+int control_start(struct control *c, struct err *err);
 void control_free(struct control *c);
 /* Some place is to have a client before the machine is started. `c` may be NULL. */
 bool control_waits(const struct control *c);
@@ -44,6 +46,8 @@ bool link_is_slow(const struct link *l);
 /* Soon; until then nothing comes in or goes out. */
 void link_drop(struct link *l);
 bool link_is_dropped(const struct link *l);
+/* The other side wishes to go: a socket is closed, the terminal stays. */
+void link_leave(struct link *l);
 /* "qmpN.pretty" */
 bool link_is_pretty(const struct link *l);
 /* A descriptor that has come with the input (SCM_RIGHTS), which is the caller's then; -1: none. */

@@ -89,7 +89,14 @@ static const char *word(void *opaque, const char *text, unsigned i)
 	return hmp_word(text, i);
 }
 
-static const struct lineedit_ops edit_ops = { .show = show, .line = take_line, .word = word };
+static void end(void *opaque)
+{
+	struct monitor *m = opaque;
+
+	link_leave(m->link);
+}
+
+static const struct lineedit_ops edit_ops = { .show = show, .line = take_line, .word = word, .end = end };
 
 /* --- as a protocol --- */
 

@@ -60,11 +60,22 @@ static const char *const fixed[] = {
 static const char *const beginnings[] = { "kernel", "firmware", NULL };
 
 /* What belongs to one run of the program. */
-static const char *const transient[] = {
-	"verbose", "stats",	"paused",   "gdb",     "daemonize",	     "pidfile",
-	"log", "qmp[0-9]*", "monitor[0-9]*", "terminal.*",	   "jit.count", "jit.perf", "trace.*", "disk[0-9]*.changed", "cdrom[0-9]*.changed",
-	NULL
-};
+static const char *const transient[] = { "verbose",
+					 "stats",
+					 "paused",
+					 "gdb",
+					 "daemonize",
+					 "pidfile",
+					 "log",
+					 "qmp[0-9]*",
+					 "monitor[0-9]*",
+					 "terminal.*",
+					 "jit.count",
+					 "jit.perf",
+					 "trace.*",
+					 "disk[0-9]*.changed",
+					 "cdrom[0-9]*.changed",
+					 NULL };
 
 /* Files of the host, which mean the same from any directory once they are absolute. */
 static const char *const paths[] = { "kernel",		 "firmware",	  "firmware.vars",  "initrd", "disk[0-9]*.path",

@@ -470,7 +470,7 @@ int vm_start(struct vm *vm, struct err *err)
 	if (vm_chans_start(vm, err) || cpus_start(vm, err))
 		return -1;
 	vm->started = true;
-	return terminal_start(vm->terminal, err);
+	return control_start(vm->control, err) || terminal_start(vm->terminal, err) ? -1 : 0;
 }
 
 struct vm_ending vm_ending(const struct vm *vm)

@@ -111,6 +111,88 @@ def test_clients_that_mean_harm_harm_nobody(guest):
     assert q.execute("query-status")["running"] and answer(vm, "alive")
 
 
+# --- the monitor ---
+
+def test_one_command_of_the_monitor(guest):
+    vm = guest(tiny.HALT)
+    r = run_cli("monitor", vm.name, "info", "status")
+    assert (r.returncode, r.stdout, r.stderr) == (0, "VM status: running\n", "")
+    assert run_cli("monitor", vm.name, "p/x 16").stdout == "0x10\n"
+    assert run_cli("monitor", vm.name, "nonsense").stdout == "unknown command: 'nonsense'\n"
+    r = run_cli("monitor", "nobody", "info status")
+    assert r.returncode == 1 and "nobody" in r.stderr
+
+
+def test_the_monitor_in_a_terminal_and_in_a_pipe(guest):
+    vm = guest(tiny.HALT)
+    t = spawn("monitor", vm.name)
+    t.expect_exact("(qemu) ")
+    t.send("info stx\x7f\t\r")  # a mistake, and the rest of the word
+    t.expect_exact("VM status: running\r\n(qemu) ")
+    t.send("stop\r")
+    t.expect_exact("(qemu) ")
+    t.send("\x1b[A\x1b[A\r")
+    t.expect_exact("VM status: paused\r\n(qemu) ")
+    t.send("\x04")
+    t.expect(pexpect.EOF)
+    t.close()
+    assert t.exitstatus == 0
+    r = subprocess.run([VIREO, "monitor", vm.name], input="info status\ncont\nxp/20000xw 0\n", capture_output=True,
+                       text=True, timeout=60 * SLOW)
+    assert "VM status: paused" in r.stdout and r.stdout.count("\n") > 5000
+    t = spawn("monitor", vm.name)
+    t.expect_exact("(qemu) ")
+    t.send("quit\r")
+    t.expect(pexpect.EOF)
+    assert vm.wait() == 0
+
+
+def test_the_monitor_behind_the_escape_key(guest):
+    vm = guest()
+    vm.child.send("\x01c")
+    vm.child.expect_exact("(qemu) ")
+    vm.child.send("info name\r")
+    vm.child.expect_exact(f"{vm.name}\r\n(qemu) ")
+    vm.child.send("\x01c")
+    assert answer(vm, "to the guest")
+    vm.child.send("\x01c")
+    vm.child.expect_exact("(qemu) ")
+    vm.child.send("\x1b[A\r")
+    vm.child.expect_exact(f"{vm.name}\r\n(qemu) ")
+
+
+def test_stdio_is_the_monitors_or_qmps(tmp_path):
+    kernel = tiny.kernel(tmp_path, tiny.HALT)
+    run = [VIREO, "run", "--memory", "16", "--kernel", kernel, "--serial", "null"]
+    r = subprocess.run([*run, "--set", "monitor0=stdio"], input="info status\nquit\n", capture_output=True, text=True,
+                       timeout=60 * SLOW)
+    assert r.returncode == 0 and "VM status: running" in r.stdout
+    said = tmp_path / "requests"
+    said.write_text('{"execute": "qmp_capabilities"}{"execute": "query-status"}{"execute": "quit"}')
+    with said.open() as f:
+        r = subprocess.run([*run, "--set", "qmp0=stdio"], stdin=f, capture_output=True, text=True, timeout=60 * SLOW)
+    assert r.returncode == 0
+    assert json.loads(r.stdout.splitlines()[2])["return"]["status"] == "running"
+    run[-1] = "stdio"
+    r = subprocess.run([*run, "--set", "terminal.escapes=always"], input="\x01cinfo status\nquit\n", capture_output=True,
+                       text=True, timeout=60 * SLOW)
+    assert r.returncode == 0 and "VM status: running" in r.stdout
+
+
+def test_qmp_of_the_command_line(guest):
+    vm = guest(tiny.HALT)
+    assert json.loads(run_cli("qmp", vm.name, "query-name").stdout) == {"name": vm.name}
+    r = run_cli("qmp", vm.name, "human-monitor-command", "command-line=info status", "cpu-index=0")
+    assert (r.returncode, r.stdout) == (0, "VM status: running\n")
+    r = run_cli("qmp", vm.name, '{"execute": "stop"}')
+    assert (r.returncode, r.stdout, r.stderr) == (0, "", "")
+    for args, words in ((["migrate"], "Parameter 'uri' is missing"), (["migrate", "uri"], "'uri' is not KEY=VALUE"),
+                        (["{nonsense}"], "the request is not JSON"), (["{}"], 'the request has no "execute"'),
+                        (["nonsense"], "The command nonsense has not been found")):
+        r = run_cli("qmp", vm.name, *args)
+        assert r.returncode == 1 and words in r.stderr, r.stderr
+
+
 # --- ps ---
 
 def test_ps(guest):
@@ -266,7 +348,7 @@ def test_the_console_is_the_virtio_console_if_there_is_one(guest, tmp_path):
     """As under `make run`, where the kernel speaks on the serial port and the shell is on hvc0."""
     vm = guest(tiny.HALT, "--serial", f"file:{tmp_path}/out", "--console", "stdio", "--set", "agent=socket")
     sockets = sorted(f.name for f in run_file(vm.name, "").iterdir() if f.name.endswith(".sock"))
-    assert sockets == ["agent.sock", "console.sock", "console0.sock", "qmp.sock", "serial0.sock"]
+    assert sockets == ["agent.sock", "console.sock", "console0.sock", "monitor.sock", "qmp.sock", "serial0.sock"]
     assert os.readlink(run_file(vm.name, "console.sock")) == "console0.sock"
     r = run_cli("console", vm.name, "serial7")
     assert (r.returncode, r.stderr) == (1, f"vireo: {vm.name} has no port 'serial7'; it has agent, console0, serial0\n")
