@@ -16,7 +16,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 
-enum aio_kind { AIO_READV, AIO_WRITEV, AIO_FDATASYNC, AIO_FALLOCATE };
+enum aio_kind { AIO_READV, AIO_WRITEV, AIO_FDATASYNC, AIO_FALLOCATE, AIO_CALL /* threads only */ };
 
 struct aio_op {
 	enum aio_kind kind;
@@ -25,6 +25,8 @@ struct aio_op {
 	uint64_t offset, len;	 /* bytes; `len` is for AIO_FALLOCATE */
 	const struct iovec *iov; /* borrowed until done; at most IOV_MAX entries */
 	unsigned niov;
+	int (*call)(void *opaque); /* AIO_CALL: in a thread of the pool; 0 or -errno */
+	void *opaque;
 	void (*done)(struct aio_op *op, ssize_t result); /* bytes, 0, or -errno; in the loop thread */
 	/* private to the back end */
 	struct aio_op *next;

@@ -63,6 +63,8 @@ static ssize_t perform(const struct aio_op *op)
 	ssize_t n = -1;
 
 	switch (op->kind) {
+	case AIO_CALL:
+		return op->call(op->opaque);
 	case AIO_READV:
 		n = preadv(op->fd, op->iov, (int)op->niov, (off_t)op->offset);
 		break;

@@ -32,6 +32,9 @@ static void prepare(struct uring *u, struct aio_op *op)
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
 
 	switch (op->kind) {
+	case AIO_CALL:
+		io_uring_prep_nop(sqe); /* only the thread pool makes calls */
+		break;
 	case AIO_READV:
 		io_uring_prep_readv(sqe, op->fd, op->iov, op->niov, op->offset);
 		break;

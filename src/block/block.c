@@ -43,6 +43,8 @@ struct block_node {
 	pthread_t thread;
 
 	unsigned in_flight;
+	struct node_req write_back; /* of tables that a format keeps in memory */
+	bool writing_back;
 	unsigned held; /* block_drain() calls that wait for their block_resume() */
 	struct waiter *waiters;
 	atomic_bool failed;
@@ -370,11 +372,32 @@ struct drain {
 	struct waiter w;
 };
 
+static void written_back(struct node_req *r, int ret)
+{
+	struct block_node *n = container_of(r, struct block_node, write_back);
+
+	n->writing_back = false;
+	if (!--n->in_flight)
+		wake_waiters(n);
+}
+
+/* A state that is saved now goes with the file as it is then: a format's tables must be in it. */
+static void write_back(struct block_node *n)
+{
+	if (!n->top->drv->close || n->readonly || n->writing_back || n->failed)
+		return;
+	n->writing_back = true;
+	n->in_flight++;
+	n->write_back = (struct node_req){ .op = BLOCK_FLUSH, .done = written_back };
+	node_submit(n->top, &n->write_back);
+}
+
 static void drain_fn(void *opaque)
 {
 	struct drain *d = opaque;
 
 	d->n->held++;
+	write_back(d->n);
 	if (!d->n->in_flight) {
 		sem_post(&d->w.sem);
 		return;
@@ -610,7 +633,7 @@ struct block_node *block_open(const struct block_config *c, struct err *err)
 		goto out;
 	n->loop = n->ctx.loop;
 	n->ctx.aio = (enum node_aio)c->aio;
-	n->ctx.follow = NODE_FOLLOW_NEAR;
+	n->ctx.follow = c->follow ? NODE_FOLLOW_ANY : NODE_FOLLOW_NEAR;
 	n->ctx.open_path = c->open_path;
 	n->ctx.open_opaque = c->open_opaque;
 	n->ctx.failed = on_failed;

@@ -34,6 +34,7 @@ struct block_config {
 	bool readonly;
 	bool no_lock;	 /* another program may use the image at the same time */
 	bool no_discard; /* accept discards without effect: keep the space allocated */
+	bool follow;	 /* open whatever backing file an image names; else only one beside it, with its format */
 	bool odd_size;	 /* a raw file may end within a sector: reads give zeroes there (for tools) */
 	enum block_aio aio;
 	/* The opener that paths go through: an fd or -1 with errno. NULL: open(2). */

@@ -266,6 +266,30 @@ int co_start(co_fn *fn, void *opaque)
 	return 0;
 }
 
+struct call {
+	co_fn *fn;
+	void *opaque;
+	struct co *caller;
+};
+
+static void call_body(void *opaque)
+{
+	struct call *c = opaque;
+
+	c->fn(c->opaque);
+	co_wake(c->caller);
+}
+
+int co_call(co_fn *fn, void *opaque)
+{
+	struct call c = { fn, opaque, self.current };
+
+	if (co_start(call_body, &c))
+		return -1;
+	co_wait();
+	return 0;
+}
+
 void co_queue_wait(struct co_queue *q)
 {
 	push(q, self.current);

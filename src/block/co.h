@@ -26,6 +26,9 @@ struct co *co_self(void);
 /* Wait until somebody calls co_wake(). In a coroutine only. */
 void co_wait(void);
 
+/* Run fn(opaque) on a stack of its own and wait for its end, where calls may go deep. In a coroutine only. */
+int co_call(co_fn *fn, void *opaque);
+
 /* Let `c`, which waits, go on: at once from outside of coroutines, else when the running one waits or ends. */
 void co_wake(struct co *c);
 

@@ -82,21 +82,6 @@ static int open_fd(struct node *n, const char *path, struct err *err)
 	return look_at(n, err);
 }
 
-/* The context's back end of the kind that is wanted, made when first needed. */
-static struct aio *find_aio(struct node_ctx *c, enum node_aio which, struct err *err)
-{
-	if (which != NODE_AIO_THREADS) {
-		if (!c->uring)
-			c->uring = aio_uring.open(c->loop, err);
-		if (c->uring || which == NODE_AIO_URING)
-			return c->uring;
-		log_line(LOG_INFO, "block", "%s; using a thread pool", err->msg);
-	}
-	if (!c->threads)
-		c->threads = aio_threads.open(c->loop, err);
-	return c->threads;
-}
-
 static int choose_aio(struct node *n, struct opts *o, struct err *err)
 {
 	struct file *f = n->state;
@@ -111,7 +96,7 @@ static int choose_aio(struct node *n, struct opts *o, struct err *err)
 		which = NODE_AIO_AUTO; /* what it stands for, asynchronous I/O of the kernel */
 	else if (name)
 		return err_set(err, "Parameter 'aio' does not accept value '%s'", name);
-	f->aio = find_aio(n->ctx, which, err);
+	f->aio = node_ctx_aio(n->ctx, which, err);
 	return f->aio ? 0 : -1;
 }
 

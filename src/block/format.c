@@ -75,7 +75,7 @@ static bool is_cloop(const uint8_t *h, size_t len)
 /* raw comes first: what no probe claims. */
 static const struct block_format formats[] = {
 	{ "raw", SUFFIXES("raw", "img", "iso", "ext2", "ext3", "ext4", "squashfs", "bin"), NULL, &node_raw },
-	{ "qcow2", SUFFIXES("qcow2"), is_qcow2, NULL },
+	{ "qcow2", SUFFIXES("qcow2"), is_qcow2, &node_qcow2 },
 	{ "qcow", SUFFIXES("qcow"), is_qcow, NULL },
 	{ "qed", SUFFIXES("qed"), is_qed, NULL },
 	{ "vmdk", SUFFIXES("vmdk"), is_vmdk, NULL },

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 
 const char *const node_prealloc_names[] = { "off", "metadata", "falloc", "full", NULL };
 
@@ -55,6 +56,48 @@ void node_ctx_run(struct node_ctx *c, co_fn *fn, void *opaque)
 		r.looping = true;
 		loop_run(c->loop);
 	}
+}
+
+struct aio *node_ctx_aio(struct node_ctx *c, enum node_aio which, struct err *err)
+{
+	if (which != NODE_AIO_THREADS) {
+		if (!c->uring)
+			c->uring = aio_uring.open(c->loop, err);
+		if (c->uring || which == NODE_AIO_URING)
+			return c->uring;
+		log_line(LOG_INFO, "block", "%s; using a thread pool", err->msg);
+	}
+	if (!c->threads)
+		c->threads = aio_threads.open(c->loop, err);
+	return c->threads;
+}
+
+struct work {
+	struct aio_op op;
+	struct co *co;
+	ssize_t ret;
+};
+
+static void work_done(struct aio_op *op, ssize_t ret)
+{
+	struct work *w = container_of(op, struct work, op);
+
+	w->ret = ret;
+	co_wake(w->co);
+}
+
+int node_work(struct node_ctx *c, int (*fn)(void *opaque), void *opaque)
+{
+	struct work w = { .op = { .kind = AIO_CALL, .call = fn, .opaque = opaque, .done = work_done },
+			  .co = co_self() };
+	struct err err;
+	struct aio *a = node_ctx_aio(c, NODE_AIO_THREADS, &err);
+
+	if (!a)
+		return fn(opaque);
+	a->drv->submit(a, &w.op);
+	co_wait();
+	return (int)w.ret;
 }
 
 /* --- requests --- */

@@ -53,6 +53,11 @@ void node_ctx_free(struct node_ctx *c);
 /* Run fn(opaque) as a coroutine in this thread, and the loop until it has ended. Not from within a coroutine. */
 void node_ctx_run(struct node_ctx *c, co_fn *fn, void *opaque);
 
+/* Run fn(opaque), which computes, in a thread of its own; what it returned. Waits. */
+int node_work(struct node_ctx *c, int (*fn)(void *opaque), void *opaque);
+/* The context's back end of the kind that is wanted, made when first needed. */
+struct aio *node_ctx_aio(struct node_ctx *c, enum node_aio which, struct err *err);
+
 #define NODE_RDWR	  1u	/* for writing too */
 #define NODE_PROTOCOL	  2u	/* the file itself: no format is looked for */
 #define NODE_NO_BACKING	  4u	/* leave the backing node out */
@@ -99,13 +104,11 @@ struct node_info {
 	bool compressed_writes;
 };
 
+/* Each finding is also a line on stderr. */
 struct node_check {
 	int64_t corruptions, leaks, check_errors, corruptions_fixed, leaks_fixed;
 	uint64_t allocated_clusters, total_clusters, compressed_clusters, fragmented_clusters;
 	uint64_t image_end_offset;
-	/* A line for people about each finding; the caller's. */
-	void (*say)(void *opaque, const char *line);
-	void *opaque;
 };
 #define CHECK_FIX_LEAKS	 1u
 #define CHECK_FIX_ERRORS 2u
@@ -198,6 +201,8 @@ void node_close(struct node *n);
 int node_open_backing(struct node *n, struct opts *o, struct err *err);
 /* What `name`, written in the image of `n`, is called here. Caller frees. NULL: with an error. */
 char *node_resolve(const struct node *n, const char *name, struct err *err);
+/* An error when the context's rule does not let a file that `n` names be opened. */
+int node_may_follow(const struct node *n, const char *path, struct err *err);
 /* `name` relative to the directory of `base`. Caller frees. */
 char *node_combine(const char *base, const char *name);
 /* The path of the file at the bottom; NULL when it has none. */

@@ -1,6 +1,5 @@
 /* Opening and closing graphs of nodes: names, protocols, formats, backing nodes. */
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +10,7 @@
 #include "block/format.h"
 #include "block/node.h"
 
-const struct node_driver *const node_drivers[] = { &node_raw,	  &node_file,	  &node_host_device,
+const struct node_driver *const node_drivers[] = { &node_raw,	  &node_qcow2,	  &node_file, &node_host_device,
 						   &node_null_co, &node_null_aio, NULL };
 
 const struct node_driver *node_driver_find(const char *name)
@@ -74,11 +73,12 @@ char *node_resolve(const struct node *n, const char *name, struct err *err)
 }
 
 /* What `run` may open because an image names it: see DESIGN.md, "Block node". */
-static int may_follow(const struct node *n, const char *path, struct err *err)
+int node_may_follow(const struct node *n, const char *path, struct err *err)
 {
-	char image[PATH_MAX], named[PATH_MAX];
 	const char *own = node_path(n);
+	char *image, *named;
 	struct stat st;
+	int ret = 0;
 
 	if (n->ctx->follow == NODE_FOLLOW_ANY)
 		return 0;
@@ -87,19 +87,24 @@ static int may_follow(const struct node *n, const char *path, struct err *err)
 			       "%s names the backing file %s without its format, so it is not followed; backing=follow "
 			       "would, or record it with: vireo img rebase -u -b %s -F FORMAT %s",
 			       own, n->backing_name, n->backing_name, own);
-	if (node_has_protocol(path) || !own || !realpath(own, image) || !realpath(path, named) || stat(named, &st) ||
-	    !S_ISREG(st.st_mode))
-		return err_set(err,
-			       "%s names the backing file %s, which is not a file here; backing=follow would try it",
-			       own ? own : n->filename, n->backing_name);
-	*strrchr(image, '/') = 0;
-	*strrchr(named, '/') = 0;
-	if (strcmp(image, named))
-		return err_set(err,
-			       "%s names the backing file %s, which lies in another directory, so it is not followed; "
-			       "backing=follow would",
-			       own, n->backing_name);
-	return 0;
+	image = own && !node_has_protocol(path) ? realpath(own, NULL) : NULL;
+	named = image ? realpath(path, NULL) : NULL;
+	if (!named || stat(named, &st) || !S_ISREG(st.st_mode)) {
+		ret = err_set(err,
+			      "%s names the backing file %s, which is not a file here; backing=follow would try it",
+			      own ? own : n->filename, n->backing_name);
+	} else {
+		*strrchr(image, '/') = 0;
+		*strrchr(named, '/') = 0;
+		if (strcmp(image, named))
+			ret = err_set(err,
+				      "%s names the backing file %s, which lies in another directory, so it is not "
+				      "followed; backing=follow would",
+				      own, n->backing_name);
+	}
+	free(image);
+	free(named);
+	return ret;
 }
 
 /* --- opening --- */
@@ -250,6 +255,28 @@ static int open_self(struct node *n, const char *filename, struct opts *o, struc
 	return 0;
 }
 
+struct open_backing {
+	struct node *n;
+	const char *path;
+	struct opts *o;
+	unsigned flags;
+	struct err *err;
+};
+
+static void open_backing_body(void *opaque)
+{
+	static const char before[] = "Could not open backing file: ";
+	struct open_backing *b = opaque;
+	struct err *e = b->err;
+
+	b->n->backing = node_open(b->n->ctx, b->path, b->o, b->flags, e);
+	if (b->n->backing)
+		return;
+	memmove(e->msg + sizeof(before) - 1, e->msg, sizeof(e->msg) - sizeof(before));
+	memcpy(e->msg, before, sizeof(before) - 1);
+	e->msg[sizeof(e->msg) - 1] = 0;
+}
+
 int node_open_backing(struct node *n, struct opts *o, struct err *err)
 {
 	struct opts *sub = opts_take_sub(o, "backing");
@@ -271,21 +298,19 @@ int node_open_backing(struct node *n, struct opts *o, struct err *err)
 	}
 	if (n->backing_name && !opts_has(sub, "file") && !opts_get(sub, "filename")) {
 		path = node_resolve(n, n->backing_name, err);
-		if (!path || may_follow(n, path, err))
+		if (!path || node_may_follow(n, path, err))
 			goto out;
 		if (n->backing_format && !opts_get(sub, "driver"))
 			opts_set(sub, "driver", n->backing_format);
 	}
-	n->backing = node_open(n->ctx, path, sub, flags, err);
-	if (!n->backing) {
-		char text[sizeof(err->msg)];
+	struct open_backing b = { n, path, sub, flags, err };
 
-		memcpy(text, err->msg, sizeof(text));
-		err_set(err, "Could not open backing file: %s", text);
-		goto out;
-	}
-	n->backing->parent = n;
-	ret = 0;
+	/* Chains may be long, and stacks are not. */
+	if (co_call(open_backing_body, &b))
+		err_errno(err, ENOMEM, "%s", n->backing_name);
+	if (n->backing)
+		n->backing->parent = n;
+	ret = n->backing ? 0 : -1;
 out:
 	free(path);
 	opts_free(sub);
@@ -397,17 +422,19 @@ struct node *node_open_over(struct node *file, const struct node_driver *drv, co
 
 void node_close(struct node *n)
 {
-	if (!n)
-		return;
-	if (n->flags & NODE_OPENED && n->drv->close)
-		n->drv->close(n);
-	node_close(n->file);
-	node_close(n->data_file);
-	node_close(n->backing);
-	opts_free(n->options);
-	free(n->backing_name);
-	free(n->backing_format);
-	free(n->filename);
-	free(n->state);
-	free(n);
+	while (n) {
+		struct node *backing = n->backing;
+
+		if (n->flags & NODE_OPENED && n->drv->close)
+			n->drv->close(n);
+		node_close(n->file);
+		node_close(n->data_file);
+		opts_free(n->options);
+		free(n->backing_name);
+		free(n->backing_format);
+		free(n->filename);
+		free(n->state);
+		free(n);
+		n = backing; /* a loop, since chains may be long */
+	}
 }

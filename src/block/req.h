@@ -30,6 +30,12 @@ struct node_req {
 	unsigned niov;
 	node_done_fn *done;
 
+	/* of a qcow2 node that hands it on: who is told, where the guest meant, and the others on their way */
+	node_done_fn *above;
+	struct node *above_node;
+	uint64_t guest;
+	struct node_req *track_prev, *track_next;
+
 	/* of the file node that has it */
 	struct node *node;
 	struct node_req *next;

@@ -33,7 +33,7 @@
 	{ "name", 'n', CLI_VALUE, "name", NULL, "NAME", "name of the machine (default: vm-PID)", NULL },               \
 	{ "disk", 'd', CLI_SERIES, "disk", "path", "PATH[,KEY=VALUE]...",                                              \
 	  "add a disk; keys: format, readonly, serial, queues, discard, aio, bus=pci|mmio|ide, addr, changed,"          \
-	  " bootindex",                                                                                               \
+	  " bootindex, backing=near|follow",                                                                                               \
 	  "@file" },                                                                                                   \
 	{ "cdrom", 0, CLI_SERIES, "cdrom", "path", "PATH[,KEY=VALUE]...",                                              \
 	  "add a CD-ROM drive (IDE) with an image, or none; keys: aio, addr, changed, bootindex", "@file" },                      \

@@ -107,9 +107,10 @@ static int open_disk(struct vm *vm, const char *p, struct disk_options *o, struc
 	struct block_config b = { .name = p };
 	static const char *const aios[] = { "auto", "io_uring", "threads", NULL };
 	static const char *const changed[] = { "refuse", "accept", NULL };
+	static const char *const backing[] = { "near", "follow", NULL };
 	char key[64];
 	const char *discard;
-	int aio, accept;
+	int aio, accept, follow;
 
 #define KEY(name) (snprintf(key, sizeof(key), "%s." name, p), key)
 	if (config_str(vm->config, KEY("path"), NULL, &b.path, err) ||
@@ -118,7 +119,8 @@ static int open_disk(struct vm *vm, const char *p, struct disk_options *o, struc
 	    config_str(vm->config, KEY("serial"), NULL, &o->serial, err) ||
 	    config_str(vm->config, KEY("discard"), "unmap", &discard, err) ||
 	    config_choice(vm->config, KEY("aio"), 0, aios, &aio, err) ||
-	    config_choice(vm->config, KEY("changed"), 0, changed, &accept, err))
+	    config_choice(vm->config, KEY("changed"), 0, changed, &accept, err) ||
+	    config_choice(vm->config, KEY("backing"), 0, backing, &follow, err))
 		return -1;
 	if (!b.path)
 		return err_set(err, "%s.path: a disk needs a file or a block device", p);
@@ -126,6 +128,7 @@ static int open_disk(struct vm *vm, const char *p, struct disk_options *o, struc
 		return err_set(err, "%s: '%s' is not one of unmap, ignore", KEY("discard"), discard);
 #undef KEY
 	b.no_discard = !strcmp(discard, "ignore");
+	b.follow = follow;
 	b.aio = (enum block_aio)aio;
 	o->accept_changed = accept;
 	o->node = block_open(&b, err);

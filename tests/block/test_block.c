@@ -294,7 +294,7 @@ static void test_formats(void **state)
 	poke(c.path, 0, header, sizeof(header));
 	must_refuse(&c, "the header says qcow2");
 	c.format = "qcow2";
-	must_refuse(&c, "not supported");
+	must_refuse(&c, "Unsupported cluster size");
 	c.format = "raw";
 	n = must_open(&c);
 	assert_int_equal(io(n, BLOCK_WRITE, 0, header, 512, 0), 0); /* named: the guest may write what it likes */

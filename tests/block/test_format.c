@@ -80,7 +80,7 @@ static const char *choice(const char *path, const char *format, const uint8_t *b
 
 static void test_choose(void **state)
 {
-	uint8_t raw[512] = "x", qcow2[512];
+	uint8_t raw[512] = "x", qcow2[512], vmdk[512];
 	bool guessed;
 
 	fill(qcow2, 0);
@@ -97,8 +97,10 @@ static void test_choose(void **state)
 	assert_non_null(strstr(err.msg, "the header says qcow2"));
 	assert_null(choice("disk.qcow2", NULL, raw, 512, &guessed));
 	assert_non_null(strstr(err.msg, "the name says qcow2"));
-	assert_null(choice("disk.qcow2", NULL, qcow2, 512, &guessed));
-	assert_non_null(strstr(err.msg, "not supported; supported: raw"));
+	assert_string_equal(choice("disk.qcow2", NULL, qcow2, 512, &guessed), "qcow2");
+	fill(vmdk, 5);
+	assert_null(choice("disk.vmdk", NULL, vmdk, 512, &guessed));
+	assert_non_null(strstr(err.msg, "not supported; supported: raw, qcow2"));
 	assert_null(choice("disk.img", "qcow2", raw, 512, &guessed));
 	assert_non_null(strstr(err.msg, "is not a qcow2 image"));
 	assert_null(choice("disk.img", "floppy", raw, 512, &guessed));

@@ -1,0 +1,383 @@
+/* The qcow2 driver: opening and closing, and the small calls. */
+#include "block/qcow2.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "block/qcow2_header.h"
+
+#define L2_CACHE_BYTES (32u << 20)
+#define L2_SLICE_BYTES (16u << 10)
+#define RB_CACHE_MIN   16u
+
+int qc_validate_table(const struct qcow2 *s, const struct qc_table *t, struct err *err)
+{
+	if (t->entries > t->most / t->bytes) {
+		err_set(err, "%s too large", t->name);
+		return -EFBIG;
+	}
+	if (t->offset & (s->cluster - 1) || t->offset > INT64_MAX - t->entries * t->bytes) {
+		err_set(err, "%s offset invalid", t->name);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* --- opening --- */
+
+static void set_geometry(struct node *n)
+{
+	struct qcow2 *s = qc(n);
+	unsigned slice;
+
+	s->extended = s->incompat & QCOW2_INCOMPAT_EXTL2;
+	s->entry_bytes = s->extended ? 16 : 8;
+	s->l2_bits = s->bits - (s->extended ? 4 : 3);
+	s->sub_bits = s->extended ? s->bits - 5 : s->bits;
+	s->rb_bits = s->bits + 3 - s->order;
+	slice = s->cluster < L2_SLICE_BYTES ? (unsigned)s->cluster : L2_SLICE_BYTES;
+	s->slice_bits = (unsigned)__builtin_ctz(slice / s->entry_bytes);
+	s->l2c = (struct qc_cache){ .bytes = slice, .max = L2_CACHE_BYTES / slice, .type = META_ACTIVE_L2 };
+	s->rbc = (struct qc_cache){ .bytes = s->cluster, .type = META_REFBLOCK };
+	s->rbc.max = (unsigned)((4u << 20) / s->cluster);
+	if (s->rbc.max < RB_CACHE_MIN)
+		s->rbc.max = RB_CACHE_MIN;
+	s->freed_min = UINT64_MAX;
+	s->free_hint = 1;
+}
+
+/* A table of big-endian 64-bit entries. */
+static int read_table(struct node *n, uint64_t offset, uint64_t entries, uint64_t **out)
+{
+	uint64_t *t = calloc(entries ? entries : 1, 8);
+	int ret = 0;
+
+	if (!t)
+		return -ENOMEM;
+	if (entries)
+		ret = node_read(n->file, offset, t, entries * 8);
+	for (uint64_t i = 0; i < entries; i++)
+		t[i] = be64toh(t[i]);
+	*out = t;
+	return ret;
+}
+
+static int read_tables(struct node *n, const uint8_t *h, struct err *err)
+{
+	struct qcow2 *s = qc(n);
+	struct qc_table rt = { ld_be64(h + QH_RT), ld_be32(h + QH_RT_CLUSTERS), s->cluster, QCOW2_MAX_REFTABLE,
+			       "Reference count table" };
+	struct qc_table sn = { ld_be64(h + QH_SNAP_TABLE), ld_be32(h + QH_SNAPSHOTS), 40, QCOW2_MAX_SNAPSHOTS * 40u,
+			       "Snapshot table" };
+	struct qc_table l1 = { ld_be64(h + QH_L1), ld_be32(h + QH_L1_SIZE), 8, QCOW2_MAX_L1, "Active L1 table" };
+	uint64_t per_l1 = s->cluster << s->l2_bits, need;
+	int ret;
+
+	if (!rt.entries && !(n->flags & NODE_CHECK))
+		return err_set(err, "Image does not contain a reference count table");
+	if (qc_validate_table(s, &rt, err) || qc_validate_table(s, &sn, err) || qc_validate_table(s, &l1, err))
+		return -1;
+	need = n->size / per_l1 + (n->size % per_l1 != 0);
+	if (need > INT32_MAX)
+		return err_set(err, "Image is too big");
+	if (l1.entries < need)
+		return err_set(err, "L1 table is too small");
+	s->rt_offset = rt.offset;
+	s->rt_clusters = (uint32_t)rt.entries;
+	s->rt_size = (uint32_t)(rt.entries * s->cluster / 8);
+	s->l1_offset = l1.offset;
+	s->l1_size = (uint32_t)l1.entries;
+	s->snap_offset = sn.offset;
+	s->snap_count = (uint32_t)sn.entries;
+	ret = read_table(n, s->l1_offset, s->l1_size, &s->l1);
+	if (ret)
+		return err_errno(err, -ret, "Could not read L1 table");
+	ret = read_table(n, s->rt_offset, s->rt_size, &s->rt);
+	if (ret)
+		return err_errno(err, -ret, "Could not initialize refcount handling");
+	return qc_snapshots_read(n, err) ? -1 : 0;
+}
+
+static int note_metadata(struct node *n, struct err *err)
+{
+	struct qcow2 *s = qc(n);
+	int ret = qc_meta_add(s, 0, s->cluster, META_HEADER);
+
+	ret |= qc_meta_add(s, s->l1_offset, 8ull * s->l1_size, META_ACTIVE_L1);
+	ret |= qc_meta_add(s, s->rt_offset, (uint64_t)s->rt_clusters << s->bits, META_REFTABLE);
+	for (uint32_t i = 0; i < s->l1_size && !ret; i++)
+		if (s->l1[i] & L1_OFFSET)
+			ret = qc_meta_add(s, s->l1[i] & L1_OFFSET, s->cluster, META_ACTIVE_L2);
+	for (uint32_t i = 0; i < s->rt_size && !ret; i++)
+		if (s->rt[i] & RT_OFFSET)
+			ret = qc_meta_add(s, s->rt[i] & RT_OFFSET, s->cluster, META_REFBLOCK);
+	ret |= qc_meta_add(s, s->snap_offset, s->snap_bytes, META_SNAP_TABLE);
+	for (uint32_t i = 0; i < s->snap_count && !ret; i++)
+		ret = qc_meta_add(s, s->snaps[i].l1_offset, 8ull * s->snaps[i].l1_size, META_INACTIVE_L1);
+	if (s->bitmap_count)
+		ret |= qc_meta_add(s, s->bitmap_dir, s->bitmap_dir_bytes, META_BITMAPS);
+	return ret ? err_errno(err, ENOMEM, "Could not open image") : 0;
+}
+
+static int open_data_file(struct node *n, struct opts *o, struct err *err)
+{
+	struct qcow2 *s = qc(n);
+	struct opts *sub = opts_take_sub(o, "data-file");
+	const char *dummy;
+	bool given = opts_at(sub, 0, &dummy, &dummy);
+	char *path = NULL;
+	int ret = -1;
+
+	s->data = n->file;
+	if (!(s->incompat & QCOW2_INCOMPAT_DATA_FILE)) {
+		if (given)
+			err_set(err, "'data-file' can only be set for images with an external data file");
+		else
+			ret = 0;
+		goto out;
+	}
+	if (!given && !s->data_file_name) {
+		err_set(err, "'data-file' is required for this image");
+		goto out;
+	}
+	if (!given) {
+		path = node_resolve(n, s->data_file_name, err);
+		if (!path || node_may_follow(n, path, err))
+			goto out;
+	}
+	n->data_file = node_open(n->ctx, path, sub, (n->flags & ~NODE_CHECK & ~NODE_RAW_GUESSED) | NODE_PROTOCOL, err);
+	if (!n->data_file)
+		goto out;
+	n->data_file->parent = n;
+	s->data = n->data_file;
+	s->external = true;
+	s->external_raw = s->autoclear & QCOW2_AUTOCLEAR_DATA_RAW;
+	ret = 0;
+out:
+	free(path);
+	opts_free(sub);
+	return ret;
+}
+
+static void forget(struct node *n)
+{
+	struct qcow2 *s = qc(n);
+
+	qc_cache_free(&s->l2c);
+	qc_cache_free(&s->rbc);
+	qc_snapshots_free(s);
+	while (s->unknown) {
+		struct qc_extension *x = s->unknown;
+
+		s->unknown = x->next;
+		free(x->data);
+		free(x);
+	}
+	free(s->l1);
+	free(s->rt);
+	free(s->meta.at);
+	free(s->unknown_fields);
+	free(s->feature_names);
+	free(s->data_file_name);
+}
+
+/* What the command line of QEMU may say about caches and checks, which are ours to choose. */
+static int take_options(struct node *n, struct opts *o, struct err *err)
+{
+	static const char *const sizes[] = { "cache-size", "l2-cache-size", "l2-cache-entry-size",
+					     "refcount-cache-size", "cache-clean-interval" };
+	static const char *const others[] = { "overlap-check",	       "overlap-check.template", "pass-discard-request",
+					      "pass-discard-snapshot", "pass-discard-other",	 "discard-no-unref" };
+	struct qcow2 *s = qc(n);
+	uint64_t ignored;
+
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
+		if (opts_size(o, sizes[i], 0, &ignored, err))
+			return -1;
+	for (size_t i = 0; i < ARRAY_LEN(others); i++)
+		opts_take(o, others[i]);
+	opts_free(opts_take_sub(o, "overlap-check"));
+	if (opts_bool(o, "lazy-refcounts", s->compat & QCOW2_COMPAT_LAZY, &s->lazy, err))
+		return -1;
+	if (s->lazy && s->version < 3)
+		return err_set(err, "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level");
+	s->lazy = s->lazy && !node_readonly(n);
+	return 0;
+}
+
+/* Things that a writer does first: unknown autoclear bits go, and counts that were left behind are made good. */
+static int prepare_writing(struct node *n, struct err *err)
+{
+	struct qcow2 *s = qc(n);
+	uint64_t known = s->external ? QCOW2_AUTOCLEAR_DATA_RAW : 0;
+	struct node_check c = { 0 };
+	int ret;
+
+	if (node_readonly(n) || n->flags & NODE_CHECK)
+		return 0;
+	if (s->autoclear & ~known) {
+		s->autoclear &= known;
+		ret = qc_update_header(n);
+		if (ret)
+			return err_errno(err, -ret, "Could not update qcow2 header");
+	}
+	if (s->incompat & QCOW2_INCOMPAT_DIRTY) {
+		ret = qc_check(n, &c, CHECK_FIX_LEAKS | CHECK_FIX_ERRORS);
+		if (ret || c.check_errors)
+			return err_errno(err, ret ? -ret : EIO, "Could not repair dirty image");
+		ret = qc_mark_clean(n);
+		if (ret)
+			return err_errno(err, -ret, "Could not repair dirty image");
+	}
+	return 0;
+}
+
+static int qcow2_open(struct node *n, struct opts *o, struct err *err)
+{
+	uint8_t *h = NULL;
+	int ret = qc_read_header(n, &h, err);
+
+	if (!ret) {
+		n->size = ld_be64(h + QH_SIZE);
+		set_geometry(n);
+		if (n->size > INT64_MAX)
+			ret = err_set(err, "Image is too big");
+		else
+			ret = qc(n)->crypt ? err_set(err, "encrypted images are not supported yet") : 0;
+	}
+	if (ret || read_tables(n, h, err) || note_metadata(n, err) || open_data_file(n, o, err) ||
+	    take_options(n, o, err) || prepare_writing(n, err)) {
+		forget(n);
+		ret = -1;
+	}
+	free(h);
+	return ret;
+}
+
+static void qcow2_close(struct node *n)
+{
+	struct qcow2 *s = qc(n);
+
+	if (!node_readonly(n) && !(s->incompat & QCOW2_INCOMPAT_CORRUPT)) {
+		int ret;
+
+		co_lock(&s->lock);
+		ret = s->incompat & QCOW2_INCOMPAT_DIRTY ? qc_mark_clean(n) : qc_write_caches(n);
+		co_unlock(&s->lock);
+		if (ret)
+			fprintf(stderr, "qcow2: %s: writing back the tables failed: %s\n", n->filename, strerror(-ret));
+	}
+	forget(n);
+}
+
+/* --- small calls --- */
+
+static int qcow2_status(struct node *n, uint64_t offset, uint64_t bytes, struct node_extent *e)
+{
+	struct qc_map m;
+	int ret = qc_map(n, offset, bytes, true, &m);
+
+	if (ret)
+		return ret;
+	*e = (struct node_extent){ .bytes = m.bytes };
+	e->allocated = m.type != QC_UNALLOCATED && m.type != QC_UNALLOCATED_ALLOC;
+	e->zero = m.type == QC_ZERO || m.type == QC_ZERO_ALLOC;
+	e->data = m.type == QC_NORMAL || m.type == QC_COMPRESSED;
+	e->compressed = m.type == QC_COMPRESSED;
+	if (m.type == QC_NORMAL || m.type == QC_ZERO_ALLOC || m.type == QC_UNALLOCATED_ALLOC) {
+		e->has_offset = true;
+		e->offset = m.host;
+		e->file = qc(n)->data;
+	}
+	return 0;
+}
+
+static int qcow2_info(struct node *n, struct node_info *i)
+{
+	struct qcow2 *s = qc(n);
+
+	i->cluster_size = s->cluster;
+	i->dirty = s->incompat & QCOW2_INCOMPAT_DIRTY;
+	i->compressed_writes = true;
+	return 0;
+}
+
+static json_t *qcow2_specifics(struct node *n)
+{
+	struct qcow2 *s = qc(n);
+	json_t *o = json_object();
+
+	if (s->version < 3) {
+		json_object_set_new(o, "compat", json_string("0.10"));
+		json_object_set_new(o, "compression type", json_string("zlib"));
+		json_object_set_new(o, "refcount bits", json_integer(16));
+		return o;
+	}
+	json_object_set_new(o, "compat", json_string("1.1"));
+	json_object_set_new(o, "compression type", json_string(s->compression ? "zstd" : "zlib"));
+	json_object_set_new(o, "lazy refcounts", json_boolean(s->compat & QCOW2_COMPAT_LAZY));
+	json_object_set_new(o, "refcount bits", json_integer(1 << s->order));
+	if (s->data_file_name)
+		json_object_set_new(o, "data file", json_string(s->data_file_name));
+	if (s->external)
+		json_object_set_new(o, "data file raw", json_boolean(s->external_raw));
+	json_object_set_new(o, "corrupt", json_boolean(s->incompat & QCOW2_INCOMPAT_CORRUPT));
+	json_object_set_new(o, "extended l2", json_boolean(s->extended));
+	return o;
+}
+
+static int qcow2_change_backing(struct node *n, const char *file, const char *format, struct err *err)
+{
+	char *name = file && *file ? strdup(file) : NULL, *fmt = format && *format ? strdup(format) : NULL;
+	char *old_name = n->backing_name, *old_format = n->backing_format;
+	int ret;
+
+	if (qc(n)->external_raw && name) {
+		free(name);
+		free(fmt);
+		return -EINVAL;
+	}
+	if (name && strlen(name) > QCOW2_MAX_BACKING) {
+		free(name);
+		free(fmt);
+		return -EINVAL;
+	}
+	n->backing_name = name;
+	n->backing_format = fmt;
+	ret = qc_update_header(n);
+	if (ret) {
+		n->backing_name = old_name;
+		n->backing_format = old_format;
+		old_name = name;
+		old_format = fmt;
+	}
+	free(old_name);
+	free(old_format);
+	return ret;
+}
+
+const struct node_driver node_qcow2 = {
+	.name = "qcow2",
+	.state_size = sizeof(struct qcow2),
+	.has_backing = true,
+	.create_options = qc_create_options,
+	.open = qcow2_open,
+	.close = qcow2_close,
+	.submit = qc_submit,
+	.create = qc_create,
+	.truncate = qc_truncate,
+	.status = qcow2_status,
+	.info = qcow2_info,
+	.specifics = qcow2_specifics,
+	.check = qc_check,
+	.change_backing = qcow2_change_backing,
+	.snapshot_list = qc_snapshot_list,
+	.snapshot_create = qc_snapshot_create,
+	.snapshot_apply = qc_snapshot_apply,
+	.snapshot_delete = qc_snapshot_delete,
+	.snapshot_load = qc_snapshot_load,
+};

@@ -1,0 +1,419 @@
+/*
+ * Checking and repairing: every reference to a host cluster is counted anew and compared with the counts of the image,
+ * then the COPIED flags with these. Findings go to stderr in QEMU's words.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "block/qcow2.h"
+
+/* A count for each cluster takes memory: of what can hold so many, this is a terabyte of 512 bytes each. */
+#define CLUSTERS_MAX (1ull << 31)
+
+struct scan {
+	struct node *n;
+	struct node_check *c;
+	unsigned fix;
+	uint32_t *refs;
+	uint64_t clusters; /* that refs has */
+	uint64_t next;	   /* where the next data cluster would be if the image were not fragmented */
+	bool rebuild;
+};
+
+static int reserve(struct scan *x, uint64_t clusters)
+{
+	uint64_t room = x->clusters;
+	uint32_t *more;
+
+	if (clusters <= x->clusters)
+		return 0;
+	if (clusters > CLUSTERS_MAX)
+		return -EFBIG;
+	room = clusters + clusters / 8;
+	more = calloc(room, sizeof(*more)); /* untouched pages cost nothing */
+	if (!more)
+		return -ENOMEM;
+	if (x->clusters)
+		memcpy(more, x->refs, x->clusters * sizeof(*more));
+	free(x->refs);
+	x->refs = more;
+	x->clusters = room;
+	return 0;
+}
+
+/* Count a reference to each cluster of a range. */
+static int refer(struct scan *x, uint64_t offset, uint64_t bytes)
+{
+	struct qcow2 *s = qc(x->n);
+	uint64_t first = offset >> s->bits, end;
+
+	if (!bytes)
+		return 0;
+	if (offset > INT64_MAX || bytes > INT64_MAX - offset || offset + bytes > x->n->file->size + s->cluster) {
+		/* Only the last cluster of a file may be there in part. */
+		if (offset > INT64_MAX || bytes > INT64_MAX - offset ||
+		    align_down(offset + bytes - 1, s->cluster) > align_up(x->n->file->size, s->cluster)) {
+			fprintf(stderr,
+				"ERROR: counting reference for region exceeding the end of the file by one cluster or "
+				"more: "
+				"offset 0x%llx size 0x%llx\n",
+				(unsigned long long)offset, (unsigned long long)bytes);
+			x->c->corruptions++;
+			return 0;
+		}
+	}
+	end = (offset + bytes - 1) >> s->bits;
+	if (reserve(x, end + 1))
+		return -ENOMEM;
+	for (uint64_t k = first; k <= end; k++)
+		if (x->refs[k] < UINT32_MAX)
+			x->refs[k]++;
+	return 0;
+}
+
+/* --- tables --- */
+
+static int refer_entry(struct scan *x, uint64_t entry, uint64_t bitmap, bool active)
+{
+	struct qcow2 *s = qc(x->n);
+	uint64_t offset = entry & L2_OFFSET;
+	uint32_t bytes;
+
+	if (entry & L2_COMPRESSED) {
+		if (entry & L2_COPIED) {
+			fprintf(stderr,
+				"ERROR: coffset=0x%llx: copied flag must never be set for compressed clusters\n",
+				(unsigned long long)(entry & ((1ull << (62 - (s->bits - 8))) - 1)));
+			x->c->corruptions++;
+		}
+		qc_compressed_place(s, entry, &offset, &bytes);
+		if (active) {
+			x->c->allocated_clusters++;
+			x->c->compressed_clusters++;
+			x->c->fragmented_clusters++;
+		}
+		return refer(x, offset, bytes);
+	}
+	if (!offset && !(s->external && entry & L2_COPIED))
+		return 0;
+	if (offset & (s->cluster - 1)) {
+		fprintf(stderr, "ERROR offset=%llx: Data cluster is not properly aligned; L2 entry corrupted.\n",
+			(unsigned long long)offset);
+		x->c->corruptions++;
+		return 0;
+	}
+	if (s->extended && bitmap & bitmap >> 32 & 0xffffffffu) {
+		fprintf(stderr, "ERROR offset=%llx: Allocated cluster has corrupted subcluster allocation bitmap\n",
+			(unsigned long long)offset);
+		x->c->corruptions++;
+	}
+	if (active) {
+		x->c->allocated_clusters++;
+		if (x->next && offset != x->next)
+			x->c->fragmented_clusters++;
+		x->next = offset + s->cluster;
+	}
+	return s->external ? 0 : refer(x, offset, s->cluster);
+}
+
+static int refer_l2(struct scan *x, uint64_t table, bool active)
+{
+	struct qcow2 *s = qc(x->n);
+	uint8_t *l2 = malloc(s->cluster);
+	int ret = l2 ? node_read(x->n->file, table, l2, s->cluster) : -ENOMEM;
+
+	if (ret) {
+		fprintf(stderr, "ERROR: I/O error in check_refcounts_l2\n");
+		x->c->check_errors++;
+	}
+	for (uint64_t i = 0; i < 1ull << s->l2_bits && !ret; i++) {
+		const uint8_t *p = l2 + i * s->entry_bytes;
+
+		ret = refer_entry(x, ld_be64(p), s->extended ? ld_be64(p + 8) : 0, active);
+	}
+	free(l2);
+	return ret;
+}
+
+static int refer_l1(struct scan *x, uint64_t offset, uint32_t size, bool active)
+{
+	struct qcow2 *s = qc(x->n);
+	uint8_t *l1;
+	int ret;
+
+	if (!size)
+		return 0;
+	ret = refer(x, offset, 8ull * size);
+	l1 = malloc(8ull * size);
+	if (!ret)
+		ret = l1 ? node_read(x->n->file, offset, l1, 8ull * size) : -ENOMEM;
+	if (ret) {
+		fprintf(stderr, "ERROR: I/O error in check_refcounts_l1\n");
+		x->c->check_errors++;
+	}
+	for (uint32_t i = 0; i < size && !ret; i++) {
+		uint64_t table = ld_be64(l1 + 8ull * i) & L1_OFFSET;
+
+		if (!table)
+			continue;
+		if (table & (s->cluster - 1)) {
+			fprintf(stderr, "ERROR l2_offset=%llx: Table is not cluster aligned; L1 entry corrupted\n",
+				(unsigned long long)table);
+			x->c->corruptions++;
+			continue;
+		}
+		ret = refer(x, table, s->cluster);
+		if (!ret && table + s->cluster <= align_up(x->n->file->size, s->cluster) + s->cluster)
+			ret = refer_l2(x, table, active);
+	}
+	free(l1);
+	return ret;
+}
+
+static int refer_refblocks(struct scan *x)
+{
+	struct qcow2 *s = qc(x->n);
+	int ret = 0;
+
+	for (uint32_t i = 0; i < s->rt_size && !ret; i++) {
+		uint64_t block = s->rt[i] & RT_OFFSET;
+
+		if (!block)
+			continue;
+		if (block & (s->cluster - 1)) {
+			fprintf(stderr,
+				"ERROR refcount block %u is not cluster aligned; refcount table entry corrupted\n", i);
+			x->c->corruptions++;
+			x->rebuild = true;
+			continue;
+		}
+		if (block >= x->n->file->size) {
+			fprintf(stderr, "ERROR refcount block %u is outside image\n", i);
+			x->c->corruptions++;
+			x->rebuild = true;
+			continue;
+		}
+		ret = refer(x, block, s->cluster);
+		if (!ret && x->refs[block >> s->bits] != 1) {
+			fprintf(stderr, "ERROR refcount block %u refcount=%u\n", i, x->refs[block >> s->bits]);
+			x->c->corruptions++;
+			x->rebuild = true;
+		}
+	}
+	return ret;
+}
+
+static int refer_all(struct scan *x)
+{
+	struct qcow2 *s = qc(x->n);
+	int ret = reserve(x, (x->n->file->size + s->cluster - 1) >> s->bits);
+
+	if (!ret)
+		ret = refer(x, 0, s->cluster);
+	if (!ret)
+		ret = refer_l1(x, s->l1_offset, s->l1_size, true);
+	for (uint32_t i = 0; i < s->snap_count && !ret; i++) {
+		const struct qc_snapshot *sn = &s->snaps[i];
+
+		if (sn->l1_offset & (s->cluster - 1)) {
+			fprintf(stderr,
+				"ERROR snapshot %s (%s) l1_offset=%#llx: L1 table is not cluster aligned; snapshot "
+				"table "
+				"entry corrupted\n",
+				sn->s.id, sn->s.name, (unsigned long long)sn->l1_offset);
+			x->c->corruptions++;
+			continue;
+		}
+		if (sn->l1_size > QCOW2_MAX_L1 / 8) {
+			fprintf(stderr,
+				"ERROR snapshot %s (%s) l1_size=%#x: L1 table is too large; snapshot table entry "
+				"corrupted\n",
+				sn->s.id, sn->s.name, sn->l1_size);
+			x->c->corruptions++;
+			continue;
+		}
+		ret = refer_l1(x, sn->l1_offset, sn->l1_size, false);
+	}
+	if (!ret)
+		ret = refer(x, s->snap_offset, s->snap_bytes);
+	if (!ret && s->crypto_bytes)
+		ret = refer(x, s->crypto_offset, s->crypto_bytes);
+	if (!ret)
+		ret = refer(x, s->rt_offset, (uint64_t)s->rt_clusters << s->bits);
+	return ret ? ret : refer_refblocks(x);
+}
+
+/* --- comparing --- */
+
+static int set_count(struct node *n, uint64_t cluster, uint64_t now, uint64_t wanted)
+{
+	struct qcow2 *s = qc(n);
+
+	return qc_refcount_add(n, cluster << s->bits, s->cluster, (int64_t)wanted - (int64_t)now, QC_DISCARD_NEVER);
+}
+
+static int compare(struct scan *x)
+{
+	struct qcow2 *s = qc(x->n);
+	struct node_check *c = x->c;
+
+	for (uint64_t k = 0; k < x->clusters; k++) {
+		uint64_t has, should = x->refs[k];
+		bool leak, repair;
+		int ret = qc_refcount(x->n, k, &has);
+
+		if (ret) {
+			fprintf(stderr, "Can't get refcount for cluster %lld: %s\n", (long long)k, strerror(-ret));
+			c->check_errors++;
+			continue;
+		}
+		if (has || should)
+			c->image_end_offset = (k + 1) << s->bits;
+		if (has == should)
+			continue;
+		leak = has > should;
+		repair = x->fix & (leak ? CHECK_FIX_LEAKS : CHECK_FIX_ERRORS);
+		fprintf(stderr, "%s cluster %lld refcount=%llu reference=%llu\n",
+			repair ? "Repairing"
+			: leak ? "Leaked"
+			       : "ERROR",
+			(long long)k, (unsigned long long)has, (unsigned long long)should);
+		if (repair && !set_count(x->n, k, has, should)) {
+			if (leak)
+				c->leaks_fixed++;
+			else
+				c->corruptions_fixed++;
+			continue;
+		}
+		if (leak)
+			c->leaks++;
+		else
+			c->corruptions++;
+	}
+	return 0;
+}
+
+/* The COPIED flag of a table entry that names `cluster`; true when it was changed. */
+static bool check_copied(struct scan *x, const char *what, uint64_t *entry, bool *repaired)
+{
+	uint64_t count, offset = *entry & L2_OFFSET;
+	bool is = *entry & L2_COPIED;
+
+	*repaired = false;
+	if (qc_refcount(x->n, offset >> qc(x->n)->bits, &count) || (count == 1) == is)
+		return false;
+	x->c->corruptions++;
+	*repaired = x->fix & CHECK_FIX_ERRORS;
+	fprintf(stderr, "%s OFLAG_COPIED %s%llx refcount=%llu\n", *repaired ? "Repairing" : "ERROR", what,
+		(unsigned long long)*entry, (unsigned long long)count);
+	if (*repaired)
+		*entry = (*entry & ~L2_COPIED) | (count == 1 ? L2_COPIED : 0);
+	return true;
+}
+
+static int check_l2_flags(struct scan *x, uint64_t table)
+{
+	struct qcow2 *s = qc(x->n);
+	uint8_t *l2 = malloc(s->cluster);
+	bool dirty = false, repaired;
+	int64_t fixed = 0;
+	int ret = l2 ? node_read(x->n->file, table, l2, s->cluster) : -ENOMEM;
+
+	if (ret) {
+		fprintf(stderr, "ERROR: Could not read L2 table: %s\n", strerror(-ret));
+		x->c->check_errors++;
+		free(l2);
+		return ret;
+	}
+	for (uint64_t i = 0; i < 1ull << s->l2_bits && !s->external; i++) {
+		uint8_t *p = l2 + i * s->entry_bytes;
+		uint64_t entry = ld_be64(p);
+
+		if (entry & L2_COMPRESSED || !(entry & L2_OFFSET) || entry & L2_OFFSET & (s->cluster - 1))
+			continue;
+		if (check_copied(x, "data cluster: l2_entry=", &entry, &repaired) && repaired) {
+			st_be64(p, entry);
+			dirty = true;
+			fixed++;
+		}
+	}
+	if (dirty) {
+		ret = node_write(x->n->file, table, l2, s->cluster);
+		if (!ret) {
+			x->c->corruptions -= fixed;
+			x->c->corruptions_fixed += fixed;
+		}
+	}
+	free(l2);
+	return ret;
+}
+
+static int check_flags(struct scan *x)
+{
+	struct qcow2 *s = qc(x->n);
+	bool repaired;
+	int ret = 0;
+
+	for (uint32_t i = 0; i < s->l1_size && !ret; i++) {
+		char what[64];
+
+		if (!(s->l1[i] & L1_OFFSET) || s->l1[i] & L1_OFFSET & (s->cluster - 1))
+			continue;
+		snprintf(what, sizeof(what), "L2 cluster: l1_index=%u l1_entry=", i);
+		if (check_copied(x, what, &s->l1[i], &repaired) && repaired && !qc_write_l1_entry(x->n, i)) {
+			x->c->corruptions--;
+			x->c->corruptions_fixed++;
+		}
+		ret = check_l2_flags(x, s->l1[i] & L1_OFFSET);
+	}
+	return ret;
+}
+
+static int check_locked(struct node *n, struct node_check *c, unsigned fix)
+{
+	struct qcow2 *s = qc(n);
+	struct scan x = { .n = n, .c = c, .fix = fix };
+	int ret = qc_cache_write(n, &s->l2c);
+
+	if (!ret)
+		ret = qc_cache_write(n, &s->rbc);
+	c->total_clusters = (n->size + s->cluster - 1) >> s->bits;
+	if (!ret)
+		ret = refer_all(&x);
+	if (ret == -EFBIG || ret == -ENOMEM) {
+		c->check_errors++;
+		goto out;
+	}
+	compare(&x);
+	if (!ret)
+		ret = check_flags(&x);
+	/* What is cached may be older than what was repaired. */
+	qc_cache_forget(&s->l2c, 0, UINT64_MAX);
+	if (fix && !ret)
+		ret = qc_cache_write(n, &s->rbc);
+	if (fix && !ret)
+		ret = node_flush(n->file);
+	if (fix && !ret && !c->corruptions && !c->check_errors && s->incompat & QCOW2_INCOMPAT_CORRUPT) {
+		s->incompat &= ~QCOW2_INCOMPAT_CORRUPT;
+		ret = qc_update_header(n);
+	}
+out:
+	free(x.refs);
+	return ret;
+}
+
+int qc_check(struct node *n, struct node_check *c, unsigned fix)
+{
+	struct qcow2 *s = qc(n);
+	int ret;
+
+	co_lock(&s->lock);
+	ret = check_locked(n, c, fix);
+	if (!ret && fix && !c->check_errors && !c->corruptions && s->incompat & QCOW2_INCOMPAT_DIRTY)
+		ret = qc_mark_clean(n);
+	co_unlock(&s->lock);
+	return ret;
+}

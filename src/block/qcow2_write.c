@@ -1,0 +1,329 @@
+/*
+ * Writing to a qcow2 image. Clusters that are there and ours are written in place. Others get new ones: the data goes
+ * there first, with what surrounds it in its cluster, and only then the L2 table is changed.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "block/qcow2.h"
+
+struct write {
+	uint64_t offset, bytes; /* of the guest */
+	uint64_t host;		/* of `offset` */
+	bool in_place;
+	/* Otherwise: */
+	struct qc_alloc range;
+	uint64_t clusters, first_host; /* new ones, or the one that is kept */
+	bool keep;		       /* the host cluster that is there, for other subclusters of it */
+	bool whole;		       /* whole clusters are written, not only the subclusters touched */
+	bool fresh;		       /* nothing was ever there: it reads as zeroes */
+};
+
+/* The first write to new clusters that is on its way and overlaps. */
+static struct qc_alloc *conflict(struct qcow2 *s, uint64_t first, uint64_t end)
+{
+	struct qc_alloc *best = NULL;
+
+	for (struct qc_alloc *a = s->allocs; a; a = a->next)
+		if (a->first < end && first < a->end && (!best || a->first < best->first))
+			best = a;
+	return best;
+}
+
+/* Clusters from `offset` on that need new ones, as one allocation can give: within one part of an L2 table. */
+static int count_new(struct node *n, const struct write *w, uint64_t *count)
+{
+	struct qcow2 *s = qc(n);
+	uint64_t first = align_down(w->offset, s->cluster), end = align_up(w->offset + w->bytes, s->cluster),
+		 at = first;
+	uint64_t slice = s->cluster << s->slice_bits, stop = align_down(first, slice) + slice;
+	struct qc_map m;
+	int ret;
+
+	if (end > stop)
+		end = stop;
+	while (at < end) {
+		ret = qc_map(n, at, s->cluster, true, &m);
+		if (ret)
+			return ret;
+		if (at > first && m.copied && m.type != QC_UNALLOCATED && m.type != QC_COMPRESSED)
+			break;
+		at += s->cluster;
+	}
+	*count = (at - first) >> s->bits;
+	return 0;
+}
+
+static int allocate(struct node *n, struct write *w, const struct qc_map *m)
+{
+	struct qcow2 *s = qc(n);
+	uint64_t first = align_down(w->offset, s->cluster), in = w->offset - first;
+	int64_t at;
+	int ret;
+
+	w->keep = m->copied && (m->type == QC_ZERO_ALLOC || m->type == QC_UNALLOCATED_ALLOC);
+	/* Of a cluster that is shared all goes to the new one. */
+	w->whole = !s->extended || (!w->keep && m->type != QC_UNALLOCATED && m->type != QC_ZERO);
+	w->clusters = 1;
+	w->fresh = false;
+	if (!s->extended && !w->keep) {
+		ret = count_new(n, w, &w->clusters);
+		if (ret)
+			return ret;
+	}
+	/* Subclusters behind those that are like this one may be written in place meanwhile. */
+	if (w->keep && w->bytes > m->bytes)
+		w->bytes = m->bytes;
+	if (w->keep) {
+		w->first_host = align_down(m->host, s->cluster);
+	} else if (s->external) {
+		w->first_host = first;
+	} else {
+		at = qc_alloc(n, w->clusters);
+		if (at < 0)
+			return (int)at;
+		w->first_host = (uint64_t)at;
+		w->fresh = w->first_host >= s->data->size && s->data->drv == &node_file;
+	}
+	if (w->bytes > (w->clusters << s->bits) - in)
+		w->bytes = (w->clusters << s->bits) - in;
+	w->host = w->first_host + in;
+	w->in_place = false;
+	w->range = (struct qc_alloc){ first, first + (w->clusters << s->bits), { NULL, NULL }, s->allocs };
+	s->allocs = &w->range;
+	return 0;
+}
+
+/* Find out where w->offset goes, and how many bytes can go there at once. The lock is held. */
+static int prepare(struct node *n, struct write *w)
+{
+	struct qcow2 *s = qc(n);
+	struct qc_alloc *other;
+	struct qc_map m;
+	int ret;
+
+	for (;;) {
+		uint64_t first = align_down(w->offset, s->cluster);
+
+		other = conflict(s, first, align_up(w->offset + w->bytes, s->cluster));
+		if (!other)
+			break;
+		if (other->first > first) {
+			w->bytes = other->first - w->offset;
+			break;
+		}
+		co_unlock(&s->lock);
+		co_queue_wait(&other->waiting);
+		co_lock(&s->lock);
+	}
+	ret = qc_map(n, w->offset, w->bytes, true, &m);
+	if (ret)
+		return ret;
+	if (m.type == QC_NORMAL && m.copied) {
+		w->in_place = true;
+		w->host = m.host;
+		w->bytes = m.bytes;
+		return s->external ? 0 : qc_check_overlap(n, m.host, m.bytes, META_NONE);
+	}
+	return allocate(n, w, &m);
+}
+
+/* Everything that goes to the new clusters at once: what is before the data, the data, what is behind. */
+static int write_new(struct node *n, const struct write *w, const struct iovec *iov, unsigned niov)
+{
+	struct qcow2 *s = qc(n);
+	uint64_t unit = w->whole ? s->cluster : 1ull << s->sub_bits;
+	uint64_t head = w->offset & (unit - 1), tail = align_up(w->offset + w->bytes, unit) - (w->offset + w->bytes);
+	uint64_t end = w->offset + w->bytes, seen = tail;
+	struct qc_map before = { 0 }, behind = { 0 };
+	struct iovec *all;
+	uint8_t *buf = NULL;
+	bool plain = !head && !tail;
+	int ret = 0;
+
+	/* Behind the end of the disk there are zeroes. */
+	if (end + tail > n->size)
+		seen = n->size > end ? n->size - end : 0;
+	if (plain)
+		return node_writev(s->data, w->host, w->bytes, iov, niov);
+	if (w->fresh && !n->backing) {
+		/* Zeroes around the data are there already. */
+		ret = head ? qc_map(n, w->offset - head, head, true, &before) : 0;
+		if (!ret && seen)
+			ret = qc_map(n, end, seen, true, &behind);
+		if (ret)
+			return ret;
+		if (before.type != QC_NORMAL && before.type != QC_COMPRESSED && behind.type != QC_NORMAL &&
+		    behind.type != QC_COMPRESSED && (!head || before.bytes == head) && (!seen || behind.bytes == seen))
+			return node_writev(s->data, w->host, w->bytes, iov, niov);
+	}
+	buf = calloc(1, unit * 2);
+	all = malloc((niov + 2) * sizeof(*all));
+	if (!buf || !all)
+		ret = -ENOMEM;
+	if (!ret && head) {
+		struct iovec v = { buf, head };
+
+		ret = qc_read(n, w->offset - head, head, &v, 1);
+	}
+	if (!ret && seen) {
+		struct iovec v = { buf + unit, seen };
+
+		ret = qc_read(n, end, v.iov_len, &v, 1);
+	}
+	if (!ret) {
+		unsigned k = 0;
+
+		if (head)
+			all[k++] = (struct iovec){ buf, head };
+		memcpy(all + k, iov, niov * sizeof(*iov));
+		k += niov;
+		if (tail)
+			all[k++] = (struct iovec){ buf + unit, tail };
+		ret = node_writev(s->data, w->host - head, head + w->bytes + tail, all, k);
+	}
+	free(buf);
+	free(all);
+	return ret;
+}
+
+/* The bits of the subclusters that [first, end) of a cluster touches. */
+static uint64_t sub_mask(const struct qcow2 *s, uint64_t first, uint64_t end)
+{
+	unsigned a = (unsigned)(first >> s->sub_bits), b = (unsigned)((end - 1) >> s->sub_bits);
+
+	return ((2ull << b) - 1) & ~((1ull << a) - 1);
+}
+
+/* Name the new clusters in the L2 table, and free what they replace. The lock is held. */
+static int link_new(struct node *n, const struct write *w)
+{
+	struct qcow2 *s = qc(n);
+	struct qc_entry *e;
+	uint64_t *old;
+	unsigned index;
+	int ret = qc_l2_for_write(n, w->range.first, &e, &index);
+
+	if (ret)
+		return ret;
+	old = w->keep ? NULL : calloc(w->clusters, sizeof(*old));
+	if (!w->keep && !old) {
+		qc_cache_put(&s->l2c, e);
+		return -ENOMEM;
+	}
+	for (uint64_t i = 0; i < w->clusters; i++) {
+		uint64_t at = w->range.first + (i << s->bits), bitmap = 0xffffffffu;
+		uint64_t was = qc_l2_entry(s, e, index + (unsigned)i);
+
+		if (!w->whole) {
+			uint64_t first = w->offset > at ? w->offset - at : 0, end = w->offset + w->bytes - at;
+			uint64_t mask = sub_mask(s, first, end < s->cluster ? end : s->cluster);
+
+			bitmap = (qc_l2_bitmap(s, e, index + (unsigned)i) & ~(mask << 32)) | mask;
+		}
+		if (old)
+			old[i] = was;
+		qc_l2_set(s, e, index + (unsigned)i, (w->first_host + (i << s->bits)) | L2_COPIED, bitmap);
+	}
+	qc_cache_dirty(&s->l2c, e);
+	s->l2c.depends_on_flush = true;
+	qc_cache_put(&s->l2c, e);
+	for (uint64_t i = 0; old && i < w->clusters; i++)
+		if (!s->external)
+			qc_free_entry(n, old[i], QC_DISCARD_NEVER);
+	free(old);
+	return 0;
+}
+
+static int finish_new(struct node *n, struct write *w, int ret)
+{
+	struct qcow2 *s = qc(n);
+	struct qc_alloc **p = &s->allocs;
+
+	co_lock(&s->lock);
+	if (!ret)
+		ret = link_new(n, w);
+	if (ret && !w->keep && !s->external)
+		qc_free(n, w->first_host, w->clusters << s->bits, QC_DISCARD_NEVER);
+	while (*p != &w->range)
+		p = &(*p)->next;
+	*p = w->range.next;
+	co_unlock(&s->lock);
+	co_queue_wake_all(&w->range.waiting);
+	return ret;
+}
+
+int qc_write(struct node *n, uint64_t offset, uint64_t bytes, const struct iovec *iov, unsigned niov)
+{
+	struct qcow2 *s = qc(n);
+	struct iovec *part = NULL;
+	uint64_t done = 0;
+	int ret = 0;
+
+	while (!ret && done < bytes) {
+		struct write w = { .offset = offset + done, .bytes = bytes - done };
+		unsigned parts = niov;
+
+		co_lock(&s->lock);
+		ret = prepare(n, &w);
+		co_unlock(&s->lock);
+		if (ret)
+			break;
+		if (w.bytes < bytes) {
+			if (!part)
+				part = malloc(niov * sizeof(*part));
+			if (!part)
+				ret = -ENOMEM;
+			else
+				parts = iov_slice(part, iov, niov, done, w.bytes);
+		}
+		if (w.in_place)
+			ret = ret ? ret : node_writev(s->data, w.host, w.bytes, part ? part : iov, parts);
+		else
+			ret = finish_new(n, &w, ret ? ret : write_new(n, &w, part ? part : iov, parts));
+		done += w.bytes;
+	}
+	free(part);
+	return ret;
+}
+
+/* --- preallocation --- */
+
+int qc_preallocate(struct node *n, uint64_t offset, uint64_t end, enum node_prealloc mode, struct err *err)
+{
+	struct qcow2 *s = qc(n);
+	uint64_t last = 0;
+	int ret = 0;
+
+	co_lock(&s->lock);
+	while (!ret && offset < end) {
+		struct write w = { .offset = offset, .bytes = end - offset };
+
+		ret = prepare(n, &w);
+		if (ret)
+			break;
+		if (!w.in_place) {
+			w.whole = true;
+			ret = link_new(n, &w);
+			s->allocs = w.range.next;
+			last = w.first_host + (w.clusters << s->bits);
+			if (mode == PREALLOC_METADATA)
+				w.fresh = true;
+		}
+		offset += w.bytes;
+	}
+	/* The file reaches to the end of what is allocated, so that nothing is found behind it. */
+	if (!ret && !s->external && last > s->data->size) {
+		const struct node_resize how = { .size = last,
+						 .exact = false,
+						 .prealloc = mode == PREALLOC_METADATA ? PREALLOC_OFF : mode };
+
+		ret = node_truncate(s->data, &how, err);
+	} else if (ret) {
+		err_errno(err, -ret, "Could not preallocate");
+	}
+	co_unlock(&s->lock);
+	return ret;
+}
