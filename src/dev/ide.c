@@ -320,7 +320,8 @@ static void power_on(struct ide_drive *d)
 	d->mode = 0x22; /* multiword DMA 2 */
 	d->write_cache = d->look_ahead = d->smart = true;
 	d->power = 0xff;
-	d->tray_open = d->locked = false;
+	ide_set_tray(d, false);
+	d->locked = false;
 	ide_atapi_reset(d);
 	ide_signature(d);
 }
@@ -444,7 +445,7 @@ void ide_change_medium(struct device *dev, unsigned unit, struct block_node *nod
 		block_close(old);
 	pthread_mutex_lock(&ide->lock);
 	d->node = node;
-	d->tray_open = false;
+	ide_set_tray(d, false);
 	d->attention = node ? 0x28 : 0;
 	d->event = node ? 2 : 3; /* new medium, removal */
 	if (ide->held && node)
@@ -461,8 +462,35 @@ void ide_press_eject(struct device *dev, unsigned unit)
 	if (d->locked) {
 		d->event = 1;
 	} else if (!d->tray_open) {
-		d->tray_open = true;
+		ide_set_tray(d, true);
 		d->event = 3;
+	}
+	pthread_mutex_unlock(&ide->lock);
+}
+
+struct ide_tray ide_get_tray(struct device *dev, unsigned unit)
+{
+	struct ide *ide = dev->self;
+	const struct ide_drive *d = &ide->channel[unit / 2].drive[unit % 2];
+	struct ide_tray t;
+
+	pthread_mutex_lock(&ide->lock);
+	t = (struct ide_tray){ d->tray_open, d->locked };
+	pthread_mutex_unlock(&ide->lock);
+	return t;
+}
+
+void ide_move_tray(struct device *dev, unsigned unit, bool open)
+{
+	struct ide *ide = dev->self;
+	struct ide_drive *d = &ide->channel[unit / 2].drive[unit % 2];
+
+	pthread_mutex_lock(&ide->lock);
+	if (d->tray_open != open) {
+		ide_set_tray(d, open);
+		/* New medium, or removal. */
+		d->event = d->node && !open ? 2 : 3;
+		d->attention = d->node && !open ? 0x28 : 0;
 	}
 	pthread_mutex_unlock(&ide->lock);
 }
@@ -558,6 +586,8 @@ struct device *ide_new(const struct ide_config *c, struct err *err)
 	pthread_mutex_init(&ide->lock, NULL);
 	ide->mem = c->mem;
 	ide->bus = c->bus;
+	ide->tray_moved = c->tray_moved;
+	ide->tray_opaque = c->opaque;
 	/* Without `lock`: reset, drain and resume wait for threads that take it. */
 	ide->dev = (struct device){ .name = "piix3-ide",
 				    .instance = "00:01.1",

@@ -30,6 +30,9 @@ struct ide_config {
 	struct mem_space *mem;
 	struct irq_line irq[2];			   /* 14 and 15 */
 	struct ide_drive_config drive[IDE_DRIVES]; /* primary master, slave, secondary master, slave */
+	/* A tray has moved: any thread, with the function's lock. May be NULL. */
+	void (*tray_moved)(void *opaque);
+	void *opaque;
 };
 
 /* Takes the nodes, also on error. */
@@ -42,5 +45,13 @@ struct device *ide_new(const struct ide_config *c, struct err *err);
 void ide_change_medium(struct device *d, unsigned unit, struct block_node *node);
 /* Ask the guest to let go of the medium, as the button on the drive does. Any thread. */
 void ide_press_eject(struct device *d, unsigned unit);
+
+struct ide_tray {
+	bool open, locked;
+};
+/* Of CD-ROM drive `unit`. Any thread. */
+struct ide_tray ide_get_tray(struct device *d, unsigned unit);
+/* Open or close it, locked or not. Any thread. */
+void ide_move_tray(struct device *d, unsigned unit, bool open);
 
 #endif

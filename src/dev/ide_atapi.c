@@ -120,7 +120,7 @@ static void start_stop(struct ide_channel *ch, const uint8_t *cdb)
 		return;
 	}
 	if (move && start == d->tray_open) {
-		d->tray_open = !start;
+		ide_set_tray(d, !start);
 		/* New medium, or removal. Who has asked for it knows, and needs no unit attention. */
 		d->event = loaded(d) ? 2 : 3;
 	}

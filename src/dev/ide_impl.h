@@ -131,8 +131,21 @@ struct ide {
 	struct bus *bus;
 	struct bus_handle *ports[4];
 	bool held; /* drained: nothing is to begin */
+	void (*tray_moved)(void *opaque);
+	void *tray_opaque;
 	struct ide_channel channel[2];
 };
+
+/* With the lock. */
+static inline void ide_set_tray(struct ide_drive *d, bool open)
+{
+	struct ide *ide = d->ch->ide;
+	bool was = d->tray_open;
+
+	d->tray_open = open;
+	if (was != open && ide->tray_moved)
+		ide->tray_moved(ide->tray_opaque);
+}
 
 static inline struct ide_drive *ide_active(struct ide_channel *ch)
 {

@@ -10,6 +10,7 @@
 #include "virtio/devices.h"
 #include "virtio/transport.h"
 #include "vm/impl.h"
+#include "vm/qmp.h"
 #include "vm/terminal.h"
 
 #define SERIES_MAX VM_DISKS
@@ -81,9 +82,33 @@ const char *vm_disk_without_space(const struct vm *vm)
 	return NULL;
 }
 
-static void disk_changed(void *opaque)
+static void io_error(struct vm_disk *d, const char *action, bool space)
 {
-	vm_disk_changed(opaque);
+	qmp_event_data(d->vm->qmp, "BLOCK_IO_ERROR",
+		       json_pack("{s:s,s:s,s:s,s:s,s:b,s:s}", "device", d->id, "node-name", d->name, "operation",
+				 "write", "action", action, "nospace", space, "reason",
+				 space ? "No space left on device" : "Input/output error"));
+}
+
+static void disk_full(void *opaque)
+{
+	struct vm_disk *d = opaque;
+
+	io_error(d, "stop", true);
+	vm_disk_changed(d->vm);
+}
+
+static void disk_has_space(void *opaque)
+{
+	struct vm_disk *d = opaque;
+
+	vm_disk_changed(d->vm);
+}
+
+/* From now on it refuses everything. */
+static void disk_failed(void *opaque)
+{
+	io_error(opaque, "report", false);
 }
 
 /* In the disk's thread. */
@@ -91,8 +116,11 @@ static void disk_event(void *opaque, enum block_event e)
 {
 	struct vm_disk *d = opaque;
 
-	if (e != BLOCK_EVENT_FAILED)
-		loop_post(d->vm->loop, disk_changed, d->vm);
+	loop_post(d->vm->loop,
+		  e == BLOCK_EVENT_NOSPACE ? disk_full
+		  : e == BLOCK_EVENT_SPACE ? disk_has_space
+					   : disk_failed,
+		  d);
 }
 
 struct disk_options {
@@ -177,6 +205,11 @@ static int add_disk(struct vm *vm, const char *p, struct err *err)
 		return -1;
 	*disk = (struct vm_disk){ .vm = vm, .node = o.node };
 	snprintf(disk->name, sizeof(disk->name), "%s", p);
+	snprintf(key, sizeof(key), "%s.id", p);
+	if (config_str(vm->config, key, disk->name, &disk->id, err)) {
+		block_close(o.node);
+		return -1;
+	}
 	block_set_event(o.node, disk_event, disk);
 	snprintf(key, sizeof(key), "%s.bus", p);
 	bus = config_get(vm->config, key);

@@ -17,8 +17,10 @@ static const struct hmp_command own_commands[] = {
 	{ 0 },
 };
 
-static const struct hmp_command *const topics[] = { own_commands, hmp_machine_commands, hmp_memory_commands, NULL };
-static const struct hmp_command *const info_topics[] = { hmp_info_commands, hmp_info_cpu_commands, NULL };
+static const struct hmp_command *const topics[] = { own_commands, hmp_machine_commands, hmp_memory_commands,
+						    hmp_block_commands, NULL };
+static const struct hmp_command *const info_topics[] = { hmp_info_commands, hmp_info_cpu_commands,
+							 hmp_info_block_commands, NULL };
 
 /* Whether `word` is one of "cont|c". */
 static bool is_called(const char *names, const char *word, size_t len)

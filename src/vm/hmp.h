@@ -63,9 +63,9 @@ struct hmp_command {
 	void (*run)(struct hmp *h, const struct hmp_args *a);
 };
 /* Of each topic, to an empty name. */
-extern const struct hmp_command hmp_machine_commands[], hmp_memory_commands[];
+extern const struct hmp_command hmp_machine_commands[], hmp_memory_commands[], hmp_block_commands[];
 /* The same behind `info`. */
-extern const struct hmp_command hmp_info_commands[], hmp_info_cpu_commands[];
+extern const struct hmp_command hmp_info_commands[], hmp_info_cpu_commands[], hmp_info_block_commands[];
 
 /* Carry out one line; its output goes to h->out, errors too. */
 void hmp_execute(struct hmp *h, const char *line);

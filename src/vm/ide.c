@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "vm/impl.h"
+#include "vm/qmp.h"
 
 /*
  * The place that `PREFIX.addr` names, 0 to 3, or the first of `order` that is free, which is written there: a saved
@@ -56,6 +57,20 @@ static struct block_node *open_medium(const struct block_config *b, struct err *
 	return NULL;
 }
 
+static int note_cdrom(struct vm *vm, const char *prefix, unsigned unit, struct block_node *node, struct err *err)
+{
+	struct vm_cdrom *d = &vm->cdroms[vm->cdrom_count];
+	char key[64];
+
+	*d = (struct vm_cdrom){ .unit = unit, .node = node };
+	snprintf(d->name, sizeof(d->name), "%s", prefix);
+	snprintf(key, sizeof(key), "%s.id", prefix);
+	if (config_str(vm->config, key, d->name, &d->id, err))
+		return -1;
+	vm->cdrom_count++;
+	return 0;
+}
+
 int vm_ide_add_cdrom(struct vm *vm, const char *prefix, struct err *err)
 {
 	/* Where people and installers look for it first: the secondary master. */
@@ -89,7 +104,54 @@ int vm_ide_add_cdrom(struct vm *vm, const char *prefix, struct err *err)
 			return -1;
 	}
 	vm->ide.drive[unit] = c;
-	return 0;
+	return note_cdrom(vm, prefix, (unsigned)unit, c.node, err);
+}
+
+/* --- while it runs --- */
+
+static void look_at_trays(void *opaque)
+{
+	struct vm *vm = opaque;
+
+	atomic_store(&vm->trays_posted, false);
+	vm_ide_trays(vm);
+}
+
+/* Any thread: a guest may move it as often as it likes. */
+static void tray_moved(void *opaque)
+{
+	struct vm *vm = opaque;
+
+	if (!atomic_exchange(&vm->trays_posted, true))
+		loop_post(vm->loop, look_at_trays, vm);
+}
+
+void vm_ide_trays(struct vm *vm)
+{
+	for (unsigned n = 0; n < vm->cdrom_count; n++) {
+		struct vm_cdrom *d = &vm->cdroms[n];
+		bool open = ide_get_tray(vm->ide_dev, d->unit).open;
+
+		if (open != d->tray_open)
+			qmp_event_data(vm->qmp, "DEVICE_TRAY_MOVED",
+				       json_pack("{s:s,s:s,s:b}", "device", d->id, "id", d->name, "tray-open", open));
+		d->tray_open = open;
+	}
+}
+
+struct block_node *vm_ide_open_medium(const struct vm_cdrom *d, const char *path, struct err *err)
+{
+	const struct block_config b = {
+		.name = d->name, .path = path, .format = "raw", .readonly = true, .odd_size = true
+	};
+
+	return open_medium(&b, err);
+}
+
+void vm_ide_put(struct vm *vm, struct vm_cdrom *d, struct block_node *node)
+{
+	ide_change_medium(vm->ide_dev, d->unit, node);
+	d->node = node;
 }
 
 int vm_ide_make(struct vm *vm, struct err *err)
@@ -104,6 +166,8 @@ int vm_ide_make(struct vm *vm, struct err *err)
 	c.bus = vm->bus;
 	c.pci = vm->pci;
 	c.mem = vm->mem;
+	c.tray_moved = tray_moved;
+	c.opaque = vm;
 	c.irq[0] = irqchip_line(vm->chip, 14);
 	c.irq[1] = irqchip_line(vm->chip, 15);
 	memset(&vm->ide, 0, sizeof(vm->ide));

@@ -68,9 +68,18 @@ struct vm_chan {
 	int listen_fd;
 };
 
+struct vm_cdrom {
+	char name[16];		 /* "cdrom0" */
+	const char *id;		 /* what QMP calls it: the key "cdrom0.id", or the name */
+	unsigned unit;		 /* as in ide.h */
+	struct block_node *node; /* its drive's; NULL: no medium */
+	bool tray_open;		 /* as it was told last */
+};
+
 struct vm_disk {
 	struct vm *vm;
 	char name[32];		 /* "disk0" */
+	const char *id;		 /* what QMP calls it: the key "disk0.id", or the name */
 	struct block_node *node; /* its device's */
 };
 
@@ -130,8 +139,11 @@ struct vm {
 	struct virtio_dev *balloon; /* or NULL */
 	struct vm_disk disks[VM_DISKS];
 	unsigned disk_count;
-	struct ide_config ide;	/* its drives, until it is made */
-	struct device *ide_dev; /* or NULL */
+	struct vm_cdrom cdroms[IDE_DRIVES];
+	unsigned cdrom_count;
+	atomic_bool trays_posted; /* a tray has moved, and the loop has been asked to look */
+	struct ide_config ide;	  /* its drives, until it is made */
+	struct device *ide_dev;	  /* or NULL */
 
 	struct vm_chan chans[VM_CHANS];
 	unsigned chan_count;
@@ -243,6 +255,12 @@ int vm_add_extras(struct vm *vm, struct err *err);
 /* Takes the node if it succeeds. */
 int vm_ide_add_disk(struct vm *vm, const char *prefix, const struct ide_drive_config *c, struct err *err);
 int vm_ide_add_cdrom(struct vm *vm, const char *prefix, struct err *err);
+/* A medium for vm_ide_put(), which takes it, puts it into a CD-ROM drive and closes the tray; NULL: take out what is
+ * there. */
+struct block_node *vm_ide_open_medium(const struct vm_cdrom *d, const char *path, struct err *err);
+void vm_ide_put(struct vm *vm, struct vm_cdrom *d, struct block_node *node);
+/* Tell of trays that have moved. */
+void vm_ide_trays(struct vm *vm);
 /* The function with the drives that were added, if any. */
 int vm_ide_make(struct vm *vm, struct err *err);
 /* As firmware leaves it: both channels are decoded. */

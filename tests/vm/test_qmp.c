@@ -487,6 +487,109 @@ static void balloon_has_a_target(void **state)
 	json_decref(o);
 }
 
+/* --- disks and media --- */
+
+static void make_image(const char *path, size_t size)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	assert_int_equal(ftruncate(fileno(f), (off_t)size), 0);
+	fclose(f);
+}
+
+static void refuses(struct machine *q, const char *command, const char *args, const char *part)
+{
+	char *says = machine_refuses(q, command, args);
+
+	if (!strstr(says, part))
+		fail_msg("%s %s: no '%s' in '%s'", command, args, part, says);
+	free(says);
+}
+
+static void tray_event(struct machine *c, bool open)
+{
+	json_t *e = machine_event(c, "DEVICE_TRAY_MOVED"), *data = json_object_get(e, "data");
+
+	assert_timestamp(e);
+	assert_string_equal(json_string_value(json_object_get(data, "device")), "ide1-cd0");
+	assert_string_equal(json_string_value(json_object_get(data, "id")), "cdrom0");
+	assert_int_equal(json_is_true(json_object_get(data, "tray-open")), open);
+	json_decref(e);
+}
+
+/* As qemu-system-x86_64 7.2 answers and tells. */
+static void media_come_and_go(void **state)
+{
+	static const char device[] = "{\"device\": \"ide1-cd0\"}", id[] = "{\"id\": \"cdrom0\"}";
+	const char *disk = machines_path("disk.img"), *iso = machines_path("a.iso");
+	struct machine q, c;
+	char keys[512], args[512];
+	struct err err;
+	json_t *o, *v;
+
+	make_image(disk, 1 << 20);
+	make_image(iso, 8192);
+	snprintf(keys, sizeof(keys), "name=q cdrom0.path=none cdrom0.id=ide1-cd0 disk0.path=%s disk0.format=raw", disk);
+	machine_new(&q, CODE_HALT, keys);
+	machine_start(&q);
+	c = (struct machine){ .qmp = rundir_connect("q", "qmp.sock", &err) };
+	json_decref(machine_message(&c));
+	machine_do(&c, "qmp_capabilities");
+
+	refuses(&q, "eject", "{}", "Need exactly one of 'device' and 'id'");
+	refuses(&q, "eject", "{\"device\": \"ide1-cd0\", \"id\": \"x\"}", "Need exactly one of 'device' and 'id'");
+	refuses(&q, "eject", "{\"device\": \"disk0\"}", "Device 'disk0' is not removable");
+	refuses(&q, "blockdev-remove-medium", id, "Tray of device 'ide1-cd0' is not open");
+	refuses(&q, "blockdev-change-medium", "{\"id\": \"cdrom0\", \"filename\": \"/nonexistent\"}", "/nonexistent");
+	say(&q, "{\"execute\": \"eject\", \"arguments\": {\"device\": \"foo\"}}");
+	hear_error(&q, "DeviceNotFound", "Device 'foo' not found");
+
+	snprintf(args, sizeof(args), "{\"device\": \"ide1-cd0\", \"filename\": \"%s\", \"format\": \"raw\"}", iso);
+	json_decref(machine_execute(&q, "blockdev-change-medium", args));
+	tray_event(&c, true);
+	tray_event(&c, false);
+	o = machine_execute(&q, "query-block", NULL);
+	assert_int_equal(json_array_size(o), 2);
+	v = json_array_get(o, 1);
+	assert_true(json_is_true(json_object_get(v, "removable")));
+	assert_true(json_is_false(json_object_get(v, "tray_open")));
+	v = json_object_get(v, "inserted");
+	assert_string_equal(json_string_value(json_object_get(v, "file")), iso);
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(v, "image"), "virtual-size")), 8192);
+	v = json_object_get(json_array_get(o, 0), "inserted");
+	assert_true(json_is_false(json_object_get(v, "ro")));
+	assert_string_equal(json_string_value(json_object_get(v, "node-name")), "disk0");
+	assert_int_equal(qmp_check("[BlockInfo]", o, &err), 0);
+	json_decref(o);
+	o = machine_execute(&q, "query-named-block-nodes", NULL);
+	assert_int_equal(json_array_size(o), 2);
+	assert_int_equal(qmp_check("[BlockDeviceInfo]", o, &err), 0);
+	json_decref(o);
+	o = machine_execute(&q, "query-blockstats", NULL);
+	assert_int_equal(json_array_size(o), 2);
+	assert_int_equal(qmp_check("[BlockStats]", o, &err), 0);
+	json_decref(o);
+
+	json_decref(machine_execute(&q, "blockdev-open-tray", id));
+	tray_event(&c, true);
+	json_decref(machine_execute(&q, "blockdev-open-tray", id));
+	json_decref(machine_execute(&q, "blockdev-close-tray", device));
+	tray_event(&c, false);
+	json_decref(machine_execute(&q, "eject", device));
+	tray_event(&c, true);
+	o = machine_execute(&q, "human-monitor-command", "{\"command-line\": \"info block\"}");
+	assert_non_null(strstr(json_string_value(o), "ide1-cd0: [not inserted]\r\n    Attached to:      cdrom0\r\n"
+						     "    Removable device: not locked, tray open\r\n"));
+	assert_non_null(strstr(json_string_value(o), "disk0 (disk0): "));
+	json_decref(o);
+	snprintf(args, sizeof(args), "{\"command-line\": \"change ide1-cd0 \\\"%s\\\"\"}", iso);
+	json_decref(machine_execute(&q, "human-monitor-command", args));
+	tray_event(&c, false);
+	close(c.qmp);
+	assert_int_equal(machine_quit(&q), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -504,6 +607,7 @@ int main(void)
 		cmocka_unit_test(questions_have_answers),
 		cmocka_unit_test(answers_are_of_their_types),
 		cmocka_unit_test(the_schema_is_complete),
+		cmocka_unit_test(media_come_and_go),
 		cmocka_unit_test(balloon_has_a_target),
 	};
 

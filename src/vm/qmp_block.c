@@ -1,0 +1,274 @@
+/* QMP: disks, CD-ROM drives and their media. */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "block/block.h"
+#include "vm/impl.h"
+#include "vm/qmp.h"
+
+/* --- what there is --- */
+
+static json_t *image(const struct block_node *n)
+{
+	struct stat st;
+	json_t *o = json_pack("{s:o,s:s,s:I,s:b}", "filename", qmp_text(block_path(n)), "format", block_format_name(n),
+			      "virtual-size", (json_int_t)block_size(n), "dirty-flag", 0);
+
+	if (!stat(block_path(n), &st))
+		json_object_set_new(o, "actual-size", json_integer((json_int_t)st.st_blocks * 512));
+	return o;
+}
+
+/* Limits and the like that are not there are said as QEMU says them. */
+static json_t *inserted(const struct block_node *n, const char *name)
+{
+	static const char *const zeroes[] = {
+		"backing_file_depth", "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "write_threshold"
+	};
+	json_t *o =
+		json_pack("{s:o,s:s,s:b,s:s,s:b,s:s,s:o,s:{s:b,s:b,s:b}}", "file", qmp_text(block_path(n)), "node-name",
+			  name, "ro", block_readonly(n), "drv", block_format_name(n), "encrypted", 0, "detect_zeroes",
+			  "off", "image", image(n), "cache", "writeback", 1, "direct", 0, "no-flush", 0);
+
+	for (size_t k = 0; k < sizeof(zeroes) / sizeof(zeroes[0]); k++)
+		json_object_set_new(o, zeroes[k], json_integer(0));
+	return o;
+}
+
+static json_t *query_block(struct vm *vm, const json_t *args, struct err *err)
+{
+	json_t *list = json_array(), *o;
+
+	for (unsigned n = 0; n < vm->disk_count; n++) {
+		const struct vm_disk *d = &vm->disks[n];
+		const char *status = block_has_stalled(d->node) ? "nospace" : block_failed(d->node) ? "failed" : "ok";
+
+		json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:b,s:b,s:s,s:o}", "device", d->id, "qdev", d->name,
+						      "type", "unknown", "removable", 0, "locked", 0, "io-status",
+						      status, "inserted", inserted(d->node, d->name)));
+	}
+	for (unsigned n = 0; n < vm->cdrom_count; n++) {
+		const struct vm_cdrom *d = &vm->cdroms[n];
+		struct ide_tray t = ide_get_tray(vm->ide_dev, d->unit);
+
+		o = json_pack("{s:s,s:s,s:s,s:b,s:b,s:b,s:s}", "device", d->id, "qdev", d->name, "type", "unknown",
+			      "removable", 1, "locked", t.locked, "tray_open", t.open, "io-status", "ok");
+		if (d->node)
+			json_object_set_new(o, "inserted", inserted(d->node, d->name));
+		json_array_append_new(list, o);
+	}
+	return list;
+}
+
+static json_t *query_nodes(struct vm *vm, const json_t *args, struct err *err)
+{
+	json_t *list = json_array();
+
+	for (unsigned n = 0; n < vm->disk_count; n++)
+		json_array_append_new(list, inserted(vm->disks[n].node, vm->disks[n].name));
+	for (unsigned n = 0; n < vm->cdrom_count; n++)
+		if (vm->cdroms[n].node)
+			json_array_append_new(list, inserted(vm->cdroms[n].node, vm->cdroms[n].name));
+	return list;
+}
+
+static json_t *counts(struct block_node *n)
+{
+	static const char *const zeroes[] = { "unmap_bytes",
+					      "rd_total_time_ns",
+					      "wr_total_time_ns",
+					      "flush_total_time_ns",
+					      "unmap_total_time_ns",
+					      "wr_highest_offset",
+					      "rd_merged",
+					      "wr_merged",
+					      "unmap_merged",
+					      "failed_rd_operations",
+					      "failed_flush_operations",
+					      "failed_unmap_operations",
+					      "invalid_rd_operations",
+					      "invalid_wr_operations",
+					      "invalid_flush_operations",
+					      "invalid_unmap_operations" };
+	const struct block_stats *s = n ? block_get_stats(n) : NULL;
+	json_t *o = json_object();
+
+#define COUNT(name, field) json_object_set_new(o, name, json_integer(s ? (json_int_t)atomic_load(&s->field) : 0))
+	COUNT("rd_bytes", read_bytes);
+	COUNT("wr_bytes", written_bytes);
+	COUNT("rd_operations", reads);
+	COUNT("wr_operations", writes);
+	COUNT("flush_operations", flushes);
+	COUNT("unmap_operations", discards);
+	/* They are not told apart. */
+	COUNT("failed_wr_operations", errors);
+#undef COUNT
+	for (size_t k = 0; k < sizeof(zeroes) / sizeof(zeroes[0]); k++)
+		json_object_set_new(o, zeroes[k], json_integer(0));
+	json_object_set_new(o, "account_invalid", json_false());
+	json_object_set_new(o, "account_failed", json_true());
+	json_object_set_new(o, "timed_stats", json_array());
+	return o;
+}
+
+static void add_counts(json_t *list, const char *id, const char *name, struct block_node *n)
+{
+	json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:o}", "device", id, "qdev", name, "node-name", name,
+					      "stats", counts(n)));
+}
+
+static json_t *query_stats(struct vm *vm, const json_t *args, struct err *err)
+{
+	json_t *list = json_array();
+
+	for (unsigned n = 0; n < vm->disk_count; n++)
+		add_counts(list, vm->disks[n].id, vm->disks[n].name, vm->disks[n].node);
+	for (unsigned n = 0; n < vm->cdrom_count; n++)
+		add_counts(list, vm->cdroms[n].id, vm->cdroms[n].name, vm->cdroms[n].node);
+	return list;
+}
+
+/* --- media --- */
+
+/* The drive that "device" or "id" names; NULL with an error. */
+static struct vm_cdrom *drive(struct vm *vm, const json_t *args, struct err *err)
+{
+	const char *device = json_string_value(json_object_get(args, "device"));
+	const char *id = json_string_value(json_object_get(args, "id")), *wanted = device ? device : id;
+
+	if (!device == !id) {
+		err_set(err, "Need exactly one of 'device' and 'id'");
+		return NULL;
+	}
+	for (unsigned n = 0; n < vm->cdrom_count; n++)
+		if (!strcmp(vm->cdroms[n].id, wanted) || !strcmp(vm->cdroms[n].name, wanted))
+			return &vm->cdroms[n];
+	for (unsigned n = 0; n < vm->disk_count; n++)
+		if (!strcmp(vm->disks[n].id, wanted) || !strcmp(vm->disks[n].name, wanted)) {
+			err_set(err, "Device '%.80s' is not removable", wanted);
+			return NULL;
+		}
+	qmp_fail(vm, "DeviceNotFound", err, "Device '%.80s' not found", wanted);
+	return NULL;
+}
+
+/* Whether the tray is open now: a drive that the guest has locked asks the guest. */
+static bool open_tray(struct vm *vm, struct vm_cdrom *d, bool force)
+{
+	struct ide_tray t = ide_get_tray(vm->ide_dev, d->unit);
+
+	if (t.locked && !force && !t.open) {
+		ide_press_eject(vm->ide_dev, d->unit);
+		return false;
+	}
+	ide_move_tray(vm->ide_dev, d->unit, true);
+	vm_ide_trays(vm);
+	return true;
+}
+
+static bool forced(const json_t *args)
+{
+	return json_is_true(json_object_get(args, "force"));
+}
+
+static json_t *refuse_locked(struct vm_cdrom *d, struct err *err)
+{
+	err_set(err, "Device '%s' is locked and force was not specified, wait for tray to open and try again", d->id);
+	return NULL;
+}
+
+static json_t *take_out(struct vm *vm, struct vm_cdrom *d)
+{
+	vm_ide_put(vm, d, NULL);
+	ide_move_tray(vm->ide_dev, d->unit, true);
+	vm_ide_trays(vm);
+	return json_object();
+}
+
+static json_t *eject(struct vm *vm, const json_t *args, struct err *err)
+{
+	struct vm_cdrom *d = drive(vm, args, err);
+
+	if (!d)
+		return NULL;
+	return open_tray(vm, d, forced(args)) ? take_out(vm, d) : refuse_locked(d, err);
+}
+
+static json_t *blockdev_open(struct vm *vm, const json_t *args, struct err *err)
+{
+	struct vm_cdrom *d = drive(vm, args, err);
+
+	if (!d)
+		return NULL;
+	open_tray(vm, d, forced(args));
+	return json_object();
+}
+
+static json_t *blockdev_close(struct vm *vm, const json_t *args, struct err *err)
+{
+	struct vm_cdrom *d = drive(vm, args, err);
+
+	if (!d)
+		return NULL;
+	ide_move_tray(vm->ide_dev, d->unit, false);
+	vm_ide_trays(vm);
+	return json_object();
+}
+
+static json_t *remove_medium(struct vm *vm, const json_t *args, struct err *err)
+{
+	struct vm_cdrom *d = drive(vm, args, err);
+
+	if (!d)
+		return NULL;
+	if (!ide_get_tray(vm->ide_dev, d->unit).open) {
+		err_set(err, "Tray of device '%s' is not open", d->id);
+		return NULL;
+	}
+	return take_out(vm, d);
+}
+
+/* Opened first: a file that cannot be changes nothing. */
+static json_t *change_medium(struct vm *vm, const json_t *args, struct err *err)
+{
+	const char *path = json_string_value(json_object_get(args, "filename"));
+	const char *format = json_string_value(json_object_get(args, "format"));
+	const char *mode = json_string_value(json_object_get(args, "read-only-mode"));
+	struct vm_cdrom *d = drive(vm, args, err);
+	struct block_node *node;
+
+	if (!d)
+		return NULL;
+	if (format && strcmp(format, "raw")) {
+		err_set(err, "Device '%s' takes raw images only", d->id);
+		return NULL;
+	}
+	if (mode && !strcmp(mode, "read-write")) {
+		err_set(err, "Device '%s' is read-only", d->id);
+		return NULL;
+	}
+	node = vm_ide_open_medium(d, path, err);
+	if (!node)
+		return NULL;
+	if (!open_tray(vm, d, forced(args))) {
+		block_close(node);
+		return refuse_locked(d, err);
+	}
+	vm_ide_put(vm, d, node);
+	vm_ide_trays(vm);
+	return json_object();
+}
+
+const struct qmp_command qmp_block_commands[] = {
+	{ "blockdev-change-medium",
+	  "?device:str ?id:str filename:str ?format:str ?force:bool ?read-only-mode:BlockdevChangeReadOnlyMode", "",
+	  change_medium },
+	{ "blockdev-close-tray", "?device:str ?id:str", "", blockdev_close },
+	{ "blockdev-open-tray", "?device:str ?id:str ?force:bool", "", blockdev_open },
+	{ "blockdev-remove-medium", "id:str", "", remove_medium },
+	{ "eject", "?device:str ?id:str ?force:bool", "", eject },
+	{ "query-block", "", "[BlockInfo]", query_block },
+	{ "query-blockstats", "?query-nodes:bool", "[BlockStats]", query_stats },
+	{ "query-named-block-nodes", "?flat:bool", "[BlockDeviceInfo]", query_nodes },
+	{ 0 },
+};
