@@ -399,6 +399,9 @@ bool mem_slot_window(struct mem_space *s, unsigned i, struct mem_window *w, cons
 	if (i >= mem_slot_count(s))
 		return false;
 	fill_window(slot, 0, slot->base + slot->size, w);
+	/* What moves is anywhere below 4 GiB. */
+	if (slot->parked)
+		w->base = gpa(0);
 	if (name)
 		*name = slot->name;
 	return true;

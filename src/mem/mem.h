@@ -157,7 +157,7 @@ struct mem_window {
 };
 /* The window that starts at the page of `at` and reaches to the end of its slot. False: no RAM there. */
 bool mem_window(struct mem_space *s, gpa_t at, struct mem_window *w);
-/* The i-th slot, for engines that register whole slots (KVM) and for saving RAM. */
+/* The i-th slot, for saving RAM; one that moves has the base 0. */
 bool mem_slot_window(struct mem_space *s, unsigned i, struct mem_window *w, const char **name);
 uint64_t mem_page_count(const struct mem_space *s);
 /* The way back from a host address that a window of this very space gave. */
