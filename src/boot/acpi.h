@@ -43,7 +43,33 @@ struct acpi_files {
 };
 int acpi_make_files(const struct acpi_config *c, struct acpi_files *f, struct err *err);
 
+/* Texts that a user may choose: by their structure's type and QEMU's names of them. */
+enum smbios_text {
+	SMBIOS_BIOS_VENDOR,
+	SMBIOS_BIOS_VERSION,
+	SMBIOS_BIOS_DATE,
+	SMBIOS_MANUFACTURER,
+	SMBIOS_PRODUCT,
+	SMBIOS_VERSION,
+	SMBIOS_SERIAL,
+	SMBIOS_SKU,
+	SMBIOS_FAMILY,
+	SMBIOS_CHASSIS_MANUFACTURER,
+	SMBIOS_CHASSIS_VERSION,
+	SMBIOS_CHASSIS_SERIAL,
+	SMBIOS_CHASSIS_ASSET,
+	SMBIOS_TEXTS
+};
+/* Keys of the configuration. */
+extern const char *const smbios_text_keys[SMBIOS_TEXTS];
+#define SMBIOS_TEXT_MAX 64 /* bytes; for some programs, as of 2.8 */
+#define SMBIOS_OEM_MAX	16 /* strings of type 11 */
+#define SMBIOS_OEM_LEN	1024
+
 struct smbios_config {
+	const char *text[SMBIOS_TEXTS]; /* NULL: as always */
+	const char *oem[SMBIOS_OEM_MAX];
+	unsigned oem_count;
 	struct mem_space *mem;
 	uint64_t ram_low, ram_high; /* bytes from 0 and from 4 GiB */
 	unsigned cpus;
@@ -54,7 +80,7 @@ int smbios_write(const struct smbios_config *c, struct err *err);
 
 /* For firmware: etc/smbios/smbios-anchor (the entry point of 2.8, without addresses) and etc/smbios/smbios-tables. */
 #define SMBIOS_ANCHOR 31
-#define SMBIOS_TABLES 2048
+#define SMBIOS_TABLES 20480 /* room for all strings at their longest */
 struct smbios_files {
 	uint8_t anchor[SMBIOS_ANCHOR], tables[SMBIOS_TABLES];
 	size_t tables_size;

@@ -39,36 +39,87 @@ static void put(struct area *a, uint8_t type, const uint8_t *body, uint8_t len, 
 		a->largest = a->used - start;
 }
 
-/* 7.1 */
-static void firmware(struct area *a)
+const char *const smbios_text_keys[SMBIOS_TEXTS] = {
+	[SMBIOS_BIOS_VENDOR] = "smbios.type0.vendor",	   [SMBIOS_BIOS_VERSION] = "smbios.type0.version",
+	[SMBIOS_BIOS_DATE] = "smbios.type0.date",	   [SMBIOS_MANUFACTURER] = "smbios.type1.manufacturer",
+	[SMBIOS_PRODUCT] = "smbios.type1.product",	   [SMBIOS_VERSION] = "smbios.type1.version",
+	[SMBIOS_SERIAL] = "smbios.type1.serial",	   [SMBIOS_SKU] = "smbios.type1.sku",
+	[SMBIOS_FAMILY] = "smbios.type1.family",	   [SMBIOS_CHASSIS_MANUFACTURER] = "smbios.type3.manufacturer",
+	[SMBIOS_CHASSIS_VERSION] = "smbios.type3.version", [SMBIOS_CHASSIS_SERIAL] = "smbios.type3.serial",
+	[SMBIOS_CHASSIS_ASSET] = "smbios.type3.asset",
+};
+
+#define STRINGS_MAX 8
+
+/* The strings of a structure in its order: what the user wants, or `dflt`. */
+struct strings {
+	const char *s[STRINGS_MAX];
+	uint8_t count;
+};
+
+/* The number by which the structure names it; 0: there is none. */
+static uint8_t string(struct strings *t, const struct smbios_config *c, enum smbios_text which, const char *dflt)
 {
-	static const char *const strings[] = { "Vireo", VIREO_VERSION, "01/01/2026", NULL };
-	uint8_t b[0x18] = { [0x04] = 1, [0x05] = 2, [0x07] = 0xe0, [0x08] = 3 };
+	const char *text = c->text[which] && *c->text[which] ? c->text[which] : dflt;
+
+	if (!text)
+		return 0;
+	t->s[t->count++] = text;
+	return t->count;
+}
+
+/* 7.1 */
+static void firmware(struct area *a, const struct smbios_config *c)
+{
+	struct strings t = { .count = 0 };
+	uint8_t b[0x18] = { [0x07] = 0xe0 };
 
 	st_le64(b + 0x0a, 8); /* characteristics are not supported */
 	b[0x13] = 0x10;	      /* a virtual machine */
 	memset(b + 0x14, 0xff, 4);
-	put(a, 0, b, sizeof(b), strings);
+	b[0x04] = string(&t, c, SMBIOS_BIOS_VENDOR, "Vireo");
+	b[0x05] = string(&t, c, SMBIOS_BIOS_VERSION, VIREO_VERSION);
+	b[0x08] = string(&t, c, SMBIOS_BIOS_DATE, "01/01/2026");
+	put(a, 0, b, sizeof(b), t.s);
 }
 
 /* 7.2 */
 static void system_and_chassis(struct area *a, const struct smbios_config *c)
 {
-	static const char *const strings[] = { "Vireo", "Standard PC", "pc-1.0", NULL };
-	static const char *const chassis_strings[] = { "Vireo", NULL };
+	struct strings t = { .count = 0 }, chassis_strings = { .count = 0 };
 	enum { OTHER = 1, UNKNOWN = 2, SAFE = 3, POWER_SWITCH = 6 };
-	uint8_t b[0x1b] = { [0x04] = 1, [0x05] = 2, [0x06] = 3, [0x18] = POWER_SWITCH };
-	uint8_t chassis[0x15] = {
-		[0x04] = 1, [0x05] = OTHER, [0x09] = SAFE, [0x0a] = SAFE, [0x0b] = SAFE, [0x0c] = UNKNOWN
-	};
+	uint8_t b[0x1b] = { [0x18] = POWER_SWITCH };
+	uint8_t chassis[0x15] = { [0x05] = OTHER, [0x09] = SAFE, [0x0a] = SAFE, [0x0b] = SAFE, [0x0c] = UNKNOWN };
 
 	/* The first three fields of a UUID are little-endian here. */
 	memcpy(b + 0x08, c->uuid, 16);
 	st_le32(b + 0x08, ld_be32(c->uuid));
 	st_le16(b + 0x0c, ld_be16(c->uuid + 4));
 	st_le16(b + 0x0e, ld_be16(c->uuid + 6));
-	put(a, 1, b, sizeof(b), strings);
-	put(a, 3, chassis, sizeof(chassis), chassis_strings);
+	b[0x04] = string(&t, c, SMBIOS_MANUFACTURER, "Vireo");
+	b[0x05] = string(&t, c, SMBIOS_PRODUCT, "Standard PC");
+	b[0x06] = string(&t, c, SMBIOS_VERSION, "pc-1.0");
+	b[0x07] = string(&t, c, SMBIOS_SERIAL, NULL);
+	b[0x19] = string(&t, c, SMBIOS_SKU, NULL);
+	b[0x1a] = string(&t, c, SMBIOS_FAMILY, NULL);
+	put(a, 1, b, sizeof(b), t.s);
+	chassis[0x04] = string(&chassis_strings, c, SMBIOS_CHASSIS_MANUFACTURER, "Vireo");
+	chassis[0x06] = string(&chassis_strings, c, SMBIOS_CHASSIS_VERSION, NULL);
+	chassis[0x07] = string(&chassis_strings, c, SMBIOS_CHASSIS_SERIAL, NULL);
+	chassis[0x08] = string(&chassis_strings, c, SMBIOS_CHASSIS_ASSET, NULL);
+	put(a, 3, chassis, sizeof(chassis), chassis_strings.s);
+}
+
+/* 7.12: what the host tells the guest's programs, such as systemd's credentials. */
+static void oem_strings(struct area *a, const struct smbios_config *c)
+{
+	const char *strings[SMBIOS_OEM_MAX + 1] = { NULL };
+	uint8_t b[5] = { [0x04] = (uint8_t)c->oem_count };
+
+	if (!c->oem_count)
+		return;
+	memcpy(strings, c->oem, c->oem_count * sizeof(*strings));
+	put(a, 11, b, sizeof(b), strings);
 }
 
 /* 7.5: one package, with the other processors as its cores. */
@@ -181,9 +232,10 @@ static void entry_points(const struct area *a, uint8_t *three, uint8_t *two)
 
 static void structures(struct area *a, const struct smbios_config *c)
 {
-	firmware(a);
+	firmware(a, c);
 	system_and_chassis(a, c);
 	processor(a, c);
+	oem_strings(a, c);
 	memory(a, c);
 	status_and_end(a);
 }

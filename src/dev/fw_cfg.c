@@ -7,7 +7,7 @@
 #include "base/bytes.h"
 
 #define PORT	      0x510
-#define MAX_FILES     32
+#define MAX_FILES     48
 #define MAX_GENERIC   (FW_CFG_FILE_FIRST + MAX_FILES)
 #define ARCH	      0x8000u /* keys of one architecture: 8 of them are behind the others here */
 #define MAX_ARCH      8

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/sock.h"
 #include "vm/conlog.h"
 #include "vm/impl.h"
 #include "vm/rundir.h"
@@ -66,10 +67,36 @@ static int serve(struct vm *vm, struct vm_chan *v, bool console, struct err *err
 	return v->listen_watch ? 0 : -1;
 }
 
+/* "KEY.server": whether clients come there (on, the default), or it is connected to. Before anything is started. */
+static int open_place(struct vm *vm, struct vm_chan *v, struct err *err)
+{
+	char key[40];
+
+	snprintf(key, sizeof(key), "%s.server", v->key);
+	if (config_bool(vm->config, key, true, &v->place_server, err))
+		return -1;
+	v->place_fd = (v->place_server ? sock_listen : sock_connect)(v->key, v->place, err);
+	if (v->place_fd < 0)
+		return -1;
+	if (v->place_server)
+		v->place_watch = loop_fd_add(vm->loop, v->place_fd, EPOLLIN, client, v->chan, err);
+	return v->place_server && !v->place_watch ? -1 : 0;
+}
+
+static void close_place(struct vm_chan *v)
+{
+	loop_fd_del(v->place_watch);
+	if (v->place_fd < 0)
+		return;
+	close(v->place_fd);
+	if (v->place_server && sock_path(v->place))
+		unlink(sock_path(v->place));
+}
+
 int vm_open_chan(struct vm *vm, const char *key, const char *dflt, struct chan **out, struct err *err)
 {
 	static const char *const words[] = { "stdio", "null", "pty", "socket" };
-	bool is[4], file, console;
+	bool is[4], file, place, console;
 	const char *where;
 	struct vm_chan *v = &vm->chans[vm->chan_count];
 	struct chan_config c = { .loop = vm->loop, .name = key, .out = -1 };
@@ -82,16 +109,25 @@ int vm_open_chan(struct vm *vm, const char *key, const char *dflt, struct chan *
 	for (unsigned n = 0; n < 4; n++)
 		is[n] = !strcmp(where, words[n]);
 	file = !strncmp(where, "file:", 5) && where[5];
-	if (!is[0] && !is[1] && !is[2] && !is[3] && !file)
-		return err_set(err, "%s: '%s' is not one of stdio, none, null, pty, socket, file:PATH", key, where);
+	place = !strncmp(where, "unix:", 5) || !strncmp(where, "tcp:", 4);
+	if (!is[0] && !is[1] && !is[2] && !is[3] && !file && !place)
+		return err_set(err,
+			       "%s: '%s' is not one of stdio, none, null, pty, socket, file:PATH, unix:PATH, "
+			       "tcp:[HOST:]PORT",
+			       key, where);
 	if (vm->chan_count == VM_CHANS)
 		return err_set(err, "%s: too many ports", key);
-	*v = (struct vm_chan){ .key = key, .path = file ? where + 5 : NULL, .slave = -1, .listen_fd = -1 };
+	*v = (struct vm_chan){ .key = key,
+			       .path = file ? where + 5 : NULL,
+			       .slave = -1,
+			       .listen_fd = -1,
+			       .place = place ? where : NULL,
+			       .place_fd = -1 };
 	console = !strcmp(key, vm->console_key) && !is[1];
 	if (is[0])
 		c.out = 1;
 	c.lossy = is[2];
-	c.programs = is[3] && !console;
+	c.programs = (is[3] && !console) || place;
 	if (is[2] && (c.out = open_pty(key, &v->slave, err)) < 0)
 		return -1;
 	if (console && !(c.log = open_log(vm, err)))
@@ -100,7 +136,8 @@ int vm_open_chan(struct vm *vm, const char *key, const char *dflt, struct chan *
 	if (!v->chan)
 		goto fail;
 	vm->chan_count++;
-	if ((!is[1] && serve(vm, v, console, err)) || (is[0] && terminal_claim(vm->terminal, key, v->chan, err)) ||
+	if ((place && open_place(vm, v, err)) || (!is[1] && serve(vm, v, console, err)) ||
+	    (is[0] && terminal_claim(vm->terminal, key, v->chan, err)) ||
 	    (is[2] && chan_read_from(v->chan, c.out, NULL, NULL, err)))
 		return -1;
 	*out = v->chan;
@@ -121,6 +158,10 @@ int vm_chans_start(struct vm *vm, struct err *err)
 		struct vm_chan *v = &vm->chans[n];
 		int fd;
 
+		if (v->place && !v->place_server) {
+			chan_attach(v->chan, v->place_fd);
+			v->place_fd = -1;
+		}
 		if (!v->path)
 			continue;
 		fd = open(v->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -157,6 +198,7 @@ void vm_chans_free(struct vm *vm)
 		loop_fd_del(v->listen_watch);
 		if (v->listen_fd >= 0)
 			close(v->listen_fd);
+		close_place(v);
 		chan_free(v->chan);
 		if (v->slave >= 0)
 			close(v->slave);

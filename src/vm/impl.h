@@ -64,8 +64,12 @@ struct vm_chan {
 	struct chan *chan;
 	const char *key, *path;
 	int slave; /* of a pty, so that it exists before somebody opens it; or -1 */
-	struct loop_fd *listen_watch;
+	struct loop_fd *listen_watch, *place_watch;
 	int listen_fd;
+	/* "unix:PATH", "tcp:[HOST:]PORT": where clients come, or a connection that is made; or -1. */
+	const char *place;
+	int place_fd;
+	bool place_server;
 };
 
 struct vm_cdrom {
@@ -110,6 +114,7 @@ struct vm {
 	unsigned cpus;
 	bool skip_idle; /* icount: idle time passes at once */
 	uint8_t uuid[16];
+	struct smbios_config smbios; /* its texts */
 
 	const struct engine *engine;
 	struct engine_vm *engine_vm;
@@ -247,6 +252,11 @@ const char *vm_disk_without_space(const struct vm *vm);
 /* Memory for it, before there is an engine; `vm->screen.wanted` says whether there is one. */
 int vm_add_screen_memory(struct vm *vm, struct err *err);
 int vm_add_screen(struct vm *vm, struct err *err);
+
+/* --- tell.c: what a user tells the guest through tables and fw_cfg --- */
+int vm_read_smbios(struct vm *vm, struct err *err);
+/* "fwcfgN": files of fw_cfg. */
+int vm_add_fw_cfg_files(struct vm *vm, struct err *err);
 
 /* --- extras.c: devices that `--device` names --- */
 int vm_add_extras(struct vm *vm, struct err *err);

@@ -321,7 +321,7 @@ static int add_fw_cfg(struct vm *vm, struct err *err)
 	st_le16(cpus, (uint16_t)vm->cpus);
 	return fw_cfg_add(d, FW_CFG_RAM_SIZE, ram, 8, err) || fw_cfg_add(d, FW_CFG_NB_CPUS, cpus, 2, err) ||
 			       fw_cfg_add(d, FW_CFG_MAX_CPUS, cpus, 2, err) ||
-			       fw_cfg_add(d, FW_CFG_UUID, vm->uuid, 16, err)
+			       fw_cfg_add(d, FW_CFG_UUID, vm->uuid, 16, err) || vm_add_fw_cfg_files(vm, err)
 		       ? -1
 		       : 0;
 }
@@ -483,7 +483,8 @@ int pc_assemble(struct vm *vm, struct err *err)
 	/* The first serial port is the terminal's unless a virtio console is. */
 	bool console = strcmp(vm->console_key, "serial0");
 
-	if (choose_uuid(vm, err) || add_ram(vm, err) || vm_add_firmware(vm, err) || vm_add_screen_memory(vm, err))
+	if (choose_uuid(vm, err) || vm_read_smbios(vm, err) || add_ram(vm, err) || vm_add_firmware(vm, err) ||
+	    vm_add_screen_memory(vm, err))
 		return -1;
 	vm->chip = irqchip_new(&chip, err);
 	if (!vm->chip || add_engine(vm, err))
@@ -534,13 +535,14 @@ struct acpi_config pc_acpi(const struct vm *vm)
 
 struct smbios_config pc_smbios(const struct vm *vm)
 {
-	return (struct smbios_config){
-		.mem = vm->mem,
-		.ram_low = vm->ram_low,
-		.ram_high = vm->ram_high,
-		.cpus = vm->cpus,
-		.uuid = vm->uuid,
-	};
+	struct smbios_config c = vm->smbios;
+
+	c.mem = vm->mem;
+	c.ram_low = vm->ram_low;
+	c.ram_high = vm->ram_high;
+	c.cpus = vm->cpus;
+	c.uuid = vm->uuid;
+	return c;
 }
 
 static int write_tables(struct vm *vm, struct err *err)

@@ -33,6 +33,8 @@ static const char *const fixed[] = {
 	"i8042",
 	"pvpanic",
 	"pvpanic.ioport",
+	"smbios.*",
+	"fwcfg[0-9]*.*",
 	"pit",
 	"isa-debug-exit",
 	"isa-debug-exit.*",

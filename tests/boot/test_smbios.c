@@ -236,6 +236,48 @@ static void firmware_gets_the_same(void **state)
 	mem_space_free(d.mem);
 }
 
+/* String `n` of a structure. */
+static const char *string_of(const uint8_t *s, unsigned n)
+{
+	const char *text = (const char *)s + s[1];
+
+	while (--n)
+		text += strlen(text) + 1;
+	return text;
+}
+
+/* As many and as long as the user may have them. */
+static void texts_are_the_users(void **state)
+{
+	static char oem[SMBIOS_OEM_MAX][SMBIOS_OEM_LEN + 1], longest[SMBIOS_TEXT_MAX + 1];
+	static struct smbios_files f;
+	struct smbios_config c = { .ram_low = 64 * MIB, .ram_high = 1 << 30, .cpus = 64, .uuid = uuid };
+	struct dmi d = { .table = f.tables };
+	const uint8_t *s;
+
+	memset(longest, 'x', SMBIOS_TEXT_MAX);
+	for (unsigned n = 0; n < SMBIOS_TEXTS; n++)
+		c.text[n] = longest;
+	c.text[SMBIOS_PRODUCT] = "a product";
+	c.text[SMBIOS_CHASSIS_ASSET] = "an asset";
+	for (unsigned n = 0; n < SMBIOS_OEM_MAX; n++) {
+		memset(oem[n], 'a' + (int)n, SMBIOS_OEM_LEN);
+		c.oem[c.oem_count++] = oem[n];
+	}
+	smbios_make_files(&c, &f);
+	d.len = f.tables_size;
+	assert_true(f.tables_size < SMBIOS_TABLES);
+	s = find(&d, 1);
+	assert_string_equal(string_of(s, s[5]), "a product");
+	assert_string_equal(string_of(s, s[0x1a]), longest);
+	s = find(&d, 3);
+	assert_string_equal(string_of(s, s[8]), "an asset");
+	s = find(&d, 11);
+	assert_int_equal(s[4], SMBIOS_OEM_MAX);
+	assert_string_equal(string_of(s, SMBIOS_OEM_MAX), oem[SMBIOS_OEM_MAX - 1]);
+	assert_int_equal(find(&d, 127)[1], 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -244,6 +286,7 @@ int main(void)
 		cmocka_unit_test(memory_sizes_of_all_magnitudes),
 		cmocka_unit_test(dmidecode_reads_them),
 		cmocka_unit_test(firmware_gets_the_same),
+		cmocka_unit_test(texts_are_the_users),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

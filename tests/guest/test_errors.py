@@ -119,7 +119,7 @@ def test_kvm_has_so_many_physical_addresses(good):
     ("net", "user,hostfwd=tcp:nonsense", "net0.hostfwd: 'tcp:nonsense' is not [tcp|udp]:[ADDRESS]:PORT-[ADDRESS]:PORT"),
     ("net", "user,mac=1:2", "net0.mac: '1:2' is not a unicast MAC address (52:54:00:12:34:56)"),
     ("net", "user,colour=red", "unknown key 'net0.colour'"),
-    ("serial", "wall", "serial0: 'wall' is not one of stdio, none, null, pty, socket, file:PATH"),
+    ("serial", "wall", "serial0: 'wall' is not one of stdio, none, null, pty, socket, file:PATH, unix:PATH, tcp:[HOST:]PORT"),
     ("serial", "file:/no/such/file", "serial0: /no/such/file: No such file or directory"),
     ("name", "-x", "name: '-x' is not 1 to 40 letters, digits, '.', '_' or '-' that begin with none of '.' and '-'"),
     ("config", "/dev/zero", "/dev/zero:1: a line is text of at most 4096 bytes"),
