@@ -17,7 +17,8 @@
 /* Ports that would be the terminal's. */
 static int refuse_stdio(struct config *c, struct err *err)
 {
-	static const char *const ports[] = { "serial0", "serial1", "console0", "agent", "debugcon", "postcard" };
+	static const char *const ports[] = { "serial0",	 "serial1",  "console0", "agent",
+					     "debugcon", "postcard", "monitor0", "qmp0" };
 	bool console = false;
 
 	for (size_t n = 0; n < sizeof(ports) / sizeof(ports[0]); n++) {

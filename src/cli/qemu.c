@@ -85,7 +85,8 @@ static int give_slots(struct qemu *q)
 static int finish(struct qemu *q)
 {
 	if (qemu_finish_machine(q) || qemu_finish_cpu(q) || qemu_finish_chars(q) || qemu_finish_drives(q) ||
-	    qemu_finish_nics(q) || qemu_finish_devices(q) || qemu_default_serial(q) || give_slots(q))
+	    qemu_finish_nics(q) || qemu_finish_devices(q) || qemu_default_serial(q) || qemu_finish_monitors(q) ||
+	    give_slots(q))
 		return -1;
 	/* After devices, whose keys some are about. */
 	return qemu_finish_misc(q);

@@ -78,7 +78,7 @@ struct qemu {
 	struct qlist names, boots, rtcs, actions, fw_cfgs, smbios, overcommits, sandboxes;
 	struct qlist machine, accels, cpus, smp, memory; /* in the order of the command line */
 	struct qlist drives, blockdevs, netdevs, nics, nets, chardevs, serials, monitors, devices, globals, objects;
-	unsigned disks, cdroms, nets_made, serial_ports, virtio_ports;
+	unsigned disks, cdroms, nets_made, serial_ports, virtio_ports, oem_strings, fw_cfg_files, qmps, monitors_made;
 	uint8_t ide_taken; /* a bit for each place */
 	struct qemu_slot {
 		char prefix[32];
@@ -88,6 +88,7 @@ struct qemu {
 	bool nodefaults, nographic, snapshot, kvm;
 	bool stdio_used;	     /* by a serial port, a console or a monitor */
 	const char *bios, *data_dir; /* -bios, -L */
+	const char *vga;	     /* NULL: as always */
 	bool done;		     /* something was printed: there is no machine to run */
 };
 
@@ -114,6 +115,10 @@ void qemu_version(FILE *out);
 /* All that waited becomes keys. */
 int qemu_finish(struct qemu *q);
 
+/* --- qemu_tell.c --- */
+int qemu_smbios(struct qemu *q, struct qopts *o);
+int qemu_fw_cfg(struct qemu *q, struct qopts *o);
+
 /* --- qemu_misc.c: options whose text is a value of its own --- */
 int qemu_gdb(struct qemu *q, const char *text);
 int qemu_debug_items(struct qemu *q, const char *text);
@@ -125,14 +130,15 @@ int qemu_kernel(struct qemu *q, const char *text);
 int qemu_data_dir(struct qemu *q, const char *text);
 
 /* --- each makes keys of its lists --- */
-int qemu_finish_misc(struct qemu *q);	 /* qemu_misc.c */
-int qemu_finish_machine(struct qemu *q); /* qemu_machine.c */
-int qemu_finish_cpu(struct qemu *q);	 /* qemu_cpu.c */
-int qemu_finish_chars(struct qemu *q);	 /* qemu_char.c */
-int qemu_default_serial(struct qemu *q); /* after devices, which may bring ports */
-int qemu_finish_drives(struct qemu *q);	 /* qemu_drive.c: those that bring their own device */
-int qemu_finish_nics(struct qemu *q);	 /* qemu_net.c */
-int qemu_finish_devices(struct qemu *q); /* qemu_device.c */
+int qemu_finish_misc(struct qemu *q);	  /* qemu_misc.c */
+int qemu_finish_machine(struct qemu *q);  /* qemu_machine.c */
+int qemu_finish_cpu(struct qemu *q);	  /* qemu_cpu.c */
+int qemu_finish_monitors(struct qemu *q); /* after ports */
+int qemu_finish_chars(struct qemu *q);	  /* qemu_char.c */
+int qemu_default_serial(struct qemu *q);  /* after devices, which may bring ports */
+int qemu_finish_drives(struct qemu *q);	  /* qemu_drive.c: those that bring their own device */
+int qemu_finish_nics(struct qemu *q);	  /* qemu_net.c */
+int qemu_finish_devices(struct qemu *q);  /* qemu_device.c */
 
 void qemu_machine_help(FILE *out, bool properties);
 void qemu_accel_help(FILE *out);
@@ -149,9 +155,13 @@ void qemu_chardev_help(FILE *out);
 int qemu_attach_drive(struct qemu *q, struct qopts *device, const char *id, bool cdrom, char *prefix);
 /* The place among the four IDE drives that `bus` and `unit`, or `index`, of `o` say, or one that is free; or -1. */
 int qemu_ide_place(struct qemu *q, struct qopts *o);
+/* The card's expansion ROM: what `romfile` says, or iPXE for one that is to be booted from. `o` may be NULL. */
+int qemu_net_rom(struct qemu *q, struct qopts *o, const char *prefix);
+/* False: `text` does not ask for it. */
+bool qemu_nic_help(FILE *out, const char *text);
 /* The next `netN`, on the -netdev `id` (NULL: it leads nowhere). */
 int qemu_attach_netdev(struct qemu *q, struct qopts *device, const char *id, char *prefix);
-/* What a key gets for -chardev `id`, in `text` of `size` bytes. */
-int qemu_chardev(struct qemu *q, struct qopts *user, const char *id, char *text, size_t size);
+/* The port `key` leads to -chardev `id`. */
+int qemu_set_port(struct qemu *q, struct qopts *o, const char *key, const char *id);
 
 #endif

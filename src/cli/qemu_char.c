@@ -5,14 +5,19 @@
 #include "base/bytes.h"
 #include "cli/qemu.h"
 
-#define WHERE_LEN 512
+/* Where a port or a monitor leads, as its key has it. */
+struct where {
+	char text[512];
+	bool socket, server, wait; /* one of those; the keys beside it */
+	bool stdio, mux, signals;  /* the terminal: shared with the monitor; whether Ctrl-C is a signal */
+};
 
 /* Back ends by QEMU's names: the word of a port's key, and the parameter that follows it. */
 static const struct backend {
 	const char *name, *word, *parameter;
 } backends[] = {
 	{ "stdio", "stdio", NULL }, { "null", "null", NULL },	 { "pty", "pty", NULL },
-	{ "vc", "socket", NULL },   { "file", "file:", "path" },
+	{ "vc", "socket", NULL },   { "file", "file:", "path" }, { "socket", "", NULL },
 };
 
 void qemu_chardev_help(FILE *out)
@@ -30,70 +35,158 @@ static const struct backend *find_backend(const char *name, size_t len)
 	return NULL;
 }
 
-int qemu_chardev(struct qemu *q, struct qopts *user, const char *id, char *text, size_t size)
+static int put(struct qemu *q, struct qopts *o, struct where *w, const char *first, const char *second)
+{
+	return snprintf(w->text, sizeof(w->text), "%s%s", first, second) < (int)sizeof(w->text)
+		       ? 0
+		       : qopts_fail(o, q->err, "too long");
+}
+
+/* server=, wait= and what else a socket has. Whoever listens waits for the first client, unless told not to. */
+static int read_socket(struct qemu *q, struct qopts *o, struct where *w)
+{
+	w->socket = true;
+	if (qopts_bool(o, "server", false, &w->server, q->err) || qopts_bool(o, "wait", w->server, &w->wait, q->err))
+		return -1;
+	if (qopts_get(o, "reconnect") && strcmp(qopts_get(o, "reconnect"), "0"))
+		return qopts_fail(o, q->err, "reconnect is not there");
+	/* Small messages go at once in any case. */
+	if ((qopts_get(o, "nodelay") && qword_bool(qopts_get(o, "nodelay")) < 0) ||
+	    (qopts_get(o, "delay") && qword_bool(qopts_get(o, "delay")) < 0))
+		return qopts_fail(o, q->err, "Parameter 'nodelay' expects 'on' or 'off'");
+	return 0;
+}
+
+/* -chardev socket,path=P or host=H,port=N or fd=N. */
+static int chardev_socket(struct qemu *q, struct qopts *o, struct where *w)
+{
+	const char *path = qopts_get(o, "path"), *port = qopts_get(o, "port"), *host = qopts_get(o, "host");
+	const char *fd = qopts_get(o, "fd");
+	char address[256];
+
+	if (!!path + !!port + !!fd != 1)
+		return qopts_fail(o, q->err, "one of path=, port= and fd= is needed");
+	snprintf(address, sizeof(address), "%.200s:%.32s", host ? host : "", port ? port : "");
+	if (path ? put(q, o, w, "unix:", path)
+	    : fd ? put(q, o, w, "fd:", fd)
+		 : put(q, o, w, "tcp:", host && *host ? address : port))
+		return -1;
+	return read_socket(q, o, w);
+}
+
+static int read_chardev(struct qemu *q, struct qopts *user, const char *id, struct where *w)
 {
 	struct qopts *o = id ? qlist_find(&q->chardevs, "id", id) : NULL;
 	const char *name = o ? qopts_get(o, "backend") : NULL, *value = "";
 	const struct backend *b = name ? find_backend(name, strlen(name)) : NULL; /* checked before */
-	bool mux;
 
 	if (!o || !b)
 		return qopts_fail(user, q->err, "chardev \"%s\" not found", id ? id : "");
 	if (b->parameter && !(value = qopts_get(o, b->parameter)))
 		return qopts_fail(o, q->err, "Parameter '%s' is missing", b->parameter);
-	/* A port that is stdio has the keys of the terminal. */
-	if (qopts_bool(o, "mux", false, &mux, q->err))
+	w->stdio = !strcmp(name, "stdio");
+	if (qopts_bool(o, "mux", false, &w->mux, q->err) || qopts_bool(o, "signal", !w->mux, &w->signals, q->err))
 		return -1;
-	if (qopts_get(o, "signal") && qword_bool(qopts_get(o, "signal")) < 0)
-		return qopts_fail(o, q->err, "Parameter 'signal' expects 'on' or 'off'");
-	if (o->taken && !mux)
+	if (o->taken && !w->mux)
 		return qopts_fail(user, q->err, "chardev '%s' is in use", id);
 	o->taken = true;
-	if (qopts_all_read(o, q->err))
+	if (strcmp(name, "socket") ? put(q, o, w, b->word, value) : chardev_socket(q, o, w))
 		return -1;
-	return snprintf(text, size, "%s%s", b->word, value) < (int)size
-		       ? 0
-		       : qopts_fail(o, q->err, "%s: too long", b->name);
+	return qopts_all_read(o, q->err);
+}
+
+/* "unix:PATH,server,nowait", "tcp:HOST:PORT,server=on,wait=off". */
+static int word_socket(struct qemu *q, struct qopts *o, const char *text, struct where *w)
+{
+	size_t n = strcspn(text, ",");
+	struct qopts more;
+	char address[256];
+	int rc;
+
+	snprintf(address, sizeof(address), "%.*s", (int)n, text);
+	/* "tcp::PORT" is any address of QEMU's host, and of this host only here. */
+	if (n >= sizeof(address) || put(q, o, w, !strncmp(address, "tcp::", 5) ? "tcp:" : "",
+					!strncmp(address, "tcp::", 5) ? address + 5 : address))
+		return qopts_fail(o, q->err, "too long");
+	if (qopts_parse(&more, "", text[n] ? text + n + 1 : "", NULL, q->err)) {
+		qopts_free(&more);
+		return -1;
+	}
+	rc = read_socket(q, &more, w) || qopts_all_read(&more, q->err) ? -1 : 0;
+	qopts_free(&more);
+	return rc;
 }
 
 /* What -serial and the like have: the back end in one word, or a -chardev. */
-static int read_where(struct qemu *q, struct qopts *o, char *text, size_t size)
+static int read_where(struct qemu *q, struct qopts *o, struct where *w)
 {
 	const char *where = qopts_get(o, "where"), *rest;
 	const struct backend *b;
 	size_t n;
 
 	if (!where)
-		return qopts_fail(o, q->err, "requires an argument");
-	if (!strncmp(where, "mon:", 4))
-		where += 4;
+		return qopts_fail(o, q->err, "Parameter 'chardev' is missing");
+	*w = (struct where){ .mux = !strncmp(where, "mon:", 4) };
+	where += w->mux ? 4 : 0;
 	if (!strcmp(where, "none"))
-		return snprintf(text, size, "none") < 0;
+		return put(q, o, w, "none", "");
 	if (!strncmp(where, "chardev:", 8))
-		return qemu_chardev(q, o, where + 8, text, size);
+		return read_chardev(q, o, where + 8, w);
+	if (!strncmp(where, "unix:", 5) || !strncmp(where, "tcp:", 4))
+		return word_socket(q, o, where, w);
 	n = strcspn(where, ":");
 	rest = where[n] ? where + n + 1 : "";
 	b = find_backend(where, n);
-	if (!b || (b->parameter && !*rest) || (!b->parameter && *rest && strcmp(b->name, "vc") != 0))
+	if (!b || !*b->word || (b->parameter && !*rest) || (!b->parameter && *rest && strcmp(b->name, "vc") != 0))
 		return qopts_fail(o, q->err,
 				  "could not connect to character backend '%s': there are none, null, stdio, "
-				  "pty, vc, file:PATH and chardev:ID",
+				  "pty, vc, file:PATH, unix:PATH, tcp:HOST:PORT and chardev:ID",
 				  where);
-	return snprintf(text, size, "%s%s", b->word, b->parameter ? rest : "") < (int)size
-		       ? 0
-		       : qopts_fail(o, q->err, "too long");
+	w->stdio = !strcmp(b->name, "stdio");
+	w->signals = !w->mux;
+	return put(q, o, w, b->word, b->parameter ? rest : "");
+}
+
+/* The keys of a port or a monitor. */
+static int set_where(struct qemu *q, struct qopts *o, const char *key, const struct where *w)
+{
+	if (qemu_set(q, o, NULL, key, w->text))
+		return -1;
+	return w->socket && !w->server ? qemu_set(q, o, key, "server", "off") : 0;
+}
+
+static int set_port(struct qemu *q, struct qopts *o, const char *key, const struct where *w)
+{
+	if (w->wait || !strncmp(w->text, "fd:", 3))
+		return qopts_fail(o, q->err, "a port does not wait for its client (wait=off), and has no fd=");
+	if (set_where(q, o, key, w))
+		return -1;
+	if (!w->stdio)
+		return 0;
+	q->stdio_used = true;
+	/* The terminal is QEMU's: without a monitor behind it no key is special, and Ctrl-C ends the program. */
+	return qemu_set(q, o, NULL, "terminal.escapes", w->mux ? "always" : "never") ||
+			       qemu_set(q, o, NULL, "terminal.signals", w->signals ? "on" : "off")
+		       ? -1
+		       : 0;
+}
+
+int qemu_set_port(struct qemu *q, struct qopts *o, const char *key, const char *id)
+{
+	struct where w = { "" };
+
+	return read_chardev(q, o, id, &w) || set_port(q, o, key, &w) ? -1 : 0;
 }
 
 static int add_serials(struct qemu *q)
 {
 	for (unsigned n = 0; n < q->serials.count; n++) {
-		char text[WHERE_LEN], key[24];
+		struct where w;
+		char key[24];
 
 		snprintf(key, sizeof(key), "serial%u", q->serial_ports++);
-		if (read_where(q, &q->serials.v[n], text, sizeof(text)) ||
-		    qemu_set(q, &q->serials.v[n], NULL, key, text))
+		if (read_where(q, &q->serials.v[n], &w) || set_port(q, &q->serials.v[n], key, &w))
 			return -1;
-		q->stdio_used |= !strcmp(text, "stdio");
 	}
 	return 0;
 }
@@ -101,27 +194,50 @@ static int add_serials(struct qemu *q)
 /* A port that `isa-serial` brings is there already, or it is what QEMU has without being asked. */
 int qemu_default_serial(struct qemu *q)
 {
-	bool stdio = q->nographic && !q->nodefaults && !q->stdio_used;
+	struct where w = { .text = "socket" };
 
 	if (q->serial_ports)
 		return 0;
-	return qemu_set(q, NULL, NULL, "serial0", q->nodefaults ? "none" : stdio ? "stdio" : "socket");
+	if (q->nodefaults)
+		return qemu_set(q, NULL, NULL, "serial0", "none");
+	if (q->nographic && !q->stdio_used)
+		w = (struct where){ .text = "stdio", .stdio = true, .mux = true };
+	return set_port(q, NULL, "serial0", &w);
 }
 
+/* -monitor, -qmp, -qmp-pretty and -mon. */
 static int add_monitor(struct qemu *q, struct qopts *o)
 {
-	const char *where = qopts_get(o, "where");
+	const char *id = qopts_get(o, "chardev"), *mode = qopts_get(o, "mode");
+	bool control = !strncmp(o->origin, "-qmp", 4), pretty = !strncmp(o->origin, "-qmp-pretty", 11);
+	struct where w = { "" };
+	char key[24];
 
-	if (where && qword_in("none|null", where))
+	if (mode && !qword_in("readline|control", mode))
+		return qopts_fail(o, q->err, "Parameter 'mode' does not accept value '%s'", mode);
+	control |= mode && !strcmp(mode, "control");
+	if (qopts_bool(o, "pretty", pretty, &pretty, q->err) ||
+	    (id ? read_chardev(q, o, id, &w) : read_where(q, o, &w)) || qopts_all_read(o, q->err))
+		return -1;
+	/* The run directory has one of each in any case. */
+	if (qword_in("none|null|socket", w.text))
 		return 0;
-	return qopts_fail(o, q->err, "a monitor is not there yet; the machine's run directory has its QMP socket");
+	/* Behind Ctrl-A c of the port that is there too. */
+	if (w.stdio && w.mux && q->stdio_used)
+		return control ? qopts_fail(o, q->err, "QMP shares no terminal with a port") : 0;
+	if (!w.stdio && !w.socket)
+		return qopts_fail(o, q->err, "a monitor is at stdio, unix:PATH or tcp:HOST:PORT");
+	snprintf(key, sizeof(key), control ? "qmp%u" : "monitor%u", control ? q->qmps++ : q->monitors_made++);
+	q->stdio_used |= w.stdio;
+	if (set_where(q, o, key, &w) || (w.wait && qemu_set(q, o, key, "wait", "on")))
+		return -1;
+	return pretty && control ? qemu_set(q, o, key, "pretty", "on") : 0;
 }
 
 int qemu_finish_chars(struct qemu *q)
 {
 	for (unsigned n = 0; n < q->chardevs.count; n++) {
 		const char *id = qopts_get(&q->chardevs.v[n], "id");
-
 		const char *name = qopts_get(&q->chardevs.v[n], "backend");
 
 		if (!id)
@@ -132,8 +248,11 @@ int qemu_finish_chars(struct qemu *q)
 		if (qlist_find(&q->chardevs, "id", id) != &q->chardevs.v[n])
 			return qopts_fail(&q->chardevs.v[n], q->err, "Duplicate ID '%s' for chardev", id);
 	}
-	if (add_serials(q))
-		return -1;
+	return add_serials(q);
+}
+
+int qemu_finish_monitors(struct qemu *q)
+{
 	for (unsigned n = 0; n < q->monitors.count; n++)
 		if (add_monitor(q, &q->monitors.v[n]))
 			return -1;

@@ -6,8 +6,6 @@
 #include "base/bytes.h"
 #include "cli/qemu.h"
 
-#define WHERE_LEN 512
-
 struct property {
 	const char *name, *type;
 	const char *key;    /* of the device, which gets the value */
@@ -95,6 +93,19 @@ static const struct property net[] = {
 	{ "status", "bool", NULL, "on", NULL },
 	{ NULL },
 };
+static const struct property e1000[] = {
+	{ "netdev", "str", NULL, NULL, "id of a -netdev" },
+	{ "mac", "str", "mac", NULL, "Ethernet 6-byte MAC address" },
+	{ "bootindex", "int32", "bootindex", NULL, NULL },
+	{ "romfile", "str", NULL, NULL, "expansion ROM; empty: none" },
+	{ NULL },
+};
+static const struct property vga[] = {
+	{ "vgamem_mb", "uint32", NULL, NULL, "frame buffer (default: 16)" },
+	{ "edid", "bool", NULL, "on", NULL },
+	{ "romfile", "str", "rom", NULL, NULL },
+	{ NULL },
+};
 static const struct property rng[] = {
 	{ "rng", "str", NULL, NULL, "id of an rng-random or rng-builtin object" },
 	{ NULL },
@@ -179,11 +190,21 @@ static int add_ide(struct qemu *q, struct qopts *o, const struct device *d, char
 
 static int add_net(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
 {
-	const char *rom = qopts_get(o, "romfile");
-
-	if (qemu_attach_netdev(q, o, qopts_get(o, "netdev"), prefix))
+	if (qemu_attach_netdev(q, o, qopts_get(o, "netdev"), prefix) || qemu_net_rom(q, o, prefix))
 		return -1;
-	return rom && *rom ? qemu_set(q, o, prefix, "rom", rom) : 0;
+	return strcmp(d->name, "e1000") ? 0 : qemu_set(q, o, prefix, "model", "e1000");
+}
+
+static int add_vga(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
+{
+	const char *mib = qopts_get(o, "vgamem_mb");
+	char text[24];
+
+	if (config_peek(q->c, "vga"))
+		return qopts_fail(o, q->err, "a machine has one VGA at most");
+	snprintf(prefix, 32, "vga");
+	snprintf(text, sizeof(text), "%.16sM", mib ? mib : "");
+	return (mib && qemu_set(q, o, prefix, "memory", text)) || qemu_set(q, o, NULL, "vga", "std") ? -1 : 0;
 }
 
 static int add_rng(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
@@ -205,13 +226,12 @@ static int add_virtio_serial(struct qemu *q, struct qopts *o, const struct devic
 static int set_chardev(struct qemu *q, struct qopts *o, const char *key)
 {
 	const char *id = qopts_get(o, "chardev");
-	char where[WHERE_LEN];
 
 	if (!id)
 		return qopts_fail(o, q->err, "chardev property not set");
 	if (config_peek(q->c, key))
 		return qopts_fail(o, q->err, "a machine has one of them at most");
-	return qemu_chardev(q, o, id, where, sizeof(where)) || qemu_set(q, o, NULL, key, where) ? -1 : 0;
+	return qemu_set_port(q, o, key, id);
 }
 
 static int add_port(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
@@ -250,6 +270,7 @@ static const struct device devices[] = {
 	{ "ide-hd", NULL, "Storage", "IDE", "virtual IDE disk", hd, add_ide },
 	{ "virtio-blk-pci", "virtio-blk|virtio-blk-pci-non-transitional", "Storage", "PCI", NULL, blk, add_blk, NULL,
 	  true },
+	{ "e1000", "e1000-82540em", "Network", "PCI", "Intel Gigabit Ethernet", e1000, add_net, NULL, true },
 	{ "virtio-net-pci", "virtio-net|virtio-net-pci-non-transitional", "Network", "PCI", NULL, net, add_net, NULL,
 	  true },
 	{ "isa-serial", NULL, "Input", "ISA", NULL, serial, add_serial },
@@ -257,6 +278,7 @@ static const struct device devices[] = {
 	{ "virtio-serial-pci", "virtio-serial|virtio-serial-pci-non-transitional", "Input", "PCI", NULL, virtio_serial,
 	  add_virtio_serial, "console0", true },
 	{ "virtserialport", NULL, "Input", "virtio-serial-bus", NULL, port, add_port, "agent" },
+	{ "VGA", NULL, "Display", "PCI", NULL, vga, add_vga, "vga", true },
 	{ "i6300esb", NULL, "Misc", "PCI", "watchdog", none, add_single, "i6300esb", true },
 	{ "isa-debug-exit", NULL, "Misc", "ISA", NULL, debug_exit, add_single, "isa-debug-exit" },
 	{ "isa-debugcon", NULL, "Misc", "ISA", NULL, debugcon, add_debugcon, "debugcon" },

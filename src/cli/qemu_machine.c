@@ -22,7 +22,7 @@ static const struct property {
 	{ "firmware", NULL, NULL, "as -bios" },
 	{ "graphics", NULL, "on|off", "as -vga and -display say" },
 	{ "hmat", NULL, "off", NULL },
-	{ "hpet", NULL, "on|off|auto", "see docs/qemu.md" },
+	{ "hpet", "hpet", "on|off|auto", "high precision event timers (default: on)" },
 	{ "i8042", "i8042", "on|off", "keyboard and mouse controller (default: on)" },
 	{ "initrd", "initrd", NULL, "as -initrd" },
 	{ "kernel", "kernel", NULL, "as -kernel" },
@@ -331,7 +331,8 @@ int qemu_finish_machine(struct qemu *q)
 		if (read_memory(q, &q->memory.v[n]))
 			return -1;
 	/* What QEMU has without being asked. */
-	if (qemu_set(q, NULL, NULL, "i8042", "on") || qemu_set(q, NULL, NULL, "rng", "off"))
+	if (qemu_set(q, NULL, NULL, "i8042", "on") || qemu_set(q, NULL, NULL, "rng", "off") ||
+	    qemu_set(q, NULL, NULL, "hpet", "on"))
 		return -1;
 	for (unsigned n = 0; n < q->machine.count; n++)
 		if (read_machine(q, &q->machine.v[n]))

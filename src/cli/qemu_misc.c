@@ -249,11 +249,22 @@ int qemu_display(struct qemu *q, const char *text)
 int qemu_vga(struct qemu *q, const char *text)
 {
 	if (qword_in("help|?", text)) {
-		puts("none                 no graphic card");
+		puts("none                 no graphic card\nstd                  standard VGA (default)");
 		q->done = true;
 		return 0;
 	}
-	return strcmp(text, "none") ? err_set(q->err, "-vga %s: unknown vga type: %s", text, text) : 0;
+	q->vga = text;
+	return qword_in("none|std", text) ? 0 : err_set(q->err, "-vga %s: unknown vga type: %s", text, text);
+}
+
+/* QEMU has one unless somebody says otherwise, whatever shows it. */
+static int add_vga(struct qemu *q)
+{
+	bool wanted = q->vga ? !strcmp(q->vga, "std") : !q->nodefaults;
+
+	if (config_peek(q->c, "vga"))
+		return q->vga && wanted ? err_set(q->err, "-vga %s: there is one by -device", q->vga) : 0;
+	return wanted ? qemu_set(q, NULL, NULL, "vga", "std") : 0;
 }
 
 int qemu_vnc(struct qemu *q, const char *text)
@@ -307,10 +318,11 @@ static int check_kernel_options(struct qemu *q)
 
 int qemu_finish_misc(struct qemu *q)
 {
-	return use_bios(q) || check_kernel_options(q) || each(q, &q->names, read_name) ||
+	return add_vga(q) || use_bios(q) || check_kernel_options(q) || each(q, &q->names, read_name) ||
 			       each(q, &q->boots, read_boot) || each(q, &q->rtcs, read_rtc) ||
 			       each(q, &q->actions, read_action) || each(q, &q->overcommits, read_overcommit) ||
-			       each(q, &q->sandboxes, read_sandbox)
+			       each(q, &q->sandboxes, read_sandbox) || each(q, &q->smbios, qemu_smbios) ||
+			       each(q, &q->fw_cfgs, qemu_fw_cfg)
 		       ? -1
 		       : 0;
 }

@@ -95,15 +95,52 @@ static int check_netdev(struct qemu *q, struct qopts *o)
 	return 0;
 }
 
-/* The card: `model` and `mac` (or `macaddr`). */
+/* Whether firmware is told to boot from networks. */
+static bool boots_from_net(struct qemu *q)
+{
+	for (unsigned n = 0; n < q->boots.count; n++) {
+		const char *order = qopts_get(&q->boots.v[n], "order");
+
+		if (order && strchr(order, 'n'))
+			return true;
+	}
+	return false;
+}
+
+int qemu_net_rom(struct qemu *q, struct qopts *o, const char *prefix)
+{
+	const char *file = o ? qopts_get(o, "romfile") : NULL, *index = o ? qopts_get(o, "bootindex") : NULL;
+
+	if (file)
+		return *file ? qemu_set(q, o, prefix, "rom", file) : 0;
+	return !config_peek(q->c, "kernel") && (index || boots_from_net(q)) ? qemu_set(q, o, prefix, "rom", "ipxe") : 0;
+}
+
+static const char virtio_models[] = "virtio|virtio-net-pci|virtio-net-pci-non-transitional";
+static const char e1000_models[] = "e1000|e1000-82540em";
+
+/* The card: `model` and `mac` (or `macaddr`); QEMU's is an e1000. */
 static int set_card(struct qemu *q, struct qopts *o, const char *prefix)
 {
-	const char *model = qopts_get(o, "model"), *mac = qopts_get(o, "mac"), *macaddr = qopts_get(o, "macaddr");
+	const char *model = o ? qopts_get(o, "model") : NULL, *mac = o ? qopts_get(o, "mac") : NULL;
+	const char *macaddr = o ? qopts_get(o, "macaddr") : NULL;
+	bool virtio = model && qword_in(virtio_models, model);
 
 	mac = mac ? mac : macaddr;
-	if (model && !qword_in("virtio|virtio-net-pci|virtio-net-pci-non-transitional", model))
+	if (model && !virtio && !qword_in(e1000_models, model))
 		return qopts_fail(o, q->err, "Unsupported NIC model: %s", model);
+	if ((!virtio && qemu_set(q, o, prefix, "model", "e1000")) || qemu_net_rom(q, o, prefix))
+		return -1;
 	return mac ? qemu_set(q, o, prefix, "mac", mac) : 0;
+}
+
+/* -nic model=help and the like. */
+bool qemu_nic_help(FILE *out, const char *text)
+{
+	if (!strstr(text, "model=help") && !strstr(text, "model=?"))
+		return false;
+	fputs("Supported NIC models:\ne1000\ne1000-82540em\nvirtio-net-pci\n", out);
+	return true;
 }
 
 /* -nic user|none,... */
@@ -162,7 +199,8 @@ static bool has_net_device(struct qemu *q)
 	for (unsigned n = 0; n < q->devices.count; n++) {
 		const char *driver = qopts_get(&q->devices.v[n], "driver");
 
-		if (driver && qword_in("virtio-net-pci|virtio-net-pci-non-transitional|virtio-net|e1000", driver))
+		if (driver &&
+		    qword_in("virtio-net-pci|virtio-net-pci-non-transitional|virtio-net|e1000|e1000-82540em", driver))
 			return true;
 	}
 	return false;
@@ -185,5 +223,6 @@ int qemu_finish_nics(struct qemu *q)
 			return -1;
 	if (q->nodefaults || q->nics.count || q->nets.count || q->netdevs.count || has_net_device(q))
 		return 0;
-	return next_net(q, NULL, "user", prefix) || qemu_on_pci(q, NULL, prefix, -1) ? -1 : 0;
+	return next_net(q, NULL, "user", prefix) || set_card(q, NULL, prefix) || qemu_on_pci(q, NULL, prefix, -1) ? -1
+														  : 0;
 }

@@ -85,16 +85,17 @@ static const struct option options[] = {
 	{ "chardev", "BACKEND,id=ID[,OPTION=VALUE]...", Q_LIST, "backend", AT(chardevs), NULL,
 	  "where a port leads, for a device's chardev= ('-chardev help')" },
 	{ "serial", "WHERE", Q_TEXT, "where", AT(serials), NULL,
-	  "the next serial port: stdio, mon:stdio, none, null, pty, vc, file:PATH, chardev:ID" },
+	  "the next serial port: stdio, mon:stdio, none, null, pty, vc, file:PATH, unix:PATH, tcp:HOST:PORT, chardev:ID" },
 	{ "parallel", "none", Q_CALL, NULL, 0, NULL, "there is no parallel port" },
-	{ "monitor", "WHERE", Q_TEXT, "where", AT(monitors), NULL, "where a monitor for people is: none" },
-	{ "qmp", "WHERE", Q_TEXT, "where", AT(monitors), NULL, "where a QMP monitor is: none" },
-	{ "mon", "[chardev=]ID[,mode=readline|control]", Q_LIST, "chardev", AT(monitors) },
+	{ "monitor", "WHERE", Q_TEXT, "where", AT(monitors), NULL, "a monitor for people at stdio, unix:PATH or tcp:HOST:PORT" },
+	{ "qmp", "WHERE", Q_TEXT, "where", AT(monitors), NULL, "a QMP monitor there" },
+	{ "qmp-pretty", "WHERE", Q_TEXT, "where", AT(monitors) },
+	{ "mon", "[chardev=]ID[,mode=readline|control]", Q_LIST, "chardev", AT(monitors), NULL, "a monitor at a -chardev" },
 
 	{ "Display options", .kind = Q_HEADING },
 	{ "nographic", NULL, Q_FLAG, NULL, AT(nographic), NULL, "no screen; the first serial port is the terminal" },
 	{ "display", "none", Q_CALL, .call = qemu_display, .help = "no screen" },
-	{ "vga", "none", Q_CALL, .call = qemu_vga, .help = "no graphics card" },
+	{ "vga", "std|none", Q_CALL, .call = qemu_vga, .help = "graphics card (default: std)" },
 	{ "vnc", "none", Q_CALL, .call = qemu_vnc, .help = "no VNC server" },
 
 	{ "Kernel and firmware options", .kind = Q_HEADING },
@@ -102,6 +103,10 @@ static const struct option options[] = {
 	{ "append", "TEXT", Q_KEY, "append", 0, NULL, "kernel command line" },
 	{ "initrd", "FILE", Q_KEY, "initrd", 0, NULL, "initial RAM disk, or the multiboot module" },
 	{ "bios", "FILE", Q_CALL, .call = qemu_bios, .help = "firmware (default without -kernel: SeaBIOS)" },
+
+	{ "fw_cfg", "[name=]NAME,file=FILE|string=TEXT", Q_LIST, "name", AT(fw_cfgs), NULL, "a file of fw_cfg" },
+	{ "smbios", "type=0|1|3|11[,FIELD=TEXT]...", Q_LIST, NULL, AT(smbios), NULL,
+	  "texts of SMBIOS: vendor, version, date; manufacturer, product, version, serial, uuid, sku, family; value" },
 
 	{ "Life and debugging", .kind = Q_HEADING },
 	{ "S", NULL, Q_ON, "paused", 0, NULL, "do not run before somebody says so" },
@@ -193,6 +198,10 @@ static bool help_on(struct qemu *q, const struct option *o, const char *text)
 	const char *comma = strrchr(text, ',');
 	bool properties = comma && wants_help(comma + 1);
 
+	if (o->where == AT(nics) || o->where == AT(nets))
+		q->done = qemu_nic_help(stdout, text);
+	if (q->done)
+		return true;
 	if (!wants_help(text) && !properties)
 		return false;
 	if (o->where == AT(machine)) {

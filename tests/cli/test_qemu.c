@@ -74,15 +74,30 @@ static const struct {
 } good[] = {
 	/* What QEMU has without being asked. */
 	{ "-accel tcg",
-	  "memory=128M cpu.model=qemu64,check serial0=socket i8042=on rng=off firmware=bios net0.backend=user "
-	  "cdrom0.path=none cdrom0.addr=2 cpus=-" },
-	{ "-nodefaults", "serial0=none net0.backend=- cdrom0.path=- i8042=on firmware=bios" },
-	{ "-nographic", "serial0=stdio" },
+	  "memory=128M cpu.model=qemu64,check serial0=socket i8042=on hpet=on rng=off firmware=bios net0.backend=user "
+	  "net0.model=e1000 vga=std cdrom0.path=none cdrom0.addr=2 cpus=-" },
+	{ "-nodefaults", "vga=- serial0=none net0.backend=- cdrom0.path=- i8042=on firmware=bios" },
+	{ "-nographic", "serial0=stdio terminal.escapes=always terminal.signals=off monitor0=-" },
+	{ "-serial stdio", "serial0=stdio terminal.escapes=never terminal.signals=on" },
+	{ "-nographic -monitor stdio -serial null", "serial0=null monitor0=stdio" },
+	{ "-monitor unix:/m,server,nowait -qmp tcp:127.0.0.1:9,server=on -qmp-pretty unix:/q",
+	  "monitor0=unix:/m monitor0.server=- monitor0.wait=- qmp0=tcp:127.0.0.1:9 qmp0.wait=on qmp1=unix:/q "
+	  "qmp1.server=off "
+	  "qmp1.pretty=on" },
+	{ "-chardev socket,id=m,path=/m,server=on,wait=off -mon chardev=m,mode=control",
+	  "qmp0=unix:/m qmp0.server=- qmp0.wait=-" },
+	{ "-chardev socket,id=m,fd=5,server=on -mon m", "monitor0=fd:5 monitor0.wait=on" },
+	{ "-chardev stdio,id=c,mux=on,signal=off -serial chardev:c -mon c",
+	  "serial0=stdio monitor0=- terminal.escapes=always" },
+	{ "-serial unix:/s,server,nowait -serial tcp::4,server=on,wait=off",
+	  "serial0=unix:/s serial0.server=- serial1=tcp:4 serial1.server=-" },
+	{ "-chardev socket,id=s,host=h,port=7 -device isa-serial,chardev=s", "serial0=tcp:h:7 serial0.server=off" },
+	{ "-monitor none -qmp null -monitor vc", "monitor0=- qmp0=-" },
 	{ "-nographic -serial null", "serial0=null" },
 	/* One and two dashes. */
 	{ "--m 64 --nodefaults", "memory=64" },
 	/* Machine, accelerator, processors. */
-	{ "-machine pc,accel=tcg,pit=off,i8042=off", "pit=off i8042=off" },
+	{ "-machine pc,accel=tcg,pit=off,i8042=off,hpet=off", "pit=off i8042=off hpet=off" },
 	{ "-M pc-i440fx-6.2,accel=tcg -m 1G,slots=0", "memory=1G" },
 	{ "-machine accel=tcg,x-engine=interp", "engine=interp" },
 	{ "-accel tcg,x-engine=interp,tb-size=32,thread=multi", "engine=interp jit.cache=32M" },
@@ -136,6 +151,15 @@ static const struct {
 	{ "-netdev user,id=n,restrict=on -device virtio-net-pci,netdev=n,mac=52:54:00:1:2:3,romfile=",
 	  "net0.backend=user net0.restrict=on net0.mac=52:54:00:1:2:3 net0.rom=- net1.backend=-" },
 	{ "-nic none", "net0.backend=-" },
+	{ "-nic user -nic user,model=virtio-net-pci", "net0.model=e1000 net1.backend=user net1.model=- net1.rom=-" },
+	{ "-netdev user,id=n -device e1000,netdev=n,addr=7,bootindex=1", "net0.model=e1000 net0.addr=7 net0.rom=ipxe" },
+	{ "-boot n", "net0.rom=ipxe" },
+	{ "-boot n -netdev user,id=n -device virtio-net,netdev=n,romfile=", "net0.rom=-" },
+	{ "-kernel k -boot n", "net0.rom=-" },
+	/* The screen. */
+	{ "-nodefaults -device VGA,vgamem_mb=32,addr=5", "vga=std vga.memory=32M vga.addr=5" },
+	{ "-nodefaults -vga std", "vga=std" },
+	{ "-vga none", "vga=-" },
 	{ "-net none", "net0.backend=-" },
 	{ "-net nic,model=virtio,macaddr=52:54:00:1:2:3 -net user,hostfwd=:1-:2",
 	  "net0.mac=52:54:00:1:2:3 net0.hostfwd=:1-:2 net1.backend=-" },
@@ -170,6 +194,11 @@ static const struct {
 	{ "-rtc base=utc", "clock.base=-" },
 	{ "-d guest_errors,unimp -overcommit mem-lock=off -sandbox off -msg timestamp=on -no-user-config",
 	  "memory=128M" },
+	{ "-smbios type=1,manufacturer=M,product=P,uuid=U -smbios type=0,vendor=V -smbios type=11,value=a,value=b",
+	  "smbios.type1.manufacturer=M smbios.type1.product=P uuid=U smbios.type0.vendor=V smbios.oem0=a "
+	  "smbios.oem1=b" },
+	{ "-fw_cfg opt/a,file=/x -fw_cfg name=opt/b,string=c,,d",
+	  "fwcfg0.name=opt/a fwcfg0.path=/x fwcfg1.name=opt/b fwcfg1.text=c,d" },
 	{ "-object memory-backend-ram,id=m,size=64M -machine memory-backend=m", "memory=64M" },
 };
 
@@ -265,10 +294,22 @@ static const struct {
 	{ "-action panic=foo", "Parameter 'panic' does not accept value 'foo'" },
 	{ "-gdb foo", "gdbstub" },
 	{ "-d in_asm", "unknown log item 'in_asm'" },
+	{ "-smbios type=1,vendor=x", "Invalid parameter 'vendor'" },
+	{ "-smbios type=42", "Don't know how to build fields for SMBIOS type 42" },
+	{ "-smbios file=/x", "Must specify type=" },
+	{ "-fw_cfg opt/a", "one of file= and string= are needed" },
 	{ "-sandbox on", "seccomp is not there" },
 	{ "-fda x", "-fda: not there: there are no floppy disks" },
+	{ "-vga cirrus", "unknown vga type: cirrus" },
+	{ "-vga std -device VGA", "there is one by -device" },
 	{ "-display gtk", "does not accept value 'gtk'" },
-	{ "-monitor foo", "monitor" },
+	{ "-monitor foo", "could not connect to character backend 'foo'" },
+	{ "-mon mode=control", "Parameter 'chardev' is missing" },
+	{ "-monitor pty", "a monitor is at stdio, unix:PATH or tcp:HOST:PORT" },
+	{ "-serial unix:/s,server", "a port does not wait for its client (wait=off)" },
+	{ "-serial unix:/s,foo=1", "Invalid parameter 'foo'" },
+	{ "-chardev socket,id=a,path=/x,port=1 -serial chardev:a", "one of path=, port= and fd= is needed" },
+	{ "-nographic -chardev null,id=a -mon a,mode=foo", "Parameter 'mode' does not accept value 'foo'" },
 };
 
 static void what_is_absent_is_refused_by_name(void **state)

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from conftest import SLOW, VIREO, run_cli, run_file
-from test_firmware import boot_disk, seabios
+from test_firmware import assemble, boot_disk, seabios
 from test_save import free_port
 
 KERNEL_ARGS = "console=ttyS0 quiet"
@@ -95,13 +95,16 @@ def test_a_linux_with_disks_and_a_network(busybox, vms):
               "-device", "virtio-blk-pci,drive=d,serial=SN-7,addr=0x9",
               "-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{port}-:80",
               "-device", "virtio-net-pci,netdev=n,mac=52:54:00:aa:bb:cc",
-              "-device", "virtio-rng-pci", "-name", "ignored"], command="qemu-system-x86_64").boot()
+              "-device", "virtio-rng-pci", "-name", "ignored", "-smbios", "type=1,product=A Product,serial=ds=nocloud",
+              "-uuid", "01234567-89ab-cdef-0123-456789abcdef"], command="qemu-system-x86_64").boot()
     assert vm.sh("nproc") == "2"
     assert 240 << 10 > int(vm.sh("awk '/MemTotal/ { print $2 }' /proc/meminfo")) > 200 << 10
     assert vm.sh("grep -c avx2 /proc/cpuinfo") == "0"
     assert vm.sh("head -c 14 /dev/vdb; cat /sys/block/vdb/serial") == "from the host\nSN-7"
     assert vm.sh("basename $(readlink -f /sys/block/vdb/device/..)") == "0000:00:09.0"
     assert vm.sh("cat /sys/class/net/eth0/address") == "52:54:00:aa:bb:cc"
+    assert vm.sh("cat /sys/class/dmi/id/product_name /sys/class/dmi/id/product_serial /sys/class/dmi/id/product_uuid").split("\n") == [
+        "A Product", "ds=nocloud", "01234567-89ab-cdef-0123-456789abcdef"]
     vm.sh("mkdir /tmp/w; echo hello >/tmp/w/f; httpd -p 80 -h /tmp/w")
     assert urllib.request.urlopen(f"http://127.0.0.1:{port}/f", timeout=30 * SLOW).read() == b"hello\n"
     vm.child.sendline("poweroff")
@@ -110,8 +113,10 @@ def test_a_linux_with_disks_and_a_network(busybox, vms):
 
 def test_what_qemu_has_without_being_asked(busybox, vms):
     vm = vms([*boot_args(busybox), "-nographic"], command="qemu-system-x86_64").boot()
-    assert vm.sh("ls /sys/class/net | grep -c eth") == "1"
-    assert vm.sh("ls /sys/bus/pci/devices").split()[:4] == ["0000:00:00.0", "0000:00:01.0", "0000:00:01.1", "0000:00:01.3"]
+    # Host bridge, PIIX3 with IDE and power management, VGA and the network card, where QEMU has them.
+    ids = vm.sh("for d in /sys/bus/pci/devices/*; do echo ${d##*/} $(cat $d/vendor $d/device); done")
+    assert ids.split("\n") == ["0000:00:00.0 0x8086 0x1237", "0000:00:01.0 0x8086 0x7000", "0000:00:01.1 0x8086 0x7010",
+                               "0000:00:01.3 0x8086 0x7113", "0000:00:02.0 0x1234 0x1111", "0000:00:03.0 0x8086 0x100e"]
     assert 130 << 10 > int(vm.sh("awk '/MemTotal/ { print $2 }' /proc/meminfo")) > 80 << 10
     assert "AuthenticAMD" in vm.sh("grep -m1 vendor /proc/cpuinfo")
 
@@ -128,6 +133,21 @@ def test_a_disk_and_a_cd_by_firmware(qemu, tmp_path):
     r = run(qemu, "-drive", f"file={disk},if=virtio", "-nodefaults", "-device", "isa-debug-exit", "-chardev",
             f"file,id=l,path={log}", "-device", "isa-debugcon,iobase=0x402,chardev=l")
     assert "using modern (1.0) virtio mode" in log.read_text()
+
+
+@seabios
+def test_files_of_fw_cfg(qemu, tmp_path):
+    disk = assemble("fwcfg", tmp_path)
+    os.truncate(disk, 1 << 20)
+    (tmp_path / "f").write_text("from a file")
+    args = ["-nodefaults", "-hda", disk, "-device", "isa-debug-exit", "-display", "none", "-serial", "stdio"]
+    r = subprocess.run([qemu, *args, "-fw_cfg", "opt/a,string=from,, a text", "-fw_cfg", f"name=opt/b,file={tmp_path}/f"],
+                       capture_output=True, timeout=60 * SLOW, stdin=subprocess.DEVNULL)
+    assert r.returncode == 1 and b"from, a text\0" in r.stdout and b"from a file\0" in r.stdout, r.stdout
+    for what, says in ((f"opt/a,file={tmp_path}/g", "No such file or directory"), ("opt/a,file=/dev/zero", "is larger than 16 MiB"),
+                       (f"{'n' * 56},string=x", "a name of 1 to 55 characters")):
+        r = run(qemu, *args, "-fw_cfg", what)
+        assert r.returncode == 1 and says in r.stderr and r.stderr.count("\n") == 1, r.stderr
 
 
 def daemon(qemu, guest, tmp_path, *args):
@@ -193,6 +213,43 @@ def test_no_shutdown_and_no_start(busybox, vms):
     vm.child.expect(vm.prompt)
     qmp.execute("quit")
     assert vm.wait() == 0
+
+
+def test_monitors_and_ports_at_sockets(busybox, vms, tmp_path):
+    places = {name: str(tmp_path / name) for name in ("q", "m", "s")}
+    port = free_port()
+    vm = vms([*boot_args(busybox, f"{KERNEL_ARGS} console=ttyS0"), "-nographic", "-qmp", f"unix:{places['q']},server,nowait",
+              "-chardev", f"socket,id=mon,path={places['m']},server=on,wait=off", "-mon", "chardev=mon",
+              "-serial", "mon:stdio", "-serial", f"tcp:127.0.0.1:{port},server=on,wait=off"],
+             command="qemu-system-x86_64").boot()
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(places["q"])
+    assert '"QMP"' in s.makefile().readline()
+    m = socket.socket(socket.AF_UNIX)
+    m.settimeout(30 * SLOW)
+    m.connect(places["m"])
+    m.sendall(b"info status\n")
+    said = b""
+    while b"VM status: running" not in said:
+        said += m.recv(4096)
+    # The second port: both directions; it is there again for the next client.
+    for n in range(2):
+        with socket.create_connection(("127.0.0.1", port)) as c:
+            vm.child.sendline("read x </dev/ttyS1; echo got $x; echo back >/dev/ttyS1")
+            time.sleep(1)
+            c.sendall(b"there\n")
+            vm.child.expect("got there")
+            c.settimeout(30 * SLOW)
+            said = b""
+            while b"back" not in said:
+                said += c.recv(100)
+            vm.child.expect(vm.prompt)
+    # Ctrl-A c leads to the monitor.
+    vm.child.send("\x01c")
+    vm.child.expect(r"\(qemu\) ")
+    vm.child.send("quit\r")
+    assert vm.wait() == 0
+    assert not os.path.exists(places["q"]) and not os.path.exists(places["m"])
 
 
 def test_a_log_file(qemu, busybox, tmp_path):
