@@ -67,6 +67,9 @@ static void it_is_where_it_was_moved(void **state)
 	assert_false(mem_move(s, 0, 0));
 	assert_int_equal(get(s, AT + 5), -1);
 	assert_int_equal(mem_ram_size(s), 4 * SIZE);
+	assert_true(mem_slot_window(s, 1, &w, NULL));
+	assert_int_equal(w.base.v, 0);
+	assert_ptr_equal(w.host, mem_movable_host(s, 0));
 	mem_space_free(over);
 	mem_space_free(s);
 }
