@@ -3,4 +3,4 @@
 . "$here/busybox.sh"
 kernel=linux-image-amd64
 # Devices that only real machines have.
-modules="$modules atkbd psmouse i6300esb pvpanic-mmio e1000"
+modules="$modules atkbd psmouse i6300esb pvpanic-mmio e1000 bochs"

@@ -148,6 +148,26 @@ unsigned input_key(const char *name)
 	return 0;
 }
 
+unsigned input_char(char c, bool *shift)
+{
+	static const char plain[] = "`1234567890-=[]\\;',./ \n\t", shifted[] = "~!@#$%^&*()_+{}|:\"<>?";
+	static const uint8_t signs[] = {
+		KEY_GRAVE, KEY_1,	  KEY_2,	  KEY_3,	 KEY_4,		KEY_5,
+		KEY_6,	   KEY_7,	  KEY_8,	  KEY_9,	 KEY_0,		KEY_MINUS,
+		KEY_EQUAL, KEY_LEFTBRACE, KEY_RIGHTBRACE, KEY_BACKSLASH, KEY_SEMICOLON, KEY_APOSTROPHE,
+		KEY_COMMA, KEY_DOT,	  KEY_SLASH,	  KEY_SPACE,	 KEY_ENTER,	KEY_TAB,
+	};
+	const char *at = c ? strchr(plain, c) : NULL, *up = c ? strchr(shifted, c) : NULL;
+	char letter[2] = { (char)(c | 0x20), 0 };
+
+	*shift = up || (c >= 'A' && c <= 'Z');
+	if (at)
+		return signs[at - plain];
+	if (up)
+		return signs[up - shifted];
+	return letter[0] >= 'a' && letter[0] <= 'z' ? input_key(letter) : 0;
+}
+
 const char *input_key_name(unsigned i)
 {
 	return i < COUNT ? keys[i].name : NULL;

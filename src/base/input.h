@@ -30,6 +30,8 @@ struct input_sink {
 
 /* By QEMU's name for it ("a", "ret", "ctrl", "f2"), as `send-key` takes it; 0: none. */
 unsigned input_key(const char *name);
+/* The key of a character on a keyboard of the United States, and whether shift is down with it; 0: none. */
+unsigned input_char(char c, bool *shift);
 /* The same for the i-th name, to go through all: NULL after the last. */
 const char *input_key_name(unsigned i);
 

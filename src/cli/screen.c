@@ -136,51 +136,23 @@ static json_t *chord(const char *text, struct err *err)
 	}
 }
 
-/* The key of a character on a keyboard of the United States. */
-static json_t *key_of(char ch)
+static void add_number(json_t *keys, unsigned key)
 {
-	static const char plain[] = "`1234567890-=[]\\;',./ \n\t", shifted[] = "~!@#$%^&*()_+{}|:\"<>?";
-	static const char *const names[] = { "grave_accent",
-					     "1",
-					     "2",
-					     "3",
-					     "4",
-					     "5",
-					     "6",
-					     "7",
-					     "8",
-					     "9",
-					     "0",
-					     "minus",
-					     "equal",
-					     "bracket_left",
-					     "bracket_right",
-					     "backslash",
-					     "semicolon",
-					     "apostrophe",
-					     "comma",
-					     "dot",
-					     "slash",
-					     "spc",
-					     "ret",
-					     "tab" };
-	const char *at = ch ? strchr(plain, ch) : NULL, *up = ch ? strchr(shifted, ch) : NULL;
-	char letter[2] = { ch, 0 };
-	json_t *keys = json_array();
+	json_array_append_new(keys, json_pack("{s:s,s:i}", "type", "number", "data", (int)key));
+}
 
-	if (up || (ch >= 'A' && ch <= 'Z'))
-		add_key(keys, "shift");
-	if (at) {
-		add_key(keys, names[at - plain]);
-	} else if (up) {
-		add_key(keys, names[up - shifted]);
-	} else if ((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')) {
-		letter[0] |= 0x20;
-		add_key(keys, letter);
-	} else {
-		json_decref(keys);
+static json_t *key_of(char c)
+{
+	bool shift;
+	unsigned key = input_char(c, &shift);
+	json_t *keys;
+
+	if (!key)
 		return NULL;
-	}
+	keys = json_array();
+	if (shift)
+		add_number(keys, input_key("shift"));
+	add_number(keys, key);
 	return keys;
 }
 

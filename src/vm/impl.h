@@ -22,6 +22,7 @@
 #include "cpu/engine.h"
 #include "dev/ide.h"
 #include "dev/pc.h"
+#include "display/vnc.h"
 #include "irq/x86/irqchip.h"
 #include "mem/mem.h"
 #include "vm/chan.h"
@@ -138,6 +139,9 @@ struct vm {
 		unsigned memory; /* of mem_add_movable() */
 		uint64_t size;
 		struct screen_source source; /* functions that are NULL: there is none */
+		struct vnc_config vnc;
+		struct vnc *server; /* or NULL */
+		char vnc_path[PATH_MAX], vnc_host[256];
 	} screen;
 	struct input_sink input; /* where keys and the mouse go; functions that are NULL: nowhere */
 
@@ -252,6 +256,10 @@ const char *vm_disk_without_space(const struct vm *vm);
 /* Memory for it, before there is an engine; `vm->screen.wanted` says whether there is one. */
 int vm_add_screen_memory(struct vm *vm, struct err *err);
 int vm_add_screen(struct vm *vm, struct err *err);
+/* Let viewers come, if they may. */
+int vm_start_screen(struct vm *vm, struct err *err);
+/* Before devices go. */
+void vm_free_screen(struct vm *vm);
 
 /* --- tell.c: what a user tells the guest through tables and fw_cfg --- */
 int vm_read_smbios(struct vm *vm, struct err *err);

@@ -55,6 +55,8 @@ static const char *const fixed[] = {
 	"net[0-9]*.mac",
 	"net[0-9]*.model",
 	"net[0-9]*.rom",
+	"vga",
+	"vga.*",
 	NULL,
 };
 
@@ -75,13 +77,17 @@ static const char *const transient[] = { "verbose",
 					 "jit.count",
 					 "jit.perf",
 					 "trace.*",
+					 "vnc",
+					 "vnc.*",
 					 "disk[0-9]*.changed",
 					 "cdrom[0-9]*.changed",
 					 NULL };
 
 /* Files of the host, which mean the same from any directory once they are absolute. */
-static const char *const paths[] = { "kernel",		 "firmware",	  "firmware.vars",  "initrd", "disk[0-9]*.path",
-				     "cdrom[0-9]*.path", "net[0-9]*.rom", "net[0-9]*.tftp", NULL };
+static const char *const paths[] = {
+	"kernel",	    "firmware",	     "firmware.vars",  "initrd",  "disk[0-9]*.path",
+	"cdrom[0-9]*.path", "net[0-9]*.rom", "net[0-9]*.tftp", "vga.rom", NULL
+};
 
 /* Values that every engine has by itself where it can: said or not, another engine goes on without. */
 static const struct {

@@ -1,11 +1,95 @@
 /* The screen of a machine: the VGA with its memory, and what shows it. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "dev/vga.h"
 #include "vm/impl.h"
+#include "vm/rundir.h"
 
 #define MIB 1048576ull
+
+/* --- VNC --- */
+
+/* "127.0.0.1:5900", "[::1]:5900", ":1" (a display: port 5901 of this machine). */
+static int parse_address(struct vm *vm, const char *text, struct err *err)
+{
+	struct vnc_config *c = &vm->screen.vnc;
+	const char *colon = strrchr(text, ':'), *host = text;
+	size_t len = colon ? (size_t)(colon - text) : 0;
+	char *end = NULL;
+	unsigned long port = 0;
+
+	if (colon && colon[1] >= '0' && colon[1] <= '9')
+		port = strtoul(colon + 1, &end, 10) + (len ? 0 : 5900);
+	if (len > 2 && text[0] == '[' && text[len - 1] == ']') {
+		host++;
+		len -= 2;
+	}
+	if (!end || *end || !port || port > 65535 || len >= sizeof(vm->screen.vnc_host))
+		return err_set(err,
+			       "vnc: '%s' is not none, unix, unix:PATH, HOST:PORT as 127.0.0.1:5900, or :N for port "
+			       "5900 + N of this machine",
+			       text);
+	snprintf(vm->screen.vnc_host, sizeof(vm->screen.vnc_host), "%.*s", (int)len, host);
+	c->host = len ? vm->screen.vnc_host : "127.0.0.1";
+	c->port = (uint16_t)port;
+	return 0;
+}
+
+static bool is_loopback(const char *host)
+{
+	return !strncmp(host, "127.", 4) || !strcmp(host, "::1") || !strcmp(host, "localhost");
+}
+
+/*
+ * A viewer of neatvnc 0.5 need not give the password: whoever chooses the security type 1 (none), which was not
+ * offered, is let in (CVE-2024-42458). So there are no passwords, and nobody from elsewhere.
+ */
+static int refuse_strangers(struct vm *vm, struct err *err)
+{
+	static const char *const keys[] = { "vnc.password-file", "vnc.tls-key", "vnc.tls-cert" };
+	const char *host = vm->screen.vnc.host;
+
+	for (size_t n = 0; n < ARRAY_LEN(keys); n++)
+		if (config_get(vm->config, keys[n]))
+			return err_set(err,
+				       "%s: the neatvnc here lets viewers in without the password (CVE-2024-42458), so "
+				       "there is none; viewers come by a Unix socket or from this machine",
+				       keys[n]);
+	return host && !is_loopback(host)
+		       ? err_set(err, "vnc: %s is for others, too, who would need no password; 127.0.0.1 is not", host)
+		       : 0;
+}
+
+/* "vnc": where viewers may come. Part of no saved machine's identity: a place on the host. */
+static int read_vnc(struct vm *vm, struct err *err)
+{
+	struct vnc_config *c = &vm->screen.vnc;
+	const char *where;
+
+	if (config_str(vm->config, "vnc", "none", &where, err))
+		return -1;
+	if (!strcmp(where, "none"))
+		return 0;
+	if (!vm->screen.wanted)
+		return err_set(err, "vnc: the machine has no screen, as vga is none");
+	c->name = vm->name;
+	if (!strcmp(where, "unix")) {
+		if (rundir_path(vm->rundir, "vnc.sock", vm->screen.vnc_path, sizeof(vm->screen.vnc_path), err))
+			return -1;
+		c->path = vm->screen.vnc_path;
+	} else if (!strncmp(where, "unix:", 5) && where[5]) {
+		c->path = where + 5;
+	} else if (parse_address(vm, where, err)) {
+		return -1;
+	}
+	return refuse_strangers(vm, err);
+}
+
+/* --- the device --- */
 
 /* Without firmware what lies below 1 MiB is RAM: the window of the VGA is a hole in it. */
 static int open_window(struct vm *vm, struct err *err)
@@ -40,11 +124,16 @@ static int add_memory(struct vm *vm, struct err *err)
 int vm_add_screen_memory(struct vm *vm, struct err *err)
 {
 	static const char *const kinds[] = { "none", "std", NULL };
+	const char *vnc = config_peek(vm->config, "vnc");
 	int kind;
 
-	if (config_choice(vm->config, "vga", 0, kinds, &kind, err))
+	/* Whoever wants to look at it wants one. */
+	if (config_choice(vm->config, "vga", vnc && strcmp(vnc, "none"), kinds, &kind, err) ||
+	    config_choose(vm->config, "vga", kinds[kind], err))
 		return -1;
 	vm->screen.wanted = kind;
+	if (read_vnc(vm, err))
+		return -1;
 	return kind && (open_window(vm, err) || add_memory(vm, err)) ? -1 : 0;
 }
 
@@ -81,4 +170,30 @@ int vm_add_screen(struct vm *vm, struct err *err)
 		return -1;
 	vm_add_device(vm, d);
 	return vm_add_rom(vm, "vga", &rom, err);
+}
+
+/* --- life --- */
+
+int vm_start_screen(struct vm *vm, struct err *err)
+{
+	struct vnc_config *c = &vm->screen.vnc;
+
+	if (!c->name)
+		return 0;
+	c->source = vm->screen.source;
+	c->input = vm->input;
+	vm->screen.server = vnc_new(c, err);
+	if (!vm->screen.server)
+		return -1;
+	if (c->path)
+		log_line(LOG_INFO, "vm", "VNC at %s", c->path);
+	else
+		log_line(LOG_INFO, "vm", "VNC at %s port %u", c->host, c->port);
+	return 0;
+}
+
+void vm_free_screen(struct vm *vm)
+{
+	vnc_free(vm->screen.server);
+	vm->screen.server = NULL;
 }

@@ -467,7 +467,7 @@ void vm_clients_came(struct vm *vm)
 
 int vm_start(struct vm *vm, struct err *err)
 {
-	if (vm_chans_start(vm, err) || cpus_start(vm, err))
+	if (vm_chans_start(vm, err) || vm_start_screen(vm, err) || cpus_start(vm, err))
 		return -1;
 	vm->started = true;
 	return control_start(vm->control, err) || terminal_start(vm->terminal, err) ? -1 : 0;
@@ -525,6 +525,7 @@ void vm_free(struct vm *vm)
 		cpus_destroy(vm);
 	vm_check_initrd_end(vm);
 	/* Their threads call devices. */
+	vm_free_screen(vm);
 	vm_chans_free(vm);
 	for (struct device *d = vm->devices; d; d = next) {
 		next = d->next;
