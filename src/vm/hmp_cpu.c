@@ -98,9 +98,44 @@ static void mem(struct hmp *h, const struct hmp_args *a)
 	print_range(&r);
 }
 
+/* --- interrupt controllers --- */
+
+/* They are looked at while no processor changes them. */
+static void still(struct hmp *h, bool begin)
+{
+	if (h->vm->state == VM_RUNNING)
+		(begin ? cpus_pause : cpus_resume)(h->vm);
+}
+
+static void pic(struct hmp *h, const struct hmp_args *a)
+{
+	still(h, true);
+	irqchip_print(h->vm->chip, h->out);
+	still(h, false);
+}
+
+static void irq(struct hmp *h, const struct hmp_args *a)
+{
+	irqchip_print_counts(h->vm->chip, h->out);
+}
+
+static void lapic(struct hmp *h, const struct hmp_args *a)
+{
+	if (a->arg[0].given && (a->arg[0].n < 0 || a->arg[0].n >= h->vm->cpus)) {
+		fprintf(h->out, "No CPU with APIC ID %" PRId64 " found\n", a->arg[0].n);
+		return;
+	}
+	still(h, true);
+	irqchip_print_lapic(h->vm->chip, a->arg[0].given ? (unsigned)a->arg[0].n : h->cpu, h->out);
+	still(h, false);
+}
+
 const struct hmp_command hmp_info_cpu_commands[] = {
 	{ "cpus", "", "", "show infos for each CPU", cpus },
+	{ "irq", "", "", "show the interrupts statistics", irq },
+	{ "lapic", "id:n?", "[apic-id]", "show local apic state", lapic },
 	{ "mem", "", "", "show the active virtual memory mappings", mem },
+	{ "pic", "", "", "show PIC state", pic },
 	{ "registers", "all:-a vcpu:n?", "[-a|vcpu]", "show the cpu registers (-a: of all cpus)", registers },
 	{ "tlb", "", "", "show virtual to physical memory mappings", tlb },
 	{ 0 },

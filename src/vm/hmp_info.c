@@ -141,6 +141,36 @@ static void migrate(struct hmp *h, const struct hmp_args *a)
 	json_decref(o);
 }
 
+static void network(struct hmp *h, const struct hmp_args *a)
+{
+	struct config *c = h->vm->config;
+	char prefix[16], key[32], dflt[24];
+
+#define PEEK(name) (snprintf(key, sizeof(key), "%s." name, prefix), config_peek(c, key))
+	for (unsigned n = 0;; n++) {
+		const char *backend, *model, *mac, *restricted;
+
+		snprintf(prefix, sizeof(prefix), "net%u", n);
+		backend = PEEK("backend");
+		if (!backend)
+			break;
+		if (!strcmp(backend, "none"))
+			continue;
+		model = PEEK("model");
+		mac = PEEK("mac");
+		restricted = PEEK("restrict");
+		snprintf(dflt, sizeof(dflt), "52:54:00:12:34:%02x", (0x56 + n) & 0xff);
+		fprintf(h->out, "%s: index=0,type=nic,model=%s,macaddr=%s\n", prefix, model ? model : "virtio-net-pci",
+			mac ? mac : dflt);
+		fprintf(h->out, " \\ %s.peer: index=0,type=%s,net=10.0.2.0,restrict=%s\n", prefix, backend,
+			restricted && (!strcmp(restricted, "on") || !strcmp(restricted, "yes") ||
+				       !strcmp(restricted, "true"))
+				? "on"
+				: "off");
+	}
+#undef PEEK
+}
+
 /* --- PCI --- */
 
 static void pci_region(struct hmp *h, const json_t *r)
@@ -258,6 +288,7 @@ const struct hmp_command hmp_info_commands[] = {
 	{ "migrate", "", "", "show migration status", migrate },
 	{ "mtree", "flat:-f", "[-f]", "show what is where in memory and among the ports", mtree },
 	{ "name", "", "", "show the current VM name", name },
+	{ "network", "", "", "show the network state", network },
 	{ "pci", "", "", "show PCI info", pci },
 	{ "snapshots", "", "", "show the currently saved VM snapshots", snapshots },
 	{ "status", "", "", "show the current VM status (running|paused)", status },

@@ -139,11 +139,15 @@ void vm_ide_trays(struct vm *vm)
 	}
 }
 
-struct block_node *vm_ide_open_medium(const struct vm_cdrom *d, const char *path, struct err *err)
+struct block_node *vm_ide_open_medium(struct vm *vm, const struct vm_cdrom *d, const char *path, struct err *err)
 {
-	const struct block_config b = {
-		.name = d->name, .path = path, .format = "raw", .readonly = true, .odd_size = true
-	};
+	const struct block_config b = { .name = d->name,
+					.path = path,
+					.format = "raw",
+					.readonly = true,
+					.odd_size = true,
+					.open_path = vm_open_path,
+					.open_opaque = vm };
 
 	return open_medium(&b, err);
 }

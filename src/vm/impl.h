@@ -73,6 +73,14 @@ struct vm_chan {
 	bool place_server;
 };
 
+#define VM_FDS 64
+/* A descriptor that a client has passed. */
+struct vm_fd {
+	bool used;
+	int fd, set;   /* of add-fd; -1: of getfd */
+	char text[64]; /* what the client says of it, or its name */
+};
+
 struct vm_cdrom {
 	char name[16];		 /* "cdrom0" */
 	const char *id;		 /* what QMP calls it: the key "cdrom0.id", or the name */
@@ -169,21 +177,23 @@ struct vm {
 	struct terminal *terminal; /* NULL: stdin is not ours, or not a terminal */
 	struct rundir *rundir;
 	struct qmp *qmp;
+	struct vm_fd fds[VM_FDS];
 	struct control *control;
 	struct gdb *gdb;     /* or NULL */
 	struct saver *saver; /* the last save, or the one that goes on */
 
 	enum vm_state state;
-	int status;	  /* of the process */
-	bool started;	  /* vm_start() */
-	bool no_reboot;	  /* a reset ends the VM */
-	bool no_shutdown; /* power off only pauses it */
-	bool paused;	  /* do not run at once */
-	bool begun;	  /* vm_run() has got so far */
-	bool restored;	  /* made for a saved state */
-	bool print_stats; /* at the end */
-	bool patient;	  /* the guest ended it: whoever reads the output has time */
-	bool fault_told;  /* guarded by cpu_lock */
+	int status;	       /* of the process */
+	bool started;	       /* vm_start() */
+	bool no_reboot;	       /* a reset ends the VM */
+	bool no_shutdown;      /* power off only pauses it */
+	const char *paused_by; /* what query-status says instead of "paused"; or NULL */
+	bool paused;	       /* do not run at once */
+	bool begun;	       /* vm_run() has got so far */
+	bool restored;	       /* made for a saved state */
+	bool print_stats;      /* at the end */
+	bool patient;	       /* the guest ended it: whoever reads the output has time */
+	bool fault_told;       /* guarded by cpu_lock */
 
 	int signal, signal_from; /* what ended it, and whose it was */
 };
@@ -275,7 +285,7 @@ int vm_ide_add_disk(struct vm *vm, const char *prefix, const struct ide_drive_co
 int vm_ide_add_cdrom(struct vm *vm, const char *prefix, struct err *err);
 /* A medium for vm_ide_put(), which takes it, puts it into a CD-ROM drive and closes the tray; NULL: take out what is
  * there. */
-struct block_node *vm_ide_open_medium(const struct vm_cdrom *d, const char *path, struct err *err);
+struct block_node *vm_ide_open_medium(struct vm *vm, const struct vm_cdrom *d, const char *path, struct err *err);
 void vm_ide_put(struct vm *vm, struct vm_cdrom *d, struct block_node *node);
 /* Tell of trays that have moved. */
 void vm_ide_trays(struct vm *vm);
@@ -284,6 +294,11 @@ int vm_ide_make(struct vm *vm, struct err *err);
 /* As firmware leaves it: both channels are decoded. */
 void vm_ide_enable(struct vm *vm);
 void vm_ide_free(struct vm *vm);
+
+/* --- qmp_fds.c: descriptors that clients have passed --- */
+/* As open(2), where "/dev/fdset/N" is one of a set. `opaque` is the machine. */
+int vm_open_path(void *opaque, const char *path, int flags);
+void vm_fds_free(struct vm *vm);
 
 /* --- vm.c: run states; main loop thread. `reason` is a ShutdownCause of QMP. --- */
 void vm_pause(struct vm *vm);

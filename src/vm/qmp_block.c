@@ -247,7 +247,7 @@ static json_t *change_medium(struct vm *vm, const json_t *args, struct err *err)
 		err_set(err, "Device '%s' is read-only", d->id);
 		return NULL;
 	}
-	node = vm_ide_open_medium(d, path, err);
+	node = vm_ide_open_medium(vm, d, path, err);
 	if (!node)
 		return NULL;
 	if (!open_tray(vm, d, forced(args))) {

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cpu/x86/cpuid.h"
 #include "vm/impl.h"
 #include "vm/qmp.h"
 
@@ -104,6 +105,20 @@ static json_t *query_machines(struct vm *vm, const json_t *args, struct err *err
 			 "default-cpu-type", "max-x86_64-cpu");
 }
 
+static json_t *query_cpu_definitions(struct vm *vm, const json_t *args, struct err *err)
+{
+	json_t *list = json_array();
+	const char *name;
+	char type[64];
+
+	for (unsigned n = 0; (name = x86_model_name(n)); n++) {
+		snprintf(type, sizeof(type), "%s-%s-cpu", name, vm->engine->isa);
+		json_array_append_new(list, json_pack("{s:s,s:s,s:b,s:b}", "name", name, "typename", type, "static", 0,
+						      "deprecated", 0));
+	}
+	return list;
+}
+
 static json_t *query_chardev(struct vm *vm, const json_t *args, struct err *err)
 {
 	json_t *list = json_array();
@@ -120,6 +135,7 @@ static json_t *query_chardev(struct vm *vm, const json_t *args, struct err *err)
 
 const struct qmp_command qmp_info_commands[] = {
 	{ "query-chardev", "", "[ChardevInfo]", query_chardev },
+	{ "query-cpu-definitions", "", "[CpuDefinitionInfo]", query_cpu_definitions },
 	{ "query-cpus-fast", "", "[CpuInfoFast]", query_cpus },
 	{ "query-current-machine", "", "CurrentMachineParams", query_current_machine },
 	{ "query-iothreads", "", "[IOThreadInfo]", query_iothreads },

@@ -8,7 +8,8 @@
 const struct qmp_type qmp_types[] = {
 	/* what the machine is */
 	{ "StatusInfo", "running:bool singlestep:bool status:RunState" },
-	{ "RunState", "=prelaunch running paused debug io-error finish-migrate postmigrate shutdown" },
+	{ "RunState", "=prelaunch running paused debug io-error finish-migrate postmigrate shutdown "
+	  "guest-panicked watchdog" },
 	{ "NameInfo", "?name:str" },
 	{ "UuidInfo", "UUID:str" },
 	{ "KvmInfo", "enabled:bool present:bool" },

@@ -21,7 +21,7 @@ const char *vm_state_name(const struct vm *vm)
 		[VM_SAVED] = "postmigrate",   [VM_SHUTDOWN] = "shutdown",
 	};
 
-	return names[vm->state];
+	return vm->state == VM_PAUSED && vm->paused_by ? vm->paused_by : names[vm->state];
 }
 
 /* --- run states --- */
@@ -61,6 +61,7 @@ void vm_pause(struct vm *vm)
 	else
 		return;
 	vm->state = VM_PAUSED;
+	vm->paused_by = NULL;
 	log_line(LOG_INFO, "vm", "paused");
 	qmp_event(vm->qmp, "STOP", NULL);
 }
@@ -145,6 +146,7 @@ int vm_reset(struct vm *vm, const char *reason, struct err *err)
 		return err_set(err, "the machine is being saved");
 	if (was_running)
 		halt(vm);
+	vm->paused_by = NULL;
 	reset_devices(vm);
 	log_line(LOG_INFO, "vm", "reset: %s", reason);
 	if (pc_boot(vm, err)) {
@@ -183,8 +185,10 @@ static void answer_panic(struct vm *vm, const struct vm_request *r)
 		vm_quit(vm, VM_STATUS_FAULT, r->reason);
 		return;
 	}
-	if (action == VM_ACTION_PAUSE)
+	if (action == VM_ACTION_PAUSE) {
 		vm_pause(vm);
+		vm->paused_by = "guest-panicked";
+	}
 	cpus_answered(vm);
 }
 
@@ -211,6 +215,7 @@ static void answer_watchdog(struct vm *vm, const struct vm_request *r)
 		return;
 	case VM_ACTION_PAUSE:
 		vm_pause(vm);
+		vm->paused_by = "watchdog";
 		break;
 	case VM_ACTION_NONE:
 		break;
@@ -224,6 +229,7 @@ static void stand_still(struct vm *vm, const char *reason)
 	log_line(LOG_INFO, "vm", "the guest is off");
 	qmp_event(vm->qmp, "SHUTDOWN", reason);
 	vm_pause(vm);
+	vm->paused_by = "shutdown";
 	cpus_answered(vm);
 }
 
@@ -534,6 +540,7 @@ void vm_free(struct vm *vm)
 	}
 	vm_ide_free(vm);
 	control_free(vm->control);
+	vm_fds_free(vm);
 	qmp_free(vm->qmp);
 	if (vm->engine_vm)
 		vm->engine->vm_destroy(vm->engine_vm);

@@ -206,7 +206,7 @@ def test_no_shutdown_and_no_start(busybox, vms):
     vm.child.sendline("poweroff -f")
     assert qmp.event("SHUTDOWN")["data"] == {"guest": True, "reason": "guest-shutdown"}
     qmp.event("STOP")
-    assert qmp.execute("query-status")["status"] == "paused"
+    assert qmp.execute("query-status")["status"] == "shutdown"
     # A reset makes it another guest, which runs when somebody says so.
     qmp.execute("system_reset")
     qmp.execute("cont")

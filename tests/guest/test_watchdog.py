@@ -23,7 +23,7 @@ def test_a_panic_pauses_the_machine(generic, vms):
     qmp = vm.qmp()
     vm.child.sendline("echo c >/proc/sysrq-trigger")
     assert qmp.event("GUEST_PANICKED")["data"] == {"action": "pause"}
-    assert qmp.execute("query-status")["status"] == "paused"
+    assert qmp.execute("query-status")["status"] == "guest-panicked"
 
 
 def test_a_hung_guest_is_reset(generic, vms):

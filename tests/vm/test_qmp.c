@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +84,12 @@ static void hear_error(struct machine *c, const char *class, const char *desc)
 	assert_string_equal(json_string_value(json_object_get(e, "class")), class);
 	assert_string_equal(json_string_value(json_object_get(e, "desc")), desc);
 	json_decref(o);
+}
+
+static void hear_error_to(struct machine *c, const char *request, const char *desc)
+{
+	say(c, request);
+	hear_error(c, "GenericError", desc);
 }
 
 static void the_greeting_is_qemus(void **state)
@@ -487,6 +494,65 @@ static void balloon_has_a_target(void **state)
 	json_decref(o);
 }
 
+/* --- descriptors --- */
+
+static void pass(struct machine *c, const char *request, int fd)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} space = { 0 };
+	struct iovec iov = { (char *)(uintptr_t)request, strlen(request) };
+	struct msghdr m_ = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = space.bytes, .msg_controllen = sizeof(space)
+	};
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m_);
+
+	h->cmsg_level = SOL_SOCKET;
+	h->cmsg_type = SCM_RIGHTS;
+	h->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(h), &fd, sizeof(int));
+	assert_int_equal(sendmsg(c->qmp, &m_, 0), strlen(request));
+}
+
+static void descriptors_are_passed(void **state)
+{
+	struct machine c;
+	json_t *o, *v;
+	int fd = open("/dev/null", O_RDWR);
+
+	client(&c);
+	say(&c, "{\"execute\": \"add-fd\"}");
+	hear_error(&c, "GenericError", "No file descriptor supplied via SCM_RIGHTS");
+	hear_error_to(&c, "{\"execute\": \"remove-fd\", \"arguments\": {\"fdset-id\": 3}}",
+		      "File descriptor named 'fdset-id:3' not found");
+	hear_error_to(&c, "{\"execute\": \"closefd\", \"arguments\": {\"fdname\": \"x\"}}",
+		      "File descriptor named 'x' not found");
+	pass(&c, "{\"execute\": \"add-fd\", \"arguments\": {\"fdset-id\": 2, \"opaque\": \"mine\"}}", fd);
+	o = machine_message(&c);
+	v = json_object_get(o, "return");
+	assert_int_equal(json_integer_value(json_object_get(v, "fdset-id")), 2);
+	assert_true(fcntl((int)json_integer_value(json_object_get(v, "fd")), F_GETFD) & FD_CLOEXEC);
+	json_decref(o);
+	pass(&c, "{\"execute\": \"getfd\", \"arguments\": {\"fdname\": \"x\"}}", fd);
+	hear(&c, "{\"return\": {}}");
+	o = machine_execute(&c, "query-fdsets", NULL);
+	assert_int_equal(json_array_size(o), 1);
+	v = json_array_get(json_object_get(json_array_get(o, 0), "fds"), 0);
+	assert_string_equal(json_string_value(json_object_get(v, "opaque")), "mine");
+	json_decref(o);
+	fd = vm_open_path(m.vm, "/dev/fdset/2", O_RDONLY);
+	assert_true(fd > 2);
+	close(fd);
+	assert_int_equal(vm_open_path(m.vm, "/dev/fdset/3", O_RDONLY), -1);
+	json_decref(machine_execute(&c, "remove-fd", "{\"fdset-id\": 2}"));
+	json_decref(machine_execute(&c, "closefd", "{\"fdname\": \"x\"}"));
+	o = machine_execute(&c, "query-fdsets", NULL);
+	assert_int_equal(json_array_size(o), 0);
+	json_decref(o);
+	close(c.qmp);
+}
+
 /* --- disks and media --- */
 
 static void make_image(const char *path, size_t size)
@@ -607,6 +673,7 @@ int main(void)
 		cmocka_unit_test(questions_have_answers),
 		cmocka_unit_test(answers_are_of_their_types),
 		cmocka_unit_test(the_schema_is_complete),
+		cmocka_unit_test(descriptors_are_passed),
 		cmocka_unit_test(media_come_and_go),
 		cmocka_unit_test(balloon_has_a_target),
 	};

@@ -163,7 +163,8 @@ struct ioapic {
 	pthread_mutex_t lock;
 	uint8_t select, id;
 	uint64_t entry[IRQCHIP_PINS];
-	uint32_t levels; /* the pins as they are */
+	uint32_t levels;	       /* the pins as they are */
+	uint64_t raised[IRQCHIP_PINS]; /* how often; for people */
 };
 
 void ioapic_reset(struct ioapic *io);

@@ -65,6 +65,7 @@ void ioapic_set_pin(struct irqchip *chip, unsigned pin, bool level)
 
 	pthread_mutex_lock(&io->lock);
 	rose = level && !(io->levels & bit);
+	io->raised[pin] += rose;
 	io->levels = level ? io->levels | bit : io->levels & ~bit;
 	if (level && (rose || is_level(io->entry[pin])))
 		service(chip, pin);

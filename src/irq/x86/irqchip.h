@@ -10,6 +10,7 @@
 #define VIREO_IRQ_X86_IRQCHIP_H
 
 #include <pthread.h>
+#include <stdio.h>
 
 #include "base/err.h"
 #include "base/state.h"
@@ -56,6 +57,11 @@ pthread_mutex_t *irqchip_pic_lock(struct irqchip *chip);
 /* Ports 20h-21h (off 0, 1), A0h-A1h (2, 3) and the edge/level registers 4D0h-4D1h (4, 5). */
 uint64_t irqchip_pic_read(struct irqchip *chip, unsigned reg);
 void irqchip_pic_write(struct irqchip *chip, unsigned reg, uint8_t val);
+
+/* --- for people, in the form of QEMU's monitor; vCPUs stopped --- */
+void irqchip_print(struct irqchip *chip, FILE *out); /* I/O APIC and 8259s */
+void irqchip_print_lapic(struct irqchip *chip, unsigned cpu, FILE *out);
+void irqchip_print_counts(struct irqchip *chip, FILE *out);
 
 /* --- saved state --- */
 extern const struct state_desc irqchip_ioapic_state, irqchip_pic_state, irqchip_lapic_state;
