@@ -427,7 +427,7 @@ static const struct node_create_option create_options[] = {
 	{ "size", 'z', "Virtual disk size", NULL },
 	{ "preallocation", 's', "Preallocation mode (allowed values: off, falloc, full)", NULL },
 	{ "nocow", 'b', "Turn off copy-on-write (valid only on btrfs)", NULL },
-	{ "extent_size_hint", 'z', "Extent size hint for the image file, 0 to disable", "1M" },
+	{ "extent_size_hint", 'z', "Extent size hint for the image file, 0 to disable", NULL },
 	{ NULL },
 };
 

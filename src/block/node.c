@@ -225,8 +225,11 @@ int node_status(struct node *n, uint64_t offset, uint64_t bytes, struct node_ext
 		*e = (struct node_extent){ .bytes = bytes, .allocated = true, .data = true };
 	}
 	e->eof = offset + e->bytes == end;
+	/* Nothing is there, nor behind it. */
+	if (!e->allocated && !e->data && n->drv->has_backing && (!n->backing || offset >= n->backing->size))
+		e->zero = true;
 	/* What a file below has as a hole reads as zeroes. */
-	if (e->data && !e->zero && e->has_offset && e->file && e->file != n && e->file->drv->status) {
+	if (e->look_below && e->data && !e->zero && e->has_offset) {
 		struct node_extent below;
 
 		if (!node_status(e->file, e->offset, e->bytes, &below)) {

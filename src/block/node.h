@@ -83,6 +83,7 @@ struct node_extent {
 	bool zero;	/* they read as zeroes */
 	bool compressed;
 	bool has_offset; /* `file` has them at `offset` as they are */
+	bool look_below; /* what is data here may be a hole in `file` */
 	bool eof;	 /* up to the end of the node */
 	uint64_t offset;
 	struct node *file;

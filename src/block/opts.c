@@ -249,7 +249,7 @@ int opts_size(struct opts *o, const char *key, uint64_t dflt, uint64_t *out, str
 		return err_set(err,
 			       "Parameter '%s' expects a non-negative number below 2^64\n"
 			       "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
-			       "and exabytes, respectively.",
+			       "and exabytes, respectively.\n",
 			       key);
 	return 0;
 }

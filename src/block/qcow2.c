@@ -276,6 +276,23 @@ static void qcow2_close(struct node *n)
 
 /* --- small calls --- */
 
+/* True when far more clusters are counted than the file has blocks: they were preallocated, and are holes. */
+static bool is_preallocated(struct node *n)
+{
+	struct qcow2 *s = qc(n);
+	uint64_t real = node_allocated(n->file) >> s->bits, most = real * 10 / 9, counted = 0, count;
+
+	if (most < real + 2)
+		most = real + 2;
+	if (s->preallocated)
+		return s->preallocated > 0;
+	for (uint64_t k = 0; k < (n->file->size + s->cluster - 1) >> s->bits && counted < most; k++)
+		if (!qc_refcount(n, k, &count))
+			counted += count != 0;
+	s->preallocated = counted >= most ? 1 : -1;
+	return s->preallocated > 0;
+}
+
 static int qcow2_status(struct node *n, uint64_t offset, uint64_t bytes, struct node_extent *e)
 {
 	struct qc_map m;
@@ -292,6 +309,7 @@ static int qcow2_status(struct node *n, uint64_t offset, uint64_t bytes, struct 
 		e->has_offset = true;
 		e->offset = m.host;
 		e->file = qc(n)->data;
+		e->look_below = e->data && is_preallocated(n);
 	}
 	return 0;
 }
@@ -313,20 +331,20 @@ static json_t *qcow2_specifics(struct node *n)
 
 	if (s->version < 3) {
 		json_object_set_new(o, "compat", json_string("0.10"));
-		json_object_set_new(o, "compression type", json_string("zlib"));
-		json_object_set_new(o, "refcount bits", json_integer(16));
+		json_object_set_new(o, "compression-type", json_string("zlib"));
+		json_object_set_new(o, "refcount-bits", json_integer(16));
 		return o;
 	}
 	json_object_set_new(o, "compat", json_string("1.1"));
-	json_object_set_new(o, "compression type", json_string(s->compression ? "zstd" : "zlib"));
-	json_object_set_new(o, "lazy refcounts", json_boolean(s->compat & QCOW2_COMPAT_LAZY));
-	json_object_set_new(o, "refcount bits", json_integer(1 << s->order));
+	json_object_set_new(o, "compression-type", json_string(s->compression ? "zstd" : "zlib"));
+	json_object_set_new(o, "lazy-refcounts", json_boolean(s->compat & QCOW2_COMPAT_LAZY));
+	json_object_set_new(o, "refcount-bits", json_integer(1 << s->order));
 	if (s->data_file_name)
-		json_object_set_new(o, "data file", json_string(s->data_file_name));
+		json_object_set_new(o, "data-file", json_string(s->data_file_name));
 	if (s->external)
-		json_object_set_new(o, "data file raw", json_boolean(s->external_raw));
+		json_object_set_new(o, "data-file-raw", json_boolean(s->external_raw));
 	json_object_set_new(o, "corrupt", json_boolean(s->incompat & QCOW2_INCOMPAT_CORRUPT));
-	json_object_set_new(o, "extended l2", json_boolean(s->extended));
+	json_object_set_new(o, "extended-l2", json_boolean(s->extended));
 	return o;
 }
 
@@ -360,6 +378,12 @@ static int qcow2_change_backing(struct node *n, const char *file, const char *fo
 	return ret;
 }
 
+/* All that it has is its backing node's again (commit). */
+static int qcow2_make_empty(struct node *n)
+{
+	return qc_cut(n, 0, align_up(n->size, qc(n)->cluster));
+}
+
 const struct node_driver node_qcow2 = {
 	.name = "qcow2",
 	.state_size = sizeof(struct qcow2),
@@ -375,6 +399,7 @@ const struct node_driver node_qcow2 = {
 	.specifics = qcow2_specifics,
 	.check = qc_check,
 	.change_backing = qcow2_change_backing,
+	.make_empty = qcow2_make_empty,
 	.snapshot_list = qc_snapshot_list,
 	.snapshot_create = qc_snapshot_create,
 	.snapshot_apply = qc_snapshot_apply,

@@ -125,6 +125,7 @@ static int refer_l2(struct scan *x, uint64_t table, bool active)
 	uint8_t *l2 = malloc(s->cluster);
 	int ret = l2 ? node_read(x->n->file, table, l2, s->cluster) : -ENOMEM;
 
+	x->next = 0;
 	if (ret) {
 		fprintf(stderr, "ERROR: I/O error in check_refcounts_l2\n");
 		x->c->check_errors++;

@@ -6,19 +6,20 @@
 #include "base/bytes.h"
 #include "block/qcow2.h"
 
+/* In QEMU's order, in which they are shown. */
 const struct node_create_option qc_create_options[] = {
+	{ "cluster_size", 'z', "qcow2 cluster size", "65536" },
+	{ "extended_l2", 'b', "Extended L2 tables", "off" },
+	{ "preallocation", 's', "Preallocation mode (allowed values: off, metadata, falloc, full)", NULL },
+	{ "compression_type", 's', "Compression method used for image cluster compression", "zlib" },
+	{ "size", 'z', "Virtual disk size", NULL },
+	{ "compat", 's', "Compatibility level (v2 [0.10] or v3 [1.1])", NULL },
 	{ "backing_file", 's', "File name of a base image", NULL },
 	{ "backing_fmt", 's', "Image format of the base image", NULL },
-	{ "cluster_size", 'z', "qcow2 cluster size", "65536" },
-	{ "compat", 's', "Compatibility level (v2 [0.10] or v3 [1.1])", NULL },
-	{ "compression_type", 's', "Compression method used for image cluster compression", "zlib" },
 	{ "data_file", 's', "File name of an external data file", NULL },
 	{ "data_file_raw", 'b', "The external data file must stay valid as a raw image", NULL },
-	{ "extended_l2", 'b', "Extended L2 tables", "off" },
 	{ "lazy_refcounts", 'b', "Postpone refcount updates", "off" },
-	{ "preallocation", 's', "Preallocation mode (allowed values: off, metadata, falloc, full)", NULL },
 	{ "refcount_bits", 'n', "Width of a reference count entry in bits", "16" },
-	{ "size", 'z', "Virtual disk size", NULL },
 	{ NULL },
 };
 
@@ -59,6 +60,7 @@ static int read_plan(struct opts *o, struct plan *p, struct err *err)
 	    choose_word(o, "preallocation", node_prealloc_names, &prealloc, err) ||
 	    choose_word(o, "compression_type", compressions, &compression, err))
 		return -EINVAL;
+	p->size = p->size > UINT64_MAX - 511 ? p->size : align_up(p->size, 512);
 	p->prealloc = (enum node_prealloc)prealloc;
 	p->compression = (uint8_t)compression;
 	p->backing = opts_take(o, "backing_file");

@@ -60,6 +60,8 @@ static int allocate(struct node *n, struct write *w, const struct qc_map *m)
 {
 	struct qcow2 *s = qc(n);
 	uint64_t first = align_down(w->offset, s->cluster), in = w->offset - first;
+	struct qc_entry *e;
+	unsigned index;
 	int64_t at;
 	int ret;
 
@@ -76,6 +78,12 @@ static int allocate(struct node *n, struct write *w, const struct qc_map *m)
 	/* Subclusters behind those that are like this one may be written in place meanwhile. */
 	if (w->keep && w->bytes > m->bytes)
 		w->bytes = m->bytes;
+	/* The table first: when there is no room for it, nothing else is lost. */
+	ret = w->keep ? 0 : qc_l2_for_write(n, w->offset, &e, &index);
+	if (ret)
+		return ret;
+	if (!w->keep)
+		qc_cache_put(&s->l2c, e);
 	if (w->keep) {
 		w->first_host = align_down(m->host, s->cluster);
 	} else if (s->external) {
@@ -291,39 +299,62 @@ int qc_write(struct node *n, uint64_t offset, uint64_t bytes, const struct iovec
 
 /* --- preallocation --- */
 
+/* The file reaches to the end of what is allocated, so that nothing is found behind it. */
+static int reach(struct node *n, uint64_t end, enum node_prealloc mode, struct err *err)
+{
+	const struct node_resize how = { .size = end,
+					 .prealloc = mode == PREALLOC_METADATA ? PREALLOC_OFF : mode,
+					 .exact = false };
+
+	return end > qc(n)->data->size ? node_truncate(qc(n)->data, &how, err) : 0;
+}
+
+static int link_range(struct node *n, uint64_t offset, uint64_t end, uint64_t host)
+{
+	struct qcow2 *s = qc(n);
+	int ret = 0;
+
+	while (!ret && offset < end) {
+		uint64_t slice = s->cluster << s->slice_bits, stop = align_down(offset, slice) + slice;
+		struct write w = { .whole = true, .first_host = host };
+
+		if (stop > end)
+			stop = end;
+		w.range.first = offset;
+		w.clusters = (stop - offset) >> s->bits;
+		ret = link_new(n, &w);
+		host += stop - offset;
+		offset = stop;
+	}
+	return ret;
+}
+
 int qc_preallocate(struct node *n, uint64_t offset, uint64_t end, enum node_prealloc mode, struct err *err)
 {
 	struct qcow2 *s = qc(n);
-	uint64_t last = 0;
-	int ret = 0;
+	struct qc_entry *e;
+	unsigned index;
+	int64_t host = 0;
+	int ret;
 
+	offset = align_up(offset, s->cluster);
+	end = align_up(end, s->cluster);
+	if (offset >= end)
+		return 0;
+	err->msg[0] = 0;
 	co_lock(&s->lock);
-	while (!ret && offset < end) {
-		struct write w = { .offset = offset, .bytes = end - offset };
-
-		ret = prepare(n, &w);
-		if (ret)
-			break;
-		if (!w.in_place) {
-			w.whole = true;
-			ret = link_new(n, &w);
-			s->allocs = w.range.next;
-			last = w.first_host + (w.clusters << s->bits);
-			if (mode == PREALLOC_METADATA)
-				w.fresh = true;
-		}
-		offset += w.bytes;
+	ret = qc_l2_for_write(n, offset, &e, &index); /* before the data, as when it is written */
+	if (!ret) {
+		qc_cache_put(&s->l2c, e);
+		host = s->external ? (int64_t)offset : qc_alloc(n, (end - offset) >> s->bits);
+		ret = host < 0 ? (int)host : 0;
 	}
-	/* The file reaches to the end of what is allocated, so that nothing is found behind it. */
-	if (!ret && !s->external && last > s->data->size) {
-		const struct node_resize how = { .size = last,
-						 .exact = false,
-						 .prealloc = mode == PREALLOC_METADATA ? PREALLOC_OFF : mode };
-
-		ret = node_truncate(s->data, &how, err);
-	} else if (ret) {
+	if (!ret && !s->external)
+		ret = reach(n, (uint64_t)host + (end - offset), mode, err);
+	if (!ret)
+		ret = link_range(n, offset, end, (uint64_t)host);
+	if (ret && !err->msg[0])
 		err_errno(err, -ret, "Could not preallocate");
-	}
 	co_unlock(&s->lock);
 	return ret;
 }

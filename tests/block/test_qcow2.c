@@ -416,7 +416,7 @@ static void overlaps(void *opaque)
 {
 	static const struct {
 		uint64_t target;
-	} targets[] = { { 0x10000 }, { 0x20000 }, { 0x30000 }, { 0x50000 }, { 0x200 }, { 0x60200 } };
+	} targets[] = { { 0x10000 }, { 0x20000 }, { 0x30000 }, { 0x40000 }, { 0x200 }, { 0x60200 } };
 	static char buf[512], before[65536], after[65536];
 
 	memset(buf, 'x', sizeof(buf));
@@ -427,8 +427,8 @@ static void overlaps(void *opaque)
 		n = open_image("lie", NODE_RDWR);
 		assert_int_equal(node_write(n, 0, buf, sizeof(buf)), 0);
 		node_close(n);
-		/* Header, refcount table, block, L1, data, L2: the first L2 entry. */
-		poke("lie", 0x50000, 1ull << 63 | targets[i].target, 8);
+		/* Header, refcount table, block, L1, L2, data: the first L2 entry. */
+		poke("lie", 0x40000, 1ull << 63 | targets[i].target, 8);
 		file = node_open(&ctx, file_in_dir("lie"), NULL, NODE_PROTOCOL, &err);
 		assert_int_equal(node_read(file, targets[i].target & ~0xffffull, before, sizeof(before)), 0);
 		node_close(file);
@@ -464,7 +464,7 @@ static void repairs(void *opaque)
 	node_close(n);
 	assert_int_equal(truncate(file_in_dir("lie"), 10 * 65536), 0);
 	poke("lie", 0x20000 + 2 * 9, 1, 2); /* nothing refers to cluster 9 */
-	poke("lie", 0x20000 + 2 * 4, 0, 2); /* the data's */
+	poke("lie", 0x20000 + 2 * 5, 0, 2); /* the data's */
 	n = open_image("lie", NODE_RDWR | NODE_CHECK);
 	assert_int_equal(n->drv->check(n, &c, 0), 0);
 	assert_int_equal(c.leaks, 1);

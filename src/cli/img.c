@@ -1,0 +1,302 @@
+/* `vireo img`: finding the subcommand, and what they share. */
+#include <jansson.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/img_impl.h"
+
+static const struct {
+	const char *name;
+	img_fn *fn;
+} subcommands[] = {
+	{ "check", img_check },	  { "commit", img_commit }, { "compare", img_compare },	  { "convert", img_convert },
+	{ "create", img_create }, { "info", img_info },	    { "map", img_map },		  { "measure", img_measure },
+	{ "rebase", img_rebase }, { "resize", img_resize }, { "snapshot", img_snapshot },
+};
+#define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
+
+/* What is behind the first line is a hint, which ends as it likes. */
+void img_error(const char *fmt, ...)
+{
+	char *text, *hint;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	fflush(stdout);
+	hint = strchr(text, '\n');
+	if (hint)
+		*hint++ = 0;
+	fprintf(stderr, "qemu-img: %s\n%s", text, hint ? hint : "");
+	free(text);
+}
+
+int img_usage(const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	img_error("%s", text);
+	fputs("Try 'qemu-img --help' for more information\n", stderr);
+	return 1;
+}
+
+int img_bad_option(int c, char **argv)
+{
+	if (c == ':')
+		return img_usage("missing argument for option '%s'", argv[optind - 1]);
+	return img_usage("unrecognized option '%s'", argv[optind - 1]);
+}
+
+void img_say(const struct img *t, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (t->quiet)
+		return;
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+}
+
+struct node *img_open_node(struct img *t, const struct img_source *s)
+{
+	struct opts *o = opts_new();
+	struct node *n = NULL;
+	struct err err;
+
+	if (s->is_opts) {
+		if (s->format)
+			err_set(&err, "--image-opts and --format are mutually exclusive");
+		if (s->format || opts_parse(o, s->name, NULL, &err)) {
+			img_error("%s", err.msg);
+			opts_free(o);
+			return NULL;
+		}
+	}
+	if (s->format)
+		opts_set(o, "driver", s->format);
+	if (t->force_share)
+		opts_set(o, "force-share", "on");
+	n = node_open(&t->ctx, s->is_opts ? NULL : s->name, o, s->flags, &err);
+	if (!n)
+		img_error("Could not open '%s': %s", s->name, err.msg);
+	opts_free(o);
+	return n;
+}
+
+int img_cache_mode(const char *mode, unsigned *flags)
+{
+	static const struct {
+		const char *name;
+		unsigned flags;
+	} modes[] = { { "none", NODE_DIRECT }, { "off", NODE_DIRECT },	    { "directsync", NODE_DIRECT },
+		      { "writeback", 0 },      { "unsafe", NODE_NO_FLUSH }, { "writethrough", 0 } };
+
+	for (size_t i = 0; mode && i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (!strcmp(mode, modes[i].name)) {
+			*flags |= modes[i].flags;
+			return 0;
+		}
+	}
+	return mode ? -1 : 0;
+}
+
+int img_size(const char *what, const char *text, int64_t *out)
+{
+	uint64_t v;
+	int ret = opts_parse_size(text, &v);
+
+	if (ret == -1) {
+		img_error("Invalid %s specified. You may use k, M, G, T, P or E suffixes for", what);
+		img_error("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
+		return -1;
+	}
+	if (ret || v > INT64_MAX) {
+		img_error("Invalid %s specified. Must be between 0 and %lld.", what, (long long)INT64_MAX);
+		return -1;
+	}
+	*out = (int64_t)v;
+	return 0;
+}
+
+const char *img_size_text(uint64_t bytes, char buf[32])
+{
+	static const char *const units[] = { "", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei" };
+	int i;
+
+	/* The unit in which it has at most three digits before the point. */
+	frexp((double)bytes / (1000.0 / 1024.0), &i);
+	i = (i - 1) / 10;
+	if (i < 0)
+		i = 0;
+	snprintf(buf, 32, "%0.3g %sB", (double)bytes / (double)(1ull << (i * 10)), units[i]);
+	return buf;
+}
+
+bool img_is_zero(const void *buf, size_t n)
+{
+	const unsigned char *p = buf;
+
+	return !n || (!p[0] && !p[n - 1] && !p[n / 2] && !memcmp(p, p + 1, n - 1));
+}
+
+void img_progress(const struct img *t, bool on, double percent)
+{
+	static double shown = -1;
+
+	if (!on || t->quiet || (percent < 100 && percent - shown < 1 && shown >= 0))
+		return;
+	shown = percent;
+	printf("    (%3.2f/100%%)\r", percent);
+	if (percent >= 100)
+		putchar('\n');
+	fflush(stdout);
+}
+
+/* --- JSON in QEMU's order --- */
+
+static unsigned bucket(const char *key)
+{
+	unsigned value = 0x238F13AFu * (unsigned)strlen(key);
+
+	for (unsigned i = 0; key[i]; i++)
+		value += (unsigned)(unsigned char)key[i] << (i * 5 % 24);
+	return (1103515243u * value + 12345u) % 512;
+}
+
+struct member {
+	const char *key;
+	json_t *value;
+	unsigned bucket, at;
+};
+
+static int by_bucket(const void *a, const void *b)
+{
+	const struct member *x = a, *y = b;
+
+	if (x->bucket != y->bucket)
+		return x->bucket < y->bucket ? -1 : 1;
+	return x->at > y->at ? -1 : 1; /* the latest first */
+}
+
+json_t *img_qemu_order(json_t *v)
+{
+	struct member *m;
+	json_t *out, *value;
+	const char *key;
+	size_t n = 0, i;
+
+	if (json_is_array(v)) {
+		out = json_array();
+		json_array_foreach(v, i, value) json_array_append_new(out, img_qemu_order(value));
+		return out;
+	}
+	if (!json_is_object(v))
+		return json_incref(v);
+	m = calloc(json_object_size(v) + 1, sizeof(*m));
+	out = json_object();
+	json_object_foreach(v, key, value)
+	{
+		m[n] = (struct member){ key, value, bucket(key), (unsigned)n };
+		n++;
+	}
+	qsort(m, n, sizeof(*m), by_bucket);
+	for (i = 0; i < n; i++)
+		json_object_set_new(out, m[i].key, img_qemu_order(m[i].value));
+	free(m);
+	return out;
+}
+
+void img_print_json(json_t *o)
+{
+	json_t *ordered = img_qemu_order(o);
+
+	json_dumpf(ordered, stdout, JSON_INDENT(4) | JSON_ENSURE_ASCII);
+	putchar('\n');
+	json_decref(ordered);
+	json_decref(o);
+}
+
+/* --- running --- */
+
+struct run {
+	struct img t;
+	img_fn *fn;
+	int argc;
+	char **argv;
+	int status;
+};
+
+static void body(void *opaque)
+{
+	struct run *r = opaque;
+
+	r->status = r->fn(&r->t, r->argc, r->argv);
+}
+
+static void help(FILE *out)
+{
+	fputs("usage: vireo img COMMAND [OPTION]... (or by the name qemu-img)\n\nThe commands and their options are "
+	      "those of "
+	      "qemu-img:",
+	      out);
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		fprintf(out, " %s", subcommands[i].name);
+	fputc('\n', out);
+}
+
+int cli_img(int argc, char **argv)
+{
+	struct run r = { .argc = argc, .argv = argv };
+	struct err err;
+
+	if (argc < 1)
+		return img_usage("Not enough arguments");
+	if (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h")) {
+		help(stdout);
+		return 0;
+	}
+	if (!strcmp(argv[0], "--version") || !strcmp(argv[0], "-V")) {
+		puts("qemu-img version 7.2 (vireo " VIREO_VERSION ")");
+		return 0;
+	}
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		if (!strcmp(argv[0], subcommands[i].name))
+			r.fn = subcommands[i].fn;
+	if (*argv[0] == '-')
+		return img_usage("unrecognized option '%s'", argv[0]);
+	if (!r.fn)
+		return img_usage("Command not found: %s", argv[0]);
+	if (node_ctx_init(&r.t.ctx, &err)) {
+		img_error("%s", err.msg);
+		return 1;
+	}
+	optind = 0;
+	node_ctx_run(&r.t.ctx, body, &r);
+	node_ctx_free(&r.t.ctx);
+	co_thread_end();
+	return r.status;
+}
+
+const struct cli_command cli_img_command = {
+	.name = "img",
+	.summary = "make, look at, convert and repair disk images, as qemu-img does",
+	.operands = "COMMAND [OPTION]...",
+	.max_operands = CLI_MANY,
+	.operand_words = { "check|commit|compare|convert|create|info|map|measure|rebase|resize|snapshot", "@file" },
+	.text = "The commands, their options and their output are those of qemu-img. Called by the name qemu-img (a "
+		"symbolic "
+		"link to vireo), the program is this command.",
+	.run_raw = cli_img,
+};

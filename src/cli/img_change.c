@@ -1,0 +1,536 @@
+/* vireo img snapshot, resize, rebase and commit: what changes images that are there. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/img_impl.h"
+#include "cli/img_snapshots.h"
+
+#define PIECE (2u << 20)
+
+/* --- snapshot --- */
+
+static int list_snapshots(struct node *n)
+{
+	struct node_snapshot *sn;
+	unsigned count;
+
+	if (!n->drv->snapshot_list || n->drv->snapshot_list(n, &sn, &count))
+		return 0;
+	if (count)
+		img_print_snapshots(sn, count);
+	free(sn);
+	return 0;
+}
+
+static int create_snapshot(struct node *n, const char *name)
+{
+	struct node_snapshot sn = { .name = (char *)name, .has_icount = true };
+	struct timespec now;
+	struct err err;
+	int ret;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	sn.date_sec = (uint64_t)now.tv_sec;
+	sn.date_ns = (uint32_t)(now.tv_nsec / 1000 * 1000);
+	ret = n->drv->snapshot_create ? n->drv->snapshot_create(n, &sn, &err) : -ENOTSUP;
+	if (ret)
+		img_error("Could not create snapshot '%s': %d (%s)", name, ret, strerror(-ret));
+	return ret;
+}
+
+static int apply_snapshot(struct node *n, const char *name)
+{
+	struct err err = { "" };
+	int ret;
+
+	if (!n->drv->snapshot_apply) {
+		img_error("Could not apply snapshot '%s': Block driver does not support internal snapshots", name);
+		return -1;
+	}
+	ret = n->drv->snapshot_apply(n, name, &err);
+	if (ret)
+		img_error("Could not apply snapshot '%s': %s", name, err.msg[0] ? err.msg : "Could not load snapshot");
+	return ret;
+}
+
+static int delete_snapshot(struct node *n, const char *name)
+{
+	struct err err = { "" };
+	int ret = n->drv->snapshot_delete ? n->drv->snapshot_delete(n, name, &err) : -ENOENT;
+
+	if (ret == -ENOENT)
+		img_error("Could not delete snapshot '%s': snapshot not found", name);
+	else if (ret)
+		img_error("Could not delete snapshot '%s': %s", name, err.msg);
+	return ret;
+}
+
+int img_snapshot(struct img *t, int argc, char **argv)
+{
+	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
+					       { "object", required_argument, 0, IMG_OBJECT },
+					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
+					       { "force-share", no_argument, 0, 'U' },
+					       { 0 } };
+	struct img_source s = { 0 };
+	const char *name = NULL;
+	struct node *n;
+	int k, action = 0, ret = 0;
+
+	while ((k = getopt_long(argc, argv, ":la:c:d:hqU", longs, NULL)) != -1) {
+		switch (k) {
+		case 'l':
+		case 'a':
+		case 'c':
+		case 'd':
+			if (action)
+				return img_usage("Cannot mix '-l', '-a', '-c', '-d'");
+			action = k;
+			name = optarg;
+			break;
+		case 'q':
+			t->quiet = true;
+			break;
+		case 'U':
+			t->force_share = true;
+			break;
+		case IMG_OBJECT:
+			break;
+		case IMG_IMAGE_OPTS:
+			s.is_opts = true;
+			break;
+		default:
+			return img_bad_option(k, argv);
+		}
+	}
+	if (optind != argc - 1)
+		return img_usage("Expecting one image file name");
+	s.name = argv[optind];
+	s.flags = action == 'l' ? 0 : NODE_RDWR;
+	n = img_open_node(t, &s);
+	if (!n)
+		return 1;
+	if (action == 'l')
+		ret = list_snapshots(n);
+	else if (action == 'c')
+		ret = create_snapshot(n, name);
+	else if (action == 'a')
+		ret = apply_snapshot(n, name);
+	else if (action == 'd')
+		ret = delete_snapshot(n, name);
+	node_close(n);
+	return ret ? 1 : 0;
+}
+
+/* --- resize --- */
+
+struct resize {
+	const char *size;
+	unsigned prealloc;
+	bool shrink;
+};
+
+static int resize(struct img *t, struct node *n, const struct resize *r)
+{
+	const char *text = r->size + (*r->size == '+' || *r->size == '-');
+	struct node_resize how = { .prealloc = (enum node_prealloc)r->prealloc, .exact = true };
+	struct opts *o = opts_new();
+	struct err err;
+	uint64_t by;
+	int64_t total;
+	int ret;
+
+	opts_set(o, "size", text);
+	ret = opts_size(o, "size", 0, &by, &err);
+	opts_free(o);
+	if (ret) {
+		img_error("%s", err.msg);
+		return 1;
+	}
+	total = *r->size == '+' ? (int64_t)(n->size + by) : *r->size == '-' ? (int64_t)(n->size - by) : (int64_t)by;
+	if (total <= 0) {
+		img_error("New image size must be positive");
+		return 1;
+	}
+	if ((uint64_t)total <= n->size && r->prealloc) {
+		img_error("Preallocation can only be used for growing images");
+		return 1;
+	}
+	if ((uint64_t)total < n->size && !r->shrink) {
+		img_error("Use the --shrink option to perform a shrink operation.");
+		fputs("qemu-img: warning: Shrinking an image will delete all data beyond the shrunken image's end. "
+		      "Before "
+		      "performing such an operation, make sure there is no important data there.\n",
+		      stderr);
+		return 1;
+	}
+	how.size = (uint64_t)total;
+	if (node_truncate(n, &how, &err)) {
+		img_error("%s", err.msg);
+		return 1;
+	}
+	img_say(t, "Image resized.\n");
+	return 0;
+}
+
+int img_resize(struct img *t, int argc, char **argv)
+{
+	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
+					       { "object", required_argument, 0, IMG_OBJECT },
+					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
+					       { "preallocation", required_argument, 0, IMG_PREALLOC },
+					       { "shrink", no_argument, 0, IMG_SHRINK },
+					       { 0 } };
+	struct img_source s = { .flags = NODE_RDWR | NODE_RESIZE };
+	struct resize r = { 0 };
+	struct node *n;
+	int k, status;
+
+	if (argc < 3)
+		return img_usage("Not enough arguments");
+	r.size = argv[--argc]; /* may begin with a minus */
+	while ((k = getopt_long(argc, argv, ":f:hq", longs, NULL)) != -1) {
+		switch (k) {
+		case 'f':
+			s.format = optarg;
+			break;
+		case 'q':
+			t->quiet = true;
+			break;
+		case IMG_PREALLOC:
+			while (node_prealloc_names[r.prealloc] && strcmp(node_prealloc_names[r.prealloc], optarg))
+				r.prealloc++;
+			if (!node_prealloc_names[r.prealloc]) {
+				img_error("Invalid preallocation mode '%s'", optarg);
+				return 1;
+			}
+			break;
+		case IMG_SHRINK:
+			r.shrink = true;
+			break;
+		case IMG_OBJECT:
+			break;
+		case IMG_IMAGE_OPTS:
+			s.is_opts = true;
+			break;
+		default:
+			return img_bad_option(k, argv);
+		}
+	}
+	if (optind != argc - 1)
+		return img_usage("Expecting image file name and size");
+	s.name = argv[optind];
+	n = img_open_node(t, &s);
+	if (!n)
+		return 1;
+	status = resize(t, n, &r);
+	node_close(n);
+	return status;
+}
+
+/* --- rebase --- */
+
+struct rebase {
+	const char *base, *format;
+	bool unsafe, progress;
+};
+
+/* What `n` has at a place, with zeroes behind its end. */
+static int read_padded(struct node *n, uint64_t at, char *buf, uint64_t bytes)
+{
+	uint64_t there = n && at < n->size ? n->size - at : 0;
+
+	if (there > bytes)
+		there = bytes;
+	memset(buf + there, 0, bytes - there);
+	return there ? node_read(n, at, buf, there) : 0;
+}
+
+/* Copy into the image what is another thing in the new backing file. */
+static int keep_content(struct img *t, struct node *n, struct node *base, const struct rebase *r)
+{
+	char *old = malloc(PIECE), *new = malloc(PIECE);
+	int ret = old && new ? 0 : -ENOMEM;
+
+	for (uint64_t at = 0; at < n->size && !ret;) {
+		struct node_extent e;
+		uint64_t bytes = n->size - at < PIECE ? n->size - at : PIECE;
+
+		ret = node_status(n, at, bytes, &e);
+		if (ret) {
+			img_error("error while reading image metadata: %s", strerror(-ret));
+			break;
+		}
+		bytes = e.bytes;
+		if (!e.allocated) {
+			if (read_padded(n->backing, at, old, bytes)) {
+				img_error("error while reading from old backing file");
+				ret = -EIO;
+			} else if (read_padded(base, at, new, bytes)) {
+				img_error("error while reading from new backing file");
+				ret = -EIO;
+			}
+			for (uint64_t k = 0; k < bytes && !ret; k += 65536) {
+				uint64_t len = bytes - k < 65536 ? bytes - k : 65536;
+
+				if (!memcmp(old + k, new + k, len))
+					continue;
+				ret = node_write(n, at + k, old + k, len);
+				if (ret)
+					img_error("Error while writing to COW image: %s", strerror(-ret));
+			}
+		}
+		at += bytes;
+		img_progress(t, r->progress, (double)at * 100.0 / (double)n->size);
+	}
+	free(old);
+	free(new);
+	return ret;
+}
+
+static int open_base(struct img *t, struct node *n, const struct rebase *r, struct node **base)
+{
+	struct opts *o = opts_new();
+	struct err err;
+	char *path;
+
+	path = node_resolve(n, r->base, &err);
+	if (r->format)
+		opts_set(o, "driver", r->format);
+	opts_set(o, "force-share", "on");
+	*base = path ? node_open(&t->ctx, path, o, 0, &err) : NULL;
+	if (!*base)
+		img_error("Could not open new backing file '%s': %s", r->base, err.msg);
+	opts_free(o);
+	free(path);
+	return *base ? 0 : -1;
+}
+
+static int rebase(struct img *t, struct node *n, const struct rebase *r)
+{
+	struct node *base = NULL;
+	struct err err;
+	int ret;
+
+	if (r->format && !node_driver_find(r->format)) {
+		img_error("Invalid format name: '%s'", r->format);
+		return 1;
+	}
+	if (!r->unsafe) {
+		if (*r->base && open_base(t, n, r, &base))
+			return 1;
+		ret = keep_content(t, n, base, r);
+		node_close(base);
+		if (!ret)
+			ret = node_flush(n);
+		if (ret)
+			return 1;
+	}
+	if (*r->base && !r->format)
+		ret = -EINVAL;
+	else
+		ret = n->drv->change_backing ? n->drv->change_backing(n, r->base, r->format, &err) : -ENOTSUP;
+	if (ret == -ENOSPC)
+		img_error("Could not change the backing file to '%s': No space left in the file header", r->base);
+	else if (ret == -EINVAL && !r->format)
+		img_error("Could not change the backing file to '%s': backing format must be specified", r->base);
+	else if (ret)
+		img_error("Could not change the backing file to '%s': %s", r->base, strerror(-ret));
+	return ret ? 1 : 0;
+}
+
+int img_rebase(struct img *t, int argc, char **argv)
+{
+	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
+					       { "object", required_argument, 0, IMG_OBJECT },
+					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
+					       { "force-share", no_argument, 0, 'U' },
+					       { 0 } };
+	struct img_source s = { .flags = NODE_RDWR };
+	struct rebase r = { 0 };
+	const char *cache = NULL;
+	struct node *n;
+	int k, status;
+
+	while ((k = getopt_long(argc, argv, ":hf:F:b:upt:T:qU", longs, NULL)) != -1) {
+		switch (k) {
+		case 'f':
+			s.format = optarg;
+			break;
+		case 'F':
+			r.format = optarg;
+			break;
+		case 'b':
+			r.base = optarg;
+			break;
+		case 'u':
+			r.unsafe = true;
+			break;
+		case 'p':
+			r.progress = true;
+			break;
+		case 't':
+			cache = optarg;
+			break;
+		case 'q':
+			t->quiet = true;
+			break;
+		case 'T':
+		case 'U':
+		case IMG_OBJECT:
+			break;
+		case IMG_IMAGE_OPTS:
+			s.is_opts = true;
+			break;
+		default:
+			return img_bad_option(k, argv);
+		}
+	}
+	if (optind != argc - 1)
+		return img_usage("Expecting one image file name");
+	if (!r.unsafe && !r.base)
+		return img_usage("Must specify backing file (-b) or use unsafe mode (-u)");
+	if (!r.base)
+		r.base = "";
+	s.name = argv[optind];
+	if (r.unsafe)
+		s.flags |= NODE_NO_BACKING;
+	if (img_cache_mode(cache, &s.flags)) {
+		img_error("Invalid cache option: %s", cache);
+		return 1;
+	}
+	n = img_open_node(t, &s);
+	if (!n)
+		return 1;
+	status = rebase(t, n, &r);
+	node_close(n);
+	return status;
+}
+
+/* --- commit --- */
+
+static int commit_extents(struct img *t, struct node *n, struct node *base, bool progress)
+{
+	char *buf = malloc(PIECE);
+	int ret = buf ? 0 : -ENOMEM;
+
+	for (uint64_t at = 0; at < n->size && !ret;) {
+		struct node_extent e;
+
+		ret = node_status_chain(n, base, at, n->size - at, &e);
+		if (ret)
+			break;
+		if (e.allocated && e.zero) {
+			ret = node_zeroes(base, at, e.bytes, BLOCK_REQ_UNMAP);
+		} else if (e.allocated) {
+			if (e.bytes > PIECE)
+				e.bytes = PIECE;
+			ret = node_read(n, at, buf, e.bytes);
+			if (!ret)
+				ret = node_write(base, at, buf, e.bytes);
+		}
+		at += e.bytes;
+		img_progress(t, progress, (double)at * 100.0 / (double)n->size);
+	}
+	free(buf);
+	return ret;
+}
+
+static int commit(struct img *t, struct node *n, const char *base_name, bool drop, bool progress)
+{
+	struct node *base = n->backing;
+	struct err err;
+	int ret = 0;
+
+	while (base_name && base && strcmp(base->filename, base_name) &&
+	       !(base->parent->backing_name && !strcmp(base->parent->backing_name, base_name)))
+		base = base->backing;
+	if (!base) {
+		if (base_name)
+			img_error("Did not find '%s' in the backing chain of '%s'", base_name, n->filename);
+		else
+			img_error("Image does not have a backing file");
+		return 1;
+	}
+	if (base->size < n->size) {
+		const struct node_resize how = { .size = n->size };
+
+		ret = node_truncate(base, &how, &err);
+		if (ret) {
+			img_error("%s", err.msg);
+			return 1;
+		}
+	}
+	ret = commit_extents(t, n, base, progress);
+	if (!ret)
+		ret = node_flush(base);
+	if (!ret && !drop && n->drv->make_empty)
+		ret = n->drv->make_empty(n);
+	if (ret) {
+		img_error("%s", strerror(-ret));
+		return 1;
+	}
+	img_say(t, "Image committed.\n");
+	return 0;
+}
+
+int img_commit(struct img *t, int argc, char **argv)
+{
+	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
+					       { "object", required_argument, 0, IMG_OBJECT },
+					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
+					       { 0 } };
+	struct img_source s = { .flags = NODE_RDWR | NODE_BACKING_RDWR };
+	const char *base = NULL, *cache = NULL;
+	bool drop = false, progress = false;
+	struct node *n;
+	int k, status;
+
+	while ((k = getopt_long(argc, argv, ":f:ht:b:dpqr:", longs, NULL)) != -1) {
+		switch (k) {
+		case 'f':
+			s.format = optarg;
+			break;
+		case 't':
+			cache = optarg;
+			break;
+		case 'b':
+			base = optarg;
+			drop = true; /* of what lies between nothing is taken away */
+			break;
+		case 'd':
+			drop = true;
+			break;
+		case 'p':
+			progress = true;
+			break;
+		case 'q':
+			t->quiet = true;
+			break;
+		case 'r':
+		case IMG_OBJECT:
+			break;
+		case IMG_IMAGE_OPTS:
+			s.is_opts = true;
+			break;
+		default:
+			return img_bad_option(k, argv);
+		}
+	}
+	if (optind != argc - 1)
+		return img_usage("Expecting one image file name");
+	s.name = argv[optind];
+	if (img_cache_mode(cache, &s.flags)) {
+		img_error("Invalid cache option: %s", cache);
+		return 1;
+	}
+	n = img_open_node(t, &s);
+	if (!n)
+		return 1;
+	status = commit(t, n, base, drop, progress);
+	node_close(n);
+	return status;
+}

@@ -1,0 +1,193 @@
+/* vireo img measure: how large the file of an image would become. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "cli/img_impl.h"
+
+struct measure {
+	uint64_t size, data; /* of the disk; of what is stored, in whole clusters */
+	uint64_t required, full;
+};
+
+static uint64_t divide_up(uint64_t a, uint64_t b)
+{
+	return (a + b - 1) / b;
+}
+
+/* Refcount blocks and their table, which count themselves too. */
+static uint64_t refcounts_for(uint64_t clusters, uint64_t cluster, uint64_t bits)
+{
+	uint64_t per_block = cluster * 8 / bits, blocks = 0, table = 0, last, all = 0;
+
+	do {
+		last = all;
+		blocks = divide_up(clusters + table + blocks, per_block);
+		table = divide_up(blocks, cluster / 8);
+		all = clusters + blocks + table;
+	} while (all != last);
+	return (blocks + table) * cluster;
+}
+
+static void measure_qcow2(struct measure *m, uint64_t cluster, uint64_t bits, bool extended)
+{
+	uint64_t entry = extended ? 16 : 8, data = align_up(m->size, cluster), meta = cluster;
+	uint64_t l2 = align_up(data / cluster, cluster / entry), l1 = align_up(l2 * entry / cluster, cluster / 8);
+
+	meta += l2 * entry + l1 * 8;
+	meta += refcounts_for((meta + data) / cluster, cluster, bits);
+	m->full = meta + data;
+	m->required = meta + m->data;
+}
+
+static int count_data(struct node *n, uint64_t cluster, struct measure *m)
+{
+	uint64_t last = UINT64_MAX;
+
+	for (uint64_t at = 0; at < n->size;) {
+		struct node_extent e;
+		int ret = node_status_chain(n, NULL, at, n->size - at, &e);
+
+		if (ret)
+			return ret;
+		if (e.data && !e.zero) {
+			uint64_t first = at / cluster, end = divide_up(at + e.bytes, cluster);
+
+			if (first == last)
+				first++; /* the part of it before was counted */
+			m->data += (end - first) * cluster;
+			last = end - 1;
+		}
+		at += e.bytes;
+	}
+	return 0;
+}
+
+struct request {
+	const char *format, *output;
+	struct opts *o;
+	int64_t size;
+};
+
+static int measure(struct node *n, const struct request *r)
+{
+	const struct node_driver *d = node_driver_find(r->format);
+	struct measure m = { 0 };
+	uint64_t cluster, bits;
+	bool extended, bitmaps;
+	struct err err;
+	int ret;
+
+	if (!d) {
+		img_error("Unknown file format '%s'", r->format);
+		return 1;
+	}
+	if (d != &node_raw && d != &node_qcow2) {
+		img_error("Block driver '%s' does not support size measurement", d->name);
+		return 1;
+	}
+	if (opts_size(r->o, "cluster_size", 65536, &cluster, &err) ||
+	    opts_number(r->o, "refcount_bits", 16, &bits, &err) ||
+	    opts_bool(r->o, "extended_l2", false, &extended, &err) ||
+	    opts_size(r->o, "size", (uint64_t)r->size, &m.size, &err)) {
+		img_error("%s", err.msg);
+		return 1;
+	}
+	if (!is_pow2(cluster) || cluster < 512 || cluster > 2u << 20 || !is_pow2(bits) || bits > 64) {
+		img_error("Cluster size must be a power of two between %d and %dk", 512, 2048);
+		return 1;
+	}
+	m.size = align_up(n ? n->size : m.size, 512);
+	if (d == &node_raw) {
+		m.required = m.full = m.size;
+	} else {
+		ret = n ? count_data(n, cluster, &m) : 0;
+		if (ret) {
+			img_error("Unable to get block status: %s", strerror(-ret));
+			return 1;
+		}
+		measure_qcow2(&m, cluster, bits, extended);
+	}
+	bitmaps = d == &node_qcow2 && n && n->drv == &node_qcow2;
+	if (r->output && !strcmp(r->output, "json")) {
+		json_t *o = json_pack("{s:I, s:I}", "required", (json_int_t)m.required, "fully-allocated",
+				      (json_int_t)m.full);
+
+		if (bitmaps)
+			json_object_set_new(o, "bitmaps", json_integer(0));
+		img_print_json(o);
+		return 0;
+	}
+	printf("required size: %llu\nfully allocated size: %llu\n", (unsigned long long)m.required,
+	       (unsigned long long)m.full);
+	if (bitmaps)
+		puts("bitmaps size: 0");
+	return 0;
+}
+
+int img_measure(struct img *t, int argc, char **argv)
+{
+	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
+					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
+					       { "object", required_argument, 0, IMG_OBJECT },
+					       { "output", required_argument, 0, IMG_OUTPUT },
+					       { "size", required_argument, 0, IMG_SIZE },
+					       { "force-share", no_argument, 0, 'U' },
+					       { 0 } };
+	struct request r = { .format = "raw", .o = opts_new(), .size = -1 };
+	struct img_source s = { .flags = NODE_NO_IO };
+	struct node *n = NULL;
+	int k, status = 1;
+
+	while ((k = getopt_long(argc, argv, "hf:l:o:O:U", longs, NULL)) != -1) {
+		switch (k) {
+		case 'f':
+			s.format = optarg;
+			break;
+		case 'o':
+			if (img_add_options(&r.o, optarg))
+				goto out;
+			break;
+		case 'O':
+			r.format = optarg;
+			break;
+		case 'U':
+			t->force_share = true;
+			break;
+		case IMG_OUTPUT:
+			r.output = optarg;
+			break;
+		case IMG_SIZE:
+			if (img_size("image size", optarg, &r.size))
+				goto out;
+			break;
+		case 'l':
+		case IMG_OBJECT:
+			break;
+		case IMG_IMAGE_OPTS:
+			s.is_opts = true;
+			break;
+		default:
+			img_bad_option(k, argv);
+			goto out;
+		}
+	}
+	s.name = optind < argc ? argv[optind] : NULL;
+	if (argc - optind > 1)
+		img_error("At most one filename argument is allowed.");
+	else if (!s.name && (s.is_opts || s.format))
+		img_error("--image-opts, -f, and -l require a filename argument.");
+	else if (s.name && r.size >= 0)
+		img_error("--size N cannot be used together with a filename.");
+	else if (!s.name && r.size < 0 && !opts_get(r.o, "size"))
+		img_error("Either --size N or one filename must be specified.");
+	else if (!s.name || (n = img_open_node(t, &s)))
+		status = measure(n, &r);
+	node_close(n);
+out:
+	opts_free(r.o);
+	return status;
+}

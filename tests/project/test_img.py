@@ -1,0 +1,193 @@
+"""vireo img by the name qemu-img, beside QEMU's own: the same commands must say the same and make what the other reads."""
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import VIREO
+
+THEIRS, IO = shutil.which("qemu-img"), shutil.which("qemu-io")
+pytestmark = pytest.mark.skipif(not THEIRS or not IO, reason="QEMU's tools are not installed")
+
+# Each line is run by both, in a directory of its own. "io: FILE COMMAND; ..." is done by QEMU's qemu-io for both.
+STORY = """
+create -f qcow2 a.q 64M
+info a.q
+info --output=json a.q
+create -f qcow2 -b a.q -F qcow2 b.q
+info --backing-chain --output=json b.q
+create -f qcow2 -b nope c.q
+create -f qcow2 -b a.q c.q
+io: a.q write -P 3 0 300k; write -z 1M 2M; write -P 5 8M 64k
+io: b.q write -P 7 64k 64k; discard 8M 64k; write -P 9 63M 1M
+map --output=json b.q
+map b.q
+map -s 64k -l 1M --output=json b.q
+check a.q
+check --output=json b.q
+convert -O raw b.q b.raw
+compare b.q b.raw
+convert -c -O qcow2 b.q c.q
+compare c.q b.raw
+compare -s c.q b.raw
+compare a.q b.raw
+check c.q
+convert -c -O qcow2 -o compression_type=zstd b.q z.q
+compare z.q b.raw
+info z.q
+convert -O qcow2 -o cluster_size=4k,compat=0.10 b.raw d.q
+info d.q
+compare d.q b.q
+convert -O qcow2 -B a.q -F qcow2 b.q e.q
+map --output=json e.q
+snapshot -c one a.q
+snapshot -l a.q
+info a.q
+snapshot -c two a.q
+io: a.q write -P 11 0 64k
+convert -l two -O raw a.q two.raw
+convert -l three -O raw a.q three.raw
+resize a.q 32M
+resize --shrink a.q 32M
+resize a.q +64M
+resize a.q -- -1M
+info a.q
+snapshot -a one a.q
+info a.q
+snapshot -d one a.q
+snapshot -d two a.q
+snapshot -d three a.q
+snapshot -l -c x a.q
+check a.q
+rebase b.q
+rebase -b d.q b.q
+rebase -b d.q -F qcow2 b.q
+compare b.q b.raw
+info b.q
+rebase -b nope -F qcow2 b.q
+rebase -u -b nope -F qcow2 b.q
+info b.q
+rebase -u -b d.q -F qcow2 b.q
+create -f qcow2 -b d.q -F qcow2 f.q
+io: f.q write -P 11 0 10k; write -z 4M 4M
+commit f.q
+map f.q
+compare f.q d.q
+commit d.q
+create -f qcow2 -o preallocation=metadata g.q 10M
+map --output=json g.q
+check g.q
+create -f qcow2 -o preallocation=full,cluster_size=4k g.q 3M
+map --output=json g.q
+check g.q
+create -f qcow2 -o cluster_size=512,refcount_bits=1 h.q 5M
+io: h.q write -P 1 0 5M
+check h.q
+map h.q
+create -f qcow2 -o extended_l2=on i.q 5M
+io: i.q write -P 1 1k 5k; write -P 2 2M 100k
+info i.q
+map --output=json i.q
+check i.q
+measure -O qcow2 c.q
+measure --size 10G -O qcow2
+measure --size 10G -O qcow2 -o cluster_size=4k,refcount_bits=64
+measure --output=json -O raw b.raw
+measure
+create -f raw z 1M -o foo=1
+create -f foo z 1M
+create z
+create -f qcow2 z 1x
+create -f qcow2 z 99999999999999999999
+create -f qcow2 z 1023
+create -f qcow2 -o cluster_size=1000 z 1M
+create -f qcow2 -o cluster_size=4M z 1M
+create -f qcow2 -o refcount_bits=3 z 1M
+create -f qcow2 -o compat=0.10,lazy_refcounts=on z 1M
+create -f qcow2 -o size=1M z 1M
+create -f qcow2 -o lazy_refcounts=maybe z 1M
+create -f qcow2 z 7E
+create
+create -f qcow2 -b z z 1M
+info nope
+info .
+info --output=foo a.q
+check -r foo a.q
+check b.raw
+convert
+convert a.q
+convert -O foo a.q x
+convert -O raw nope x
+convert -S 100 a.q x
+convert -m 99 a.q x
+convert -n a.q nope
+map
+resize
+resize a.q
+bogus
+-x
+"""
+
+
+def told(program, args, cwd):
+    r = subprocess.run([program, *args], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       text=True, timeout=60)
+    text = re.sub(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", "DATE", r.stdout)
+    text = re.sub(r'"date-n?sec": \d+', '"date": N', text)
+    # How much of a file the host has allocated is the host's business.
+    text = re.sub(r"disk size: .*", "disk size", text)
+    text = re.sub(r'"actual-size": \d+', '"actual-size": N', text)
+    return r.returncode, text
+
+
+@pytest.fixture
+def ours(tmp_path):
+    link = tmp_path / "bin" / "qemu-img"
+    link.parent.mkdir()
+    link.symlink_to(os.path.abspath(VIREO))
+    return str(link)
+
+
+def test_the_same_is_said(ours, tmp_path):
+    different = []
+    for name in "theirs", "ours":
+        (tmp_path / name).mkdir()
+    for line in STORY.split("\n"):
+        if line.startswith("io: "):
+            image, commands = line[4:].split(" ", 1)
+            for name in "theirs", "ours":
+                args = [x for c in commands.split("; ") for x in ("-c", c)]
+                assert subprocess.run([IO, "-f", "qcow2", *args, image], cwd=tmp_path / name, stdout=subprocess.DEVNULL).returncode == 0, line
+        elif line:
+            want = told(THEIRS, line.split(), tmp_path / "theirs")
+            got = told(ours, line.split(), tmp_path / "ours")
+            if want != got:
+                different.append(f"{line}\n--- theirs: {want[0]}\n{want[1]}\n--- ours: {got[0]}\n{got[1]}")
+    assert not different, "\n\n".join(different)
+    for name in "b.raw", "two.raw":
+        assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
+
+
+def test_theirs_reads_what_ours_wrote(ours, tmp_path):
+    raw = tmp_path / "raw"
+    data = bytearray(os.urandom(3 << 20)) + bytes(5 << 20) + b"text " * 100000
+    data += bytes(-len(data) % 512)
+    raw.write_bytes(data)
+    for options in ([], ["-c"], ["-c", "-o", "compression_type=zstd"], ["-o", "cluster_size=512"], ["-o", "cluster_size=2M"],
+                    ["-o", "extended_l2=on"], ["-o", "compat=0.10"], ["-o", "preallocation=full"], ["-S", "0"]):
+        out = tmp_path / "out.q"
+        subprocess.run([ours, "convert", "-f", "raw", "-O", "qcow2", *options, raw, out], check=True)
+        subprocess.run([THEIRS, "check", "-q", out], check=True)
+        subprocess.run([THEIRS, "compare", "-q", raw, out], check=True)
+        subprocess.run([ours, "convert", "-O", "raw", out, tmp_path / "back"], check=True)
+        assert (tmp_path / "back").read_bytes() == data, options
+
+
+def test_without_the_name(tmp_path):
+    image = tmp_path / "a.q"
+    subprocess.run([VIREO, "img", "create", "-q", "-f", "qcow2", image, "1M"], check=True)
+    r = subprocess.run([VIREO, "img", "info", "--output=json", image], check=True, capture_output=True)
+    assert json.loads(r.stdout)["virtual-size"] == 1 << 20
