@@ -133,7 +133,7 @@ static void the_directory_lists_files(void **state)
 	board_fini(&b);
 }
 
-static void there_is_room_for_32_files_of_short_names(void **state)
+static void there_is_room_for_48_files_of_short_names(void **state)
 {
 	struct board b;
 	struct err err;
@@ -145,7 +145,7 @@ static void there_is_room_for_32_files_of_short_names(void **state)
 	assert_int_equal(fw_cfg_add_file(b.own, name, "", 0, &err), -1);
 	name[55] = 0;
 	assert_int_equal(fw_cfg_add_file(b.own, name, "", 0, &err), 0);
-	for (unsigned n = 4; n < 32; n++) {
+	for (unsigned n = 4; n < 48; n++) {
 		snprintf(name, sizeof(name), "file%u", n);
 		assert_int_equal(fw_cfg_add_file(b.own, name, "", 0, &err), 0);
 	}
@@ -361,7 +361,7 @@ int main(void)
 		cmocka_unit_test(keys_that_are_not_there_read_as_zero),
 		cmocka_unit_test(sizes_of_accesses),
 		cmocka_unit_test(the_directory_lists_files),
-		cmocka_unit_test(there_is_room_for_32_files_of_short_names),
+		cmocka_unit_test(there_is_room_for_48_files_of_short_names),
 		cmocka_unit_test(the_dma_port_has_a_signature),
 		cmocka_unit_test(dma_selects_skips_and_reads),
 		cmocka_unit_test(bad_dma_is_an_error),
