@@ -23,6 +23,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "block/format.h"
+#include "block/overlay.h"
 
 #define RETRY_MS 250
 
@@ -534,7 +535,7 @@ static struct node *open_path(struct block_node *n, const char *path, unsigned f
 
 static int open_image(struct block_node *n, const struct block_config *c, struct err *err)
 {
-	unsigned flags = (c->readonly ? 0 : NODE_RDWR) | (c->no_lock ? NODE_NO_LOCK : 0) |
+	unsigned flags = (c->readonly || c->snapshot ? 0 : NODE_RDWR) | (c->no_lock ? NODE_NO_LOCK : 0) |
 			 (c->no_discard ? NODE_NO_DISCARD : 0) | NODE_QUIET;
 	uint8_t header[FORMAT_HEADER];
 	const struct block_format *format;
@@ -560,6 +561,12 @@ static int open_image(struct block_node *n, const struct block_config *c, struct
 	if (!n->top) {
 		explain(c, 0, err);
 		return -1;
+	}
+	if (c->snapshot && !c->readonly) {
+		n->guessed = false; /* nothing is written to where somebody would guess again */
+		n->top = overlay_open(n->top, flags, err);
+		if (!n->top)
+			return -1;
 	}
 	return check_size(n, c, err);
 }

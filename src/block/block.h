@@ -32,6 +32,7 @@ struct block_config {
 	const char *format; /* NULL: from the suffix and the header of the image */
 	const char *name;   /* for messages and the thread, "disk0"; NULL: the path */
 	bool readonly;
+	bool snapshot;	 /* the image is not written to: what is written is forgotten at the end */
 	bool no_lock;	 /* another program may use the image at the same time */
 	bool no_discard; /* accept discards without effect: keep the space allocated */
 	bool follow;	 /* open whatever backing file an image names; else only one beside it, with its format */

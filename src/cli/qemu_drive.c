@@ -108,8 +108,6 @@ static int read_drive(struct qemu *q, struct qopts *o, struct image *i)
 		return qopts_fail(o, q->err, "Unknown driver '%s'", qopts_get(o, "file.driver"));
 	if (read_common(q, o, i) || qopts_bool(o, "snapshot", i->snapshot, &i->snapshot, q->err))
 		return -1;
-	if (i->snapshot)
-		return qopts_fail(o, q->err, "snapshot=on is not there");
 	file = file ? file : name;
 	return file && *file ? read_path(q, o, file, i) : 0;
 }

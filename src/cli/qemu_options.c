@@ -72,6 +72,7 @@ static const struct option options[] = {
 	{ "hdb", "FILE", Q_DRIVE, "if=ide,index=1,media=disk" },
 	{ "hdc", "FILE", Q_DRIVE, "if=ide,index=2,media=disk" },
 	{ "hdd", "FILE", Q_DRIVE, "if=ide,index=3,media=disk" },
+	{ "snapshot", NULL, Q_FLAG, NULL, AT(snapshot), NULL, "what is written to disks is forgotten at the end" },
 	{ "cdrom", "FILE", Q_DRIVE, "if=ide,index=2,media=cdrom", 0, NULL, "CD-ROM image (IDE drive 2)" },
 
 	{ "Network options", .kind = Q_HEADING },

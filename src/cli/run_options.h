@@ -32,7 +32,7 @@
 #define CLI_MACHINE_OPTIONS                                                                                            \
 	{ "name", 'n', CLI_VALUE, "name", NULL, "NAME", "name of the machine (default: vm-PID)", NULL },               \
 	{ "disk", 'd', CLI_SERIES, "disk", "path", "PATH[,KEY=VALUE]...",                                              \
-	  "add a disk; keys: format, readonly, serial, queues, discard, aio, bus=pci|mmio|ide, addr, changed,"          \
+	  "add a disk; keys: format, readonly, snapshot, serial, queues, discard, aio, bus=pci|mmio|ide, addr, changed,"          \
 	  " bootindex, backing=near|follow",                                                                                               \
 	  "@file" },                                                                                                   \
 	{ "cdrom", 0, CLI_SERIES, "cdrom", "path", "PATH[,KEY=VALUE]...",                                              \

@@ -123,7 +123,16 @@ static void disk_event(void *opaque, enum block_event e)
 		  d);
 }
 
+const char *vm_disk_that_forgets(const struct vm *vm)
+{
+	for (unsigned n = 0; n < vm->disk_count; n++)
+		if (vm->disks[n].forgets)
+			return vm->disks[n].name;
+	return NULL;
+}
+
 struct disk_options {
+	bool forgets;
 	struct block_node *node;
 	const char *serial;
 	bool accept_changed;
@@ -144,6 +153,7 @@ static int open_disk(struct vm *vm, const char *p, struct disk_options *o, struc
 	if (config_str(vm->config, KEY("path"), NULL, &b.path, err) ||
 	    config_str(vm->config, KEY("format"), NULL, &b.format, err) ||
 	    config_bool(vm->config, KEY("readonly"), false, &b.readonly, err) ||
+	    config_bool(vm->config, KEY("snapshot"), false, &b.snapshot, err) ||
 	    config_str(vm->config, KEY("serial"), NULL, &o->serial, err) ||
 	    config_str(vm->config, KEY("discard"), "unmap", &discard, err) ||
 	    config_choice(vm->config, KEY("aio"), 0, aios, &aio, err) ||
@@ -159,6 +169,7 @@ static int open_disk(struct vm *vm, const char *p, struct disk_options *o, struc
 	b.follow = follow;
 	b.aio = (enum block_aio)aio;
 	o->accept_changed = accept;
+	o->forgets = b.snapshot && !b.readonly;
 	o->node = block_open(&b, err);
 	return o->node ? 0 : -1;
 }
@@ -203,7 +214,7 @@ static int add_disk(struct vm *vm, const char *p, struct err *err)
 
 	if (open_disk(vm, p, &o, err))
 		return -1;
-	*disk = (struct vm_disk){ .vm = vm, .node = o.node };
+	*disk = (struct vm_disk){ .vm = vm, .node = o.node, .forgets = o.forgets };
 	snprintf(disk->name, sizeof(disk->name), "%s", p);
 	snprintf(key, sizeof(key), "%s.id", p);
 	if (config_str(vm->config, key, disk->name, &disk->id, err)) {

@@ -94,6 +94,7 @@ struct vm_disk {
 	char name[32];		 /* "disk0" */
 	const char *id;		 /* what QMP calls it: the key "disk0.id", or the name */
 	struct block_node *node; /* its device's */
+	bool forgets;		 /* "diskN.snapshot" */
 };
 
 /* What a guest asks of its machine, once until it is answered; meanwhile no vCPU runs. */
@@ -275,6 +276,9 @@ void vm_free_screen(struct vm *vm);
 int vm_read_smbios(struct vm *vm, struct err *err);
 /* "fwcfgN": files of fw_cfg. */
 int vm_add_fw_cfg_files(struct vm *vm, struct err *err);
+
+/* The name of a disk whose writes a saved state would not have, or NULL. */
+const char *vm_disk_that_forgets(const struct vm *vm);
 
 /* --- extras.c: devices that `--device` names --- */
 int vm_add_extras(struct vm *vm, struct err *err);

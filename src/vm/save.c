@@ -172,8 +172,12 @@ static int take_sections(struct saver *s, struct err *err)
 
 int vm_save_start(struct vm *vm, const char *path, struct err *err)
 {
-	struct saver *s = calloc(1, sizeof(*s));
+	struct saver *s;
 
+	if (vm_disk_that_forgets(vm))
+		return err_set(err, "%s.snapshot: what was written to it ends with this process: it cannot be saved",
+			       vm_disk_that_forgets(vm));
+	s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(err, "out of memory");
 	s->vm = vm;

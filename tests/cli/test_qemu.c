@@ -145,6 +145,8 @@ static const struct {
 	  "firmware=C firmware.vars=V" },
 	{ "-object iothread,id=t -drive if=none,id=d,file=a -device virtio-blk-pci,drive=d,iothread=t",
 	  "disk0.path=a" },
+	{ "-snapshot -hda a", "disk0.snapshot=on" },
+	{ "-drive file=a,snapshot=on -hdb b", "disk0.snapshot=on disk1.snapshot=-" },
 	/* Networks. */
 	{ "-nic user,model=virtio,mac=52:54:00:1:2:3,hostfwd=tcp::1-:2,hostfwd=udp::3-:4",
 	  "net0.backend=user net0.mac=52:54:00:1:2:3 net0.hostfwd=tcp::1-:2+udp::3-:4" },
@@ -259,7 +261,6 @@ static const struct {
 	{ "-drive file=a,if=scsi", "if=scsi is not there" },
 	{ "-drive file=a,cache=writethrough", "cache=writethrough is not there" },
 	{ "-drive file=a,werror=stop", "werror=stop is not there" },
-	{ "-drive file=a,snapshot=on", "snapshot=on is not there" },
 	{ "-drive file=nbd:x:1", "Unknown protocol 'nbd'" },
 	{ "-drive file=a,index=4", "index 0 to 3" },
 	{ "-hda a -drive file=b,index=0", "drive with bus=0, unit=0 (index=0) exists" },

@@ -111,6 +111,30 @@ def test_a_linux_with_disks_and_a_network(busybox, vms):
     assert vm.wait() == 0
 
 
+@pytest.mark.parametrize("how", ["virtio", "ide"])
+def test_what_is_written_with_snapshot_is_forgotten(busybox, vms, tmp_path, how):
+    disk = tmp_path / "d"
+    disk.write_bytes(b"as before\n" + bytes((3 << 20) - 10))
+    before = disk.read_bytes()
+    disk.chmod(0o400)
+    state = tmp_path / "state"
+    args = [*boot_args(busybox, f"{KERNEL_ARGS} root=none"), "-nographic", "-nodefaults", "-serial", "mon:stdio", "-snapshot",
+            "-drive", f"file={disk},if={how}"]
+    vm = vms(args, command="qemu-system-x86_64").boot()
+    name = "/dev/vda" if how == "virtio" else "/dev/sda"
+    assert vm.sh(f"head -c 9 {name}") == "as before"
+    vm.sh(f"printf 'QFI\\373other' | dd of={name} conv=notrunc; dd if=/dev/urandom of={name} bs=64k seek=3 count=20; sync")
+    vm.sh("echo 3 >/proc/sys/vm/drop_caches")
+    assert vm.sh(f"head -c 9 {name} | tail -c 5; head -c 2097152 {name} | tail -c 1000000 | grep -c .").startswith("other")
+    # It is in a file without a name; a state would be of a disk that nobody has any more.
+    assert not [f for f in os.listdir("/var/tmp") if f.startswith("vireo-")]
+    r = run_cli("save", vm.name, str(state))
+    assert r.returncode == 1 and "disk0.snapshot" in r.stderr and not state.exists()
+    vm.child.sendline("poweroff -f")
+    assert vm.wait() == 0
+    assert disk.read_bytes() == before
+
+
 def test_what_qemu_has_without_being_asked(busybox, vms):
     vm = vms([*boot_args(busybox), "-nographic"], command="qemu-system-x86_64").boot()
     # Host bridge, PIIX3 with IDE and power management, VGA and the network card, where QEMU has them.
