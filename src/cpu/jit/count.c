@@ -11,7 +11,7 @@ static void add(struct emit *e, struct emit_mem sum, int n, unsigned scratch)
 	emit_store(e, sum, scratch);
 }
 
-static bool counts(const struct jit_tr *t)
+bool jit_counts(const struct jit_tr *t)
 {
 	return t->counting || t->icount;
 }
@@ -53,6 +53,15 @@ void jit_count_block(struct jit_tr *t)
 	add(&t->e, emit_at(T1, (int32_t)(sizeof(uint64_t) * jit_profile_next(t->profile))), 1, T0);
 }
 
+void jit_count_back(struct jit_tr *t, unsigned n)
+{
+	if (t->icount)
+		add(&t->e, emit_gs(JIT_FIELD(cpu.icount_left)), (int)n, T0);
+	if (t->counting)
+		add(&t->e, emit_gs(t->icount ? JIT_FIELD(counts.charged) : JIT_FIELD(cpu.vcpu.instructions)), -(int)n,
+		    T0);
+}
+
 void jit_count_access(struct jit_tr *t)
 {
 	if (t->counting)
@@ -61,7 +70,7 @@ void jit_count_access(struct jit_tr *t)
 
 void jit_count_undone(struct jit_tr *t, unsigned from)
 {
-	if (!counts(t))
+	if (!jit_counts(t))
 		return;
 	emit_rm(&t->e, (struct emit_op){ .op = 0xc6 }, 0, emit_gs(JIT_FIELD(undone)));
 	emit_bytes(&t->e, t->count - from, 1);

@@ -56,6 +56,10 @@ static inline void jit_count_end(struct jit_cpu *c, uint64_t rip)
 struct jit_tr;
 /* The block begins; it is left if its charge is more than there is. Uses T0 and T1. */
 void jit_count_block(struct jit_tr *t);
+/* It is left for another one, and its last `n` instructions are not done. Uses T0. */
+void jit_count_back(struct jit_tr *t, unsigned n);
+/* Does it count at all? */
+bool jit_counts(const struct jit_tr *t);
 /* The stub of that. */
 void jit_count_overdrawn(struct jit_tr *t);
 /* A memory access begins. Uses T1. */

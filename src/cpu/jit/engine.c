@@ -29,7 +29,7 @@ static void probe(struct engine_probe *p)
 
 struct settings {
 	uint64_t heat, cache;
-	bool strict, sharing;
+	bool strict, sharing, extending;
 	int linking, counting, perf;
 };
 
@@ -41,7 +41,9 @@ static int read_settings(struct config *c, struct settings *s, struct err *err)
 	const char *debugger;
 	bool stats;
 
-	*s = (struct settings){ .heat = HEAT, .cache = CACHE_BYTES, .sharing = true, .linking = JIT_LINK_ALL };
+	*s = (struct settings){
+		.heat = HEAT, .cache = CACHE_BYTES, .sharing = true, .extending = true, .linking = JIT_LINK_ALL
+	};
 	if (!c)
 		return 0;
 	if (config_bool(c, "stats", false, &stats, err) ||
@@ -54,6 +56,7 @@ static int read_settings(struct config *c, struct settings *s, struct err *err)
 	    /* Who looks at registers sees flags, too. */
 	    config_bool(c, "jit.strict", strcmp(debugger, "none"), &s->strict, err) ||
 	    config_bool(c, "jit.share", true, &s->sharing, err) ||
+	    config_bool(c, "jit.extend", true, &s->extending, err) ||
 	    config_size(c, "jit.cache", CACHE_BYTES, MIB, &s->cache, err))
 		return -1;
 	if (s->cache < CACHE_LEAST || s->cache > CACHE_MOST)
@@ -109,6 +112,7 @@ static struct engine_vm *vm_create(const struct engine_config *c, struct err *er
 	j->vm.heat = (uint32_t)s.heat;
 	j->strict = s.strict;
 	j->sharing = s.sharing;
+	j->extending = s.extending;
 	j->linking = (enum jit_linking)s.linking;
 	j->counting = (enum jit_counting)s.counting;
 	j->vm.heats = huge_alloc(HEAT_BYTES);

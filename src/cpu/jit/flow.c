@@ -223,6 +223,16 @@ static bool bad_target(struct jit_tr *t, uint64_t rip)
 	return true;
 }
 
+/* In mid-block, where what was counted has to be taken back. */
+static void away(struct jit_tr *t, uint64_t rip, unsigned cc)
+{
+	struct stub s = { .kind = STUB_AWAY, .rip = rip, .flags_native = t->flags == FLAGS_NATIVE };
+
+	s.access = t->flags & FLAGS_NATIVE ? JIT_LINK_FLAGS : 0;
+	s.jump = emit_jump(&t->e, cc);
+	jit_stub(t, s);
+}
+
 void jit_jcc(struct jit_tr *t)
 {
 	uint64_t to = direct(t);
@@ -237,10 +247,14 @@ void jit_jcc(struct jit_tr *t)
 		other = emit_jump(&t->e, cc ^ is_back(t, to));
 		jit_go_on(t, is_back(t, to) ? to : next_rip(t), NULL);
 		jit_go_on(t, is_back(t, to) ? next_rip(t) : to, other);
-	} else {
-		link(t, to, cc);
-		jit_go_on(t, next_rip(t), NULL);
+		return;
 	}
+	if (t->at + 1 < t->count && jit_counts(t))
+		away(t, to, cc);
+	else
+		link(t, to, cc);
+	if (t->at + 1 == t->count)
+		jit_go_on(t, next_rip(t), NULL);
 }
 
 /* One of 16 bits is for the interpreter. */

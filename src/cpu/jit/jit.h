@@ -152,7 +152,8 @@ struct jit_vm {
 	 * any looks at it may be any in between: in exceptions' and interrupts' frames, and in states that are read.
 	 */
 	bool strict;
-	bool sharing; /* of looks into the TLB by accesses of a block */
+	bool sharing;	/* of looks into the TLB by accesses of a block */
+	bool extending; /* blocks behind jumps that are seldom taken */
 	enum jit_linking linking;
 	enum jit_counting counting;
 	struct jit_row *rows;	     /* stats.c */

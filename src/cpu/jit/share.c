@@ -12,7 +12,7 @@
 
 struct group {
 	uint8_t base, index, scale, seg;
-	bool open, write;
+	bool open, write, reads_only;
 	uint8_t members, first;
 	int64_t moved; /* by how much the sum of its registers has grown since its first access */
 	int64_t lo, hi;
@@ -55,7 +55,8 @@ static void added(struct plan *p, unsigned r, int64_t by)
 
 static bool joins(const struct group *g, const struct group *k, int64_t lo, int64_t hi)
 {
-	return g->open && g->base == k->base && g->index == k->index && g->scale == k->scale && g->seg == k->seg &&
+	return g->open && !(g->reads_only && k->write) && g->base == k->base && g->index == k->index &&
+	       g->scale == k->scale && g->seg == k->seg &&
 	       (hi > g->hi ? hi : g->hi) - (lo < g->lo ? lo : g->lo) <= SPAN_MOST;
 }
 
@@ -221,6 +222,13 @@ static void nothing(struct plan *p, unsigned at)
 {
 }
 
+/* What comes behind may never be: who was only to read does not have to be able to write for its sake. */
+static void jcc(struct plan *p, unsigned at)
+{
+	for (unsigned n = 0; n < p->groups; n++)
+		p->group[n].reads_only = !p->group[n].write;
+}
+
 /* What is not here may do anything. */
 static const struct {
 	void (*emit)(struct jit_tr *t);
@@ -241,7 +249,7 @@ static const struct {
 	{ jit_div, accumulator },
 	{ jit_mov_offset, accumulator },
 	{ jit_nothing, nothing },
-	{ jit_jcc, nothing },
+	{ jit_jcc, jcc },
 	{ jit_x87, nothing },
 	{ jit_vzero, nothing },
 };

@@ -223,6 +223,12 @@ static void write_stub(struct jit_tr *t, const struct stub *s)
 	case STUB_OVERDRAWN:
 		jit_count_overdrawn(t);
 		break;
+	case STUB_AWAY:
+		jit_count_back(t, t->count - s->at - 1u);
+		t->at = s->at;
+		t->flags = (s->access & JIT_LINK_FLAGS ? FLAGS_NATIVE : 0) | (s->flags_native ? 0 : FLAGS_MEMORY);
+		jit_go_on(t, s->rip, NULL);
+		break;
 	case STUB_LINK:
 		emit_align(&t->e, 4, 1);
 		jit_call_noted(t, t->thunks->link[s->flags_native], s->rip, s->back, (uint16_t)s->access);
@@ -292,6 +298,68 @@ static bool read_trace(struct jit_tr *t, const struct x86_cpu *cpu, const struct
 	return t->count && t->insn[0].def;
 }
 
+/* --- further than the trace --- */
+
+/* Can the block go on behind its last instruction? A jump by a condition, within the page and forwards, if seldom
+ * taken. */
+static bool goes_on(const struct jit_tr *t, const struct x86_cpu *cpu, const struct x86_trace *tr)
+{
+	const struct jit_insn *last = &t->insn[t->count - 1];
+	uint64_t to;
+
+	if (!last->op || last->op->emit != jit_jcc)
+		return false;
+	to = jit_rip(t, (t->end_rip + last->i->imm) & size_mask(last->i->opsize));
+	return to >= t->end_rip && !((to ^ t->block_rip) & ~X86_PAGE_MASK) &&
+	       !((t->end_rip ^ t->block_rip) & ~X86_PAGE_MASK) &&
+	       x86_trace_heat(cpu, tr, (uint32_t)(t->end_rip - t->block_rip)) * 4 >= cpu->vm->heat * 3;
+}
+
+/* One more instruction from the `have` bytes of the page that are there; false: it is not for this block. */
+static bool read_one(struct jit_tr *t, const struct x86_cpu *cpu, const struct x86_trace *tr, uint32_t have)
+{
+	struct x86_decode_mode mode = { cpu->code_bits, false, cpu->vm->features };
+	uint32_t at = (uint32_t)(t->end_rip - t->block_rip);
+	struct jit_insn *n = &t->insn[t->count];
+	struct x86_insn *i = &t->more[t->count];
+
+	if (t->count == X86_TRACE_MAX || x86_stops_at_offset(cpu, tr->offset + at) ||
+	    x86_decode(t->guest + at, have - at, mode, i, &n->def) != X86_DECODE_OK)
+		return false;
+	n->i = i;
+	n->fn = i->fn;
+	n->rip = t->end_rip;
+	n->op = jit_op_of(n->def, i, t->mode);
+	t->count++;
+	t->end_rip += i->len;
+	return true;
+}
+
+/*
+ * What is likely to come behind a trace that ends with a jump by a condition, and so on: such code is left by its
+ * jumps. Stores to it are seen from now on; if one came before that, the block ends where its trace does.
+ */
+static void read_on(struct jit_tr *t, struct x86_cpu *cpu, const struct x86_trace *tr, const struct source *s)
+{
+	uint32_t have = MEM_PAGE_SIZE - tr->offset, len, count = t->count;
+	const uint8_t *code = s->page[0]->host + tr->offset;
+	uint64_t end = t->end_rip;
+
+	if (!((struct jit_vm *)cpu->vm)->extending || tr->gen[1] || !tr->gen[0] || !goes_on(t, cpu, tr))
+		return;
+	have = have < sizeof(t->guest) ? have : (uint32_t)sizeof(t->guest);
+	shared_copy(t->guest, code, have);
+	while (read_one(t, cpu, tr, have))
+		if (ends(&t->insn[t->count - 1]) && !goes_on(t, cpu, tr))
+			break;
+	len = (uint32_t)(t->end_rip - t->block_rip);
+	if (x86_code_track(cpu->vm->code, s->page[0]->page_index, tr->offset, len) == tr->seen[0] &&
+	    shared_equal(t->guest, code, len))
+		return;
+	t->count = count;
+	t->end_rip = end;
+}
+
 static void flags_that_matter(struct jit_tr *t)
 {
 	uint8_t live = JIT_F_ALL;
@@ -303,6 +371,9 @@ static void flags_that_matter(struct jit_tr *t)
 		jit_flags_of(k->op, k->i, &reads, &writes);
 		k->live = live;
 		k->touch = k->op ? k->op->writes | k->op->changes : JIT_F_ALL;
+		/* Whoever it is that a jump out of the middle leads to. */
+		if (k->op && k->op->emit == jit_jcc)
+			k->live = live = JIT_F_ALL;
 		k->need = live = t->strict ? JIT_F_ALL : (live & ~writes) | reads;
 	}
 }
@@ -390,6 +461,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	t.x87_last = t.x87_operand = 0;
 	if (!find_source(cpu, tr, &from) || !read_trace(&t, cpu, tr, &from))
 		return NULL;
+	read_on(&t, cpu, tr, &from);
 	/* In the second page there is no later instruction of the block. */
 	own = x86_code_is_own(cpu->vm->code, from.page[0]->page_index);
 	t.strict = own || ((struct jit_vm *)cpu->vm)->strict;

@@ -39,7 +39,9 @@ enum stub_kind {
 	STUB_X87,
 	STUB_JUMP,
 	STUB_OVERDRAWN,
-	/* and after it, where all instructions are done: */ STUB_LINK,
+	/* After this one, nothing is undone that was counted, or the stub sees to it. */
+	STUB_LINK,
+	STUB_AWAY,
 	STUB_NEWS
 };
 struct stub {
@@ -86,7 +88,8 @@ struct jit_tr {
 	uint8_t x87_last, x87_operand; /* as a stub has them */
 	unsigned count, at;
 	struct jit_insn insn[X86_TRACE_MAX];
-	uint64_t end_rip; /* after the last */
+	struct x86_insn more[X86_TRACE_MAX]; /* those behind the trace */
+	uint64_t end_rip;		     /* after the last */
 	uint8_t guest[X86_TRACE_MAX * 15];
 	unsigned stub_count;
 	struct stub stubs[STUBS_MAX];

@@ -129,6 +129,11 @@ static const struct x86_insn *warm_up(struct x86_cpu *cpu, const struct x86_insn
 	return t->insn[0].fn(cpu, i);
 }
 
+uint32_t x86_trace_heat(const struct x86_cpu *cpu, const struct x86_trace *t, uint32_t behind)
+{
+	return atomic_load_explicit(&cpu->vm->heats[place_of(t->key + behind, X86_HEAT_BITS)], memory_order_relaxed);
+}
+
 uint32_t x86_trace_left(const struct x86_cpu *cpu)
 {
 	const struct x86_trace *t = cpu->trace;

@@ -22,6 +22,9 @@ struct x86_trace {
 	struct x86_insn insn[]; /* and a last one that finds the next trace */
 };
 
+/* How often, of interp_vm.heat times at most, what begins so many bytes behind it in its page was interpreted. */
+uint32_t x86_trace_heat(const struct x86_cpu *cpu, const struct x86_trace *t, uint32_t behind);
+
 struct x86_translator {
 	/*
 	 * RIP is at the hot trace cpu->trace, nothing of it is done, and it is charged already. Runs translated code;
