@@ -262,6 +262,8 @@ int jit_quick_stos(struct jit_cpu *c, uint32_t size);
 uint8_t *jit_quick_miss(struct jit_cpu *c, const struct jit_note *note);
 /* The same for accesses that share a look, from the lowest on; NULL: they are to be done one by one. */
 uint8_t *jit_quick_shared(struct jit_cpu *c, const struct jit_note *note);
+/* The code for RIP without sharing; 0: there is none. */
+uintptr_t jit_quick_split(struct jit_cpu *c);
 /* The code for RIP, from where the guest's flags are in memory; 0: this takes a walk, or there is none. */
 uintptr_t jit_quick_jump(struct jit_cpu *c);
 /*

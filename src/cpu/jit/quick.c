@@ -170,6 +170,20 @@ uint8_t *jit_quick_shared(struct jit_cpu *c, const struct jit_note *note)
 
 /* --- targets --- */
 
+uintptr_t jit_quick_split(struct jit_cpu *c)
+{
+	const struct jit_block *b;
+
+	/* What was counted and is not done has to be taken back. */
+	if (c->undone)
+		return 0;
+	c->split = c->cpu.s.gpr[X86_RIP];
+	b = jit_find_block(c);
+	if (b)
+		c->split = JIT_NOT_SPLIT;
+	return b ? jit_block_memory(b) : 0;
+}
+
 uintptr_t jit_quick_jump(struct jit_cpu *c)
 {
 	const struct jit_block *b = jit_find_block(c);

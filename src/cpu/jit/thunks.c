@@ -404,8 +404,8 @@ static void missed_thunks(struct emit *e, struct jit_thunks *t, const struct com
 /* The accesses that share a look are in one page after all; or the block is left. */
 static void shared_thunk(struct emit *e, struct jit_thunks *t)
 {
-	uintptr_t quick = quick_thunk(e, jit_quick_shared);
-	uint8_t *split;
+	uintptr_t quick = quick_thunk(e, jit_quick_shared), alone = quick_thunk(e, jit_quick_split);
+	uint8_t *split, *unknown;
 
 	emit_align(e, 16, 0);
 	t->missed_shared = emit_rx(e);
@@ -418,6 +418,11 @@ static void shared_thunk(struct emit *e, struct jit_thunks *t)
 	emit_here(e, split);
 	emit_load(e, T1, emit_gs(JIT_FIELD(note)));
 	note_rip(e);
+	emit_call(e, alone);
+	emit_rr(e, op1(0x85), T0, T0);
+	unknown = emit_jump(e, 4);
+	emit_rr(e, (struct emit_op){ .op = 0xff }, 4, T0);
+	emit_here(e, unknown);
 	emit_mov_imm(e, T0, JIT_SPLIT);
 	emit_jmp(e, t->leave);
 }
