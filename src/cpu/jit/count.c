@@ -64,8 +64,10 @@ void jit_count_back(struct jit_tr *t, unsigned n)
 
 void jit_count_access(struct jit_tr *t)
 {
-	if (t->counting)
-		add(&t->e, emit_gs(JIT_FIELD(counts.accesses)), 1, T1);
+	if (!t->counting)
+		return;
+	add(&t->e, emit_gs(JIT_FIELD(counts.accesses)), 1, T1);
+	t->held = 0;
 }
 
 void jit_count_undone(struct jit_tr *t, unsigned from)

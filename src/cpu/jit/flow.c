@@ -249,6 +249,7 @@ void jit_jcc(struct jit_tr *t)
 		jit_go_on(t, is_back(t, to) ? next_rip(t) : to, other);
 		return;
 	}
+	t->holds = t->held;
 	if (t->at + 1 < t->count && jit_counts(t))
 		away(t, to, cc);
 	else
@@ -379,7 +380,7 @@ void jit_ret(struct jit_tr *t)
 		return;
 	jit_flags_away(t, now(t)->need);
 	unless_news(t);
-	from = jit_reach_stack(t, 0, JIT_LOAD);
+	from = jit_reach_stack(t, 0, JIT_LOAD, false);
 	t->flags &= ~FLAGS_NATIVE;
 	emit_rm(&t->e, jit_word_op(t, 0x8b), T0, emit_at(T0, (int32_t)from.at));
 	jump_to_t0(t, &s);

@@ -118,7 +118,14 @@ static struct emit_mem shared(const struct jit_tr *t, int32_t field)
 	return emit_gs(field + (int32_t)sizeof(struct jit_shared) * now(t)->share.slot);
 }
 
-static struct jit_reach reach_first(struct jit_tr *t)
+/* T1 is what jit_cpu.shared has, from `from`. */
+static void hold(struct jit_tr *t, unsigned from)
+{
+	emit_mov(&t->e, T1, from);
+	t->holds = now(t)->share.slot + 1u;
+}
+
+static struct jit_reach reach_first(struct jit_tr *t, bool t1_free)
 {
 	const struct jit_share *s = &now(t)->share;
 
@@ -131,14 +138,21 @@ static struct jit_reach reach_first(struct jit_tr *t)
 		emit_store(&t->e, shared(t, JIT_FIELD(shared[0].flags)), T1);
 	}
 	t->shared |= 1u << s->slot;
-	return (struct jit_reach){ s->at, true };
+	if (t1_free)
+		hold(t, T0);
+	return (struct jit_reach){ T0, s->at, true };
 }
 
-static struct jit_reach reach_next(struct jit_tr *t)
+static struct jit_reach reach_next(struct jit_tr *t, bool t1_free)
 {
+	unsigned base = t1_free ? T1 : T0;
+
 	jit_count_access(t);
-	emit_load(&t->e, T0, shared(t, JIT_FIELD(shared[0].host)));
-	return (struct jit_reach){ now(t)->share.at, true };
+	if (!t1_free || t->held != now(t)->share.slot + 1u)
+		emit_load(&t->e, base, shared(t, JIT_FIELD(shared[0].host)));
+	if (t1_free)
+		hold(t, T1);
+	return (struct jit_reach){ base, now(t)->share.at, true };
 }
 
 bool jit_reached(const struct jit_tr *t)
@@ -146,61 +160,59 @@ bool jit_reached(const struct jit_tr *t)
 	return now(t)->share.role == JIT_SHARE_NEXT && t->shared >> now(t)->share.slot & 1;
 }
 
-struct jit_reach jit_reach(struct jit_tr *t, unsigned size, enum jit_access how)
+struct jit_reach jit_reach(struct jit_tr *t, unsigned size, enum jit_access how, bool t1_free)
 {
 	if (jit_reached(t))
-		return reach_next(t);
+		return reach_next(t, t1_free);
 	jit_linear(t, how);
 	if (now(t)->share.role != JIT_SHARE_FIRST) {
 		jit_probe(t, size, how);
-		return (struct jit_reach){ 0, false };
+		return (struct jit_reach){ T0, 0, false };
 	}
 	if (now(t)->share.at)
 		emit_lea(&t->e, T0, emit_at(T0, -(int32_t)now(t)->share.at));
-	return reach_first(t);
+	return reach_first(t, t1_free);
 }
 
-struct jit_reach jit_reach_stack(struct jit_tr *t, int disp, enum jit_access how)
+struct jit_reach jit_reach_stack(struct jit_tr *t, int disp, enum jit_access how, bool t1_free)
 {
 	bool first = now(t)->share.role == JIT_SHARE_FIRST;
 
 	if (jit_reached(t))
-		return reach_next(t);
+		return reach_next(t, t1_free);
 	disp -= first ? now(t)->share.at : 0;
 	if (disp)
 		emit_rm(&t->e, jit_word_op(t, 0x8d), T0, emit_at(GUEST_RSP, disp));
 	else
 		emit_rr(&t->e, jit_word_op(t, 0x89), GUEST_RSP, T0);
 	if (first)
-		return reach_first(t);
+		return reach_first(t, t1_free);
 	jit_probe(t, t->word, how);
-	return (struct jit_reach){ 0, false };
+	return (struct jit_reach){ T0, 0, false };
 }
 
 /*
  * The byte of flags of the page is looked at after the store, as the tracker of code wants it (code.c). Without
  * touching the host's flags if somebody needs them.
  */
-static void stored(struct jit_tr *t, struct emit_mem page_flags, unsigned more, uint64_t rip)
+static void stored(struct jit_tr *t, struct emit_mem page_flags, unsigned flags, struct stub s)
 {
-	struct stub s = { .kind = STUB_STORED, .rip = rip, .more = (uint16_t)more };
-
+	s.kind = STUB_STORED;
 	s.flags_native = t->flags == FLAGS_NATIVE && now(t)->live;
 	if (s.flags_native) {
 		uint8_t *none;
 
-		s.noted = true;
-		if (more)
-			emit_lea(&t->e, T0, emit_at(T0, (int32_t)more));
-		emit_store(&t->e, emit_gs(JIT_FIELD(stored)), T0);
+		s.noted = !s.slot;
+		if (s.noted)
+			emit_store(&t->e, emit_gs(JIT_FIELD(stored)), T0);
 		emit_load(&t->e, T0, page_flags);
 		emit_rm(&t->e, (struct emit_op){ .map = MAP_0F, .op = 0xb6 }, T0, emit_at(T0, 0));
 		none = emit_jrcxz(&t->e);
 		s.jump = emit_jump(&t->e, EMIT_ALWAYS);
 		emit_here8(&t->e, none);
 	} else {
-		emit_load(&t->e, T1, page_flags);
-		emit_rm(&t->e, (struct emit_op){ .op = 0x80 }, 7, emit_at(T1, 0));
+		emit_load(&t->e, flags, page_flags);
+		emit_rm(&t->e, (struct emit_op){ .op = 0x80 }, 7, emit_at(flags, 0));
 		emit_bytes(&t->e, 0, 1);
 		s.jump = emit_jump(&t->e, 5);
 		t->flags &= ~FLAGS_NATIVE;
@@ -211,13 +223,14 @@ static void stored(struct jit_tr *t, struct emit_mem page_flags, unsigned more, 
 
 void jit_stored_to(struct jit_tr *t, uint64_t rip)
 {
-	stored(t, indexed(JIT_TLB(t->view, flags)), 0, rip);
+	stored(t, indexed(JIT_TLB(t->view, flags)), T1, (struct stub){ .rip = rip });
 }
 
 void jit_stored_there(struct jit_tr *t, struct jit_reach where, uint64_t rip)
 {
 	if (where.shared)
-		stored(t, shared(t, JIT_FIELD(shared[0].flags)), where.at, rip);
+		stored(t, shared(t, JIT_FIELD(shared[0].flags)), T0,
+		       (struct stub){ .rip = rip, .more = (uint16_t)where.at, .slot = now(t)->share.slot + 1 });
 	else
 		jit_stored_to(t, rip);
 }

@@ -186,12 +186,14 @@ static void on_registers(struct jit_tr *t, struct emit_op e, struct operand reg,
 	if (what & JIT_RM_W)
 		put_operand(t, &rm);
 	jit_flags_done(t);
+	if (reg.host != T1 && rm.host != T1 && !(e.vex && e.vreg == T1))
+		t->holds = t->held;
 }
 
 static void on_memory(struct jit_tr *t, struct emit_op e, struct operand reg)
 {
 	const struct jit_insn *n = now(t);
-	uint32_t what = n->op->what, size = jit_memory_size(n), base = T0;
+	uint32_t what = n->op->what, size = jit_memory_size(n), base;
 	struct jit_reach where;
 	bool write = what & JIT_RM_W, uses_t1 = reg.host == T1 && reg.guest != NO_REG && !(what & JIT_GROUP);
 	enum jit_access how = !write ? JIT_LOAD : what & JIT_RM_R ? JIT_UPDATE : JIT_STORE;
@@ -204,10 +206,12 @@ static void on_memory(struct jit_tr *t, struct emit_op e, struct operand reg)
 		jit_linear(t, how);
 		misaligned(t, size);
 		jit_probe(t, size, how);
-		where = (struct jit_reach){ 0, false };
+		where = (struct jit_reach){ T0, 0, false };
 	} else {
-		where = jit_reach(t, size, how);
+		/* AH and its like have no encoding beside T1. */
+		where = jit_reach(t, size, how, !uses_t1 && !reg.high);
 	}
+	base = where.base;
 	if (write && !where.shared && (uses_t1 || what & JIT_CL))
 		emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
 	if (what & JIT_CL) {
@@ -242,6 +246,7 @@ static void vectors(struct jit_tr *t)
 	if (t->vectors)
 		return;
 	t->vectors = true;
+	t->held = 0;
 	jit_flags_away(t, now(t)->need);
 	emit_rm(&t->e, (struct emit_op){ .op = 0x80 }, 7, emit_gs(JIT_FIELD(vec_live)));
 	emit_bytes(&t->e, 0, 1);
@@ -290,9 +295,11 @@ void jit_plain(struct jit_tr *t)
 		jit_by_handler(t);
 		return;
 	}
-	if (what & JIT_MMX)
+	if (what & JIT_MMX) {
 		jit_x87_ready(t);
-	else if (what & (JIT_XMM_REG | JIT_XMM_RM))
+		t->held = 0;
+	}
+	if (!(what & JIT_MMX) && what & (JIT_XMM_REG | JIT_XMM_RM))
 		vectors(t);
 	if (mem) {
 		on_memory(t, e, reg);
@@ -317,6 +324,7 @@ void jit_implied(struct jit_tr *t)
 	emit_bytes(&t->e, i->op, 1);
 	immediate(t);
 	jit_flags_done(t);
+	t->holds = t->held;
 }
 
 /* INC and DEC by opcodes that are REX prefixes on the host. */
@@ -331,6 +339,7 @@ void jit_inc_dec(struct jit_tr *t)
 
 void jit_nothing(struct jit_tr *t)
 {
+	t->holds = t->held;
 }
 
 /* The low bytes of `host`, for a guest register of `size` bytes. */
@@ -369,6 +378,7 @@ void jit_mov_imm(struct jit_tr *t)
 	}
 	if (jit_home[i->rm] != NO_REG) {
 		emit_mov_imm(&t->e, jit_home[i->rm], i->opsize == 4 ? (uint32_t)i->imm : i->imm);
+		t->holds = t->held;
 		return;
 	}
 	emit_mov_imm(&t->e, T0, i->opsize == 4 ? (uint32_t)i->imm : i->imm);
@@ -428,6 +438,8 @@ void jit_lea(struct jit_tr *t)
 
 	if (i->opsize != 2 && jit_home[i->reg] != NO_REG) {
 		jit_address(t, jit_home[i->reg], i->opsize == 8);
+		if (i->index == X86_NOREG || jit_home[i->index] != NO_REG)
+			t->holds = t->held;
 		return;
 	}
 	jit_address(t, T0, i->opsize == 8);

@@ -28,22 +28,22 @@ static void flags_away(struct jit_tr *t)
 		jit_flags_away(t, now(t)->need);
 }
 
-static struct jit_reach reach_push(struct jit_tr *t)
+static struct jit_reach reach_push(struct jit_tr *t, bool t1_free)
 {
-	return jit_reach_stack(t, -(int)t->word, JIT_STORE);
+	return jit_reach_stack(t, -(int)t->word, JIT_STORE, t1_free);
 }
 
 /* `host` is T1: what is pushed is in jit_cpu.pushed. `rip` is next. */
 static void push_host(struct jit_tr *t, unsigned host, uint64_t rip)
 {
-	struct jit_reach to = reach_push(t);
+	struct jit_reach to = reach_push(t, host != T1);
 
 	if (host == T1) {
 		if (!to.shared)
 			emit_store(&t->e, emit_gs(JIT_FIELD(index)), T1);
 		emit_load(&t->e, T1, emit_gs(JIT_FIELD(pushed)));
 	}
-	emit_rm(&t->e, jit_word_op(t, 0x89), host, emit_at(T0, (int32_t)to.at));
+	emit_rm(&t->e, jit_word_op(t, 0x89), host, emit_at(to.base, (int32_t)to.at));
 	move_by(t, GUEST_RSP, GUEST_RSP, -(int)t->word);
 	if (host == T1 && !to.shared)
 		emit_load(&t->e, T1, emit_gs(JIT_FIELD(index)));
@@ -75,12 +75,13 @@ void jit_push_imm(struct jit_tr *t)
 
 void jit_push_value(struct jit_tr *t, uint64_t v, uint64_t rip)
 {
+	const bool is_short = t->word == 4 || v == (uint64_t)(int64_t)(int32_t)v;
 	struct jit_reach to;
 
 	flags_away(t);
-	to = reach_push(t);
-	if (t->word == 4 || v == (uint64_t)(int64_t)(int32_t)v) {
-		emit_rm(&t->e, jit_word_op(t, 0xc7), 0, emit_at(T0, (int32_t)to.at));
+	to = reach_push(t, is_short);
+	if (is_short) {
+		emit_rm(&t->e, jit_word_op(t, 0xc7), 0, emit_at(to.base, (int32_t)to.at));
 		emit_bytes(&t->e, v, 4);
 	} else {
 		if (!to.shared)
@@ -133,14 +134,14 @@ void jit_pop_reg(struct jit_tr *t)
 	if (odd_size(t))
 		return;
 	flags_away(t);
-	from = jit_reach_stack(t, 0, JIT_LOAD);
+	from = jit_reach_stack(t, 0, JIT_LOAD, true);
 	/* POP RSP: what was loaded wins. */
 	move_by(t, GUEST_RSP, GUEST_RSP, (int)t->word);
 	if (jit_home[r] != NO_REG) {
-		emit_rm(&t->e, jit_word_op(t, 0x8b), jit_home[r], emit_at(T0, (int32_t)from.at));
+		emit_rm(&t->e, jit_word_op(t, 0x8b), jit_home[r], emit_at(from.base, (int32_t)from.at));
 		return;
 	}
-	emit_load(&t->e, T0, emit_at(T0, (int32_t)from.at));
+	emit_load(&t->e, T0, emit_at(from.base, (int32_t)from.at));
 	jit_put(t, r, T0);
 }
 

@@ -24,12 +24,14 @@ void jit_flags_away(struct jit_tr *t, uint8_t wanted)
 	if (!wanted || t->flags != FLAGS_NATIVE)
 		return;
 	jit_save_flags(&t->e);
+	t->held = 0;
 	t->flags |= FLAGS_MEMORY;
 }
 
 static void load_flags(struct jit_tr *t, bool free)
 {
 	jit_load_flags(&t->e, free);
+	t->held = free ? 0 : t->held;
 	t->flags |= FLAGS_NATIVE;
 }
 
@@ -178,23 +180,42 @@ static void write_miss(struct jit_tr *t, const struct stub *s)
 	jit_call_noted(t, thunk, s->rip, s->back, (uint16_t)s->access);
 }
 
+static struct emit_mem shared_host(const struct stub *s)
+{
+	return emit_gs(JIT_FIELD(shared[0].host) + (int32_t)sizeof(struct jit_shared) * (s->slot - 1));
+}
+
+/* Where the block goes on after the stub, with T1 as it may hold it. */
+static uintptr_t hold_again(struct jit_tr *t, const struct stub *s)
+{
+	uintptr_t at = emit_rx(&t->e);
+
+	emit_load(&t->e, T1, shared_host(s));
+	emit_jmp(&t->e, s->back);
+	return at;
+}
+
 static void write_stored(struct jit_tr *t, const struct stub *s)
 {
 	uintptr_t thunk = s->flags_native ? t->thunks->stored_native : t->thunks->stored;
 
-	if (s->more && !s->noted)
+	if (s->slot) {
+		emit_load(&t->e, T0, shared_host(s));
 		emit_lea(&t->e, T0, emit_at(T0, s->more));
+	}
+	if (!s->noted && (s->flags_native || s->x87_last || s->x87_operand))
+		emit_store(&t->e, emit_gs(JIT_FIELD(stored)), T0);
 	if (s->x87_last || s->x87_operand) {
-		if (!s->noted)
-			emit_store(&t->e, emit_gs(JIT_FIELD(stored)), T0);
 		jit_x87_note(t, s->x87_last, s->x87_operand);
 		thunk = s->flags_native ? thunk : t->thunks->stored_noted;
 	}
 	jit_call_noted(t, thunk, s->rip, s->back, 0);
 }
 
-static void write_stub(struct jit_tr *t, const struct stub *s)
+static void write_stub(struct jit_tr *t, struct stub *s)
 {
+	if (s->kind == STUB_STORED && s->slot)
+		s->back = hold_again(t, s);
 	emit_here(&t->e, s->jump);
 	if (s->kind < STUB_OVERDRAWN)
 		jit_count_undone(t, s->kind == STUB_STORED ? s->at + 1u : s->at);
@@ -408,6 +429,8 @@ static void write_insn(struct jit_tr *t)
 {
 	const struct jit_insn *n = now(t);
 
+	t->held = t->holds;
+	t->holds = 0;
 	if (n->op)
 		n->op->emit(t);
 	else if (!n->def)
@@ -456,7 +479,7 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	t.stub_count = t.note_count = 0;
 	t.alone = jit_of(cpu)->split == t.block_rip;
 	t.sharing = t.word == 8 && !t.alone && ((struct jit_vm *)cpu->vm)->sharing;
-	t.shared = 0;
+	t.shared = t.held = t.holds = 0;
 	t.vectors = t.x87 = false;
 	t.x87_last = t.x87_operand = 0;
 	if (!find_source(cpu, tr, &from) || !read_trace(&t, cpu, tr, &from))

@@ -53,7 +53,8 @@ struct stub {
 	uint8_t view;	   /* of the access: enum x86_tlb_view */
 	bool flags_native; /* they must survive it */
 	bool noted;	   /* jit_cpu.stored is filled */
-	uint16_t more;	   /* of a store: it is so far behind T0 */
+	uint8_t slot;	   /* of a store: 1 + where in jit_cpu.shared its page is, 0: T0 is where it was */
+	uint16_t more;	   /* and how far behind it it was */
 	uint32_t pop;	   /* how far RSP moves if the target is good */
 	uint8_t at;	   /* the instruction, by its number */
 	/* 1 + the numbers of the last x87 instruction and operand of which no note is taken yet; 0: none. */
@@ -79,9 +80,11 @@ struct jit_tr {
 	bool strict;	 /* jit_vm.strict */
 	enum jit_counting counting;
 	struct jit_profile *profile;
-	bool icount;		       /* x86_cpu.icount */
-	bool alone;		       /* JIT_ALONE */
-	bool sharing;		       /* of looks into the TLB */
+	bool icount;  /* x86_cpu.icount */
+	bool alone;   /* JIT_ALONE */
+	bool sharing; /* of looks into the TLB */
+	/* T1 is what jit_cpu.shared has in this slot, less 1; 0: it is not. Before the instruction, and after it. */
+	unsigned held, holds;
 	unsigned shared;	       /* bits: the slots of jit_cpu.shared that are filled at this point */
 	bool vectors;		       /* are in the host's registers */
 	bool x87;		       /* is */
@@ -153,16 +156,16 @@ void jit_linear(struct jit_tr *t, enum jit_access how);
 void jit_add_segment(struct jit_tr *t, enum jit_access how);
 /* What jit_reach() gives. */
 struct jit_reach {
-	unsigned at; /* bytes from T0 to the access */
-	bool shared; /* T1 is free, and jit_cpu.shared knows where the page's flags are */
+	unsigned base, at; /* T0 or T1, and bytes from there to the access */
+	bool shared;	   /* jit_cpu.shared knows where that is, and the page's flags */
 };
 /*
  * Where the instruction's access is, by itself or together with others: with all checks made for `size` bytes. T1 tells
- * where its TLB entry is, unless it is shared. Flags may be lost. The second one: of PUSH, POP and their like, so far
- * behind the stack pointer.
+ * where its TLB entry is, unless it is shared. Flags may be lost. `t1_free`: until the access is done nobody else uses
+ * T1. The second one: of PUSH, POP and their like, so far behind the stack pointer.
  */
-struct jit_reach jit_reach(struct jit_tr *t, unsigned size, enum jit_access how);
-struct jit_reach jit_reach_stack(struct jit_tr *t, int disp, enum jit_access how);
+struct jit_reach jit_reach(struct jit_tr *t, unsigned size, enum jit_access how, bool t1_free);
+struct jit_reach jit_reach_stack(struct jit_tr *t, int disp, enum jit_access how, bool t1_free);
 /* Does it leave the flags alone? */
 bool jit_reached(const struct jit_tr *t);
 /* After a store there, otherwise as jit_stored_to(). */
