@@ -182,6 +182,13 @@ void rig_new(struct rig *r, enum rig_mode mode, const char *model)
 	make(r, mode, model, CLOCK_SOURCE_HOST);
 }
 
+void rig_new_on(struct rig *r, enum rig_mode mode, const struct engine *engine, struct config *config)
+{
+	memset(r, 0, sizeof(*r));
+	tiny_vm_new_configured(&r->vm, engine, config);
+	rig_reset(r, mode);
+}
+
 void rig_new_counted(struct rig *r, enum rig_mode mode, const char *model)
 {
 	make(r, mode, model, CLOCK_SOURCE_ICOUNT);

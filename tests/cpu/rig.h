@@ -66,6 +66,8 @@ struct rig {
 /* `model` may be NULL. The second one counts instructions as its time. */
 void rig_new(struct rig *r, enum rig_mode mode, const char *model);
 void rig_new_counted(struct rig *r, enum rig_mode mode, const char *model);
+/* Keys of the engine in `config`, which is taken. */
+void rig_new_on(struct rig *r, enum rig_mode mode, const struct engine *engine, struct config *config);
 void rig_free(struct rig *r);
 /* The same VM again, from the start, in any mode. */
 void rig_reset(struct rig *r, enum rig_mode mode);

@@ -4,13 +4,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "cpu/x86/entry.h"
 #include "hot.h"
+
+static void digest(struct tiny_vm *t, bool write, uint64_t addr, unsigned size, uint64_t val)
+{
+	const uint64_t words[] = { addr, size << 1 | write, val };
+
+	t->mmio_count++;
+	for (unsigned n = 0; n < ARRAY_LEN(words); n++)
+		t->mmio_digest = (t->mmio_digest ^ words[n]) * 0x100000001b3;
+}
 
 static uint64_t mmio_read(void *opaque, uint64_t addr, unsigned size)
 {
 	struct tiny_vm *t = opaque;
 
+	digest(t, false, addr, size, 0);
 	return t->on_mmio_read ? t->on_mmio_read(t, addr) : ~0ull;
 }
 
@@ -18,6 +29,7 @@ static void mmio_write(void *opaque, uint64_t addr, unsigned size, uint64_t val)
 {
 	struct tiny_vm *t = opaque;
 
+	digest(t, true, addr, size, val);
 	if (t->on_mmio)
 		t->on_mmio(t, addr);
 }

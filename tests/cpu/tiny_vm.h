@@ -32,6 +32,8 @@ struct tiny_vm {
 	/* Outside of RAM; may be NULL. */
 	uint64_t (*on_mmio_read)(struct tiny_vm *t, uint64_t addr);
 	void (*on_mmio)(struct tiny_vm *t, uint64_t addr);
+	/* Of all accesses there: how many, and a number that depends on what each was and on their order. */
+	uint64_t mmio_count, mmio_digest;
 	uint32_t last_out; /* value of the last OUT */
 	unsigned outs;
 	bool kick_on_out; /* leave run() at the next OUT */
