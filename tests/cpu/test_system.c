@@ -549,6 +549,21 @@ static void instructions_go_with_their_features(void **state)
 	assert_false(out[X86_CPUID_ECX] >> 3 & 1);
 }
 
+/* Xen clears pages by it before it has switched SSE on. */
+static void movnti_needs_no_switch(void **state)
+{
+	for (unsigned n = 0; n < 3; n++) {
+		rig_reset(&r, RIG_LONG);
+		r.s.cr4 &= ~(uint64_t)X86_CR4_OSFXSR;
+		r.s.cr0 |= n == 1 ? X86_CR0_TS : n == 2 ? X86_CR0_EM : 0;
+		r.s.gpr[X86_RSI] = RIG_DATA_AT;
+		r.s.gpr[X86_RAX] = 0x1122334455667788;
+		rig_write(&r, RIG_DATA_AT, 0, 8);
+		RIG_EXEC(&r, 0x48, 0x0f, 0xc3, 0x06, 0x0f, 0xc3, 0x46, 0x04);
+		assert_int_equal(rig_read(&r, RIG_DATA_AT, 8), 0x5566778855667788);
+	}
+}
+
 static void random_numbers_are_told_by_carry(void **state)
 {
 	uint64_t before = 0;
@@ -688,6 +703,7 @@ int main(void)
 		TEST(msrs_that_kernels_probe),
 		TEST(the_tsc_can_be_set),
 		TEST(instructions_go_with_their_features),
+		TEST(movnti_needs_no_switch),
 		TEST(random_numbers_are_told_by_carry),
 		TEST(cpuid_says_what_the_model_is),
 		TEST(cr4_and_cpuid_agree),

@@ -154,18 +154,16 @@ HANDLER(movlhps)
 	return x86_next(cpu, i);
 }
 
-/* --- non-temporal stores of general registers --- */
+/* --- non-temporal stores of general registers, which neither CR0 nor CR4.OSFXSR forbids --- */
 
 HANDLER(movnti32)
 {
-	x86_sse_enter(cpu);
 	x86_stm32(cpu, i, (uint32_t)cpu->s.gpr[i->reg]);
 	return x86_next(cpu, i);
 }
 
 HANDLER(movnti64)
 {
-	x86_sse_enter(cpu);
 	x86_stm64(cpu, i, cpu->s.gpr[i->reg]);
 	return x86_next(cpu, i);
 }
