@@ -96,7 +96,8 @@ static int read_header(const struct boot_image *i, struct header *h, struct err 
 	h->code = ((b[HDR_SETUP_SECTS] ? b[HDR_SETUP_SECTS] : 4) + 1u) * 512u;
 	if (version < 0x204)
 		syssize &= 0xffff0;
-	if (h->code >= i->size || syssize > i->size - h->code)
+	/* In paragraphs, of which the last one may not be whole in the file: memtest86+. */
+	if (h->code >= i->size || syssize > align_up(i->size - h->code, 16))
 		return err_set(err, "kernel: %s is truncated: %llu bytes instead of %llu", i->path,
 			       (unsigned long long)i->size, (unsigned long long)(h->code + syssize));
 	h->code_size = i->size - h->code;

@@ -188,7 +188,10 @@ static void truncated_kernels_are_refused(void **state)
 	struct image k;
 
 	start(&r, &k, 64 * MIB);
-	boot_rig_truncations(&r, k.b, k.len);
+	boot_rig_truncations(&r, k.b, k.len - 15);
+	/* The header counts paragraphs, and the last one need not be whole. */
+	k.len -= 15;
+	load(&r, &k);
 	boot_rig_free(&r);
 }
 
