@@ -2,8 +2,8 @@
  * Reading and writing of state tables. Stream of a section:
  *   u8 name_len, name; u8 inst_len, instance; u16 version; fields; u8 0; subsections
  * A field is u8 name_len (not 0), name, u8 type, u32 count, payload; a STATE_STRUCT payload is `count`
- * times the fields of its table, each closed by u8 0. A subsection is u8 name_len, name, u16 version,
- * fields, u8 0; the list is closed by u8 0. All little-endian.
+ * times the fields of its table, each closed by u8 0, and the subsections if its table has any. A subsection is u8
+ * name_len, name, u16 version, fields, u8 0; the list is closed by u8 0. All little-endian.
  */
 #include "base/state.h"
 
@@ -81,6 +81,8 @@ static char *element(const struct state_field *d, char *obj, uint32_t i)
 	return d->ref ? *(char **)p : p;
 }
 
+static void save_subsections(FILE *f, const struct state_desc *desc, void *obj);
+
 static void save_fields(FILE *f, const struct state_field *fields, char *obj)
 {
 	for (const struct state_field *d = fields; d->type != STATE_END; d++) {
@@ -97,6 +99,8 @@ static void save_fields(FILE *f, const struct state_field *fields, char *obj)
 			if (d->sub->pre_save)
 				d->sub->pre_save(p);
 			save_fields(f, d->sub->fields, p);
+			if (d->sub->subsections)
+				save_subsections(f, d->sub, p);
 		}
 	}
 	put(f, 0, 1);
@@ -166,6 +170,7 @@ static int get_name(struct reader *r, char name[NAME_MAX_LEN + 1])
 }
 
 static int load_fields(struct reader *r, const struct state_field *fields, unsigned version, char *obj);
+static int load_subsections(struct reader *r, const struct state_desc *desc, void *obj);
 
 static int load_field(struct reader *r, const struct state_field *d, unsigned version, char *obj)
 {
@@ -179,7 +184,8 @@ static int load_field(struct reader *r, const struct state_field *d, unsigned ve
 		char *p = element(d, obj, i);
 
 		if (d->type == STATE_STRUCT) {
-			if (load_fields(r, d->sub->fields, version, p))
+			if (load_fields(r, d->sub->fields, version, p) ||
+			    (d->sub->subsections && load_subsections(r, d->sub, p)))
 				return -1;
 			if (d->sub->post_load && d->sub->post_load(p, r->err))
 				return err_prefix(r->err, "saved state of %s: field %s", r->section, d->name);
@@ -270,6 +276,8 @@ int state_load(FILE *f, const struct state_desc *desc, const char *instance, voi
 
 /* --- printing --- */
 
+static void print_subsections(FILE *out, const struct state_desc *desc, const char *path, char *obj);
+
 static void print_fields(FILE *out, const struct state_field *fields, const char *path, char *obj)
 {
 	for (const struct state_field *d = fields; d->type != STATE_END; d++) {
@@ -280,12 +288,21 @@ static void print_fields(FILE *out, const struct state_field *fields, const char
 				snprintf(name, sizeof(name), "%s.%s[%u]", path, d->name, i);
 			else
 				snprintf(name, sizeof(name), "%s.%s", path, d->name);
-			if (d->type == STATE_STRUCT)
+			if (d->type == STATE_STRUCT) {
 				print_fields(out, d->sub->fields, name, p);
-			else
+				print_subsections(out, d->sub, name, p);
+			} else {
 				fprintf(out, "%s = 0x%" PRIx64 "\n", name, get_element(p, d->type));
+			}
 		}
 	}
+}
+
+static void print_subsections(FILE *out, const struct state_desc *desc, const char *path, char *obj)
+{
+	for (const struct state_desc *const *s = desc->subsections; s && *s; s++)
+		if ((*s)->needed(obj))
+			print_fields(out, (*s)->fields, path, obj);
 }
 
 void state_print(FILE *out, const struct state_desc *desc, const char *instance, void *obj)
@@ -296,7 +313,5 @@ void state_print(FILE *out, const struct state_desc *desc, const char *instance,
 		desc->pre_save(obj);
 	snprintf(path, sizeof(path), "%s:%s", desc->name, instance);
 	print_fields(out, desc->fields, path, obj);
-	for (const struct state_desc *const *s = desc->subsections; s && *s; s++)
-		if ((*s)->needed(obj))
-			print_fields(out, (*s)->fields, path, obj);
+	print_subsections(out, desc, path, obj);
 }

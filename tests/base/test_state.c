@@ -14,6 +14,7 @@
 struct part {
 	uint16_t reg;
 	uint8_t mode;
+	uint32_t rest; /* only when it is not 0 */
 };
 
 struct thing {
@@ -35,12 +36,26 @@ static const struct state_field part_fields[] = {
 	STATE_U8F(struct part, mode),
 	STATE_FIELD_END,
 };
+static bool rest_needed(void *obj)
+{
+	return ((struct part *)obj)->rest;
+}
+static const struct state_field rest_fields[] = { STATE_U32F(struct part, rest), STATE_FIELD_END };
+static const struct state_desc rest_state = {
+	.name = "rest",
+	.version = 1,
+	.min_version = 1,
+	.fields = rest_fields,
+	.needed = rest_needed,
+};
+static const struct state_desc *const parts_of_part[] = { &rest_state, NULL };
 static const struct state_desc part_state = {
 	.name = "part",
 	.version = 1,
 	.min_version = 1,
 	.fields = part_fields,
 	.post_load = part_check,
+	.subsections = parts_of_part,
 };
 
 static bool extra_needed(void *obj)
@@ -76,7 +91,7 @@ static const struct thing example = {
 	.control = 0x12345678,
 	.counters = { 1, UINT64_MAX, 3 },
 	.on = true,
-	.parts = { { 0xabcd, 1 }, { 2, 3 } },
+	.parts = { { 0xabcd, 1, 0 }, { 2, 3, 77 } },
 	.extra = 99,
 	.have_extra = true,
 };
@@ -119,6 +134,29 @@ static void what_is_saved_comes_back(void **state)
 	assert_true(b.on);
 	assert_int_equal(b.parts[0].reg, 0xabcd);
 	assert_int_equal(b.parts[1].mode, 3);
+	assert_int_equal(b.extra, 99);
+	free(buf);
+}
+
+/* Structs within the object have optional parts of their own, each element as it needs them. */
+static void parts_of_parts_come_back(void **state)
+{
+	struct thing a = example, b = { .have_extra = true };
+	struct err err;
+	char *buf, *text;
+	size_t len = save(&a, &buf);
+	FILE *f = open_memstream(&text, &len);
+
+	state_print(f, &thing_state, "0", &a);
+	fclose(f);
+	assert_non_null(strstr(text, "thing:0.parts[1].rest = 0x4d"));
+	assert_null(strstr(text, "parts[0].rest"));
+	free(text);
+	free(buf);
+	len = save(&a, &buf);
+	assert_int_equal(load(buf, len, &b, &err), 0);
+	assert_int_equal(b.parts[0].rest, 0);
+	assert_int_equal(b.parts[1].rest, 77);
 	assert_int_equal(b.extra, 99);
 	free(buf);
 }
@@ -187,6 +225,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_saved_comes_back),
+		cmocka_unit_test(parts_of_parts_come_back),
 		cmocka_unit_test(a_truncated_stream_is_refused),
 		cmocka_unit_test(a_mutated_stream_never_loads_an_impossible_value),
 		cmocka_unit_test(another_version_or_instance_is_refused),
