@@ -39,6 +39,8 @@ static void stored(void *opaque, uint32_t off, uint32_t len)
 			return;
 		}
 	}
+	if (vm->vars_fd >= 0 && fdatasync(vm->vars_fd))
+		log_guest("pflash", "%s: %s: variables may be lost", vm->vars_path, strerror(errno));
 }
 
 static int make_directories(char *path, struct err *err)
