@@ -1,16 +1,18 @@
 # Fetching packages with an apt of the build's own: its state is in $work/apt, its sources are the host's.
 # shellcheck shell=bash disable=SC2154 # $work and others are the build's
 suite=bookworm
+# A recipe may name others.
+arch=amd64 releases="(-updates|-security)?"
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # The host's sources of this suite, or those of its own suite with the name replaced: "URI RELEASE" lines.
 host_sources() {
 	# shellcheck disable=SC2016 # the format is apt's
 	apt-get indextargets --format '$(CODENAME) $(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)' 'Created-By: Packages' |
-		awk -v suite="$suite" '
+		awk -v suite="$suite" -v releases="$releases" '
 			$4 != "main" || ($5 != "" && $5 != "Debian") { next }
 			$2 !~ /^(https?|file|copy|mirror)/ { next }
-			$3 ~ "^" suite "(-updates|-security)?$" { here[$2 " " $3]; next }
+			$3 ~ "^" suite releases "$" { here[$2 " " $3]; next }
 			$5 == "Debian" && $3 ~ /^[a-z]+(-updates|-security)?$/ { sub(/^[a-z]+/, suite, $3); other[$2 " " $3] }
 			END {
 				for (s in here) { print s; found = 1 }
@@ -36,7 +38,7 @@ write_apt_config() {
 	local apt=$work/apt
 	mkdir -p "$apt"/{etc/sources.list.d,etc/preferences.d,lists/partial,archives/partial}
 	touch "$apt/status"
-	sources "[arch=amd64 signed-by=$keyring] " >"$apt/etc/sources.list"
+	sources "[arch=$arch signed-by=$keyring] " >"$apt/etc/sources.list"
 	{
 		host_settings
 		cat <<-END
@@ -52,8 +54,8 @@ write_apt_config() {
 			Dir::Cache "$apt";
 			Dir::Cache::Archives "$apt/archives";
 			Dir::Log "$apt";
-			APT::Architecture "amd64";
-			APT::Architectures "amd64";
+			APT::Architecture "$arch";
+			APT::Architectures "$arch";
 			APT::Install-Recommends "false";
 			APT::Sandbox::User "root";
 			Acquire::Languages "none";
