@@ -391,6 +391,7 @@ int vm_boot_firmware(struct vm *vm, struct err *err)
 {
 	if (boot_load_firmware(vm->mem, &vm->firmware_files, err))
 		return -1;
+	vm_sync_vars(vm);
 	fill_cmos(vm);
 	for (unsigned n = 0; n < vm->cpus; n++)
 		vm->engine->vcpu_reset(vm->cpu[n].vcpu);

@@ -39,8 +39,13 @@ static void stored(void *opaque, uint32_t off, uint32_t len)
 			return;
 		}
 	}
-	if (vm->vars_fd >= 0 && fdatasync(vm->vars_fd))
-		log_guest("pflash", "%s: %s: variables may be lost", vm->vars_path, strerror(errno));
+}
+
+/* Not with each variable: OVMF writes hundreds of times while it starts, which took it a second longer. */
+void vm_sync_vars(struct vm *vm)
+{
+	if (vm->firmware_files.vars && vm->vars_fd >= 0 && fdatasync(vm->vars_fd))
+		log_line(LOG_WARN, "pflash", "%s: %s: variables may be lost", vm->vars_path, strerror(errno));
 }
 
 static int make_directories(char *path, struct err *err)

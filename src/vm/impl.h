@@ -241,6 +241,8 @@ void vm_remapped(void *vm);
 /* --- flash.c: the flash of firmware, and where its variables are kept --- */
 /* `path`: "firmware.vars", or NULL. Fills the array of the variables. */
 int vm_open_vars(struct vm *vm, const char *path, struct err *err);
+/* On the disk by now: at resets and at the end. vCPUs parked. */
+void vm_sync_vars(struct vm *vm);
 /* Flash instead of a ROM, if there are variables. */
 int vm_add_flash(struct vm *vm, struct err *err);
 

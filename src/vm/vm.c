@@ -549,6 +549,7 @@ void vm_free(struct vm *vm)
 	free(vm->chip_devices);
 	pci_bus_free(vm->pci);
 	bus_free(vm->bus);
+	vm_sync_vars(vm);
 	if (vm->firmware_files.vars && vm->vars_fd >= 0)
 		close(vm->vars_fd);
 	mem_space_free(vm->upper.smm);
