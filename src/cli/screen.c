@@ -233,7 +233,7 @@ const struct cli_command cli_screentext_command = {
 	.min_operands = 1,
 	.max_operands = 1,
 	.operand_words = { "@machine" },
-	.text = "Of a screen that shows text, not a picture.",
+	.text = "Of a screen that shows text, or the picture of a Linux console in the usual font of 8x16 dots.",
 	.run = screentext,
 };
 

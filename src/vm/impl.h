@@ -266,6 +266,7 @@ int vm_add_rom(struct vm *vm, const char *prefix, const struct vm_rom *rom, stru
 const char *vm_disk_without_space(const struct vm *vm);
 
 /* --- screen.c: the VGA, and who shows it --- */
+#define VM_VGABIOS "/usr/share/seabios/vgabios-stdvga.bin" /* of Debian's package seabios */
 /* Memory for it, before there is an engine; `vm->screen.wanted` says whether there is one. */
 int vm_add_screen_memory(struct vm *vm, struct err *err);
 int vm_add_screen(struct vm *vm, struct err *err);

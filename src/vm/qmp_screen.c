@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "display/glyphs.h"
 #include "display/image.h"
 #include "vm/impl.h"
 
@@ -35,6 +36,32 @@ static json_t *screendump(struct vm *vm, const json_t *args, struct err *err)
 	return rc ? NULL : json_object();
 }
 
+/* The font of the VGA BIOS, whether the machine has it in its card or not. */
+static bool read_picture(struct vm *vm, struct screen_text *t, struct err *err)
+{
+	struct screen s = { 0 };
+	struct boot_image rom;
+	uint8_t *data;
+	const uint8_t *font;
+	bool ok = false;
+
+	if (boot_image_open(&rom, "the font to read a picture with", VM_VGABIOS, err))
+		return false;
+	data = rom.size <= PCI_ROM_MAX ? malloc(rom.size) : NULL;
+	if (!data || !vm->screen.source.draw(vm->screen.source.opaque, &s, SCREEN_WHOLE)) {
+		err_set(err, "out of memory");
+	} else if (!boot_image_read(&rom, 0, data, rom.size, err)) {
+		font = glyphs_find(data, rom.size);
+		ok = font && glyphs_read(&s, font, t);
+		if (!ok)
+			err_set(err, "The screen shows a picture, not characters of the usual font");
+	}
+	screen_free(&s);
+	free(data);
+	boot_image_close(&rom);
+	return ok;
+}
+
 /* Lines as UTF-8 without blanks at their ends. */
 static json_t *screentext(struct vm *vm, const json_t *args, struct err *err)
 {
@@ -48,9 +75,8 @@ static json_t *screentext(struct vm *vm, const json_t *args, struct err *err)
 		err_set(err, "out of memory");
 		return NULL;
 	}
-	if (!vm->screen.source.text(vm->screen.source.opaque, t)) {
+	if (!vm->screen.source.text(vm->screen.source.opaque, t) && !read_picture(vm, t, err)) {
 		free(t);
-		err_set(err, "The screen shows a picture, not characters");
 		return NULL;
 	}
 	lines = json_array();

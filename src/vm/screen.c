@@ -151,8 +151,7 @@ int vm_add_screen(struct vm *vm, struct err *err)
 		.opaque = vm,
 	};
 	/* OVMF has a driver of its own. */
-	const struct vm_rom rom = { "vgabios", "/usr/share/seabios/vgabios-stdvga.bin",
-				    vm->firmware && strcmp(vm->firmware, "uefi") };
+	const struct vm_rom rom = { "vgabios", VM_VGABIOS, vm->firmware && strcmp(vm->firmware, "uefi") };
 	struct device *d;
 	uint64_t slot;
 	char text[8];

@@ -87,6 +87,10 @@ def test_linux_has_a_frame_buffer_and_a_mouse(tmp_path, vms):
         assert time.monotonic() < end
         v.update()
     assert v.get(1001, 0) == (0, 0, 0)
+    # Its console's characters, which are read from the picture.
+    vm.sh(r"printf '\033[2J\033[3;5HRead me: 0123 {~}\033[44;33m blue \033[0m' >/dev/tty0")
+    lines = screen_text(vm, "Read me").split("\n")
+    assert lines[2] == "    Read me: 0123 {~} blue", lines[2]
     # The pointer's ways, a button and the wheel.
     event = re.search(r"Generic Explorer Mouse(?:.|\n)*?\b(event\d+)", vm.sh("cat /proc/bus/input/devices"))[1]
     vm.sh(f"exec 3</dev/input/{event}; cat <&3 >/moves & true")
