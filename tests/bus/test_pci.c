@@ -632,6 +632,27 @@ static void another_device_is_refused(void **state)
 
 /* --- expansion ROMs --- */
 
+/* What the ACPI tables say of BARs above 4 GiB is where firmware has put them. */
+static void bars_above_4_gib_are_told(void **state)
+{
+	uint64_t first, end;
+	struct board b;
+
+	setup(&b);
+	set(&b, CARD, 0x18, 4, 0xc0200000);
+	set(&b, CARD, 0x1c, 4, 0);
+	set(&b, CARD, COMMAND, 2, MEM);
+	assert_false(pci_high_bars(b.pci, &first, &end));
+	set(&b, CARD, COMMAND, 2, 0);
+	set(&b, CARD, 0x1c, 4, 0x80);
+	assert_false(pci_high_bars(b.pci, &first, &end));
+	set(&b, CARD, COMMAND, 2, MEM);
+	assert_true(pci_high_bars(b.pci, &first, &end));
+	assert_int_equal(first, 0x80c0200000);
+	assert_int_equal(end, 0x80c0300000);
+	board_fini(&b);
+}
+
 static void a_rom_is_decoded_while_it_is_on(void **state)
 {
 	uint8_t image[3000] = { 0x55, 0xaa, 6, [0x18] = 0x20, [0x20] = 'P', 'C', 'I', 'R', 0xf4, 0x1a, 0, 0x10 };
@@ -691,6 +712,7 @@ static void a_rom_that_lies_is_kept_as_it_is(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(bars_above_4_gib_are_told),
 		cmocka_unit_test(a_rom_is_decoded_while_it_is_on),
 		cmocka_unit_test(a_rom_that_lies_is_kept_as_it_is),
 		cmocka_unit_test(identity_cannot_be_changed),
