@@ -234,13 +234,37 @@ int qemu_debug_items(struct qemu *q, const char *text)
 
 /* --- the screen --- */
 
+/* ":N", "HOST:N" (a display, whose port is 5900 + N) and "unix:PATH". */
+int qemu_vnc(struct qemu *q, const char *text)
+{
+	const char *colon = strrchr(text, ':');
+	char where[256], *end;
+	unsigned long n;
+
+	if (!strcmp(text, "none"))
+		return qemu_set(q, NULL, NULL, "vnc", "none");
+	if (!strncmp(text, "unix:", 5) && !strchr(text, ','))
+		return qemu_set(q, NULL, NULL, "vnc", text);
+	n = colon ? strtoul(colon + 1, &end, 10) : 0;
+	if (!colon || end == colon + 1 || *end || n > 59635)
+		return err_set(q->err, "-vnc %s: a display is :N, 127.0.0.1:N or unix:PATH, without more", text);
+	if (colon == text || !strncmp(text, "localhost:", 10))
+		snprintf(where, sizeof(where), "127.0.0.1:%lu", 5900 + n);
+	else
+		snprintf(where, sizeof(where), "%.*s:%lu", (int)(colon - text < 200 ? colon - text : 200), text,
+			 5900 + n);
+	return qemu_set(q, NULL, NULL, "vnc", where);
+}
+
 int qemu_display(struct qemu *q, const char *text)
 {
 	if (qword_in("help|?", text)) {
-		puts("Available display backend types:\nnone");
+		puts("Available display backend types:\nnone\nvnc");
 		q->done = true;
 		return 0;
 	}
+	if (!strncmp(text, "vnc=", 4))
+		return qemu_vnc(q, text + 4);
 	return strcmp(text, "none")
 		       ? err_set(q->err, "-display %s: Parameter 'type' does not accept value '%s'", text, text)
 		       : 0;
@@ -265,11 +289,6 @@ static int add_vga(struct qemu *q)
 	if (config_peek(q->c, "vga"))
 		return q->vga && wanted ? err_set(q->err, "-vga %s: there is one by -device", q->vga) : 0;
 	return wanted ? qemu_set(q, NULL, NULL, "vga", "std") : 0;
-}
-
-int qemu_vnc(struct qemu *q, const char *text)
-{
-	return strcmp(text, "none") ? err_set(q->err, "-vnc %s: there is no screen", text) : 0;
 }
 
 /* --- the process --- */

@@ -216,7 +216,8 @@ def test_a_signal_ends_it_well(qemu, busybox):
 
 
 def test_a_reset_that_is_not_wanted_ends_it_well(qemu, busybox):
-    r = run(qemu, *boot_args(busybox, "console=ttyS0 panic=-1 init=/no/such rdinit=/no/such"), "-nographic", "-no-reboot")
+    r = run(qemu, *boot_args(busybox, "console=ttyS0 panic=-1 reboot=triple init=/no/such rdinit=/no/such"), "-nographic",
+            "-no-reboot")
     assert "Kernel panic" in r.stdout and r.returncode == 0, r.stdout[-300:] + r.stderr
 
 
