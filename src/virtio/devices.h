@@ -51,5 +51,7 @@ struct virtio_net_config {
 	uint8_t mac[6];
 };
 struct virtio_dev *virtio_net_new(const struct virtio_net_config *c, struct err *err);
+/* Plug the cable in, or out: frames are dropped then, and the driver is told. Any thread. */
+void virtio_net_set_link(struct virtio_dev *d, bool up);
 
 #endif

@@ -65,6 +65,11 @@ static void send_frame(struct net *n)
 	n->waits = !sent && virtio_running(&n->d);
 }
 
+static bool link_up(const struct net *n)
+{
+	return n->config[6] & 1;
+}
+
 static void transmit(struct net *n)
 {
 	struct vring_chain *c;
@@ -74,8 +79,8 @@ static void transmit(struct net *n)
 		send_frame(n);
 	while (!n->waits && turn++ < TURN && (c = virtio_pop(&n->d, Q_TX))) {
 		n->len = vring_read(c, n->frame, sizeof(n->frame));
-		if (vring_read_left(c))
-			n->len = 0; /* longer than any frame */
+		if (vring_read_left(c) || !link_up(n))
+			n->len = 0; /* longer than any frame, or nowhere to go */
 		vring_push(c, 0);
 		send_frame(n);
 	}
@@ -134,6 +139,8 @@ static bool receive(void *opaque, const uint8_t *frame, size_t len)
 		taken = !atomic_load(&n->d.paused); /* no driver: nobody listens */
 		goto out;
 	}
+	if (!link_up(n))
+		goto out;
 	g = gather(n, HEADER + len, c, &count);
 	if (g != ENOUGH) {
 		while (count)
@@ -203,6 +210,18 @@ static void destroy(struct virtio_dev *d)
 	n->peer->ops->destroy(n->peer);
 	virtio_fini(d);
 	free(n);
+}
+
+void virtio_net_set_link(struct virtio_dev *d, bool up)
+{
+	struct net *n = d->self;
+
+	pthread_mutex_lock(&d->lock);
+	if (link_up(n) != up) {
+		n->config[6] = up;
+		virtio_config_changed(d);
+	}
+	pthread_mutex_unlock(&d->lock);
 }
 
 static const struct virtio_ops ops = { .process = process, .reset = reset, .resume = resume, .destroy = destroy };

@@ -345,6 +345,7 @@ static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 		[NET_E1000] = { "ipxe", "/usr/lib/ipxe/qemu/efi-e1000.rom", false },
 	};
 	struct virtio_net_config c = { .mem = vm->mem, .loop = vm->loop };
+	struct vm_net *net = &vm->nets[vm->net_count];
 	char key[64];
 	int backend, model, rc;
 
@@ -357,10 +358,17 @@ static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 	if (config_choice(vm->config, key, NET_VIRTIO, models, &model, err) || read_mac(vm, n, c.mac, err) ||
 	    check_mac(vm, n, c.mac, err))
 		return -1;
+	snprintf(net->name, sizeof(net->name), "%s", p);
+	snprintf(key, sizeof(key), "%s.id", p);
+	if (config_str(vm->config, key, net->name, &net->id, err))
+		return -1;
 	c.peer = net_user_new(vm->loop, vm->config, p, err);
 	if (!c.peer)
 		return -1;
-	rc = model == NET_E1000 ? add_e1000(vm, p, c.peer, c.mac, err) : attach(vm, virtio_net_new(&c, err), p, err);
+	if (model == NET_VIRTIO)
+		net->virtio = virtio_net_new(&c, err);
+	rc = model == NET_E1000 ? add_e1000(vm, p, c.peer, c.mac, err) : attach(vm, net->virtio, p, err);
+	vm->net_count++;
 	return rc ? -1 : vm_add_rom(vm, p, &roms[model], err);
 }
 

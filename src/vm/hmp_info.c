@@ -160,8 +160,8 @@ static void network(struct hmp *h, const struct hmp_args *a)
 		mac = PEEK("mac");
 		restricted = PEEK("restrict");
 		snprintf(dflt, sizeof(dflt), "52:54:00:12:34:%02x", (0x56 + n) & 0xff);
-		fprintf(h->out, "%s: index=0,type=nic,model=%s,macaddr=%s\n", prefix, model ? model : "virtio-net-pci",
-			mac ? mac : dflt);
+		fprintf(h->out, "%s: index=0,type=nic,model=%s,macaddr=%s\n", prefix,
+			!model || !strcmp(model, "virtio") ? "virtio-net-pci" : model, mac ? mac : dflt);
 		fprintf(h->out, " \\ %s.peer: index=0,type=%s,net=10.0.2.0,restrict=%s\n", prefix, backend,
 			restricted && (!strcmp(restricted, "on") || !strcmp(restricted, "yes") ||
 				       !strcmp(restricted, "true"))

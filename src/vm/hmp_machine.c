@@ -89,6 +89,11 @@ static void sendkey(struct hmp *h, const struct hmp_args *a)
 		hmp_do(h, "send-key", json_pack("{s:o}", "keys", keys));
 }
 
+static void set_link(struct hmp *h, const struct hmp_args *a)
+{
+	hmp_do(h, "set_link", json_pack("{s:s,s:b}", "name", a->arg[0].s, "up", (int)a->arg[1].n));
+}
+
 static void migrate(struct hmp *h, const struct hmp_args *a)
 {
 	hmp_do(h, "migrate", json_pack("{s:s}", "uri", a->arg[1].s));
@@ -120,6 +125,7 @@ const struct hmp_command hmp_machine_commands[] = {
 	{ "quit|q", "", "", "quit the emulator", quit },
 	{ "savevm", "tag:s?", "tag", "save a VM snapshot", no_snapshot },
 	{ "sendkey", "keys:s hold:n?", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1')", sendkey },
+	{ "set_link", "name:s up:b", "name on|off", "change the link status of a network adapter", set_link },
 	{ "stop|s", "", "", "stop emulation", stop },
 	{ "system_powerdown", "", "", "send system power down event", powerdown },
 	{ "system_reset", "", "", "reset the system", reset },

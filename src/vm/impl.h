@@ -73,6 +73,13 @@ struct vm_chan {
 	bool place_server;
 };
 
+/* A network card. */
+struct vm_net {
+	char name[32];		   /* "net0" */
+	const char *id;		   /* what QMP calls it: the key "net0.id", or the name */
+	struct virtio_dev *virtio; /* NULL: another model */
+};
+
 #define VM_FDS 64
 /* A descriptor that a client has passed. */
 struct vm_fd {
@@ -157,6 +164,8 @@ struct vm {
 	struct virtio_dev *balloon; /* or NULL */
 	struct vm_disk disks[VM_DISKS];
 	unsigned disk_count;
+	struct vm_net nets[VM_DISKS];
+	unsigned net_count;
 	struct vm_cdrom cdroms[IDE_DRIVES];
 	unsigned cdrom_count;
 	atomic_bool trays_posted; /* a tray has moved, and the loop has been asked to look */

@@ -471,6 +471,30 @@ static void test_configuration(void **state)
 	end();
 }
 
+/* Pulled out, frames of both directions are lost and no buffer is. */
+static void test_the_cable(void **state)
+{
+	const uint8_t none[HDR] = { 0 };
+	uint8_t c[8];
+
+	begin(false, 0);
+	offer(HDR + 100);
+	virtio_net_set_link(rig.d, false);
+	virtio_config_read(rig.d, 0, c, 8);
+	assert_int_equal(ld_le16(c + 6), 0);
+	send_frame(none, 60);
+	assert_int_equal(sent, 0);
+	assert_true(deliver(60));
+	virtio_net_set_link(rig.d, true);
+	virtio_config_read(rig.d, 0, c, 8);
+	assert_int_equal(ld_le16(c + 6), 1);
+	send_frame(none, 60);
+	assert_int_equal(sent, 1);
+	assert_true(deliver(100));
+	assert_int_equal(rig_wait(&rig, RX), HDR + 100);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -479,6 +503,7 @@ int main(void)
 		cmocka_unit_test(test_offload_header),
 		cmocka_unit_test(test_transmit_waits_for_the_peer),
 		cmocka_unit_test(test_many_with_one_kick),
+		cmocka_unit_test(test_the_cable),
 		cmocka_unit_test(test_receive_split),
 		cmocka_unit_test(test_receive_packed),
 		cmocka_unit_test(test_valid_is_not_claimed),

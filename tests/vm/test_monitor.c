@@ -134,6 +134,9 @@ static void answers_have_qemus_form(void **state)
 		{ "sendkey a", "Error: No keyboard has been activated\r\n" },
 		{ "info balloon", "Error: No balloon device has been activated\r\n" },
 		{ "system_wakeup", "Error: Unable to wake up: guest is not in suspended state\r\n" },
+		{ "set_link foo on", "Error: Device 'foo' not found\r\n" },
+		{ "set_link net0 maybe", "Expected 'on' or 'off'\r\nTry \"help set_link\" for more information\r\n" },
+		{ "set_link net0 off", "" },
 		{ "help cont", "cont|c -- resume emulation\r\n" },
 	};
 	int fd = dial();
