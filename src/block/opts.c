@@ -363,11 +363,39 @@ static int flatten(struct opts *o, const char *prefix, json_t *v, unsigned depth
 	return ret;
 }
 
+/* QEMU takes 'strings' as well as "strings". Caller frees. */
+static char *double_quotes(const char *text)
+{
+	char *out = need(malloc(2 * strlen(text) + 1)), *p = out, in = 0;
+
+	for (; *text; text++) {
+		if (in == '\'' && *text == '"')
+			*p++ = '\\';
+		if (in && *text == '\\' && text[1]) {
+			if (text[1] != '\'')
+				*p++ = '\\';
+			*p++ = *++text;
+			continue;
+		}
+		if (in ? *text == in : *text == '"' || *text == '\'') {
+			in = in ? 0 : *text;
+			*p++ = '"';
+			continue;
+		}
+		*p++ = *text;
+	}
+	*p = 0;
+	return out;
+}
+
 int opts_parse_json(struct opts *o, const char *text, struct err *err)
 {
 	json_error_t why;
-	json_t *v = json_loads(text, JSON_DECODE_ANY, &why);
+	char *plain = double_quotes(text);
+	json_t *v = json_loads(plain, JSON_DECODE_ANY, &why);
 	int ret;
+
+	free(plain);
 
 	if (!v)
 		return err_set(err, "Could not parse the JSON options: %s", why.text);

@@ -117,7 +117,8 @@ static int note_metadata(struct node *n, struct err *err)
 			ret = qc_meta_add(s, s->rt[i] & RT_OFFSET, s->cluster, META_REFBLOCK);
 	ret |= qc_meta_add(s, s->snap_offset, s->snap_bytes, META_SNAP_TABLE);
 	for (uint32_t i = 0; i < s->snap_count && !ret; i++)
-		ret = qc_meta_add(s, s->snaps[i].l1_offset, 8ull * s->snaps[i].l1_size, META_INACTIVE_L1);
+		if (s->snaps[i].l1_size <= QCOW2_MAX_L1 / 8)
+			ret = qc_meta_add(s, s->snaps[i].l1_offset, 8ull * s->snaps[i].l1_size, META_INACTIVE_L1);
 	if (s->bitmap_count)
 		ret |= qc_meta_add(s, s->bitmap_dir, s->bitmap_dir_bytes, META_BITMAPS);
 	return ret ? err_errno(err, ENOMEM, "Could not open image") : 0;
@@ -217,7 +218,7 @@ static int prepare_writing(struct node *n, struct err *err)
 	struct node_check c = { 0 };
 	int ret;
 
-	if (node_readonly(n) || n->flags & NODE_CHECK)
+	if (node_readonly(n))
 		return 0;
 	if (s->autoclear & ~known) {
 		s->autoclear &= known;
@@ -225,7 +226,7 @@ static int prepare_writing(struct node *n, struct err *err)
 		if (ret)
 			return err_errno(err, -ret, "Could not update qcow2 header");
 	}
-	if (s->incompat & QCOW2_INCOMPAT_DIRTY) {
+	if (s->incompat & QCOW2_INCOMPAT_DIRTY && !(n->flags & NODE_CHECK)) {
 		ret = qc_check(n, &c, CHECK_FIX_LEAKS | CHECK_FIX_ERRORS);
 		if (ret || c.check_errors)
 			return err_errno(err, ret ? -ret : EIO, "Could not repair dirty image");

@@ -32,7 +32,9 @@ struct plan {
 	const char *backing, *backing_format, *data_file;
 };
 
-static int choose_word(struct opts *o, const char *key, const char *const *words, unsigned *out, struct err *err)
+/* `called` is the key in QEMU's messages. */
+static int choose_word(struct opts *o, const char *key, const char *called, const char *const *words, unsigned *out,
+		       struct err *err)
 {
 	const char *text = opts_take(o, key);
 
@@ -42,7 +44,7 @@ static int choose_word(struct opts *o, const char *key, const char *const *words
 			return 0;
 		}
 	}
-	return text ? err_set(err, "Invalid parameter '%s'", text) : 0;
+	return text ? err_set(err, "Parameter '%s' does not accept value '%s'", called, text) : 0;
 }
 
 static int read_plan(struct opts *o, struct plan *p, struct err *err)
@@ -57,8 +59,8 @@ static int read_plan(struct opts *o, struct plan *p, struct err *err)
 	    opts_bool(o, "extended_l2", false, &p->extended, err) ||
 	    opts_bool(o, "lazy_refcounts", false, &p->lazy, err) ||
 	    opts_bool(o, "data_file_raw", false, &p->data_raw, err) ||
-	    choose_word(o, "preallocation", node_prealloc_names, &prealloc, err) ||
-	    choose_word(o, "compression_type", compressions, &compression, err))
+	    choose_word(o, "preallocation", "preallocation", node_prealloc_names, &prealloc, err) ||
+	    choose_word(o, "compression_type", "compression-type", compressions, &compression, err))
 		return -EINVAL;
 	p->size = p->size > UINT64_MAX - 511 ? p->size : align_up(p->size, 512);
 	p->prealloc = (enum node_prealloc)prealloc;
@@ -69,7 +71,7 @@ static int read_plan(struct opts *o, struct plan *p, struct err *err)
 	if (compat && (!strcmp(compat, "0.10") || !strcmp(compat, "v2")))
 		p->version = 2;
 	else if (compat && strcmp(compat, "1.1") && strcmp(compat, "v3"))
-		return err_set(err, "Invalid parameter '%s'", compat);
+		return err_set(err, "Parameter 'version' does not accept value '%s'", compat);
 	return 0;
 }
 

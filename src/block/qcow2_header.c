@@ -81,11 +81,12 @@ static int read_extension(struct node *n, uint32_t magic, const uint8_t *data, u
 		return n->backing_format ? 0 : -1;
 	case QCOW2_EXT_FEATURES:
 		free(s->feature_names);
-		s->feature_names = malloc(len ? len : 1);
+		/* The last name may be cut off. */
+		s->feature_names = calloc(1, len + FEATURE_LEN);
 		if (!s->feature_names)
 			return err_errno(err, ENOMEM, "ERROR: ext_feature_table: Could not read table");
 		memcpy(s->feature_names, data, len);
-		s->feature_names_len = len;
+		s->feature_names_len = (len + FEATURE_LEN - 1) / FEATURE_LEN * FEATURE_LEN;
 		return 0;
 	case QCOW2_EXT_DATA_FILE:
 		free(s->data_file_name);
@@ -97,6 +98,15 @@ static int read_extension(struct node *n, uint32_t magic, const uint8_t *data, u
 		s->bitmap_count = ld_be32(data);
 		s->bitmap_dir_bytes = ld_be64(data + 8);
 		s->bitmap_dir = ld_be64(data + 16);
+		if (!s->bitmap_count)
+			return err_set(err, "found bitmaps extension with zero bitmaps");
+		if (s->bitmap_dir & (s->cluster - 1) || s->bitmap_dir > INT64_MAX)
+			return err_set(err, "bitmaps_ext: invalid bitmap directory offset");
+		if (s->bitmap_dir_bytes > QCOW2_MAX_BITMAP_DIR)
+			return err_set(
+				err,
+				"bitmaps_ext: bitmap directory size (%llu) exceeds the maximum supported size (%d)",
+				(unsigned long long)s->bitmap_dir_bytes, (int)QCOW2_MAX_BITMAP_DIR);
 		return 0;
 	case QCOW2_EXT_CRYPTO:
 		if (s->crypt != 2)

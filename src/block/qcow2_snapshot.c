@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/qcow2.h"
+#include "block/qcow2_header.h"
 
 #define FIXED	  40u /* bytes of an entry before the extra data */
 #define EXTRA	  24u /* what we know of that: size of the state, of the disk, icount */
@@ -308,6 +308,13 @@ static struct qc_snapshot *find(struct qcow2 *s, const char *which)
 	return NULL;
 }
 
+static int check_l1(const struct qcow2 *s, const struct qc_snapshot *sn, struct err *err)
+{
+	const struct qc_table t = { sn->l1_offset, sn->l1_size, 8, QCOW2_MAX_L1, "Snapshot L1 table" };
+
+	return qc_validate_table(s, &t, err);
+}
+
 static char *new_id(const struct qcow2 *s)
 {
 	unsigned long most = 0;
@@ -387,7 +394,7 @@ int qc_snapshot_create(struct node *n, struct node_snapshot *given, struct err *
 	return ret;
 }
 
-static int delete (struct node *n, struct qc_snapshot *sn)
+static int delete_one(struct node *n, struct qc_snapshot *sn)
 {
 	struct qcow2 *s = qc(n);
 	struct qc_snapshot gone = *sn;
@@ -424,8 +431,11 @@ int qc_snapshot_delete(struct node *n, const char *which, struct err *err)
 		err_set(err, "Can't find the snapshot");
 		return -ENOENT;
 	}
+	ret = check_l1(qc(n), sn, err);
+	if (ret)
+		return ret;
 	co_lock(&qc(n)->lock);
-	ret = delete (n, sn);
+	ret = delete_one(n, sn);
 	co_unlock(&qc(n)->lock);
 	if (ret)
 		err_errno(err, -ret, "Failed to remove the snapshot");
@@ -506,6 +516,9 @@ int qc_snapshot_apply(struct node *n, const char *which, struct err *err)
 	}
 	if (s->external)
 		return -ENOTSUP;
+	ret = check_l1(s, sn, err);
+	if (ret)
+		return ret;
 	if (sn->s.disk_size != n->size) {
 		ret = node_truncate(n, &how, err);
 		if (ret)
@@ -530,10 +543,9 @@ int qc_snapshot_load(struct node *n, const char *which, struct err *err)
 	}
 	if (!node_readonly(n))
 		return -EINVAL;
-	if (8ull * sn->l1_size > QCOW2_MAX_L1 || sn->l1_offset & (s->cluster - 1)) {
-		err_set(err, "Snapshot L1 table offset invalid");
-		return -EINVAL;
-	}
+	ret = check_l1(s, sn, err);
+	if (ret)
+		return ret;
 	l1 = calloc(sn->l1_size ? sn->l1_size : 1, 8);
 	ret = !l1 ? -ENOMEM : sn->l1_size ? node_read(n->file, sn->l1_offset, l1, 8ull * sn->l1_size) : 0;
 	if (ret) {

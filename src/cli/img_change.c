@@ -439,18 +439,42 @@ static int commit_extents(struct img *t, struct node *n, struct node *base, bool
 	return ret;
 }
 
-static int commit(struct img *t, struct node *n, const char *base_name, bool drop, bool progress)
+/* True when `name`, seen from the image before it, is this node. */
+static bool is_called(const struct node *n, const char *name)
+{
+	const char *path = node_path(n);
+	char *resolved, *a, *b;
+	struct err err;
+	bool is;
+
+	if (n->parent->backing_name && !strcmp(n->parent->backing_name, name))
+		return true;
+	resolved = node_resolve(n->parent, name, &err);
+	a = resolved ? realpath(resolved, NULL) : NULL;
+	b = path ? realpath(path, NULL) : NULL;
+	is = a && b && !strcmp(a, b);
+	free(resolved);
+	free(a);
+	free(b);
+	return is;
+}
+
+struct commit {
+	const char *name, *base;
+	bool drop, progress;
+};
+
+static int commit(struct img *t, struct node *n, const struct commit *c)
 {
 	struct node *base = n->backing;
 	struct err err;
 	int ret = 0;
 
-	while (base_name && base && strcmp(base->filename, base_name) &&
-	       !(base->parent->backing_name && !strcmp(base->parent->backing_name, base_name)))
+	while (c->base && base && !is_called(base, c->base))
 		base = base->backing;
 	if (!base) {
-		if (base_name)
-			img_error("Did not find '%s' in the backing chain of '%s'", base_name, n->filename);
+		if (c->base)
+			img_error("Did not find '%s' in the backing chain of '%s'", c->base, c->name);
 		else
 			img_error("Image does not have a backing file");
 		return 1;
@@ -464,10 +488,10 @@ static int commit(struct img *t, struct node *n, const char *base_name, bool dro
 			return 1;
 		}
 	}
-	ret = commit_extents(t, n, base, progress);
+	ret = commit_extents(t, n, base, c->progress);
 	if (!ret)
 		ret = node_flush(base);
-	if (!ret && !drop && n->drv->make_empty)
+	if (!ret && !c->drop && n->drv->make_empty)
 		ret = n->drv->make_empty(n);
 	if (ret) {
 		img_error("%s", strerror(-ret));
@@ -484,8 +508,8 @@ int img_commit(struct img *t, int argc, char **argv)
 					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
 					       { 0 } };
 	struct img_source s = { .flags = NODE_RDWR | NODE_BACKING_RDWR };
-	const char *base = NULL, *cache = NULL;
-	bool drop = false, progress = false;
+	struct commit c = { 0 };
+	const char *cache = NULL;
 	struct node *n;
 	int k, status;
 
@@ -498,14 +522,14 @@ int img_commit(struct img *t, int argc, char **argv)
 			cache = optarg;
 			break;
 		case 'b':
-			base = optarg;
-			drop = true; /* of what lies between nothing is taken away */
+			c.base = optarg;
+			c.drop = true; /* of what lies between nothing is taken away */
 			break;
 		case 'd':
-			drop = true;
+			c.drop = true;
 			break;
 		case 'p':
-			progress = true;
+			c.progress = true;
 			break;
 		case 'q':
 			t->quiet = true;
@@ -522,7 +546,7 @@ int img_commit(struct img *t, int argc, char **argv)
 	}
 	if (optind != argc - 1)
 		return img_usage("Expecting one image file name");
-	s.name = argv[optind];
+	s.name = c.name = argv[optind];
 	if (img_cache_mode(cache, &s.flags)) {
 		img_error("Invalid cache option: %s", cache);
 		return 1;
@@ -530,7 +554,7 @@ int img_commit(struct img *t, int argc, char **argv)
 	n = img_open_node(t, &s);
 	if (!n)
 		return 1;
-	status = commit(t, n, base, drop, progress);
+	status = commit(t, n, &c);
 	node_close(n);
 	return status;
 }

@@ -179,42 +179,65 @@ static void print_info(struct node *n)
 	free(full);
 }
 
-/* One image, or all of a chain. */
-static int show(struct img *t, struct img_source *s, bool json, bool chain)
+/* A chain must end: two images of one name would show each other for ever. Says so. */
+static int chain_ends(struct img *t, const struct img_source *s)
 {
-	json_t *list = chain ? json_array() : NULL, *one = NULL;
-	char *name = strdup(s->name), *format = s->format ? strdup(s->format) : NULL;
-	bool first = true;
-	unsigned seen = 0;
-	int status = 0;
+	char *name = strdup(s->name), *format = s->format ? strdup(s->format) : NULL, *seen[NODE_CHAIN_MAX];
+	unsigned count = 0;
+	int ret = 0;
 
-	while (name) {
-		struct img_source at = { name, format, s->is_opts && first, NODE_NO_BACKING | NODE_NO_IO };
+	while (name && !ret) {
+		struct img_source at = { name, format, s->is_opts && !count, NODE_NO_BACKING | NODE_NO_IO };
 		struct node *n;
 
-		if (++seen > NODE_CHAIN_MAX) {
+		for (unsigned i = 0; i < count && !ret; i++)
+			ret = strcmp(seen[i], name) ? 0 : -1;
+		if (ret || count == NODE_CHAIN_MAX) {
 			img_error("Backing file '%s' creates an infinite loop.", name);
-			status = 1;
+			ret = -1;
 			break;
 		}
 		n = img_open_node(t, &at);
+		seen[count++] = name;
+		free(format);
+		name = n ? full_backing_name(n) : NULL;
+		format = name && n->backing_format ? strdup(n->backing_format) : NULL;
+		ret = n ? 0 : -1;
+		node_close(n);
+	}
+	while (count)
+		free(seen[--count]);
+	free(name);
+	free(format);
+	return ret;
+}
+
+/* One image, or all of a chain. */
+static int show(struct img *t, struct img_source *s, bool json, bool chain)
+{
+	json_t *list = json && chain ? json_array() : NULL, *one = NULL;
+	char *name = strdup(s->name), *format = s->format ? strdup(s->format) : NULL;
+	bool first = true;
+	int status = 0;
+
+	while (name && !status) {
+		struct img_source at = { name, format, s->is_opts && first, NODE_NO_BACKING | NODE_NO_IO };
+		struct node *n = img_open_node(t, &at);
+
 		free(name);
 		free(format);
 		name = format = NULL;
-		if (!n) {
-			status = 1;
-			break;
-		}
-		if (json && chain)
+		status = n ? 0 : 1;
+		if (n && list)
 			json_array_append_new(list, info_json(n));
-		else if (json)
+		else if (n && json)
 			one = info_json(n);
-		else {
+		else if (n) {
 			if (!first)
 				putchar('\n');
 			print_info(n);
 		}
-		if (chain) {
+		if (n && chain) {
 			name = full_backing_name(n);
 			format = name && n->backing_format ? strdup(n->backing_format) : NULL;
 		}
@@ -224,7 +247,7 @@ static int show(struct img *t, struct img_source *s, bool json, bool chain)
 	free(name);
 	free(format);
 	if (json && !status)
-		img_print_json(chain ? json_incref(list) : one);
+		img_print_json(list ? json_incref(list) : one);
 	json_decref(list);
 	return status;
 }
@@ -279,7 +302,9 @@ int img_info(struct img *t, int argc, char **argv)
 	if (optind != argc - 1)
 		return img_usage("Expecting one image file name");
 	s.name = argv[optind];
-	return output_format(output, &json) ? 1 : show(t, &s, json, chain);
+	if (output_format(output, &json) || (chain && chain_ends(t, &s)))
+		return 1;
+	return show(t, &s, json, chain);
 }
 
 /* --- check --- */

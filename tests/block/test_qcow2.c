@@ -451,6 +451,38 @@ static void test_writes_into_metadata_are_prevented(void **state)
 	node_ctx_run(&ctx, overlaps, NULL);
 }
 
+/* A snapshot whose table cannot be: nothing is allocated for it, and the image stays as it was. */
+static void lying_snapshot(void *opaque)
+{
+	struct node_snapshot sn = { .name = (char *)"s" };
+	uint8_t be[8];
+	struct node *n;
+
+	create("lie", "size=64M");
+	n = open_image("lie", NODE_RDWR);
+	assert_int_equal(n->drv->snapshot_create(n, &sn, &err), 0);
+	assert_int_equal(node_read(n->file, 64, be, 8), 0);
+	node_close(n);
+	for (unsigned k = 0; k < 2; k++) {
+		poke("lie", ld_be64(be) + 8, k ? 1 : 0xffffffff, 4);
+		poke("lie", ld_be64(be), k ? 0x12345 : 0x50000, 8);
+		n = open_image("lie", NODE_RDWR);
+		assert_int_not_equal(n->drv->snapshot_delete(n, "s", &err), 0);
+		assert_non_null(
+			strstr(err.msg, k ? "Snapshot L1 table offset invalid" : "Snapshot L1 table too large"));
+		assert_int_not_equal(n->drv->snapshot_apply(n, "s", &err), 0);
+		node_close(n);
+		n = open_image("lie", 0);
+		assert_int_not_equal(n->drv->snapshot_load(n, "s", &err), 0);
+		node_close(n);
+	}
+}
+
+static void test_snapshots_that_lie(void **state)
+{
+	node_ctx_run(&ctx, lying_snapshot, NULL);
+}
+
 /* A leak and a count that is too low are found, and repaired. */
 static void repairs(void *opaque)
 {
@@ -593,6 +625,7 @@ int main(void)
 		cmocka_unit_test(test_random_requests),
 		cmocka_unit_test(test_headers_that_lie),
 		cmocka_unit_test(test_writes_into_metadata_are_prevented),
+		cmocka_unit_test(test_snapshots_that_lie),
 		cmocka_unit_test(test_check_repairs),
 		cmocka_unit_test(test_what_a_machine_may_open),
 		cmocka_unit_test(test_drained_is_written_back),

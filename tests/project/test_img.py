@@ -110,6 +110,15 @@ create -f qcow2 -o compat=0.10,lazy_refcounts=on z 1M
 create -f qcow2 -o size=1M z 1M
 create -f qcow2 -o lazy_refcounts=maybe z 1M
 create -f qcow2 z 7E
+create -f qcow2 -o compat=0.42 z 1M
+create -f qcow2 -o preallocation=some z 1M
+create -f qcow2 -b json:{'driver':'qcow2','file.filename':'a.q'} -F qcow2 l.q
+info l.q
+create -f qcow2 l.q 1M
+rebase -u -b l.q -F qcow2 l.q
+info --backing-chain l.q
+commit -b nope f.q
+commit -b d.q f.q
 create
 create -f qcow2 -b z z 1M
 info nope
