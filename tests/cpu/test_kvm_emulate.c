@@ -52,6 +52,26 @@ static int vector_of(struct tiny_vm *t, struct x86_state *s)
 									      : -1;
 }
 
+static void *kick_later(void *opaque)
+{
+	sleep(10);
+	vcpu_kick(opaque);
+	return NULL;
+}
+
+/* An instruction that is emulated again and again is a failure, not the end of all patience. */
+static enum cpu_exit run(struct tiny_vm *t)
+{
+	pthread_t patience;
+	enum cpu_exit why;
+
+	assert_int_equal(pthread_create(&patience, NULL, kick_later, t->vcpu), 0);
+	why = engine_kvm.run(t->vcpu);
+	pthread_cancel(patience);
+	pthread_join(patience, NULL);
+	return why;
+}
+
 static uint64_t emulated(const struct tiny_vm *t)
 {
 	return kvm_cpu_of(t->vcpu)->emulated;
@@ -73,7 +93,7 @@ static void vectors_may_be_read_from_a_device(void **state)
 	/* mov ebx, DEVICE; mov eax, 3; movd xmm1, eax; paddd xmm1, [rbx]; movd eax, xmm1; hlt */
 	begin(t, "\xbb\0\0\0\x20\xb8\x03\0\0\0\x66\x0f\x6e\xc8\x66\x0f\xfe\x0b\x66\x0f\x7e\xc8\xf4", 23);
 	t->on_mmio_read = read_device;
-	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+	assert_int_equal(run(t), CPU_EXIT_HALTED);
 	assert_true(emulated(t) > before);
 	assert_int_equal(vector_of(t, s), -1);
 	assert_int_equal(s->gpr[X86_RAX], 0x22222225);
@@ -129,19 +149,12 @@ static void undefined_opcodes_are_the_guests(void **state)
 		if (undefined[n].xop && !xop)
 			continue;
 		begin(t, undefined[n].code, undefined[n].len);
-		assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+		assert_int_equal(run(t), CPU_EXIT_HALTED);
 		assert_int_equal(vector_of(t, s), X86_UD);
 		assert_true(mem_read(t->mem, gpa(s->gpr[X86_RSP]), &rip, 8));
 		assert_int_equal(rip, TINY_CODE);
 	}
 	free(s);
-}
-
-static void *kick_later(void *opaque)
-{
-	sleep(10);
-	vcpu_kick(opaque);
-	return NULL;
 }
 
 /* In either processor's form, of a number that nobody knows: an error, or no such instruction. */
@@ -151,14 +164,10 @@ static void hypercalls_come_to_an_end(void **state)
 	struct tiny_vm *t = vm_of(state);
 	struct x86_state *s = malloc(sizeof(*s));
 	bool works = ((struct kvm_vm *)t->vm)->hypercalls;
-	pthread_t patience;
 
 	for (size_t n = 0; n < ARRAY_LEN(calls); n++) {
 		begin(t, calls[n], 9);
-		assert_int_equal(pthread_create(&patience, NULL, kick_later, t->vcpu), 0);
-		assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
-		pthread_cancel(patience);
-		pthread_join(patience, NULL);
+		assert_int_equal(run(t), CPU_EXIT_HALTED);
 		assert_int_equal(vector_of(t, s), works ? -1 : X86_UD);
 		assert_true(s->gpr[X86_RAX] == (works ? (uint64_t)-1000 : 0x4d));
 	}
@@ -191,7 +200,7 @@ static void rare_instructions_do_what_they_do(void **state)
 	      "\xb8\x10\0\0\0\x0f\x02\xc8\x0f\x03\xd0\x31\xdb\xd9\xeb\xd9\xe8\xdf\xf1\x0f\x97\xc3\x0f\xae\x15\x01\0\0\0"
 	      "\xf4\xa0\x1f\0\0",
 	      34);
-	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_HALTED);
+	assert_int_equal(run(t), CPU_EXIT_HALTED);
 	assert_int_equal(vector_of(t, s), -1);
 	assert_int_equal(s->gpr[X86_RCX] & ~0xf0000ull, 0xa09b00); /* these four bits are undefined */
 	assert_int_equal(s->gpr[X86_RDX], 0xffffffff);
@@ -205,9 +214,69 @@ static void a_fault_without_a_handler_shuts_down(void **state)
 	struct tiny_vm *t = vm_of(state);
 
 	tiny_vm_load64(t, "\x0f\xff\xc0", 3);
-	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_SHUTDOWN);
+	assert_int_equal(run(t), CPU_EXIT_SHUTDOWN);
 	assert_non_null(strstr(t->vcpu->error.msg, "triple fault"));
-	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_SHUTDOWN);
+	assert_int_equal(run(t), CPU_EXIT_SHUTDOWN);
+}
+
+/* What KVM does for an ICR. */
+static void another_sends_an_nmi(int fd)
+{
+	assert_int_equal(kvm_ioctl(fd, KVM_NMI, NULL), 0);
+}
+
+/* As after a fault while it was delivered. */
+static void an_nmi_is_on_its_way(int fd)
+{
+	struct kvm_vcpu_events e = { .nmi = { .injected = 1, .masked = 1 } };
+
+	assert_int_equal(kvm_ioctl(fd, KVM_GET_VCPU_EVENTS, &e), 0);
+	e.nmi.injected = e.nmi.masked = 1;
+	assert_int_equal(kvm_ioctl(fd, KVM_SET_VCPU_EVENTS, &e), 0);
+}
+
+static void (*meanwhile)(int fd);
+
+static uint64_t read_while_something_happens(struct tiny_vm *t, uint64_t addr)
+{
+	if (meanwhile)
+		meanwhile(kvm_cpu_of(t->vcpu)->fd);
+	meanwhile = NULL;
+	return read_device(t, addr);
+}
+
+/* Between reading the registers and writing them; where KVM's events change by the instruction, and where not. */
+static void an_nmi_meanwhile_is_not_lost(void **state)
+{
+	static void (*const happens[])(int fd) = { another_sends_an_nmi, an_nmi_is_on_its_way };
+	struct x86_state *s = malloc(sizeof(*s));
+
+	vm_of(state);
+	for (unsigned n = 0; n < 4; n++) {
+		static struct tiny_vm t;
+		struct err err;
+
+		tiny_vm_new_split(&t, &engine_kvm, NULL);
+		/* paddd xmm1, [rbx]; out 80h, al. KVM keeps HLTs. */
+		begin(&t, "\x66\x0f\xfe\x0b\xe6\x80", 6);
+		mem_write(t.mem, gpa(HANDLERS + X86_NMI), "\xe6\x80", 2);
+		engine_kvm.get_state(t.vcpu, s);
+		s->gpr[X86_RBX] = DEVICE;
+		s->shadow_sti = n & 1;
+		assert_int_equal(engine_kvm.set_state(t.vcpu, s, &err), 0);
+		t.on_mmio_read = read_while_something_happens;
+		t.kick_on_out = true;
+		meanwhile = happens[n / 2];
+		assert_int_equal(run(&t), CPU_EXIT_KICKED);
+		assert_int_equal(t.outs, 1);
+		engine_kvm.get_state(t.vcpu, s);
+		assert_int_equal(s->gpr[X86_RIP], HANDLERS + X86_NMI + 2);
+		assert_true(s->nmi_blocked);
+		assert_false(s->shadow_sti);
+		assert_int_equal(s->nmi_pending, 0);
+		tiny_vm_free(&t);
+	}
+	free(s);
 }
 
 /* A step is one instruction, whoever executes it. */
@@ -224,7 +293,7 @@ static void a_debugger_steps_over_it(void **state)
 	for (unsigned n = 0; n < 3; n++) {
 		static const uint8_t after[] = { 5, 9, 10 };
 
-		assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_DEBUG);
+		assert_int_equal(run(t), CPU_EXIT_DEBUG);
 		assert_true(t->vcpu->stop.step);
 		engine_kvm.get_state(t->vcpu, s);
 		assert_int_equal(s->gpr[X86_RIP], TINY_CODE + after[n]);
@@ -241,7 +310,7 @@ static void the_end_of_a_vm_names_the_place(void **state)
 	begin(t, "\xbb\0\0\0\x20\x66\x0f\xfe\x0b\xf4", 10);
 	kvm_cpu_of(t->vcpu)->s.gpr[X86_NOREG] = 1;
 	kvm_cpu_of(t->vcpu)->s.xss = 1;
-	assert_int_equal(engine_kvm.run(t->vcpu), CPU_EXIT_FAILED);
+	assert_int_equal(run(t), CPU_EXIT_FAILED);
 	assert_non_null(strstr(t->vcpu->error.msg, "at 0010:0x10005, 64-bit mode, privilege 0, bytes 66 0f fe 0b f4"));
 }
 
@@ -253,6 +322,7 @@ int main(void)
 		TEST(rare_instructions_do_what_they_do), TEST(a_fault_without_a_handler_shuts_down),
 		TEST(hypercalls_come_to_an_end),	 TEST(what_is_done_by_hypercalls_needs_them),
 		TEST(a_debugger_steps_over_it),		 TEST(the_end_of_a_vm_names_the_place),
+		TEST(an_nmi_meanwhile_is_not_lost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

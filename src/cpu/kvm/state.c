@@ -506,15 +506,36 @@ static void events_of(const struct kvm_cpu *cpu, const struct x86_state *s, stru
 }
 
 /*
+ * An NMI that another vCPU sends to KVM's local APIC comes at any time after the events were read: only a number that
+ * has changed is written. One on its way is forgotten by each write, and is masked by itself.
+ */
+static int keep_nmis(struct kvm_cpu *cpu, const struct x86_state *from, const struct x86_state *to,
+		     struct kvm_vcpu_events *e)
+{
+	struct kvm_vcpu_events now;
+
+	if (from->nmi_pending != to->nmi_pending)
+		return 0;
+	if (kvm_ioctl(cpu->fd, KVM_GET_VCPU_EVENTS, &now))
+		return -1;
+	e->flags &= ~(uint32_t)KVM_VCPUEVENT_VALID_NMI_PENDING;
+	e->nmi.injected = now.nmi.injected;
+	e->nmi.masked |= now.nmi.injected && now.nmi.masked;
+	return 0;
+}
+
+/*
  * With what others have sent, where the local APIC is KVM's, and without system management mode that was before. An
  * INIT is KVM's before any vCPU runs: a SIPI that comes next finds it. The local APIC is reset by it, too, whose state
- * may come after this one.
+ * may come after this one. `from`: what was read of a vCPU that runs, or NULL.
  */
-static int all_events_set(struct kvm_cpu *cpu, const struct x86_state *s)
+static int all_events_set(struct kvm_cpu *cpu, const struct x86_state *from, const struct x86_state *s)
 {
 	struct kvm_vcpu_events e;
 
 	events_of(cpu, s, &e);
+	if (from && keep_nmis(cpu, from, s, &e))
+		return -1;
 	if (cpu->vm->smm || (cpu->vm->split && s->init_pending)) {
 		e.flags |= KVM_VCPUEVENT_VALID_SMM;
 		e.smi.latched_init = cpu->vm->split && s->init_pending;
@@ -535,12 +556,15 @@ static int all_events_set(struct kvm_cpu *cpu, const struct x86_state *s)
 }
 
 /* While other vCPUs run, whose INIT is not to be lost. */
-static int events_set(struct kvm_cpu *cpu, const struct x86_state *s)
+static int events_change(struct kvm_cpu *cpu, const struct x86_state *from, const struct x86_state *to)
 {
-	struct kvm_vcpu_events e;
+	struct kvm_vcpu_events before, e;
 
-	events_of(cpu, s, &e);
-	return kvm_ioctl(cpu->fd, KVM_SET_VCPU_EVENTS, &e);
+	events_of(cpu, from, &before);
+	events_of(cpu, to, &e);
+	if (!memcmp(&before, &e, sizeof(e)))
+		return 0;
+	return keep_nmis(cpu, from, to, &e) ? -1 : kvm_ioctl(cpu->fd, KVM_SET_VCPU_EVENTS, &e);
 }
 
 static int all_but_msrs_get(struct kvm_cpu *cpu, struct x86_state *s)
@@ -586,7 +610,7 @@ int kvm_state_change(struct kvm_cpu *cpu, const struct x86_state *from, const st
 	cpu->s.tsc_offset = tsc_offset;
 	if ((system ? regs_set(cpu, to) : general_set(cpu, to)) ||
 	    (DIFFERS(from, to, dr, pdpte) && debug_set(cpu, to)) || (vectors && vectors_set(cpu, to)) ||
-	    (from->smm != to->smm ? all_events_set(cpu, to) : events_set(cpu, to)) ||
+	    (from->smm != to->smm ? all_events_set(cpu, from, to) : events_change(cpu, from, to)) ||
 	    (from->run != to->run && run_state_set(cpu, to)))
 		return err_errno(err, errno, "engine: KVM refuses the state of CPU %u", cpu->vcpu.index);
 	if (system)
@@ -624,7 +648,7 @@ int kvm_state_set(struct kvm_cpu *cpu, const struct x86_state *s, struct err *er
 	cpu->s.pv_unhalt = s->pv_unhalt && !(cpu->vm->split && s->run == X86_HALTED);
 	/* What was sent to the state before is taken by that. */
 	if (run_state_get(cpu, &before) || regs_set(cpu, s) || debug_set(cpu, s) || vectors_set(cpu, s) ||
-	    all_events_set(cpu, s) || run_state_set(cpu, s))
+	    all_events_set(cpu, NULL, s) || run_state_set(cpu, s))
 		return err_errno(err, errno, "engine: KVM refuses the state of CPU %u", cpu->vcpu.index);
 	pdptes_set(cpu, s);
 	return msrs_set(cpu, s, err);

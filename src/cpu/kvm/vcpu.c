@@ -378,7 +378,7 @@ enum cpu_exit kvm_vcpu_run(struct vcpu *v)
 	struct kvm_cpu *cpu = kvm_cpu_of(v);
 	const struct intc *intc = &cpu->vm->cfg.intc;
 	const bool has_apic = intc->ops && !cpu->vm->split; /* of this vCPU, in user space */
-	enum cpu_exit out = CPU_EXIT_KICKED;
+	enum cpu_exit out;
 
 	if (cpu->broken)
 		return CPU_EXIT_FAILED;
@@ -389,6 +389,8 @@ enum cpu_exit kvm_vcpu_run(struct vcpu *v)
 	accept_kicks();
 	atomic_store(&cpu->running, true);
 	for (;;) {
+		/* Not what an exit said that was dealt with. */
+		out = CPU_EXIT_KICKED;
 		if (take_news(cpu))
 			break;
 		if (!wakes(cpu)) {
