@@ -137,6 +137,12 @@ bool glyphs_read(const struct screen *s, const uint8_t *font, struct screen_text
 		enum cell_kind kind = take_cell(s, n % t->columns, n / t->columns, &cell);
 		int code = kind == CELL_DOTS ? recognize(&cell, font_glyphs) : -1;
 
+		/* A cursor that blinks: two lines below whatever is there. */
+		if (code < 0 && kind == CELL_DOTS && cell.half[1] >> 48 == 0xffff) {
+			cell.half[1] &= ~0ull >> 16;
+			code = recognize(&cell, font_glyphs);
+		}
+
 		drawn += kind != CELL_EMPTY;
 		known += code >= 0;
 		t->cell[n] = kind == CELL_EMPTY ? SPACE : code < 0 ? UNKNOWN : (uint16_t)code;

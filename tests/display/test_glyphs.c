@@ -78,6 +78,9 @@ static void characters_are_read(void **state)
 			s.pixels[y * s.width + 8 + x] = y < 11 ? 0x18 >> (7 - x) & 1 : 0x3c >> (7 - x) & 1;
 	for (unsigned n = 0; n < 8 * GLYPH_HEIGHT; n += 3)
 		s.pixels[n / 8 * s.width + 24 + n % 8] = 7;
+	/* The cursor, where there is nothing. */
+	for (unsigned x = 0; x < 8; x++)
+		s.pixels[14 * s.width + 40 + x] = s.pixels[15 * s.width + 40 + x] = 0xaaaaaa;
 	assert_true(glyphs_read(&s, made, &text));
 	screen_line(&text, 0, line);
 	assert_string_equal(line, " T ■");
