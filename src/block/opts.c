@@ -264,7 +264,7 @@ int opts_number(struct opts *o, const char *key, uint64_t dflt, uint64_t *out, s
 		return 0;
 	errno = 0;
 	*out = strtoull(text, &end, 0);
-	if (errno || *end || end == text || *text == '-')
+	if (errno || *end || end == text)
 		return err_set(err, "Parameter '%s' expects a number", key);
 	return 0;
 }

@@ -101,7 +101,7 @@ static int check_plan(struct plan *p, struct err *err)
 	if (p->version < 3 && p->refcount_bits != 16)
 		return err_set(err,
 			       "Different refcount widths than 16 bits require compatibility level 1.1 or above (use "
-			       "compat=1.1 or greater)");
+			       "version=v3 or greater)");
 	if (p->data_raw && !p->data_file)
 		return err_set(err, "data-file-raw requires data-file");
 	if (p->data_raw && p->backing)

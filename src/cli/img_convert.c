@@ -469,6 +469,8 @@ int img_convert(struct img *t, int argc, char **argv)
 		img_error("--target-image-opts requires use of -n flag");
 	else if (r.target_zero && !r.no_create)
 		img_error("--target-is-zero requires use of -n flag");
+	else if ((r.backing || opts_get(r.o, "backing_file")) && !r.backing_format && !opts_get(r.o, "backing_fmt"))
+		img_error("Use of backing file requires explicit backing format");
 	else if (r.sources > 1 && (r.backing || opts_get(r.o, "backing_file")))
 		img_error(
 			"Having a backing file for the target makes no sense when concatenating multiple input images");

@@ -106,6 +106,8 @@ create -f qcow2 z 1023
 create -f qcow2 -o cluster_size=1000 z 1M
 create -f qcow2 -o cluster_size=4M z 1M
 create -f qcow2 -o refcount_bits=3 z 1M
+create -f qcow2 -o refcount_bits=-1 z 1M
+create -f qcow2 -o refcount_bits=8,compat=0.10 z 1M
 create -f qcow2 -o compat=0.10,lazy_refcounts=on z 1M
 create -f qcow2 -o size=1M z 1M
 create -f qcow2 -o lazy_refcounts=maybe z 1M
@@ -128,6 +130,7 @@ check -r foo a.q
 check b.raw
 convert
 convert a.q
+convert -O qcow2 -B a.q b.q x
 convert -O foo a.q x
 convert -O raw nope x
 convert -S 100 a.q x
