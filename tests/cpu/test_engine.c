@@ -432,20 +432,66 @@ static void every_field_of_the_state_comes_back(void **state)
 	free(got);
 }
 
+static void spoil_run(struct x86_state *s)
+{
+	s->run = 99;
+}
+
+/* As WRMSR refuses it. */
+static void spoil_poll_control(struct x86_state *s)
+{
+	s->kvm_poll_control = 3;
+}
+
+static void spoil_event(struct x86_state *s)
+{
+	s->event = (struct x86_event){ true, X86_UD, true, 0 };
+}
+
 static void an_impossible_state_is_refused(void **state)
 {
+	static void (*const spoil[])(struct x86_state * s) = { spoil_run, spoil_poll_control, spoil_event };
 	struct x86_state *s = calloc(1, sizeof(*s));
-	struct err err = { 0 };
 
 	assert_non_null(s);
 	tiny_vm_load64(&vm, "\xb8\x2a\0\0\0\xf4", 6);
-	engine->get_state(vm.vcpu, s);
-	s->run = 99;
-	assert_int_equal(engine->set_state(vm.vcpu, s, &err), -1);
-	assert_true(err.msg[0]);
+	for (size_t n = 0; n < ARRAY_LEN(spoil); n++) {
+		struct err err = { 0 };
+
+		engine->get_state(vm.vcpu, s);
+		spoil[n](s);
+		assert_int_equal(engine->set_state(vm.vcpu, s, &err), -1);
+		assert_true(err.msg[0]);
+	}
 	/* And nothing has happened. */
 	assert_int_equal(engine->run(vm.vcpu), CPU_EXIT_HALTED);
 	assert_int_equal(reg(X86_RAX), 42);
+	free(s);
+}
+
+/* Of a vector that an exception has, too, whose error code tells them apart: IDT at 5000h, a HLT for each at 7000h. */
+static void an_interrupt_is_no_exception(void **state)
+{
+	struct x86_state *s = calloc(1, sizeof(*s));
+	struct err err;
+
+	assert_non_null(s);
+	for (unsigned n = 0; n < 2; n++) {
+		uint64_t gate[2] = { (0x7000 + X86_GP) | 0x10ull << 16 | 0x8eull << 40, 0 }, frame[2];
+
+		tiny_vm_load64(&vm, CODE, 1);
+		mem_fill(vm.mem, gpa(0x7000), 0xf4, 32);
+		mem_write(vm.mem, gpa(0x5000 + 16 * X86_GP), gate, 16);
+		engine->get_state(vm.vcpu, s);
+		s->idt = (struct x86_dtable){ 0x5000, 16 * 32 - 1 };
+		s->event = (struct x86_event){ true, X86_GP, n, n ? 0x1234 : 0 };
+		assert_int_equal(engine->set_state(vm.vcpu, s, &err), 0);
+		assert_int_equal(engine->run(vm.vcpu), CPU_EXIT_HALTED);
+		assert_int_equal(reg(X86_RIP), 0x7000 + X86_GP + 1);
+		assert_true(mem_read(vm.mem, gpa(reg(X86_RSP)), frame, sizeof(frame)));
+		assert_int_equal(frame[0], n ? 0x1234 : TINY_CODE);
+		assert_int_equal(frame[1], n ? TINY_CODE : 0x10);
+	}
 	free(s);
 }
 
@@ -632,6 +678,7 @@ int main(void)
 		TEST(a_doorbell_comes_and_goes_while_it_is_rung),
 		TEST(every_field_of_the_state_comes_back),
 		TEST(an_impossible_state_is_refused),
+		TEST(an_interrupt_is_no_exception),
 		TEST(ram_may_be_added_between_runs),
 		TEST(the_dirty_log_has_the_pages_that_were_written),
 		TEST(no_write_is_missing_while_it_runs),

@@ -482,7 +482,7 @@ static void events_of(const struct kvm_cpu *cpu, const struct x86_state *s, stru
 	e.nmi.pending = s->nmi_pending;
 	e.interrupt.shadow = (uint8_t)((s->shadow_sti ? KVM_X86_SHADOW_INT_STI : 0) |
 				       (s->shadow_mov_ss ? KVM_X86_SHADOW_INT_MOV_SS : 0));
-	if (s->event.valid && s->event.vector < 32) {
+	if (s->event.valid && x86_event_is_exception(s)) {
 		e.exception.injected = 1;
 		e.exception.nr = s->event.vector;
 		e.exception.has_error_code = s->event.has_error;

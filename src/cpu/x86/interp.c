@@ -174,7 +174,9 @@ enum cpu_exit x86_cpu_run(struct vcpu *v)
 		cpu->in_block = false;
 		/* A fault during the delivery comes back to the same place, combined with the first. */
 		if (cpu->s.event.valid)
-			x86_deliver(cpu, cpu->s.event.vector, X86_EV_FAULT, cpu->s.event.error, cpu->s.gpr[X86_RIP]);
+			x86_deliver(cpu, cpu->s.event.vector,
+				    x86_event_is_exception(&cpu->s) ? X86_EV_FAULT : X86_EV_EXTERNAL,
+				    cpu->s.event.error, cpu->s.gpr[X86_RIP]);
 		x86_execute(cpu);
 	}
 }

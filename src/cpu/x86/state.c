@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "cpu/x86/fault.h"
 
 static const struct state_field segment_fields[] = {
 	STATE_U64F(struct x86_segment, base),	   STATE_U32F(struct x86_segment, limit),
@@ -265,6 +266,12 @@ static bool canonical(uint64_t v)
 	return (uint64_t)((int64_t)(v << 16) >> 16) == v;
 }
 
+/* Those of real mode have no error code. */
+bool x86_event_is_exception(const struct x86_state *s)
+{
+	return s->event.vector < 32 && (s->event.has_error == x86_has_error(s->event.vector) || !(s->cr0 & X86_CR0_PE));
+}
+
 int x86_state_check(const struct x86_state *s, struct err *err)
 {
 	bool paging = s->cr0 & X86_CR0_PG;
@@ -275,6 +282,10 @@ int x86_state_check(const struct x86_state *s, struct err *err)
 		return err_set(err, "the debug registers have reserved bits set");
 	if (s->nmi_pending > 2)
 		return err_set(err, "%u NMIs cannot be pending", s->nmi_pending);
+	if (s->event.valid && s->event.has_error && !x86_has_error(s->event.vector))
+		return err_set(err, "event %u has no error code", s->event.vector);
+	if (s->kvm_poll_control & ~1ull)
+		return err_set(err, "KVM_POLL_CONTROL has reserved bits set");
 	if (s->run >= X86_RUN_STATES)
 		return err_set(err, "run state %u does not exist", s->run);
 	if ((paging && !(s->cr0 & X86_CR0_PE)) || s->cr0 >> 32)

@@ -211,5 +211,7 @@ void x86_state_canonical(struct x86_state *s);
 void x86_add_nmis(struct x86_state *s, uint32_t news);
 /* Every value is one that the processor could hold: used after a restore and by set_state. */
 int x86_state_check(const struct x86_state *s, struct err *err);
+/* What its event is: an exception, or an external interrupt, whose vector may be any. */
+bool x86_event_is_exception(const struct x86_state *s);
 
 #endif
