@@ -1,6 +1,7 @@
 /* See sock.h. */
 #include "base/sock.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdbool.h>
@@ -90,8 +91,10 @@ static int open_tcp(const char *key, const char *where, bool listening, struct e
 	if (len > 2 && *where == '[' && where[len - 1] == ']')
 		from++, len -= 2;
 	snprintf(host, sizeof(host), "%.*s", (int)len, from);
-	if (*end || end == port || *port == '-' || number == 0 || number > 65535)
+	if (*end || !isdigit((unsigned char)*port) || number == 0 || number > 65535)
 		return err_set(err, "%s: '%s' is neither [HOST:]PORT nor unix:PATH", key, where);
+	if (*where == '[' && from == where)
+		return err_set(err, "%s: '%s' has a '[' without its ']', as in [::1]:1234", key, where);
 	rc = getaddrinfo(*host ? host : "127.0.0.1", port, &hints, &list);
 	if (rc)
 		return err_set(err, "%s: '%s': %s", key, host, gai_strerror(rc));

@@ -377,6 +377,8 @@ static int check_point(const struct gdb *g, const struct debug_point *p, bool kn
 {
 	if (p->len < 1 || p->len > MEM_PAGE_SIZE)
 		return err_set(err, "a watchpoint is of 1 to %u bytes", MEM_PAGE_SIZE);
+	if (p->addr + p->len - 1 < p->addr)
+		return err_set(err, "a watchpoint does not go on at 0 behind the last address");
 	return known || g->points.count < DEBUG_POINTS
 		       ? 0
 		       : err_set(err, "there are %u breakpoints and watchpoints, and no room for more", DEBUG_POINTS);

@@ -35,6 +35,9 @@ struct session {
 	char answer[16384];
 };
 
+/* Of the test that runs; see teardown(). */
+static struct session *live;
+
 static int attach(const char *path)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -52,6 +55,7 @@ static void begin(struct session *s, const struct code *code, const char *more)
 	snprintf(keys, sizeof(keys), "gdb=unix:%s %s", machines_path("gdb.sock"), more);
 	machine_new(&s->m, code, keys);
 	machine_start(&s->m);
+	live = s;
 	s->fd = attach(machines_path("gdb.sock"));
 }
 
@@ -133,18 +137,37 @@ static uint64_t reg(struct session *s, unsigned n)
 	return v;
 }
 
+/* Its machine has ended. */
+static int ended(struct session *s)
+{
+	live = NULL;
+	close(s->fd);
+	return machine_end(&s->m);
+}
+
 static int end(struct session *s)
 {
-	int rc;
-
+	live = NULL;
 	close(s->fd);
-	rc = machine_quit(&s->m);
-	return rc;
+	return machine_quit(&s->m);
+}
+
+/* The machine of a test that failed, which the next ones would find to be running. */
+static int teardown(void **state)
+{
+	static const char quit[] = "{\"execute\": \"quit\"}\n";
+
+	if (!live)
+		return 0;
+	if (send(live->m.qmp, quit, sizeof(quit) - 1, MSG_NOSIGNAL) < 0)
+		print_message("it has ended already\n");
+	ended(live);
+	return 0;
 }
 
 static void attaching_stops_and_leaving_lets_go(void **state)
 {
-	struct session s;
+	static struct session s;
 
 	begin(&s, CODE_COUNT, "");
 	stops(&s, "?", "T05thread:1;");
@@ -165,7 +188,7 @@ static void attaching_stops_and_leaving_lets_go(void **state)
 
 static void a_breakpoint_stops_before_its_instruction(void **state)
 {
-	struct session s;
+	static struct session s;
 
 	begin(&s, CODE_COUNT, "paused=on");
 	for (unsigned kind = 0; kind < 2; kind++) {
@@ -193,7 +216,7 @@ static void a_breakpoint_stops_before_its_instruction(void **state)
 static void a_breakpoint_in_a_segment_is_a_trap(void **state)
 {
 	struct x86_state *x = malloc(sizeof(*x));
-	struct session s;
+	static struct session s;
 	struct err err;
 
 	begin(&s, CODE_COUNT, "paused=on");
@@ -225,7 +248,7 @@ static void a_breakpoint_in_a_segment_is_a_trap(void **state)
 static void steps_go_one_instruction(void **state)
 {
 	static const uint64_t at[] = { 0x100026, 0x100028, 0x100020 };
-	struct session s;
+	static struct session s;
 
 	begin(&s, CODE_COUNT, "paused=on");
 	for (unsigned n = 0; n < 30; n++) {
@@ -245,7 +268,7 @@ static void watchpoints_stop_after_the_access(void **state)
 		{ "Z3,200002,1", "z3,200002,1", "T05thread:1;rwatch:200002;" },
 		{ "Z4,1ffffd,4", "z4,1ffffd,4", "T05thread:1;awatch:1ffffd;" },
 	};
-	struct session s;
+	static struct session s;
 
 	begin(&s, CODE_COUNT, "paused=on");
 	/* The page is in use already. */
@@ -271,7 +294,7 @@ static void watchpoints_stop_after_the_access(void **state)
 static void registers_are_read_and_written(void **state)
 {
 	char g[8192];
-	struct session s;
+	static struct session s;
 	size_t bytes = 0;
 
 	begin(&s, CODE_COUNT, "paused=on");
@@ -309,7 +332,7 @@ static void flags_are_those_of_the_last_instruction(void **state)
 {
 	const struct engine *jit = engine_find("jit");
 	struct engine_probe probe = { 0 };
-	struct session s;
+	static struct session s;
 
 	if (jit)
 		jit->probe(&probe);
@@ -337,7 +360,7 @@ static void flags_are_those_of_the_last_instruction(void **state)
 
 static void a_refusal_says_why_to_those_who_ask(void **state)
 {
-	struct session s;
+	static struct session s;
 
 	begin(&s, CODE_COUNT, "paused=on");
 	ask(&s, "qSupported:swbreak+;error-message+;xmlRegisters=i386");
@@ -359,7 +382,7 @@ static void a_point_too_many_or_too_long_is_refused_with_the_reason(void **state
 {
 	static const char long_one[] = "E.a watchpoint is of 1 to 4096 bytes",
 			  many[] = "E.there are 256 breakpoints and watchpoints, and no room for more";
-	struct session s;
+	static struct session s;
 	char packet[32];
 
 	begin(&s, CODE_COUNT, "paused=on");
@@ -372,6 +395,9 @@ static void a_point_too_many_or_too_long_is_refused_with_the_reason(void **state
 	stops(&s, "Z2,200000,0", long_one);
 	/* What a length of 32 bits would take for one byte. */
 	stops(&s, "Z2,200000,100000001", long_one);
+	stops(&s, "Z2,fffffffffffffffd,4", "E.a watchpoint does not go on at 0 behind the last address");
+	ok(&s, "Z2,fffffffffffffffc,4");
+	ok(&s, "z2,fffffffffffffffc,4");
 	ok(&s, "Z2,200000,1000");
 	ok(&s, "z2,200000,1000");
 	for (unsigned n = 0; n < DEBUG_POINTS; n++) {
@@ -391,7 +417,7 @@ static void a_point_too_many_or_too_long_is_refused_with_the_reason(void **state
 static void memory_is_read_and_written(void **state)
 {
 	static const char binary[] = "X200010,4:\x01}\x03}\x5d\xff";
-	struct session s;
+	static struct session s;
 
 	begin(&s, CODE_COUNT, "paused=on");
 	assert_string_equal(ask(&s, "m100020,8"), "ff0500002000e680");
@@ -416,7 +442,7 @@ static void memory_is_read_and_written(void **state)
 
 static void threads_are_cpus(void **state)
 {
-	struct session s;
+	static struct session s;
 	uint32_t before;
 
 	begin(&s, CODE_TWO, "cpus=2");
@@ -453,7 +479,7 @@ static void several_threads_step(void **state)
 {
 	enum { STEPS = 400 };
 	uint32_t before;
-	struct session s;
+	static struct session s;
 
 	begin(&s, CODE_TWO, "cpus=2");
 	ok(&s, "D");
@@ -492,7 +518,7 @@ static int set_debug(struct vcpu *v, const struct cpu_debug *d, struct err *err)
 static void a_point_that_fails_again_takes_none_away(void **state)
 {
 	static struct engine engine;
-	struct session s;
+	static struct session s;
 
 	begin(&s, CODE_COUNT, "paused=on");
 	engine = *s.m.vm->engine;
@@ -519,7 +545,7 @@ static void a_point_that_fails_again_takes_none_away(void **state)
 /* Both are at a breakpoint all the time: what is said is about the one that was let run. */
 static void a_stop_of_one_that_was_not_resumed_waits(void **state)
 {
-	struct session s;
+	static struct session s;
 	char packet[32], answer[32];
 	bool both[3] = { false };
 
@@ -549,7 +575,7 @@ static void a_stop_of_one_that_was_not_resumed_waits(void **state)
 static void the_description_has_all_registers(void **state)
 {
 	char text[65536] = "", packet[64];
-	struct session s;
+	static struct session s;
 	size_t at = 0;
 	unsigned count = 0;
 
@@ -580,7 +606,7 @@ static void nonsense_is_answered(void **state)
 						"X0,1:",      "P",	  "Pff",
 						"G00",	      "qRcmd,zz", "qXfer:features:read:",
 						"q",	      "vMust",	  "m0,ffffffffffffffff" };
-	struct session s;
+	static struct session s;
 	char *big = malloc(20000);
 
 	begin(&s, CODE_COUNT, "paused=on");
@@ -637,7 +663,7 @@ static const char *monitor(struct session *s, const char *command)
 
 static void an_unknown_monitor_command_is_one_line(void **state)
 {
-	struct session s;
+	static struct session s;
 
 	begin(&s, CODE_COUNT, "paused=on");
 	assert_string_equal(monitor(&s, "foo"), "No command 'foo': 'monitor help' lists them.\n");
@@ -648,7 +674,7 @@ static void an_unknown_monitor_command_is_one_line(void **state)
 
 static void one_debugger_at_a_time(void **state)
 {
-	struct session s;
+	static struct session s;
 	char b;
 	int fd;
 
@@ -664,16 +690,14 @@ static void one_debugger_at_a_time(void **state)
 
 static void it_hears_of_the_end(void **state)
 {
-	struct session s;
+	static struct session s;
 
 	begin(&s, CODE_POWER_OFF, "paused=on");
 	assert_string_equal(ask(&s, "vCont;c"), "W00");
-	close(s.fd);
-	assert_int_equal(machine_end(&s.m), 0);
+	assert_int_equal(ended(&s), 0);
 	begin(&s, CODE_COUNT, "paused=on");
 	put(&s, "k", 1);
-	assert_int_equal(machine_end(&s.m), 0);
-	close(s.fd);
+	assert_int_equal(ended(&s), 0);
 }
 
 static void bad_places_are_refused(void **state)
@@ -681,6 +705,10 @@ static void bad_places_are_refused(void **state)
 	static const char *const bad[][2] = {
 		{ "gdb=70000", "gdb: '70000' is neither [HOST:]PORT nor unix:PATH" },
 		{ "gdb=x", "gdb: 'x' is neither [HOST:]PORT nor unix:PATH" },
+		{ "gdb=+40130", "gdb: '+40130' is neither [HOST:]PORT nor unix:PATH" },
+		{ "gdb=[:1234", "gdb: '[:1234' has a '[' without its ']', as in [::1]:1234" },
+		{ "gdb=[::1", "gdb: '[::1' has a '[' without its ']', as in [::1]:1234" },
+		{ "gdb=[::1]x:1234", "gdb: '[::1]x:1234' has a '[' without its ']', as in [::1]:1234" },
 		{ "gdb=[::1]", "gdb: '[::1]' is neither [HOST:]PORT nor unix:PATH" },
 		{ "gdb=unix:", "gdb: '' is no path for a socket" },
 		{ "gdb=unix:/nowhere/at/all", "gdb: cannot listen on /nowhere/at/all: No such file or directory" },
@@ -723,30 +751,31 @@ static void an_address_of_ipv6_is_in_brackets(void **state)
 	config_free(c);
 }
 
+#define TEST(f) cmocka_unit_test_teardown(f, teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(attaching_stops_and_leaving_lets_go),
-		cmocka_unit_test(a_breakpoint_stops_before_its_instruction),
-		cmocka_unit_test(a_breakpoint_in_a_segment_is_a_trap),
-		cmocka_unit_test(steps_go_one_instruction),
-		cmocka_unit_test(watchpoints_stop_after_the_access),
-		cmocka_unit_test(registers_are_read_and_written),
-		cmocka_unit_test(flags_are_those_of_the_last_instruction),
-		cmocka_unit_test(a_refusal_says_why_to_those_who_ask),
-		cmocka_unit_test(a_point_too_many_or_too_long_is_refused_with_the_reason),
-		cmocka_unit_test(memory_is_read_and_written),
-		cmocka_unit_test(threads_are_cpus),
-		cmocka_unit_test(several_threads_step),
-		cmocka_unit_test(a_point_that_fails_again_takes_none_away),
-		cmocka_unit_test(a_stop_of_one_that_was_not_resumed_waits),
-		cmocka_unit_test(the_description_has_all_registers),
-		cmocka_unit_test(nonsense_is_answered),
-		cmocka_unit_test(an_unknown_monitor_command_is_one_line),
-		cmocka_unit_test(one_debugger_at_a_time),
-		cmocka_unit_test(it_hears_of_the_end),
-		cmocka_unit_test(bad_places_are_refused),
-		cmocka_unit_test(an_address_of_ipv6_is_in_brackets),
+		TEST(attaching_stops_and_leaving_lets_go),
+		TEST(a_breakpoint_stops_before_its_instruction),
+		TEST(a_breakpoint_in_a_segment_is_a_trap),
+		TEST(steps_go_one_instruction),
+		TEST(watchpoints_stop_after_the_access),
+		TEST(registers_are_read_and_written),
+		TEST(flags_are_those_of_the_last_instruction),
+		TEST(a_refusal_says_why_to_those_who_ask),
+		TEST(a_point_too_many_or_too_long_is_refused_with_the_reason),
+		TEST(memory_is_read_and_written),
+		TEST(threads_are_cpus),
+		TEST(several_threads_step),
+		TEST(a_point_that_fails_again_takes_none_away),
+		TEST(a_stop_of_one_that_was_not_resumed_waits),
+		TEST(the_description_has_all_registers),
+		TEST(nonsense_is_answered),
+		TEST(an_unknown_monitor_command_is_one_line),
+		TEST(one_debugger_at_a_time),
+		TEST(it_hears_of_the_end),
+		TEST(bad_places_are_refused),
+		TEST(an_address_of_ipv6_is_in_brackets),
 	};
 
 	return cmocka_run_group_tests(tests, machines_begin, machines_end);
