@@ -137,6 +137,8 @@ static void push_return(struct x86_cpu *cpu, uint16_t sel, uint64_t next_rip, un
 {
 	uint64_t sp = cpu->s.gpr[X86_RSP];
 
+	/* If neither page can be written, CS's is the one that faults. */
+	x86_probe_write(cpu, X86_SS, (sp - size) & cpu->sp_mask, size);
 	x86_probe_write(cpu, X86_SS, (sp - 2 * size) & cpu->sp_mask, size);
 	x86_push(cpu, sel, size);
 	x86_push(cpu, next_rip, size);
