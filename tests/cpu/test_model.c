@@ -69,6 +69,7 @@ static void what_cannot_be_given_is_refused_by_name(void **state)
 		  "cpu.model: not available: svm, which no engine of vireo has, and kvm-steal-time, which" },
 		{ "max,+svm", "cpu.model: not available: svm, which no engine of vireo has; -svm does without" },
 		{ "Haswell,+svm", "cpu.model: Haswell needs hle, rtm, svm, which no engine of vireo has; -hle" },
+		{ "EPYC,check,+sse4a", "cpu.model: not available: sse4a, which no engine of vireo has; -sse4a does" },
 		{ "Haswell,-hle,-rtm,+svm", "cpu.model: not available: svm, which" },
 		{ "EPYC", "sse4a" },
 		{ "max,+avx512f", "avx512f" },

@@ -429,10 +429,13 @@ static int check_foundations(struct draft *d, struct err *err)
 	return *lost ? err_set(err, "cpu.model: %s, which %.*s has not here", lost, d->model_len, d->model) : 0;
 }
 
-static void miss(struct draft *d, bool asked, const char *name, struct missing *where)
+/* What a model has is left out if that is all right; what was asked for is not. */
+static void miss(struct draft *d, bool asked, const char *name, struct missing *refused, struct missing *left)
 {
-	d->of_model |= !asked;
-	add_missing(where, name);
+	bool leave = d->check && !asked;
+
+	d->of_model |= !asked && !leave;
+	add_missing(leave ? left : refused, name);
 }
 
 /* What cannot be given is refused by its name, except that `max` goes without; and KVM's leaf is no part of a model. */
@@ -443,13 +446,12 @@ static int complete(struct draft *d, struct err *err)
 
 	for (size_t n = 0; n < ARRAY_LEN(unknown_here); n++)
 		if (d->unknown[n])
-			miss(d, d->asked_unknown[n], unknown_here[n],
-			     d->asked_unknown[n] || !d->check ? &vireo : &left);
+			miss(d, d->asked_unknown[n], unknown_here[n], &vireo, &left);
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++) {
 		if (!on[n] || possible(d, n))
 			continue;
 		if (d->asked[n] || !(d->everything || features[n].leaf == KVM_FEATURES))
-			miss(d, d->asked[n], features[n].name, d->asked[n] || !d->check ? &host : &left);
+			miss(d, d->asked[n], features[n].name, &host, &left);
 		on[n] = false;
 	}
 	if (*left.names && !d->saved)
