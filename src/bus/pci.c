@@ -377,9 +377,9 @@ int pci_assign_resources(struct pci_bus *b, uint16_t io_base, uint64_t mem32_bas
 			if (kind == PCI_BAR_NONE)
 				continue;
 			cmd |= kind == PCI_BAR_IO ? CMD_IO : CMD_MEM;
-			if (kind == PCI_BAR_IO	    ? place(d, i, &io, 0x10000, err)
-			    : kind == PCI_BAR_MEM32 ? place(d, i, &mem32, mem32_end, err)
-						    : place(d, i, &mem64, 1ull << 46, err))
+			if (kind == PCI_BAR_IO			   ? place(d, i, &io, 0x10000, err)
+			    : kind == PCI_BAR_MEM32 || !mem64_base ? place(d, i, &mem32, mem32_end, err)
+								   : place(d, i, &mem64, 1ull << 46, err))
 				return -1;
 		}
 		st_le16(d->config + CFG_COMMAND, ld_le16(d->config + CFG_COMMAND) | cmd);

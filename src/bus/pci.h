@@ -133,7 +133,8 @@ void pci_unregister(struct pci_dev *d);
 int pci_free_slot(const struct pci_bus *b);
 /* The function there; NULL: none. The machine's thread. */
 const struct pci_dev *pci_function(const struct pci_bus *b, uint8_t devfn);
-/* Give every BAR an address and enable decoding, as firmware would, for direct boot. */
+/* Give every BAR an address and enable decoding, as firmware would, for direct boot. `mem64_base` 0: those of 64 bits
+ * are among those of 32. */
 int pci_assign_resources(struct pci_bus *b, uint16_t io_base, uint64_t mem32_base, uint64_t mem32_end,
 			 uint64_t mem64_base, struct err *err);
 /* All functions back to what they were when registered: BARs unmapped, command as made, MSI-X off. */

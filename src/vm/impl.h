@@ -33,14 +33,18 @@
 #define VM_LOW_MAX	0xc0000000ull /* RAM below the PCI hole */
 #define VM_PCI_HOLE	0xc0000000u
 #define VM_PCI_HOLE_END 0xfeb00000u
-#define VM_PCI_HIGH	(1ull << 41) /* 64-bit BARs; above all RAM */
-#define VM_PCI_HIGH_END (1ull << 42)
-#define VM_MMIO_BASE	0xfeb00000u /* virtio-mmio, one page each */
+#define VM_PCI_HIGH_END (1ull << 42) /* 64-bit BARs are in the half below it, above all RAM: high_window() */
+#define VM_MMIO_BASE	0xfeb00000u  /* virtio-mmio, one page each */
 #define VM_MMIO_GSI	16
 #define VM_MMIO_MAX	8
-#define VM_CHANS	8
-#define VM_DISKS	16
-#define VM_STATUS_FAULT 2 /* exit status after a fatal fault of the guest */
+/*
+ * OVMF maps all addresses that the processor says it can have, by tables in its memory: with 46 bits that takes it half
+ * a minute. 40 are what it knows from QEMU and sets aside for what the machine needs.
+ */
+#define VM_FIRMWARE_PHYS_BITS 40
+#define VM_CHANS	      8
+#define VM_DISKS	      16
+#define VM_STATUS_FAULT	      2 /* exit status after a fatal fault of the guest */
 
 /* As QMP's RunState names them: see vm_state_name(). */
 enum vm_state { VM_PRELAUNCH, VM_RUNNING, VM_PAUSED, VM_DEBUG, VM_IO_ERROR, VM_SAVING, VM_SAVED, VM_SHUTDOWN };

@@ -500,6 +500,21 @@ int pc_assemble(struct vm *vm, struct err *err)
 
 /* --- power-on --- */
 
+/*
+ * Where 64-bit BARs are: the same with any processor that reaches there. With another one it is the upper half of what
+ * it has, or, if RAM is there, nowhere: then they are among the 32-bit ones.
+ */
+static void high_window(const struct vm *vm, uint64_t *base, uint64_t *end)
+{
+	const struct x86_model *model = vm->engine->model(vm->engine_vm);
+	uint64_t all = 1ull << model->features->phys_bits;
+
+	*end = all < VM_PCI_HIGH_END ? all : VM_PCI_HIGH_END;
+	*base = *end / 2;
+	if (*base < (1ull << 32) + vm->ram_high)
+		*base = *end = 0;
+}
+
 struct acpi_config pc_acpi(const struct vm *vm)
 {
 	struct acpi_config a = {
@@ -514,8 +529,6 @@ struct acpi_config pc_acpi(const struct vm *vm)
 		.lapic = LAPIC_BASE,
 		.pci_hole = VM_PCI_HOLE,
 		.pci_hole_end = VM_PCI_HOLE_END,
-		.pci_high = VM_PCI_HIGH,
-		.pci_high_end = VM_PCI_HIGH_END,
 		.com = { vm->com[0], vm->com[1] },
 		.i8042 = vm->i8042,
 		.pvpanic = vm->pvpanic,
@@ -524,6 +537,7 @@ struct acpi_config pc_acpi(const struct vm *vm)
 		.mmio_count = vm->mmio_count,
 	};
 
+	high_window(vm, &a.pci_high, &a.pci_high_end);
 	memcpy(a.pci_gsi, pci_irq, sizeof(a.pci_gsi));
 	for (unsigned n = 0; n < vm->mmio_count; n++) {
 		a.mmio[n].base = VM_MMIO_BASE + 0x1000 * n;
@@ -602,6 +616,7 @@ int pc_boot(struct vm *vm, struct err *err)
 {
 	struct boot_config b = { .mem = vm->mem, .ram_low = vm->ram_low, .ram_high = vm->ram_high };
 	struct boot_entry entry;
+	uint64_t high, high_end;
 
 	if (config_str(vm->config, "kernel", NULL, &b.kernel, err) ||
 	    config_str(vm->config, "initrd", NULL, &b.initrd, err) ||
@@ -618,7 +633,8 @@ int pc_boot(struct vm *vm, struct err *err)
 		return -1;
 	log_line(LOG_INFO, "pc", "%s is loaded; entry at %#llx in %s mode", b.kernel, (unsigned long long)entry.rip,
 		 entry.kind == BOOT_LONG64 ? "64-bit" : "32-bit");
-	if (pci_assign_resources(vm->pci, 0xc000, VM_PCI_HOLE, VM_PCI_HOLE_END, VM_PCI_HIGH, err))
+	high_window(vm, &high, &high_end);
+	if (pci_assign_resources(vm->pci, 0xc000, VM_PCI_HOLE, VM_PCI_HOLE_END, high, err))
 		return -1;
 	for (unsigned n = 0; n < 4; n++)
 		pci_config_write(vm->pci, PIIX3_DEVFN, (uint8_t)(PIIX3_PIRQ + n), 1, pci_irq[n]);

@@ -333,6 +333,17 @@ static void resources_are_assigned_without_overlap(void **state)
 	assert_int_equal(pci_assign_resources(b.pci, 0xc000, 0xc0000000, 0xc0003000, 1ull << 40, &err), -1);
 	assert_non_null(strstr(err.msg, "no room for BAR"));
 	assert_int_equal(pci_assign_resources(b.pci, 0xffe0, 0xc0000000, 0xc0010000, 1ull << 40, &err), -1);
+	/* Of 64 bits among those of 32. */
+	assert_int_equal(pci_assign_resources(b.pci, 0xc000, 0xc0000000, 0xc0010000, 0, &err), -1);
+	assert_int_equal(pci_assign_resources(b.pci, 0xc000, 0xc0000000, 0xd0000000, 0, &err), 0);
+	for (unsigned n = 0; n < 3; n++) {
+		uint8_t at = (uint8_t)(CARD + 8 * n);
+
+		assert_int_equal(get(&b, at, BAR(3), 4), 0);
+		assert_in_range(get(&b, at, BAR(2), 4) & ~15u, 0xc0000000, 0xcff00000);
+		assert_true(hit(&b, BUS_MMIO, get(&b, at, BAR(2), 4) & ~15u));
+		assert_true(hit(&b, BUS_MMIO, get(&b, at, BAR(4), 4)));
+	}
 	board_fini(&b);
 }
 

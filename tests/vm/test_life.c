@@ -52,6 +52,33 @@ static void a_machine_may_begin_paused(void **state)
 	assert_int_equal(machine_quit(&m), 0);
 }
 
+/* The processor, and so the guest, knows no other addresses. */
+static void high_bars_lie_where_the_processor_reaches(void **state)
+{
+	static const struct {
+		const char *keys;
+		uint64_t from, to;
+	} cases[] = {
+		{ "phys-bits=52", 1ull << 41, 1ull << 42 }, { "phys-bits=42", 1ull << 41, 1ull << 42 },
+		{ "phys-bits=39", 1ull << 38, 1ull << 39 }, { "phys-bits=33", 1ull << 32, 1ull << 33 },
+		{ "phys-bits=33 memory=4G", 0, 0 },	    { "phys-bits=32", 0, 0 },
+	};
+
+	for (size_t k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
+		struct acpi_config acpi;
+		struct machine m;
+		char keys[80];
+
+		snprintf(keys, sizeof(keys), "engine=interp cpu.model=max,%s", cases[k].keys);
+		machine_new(&m, CODE_COUNT, keys);
+		acpi = pc_acpi(m.vm);
+		vm_free(m.vm);
+		config_free(m.config);
+		assert_true(acpi.pci_high == cases[k].from);
+		assert_true(acpi.pci_high_end == cases[k].to);
+	}
+}
+
 static void a_second_cpu_runs_and_is_reset(void **state)
 {
 	struct machine m;
@@ -264,6 +291,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(stop_holds_the_guest_and_cont_lets_it_go),
 		cmocka_unit_test(a_machine_may_begin_paused),
+		cmocka_unit_test(high_bars_lie_where_the_processor_reaches),
 		cmocka_unit_test(a_second_cpu_runs_and_is_reset),
 		cmocka_unit_test(a_guest_ends_its_machine),
 		cmocka_unit_test(endless_faults_are_told_once),
