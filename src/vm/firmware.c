@@ -46,21 +46,15 @@ static int add_flash_overlays(struct vm *vm, const struct mem_slot_config *slot,
 	return 0;
 }
 
-/*
- * OVMF maps all addresses that the processor says it can have, by tables in its memory: with 46 bits that takes it half
- * a minute. 40 are what it knows from QEMU and sets aside for what the machine needs.
- */
-#define FIRMWARE_PHYS_BITS 40
-
 static int choose_phys_bits(struct vm *vm, struct err *err)
 {
 	const char *model = config_peek(vm->config, "cpu.model");
 	char text[512];
 
-	if ((model && strstr(model, "phys-bits=")) || x86_phys_bits() <= FIRMWARE_PHYS_BITS ||
-	    vm->ram_high >> 32 >= 1u << (FIRMWARE_PHYS_BITS - 32 - 1))
+	if ((model && strstr(model, "phys-bits=")) || x86_phys_bits() <= VM_FIRMWARE_PHYS_BITS ||
+	    vm->ram_high >> 32 >= 1u << (VM_FIRMWARE_PHYS_BITS - 32 - 1))
 		return 0;
-	if (snprintf(text, sizeof(text), "%s,phys-bits=%d", model ? model : "max", FIRMWARE_PHYS_BITS) >=
+	if (snprintf(text, sizeof(text), "%s,phys-bits=%d", model ? model : "max", VM_FIRMWARE_PHYS_BITS) >=
 	    (int)sizeof(text))
 		return 0;
 	return config_set(vm->config, "cpu.model", text, err);

@@ -187,6 +187,16 @@ static bool other_firmware(const char *key, const char *saved, const char *wish)
 	return !strcmp(key, "firmware") && !strchr(saved, '/') && !strchr(wish, '/') && strcmp(saved, wish);
 }
 
+/* The user's own word, to which the saved machine has added what its firmware wants: vm_add_firmware(). */
+static bool is_model(const struct merge *m, const char *key, const char *saved, const char *wish)
+{
+	char text[512];
+	int len = snprintf(text, sizeof(text), "%s,phys-bits=%d", wish, VM_FIRMWARE_PHYS_BITS);
+
+	return !strcmp(key, "cpu.model") && config_peek(m->saved, "firmware") && len < (int)sizeof(text) &&
+	       !strcmp(text, saved);
+}
+
 static int take_saved(void *opaque, const char *key, const char *value)
 {
 	struct merge *m = opaque;
@@ -196,7 +206,7 @@ static int take_saved(void *opaque, const char *key, const char *value)
 		return wish || replaced(m->wishes, key) || preferred(key, value)
 			       ? 0
 			       : config_set(m->result, key, value, m->err);
-	if (wish && strcmp(wish, value))
+	if (wish && strcmp(wish, value) && !is_model(m, key, value, wish))
 		return err_set(m->err, "%s: '%s' is not what the saved machine has ('%s')", key, wish, value);
 	return config_set(m->result, key, value, m->err);
 }
@@ -208,7 +218,8 @@ static int take_wish(void *opaque, const char *key, const char *value)
 	if ((matches(fixed, key) || matches(beginnings, key)) && !config_peek(m->saved, key))
 		return err_set(m->err, "%s: '%s' would change the saved machine, which was made without it", key,
 			       value);
-	return config_set(m->result, key, value, m->err);
+	/* What the guest sees is as it was saved. */
+	return matches(fixed, key) ? 0 : config_set(m->result, key, value, m->err);
 }
 
 static int parse(char *text, struct config *c, struct err *err)

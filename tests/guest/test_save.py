@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.request
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -414,14 +415,18 @@ def test_wishes_that_cannot_be_granted(small, tmp_path, options, says):
     ("kernel=KERNEL", "kernel: 'KERNEL' would change the saved machine, which was made without it"),
     ("firmware=uefi", "firmware: 'uefi' is not what the saved machine has ('bios')"),
     ("firmware=COPY", None),
+    ("cpu.model=max", None),
+    ("cpu.model=qemu64", "cpu.model: 'qemu64' is not what the saved machine has ('maxWIDTH')"),
 ])
 def test_a_machine_keeps_what_it_begins_with(vms, tmp_path, wish, says):
-    """A copy of the firmware does as well."""
-    vm = vms(["--firmware", "bios", "--memory", "16M", "--paused"])
+    """A copy of the firmware does as well, and the user's own word for the CPU, to which firmware's width was added."""
+    vm = vms(["--firmware", "bios", "--cpu", "max", "--memory", "16M", "--paused"])
     until(lambda: run_cli("save", vm.name, str(tmp_path / "state")).returncode == 0)
     vm.wait()
     copy = shutil.copy(SEABIOS, tmp_path / "rom")
-    words = {"KERNEL": tiny.kernel(tmp_path, tiny.ECHO), "COPY": str(copy)}
+    bits = re.search(r"address sizes\s*: (\d+) bits physical", Path("/proc/cpuinfo").read_text())
+    words = {"KERNEL": tiny.kernel(tmp_path, tiny.ECHO), "COPY": str(copy),
+             "WIDTH": ",phys-bits=40" if int(bits[1]) > 40 else ""}
     for word, path in words.items():
         wish, says = wish.replace(word, path), says and says.replace(word, path)
     if not says:
