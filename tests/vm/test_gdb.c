@@ -724,6 +724,45 @@ static void bad_places_are_refused(void **state)
 	}
 }
 
+static void gdb_is_refused(const char *place, const char *says)
+{
+	char key[256], text[512];
+	struct config *c;
+	struct err err;
+
+	snprintf(key, sizeof(key), "gdb=unix:%s", place);
+	c = machine_config(CODE_COUNT, key);
+	assert_null(vm_new(c, &err));
+	config_free(c);
+	snprintf(text, sizeof(text), "gdb: cannot listen on %s: %s", place, says);
+	assert_string_equal(err.msg, text);
+}
+
+/* What a killed machine has left is replaced; a socket where somebody listens stays, as does any other file. */
+static void a_stale_socket_is_replaced(void **state)
+{
+	static struct session s;
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	FILE *f;
+
+	strcpy(a.sun_path, machines_path("gdb.sock"));
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	close(fd);
+	begin(&s, CODE_COUNT, "");
+	assert_int_equal(end(&s), 0);
+	fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)) | listen(fd, 1), 0);
+	gdb_is_refused(a.sun_path, "Address already in use");
+	close(fd);
+	assert_int_equal(unlink(a.sun_path), 0);
+	f = fopen(a.sun_path, "w");
+	assert_non_null(f);
+	fclose(f);
+	gdb_is_refused(a.sun_path, "Address already in use");
+	assert_int_equal(unlink(a.sun_path), 0);
+}
+
 static void an_address_of_ipv6_is_in_brackets(void **state)
 {
 	struct sockaddr_in6 a = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
@@ -775,6 +814,7 @@ int main(void)
 		TEST(one_debugger_at_a_time),
 		TEST(it_hears_of_the_end),
 		TEST(bad_places_are_refused),
+		TEST(a_stale_socket_is_replaced),
 		TEST(an_address_of_ipv6_is_in_brackets),
 	};
 
