@@ -144,6 +144,11 @@ unsigned jit_cache_changes(const struct jit_cache *c)
 	return atomic_load(&c->changes);
 }
 
+intptr_t jit_cache_rx_offset(const struct jit_cache *c)
+{
+	return c->rx_offset;
+}
+
 const uint8_t *jit_cache_guards(const struct jit_cache *c)
 {
 	return c->data;

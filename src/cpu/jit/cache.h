@@ -156,6 +156,8 @@ uintptr_t jit_cache_thunks_at(const struct jit_cache *c, size_t *len);
 
 const struct jit_cache_counts *jit_cache_counts(const struct jit_cache *c);
 
+/* From where code is written to where it is executed. */
+intptr_t jit_cache_rx_offset(const struct jit_cache *c);
 /* Numbers of guards are from here on. */
 const uint8_t *jit_cache_guards(const struct jit_cache *c);
 /* Its blocks. */

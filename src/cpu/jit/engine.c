@@ -158,6 +158,7 @@ static struct vcpu *vcpu_create(struct engine_vm *vm, unsigned index, struct err
 	c->self = c;
 	c->table = jit_cache_table(j->cache);
 	c->numbered = jit_cache_guards(j->cache);
+	c->rx_offset = jit_cache_rx_offset(j->cache);
 	c->mxcsr_host = 0x1f80;
 	c->bounce_flags = 1;
 	c->bounce_entry.flags = &c->bounce_flags;

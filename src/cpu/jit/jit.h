@@ -114,6 +114,7 @@ struct jit_cpu {
 	uint64_t split; /* RIP of where a block was left, to go on without sharing; JIT_NOT_SPLIT: none */
 	const struct jit_table *table; /* the cache's */
 	const uint8_t *numbered;       /* the cache's */
+	intptr_t rx_offset;	       /* from where the cache's code is written to where it is executed */
 	struct jit_counts counts;
 	struct jit_jump jumps[JIT_JUMPS];
 	/*
@@ -193,6 +194,11 @@ static inline const struct jit_block *jit_note_block(const struct jit_note *n)
 	/* It lies between instructions. */
 	__builtin_memcpy(&b, (const uint8_t *)n - n->block, sizeof(b));
 	return b;
+}
+/* Behind the note of accesses that share a look, aligned: the code without sharing from there on, once it is known. */
+static inline _Atomic uint64_t *jit_split_code(const struct jit_cpu *c, const struct jit_note *n)
+{
+	return (_Atomic uint64_t *)((uintptr_t)(n + 1) - (uintptr_t)c->rx_offset);
 }
 /* What RIP has to be. */
 static inline uint64_t jit_note_rip(const struct jit_cpu *c, const struct jit_note *n)

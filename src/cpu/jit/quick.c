@@ -179,9 +179,12 @@ uintptr_t jit_quick_split(struct jit_cpu *c)
 		return 0;
 	c->split = c->cpu.s.gpr[X86_RIP];
 	b = jit_find_block(c);
-	if (b)
-		c->split = JIT_NOT_SPLIT;
-	return b ? jit_block_memory(b) : 0;
+	if (!b)
+		return 0;
+	c->split = JIT_NOT_SPLIT;
+	/* As good as a jump within the page: the two are of the same one, and go with it. */
+	atomic_store_explicit(jit_split_code(c, c->note), jit_block_memory(b), memory_order_release);
+	return jit_block_memory(b);
 }
 
 uintptr_t jit_quick_jump(struct jit_cpu *c)

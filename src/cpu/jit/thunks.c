@@ -405,7 +405,7 @@ static void missed_thunks(struct emit *e, struct jit_thunks *t, const struct com
 static void shared_thunk(struct emit *e, struct jit_thunks *t)
 {
 	uintptr_t quick = quick_thunk(e, jit_quick_shared), alone = quick_thunk(e, jit_quick_split);
-	uint8_t *split, *unknown;
+	uint8_t *split, *counted, *unknown;
 
 	emit_align(e, 16, 0);
 	t->missed_shared = emit_rx(e);
@@ -417,6 +417,15 @@ static void shared_thunk(struct emit *e, struct jit_thunks *t)
 	emit_rm(e, (struct emit_op){ .op = 0xff }, 4, emit_gs(JIT_FIELD(resume)));
 	emit_here(e, split);
 	emit_load(e, T1, emit_gs(JIT_FIELD(note)));
+	emit_rm(e, (struct emit_op){ .op = 0x80 }, 7, emit_gs(JIT_FIELD(undone)));
+	emit_bytes(e, 0, 1);
+	counted = emit_jump(e, 5);
+	emit_load(e, T0, note(sizeof(struct jit_note)));
+	emit_rr(e, op1(0x85), T0, T0);
+	unknown = emit_jump(e, 4);
+	emit_rr(e, (struct emit_op){ .op = 0xff }, 4, T0);
+	emit_here(e, unknown);
+	emit_here(e, counted);
 	note_rip(e);
 	emit_call(e, alone);
 	emit_rr(e, op1(0x85), T0, T0);

@@ -226,7 +226,10 @@ static void write_stub(struct jit_tr *t, struct stub *s)
 	case STUB_SHARED:
 		note_lin(t, s);
 		jit_x87_note(t, s->x87_last, s->x87_operand);
+		emit_align(&t->e, sizeof(uint64_t), EMIT_JMP_SIZE + sizeof(struct jit_note));
 		jit_call_noted(t, t->thunks->missed_shared, s->rip, s->back, (uint16_t)s->access);
+		t->notes[t->note_count - 1].len += sizeof(uint64_t);
+		emit_bytes(&t->e, 0, sizeof(uint64_t)); /* jit_split_code() */
 		break;
 	case STUB_STORED:
 		write_stored(t, s);
