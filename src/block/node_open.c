@@ -265,16 +265,11 @@ struct open_backing {
 
 static void open_backing_body(void *opaque)
 {
-	static const char before[] = "Could not open backing file: ";
 	struct open_backing *b = opaque;
-	struct err *e = b->err;
 
-	b->n->backing = node_open(b->n->ctx, b->path, b->o, b->flags, e);
-	if (b->n->backing)
-		return;
-	memmove(e->msg + sizeof(before) - 1, e->msg, sizeof(e->msg) - sizeof(before));
-	memcpy(e->msg, before, sizeof(before) - 1);
-	e->msg[sizeof(e->msg) - 1] = 0;
+	b->n->backing = node_open(b->n->ctx, b->path, b->o, b->flags, b->err);
+	if (!b->n->backing)
+		err_prefix(b->err, "Could not open backing file");
 }
 
 int node_open_backing(struct node *n, struct opts *o, struct err *err)
