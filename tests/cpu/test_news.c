@@ -289,12 +289,89 @@ static void each_loop_lets_others_be_alone(void **state)
 	tiny_vm_free(&r.vm);
 }
 
+/*
+ * 1: cli; nop; nop; sti; mov rax, [rsi]; mov rbx, [rsi + 8]; dec r12; jnz 1b; hlt. The second operand is in another
+ * page: a translator that looks for both at once leaves its block behind STI.
+ */
+static const uint8_t shadow[] = { 0xfa, 0x90, 0x90, 0xfb, 0x48, 0x8b, 0x06, 0x48, 0x8b,
+				  0x5e, 0x08, 0x49, 0xff, 0xcc, 0x75, 0xf0, 0xf4 };
+#define SHADOW_AT     (RIG_CODE + 4)
+#define SHADOW_ROUNDS 300000
+/* Count in R14, and in R13 those that came behind STI: cmp qword [rsp], SHADOW_AT; jne 1f; inc r13; 1: inc r14; iretq
+ */
+static const uint8_t counter[] = { 0x48,
+				   0x81,
+				   0x3c,
+				   0x24,
+				   SHADOW_AT & 0xff,
+				   SHADOW_AT >> 8 & 0xff,
+				   SHADOW_AT >> 16,
+				   0,
+				   0x75,
+				   0x03,
+				   0x49,
+				   0xff,
+				   0xc5,
+				   0x49,
+				   0xff,
+				   0xc6,
+				   0x48,
+				   0xcf };
+
+static _Atomic bool interrupting;
+
+static void *send_interrupts(void *opaque)
+{
+	volatile int *waits = &r.vm.irq;
+
+	while (atomic_load(&interrupting)) {
+		if (*waits < 0) {
+			*waits = VECTOR;
+			vcpu_signal(r.vm.vcpu, CPU_SIGNAL_INTR, 0);
+		}
+		nap(20);
+	}
+	return NULL;
+}
+
+/* Counting blocks too, which are left in another way. */
+static void no_interrupt_comes_right_behind_sti(void **state)
+{
+	for (unsigned count = 0; count < 2; count++) {
+		struct config *c = config_new();
+		pthread_t thread;
+		struct err err;
+
+		assert_non_null(c);
+		assert_int_equal(config_set(c, "jit.heat", "4", &err), 0);
+		assert_int_equal(config_set(c, "jit.count", count ? "sums" : "off", &err), 0);
+		rig_new_on(&r, RIG_LONG, tiny_software(), c);
+		rig_put(&r, RIG_CODE, shadow, sizeof(shadow));
+		rig_put(&r, OTHER, counter, sizeof(counter));
+		rig_write(&r, RIG_IDT + 16 * VECTOR, RIG_GATE(RIG_CODE64, (uint64_t)OTHER, 0x8e, 0), 8);
+		r.s.gpr[X86_RSI] = RIG_DATA_AT + 0xff8;
+		r.s.gpr[12] = SHADOW_ROUNDS;
+		r.s.gpr[13] = r.s.gpr[14] = 0;
+		r.vm.irq = -1;
+		start(r.vm.vcpu);
+		atomic_store(&interrupting, true);
+		assert_int_equal(pthread_create(&thread, NULL, send_interrupts, NULL), 0);
+		assert_int_equal(r.vm.engine->run(r.vm.vcpu), CPU_EXIT_HALTED);
+		atomic_store(&interrupting, false);
+		pthread_join(thread, NULL);
+		r.vm.engine->get_state(r.vm.vcpu, &r.s);
+		assert_int_equal(r.s.gpr[13], 0);
+		rig_free(&r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_loop_is_left),
 		cmocka_unit_test(a_loop_around_4_gib_is_left),
 		cmocka_unit_test(each_loop_lets_others_be_alone),
+		cmocka_unit_test(no_interrupt_comes_right_behind_sti),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

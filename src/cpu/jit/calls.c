@@ -283,10 +283,6 @@ static const struct x86_insn *enter(struct x86_cpu *cpu)
 		if (jit_cache_is_full(jit_cache_of(cpu)))
 			make_room(cpu);
 		b = jit_translate(cpu, t);
-		if (b) {
-			stat_add(&jit_of(cpu)->counts.translations, 1);
-			stat_add(&jit_of(cpu)->counts.translated, t->count);
-		}
 	}
 	if (!b)
 		return NULL;

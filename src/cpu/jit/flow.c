@@ -87,7 +87,8 @@ static bool flags_dead_at(const struct jit_tr *t, uint64_t rip)
 				  .second = JIT_ONE_PAGE };
 	const struct jit_block *b;
 
-	if (is_far(t, rip))
+	/* Behind STAC and CLAC it is another block that is gone to. */
+	if (is_far(t, rip) || t->view != (t->mode & X86_FETCH_VIEW))
 		return false;
 	if (rip == t->block_rip)
 		return !t->alone && !t->insn[0].need;

@@ -66,6 +66,10 @@ static void access(struct plan *p, unsigned at, struct group k, int64_t disp, un
 	struct group *g = NULL;
 	int64_t lo = disp, hi;
 
+	/* The block may be left there, and news is not looked at right behind STI (system.c). */
+	if (at && p->t->insn[at - 1].op && p->t->insn[at - 1].op->emit == jit_sti)
+		return;
+
 	for (unsigned n = 0; n < p->groups && !g; n++) {
 		lo = disp + p->group[n].moved;
 		if (joins(&p->group[n], &k, lo, lo + size))
@@ -280,9 +284,12 @@ void jit_share_plan(struct jit_tr *t)
 	for (unsigned n = 0; n < t->count; n++)
 		look_at(&p, n);
 	for (unsigned n = 0; n < t->count; n++) {
-		const struct group *g = &p.group[p.of[n] - 1];
+		const struct group *g;
 
-		if (!p.of[n] || g->members < 2)
+		if (!p.of[n])
+			continue;
+		g = &p.group[p.of[n] - 1];
+		if (g->members < 2)
 			continue;
 		if (g->first == n)
 			slot[p.of[n] - 1] = (uint8_t)slots++;

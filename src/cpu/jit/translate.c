@@ -518,5 +518,9 @@ struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *tr)
 	    own != x86_code_is_own(cpu->vm->code, from.page[0]->page_index))
 		t.e.full = true;
 	jit_cache_end(cache, &t.e, t.e.full ? NULL : t.block);
-	return t.e.full ? NULL : t.block;
+	if (t.e.full)
+		return NULL;
+	stat_add(&jit_of(cpu)->counts.translations, 1);
+	stat_add(&jit_of(cpu)->counts.translated, t.count);
+	return t.block;
 }
