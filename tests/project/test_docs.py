@@ -45,7 +45,7 @@ def test_commands_of_the_readme_exist(vireo):
     code = re.sub(r"\\\n\s*", "", "\n".join(re.findall(r"^    (.*)", text("README.md"), re.M)) + "\n" +
                   "\n".join(re.findall(r"`([^`\n]+)`", text("README.md"))))
     code = re.sub(r"\s# .*", "", code)
-    commands = re.findall(r"\bvireo (\w+)(.*)", code)
+    commands = re.findall(r"\bvireo ([\w-]+)(.*)", code)
     assert len(commands) > 8
     for command, rest in commands:
         help_text = vireo("help", command)
