@@ -4,7 +4,7 @@ import pytest
 from conftest import Guest, guest_files
 
 
-@pytest.mark.parametrize("append", ["pci=nomsi", "pci=nomsi noapic"])
+@pytest.mark.parametrize("append", ["pci=nomsi", pytest.param("pci=nomsi noapic", marks=pytest.mark.slow)])
 def test_many_functions_share_four_lines(vms, tmp_path, append):
     guest = Guest(guest_files("generic"), str(tmp_path))
     disks = []

@@ -109,6 +109,7 @@ def test_the_installer_by_pxe_and_bios(vms, tmp_path):
     vm.child.expect("Select a language", timeout=300 * SLOW)
 
 
+@pytest.mark.slow
 @ovmf
 def test_the_installer_by_pxe_and_uefi(vms, tmp_path):
     vm = vms(["--memory", "1G", "--firmware", "uefi", "--net", "user", "--set", f"net0.tftp={installer(tmp_path)}",
@@ -132,13 +133,14 @@ def test_xen_and_its_dom0(vms):
     assert vm.sh("cat /sys/hypervisor/type") == "xen"
 
 
+@pytest.mark.slow
 def test_xen_uses_the_hpet(vms):
     vm = xen(vms, "--device", "hpet", append="clocksource=hpet")
     vm.child.expect("Platform timer is 100.000MHz HPET")
     vm.child.expect("Linux version", timeout=180 * SLOW)
 
 
-@pytest.mark.parametrize("engine", ["interp", "jit"])
+@pytest.mark.parametrize("engine", [pytest.param("interp", marks=pytest.mark.slow), "jit"])
 def test_a_32_bit_kernel(vms, tmp_path, engine):
     files = fetched("i686")
     disk = tmp_path / "disk.img"
