@@ -734,8 +734,9 @@ void x86_models_print(FILE *out)
 	fprintf(out, "%*s", INDENT, "");
 	for (size_t n = 0; n < X86_FEATURE_COUNT; n++)
 		print_word(out, &column, features[n].name, (int)strlen(features[n].name), " ");
-	fputs("\n\nMODEL[,+FEATURE][,-FEATURE][,vendor=AuthenticAMD|GenuineIntel][,phys-bits=N][,check]\n"
-	      "What the engine or the host cannot give is refused by name; with `check`, what a model has is told of\n"
-	      "and left out.\n",
+	fputs("\n\nMODEL[,+FEATURE][,-FEATURE][,phys-bits=N][,check]\n"
+	      "     [,vendor=AuthenticAMD|GenuineIntel]\n"
+	      "What the engine or the host cannot give is refused by name; with `check`, what\n"
+	      "a model has is told of and left out.\n",
 	      out);
 }
