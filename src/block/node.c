@@ -60,12 +60,14 @@ void node_ctx_run(struct node_ctx *c, co_fn *fn, void *opaque)
 
 struct aio *node_ctx_aio(struct node_ctx *c, enum node_aio which, struct err *err)
 {
+	struct err why;
+
 	if (which != NODE_AIO_THREADS) {
 		if (!c->uring)
-			c->uring = aio_uring.open(c->loop, err);
+			c->uring = aio_uring.open(c->loop, which == NODE_AIO_URING ? err : &why);
 		if (c->uring || which == NODE_AIO_URING)
 			return c->uring;
-		log_line(LOG_INFO, "block", "%s; using a thread pool", err->msg);
+		log_line(LOG_INFO, "block", "%s; using a thread pool", why.msg);
 	}
 	if (!c->threads)
 		c->threads = aio_threads.open(c->loop, err);

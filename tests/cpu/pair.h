@@ -37,7 +37,16 @@ struct pair {
 	bool strict; /* flags in frames are compared too */
 };
 
-/* `heat` is jit.heat; NULL: 0. */
+/* Ends the test where guests have no vector registers, which pairs use. */
+static inline void pair_or_skip(void)
+{
+	if (x86_fp_host_ok())
+		return;
+	print_message("skipped: no vector registers here\n");
+	skip();
+}
+
+/* `heat` is jit.heat; NULL: 0. After pair_or_skip(). */
 void pair_new(struct pair *p, bool strict, const char *heat);
 void pair_free(struct pair *p);
 /* The window, and registers, as they are at first. What memory holds is random, and the same each time. */

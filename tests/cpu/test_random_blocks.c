@@ -383,6 +383,7 @@ static void random_blocks_do_the_same(void **state)
 {
 	uint64_t count = number("VIREO_BLOCKS_COUNT", 4000) / 4, seed = number("VIREO_BLOCKS_SEED", 1);
 
+	pair_or_skip();
 	some(true, "0", seed, count);
 	some(false, "0", seed + count, count);
 	some(false, "0", seed + 2 * count, count);
