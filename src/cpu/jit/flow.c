@@ -96,27 +96,32 @@ static bool flags_dead_at(const struct jit_tr *t, uint64_t rip)
 	return b && !b->memory;
 }
 
+/* A jump that is taken if there is news. The host's flags are lost. */
+static uint8_t *jump_if_news(struct jit_tr *t)
+{
+	emit_rm(&t->e, (struct emit_op){ .op = 0x83 }, 7, emit_gs(JIT_FIELD(cpu.vcpu.events)));
+	emit_bytes(&t->e, 0, 1);
+	t->flags &= ~FLAGS_NATIVE;
+	return emit_jump(&t->e, 5);
+}
+
 /*
  * Before a jump to `rip` that may close a loop: out if there is news. All loops have one that leads backwards or is
  * indirect. If flags are in the host's and may be looked at they stay, and T0 is used.
  */
 static void look_for_news(struct jit_tr *t, uint64_t rip)
 {
-	struct emit_mem events = emit_gs(JIT_FIELD(cpu.vcpu.events));
 	struct stub s = { .kind = STUB_NEWS, .rip = rip, .flags_native = t->flags == FLAGS_NATIVE };
 
 	if (t->flags & FLAGS_NATIVE && !flags_dead_at(t, rip)) {
 		uint8_t *none;
 
-		emit_rm(&t->e, (struct emit_op){ .op = 0x8b }, T0, events);
+		emit_rm(&t->e, (struct emit_op){ .op = 0x8b }, T0, emit_gs(JIT_FIELD(cpu.vcpu.events)));
 		none = emit_jrcxz(&t->e);
 		s.jump = emit_jump(&t->e, EMIT_ALWAYS);
 		emit_here8(&t->e, none);
 	} else {
-		emit_rm(&t->e, (struct emit_op){ .op = 0x83 }, 7, events);
-		emit_bytes(&t->e, 0, 1);
-		s.jump = emit_jump(&t->e, 5);
-		t->flags &= ~FLAGS_NATIVE;
+		s.jump = jump_if_news(t);
 	}
 	jit_stub(t, s);
 }
@@ -164,13 +169,7 @@ static void far_link(struct jit_tr *t, uint64_t rip)
 /* The same for an indirect branch, flags being in memory: if there is news the interpreter does it. */
 static void unless_news(struct jit_tr *t)
 {
-	struct stub s = { .kind = STUB_INTERPRET, .rip = now(t)->rip };
-
-	emit_rm(&t->e, (struct emit_op){ .op = 0x83 }, 7, emit_gs(JIT_FIELD(cpu.vcpu.events)));
-	emit_bytes(&t->e, 0, 1);
-	s.jump = emit_jump(&t->e, 5);
-	jit_stub(t, s);
-	t->flags &= ~FLAGS_NATIVE;
+	jit_stub(t, (struct stub){ .kind = STUB_INTERPRET, .jump = jump_if_news(t), .rip = now(t)->rip });
 }
 
 void jit_go_on(struct jit_tr *t, uint64_t rip, uint8_t *jump)
