@@ -314,6 +314,8 @@ static uint32_t reg_read(struct e1000 *e, uint32_t off)
 		return 0;
 	case E1000_EECD:
 		return e1000_eecd_read(e);
+	case E1000_STATUS:
+		return e->reg[row] & ~(e->unplugged ? STATUS_LU : 0);
 	case E1000_ICR: /* reading acknowledges */
 		v = e->reg[E1000_ICR];
 		e->reg[E1000_ICR] = 0;
@@ -339,7 +341,8 @@ static void write_ctrl(struct e1000 *e, uint32_t val)
 {
 	if (val & CTRL_PHY_RST) {
 		e1000_phy_reset(e);
-		e1000_raise(e, ICR_LSC, 0);
+		if (!e->unplugged)
+			e1000_raise(e, ICR_LSC, 0);
 	}
 	if (val & CTRL_RST)
 		reset_mac(e);
@@ -557,7 +560,17 @@ static const struct state_field packet_fields[] = {
 static const struct state_desc packet_state = {
 	.name = "packet", .version = 1, .min_version = 1, .fields = packet_fields, .needed = packet_needed
 };
-static const struct state_desc *const parts[] = { &packet_state, NULL };
+
+static bool cable_needed(void *obj)
+{
+	return ((const struct e1000 *)obj)->unplugged;
+}
+
+static const struct state_field cable_fields[] = { STATE_BOOLF(E, unplugged), STATE_FIELD_END };
+static const struct state_desc cable_state = {
+	.name = "cable", .version = 1, .min_version = 1, .fields = cable_fields, .needed = cable_needed
+};
+static const struct state_desc *const parts[] = { &packet_state, &cable_state, NULL };
 
 static const struct state_field fields[] = {
 	STATE_SUB(E, pci, &pci_dev_state),
@@ -579,6 +592,18 @@ static const struct state_field fields[] = {
 static const struct state_desc state = {
 	.name = "e1000", .version = 1, .min_version = 1, .fields = fields, .post_load = post_load, .subsections = parts
 };
+
+void e1000_set_link(struct device *d, bool up)
+{
+	struct e1000 *e = d->self;
+
+	pthread_mutex_lock(&e->lock);
+	if (e->unplugged == up) {
+		e->unplugged = !up;
+		e1000_raise(e, ICR_LSC, 0);
+	}
+	pthread_mutex_unlock(&e->lock);
+}
 
 static int init(struct e1000 *e, const struct e1000_config *c, struct err *err)
 {

@@ -22,5 +22,7 @@ struct e1000_config {
 };
 /* Takes the peer, also on error. */
 struct device *e1000_new(const struct e1000_config *c, struct err *err);
+/* Pull the cable, or put it back: the driver is told by an interrupt. Without the card's lock, any thread. */
+void e1000_set_link(struct device *d, bool up);
 
 #endif

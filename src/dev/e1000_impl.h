@@ -77,6 +77,7 @@ enum e1000_reg {
 #define CTRL_VME	(1u << 30)
 #define CTRL_PHY_RST	(1u << 31)
 #define CTRL_EXT_EE_RST (1u << 13)
+#define STATUS_LU	(1u << 1)
 
 enum {
 	ICR_TXDW = 0x1,
@@ -185,6 +186,7 @@ struct e1000 {
 	uint32_t io_addr;
 	uint32_t context[2][4]; /* of checksums alone, and of segmentation */
 	struct e1000_packet packet;
+	bool unplugged;	      /* there is no cable: registers keep what they say with one */
 	uint64_t quiet_until; /* guest time: ITR lets no interrupt through before */
 	uint64_t due;	      /* when the interrupt that is held back may go out; CLOCK_NEVER: none is */
 	bool line;	      /* INTA# */

@@ -97,24 +97,24 @@ void e1000_eerd_write(struct e1000 *e, uint32_t val)
 enum { PHY_CTRL = 0, PHY_STATUS = 1 };
 enum { PHY_CTRL_RESET = 0x8000, PHY_CTRL_RESTART = 0x0200, PHY_CTRL_AUTO = 0x1000 };
 
-/* What can be written; the link partner can do everything. */
+/* What can be written; the link partner can do everything. Without a cable the last bits are clear. */
 static const struct {
 	uint8_t reg;
-	uint16_t value, writable;
+	uint16_t value, writable, of_link;
 } phy_regs[] = {
-	{ PHY_CTRL, 0x1140, 0x7dc0 }, /* 1000 Mbit/s, full duplex, autonegotiation */
-	{ PHY_STATUS, 0x796d, 0 },    /* link, autonegotiation has ended */
-	{ 2, 0x0141, 0 },	      /* identity */
+	{ PHY_CTRL, 0x1140, 0x7dc0 },	 /* 1000 Mbit/s, full duplex, autonegotiation */
+	{ PHY_STATUS, 0x796d, 0, 0x24 }, /* link, autonegotiation has ended */
+	{ 2, 0x0141, 0 },		 /* identity */
 	{ 3, 0x0c20, 0 },
-	{ 4, 0x0de1, 0xffff }, /* advertised */
-	{ 5, 0x41e1, 0 },      /* the partner's abilities */
-	{ 6, 0x000f, 0 },      /* it autonegotiates, too */
-	{ 7, 0x2001, 0xffff }, /* next page */
-	{ 9, 0x0e00, 0xff00 }, /* 1000BASE-T */
-	{ 10, 0x3c00, 0 },
+	{ 4, 0x0de1, 0xffff },	   /* advertised */
+	{ 5, 0x41e1, 0, 0xffff },  /* the partner's abilities */
+	{ 6, 0x000f, 0, 0x3 },	   /* it autonegotiates, too */
+	{ 7, 0x2001, 0xffff },	   /* next page */
+	{ 9, 0x0e00, 0xff00 },	   /* 1000BASE-T */
+	{ 10, 0x3c00, 0, 0x3c00 }, /* the partner's, and that both hear each other */
 	{ 15, 0x3000, 0 },
-	{ 16, 0x0360, 0xffff }, /* the 88E1011S's own: control, */
-	{ 17, 0xac08, 0 },	/* status: 1000 Mbit/s, full duplex, link */
+	{ 16, 0x0360, 0xffff },	   /* the 88E1011S's own: control, */
+	{ 17, 0xac08, 0, 0xac08 }, /* status: 1000 Mbit/s, full duplex, link */
 	{ 18, 0x0000, 0xffff },
 	{ 20, 0x0d60, 0xffff },
 	{ 21, 0x0000, 0 },
@@ -129,6 +129,23 @@ void e1000_phy_reset(struct e1000 *e)
 		e->phy[phy_regs[n].reg] = phy_regs[n].value;
 }
 
+static uint16_t phy_read(const struct e1000 *e, unsigned reg)
+{
+	uint16_t lost = 0;
+
+	for (unsigned n = 0; e->unplugged && n < ARRAY_LEN(phy_regs); n++)
+		if (phy_regs[n].reg == reg)
+			lost = phy_regs[n].of_link;
+	return (uint16_t)(e->phy[reg] & ~lost);
+}
+
+/* Negotiation has ended, if there is a partner. */
+static void negotiated(struct e1000 *e)
+{
+	if (!e->unplugged)
+		e1000_raise(e, ICR_LSC, 0);
+}
+
 static void phy_write(struct e1000 *e, unsigned reg, uint16_t val)
 {
 	uint16_t mask = 0;
@@ -138,12 +155,12 @@ static void phy_write(struct e1000 *e, unsigned reg, uint16_t val)
 			mask = phy_regs[n].writable;
 	if (reg == PHY_CTRL && val & PHY_CTRL_RESET) {
 		e1000_phy_reset(e);
-		e1000_raise(e, ICR_LSC, 0);
+		negotiated(e);
 		return;
 	}
-	/* Negotiation with a partner that is not there ends at once. */
+	/* It takes no time. */
 	if (reg == PHY_CTRL && val & PHY_CTRL_AUTO && val & PHY_CTRL_RESTART)
-		e1000_raise(e, ICR_LSC, 0);
+		negotiated(e);
 	e->phy[reg] = (uint16_t)((e->phy[reg] & ~mask) | (val & mask));
 }
 
@@ -164,7 +181,7 @@ void e1000_mdic_write(struct e1000 *e, uint32_t val)
 	} else if (op == MDIC_WRITE) {
 		phy_write(e, reg, (uint16_t)val);
 	} else if (op == MDIC_READ) {
-		val = (val & 0xffff0000) | e->phy[reg];
+		val = (val & 0xffff0000) | phy_read(e, reg);
 	} else {
 		val |= MDIC_ERROR;
 	}

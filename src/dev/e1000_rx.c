@@ -192,7 +192,7 @@ bool e1000_receive(struct e1000 *e, const uint8_t *frame, size_t len)
 
 	if (!e1000_may_work(e) || !(e->reg[E1000_RCTL] & RCTL_EN))
 		return !e->paused; /* nobody listens */
-	if (len < 14)
+	if (len < 14 || e->unplugged)
 		return true;
 	a = filter(e, frame);
 	if (a == DROPPED || !vlan_passes(e, frame, len))

@@ -147,6 +147,8 @@ static void send_frame(struct e1000 *e)
 	bool sent;
 
 	e->waits = false;
+	if (e->unplugged)
+		return;
 	pthread_mutex_unlock(&e->lock);
 	sent = e->peer->ops->send(e->peer, e->packet.frame, len, &o);
 	pthread_mutex_lock(&e->lock);

@@ -314,11 +314,11 @@ int vm_add_rom(struct vm *vm, const char *p, const struct vm_rom *rom, struct er
 }
 
 /* Takes the peer, also on error. */
-static int add_e1000(struct vm *vm, const char *p, struct net_peer *peer, const uint8_t mac[6], struct err *err)
+static int add_e1000(struct vm *vm, struct vm_net *net, struct net_peer *peer, const uint8_t mac[6], struct err *err)
 {
 	static const char *const buses[] = { "pci", NULL };
 	struct e1000_config c = { .pci = vm->pci, .mem = vm->mem, .clock = vm->clock, .loop = vm->loop, .peer = peer };
-	struct device *d;
+	const char *p = net->name;
 	char key[64];
 	int bus, devfn;
 
@@ -329,10 +329,10 @@ static int add_e1000(struct vm *vm, const char *p, struct net_peer *peer, const 
 	}
 	c.devfn = (uint8_t)devfn;
 	memcpy(c.mac, mac, sizeof(c.mac));
-	d = e1000_new(&c, err);
-	if (!d)
+	net->e1000 = e1000_new(&c, err);
+	if (!net->e1000)
 		return err_prefix(err, "%s", p);
-	vm_add_device(vm, d);
+	vm_add_device(vm, net->e1000);
 	return 0;
 }
 
@@ -367,7 +367,7 @@ static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 		return -1;
 	if (model == NET_VIRTIO)
 		net->virtio = virtio_net_new(&c, err);
-	rc = model == NET_E1000 ? add_e1000(vm, p, c.peer, c.mac, err) : attach(vm, net->virtio, p, err);
+	rc = model == NET_E1000 ? add_e1000(vm, net, c.peer, c.mac, err) : attach(vm, net->virtio, p, err);
 	vm->net_count++;
 	return rc ? -1 : vm_add_rom(vm, p, &roms[model], err);
 }

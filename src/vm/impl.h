@@ -81,7 +81,8 @@ struct vm_chan {
 struct vm_net {
 	char name[32];		   /* "net0" */
 	const char *id;		   /* what QMP calls it: the key "net0.id", or the name */
-	struct virtio_dev *virtio; /* NULL: another model */
+	struct virtio_dev *virtio; /* or, NULL: */
+	struct device *e1000;
 };
 
 #define VM_FDS 64

@@ -1,6 +1,7 @@
 /* QMP: devices of the machine that have something to be told. */
 #include <string.h>
 
+#include "dev/e1000.h"
 #include "virtio/devices.h"
 #include "vm/impl.h"
 #include "vm/qmp.h"
@@ -46,17 +47,17 @@ static json_t *inject_nmi(struct vm *vm, const json_t *args, struct err *err)
 static json_t *set_link(struct vm *vm, const json_t *args, struct err *err)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
+	bool up = json_is_true(json_object_get(args, "up"));
 
 	for (unsigned n = 0; n < vm->net_count; n++) {
 		const struct vm_net *net = &vm->nets[n];
 
 		if (strcmp(net->id, name) && strcmp(net->name, name))
 			continue;
-		if (!net->virtio) {
-			err_set(err, "Device '%.80s' has a cable that stays where it is", name);
-			return NULL;
-		}
-		virtio_net_set_link(net->virtio, json_is_true(json_object_get(args, "up")));
+		if (net->virtio)
+			virtio_net_set_link(net->virtio, up);
+		else
+			e1000_set_link(net->e1000, up);
 		return json_object();
 	}
 	return qmp_fail(vm, "DeviceNotFound", err, "Device '%.80s' not found", name);

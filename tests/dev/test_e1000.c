@@ -887,6 +887,47 @@ static void interrupts_are_held_back(void **state)
 	end();
 }
 
+/* --- the cable --- */
+
+static void the_cable(void **state)
+{
+	begin();
+	start(BAM);
+	fill_frame(100);
+	set(IMS, LSC);
+	e1000_set_link(card, true); /* as it was */
+	assert_int_equal(get(ICR), 0);
+	e1000_set_link(card, false);
+	assert_true(board.line[LINE].level);
+	assert_int_equal(get(ICR), LSC);
+	assert_int_equal(get(STATUS) & 2, 0);
+	assert_int_equal(phy(1) & 0x24, 0);
+	assert_int_equal(phy(5), 0);
+	/* Nobody is there to negotiate with, whatever is reset. */
+	mdic(1u << 21 | 1u << 26 | 0x1340);
+	mdic(1u << 21 | 1u << 26 | 0x8000);
+	set(CTRL, 1u << 31);
+	assert_int_equal(get(ICR), 0);
+	put_words(0, TX_DATA, 100 | (uint32_t)(EOP | IFCS | RS) << 24, 0);
+	set(TDT, 1);
+	run();
+	assert_int_equal(tx_status(0), 1);
+	assert_int_equal(sent, 0);
+	assert_true(receive(100));
+	assert_int_equal(get(RDH), 0);
+	e1000_set_link(card, true);
+	assert_int_equal(get(ICR), LSC | TXDW | TXQE);
+	assert_int_equal(get(STATUS) & 2, 2);
+	assert_int_equal(phy(1) & 0x24, 0x24);
+	put_words(1, TX_DATA, 100 | (uint32_t)(EOP | IFCS) << 24, 0);
+	set(TDT, 2);
+	run();
+	assert_int_equal(sent, 1);
+	assert_true(receive(100));
+	assert_int_equal(get(RDH), 1);
+	end();
+}
+
 /* --- life --- */
 
 static void use(struct board *b)
@@ -929,7 +970,10 @@ static void saved_states(void **state)
 	set(TDT, 2);
 	run();
 	sent = readies = 0;
+	e1000_set_link(card, false);
 	board_migrate(&board, &to, make);
+	assert_int_equal(board_read(&to, BAR + STATUS, 4) & 2, 0);
+	e1000_set_link(card, true);
 	for (uint64_t at = 0; at < BOARD_RAM; at += 4096) {
 		uint8_t page[4096];
 
@@ -963,6 +1007,7 @@ int main(void)
 		cmocka_unit_test(checksums_that_the_peer_knows),
 		cmocka_unit_test(causes_and_masks),
 		cmocka_unit_test(interrupts_are_held_back),
+		cmocka_unit_test(the_cable),
 		cmocka_unit_test(saved_states),
 	};
 

@@ -656,6 +656,33 @@ static void media_come_and_go(void **state)
 	assert_int_equal(machine_quit(&q), 0);
 }
 
+/* Of the card net1: its register STATUS. */
+static uint32_t e1000_status(struct machine *q)
+{
+	uint8_t devfn = (uint8_t)(atoi(config_peek(q->config, "net1.addr")) << 3);
+	uint64_t v = 0;
+
+	pci_config_write(q->vm->pci, devfn, 4, 2, 2);
+	assert_true(bus_read(q->vm->bus, BUS_MMIO, pci_config_read(q->vm->pci, devfn, 0x10, 4) + 8, 4, &v));
+	return (uint32_t)v;
+}
+
+/* A guest hears of it by an interrupt: see the tests of the cards. */
+static void cables_of_both_cards(void **state)
+{
+	struct machine q;
+
+	machine_new(&q, CODE_HALT, "name=q net0.backend=user net1.backend=user net1.model=e1000 net1.id=e");
+	machine_start(&q);
+	refuses(&q, "set_link", "{\"name\": \"net2\", \"up\": true}", "Device 'net2' not found");
+	json_decref(machine_execute(&q, "set_link", "{\"name\": \"net0\", \"up\": false}"));
+	json_decref(machine_execute(&q, "set_link", "{\"name\": \"e\", \"up\": false}"));
+	assert_int_equal(e1000_status(&q) & 2, 0);
+	json_decref(machine_execute(&q, "set_link", "{\"name\": \"net1\", \"up\": true}"));
+	assert_int_equal(e1000_status(&q) & 2, 2);
+	assert_int_equal(machine_quit(&q), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -676,6 +703,7 @@ int main(void)
 		cmocka_unit_test(descriptors_are_passed),
 		cmocka_unit_test(media_come_and_go),
 		cmocka_unit_test(balloon_has_a_target),
+		cmocka_unit_test(cables_of_both_cards),
 	};
 
 	return cmocka_run_group_tests(tests, begin, end);
