@@ -45,6 +45,10 @@ struct device *pit8254_new(struct bus *bus, struct vclock *clock, struct irq_lin
 struct device *rtc146818_new(struct bus *bus, struct vclock *clock, struct irq_line irq, struct err *err);
 /* Set a byte of the memory as firmware would; before vCPUs run. */
 void rtc146818_poke(struct device *d, uint8_t index, uint8_t value);
+/* Called when the guest has set the time, in its thread and with the device's lock. Before it runs. */
+void rtc146818_on_change(struct device *d, void (*fn)(void *opaque), void *opaque);
+/* By how many seconds the guest's time of day differs from the machine's. Any thread. */
+int64_t rtc146818_offset(struct device *d);
 
 /* Port 92h: fast A20 (always on here) and reset. */
 struct device *port92_new(struct bus *bus, const struct machine_control *m, struct err *err);

@@ -55,6 +55,8 @@ struct rtc {
 	uint8_t index, ram[128];
 	/* Guest's time of day = wall clock + phase + offset. The phase is where its seconds begin, below 1 s. */
 	uint64_t offset_s, phase_ns; /* offset: two's complement */
+	void (*changed)(void *opaque);
+	void *opaque;
 	uint64_t seen_s, seen_ns; /* guest's time of day and guest time when the flags were last brought up to date */
 };
 
@@ -135,6 +137,8 @@ static void adopt(struct rtc *r)
 
 	r->offset_s += (uint64_t)(t - seconds_now(r));
 	r->seen_s = (uint64_t)t;
+	if (r->changed)
+		r->changed(r->opaque);
 }
 
 /* --- flags and the interrupt --- */
@@ -388,6 +392,25 @@ static const struct state_desc state = {
 void rtc146818_poke(struct device *d, uint8_t index, uint8_t value)
 {
 	((struct rtc *)d->self)->ram[index & 0x7f] = value;
+}
+
+void rtc146818_on_change(struct device *d, void (*fn)(void *opaque), void *opaque)
+{
+	struct rtc *r = d->self;
+
+	r->changed = fn;
+	r->opaque = opaque;
+}
+
+int64_t rtc146818_offset(struct device *d)
+{
+	struct rtc *r = d->self;
+	int64_t offset;
+
+	pthread_mutex_lock(&r->lock);
+	offset = (int64_t)r->offset_s;
+	pthread_mutex_unlock(&r->lock);
+	return offset;
 }
 
 struct device *rtc146818_new(struct bus *bus, struct vclock *clock, struct irq_line irq, struct err *err)

@@ -26,7 +26,9 @@ struct balloon {
 	struct virtio_dev d;
 	uint8_t config[CFG_SIZE];
 	struct vring_chain *asked; /* the statistics buffer, ours until the next question */
-	bool fresh;		   /* stats are an answer to the last question */
+	void (*changed)(void *opaque);
+	void *opaque;
+	bool fresh; /* stats are an answer to the last question */
 	uint64_t stats[VIRTIO_BALLOON_STATS];
 };
 
@@ -153,10 +155,13 @@ static void process(struct virtio_dev *d, unsigned q)
 static void config_written(struct virtio_dev *d, uint32_t off, const void *buf, uint32_t len)
 {
 	struct balloon *b = d->self;
+	uint32_t was = ld_le32(b->config + CFG_ACTUAL);
 
 	if ((off >= CFG_ACTUAL && off + len <= CFG_HINT_ID) ||
 	    (off >= CFG_POISON && off + len <= CFG_SIZE && virtio_has_feature(d, F_PAGE_POISON)))
 		memcpy(b->config + off, buf, len);
+	if (b->changed && ld_le32(b->config + CFG_ACTUAL) != was)
+		b->changed(b->opaque);
 }
 
 static void reset(struct virtio_dev *d)
@@ -199,6 +204,14 @@ void virtio_balloon_set(struct virtio_dev *d, uint64_t bytes)
 	st_le32(b->config + CFG_NUM_PAGES, pages < UINT32_MAX ? (uint32_t)pages : UINT32_MAX);
 	virtio_config_changed(d);
 	pthread_mutex_unlock(&d->lock);
+}
+
+void virtio_balloon_on_change(struct virtio_dev *d, void (*fn)(void *opaque), void *opaque)
+{
+	struct balloon *b = d->self;
+
+	b->changed = fn;
+	b->opaque = opaque;
 }
 
 uint64_t virtio_balloon_actual(struct virtio_dev *d)

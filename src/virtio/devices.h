@@ -16,6 +16,8 @@ struct virtio_dev *virtio_rng_new(struct mem_space *mem, struct loop *loop, stru
 struct virtio_dev *virtio_balloon_new(struct mem_space *mem, struct loop *loop, struct err *err);
 /* How many bytes the guest should give back; how many it has given. Loop thread. */
 void virtio_balloon_set(struct virtio_dev *d, uint64_t bytes);
+/* Called when the driver has said how much it gives, in its thread and with the device's lock. Before it runs. */
+void virtio_balloon_on_change(struct virtio_dev *d, void (*fn)(void *opaque), void *opaque);
 uint64_t virtio_balloon_actual(struct virtio_dev *d);
 /*
  * Statistics by tag (5.5.6.4; 4: free memory, 5: total memory in bytes); all ones: not known. ask() is answered

@@ -109,6 +109,14 @@ struct vm_disk {
 	bool forgets;		 /* "diskN.snapshot" */
 };
 
+/* What a guest has changed, for news.c. */
+struct vm_news {
+	_Atomic unsigned changed; /* and nobody was told of */
+	unsigned quiet;		  /* what was told of just now */
+	int timer;		  /* -1: none */
+	struct loop_fd *watch;
+};
+
 /* What a guest asks of its machine, once until it is answered; meanwhile no vCPU runs. */
 struct vm_request {
 	int what; /* enum machine_request + 1; 0: nothing */
@@ -171,6 +179,7 @@ struct vm {
 	unsigned disk_count;
 	struct vm_net nets[VM_DISKS];
 	unsigned net_count;
+	struct vm_news news;
 	struct vm_cdrom cdroms[IDE_DRIVES];
 	unsigned cdrom_count;
 	atomic_bool trays_posted; /* a tray has moved, and the loop has been asked to look */
@@ -296,6 +305,12 @@ int vm_add_fw_cfg_files(struct vm *vm, struct err *err);
 
 /* The name of a disk whose writes a saved state would not have, or NULL. */
 const char *vm_disk_that_forgets(const struct vm *vm);
+
+/* --- news.c: events about what a guest changes --- */
+/* After all devices. */
+int vm_news_begin(struct vm *vm, struct err *err);
+/* Before devices go, and after vCPUs. */
+void vm_news_end(struct vm *vm);
 
 /* --- extras.c: devices that `--device` names --- */
 int vm_add_extras(struct vm *vm, struct err *err);

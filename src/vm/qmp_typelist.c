@@ -95,6 +95,7 @@ const struct qmp_type qmp_types[] = {
 };
 
 const struct qmp_type qmp_events[] = {
+	{ "BALLOON_CHANGE", "actual:int" },
 	{ "BLOCK_IO_ERROR", "device:str ?node-name:str operation:IoOperationType action:BlockErrorAction ?nospace:bool "
 	  "reason:str" },
 	{ "DEVICE_TRAY_MOVED", "device:str id:str tray-open:bool" },
@@ -103,6 +104,7 @@ const struct qmp_type qmp_events[] = {
 	{ "POWERDOWN", "" },
 	{ "RESET", "guest:bool reason:ShutdownCause" },
 	{ "RESUME", "" },
+	{ "RTC_CHANGE", "offset:int qom-path:str" },
 	{ "SHUTDOWN", "guest:bool reason:ShutdownCause" },
 	{ "STOP", "" },
 	{ "WATCHDOG", "action:WatchdogAction" },

@@ -399,6 +399,7 @@ static struct vm *make(struct config *c, bool restored, struct err *err)
 	}
 	vm->config = c;
 	vm->restored = restored;
+	vm->news.timer = -1;
 	pthread_mutex_init(&vm->cpu_lock, NULL);
 	pthread_cond_init(&vm->cpu_change, NULL);
 	mem_fence_init();
@@ -418,7 +419,7 @@ static struct vm *make(struct config *c, bool restored, struct err *err)
 	log_line(LOG_INFO, "vm", "%s: made in %s", vm->name, rundir_dir(vm->rundir));
 	vm->terminal = terminal_new(vm, err);
 	vm->qmp = qmp_new(vm, err);
-	if (!vm->terminal || !vm->qmp || pc_assemble(vm, err) || gdb_new(vm, &vm->gdb, err))
+	if (!vm->terminal || !vm->qmp || pc_assemble(vm, err) || vm_news_begin(vm, err) || gdb_new(vm, &vm->gdb, err))
 		goto fail;
 	vm->control = control_new(vm, err);
 	if (!vm->control)
@@ -532,6 +533,7 @@ void vm_free(struct vm *vm)
 	vm_check_initrd_end(vm);
 	/* Their threads call devices. */
 	vm_free_screen(vm);
+	vm_news_end(vm);
 	vm_chans_free(vm);
 	for (struct device *d = vm->devices; d; d = next) {
 		next = d->next;

@@ -683,6 +683,46 @@ static void cables_of_both_cards(void **state)
 	assert_int_equal(machine_quit(&q), 0);
 }
 
+/* --- what a guest changes --- */
+
+static void set_rtc(struct machine *q, uint8_t reg, uint8_t v)
+{
+	assert_true(bus_write(q->vm->bus, BUS_PORT, 0x70, 1, reg));
+	assert_true(bus_write(q->vm->bus, BUS_PORT, 0x71, 1, v));
+}
+
+static json_int_t number_of(json_t *event, const char *key)
+{
+	json_int_t n = json_integer_value(json_object_get(json_object_get(event, "data"), key));
+
+	assert_timestamp(event);
+	json_decref(event);
+	return n;
+}
+
+/* As often as it likes, but clients hear of it about once a second: of the first change at once, and of the last. */
+static void clocks_and_balloons_are_told_of(void **state)
+{
+	struct machine q;
+
+	machine_new(&q, CODE_HALT, "name=q balloon=on balloon.bus=mmio clock.base=2026-01-31T12:00:00");
+	machine_start(&q);
+	set_rtc(&q, 0x09, 0x27);
+	assert_int_equal(number_of(machine_event(&q, "RTC_CHANGE"), "offset"), 365 * 86400);
+	assert_true(bus_write(q.vm->bus, BUS_MMIO, VM_MMIO_BASE + 0x104, 4, 256));
+	assert_int_equal(number_of(machine_event(&q, "BALLOON_CHANGE"), "actual"), 15 << 20);
+	for (unsigned n = 0; n < 1000; n++)
+		set_rtc(&q, 0x09, n % 2 ? 0x24 : 0x25);
+	set_rtc(&q, 0x09, 0x26);
+	assert_int_equal(number_of(machine_event(&q, "RTC_CHANGE"), "offset"), 0);
+	/* The same again is no news of a balloon. */
+	assert_true(bus_write(q.vm->bus, BUS_MMIO, VM_MMIO_BASE + 0x104, 4, 256));
+	say(&q, "{\"execute\": \"system_powerdown\"}");
+	json_decref(machine_event(&q, "POWERDOWN"));
+	hear(&q, "{\"return\": {}}");
+	assert_int_equal(machine_quit(&q), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -704,6 +744,7 @@ int main(void)
 		cmocka_unit_test(media_come_and_go),
 		cmocka_unit_test(balloon_has_a_target),
 		cmocka_unit_test(cables_of_both_cards),
+		cmocka_unit_test(clocks_and_balloons_are_told_of),
 	};
 
 	return cmocka_run_group_tests(tests, begin, end);
