@@ -30,6 +30,7 @@ enum node_follow {
 };
 
 /* What the nodes of one graph, or of one run of a tool, share. */
+struct secret;
 struct node_ctx {
 	struct loop *loop;
 	enum node_aio aio;
@@ -40,6 +41,7 @@ struct node_ctx {
 	/* A flush of a file failed, for good: called once for each file. May be NULL. */
 	void (*failed)(void *opaque, const char *path, int ret);
 	void *failed_opaque;
+	struct secret *secrets; /* secret.h */
 	/* private */
 	struct aio *uring, *threads;
 	int open_errno; /* of the last path that could not be opened */
@@ -102,7 +104,6 @@ struct node_resize {
 struct node_info {
 	uint64_t cluster_size; /* 0: none */
 	bool dirty;
-	bool compressed_writes;
 };
 
 /* Each finding is also a line on stderr. */
@@ -151,6 +152,7 @@ struct node_driver {
 	size_t state_size;
 	bool is_protocol;
 	bool has_backing;   /* may have a backing node */
+	bool compresses;    /* takes BLOCK_REQ_COMPRESSED */
 	const char *prefix; /* of names that are for this protocol: "null-co"; NULL: none */
 	const struct node_create_option *create_options; /* ends with name == NULL; NULL: cannot create */
 

@@ -321,7 +321,6 @@ static int qcow2_info(struct node *n, struct node_info *i)
 
 	i->cluster_size = s->cluster;
 	i->dirty = s->incompat & QCOW2_INCOMPAT_DIRTY;
-	i->compressed_writes = true;
 	return 0;
 }
 
@@ -389,6 +388,7 @@ const struct node_driver node_qcow2 = {
 	.name = "qcow2",
 	.state_size = sizeof(struct qcow2),
 	.has_backing = true,
+	.compresses = true,
 	.create_options = qc_create_options,
 	.open = qcow2_open,
 	.close = qcow2_close,

@@ -159,6 +159,9 @@ struct qcow2 {
 	uint64_t freed_min;			   /* the lowest one that was freed since the last flush */
 	struct qc_range quarantine[QC_QUARANTINE]; /* freed since then: not to be used again before */
 	unsigned quarantined;
+	/* Compressed clusters find their places in the order in which they came, though they are compressed at once. */
+	uint64_t compress_next, compress_turn;
+	struct co_queue compress_waiting;
 	uint64_t byte_offset; /* behind the last compressed cluster; 0: none */
 
 	/* Requests on their way, and those that others must wait for. */

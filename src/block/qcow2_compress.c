@@ -136,8 +136,20 @@ struct batch {
 	int ret;
 };
 
+static void wait_for_turn(struct qcow2 *s, uint64_t ticket)
+{
+	while (s->compress_turn != ticket)
+		co_queue_wait(&s->compress_waiting);
+}
+
+static void pass_turn(struct qcow2 *s)
+{
+	s->compress_turn++;
+	co_queue_wake_all(&s->compress_waiting);
+}
+
 /* Put the compressed bytes somewhere and name them. */
-static int store(struct node *n, uint64_t offset, const void *data, size_t bytes)
+static int store(struct node *n, uint64_t offset, const void *data, size_t bytes, uint64_t ticket)
 {
 	struct qcow2 *s = qc(n);
 	uint64_t old = 0, sectors;
@@ -146,12 +158,17 @@ static int store(struct node *n, uint64_t offset, const void *data, size_t bytes
 	int64_t at;
 	int ret;
 
+	wait_for_turn(s, ticket);
 	co_lock(&s->lock);
-	at = qc_alloc_bytes(n, bytes);
+	ret = qc_l2_for_write(n, offset, &e, &i); /* the table's place is before the data's */
+	if (!ret)
+		qc_cache_put(&s->l2c, e);
+	at = ret ? ret : qc_alloc_bytes(n, bytes);
 	ret = at < 0 ? (int)at : qc_check_overlap(n, (uint64_t)at, bytes, META_NONE);
 	if (!ret && (uint64_t)at >> shift)
 		ret = -EFBIG;
 	co_unlock(&s->lock);
+	pass_turn(s);
 	if (ret)
 		return ret;
 	ret = node_write(n->file, (uint64_t)at, data, bytes);
@@ -179,20 +196,26 @@ static int one_cluster(struct batch *b, uint64_t offset)
 	struct qcow2 *s = qc(n);
 	uint64_t bytes = b->end - offset < s->cluster ? b->end - offset : s->cluster;
 	uint8_t *buf = calloc(1, 2 * s->cluster);
+	uint64_t ticket;
 	struct job j;
 	int ret;
 
 	if (!buf)
 		return -ENOMEM;
+	ticket = s->compress_next++;
 	iov_to_buf(buf, b->iov, b->niov, offset - b->start, bytes);
 	j = (struct job){ s->compression, buf, s->cluster, buf + s->cluster, s->cluster - 1 };
 	ret = node_work(n->ctx, compress_job, &j);
 	if (!ret) {
-		ret = store(n, offset, j.out, j.out_bytes);
-	} else if (ret == -ENOMEM) {
-		struct iovec v = { buf, bytes };
+		ret = store(n, offset, j.out, j.out_bytes, ticket);
+	} else {
+		wait_for_turn(s, ticket);
+		pass_turn(s); /* those that wait go on when this one waits: behind it in line for the lock */
+		if (ret == -ENOMEM) {
+			struct iovec v = { buf, bytes };
 
-		ret = qc_write(n, offset, bytes, &v, 1);
+			ret = qc_write(n, offset, bytes, &v, 1);
+		}
 	}
 	free(buf);
 	return ret;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "block/secret.h"
 #include "cli/commands.h"
 #include "cli/img_impl.h"
 
@@ -14,9 +15,10 @@ static const struct {
 	const char *name;
 	img_fn *fn;
 } subcommands[] = {
-	{ "check", img_check },	  { "commit", img_commit }, { "compare", img_compare },	  { "convert", img_convert },
-	{ "create", img_create }, { "info", img_info },	    { "map", img_map },		  { "measure", img_measure },
-	{ "rebase", img_rebase }, { "resize", img_resize }, { "snapshot", img_snapshot },
+	{ "bench", img_bench },	      { "check", img_check },	  { "commit", img_commit }, { "compare", img_compare },
+	{ "convert", img_convert },   { "create", img_create },	  { "dd", img_dd },	    { "info", img_info },
+	{ "map", img_map },	      { "measure", img_measure }, { "rebase", img_rebase }, { "resize", img_resize },
+	{ "snapshot", img_snapshot },
 };
 #define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 
@@ -49,13 +51,6 @@ int img_usage(const char *fmt, ...)
 	img_error("%s", text);
 	fputs("Try 'qemu-img --help' for more information\n", stderr);
 	return 1;
-}
-
-int img_bad_option(int c, char **argv)
-{
-	if (c == ':')
-		return img_usage("missing argument for option '%s'", argv[optind - 1]);
-	return img_usage("unrecognized option '%s'", argv[optind - 1]);
 }
 
 void img_say(const struct img *t, const char *fmt, ...)
@@ -151,19 +146,6 @@ bool img_is_zero(const void *buf, size_t n)
 	return !n || (!p[0] && !p[n - 1] && !p[n / 2] && !memcmp(p, p + 1, n - 1));
 }
 
-void img_progress(const struct img *t, bool on, double percent)
-{
-	static double shown = -1;
-
-	if (!on || t->quiet || (percent < 100 && percent - shown < 1 && shown >= 0))
-		return;
-	shown = percent;
-	printf("    (%3.2f/100%%)\r", percent);
-	if (percent >= 100)
-		putchar('\n');
-	fflush(stdout);
-}
-
 /* --- JSON in QEMU's order --- */
 
 static unsigned bucket(const char *key)
@@ -245,7 +227,7 @@ static void body(void *opaque)
 	r->status = r->fn(&r->t, r->argc, r->argv);
 }
 
-static void help(FILE *out)
+void img_help(FILE *out)
 {
 	fputs("usage: vireo img COMMAND [OPTION]... (or by the name qemu-img)\n\nThe commands and their options are "
 	      "those of "
@@ -264,7 +246,7 @@ int cli_img(int argc, char **argv)
 	if (argc < 1)
 		return img_usage("Not enough arguments");
 	if (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h")) {
-		help(stdout);
+		img_help(stdout);
 		return 0;
 	}
 	if (!strcmp(argv[0], "--version") || !strcmp(argv[0], "-V")) {
@@ -284,6 +266,7 @@ int cli_img(int argc, char **argv)
 	}
 	optind = 0;
 	node_ctx_run(&r.t.ctx, body, &r);
+	secrets_free(&r.t.ctx);
 	node_ctx_free(&r.t.ctx);
 	co_thread_end();
 	return r.status;
@@ -294,7 +277,8 @@ const struct cli_command cli_img_command = {
 	.summary = "make, look at, convert and repair disk images, as qemu-img does",
 	.operands = "COMMAND [OPTION]...",
 	.max_operands = CLI_MANY,
-	.operand_words = { "check|commit|compare|convert|create|info|map|measure|rebase|resize|snapshot", "@file" },
+	.operand_words = { "bench|check|commit|compare|convert|create|dd|info|map|measure|rebase|resize|snapshot",
+			   "@file" },
 	.text = "The commands, their options and their output are those of qemu-img. Called by the name qemu-img (a "
 		"symbolic "
 		"link to vireo), the program is this command.",

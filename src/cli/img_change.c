@@ -68,59 +68,74 @@ static int delete_snapshot(struct node *n, const char *name)
 	return ret;
 }
 
+struct snapshot {
+	char action;
+	const char *name;
+};
+
+static int choose_action(struct snapshot *s, char action, const char *name)
+{
+	if (s->action)
+		return img_usage("Cannot mix '-l', '-a', '-c', '-d'");
+	*s = (struct snapshot){ action, name };
+	return 0;
+}
+
+static int choose_list(void *s, const char *name)
+{
+	return choose_action(s, 'l', NULL);
+}
+
+static int choose_apply(void *s, const char *name)
+{
+	return choose_action(s, 'a', name);
+}
+
+static int choose_create(void *s, const char *name)
+{
+	return choose_action(s, 'c', name);
+}
+
+static int choose_delete(void *s, const char *name)
+{
+	return choose_action(s, 'd', name);
+}
+
 int img_snapshot(struct img *t, int argc, char **argv)
 {
-	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
-					       { "object", required_argument, 0, IMG_OBJECT },
-					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
-					       { "force-share", no_argument, 0, 'U' },
-					       { 0 } };
 	struct img_source s = { 0 };
-	const char *name = NULL;
+	struct snapshot a = { 0 };
 	struct node *n;
-	int k, action = 0, ret = 0;
+	const struct img_option list[] = {
+		{ 'l', NULL, IMG_NOTE, &a, .call = choose_list },
+		{ 'a', NULL, IMG_CALL, &a, .call = choose_apply },
+		{ 'c', NULL, IMG_CALL, &a, .call = choose_create },
+		{ 'd', NULL, IMG_CALL, &a, .call = choose_delete },
+		{ 'q', NULL, IMG_ON, &t->quiet },
+		{ 'U', "force-share", IMG_ON, &t->force_share },
+		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 0 },
+	};
+	int ret = img_options(t, list, argc, argv);
 
-	while ((k = getopt_long(argc, argv, ":la:c:d:hqU", longs, NULL)) != -1) {
-		switch (k) {
-		case 'l':
-		case 'a':
-		case 'c':
-		case 'd':
-			if (action)
-				return img_usage("Cannot mix '-l', '-a', '-c', '-d'");
-			action = k;
-			name = optarg;
-			break;
-		case 'q':
-			t->quiet = true;
-			break;
-		case 'U':
-			t->force_share = true;
-			break;
-		case IMG_OBJECT:
-			break;
-		case IMG_IMAGE_OPTS:
-			s.is_opts = true;
-			break;
-		default:
-			return img_bad_option(k, argv);
-		}
-	}
+	if (ret >= 0)
+		return ret;
 	if (optind != argc - 1)
 		return img_usage("Expecting one image file name");
 	s.name = argv[optind];
-	s.flags = action == 'l' ? 0 : NODE_RDWR;
+	s.flags = a.action == 'l' ? 0 : NODE_RDWR;
 	n = img_open_node(t, &s);
 	if (!n)
 		return 1;
-	if (action == 'l')
+	ret = 0;
+	if (a.action == 'l')
 		ret = list_snapshots(n);
-	else if (action == 'c')
-		ret = create_snapshot(n, name);
-	else if (action == 'a')
-		ret = apply_snapshot(n, name);
-	else if (action == 'd')
-		ret = delete_snapshot(n, name);
+	else if (a.action == 'c')
+		ret = create_snapshot(n, a.name);
+	else if (a.action == 'a')
+		ret = apply_snapshot(n, a.name);
+	else if (a.action == 'd')
+		ret = delete_snapshot(n, a.name);
 	node_close(n);
 	return ret ? 1 : 0;
 }
@@ -176,50 +191,40 @@ static int resize(struct img *t, struct node *n, const struct resize *r)
 	return 0;
 }
 
+static int choose_prealloc(void *opaque, const char *text)
+{
+	unsigned *mode = opaque;
+
+	*mode = 0;
+	while (node_prealloc_names[*mode] && strcmp(node_prealloc_names[*mode], text))
+		(*mode)++;
+	if (node_prealloc_names[*mode])
+		return 0;
+	img_error("Invalid preallocation mode '%s'", text);
+	return -1;
+}
+
 int img_resize(struct img *t, int argc, char **argv)
 {
-	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
-					       { "object", required_argument, 0, IMG_OBJECT },
-					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
-					       { "preallocation", required_argument, 0, IMG_PREALLOC },
-					       { "shrink", no_argument, 0, IMG_SHRINK },
-					       { 0 } };
 	struct img_source s = { .flags = NODE_RDWR | NODE_RESIZE };
 	struct resize r = { 0 };
 	struct node *n;
-	int k, status;
+	int status;
+	const struct img_option list[] = {
+		{ 'f', NULL, IMG_TEXT, &s.format },
+		{ 'q', NULL, IMG_ON, &t->quiet },
+		{ 0, "preallocation", IMG_CALL, &r.prealloc, .call = choose_prealloc },
+		{ 0, "shrink", IMG_ON, &r.shrink },
+		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 0 },
+	};
 
 	if (argc < 3)
 		return img_usage("Not enough arguments");
 	r.size = argv[--argc]; /* may begin with a minus */
-	while ((k = getopt_long(argc, argv, ":f:hq", longs, NULL)) != -1) {
-		switch (k) {
-		case 'f':
-			s.format = optarg;
-			break;
-		case 'q':
-			t->quiet = true;
-			break;
-		case IMG_PREALLOC:
-			while (node_prealloc_names[r.prealloc] && strcmp(node_prealloc_names[r.prealloc], optarg))
-				r.prealloc++;
-			if (!node_prealloc_names[r.prealloc]) {
-				img_error("Invalid preallocation mode '%s'", optarg);
-				return 1;
-			}
-			break;
-		case IMG_SHRINK:
-			r.shrink = true;
-			break;
-		case IMG_OBJECT:
-			break;
-		case IMG_IMAGE_OPTS:
-			s.is_opts = true;
-			break;
-		default:
-			return img_bad_option(k, argv);
-		}
-	}
+	status = img_options(t, list, argc, argv);
+	if (status >= 0)
+		return status;
 	if (optind != argc - 1)
 		return img_usage("Expecting image file name and size");
 	s.name = argv[optind];
@@ -235,6 +240,7 @@ int img_resize(struct img *t, int argc, char **argv)
 
 struct rebase {
 	const char *base, *format;
+	unsigned src_flags;
 	bool unsafe, progress;
 };
 
@@ -250,7 +256,7 @@ static int read_padded(struct node *n, uint64_t at, char *buf, uint64_t bytes)
 }
 
 /* Copy into the image what is another thing in the new backing file. */
-static int keep_content(struct img *t, struct node *n, struct node *base, const struct rebase *r)
+static int keep_content(struct img *t, struct node *n, struct node *base)
 {
 	char *old = malloc(PIECE), *new = malloc(PIECE);
 	int ret = old && new ? 0 : -ENOMEM;
@@ -284,7 +290,7 @@ static int keep_content(struct img *t, struct node *n, struct node *base, const 
 			}
 		}
 		at += bytes;
-		img_progress(t, r->progress, (double)at * 100.0 / (double)n->size);
+		img_progress(t, (double)at * 100.0 / (double)n->size);
 	}
 	free(old);
 	free(new);
@@ -301,7 +307,7 @@ static int open_base(struct img *t, struct node *n, const struct rebase *r, stru
 	if (r->format)
 		opts_set(o, "driver", r->format);
 	opts_set(o, "force-share", "on");
-	*base = path ? node_open(&t->ctx, path, o, 0, &err) : NULL;
+	*base = path ? node_open(&t->ctx, path, o, r->src_flags, &err) : NULL;
 	if (!*base)
 		img_error("Could not open new backing file '%s': %s", r->base, err.msg);
 	opts_free(o);
@@ -322,7 +328,7 @@ static int rebase(struct img *t, struct node *n, const struct rebase *r)
 	if (!r->unsafe) {
 		if (*r->base && open_base(t, n, r, &base))
 			return 1;
-		ret = keep_content(t, n, base, r);
+		ret = keep_content(t, n, base);
 		node_close(base);
 		if (!ret)
 			ret = node_flush(n);
@@ -344,51 +350,28 @@ static int rebase(struct img *t, struct node *n, const struct rebase *r)
 
 int img_rebase(struct img *t, int argc, char **argv)
 {
-	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
-					       { "object", required_argument, 0, IMG_OBJECT },
-					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
-					       { "force-share", no_argument, 0, 'U' },
-					       { 0 } };
 	struct img_source s = { .flags = NODE_RDWR };
 	struct rebase r = { 0 };
-	const char *cache = NULL;
+	const char *cache = NULL, *src_cache = NULL;
 	struct node *n;
-	int k, status;
+	int status;
+	const struct img_option list[] = {
+		{ 'f', NULL, IMG_TEXT, &s.format },
+		{ 'F', NULL, IMG_TEXT, &r.format },
+		{ 'b', NULL, IMG_TEXT, &r.base },
+		{ 'u', NULL, IMG_ON, &r.unsafe },
+		{ 'p', NULL, IMG_ON, &r.progress },
+		{ 't', NULL, IMG_TEXT, &cache },
+		{ 'T', NULL, IMG_TEXT, &src_cache },
+		{ 'q', NULL, IMG_ON, &t->quiet },
+		{ 'U', "force-share", IMG_OFF },
+		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 0 },
+	};
 
-	while ((k = getopt_long(argc, argv, ":hf:F:b:upt:T:qU", longs, NULL)) != -1) {
-		switch (k) {
-		case 'f':
-			s.format = optarg;
-			break;
-		case 'F':
-			r.format = optarg;
-			break;
-		case 'b':
-			r.base = optarg;
-			break;
-		case 'u':
-			r.unsafe = true;
-			break;
-		case 'p':
-			r.progress = true;
-			break;
-		case 't':
-			cache = optarg;
-			break;
-		case 'q':
-			t->quiet = true;
-			break;
-		case 'T':
-		case 'U':
-		case IMG_OBJECT:
-			break;
-		case IMG_IMAGE_OPTS:
-			s.is_opts = true;
-			break;
-		default:
-			return img_bad_option(k, argv);
-		}
-	}
+	status = img_options(t, list, argc, argv);
+	if (status >= 0)
+		return status;
 	if (optind != argc - 1)
 		return img_usage("Expecting one image file name");
 	if (!r.unsafe && !r.base)
@@ -402,17 +385,23 @@ int img_rebase(struct img *t, int argc, char **argv)
 		img_error("Invalid cache option: %s", cache);
 		return 1;
 	}
-	n = img_open_node(t, &s);
-	if (!n)
+	if (img_cache_mode(src_cache, &r.src_flags)) {
+		img_error("Invalid source cache option: %s", src_cache);
 		return 1;
-	status = rebase(t, n, &r);
+	}
+	img_progress_begin(t, r.progress);
+	n = img_open_node(t, &s);
+	status = n ? rebase(t, n, &r) : 1;
+	if (!status)
+		img_progress(t, 100);
+	img_progress_end(t);
 	node_close(n);
 	return status;
 }
 
 /* --- commit --- */
 
-static int commit_extents(struct img *t, struct node *n, struct node *base, bool progress)
+static int commit_extents(struct img *t, struct node *n, struct node *base, struct img_rate *rate)
 {
 	char *buf = malloc(PIECE);
 	int ret = buf ? 0 : -ENOMEM;
@@ -431,9 +420,10 @@ static int commit_extents(struct img *t, struct node *n, struct node *base, bool
 			ret = node_read(n, at, buf, e.bytes);
 			if (!ret)
 				ret = node_write(base, at, buf, e.bytes);
+			img_rate_wait(&t->ctx, rate, e.bytes);
 		}
 		at += e.bytes;
-		img_progress(t, progress, (double)at * 100.0 / (double)n->size);
+		img_progress(t, (double)at * 100.0 / (double)n->size);
 	}
 	free(buf);
 	return ret;
@@ -461,12 +451,14 @@ static bool is_called(const struct node *n, const char *name)
 
 struct commit {
 	const char *name, *base;
+	int64_t rate; /* bytes a second; 0: as they come */
 	bool drop, progress;
 };
 
 static int commit(struct img *t, struct node *n, const struct commit *c)
 {
 	struct node *base = n->backing;
+	struct img_rate rate = { .bytes = (uint64_t)c->rate };
 	struct err err;
 	int ret = 0;
 
@@ -488,7 +480,11 @@ static int commit(struct img *t, struct node *n, const struct commit *c)
 			return 1;
 		}
 	}
-	ret = commit_extents(t, n, base, c->progress);
+	img_progress_begin(t, c->progress);
+	ret = commit_extents(t, n, base, &rate);
+	if (!ret)
+		img_progress(t, 100);
+	img_progress_end(t);
 	if (!ret)
 		ret = node_flush(base);
 	if (!ret && !c->drop && n->drv->make_empty)
@@ -503,49 +499,30 @@ static int commit(struct img *t, struct node *n, const struct commit *c)
 
 int img_commit(struct img *t, int argc, char **argv)
 {
-	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
-					       { "object", required_argument, 0, IMG_OBJECT },
-					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
-					       { 0 } };
 	struct img_source s = { .flags = NODE_RDWR | NODE_BACKING_RDWR };
 	struct commit c = { 0 };
 	const char *cache = NULL;
 	struct node *n;
-	int k, status;
+	int status;
+	const struct img_option list[] = {
+		{ 'f', NULL, IMG_TEXT, &s.format },
+		{ 't', NULL, IMG_TEXT, &cache },
+		{ 'b', NULL, IMG_TEXT, &c.base },
+		{ 'd', NULL, IMG_ON, &c.drop },
+		{ 'p', NULL, IMG_ON, &c.progress },
+		{ 'q', NULL, IMG_ON, &t->quiet },
+		{ 'r', NULL, IMG_SIZE, &c.rate, "rate limit" },
+		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 0 },
+	};
 
-	while ((k = getopt_long(argc, argv, ":f:ht:b:dpqr:", longs, NULL)) != -1) {
-		switch (k) {
-		case 'f':
-			s.format = optarg;
-			break;
-		case 't':
-			cache = optarg;
-			break;
-		case 'b':
-			c.base = optarg;
-			c.drop = true; /* of what lies between nothing is taken away */
-			break;
-		case 'd':
-			c.drop = true;
-			break;
-		case 'p':
-			c.progress = true;
-			break;
-		case 'q':
-			t->quiet = true;
-			break;
-		case 'r':
-		case IMG_OBJECT:
-			break;
-		case IMG_IMAGE_OPTS:
-			s.is_opts = true;
-			break;
-		default:
-			return img_bad_option(k, argv);
-		}
-	}
+	status = img_options(t, list, argc, argv);
+	if (status >= 0)
+		return status;
 	if (optind != argc - 1)
 		return img_usage("Expecting one image file name");
+	if (c.base)
+		c.drop = true; /* of what lies between nothing is taken away */
 	s.name = c.name = argv[optind];
 	if (img_cache_mode(cache, &s.flags)) {
 		img_error("Invalid cache option: %s", cache);

@@ -13,7 +13,7 @@ struct compare {
 	struct node *n[2];
 	const char *name[2];
 	char *buf[2];
-	bool strict, progress;
+	bool strict;
 	uint64_t end;
 };
 
@@ -111,7 +111,7 @@ static int compare(struct compare *c)
 		if (ret)
 			return ret;
 		at += bytes;
-		img_progress(c->t, c->progress, (double)at * 100.0 / (double)c->end);
+		img_progress(c->t, (double)at * 100.0 / (double)c->end);
 	}
 	if (size[0] != size[1])
 		img_say(c->t, "Warning: Image size mismatch!\n");
@@ -127,6 +127,7 @@ static int compare(struct compare *c)
 				return ret;
 		}
 		at += e[0].bytes;
+		img_progress(c->t, (double)at * 100.0 / (double)c->end);
 	}
 	img_say(c->t, "Images are identical.\n");
 	return 0;
@@ -134,48 +135,26 @@ static int compare(struct compare *c)
 
 int img_compare(struct img *t, int argc, char **argv)
 {
-	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
-					       { "object", required_argument, 0, IMG_OBJECT },
-					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
-					       { "force-share", no_argument, 0, 'U' },
-					       { 0 } };
 	struct img_source s[2] = { 0 };
 	struct compare c = { .t = t };
 	const char *cache = NULL;
-	int k, status = 2;
+	bool is_opts = false, progress = false;
+	int status;
+	const struct img_option list[] = {
+		{ 'f', NULL, IMG_TEXT, &s[0].format },
+		{ 'F', NULL, IMG_TEXT, &s[1].format },
+		{ 'T', NULL, IMG_TEXT, &cache },
+		{ 'p', NULL, IMG_ON, &progress },
+		{ 'q', NULL, IMG_ON, &t->quiet },
+		{ 's', NULL, IMG_ON, &c.strict },
+		{ 'U', "force-share", IMG_ON, &t->force_share },
+		{ 0, "image-opts", IMG_ON, &is_opts },
+		{ 0 },
+	};
 
-	while ((k = getopt_long(argc, argv, ":hf:F:T:pqsU", longs, NULL)) != -1) {
-		switch (k) {
-		case 'f':
-			s[0].format = optarg;
-			break;
-		case 'F':
-			s[1].format = optarg;
-			break;
-		case 'T':
-			cache = optarg;
-			break;
-		case 'p':
-			c.progress = true;
-			break;
-		case 'q':
-			t->quiet = true;
-			break;
-		case 's':
-			c.strict = true;
-			break;
-		case 'U':
-			t->force_share = true;
-			break;
-		case IMG_OBJECT:
-			break;
-		case IMG_IMAGE_OPTS:
-			s[0].is_opts = s[1].is_opts = true;
-			break;
-		default:
-			return img_bad_option(k, argv);
-		}
-	}
+	status = img_options(t, list, argc, argv);
+	if (status >= 0)
+		return status;
 	if (optind != argc - 2)
 		return img_usage("Expecting two image file names");
 	if (img_cache_mode(cache, &s[0].flags)) {
@@ -183,8 +162,11 @@ int img_compare(struct img *t, int argc, char **argv)
 		return 2;
 	}
 	s[1].flags = s[0].flags;
+	status = 2;
+	img_progress_begin(t, progress);
 	for (unsigned i = 0; i < 2; i++) {
 		c.name[i] = s[i].name = argv[optind + (int)i];
+		s[i].is_opts = is_opts;
 		c.n[i] = img_open_node(t, &s[i]);
 		if (!c.n[i] || posix_memalign((void **)&c.buf[i], 4096, PIECE))
 			goto out;
@@ -195,6 +177,7 @@ out:
 		node_close(c.n[i]);
 		free(c.buf[i]);
 	}
+	img_progress_end(t);
 	return status;
 }
 
@@ -303,62 +286,38 @@ static int map(struct node *n, uint64_t at, uint64_t end, bool json)
 
 int img_map(struct img *t, int argc, char **argv)
 {
-	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
-					       { "format", required_argument, 0, 'f' },
-					       { "output", required_argument, 0, IMG_OUTPUT },
-					       { "object", required_argument, 0, IMG_OBJECT },
-					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
-					       { "force-share", no_argument, 0, 'U' },
-					       { "start-offset", required_argument, 0, 's' },
-					       { "max-length", required_argument, 0, 'l' },
-					       { 0 } };
 	struct img_source s = { 0 };
 	int64_t start = 0, length = -1;
-	const char *output = "human";
+	const char *output = NULL;
 	struct node *n;
 	uint64_t end;
-	int k, status;
+	bool json;
+	int status;
+	const struct img_option list[] = {
+		{ 'f', "format", IMG_TEXT, &s.format },
+		{ 'U', "force-share", IMG_ON, &t->force_share },
+		{ 0, "output", IMG_TEXT, &output },
+		{ 's', "start-offset", IMG_SIZE, &start, "start offset" },
+		{ 'l', "max-length", IMG_SIZE, &length, "max length" },
+		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 0 },
+	};
 
-	while ((k = getopt_long(argc, argv, ":f:s:l:hU", longs, NULL)) != -1) {
-		switch (k) {
-		case 'f':
-			s.format = optarg;
-			break;
-		case 'U':
-			t->force_share = true;
-			break;
-		case IMG_OUTPUT:
-			output = optarg;
-			break;
-		case 's':
-			if (img_size("start offset", optarg, &start))
-				return 1;
-			break;
-		case 'l':
-			if (img_size("max length", optarg, &length))
-				return 1;
-			break;
-		case IMG_OBJECT:
-			break;
-		case IMG_IMAGE_OPTS:
-			s.is_opts = true;
-			break;
-		default:
-			return img_bad_option(k, argv);
-		}
-	}
+	status = img_options(t, list, argc, argv);
+	if (status >= 0)
+		return status;
 	if (optind != argc - 1)
 		return img_usage("Expecting one image file name");
-	if (strcmp(output, "human") && strcmp(output, "json")) {
-		img_error("--output must be used with human or json as argument.");
+	if (img_output(output, &json))
 		return 1;
-	}
 	s.name = argv[optind];
 	n = img_open_node(t, &s);
 	if (!n)
 		return 1;
-	end = length >= 0 && (uint64_t)length < n->size - (uint64_t)start ? (uint64_t)(start + length) : n->size;
-	status = map(n, (uint64_t)start, end, !strcmp(output, "json"));
+	end = n->size;
+	if (length >= 0 && (uint64_t)start < end && (uint64_t)length < end - (uint64_t)start)
+		end = (uint64_t)(start + length);
+	status = map(n, (uint64_t)start, end, json);
 	node_close(n);
 	return status;
 }

@@ -1,4 +1,8 @@
-/* vireo img convert: several coroutines copy at once, each the next piece of the source. */
+/*
+ * vireo img convert: several coroutines copy at once, each the next piece of the source. What they read is written in
+ * the order of the source, so that a file that grows is not in pieces: each submits its writes when those before it
+ * have submitted theirs (with -W as soon as it can), and nobody waits for the end of another's.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,10 +11,9 @@
 #include "base/bytes.h"
 #include "cli/img_impl.h"
 
-#define PIECE	   (2u << 20)
-#define COROUTINES 8u
-#define SPARSE	   4096u
-#define SOURCES	   64u
+#define PIECE	(512u << 10)
+#define SPARSE	4096u
+#define SOURCES 64u
 
 struct convert {
 	struct img *t;
@@ -19,11 +22,17 @@ struct convert {
 	unsigned sources;
 	struct node *target;
 	uint64_t total, at, done;
+	uint64_t submitted; /* up to here, when writes are in order */
+	struct co_queue turn;
+	unsigned flying; /* writes, of all workers */
+	struct co_queue landed;
+	uint64_t unit; /* the target's clusters; 0: none */
+	struct img_rate rate;
 	uint64_t sparse;  /* runs of zeroes of this length are not written; 0: all is written */
 	uint64_t cluster; /* of compressed writes; 0: none */
 	bool zero_init;	  /* the target reads as zeroes */
 	bool has_backing; /* the target has what the source does not have itself */
-	bool progress, salvage;
+	bool salvage, unordered;
 	unsigned running;
 	struct co_mutex take;
 	struct co *boss;
@@ -36,12 +45,39 @@ struct piece {
 	bool zero, skip;
 };
 
+static void warn(const struct convert *c, const char *what, uint64_t offset, int ret)
+{
+	if (!c->t->quiet)
+		fprintf(stderr, "qemu-img: warning: error while reading %s%llu: %s\n", what, (unsigned long long)offset,
+			strerror(-ret));
+}
+
+/* What is at a place; in salvage mode what cannot be found out is data, of the shortest range. */
+static int status_of(struct convert *c, const struct piece *p, uint64_t most, struct node_extent *e)
+{
+	struct node *base = c->has_backing ? p->src->backing : NULL;
+	int ret = node_status_chain(p->src, base, p->in_src, most, e);
+
+	while (ret && c->salvage) {
+		if (most <= 512) {
+			warn(c, "block status at offset ", p->in_src, ret);
+			*e = (struct node_extent){ .bytes = most, .allocated = true, .data = true };
+			return 0;
+		}
+		most = align_up(most / 4, 512);
+		ret = node_status_chain(p->src, base, p->in_src, most, e);
+	}
+	if (ret)
+		img_error("error while reading block status at offset %lld: %s", (long long)p->in_src, strerror(-ret));
+	return ret;
+}
+
 /* The next piece, and what is known of it. */
 static int take(struct convert *c, struct piece *p)
 {
 	struct node_extent e;
 	unsigned i = 0;
-	uint64_t most;
+	uint64_t most, room = c->cluster ? c->cluster : PIECE;
 	int ret;
 
 	*p = (struct piece){ .offset = c->at };
@@ -55,32 +91,42 @@ static int take(struct convert *c, struct piece *p)
 		p->bytes = most;
 		p->zero = true;
 	} else {
-		ret = node_status_chain(p->src, c->has_backing ? p->src->backing : NULL, p->in_src, most, &e);
-		if (ret && !c->salvage) {
-			img_error("error while reading block status at offset %lld: %s", (long long)c->at,
-				  strerror(-ret));
+		ret = status_of(c, p, most, &e);
+		if (ret)
 			return ret;
-		}
-		p->bytes = ret ? PIECE : e.bytes;
-		p->zero = !ret && e.zero && c->sparse;
-		p->skip = !ret && !e.zero && !e.data && c->has_backing;
+		p->bytes = e.bytes;
+		p->zero = e.zero && c->sparse;
+		p->skip = !e.zero && !e.data && c->has_backing;
 	}
-	if (!p->zero && !p->skip && p->bytes > PIECE)
-		p->bytes = PIECE;
-	/* Clusters are compressed whole. */
-	if (c->cluster && (p->offset + p->bytes) % c->cluster && p->offset + p->bytes < c->total) {
-		uint64_t whole = align_down(p->offset + p->bytes, c->cluster);
-
-		if (whole > p->offset) {
-			p->bytes = whole - p->offset;
-		} else {
-			p->bytes = align_up(p->offset + p->bytes, c->cluster) - p->offset;
-			if (p->bytes > c->total - p->offset)
-				p->bytes = c->total - p->offset;
-			p->zero = p->skip = false;
-		}
+	if (c->cluster && p->bytes < c->cluster) {
+		/* Clusters are compressed whole. */
+		p->bytes = c->cluster < c->total - p->offset ? c->cluster : c->total - p->offset;
+		p->zero = p->skip = false;
+	} else if (c->cluster) {
+		p->bytes = align_down(p->bytes, c->cluster);
 	}
+	if (!p->zero && !p->skip && p->bytes > room)
+		p->bytes = room;
 	c->at += p->bytes;
+	return 0;
+}
+
+/* A range of one source; in salvage mode what cannot be read is zeroes, sector by sector. */
+static int read_range(struct convert *c, struct node *n, uint64_t at, char *buf, uint64_t bytes)
+{
+	int ret = node_read(n, at, buf, bytes);
+
+	if (!ret || !c->salvage)
+		return ret;
+	for (uint64_t done = 0; done < bytes; done += 512) {
+		uint64_t part = bytes - done < 512 ? bytes - done : 512;
+
+		ret = node_read(n, at + done, buf + done, part);
+		if (ret) {
+			warn(c, "offset ", at + done, ret);
+			memset(buf + done, 0, part);
+		}
+	}
 	return 0;
 }
 
@@ -90,7 +136,7 @@ static int read_piece(struct convert *c, const struct piece *p, char *buf)
 	uint64_t done = 0;
 
 	while (done < p->bytes) {
-		uint64_t at = p->offset + done, n = p->bytes - done;
+		uint64_t at = p->offset + done, n = p->bytes - done, there;
 		unsigned i = 0;
 		int ret = 0;
 
@@ -99,55 +145,98 @@ static int read_piece(struct convert *c, const struct piece *p, char *buf)
 		if (n > c->start[i + 1] - at)
 			n = c->start[i + 1] - at;
 		at -= c->start[i];
-		if (at + n > c->src[i]->size) {
-			uint64_t there = at < c->src[i]->size ? c->src[i]->size - at : 0;
-
+		there = at < c->src[i]->size ? c->src[i]->size - at : 0;
+		if (there < n)
 			memset(buf + done + there, 0, n - there);
-			ret = there ? node_read(c->src[i], at, buf + done, there) : 0;
-		} else {
-			ret = node_read(c->src[i], at, buf + done, n);
-		}
-		if (ret && !c->salvage) {
-			img_error("error while reading at byte %lld: %s", (long long)(p->offset + done),
-				  strerror(-ret));
+		else
+			there = n;
+		ret = there ? read_range(c, c->src[i], at, buf + done, there) : 0;
+		if (ret) {
+			img_error("error while reading at byte %lld: %s", (long long)p->offset, strerror(-ret));
 			return ret;
 		}
-		if (ret)
-			memset(buf + done, 0, n);
 		done += n;
 	}
 	return 0;
 }
 
-static int write_run(struct convert *c, uint64_t offset, char *buf, uint64_t bytes, bool zero)
-{
-	struct iovec v = { buf, bytes };
-	struct node_req r = { .op = BLOCK_WRITE, .offset = offset, .bytes = bytes, .iov = &v, .niov = 1 };
-	int ret = 0;
+/* --- writing --- */
 
-	if (zero && c->zero_init)
-		return 0;
-	if (zero) {
-		r.op = BLOCK_WRITE_ZEROES;
-		r.flags = BLOCK_REQ_UNMAP;
-	} else if (c->cluster) {
-		r.flags = BLOCK_REQ_COMPRESSED;
-	}
-	ret = node_io(c->target, &r);
-	if (ret)
-		img_error("error while writing at byte %lld: %s", (long long)offset, strerror(-ret));
-	return ret;
+/* One worker's writes on their way. */
+struct writes {
+	struct convert *c;
+	const struct piece *piece;
+	struct run {
+		struct node_req r;
+		struct iovec v;
+		struct writes *all;
+	} * run;
+	unsigned n, room, running;
+	struct co *waiting;
+	int status;
+};
+
+static void written(struct node_req *r, int ret)
+{
+	struct writes *w = ((struct run *)((char *)r - offsetof(struct run, r)))->all;
+
+	if (ret && !w->status)
+		w->status = ret;
+	if (!--w->c->flying)
+		co_queue_wake_all(&w->c->landed);
+	if (!--w->running && w->waiting)
+		co_wake(w->waiting);
 }
 
-/* Write what is not zero, in runs of whole units. */
-static int write_piece(struct convert *c, const struct piece *p, char *buf)
+static void wait_for_writes(struct writes *w)
 {
-	uint64_t unit = c->cluster ? c->cluster : c->sparse, at = 0;
-	int ret = 0;
+	w->waiting = co_self();
+	while (w->running)
+		co_wait();
+	w->waiting = NULL;
+	w->n = 0;
+}
 
-	if (!unit || !c->sparse)
-		return write_run(c, p->offset, buf, p->bytes, false);
-	while (at < p->bytes && !ret) {
+static void submit_run(struct writes *w, uint64_t offset, char *buf, uint64_t bytes, bool zero)
+{
+	struct convert *c = w->c;
+	struct run *x;
+
+	if (zero && c->zero_init)
+		return;
+	if (w->n == w->room)
+		wait_for_writes(w);
+	/* What is in a cluster with the write before it would let later ones pass. */
+	while (!c->unordered && c->unit && offset % c->unit && c->flying)
+		co_queue_wait(&c->landed);
+	x = &w->run[w->n++];
+	*x = (struct run){ .v = { buf, bytes }, .all = w };
+	x->r = (struct node_req){ .op = BLOCK_WRITE, .offset = offset, .bytes = bytes, .done = written };
+	x->r.iov = &x->v;
+	x->r.niov = 1;
+	if (zero) {
+		x->r.op = BLOCK_WRITE_ZEROES;
+		x->r.flags = BLOCK_REQ_UNMAP;
+	} else {
+		x->r.flags = c->cluster ? BLOCK_REQ_COMPRESSED : 0;
+		img_rate_wait(&c->t->ctx, &c->rate, bytes);
+	}
+	w->running++;
+	c->flying++;
+	node_submit(c->target, &x->r);
+}
+
+/* Submit what is not zero, in runs of whole units. */
+static void submit_piece(struct writes *w, const struct piece *p, char *buf)
+{
+	struct convert *c = w->c;
+	uint64_t unit = c->cluster ? c->cluster : c->sparse, at = 0;
+
+	if (p->zero || !c->sparse) {
+		submit_run(w, p->offset, p->zero ? NULL : buf, p->bytes, p->zero);
+		return;
+	}
+	while (at < p->bytes) {
 		uint64_t end = at;
 		bool zero = false, first = true;
 
@@ -164,23 +253,45 @@ static int write_piece(struct convert *c, const struct piece *p, char *buf)
 			first = false;
 			end = stop;
 		}
-		ret = write_run(c, p->offset + at, buf + at, end - at, zero);
+		submit_run(w, p->offset + at, buf + at, end - at, zero);
 		at = end;
 	}
-	return ret;
 }
 
-static void worker(void *opaque)
+/* Write a piece that has been read, when it is its turn. */
+static int write_piece(struct writes *w, const struct piece *p, char *buf)
 {
-	struct convert *c = opaque;
-	char *buf = NULL;
-	size_t room = PIECE + (c->cluster ? 2 * c->cluster : 0);
+	struct convert *c = w->c;
 
-	if (posix_memalign((void **)&buf, 4096, room))
-		c->status = -ENOMEM;
+	while (!c->unordered && c->submitted != p->offset && !c->status)
+		co_queue_wait(&c->turn);
+	if (c->status)
+		return 0;
+	if (!p->skip)
+		submit_piece(w, p, buf);
+	c->submitted = p->offset + p->bytes;
+	co_queue_wake_all(&c->turn);
+	wait_for_writes(w);
+	if (w->status)
+		img_error("error while writing at byte %lld: %s", (long long)p->offset, strerror(-w->status));
+	return w->status;
+}
+
+static void fail(struct convert *c, int ret)
+{
+	if (ret && !c->status)
+		c->status = ret;
+	if (ret)
+		co_queue_wake_all(&c->turn);
+}
+
+static void copy_pieces(struct writes *w, char *buf)
+{
+	struct convert *c = w->c;
+
 	while (!c->status) {
 		struct piece p;
-		int ret = 0;
+		int ret;
 
 		co_lock(&c->take);
 		if (c->at >= c->total || c->status) {
@@ -189,15 +300,27 @@ static void worker(void *opaque)
 		}
 		ret = take(c, &p);
 		co_unlock(&c->take);
-		if (!ret && p.zero && !p.skip)
-			ret = write_run(c, p.offset, NULL, p.bytes, true);
-		else if (!ret && !p.skip)
-			ret = (ret = read_piece(c, &p, buf)) ? ret : write_piece(c, &p, buf);
-		if (ret && !c->status)
-			c->status = ret;
+		if (!ret && !p.zero && !p.skip)
+			ret = read_piece(c, &p, buf);
+		fail(c, ret ? ret : write_piece(w, &p, buf));
 		c->done += p.bytes;
-		img_progress(c->t, c->progress, (double)c->done * 100.0 / (double)c->total);
+		img_progress(c->t, (double)c->done * 100.0 / (double)c->total);
 	}
+}
+
+static void worker(void *opaque)
+{
+	struct convert *c = opaque;
+	struct writes w = { .c = c, .room = 64 };
+	char *buf = NULL;
+	size_t room = c->cluster > PIECE ? c->cluster : PIECE;
+
+	w.run = calloc(w.room, sizeof(*w.run));
+	if (!w.run || posix_memalign((void **)&buf, 4096, room))
+		fail(c, -ENOMEM);
+	else
+		copy_pieces(&w, buf);
+	free(w.run);
 	free(buf);
 	if (!--c->running && c->boss)
 		co_wake(c->boss);
@@ -206,7 +329,6 @@ static void worker(void *opaque)
 static int copy(struct convert *c, unsigned coroutines)
 {
 	c->running = coroutines;
-	img_progress(c->t, c->progress, 0);
 	for (unsigned i = 0; i < coroutines; i++)
 		if (co_start(worker, c)) {
 			c->running--;
@@ -216,7 +338,7 @@ static int copy(struct convert *c, unsigned coroutines)
 	while (c->running)
 		co_wait();
 	if (!c->status)
-		img_progress(c->t, c->progress, 100);
+		img_progress(c->t, 100);
 	return c->status;
 }
 
@@ -226,15 +348,14 @@ struct request {
 	const char *in_format, *out_format, *cache, *src_cache, *snapshot;
 	const char *backing, *backing_format;
 	struct opts *o;
-	int64_t sparse;
-	uint64_t coroutines;
-	bool compress, no_create, progress, in_opts, out_opts, target_zero, salvage;
+	int64_t sparse, coroutines, rate;
+	bool compress, no_create, progress, in_opts, out_opts, target_zero, salvage, unordered, offload, has_o;
 	char **names;
 	unsigned sources;
 	const char *target;
 };
 
-static int load_snapshot(struct node *n, const char *which)
+int img_load_snapshot(struct node *n, const char *which)
 {
 	struct opts *o;
 	struct err err = { "" };
@@ -270,12 +391,44 @@ static int open_sources(struct convert *c, const struct request *r)
 		if (!c->src[i])
 			return -1;
 		c->sources++;
-		if (r->snapshot && load_snapshot(c->src[i], r->snapshot))
+		if (r->snapshot && r->sources > 1) {
+			img_error("No support for concatenating multiple snapshot");
+			return -1;
+		}
+		if (r->snapshot && img_load_snapshot(c->src[i], r->snapshot))
 			return -1;
 		c->start[i + 1] = c->start[i] + align_up(c->src[i]->size, 512);
 	}
 	c->total = c->start[c->sources];
 	return 0;
+}
+
+/* What goes with what, of the backing file and compression. */
+static int check_target(const struct request *r)
+{
+	const struct node_driver *d = r->out_format ? node_driver_find(r->out_format) : NULL;
+	const char *backing = r->backing ? r->backing : opts_get(r->o, "backing_file");
+	const char *prealloc = opts_get(r->o, "preallocation"), *why = NULL;
+
+	if (!r->no_create && !d) {
+		img_error("Unknown file format '%s'", r->out_format);
+		return -1;
+	}
+	if (r->target_zero && backing)
+		why = "Cannot use --target-is-zero when the destination image has a backing file";
+	else if (r->sources > 1 && backing)
+		why = "Having a backing file for the target makes no sense when concatenating multiple input images";
+	else if (backing && !r->no_create && !r->backing_format && !opts_get(r->o, "backing_fmt"))
+		why = "Use of backing file requires explicit backing format";
+	else if (r->compress && d && !d->compresses)
+		why = "Compression not supported for this file format";
+	else if (r->compress && (opts_get(r->o, "encryption") || opts_get(r->o, "encrypt.format")))
+		why = "Compression and encryption not supported at the same time";
+	else if (r->compress && prealloc && strcmp(prealloc, "off"))
+		why = "Compression and preallocation not supported at the same time";
+	if (why)
+		img_error("%s", why);
+	return why ? -1 : 0;
 }
 
 static int make_target(struct convert *c, const struct request *r)
@@ -289,10 +442,6 @@ static int make_target(struct convert *c, const struct request *r)
 				  .quiet = true };
 	struct err err;
 
-	if (!node_driver_find(r->out_format)) {
-		img_error("Unknown file format '%s'", r->out_format);
-		return -1;
-	}
 	if (r->no_create)
 		return 0;
 	if (!opts_get(n.o, "size"))
@@ -305,7 +454,7 @@ static int make_target(struct convert *c, const struct request *r)
 
 static int open_target(struct convert *c, const struct request *r)
 {
-	struct img_source s = { r->target, r->out_opts ? NULL : r->out_format, r->out_opts, NODE_RDWR | NODE_RESIZE };
+	struct img_source s = { r->target, r->out_format, r->out_opts, NODE_RDWR | NODE_RESIZE };
 	struct node_info i = { 0 };
 
 	if (img_cache_mode(r->cache ? r->cache : "unsafe", &s.flags)) {
@@ -321,10 +470,11 @@ static int open_target(struct convert *c, const struct request *r)
 	}
 	if (c->target->drv->info)
 		c->target->drv->info(c->target, &i);
-	if (r->compress && !i.compressed_writes) {
+	if (r->compress && !c->target->drv->compresses) {
 		img_error("Compression not supported for this file format");
 		return -1;
 	}
+	c->unit = i.cluster_size;
 	c->cluster = r->compress ? i.cluster_size : 0;
 	c->has_backing = r->backing || opts_get(r->o, "backing_file");
 	c->zero_init = r->target_zero ||
@@ -332,131 +482,128 @@ static int open_target(struct convert *c, const struct request *r)
 	return 0;
 }
 
-static int convert(struct img *t, const struct request *r)
+static int convert(struct convert *c, const struct request *r)
 {
-	struct convert *c = calloc(1, sizeof(*c));
-	int ret;
+	int ret = open_sources(c, r) || check_target(r) || make_target(c, r) || open_target(c, r);
 
-	c->t = t;
-	c->progress = r->progress;
-	c->salvage = r->salvage;
-	c->sparse = r->sparse < 0 ? SPARSE : (uint64_t)r->sparse;
-	ret = open_sources(c, r) || make_target(c, r) || open_target(c, r);
 	if (!ret)
 		ret = copy(c, (unsigned)r->coroutines) || node_flush(c->target);
 	node_close(c->target);
 	for (unsigned i = 0; i < c->sources; i++)
 		node_close(c->src[i]);
-	free(c);
 	return ret ? 1 : 0;
 }
 
-static int set_option(struct img *t, struct request *r, int k)
+static int start(struct img *t, const struct request *r)
 {
-	char *end;
+	struct convert *c = calloc(1, sizeof(*c));
+	int status;
 
-	switch (k) {
-	case 'f':
-		r->in_format = optarg;
-		break;
-	case 'O':
-		r->out_format = optarg;
-		break;
-	case 'B':
-		r->backing = optarg;
-		break;
-	case 'F':
-		r->backing_format = optarg;
-		break;
-	case 'c':
-		r->compress = true;
-		break;
-	case 'o':
-		return img_add_options(&r->o, optarg);
-	case 'l':
-		r->snapshot = optarg;
-		break;
-	case 'S':
-		if (img_size("buffer size for sparse output", optarg, &r->sparse))
-			return -1;
-		if (r->sparse % 512) {
-			img_error("Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 "
-				  "up to %llu. "
-				  "Select 0 to disable sparse detection (fully allocates output).",
-				  16ull << 20);
-			return -1;
-		}
-		break;
-	case 'p':
-		r->progress = true;
-		break;
-	case 'q':
-		t->quiet = true;
-		break;
-	case 'n':
-		r->no_create = true;
-		break;
-	case 'm':
-		r->coroutines = strtoul(optarg, &end, 10);
-		if (*end || r->coroutines < 1 || r->coroutines > 16) {
-			img_error("Invalid number of coroutines. Allowed number of coroutines is between 1 and 16");
-			return -1;
-		}
-		break;
-	case 't':
-		r->cache = optarg;
-		break;
-	case 'T':
-		r->src_cache = optarg;
-		break;
-	case 'U':
-		t->force_share = true;
-		break;
-	case IMG_IMAGE_OPTS:
-		r->in_opts = true;
-		break;
-	case IMG_TARGET_OPTS:
-		r->out_opts = true;
-		break;
-	case IMG_SALVAGE:
-		r->salvage = true;
-		break;
-	case IMG_TARGET_ZERO:
-		r->target_zero = true;
-		break;
-	case 'W':
-	case 'C':
-	case 'r':
-	case IMG_OBJECT:
-		break;
-	default:
+	if (!c) {
+		img_error("%s", strerror(ENOMEM));
 		return 1;
 	}
-	return 0;
+	c->t = t;
+	c->salvage = r->salvage;
+	c->unordered = r->unordered;
+	c->rate.bytes = (uint64_t)r->rate;
+	c->sparse = r->sparse < 0 ? SPARSE : (uint64_t)r->sparse;
+	img_progress_begin(t, r->progress);
+	status = convert(c, r);
+	img_progress_end(t);
+	free(c);
+	return status;
+}
+
+static int choose_sparse(void *opaque, const char *text)
+{
+	int64_t *sparse = opaque;
+
+	if (img_size("buffer size for sparse output", text, sparse))
+		return -1;
+	if (!(*sparse % 512) && *sparse <= 16 << 20)
+		return 0;
+	img_error("Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to %llu. "
+		  "Select 0 to disable sparse detection (fully allocates output).",
+		  16ull << 20);
+	return -1;
+}
+
+struct o_list {
+	struct opts *o;
+	bool *given;
+};
+
+static int add_o(void *opaque, const char *text)
+{
+	struct o_list *l = opaque;
+
+	*l->given = true;
+	return img_add_options(l->o, text);
+}
+
+static const char *contradiction(const struct request *r)
+{
+	if (r->compress && r->offload)
+		return "Cannot enable copy offloading when -c is used";
+	if (r->sparse >= 0 && r->offload)
+		return "Cannot enable copy offloading when -S is used";
+	if (r->offload && r->salvage)
+		return "Cannot use copy offloading in salvaging mode";
+	if (r->out_opts && !r->no_create)
+		return "--target-image-opts requires use of -n flag";
+	if (r->no_create && r->has_o)
+		return "-o has no effect when skipping image creation";
+	if (r->target_zero && !r->no_create)
+		return "--target-is-zero requires use of -n flag";
+	return NULL;
 }
 
 int img_convert(struct img *t, int argc, char **argv)
 {
-	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
-					       { "object", required_argument, 0, IMG_OBJECT },
-					       { "source-image-opts", no_argument, 0, IMG_IMAGE_OPTS },
-					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
-					       { "force-share", no_argument, 0, 'U' },
-					       { "target-image-opts", no_argument, 0, IMG_TARGET_OPTS },
-					       { "salvage", no_argument, 0, IMG_SALVAGE },
-					       { "target-is-zero", no_argument, 0, IMG_TARGET_ZERO },
-					       { 0 } };
-	struct request r = { .out_format = "raw", .sparse = -1, .coroutines = COROUTINES, .o = opts_new() };
-	int k, ret, status = 1;
+	struct request r = { .sparse = -1, .coroutines = 8, .o = opts_new() };
+	struct o_list o = { r.o, &r.has_o };
+	const char *why;
+	int status;
+	const struct img_option list[] = {
+		{ 'f', NULL, IMG_TEXT, &r.in_format },
+		{ 'O', NULL, IMG_TEXT, &r.out_format },
+		{ 'B', NULL, IMG_TEXT, &r.backing },
+		{ 'F', NULL, IMG_TEXT, &r.backing_format },
+		{ 'C', NULL, IMG_ON, &r.offload },
+		{ 'c', NULL, IMG_ON, &r.compress },
+		{ 'o', NULL, IMG_CALL, &o, .call = add_o },
+		{ 'l', NULL, IMG_TEXT, &r.snapshot },
+		{ 'S', NULL, IMG_CALL, &r.sparse, .call = choose_sparse },
+		{ 'p', NULL, IMG_ON, &r.progress },
+		{ 'q', NULL, IMG_ON, &t->quiet },
+		{ 'n', NULL, IMG_ON, &r.no_create },
+		{ 'm', NULL, IMG_NUMBER, &r.coroutines, .least = 1, .most = 16,
+		  .what = "Invalid number of coroutines. Allowed number of coroutines is between 1 and 16" },
+		{ 't', NULL, IMG_TEXT, &r.cache },
+		{ 'T', NULL, IMG_TEXT, &r.src_cache },
+		{ 'W', NULL, IMG_ON, &r.unordered },
+		{ 'U', "force-share", IMG_ON, &t->force_share },
+		{ 'r', NULL, IMG_SIZE, &r.rate, "rate limit" },
+		{ 0, "image-opts", IMG_ON, &r.in_opts },
+		{ 0, "target-image-opts", IMG_ON, &r.out_opts },
+		{ 0, "salvage", IMG_ON, &r.salvage },
+		{ 0, "target-is-zero", IMG_ON, &r.target_zero },
+		{ 0 },
+	};
 
-	while ((k = getopt_long(argc, argv, ":hf:O:B:CcF:o:l:S:pt:T:qnm:WUr:", longs, NULL)) != -1) {
-		ret = set_option(t, &r, k);
-		if (ret > 0)
-			img_bad_option(k, argv);
-		if (ret)
-			goto out;
+	status = img_options(t, list, argc, argv);
+	if (status >= 0)
+		goto out;
+	if (!r.out_format && !r.out_opts)
+		r.out_format = "raw";
+	status = 1;
+	why = contradiction(&r);
+	if (why) {
+		img_error("%s", why);
+		goto out;
 	}
-	if (img_option_help(r.o, r.out_format, optind < argc ? argv[argc - 1] : NULL, &status))
+	if (r.out_format && img_option_help(r.o, r.out_format, optind < argc ? argv[argc - 1] : NULL, &status))
 		goto out;
 	if (argc - optind < 2 || argc - optind - 1 > (int)SOURCES) {
 		img_error("Must specify image file name");
@@ -465,17 +612,7 @@ int img_convert(struct img *t, int argc, char **argv)
 	r.names = argv + optind;
 	r.sources = (unsigned)(argc - optind - 1);
 	r.target = argv[argc - 1];
-	if (r.out_opts && !r.no_create)
-		img_error("--target-image-opts requires use of -n flag");
-	else if (r.target_zero && !r.no_create)
-		img_error("--target-is-zero requires use of -n flag");
-	else if ((r.backing || opts_get(r.o, "backing_file")) && !r.backing_format && !opts_get(r.o, "backing_fmt"))
-		img_error("Use of backing file requires explicit backing format");
-	else if (r.sources > 1 && (r.backing || opts_get(r.o, "backing_file")))
-		img_error(
-			"Having a backing file for the target makes no sense when concatenating multiple input images");
-	else
-		status = convert(t, &r);
+	status = start(t, &r);
 out:
 	opts_free(r.o);
 	return status;

@@ -6,20 +6,18 @@
 
 #include "cli/img_impl.h"
 
-int img_add_options(struct opts **o, const char *text)
+int img_add_options(void *o, const char *text)
 {
 	struct err err;
 
-	if (!*o)
-		*o = opts_new();
-	if (opts_parse(*o, text, NULL, &err)) {
+	if (opts_parse(o, text, NULL, &err)) {
 		img_error("%s", err.msg);
 		return -1;
 	}
 	return 0;
 }
 
-static const struct node_create_option *find(const struct node_create_option *list, const char *name)
+const struct node_create_option *img_find_create_option(const struct node_create_option *list, const char *name)
 {
 	for (; list && list->name; list++)
 		if (!strcmp(list->name, name))
@@ -38,6 +36,27 @@ static int by_name(const void *a, const void *b)
 		      (*(const struct node_create_option *const *)b)->name);
 }
 
+static void print_sorted(const struct node_create_option **list, size_t n)
+{
+	qsort(list, n, sizeof(list[0]), by_name);
+	for (size_t i = 0; i < n; i++) {
+		char left[96];
+
+		snprintf(left, sizeof(left), "  %s=<%s>", list[i]->name, type_name(list[i]->kind));
+		printf("%-24s - %s\n", left, list[i]->help);
+	}
+}
+
+void img_print_create_options(const struct node_create_option *list)
+{
+	const struct node_create_option *sorted[64];
+	size_t n = 0;
+
+	for (; list->name && n < 64; list++)
+		sorted[n++] = list;
+	print_sorted(sorted, n);
+}
+
 /* With a name the protocol's options too. */
 static void list_options(const struct node_driver *d, bool with_protocol)
 {
@@ -47,19 +66,13 @@ static void list_options(const struct node_driver *d, bool with_protocol)
 	for (const struct node_create_option *o = d->create_options; o->name && n < 64; o++)
 		sorted[n++] = o;
 	for (const struct node_create_option *o = node_file.create_options; o->name && n < 64 && with_protocol; o++)
-		if (!find(d->create_options, o->name))
+		if (!img_find_create_option(d->create_options, o->name))
 			sorted[n++] = o;
-	qsort(sorted, n, sizeof(sorted[0]), by_name);
 	if (with_protocol)
 		puts("Supported options:");
 	else
 		printf("Supported %s options:\n", d->name);
-	for (size_t i = 0; i < n; i++) {
-		char left[96];
-
-		snprintf(left, sizeof(left), "  %s=<%s>", sorted[i]->name, type_name(sorted[i]->kind));
-		printf("%-24s - %s\n", left, sorted[i]->help);
-	}
+	print_sorted(sorted, n);
 	if (!with_protocol)
 		puts("\nThe protocol level may support further options.\n"
 		     "Specify the target filename to include those options.");
@@ -84,18 +97,18 @@ bool img_option_help(const struct opts *o, const char *format, const char *filen
 	return true;
 }
 
-/* Each option is one of the format's or of the protocol's, and of its type. */
-static int check_options(const struct node_driver *d, const struct node_driver *p, struct opts *o, struct err *err)
+int img_check_create_options(const struct node_create_option *a, const struct node_create_option *b, struct opts *o,
+			     struct err *err)
 {
 	const char *key, *value;
 	uint64_t number;
 	bool on;
 
 	for (unsigned i = 0; opts_at(o, i, &key, &value); i++) {
-		const struct node_create_option *x = find(d->create_options, key);
+		const struct node_create_option *x = img_find_create_option(a, key);
 
 		if (!x)
-			x = find(p->create_options, key);
+			x = img_find_create_option(b, key);
 		if (!x)
 			return err_set(err, "Invalid parameter '%s'", key);
 		if ((x->kind == 'z' && opts_size(o, key, 0, &number, err)) ||
@@ -115,7 +128,7 @@ static void print_options(const struct node_create_option *list, const struct no
 		const char *value = opts_get(o, list->name);
 		uint64_t number;
 
-		if (not_in && find(not_in, list->name))
+		if (not_in && img_find_create_option(not_in, list->name))
 			continue;
 		if (value && (list->kind == 'z' || list->kind == 'n')) {
 			if (!(list->kind == 'z' ? opts_size(o, list->name, 0, &number, &err)
@@ -170,9 +183,9 @@ static int gather(struct img *t, struct img_creation *c, const struct node_drive
 		return err_set(err, "The image size must be specified only once");
 	if (c->size >= 0)
 		opts_setf(c->o, "size", "%lld", (long long)c->size);
-	if (c->backing && !find(d->create_options, "backing_file"))
+	if (c->backing && !img_find_create_option(d->create_options, "backing_file"))
 		return err_set(err, "Backing file not supported for file format '%s'", c->format);
-	if (c->backing_format && !find(d->create_options, "backing_fmt"))
+	if (c->backing_format && !img_find_create_option(d->create_options, "backing_fmt"))
 		return err_set(err, "Backing file format not supported for file format '%s'", c->format);
 	if (c->backing)
 		opts_set(c->o, "backing_file", c->backing);
@@ -208,7 +221,7 @@ int img_create_image(struct img *t, struct img_creation *c, struct err *err)
 		return err_set(err, "Format driver '%s' does not support image creation", d->name);
 	if (!p->create_options)
 		return err_set(err, "Protocol driver '%s' does not support image creation", p->name);
-	if (check_options(d, p, c->o, err) || gather(t, c, d, err))
+	if (img_check_create_options(d->create_options, p->create_options, c->o, err) || gather(t, c, d, err))
 		return -1;
 	if (!c->quiet) {
 		printf("Formatting '%s', fmt=%s", c->filename, c->format);
@@ -222,7 +235,7 @@ int img_create_image(struct img *t, struct img_creation *c, struct err *err)
 	opts_free(copy);
 	if (ret == -EFBIG)
 		err_set(err, "The image size is too large for file format '%s'%s", c->format,
-			opts_get(c->o, "cluster_size") || find(d->create_options, "cluster_size")
+			opts_get(c->o, "cluster_size") || img_find_create_option(d->create_options, "cluster_size")
 				? " (try using a larger cluster size)"
 				: "");
 	return ret;
@@ -230,44 +243,24 @@ int img_create_image(struct img *t, struct img_creation *c, struct err *err)
 
 int img_create(struct img *t, int argc, char **argv)
 {
-	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
-					       { "object", required_argument, 0, IMG_OBJECT },
-					       { 0 } };
-	struct img_creation c = { .format = "raw", .size = -1 };
+	struct img_creation c = { .format = "raw", .size = -1, .o = opts_new() };
 	struct err err;
-	int k, status = 1;
+	int status;
+	const struct img_option list[] = {
+		{ 'F', NULL, IMG_TEXT, &c.backing_format },
+		{ 'b', NULL, IMG_TEXT, &c.backing },
+		{ 'f', NULL, IMG_TEXT, &c.format },
+		{ 'o', NULL, IMG_CALL, c.o, .call = img_add_options },
+		{ 'q', NULL, IMG_ON, &c.quiet },
+		{ 'u', NULL, IMG_ON, &c.no_backing },
+		{ 0 },
+	};
 
-	c.o = opts_new();
-	while ((k = getopt_long(argc, argv, ":F:b:f:ho:qu", longs, NULL)) != -1) {
-		switch (k) {
-		case 'F':
-			c.backing_format = optarg;
-			break;
-		case 'b':
-			c.backing = optarg;
-			break;
-		case 'f':
-			c.format = optarg;
-			break;
-		case 'o':
-			if (img_add_options(&c.o, optarg))
-				goto out;
-			break;
-		case 'q':
-			t->quiet = c.quiet = true;
-			break;
-		case 'u':
-			c.no_backing = true;
-			break;
-		case IMG_OBJECT:
-			break;
-		default:
-			status = img_bad_option(k, argv);
-			goto out;
-		}
-	}
-	if (img_option_help(c.o, c.format, optind < argc ? argv[optind] : NULL, &status))
+	status = img_options(t, list, argc, argv);
+	if (status >= 0 || img_option_help(c.o, c.format, optind < argc ? argv[optind] : NULL, &status))
 		goto out;
+	status = 1;
+	t->quiet = c.quiet;
 	if (optind >= argc) {
 		status = img_usage("Expecting image file name");
 		goto out;

@@ -5,46 +5,58 @@
 #ifndef VIREO_CLI_IMG_IMPL_H
 #define VIREO_CLI_IMG_IMPL_H
 
-#include <getopt.h>
+#include <getopt.h> /* optind */
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "block/node.h"
 
 struct img {
 	struct node_ctx ctx;
-	const char *image_opts; /* (of img_open) the names are option lists */
 	bool quiet, force_share;
+	double progress, progress_said; /* percent */
+	bool progress_on;
 };
 
 /* Exit status of the process. argv[0] is the subcommand's name. */
 typedef int img_fn(struct img *t, int argc, char **argv);
 img_fn img_create, img_info, img_check, img_convert, img_compare, img_map, img_snapshot, img_resize, img_rebase,
-	img_commit, img_measure;
+	img_commit, img_measure, img_dd, img_bench;
 
 /* "qemu-img: MESSAGE" on stderr. */
 void img_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same with where to get help; returns 1. */
 int img_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* For what getopt_long() returns on ':' and '?'; returns 1. */
-int img_bad_option(int c, char **argv);
+void img_help(FILE *out);
 /* On stdout unless -q was given. */
 void img_say(const struct img *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Values of long options without a letter. */
-enum {
-	IMG_OUTPUT = 256,
-	IMG_CHAIN,
-	IMG_OBJECT,
-	IMG_IMAGE_OPTS,
-	IMG_TARGET_OPTS,
-	IMG_PREALLOC,
-	IMG_SHRINK,
-	IMG_SALVAGE,
-	IMG_TARGET_ZERO,
-	IMG_SIZE,
-	IMG_OTHER,
+/* An option of a subcommand; a list of them ends with one that has neither letter nor name. */
+enum img_option_kind {
+	IMG_TEXT,   /* `to` is a const char * */
+	IMG_ON,	    /* a bool that becomes true */
+	IMG_SIZE,   /* an int64_t (from `least` to `most`, if that is not 0); `what` names it in messages */
+	IMG_NUMBER, /* an int64_t from `least` to `most`; `what` is the whole message when it is none */
+	IMG_CALL,   /* call(to, text): 0, or -1 after it has said why */
+	IMG_NOTE,   /* the same without text: call(to, NULL) */
+	IMG_SKIP,   /* takes text, without effect here */
+	IMG_OFF,    /* takes none, without effect here */
 };
+struct img_option {
+	char letter;	  /* 0: only the name */
+	const char *name; /* NULL: only the letter */
+	enum img_option_kind kind;
+	void *to;
+	const char *what;
+	int64_t least, most;
+	int (*call)(void *to, const char *text);
+};
+/*
+ * Take the options of `argv` by a list; --help and --object belong to all lists. `optind` is the first operand then.
+ * -1, or the exit status with which to end.
+ */
+int img_options(struct img *t, const struct img_option *list, int argc, char **argv);
 
 struct img_source {
 	const char *name, *format; /* format NULL: probe */
@@ -70,8 +82,16 @@ struct img_creation {
 	bool quiet;
 };
 int img_create_image(struct img *t, struct img_creation *c, struct err *err);
-/* One more list of -o. */
-int img_add_options(struct opts **o, const char *text);
+/* One more list of -o, for IMG_CALL: `o` is a struct opts *. */
+int img_add_options(void *o, const char *text);
+/* Options of creating, as a list that QEMU prints for `-o help`. */
+void img_print_create_options(const struct node_create_option *list);
+const struct node_create_option *img_find_create_option(const struct node_create_option *list, const char *name);
+/* Each option is one of these lists' (either may be NULL) and of its type. */
+int img_check_create_options(const struct node_create_option *a, const struct node_create_option *b, struct opts *o,
+			     struct err *err);
+/* "json" or "human", NULL being that; -1: neither, which has been said. */
+int img_output(const char *text, bool *json);
 /* Print what -o knows for a format, when the list asks for help. */
 bool img_option_help(const struct opts *o, const char *format, const char *filename, int *status);
 
@@ -80,7 +100,24 @@ struct json_t;
 struct json_t *img_qemu_order(struct json_t *o);
 void img_print_json(struct json_t *o); /* takes it */
 
-void img_progress(const struct img *t, bool on, double percent);
+/*
+ * Progress of a command: with `on` on stdout, else on stderr when SIGUSR1 asks for it. Begin comes first and end last,
+ * also when the work failed.
+ */
+void img_progress_begin(struct img *t, bool on);
+void img_progress(struct img *t, double percent);
+void img_progress_end(struct img *t);
+/* At most so many bytes a second; 0: as they come. */
+struct img_rate {
+	uint64_t bytes;
+	double next; /* (private) when there is room again, in seconds */
+};
+/* Until `bytes` more may be written. Waits. */
+void img_rate_wait(struct node_ctx *c, struct img_rate *r, uint64_t bytes);
+
+/* Show a snapshot of -l instead of what the image has now; -1 when that failed, which has been said. */
+int img_load_snapshot(struct node *n, const char *which);
+
 bool img_is_zero(const void *buf, size_t n);
 
 #endif

@@ -252,57 +252,24 @@ static int show(struct img *t, struct img_source *s, bool json, bool chain)
 	return status;
 }
 
-static int output_format(const char *text, bool *json)
-{
-	*json = text && !strcmp(text, "json");
-	if (!text || *json || !strcmp(text, "human"))
-		return 0;
-	img_error("--output must be used with human or json as argument.");
-	return -1;
-}
-
 int img_info(struct img *t, int argc, char **argv)
 {
-	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
-					       { "format", required_argument, 0, 'f' },
-					       { "output", required_argument, 0, IMG_OUTPUT },
-					       { "backing-chain", no_argument, 0, IMG_CHAIN },
-					       { "object", required_argument, 0, IMG_OBJECT },
-					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
-					       { "force-share", no_argument, 0, 'U' },
-					       { 0 } };
 	struct img_source s = { 0 };
 	bool json, chain = false;
 	const char *output = NULL;
-	int k;
+	const struct img_option list[] = {
+		{ 'f', "format", IMG_TEXT, &s.format },	 { 'U', "force-share", IMG_ON, &t->force_share },
+		{ 0, "output", IMG_TEXT, &output },	 { 0, "backing-chain", IMG_ON, &chain },
+		{ 0, "image-opts", IMG_ON, &s.is_opts }, { 0 },
+	};
+	int ret = img_options(t, list, argc, argv);
 
-	while ((k = getopt_long(argc, argv, ":hf:U", longs, NULL)) != -1) {
-		switch (k) {
-		case 'f':
-			s.format = optarg;
-			break;
-		case 'U':
-			t->force_share = true;
-			break;
-		case IMG_OUTPUT:
-			output = optarg;
-			break;
-		case IMG_CHAIN:
-			chain = true;
-			break;
-		case IMG_OBJECT:
-			break;
-		case IMG_IMAGE_OPTS:
-			s.is_opts = true;
-			break;
-		default:
-			return img_bad_option(k, argv);
-		}
-	}
+	if (ret >= 0)
+		return ret;
 	if (optind != argc - 1)
 		return img_usage("Expecting one image file name");
 	s.name = argv[optind];
-	if (output_format(output, &json) || (chain && chain_ends(t, &s)))
+	if (img_output(output, &json) || (chain && chain_ends(t, &s)))
 		return 1;
 	return show(t, &s, json, chain);
 }
@@ -405,62 +372,45 @@ static int do_check(struct img *t, const struct img_source *s, unsigned fix, boo
 	return ret || c.check_errors ? 1 : c.corruptions ? 2 : c.leaks ? 3 : 0;
 }
 
+static int choose_repair(void *opaque, const char *text)
+{
+	unsigned *fix = opaque;
+
+	if (!strcmp(text, "leaks"))
+		*fix = CHECK_FIX_LEAKS;
+	else if (!strcmp(text, "all"))
+		*fix = CHECK_FIX_LEAKS | CHECK_FIX_ERRORS;
+	else
+		return img_usage("Unknown option value for -r (expecting 'leaks' or 'all'): %s", text);
+	return 0;
+}
+
 int img_check(struct img *t, int argc, char **argv)
 {
-	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
-					       { "format", required_argument, 0, 'f' },
-					       { "repair", required_argument, 0, 'r' },
-					       { "output", required_argument, 0, IMG_OUTPUT },
-					       { "object", required_argument, 0, IMG_OBJECT },
-					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
-					       { "force-share", no_argument, 0, 'U' },
-					       { 0 } };
 	struct img_source s = { .flags = NODE_CHECK };
 	const char *output = NULL, *cache = NULL;
 	unsigned fix = 0;
 	bool json;
-	int k;
+	const struct img_option list[] = {
+		{ 'f', "format", IMG_TEXT, &s.format },
+		{ 'r', "repair", IMG_CALL, &fix, .call = choose_repair },
+		{ 'T', NULL, IMG_TEXT, &cache },
+		{ 'q', NULL, IMG_ON, &t->quiet },
+		{ 'U', "force-share", IMG_ON, &t->force_share },
+		{ 0, "output", IMG_TEXT, &output },
+		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 0 },
+	};
+	int ret = img_options(t, list, argc, argv);
 
-	while ((k = getopt_long(argc, argv, ":hf:r:T:qU", longs, NULL)) != -1) {
-		switch (k) {
-		case 'f':
-			s.format = optarg;
-			break;
-		case 'r':
-			s.flags |= NODE_RDWR;
-			if (!strcmp(optarg, "leaks"))
-				fix = CHECK_FIX_LEAKS;
-			else if (!strcmp(optarg, "all"))
-				fix = CHECK_FIX_LEAKS | CHECK_FIX_ERRORS;
-			else
-				return img_usage("Unknown option value for -r (expecting 'leaks' or 'all'): %s",
-						 optarg);
-			break;
-		case 'T':
-			cache = optarg;
-			break;
-		case 'q':
-			t->quiet = true;
-			break;
-		case 'U':
-			t->force_share = true;
-			break;
-		case IMG_OUTPUT:
-			output = optarg;
-			break;
-		case IMG_OBJECT:
-			break;
-		case IMG_IMAGE_OPTS:
-			s.is_opts = true;
-			break;
-		default:
-			return img_bad_option(k, argv);
-		}
-	}
+	if (ret >= 0)
+		return ret;
 	if (optind != argc - 1)
 		return img_usage("Expecting one image file name");
 	s.name = argv[optind];
-	if (output_format(output, &json))
+	if (fix)
+		s.flags |= NODE_RDWR;
+	if (img_output(output, &json))
 		return 1;
 	if (img_cache_mode(cache, &s.flags)) {
 		img_error("Invalid source cache option: %s", cache);

@@ -67,7 +67,8 @@ static int count_data(struct node *n, uint64_t cluster, struct measure *m)
 }
 
 struct request {
-	const char *format, *output;
+	const char *format, *output, *snapshot;
+	bool json;
 	struct opts *o;
 	int64_t size;
 };
@@ -112,7 +113,7 @@ static int measure(struct node *n, const struct request *r)
 		measure_qcow2(&m, cluster, bits, extended);
 	}
 	bitmaps = d == &node_qcow2 && n && n->drv == &node_qcow2;
-	if (r->output && !strcmp(r->output, "json")) {
+	if (r->json) {
 		json_t *o = json_pack("{s:I, s:I}", "required", (json_int_t)m.required, "fully-allocated",
 				      (json_int_t)m.full);
 
@@ -130,61 +131,38 @@ static int measure(struct node *n, const struct request *r)
 
 int img_measure(struct img *t, int argc, char **argv)
 {
-	static const struct option longs[] = { { "help", no_argument, 0, 'h' },
-					       { "image-opts", no_argument, 0, IMG_IMAGE_OPTS },
-					       { "object", required_argument, 0, IMG_OBJECT },
-					       { "output", required_argument, 0, IMG_OUTPUT },
-					       { "size", required_argument, 0, IMG_SIZE },
-					       { "force-share", no_argument, 0, 'U' },
-					       { 0 } };
 	struct request r = { .format = "raw", .o = opts_new(), .size = -1 };
 	struct img_source s = { .flags = NODE_NO_IO };
 	struct node *n = NULL;
-	int k, status = 1;
+	int status;
+	const struct img_option list[] = {
+		{ 'f', NULL, IMG_TEXT, &s.format },
+		{ 'O', NULL, IMG_TEXT, &r.format },
+		{ 'o', NULL, IMG_CALL, r.o, .call = img_add_options },
+		{ 'l', NULL, IMG_TEXT, &r.snapshot },
+		{ 'U', "force-share", IMG_ON, &t->force_share },
+		{ 0, "output", IMG_TEXT, &r.output },
+		{ 0, "size", IMG_SIZE, &r.size, "image size" },
+		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 0 },
+	};
 
-	while ((k = getopt_long(argc, argv, "hf:l:o:O:U", longs, NULL)) != -1) {
-		switch (k) {
-		case 'f':
-			s.format = optarg;
-			break;
-		case 'o':
-			if (img_add_options(&r.o, optarg))
-				goto out;
-			break;
-		case 'O':
-			r.format = optarg;
-			break;
-		case 'U':
-			t->force_share = true;
-			break;
-		case IMG_OUTPUT:
-			r.output = optarg;
-			break;
-		case IMG_SIZE:
-			if (img_size("image size", optarg, &r.size))
-				goto out;
-			break;
-		case 'l':
-		case IMG_OBJECT:
-			break;
-		case IMG_IMAGE_OPTS:
-			s.is_opts = true;
-			break;
-		default:
-			img_bad_option(k, argv);
-			goto out;
-		}
-	}
+	status = img_options(t, list, argc, argv);
+	if (status >= 0)
+		goto out;
+	status = 1;
 	s.name = optind < argc ? argv[optind] : NULL;
+	if (img_output(r.output, &r.json))
+		goto out;
 	if (argc - optind > 1)
 		img_error("At most one filename argument is allowed.");
-	else if (!s.name && (s.is_opts || s.format))
+	else if (!s.name && (s.is_opts || s.format || r.snapshot))
 		img_error("--image-opts, -f, and -l require a filename argument.");
 	else if (s.name && r.size >= 0)
 		img_error("--size N cannot be used together with a filename.");
 	else if (!s.name && r.size < 0 && !opts_get(r.o, "size"))
 		img_error("Either --size N or one filename must be specified.");
-	else if (!s.name || (n = img_open_node(t, &s)))
+	else if (!s.name || ((n = img_open_node(t, &s)) && !(r.snapshot && img_load_snapshot(n, r.snapshot))))
 		status = measure(n, &r);
 	node_close(n);
 out:

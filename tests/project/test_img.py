@@ -3,7 +3,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -121,6 +123,62 @@ rebase -u -b l.q -F qcow2 l.q
 info --backing-chain l.q
 commit -b nope f.q
 commit -b d.q f.q
+dd if=a.q of=dd.raw bs=1M count=3 skip=1
+compare dd.raw a.q
+dd -f qcow2 -O qcow2 if=b.q of=dd.q bs=64k
+compare dd.q b.q
+check dd.q
+dd if=a.q of=dd.raw skip=999999999
+dd if=a.q of=dd.raw bs=0
+dd if=a.q of=dd.raw bs=3G
+dd if=a.q of=dd.raw count=x
+dd if=a.q
+dd if=a.q foo
+dd if=a.q bsx=3
+dd if=a.q of=x -O foo
+dd if=nope of=x
+dd --image-opts if=driver=qcow2,file.filename=b.q of=dd.raw bs=1M
+compare b.q dd.raw
+bench -c 100 -s 64k a.q
+bench -c 100 -d 5 -w --pattern 7 --flush-interval 10 -f qcow2 dd.q
+bench -c 100 -d 5 -w --flush-interval 10 --no-drain -f qcow2 dd.q
+bench -c 100 -d 5 -w --flush-interval 2 -f qcow2 dd.q
+bench --flush-interval 100 a.q
+bench -c x a.q
+bench -d -1 a.q
+bench -s x a.q
+bench --pattern 256 a.q
+bench -t foo a.q
+bench
+map dd.q
+info --image-opts driver=qcow2,file.driver=file,file.filename=a.q
+info --image-opts -f qcow2 driver=qcow2,file.filename=a.q
+info --image-opts driver=qcow2,file.filename=a.q,foo=bar
+info json:{"driver":"qcow2","file":{"driver":"file","filename":"a.q"}}
+info --object secret,id=sec0,data=abc a.q
+info --object secret,id=sec0 a.q
+info --object foo,id=sec0 a.q
+convert -W -m 3 -O qcow2 b.q w.q
+compare b.q w.q
+convert -r 1G -O qcow2 b.q w.q
+convert -r x -O qcow2 b.q w.q
+convert -p -q -O raw b.q w.raw
+convert -n -o size=1M a.q b.raw
+convert -c -O raw a.q x
+convert -c -C -O qcow2 a.q x
+convert -S 4k -C -O qcow2 a.q x
+convert -C --salvage a.q x
+convert -c -o preallocation=full -O qcow2 a.q x
+convert --target-is-zero a.q x
+convert --target-image-opts a.q driver=raw,file.filename=x
+convert -n --target-image-opts b.q driver=qcow2,file.filename=dd.q
+compare b.q dd.q
+convert -l one -O raw a.q b.q x
+convert --salvage -O qcow2 b.q w.q
+compare b.q w.q
+convert b.raw a.q d.q x
+compare -x a.q b.q
+compare a.q b.q -f
 create
 create -f qcow2 -b z z 1M
 info nope
@@ -149,6 +207,7 @@ def told(program, args, cwd):
                        text=True, timeout=60)
     text = re.sub(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", "DATE", r.stdout)
     text = re.sub(r'"date-n?sec": \d+', '"date": N', text)
+    text = re.sub(r"completed in [0-9.]+", "completed in T", text)
     # How much of a file the host has allocated is the host's business.
     text = re.sub(r"disk size: .*", "disk size", text)
     text = re.sub(r'"actual-size": \d+', '"actual-size": N', text)
@@ -196,6 +255,32 @@ def test_theirs_reads_what_ours_wrote(ours, tmp_path):
         subprocess.run([THEIRS, "compare", "-q", raw, out], check=True)
         subprocess.run([ours, "convert", "-O", "raw", out, tmp_path / "back"], check=True)
         assert (tmp_path / "back").read_bytes() == data, options
+
+
+def test_what_is_written_is_in_order(ours, tmp_path):
+    """However many coroutines copy, the file is the same."""
+    raw = tmp_path / "raw"
+    raw.write_bytes(b"".join(os.urandom(50000) + bytes(50000) + b"text" * 12500 for _ in range(80)))
+    for options in ([], ["-c"]):
+        files = []
+        for m in "1", "16":
+            subprocess.run([ours, "convert", "-m", m, "-f", "raw", "-O", "qcow2", *options, raw, tmp_path / "q"], check=True)
+            files.append((tmp_path / "q").read_bytes())
+        assert files[0] == files[1], options
+
+
+def test_rate_and_progress(ours, tmp_path):
+    raw = tmp_path / "raw"
+    raw.write_bytes(os.urandom(12 << 20))
+    start = time.monotonic()
+    child = subprocess.Popen([ours, "convert", "-r", "8M", "-O", "raw", "-f", "raw", raw, tmp_path / "out"], stderr=subprocess.PIPE, text=True)
+    time.sleep(0.5)
+    child.send_signal(signal.SIGUSR1)
+    assert re.fullmatch(r"    \(\d+\.\d\d/100%\)\n", child.communicate()[1])
+    assert child.returncode == 0 and time.monotonic() - start > 1.0
+    assert (tmp_path / "out").read_bytes() == raw.read_bytes()
+    r = subprocess.run([ours, "convert", "-p", "-O", "raw", "-f", "raw", raw, tmp_path / "out"], check=True, capture_output=True)
+    assert r.stdout.startswith(b"    (0.00/100%)\r") and r.stdout.endswith(b"    (100.00/100%)\r\n")
 
 
 def test_without_the_name(tmp_path):
