@@ -163,6 +163,8 @@ static void finish(struct node_req *r, int ret)
 {
 	free(r->cut);
 	r->cut = NULL;
+	if (r->counted)
+		file_direct_done(r->node->state, r);
 	r->done(r, ret);
 }
 
@@ -200,6 +202,14 @@ static void transfer_done(struct file *f, struct node_req *r, ssize_t res)
 	if (res < 0) {
 		finish(r, (int)res);
 		return;
+	}
+	/* Around the page cache a transfer that ends within a block has met the end of the file. */
+	if (res > 0 && f->direct && r->moved + (uint64_t)res < r->bytes) {
+		uint64_t moved = r->moved + (uint64_t)res;
+
+		res = (ssize_t)(align_down(moved, r->node->align) - r->moved);
+		if (!res && r->op == BLOCK_READ)
+			r->moved = moved;
 	}
 	if (!res) {
 		/* The file ended: what was not read is zero. */
@@ -411,6 +421,7 @@ static void file_submit(struct node *n, struct node_req *r)
 	r->cut = NULL;
 	r->fallback = 0;
 	r->retries = 0;
+	r->counted = false;
 	if (f->failed)
 		finish(r, -EIO);
 	else if (node_readonly(n) && r->op != BLOCK_READ && r->op != BLOCK_FLUSH)
@@ -419,7 +430,7 @@ static void file_submit(struct node *n, struct node_req *r)
 		submit_flush(f, r);
 	else if (!r->bytes || (r->op == BLOCK_DISCARD && (!f->can_punch || n->flags & NODE_NO_DISCARD)))
 		finish(r, 0);
-	else
+	else if (!f->direct || !file_direct(n, r))
 		step(f, r);
 }
 

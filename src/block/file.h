@@ -12,6 +12,10 @@ struct file {
 	bool can_punch, can_zero; /* fallocate modes that have not been refused so far */
 	bool failed;		  /* a flush has: everything is EIO until the file is opened again */
 	struct aio *aio;
+	/* Around the page cache: writes on their way, and one that must have no other beside it. */
+	unsigned writing;
+	bool alone;
+	struct co_queue turn;
 	/* The flush that is on its way, of which the first request is the file's, and what waits for the next one. */
 	struct node_req *flushing, *flush_next, **flush_tail;
 };
@@ -21,5 +25,12 @@ int file_status(struct node *n, uint64_t offset, uint64_t bytes, struct node_ext
 uint64_t file_allocated(struct node *n);
 /* What offsets, lengths and buffers of direct I/O must be multiples of. */
 uint32_t file_alignment(const struct file *f);
+
+/* (private flag of requests) it is a part of the one that is alone */
+#define FILE_REQ_ALONE (1u << 31)
+/* True when `r`, to a file around the page cache, is being carried out; false when it can go on as it is. */
+bool file_direct(struct node *n, struct node_req *r);
+/* One that went on, and was counted, has ended. */
+void file_direct_done(struct file *f, struct node_req *r);
 
 #endif

@@ -17,10 +17,17 @@
 uint32_t file_alignment(const struct file *f)
 {
 	unsigned sector = 0;
+	bool refused;
+	void *buf;
 
 	if (!f->regular && !ioctl(f->fd, BLKSSZGET, &sector) && is_pow2(sector))
 		return sector;
-	return 4096;
+	/* What a read of half a block says. */
+	if (posix_memalign(&buf, 4096, 4096))
+		return 4096;
+	refused = pread(f->fd, (char *)buf + 512, 512, 512) < 0 && errno == EINVAL;
+	free(buf);
+	return refused ? 4096 : 512;
 }
 
 uint64_t file_allocated(struct node *n)

@@ -18,6 +18,7 @@
 #include "base/loop.h"
 #include "block/aio.h"
 #include "block/co.h"
+#include "block/event.h"
 #include "block/opts.h"
 #include "block/req.h"
 
@@ -104,6 +105,7 @@ struct node_resize {
 struct node_info {
 	uint64_t cluster_size; /* 0: none */
 	bool dirty;
+	uint64_t vm_state_offset; /* where the state of a machine begins */
 };
 
 /* Each finding is also a line on stderr. */
@@ -151,6 +153,7 @@ struct node_driver {
 	const char *name;
 	size_t state_size;
 	bool is_protocol;
+	bool is_filter;	    /* what it is asked its child is asked, or less; that child is opened like itself */
 	bool has_backing;   /* may have a backing node */
 	bool compresses;    /* takes BLOCK_REQ_COMPRESSED */
 	const char *prefix; /* of names that are for this protocol: "null-co"; NULL: none */
@@ -175,6 +178,10 @@ struct node_driver {
 	int (*make_empty)(struct node *n);
 	int (*amend)(struct node *n, struct opts *o, bool force, struct err *err);
 	uint64_t (*allocated)(struct node *n); /* bytes on the host */
+	/* A request of its parent has come this far. */
+	void (*event)(struct node *n, enum node_event e);
+	/* Read or write the state of a machine, which lies behind the disk. */
+	int (*vmstate)(struct node *n, bool write, uint64_t offset, void *buf, uint64_t bytes);
 
 	int (*snapshot_list)(struct node *n, struct node_snapshot **out, unsigned *count);
 	int (*snapshot_create)(struct node *n, struct node_snapshot *s, struct err *err);
@@ -184,7 +191,8 @@ struct node_driver {
 	int (*snapshot_load)(struct node *n, const char *id_or_name, struct err *err);
 };
 
-extern const struct node_driver node_file, node_host_device, node_null_co, node_null_aio, node_raw, node_qcow2;
+extern const struct node_driver node_file, node_host_device, node_null_co, node_null_aio, node_raw, node_qcow2,
+	node_blkdebug;
 /* NULL-terminated. */
 extern const struct node_driver *const node_drivers[];
 const struct node_driver *node_driver_find(const char *name);
@@ -200,6 +208,9 @@ struct node *node_open_over(struct node *file, const struct node_driver *drv, co
 /* With its children. Waits. NULL is fine. */
 void node_close(struct node *n);
 
+/* Open n->file, whose options begin with "NAME.". More NODE_* flags than those of `n` may be given. Waits. */
+int node_open_child(struct node *n, const char *name, const char *filename, struct opts *o, unsigned flags,
+		    struct err *err);
 /* Open for `n` the backing node that its image names, or `o` describes. Waits. */
 int node_open_backing(struct node *n, struct opts *o, struct err *err);
 /* What `name`, written in the image of `n`, is called here. Caller frees. NULL: with an error. */
@@ -224,6 +235,13 @@ int node_create_file(struct node_ctx *c, const char *filename, struct opts *o, s
 static inline bool node_readonly(const struct node *n)
 {
 	return !(n->flags & NODE_RDWR);
+}
+
+/* Tell `n` what its parent is about to do. Waits. */
+static inline void node_event(struct node *n, enum node_event e)
+{
+	if (n->drv->event)
+		n->drv->event(n, e);
 }
 
 /* --- requests (all wait but the first) --- */

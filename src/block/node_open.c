@@ -10,8 +10,8 @@
 #include "block/format.h"
 #include "block/node.h"
 
-const struct node_driver *const node_drivers[] = { &node_raw,	  &node_qcow2,	  &node_file, &node_host_device,
-						   &node_null_co, &node_null_aio, NULL };
+const struct node_driver *const node_drivers[] = { &node_raw,	  &node_qcow2,	  &node_file,	  &node_host_device,
+						   &node_null_co, &node_null_aio, &node_blkdebug, NULL };
 
 const struct node_driver *node_driver_find(const char *name)
 {
@@ -173,18 +173,19 @@ static unsigned child_flags(const struct node *n)
 	return n->flags & ~(NODE_RAW_GUESSED | NODE_CHECK | NODE_OPENED);
 }
 
-static int open_file_child(struct node *n, const char *filename, struct opts *o, struct err *err)
+int node_open_child(struct node *n, const char *name, const char *filename, struct opts *o, unsigned flags,
+		    struct err *err)
 {
-	struct opts *sub = opts_take_sub(o, "file");
-	const char *ref = opts_take(o, "file");
+	struct opts *sub = opts_take_sub(o, name);
+	const char *ref = opts_take(o, name);
 	const char *dummy;
 
 	if (ref) {
 		err_set(err, "Cannot find device='' nor node-name='%s'", ref);
 	} else if (!filename && !opts_at(sub, 0, &dummy, &dummy)) {
-		err_set(err, "A block device must be specified for \"file\"");
+		err_set(err, "A block device must be specified for \"%s\"", name);
 	} else {
-		n->file = node_open(n->ctx, filename, sub, child_flags(n) | NODE_PROTOCOL, err);
+		n->file = node_open(n->ctx, filename, sub, child_flags(n) | flags, err);
 		if (n->file)
 			n->file->parent = n;
 	}
@@ -235,7 +236,8 @@ static int open_self(struct node *n, const char *filename, struct opts *o, struc
 	} else {
 		if (!n->drv && !filename && !opts_has(o, "file"))
 			return err_set(err, "Must specify either driver or file");
-		if (!n->file && open_file_child(n, filename, o, err))
+		if (!n->file &&
+		    node_open_child(n, "file", filename, o, n->drv && n->drv->is_filter ? 0 : NODE_PROTOCOL, err))
 			return -1;
 		if (!n->drv)
 			n->drv = probe(n, err);

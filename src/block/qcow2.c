@@ -321,6 +321,7 @@ static int qcow2_info(struct node *n, struct node_info *i)
 
 	i->cluster_size = s->cluster;
 	i->dirty = s->incompat & QCOW2_INCOMPAT_DIRTY;
+	i->vm_state_offset = align_up(n->size, s->cluster << s->l2_bits);
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 #ifndef VIREO_BLOCK_REQ_H
 #define VIREO_BLOCK_REQ_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -44,6 +45,7 @@ struct node_req {
 	struct iovec *cut; /* what is left of iov after a short transfer */
 	uint8_t fallback;
 	uint8_t retries;
+	bool counted; /* among the writes around the page cache */
 };
 
 #endif

@@ -99,6 +99,8 @@ struct json_t;
 /* The same object, with the keys in the order of QEMU's dictionaries, which decides the order of all its output. */
 struct json_t *img_qemu_order(struct json_t *o);
 void img_print_json(struct json_t *o); /* takes it */
+/* What a format tells of an image, for people. */
+void img_print_members(int indent, struct json_t *o);
 
 /*
  * Progress of a command: with `on` on stdout, else on stderr when SIGUSR1 asks for it. Begin comes first and end last,

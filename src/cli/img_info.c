@@ -99,7 +99,7 @@ static json_t *info_json(struct node *n)
 
 static void print_value(int indent, json_t *v);
 
-static void print_members(int indent, json_t *o)
+void img_print_members(int indent, json_t *o)
 {
 	json_t *ordered = img_qemu_order(o), *v;
 	const char *key;
@@ -122,7 +122,7 @@ static void print_value(int indent, json_t *v)
 	json_t *e;
 
 	if (json_is_object(v)) {
-		print_members(indent, v);
+		img_print_members(indent, v);
 	} else if (json_is_array(v)) {
 		json_array_foreach(v, i, e)
 		{
@@ -173,7 +173,7 @@ static void print_info(struct node *n)
 	x = n->drv->specifics ? n->drv->specifics(n) : NULL;
 	if (x) {
 		puts("Format specific information:");
-		print_members(1, x);
+		img_print_members(1, x);
 		json_decref(x);
 	}
 	free(full);

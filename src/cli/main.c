@@ -9,17 +9,29 @@
 #include "cli/qemu.h"
 
 const struct cli_command *const cli_commands[] = {
-	&cli_run_command,	 &cli_ps_command,
-	&cli_stop_command,	 &cli_console_command,
-	&cli_pause_command,	 &cli_resume_command,
-	&cli_reset_command,	 &cli_save_command,
-	&cli_restore_command,	 &cli_monitor_command,
-	&cli_qmp_command,	 &cli_screenshot_command,
-	&cli_screentext_command, &cli_sendkey_command,
-	&cli_type_command,	 &cli_trace_command,
-	&cli_engines_command,	 &cli_guest_command,
-	&cli_img_command,	 &cli_qemu_command,
-	&cli_help_command,	 NULL,
+	&cli_run_command,
+	&cli_ps_command,
+	&cli_stop_command,
+	&cli_console_command,
+	&cli_pause_command,
+	&cli_resume_command,
+	&cli_reset_command,
+	&cli_save_command,
+	&cli_restore_command,
+	&cli_monitor_command,
+	&cli_qmp_command,
+	&cli_screenshot_command,
+	&cli_screentext_command,
+	&cli_sendkey_command,
+	&cli_type_command,
+	&cli_trace_command,
+	&cli_engines_command,
+	&cli_guest_command,
+	&cli_img_command,
+	&cli_io_command,
+	&cli_qemu_command,
+	&cli_help_command,
+	NULL,
 };
 
 static int run_command(const struct cli_command *cmd, int argc, char **argv)
@@ -95,6 +107,8 @@ int main(int argc, char **argv)
 	/* A link to this program by QEMU's names. */
 	if (argc && !strcmp(slash ? slash + 1 : argv[0], "qemu-img"))
 		status = cli_img(argc - 1, argv + 1);
+	else if (argc && !strcmp(slash ? slash + 1 : argv[0], "qemu-io"))
+		status = cli_io(argc - 1, argv + 1);
 	else if (argc && qemu_program(argv[0]))
 		status = qemu_main(qemu_program(argv[0]), argc - 1, argv + 1);
 	else

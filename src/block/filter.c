@@ -1,0 +1,97 @@
+/* What filters share: see filter.h. */
+#include "block/filter.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct job {
+	struct node *n;
+	struct node_req *r;
+	filter_fn *fn;
+};
+
+static void job_body(void *opaque)
+{
+	struct job j = *(struct job *)opaque;
+
+	free(opaque);
+	j.r->done(j.r, j.fn(j.n, j.r));
+}
+
+void filter_start(struct node *n, struct node_req *r, filter_fn *fn)
+{
+	struct job *j = malloc(sizeof(*j));
+
+	if (j)
+		*j = (struct job){ n, r, fn };
+	if (!j || co_start(job_body, j)) {
+		free(j);
+		r->done(r, -ENOMEM);
+	}
+}
+
+int filter_pass(struct node *n, struct node_req *r)
+{
+	struct node_req below = {
+		.op = r->op, .flags = r->flags, .offset = r->offset, .bytes = r->bytes, .iov = r->iov, .niov = r->niov
+	};
+	int ret = node_io(n->file, &below);
+
+	n->size = n->file->size;
+	return ret;
+}
+
+int filter_status(struct node *n, uint64_t offset, uint64_t bytes, struct node_extent *e)
+{
+	return node_status(n->file, offset, bytes, e);
+}
+
+int filter_truncate(struct node *n, const struct node_resize *how, struct err *err)
+{
+	int ret = node_truncate(n->file, how, err);
+
+	n->size = n->file->size;
+	return ret;
+}
+
+int filter_info(struct node *n, struct node_info *i)
+{
+	return n->file->drv->info ? n->file->drv->info(n->file, i) : -ENOTSUP;
+}
+
+static void wake(void *opaque)
+{
+	co_wake(opaque);
+}
+
+void filter_yield(struct node *n)
+{
+	loop_post(n->ctx->loop, wake, co_self());
+	co_wait();
+}
+
+static struct filter_range *in_the_way(const struct filter_range *r)
+{
+	for (struct filter_range *o = r->next; o; o = o->next)
+		if ((o->alone || r->alone) && o->first < r->end && r->first < o->end)
+			return o;
+	return NULL;
+}
+
+void filter_range_begin(struct filter_ranges *rs, struct filter_range *r, uint64_t offset, uint64_t bytes, bool alone)
+{
+	*r = (struct filter_range){ offset, offset + bytes, alone, rs->first };
+	rs->first = r;
+	while (in_the_way(r))
+		co_queue_wait(&rs->ended);
+}
+
+void filter_range_end(struct filter_ranges *rs, struct filter_range *r)
+{
+	struct filter_range **p = &rs->first;
+
+	while (*p != r)
+		p = &(*p)->next;
+	*p = r->next;
+	co_queue_wake_all(&rs->ended);
+}

@@ -1,0 +1,148 @@
+"""vireo io by the name qemu-io, beside QEMU's own: the same commands must say the same and leave the same images."""
+import os
+import re
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import VIREO
+
+IMG, THEIRS = shutil.which("qemu-img"), shutil.which("qemu-io")
+pytestmark = pytest.mark.skipif(not IMG or not THEIRS, reason="QEMU's tools are not installed")
+
+# Each line is run by both, in a directory of its own. "img ..." is done by QEMU's qemu-img, "< TEXT" is standard input.
+STORY = r"""
+img create -f qcow2 base.q 8M
+img create -f qcow2 -b base.q -F qcow2 a.q
+img create -f qcow2 -o cluster_size=4k,extended_l2=off s.q 1M
+img create -f raw r.raw 1M
+-c "write -P 7 0 1M" base.q
+-c "write 0 64k" -c "write -P 0x5a 100k 512" -c "write -z 1M 1M" -c "write -z -u 2M 64k" -c "write -zn 3M 64k" a.q
+-c "read -P 0xcd 0 64k" -c "read -P 0x5a 100k 512" -c "read -P 7 128k 64k" -c "read -P 8 128k 64k" -c "read 0 1" a.q
+-c "read -P 7 -s 512 -l 512 128k 4k" -c "read -P 7 -s 5k 128k 4k" -c "read -P 7 -l 5k 128k 4k" -c "read -s 1 0 4k" a.q
+-c "read -v 100k 40" -c "read -v -P 0x5a 100k 17" -c "read -q 0 4k" -c "read -C -q 0 4k" a.q
+-c "write -q 0 1k" -c "w 1k 1k" -c "r 1k 1k" -c "write -f 2k 1k" -c "write -p 2k 1k" a.q
+-c "writev -P 3 4k 1k 512 1" -c "readv -P 3 4k 1k 512 1" -c "readv -v 4k 16 16" -c "readv -P 4 4k 1k" -c "writev 0" a.q
+-c "aio_write -P 9 64k 4k 4k" -c "aio_flush" -c "aio_read -P 9 64k 8k" -c "aio_flush" -c "aio_read -v 64k 16" a.q
+-c "aio_write -z 64k 64k" -c "aio_write -i 0 1k" -c "aio_read -i 0 1k" -c "aio_flush" -c "aio_write -u 0 1k" -c "aio_read 8M 1k" a.q
+-c "aio_write -z 0 1k 1k" -c "aio_write 8M 1k" -c "aio_read -P 300 0 1k" -c "aio_write -zu 64k 64k" a.q
+-c "discard 0 64k" -c "discard -q 64k 64k" -c "discard 8M 1" -c "discard 0 3G" -c "discard 0" -c "discard -x 0 1" a.q
+-c "write -c 256k 64k" -c "write -c -P 3 320k 64k" -c "read -P 3 320k 64k" -c "write -c 0 100" -c "write -c 8M 64k" a.q
+-c "write -c 0 64k" r.raw
+-c "write 8M 1" -c "read 8388607 2" -c "read 8388607 1" -c "write 0 3G" -c "read 0 3G" -c "write -zn 0 3G" -c "write 0 0" a.q
+-c "write -P 256 0 1" -c "write -P x 0 1" -c "write -P -1 0 1" -c "write x 1" -c "write 0 x" -c "write 1y 1" -c "write -1 1" a.q
+-c "write 9999999999999999999999 1" -c "write 9E 1" -c "read 1.5k 1.5k" -c "read 0x10 0x10" -c "write 0 -1" a.q
+-c "write -n 0 1k" -c "write -u 0 1k" -c "write -z -P 1 0 1k" -c "write -f -c 0 64k" -c "write -b -z 0 1k" -c "write -b 1 1" a.q
+-c "write -s pattern 0 10" -c "write -s nope 0 10" -c "write -s /dev/null 0 10" -c "write -s pattern -P 1 0 1" a.q
+-c "read" -c "read 0" -c "read 0 1 2" -c "read -x 0 1" -c "write" -c "write -y" -c "readv 0" -c "aio_read 0" -c "bogus 1" a.q
+-c "alloc 0 64k" -c "alloc 0" -c "a 1M 1M" -c "alloc 0 8M" -c "alloc 7M 8M" -c "alloc x" -c "alloc 0 x" -c "alloc" a.q
+-c map a.q
+-c map base.q
+-c map -c "alloc 0 1M" -c length r.raw
+-c length -c l -c "length 1" a.q
+-c info a.q
+-c i s.q
+-f raw -c info r.raw
+-c "truncate 16M" -c length -c "truncate 8M" -c length a.q
+-c "truncate -m foo 1M" -c "truncate -m metadata 2M" -c "length" -c "truncate x" -c "truncate" -c map s.q
+-f raw -c "truncate 2M" -c length -c "truncate 1M" -c length r.raw
+-c flush -c f -c "flush 1" -c aio_flush a.q
+-c "sleep 1" -c "sleep x" -c "sleep -1" -c "sleep"
+-c "read 0 1" -c "length" -c "map" -c "close" -c "flush"
+-c "open a.q" -c "read -q 0 1k" -c "open a.q" -c close -c close -c "open -r a.q" -c "write 0 1k" -c "discard 0 1" -c "truncate 1"
+-c "open" -c "open nope" -c "open a.q b.q" -c "open -z" -c "open -t foo a.q" -c "open -d foo a.q" -c "open -i foo a.q"
+-c "open -o driver=qcow2 a.q" -c "length" -c "close" -c "open -o driver=foo a.q" -c "open -o driver=raw,file.filename=a.q" -c length
+-c "open -n a.q" -c "read -P 7 128k 4k" -c close -c "open -t writethrough a.q" -c "write 0 512" -c close -c "o -s a.q" -c "write 0 1k"
+-r -c "read -q 0 1" -c "write 0 1" -c "aio_write 0 1" -c "writev 0 1" a.q
+-s -c "write -P 1 0 1k" -c "read -P 1 0 1k" -c "alloc 0 64k" -c "map" a.q
+-f qcow2 -c length r.raw
+-f foo -c length r.raw
+-f raw -c "write -P 1 0 512" -c "read -P 1 0 512" r.raw
+-n -f raw -c "write -P 2 100 1000" -c "read -P 2 100 1000" -c "read -v 99 3" -c "write -P 3 1 1" -c "read -v 0 3" r.raw
+-m -n -f raw -c "write -P 2 0 4k" -c "read -P 2 0 4k" r.raw
+-t foo a.q
+-t none -c "read 0 512" a.q
+-t directsync -c "write 0 512" a.q
+-t unsafe -c "write 0 512" a.q
+-d foo a.q
+-d ignore -c "discard 0 64k" -c "alloc 0 64k" a.q
+-i foo a.q
+-i threads -c "read 0 512" a.q
+--image-opts -c "read 0 512" driver=qcow2,file.filename=a.q
+--image-opts -f raw a.q
+--image-opts -c "open driver=raw,file.filename=r.raw" -c length
+--image-opts -c "open -o driver=raw r.raw"
+-c "read 0 512" nope
+-c "length" json:{"driver":"qcow2","file":{"driver":"file","filename":"a.q"}}
+-c "length" json:{'driver':'null-co','size':'65536'}
+-c "reopen -r" -c "write 0 1" -c "reopen -w" -c "write 0 1" -c "reopen -r -w" -c "reopen -x" -c "reopen foo" -c "reopen -c foo" a.q
+-c "reopen -o driver=raw" -c "reopen -o file.driver=qcow2" -c "reopen -o node-name=x" -c "reopen -o driver=qcow2" a.q
+-c "reopen -r -o read-only=on" -c "reopen -c none -o cache.direct=on" -c "reopen -o read-only=foo" -c "length" a.q
+-c "reopen -c none" -c "write -P 4 0 512" -c "read -P 4 0 512" -c "reopen -o lazy-refcounts=42" -c "read -P 4 0 512" a.q
+-c "break foo A" a.q
+-c "remove_break A" -c "resume A" a.q
+-c "break pwritev A" -c "aio_write -P 5 0 512" -c "wait_break A" -c "resume A" -c "aio_flush" -c "read -P 5 0 512" blkdebug::r.raw
+-c "break foo A" -c "resume B" -c "remove_break B" -c "break pwritev B" -c "remove_break B" -c "write 0 512" blkdebug::r.raw
+-c help
+-c "help bogus" -c "help read write" -c "?"
+-c "quit" -c "length" a.q
+-c "q x" a.q
+-c "abort x" -c "sigraise" -c "sigraise x" -c "sigraise 999"
+-c "sigraise 9"
+-x
+a.q r.raw
+< length; read -P 7 128k 4k; bogus; ; quit; length a.q
+< open a.q; length a.q -r
+< length
+img check a.q
+"""
+
+
+def told(program, args, cwd, stdin):
+    r = subprocess.run([program, *args], cwd=cwd, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                       timeout=60)
+    # How fast it was is the machine's business.
+    out = re.sub(r"\d+ ops; .*", "OPS", r.stdout)
+    # The help for the program is in our own words.
+    out = re.sub(r"Usage: .*", "USAGE", out, flags=re.S)
+    return r.returncode, out, r.stderr.replace(os.path.basename(program) + ": ", "qemu-io: ").replace(f"{program}: ", "qemu-io: ")
+
+
+@pytest.fixture
+def ours(tmp_path):
+    link = tmp_path / "bin" / "qemu-io"
+    link.parent.mkdir()
+    link.symlink_to(os.path.abspath(VIREO))
+    return str(link)
+
+
+def run_story(story, ours, tmp_path):
+    different = []
+    for name in "theirs", "ours":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pattern").write_bytes(b"abc")
+    for line in story.split("\n"):
+        if line.startswith("img "):
+            for name in "theirs", "ours":
+                assert subprocess.run([IMG, *line[4:].split()], cwd=tmp_path / name, stdout=subprocess.DEVNULL).returncode == 0, line
+        elif line:
+            stdin, args = "", line
+            if line.startswith("< "):
+                stdin, args = re.match(r"< (.*?)((?: \S+\.q)?(?: -r)?)$", line).groups()
+                stdin = stdin.replace("; ", "\n") + "\n"
+            args = shlex.split(args) if not args.startswith("-c \"length\" json") else ["-c", "length", args[12:].strip()]
+            want = told(THEIRS, args, tmp_path / "theirs", stdin)
+            got = told(ours, args, tmp_path / "ours", stdin)
+            if want != got:
+                different.append(f"{line}\n--- theirs: {want[0]}\n{want[1]}{want[2]}\n--- ours: {got[0]}\n{got[1]}{got[2]}")
+    return different
+
+
+def test_the_same_is_said(ours, tmp_path):
+    different = run_story(STORY, ours, tmp_path)
+    assert not different, "\n\n".join(different)
+    for image in "a.q", "s.q", "base.q":
+        subprocess.run([IMG, "compare", "-q", f"theirs/{image}", f"ours/{image}"], cwd=tmp_path, check=True)
+    assert (tmp_path / "theirs/r.raw").read_bytes() == (tmp_path / "ours/r.raw").read_bytes()
