@@ -16,16 +16,24 @@ int boot_copy(const struct boot_config *c, uint64_t at, const void *data, size_t
 	return 0;
 }
 
-int boot_load_blob(const struct boot_config *c, const struct boot_image *i, uint64_t floor, uint64_t limit,
-		   struct boot_blob *b, struct err *err)
+int boot_place_blob(const struct boot_image *i, uint64_t floor, uint64_t limit, uint32_t *at, struct err *err)
 {
-	if (limit > c->ram_low)
-		limit = c->ram_low;
 	if (i->size > limit || align_down(limit - i->size, MEM_PAGE_SIZE) < align_up(floor, MEM_PAGE_SIZE))
 		return err_set(err,
 			       "%s: %s (%llu MiB) does not fit beside the kernel: give the guest more with --memory",
 			       i->what, i->path, (unsigned long long)((i->size + 0xfffff) >> 20));
-	*b = (struct boot_blob){ .at = align_down(limit - i->size, MEM_PAGE_SIZE), .size = i->size };
+	*at = (uint32_t)align_down(limit - i->size, MEM_PAGE_SIZE);
+	return 0;
+}
+
+int boot_load_blob(const struct boot_config *c, const struct boot_image *i, uint64_t floor, uint64_t limit,
+		   struct boot_blob *b, struct err *err)
+{
+	uint32_t at;
+
+	if (boot_place_blob(i, floor, limit < c->ram_low ? limit : c->ram_low, &at, err))
+		return -1;
+	*b = (struct boot_blob){ .at = at, .size = i->size };
 	return boot_image_load(c, i, (struct boot_piece){ 0, i->size, b->at }, err);
 }
 

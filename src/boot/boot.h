@@ -88,6 +88,14 @@ struct boot_piece {
 int boot_image_load(const struct boot_config *c, const struct boot_image *i, struct boot_piece p, struct err *err);
 
 /* --- the loaders; `i` is the kernel --- */
+/* The setup header of a bzImage, with what older protocols mean by silence. */
+struct boot_bzimage {
+	uint64_t code, code_size; /* the protected-mode kernel in the file; the setup is what comes before */
+	uint64_t want, need;	  /* where it wants to be, how much room it takes there */
+	uint32_t align, initrd_max, cmdline_max;
+	bool relocatable, has_64;
+};
+int boot_read_bzimage(const struct boot_image *i, struct boot_bzimage *h, struct err *err);
 bool boot_is_bzimage(const struct boot_image *i);
 bool boot_is_multiboot(const struct boot_image *i);
 bool boot_is_elf(const struct boot_image *i);
@@ -116,7 +124,9 @@ struct boot_blob {
 	uint64_t at, size;
 	struct initrd_check *unsure; /* as in boot_entry */
 };
-/* Load a file as high as possible below `limit` and above `floor`. */
+/* Where a file goes that is to lie as high as possible below `limit`, at most 4 GiB, and above `floor`; */
+int boot_place_blob(const struct boot_image *i, uint64_t floor, uint64_t limit, uint32_t *at, struct err *err);
+/* and it is loaded there. */
 int boot_load_blob(const struct boot_config *c, const struct boot_image *i, uint64_t floor, uint64_t limit,
 		   struct boot_blob *b, struct err *err);
 /* The same for the initrd, if there is one; it is checked for being whole. */

@@ -75,21 +75,13 @@ int boot_zero_page(const struct boot_config *c, const struct linux_setup *s, con
 	return boot_copy(c, BOOT_ZERO_PAGE, zp, sizeof(zp), "boot_params", err);
 }
 
-/* The setup header, with what older protocols mean by silence. */
-struct header {
-	uint64_t code, code_size; /* the protected-mode kernel in the file */
-	uint64_t want, need;	  /* where it wants to be, how much room it takes there */
-	uint32_t align, initrd_max, cmdline_max;
-	bool relocatable, has_64;
-};
-
-static int read_header(const struct boot_image *i, struct header *h, struct err *err)
+int boot_read_bzimage(const struct boot_image *i, struct boot_bzimage *h, struct err *err)
 {
 	const uint8_t *b = i->head;
 	uint16_t version = ld_le16(b + HDR_VERSION);
 	uint64_t syssize = (uint64_t)ld_le32(b + HDR_SYSSIZE) << 4;
 
-	*h = (struct header){ 0 };
+	*h = (struct boot_bzimage){ 0 };
 	if (version < 0x202 || !(b[HDR_LOADFLAGS] & LOADED_HIGH))
 		return err_set(err, "kernel: %s is older than Linux 2.4 (boot protocol %u.%02u) or a zImage", i->path,
 			       version >> 8, version & 0xff);
@@ -119,7 +111,7 @@ static int read_header(const struct boot_image *i, struct header *h, struct err 
  * Where it wants to be. It is no help to load one that can move lower than that: it unpacks itself to where it wants to
  * be all the same.
  */
-static int choose_place(const struct boot_config *c, const struct header *h, uint64_t *at, struct err *err)
+static int choose_place(const struct boot_config *c, const struct boot_bzimage *h, uint64_t *at, struct err *err)
 {
 	*at = h->want;
 	if (*at < BOOT_HIGH && h->relocatable)
@@ -138,10 +130,10 @@ int boot_load_bzimage(const struct boot_config *c, const struct boot_image *i, s
 	size_t header_end = HDR_MAGIC + i->head[HDR_JUMP];
 	struct linux_setup s = { .header = i->head + SETUP_HEADER };
 	struct boot_blob initrd;
-	struct header h;
+	struct boot_bzimage h;
 
 	s.len = (header_end < HDR_END ? header_end : HDR_END) - SETUP_HEADER;
-	if (read_header(i, &h, err) || choose_place(c, &h, &s.at, err))
+	if (boot_read_bzimage(i, &h, err) || choose_place(c, &h, &s.at, err))
 		return -1;
 	if (c->append && strlen(c->append) > h.cmdline_max)
 		return err_set(err, "append: %s takes at most %u bytes of command line", c->kernel, h.cmdline_max);

@@ -328,11 +328,9 @@ static int check_kernel_options(struct qemu *q)
 	for (size_t n = 0; n < ARRAY_LEN(with); n++)
 		if (config_peek(q->c, with[n]) && !config_peek(q->c, "kernel"))
 			return err_set(q->err, "-%s only allowed with -kernel option", with[n]);
-	if (config_peek(q->c, "kernel"))
-		return config_peek(q->c, "firmware")
-			       ? err_set(q->err, "-bios: a kernel is loaded without firmware; there is one of the two")
-			       : 0;
-	return config_peek(q->c, "firmware") ? 0 : qemu_set(q, NULL, NULL, "firmware", "bios");
+	return config_peek(q->c, "kernel") || config_peek(q->c, "firmware")
+		       ? 0
+		       : qemu_set(q, NULL, NULL, "firmware", "bios");
 }
 
 int qemu_finish_misc(struct qemu *q)

@@ -10,7 +10,7 @@
 	{ "kernel", 'k', CLI_VALUE, "kernel", NULL, "FILE", "kernel: bzImage, vmlinux (ELF, PVH) or multiboot", \
 	  "@file" }, \
 	{ "firmware", 'f', CLI_VALUE, "firmware", NULL, "bios|uefi|FILE", \
-	  "start by firmware instead of a kernel: bios (SeaBIOS), uefi (OVMF), or a ROM image", \
+	  "begin in firmware: bios (SeaBIOS), uefi (OVMF), or a ROM image", \
 	  "bios|uefi" }, \
 	{ "initrd", 'i', CLI_VALUE, "initrd", NULL, "FILE", "initial RAM disk, or the multiboot module", "@file" }, \
 	{ "append", 'a', CLI_VALUE, "append", NULL, "TEXT", "kernel command line", NULL }, \

@@ -1,8 +1,10 @@
 /* See fw_cfg.h. The guest reads only; DMA to a range that is not all RAM reports an error. */
 #include "dev/fw_cfg.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 
@@ -13,6 +15,7 @@
 #define MAX_ARCH      8
 #define MAX_ITEMS     (MAX_GENERIC + MAX_ARCH)
 #define DIR_ENTRY     64
+#define PIECE	      16384
 #define DMA_ERROR     1u
 #define DMA_READ      2u
 #define DMA_SKIP      4u
@@ -20,8 +23,10 @@
 #define DMA_SIGNATURE 0x51454d5520434647ull
 
 struct item {
-	uint8_t *data;
+	uint8_t *data; /* NULL: it is in `fd` */
 	uint32_t len;
+	int fd;
+	uint64_t off;
 	bool made; /* by fw_cfg.make */
 };
 
@@ -62,16 +67,38 @@ static const struct item *current(struct fw_cfg *f)
 	return it;
 }
 
+/* `len` bytes of an item that is in a file. */
+static bool get(const struct item *it, uint32_t off, void *buf, size_t len)
+{
+	size_t got = 0;
+
+	while (got < len) {
+		ssize_t n = pread(it->fd, (uint8_t *)buf + got, len - got, (off_t)(it->off + off + got));
+
+		if (n <= 0 && !(n < 0 && errno == EINTR))
+			return false;
+		got += n > 0 ? (size_t)n : 0;
+	}
+	return true;
+}
+
 /* --- ports: selector (16 bits), data (8 bits), DMA address (2 x 32 bits, big-endian) --- */
 
 static uint64_t select_read(void *opaque, uint64_t off, unsigned size)
 {
 	struct fw_cfg *f = opaque;
 	const struct item *it = current(f);
+	uint32_t at;
+	uint8_t byte;
 
 	if (off == 0)
 		return 0;
-	return f->offset < it->len ? it->data[f->offset++] : 0;
+	if (f->offset >= it->len)
+		return 0;
+	at = f->offset++;
+	if (it->data)
+		return it->data[at];
+	return get(it, at, &byte, 1) ? byte : 0;
 }
 
 static void select_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
@@ -84,13 +111,27 @@ static void select_write(void *opaque, uint64_t off, unsigned size, uint64_t val
 	}
 }
 
+static bool copy_item(struct fw_cfg *f, const struct item *it, uint64_t at, uint32_t len)
+{
+	uint8_t piece[PIECE];
+
+	if (it->data)
+		return mem_write(f->mem, gpa(at), it->data + f->offset, len);
+	for (uint32_t done = 0, n; done < len; done += n) {
+		n = len - done < PIECE ? len - done : PIECE;
+		if (!get(it, f->offset + done, piece, n) || !mem_write(f->mem, gpa(at + done), piece, n))
+			return false;
+	}
+	return true;
+}
+
 /* Past its end an item reads as zeroes. */
 static bool dma_read(struct fw_cfg *f, uint64_t at, uint32_t len)
 {
 	const struct item *it = current(f);
 	uint32_t have = f->offset < it->len ? it->len - f->offset : 0, n = len < have ? len : have;
 
-	if (n && !mem_write(f->mem, gpa(at), it->data + f->offset, n))
+	if (n && !copy_item(f, it, at, n))
 		return false;
 	if (len > n && !mem_fill(f->mem, gpa(at + n), 0, len - n))
 		return false;
@@ -153,7 +194,18 @@ static int put(struct fw_cfg *f, unsigned key, const void *data, size_t len, str
 		return err_set(err, "out of memory");
 	memcpy(copy, data, len);
 	free(f->items[key].data);
-	f->items[key] = (struct item){ copy, (uint32_t)len, false };
+	f->items[key] = (struct item){ copy, (uint32_t)len, -1, 0, false };
+	return 0;
+}
+
+int fw_cfg_add_part(struct device *d, uint16_t key, struct fw_cfg_part part, struct err *err)
+{
+	struct fw_cfg *f = d->self;
+
+	if (key >= FW_CFG_FILE_FIRST)
+		return err_set(err, "fw_cfg: %#x is not a well-known key", key);
+	free(f->items[key].data);
+	f->items[key] = (struct item){ NULL, part.len, part.fd, part.off, false };
 	return 0;
 }
 

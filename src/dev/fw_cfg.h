@@ -24,9 +24,18 @@ enum fw_cfg_key {
 	FW_CFG_IRQ0_OVERRIDE = 0x8002 /* of x86: the timer is at pin 2 of the I/O APIC */
 };
 
+/* A part of a file. */
+struct fw_cfg_part {
+	int fd;
+	uint64_t off;
+	uint32_t len;
+};
+
 struct device *fw_cfg_new(struct bus *bus, struct mem_space *mem, struct err *err);
 /* A copy of `data` under a well-known key. */
 int fw_cfg_add(struct device *d, uint16_t key, const void *data, size_t len, struct err *err);
+/* What is in a file of the host, whose descriptor is lent. If that has become shorter, a read by DMA is an error. */
+int fw_cfg_add_part(struct device *d, uint16_t key, struct fw_cfg_part part, struct err *err);
 /* A copy of `data` as a file of the directory. Names are at most 55 bytes. */
 int fw_cfg_add_file(struct device *d, const char *name, const void *data, size_t len, struct err *err);
 

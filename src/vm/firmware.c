@@ -328,12 +328,15 @@ static int next_kind(const char **list, unsigned *seen)
 static int add_order(struct vm *vm, struct err *err)
 {
 	struct choices c = { .count = 0 };
-	char list[CHOICES_MAX * CHOICE_NAME + 8];
+	char list[(CHOICES_MAX + 1) * CHOICE_NAME + 8];
 	uint64_t order = UINT32_MAX + 1ull;
 	const char *text, *rest;
 	unsigned seen = 0;
 	size_t len = 0;
 
+	/* What is to be started before anything else. */
+	if (vm->pass)
+		len += (size_t)snprintf(list, sizeof(list), "%s", BOOT_PASS_ORDER);
 	if (config_str(vm->config, "boot.order", "disk,cdrom,net", &text, err))
 		return -1;
 	for (rest = text; *rest || !seen; order += VM_DISKS) {
@@ -368,6 +371,40 @@ static int add_menu(struct vm *vm, struct err *err)
 		       : 0;
 }
 
+/* --- a kernel that firmware starts --- */
+
+static int add_number(struct vm *vm, uint16_t key, uint32_t number, struct err *err)
+{
+	uint8_t le[4];
+
+	st_le32(le, number);
+	return fw_cfg_add(vm->fw_cfg, key, le, sizeof(le), err);
+}
+
+static int add_part(struct vm *vm, const struct boot_part *p, struct err *err)
+{
+	if (add_number(vm, p->addr_key, p->at, err) || add_number(vm, p->size_key, p->len, err))
+		return -1;
+	return p->data ? fw_cfg_add(vm->fw_cfg, p->data_key, p->data, p->len, err)
+		       : fw_cfg_add_part(vm->fw_cfg, p->data_key, (struct fw_cfg_part){ p->fd, p->off, p->len }, err);
+}
+
+static int add_kernel(struct vm *vm, struct err *err)
+{
+	struct boot_config b;
+
+	if (pc_boot_config(vm, &b, err))
+		return -1;
+	if (!b.kernel)
+		return 0;
+	if (boot_pass_new(&b, &vm->pass, err))
+		return -1;
+	for (unsigned n = 0; n < BOOT_PASS_PARTS; n++)
+		if (add_part(vm, &vm->pass->parts[n], err))
+			return -1;
+	return fw_cfg_add_file(vm->fw_cfg, BOOT_PASS_ROM, vm->pass->rom, BOOT_ROM_SIZE, err);
+}
+
 int vm_tell_firmware(struct vm *vm, struct err *err)
 {
 	static const uint8_t irq0_override[4] = { 1 };
@@ -376,13 +413,20 @@ int vm_tell_firmware(struct vm *vm, struct err *err)
 		return 0;
 	return fw_cfg_add(vm->fw_cfg, FW_CFG_IRQ0_OVERRIDE, irq0_override, 4, err) || add_e820(vm, err) ||
 			       add_states(vm, err) || add_serial_console(vm, err) || add_smbios(vm, err) ||
-			       add_acpi(vm, err) || add_order(vm, err) || add_menu(vm, err)
+			       add_acpi(vm, err) || add_kernel(vm, err) || add_order(vm, err) || add_menu(vm, err)
 		       ? -1
 		       : 0;
 }
 
 int vm_boot_firmware(struct vm *vm, struct err *err)
 {
+	if (vm->pass) {
+		struct initrd_check *unsure = vm->pass->unsure;
+
+		vm->pass->unsure = NULL;
+		if (vm_check_initrd(vm, unsure, err))
+			return -1;
+	}
 	if (boot_load_firmware(vm->mem, &vm->firmware_files, err))
 		return -1;
 	vm_sync_vars(vm);

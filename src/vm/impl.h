@@ -15,6 +15,7 @@
 #include "boot/acpi.h"
 #include "boot/boot.h"
 #include "boot/initrd.h"
+#include "boot/pass.h"
 #include "bus/bus.h"
 #include "bus/device.h"
 #include "bus/pci.h"
@@ -137,6 +138,7 @@ struct vm {
 	uint64_t ram_low, ram_high;
 	const char *firmware; /* NULL: a kernel is loaded */
 	struct boot_firmware firmware_files;
+	struct boot_pass *pass;	    /* the kernel that firmware starts, or NULL */
 	struct i440fx_memory upper; /* with firmware */
 	unsigned flash[2];	    /* overlays: code, variables */
 	int vars_fd;		    /* where variables are kept; -1: nowhere */
@@ -246,6 +248,8 @@ void cpus_answered(struct vm *vm);
 int pc_assemble(struct vm *vm, struct err *err);
 /* Fill memory and processors as for a power-on: kernel, tables, entry state. vCPUs parked. */
 int pc_boot(struct vm *vm, struct err *err);
+/* The kernel that the configuration names, if it does. */
+int pc_boot_config(struct vm *vm, struct boot_config *b, struct err *err);
 void vm_add_device(struct vm *vm, struct device *d);
 /* What the tables say of it; `mem` is there to be written to. */
 struct acpi_config pc_acpi(const struct vm *vm);

@@ -612,19 +612,29 @@ static int enter(struct vm *vm, const struct boot_entry *e, const char *kernel, 
 	return rc;
 }
 
+int pc_boot_config(struct vm *vm, struct boot_config *b, struct err *err)
+{
+	*b = (struct boot_config){ .mem = vm->mem, .ram_low = vm->ram_low, .ram_high = vm->ram_high };
+	return config_str(vm->config, "kernel", NULL, &b->kernel, err) ||
+			       config_str(vm->config, "initrd", NULL, &b->initrd, err) ||
+			       config_str(vm->config, "append", NULL, &b->append, err)
+		       ? -1
+		       : 0;
+}
+
 int pc_boot(struct vm *vm, struct err *err)
 {
-	struct boot_config b = { .mem = vm->mem, .ram_low = vm->ram_low, .ram_high = vm->ram_high };
+	struct boot_config b;
 	struct boot_entry entry;
 	uint64_t high, high_end;
 
-	if (config_str(vm->config, "kernel", NULL, &b.kernel, err) ||
-	    config_str(vm->config, "initrd", NULL, &b.initrd, err) ||
-	    config_str(vm->config, "append", NULL, &b.append, err))
+	if (pc_boot_config(vm, &b, err))
 		return -1;
+	if (!b.kernel && (b.initrd || b.append))
+		return err_set(err, "%s: it goes with a kernel; give --kernel FILE, too",
+			       b.initrd ? "initrd" : "append");
 	if (vm->firmware)
-		return b.kernel ? err_set(err, "kernel: %s cannot be loaded by firmware", b.kernel)
-				: vm_boot_firmware(vm, err);
+		return vm_boot_firmware(vm, err);
 	if (!b.kernel)
 		return err_set(err, "kernel: nothing to boot; give --kernel FILE, or a disk");
 	if (boot_load(&b, &entry, err))

@@ -540,6 +540,7 @@ void vm_free(struct vm *vm)
 		if (d->destroy)
 			d->destroy(d->self);
 	}
+	boot_pass_free(vm->pass); /* fw_cfg's files */
 	vm_ide_free(vm);
 	control_free(vm->control);
 	vm_fds_free(vm);

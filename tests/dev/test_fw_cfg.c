@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "dev/fw_cfg.h"
@@ -38,7 +40,7 @@ static void pick(struct board *b, uint16_t key)
 	board_out(b, SELECT, 2, key);
 }
 
-static void read(struct board *b, void *buf, size_t n)
+static void fetch(struct board *b, void *buf, size_t n)
 {
 	for (size_t k = 0; k < n; k++)
 		((uint8_t *)buf)[k] = in8(b, DATA);
@@ -48,7 +50,7 @@ static uint64_t read_le(struct board *b, unsigned n)
 {
 	uint8_t v[8] = { 0 };
 
-	read(b, v, n);
+	fetch(b, v, n);
 	return ld_le64(v);
 }
 
@@ -59,7 +61,7 @@ static void well_known_keys(void **state)
 
 	setup(&b);
 	pick(&b, FW_CFG_SIGNATURE);
-	read(&b, text, 4);
+	fetch(&b, text, 4);
 	assert_string_equal(text, "QEMU");
 	pick(&b, FW_CFG_ID);
 	assert_int_equal(read_le(&b, 4), 3); /* traditional and DMA */
@@ -116,7 +118,7 @@ static void the_directory_lists_files(void **state)
 
 	setup(&b);
 	pick(&b, FW_CFG_FILE_DIR);
-	read(&b, dir, sizeof(dir));
+	fetch(&b, dir, sizeof(dir));
 	assert_int_equal(ld_be32(dir), 3);
 	for (unsigned n = 0; n < 3; n++) {
 		const uint8_t *e = dir + 4 + 64 * n;
@@ -127,7 +129,7 @@ static void the_directory_lists_files(void **state)
 		assert_int_equal(ld_be16(e + 6), 0);
 		assert_string_equal((const char *)e + 8, files[n].name);
 		pick(&b, ld_be16(e + 4));
-		read(&b, data, ld_be32(e));
+		fetch(&b, data, ld_be32(e));
 		assert_string_equal(data, files[n].data);
 	}
 	board_fini(&b);
@@ -247,6 +249,41 @@ static void bad_dma_is_an_error(void **state)
 	board_fini(&b);
 }
 
+/* An item that is bytes 3 to 40002 of a file of 50000. */
+static void a_part_of_a_file_is_read_when_it_is_asked_for(void **state)
+{
+	struct fw_cfg_part part = { .fd = memfd_create("file", 0), .off = 3, .len = 40000 };
+	struct board b;
+	struct err err;
+	uint8_t *data = calloc(1, 50000), *buf = calloc(1, 40008);
+
+	setup(&b);
+	for (unsigned n = 0; n < 50000; n++)
+		data[n] = (uint8_t)(n * 7 + n / 256);
+	assert_int_equal(pwrite(part.fd, data, 50000, 0), 50000);
+	assert_int_equal(fw_cfg_add_part(b.own, 0x20, part, &err), -1);
+	assert_int_equal(fw_cfg_add_part(b.own, 0x11, part, &err), 0);
+	pick(&b, 0x11);
+	assert_int_equal(in8(&b, DATA), data[3]);
+	assert_int_equal(in8(&b, DATA), data[4]);
+	assert_true(mem_fill(b.mem, gpa(BUF), 0xaa, 40008));
+	assert_int_equal(dma(&b, READ, BUF, 40000), 0);
+	assert_true(mem_read(b.mem, gpa(BUF), buf, 40008));
+	assert_memory_equal(buf, data + 5, 39998);
+	assert_int_equal(ld_le64(buf + 39996) >> 16, 0xaaaaaaaa0000); /* zeros past its end */
+	assert_int_equal(in8(&b, DATA), 0);
+	/* A file that has been cut meanwhile. */
+	assert_int_equal(ftruncate(part.fd, 30000), 0);
+	assert_int_equal(dma(&b, 0x11 << 16 | CHOOSE | READ, BUF, 40000), ERROR);
+	assert_int_equal(dma(&b, 0x11 << 16 | CHOOSE | READ, BUF, 29000), 0);
+	assert_int_equal(dma(&b, SKIP, 0, 1000), 0);
+	assert_int_equal(in8(&b, DATA), 0);
+	board_fini(&b);
+	close(part.fd);
+	free(data);
+	free(buf);
+}
+
 /* --- life --- */
 
 static void a_reset_forgets_the_selection(void **state)
@@ -272,7 +309,7 @@ static void it_moves_in_the_middle_of_an_item(void **state)
 		in8(&b, DATA);
 	board_out(&b, DMA, 4, 0x01000000);
 	board_migrate(&b, &t, make);
-	read(&t, text, 6);
+	fetch(&t, text, 6);
 	assert_string_equal(text, "t file");
 	board_fini(&b);
 	board_fini(&t);
@@ -331,10 +368,10 @@ static void files_are_made_once_after_a_reset(void **state)
 	board_init(&b);
 	make_with_made(&b);
 	pick(&b, FW_CFG_FILE_FIRST);
-	read(&b, text, 10);
+	fetch(&b, text, 10);
 	assert_int_equal(makes, 0);
 	pick(&b, FW_CFG_FILE_FIRST + 3);
-	read(&b, text, 6);
+	fetch(&b, text, 6);
 	assert_memory_equal(text, "made 1", 6);
 	assert_int_equal(read_le(&b, 4), 0);
 	pick(&b, FW_CFG_FILE_FIRST + 4);
@@ -342,9 +379,9 @@ static void files_are_made_once_after_a_reset(void **state)
 	assert_int_equal(makes, 1);
 	/* In the middle of one the other machine makes them before it goes on. */
 	pick(&b, FW_CFG_FILE_FIRST + 3);
-	read(&b, text, 4);
+	fetch(&b, text, 4);
 	board_migrate(&b, &t, make_with_made);
-	read(&t, text, 2);
+	fetch(&t, text, 2);
 	assert_memory_equal(text, " 1", 2);
 	board_reset(&b);
 	pick(&b, FW_CFG_FILE_FIRST + 3);
@@ -365,6 +402,7 @@ int main(void)
 		cmocka_unit_test(the_dma_port_has_a_signature),
 		cmocka_unit_test(dma_selects_skips_and_reads),
 		cmocka_unit_test(bad_dma_is_an_error),
+		cmocka_unit_test(a_part_of_a_file_is_read_when_it_is_asked_for),
 		cmocka_unit_test(a_reset_forgets_the_selection),
 		cmocka_unit_test(it_moves_in_the_middle_of_an_item),
 		cmocka_unit_test(files_are_made_once_after_a_reset),

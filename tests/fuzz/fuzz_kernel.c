@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "boot/boot.h"
 #include "boot/initrd.h"
+#include "boot/pass.h"
 #include "images.h"
 
 #define RAM (32u << 20)
@@ -102,6 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct mem_slot_config ram = { .name = "ram", .size = RAM, .fd = -1 };
 	struct boot_config c = { .ram_low = RAM, .kernel = path, .append = "console=ttyS0" };
 	struct boot_entry e;
+	struct boot_pass *pass;
 	struct err err;
 
 	if (!mem) {
@@ -124,6 +126,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		initrd_check_rest(e.unsure, &never, &err);
 	if (e.unsure)
 		initrd_check_free(e.unsure);
+	boot_pass_new(&c, &pass, &err);
+	boot_pass_free(pass);
 	if (k.len) {
 		struct initrd_check *rest;
 

@@ -272,6 +272,49 @@ def test_a_guest_boots_by_pxe_and_uefi(tmp_path, vms, model):
     vm.child.expect("rub> ")
 
 
+def linux_by_firmware(busybox, vms, *args):
+    """A kernel that firmware reads from fw_cfg; its log."""
+    vm = vms([*args, *busybox.args("quiet hello=world"), "--net", "user"]).boot()
+    assert vm.sh("cat /proc/cmdline").startswith("console=ttyS0 quiet hello=world")
+    said = vm.sh("dmesg")
+    assert "SMBIOS 2.8 present" in said and "RAMDISK: [mem" in said
+    # It is read again after a reset.
+    vm.child.sendline("reboot -f")
+    vm.child.expect("Restarting system|machine restart")
+    vm.boot()
+    vm.child.sendline("poweroff -f")
+    assert vm.wait() == 0
+    return said
+
+
+@seabios
+@pytest.mark.parametrize("engine", ["jit", pytest.param("interp", marks=pytest.mark.slow)])
+def test_seabios_starts_a_kernel(busybox, vms, engine, tmp_path):
+    # Before the disk, which would start as well.
+    said = linux_by_firmware(busybox, vms, "--firmware", "bios", "--engine", engine, boot_disk(tmp_path))
+    assert "PM-Timer IO Port: 0x608" in said and "efi: EFI" not in said
+
+
+@ovmf
+def test_ovmf_starts_a_kernel(busybox, vms):
+    said = linux_by_firmware(busybox, vms, "--firmware", "uefi")
+    assert "PM-Timer IO Port: 0xb008" in said and "efi: EFI v2" in said
+
+
+@seabios
+def test_kernels_that_firmware_does_not_start(busybox, tmp_path):
+    cut, blank = tmp_path / "cut", tmp_path / "blank"
+    with open(busybox.initrd, "rb") as f:
+        cut.write_bytes(f.read()[:-20000])
+    blank.write_bytes(bytes(1 << 20))
+    bios = ["run", "--firmware", "bios"]
+    for args, says in [(["--kernel", str(blank)], "is not a bzImage"), (["--kernel", busybox.kernel, "--initrd", cut], "truncated"),
+                       (["--kernel", busybox.kernel, "--memory", "20M"], "with --memory"),
+                       (["--append", "quiet", blank], "append: it goes with a kernel")]:
+        r = run_cli(*bios, *args)
+        assert r.returncode == 1 and says in r.stderr and len(r.stderr.splitlines()) == 1, r.stderr
+
+
 def test_what_is_no_firmware_is_refused(tmp_path):
     odd = tmp_path / "odd"
     odd.write_bytes(b"x" * 1000)

@@ -6,6 +6,7 @@ import subprocess
 import time
 import urllib.request
 
+import pexpect
 import pytest
 
 from conftest import SLOW, VIREO, run_cli, run_file
@@ -157,6 +158,15 @@ def test_a_disk_and_a_cd_by_firmware(qemu, tmp_path):
     r = run(qemu, "-drive", f"file={disk},if=virtio", "-nodefaults", "-device", "isa-debug-exit", "-chardev",
             f"file,id=l,path={log}", "-device", "isa-debugcon,iobase=0x402,chardev=l")
     assert "using modern (1.0) virtio mode" in log.read_text()
+
+
+@seabios
+def test_a_kernel_by_firmware(qemu, busybox):
+    child = pexpect.spawn(qemu, [*boot_args(busybox), "-bios", "bios-256k.bin", "-nographic"], timeout=60 * SLOW,
+                          encoding="utf-8", codec_errors="replace")
+    child.expect("Booting from ROM")
+    child.expect("/ # ")
+    child.close(force=True)
 
 
 @seabios
