@@ -468,6 +468,47 @@ static void cancel_fn(void *opaque)
 	block_cancel_stalled(opaque);
 }
 
+struct resizing {
+	struct block_node *n;
+	struct node_resize how;
+	struct err *err;
+	int ret;
+	struct waiter w;
+};
+
+static void resize_body(void *opaque)
+{
+	struct resizing *r = opaque;
+	struct block_node *n = r->n;
+
+	r->ret = node_truncate(n->top, &r->how, r->err);
+	if (r->ret && !*r->err->msg)
+		err_errno(r->err, -r->ret, "%s", n->path);
+	n->size = align_up(n->top->size, BLOCK_SECTOR);
+	sem_post(&r->w.sem);
+}
+
+static void resize_fn(void *opaque)
+{
+	struct resizing *r = opaque;
+
+	if (!co_start(resize_body, r))
+		return;
+	r->ret = err_set(r->err, "out of memory");
+	sem_post(&r->w.sem);
+}
+
+int block_resize(struct block_node *n, uint64_t size, struct err *err)
+{
+	struct resizing r = { .n = n, .how = { .size = size }, .err = err };
+
+	*err->msg = 0;
+	sem_init(&r.w.sem, 0, 0);
+	loop_post(n->loop, resize_fn, &r);
+	wait_and_destroy(&r.w.sem);
+	return r.ret ? -1 : 0;
+}
+
 /* --- opening and closing --- */
 
 static int check_size(struct block_node *n, const struct block_config *c, struct err *err)

@@ -5,7 +5,7 @@
  * its doorbells to that loop, submits from there and gets its completions there, so that a disk's
  * requests never change threads. Tools without a loop use block_submit_wait().
  *
- * block_open, block_close, block_call, block_drain, block_resume, block_submit_wait: any thread but
+ * block_open, block_close, block_call, block_drain, block_resize, block_resume, block_submit_wait: any thread but
  * the I/O thread. block_submit, block_cancel_stalled and callbacks: the I/O thread. Getters: any.
  */
 #ifndef VIREO_BLOCK_BLOCK_H
@@ -85,6 +85,12 @@ uint64_t block_modified(const struct block_node *n);
 struct loop *block_loop(struct block_node *n);
 /* A flush has failed: everything is refused with EIO until the image is opened again. */
 bool block_failed(const struct block_node *n);
+
+/*
+ * Make it `size` bytes, a multiple of BLOCK_SECTOR; what is new reads as zeroes. The node is drained (block_drain()),
+ * or nobody uses it. Any thread but the I/O thread.
+ */
+int block_resize(struct block_node *n, uint64_t size, struct err *err);
 
 void block_submit(struct block_node *n, struct block_req *r);
 /* Submit from any other thread and wait; returns the result. done and opaque are overwritten. */

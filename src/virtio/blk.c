@@ -486,6 +486,16 @@ static void fill_config(struct vblk *b, unsigned queue_size)
 	c[CFG_ZEROES_MAY_UNMAP] = block_can_discard(b->node);
 }
 
+void virtio_blk_resized(struct virtio_dev *d)
+{
+	struct vblk *b = d->self;
+
+	pthread_mutex_lock(&d->lock);
+	st_le64(b->config + CFG_CAPACITY, block_size(b->node) / BLOCK_SECTOR);
+	virtio_config_changed(d);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static uint64_t offered(const struct block_node *n, unsigned queues)
 {
 	uint64_t f = 1u << F_SEG_MAX | 1u << F_BLK_SIZE | 1u << F_FLUSH | 1u << F_TOPOLOGY | 1u << F_CONFIG_WCE;

@@ -22,5 +22,7 @@ struct virtio_blk_config {
  * set the node's event handler before; saving must then be refused while block_has_stalled(node).
  */
 struct virtio_dev *virtio_blk_new(const struct virtio_blk_config *c, struct err *err);
+/* The node has another size: the driver is told. While no request is in flight, not the I/O thread. */
+void virtio_blk_resized(struct virtio_dev *d);
 
 #endif

@@ -175,7 +175,7 @@ static int open_disk(struct vm *vm, const char *p, struct disk_options *o, struc
 }
 
 /* Takes the node, also on error. */
-static int add_virtio_disk(struct vm *vm, const char *p, const struct disk_options *o, struct err *err)
+static int add_virtio_disk(struct vm *vm, struct vm_disk *disk, const struct disk_options *o, struct err *err)
 {
 	struct virtio_blk_config c = {
 		.mem = vm->mem, .node = o->node, .serial = o->serial, .accept_changed = o->accept_changed
@@ -184,22 +184,23 @@ static int add_virtio_disk(struct vm *vm, const char *p, const struct disk_optio
 	uint64_t queues;
 	char key[64];
 
-	snprintf(key, sizeof(key), "%s.queues", p);
+	snprintf(key, sizeof(key), "%s.queues", disk->name);
 	if (config_uint(vm->config, key, most, (struct config_range){ 1, VIRTIO_BLK_MAX_QUEUES }, &queues, err)) {
 		block_close(o->node);
 		return -1;
 	}
 	c.queues = (unsigned)queues;
-	return attach(vm, virtio_blk_new(&c, err), p, err);
+	disk->virtio = virtio_blk_new(&c, err);
+	return attach(vm, disk->virtio, disk->name, err);
 }
 
-static int add_ide_disk(struct vm *vm, const char *p, const struct disk_options *o, struct err *err)
+static int add_ide_disk(struct vm *vm, struct vm_disk *disk, const struct disk_options *o, struct err *err)
 {
 	const struct ide_drive_config c = {
 		.present = true, .node = o->node, .serial = o->serial, .accept_changed = o->accept_changed
 	};
 
-	if (!vm_ide_add_disk(vm, p, &c, err))
+	if (!vm_ide_add_disk(vm, disk->name, &c, err))
 		return 0;
 	block_close(o->node);
 	return -1;
@@ -224,7 +225,7 @@ static int add_disk(struct vm *vm, const char *p, struct err *err)
 	block_set_event(o.node, disk_event, disk);
 	snprintf(key, sizeof(key), "%s.bus", p);
 	bus = config_get(vm->config, key);
-	if ((bus && !strcmp(bus, "ide") ? add_ide_disk : add_virtio_disk)(vm, p, &o, err))
+	if ((bus && !strcmp(bus, "ide") ? add_ide_disk : add_virtio_disk)(vm, disk, &o, err))
 		return -1;
 	vm->disk_count++;
 	return 0;

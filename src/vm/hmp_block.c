@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "base/config.h"
 #include "vm/hmp.h"
 
 static const char *text(const json_t *o, const char *key)
@@ -92,7 +93,18 @@ static void change(struct hmp *h, const struct hmp_args *a)
 	hmp_do(h, "blockdev-change-medium", args);
 }
 
+static void block_resize(struct hmp *h, const struct hmp_args *a)
+{
+	uint64_t bytes;
+
+	if (parse_size(a->arg[1].s, 1048576, &bytes) || bytes > INT64_MAX)
+		fprintf(h->out, "Error: Parameter 'size' expects a size\n");
+	else
+		hmp_do(h, "block_resize", json_pack("{s:s,s:I}", "device", a->arg[0].s, "size", (json_int_t)bytes));
+}
+
 const struct hmp_command hmp_block_commands[] = {
+	{ "block_resize", "device:s size:s", "device size", "resize a block image (in MB)", block_resize },
 	{ "change", "device:s force:-f file:s format:s?", "device [-f] filename [format]",
 	  "change a removable medium, use -f to force the operation", change },
 	{ "eject", "force:-f device:s", "[-f] device", "eject a removable medium (use -f to force it)", eject },

@@ -95,19 +95,28 @@ struct vm_fd {
 };
 
 struct vm_cdrom {
-	char name[16];		 /* "cdrom0" */
-	const char *id;		 /* what QMP calls it: the key "cdrom0.id", or the name */
-	unsigned unit;		 /* as in ide.h */
-	struct block_node *node; /* its drive's; NULL: no medium */
-	bool tray_open;		 /* as it was told last */
+	char name[16];			/* "cdrom0" */
+	const char *id;			/* what QMP calls it: the key "cdrom0.id", or the name */
+	unsigned unit;			/* as in ide.h */
+	struct block_node *node;	/* its drive's; NULL: no medium */
+	bool tray_open;			/* as it was told last */
+	const struct vm_medium *medium; /* where the node comes from; NULL: from elsewhere */
+};
+
+#define VM_MEDIA 16
+/* An image that QMP's blockdev-add has named. */
+struct vm_medium {
+	char name[32];
+	char *path; /* NULL: a free one */
 };
 
 struct vm_disk {
 	struct vm *vm;
-	char name[32];		 /* "disk0" */
-	const char *id;		 /* what QMP calls it: the key "disk0.id", or the name */
-	struct block_node *node; /* its device's */
-	bool forgets;		 /* "diskN.snapshot" */
+	char name[32];		   /* "disk0" */
+	const char *id;		   /* what QMP calls it: the key "disk0.id", or the name */
+	struct block_node *node;   /* its device's */
+	bool forgets;		   /* "diskN.snapshot" */
+	struct virtio_dev *virtio; /* or NULL: another device's */
 };
 
 /* What a guest has changed, for news.c. */
@@ -184,6 +193,7 @@ struct vm {
 	struct vm_news news;
 	struct vm_cdrom cdroms[IDE_DRIVES];
 	unsigned cdrom_count;
+	struct vm_medium media[VM_MEDIA];
 	atomic_bool trays_posted; /* a tray has moved, and the loop has been asked to look */
 	struct ide_config ide;	  /* its drives, until it is made */
 	struct device *ide_dev;	  /* or NULL */
@@ -340,6 +350,12 @@ void vm_ide_free(struct vm *vm);
 int vm_open_path(void *opaque, const char *path, int flags);
 void vm_fds_free(struct vm *vm);
 
+/* --- qmp_nodes.c: images by name --- */
+struct vm_medium *vm_medium_find(struct vm *vm, const char *name);
+void vm_media_free(struct vm *vm);
+/* qmp_block.c: the drive that it is in, or NULL. */
+struct vm_cdrom *vm_medium_drive(struct vm *vm, const struct vm_medium *m);
+
 /* --- vm.c: run states; main loop thread. `reason` is a ShutdownCause of QMP. --- */
 void vm_pause(struct vm *vm);
 int vm_resume(struct vm *vm, struct err *err);
@@ -347,6 +363,9 @@ int vm_reset(struct vm *vm, const char *reason, struct err *err);
 /* As vm_pause() for a debugger, without the log line for each of its stops. */
 void vm_debug_stop(struct vm *vm);
 void vm_power_button(struct vm *vm);
+/* Nothing of the guest goes on between these two, and nobody is told. False: it stands still anyhow. */
+bool vm_hold(struct vm *vm);
+void vm_let_go(struct vm *vm);
 /* The first one counts. A save that goes on is given up. */
 /* A disk found no space for a write, or found it at last. */
 void vm_disk_changed(struct vm *vm);

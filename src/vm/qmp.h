@@ -38,8 +38,8 @@ struct qmp_command {
 };
 /* Of each topic, to an empty name. */
 extern const struct qmp_command qmp_block_commands[], qmp_fd_commands[], qmp_info_commands[], qmp_input_commands[],
-	qmp_machine_commands[], qmp_memory_commands[], qmp_migrate_commands[], qmp_pci_commands[], qmp_run_commands[],
-	qmp_schema_commands[], qmp_screen_commands[];
+	qmp_machine_commands[], qmp_memory_commands[], qmp_migrate_commands[], qmp_node_commands[], qmp_pci_commands[],
+	qmp_run_commands[], qmp_schema_commands[], qmp_screen_commands[];
 /* All of them, in order of topics; NULL after the last. */
 const struct qmp_command *qmp_command_at(size_t n);
 /* NULL if there is none. */

@@ -35,6 +35,12 @@ static json_t *inserted(const struct block_node *n, const char *name)
 	return o;
 }
 
+/* A medium without a name is called as its drive. */
+static const char *node_name(const struct vm_cdrom *d)
+{
+	return d->medium ? d->medium->name : d->name;
+}
+
 static json_t *query_block(struct vm *vm, const json_t *args, struct err *err)
 {
 	json_t *list = json_array(), *o;
@@ -54,7 +60,7 @@ static json_t *query_block(struct vm *vm, const json_t *args, struct err *err)
 		o = json_pack("{s:s,s:s,s:s,s:b,s:b,s:b,s:s}", "device", d->id, "qdev", d->name, "type", "unknown",
 			      "removable", 1, "locked", t.locked, "tray_open", t.open, "io-status", "ok");
 		if (d->node)
-			json_object_set_new(o, "inserted", inserted(d->node, d->name));
+			json_object_set_new(o, "inserted", inserted(d->node, node_name(d)));
 		json_array_append_new(list, o);
 	}
 	return list;
@@ -68,7 +74,7 @@ static json_t *query_nodes(struct vm *vm, const json_t *args, struct err *err)
 		json_array_append_new(list, inserted(vm->disks[n].node, vm->disks[n].name));
 	for (unsigned n = 0; n < vm->cdrom_count; n++)
 		if (vm->cdroms[n].node)
-			json_array_append_new(list, inserted(vm->cdroms[n].node, vm->cdroms[n].name));
+			json_array_append_new(list, inserted(vm->cdroms[n].node, node_name(&vm->cdroms[n])));
 	return list;
 }
 
@@ -180,6 +186,7 @@ static json_t *refuse_locked(struct vm_cdrom *d, struct err *err)
 static json_t *take_out(struct vm *vm, struct vm_cdrom *d)
 {
 	vm_ide_put(vm, d, NULL);
+	d->medium = NULL;
 	ide_move_tray(vm->ide_dev, d->unit, true);
 	vm_ide_trays(vm);
 	return json_object();
@@ -228,6 +235,43 @@ static json_t *remove_medium(struct vm *vm, const json_t *args, struct err *err)
 	return take_out(vm, d);
 }
 
+struct vm_cdrom *vm_medium_drive(struct vm *vm, const struct vm_medium *m)
+{
+	for (unsigned n = 0; n < vm->cdrom_count; n++)
+		if (vm->cdroms[n].medium == m)
+			return &vm->cdroms[n];
+	return NULL;
+}
+
+/* The tray stays open. */
+static json_t *insert_medium(struct vm *vm, const json_t *args, struct err *err)
+{
+	const char *name = json_string_value(json_object_get(args, "node-name"));
+	const struct vm_medium *m = vm_medium_find(vm, name);
+	struct vm_cdrom *d = drive(vm, args, err);
+	struct block_node *node;
+
+	if (!d)
+		return NULL;
+	if (!m)
+		err_set(err, "Node '%.80s' not found", name);
+	else if (vm_medium_drive(vm, m))
+		err_set(err, "Node '%.80s' is already in use", name);
+	else if (!ide_get_tray(vm->ide_dev, d->unit).open)
+		err_set(err, "Tray of the device is not open");
+	else if (d->node)
+		err_set(err, "There already is a medium in the device");
+	else
+		*err->msg = 0;
+	node = *err->msg ? NULL : vm_ide_open_medium(vm, d, m->path, err);
+	if (!node)
+		return NULL;
+	vm_ide_put(vm, d, node);
+	ide_move_tray(vm->ide_dev, d->unit, true);
+	d->medium = m;
+	return json_object();
+}
+
 /* Opened first: a file that cannot be changes nothing. */
 static json_t *change_medium(struct vm *vm, const json_t *args, struct err *err)
 {
@@ -255,6 +299,7 @@ static json_t *change_medium(struct vm *vm, const json_t *args, struct err *err)
 		return refuse_locked(d, err);
 	}
 	vm_ide_put(vm, d, node);
+	d->medium = NULL;
 	vm_ide_trays(vm);
 	return json_object();
 }
@@ -264,6 +309,7 @@ const struct qmp_command qmp_block_commands[] = {
 	  "?device:str ?id:str filename:str ?format:str ?force:bool ?read-only-mode:BlockdevChangeReadOnlyMode", "",
 	  change_medium },
 	{ "blockdev-close-tray", "?device:str ?id:str", "", blockdev_close },
+	{ "blockdev-insert-medium", "id:str node-name:str", "", insert_medium },
 	{ "blockdev-open-tray", "?device:str ?id:str ?force:bool", "", blockdev_open },
 	{ "blockdev-remove-medium", "id:str", "", remove_medium },
 	{ "eject", "?device:str ?id:str ?force:bool", "", eject },

@@ -8,8 +8,8 @@
 
 static const struct qmp_command *const topics[] = {
 	qmp_block_commands,   qmp_fd_commands,	   qmp_info_commands,	 qmp_input_commands,
-	qmp_machine_commands, qmp_memory_commands, qmp_migrate_commands, qmp_pci_commands,
-	qmp_run_commands,     qmp_schema_commands, qmp_screen_commands,
+	qmp_machine_commands, qmp_memory_commands, qmp_migrate_commands, qmp_node_commands,
+	qmp_pci_commands,     qmp_run_commands,	   qmp_schema_commands,	 qmp_screen_commands,
 };
 
 const struct qmp_command *qmp_command_at(size_t n)

@@ -63,6 +63,7 @@ const struct qmp_type qmp_types[] = {
 	  "failed_wr_operations:int failed_flush_operations:int failed_unmap_operations:int invalid_rd_operations:int "
 	  "invalid_wr_operations:int invalid_flush_operations:int invalid_unmap_operations:int account_invalid:bool "
 	  "account_failed:bool timed_stats:[any]" },
+	{ "BlockdevDriver", "=file host_device raw" },
 	{ "BlockdevChangeReadOnlyMode", "=retain read-only read-write" },
 	{ "IoOperationType", "=read write" },
 	{ "BlockErrorAction", "=ignore report stop" },

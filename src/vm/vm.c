@@ -52,6 +52,19 @@ static void go(struct vm *vm)
 	vm->state = VM_RUNNING;
 }
 
+bool vm_hold(struct vm *vm)
+{
+	if (vm->state != VM_RUNNING)
+		return false;
+	halt(vm);
+	return true;
+}
+
+void vm_let_go(struct vm *vm)
+{
+	go(vm);
+}
+
 void vm_pause(struct vm *vm)
 {
 	if (vm->state == VM_IO_ERROR)
@@ -544,6 +557,7 @@ void vm_free(struct vm *vm)
 	vm_ide_free(vm);
 	control_free(vm->control);
 	vm_fds_free(vm);
+	vm_media_free(vm);
 	qmp_free(vm->qmp);
 	if (vm->engine_vm)
 		vm->engine->vm_destroy(vm->engine_vm);

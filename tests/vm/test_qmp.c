@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -14,6 +15,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "block/block.h"
+#include "block/node.h"
+#include "block/opts.h"
 #include "machine.h"
 #include "vm/impl.h"
 #include "vm/qmp.h"
@@ -683,6 +687,177 @@ static void cables_of_both_cards(void **state)
 	assert_int_equal(machine_quit(&q), 0);
 }
 
+static void images_by_name_are_put_into_drives(void **state)
+{
+	const char *iso = machines_path("b.iso");
+	struct machine q;
+	char args[512];
+	json_t *o;
+
+	make_image(iso, 8192);
+	machine_new(&q, CODE_HALT, "name=q cdrom0.path=none");
+	machine_start(&q);
+	refuses(&q, "blockdev-add", "{\"driver\": \"raw\", \"node-name\": \"n\"}", "Parameter 'file' is missing");
+	refuses(&q, "blockdev-add", "{\"driver\": \"file\", \"node-name\": \"n\"}", "'filename' is missing");
+	refuses(&q, "blockdev-add", "{\"driver\": \"qcow2\", \"node-name\": \"n\", \"file\": \"x\"}", "qcow2");
+	refuses(&q, "blockdev-add", "{\"driver\": \"raw\", \"node-name\": \"n\", \"file\": \"x\"}", "node-name='x'");
+	refuses(&q, "blockdev-add",
+		"{\"driver\": \"file\", \"node-name\": \"n\", \"filename\": \"/nonexistent\", \"read-only\": true}",
+		"/nonexistent");
+	snprintf(args, sizeof(args), "{\"driver\": \"file\", \"node-name\": \"f\", \"filename\": \"%s\"}", iso);
+	refuses(&q, "blockdev-add", args, "read-only=true");
+	snprintf(args, sizeof(args),
+		 "{\"driver\": \"raw\", \"node-name\": \"n\", \"read-only\": true, \"file\": {\"driver\": \"file\", "
+		 "\"filename\": \"%s\"}}",
+		 iso);
+	json_decref(machine_execute(&q, "blockdev-add", args));
+	refuses(&q, "blockdev-add", args, "Duplicate");
+	refuses(&q, "blockdev-insert-medium", "{\"id\": \"cdrom0\", \"node-name\": \"x\"}", "Node 'x' not found");
+	refuses(&q, "blockdev-insert-medium", "{\"id\": \"cdrom0\", \"node-name\": \"n\"}", "is not open");
+	json_decref(machine_execute(&q, "blockdev-open-tray", "{\"id\": \"cdrom0\"}"));
+	json_decref(machine_execute(&q, "blockdev-insert-medium", "{\"id\": \"cdrom0\", \"node-name\": \"n\"}"));
+	refuses(&q, "blockdev-insert-medium", "{\"id\": \"cdrom0\", \"node-name\": \"n\"}", "already in use");
+	refuses(&q, "blockdev-del", "{\"node-name\": \"n\"}", "in use");
+	o = machine_execute(&q, "query-block", NULL);
+	assert_true(json_is_true(json_object_get(json_array_get(o, 0), "tray_open")));
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(json_array_get(o, 0), "inserted"), "node-name")),
+		"n");
+	json_decref(o);
+	json_decref(machine_execute(&q, "blockdev-remove-medium", "{\"id\": \"cdrom0\"}"));
+	json_decref(machine_execute(&q, "blockdev-insert-medium", "{\"id\": \"cdrom0\", \"node-name\": \"n\"}"));
+	json_decref(machine_execute(&q, "eject", "{\"id\": \"cdrom0\"}"));
+	json_decref(machine_execute(&q, "blockdev-del", "{\"node-name\": \"n\"}"));
+	refuses(&q, "blockdev-del", "{\"node-name\": \"n\"}", "Failed to find node");
+	assert_int_equal(machine_quit(&q), 0);
+}
+
+/* --- sizes --- */
+
+struct qcow2 {
+	struct node_ctx ctx;
+	const char *path;
+	int rc;
+};
+
+static void create_qcow2(void *opaque)
+{
+	struct qcow2 *q = opaque;
+	struct opts *o = opts_new();
+	struct err err;
+
+	opts_set(o, "size", "1M");
+	q->rc = node_qcow2.create(&q->ctx, q->path, o, &err);
+	opts_free(o);
+}
+
+static void make_qcow2(const char *path)
+{
+	struct qcow2 q = { .path = path };
+	struct err err;
+
+	assert_int_equal(node_ctx_init(&q.ctx, &err), 0);
+	node_ctx_run(&q.ctx, create_qcow2, &q);
+	assert_int_equal(q.rc, 0);
+	node_ctx_free(&q.ctx);
+}
+
+static uint32_t disk_register(struct machine *q, unsigned disk, unsigned reg)
+{
+	uint64_t v = 0;
+
+	assert_true(bus_read(q->vm->bus, BUS_MMIO, VM_MMIO_BASE + 0x1000 * disk + reg, 4, &v));
+	return (uint32_t)v;
+}
+
+static void set_register(struct machine *q, unsigned disk, unsigned reg, uint32_t v)
+{
+	assert_true(bus_write(q->vm->bus, BUS_MMIO, VM_MMIO_BASE + 0x1000 * disk + reg, 4, v));
+}
+
+/* As a driver that has all features and no queue. */
+static void drive_disk(struct machine *q, unsigned disk)
+{
+	set_register(q, disk, 0x70, 3);
+	for (unsigned word = 0; word < 2; word++) {
+		set_register(q, disk, 0x14, word);
+		set_register(q, disk, 0x24, word);
+		set_register(q, disk, 0x20, disk_register(q, disk, 0x10));
+	}
+	set_register(q, disk, 0x70, 11);
+	set_register(q, disk, 0x70, 15);
+	assert_int_equal(disk_register(q, disk, 0x70), 15);
+}
+
+/* Sectors as IDENTIFY DEVICE of the primary master says. */
+static uint32_t ide_sectors_of(struct machine *q)
+{
+	uint64_t word[256];
+
+	assert_true(bus_write(q->vm->bus, BUS_PORT, 0x1f6, 1, 0xa0));
+	assert_true(bus_write(q->vm->bus, BUS_PORT, 0x1f7, 1, 0xec));
+	for (unsigned n = 0; n < 256; n++)
+		assert_true(bus_read(q->vm->bus, BUS_PORT, 0x1f0, 2, &word[n]));
+	return (uint32_t)(word[61] << 16 | word[60]);
+}
+
+static void write_at(struct block_node *n, uint64_t offset, int ret)
+{
+	char sector[512] = "x";
+	struct iovec iov = { sector, sizeof(sector) };
+	struct block_req r = { .op = BLOCK_WRITE, .offset = offset, .bytes = 512, .iov = &iov, .niov = 1 };
+
+	assert_int_equal(block_submit_wait(n, &r), ret);
+}
+
+static void disks_are_resized(void **state)
+{
+	const char *raw = machines_path("r.img"), *qcow2 = machines_path("r.qcow2"), *ide = machines_path("i.img");
+	struct machine q;
+	char keys[1024];
+	json_t *o;
+
+	make_image(raw, 1 << 20);
+	make_image(ide, 1 << 20);
+	make_qcow2(qcow2);
+	snprintf(keys, sizeof(keys),
+		 "name=q disk0.path=%s disk0.format=raw disk0.bus=mmio disk1.path=%s disk1.bus=mmio disk1.id=d "
+		 "disk2.path=%s disk2.format=raw disk2.bus=ide cdrom0.path=none disk3.path=%s disk3.format=raw "
+		 "disk3.readonly=on disk3.bus=mmio",
+		 raw, qcow2, ide, machines_path("a.iso"));
+	make_image(machines_path("a.iso"), 8192);
+	machine_new(&q, CODE_COUNT, keys);
+	machine_start(&q);
+	refuses(&q, "block_resize", "{\"size\": 1}", "'device' or 'node-name' is missing");
+	refuses(&q, "block_resize", "{\"device\": \"x\", \"size\": 1}", "Device 'x' not found");
+	refuses(&q, "block_resize", "{\"device\": \"disk0\", \"size\": 0}", "expects a >0 size");
+	refuses(&q, "block_resize", "{\"device\": \"cdrom0\", \"size\": 1}", "Image is read-only");
+	refuses(&q, "block_resize", "{\"device\": \"disk3\", \"size\": 1}", "Image is read-only");
+	for (unsigned n = 0; n < 2; n++) {
+		drive_disk(&q, n);
+		write_at(q.vm->disks[n].node, 1 << 20, -EINVAL);
+	}
+	json_decref(machine_execute(&q, "block_resize", "{\"node-name\": \"disk0\", \"size\": 2097000}"));
+	o = machine_execute(&q, "human-monitor-command", "{\"command-line\": \"block_resize d 3\"}");
+	assert_string_equal(json_string_value(o), "");
+	json_decref(o);
+	for (unsigned n = 0; n < 2; n++) {
+		assert_int_equal(disk_register(&q, n, 0x100), n ? 6144 : 4096);
+		assert_int_equal(disk_register(&q, n, 0x60) & 2, 2);
+		write_at(q.vm->disks[n].node, (n ? 3 : 2) * 1048576 - 512, 0);
+		write_at(q.vm->disks[n].node, (n ? 3 : 2) * 1048576, -EINVAL);
+	}
+	/* Smaller, too. Of IDE the guest finds out by itself. */
+	assert_int_equal(ide_sectors_of(&q), 2048);
+	json_decref(machine_execute(&q, "block_resize", "{\"device\": \"disk2\", \"size\": 524288}"));
+	assert_int_equal(ide_sectors_of(&q), 1024);
+	assert_true(machine_is(&q, "running"));
+	machine_wait_progress(&q, COUNTER);
+	machine_do(&q, "stop");
+	json_decref(machine_execute(&q, "block_resize", "{\"device\": \"disk2\", \"size\": 1048576}"));
+	assert_int_equal(machine_quit(&q), 0);
+}
+
 /* --- what a guest changes --- */
 
 static void set_rtc(struct machine *q, uint8_t reg, uint8_t v)
@@ -743,6 +918,8 @@ int main(void)
 		cmocka_unit_test(descriptors_are_passed),
 		cmocka_unit_test(media_come_and_go),
 		cmocka_unit_test(balloon_has_a_target),
+		cmocka_unit_test(images_by_name_are_put_into_drives),
+		cmocka_unit_test(disks_are_resized),
 		cmocka_unit_test(cables_of_both_cards),
 		cmocka_unit_test(clocks_and_balloons_are_told_of),
 	};
