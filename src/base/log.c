@@ -9,7 +9,7 @@
 #include "base/err.h"
 
 static _Atomic int max_level = LOG_WARN;
-static _Atomic bool raw_terminal;
+static _Atomic bool raw_terminal, guest_hidden;
 static int log_fd = STDERR_FILENO;
 static _Atomic int64_t start_ns;
 
@@ -78,10 +78,17 @@ void log_line(enum log_level level, const char *room, const char *fmt, ...)
 		return;
 }
 
+void log_set_guest(bool on)
+{
+	guest_hidden = !on;
+}
+
 bool log_limit_pass(struct log_limit *l)
 {
 	int64_t now = now_ns(), start = l->window_start_ns;
 
+	if (guest_hidden)
+		return false;
 	if (!start || now - start > LIMIT_WINDOW_NS) {
 		/* One thread opens the new window and tells what the old one hid. */
 		if (atomic_compare_exchange_strong(&l->window_start_ns, &start, now)) {

@@ -32,6 +32,8 @@ struct log_limit {
 	_Atomic uint32_t in_window, dropped;
 };
 bool log_limit_pass(struct log_limit *l);
+/* Whether such lines are shown (default: yes). Any thread. */
+void log_set_guest(bool on);
 
 /* A warning that the guest can cause. `room` and `fmt` are string literals. */
 #define log_guest(room, ...)                                                                                           \

@@ -236,21 +236,25 @@ void gdb_ended(struct gdb *g, int status)
 int gdb_new(struct vm *vm, struct gdb **out, struct err *err)
 {
 	const char *where;
-	struct gdb *g;
 
 	*out = NULL;
 	if (config_str(vm->config, "gdb", "none", &where, err))
 		return -1;
-	if (!strcmp(where, "none"))
-		return 0;
-	g = calloc(1, sizeof(*g));
+	return strcmp(where, "none") ? gdb_listen(vm, where, out, err) : 0;
+}
+
+int gdb_listen(struct vm *vm, const char *where, struct gdb **out, struct err *err)
+{
+	struct gdb *g = calloc(1, sizeof(*g));
+
+	*out = NULL;
 	if (!g)
 		return err_set(err, "out of memory");
 	g->vm = vm;
 	g->client = -1;
 	g->fd = sock_listen("gdb", where, err);
 	if (g->fd >= 0) {
-		g->path = sock_path(where);
+		g->path = sock_path(where) ? strdup(sock_path(where)) : NULL;
 		g->watch = loop_fd_add(vm->loop, g->fd, EPOLLIN, accept_client, g, err);
 	}
 	if (!g->watch) {
@@ -259,6 +263,13 @@ int gdb_new(struct vm *vm, struct gdb **out, struct err *err)
 	}
 	*out = g;
 	return 0;
+}
+
+void gdb_leave(struct gdb *g)
+{
+	if (g && g->client >= 0)
+		drop(g);
+	gdb_free(g);
 }
 
 void gdb_free(struct gdb *g)
@@ -273,5 +284,6 @@ void gdb_free(struct gdb *g)
 		close(g->fd);
 	if (g->path)
 		unlink(g->path);
+	free(g->path);
 	free(g);
 }

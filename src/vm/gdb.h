@@ -16,6 +16,10 @@ struct gdb;
 
 /* Listens if the configuration asks for it; `*out` is NULL if not. */
 int gdb_new(struct vm *vm, struct gdb **out, struct err *err);
+/* The same where `where` says. */
+int gdb_listen(struct vm *vm, const char *where, struct gdb **out, struct err *err);
+/* For a machine that goes on: the debugger is sent away, and holds nothing any more. Frees. NULL is fine. */
+void gdb_leave(struct gdb *g);
 void gdb_free(struct gdb *g); /* NULL is fine */
 /* The debugger holds the machine: nobody else may let it run. `g` may be NULL. */
 bool gdb_holds(const struct gdb *g);

@@ -12,7 +12,7 @@ struct gdb {
 	struct vm *vm;
 	int fd, client; /* -1: none */
 	struct loop_fd *watch, *client_watch;
-	const char *path; /* of the socket that goes with it, or NULL */
+	char *path; /* of the socket that goes with it, or NULL */
 
 	bool holding; /* the machine stands still for the debugger */
 	bool waiting; /* it runs, and the debugger waits for a stop */

@@ -3,6 +3,9 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
+#include "vm/gdb.h"
 #include "vm/hmp.h"
 #include "vm/impl.h"
 
@@ -104,6 +107,47 @@ static void migrate_cancel(struct hmp *h, const struct hmp_args *a)
 	hmp_do(h, "migrate_cancel", NULL);
 }
 
+static void gdbserver(struct hmp *h, const struct hmp_args *a)
+{
+	const char *device = a->arg[0].given ? a->arg[0].s : "tcp::1234", *where = device;
+	struct err err;
+
+	/* "tcp::PORT" is any address of QEMU's host, and of this host only here. */
+	if (!strncmp(where, "tcp::", 5))
+		where += 5;
+	gdb_leave(h->vm->gdb);
+	h->vm->gdb = NULL;
+	if (!strcmp(device, "none"))
+		fprintf(h->out, "Disabled gdbserver\n");
+	else if (gdb_listen(h->vm, where, &h->vm->gdb, &err))
+		fprintf(h->out, "Could not open gdbserver on device '%s': %s\n", device, err.msg);
+	else
+		fprintf(h->out, "Waiting for gdb connection on device '%s'\n", device);
+}
+
+/* What there is to log beside what is always logged: lines that a guest causes, which QEMU has two words for. */
+static void log_items(struct hmp *h, const struct hmp_args *a)
+{
+	static const char *const items[] = { "none", "guest_errors", "unimp" };
+	const char *p = a->arg[0].s;
+	bool on = false;
+
+	while (*p) {
+		size_t len = strcspn(p, ","), n = 0;
+
+		while (n < ARRAY_LEN(items) && (strlen(items[n]) != len || strncmp(items[n], p, len)))
+			n++;
+		if (n == ARRAY_LEN(items)) {
+			fprintf(h->out, "Error: unknown log item '%.*s'; there are guest_errors, unimp and none\n",
+				(int)len, p);
+			return;
+		}
+		on |= n > 0;
+		p += len + (p[len] == ',');
+	}
+	log_set_guest(on);
+}
+
 /* Names that people know, for what is not there yet. */
 static void no_snapshot(struct hmp *h, const struct hmp_args *a)
 {
@@ -118,7 +162,10 @@ const struct hmp_command hmp_machine_commands[] = {
 	{ "cont|c", "", "", "resume emulation", cont },
 	{ "cpu", "index:n", "index", "set the default CPU", cpu },
 	{ "delvm", "tag:s", "tag", "delete a VM snapshot from its tag", no_snapshot },
+	{ "gdbserver", "device:s?", "[device]",
+	  "start gdbserver on given device (default 'tcp::1234'), stop with 'none'", gdbserver },
 	{ "loadvm", "tag:s", "tag", "restore a VM snapshot from its tag", no_snapshot },
+	{ "log", "items:s", "item1[,...]", "activate logging of the specified items", log_items },
 	{ "migrate", "detach:-d uri:s", "[-d] uri", "save the machine to URI, file:PATH", migrate },
 	{ "migrate_cancel", "", "", "cancel the current save", migrate_cancel },
 	{ "nmi", "", "", "inject an NMI", nmi },

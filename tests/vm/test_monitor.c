@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "machine.h"
 #include "vm/impl.h"
 #include "vm/rundir.h"
@@ -147,6 +148,50 @@ static void answers_have_qemus_form(void **state)
 		if (strcmp(said, cases[n].said))
 			fail_msg("%s: '%s' is not '%s'", cases[n].line, said, cases[n].said);
 	}
+	close(fd);
+}
+
+/* A debugger comes and stops the machine; when the server goes, the machine goes on. */
+static void a_debugger_may_be_let_in(void **state)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	const char *path = machines_path("gdb.sock");
+	char line[256], said[300];
+	int fd = dial(), gdb = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	assert_string_equal(ask(fd, "gdbserver none"), "Disabled gdbserver\r\n");
+	snprintf(line, sizeof(line), "gdbserver unix:%s", path);
+	snprintf(said, sizeof(said), "Waiting for gdb connection on device 'unix:%s'\r\n", path);
+	assert_string_equal(ask(fd, line), said);
+	/* Again: the first one has gone. */
+	assert_string_equal(ask(fd, line), said);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", path);
+	assert_int_equal(connect(gdb, (struct sockaddr *)&at, sizeof(at)), 0);
+	for (bool stopped = false; !stopped;)
+		stopped = strstr(ask(fd, "info status"), "paused (debug)") != NULL;
+	assert_string_equal(ask(fd, "gdbserver none"), "Disabled gdbserver\r\n");
+	assert_int_equal(read(gdb, line, 1), 0);
+	assert_string_equal(ask(fd, "info status"), "VM status: running\r\n");
+	assert_int_equal(access(path, F_OK), -1);
+	assert_string_equal(ask(fd, "gdbserver foo"), "Could not open gdbserver on device 'foo': gdb: 'foo' is neither "
+						      "[HOST:]PORT nor unix:PATH\r\n");
+	close(gdb);
+	close(fd);
+}
+
+static void lines_of_guests_can_be_hidden(void **state)
+{
+	struct log_limit first = { 0 }, second = { 0 };
+	int fd = dial();
+
+	assert_true(log_limit_pass(&first));
+	assert_string_equal(ask(fd, "log none"), "");
+	assert_false(log_limit_pass(&second));
+	assert_string_equal(ask(fd, "log in_asm"),
+			    "Error: unknown log item 'in_asm'; there are guest_errors, unimp and none\r\n");
+	assert_false(log_limit_pass(&second));
+	assert_string_equal(ask(fd, "log unimp,guest_errors"), "");
+	assert_true(log_limit_pass(&second));
 	close(fd);
 }
 
@@ -344,10 +389,11 @@ static void bad_places_are_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(answers_have_qemus_form), cmocka_unit_test(the_machine_is_described),
-		cmocka_unit_test(instructions_are_shown),  cmocka_unit_test(it_commands),
-		cmocka_unit_test(memory_goes_into_files),  cmocka_unit_test(output_has_an_end),
-		cmocka_unit_test(places_are_configured),   cmocka_unit_test(bad_places_are_refused),
+		cmocka_unit_test(a_debugger_may_be_let_in), cmocka_unit_test(lines_of_guests_can_be_hidden),
+		cmocka_unit_test(answers_have_qemus_form),  cmocka_unit_test(the_machine_is_described),
+		cmocka_unit_test(instructions_are_shown),   cmocka_unit_test(it_commands),
+		cmocka_unit_test(memory_goes_into_files),   cmocka_unit_test(output_has_an_end),
+		cmocka_unit_test(places_are_configured),    cmocka_unit_test(bad_places_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, begin, end);
