@@ -158,6 +158,7 @@ struct node_driver {
 	bool compresses;    /* takes BLOCK_REQ_COMPRESSED */
 	const char *prefix; /* of names that are for this protocol: "null-co"; NULL: none */
 	const struct node_create_option *create_options; /* ends with name == NULL; NULL: cannot create */
+	const struct node_create_option *amend_options;	 /* the same, for amend() */
 
 	/* A format node's child `file` is open. Waits. */
 	int (*open)(struct node *n, struct opts *o, struct err *err);

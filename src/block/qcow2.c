@@ -102,11 +102,15 @@ static int read_tables(struct node *n, const uint8_t *h, struct err *err)
 	return qc_snapshots_read(n, err) ? -1 : 0;
 }
 
-static int note_metadata(struct node *n, struct err *err)
+/* The set of clusters with metadata, made anew. */
+int qc_meta_all(struct node *n)
 {
 	struct qcow2 *s = qc(n);
-	int ret = qc_meta_add(s, 0, s->cluster, META_HEADER);
+	int ret;
 
+	free(s->meta.at);
+	s->meta = (struct qc_metaset){ 0 };
+	ret = qc_meta_add(s, 0, s->cluster, META_HEADER);
 	ret |= qc_meta_add(s, s->l1_offset, 8ull * s->l1_size, META_ACTIVE_L1);
 	ret |= qc_meta_add(s, s->rt_offset, (uint64_t)s->rt_clusters << s->bits, META_REFTABLE);
 	for (uint32_t i = 0; i < s->l1_size && !ret; i++)
@@ -121,7 +125,12 @@ static int note_metadata(struct node *n, struct err *err)
 			ret = qc_meta_add(s, s->snaps[i].l1_offset, 8ull * s->snaps[i].l1_size, META_INACTIVE_L1);
 	if (s->bitmap_count)
 		ret |= qc_meta_add(s, s->bitmap_dir, s->bitmap_dir_bytes, META_BITMAPS);
-	return ret ? err_errno(err, ENOMEM, "Could not open image") : 0;
+	return ret ? -ENOMEM : 0;
+}
+
+static int note_metadata(struct node *n, struct err *err)
+{
+	return qc_meta_all(n) ? err_errno(err, ENOMEM, "Could not open image") : 0;
 }
 
 static int open_data_file(struct node *n, struct opts *o, struct err *err)
@@ -391,6 +400,7 @@ const struct node_driver node_qcow2 = {
 	.has_backing = true,
 	.compresses = true,
 	.create_options = qc_create_options,
+	.amend_options = qc_amend_options,
 	.open = qcow2_open,
 	.close = qcow2_close,
 	.submit = qc_submit,
@@ -401,6 +411,7 @@ const struct node_driver node_qcow2 = {
 	.specifics = qcow2_specifics,
 	.check = qc_check,
 	.change_backing = qcow2_change_backing,
+	.amend = qc_amend,
 	.make_empty = qcow2_make_empty,
 	.snapshot_list = qc_snapshot_list,
 	.snapshot_create = qc_snapshot_create,

@@ -266,6 +266,9 @@ int qc_preallocate(struct node *n, uint64_t offset, uint64_t end, enum node_prea
 int qc_write_compressed(struct node *n, uint64_t offset, uint64_t bytes, const struct iovec *iov, unsigned niov);
 int qc_read_compressed(struct node *n, uint64_t entry, uint64_t in_cluster, uint64_t bytes, void *out);
 
+/* qcow2.c */
+int qc_meta_all(struct node *n); /* the set of clusters with metadata, from all tables */
+
 /* qcow2_header.c */
 int qc_update_header(struct node *n);
 int qc_mark_dirty(struct node *n);
@@ -276,6 +279,10 @@ extern const struct node_create_option qc_create_options[];
 int qc_create(struct node_ctx *c, const char *filename, struct opts *o, struct err *err);
 int qc_truncate(struct node *n, const struct node_resize *how, struct err *err);
 int qc_grow_l1(struct node *n, uint64_t entries, bool exact);
+
+/* qcow2_amend.c */
+extern const struct node_create_option qc_amend_options[];
+int qc_amend(struct node *n, struct opts *o, bool force, struct err *err);
 
 /* qcow2_check.c */
 int qc_check(struct node *n, struct node_check *c, unsigned fix);
@@ -295,6 +302,9 @@ int qc_snapshot_create(struct node *n, struct node_snapshot *sn, struct err *err
 int qc_snapshot_apply(struct node *n, const char *which, struct err *err);
 int qc_snapshot_delete(struct node *n, const char *which, struct err *err);
 int qc_snapshot_load(struct node *n, const char *which, struct err *err);
+int qc_snapshots_write(struct node *n); /* the table anew; the lock is held */
+/* 0 when the L1 table of a snapshot may be one. */
+int qc_snapshot_check(struct node *n, const struct qc_snapshot *sn, struct err *err);
 /* Add `delta` to the refcounts of all that an L1 table names, and set its COPIED flags. The lock is held. */
 int qc_snapshot_refcounts(struct node *n, uint64_t l1_offset, uint32_t l1_size, int64_t delta);
 

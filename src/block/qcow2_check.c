@@ -3,52 +3,27 @@
  * then the COPIED flags with these. Findings go to stderr in QEMU's words.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/qcow2.h"
+#include "block/qcow2_check.h"
 
-/* A count for each cluster takes memory: these are a gigabyte, and 16 TiB of 64 KiB each. */
-#define CLUSTERS_MAX (1ull << 28)
-
-struct scan {
+struct qc_scan {
 	struct node *n;
 	struct node_check *c;
 	unsigned fix;
-	uint32_t *refs;
-	uint64_t clusters; /* that refs has */
-	uint64_t next;	   /* where the next data cluster would be if the image were not fragmented */
+	struct qc_refs refs;
+	uint64_t next; /* where the next data cluster would be if the image were not fragmented */
 	bool rebuild;
 };
 
-static int reserve(struct scan *x, uint64_t clusters)
-{
-	uint64_t room = x->clusters;
-	uint32_t *more;
-
-	if (clusters <= x->clusters)
-		return 0;
-	if (clusters > CLUSTERS_MAX)
-		return -EFBIG;
-	room = x->clusters ? clusters + clusters / 8 : clusters;
-	more = calloc(room, sizeof(*more)); /* untouched pages cost nothing */
-	if (!more)
-		return -ENOMEM;
-	if (x->clusters)
-		memcpy(more, x->refs, x->clusters * sizeof(*more));
-	free(x->refs);
-	x->refs = more;
-	x->clusters = room;
-	return 0;
-}
-
-/* Count a reference to each cluster of a range. */
-static int refer(struct scan *x, uint64_t offset, uint64_t bytes)
+int qc_scan_refer(struct qc_scan *x, uint64_t offset, uint64_t bytes)
 {
 	struct qcow2 *s = qc(x->n);
-	uint64_t first = offset >> s->bits, end;
+	uint64_t first = offset >> s->bits, end, most = s->order >= 5 ? UINT32_MAX : (1ull << (1u << s->order)) - 1;
 
 	if (!bytes)
 		return 0;
@@ -66,60 +41,130 @@ static int refer(struct scan *x, uint64_t offset, uint64_t bytes)
 		}
 	}
 	end = (offset + bytes - 1) >> s->bits;
-	if (reserve(x, end + 1))
+	if (qc_refs_reserve(&x->refs, end + 1))
 		return -ENOMEM;
-	for (uint64_t k = first; k <= end; k++)
-		if (x->refs[k] < UINT32_MAX)
-			x->refs[k]++;
+	for (uint64_t k = first; k <= end; k++) {
+		if (x->refs.at[k] < most) {
+			x->refs.at[k]++;
+			continue;
+		}
+		fprintf(stderr,
+			"ERROR: overflow cluster offset=0x%llx\nUse qemu-img amend to increase the refcount entry "
+			"width "
+			"or qemu-img convert to create a clean copy if the image cannot be opened for writing\n",
+			(unsigned long long)(k << s->bits));
+		x->c->corruptions++;
+	}
 	return 0;
 }
 
 /* --- tables --- */
 
-static int refer_entry(struct scan *x, uint64_t entry, uint64_t bitmap, bool active)
+static void finding(struct qc_scan *x, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void finding(struct qc_scan *x, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	x->c->corruptions++;
+}
+
+/* An entry of an L2 table, and where it is. */
+struct entry {
+	uint64_t entry, bitmap, at;
+	unsigned index;
+	bool active;
+};
+
+static int refer_compressed(struct qc_scan *x, const struct entry *e)
 {
 	struct qcow2 *s = qc(x->n);
-	uint64_t offset = entry & L2_OFFSET;
+	uint64_t offset;
 	uint32_t bytes;
 
-	if (entry & L2_COMPRESSED) {
-		if (entry & L2_COPIED) {
-			fprintf(stderr,
-				"ERROR: coffset=0x%llx: copied flag must never be set for compressed clusters\n",
-				(unsigned long long)(entry & ((1ull << (62 - (s->bits - 8))) - 1)));
-			x->c->corruptions++;
-		}
-		qc_compressed_place(s, entry, &offset, &bytes);
-		if (active) {
-			x->c->allocated_clusters++;
-			x->c->compressed_clusters++;
-			x->c->fragmented_clusters++;
-		}
-		return refer(x, offset, bytes);
-	}
-	if (!offset && !(s->external && entry & L2_COPIED))
-		return 0;
-	if (offset & (s->cluster - 1)) {
-		fprintf(stderr, "ERROR offset=%llx: Data cluster is not properly aligned; L2 entry corrupted.\n",
-			(unsigned long long)offset);
-		x->c->corruptions++;
+	if (e->entry & L2_COPIED)
+		finding(x, "ERROR: coffset=0x%llx: copied flag must never be set for compressed clusters\n",
+			(unsigned long long)(e->entry & ((1ull << (62 - (s->bits - 8))) - 1)));
+	if (s->external) {
+		finding(x, "ERROR compressed cluster %u with data file, entry=0x%llx\n", e->index,
+			(unsigned long long)(e->entry & ~L2_COPIED));
 		return 0;
 	}
-	if (s->extended && bitmap & bitmap >> 32 & 0xffffffffu) {
-		fprintf(stderr, "ERROR offset=%llx: Allocated cluster has corrupted subcluster allocation bitmap\n",
-			(unsigned long long)offset);
-		x->c->corruptions++;
+	if (e->bitmap) {
+		finding(x, "ERROR compressed cluster %u with non-zero subcluster allocation bitmap, entry=0x%llx\n",
+			e->index, (unsigned long long)(e->entry & ~L2_COPIED));
+		return 0;
 	}
-	if (active) {
+	qc_compressed_place(s, e->entry, &offset, &bytes);
+	if (e->active) {
+		x->c->allocated_clusters++;
+		x->c->compressed_clusters++;
+		x->c->fragmented_clusters++;
+	}
+	return qc_scan_refer(x, offset, bytes);
+}
+
+/* A cluster that has no data and a wrong place becomes plain zeroes. True when that was done. */
+static bool repair_zero(struct qc_scan *x, struct entry *e)
+{
+	struct qcow2 *s = qc(x->n);
+	uint8_t be[16];
+	uint64_t bitmap = (e->bitmap | e->bitmap << 32) & 0xffffffff00000000u;
+
+	st_be64(be, s->extended ? 0 : L2_ZERO);
+	st_be64(be + 8, bitmap);
+	if (qc_check_overlap(x->n, e->at, s->entry_bytes, META_ACTIVE_L2) ||
+	    node_write(x->n->file, e->at, be, s->entry_bytes) || node_flush(x->n->file)) {
+		fprintf(stderr, "ERROR: Failed to overwrite L2 table entry\n");
+		x->c->check_errors++;
+		return false;
+	}
+	x->c->corruptions--;
+	x->c->corruptions_fixed++;
+	return true;
+}
+
+static int refer_entry(struct qc_scan *x, struct entry *e)
+{
+	struct qcow2 *s = qc(x->n);
+	uint64_t offset = e->entry & L2_OFFSET;
+	bool data = s->extended ? e->bitmap & 0xffffffffu : !(e->entry & L2_ZERO);
+
+	if (e->entry & L2_COMPRESSED)
+		return refer_compressed(x, e);
+	if (e->entry & 0x3f000000000001feull)
+		finding(x, "ERROR found l2 entry with reserved bits set: %llx\n", (unsigned long long)e->entry);
+	if (!offset && !(s->external && e->entry & L2_COPIED)) {
+		if (e->bitmap & 0xffffffffu)
+			finding(x, "ERROR: Unallocated cluster has non-zero subcluster allocation map\n");
+		return 0;
+	}
+	if (s->extended && e->bitmap & e->bitmap >> 32 & 0xffffffffu)
+		finding(x, "ERROR offset=%llx: Allocated cluster has corrupted subcluster allocation bitmap\n",
+			(unsigned long long)offset);
+	if (offset & (s->cluster - 1) && data) {
+		finding(x, "ERROR offset=%llx: Data cluster is not properly aligned; L2 entry corrupted.\n",
+			(unsigned long long)offset);
+	} else if (offset & (s->cluster - 1)) {
+		bool repair = x->fix & CHECK_FIX_ERRORS;
+
+		finding(x, "%s offset=%llx: Preallocated cluster is not properly aligned; L2 entry corrupted.\n",
+			repair ? "Repairing" : "ERROR", (unsigned long long)offset);
+		if (repair && repair_zero(x, e))
+			return 0;
+	}
+	if (e->active) {
 		x->c->allocated_clusters++;
 		if (x->next && offset != x->next)
 			x->c->fragmented_clusters++;
 		x->next = offset + s->cluster;
 	}
-	return s->external ? 0 : refer(x, offset, s->cluster);
+	return s->external ? 0 : qc_scan_refer(x, offset, s->cluster);
 }
 
-static int refer_l2(struct scan *x, uint64_t table, bool active)
+static int refer_l2(struct qc_scan *x, uint64_t table, bool active)
 {
 	struct qcow2 *s = qc(x->n);
 	uint8_t *l2 = malloc(s->cluster);
@@ -132,14 +177,16 @@ static int refer_l2(struct scan *x, uint64_t table, bool active)
 	}
 	for (uint64_t i = 0; i < 1ull << s->l2_bits && !ret; i++) {
 		const uint8_t *p = l2 + i * s->entry_bytes;
+		struct entry e = { ld_be64(p), s->extended ? ld_be64(p + 8) : 0, table + i * s->entry_bytes,
+				   (unsigned)i, active };
 
-		ret = refer_entry(x, ld_be64(p), s->extended ? ld_be64(p + 8) : 0, active);
+		ret = refer_entry(x, &e);
 	}
 	free(l2);
 	return ret;
 }
 
-static int refer_l1(struct scan *x, uint64_t offset, uint32_t size, bool active)
+static int refer_l1(struct qc_scan *x, uint64_t offset, uint32_t size, bool active)
 {
 	struct qcow2 *s = qc(x->n);
 	uint8_t *l1;
@@ -147,7 +194,7 @@ static int refer_l1(struct scan *x, uint64_t offset, uint32_t size, bool active)
 
 	if (!size)
 		return 0;
-	ret = refer(x, offset, 8ull * size);
+	ret = qc_scan_refer(x, offset, 8ull * size);
 	l1 = malloc(8ull * size);
 	if (!ret)
 		ret = l1 ? node_read(x->n->file, offset, l1, 8ull * size) : -ENOMEM;
@@ -166,7 +213,7 @@ static int refer_l1(struct scan *x, uint64_t offset, uint32_t size, bool active)
 			x->c->corruptions++;
 			continue;
 		}
-		ret = refer(x, table, s->cluster);
+		ret = qc_scan_refer(x, table, s->cluster);
 		if (!ret && table + s->cluster <= align_up(x->n->file->size, s->cluster) + s->cluster)
 			ret = refer_l2(x, table, active);
 	}
@@ -174,7 +221,7 @@ static int refer_l1(struct scan *x, uint64_t offset, uint32_t size, bool active)
 	return ret;
 }
 
-static int refer_refblocks(struct scan *x)
+static int refer_refblocks(struct qc_scan *x)
 {
 	struct qcow2 *s = qc(x->n);
 	int ret = 0;
@@ -197,9 +244,9 @@ static int refer_refblocks(struct scan *x)
 			x->rebuild = true;
 			continue;
 		}
-		ret = refer(x, block, s->cluster);
-		if (!ret && x->refs[block >> s->bits] != 1) {
-			fprintf(stderr, "ERROR refcount block %u refcount=%u\n", i, x->refs[block >> s->bits]);
+		ret = qc_scan_refer(x, block, s->cluster);
+		if (!ret && x->refs.at[block >> s->bits] != 1) {
+			fprintf(stderr, "ERROR refcount block %u refcount=%u\n", i, x->refs.at[block >> s->bits]);
 			x->c->corruptions++;
 			x->rebuild = true;
 		}
@@ -207,13 +254,13 @@ static int refer_refblocks(struct scan *x)
 	return ret;
 }
 
-static int refer_all(struct scan *x)
+static int refer_all(struct qc_scan *x)
 {
 	struct qcow2 *s = qc(x->n);
-	int ret = reserve(x, (x->n->file->size + s->cluster - 1) >> s->bits);
+	int ret = qc_refs_reserve(&x->refs, (x->n->file->size + s->cluster - 1) >> s->bits);
 
 	if (!ret)
-		ret = refer(x, 0, s->cluster);
+		ret = qc_scan_refer(x, 0, s->cluster);
 	if (!ret)
 		ret = refer_l1(x, s->l1_offset, s->l1_size, true);
 	for (uint32_t i = 0; i < s->snap_count && !ret; i++) {
@@ -239,11 +286,11 @@ static int refer_all(struct scan *x)
 		ret = refer_l1(x, sn->l1_offset, sn->l1_size, false);
 	}
 	if (!ret)
-		ret = refer(x, s->snap_offset, s->snap_bytes);
+		ret = qc_scan_refer(x, s->snap_offset, s->snap_bytes);
 	if (!ret && s->crypto_bytes)
-		ret = refer(x, s->crypto_offset, s->crypto_bytes);
+		ret = qc_scan_refer(x, s->crypto_offset, s->crypto_bytes);
 	if (!ret)
-		ret = refer(x, s->rt_offset, (uint64_t)s->rt_clusters << s->bits);
+		ret = qc_scan_refer(x, s->rt_offset, (uint64_t)s->rt_clusters << s->bits);
 	return ret ? ret : refer_refblocks(x);
 }
 
@@ -256,13 +303,15 @@ static int set_count(struct node *n, uint64_t cluster, uint64_t now, uint64_t wa
 	return qc_refcount_add(n, cluster << s->bits, s->cluster, (int64_t)wanted - (int64_t)now, QC_DISCARD_NEVER);
 }
 
-static int compare(struct scan *x)
+/* What the image counts, against what was counted; with `fix` it is made right. */
+static void compare(struct qc_scan *x, unsigned fix)
 {
 	struct qcow2 *s = qc(x->n);
 	struct node_check *c = x->c;
 
-	for (uint64_t k = 0; k < x->clusters; k++) {
-		uint64_t has, should = x->refs[k];
+	c->image_end_offset = s->cluster;
+	for (uint64_t k = 0; k < x->refs.n; k++) {
+		uint64_t has, should = x->refs.at[k];
 		bool leak, repair;
 		int ret;
 
@@ -270,7 +319,6 @@ static int compare(struct scan *x)
 		if (!should && (k >> s->rb_bits >= s->rt_size || !(s->rt[k >> s->rb_bits] & RT_OFFSET)))
 			continue;
 		ret = qc_refcount(x->n, k, &has);
-
 		if (ret) {
 			fprintf(stderr, "Can't get refcount for cluster %lld: %s\n", (long long)k, strerror(-ret));
 			c->check_errors++;
@@ -281,7 +329,9 @@ static int compare(struct scan *x)
 		if (has == should)
 			continue;
 		leak = has > should;
-		repair = x->fix & (leak ? CHECK_FIX_LEAKS : CHECK_FIX_ERRORS);
+		/* What is in use and counted as free may be overwritten by counting it: the counts are built anew. */
+		x->rebuild |= !has;
+		repair = has && fix & (leak ? CHECK_FIX_LEAKS : CHECK_FIX_ERRORS);
 		fprintf(stderr, "%s cluster %lld refcount=%llu reference=%llu\n",
 			repair ? "Repairing"
 			: leak ? "Leaked"
@@ -299,11 +349,72 @@ static int compare(struct scan *x)
 		else
 			c->corruptions++;
 	}
+}
+
+/* The counts are beyond repair: build them anew, and free the old ones, which are leaks then. */
+static int rebuild(struct qc_scan *x)
+{
+	struct node_check *c = x->c, before = *c, leaks = { 0 };
+	struct err err;
+	int ret;
+
+	fprintf(stderr, "Rebuilding refcount structure\n");
+	ret = qc_rebuild(x->n, &x->refs, qc(x->n)->order, &err);
+	if (ret) {
+		fprintf(stderr, "ERROR %s\n", err.msg);
+		c->check_errors++;
+		return ret;
+	}
+	*c = (struct node_check){ .corruptions_fixed = before.corruptions_fixed,
+				  .leaks_fixed = before.leaks_fixed,
+				  .total_clusters = before.total_clusters };
+	memset(x->refs.at, 0, x->refs.n * sizeof(*x->refs.at));
+	x->rebuild = false;
+	x->fix = 0;
+	ret = refer_all(x);
+	if (ret)
+		return ret;
+	x->c = &leaks;
+	compare(x, CHECK_FIX_LEAKS);
+	x->c = c;
+	if (x->rebuild)
+		fprintf(stderr, "ERROR rebuilt refcount structure is still broken\n");
+	c->image_end_offset = leaks.image_end_offset;
+	if (c->corruptions < before.corruptions)
+		c->corruptions_fixed += before.corruptions - c->corruptions;
+	if (c->leaks < before.leaks)
+		c->leaks_fixed += before.leaks - c->leaks;
+	c->leaks += leaks.leaks;
+	return 0;
+}
+
+/* Compare, and repair what may be. */
+static int settle(struct qc_scan *x)
+{
+	struct node_check before = *x->c;
+	unsigned fix = x->fix;
+	int ret;
+
+	compare(x, 0);
+	if (x->rebuild && fix & CHECK_FIX_ERRORS) {
+		ret = rebuild(x);
+		x->fix = fix;
+		return ret;
+	}
+	if (x->rebuild && fix) {
+		fprintf(stderr, "ERROR need to rebuild refcount structures\n");
+		x->c->check_errors++;
+		return -EIO;
+	}
+	if (fix && (x->c->leaks || x->c->corruptions)) {
+		*x->c = before;
+		compare(x, fix);
+	}
 	return 0;
 }
 
 /* The COPIED flag of a table entry that names `cluster`; true when it was changed. */
-static bool check_copied(struct scan *x, const char *what, uint64_t *entry, bool *repaired)
+static bool check_copied(struct qc_scan *x, const char *what, uint64_t *entry, bool *repaired)
 {
 	uint64_t count, offset = *entry & L2_OFFSET;
 	bool is = *entry & L2_COPIED;
@@ -320,7 +431,7 @@ static bool check_copied(struct scan *x, const char *what, uint64_t *entry, bool
 	return true;
 }
 
-static int check_l2_flags(struct scan *x, uint64_t table)
+static int check_l2_flags(struct qc_scan *x, uint64_t table)
 {
 	struct qcow2 *s = qc(x->n);
 	uint8_t *l2 = malloc(s->cluster);
@@ -357,7 +468,7 @@ static int check_l2_flags(struct scan *x, uint64_t table)
 	return ret;
 }
 
-static int check_flags(struct scan *x)
+static int check_flags(struct qc_scan *x)
 {
 	struct qcow2 *s = qc(x->n);
 	bool repaired;
@@ -381,7 +492,7 @@ static int check_flags(struct scan *x)
 static int check_locked(struct node *n, struct node_check *c, unsigned fix)
 {
 	struct qcow2 *s = qc(n);
-	struct scan x = { .n = n, .c = c, .fix = fix };
+	struct qc_scan x = { .n = n, .c = c, .fix = fix };
 	int ret = qc_cache_write(n, &s->l2c);
 
 	if (!ret)
@@ -393,7 +504,8 @@ static int check_locked(struct node *n, struct node_check *c, unsigned fix)
 		c->check_errors++;
 		goto out;
 	}
-	compare(&x);
+	if (!ret)
+		ret = settle(&x);
 	if (!ret)
 		ret = check_flags(&x);
 	/* What is cached may be older than what was repaired. */
@@ -407,7 +519,7 @@ static int check_locked(struct node *n, struct node_check *c, unsigned fix)
 		ret = qc_update_header(n);
 	}
 out:
-	free(x.refs);
+	free(x.refs.at);
 	return ret;
 }
 

@@ -353,9 +353,9 @@ static int add_one(struct node *n, uint64_t cluster, int64_t delta, enum qc_disc
 		return -EIO;
 	}
 	v = qc_refcount_of(e->table, s->order, i);
-	if (delta < 0 ? v < (uint64_t)-delta : v + (uint64_t)delta > max_refcount(s)) {
+	if (delta < 0 ? v < (uint64_t)-delta : v > max_refcount(s) || (uint64_t)delta > max_refcount(s) - v) {
 		qc_cache_put(&s->rbc, e);
-		return delta < 0 ? -EINVAL : -ERANGE;
+		return -EINVAL;
 	}
 	v += (uint64_t)delta;
 	qc_refcount_set(e->table, s->order, i, v);

@@ -131,7 +131,7 @@ static void put_one(uint8_t *p, const struct qc_snapshot *sn)
 }
 
 /* Write a new table, let the header name it, and free the old one. */
-static int write_table(struct node *n)
+int qc_snapshots_write(struct node *n)
 {
 	struct qcow2 *s = qc(n);
 	uint64_t bytes = 0, old = s->snap_offset, old_bytes = s->snap_bytes, at = 0;
@@ -308,11 +308,11 @@ static struct qc_snapshot *find(struct qcow2 *s, const char *which)
 	return NULL;
 }
 
-static int check_l1(const struct qcow2 *s, const struct qc_snapshot *sn, struct err *err)
+int qc_snapshot_check(struct node *n, const struct qc_snapshot *sn, struct err *err)
 {
 	const struct qc_table t = { sn->l1_offset, sn->l1_size, 8, QCOW2_MAX_L1, "Snapshot L1 table" };
 
-	return qc_validate_table(s, &t, err);
+	return qc_validate_table(qc(n), &t, err);
 }
 
 static char *new_id(const struct qcow2 *s)
@@ -374,7 +374,7 @@ static int create(struct node *n, struct node_snapshot *given)
 		return ret;
 	}
 	s->snaps[s->snap_count++] = sn;
-	ret = write_table(n);
+	ret = qc_snapshots_write(n);
 	if (ret) {
 		s->snap_count--;
 		free(sn.s.id);
@@ -403,7 +403,7 @@ static int delete_one(struct node *n, struct qc_snapshot *sn)
 
 	memmove(sn, sn + 1, (s->snap_count - i - 1) * sizeof(*sn));
 	s->snap_count--;
-	ret = write_table(n);
+	ret = qc_snapshots_write(n);
 	if (ret) {
 		memmove(s->snaps + i + 1, s->snaps + i, (s->snap_count - i) * sizeof(*sn));
 		s->snaps[i] = gone;
@@ -431,7 +431,7 @@ int qc_snapshot_delete(struct node *n, const char *which, struct err *err)
 		err_set(err, "Can't find the snapshot");
 		return -ENOENT;
 	}
-	ret = check_l1(qc(n), sn, err);
+	ret = qc_snapshot_check(n, sn, err);
 	if (ret)
 		return ret;
 	co_lock(&qc(n)->lock);
@@ -516,7 +516,7 @@ int qc_snapshot_apply(struct node *n, const char *which, struct err *err)
 	}
 	if (s->external)
 		return -ENOTSUP;
-	ret = check_l1(s, sn, err);
+	ret = qc_snapshot_check(n, sn, err);
 	if (ret)
 		return ret;
 	if (sn->s.disk_size != n->size) {
@@ -543,7 +543,7 @@ int qc_snapshot_load(struct node *n, const char *which, struct err *err)
 	}
 	if (!node_readonly(n))
 		return -EINVAL;
-	ret = check_l1(s, sn, err);
+	ret = qc_snapshot_check(n, sn, err);
 	if (ret)
 		return ret;
 	l1 = calloc(sn->l1_size ? sn->l1_size : 1, 8);

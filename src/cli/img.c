@@ -15,10 +15,10 @@ static const struct {
 	const char *name;
 	img_fn *fn;
 } subcommands[] = {
-	{ "bench", img_bench },	      { "check", img_check },	  { "commit", img_commit }, { "compare", img_compare },
-	{ "convert", img_convert },   { "create", img_create },	  { "dd", img_dd },	    { "info", img_info },
-	{ "map", img_map },	      { "measure", img_measure }, { "rebase", img_rebase }, { "resize", img_resize },
-	{ "snapshot", img_snapshot },
+	{ "amend", img_amend },	    { "bench", img_bench },	  { "check", img_check },     { "commit", img_commit },
+	{ "compare", img_compare }, { "convert", img_convert },	  { "create", img_create },   { "dd", img_dd },
+	{ "info", img_info },	    { "map", img_map },		  { "measure", img_measure }, { "rebase", img_rebase },
+	{ "resize", img_resize },   { "snapshot", img_snapshot },
 };
 #define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 
@@ -277,7 +277,7 @@ const struct cli_command cli_img_command = {
 	.summary = "make, look at, convert and repair disk images, as qemu-img does",
 	.operands = "COMMAND [OPTION]...",
 	.max_operands = CLI_MANY,
-	.operand_words = { "bench|check|commit|compare|convert|create|dd|info|map|measure|rebase|resize|snapshot",
+	.operand_words = { "amend|bench|check|commit|compare|convert|create|dd|info|map|measure|rebase|resize|snapshot",
 			   "@file" },
 	.text = "The commands, their options and their output are those of qemu-img. Called by the name qemu-img (a "
 		"symbolic "

@@ -22,7 +22,7 @@ struct img {
 /* Exit status of the process. argv[0] is the subcommand's name. */
 typedef int img_fn(struct img *t, int argc, char **argv);
 img_fn img_create, img_info, img_check, img_convert, img_compare, img_map, img_snapshot, img_resize, img_rebase,
-	img_commit, img_measure, img_dd, img_bench;
+	img_commit, img_measure, img_dd, img_bench, img_amend;
 
 /* "qemu-img: MESSAGE" on stderr. */
 void img_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

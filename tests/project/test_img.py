@@ -14,7 +14,8 @@ from conftest import VIREO
 THEIRS, IO = shutil.which("qemu-img"), shutil.which("qemu-io")
 pytestmark = pytest.mark.skipif(not THEIRS or not IO, reason="QEMU's tools are not installed")
 
-# Each line is run by both, in a directory of its own. "io: FILE COMMAND; ..." is done by QEMU's qemu-io for both.
+# Each line is run by both, in a directory of its own. "io: FILE COMMAND; ..." is done by QEMU's qemu-io for both,
+# "poke: FILE OFFSET BYTES" writes into both.
 STORY = """
 create -f qcow2 a.q 64M
 info a.q
@@ -179,6 +180,69 @@ compare b.q w.q
 convert b.raw a.q d.q x
 compare -x a.q b.q
 compare a.q b.q -f
+create -f qcow2 am.q 8M
+io: am.q write -P 3 0 1M; write -z 1M 1M; write -z 3M 10k; write -P 4 5M 100k
+amend -o compat=0.10 am.q
+info am.q
+check am.q
+map --output=json am.q
+amend -o compat=1.1,lazy_refcounts=on,size=16M am.q
+info am.q
+snapshot -c s am.q
+io: am.q write -P 5 64k 128k; write -z 5M 64k
+amend -o lazy_refcounts=off,refcount_bits=64 am.q
+check am.q
+info am.q
+amend -o refcount_bits=1 am.q
+amend -o refcount_bits=3 am.q
+amend -o compat=0.10 am.q
+amend -o refcount_bits=16 am.q
+amend -o compat=0.10 am.q
+info am.q
+amend -o refcount_bits=8 am.q
+amend -o lazy_refcounts=on am.q
+amend -o compat=0.42 am.q
+amend -o foo=bar am.q
+amend -o cluster_size=4k am.q
+amend -o backing_file=x,backing_fmt=raw am.q
+amend -o data_file=x am.q
+amend -o data_file_raw=on am.q
+amend -o size=1x am.q
+amend am.q
+amend -o size=1M
+amend -f raw -o size=1M am.q
+amend -f raw -o help
+amend -f nope -o help
+amend -t nope -o size=1M am.q
+create -f qcow2 -b am.q -F qcow2 am2.q
+io: am2.q write -P 9 0 10k; write -z 64k 3M
+amend -o compat=0.10 am2.q
+check am2.q
+convert -O raw am2.q am2.raw
+compare am2.q am2.raw
+create -f qcow2 reb.q 64M
+io: reb.q write -P 3 0 3M; write -P 7 40M 1M
+convert -O raw reb.q reb.raw
+poke: reb.q 0x10000 0000000000000000
+check reb.q
+check -r leaks reb.q
+check -r all reb.q
+check reb.q
+compare reb.q reb.raw
+poke: reb.q 0x20000 0000000000000000
+check -r all reb.q
+compare reb.q reb.raw
+create -f qcow2 reb.q 64M
+io: reb.q write -P 3 0 300k
+poke: reb.q 0x40008 8000000000060000
+check reb.q
+check -r leaks reb.q
+check -r all reb.q
+check --output=json -r all reb.q
+create -f qcow2 -o extended_l2=on ext.q 1M
+io: ext.q write -P 1 0 64k
+poke: ext.q 0x40000 80000000000502000000000000000000
+check -r all ext.q
 create
 create -f qcow2 -b z z 1M
 info nope
@@ -232,13 +296,19 @@ def test_the_same_is_said(ours, tmp_path):
             for name in "theirs", "ours":
                 args = [x for c in commands.split("; ") for x in ("-c", c)]
                 assert subprocess.run([IO, "-f", "qcow2", *args, image], cwd=tmp_path / name, stdout=subprocess.DEVNULL).returncode == 0, line
+        elif line.startswith("poke: "):
+            image, offset, data = line[6:].split()
+            for name in "theirs", "ours":
+                with open(tmp_path / name / image, "r+b") as f:
+                    f.seek(int(offset, 0))
+                    f.write(bytes.fromhex(data))
         elif line:
             want = told(THEIRS, line.split(), tmp_path / "theirs")
             got = told(ours, line.split(), tmp_path / "ours")
             if want != got:
                 different.append(f"{line}\n--- theirs: {want[0]}\n{want[1]}\n--- ours: {got[0]}\n{got[1]}")
     assert not different, "\n\n".join(different)
-    for name in "b.raw", "two.raw":
+    for name in "b.raw", "two.raw", "am2.raw", "reb.raw":
         assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
 
 
@@ -267,6 +337,35 @@ def test_what_is_written_is_in_order(ours, tmp_path):
             subprocess.run([ours, "convert", "-m", m, "-f", "raw", "-O", "qcow2", *options, raw, tmp_path / "q"], check=True)
             files.append((tmp_path / "q").read_bytes())
         assert files[0] == files[1], options
+
+
+def test_counts_that_theirs_cannot_rebuild(ours, tmp_path):
+    image = tmp_path / "a.q"
+    subprocess.run([ours, "create", "-q", "-f", "qcow2", image, "64M"], check=True)
+    subprocess.run([IO, "-c", "write -P 3 0 300k", image], check=True, stdout=subprocess.DEVNULL)
+    with image.open("r+b") as f:
+        f.seek(0x10000)
+        f.write((0x20200).to_bytes(8, "big"))  # a block that is not where one can be
+    assert subprocess.run([ours, "check", image], capture_output=True).returncode == 1
+    r = subprocess.run([ours, "check", "-r", "all", image], capture_output=True, text=True)
+    assert r.returncode == 0 and "Rebuilding refcount structure" in r.stderr
+    subprocess.run([THEIRS, "check", "-q", image], check=True)
+    r = subprocess.run([IO, "-r", "-c", "read -P 3 0 300k", image], capture_output=True, text=True, check=True)
+    assert "failed" not in r.stdout
+
+
+def test_amend_with_snapshots_that_share(ours, tmp_path):
+    """Version 2 has no zero clusters; what a snapshot has as data where the disk has zeroes stays."""
+    image, raw = tmp_path / "a.q", tmp_path / "raw"
+    subprocess.run([ours, "create", "-q", "-f", "qcow2", image, "8M"], check=True)
+    subprocess.run([IO, "-c", "write -P 3 0 1M", image], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([ours, "snapshot", "-c", "s", image], check=True)
+    subprocess.run([IO, "-c", "write -z 64k 128k", image], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([ours, "amend", "-o", "compat=0.10", image], check=True)
+    subprocess.run([THEIRS, "check", "-q", image], check=True)
+    for snapshot, want in ([], bytes([3] * 65536) + bytes(131072) + bytes([3] * 65536)), (["-l", "s"], bytes([3] * 262144)):
+        subprocess.run([THEIRS, "convert", *snapshot, "-O", "raw", image, raw], check=True)
+        assert raw.read_bytes()[:262144] == want
 
 
 def test_rate_and_progress(ours, tmp_path):
