@@ -157,9 +157,9 @@ static int set_where(struct qemu *q, struct qopts *o, const char *key, const str
 
 static int set_port(struct qemu *q, struct qopts *o, const char *key, const struct where *w)
 {
-	if (w->wait || !strncmp(w->text, "fd:", 3))
-		return qopts_fail(o, q->err, "a port does not wait for its client (wait=off), and has no fd=");
-	if (set_where(q, o, key, w))
+	if (!strncmp(w->text, "fd:", 3))
+		return qopts_fail(o, q->err, "a port has no fd=");
+	if (set_where(q, o, key, w) || (w->wait && qemu_set(q, o, key, "wait", "on")))
 		return -1;
 	if (!w->stdio)
 		return 0;

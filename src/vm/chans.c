@@ -24,6 +24,29 @@ static void client(void *opaque, int fd, uint32_t events)
 		chan_attach(opaque, c);
 }
 
+/* At the port's own place. */
+static void place_client(void *opaque, int fd, uint32_t events)
+{
+	struct vm_chan *v = opaque;
+	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	bool was = v->waits;
+
+	if (c < 0)
+		return;
+	chan_attach(v->chan, c);
+	v->waits = false;
+	if (was)
+		vm_clients_came(v->vm);
+}
+
+bool vm_chans_wait(const struct vm *vm)
+{
+	for (unsigned n = 0; n < vm->chan_count; n++)
+		if (vm->chans[n].waits)
+			return true;
+	return false;
+}
+
 /* With the other end held open, so that a user may come and go. */
 static int open_pty(const char *key, int *slave, struct err *err)
 {
@@ -67,7 +90,10 @@ static int serve(struct vm *vm, struct vm_chan *v, bool console, struct err *err
 	return v->listen_watch ? 0 : -1;
 }
 
-/* "KEY.server": whether clients come there (on, the default), or it is connected to. Before anything is started. */
+/*
+ * "KEY.server": whether clients come there (on, the default), or it is connected to. "KEY.wait": the machine waits for
+ * the first of them. Before anything is started.
+ */
 static int open_place(struct vm *vm, struct vm_chan *v, struct err *err)
 {
 	char key[40];
@@ -75,11 +101,15 @@ static int open_place(struct vm *vm, struct vm_chan *v, struct err *err)
 	snprintf(key, sizeof(key), "%s.server", v->key);
 	if (config_bool(vm->config, key, true, &v->place_server, err))
 		return -1;
+	snprintf(key, sizeof(key), "%s.wait", v->key);
+	if (config_bool(vm->config, key, false, &v->waits, err))
+		return -1;
+	v->waits &= v->place_server;
 	v->place_fd = (v->place_server ? sock_listen : sock_connect)(v->key, v->place, err);
 	if (v->place_fd < 0)
 		return -1;
 	if (v->place_server)
-		v->place_watch = loop_fd_add(vm->loop, v->place_fd, EPOLLIN, client, v->chan, err);
+		v->place_watch = loop_fd_add(vm->loop, v->place_fd, EPOLLIN, place_client, v, err);
 	return v->place_server && !v->place_watch ? -1 : 0;
 }
 
@@ -117,7 +147,8 @@ int vm_open_chan(struct vm *vm, const char *key, const char *dflt, struct chan *
 			       key, where);
 	if (vm->chan_count == VM_CHANS)
 		return err_set(err, "%s: too many ports", key);
-	*v = (struct vm_chan){ .key = key,
+	*v = (struct vm_chan){ .vm = vm,
+			       .key = key,
 			       .path = file ? where + 5 : NULL,
 			       .slave = -1,
 			       .listen_fd = -1,

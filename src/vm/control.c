@@ -378,7 +378,7 @@ static void arrived(struct place *p)
 	bool was = p->wait;
 
 	p->wait = false;
-	if (was && !control_waits(p->control))
+	if (was)
 		vm_clients_came(p->control->vm);
 }
 

@@ -75,7 +75,8 @@ struct vm_chan {
 	/* "unix:PATH", "tcp:[HOST:]PORT": where clients come, or a connection that is made; or -1. */
 	const char *place;
 	int place_fd;
-	bool place_server;
+	bool place_server, waits; /* for the first client, before the machine is started */
+	struct vm *vm;
 };
 
 /* A network card. */
@@ -370,7 +371,7 @@ void vm_let_go(struct vm *vm);
 /* A disk found no space for a write, or found it at last. */
 void vm_disk_changed(struct vm *vm);
 void vm_quit(struct vm *vm, int status, const char *reason);
-/* Those are there for whom the start was to wait. */
+/* Somebody has come for whom the start was to wait, perhaps the last one. */
 void vm_clients_came(struct vm *vm);
 const char *vm_state_name(const struct vm *vm);
 struct machine_control vm_machine_control(struct vm *vm);
@@ -387,5 +388,7 @@ int vm_chans_start(struct vm *vm, struct err *err);
 /* Wait until all output is written: as long as it takes if `patient`, else while it gets less. */
 void vm_chans_flush(struct vm *vm, bool patient);
 void vm_chans_free(struct vm *vm);
+/* Some port is to have a client before the machine is started. */
+bool vm_chans_wait(const struct vm *vm);
 
 #endif

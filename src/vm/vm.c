@@ -479,9 +479,14 @@ struct vm *vm_restore(struct config *c, const char *path, struct err *err)
 	return vm;
 }
 
+static bool waits(const struct vm *vm)
+{
+	return control_waits(vm->control) || vm_chans_wait(vm);
+}
+
 void vm_clients_came(struct vm *vm)
 {
-	if (vm->begun && !vm->paused && (vm->state == VM_PRELAUNCH || vm->state == VM_PAUSED))
+	if (!waits(vm) && vm->begun && !vm->paused && (vm->state == VM_PRELAUNCH || vm->state == VM_PAUSED))
 		go(vm);
 }
 
@@ -508,8 +513,9 @@ int vm_run(struct vm *vm, struct err *err)
 		 vm->cpus > 1 ? "s" : "", vm->engine->name);
 	if (vm->paused)
 		log_line(LOG_WARN, "vm", "%s waits: `vireo resume %s` lets it run", vm->name, vm->name);
-	else if (control_waits(vm->control))
-		log_line(LOG_WARN, "vm", "%s waits for a client of its control socket", vm->name);
+	else if (waits(vm))
+		log_line(LOG_WARN, "vm", "%s waits for a client of its %s", vm->name,
+			 control_waits(vm->control) ? "control socket" : "ports");
 	else
 		go(vm);
 	vm->begun = true;

@@ -89,6 +89,9 @@ static const struct {
 	{ "-chardev socket,id=m,fd=5,server=on -mon m", "monitor0=fd:5 monitor0.wait=on" },
 	{ "-chardev stdio,id=c,mux=on,signal=off -serial chardev:c -mon c",
 	  "serial0=stdio monitor0=- terminal.escapes=always" },
+	{ "-serial unix:/s,server -chardev socket,id=c,path=/c,server=on,wait=on -device virtio-serial-pci -device "
+	  "virtserialport,chardev=c",
+	  "serial0=unix:/s serial0.server=- serial0.wait=on agent.wait=on" },
 	{ "-serial unix:/s,server,nowait -serial tcp::4,server=on,wait=off",
 	  "serial0=unix:/s serial0.server=- serial1=tcp:4 serial1.server=-" },
 	{ "-chardev socket,id=s,host=h,port=7 -device isa-serial,chardev=s", "serial0=tcp:h:7 serial0.server=off" },
@@ -312,7 +315,7 @@ static const struct {
 	{ "-monitor foo", "could not connect to character backend 'foo'" },
 	{ "-mon mode=control", "Parameter 'chardev' is missing" },
 	{ "-monitor pty", "a monitor is at stdio, unix:PATH or tcp:HOST:PORT" },
-	{ "-serial unix:/s,server", "a port does not wait for its client (wait=off)" },
+	{ "-chardev socket,id=s,fd=5 -serial chardev:s", "a port has no fd=" },
 	{ "-serial unix:/s,foo=1", "Invalid parameter 'foo'" },
 	{ "-chardev socket,id=a,path=/x,port=1 -serial chardev:a", "one of path=, port= and fd= is needed" },
 	{ "-nographic -chardev null,id=a -mon a,mode=foo", "Parameter 'mode' does not accept value 'foo'" },

@@ -362,6 +362,42 @@ static void places_are_configured(void **state)
 	assert_int_not_equal(access(qmp, F_OK), 0);
 }
 
+/* Before all of those have come that a port or a control socket waits for, the guest runs no instruction. */
+static void ports_wait_for_their_clients(void **state)
+{
+	const char *port = machines_path("p"), *qmp = machines_path("wq");
+	struct machine q;
+	char keys[512];
+	int fd, first, second;
+
+	snprintf(keys, sizeof(keys),
+		 "name=q serial0=unix:%s serial0.wait=on qmp0=unix:%s qmp0.wait=on serial1=unix:%s1 "
+		 "agent=unix:%s2 agent.server=on agent.wait=off",
+		 port, qmp, port, port);
+	machine_new(&q, CODE_COUNT, keys);
+	machine_start(&q);
+	snprintf(keys, sizeof(keys), "%s1", port);
+	fd = connect_to(keys);
+	assert_true(machine_is(&q, "prelaunch"));
+	first = connect_to(qmp);
+	for (unsigned n = 0; n < 5; n++)
+		assert_true(machine_is(&q, "prelaunch"));
+	assert_int_equal(machine_word(&q, COUNTER), 0);
+	second = connect_to(port);
+	machine_wait_progress(&q, COUNTER);
+	assert_true(machine_is(&q, "running"));
+	/* Only the first one counts. */
+	machine_do(&q, "stop");
+	close(second);
+	second = connect_to(port);
+	for (unsigned n = 0; n < 5; n++)
+		assert_true(machine_is(&q, "paused"));
+	close(fd);
+	close(first);
+	close(second);
+	assert_int_equal(machine_quit(&q), 0);
+}
+
 static void refused(const char *keys, const char *part)
 {
 	struct config *c = machine_config(CODE_HALT, keys);
@@ -393,7 +429,8 @@ int main(void)
 		cmocka_unit_test(answers_have_qemus_form),  cmocka_unit_test(the_machine_is_described),
 		cmocka_unit_test(instructions_are_shown),   cmocka_unit_test(it_commands),
 		cmocka_unit_test(memory_goes_into_files),   cmocka_unit_test(output_has_an_end),
-		cmocka_unit_test(places_are_configured),    cmocka_unit_test(bad_places_are_refused),
+		cmocka_unit_test(places_are_configured),    cmocka_unit_test(ports_wait_for_their_clients),
+		cmocka_unit_test(bad_places_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, begin, end);
