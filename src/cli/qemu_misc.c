@@ -62,7 +62,7 @@ int qemu_data_dir(struct qemu *q, const char *text)
 }
 
 /* "cdn": letters of kinds; a floppy is a drive that nobody has. */
-static int boot_kinds(struct qemu *q, struct qopts *o, const char *letters)
+static int boot_kinds(struct qemu *q, struct qopts *o, const char *key, const char *letters)
 {
 	static const char *const kinds[] = { ['c'] = "disk", ['d'] = "cdrom", ['n'] = "net" };
 	char list[32] = "";
@@ -78,7 +78,7 @@ static int boot_kinds(struct qemu *q, struct qopts *o, const char *letters)
 			return qopts_fail(o, q->err, "Boot device '%c' was given twice", *p);
 		snprintf(list + at, sizeof(list) - at, "%s%s", at ? "," : "", kinds[(unsigned char)*p]);
 	}
-	return *list && !config_peek(q->c, "kernel") ? qemu_set(q, o, NULL, "boot.order", list) : 0;
+	return *list && !config_peek(q->c, "kernel") ? qemu_set(q, o, NULL, key, list) : 0;
 }
 
 static int read_boot(struct qemu *q, struct qopts *o)
@@ -87,10 +87,9 @@ static int read_boot(struct qemu *q, struct qopts *o)
 	bool menu, strict;
 
 	if (qopts_bool(o, "menu", false, &menu, q->err) || qopts_bool(o, "strict", false, &strict, q->err) ||
-	    qopts_all_read(o, q->err) || (order && boot_kinds(q, o, order)))
+	    qopts_all_read(o, q->err) || (order && boot_kinds(q, o, "boot.order", order)) ||
+	    (once && boot_kinds(q, o, "boot.once", once)))
 		return -1;
-	if (once && (!order || strcmp(order, once) != 0))
-		return qopts_fail(o, q->err, "once=%s is not there: the order is the same at each boot", once);
 	if (!menu || config_peek(q->c, "kernel"))
 		return 0;
 	return qemu_set(q, o, NULL, "boot.menu", wait ? wait : "2500");

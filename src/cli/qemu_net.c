@@ -99,9 +99,9 @@ static int check_netdev(struct qemu *q, struct qopts *o)
 static bool boots_from_net(struct qemu *q)
 {
 	for (unsigned n = 0; n < q->boots.count; n++) {
-		const char *order = qopts_get(&q->boots.v[n], "order");
+		const char *order = qopts_get(&q->boots.v[n], "order"), *once = qopts_get(&q->boots.v[n], "once");
 
-		if (order && strchr(order, 'n'))
+		if ((order && strchr(order, 'n')) || (once && strchr(once, 'n')))
 			return true;
 	}
 	return false;

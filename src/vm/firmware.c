@@ -324,35 +324,73 @@ static int next_kind(const char **list, unsigned *seen)
 	return -1;
 }
 
-/* "boot.order": kinds of devices. Whoever leaves one out does not boot from it. */
-static int add_order(struct vm *vm, struct err *err)
+#define ORDER_MAX ((CHOICES_MAX + 1) * CHOICE_NAME + 8)
+
+/* `text`, of `key`: kinds of devices. Whoever leaves one out does not boot from it. The length of `list`, or -1. */
+static int make_order(struct vm *vm, const char *key, const char *text, char list[ORDER_MAX], struct err *err)
 {
 	struct choices c = { .count = 0 };
-	char list[(CHOICES_MAX + 1) * CHOICE_NAME + 8];
 	uint64_t order = UINT32_MAX + 1ull;
-	const char *text, *rest;
+	const char *rest;
 	unsigned seen = 0;
 	size_t len = 0;
 
+	*list = '\0';
+
 	/* What is to be started before anything else. */
 	if (vm->pass)
-		len += (size_t)snprintf(list, sizeof(list), "%s", BOOT_PASS_ORDER);
-	if (config_str(vm->config, "boot.order", "disk,cdrom,net", &text, err))
-		return -1;
+		len += (size_t)snprintf(list, ORDER_MAX, "%s", BOOT_PASS_ORDER);
 	for (rest = text; *rest || !seen; order += VM_DISKS) {
 		int kind = next_kind(&rest, &seen);
 
 		if (kind < 0)
-			return err_set(err, "boot.order: '%s' is not a list of disk, cdrom and net, as disk,net", text);
+			return err_set(err, "%s: '%s' is not a list of disk, cdrom and net, as disk,net", key, text);
 		if (add_choices(vm, &c, kinds[kind], order, err))
 			return -1;
 	}
 	qsort(c.list, c.count, sizeof(c.list[0]), by_order);
 	for (unsigned n = 0; n < c.count; n++)
-		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s", c.list[n].name);
+		len += (size_t)snprintf(list + len, ORDER_MAX - len, "%s", c.list[n].name);
 	if (seen != (1u << KINDS) - 1)
-		len += (size_t)snprintf(list + len, sizeof(list) - len, "HALT\n");
-	return len ? fw_cfg_add_file(vm->fw_cfg, "bootorder", list, len + 1, err) : 0;
+		len += (size_t)snprintf(list + len, ORDER_MAX - len, "HALT\n");
+	return (int)len;
+}
+
+/* "boot.order", and "boot.once" up to the first reset. */
+static int add_order(struct vm *vm, struct err *err)
+{
+	char list[ORDER_MAX] = "", once[ORDER_MAX];
+	const char *text, *text_once;
+	int len, len_once;
+
+	if (config_str(vm->config, "boot.order", "disk,cdrom,net", &text, err) ||
+	    config_str(vm->config, "boot.once", NULL, &text_once, err))
+		return -1;
+	len = make_order(vm, "boot.order", text, list, err);
+	if (len < 0)
+		return -1;
+	if (!text_once)
+		return len ? fw_cfg_add_file(vm->fw_cfg, "bootorder", list, (size_t)len + 1, err) : 0;
+	len_once = make_order(vm, "boot.once", text_once, once, err);
+	if (len_once < 0)
+		return -1;
+	vm->order_after_once = strdup(list);
+	if (!vm->order_after_once)
+		return err_set(err, "out of memory");
+	/* A file has its length from the beginning; zeros end the text. */
+	memset(once + len_once, 0, sizeof(once) - (size_t)len_once);
+	if (len < len_once)
+		len = len_once;
+	return fw_cfg_add_made(vm->fw_cfg, "bootorder", once, (size_t)len + 1, err);
+}
+
+static void end_once(struct vm *vm)
+{
+	if (!vm->order_after_once || !vm->begun)
+		return;
+	pthread_mutex_lock(vm->fw_cfg->lock);
+	fw_cfg_remake(vm->fw_cfg, "bootorder", vm->order_after_once, strlen(vm->order_after_once));
+	pthread_mutex_unlock(vm->fw_cfg->lock);
 }
 
 /* "boot.menu": how many milliseconds a menu waits for a key. */
@@ -429,6 +467,7 @@ int vm_boot_firmware(struct vm *vm, struct err *err)
 	}
 	if (boot_load_firmware(vm->mem, &vm->firmware_files, err))
 		return -1;
+	end_once(vm);
 	vm_sync_vars(vm);
 	fill_cmos(vm);
 	for (unsigned n = 0; n < vm->cpus; n++)

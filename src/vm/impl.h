@@ -151,6 +151,7 @@ struct vm {
 	struct boot_pass *pass;	    /* the kernel that firmware starts, or NULL */
 	struct i440fx_memory upper; /* with firmware */
 	unsigned flash[2];	    /* overlays: code, variables */
+	char *order_after_once;	    /* of "boot.order", at the first reset; or NULL */
 	int vars_fd;		    /* where variables are kept; -1: nowhere */
 	char vars_path[PATH_MAX];
 	unsigned cpus;

@@ -575,6 +575,7 @@ void vm_free(struct vm *vm)
 	vm_sync_vars(vm);
 	if (vm->firmware_files.vars && vm->vars_fd >= 0)
 		close(vm->vars_fd);
+	free(vm->order_after_once);
 	mem_space_free(vm->upper.smm);
 	if (vm->mem)
 		mem_space_free(vm->mem);

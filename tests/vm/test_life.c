@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -14,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "machine.h"
 #include "vm/impl.h"
 #include "vm/rundir.h"
@@ -49,6 +51,72 @@ static void a_machine_may_begin_paused(void **state)
 	assert_int_equal(machine_word(&m, COUNTER), 0);
 	machine_do(&m, "cont");
 	machine_wait_progress(&m, COUNTER);
+	assert_int_equal(machine_quit(&m), 0);
+}
+
+/* A file of fw_cfg, by its ports. */
+static void fw_cfg_file(struct machine *m, const char *name, char *out, size_t room)
+{
+	uint8_t dir[4 + 64 * 32];
+	uint64_t v;
+
+	assert_true(bus_write(m->vm->bus, BUS_PORT, 0x510, 2, 0x19));
+	for (size_t n = 0; n < sizeof(dir); n++) {
+		assert_true(bus_read(m->vm->bus, BUS_PORT, 0x511, 1, &v));
+		dir[n] = (uint8_t)v;
+	}
+	memset(out, 0, room);
+	for (uint8_t *e = dir + 4; e < dir + sizeof(dir); e += 64) {
+		if (strcmp((char *)e + 8, name) != 0)
+			continue;
+		bus_write(m->vm->bus, BUS_PORT, 0x510, 2, ld_be16(e + 4));
+		assert_true(ld_be32(e) <= room);
+		for (size_t n = 0; n < ld_be32(e); n++) {
+			bus_read(m->vm->bus, BUS_PORT, 0x511, 1, &v);
+			out[n] = (char)v;
+		}
+		return;
+	}
+}
+
+static void make_file(const char *path, uint8_t byte, size_t size)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	for (size_t n = 0; n < size; n++)
+		fputc(byte, f);
+	fclose(f);
+}
+
+/* Firmware finds another order up to the first reset, and then the usual one. */
+static void an_order_of_booting_may_be_for_once(void **state)
+{
+	static const char disk[] = "/pci@i0cf8/ide@1,1/drive@0/disk@0\n", cd[] = "/pci@i0cf8/ide@1,1/drive@1/disk@0\n";
+	const char *rom = machines_path("rom"), *image = machines_path("disk");
+	struct machine m;
+	char keys[512], order[1024], want[1024];
+
+	make_file(rom, 0xf4, 65536);
+	make_file(image, 0, 4096);
+	snprintf(keys, sizeof(keys),
+		 "memory=16 serial0=null rng=off firmware=%s disk0.path=%s disk0.format=raw disk0.bus=ide "
+		 "cdrom0.path=none "
+		 "boot.once=cdrom boot.order=disk,cdrom",
+		 rom, image);
+	machine_new(&m, NULL, keys);
+	machine_start(&m);
+	snprintf(want, sizeof(want), "%sHALT\n", cd);
+	for (unsigned n = 0; n < 2; n++) {
+		fw_cfg_file(&m, "bootorder", order, sizeof(order));
+		assert_string_equal(order, want);
+	}
+	for (unsigned n = 0; n < 2; n++) {
+		machine_do(&m, "system_reset");
+		snprintf(want, sizeof(want), "%s%sHALT\n", disk, cd);
+		fw_cfg_file(&m, "bootorder", order, sizeof(order));
+		assert_string_equal(order, want);
+	}
 	assert_int_equal(machine_quit(&m), 0);
 }
 
@@ -291,6 +359,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(stop_holds_the_guest_and_cont_lets_it_go),
 		cmocka_unit_test(a_machine_may_begin_paused),
+		cmocka_unit_test(an_order_of_booting_may_be_for_once),
 		cmocka_unit_test(high_bars_lie_where_the_processor_reaches),
 		cmocka_unit_test(a_second_cpu_runs_and_is_reset),
 		cmocka_unit_test(a_guest_ends_its_machine),
