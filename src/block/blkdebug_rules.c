@@ -98,6 +98,8 @@ static int take_error(struct bd_rule *r, struct opts *o, struct err *err)
 	return 0;
 }
 
+static const char *const groups[] = { [BD_INJECT_ERROR] = "inject-error", [BD_SET_STATE] = "set-state" };
+
 static int add(struct bd_rules *s, enum bd_action action, struct opts *o, struct err *err)
 {
 	struct bd_rule r = { .action = action };
@@ -116,11 +118,9 @@ static int add(struct bd_rules *s, enum bd_action action, struct opts *o, struct
 		return -1;
 	unknown = opts_unknown(o);
 	if (unknown)
-		return err_set(err, "Invalid parameter '%s'", unknown);
+		return err_set(err, "[%s] section doesn't support the option '%s'", groups[action], unknown);
 	return bd_rules_add(s, &r) ? err_set(err, "more than %u rules", BD_MAX_RULES) : 0;
 }
-
-static const char *const groups[] = { [BD_INJECT_ERROR] = "inject-error", [BD_SET_STATE] = "set-state" };
 
 /* --- files --- */
 

@@ -34,7 +34,7 @@ static int open_default(void *opaque, const char *path, int flags)
 static int look_at(struct node *n, struct err *err)
 {
 	struct file *f = n->state;
-	bool device = n->drv == &node_host_device;
+	bool device = n->drv != &node_file;
 	struct stat st;
 
 	if (fstat(f->fd, &st))
@@ -42,9 +42,15 @@ static int look_at(struct node *n, struct err *err)
 	f->regular = S_ISREG(st.st_mode);
 	if (!device && !f->regular)
 		return err_set(err, "'%s' driver requires '%s' to be a regular file", n->drv->name, n->filename);
-	if (device && !S_ISBLK(st.st_mode))
+	if (device && !S_ISBLK(st.st_mode) && !S_ISCHR(st.st_mode))
 		return err_set(err, "'%s' driver requires '%s' to be either a character or block device", n->drv->name,
 			       n->filename);
+	if (S_ISCHR(st.st_mode)) {
+		off_t end = lseek(f->fd, 0, SEEK_END);
+
+		n->size = end > 0 ? (uint64_t)end : 0;
+		return 0;
+	}
 	if (!f->regular) {
 		int ro = 0;
 
@@ -452,6 +458,7 @@ static const struct node_create_option create_options[] = {
 
 const struct node_driver node_file = FILE_DRIVER("file", "file");
 const struct node_driver node_host_device = FILE_DRIVER("host_device", "host_device");
+const struct node_driver node_host_cdrom = FILE_DRIVER("host_cdrom", "host_cdrom");
 
 /* --- facts about the file at the bottom --- */
 
@@ -459,7 +466,7 @@ static const struct node *bottom(const struct node *n)
 {
 	while (n->file)
 		n = n->file;
-	return n->drv == &node_file || n->drv == &node_host_device ? n : NULL;
+	return n->drv == &node_file || n->drv == &node_host_device || n->drv == &node_host_cdrom ? n : NULL;
 }
 
 uint64_t node_modified(const struct node *n)

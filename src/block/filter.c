@@ -70,20 +70,24 @@ void filter_yield(struct node *n)
 	co_wait();
 }
 
-static struct filter_range *in_the_way(const struct filter_range *r)
+/* One that waits itself is let be: it will look again. */
+static bool in_the_way(const struct filter_ranges *rs, const struct filter_range *r)
 {
-	for (struct filter_range *o = r->next; o; o = o->next)
-		if ((o->alone || r->alone) && o->first < r->end && r->first < o->end)
-			return o;
-	return NULL;
+	for (const struct filter_range *o = rs->first; o; o = o->next)
+		if (o != r && !o->waits && (o->alone || r->alone) && o->first < r->end && r->first < o->end)
+			return true;
+	return false;
 }
 
 void filter_range_begin(struct filter_ranges *rs, struct filter_range *r, uint64_t offset, uint64_t bytes, bool alone)
 {
-	*r = (struct filter_range){ offset, offset + bytes, alone, rs->first };
+	*r = (struct filter_range){ offset, offset + bytes, alone, false, rs->first };
 	rs->first = r;
-	while (in_the_way(r))
+	while (in_the_way(rs, r)) {
+		r->waits = true;
 		co_queue_wait(&rs->ended);
+		r->waits = false;
+	}
 }
 
 void filter_range_end(struct filter_ranges *rs, struct filter_range *r)

@@ -23,16 +23,16 @@ void filter_yield(struct node *n);
 /* A request on its way. One that is alone has its range for itself; others may overlap. */
 struct filter_range {
 	uint64_t first, end;
-	bool alone;
+	bool alone, waits;
 	struct filter_range *next;
 };
 
 struct filter_ranges {
-	struct filter_range *first; /* the latest first */
+	struct filter_range *first;
 	struct co_queue ended;
 };
 
-/* Come after all that came before and overlap, if either is alone. Waits. */
+/* Wait until nothing is on its way that overlaps, where either is alone. */
 void filter_range_begin(struct filter_ranges *rs, struct filter_range *r, uint64_t offset, uint64_t bytes, bool alone);
 void filter_range_end(struct filter_ranges *rs, struct filter_range *r);
 

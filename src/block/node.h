@@ -192,8 +192,8 @@ struct node_driver {
 	int (*snapshot_load)(struct node *n, const char *id_or_name, struct err *err);
 };
 
-extern const struct node_driver node_file, node_host_device, node_null_co, node_null_aio, node_raw, node_qcow2,
-	node_blkdebug;
+extern const struct node_driver node_file, node_host_device, node_host_cdrom, node_null_co, node_null_aio, node_raw,
+	node_qcow2, node_blkdebug;
 /* NULL-terminated. */
 extern const struct node_driver *const node_drivers[];
 const struct node_driver *node_driver_find(const char *name);

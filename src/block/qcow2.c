@@ -96,6 +96,8 @@ static int read_tables(struct node *n, const uint8_t *h, struct err *err)
 	ret = read_table(n, s->l1_offset, s->l1_size, &s->l1);
 	if (ret)
 		return err_errno(err, -ret, "Could not read L1 table");
+	if (s->rt_size)
+		node_event(n->file, EVENT_REFTABLE_LOAD);
 	ret = read_table(n, s->rt_offset, s->rt_size, &s->rt);
 	if (ret)
 		return err_errno(err, -ret, "Could not initialize refcount handling");
@@ -268,18 +270,37 @@ static int qcow2_open(struct node *n, struct opts *o, struct err *err)
 	return ret;
 }
 
+/* What is left in memory, at the end; there is nobody to tell but the user. */
+static void write_back(struct node *n)
+{
+	struct qcow2 *s = qc(n);
+	const struct {
+		struct qc_cache *cache;
+		const char *what;
+	} caches[] = { { &s->l2c, "L2 table" }, { &s->rbc, "refcount block" } };
+	int ret, failed = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(caches); i++) {
+		ret = qc_cache_write(n, caches[i].cache);
+		if (!ret)
+			ret = node_flush(n->file);
+		if (ret)
+			fprintf(stderr, "%s: Failed to flush the %s cache: %s\n", program_invocation_short_name,
+				caches[i].what, strerror(-ret));
+		failed |= ret;
+	}
+	if (!failed && s->incompat & QCOW2_INCOMPAT_DIRTY)
+		qc_mark_clean(n);
+}
+
 static void qcow2_close(struct node *n)
 {
 	struct qcow2 *s = qc(n);
 
 	if (!node_readonly(n) && !(s->incompat & QCOW2_INCOMPAT_CORRUPT)) {
-		int ret;
-
 		co_lock(&s->lock);
-		ret = s->incompat & QCOW2_INCOMPAT_DIRTY ? qc_mark_clean(n) : qc_write_caches(n);
+		write_back(n);
 		co_unlock(&s->lock);
-		if (ret)
-			fprintf(stderr, "qcow2: %s: writing back the tables failed: %s\n", n->filename, strerror(-ret));
 	}
 	forget(n);
 }
@@ -391,7 +412,27 @@ static int qcow2_change_backing(struct node *n, const char *file, const char *fo
 /* All that it has is its backing node's again (commit). */
 static int qcow2_make_empty(struct node *n)
 {
+	static const enum node_event events[] = { EVENT_L1_UPDATE, EVENT_EMPTY_IMAGE_PREPARE, EVENT_REFTABLE_UPDATE,
+						  EVENT_REFBLOCK_ALLOC };
+
+	for (size_t i = 0; i < ARRAY_LEN(events); i++)
+		node_event(n->file, events[i]);
 	return qc_cut(n, 0, align_up(n->size, qc(n)->cluster));
+}
+
+/* The state of a machine lies behind the disk, as data of the image. */
+static int qcow2_vmstate(struct node *n, bool write, uint64_t offset, void *buf, uint64_t bytes)
+{
+	struct qcow2 *s = qc(n);
+	uint64_t first = align_up(n->size, s->cluster << s->l2_bits);
+	struct iovec v = { buf, bytes };
+
+	if (offset > INT64_MAX - first || bytes > INT64_MAX - first - offset)
+		return -EFBIG;
+	if (write && node_readonly(n))
+		return -EPERM;
+	node_event(n->file, write ? EVENT_VMSTATE_SAVE : EVENT_VMSTATE_LOAD);
+	return write ? qc_write(n, first + offset, bytes, &v, 1) : qc_read(n, first + offset, bytes, &v, 1);
 }
 
 const struct node_driver node_qcow2 = {
@@ -418,4 +459,5 @@ const struct node_driver node_qcow2 = {
 	.snapshot_apply = qc_snapshot_apply,
 	.snapshot_delete = qc_snapshot_delete,
 	.snapshot_load = qc_snapshot_load,
+	.vmstate = qcow2_vmstate,
 };

@@ -110,6 +110,8 @@ int qc_cache_get(struct node *n, struct qc_cache *c, uint64_t offset, bool load,
 	e->refs = 1;
 	if (load) {
 		e->loading = true;
+		if (c->type == META_ACTIVE_L2)
+			node_event(n->file, EVENT_L2_LOAD);
 		ret = node_read(n->file, offset, e->table, c->bytes);
 		e->loading = false;
 		co_queue_wake_all(&e->waiting); /* they look for it anew */
@@ -170,6 +172,7 @@ static int write_entry(struct node *n, struct qc_cache *c, struct qc_entry *e)
 		return ret;
 	e->dirty = false;
 	c->dirty--;
+	node_event(n->file, c->type == META_ACTIVE_L2 ? EVENT_L2_UPDATE : EVENT_REFBLOCK_UPDATE_PART);
 	ret = node_write(n->file, e->offset, e->table, c->bytes);
 	if (ret && !e->dirty) {
 		e->dirty = true;
@@ -246,8 +249,10 @@ int qc_flush(struct node *n)
 	uint64_t freed = s->freed_min;
 
 	ret = qc_write_caches(n);
-	if (!ret)
-		ret = flush_files(n);
+	if (ret)
+		return ret;
+	node_event(n->file, EVENT_FLUSH_TO_DISK);
+	ret = flush_files(n);
 	if (ret)
 		return ret;
 	if (freed < s->free_hint)

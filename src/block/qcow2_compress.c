@@ -112,6 +112,7 @@ int qc_read_compressed(struct node *n, uint64_t entry, uint64_t in_cluster, uint
 	buf = malloc(len + s->cluster);
 	if (!buf)
 		return -ENOMEM;
+	node_event(n->file, EVENT_READ_COMPRESSED);
 	ret = node_read(n->file, offset, buf, len);
 	if (!ret) {
 		j = (struct job){ s->compression, buf, len, buf + len, s->cluster };
@@ -171,12 +172,14 @@ static int store(struct node *n, uint64_t offset, const void *data, size_t bytes
 	pass_turn(s);
 	if (ret)
 		return ret;
+	node_event(n->file, EVENT_WRITE_COMPRESSED);
 	ret = node_write(n->file, (uint64_t)at, data, bytes);
 	co_lock(&s->lock);
 	if (!ret)
 		ret = qc_l2_for_write(n, offset, &e, &i);
 	if (!ret) {
 		sectors = (((uint64_t)at + bytes - 1) >> 9) - ((uint64_t)at >> 9);
+		node_event(n->file, EVENT_L2_UPDATE_COMPRESSED);
 		old = qc_l2_entry(s, e, i);
 		qc_l2_set(s, e, i, L2_COMPRESSED | (uint64_t)at | sectors << shift, 0);
 		qc_cache_dirty(&s->l2c, e);

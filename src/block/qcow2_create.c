@@ -253,6 +253,7 @@ int qc_grow_l1(struct node *n, uint64_t entries, bool exact)
 		return -EFBIG;
 	table = calloc(room, 8);
 	be = calloc(room, 8);
+	node_event(n->file, EVENT_L1_GROW_ALLOC_TABLE);
 	at = table && be ? qc_alloc(n, (room * 8 + s->cluster - 1) >> s->bits) : -ENOMEM;
 	ret = at < 0 ? (int)at : 0;
 	if (ret)
@@ -260,6 +261,7 @@ int qc_grow_l1(struct node *n, uint64_t entries, bool exact)
 	memcpy(table, s->l1, old_bytes);
 	for (uint64_t i = 0; i < room; i++)
 		st_be64(be + 8 * i, table[i]);
+	node_event(n->file, EVENT_L1_GROW_WRITE_TABLE);
 	ret = node_write(n->file, (uint64_t)at, be, room * 8);
 	if (!ret)
 		ret = qc_cache_write(n, &s->rbc);
@@ -267,6 +269,7 @@ int qc_grow_l1(struct node *n, uint64_t entries, bool exact)
 		ret = node_flush(n->file);
 	st_be32(h, (uint32_t)room);
 	st_be64(h + 4, (uint64_t)at);
+	node_event(n->file, EVENT_L1_GROW_ACTIVATE_TABLE);
 	if (!ret)
 		ret = node_write(n->file, QH_L1_SIZE, h, sizeof(h));
 	if (!ret)
@@ -297,6 +300,8 @@ static int shrink_l1(struct node *n, uint64_t size)
 	uint64_t span = s->cluster << s->l2_bits;
 	int ret = qc_flush(n);
 
+	node_event(n->file, EVENT_L1_SHRINK_WRITE_TABLE);
+	node_event(n->file, EVENT_L1_SHRINK_FREE_L2_CLUSTERS);
 	for (uint64_t i = (size + span - 1) / span; i < s->l1_size && !ret; i++) {
 		uint64_t old = s->l1[i];
 

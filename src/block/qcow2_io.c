@@ -68,6 +68,7 @@ static int read_backing(struct node *n, uint64_t offset, uint64_t bytes, const s
 		struct iovec *part;
 		unsigned parts;
 
+		node_event(n->file, EVENT_READ_BACKING_AIO);
 		there = n->backing->size - offset;
 		if (there >= bytes)
 			return node_readv(n->backing, offset, bytes, iov, niov);
@@ -90,6 +91,7 @@ static int read_part(struct node *n, const struct qc_map *m, uint64_t offset, co
 
 	switch (m->type) {
 	case QC_NORMAL:
+		node_event(n->file, EVENT_READ_AIO);
 		return node_readv(s->data, m->host, m->bytes, iov, niov);
 	case QC_COMPRESSED:
 		buf = malloc(m->bytes);
@@ -143,6 +145,7 @@ static int flush(struct node *n)
 	struct qcow2 *s = qc(n);
 	int ret;
 
+	node_event(n->file, EVENT_FLUSH_TO_OS);
 	co_lock(&s->lock);
 	ret = qc_flush(n);
 	co_unlock(&s->lock);
@@ -202,8 +205,10 @@ static bool hand_on(struct node *n, struct node_req *r)
 	struct qcow2 *s = qc(n);
 	struct qc_map m;
 
-	if ((r->op != BLOCK_READ && r->op != BLOCK_WRITE) || s->exclusive || s->incompat & QCOW2_INCOMPAT_CORRUPT ||
-	    r->flags & (BLOCK_REQ_COMPRESSED | BLOCK_REQ_FUA))
+	/* An image within an image keeps its own notes in the request. */
+	if ((r->op != BLOCK_READ && r->op != BLOCK_WRITE) || !s->data->drv->is_protocol || s->exclusive ||
+	    s->incompat & QCOW2_INCOMPAT_CORRUPT || r->flags & (BLOCK_REQ_COMPRESSED | BLOCK_REQ_FUA) ||
+	    n->file->drv->event)
 		return false;
 	if (qc_map(n, r->offset, r->bytes, false, &m) || m.type != QC_NORMAL || m.bytes != r->bytes)
 		return false;

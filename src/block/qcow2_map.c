@@ -174,7 +174,25 @@ int qc_write_l1_entry(struct node *n, uint32_t index)
 	int ret = qc_check_overlap(n, s->l1_offset + 8ull * index, 8, META_ACTIVE_L1);
 
 	st_be64(be, s->l1[index]);
+	node_event(n->file, EVENT_L1_UPDATE);
 	return ret ? ret : node_write(n->file, s->l1_offset + 8ull * index, be, sizeof(be));
+}
+
+/* What has just been written need not be read. */
+static int keep_table(struct node *n, uint64_t offset, const uint8_t *table)
+{
+	struct qcow2 *s = qc(n);
+	struct qc_entry *e;
+
+	for (uint64_t at = 0; at < s->cluster; at += s->l2c.bytes) {
+		int ret = qc_cache_get(n, &s->l2c, offset + at, false, &e);
+
+		if (ret)
+			return ret;
+		memcpy(e->table, table + at, s->l2c.bytes);
+		qc_cache_put(&s->l2c, e);
+	}
+	return 0;
 }
 
 /* A table of its own for an L1 entry: a copy of what it shares with snapshots, or an empty one. */
@@ -195,11 +213,14 @@ static int new_table(struct node *n, uint32_t index)
 		return (int)at;
 	table = calloc(1, s->cluster);
 	ret = table ? 0 : -ENOMEM;
-	if (!ret && old & L1_OFFSET)
+	if (!ret && old & L1_OFFSET) {
+		node_event(n->file, EVENT_L2_ALLOC_COW_READ);
 		ret = node_read(n->file, old & L1_OFFSET, table, s->cluster);
+	}
+	node_event(n->file, EVENT_L2_ALLOC_WRITE);
+	node_event(n->file, EVENT_L2_UPDATE);
 	if (!ret)
 		ret = node_write(n->file, (uint64_t)at, table, s->cluster);
-	free(table);
 	/* Its count and its content, before the L1 table names it. */
 	if (!ret && !(s->incompat & QCOW2_INCOMPAT_DIRTY))
 		ret = qc_cache_write(n, &s->rbc);
@@ -210,13 +231,16 @@ static int new_table(struct node *n, uint32_t index)
 	if (ret)
 		goto undo;
 	qc_cache_forget(&s->l2c, (uint64_t)at, s->cluster);
+	ret = keep_table(n, (uint64_t)at, table);
+	if (ret)
+		goto forget;
 	s->l1[index] = (uint64_t)at | L2_COPIED;
 	ret = qc_write_l1_entry(n, index);
 	if (ret) {
 		s->l1[index] = old;
-		qc_meta_del(s, (uint64_t)at, s->cluster);
-		goto undo;
+		goto forget;
 	}
+	free(table);
 	if (old & L1_OFFSET) {
 		qc_meta_del(s, old & L1_OFFSET, s->cluster);
 		/* The L1 table on stable storage before the old one may be free there. */
@@ -224,7 +248,11 @@ static int new_table(struct node *n, uint32_t index)
 		qc_free(n, old & L1_OFFSET, s->cluster, QC_DISCARD_NEVER);
 	}
 	return 0;
+forget:
+	qc_cache_forget(&s->l2c, (uint64_t)at, s->cluster);
+	qc_meta_del(s, (uint64_t)at, s->cluster);
 undo:
+	free(table);
 	qc_free(n, (uint64_t)at, s->cluster, QC_DISCARD_UNDO);
 	return ret;
 }

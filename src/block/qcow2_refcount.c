@@ -245,6 +245,7 @@ static int switch_table(struct node *n, const struct growth *g, uint64_t *table)
 
 	st_be64(h, at);
 	st_be32(h + 8, (uint32_t)g->table);
+	node_event(n->file, EVENT_REFBLOCK_ALLOC_SWITCH_TABLE);
 	ret = node_write(n->file, QH_RT, h, sizeof(h));
 	if (!ret)
 		ret = node_flush(n->file);
@@ -269,6 +270,9 @@ static int make_growth(struct node *n, const struct growth *g)
 
 	if (!ret && s->rt_size)
 		memcpy(table, s->rt, (size_t)s->rt_size * 8);
+	if (g->entries)
+		node_event(n->file, EVENT_REFTABLE_GROW);
+	node_event(n->file, g->entries ? EVENT_REFBLOCK_ALLOC_WRITE_BLOCKS : EVENT_REFBLOCK_ALLOC_WRITE);
 	for (unsigned range = 0; range < 2 && !ret; range++) {
 		uint64_t first = range ? g->at : g->first, count = range ? g->blocks + g->table : g->n;
 
@@ -284,6 +288,8 @@ static int make_growth(struct node *n, const struct growth *g)
 	/* More was planned than is needed: the rest of it is free. */
 	if (!ret)
 		ret = count_in_old_blocks(n, g);
+	if (g->entries)
+		node_event(n->file, EVENT_REFBLOCK_ALLOC_WRITE_TABLE);
 	if (!ret && g->entries)
 		ret = write_table(n, (g->at + g->blocks) << s->bits, table, 0, size);
 	if (!ret)
@@ -297,6 +303,7 @@ static int make_growth(struct node *n, const struct growth *g)
 			free(table);
 		return ret;
 	}
+	node_event(n->file, EVENT_REFBLOCK_ALLOC_HOOKUP);
 	ret = write_table(n, s->rt_offset, table, low, high + 1);
 	if (!ret)
 		memcpy(s->rt, table, (size_t)s->rt_size * 8);
@@ -374,6 +381,7 @@ int qc_refcount_add(struct node *n, uint64_t offset, uint64_t bytes, int64_t del
 
 	if (!bytes || !delta)
 		return 0;
+	node_event(n->file, EVENT_REFBLOCK_ALLOC);
 	if (delta < 0 && !s->lazy) {
 		/* Nothing may be free on disk that a table there still names. */
 		ret = qc_cache_depend(n, &s->rbc, &s->l2c);
@@ -385,6 +393,8 @@ int qc_refcount_add(struct node *n, uint64_t offset, uint64_t bytes, int64_t del
 	if (ret)
 		return ret;
 	for (; c < end; c++) {
+		if (c == first || !(c & ((1ull << s->rb_bits) - 1)))
+			node_event(n->file, EVENT_REFBLOCK_LOAD);
 		ret = add_one(n, c, delta, d);
 		if (ret)
 			break;
@@ -451,6 +461,7 @@ int64_t qc_alloc(struct node *n, uint64_t n_clusters)
 	int64_t first;
 	int ret;
 
+	node_event(n->file, EVENT_CLUSTER_ALLOC);
 	first = find_free(n, n_clusters);
 	if (first < 0)
 		return first;
@@ -502,6 +513,7 @@ int64_t qc_alloc_bytes(struct node *n, size_t bytes)
 	int64_t fresh;
 	int ret;
 
+	node_event(n->file, EVENT_CLUSTER_ALLOC_BYTES);
 	if (at && at & (s->cluster - 1)) {
 		uint64_t room = s->cluster - (at & (s->cluster - 1));
 
@@ -542,6 +554,7 @@ int64_t qc_alloc_bytes(struct node *n, size_t bytes)
 
 void qc_free(struct node *n, uint64_t offset, uint64_t bytes, enum qc_discard d)
 {
+	node_event(n->file, EVENT_CLUSTER_FREE);
 	/* What cannot be freed is a leak, and no more. */
 	(void)qc_refcount_add(n, offset, bytes, -1, d);
 }

@@ -151,11 +151,13 @@ static int write_new(struct node *n, const struct write *w, const struct iovec *
 	bool plain = !head && !tail;
 	int ret = 0;
 
-	/* Behind the end of the disk there are zeroes. */
-	if (end + tail > n->size)
+	/* Behind the end of the disk there are zeroes; the state of a machine lies further on. */
+	if (end + tail > n->size && w->offset < n->size)
 		seen = n->size > end ? n->size - end : 0;
-	if (plain)
+	if (plain) {
+		node_event(n->file, EVENT_WRITE_AIO);
 		return node_writev(s->data, w->host, w->bytes, iov, niov);
+	}
 	if (w->fresh && !n->backing) {
 		/* Zeroes around the data are there already. */
 		ret = head ? qc_map(n, w->offset - head, head, true, &before) : 0;
@@ -164,8 +166,12 @@ static int write_new(struct node *n, const struct write *w, const struct iovec *
 		if (ret)
 			return ret;
 		if (before.type != QC_NORMAL && before.type != QC_COMPRESSED && behind.type != QC_NORMAL &&
-		    behind.type != QC_COMPRESSED && (!head || before.bytes == head) && (!seen || behind.bytes == seen))
+		    behind.type != QC_COMPRESSED && (!head || before.bytes == head) &&
+		    (!seen || behind.bytes == seen)) {
+			node_event(n->file, EVENT_CLUSTER_ALLOC_SPACE);
+			node_event(n->file, EVENT_WRITE_AIO);
 			return node_writev(s->data, w->host, w->bytes, iov, niov);
+		}
 	}
 	buf = calloc(1, unit * 2);
 	all = malloc((niov + 2) * sizeof(*all));
@@ -174,11 +180,13 @@ static int write_new(struct node *n, const struct write *w, const struct iovec *
 	if (!ret && head) {
 		struct iovec v = { buf, head };
 
+		node_event(n->file, EVENT_COW_READ);
 		ret = qc_read(n, w->offset - head, head, &v, 1);
 	}
 	if (!ret && seen) {
 		struct iovec v = { buf + unit, seen };
 
+		node_event(n->file, EVENT_COW_READ);
 		ret = qc_read(n, end, v.iov_len, &v, 1);
 	}
 	if (!ret) {
@@ -190,6 +198,8 @@ static int write_new(struct node *n, const struct write *w, const struct iovec *
 		k += niov;
 		if (tail)
 			all[k++] = (struct iovec){ buf + unit, tail };
+		node_event(n->file, EVENT_WRITE_AIO);
+		node_event(n->file, EVENT_COW_WRITE);
 		ret = node_writev(s->data, w->host - head, head + w->bytes + tail, all, k);
 	}
 	free(buf);
@@ -287,6 +297,8 @@ int qc_write(struct node *n, uint64_t offset, uint64_t bytes, const struct iovec
 			else
 				parts = iov_slice(part, iov, niov, done, w.bytes);
 		}
+		if (w.in_place && !ret)
+			node_event(n->file, EVENT_WRITE_AIO);
 		if (w.in_place)
 			ret = ret ? ret : node_writev(s->data, w.host, w.bytes, part ? part : iov, parts);
 		else

@@ -2,7 +2,7 @@
 #include <errno.h>
 
 #include "base/bytes.h"
-#include "block/node.h"
+#include "block/filter.h"
 
 struct raw {
 	uint64_t offset, size;
@@ -45,10 +45,27 @@ static int raw_open(struct node *n, struct opts *o, struct err *err)
 	return 0;
 }
 
+/* With what its child wants to know of. */
+static int raw_tell(struct node *n, struct node_req *r)
+{
+	struct node_req below = *r;
+
+	if (r->op == BLOCK_READ || r->op == BLOCK_WRITE)
+		node_event(n->file, r->op == BLOCK_READ ? EVENT_READ_AIO : EVENT_WRITE_AIO);
+	if (r->op == BLOCK_FLUSH) {
+		node_event(n->file, EVENT_FLUSH_TO_OS);
+		node_event(n->file, EVENT_FLUSH_TO_DISK);
+	}
+	return node_io(n->file, &below);
+}
+
 static void raw_submit(struct node *n, struct node_req *r)
 {
 	r->offset += ((struct raw *)n->state)->offset;
-	node_submit(n->file, r);
+	if (n->file->drv->event)
+		filter_start(n, r, raw_tell);
+	else
+		node_submit(n->file, r);
 }
 
 static int raw_truncate(struct node *n, const struct node_resize *how, struct err *err)

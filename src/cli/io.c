@@ -88,7 +88,7 @@ static bool set_aio(struct io *t, const char *mode)
 void io_drain(struct io *t)
 {
 	while (t->in_flight) {
-		t->waits = co_self();
+		t->drains = co_self();
 		co_wait();
 	}
 }

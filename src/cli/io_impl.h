@@ -33,7 +33,8 @@ struct io {
 	bool image_opts; /* names are lists of options */
 	bool quit;
 	unsigned in_flight; /* asynchronous requests */
-	struct co *waits;   /* for the end of one of them, of a pause or for input */
+	struct co *drains;  /* waits for the end of the last of them */
+	struct co *waits;   /* for input, the end of a pause, or a break */
 };
 
 struct io_command {

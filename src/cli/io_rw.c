@@ -218,12 +218,14 @@ static int carry_out(struct transfer *x)
 static int vmstate(struct transfer *x)
 {
 	struct node *n = x->t->top;
+	int ret;
 
 	while (n && !n->drv->vmstate && n->file && !n->drv->has_backing)
 		n = n->file;
 	if (!n->drv->vmstate)
 		return n->drv->is_protocol || n->file ? -ENOTSUP : -ENOMEDIUM;
-	return n->drv->vmstate(n, x->r.op == BLOCK_WRITE, x->r.offset, data(x), x->r.bytes);
+	ret = n->drv->vmstate(n, x->r.op == BLOCK_WRITE, x->r.offset, data(x), x->r.bytes);
+	return !ret && x->r.op == BLOCK_WRITE && x->t->cache.writethrough ? node_flush(x->t->top) : ret;
 }
 
 /* --- options --- */
@@ -570,11 +572,27 @@ out:
 
 /* --- asynchronous --- */
 
+static void wake_body(void *opaque)
+{
+	co_wake(opaque);
+}
+
+static void later(struct io *t)
+{
+	loop_post(t->ctx.loop, wake_body, co_self());
+	co_wait();
+}
+
 static void aio_body(void *opaque)
 {
 	struct transfer *x = opaque;
 	struct io *t = x->t;
-	int ret = carry_out(x);
+	int ret;
+
+	/* What is wrong from the beginning is told when something is waited for, as the rest is. */
+	if (check_range(x))
+		later(t);
+	ret = carry_out(x);
 
 	if (ret)
 		printf("%s failed: %s\n", x->r.op == BLOCK_READ ? "readv" : "aio_write", strerror(-ret));
@@ -584,17 +602,19 @@ static void aio_body(void *opaque)
 		report("wrote", x, (int64_t)x->r.bytes);
 	transfer_free(x);
 	free(x);
-	if (!--t->in_flight && t->waits) {
-		struct co *c = t->waits;
+	if (!--t->in_flight && t->drains) {
+		struct co *c = t->drains;
 
-		t->waits = NULL;
+		t->drains = NULL;
 		co_wake(c);
 	}
 }
 
+/* It runs until it first waits, before the next command does. */
 static int aio_start(struct transfer *x)
 {
 	struct transfer *own = malloc(sizeof(*own));
+	const struct node *top = x->t->top;
 
 	if (!own)
 		return -ENOMEM;
@@ -606,6 +626,10 @@ static int aio_start(struct transfer *x)
 		free(own);
 		return -ENOMEM;
 	}
+	/* Each node on its way may carry it out in a coroutine of its own. */
+	for (const struct node *n = top; n; n = n->file)
+		if (!co_start(wake_body, co_self()))
+			co_wait();
 	return 0;
 }
 

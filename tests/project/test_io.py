@@ -93,6 +93,7 @@ img create -f raw r.raw 1M
 -c "sigraise 9"
 -x
 a.q r.raw
+< open -o driver=raw,file.align=4k blkdebug::r.raw; break pwritev_rmw_head A; aio_write -P 10 0x200 0x200; wait_break A; aio_write -P 11 0x400 0x200; sleep 50; resume A; aio_flush; read -P 10 0x200 0x200; read -P 11 0x400 0x200
 < length; read -P 7 128k 4k; bogus; ; quit; length a.q
 < open a.q; length a.q -r
 < length
@@ -146,3 +147,96 @@ def test_the_same_is_said(ours, tmp_path):
     for image in "a.q", "s.q", "base.q":
         subprocess.run([IMG, "compare", "-q", f"theirs/{image}", f"ours/{image}"], cwd=tmp_path, check=True)
     assert (tmp_path / "theirs/r.raw").read_bytes() == (tmp_path / "ours/r.raw").read_bytes()
+
+
+EVENTS = """l1_update l2_load l2_update l2_alloc_write cow_read cow_write write_aio read_aio read_backing_aio cluster_alloc
+refblock_load refblock_alloc refblock_update_part refblock_alloc_write refblock_alloc_hookup flush_to_os pwritev
+pwritev_done reftable_load vmstate_save""".split()
+
+
+def both(ours, tmp_path, make, args):
+    """What both say in directories of their own that make(directory) has prepared, without warnings of raw images."""
+    said = []
+    for name, program in ("theirs", THEIRS), ("ours", ours):
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+        (tmp_path / name).mkdir()
+        make(tmp_path / name)
+        status, out, err = told(program, args, tmp_path / name, "")
+        said.append((status, out, re.sub(r"(?s)WARNING: .*? restrictions\.\n", "", err)))
+    return said
+
+
+def test_errors_come_where_they_come_in_qemu(ours, tmp_path):
+    """Every event, once and for ever: the same commands fail, with the same words, and the image stays whole."""
+    different = []
+    images = tmp_path / "images"
+    images.mkdir()
+    for command in ([IMG, "create", "-q", "-f", "qcow2", "base.q", "4M"], [THEIRS, "-c", "write -q -P 1 0 4M", "base.q"],
+                    [IMG, "create", "-q", "-f", "qcow2", "-b", "base.q", "-F", "qcow2", "a.q"]):
+        subprocess.run(command, cwd=images, check=True)
+    for event in EVENTS:
+        for once in "off", "on":
+            def make(d):
+                shutil.copytree(images, d, dirs_exist_ok=True)
+                (d / "conf").write_text(f'# a comment\n[inject-error "x"]\nevent = "{event}"\nerrno = "28"\nonce = "{once}"\n')
+            args = ["-f", "qcow2", "-c", "write -P 2 1k 1k", "-c", "read -P 1 0 1k", "-c", "write -P 2 1M 64k", "-c", "flush",
+                    "-c", "read -P 2 1M 64k", "-c", "write -b 0 64k", "blkdebug:conf:a.q"]
+            want, got = both(ours, tmp_path, make, args)
+            # Leaks are as they may be.
+            check = subprocess.run([IMG, "check", "-f", "qcow2", "a.q"], cwd=tmp_path / "ours", capture_output=True, text=True)
+            assert check.returncode in (0, 3), check.stdout
+            if want != got:
+                different.append(f"{event} once={once}\n--- theirs {want[0]}\n{''.join(want[1:])}--- ours {got[0]}\n{''.join(got[1:])}")
+    assert not different, "\n\n".join(different)
+
+
+RULES = """
+set-state.0.event=pwritev,set-state.0.state=1,set-state.0.new_state=2,inject-error.0.event=pwritev,inject-error.0.state=2
+inject-error.0.event=none,inject-error.0.sector=2,inject-error.0.errno=5
+inject-error.0.event=none,inject-error.0.iotype=read
+inject-error.0.event=none,inject-error.0.iotype=write,inject-error.0.once=on,inject-error.0.immediately=on
+inject-error.0.event=none,inject-error.0.iotype=write-zeroes
+inject-error.0.event=none,inject-error.0.iotype=discard
+inject-error.0.event=none,inject-error.0.iotype=flush,inject-error.1.event=pwritev,inject-error.1.errno=0
+align=4096,opt-write-zero=64k,max-write-zero=64k,opt-discard=64k,max-discard=1M
+align=3
+max-transfer=100k,align=64k
+opt-write-zero=1000,align=512
+max-write-zero=96k,opt-write-zero=64k
+max-discard=3G
+inject-error.0.event=foo
+inject-error.0.event=none,inject-error.0.iotype=foo
+inject-error.0.errno=5
+inject-error.0.event=none,inject-error.0.bogus=1
+bogus=1
+"""
+
+
+def test_rules_and_limits(ours, tmp_path):
+    def make(d):
+        subprocess.run([IMG, "create", "-q", "-f", "raw", "a.q", "4M"], cwd=d, check=True)
+    different = []
+    for rule in RULES.strip().split("\n"):
+        args = ["--image-opts", "-t", "writeback", "-c", "write -P 1 0 1000k", "-c", "write -P 2 1k 1k", "-c", "read -P 2 1k 1k",
+                "-c", "write -z 100 300k", "-c", "write -z 64k 128k", "-c", "read -P 0 100 300k", "-c", "discard 1M 2M",
+                "-c", "discard 100 200", "-c", "flush", "-c", "read 3k 1k", f"driver=blkdebug,{rule},image.filename=a.q"]
+        want, got = both(ours, tmp_path, make, args)
+        if want != got:
+            different.append(f"{rule}\n--- theirs {want[0]}\n{''.join(want[1:])}--- ours {got[0]}\n{''.join(got[1:])}")
+    assert not different, "\n\n".join(different)
+
+
+@pytest.mark.parametrize("text", [
+    "event = \"none\"\n", "[inject-error]\n", "[inject-error]\nevent\n", "[inject-error]\nevent = none\n", "[foo]\n", "[",
+    "[inject-error]\nevent = \"none\"\nerrno = \"99999999999999999999\"\n", "[inject-error]\nevent = \"none\"\nsector = \"-2\"\n",
+    "[inject-error]\nevent = \"none\"\nerrno = \"5000000000\"\n", "[inject-error]\nevent=\"none\"\n" * 3000, "\0" * 100 + "[", "x" * 70000,
+    "[inject-error]\n" + "a = \"b\"\n" * 5000])
+def test_a_configuration_that_lies(ours, tmp_path, text):
+    (tmp_path / "conf").write_text(text)
+    (tmp_path / "a.raw").write_bytes(bytes(1 << 20))
+    r = subprocess.run([ours, "-f", "raw", "-c", "read 0 512", "blkdebug:conf:a.raw"], cwd=tmp_path, capture_output=True, text=True,
+                       timeout=20)
+    if r.returncode:
+        assert r.stderr.count("\n") == 1 and "can't open device" in r.stderr, r.stderr
+    else:
+        assert text.startswith("\0") or text.count("[") == 3000
