@@ -58,14 +58,26 @@ static int write_out(int fd, uint64_t at, uint64_t end)
 	return ret;
 }
 
+/* The first block of a new file is there from the start: as QEMU's, who find out by it what direct I/O needs. */
+static void allocate_first(int fd, uint64_t size)
+{
+	static const char zeroes[4096] __attribute__((aligned(4096)));
+	ssize_t ignored = pwrite(fd, zeroes, size < sizeof(zeroes) ? 512 : sizeof(zeroes), 0);
+
+	(void)ignored;
+}
+
 static int preallocate(int fd, uint64_t from, const struct node_resize *how, struct err *err)
 {
 	int ret;
 
 	switch (how->prealloc) {
 	case PREALLOC_OFF:
-		if (!ftruncate(fd, (off_t)how->size))
+		if (!ftruncate(fd, (off_t)how->size)) {
+			if (!from && how->size)
+				allocate_first(fd, how->size);
 			return 0;
+		}
 		ret = -errno;
 		err_errno(err, -ret, "Could not resize file");
 		return ret;

@@ -169,6 +169,8 @@ struct node_driver {
 
 	/* All below may be NULL, return 0 or -errno (with `err` filled when there is one), and wait. */
 	int (*create)(struct node_ctx *c, const char *filename, struct opts *o, struct err *err);
+	/* What create() would say of its options before it makes anything. */
+	int (*check_create)(struct opts *o, struct err *err);
 	int (*truncate)(struct node *n, const struct node_resize *how, struct err *err);
 	int (*status)(struct node *n, uint64_t offset, uint64_t bytes, struct node_extent *e);
 	int (*info)(struct node *n, struct node_info *i);

@@ -196,6 +196,8 @@ int node_open_child(struct node *n, const char *name, const char *filename, stru
 
 static int open_protocol(struct node *n, const char *filename, struct opts *o, struct err *err)
 {
+	const char *given = filename;
+
 	if (filename) {
 		if (!n->drv)
 			n->drv = node_protocol(filename, err);
@@ -204,6 +206,14 @@ static int open_protocol(struct node *n, const char *filename, struct opts *o, s
 		if (node_has_protocol(filename) && n->drv->prefix &&
 		    !strncmp(filename, n->drv->prefix, strcspn(filename, ":")) && !strcmp(n->drv->prefix, "file"))
 			filename += strlen("file:");
+		/* What is left may look like a protocol and is none. */
+		if (filename != given && node_has_protocol(filename)) {
+			char *plain = node_combine("./", filename);
+
+			opts_set(o, "filename", plain);
+			free(plain);
+			return 0;
+		}
 		if (!opts_get(o, "filename"))
 			opts_set(o, "filename", filename);
 	} else if (!n->drv) {

@@ -446,6 +446,7 @@ const struct node_driver node_qcow2 = {
 	.close = qcow2_close,
 	.submit = qc_submit,
 	.create = qc_create,
+	.check_create = qc_check_create,
 	.truncate = qc_truncate,
 	.status = qcow2_status,
 	.info = qcow2_info,

@@ -276,6 +276,7 @@ int qc_mark_clean(struct node *n);
 
 /* qcow2_create.c */
 extern const struct node_create_option qc_create_options[];
+int qc_check_create(struct opts *o, struct err *err);
 int qc_create(struct node_ctx *c, const char *filename, struct opts *o, struct err *err);
 int qc_truncate(struct node *n, const struct node_resize *how, struct err *err);
 int qc_grow_l1(struct node *n, uint64_t entries, bool exact);

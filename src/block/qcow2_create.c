@@ -117,6 +117,13 @@ static int check_plan(struct plan *p, struct err *err)
 	return 0;
 }
 
+int qc_check_create(struct opts *o, struct err *err)
+{
+	struct plan p;
+
+	return read_plan(o, &p, err) || check_plan(&p, err) ? -EINVAL : 0;
+}
+
 /* An image of no bytes: header, refcount table, refcount block, and that these are in use. */
 static int write_empty(struct node *file, const struct plan *p)
 {
@@ -359,6 +366,22 @@ static int shrink(struct node *n, uint64_t size, struct err *err)
 	return ret;
 }
 
+/* What the backing node has behind the old end must not come to light. */
+static int hide_backing(struct node *n, uint64_t old, const struct node_resize *how, struct err *err)
+{
+	struct qcow2 *s = qc(n);
+	uint64_t end = how->size;
+	int ret;
+
+	/* Preallocated clusters are zeroes, but of subclusters none is written yet. */
+	if (how->prealloc != PREALLOC_OFF && !s->extended && align_up(old, s->cluster) < end)
+		end = align_up(old, s->cluster);
+	ret = end > old ? qc_write_zeroes(n, old, end - old, how->prealloc == PREALLOC_OFF ? BLOCK_REQ_UNMAP : 0) : 0;
+	if (ret)
+		err_errno(err, -ret, "Failed to zero out the new area");
+	return ret;
+}
+
 static int grow(struct node *n, const struct node_resize *how, struct err *err)
 {
 	struct qcow2 *s = qc(n);
@@ -375,12 +398,8 @@ static int grow(struct node *n, const struct node_resize *how, struct err *err)
 	n->size = how->size;
 	if (how->prealloc != PREALLOC_OFF)
 		ret = qc_preallocate(n, old, how->size, how->prealloc, err);
-	else if (n->backing && n->backing->size > old) {
-		/* What the backing node has there must not come to light. */
-		ret = qc_write_zeroes(n, old, how->size - old, BLOCK_REQ_UNMAP);
-		if (ret)
-			err_errno(err, -ret, "Failed to zero out the new area");
-	}
+	if (!ret && n->backing && n->backing->size > old)
+		ret = hide_backing(n, old, how, err);
 	if (ret)
 		n->size = old;
 	return ret;

@@ -9,6 +9,8 @@
 #include "base/bytes.h"
 #include "block/qcow2.h"
 
+#define ZERO_CHUNK (1u << 20)
+
 struct write {
 	uint64_t offset, bytes; /* of the guest */
 	uint64_t host;		/* of `offset` */
@@ -18,6 +20,7 @@ struct write {
 	uint64_t clusters, first_host; /* new ones, or the one that is kept */
 	bool keep;		       /* the host cluster that is there, for other subclusters of it */
 	bool whole;		       /* whole clusters are written, not only the subclusters touched */
+	bool prealloc;		       /* (extended L2) none of it has data */
 	bool fresh;		       /* nothing was ever there: it reads as zeroes */
 };
 
@@ -235,7 +238,9 @@ static int link_new(struct node *n, const struct write *w)
 		uint64_t at = w->range.first + (i << s->bits), bitmap = 0xffffffffu;
 		uint64_t was = qc_l2_entry(s, e, index + (unsigned)i);
 
-		if (!w->whole) {
+		if (w->prealloc) {
+			bitmap = 0; /* subclusters that nobody has written yet */
+		} else if (!w->whole) {
 			uint64_t first = w->offset > at ? w->offset - at : 0, end = w->offset + w->bytes - at;
 			uint64_t mask = sub_mask(s, first, end < s->cluster ? end : s->cluster);
 
@@ -311,14 +316,27 @@ int qc_write(struct node *n, uint64_t offset, uint64_t bytes, const struct iovec
 
 /* --- preallocation --- */
 
-/* The file reaches to the end of what is allocated, so that nothing is found behind it. */
-static int reach(struct node *n, uint64_t end, enum node_prealloc mode, struct err *err)
+/* Room in the file for [host, end), which tables behind it may have made longer than that already. */
+static int reach(struct node *n, uint64_t host, uint64_t end, enum node_prealloc mode, struct err *err)
 {
+	struct node *data = qc(n)->data;
 	const struct node_resize how = { .size = end,
 					 .prealloc = mode == PREALLOC_METADATA ? PREALLOC_OFF : mode,
 					 .exact = false };
+	uint64_t there = data->size < end ? data->size : end;
+	void *zeroes = mode == PREALLOC_FULL ? calloc(1, ZERO_CHUNK) : NULL;
+	int ret = mode == PREALLOC_FULL && !zeroes ? -ENOMEM : 0;
 
-	return end > qc(n)->data->size ? node_truncate(qc(n)->data, &how, err) : 0;
+	if (!ret && mode == PREALLOC_FALLOC && host < there)
+		ret = node_zeroes(data, host, there - host, 0);
+	for (uint64_t at = host; mode == PREALLOC_FULL && !ret && at < there; at += ZERO_CHUNK)
+		ret = node_write(data, at, zeroes, there - at < ZERO_CHUNK ? there - at : ZERO_CHUNK);
+	free(zeroes);
+	if (ret) {
+		err_errno(err, -ret, "Could not preallocate data clusters");
+		return ret;
+	}
+	return end > data->size ? node_truncate(data, &how, err) : 0;
 }
 
 static int link_range(struct node *n, uint64_t offset, uint64_t end, uint64_t host)
@@ -328,7 +346,7 @@ static int link_range(struct node *n, uint64_t offset, uint64_t end, uint64_t ho
 
 	while (!ret && offset < end) {
 		uint64_t slice = s->cluster << s->slice_bits, stop = align_down(offset, slice) + slice;
-		struct write w = { .whole = true, .first_host = host };
+		struct write w = { .whole = true, .prealloc = true, .first_host = host };
 
 		if (stop > end)
 			stop = end;
@@ -345,15 +363,31 @@ int qc_preallocate(struct node *n, uint64_t offset, uint64_t end, enum node_prea
 {
 	struct qcow2 *s = qc(n);
 	struct qc_entry *e;
+	struct qc_map m;
+	uint64_t tail;
 	unsigned index;
 	int64_t host = 0;
 	int ret;
 
-	offset = align_up(offset, s->cluster);
+	err->msg[0] = 0;
+	ret = qc_map(n, align_down(offset, s->cluster), s->cluster, true, &m);
+	if (ret) {
+		err_errno(err, -ret, "Could not preallocate");
+		return ret;
+	}
+	tail = offset & (s->cluster - 1);
+	if (tail && mode > PREALLOC_METADATA && m.type == QC_NORMAL && m.copied) {
+		/* The rest of the last one may be a hole; nothing is in it yet. */
+		ret = reach(n, m.host + tail, m.host + s->cluster, mode, err);
+		if (ret)
+			return ret;
+	}
+	/* A last cluster that nobody wrote is one of them; behind a backing node it gets zeroes. */
+	offset =
+		m.type == QC_UNALLOCATED && !n->backing ? align_down(offset, s->cluster) : align_up(offset, s->cluster);
 	end = align_up(end, s->cluster);
 	if (offset >= end)
 		return 0;
-	err->msg[0] = 0;
 	co_lock(&s->lock);
 	ret = qc_l2_for_write(n, offset, &e, &index); /* before the data, as when it is written */
 	if (!ret) {
@@ -362,7 +396,7 @@ int qc_preallocate(struct node *n, uint64_t offset, uint64_t end, enum node_prea
 		ret = host < 0 ? (int)host : 0;
 	}
 	if (!ret && !s->external)
-		ret = reach(n, (uint64_t)host + (end - offset), mode, err);
+		ret = reach(n, (uint64_t)host, (uint64_t)host + (end - offset), mode, err);
 	if (!ret)
 		ret = link_range(n, offset, end, (uint64_t)host);
 	if (ret && !err->msg[0])

@@ -70,8 +70,8 @@ static bool change(struct node *n, enum how how, uint64_t *entry, uint64_t *bitm
 		return false;
 	if (zero && (!host || keep))
 		return false;
-	if (how != DISCARD && !host && !n->backing && !zero && !*bitmap)
-		return false; /* nothing is there, nor behind it */
+	if (s->version < 3 && !host)
+		return false; /* nothing is there, nor behind it; no entry can say more */
 	*entry = keep ? *entry & (L2_OFFSET | L2_COPIED) : 0;
 	if (s->extended)
 		*bitmap = 0xffffffffull << 32;
@@ -92,7 +92,8 @@ static int set_entries(struct node *n, uint64_t offset, uint64_t end, enum how h
 		struct qc_entry *e;
 		unsigned i;
 
-		if ((l1 >= s->l1_size || !(s->l1[l1] & L1_OFFSET)) && (!n->backing || how == CUT)) {
+		if ((l1 >= s->l1_size || !(s->l1[l1] & L1_OFFSET)) &&
+		    (how == CUT || (!n->backing && (how == DISCARD || s->version < 3)))) {
 			offset = align_down(offset, span) + span; /* nothing is there */
 			continue;
 		}

@@ -284,7 +284,8 @@ static int keep_content(struct img *t, struct node *n, struct node *base)
 
 				if (!memcmp(old + k, new + k, len))
 					continue;
-				ret = node_write(n, at + k, old + k, len);
+				ret = img_is_zero(old + k, len) ? node_zeroes(n, at + k, len, 0)
+								: node_write(n, at + k, old + k, len);
 				if (ret)
 					img_error("Error while writing to COW image: %s", strerror(-ret));
 			}
@@ -487,10 +488,14 @@ static int commit(struct img *t, struct node *n, const struct commit *c)
 	img_progress_end(t);
 	if (!ret)
 		ret = node_flush(base);
-	if (!ret && !c->drop && n->drv->make_empty)
+	if (ret) {
+		img_error("Block job failed: %s", strerror(-ret));
+		return 1;
+	}
+	if (!c->drop && n->drv->make_empty)
 		ret = n->drv->make_empty(n);
 	if (ret) {
-		img_error("%s", strerror(-ret));
+		img_error("Failed to empty %s: %s", c->name, strerror(-ret));
 		return 1;
 	}
 	img_say(t, "Image committed.\n");

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "cli/img_impl.h"
 
 #define PIECE (2u << 20)
@@ -249,6 +250,26 @@ static int extent_of(struct node *n, uint64_t at, uint64_t bytes, struct node_ex
 	}
 }
 
+/* The same for all of the last sector, of which a file may have a part only: behind its end it is zeroes. */
+static int extent_to_sector(struct node *n, uint64_t at, uint64_t bytes, struct node_extent *e)
+{
+	uint64_t rest;
+	int ret;
+
+	if (at >= n->size) {
+		*e = (struct node_extent){ .bytes = bytes, .allocated = true, .zero = true, .has_offset = true };
+		e->offset = at;
+		e->file = n->file;
+		return 0;
+	}
+	ret = extent_of(n, at, bytes, e);
+	rest = align_up(n->size, 512) - n->size;
+	/* Around the page cache sectors are whole. */
+	if (!ret && rest && at + e->bytes == n->size && (n->flags & NODE_DIRECT || (e->zero && !e->data)))
+		e->bytes += rest < bytes - e->bytes ? rest : bytes - e->bytes;
+	return ret;
+}
+
 static int map(struct node *n, uint64_t at, uint64_t end, bool json)
 {
 	struct entry now = { 0 };
@@ -260,7 +281,7 @@ static int map(struct node *n, uint64_t at, uint64_t end, bool json)
 		printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
 	while (at < end) {
 		struct entry next = { .start = at };
-		int ret = extent_of(n, at, end - at, &next.e);
+		int ret = extent_to_sector(n, at, end - at, &next.e);
 
 		if (ret) {
 			img_error("Failed to read image metadata: %s", strerror(-ret));
@@ -314,7 +335,7 @@ int img_map(struct img *t, int argc, char **argv)
 	n = img_open_node(t, &s);
 	if (!n)
 		return 1;
-	end = n->size;
+	end = align_up(n->size, 512);
 	if (length >= 0 && (uint64_t)start < end && (uint64_t)length < end - (uint64_t)start)
 		end = (uint64_t)(start + length);
 	status = map(n, (uint64_t)start, end, json);

@@ -354,7 +354,6 @@ static int do_check(struct img *t, const struct img_source *s, unsigned fix, boo
 				"  %lld "
 				"corruptions\n\nDouble checking the fixed image now...\n",
 				(long long)c.leaks_fixed, (long long)c.corruptions_fixed);
-		fflush(stdout);
 		ret = n->drv->check(n, &again, 0);
 		again.corruptions_fixed = c.corruptions_fixed;
 		again.leaks_fixed = c.leaks_fixed;

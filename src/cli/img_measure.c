@@ -32,6 +32,12 @@ static uint64_t refcounts_for(uint64_t clusters, uint64_t cluster, uint64_t bits
 	return (blocks + table) * cluster;
 }
 
+/* L1 tables have a most that they may be. */
+static bool too_large(uint64_t size, uint64_t cluster, bool extended)
+{
+	return divide_up(size / cluster, cluster / (extended ? 16 : 8)) * 8 > 32u << 20;
+}
+
 static void measure_qcow2(struct measure *m, uint64_t cluster, uint64_t bits, bool extended)
 {
 	uint64_t entry = extended ? 16 : 8, data = align_up(m->size, cluster), meta = cluster;
@@ -79,6 +85,7 @@ static int measure(struct node *n, const struct request *r)
 	struct measure m = { 0 };
 	uint64_t cluster, bits;
 	bool extended, bitmaps;
+	struct opts *copy;
 	struct err err;
 	int ret;
 
@@ -97,11 +104,18 @@ static int measure(struct node *n, const struct request *r)
 		img_error("%s", err.msg);
 		return 1;
 	}
-	if (!is_pow2(cluster) || cluster < 512 || cluster > 2u << 20 || !is_pow2(bits) || bits > 64) {
-		img_error("Cluster size must be a power of two between %d and %dk", 512, 2048);
+	copy = opts_copy(r->o);
+	ret = d->check_create ? d->check_create(copy, &err) : 0;
+	opts_free(copy);
+	if (ret) {
+		img_error("%s", err.msg);
 		return 1;
 	}
 	m.size = align_up(n ? n->size : m.size, 512);
+	if (d == &node_qcow2 && too_large(m.size, cluster, extended)) {
+		img_error("The image size is too large (try using a larger cluster size)");
+		return 1;
+	}
 	if (d == &node_raw) {
 		m.required = m.full = m.size;
 	} else {
