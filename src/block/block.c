@@ -37,6 +37,7 @@ struct waiter {
 struct block_node {
 	char *path, *name;
 	bool readonly, guessed;
+	enum block_on_error on_write, on_read;
 	uint64_t size; /* bytes, a multiple of BLOCK_SECTOR */
 	struct node_ctx ctx;
 	struct node *top;
@@ -50,9 +51,10 @@ struct block_node {
 	struct waiter *waiters;
 	atomic_bool failed;
 
-	/* Writes that found no space, oldest first. */
+	/* Requests that wait for better times, as a rule writes for space; oldest first. */
 	struct block_req *stalled, **stalled_tail;
 	atomic_bool nospace;
+	_Atomic int cause; /* of that: an errno, negative of a read */
 	int retry_fd;
 	struct loop_fd *retry_watch;
 	block_event_fn *event;
@@ -113,6 +115,7 @@ static void retry_one(struct block_node *n)
 	n->stalled = r->next;
 	if (!n->stalled)
 		n->stalled_tail = &n->stalled;
+	r->retried = true;
 	dispatch(n, r);
 }
 
@@ -127,7 +130,20 @@ static void on_retry_timer(void *opaque, int fd, uint32_t events)
 		retry_one(n);
 }
 
-static void stall(struct block_node *n, struct block_req *r)
+/* What becomes of it. */
+static enum block_on_error on_error(const struct block_node *n, const struct block_req *r, int ret)
+{
+	enum block_on_error e = r->op == BLOCK_READ ? n->on_read : n->on_write;
+
+	if (!ret || ret == -EOPNOTSUPP || r->op == BLOCK_FLUSH ||
+	    atomic_load_explicit(&n->failed, memory_order_relaxed))
+		return BLOCK_REPORT;
+	if (e == BLOCK_ENOSPC)
+		e = ret == -ENOSPC || ret == -EDQUOT ? BLOCK_STOP : BLOCK_REPORT;
+	return e == BLOCK_STOP && !n->event ? BLOCK_REPORT : e;
+}
+
+static void stall(struct block_node *n, struct block_req *r, int ret)
 {
 	r->next = NULL;
 	*n->stalled_tail = r;
@@ -135,8 +151,12 @@ static void stall(struct block_node *n, struct block_req *r)
 	stat_add(&n->stats.stalls, 1);
 	if (n->nospace)
 		return;
+	n->cause = r->op == BLOCK_READ ? ret : -ret;
 	n->nospace = true;
-	log_guest("block", "%s: no space left for a write of the guest; it waits until there is room", n->name);
+	if (ret == -ENOSPC)
+		log_guest("block", "%s: no space left for a write of the guest; it waits until there is room", n->name);
+	else
+		log_guest("block", "%s: a request of the guest waits until it succeeds: %s", n->name, strerror(-ret));
 	retry_arm(n, true);
 	post_event(n, BLOCK_EVENT_NOSPACE);
 }
@@ -178,6 +198,14 @@ void block_cancel_stalled(struct block_node *n)
 bool block_has_stalled(const struct block_node *n)
 {
 	return n->nospace;
+}
+
+int block_stall_cause(const struct block_node *n, bool *read)
+{
+	int cause = n->cause;
+
+	*read = cause < 0;
+	return cause < 0 ? -cause : cause;
 }
 
 /* --- the life of a request --- */
@@ -237,16 +265,20 @@ static void complete(struct node_req *io, int ret)
 {
 	struct block_req *r = container_of(io, struct block_req, io);
 	struct block_node *n = r->node;
+	enum block_on_error what;
 
 	n->in_flight--;
-	if ((ret == -ENOSPC || ret == -EDQUOT) && is_write(r->op) && n->event) {
-		stall(n, r);
+	what = on_error(n, r, ret);
+	if (what == BLOCK_STOP) {
+		stall(n, r, ret);
 		goto out;
 	}
 	count(n, r, ret);
+	if (what == BLOCK_IGNORE)
+		ret = 0;
 	free(r->guard_iov);
 	r->guard_iov = NULL;
-	bool wrote = !ret && is_write(r->op) && n->nospace;
+	bool wrote = !ret && (r->retried || is_write(r->op)) && n->nospace;
 	r->done(r, ret);
 	if (wrote)
 		space_found(n);
@@ -321,6 +353,7 @@ void block_submit(struct block_node *n, struct block_req *r)
 	int ret = check(n, r);
 
 	r->node = n;
+	r->retried = false;
 	r->guard_iov = NULL;
 	r->io.iov = r->iov;
 	r->io.niov = r->niov;
@@ -577,7 +610,8 @@ static struct node *open_path(struct block_node *n, const char *path, unsigned f
 static int open_image(struct block_node *n, const struct block_config *c, struct err *err)
 {
 	unsigned flags = (c->readonly || c->snapshot ? 0 : NODE_RDWR) | (c->no_lock ? NODE_NO_LOCK : 0) |
-			 (c->no_discard ? NODE_NO_DISCARD : 0) | NODE_QUIET;
+			 (c->no_discard ? NODE_NO_DISCARD : 0) | (c->direct ? NODE_DIRECT : 0) |
+			 (c->no_flush ? NODE_NO_FLUSH : 0) | NODE_QUIET;
 	uint8_t header[FORMAT_HEADER];
 	const struct block_format *format;
 	struct node *file = open_path(n, c->path, flags | NODE_PROTOCOL, err);
@@ -671,6 +705,8 @@ struct block_node *block_open(const struct block_config *c, struct err *err)
 	n->retry_fd = -1;
 	n->stalled_tail = &n->stalled;
 	n->readonly = c->readonly;
+	n->on_write = c->on_write ? c->on_write : BLOCK_ENOSPC;
+	n->on_read = c->on_read ? c->on_read : BLOCK_REPORT;
 	n->path = strdup(c->path);
 	n->name = strdup(c->name ? c->name : c->path);
 	if (!n->path || !n->name) {

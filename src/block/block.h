@@ -24,6 +24,13 @@
 
 struct block_node;
 
+/*
+ * What becomes of a read or a write that the host cannot carry out: it fails (REPORT), it is said to have succeeded
+ * (IGNORE), or it is stalled until it succeeds (STOP; ENOSPC: only for want of space). Flushes, and what comes after
+ * one that has failed, are always reported.
+ */
+enum block_on_error { BLOCK_ON_ERROR_DEFAULT, BLOCK_REPORT, BLOCK_IGNORE, BLOCK_STOP, BLOCK_ENOSPC };
+
 enum block_aio { BLOCK_AIO_AUTO, BLOCK_AIO_URING, BLOCK_AIO_THREADS };
 
 /* All zero but `path` is a good configuration. Strings are borrowed during block_open(). */
@@ -37,6 +44,9 @@ struct block_config {
 	bool no_discard; /* accept discards without effect: keep the space allocated */
 	bool follow;	 /* open whatever backing file an image names; else only one beside it, with its format */
 	bool odd_size;	 /* a raw file may end within a sector: reads give zeroes there (for tools) */
+	bool direct;	 /* around the page cache */
+	bool no_flush;	 /* flushes succeed without effect */
+	enum block_on_error on_write, on_read; /* default: BLOCK_ENOSPC, BLOCK_REPORT */
 	enum block_aio aio;
 	/* The opener that paths go through: an fd or -1 with errno. NULL: open(2). */
 	int (*open_path)(void *opaque, const char *path, int flags);
@@ -61,6 +71,7 @@ struct block_req {
 	struct block_node *node;
 	struct block_req *next;
 	struct node_req io;
+	bool retried;		 /* it was stalled */
 	struct iovec *guard_iov; /* with a private copy of sector 0 */
 };
 
@@ -107,14 +118,14 @@ void block_drain(struct block_node *n);
 void block_resume(struct block_node *n);
 
 enum block_event {
-	BLOCK_EVENT_NOSPACE, /* a write found no space and is stalled: pause the VM */
-	BLOCK_EVENT_SPACE,   /* the stalled writes went through: the VM may go on */
+	BLOCK_EVENT_NOSPACE, /* a request is stalled, for want of space as a rule: pause the VM */
+	BLOCK_EVENT_SPACE,   /* the stalled requests went through: the VM may go on */
 	BLOCK_EVENT_FAILED   /* a flush failed; see block_failed() */
 };
 typedef void block_event_fn(void *opaque, enum block_event e);
 /*
- * With a handler, writes that find no space are stalled and retried several times a second; without
- * one they fail with ENOSPC. Called in the I/O thread: hand the news on, do not wait there.
+ * With a handler, requests are stalled as on_write and on_read say, and retried several times a second; without one
+ * they fail. Called in the I/O thread: hand the news on, do not wait there.
  * Set it before the first request.
  */
 void block_set_event(struct block_node *n, block_event_fn *fn, void *opaque);
@@ -122,6 +133,8 @@ void block_set_event(struct block_node *n, block_event_fn *fn, void *opaque);
 void block_cancel_stalled(struct block_node *n);
 /* Requests are stalled: a state saved now would lose them. Any thread, after block_drain(). */
 bool block_has_stalled(const struct block_node *n);
+/* Why, as an errno, and whether it is a read. */
+int block_stall_cause(const struct block_node *n, bool *read);
 
 struct block_stats {
 	stat_t reads, writes, flushes, discards, zeroes; /* requests */

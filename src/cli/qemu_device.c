@@ -48,16 +48,18 @@ static const struct property of_virtio[] = {
 	{ NULL },
 };
 
-#define OF_DISKS                                                                                                       \
-	{ "drive", "str", NULL, NULL, "id of a -drive or -blockdev" },                                                 \
-		{ "bootindex", "int32", "bootindex", NULL, NULL },                                                     \
-		{ "logical_block_size", "size", NULL, "512", NULL },                                                   \
-		{ "physical_block_size", "size", NULL, "512", NULL },                                                  \
-		{ "write-cache", "OnOffAuto", NULL, "on|auto", NULL }, { "share-rw", "bool", NULL, "off", NULL },      \
-		{ "werror", "BlockdevOnError", NULL, "enospc|auto", NULL },                                            \
-	{                                                                                                              \
-		"rerror", "BlockdevOnError", NULL, "report|auto", NULL                                                 \
-	}
+/* clang-format off */
+#define OF_DRIVES \
+	{ "drive", "str", NULL, NULL, "id of a -drive or -blockdev" }, \
+	{ "bootindex", "int32", "bootindex", NULL, NULL }, \
+	{ "logical_block_size", "size", NULL, "512", NULL }, \
+	{ "physical_block_size", "size", NULL, "512", NULL }, \
+	{ "write-cache", "OnOffAuto", NULL, "on|auto", NULL }, \
+	{ "share-rw", "bool", NULL, "off", NULL }
+#define OF_DISKS OF_DRIVES, \
+	{ "werror", "BlockdevOnError", "werror", "enospc|report|ignore|stop|auto", NULL }, \
+	{ "rerror", "BlockdevOnError", "rerror", "report|ignore|stop|auto", NULL }
+/* clang-format on */
 
 static const struct property blk[] = {
 	OF_DISKS,
@@ -77,7 +79,9 @@ static const struct property hd[] = {
 	{ NULL },
 };
 static const struct property cd[] = {
-	OF_DISKS,
+	OF_DRIVES,
+	{ "werror", "BlockdevOnError", NULL, "enospc|report|auto", NULL },
+	{ "rerror", "BlockdevOnError", NULL, "report|auto", NULL },
 	{ "bus", "str", NULL, NULL, "ide.0 or ide.1" },
 	{ "unit", "uint32", NULL, NULL, "0 or 1" },
 	{ NULL },
@@ -413,7 +417,8 @@ static int set_properties(struct qemu *q, struct qopts *o, const struct device *
 			return qopts_fail(o, q->err, "Property '%s.%s': '%s' is not there, only %s", d->name, p->name,
 					  pair->value, p->values);
 		/* A kernel is loaded directly: there is nothing to choose. */
-		if (p->key && (strcmp(p->key, "bootindex") || !config_peek(q->c, "kernel")) &&
+		if (p->key && strcmp(pair->value, "auto") &&
+		    (strcmp(p->key, "bootindex") || !config_peek(q->c, "kernel")) &&
 		    qemu_set(q, o, prefix, p->key, pair->value))
 			return -1;
 	}

@@ -11,12 +11,6 @@
 static const struct {
 	const char *name, *values, *why;
 } fixed[] = {
-	{ "cache", "writeback|none|unsafe", "the guest's flushes reach the host's disk, through its page cache" },
-	{ "cache.writeback", "on", NULL },
-	{ "cache.direct", "on|off", NULL },
-	{ "cache.no-flush", "on|off", NULL },
-	{ "werror", "enospc", "a write without space waits, other errors are the guest's" },
-	{ "rerror", "report", "errors of reads are the guest's" },
 	{ "detect-zeroes", "off", NULL },
 	{ "copy-on-read", "off", NULL },
 	{ "auto-read-only", "on|off", NULL },
@@ -29,7 +23,7 @@ static const struct {
 /* What is behind a drive, whatever its device. */
 struct image {
 	const char *path, *format; /* NULL: nothing; to be found out */
-	const char *discard, *aio;
+	const char *discard, *aio, *cache, *werror, *rerror;
 	bool readonly, snapshot;
 };
 
@@ -87,11 +81,46 @@ static int read_discard(struct qemu *q, struct qopts *o, struct image *i)
 	return 0;
 }
 
+/* cache=WORD, and -blockdev's switches, which later ones of a chain of nodes change. */
+static int read_cache(struct qemu *q, struct qopts *o, struct image *i)
+{
+	static const char *const words[2][2] = { { "writethrough", "directsync" }, { NULL, "none" } };
+	const char *word = qopts_get(o, "cache");
+	bool back, direct, no_flush;
+
+	if (word && !qword_in("writeback|none|writethrough|directsync|unsafe", word))
+		return qopts_fail(o, q->err, "invalid cache option");
+	if (!word)
+		word = i->cache ? i->cache : "writeback";
+	back = !qword_in("writethrough|directsync", word);
+	if (qopts_bool(o, "cache.writeback", back, &back, q->err) ||
+	    qopts_bool(o, "cache.direct", qword_in("none|directsync", word), &direct, q->err) ||
+	    qopts_bool(o, "cache.no-flush", !strcmp(word, "unsafe"), &no_flush, q->err))
+		return -1;
+	if (no_flush && (direct || !back))
+		return qopts_fail(o, q->err,
+				  "cache.no-flush=on is there with neither cache.direct=on nor "
+				  "cache.writeback=off");
+	i->cache = no_flush ? "unsafe" : words[back][direct];
+	return 0;
+}
+
+static int read_on_error(struct qemu *q, struct qopts *o, struct image *i)
+{
+	i->werror = qopts_get(o, "werror");
+	i->rerror = qopts_get(o, "rerror");
+	if (i->werror && !qword_in("report|ignore|enospc|stop|auto", i->werror))
+		return qopts_fail(o, q->err, "'%s' invalid write error action", i->werror);
+	if (i->rerror && !qword_in("report|ignore|stop|auto", i->rerror))
+		return qopts_fail(o, q->err, "'%s' invalid read error action", i->rerror);
+	return 0;
+}
+
 static int read_common(struct qemu *q, struct qopts *o, struct image *i)
 {
 	const char *name = qopts_get(o, "readonly") ? "readonly" : "read-only";
 
-	return check_fixed(q, o) || read_aio(q, o, i) || read_discard(q, o, i) ||
+	return check_fixed(q, o) || read_aio(q, o, i) || read_cache(q, o, i) || read_discard(q, o, i) ||
 			       qopts_bool(o, name, i->readonly, &i->readonly, q->err)
 		       ? -1
 		       : 0;
@@ -106,7 +135,8 @@ static int read_drive(struct qemu *q, struct qopts *o, struct image *i)
 	*i = (struct image){ .format = format ? format : driver, .snapshot = q->snapshot };
 	if (qopts_get(o, "file.driver") && strcmp(qopts_get(o, "file.driver"), "file") != 0)
 		return qopts_fail(o, q->err, "Unknown driver '%s'", qopts_get(o, "file.driver"));
-	if (read_common(q, o, i) || qopts_bool(o, "snapshot", i->snapshot, &i->snapshot, q->err))
+	if (read_common(q, o, i) || read_on_error(q, o, i) ||
+	    qopts_bool(o, "snapshot", i->snapshot, &i->snapshot, q->err))
 		return -1;
 	file = file ? file : name;
 	return file && *file ? read_path(q, o, file, i) : 0;
@@ -150,8 +180,17 @@ static int read_node(struct qemu *q, struct qopts *o, struct image *i, unsigned 
 	return read_node(q, next, i, depth + 1);
 }
 
+/* QEMU's "auto" is the key's default. */
+static int set_unless_auto(struct qemu *q, struct qopts *o, const char *prefix, const char *key, const char *value)
+{
+	return value && strcmp(value, "auto") ? qemu_set(q, o, prefix, key, value) : 0;
+}
+
 static int set_disk(struct qemu *q, struct qopts *o, const char *prefix, const struct image *i)
 {
+	if (set_unless_auto(q, o, prefix, "cache", i->cache) || set_unless_auto(q, o, prefix, "werror", i->werror) ||
+	    set_unless_auto(q, o, prefix, "rerror", i->rerror))
+		return -1;
 	if (qemu_set(q, o, prefix, "path", i->path) || (i->format && qemu_set(q, o, prefix, "format", i->format)) ||
 	    (i->readonly && qemu_set(q, o, prefix, "readonly", "on")) ||
 	    (i->snapshot && qemu_set(q, o, prefix, "snapshot", "on")) ||
@@ -164,6 +203,8 @@ static int set_cdrom(struct qemu *q, struct qopts *o, const char *prefix, const 
 {
 	if (i->path && i->format && strcmp(i->format, "raw") != 0)
 		return qopts_fail(o, q->err, "the image of a CD-ROM is raw, not %s", i->format);
+	if ((i->werror && qword_in("stop|ignore", i->werror)) || (i->rerror && qword_in("stop|ignore", i->rerror)))
+		return qopts_fail(o, q->err, "errors of a CD-ROM drive are reported to the guest, only");
 	if (i->path && i->aio && qemu_set(q, o, prefix, "aio", i->aio))
 		return -1;
 	return qemu_set(q, o, prefix, "path", i->path ? i->path : "none");

@@ -318,7 +318,8 @@ static void power_on(struct ide_drive *d)
 	ide_geometry(d, &cylinders, &d->heads, &d->sectors);
 	d->multiple = 0;
 	d->mode = 0x22; /* multiword DMA 2 */
-	d->write_cache = d->look_ahead = d->smart = true;
+	d->look_ahead = d->smart = true;
+	d->write_cache = !d->write_through;
 	d->power = 0xff;
 	ide_set_tray(d, false);
 	d->locked = false;
@@ -532,6 +533,7 @@ static void add_drive(struct ide *ide, unsigned unit, const struct ide_drive_con
 	d->cdrom = c->cdrom;
 	d->node = c->node;
 	d->accept_changed = c->accept_changed;
+	d->write_through = c->write_through;
 	if (c->serial)
 		snprintf(d->serial, sizeof(d->serial), "%s", c->serial);
 	else

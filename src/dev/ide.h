@@ -21,6 +21,7 @@ struct ide_drive_config {
 	bool present, cdrom;
 	struct block_node *node; /* taken over; NULL: a CD-ROM drive without a medium */
 	const char *serial;	 /* at most IDE_SERIAL_LEN characters; NULL: made of the number */
+	bool write_through;	 /* the write cache is off at first */
 	bool accept_changed;	 /* a restore takes the disk as it is */
 };
 

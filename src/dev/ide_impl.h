@@ -72,7 +72,7 @@ struct ide_regs {
 struct ide_drive {
 	struct ide_channel *ch;
 	unsigned unit; /* 0 to 3 */
-	bool present, cdrom, accept_changed;
+	bool present, cdrom, accept_changed, write_through;
 	struct block_node *node;
 	char serial[IDE_SERIAL_LEN + 1];
 	bool posted; /* the node's thread has been asked to look */

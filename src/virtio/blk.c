@@ -72,6 +72,7 @@ struct vblk {
 	int kick_fd;
 	struct loop_fd *watch;
 	_Atomic uint32_t kicked; /* a bit a queue */
+	bool write_through;	 /* what a reset leads to */
 	_Atomic bool writeback;
 	/* saved state */
 	bool saved_writeback;
@@ -355,8 +356,8 @@ static void blk_reset(struct virtio_dev *d)
 	block_drain(b->node);
 	block_call(b->node, cancel, b->node);
 	block_resume(b->node);
-	b->writeback = true;
-	b->config[CFG_WRITEBACK] = 1;
+	b->writeback = !b->write_through;
+	b->config[CFG_WRITEBACK] = !b->write_through;
 }
 
 static void blk_drain(struct virtio_dev *d)
@@ -476,7 +477,7 @@ static void fill_config(struct vblk *b, unsigned queue_size)
 	st_le32(c + CFG_BLK_SIZE, BLOCK_SECTOR);
 	c[CFG_PHYSICAL_EXP] = PHYSICAL_EXP;
 	st_le16(c + CFG_MIN_IO, 1u << PHYSICAL_EXP);
-	c[CFG_WRITEBACK] = 1;
+	c[CFG_WRITEBACK] = b->writeback;
 	st_le16(c + CFG_NUM_QUEUES, b->d.n_queues);
 	st_le32(c + CFG_MAX_DISCARD_SECTORS, MAX_DISCARD_SECTORS);
 	st_le32(c + CFG_MAX_DISCARD_SEG, MAX_RANGES);
@@ -545,7 +546,8 @@ struct virtio_dev *virtio_blk_new(const struct virtio_blk_config *c, struct err 
 	}
 	b->node = c->node;
 	b->accept_changed = c->accept_changed;
-	b->writeback = true;
+	b->write_through = c->write_through;
+	b->writeback = !c->write_through;
 	if (c->serial)
 		memcpy(b->id, c->serial, strlen(c->serial));
 	b->d = (struct virtio_dev){

@@ -14,6 +14,7 @@ struct virtio_blk_config {
 	const char *serial;	 /* NULL: none; at most VIRTIO_BLK_ID_LEN characters */
 	unsigned queues;	 /* 1 to VIRTIO_BLK_MAX_QUEUES; 0: 1 */
 	unsigned queue_size;	 /* a power of two up to VRING_MAX_SIZE; 0: 256 */
+	bool write_through;	 /* the driver finds a write cache that is off, which it may put on */
 	bool accept_changed;	 /* a state may be loaded over an image that was written since */
 };
 

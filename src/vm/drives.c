@@ -1,4 +1,5 @@
 /* The virtio devices that the configuration asks for, each on the transport that its `bus` key names. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,19 +83,40 @@ const char *vm_disk_without_space(const struct vm *vm)
 	return NULL;
 }
 
-static void io_error(struct vm_disk *d, const char *action, bool space)
+void vm_disk_waits(const struct vm *vm, struct err *err)
+{
+	for (unsigned n = 0; n < vm->disk_count; n++) {
+		const struct vm_disk *d = &vm->disks[n];
+		bool read;
+		int cause;
+
+		if (!block_has_stalled(d->node))
+			continue;
+		cause = block_stall_cause(d->node, &read);
+		if (cause == ENOSPC)
+			err_set(err, "%s has no space for a write on the host", d->name);
+		else
+			err_set(err, "%s cannot be %s on the host: %s", d->name, read ? "read" : "written",
+				strerror(cause));
+		return;
+	}
+	err_set(err, "a disk could not be written");
+}
+
+static void io_error(struct vm_disk *d, const char *action, const char *operation, int cause)
 {
 	qmp_event_data(d->vm->qmp, "BLOCK_IO_ERROR",
 		       json_pack("{s:s,s:s,s:s,s:s,s:b,s:s}", "device", d->id, "node-name", d->name, "operation",
-				 "write", "action", action, "nospace", space, "reason",
-				 space ? "No space left on device" : "Input/output error"));
+				 operation, "action", action, "nospace", cause == ENOSPC, "reason", strerror(cause)));
 }
 
 static void disk_full(void *opaque)
 {
 	struct vm_disk *d = opaque;
+	bool read;
+	int cause = block_stall_cause(d->node, &read);
 
-	io_error(d, "stop", true);
+	io_error(d, "stop", read ? "read" : "write", cause);
 	vm_disk_changed(d->vm);
 }
 
@@ -105,10 +127,16 @@ static void disk_has_space(void *opaque)
 	vm_disk_changed(d->vm);
 }
 
-/* From now on it refuses everything. */
+/* From now on it refuses everything. Whoever wants it stopped can look before the guest does. */
 static void disk_failed(void *opaque)
 {
-	io_error(opaque, "report", false);
+	struct vm_disk *d = opaque;
+
+	io_error(d, d->stop_on_error ? "stop" : "report", "write", EIO);
+	if (!d->stop_on_error || d->vm->state != VM_RUNNING)
+		return;
+	vm_pause(d->vm);
+	d->vm->paused_by = "io-error";
 }
 
 /* In the disk's thread. */
@@ -136,7 +164,36 @@ struct disk_options {
 	struct block_node *node;
 	const char *serial;
 	bool accept_changed;
+	bool write_through, direct, no_flush, stop_on_error;
 };
+
+/* "PREFIX.cache", by QEMU's words, and what is done about errors. */
+static int read_care(struct vm *vm, const char *p, struct block_config *b, struct disk_options *o, struct err *err)
+{
+	static const char *const caches[] = { "writeback", "none", "writethrough", "directsync", "unsafe", NULL };
+	static const struct {
+		bool direct, through, no_flush;
+	} modes[] = { { 0 }, { .direct = true }, { .through = true }, { true, true, false }, { .no_flush = true } };
+	static const char *const writes[] = { "enospc", "report", "ignore", "stop", NULL };
+	static const char *const reads[] = { "report", "ignore", "stop", NULL };
+	static const enum block_on_error of_writes[] = { BLOCK_ENOSPC, BLOCK_REPORT, BLOCK_IGNORE, BLOCK_STOP };
+	char key[64];
+	int cache, on_write, on_read;
+
+#define KEY(name) (snprintf(key, sizeof(key), "%s." name, p), key)
+	if (config_choice(vm->config, KEY("cache"), 0, caches, &cache, err) ||
+	    config_choice(vm->config, KEY("werror"), 0, writes, &on_write, err) ||
+	    config_choice(vm->config, KEY("rerror"), 0, reads, &on_read, err))
+		return -1;
+#undef KEY
+	o->direct = b->direct = modes[cache].direct;
+	o->no_flush = b->no_flush = modes[cache].no_flush;
+	o->write_through = modes[cache].through;
+	b->on_write = of_writes[on_write];
+	b->on_read = of_writes[on_read + 1];
+	o->stop_on_error = b->on_write == BLOCK_STOP;
+	return 0;
+}
 
 /* What disks have whatever their bus, and the node. */
 static int open_disk(struct vm *vm, const char *p, struct disk_options *o, struct err *err)
@@ -158,7 +215,7 @@ static int open_disk(struct vm *vm, const char *p, struct disk_options *o, struc
 	    config_str(vm->config, KEY("discard"), "unmap", &discard, err) ||
 	    config_choice(vm->config, KEY("aio"), 0, aios, &aio, err) ||
 	    config_choice(vm->config, KEY("changed"), 0, changed, &accept, err) ||
-	    config_choice(vm->config, KEY("backing"), 0, backing, &follow, err))
+	    config_choice(vm->config, KEY("backing"), 0, backing, &follow, err) || read_care(vm, p, &b, o, err))
 		return -1;
 	if (!b.path)
 		return err_set(err, "%s.path: a disk needs a file or a block device", p);
@@ -178,7 +235,11 @@ static int open_disk(struct vm *vm, const char *p, struct disk_options *o, struc
 static int add_virtio_disk(struct vm *vm, struct vm_disk *disk, const struct disk_options *o, struct err *err)
 {
 	struct virtio_blk_config c = {
-		.mem = vm->mem, .node = o->node, .serial = o->serial, .accept_changed = o->accept_changed
+		.mem = vm->mem,
+		.node = o->node,
+		.serial = o->serial,
+		.write_through = o->write_through,
+		.accept_changed = o->accept_changed,
 	};
 	unsigned most = vm->cpus < VIRTIO_BLK_MAX_QUEUES ? vm->cpus : VIRTIO_BLK_MAX_QUEUES;
 	uint64_t queues;
@@ -197,7 +258,11 @@ static int add_virtio_disk(struct vm *vm, struct vm_disk *disk, const struct dis
 static int add_ide_disk(struct vm *vm, struct vm_disk *disk, const struct disk_options *o, struct err *err)
 {
 	const struct ide_drive_config c = {
-		.present = true, .node = o->node, .serial = o->serial, .accept_changed = o->accept_changed
+		.present = true,
+		.node = o->node,
+		.serial = o->serial,
+		.write_through = o->write_through,
+		.accept_changed = o->accept_changed,
 	};
 
 	if (!vm_ide_add_disk(vm, disk->name, &c, err))
@@ -215,7 +280,13 @@ static int add_disk(struct vm *vm, const char *p, struct err *err)
 
 	if (open_disk(vm, p, &o, err))
 		return -1;
-	*disk = (struct vm_disk){ .vm = vm, .node = o.node, .forgets = o.forgets };
+	*disk = (struct vm_disk){ .vm = vm,
+				  .node = o.node,
+				  .forgets = o.forgets,
+				  .write_through = o.write_through,
+				  .direct = o.direct,
+				  .no_flush = o.no_flush,
+				  .stop_on_error = o.stop_on_error };
 	snprintf(disk->name, sizeof(disk->name), "%s", p);
 	snprintf(key, sizeof(key), "%s.id", p);
 	if (config_str(vm->config, key, disk->name, &disk->id, err)) {

@@ -35,7 +35,10 @@ static void one_block(struct hmp *h, const json_t *o)
 		fprintf(h->out, "    Removable device: %slocked, tray %s\n", is(o, "locked") ? "" : "not ",
 			is(o, "tray_open") ? "open" : "closed");
 	if (in)
-		fprintf(h->out, "    Cache mode:       writeback\n");
+		fprintf(h->out, "    Cache mode:       %s%s%s\n",
+			is(json_object_get(in, "cache"), "writeback") ? "writeback" : "writethrough",
+			is(json_object_get(in, "cache"), "direct") ? ", direct" : "",
+			is(json_object_get(in, "cache"), "no-flush") ? ", ignore flushes" : "");
 }
 
 static void block(struct hmp *h, const struct hmp_args *a)

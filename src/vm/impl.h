@@ -113,11 +113,13 @@ struct vm_medium {
 
 struct vm_disk {
 	struct vm *vm;
-	char name[32];		   /* "disk0" */
-	const char *id;		   /* what QMP calls it: the key "disk0.id", or the name */
-	struct block_node *node;   /* its device's */
-	bool forgets;		   /* "diskN.snapshot" */
-	struct virtio_dev *virtio; /* or NULL: another device's */
+	char name[32];			      /* "disk0" */
+	const char *id;			      /* what QMP calls it: the key "disk0.id", or the name */
+	struct block_node *node;	      /* its device's */
+	bool forgets;			      /* "diskN.snapshot" */
+	bool write_through, direct, no_flush; /* "diskN.cache" */
+	bool stop_on_error;		      /* "diskN.werror" */
+	struct virtio_dev *virtio;	      /* or NULL: another device's */
 };
 
 /* What a guest has changed, for news.c. */
@@ -301,8 +303,10 @@ struct vm_rom {
 	bool usual; /* there is one if the key is not set */
 };
 int vm_add_rom(struct vm *vm, const char *prefix, const struct vm_rom *rom, struct err *err);
-/* The name of a disk with writes that wait for space on the host, or NULL. */
+/* The name of a disk with requests that wait, for space on the host as a rule, or NULL. */
 const char *vm_disk_without_space(const struct vm *vm);
+/* What it is that it waits for. */
+void vm_disk_waits(const struct vm *vm, struct err *err);
 
 /* --- screen.c: the VGA, and who shows it --- */
 #define VM_VGABIOS "/usr/share/seabios/vgabios-stdvga.bin" /* of Debian's package seabios */
@@ -369,7 +373,7 @@ void vm_power_button(struct vm *vm);
 bool vm_hold(struct vm *vm);
 void vm_let_go(struct vm *vm);
 /* The first one counts. A save that goes on is given up. */
-/* A disk found no space for a write, or found it at last. */
+/* A disk could not carry out a request, which waits, or could at last. */
 void vm_disk_changed(struct vm *vm);
 void vm_quit(struct vm *vm, int status, const char *reason);
 /* Somebody has come for whom the start was to wait, perhaps the last one. */

@@ -1,4 +1,5 @@
 /* QMP: disks, CD-ROM drives and their media. */
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -20,19 +21,29 @@ static json_t *image(const struct block_node *n)
 }
 
 /* Limits and the like that are not there are said as QEMU says them. */
-static json_t *inserted(const struct block_node *n, const char *name)
+/* `d`: the disk, or NULL: a medium. */
+static json_t *inserted(const struct block_node *n, const char *name, const struct vm_disk *d)
 {
 	static const char *const zeroes[] = {
 		"backing_file_depth", "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "write_threshold"
 	};
-	json_t *o =
-		json_pack("{s:o,s:s,s:b,s:s,s:b,s:s,s:o,s:{s:b,s:b,s:b}}", "file", qmp_text(block_path(n)), "node-name",
-			  name, "ro", block_readonly(n), "drv", block_format_name(n), "encrypted", 0, "detect_zeroes",
-			  "off", "image", image(n), "cache", "writeback", 1, "direct", 0, "no-flush", 0);
+	json_t *o = json_pack("{s:o,s:s,s:b,s:s,s:b,s:s,s:o,s:{s:b,s:b,s:b}}", "file", qmp_text(block_path(n)),
+			      "node-name", name, "ro", block_readonly(n), "drv", block_format_name(n), "encrypted", 0,
+			      "detect_zeroes", "off", "image", image(n), "cache", "writeback", !(d && d->write_through),
+			      "direct", d && d->direct, "no-flush", d && d->no_flush);
 
 	for (size_t k = 0; k < sizeof(zeroes) / sizeof(zeroes[0]); k++)
 		json_object_set_new(o, zeroes[k], json_integer(0));
 	return o;
+}
+
+static const char *io_status(const struct block_node *n)
+{
+	bool read;
+
+	if (block_has_stalled(n))
+		return block_stall_cause(n, &read) == ENOSPC ? "nospace" : "failed";
+	return block_failed(n) ? "failed" : "ok";
 }
 
 /* A medium without a name is called as its drive. */
@@ -47,11 +58,11 @@ static json_t *query_block(struct vm *vm, const json_t *args, struct err *err)
 
 	for (unsigned n = 0; n < vm->disk_count; n++) {
 		const struct vm_disk *d = &vm->disks[n];
-		const char *status = block_has_stalled(d->node) ? "nospace" : block_failed(d->node) ? "failed" : "ok";
+		const char *status = io_status(d->node);
 
 		json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:b,s:b,s:s,s:o}", "device", d->id, "qdev", d->name,
 						      "type", "unknown", "removable", 0, "locked", 0, "io-status",
-						      status, "inserted", inserted(d->node, d->name)));
+						      status, "inserted", inserted(d->node, d->name, d)));
 	}
 	for (unsigned n = 0; n < vm->cdrom_count; n++) {
 		const struct vm_cdrom *d = &vm->cdroms[n];
@@ -60,7 +71,7 @@ static json_t *query_block(struct vm *vm, const json_t *args, struct err *err)
 		o = json_pack("{s:s,s:s,s:s,s:b,s:b,s:b,s:s}", "device", d->id, "qdev", d->name, "type", "unknown",
 			      "removable", 1, "locked", t.locked, "tray_open", t.open, "io-status", "ok");
 		if (d->node)
-			json_object_set_new(o, "inserted", inserted(d->node, node_name(d)));
+			json_object_set_new(o, "inserted", inserted(d->node, node_name(d), NULL));
 		json_array_append_new(list, o);
 	}
 	return list;
@@ -71,10 +82,10 @@ static json_t *query_nodes(struct vm *vm, const json_t *args, struct err *err)
 	json_t *list = json_array();
 
 	for (unsigned n = 0; n < vm->disk_count; n++)
-		json_array_append_new(list, inserted(vm->disks[n].node, vm->disks[n].name));
+		json_array_append_new(list, inserted(vm->disks[n].node, vm->disks[n].name, &vm->disks[n]));
 	for (unsigned n = 0; n < vm->cdrom_count; n++)
 		if (vm->cdroms[n].node)
-			json_array_append_new(list, inserted(vm->cdroms[n].node, node_name(&vm->cdroms[n])));
+			json_array_append_new(list, inserted(vm->cdroms[n].node, node_name(&vm->cdroms[n]), NULL));
 	return list;
 }
 

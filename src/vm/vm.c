@@ -92,8 +92,8 @@ int vm_resume(struct vm *vm, struct err *err)
 		if (vm->state != VM_IO_ERROR)
 			each_device(vm, false);
 		vm->state = VM_IO_ERROR;
-		return err_set(err, "%s has no space for a write on the host; the machine goes on when there is some",
-			       vm_disk_without_space(vm));
+		vm_disk_waits(vm, err);
+		return err_prefix(err, "the machine goes on by itself when this is over");
 	}
 	if (vm->state != VM_DEBUG)
 		log_line(LOG_INFO, "vm", "runs");
@@ -121,7 +121,8 @@ void vm_disk_changed(struct vm *vm)
 		cpus_pause(vm);
 		clock_stop(vm->clock);
 		vm->state = VM_IO_ERROR;
-		log_line(LOG_INFO, "vm", "paused: %s has no space", disk);
+		vm_disk_waits(vm, &err);
+		log_line(LOG_INFO, "vm", "paused: %s", err.msg);
 		qmp_event(vm->qmp, "STOP", NULL);
 	} else if (!disk && vm->state == VM_IO_ERROR) {
 		vm_resume(vm, &err);
@@ -321,7 +322,8 @@ int vm_halt_for_save(struct vm *vm, struct err *err)
 			vm->state = VM_PAUSED;
 			vm_resume(vm, err);
 		}
-		return err_set(err, "%s has no space for a write on the host", vm_disk_without_space(vm));
+		vm_disk_waits(vm, err);
+		return -1;
 	}
 	vm->state = VM_SAVING;
 	return 0;

@@ -452,6 +452,81 @@ static void test_failed_flush_is_told(void **state)
 	assert_false(happened(&nospace));
 }
 
+/* The same disk with another policy. */
+static void begin_again(enum block_on_error on_write, enum block_on_error on_read, bool no_flush)
+{
+	const struct block_config c = { .path = "test-disk",
+					.format = "raw",
+					.open_path = open_memfd,
+					.aio = BLOCK_AIO_THREADS,
+					.on_write = on_write,
+					.on_read = on_read,
+					.no_flush = no_flush };
+	struct err err;
+
+	end(NULL);
+	node = block_open(&c, &err);
+	assert_non_null(node);
+	handle_events();
+}
+
+static void test_errors_are_ignored_or_reported(void **state)
+{
+	uint8_t buf[512] = { 0 };
+
+	begin_again(BLOCK_IGNORE, BLOCK_IGNORE, false);
+	fault_fail(FAULT_READ, 0, 1, EIO);
+	assert_int_equal(io(BLOCK_READ, 0, buf, 512), 0);
+	fault_fail(FAULT_WRITE, 0, 1, ENOSPC);
+	assert_int_equal(io(BLOCK_WRITE, 0, buf, 512), 0);
+	fault_fail(FAULT_ALLOCATE, 0, 1, EIO);
+	assert_int_equal(io(BLOCK_DISCARD, 0, NULL, 4096), 0);
+	assert_int_equal(block_get_stats(node)->errors, 3);
+	assert_int_equal(io(BLOCK_READ, DISK, buf, 512), -EINVAL); /* the guest's own mistakes are told */
+	/* So is what was acknowledged and is lost, and what comes after it. */
+	fault_fail(FAULT_SYNC, 0, 1, EIO);
+	assert_int_equal(io(BLOCK_FLUSH, 0, NULL, 0), -EIO);
+	assert_int_equal(io(BLOCK_READ, 0, buf, 512), -EIO);
+	assert_false(happened(&nospace));
+	begin_again(BLOCK_REPORT, BLOCK_REPORT, false);
+	fault_fail(FAULT_WRITE, 0, 1, ENOSPC);
+	assert_int_equal(io(BLOCK_WRITE, 0, buf, 512), -ENOSPC);
+	assert_false(happened(&nospace));
+	begin_again(BLOCK_ENOSPC, BLOCK_REPORT, false);
+	fault_fail(FAULT_WRITE, 0, 1, EIO);
+	assert_int_equal(io(BLOCK_WRITE, 0, buf, 512), -EIO);
+}
+
+static void test_any_error_may_stall(void **state)
+{
+	uint8_t buf[512] = { 0 };
+	struct later l;
+	bool read;
+
+	begin_again(BLOCK_STOP, BLOCK_STOP, false);
+	for (int op = BLOCK_READ; op <= BLOCK_WRITE; op++) {
+		fault_fail(op == BLOCK_READ ? FAULT_READ : FAULT_WRITE, 0, 1, EIO);
+		submit(&l, (enum block_op)op, 0, buf, 512);
+		expect_event(&nospace);
+		assert_int_equal(block_stall_cause(node, &read), EIO);
+		assert_int_equal(read, op == BLOCK_READ);
+		assert_int_equal(wait_for(&l), 0);
+		expect_event(&space);
+		assert_false(block_has_stalled(node));
+	}
+}
+
+static void test_flushes_may_be_nothing(void **state)
+{
+	uint8_t buf[512] = { 0 };
+
+	begin_again(BLOCK_ON_ERROR_DEFAULT, BLOCK_ON_ERROR_DEFAULT, true);
+	fault_fail(FAULT_SYNC, 0, 1, EIO);
+	assert_int_equal(io(BLOCK_WRITE, 0, buf, 512), 0);
+	assert_int_equal(io(BLOCK_FLUSH, 0, NULL, 0), 0);
+	assert_int_equal(fault_begun(FAULT_SYNC), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -471,6 +546,9 @@ int main(void)
 		TEST(test_stalled_writes_end_with_a_reset),
 		TEST(test_drained_disk_does_not_try_again),
 		TEST(test_failed_flush_is_told),
+		TEST(test_errors_are_ignored_or_reported),
+		TEST(test_any_error_may_stall),
+		TEST(test_flushes_may_be_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,6 +29,7 @@ static struct block_node *node;
 static enum block_aio aio; /* of the disks that begin() opens */
 static int disk_fd;
 static uint64_t sectors = SECTORS;
+static bool write_through;
 
 /* The disk is a memory file. */
 static int open_memfd(void *opaque, const char *path, int flags)
@@ -50,6 +51,7 @@ static void begin(bool packed, bool readonly)
 	assert_non_null(node);
 	c.mem = rig.mem;
 	c.node = node;
+	c.write_through = write_through;
 	rig_attach(&rig, virtio_blk_new(&c, &err));
 }
 
@@ -618,6 +620,27 @@ static void test_reset_ends_stalled_writes(void **state)
 	rig_fini(&rig);
 }
 
+/* A write cache that is off at first, and after a reset again, whatever the driver makes of it. */
+static void test_a_disk_without_a_write_cache(void **state)
+{
+	const uint8_t on = 1;
+	uint8_t buf[512] = { 0 };
+
+	write_through = true;
+	begin(false, false);
+	write_through = false;
+	for (unsigned n = 0; n < 2; n++) {
+		rig_start(&rig, ALL_FEATURES);
+		assert_int_equal(request(0, OUT, 0, buf, 512, false).status, OK);
+		assert_int_equal(block_get_stats(node)->flushes, n + 1);
+		virtio_config_write(rig.d, 32, &on, 1);
+		assert_int_equal(request(0, OUT, 0, buf, 512, false).status, OK);
+		assert_int_equal(block_get_stats(node)->flushes, n + 1);
+		rig_reset(&rig);
+	}
+	rig_fini(&rig);
+}
+
 static void test_host_errors_reach_the_guest(void **state)
 {
 	uint8_t buf[512] = { 0 };
@@ -650,6 +673,7 @@ int main(void)
 		cmocka_unit_test(test_many_with_one_kick),
 		cmocka_unit_test(test_reset_waits_for_requests),
 		cmocka_unit_test(test_reset_ends_stalled_writes),
+		cmocka_unit_test(test_a_disk_without_a_write_cache),
 		cmocka_unit_test(test_host_errors_reach_the_guest),
 		cmocka_unit_test(test_split),
 		cmocka_unit_test(test_packed),

@@ -9,9 +9,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -789,16 +791,16 @@ static void drive_disk(struct machine *q, unsigned disk)
 	assert_int_equal(disk_register(q, disk, 0x70), 15);
 }
 
-/* Sectors as IDENTIFY DEVICE of the primary master says. */
-static uint32_t ide_sectors_of(struct machine *q)
+/* Word `n` of IDENTIFY DEVICE of the primary master. */
+static unsigned identify(struct machine *q, unsigned n)
 {
 	uint64_t word[256];
 
 	assert_true(bus_write(q->vm->bus, BUS_PORT, 0x1f6, 1, 0xa0));
 	assert_true(bus_write(q->vm->bus, BUS_PORT, 0x1f7, 1, 0xec));
-	for (unsigned n = 0; n < 256; n++)
-		assert_true(bus_read(q->vm->bus, BUS_PORT, 0x1f0, 2, &word[n]));
-	return (uint32_t)(word[61] << 16 | word[60]);
+	for (unsigned k = 0; k < 256; k++)
+		assert_true(bus_read(q->vm->bus, BUS_PORT, 0x1f0, 2, &word[k]));
+	return (unsigned)word[n];
 }
 
 static void write_at(struct block_node *n, uint64_t offset, int ret)
@@ -848,13 +850,139 @@ static void disks_are_resized(void **state)
 		write_at(q.vm->disks[n].node, (n ? 3 : 2) * 1048576, -EINVAL);
 	}
 	/* Smaller, too. Of IDE the guest finds out by itself. */
-	assert_int_equal(ide_sectors_of(&q), 2048);
+	assert_int_equal(identify(&q, 60), 2048);
 	json_decref(machine_execute(&q, "block_resize", "{\"device\": \"disk2\", \"size\": 524288}"));
-	assert_int_equal(ide_sectors_of(&q), 1024);
+	assert_int_equal(identify(&q, 60), 1024);
 	assert_true(machine_is(&q, "running"));
 	machine_wait_progress(&q, COUNTER);
 	machine_do(&q, "stop");
 	json_decref(machine_execute(&q, "block_resize", "{\"device\": \"disk2\", \"size\": 1048576}"));
+	assert_int_equal(machine_quit(&q), 0);
+}
+
+/* --- care about what is written --- */
+
+/* Whether the file is open with O_DIRECT in this process. */
+static bool is_direct(const char *path)
+{
+	char link[64], is[512];
+	bool direct = false;
+
+	for (int fd = 3; fd < 256; fd++) {
+		ssize_t n;
+
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		n = readlink(link, is, sizeof(is) - 1);
+		is[n > 0 ? n : 0] = 0;
+		direct |= !strcmp(is, path) && fcntl(fd, F_GETFL) & O_DIRECT;
+	}
+	return direct;
+}
+
+static const char *cache_of(struct machine *q, unsigned disk)
+{
+	static char text[64];
+	json_t *o = machine_execute(q, "query-block", NULL);
+	json_t *c = json_object_get(json_object_get(json_array_get(o, disk), "inserted"), "cache");
+
+	snprintf(text, sizeof(text), "%d %d %d", json_is_true(json_object_get(c, "writeback")),
+		 json_is_true(json_object_get(c, "direct")), json_is_true(json_object_get(c, "no-flush")));
+	json_decref(o);
+	return text;
+}
+
+/* Guests find a write cache that is off; what they do to it is up to them. */
+static void caches_are_what_was_asked_for(void **state)
+{
+	const char *image = machines_path("c.img"), *ide = machines_path("ci.img"), *lazy = machines_path("l.img");
+	int probe;
+	struct machine q;
+	char keys[1024];
+	json_t *o;
+
+	make_image(image, 1 << 20);
+	make_image(ide, 1 << 20);
+	make_image(lazy, 1 << 20);
+	probe = open(image, O_RDWR | O_DIRECT);
+	if (probe < 0)
+		print_message("skipped: O_DIRECT: %s\n", strerror(errno));
+	snprintf(keys, sizeof(keys),
+		 "name=q disk0.path=%s disk0.format=raw disk0.bus=mmio disk0.cache=%s disk1.path=%s disk1.format=raw "
+		 "disk1.bus=ide disk1.cache=writethrough disk2.path=%s disk2.format=raw disk2.bus=mmio "
+		 "disk2.cache=unsafe",
+		 image, probe < 0 ? "writethrough" : "directsync", ide, lazy);
+	close(probe);
+	machine_new(&q, CODE_HALT, keys);
+	machine_start(&q);
+	for (unsigned n = 0; n < 2; n++) {
+		drive_disk(&q, 0);
+		assert_int_equal(disk_register(&q, 0, 0x120) & 0xff, 0);
+		set_register(&q, 0, 0x70, 0);
+	}
+	assert_int_equal(disk_register(&q, 1, 0x120) & 0xff, 1);
+	assert_int_equal(identify(&q, 85) & 0x20, 0);
+	if (probe >= 0)
+		assert_string_equal(cache_of(&q, 0), "0 1 0");
+	assert_int_equal(is_direct(image), probe >= 0);
+	assert_false(is_direct(ide));
+	assert_string_equal(cache_of(&q, 1), "0 0 0");
+	assert_string_equal(cache_of(&q, 2), "1 0 1");
+	o = machine_execute(&q, "human-monitor-command", "{\"command-line\": \"info block disk2\"}");
+	assert_non_null(strstr(json_string_value(o), "    Cache mode:       writeback, ignore flushes\r\n"));
+	json_decref(o);
+	assert_int_equal(machine_quit(&q), 0);
+}
+
+static void *write_late(void *disk)
+{
+	write_at(((struct vm_disk *)disk)->node, 6 << 20, 0);
+	return NULL;
+}
+
+/* Files of this process may not become larger than 4 MiB for a while. */
+static void errors_are_dealt_with_as_was_asked_for(void **state)
+{
+	struct rlimit limit, low;
+	struct machine q;
+	pthread_t writer;
+	char keys[1024];
+	size_t n = 0;
+	json_t *e, *o;
+
+	static const char *const policies[] = { "stop", "ignore", "enospc" };
+	for (unsigned k = 0; k < 3; k++) {
+		char file[16];
+
+		snprintf(file, sizeof(file), "e%u", k);
+		make_image(machines_path(file), 8 << 20);
+		n += (size_t)snprintf(keys + n, sizeof(keys) - n,
+				      "disk%u.path=%s disk%u.format=raw disk%u.aio=threads disk%u.werror=%s ", k,
+				      machines_path(file), k, k, k, policies[k]);
+	}
+	snprintf(keys + n, sizeof(keys) - n, "name=q");
+	machine_new(&q, CODE_COUNT, keys);
+	machine_start(&q);
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &limit);
+	low = (struct rlimit){ 4 << 20, limit.rlim_max };
+	setrlimit(RLIMIT_FSIZE, &low);
+	write_at(q.vm->disks[1].node, 6 << 20, 0);
+	write_at(q.vm->disks[2].node, 6 << 20, -EFBIG);
+	assert_int_equal(pthread_create(&writer, NULL, write_late, &q.vm->disks[0]), 0);
+	e = machine_event(&q, "BLOCK_IO_ERROR");
+	o = json_object_get(e, "data");
+	assert_string_equal(json_string_value(json_object_get(o, "action")), "stop");
+	assert_string_equal(json_string_value(json_object_get(o, "operation")), "write");
+	assert_string_equal(json_string_value(json_object_get(o, "reason")), "File too large");
+	assert_true(json_is_false(json_object_get(o, "nospace")));
+	json_decref(e);
+	json_decref(machine_event(&q, "STOP"));
+	assert_true(machine_is(&q, "io-error"));
+	refuses(&q, "cont", "{}", "disk0 cannot be written on the host: File too large");
+	setrlimit(RLIMIT_FSIZE, &limit);
+	json_decref(machine_event(&q, "RESUME"));
+	assert_int_equal(pthread_join(writer, NULL), 0);
+	assert_true(machine_is(&q, "running"));
 	assert_int_equal(machine_quit(&q), 0);
 }
 
@@ -920,6 +1048,8 @@ int main(void)
 		cmocka_unit_test(balloon_has_a_target),
 		cmocka_unit_test(images_by_name_are_put_into_drives),
 		cmocka_unit_test(disks_are_resized),
+		cmocka_unit_test(caches_are_what_was_asked_for),
+		cmocka_unit_test(errors_are_dealt_with_as_was_asked_for),
 		cmocka_unit_test(cables_of_both_cards),
 		cmocka_unit_test(clocks_and_balloons_are_told_of),
 	};
