@@ -133,6 +133,7 @@ struct node_create_option {
 };
 
 struct node_driver;
+struct node_bitmap_ops;
 
 struct node {
 	const struct node_driver *drv;
@@ -185,6 +186,8 @@ struct node_driver {
 	void (*event)(struct node *n, enum node_event e);
 	/* Read or write the state of a machine, which lies behind the disk. */
 	int (*vmstate)(struct node *n, bool write, uint64_t offset, void *buf, uint64_t bytes);
+
+	const struct node_bitmap_ops *bitmaps; /* bitmap.h */
 
 	int (*snapshot_list)(struct node *n, struct node_snapshot **out, unsigned *count);
 	int (*snapshot_create)(struct node *n, struct node_snapshot *s, struct err *err);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/qcow2_bitmap.h"
 #include "block/qcow2_header.h"
 
 #define L2_CACHE_BYTES (32u << 20)
@@ -182,6 +183,7 @@ static void forget(struct node *n)
 	qc_cache_free(&s->l2c);
 	qc_cache_free(&s->rbc);
 	qc_snapshots_free(s);
+	qc_bitmaps_free(s);
 	while (s->unknown) {
 		struct qc_extension *x = s->unknown;
 
@@ -225,7 +227,7 @@ static int take_options(struct node *n, struct opts *o, struct err *err)
 static int prepare_writing(struct node *n, struct err *err)
 {
 	struct qcow2 *s = qc(n);
-	uint64_t known = s->external ? QCOW2_AUTOCLEAR_DATA_RAW : 0;
+	uint64_t known = (s->external ? QCOW2_AUTOCLEAR_DATA_RAW : 0) | (s->bitmap_count ? QCOW2_AUTOCLEAR_BITMAPS : 0);
 	struct node_check c = { 0 };
 	int ret;
 
@@ -248,6 +250,18 @@ static int prepare_writing(struct node *n, struct err *err)
 	return 0;
 }
 
+/* An image that is checked may have damaged ones. */
+static int open_bitmaps(struct node *n, struct err *err)
+{
+	if (!qc_bitmaps_open(n, err))
+		return 0;
+	if (!(n->flags & NODE_CHECK))
+		return -1;
+	fprintf(stderr, "ERROR %s\n", err->msg);
+	qc_bitmaps_free(qc(n));
+	return 0;
+}
+
 static int qcow2_open(struct node *n, struct opts *o, struct err *err)
 {
 	uint8_t *h = NULL;
@@ -261,8 +275,8 @@ static int qcow2_open(struct node *n, struct opts *o, struct err *err)
 		else
 			ret = qc(n)->crypt ? err_set(err, "encrypted images are not supported yet") : 0;
 	}
-	if (ret || read_tables(n, h, err) || note_metadata(n, err) || open_data_file(n, o, err) ||
-	    take_options(n, o, err) || prepare_writing(n, err)) {
+	if (ret || read_tables(n, h, err) || open_bitmaps(n, err) || note_metadata(n, err) ||
+	    open_data_file(n, o, err) || take_options(n, o, err) || prepare_writing(n, err)) {
 		forget(n);
 		ret = -1;
 	}
@@ -288,6 +302,12 @@ static void write_back(struct node *n)
 			fprintf(stderr, "%s: Failed to flush the %s cache: %s\n", program_invocation_short_name,
 				caches[i].what, strerror(-ret));
 		failed |= ret;
+	}
+	if (!failed) {
+		ret = qc_bitmaps_store(n);
+		if (ret)
+			fprintf(stderr, "%s: Lost persistent bitmaps of %s: %s\n", program_invocation_short_name,
+				n->filename, strerror(-ret));
 	}
 	if (!failed && s->incompat & QCOW2_INCOMPAT_DIRTY)
 		qc_mark_clean(n);
@@ -355,6 +375,24 @@ static int qcow2_info(struct node *n, struct node_info *i)
 	return 0;
 }
 
+static json_t *bitmaps_json(const struct qcow2 *s)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < s->bitmaps.n; i++) {
+		const struct qc_bitmap *b = &s->bitmaps.at[i];
+		json_t *flags = json_array();
+
+		if (b->flags & BM_IN_USE)
+			json_array_append_new(flags, json_string("in-use"));
+		if (b->flags & BM_AUTO)
+			json_array_append_new(flags, json_string("auto"));
+		json_array_append_new(list, json_pack("{s:o, s:s, s:I}", "flags", flags, "name", b->name, "granularity",
+						      (json_int_t)1 << b->granularity));
+	}
+	return list;
+}
+
 static json_t *qcow2_specifics(struct node *n)
 {
 	struct qcow2 *s = qc(n);
@@ -374,6 +412,8 @@ static json_t *qcow2_specifics(struct node *n)
 		json_object_set_new(o, "data-file", json_string(s->data_file_name));
 	if (s->external)
 		json_object_set_new(o, "data-file-raw", json_boolean(s->external_raw));
+	if (s->bitmaps.n)
+		json_object_set_new(o, "bitmaps", bitmaps_json(s));
 	json_object_set_new(o, "corrupt", json_boolean(s->incompat & QCOW2_INCOMPAT_CORRUPT));
 	json_object_set_new(o, "extended-l2", json_boolean(s->extended));
 	return o;
@@ -454,6 +494,7 @@ const struct node_driver node_qcow2 = {
 	.check = qc_check,
 	.change_backing = qcow2_change_backing,
 	.amend = qc_amend,
+	.bitmaps = &qc_bitmap_ops,
 	.make_empty = qcow2_make_empty,
 	.snapshot_list = qc_snapshot_list,
 	.snapshot_create = qc_snapshot_create,

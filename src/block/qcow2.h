@@ -130,6 +130,16 @@ struct qc_range {
 
 #define QC_QUARANTINE 64u
 
+/* Of qcow2_bitmap.h. */
+struct qc_bitmaps {
+	struct qc_bitmap *at;
+	unsigned n;
+	bool changed;		/* what the directory says */
+	bool tracking;		/* bits of all that are enabled are in memory, and the file says that they are in use */
+	struct qc_bitmap *gone; /* removed, whose clusters are freed when the directory has been written */
+	unsigned n_gone;
+};
+
 struct qcow2 {
 	unsigned version, bits, crypt, order;
 	uint64_t cluster; /* bytes */
@@ -178,7 +188,8 @@ struct qcow2 {
 	uint32_t unknown_fields_len;
 	uint8_t *feature_names;
 	uint32_t feature_names_len;
-	uint32_t bitmap_count;
+	struct qc_bitmaps bitmaps;
+	uint32_t bitmap_count; /* of the header, as the next two */
 	uint64_t bitmap_dir, bitmap_dir_bytes;
 	uint64_t crypto_offset, crypto_bytes;
 };

@@ -220,6 +220,8 @@ static const char *prevents_downgrade(const struct node *n)
 		return "compat=0.10 requires refcount_bits=16";
 	if (s->external)
 		return "Cannot downgrade an image with a data file";
+	if (s->bitmaps.n)
+		return "Cannot downgrade an image with bitmaps";
 	for (uint32_t i = 0; i < s->snap_count; i++)
 		if (s->snaps[i].s.vm_state_size > UINT32_MAX || s->snaps[i].s.disk_size != n->size)
 			return "Internal snapshots prevent downgrade of image";

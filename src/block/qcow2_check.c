@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/qcow2_check.h"
+#include "block/qcow2_bitmap.h"
 
 struct qc_scan {
 	struct node *n;
@@ -289,6 +289,8 @@ static int refer_all(struct qc_scan *x)
 		ret = qc_scan_refer(x, s->snap_offset, s->snap_bytes);
 	if (!ret && s->crypto_bytes)
 		ret = qc_scan_refer(x, s->crypto_offset, s->crypto_bytes);
+	if (!ret)
+		ret = qc_bitmaps_count(x->n, x, x->c);
 	if (!ret)
 		ret = qc_scan_refer(x, s->rt_offset, (uint64_t)s->rt_clusters << s->bits);
 	return ret ? ret : refer_refblocks(x);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/qcow2.h"
+#include "block/qcow2_bitmap.h"
 
 /* In QEMU's order, in which they are shown. */
 const struct node_create_option qc_create_options[] = {
@@ -422,6 +422,11 @@ int qc_truncate(struct node *n, const struct node_resize *how, struct err *err)
 		if (how->prealloc > PREALLOC_METADATA)
 			data.prealloc = how->prealloc;
 		ret = node_truncate(s->data, &data, err);
+	}
+	if (!ret && s->bitmaps.n) {
+		co_lock(&s->lock);
+		ret = qc_bitmaps_resize(n, how->size, err);
+		co_unlock(&s->lock);
 	}
 	if (!ret && how->size < n->size)
 		ret = shrink(n, how->size, err);

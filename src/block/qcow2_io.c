@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/qcow2.h"
+#include "block/qcow2_bitmap.h"
 
 /* --- tracking --- */
 
@@ -171,6 +171,23 @@ static int carry_out(struct node *n, struct node_req *r)
 	return -EINVAL;
 }
 
+/* The bitmaps learn of a change before it happens. */
+static int note_change(struct node *n, uint64_t offset, uint64_t bytes)
+{
+	struct qcow2 *s = qc(n);
+	int ret = 0;
+
+	if (qc_bitmaps_waiting(n)) {
+		co_lock(&s->lock);
+		if (qc_bitmaps_waiting(n))
+			ret = qc_bitmaps_begin(n, false);
+		co_unlock(&s->lock);
+	}
+	if (!ret)
+		qc_bitmaps_mark(n, offset, bytes);
+	return ret;
+}
+
 static void body(void *opaque)
 {
 	struct node_req *r = opaque;
@@ -181,7 +198,11 @@ static void body(void *opaque)
 
 	if (s->exclusive)
 		wait_for_earlier(s, r);
-	ret = writes && s->incompat & QCOW2_INCOMPAT_CORRUPT ? -EIO : carry_out(n, r);
+	ret = writes && s->incompat & QCOW2_INCOMPAT_CORRUPT ? -EIO : 0;
+	if (!ret && writes)
+		ret = note_change(n, r->offset, r->bytes);
+	if (!ret)
+		ret = carry_out(n, r);
 	untrack(s, r);
 	if (alone && !--s->exclusive)
 		co_queue_wake_all(&s->finished);
@@ -212,8 +233,10 @@ static bool hand_on(struct node *n, struct node_req *r)
 		return false;
 	if (qc_map(n, r->offset, r->bytes, false, &m) || m.type != QC_NORMAL || m.bytes != r->bytes)
 		return false;
-	if (r->op == BLOCK_WRITE && (!m.copied || !qc_is_data(s, m.host, m.bytes)))
+	if (r->op == BLOCK_WRITE && (!m.copied || !qc_is_data(s, m.host, m.bytes) || qc_bitmaps_waiting(n)))
 		return false; /* the slow way says what is wrong */
+	if (r->op == BLOCK_WRITE)
+		qc_bitmaps_mark(n, r->offset, r->bytes);
 	track(s, r);
 	r->above = r->done;
 	r->done = handed_on_done;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/qcow2_bitmap.h"
 #include "block/qcow2_header.h"
 
 #define FIXED	  40u /* bytes of an entry before the extra data */
@@ -525,7 +526,10 @@ int qc_snapshot_apply(struct node *n, const char *which, struct err *err)
 			return ret;
 	}
 	co_lock(&s->lock);
-	ret = apply(n, sn, err);
+	ret = s->bitmaps.n ? qc_bitmaps_begin(n, false) : 0;
+	qc_bitmaps_mark(n, 0, n->size); /* all may be another thing */
+	if (!ret)
+		ret = apply(n, sn, err);
 	co_unlock(&s->lock);
 	return ret;
 }

@@ -15,10 +15,10 @@ static const struct {
 	const char *name;
 	img_fn *fn;
 } subcommands[] = {
-	{ "amend", img_amend },	    { "bench", img_bench },	  { "check", img_check },     { "commit", img_commit },
-	{ "compare", img_compare }, { "convert", img_convert },	  { "create", img_create },   { "dd", img_dd },
-	{ "info", img_info },	    { "map", img_map },		  { "measure", img_measure }, { "rebase", img_rebase },
-	{ "resize", img_resize },   { "snapshot", img_snapshot },
+	{ "amend", img_amend },	  { "bench", img_bench },     { "bitmap", img_bitmap },	    { "check", img_check },
+	{ "commit", img_commit }, { "compare", img_compare }, { "convert", img_convert },   { "create", img_create },
+	{ "dd", img_dd },	  { "info", img_info },	      { "map", img_map },	    { "measure", img_measure },
+	{ "rebase", img_rebase }, { "resize", img_resize },   { "snapshot", img_snapshot },
 };
 #define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 
@@ -200,11 +200,43 @@ json_t *img_qemu_order(json_t *v)
 	return out;
 }
 
+/* As QEMU lays it out, which begins a new line within an empty list too. */
+static void print_json(json_t *v, int indent)
+{
+	bool object = json_is_object(v), first = true;
+	const char *key;
+	json_t *e;
+	size_t i;
+
+	if (!object && !json_is_array(v)) {
+		json_dumpf(v, stdout, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+		return;
+	}
+	putchar(object ? '{' : '[');
+	json_object_foreach(v, key, e)
+	{
+		json_t *name = json_string(key);
+
+		printf("%s\n%*s", first ? "" : ",", indent + 4, "");
+		json_dumpf(name, stdout, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+		json_decref(name);
+		printf(": ");
+		print_json(e, indent + 4);
+		first = false;
+	}
+	json_array_foreach(v, i, e)
+	{
+		printf("%s\n%*s", i ? "," : "", indent + 4, "");
+		print_json(e, indent + 4);
+	}
+	printf("\n%*s%c", indent, "", object ? '}' : ']');
+}
+
 void img_print_json(json_t *o)
 {
 	json_t *ordered = img_qemu_order(o);
 
-	json_dumpf(ordered, stdout, JSON_INDENT(4) | JSON_ENSURE_ASCII);
+	print_json(ordered, 0);
 	putchar('\n');
 	json_decref(ordered);
 	json_decref(o);
@@ -277,7 +309,8 @@ const struct cli_command cli_img_command = {
 	.summary = "make, look at, convert and repair disk images, as qemu-img does",
 	.operands = "COMMAND [OPTION]...",
 	.max_operands = CLI_MANY,
-	.operand_words = { "amend|bench|check|commit|compare|convert|create|dd|info|map|measure|rebase|resize|snapshot",
+	.operand_words = { "amend|bench|bitmap|check|commit|compare|convert|create|dd|info|map|measure|rebase|resize|"
+			   "snapshot",
 			   "@file" },
 	.text = "The commands, their options and their output are those of qemu-img. Called by the name qemu-img (a "
 		"symbolic "

@@ -349,6 +349,7 @@ struct request {
 	const char *backing, *backing_format;
 	struct opts *o;
 	int64_t sparse, coroutines, rate;
+	bool bitmaps, skip_broken;
 	bool compress, no_create, progress, in_opts, out_opts, target_zero, salvage, unordered, offload, has_o;
 	char **names;
 	unsigned sources;
@@ -484,10 +485,23 @@ static int open_target(struct convert *c, const struct request *r)
 
 static int convert(struct convert *c, const struct request *r)
 {
-	int ret = open_sources(c, r) || check_target(r) || make_target(c, r) || open_target(c, r);
+	int ret = open_sources(c, r) || check_target(r);
 
+	if (!ret && r->bitmaps && r->sources > 1) {
+		img_error("Copying bitmaps only possible with single source");
+		ret = -1;
+	}
+	if (!ret && r->bitmaps)
+		ret = img_bitmaps_check(c->src[0], r->skip_broken);
+	ret = ret || make_target(c, r) || open_target(c, r);
+	if (!ret && r->bitmaps && !c->target->drv->bitmaps) {
+		img_error("Format driver '%s' does not support bitmaps", c->target->drv->name);
+		ret = -1;
+	}
 	if (!ret)
 		ret = copy(c, (unsigned)r->coroutines) || node_flush(c->target);
+	if (!ret && r->bitmaps)
+		ret = img_bitmaps_copy(c->src[0], c->target, r->skip_broken);
 	node_close(c->target);
 	for (unsigned i = 0; i < c->sources; i++)
 		node_close(c->src[i]);
@@ -544,6 +558,8 @@ static int add_o(void *opaque, const char *text)
 
 static const char *contradiction(const struct request *r)
 {
+	if (r->skip_broken && !r->bitmaps)
+		return "Use of --skip-broken-bitmaps requires --bitmaps";
 	if (r->compress && r->offload)
 		return "Cannot enable copy offloading when -c is used";
 	if (r->sparse >= 0 && r->offload)
@@ -589,6 +605,8 @@ int img_convert(struct img *t, int argc, char **argv)
 		{ 0, "target-image-opts", IMG_ON, &r.out_opts },
 		{ 0, "salvage", IMG_ON, &r.salvage },
 		{ 0, "target-is-zero", IMG_ON, &r.target_zero },
+		{ 0, "bitmaps", IMG_ON, &r.bitmaps },
+		{ 0, "skip-broken-bitmaps", IMG_ON, &r.skip_broken },
 		{ 0 },
 	};
 

@@ -22,7 +22,7 @@ struct img {
 /* Exit status of the process. argv[0] is the subcommand's name. */
 typedef int img_fn(struct img *t, int argc, char **argv);
 img_fn img_create, img_info, img_check, img_convert, img_compare, img_map, img_snapshot, img_resize, img_rebase,
-	img_commit, img_measure, img_dd, img_bench, img_amend;
+	img_commit, img_measure, img_dd, img_bench, img_amend, img_bitmap;
 
 /* "qemu-img: MESSAGE" on stderr. */
 void img_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -119,6 +119,12 @@ void img_rate_wait(struct node_ctx *c, struct img_rate *r, uint64_t bytes);
 
 /* Show a snapshot of -l instead of what the image has now; -1 when that failed, which has been said. */
 int img_load_snapshot(struct node *n, const char *which);
+
+/* For convert --bitmaps: 0, or -1 after saying why. */
+int img_bitmaps_check(struct node *src, bool skip_broken);
+int img_bitmaps_copy(struct node *src, struct node *target, bool skip_broken);
+/* What those of `n` may take in an image with clusters of this size. */
+uint64_t img_bitmaps_size(struct node *n, uint64_t cluster);
 
 bool img_is_zero(const void *buf, size_t n);
 

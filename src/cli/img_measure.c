@@ -132,14 +132,14 @@ static int measure(struct node *n, const struct request *r)
 				      (json_int_t)m.full);
 
 		if (bitmaps)
-			json_object_set_new(o, "bitmaps", json_integer(0));
+			json_object_set_new(o, "bitmaps", json_integer((json_int_t)img_bitmaps_size(n, cluster)));
 		img_print_json(o);
 		return 0;
 	}
 	printf("required size: %llu\nfully allocated size: %llu\n", (unsigned long long)m.required,
 	       (unsigned long long)m.full);
 	if (bitmaps)
-		puts("bitmaps size: 0");
+		printf("bitmaps size: %llu\n", (unsigned long long)img_bitmaps_size(n, cluster));
 	return 0;
 }
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import time
 
@@ -243,6 +244,47 @@ create -f qcow2 -o extended_l2=on ext.q 1M
 io: ext.q write -P 1 0 64k
 poke: ext.q 0x40000 80000000000502000000000000000000
 check -r all ext.q
+create -f qcow2 bm.q 10M
+bitmap --add bm.q b0
+bitmap --add -g 4k --disable bm.q b1
+io: bm.q write -P 1 1M 100k; write -z 3M 64k; discard 5M 1M
+info bm.q
+info --output=json bm.q
+check -q bm.q
+bitmap --add bm.q b0
+bitmap --remove bm.q b2
+bitmap --clear bm.q b2
+bitmap --merge b0 bm.q b1
+bitmap --merge b7 bm.q b1
+bitmap --disable bm.q b0
+convert --bitmaps -O qcow2 bm.q bm3.q
+bitmap --add --merge b0 -b bm3.q -F qcow2 bm.q b3
+bitmap --enable --clear bm.q b0
+bitmap bm.q b0
+bitmap --add bm.q
+bitmap --add -g 1000 bm.q x
+bitmap --add -g 100 bm.q x
+bitmap -g 4k --remove bm.q x
+bitmap -F qcow2 --remove bm.q x
+bitmap -b bm.q --remove bm.q x
+measure -O qcow2 bm.q
+measure -O qcow2 -o cluster_size=4k --output=json bm.q
+convert --bitmaps -O qcow2 bm.q bm2.q
+info bm2.q
+check bm2.q
+convert --bitmaps -O raw bm.q x
+convert --bitmaps -O qcow2 b.raw x
+convert --bitmaps -O qcow2 bm.q bm.q x
+convert --skip-broken-bitmaps -O qcow2 bm.q x
+resize bm.q 20M
+io: bm.q write -P 1 19M 100k
+check -q bm.q
+info bm.q
+bitmap --remove bm.q b0
+bitmap --remove bm.q b1
+bitmap --remove bm.q b3
+info bm.q
+check -q bm.q
 create
 create -f qcow2 -b z z 1M
 info nope
@@ -325,6 +367,98 @@ def test_theirs_reads_what_ours_wrote(ours, tmp_path):
         subprocess.run([THEIRS, "compare", "-q", raw, out], check=True)
         subprocess.run([ours, "convert", "-O", "raw", out, tmp_path / "back"], check=True)
         assert (tmp_path / "back").read_bytes() == data, options
+
+
+def bitmaps_of(image):
+    """The bitmaps of a qcow2 file by name, as the specification says: (flags, granularity, the set bits)."""
+    f = image.read_bytes()
+    size, cluster, at = int.from_bytes(f[24:32], "big"), 1 << int.from_bytes(f[20:24], "big"), int.from_bytes(f[100:104], "big")
+    found = {}
+    while True:
+        kind, length = struct.unpack(">II", f[at:at + 8])
+        if not kind:
+            return found
+        if kind == 0x23852875:
+            count, _, _, where = struct.unpack(">IIQQ", f[at + 8:at + 32])
+            for _ in range(count):
+                table, entries, flags, _, bits, name, extra = struct.unpack(">QIIBBHI", f[where:where + 24])
+                data = b""
+                for e in struct.unpack(f">{entries}Q", f[table:table + 8 * entries]):
+                    data += f[e:e + cluster] if e > 1 else bytes([255 * e]) * cluster
+                found[f[where + 24 + extra:where + 24 + extra + name].decode()] = (
+                    flags, bits, [i for i in range((size + (1 << bits) - 1) >> bits) if data[i // 8] >> i % 8 & 1])
+                where += (24 + extra + name + 7) // 8 * 8
+        at += 8 + (length + 7) // 8 * 8
+
+
+def test_bitmaps_hold_what_was_written(ours, tmp_path):
+    """QEMU's tools on one image, ours on the other, and then each on the other's."""
+    theirs_io = IO
+    (tmp_path / "qemu-io").symlink_to(os.path.abspath(VIREO))
+    ours_io = tmp_path / "qemu-io"
+    seen = []
+    for img, io, img2, io2 in (THEIRS, theirs_io, THEIRS, theirs_io), (ours, ours_io, ours, ours_io), (ours, theirs_io, THEIRS, ours_io):
+        image = tmp_path / "a.q"
+
+        def run(*args):
+            subprocess.run([*args, image], check=True, stdout=subprocess.DEVNULL)
+
+        run(img, "create", "-q", "-f", "qcow2", "-o", "size=40M")
+        subprocess.run([img, "bitmap", "--add", "-g", "4k", image, "fine"], check=True)
+        subprocess.run([img, "bitmap", "--add", image, "plain"], check=True)
+        run(io, "-c", "write -P 3 0 300k", "-c", "write -z 1M 2M", "-c", "write -P 5 8M 1")
+        run(io2, "-c", "discard 8M 64k", "-c", "write -P 9 39M 1M", "-c", "write 100k 1k")
+        subprocess.run([img2, "bitmap", "--disable", image, "plain"], check=True)
+        run(io, "-c", "write 20M 1M")
+        subprocess.run([img2, "bitmap", "--add", "-g", "8k", "--merge", "plain", "--merge", "fine", image, "both"], check=True)
+        run(io2, "-c", "write 22M 1M")
+        subprocess.run([THEIRS, "check", "-q", image], check=True)
+        subprocess.run([ours, "check", "-q", image], check=True)
+        seen.append(bitmaps_of(image))
+    assert len(seen[0]) == 3 and all(len(b[2]) > 20 for b in seen[0].values())
+    assert seen[1] == seen[0] and seen[2] == seen[0]
+
+
+def test_bitmaps_that_were_not_saved(ours, tmp_path):
+    """Whoever is killed after a write leaves bitmaps that say so; one that is disabled has nothing to lose."""
+    (tmp_path / "qemu-io").symlink_to(os.path.abspath(VIREO))
+    image = tmp_path / "a.q"
+    subprocess.run([ours, "create", "-q", "-f", "qcow2", image, "10M"], check=True)
+    subprocess.run([ours, "bitmap", "--add", image, "on"], check=True)
+    subprocess.run([ours, "bitmap", "--add", "--disable", image, "off"], check=True)
+    assert {k: v[0] for k, v in bitmaps_of(image).items()} == {"on": 2, "off": 0}
+    for command, flags in ("read 0 64k", 2), ("write 0 64k", 3):
+        subprocess.run([tmp_path / "qemu-io", "-c", command, "-c", "abort", image], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert {k: v[0] for k, v in bitmaps_of(image).items()} == {"on": flags, "off": 0}
+    r = subprocess.run([ours, "bitmap", "--clear", image, "on"], capture_output=True, text=True)
+    assert r.returncode == 1 and "Bitmap 'on' is inconsistent and cannot be used" in r.stderr
+    r = subprocess.run([ours, "convert", "--bitmaps", "-O", "qcow2", image, tmp_path / "b.q"], capture_output=True, text=True)
+    assert r.returncode == 1 and "Cannot copy inconsistent bitmap 'on'" in r.stderr
+    subprocess.run([ours, "convert", "--bitmaps", "--skip-broken-bitmaps", "-O", "qcow2", image, tmp_path / "b.q"], check=True, stderr=subprocess.DEVNULL)
+    assert list(bitmaps_of(tmp_path / "b.q")) == ["off"]
+    assert subprocess.run([ours, "resize", image, "20M"], capture_output=True).returncode == 1
+    subprocess.run([ours, "bitmap", "--remove", image, "on"], check=True)
+    subprocess.run([THEIRS, "check", "-q", image], check=True)
+    subprocess.run([ours, "resize", "-q", image, "20M"], check=True)
+
+
+def test_bitmap_directories_that_lie(ours, tmp_path):
+    image, bad = tmp_path / "a.q", tmp_path / "bad.q"
+    subprocess.run([ours, "create", "-q", "-f", "qcow2", image, "1T"], check=True)
+    for name in "one", "two":
+        subprocess.run([ours, "bitmap", "--add", image, name], check=True)
+    data = image.read_bytes()
+    where = data.index(bytes.fromhex("23852875"))
+    directory = int.from_bytes(data[where + 24:where + 32], "big")
+    places = [(where + 8, 4), (where + 16, 8), (where + 24, 8), *[(directory + k, n) for k, n in
+              ((0, 8), (8, 4), (12, 4), (16, 1), (17, 1), (18, 2), (20, 4), (24, 3), (24 + 8, 8), (24 + 8 + 17, 1))]]
+    for at, n in places:
+        for value in 0, 1, 2 ** (8 * n - 1), 2 ** (8 * n) - 1, 0x10000 % 2 ** (8 * n):
+            bad.write_bytes(data[:at] + value.to_bytes(n, "big") + data[at + n:])
+            for command in ["info"], ["check"], ["bitmap", "--clear"]:
+                r = subprocess.run(["bash", "-c", 'ulimit -v 3000000; exec "$@"', "-", ours, *command, bad, *(["one"] if len(command) > 1 else [])],
+                                   capture_output=True, text=True, timeout=20)
+                assert 0 <= r.returncode <= 3, (at, n, value, command, r)
 
 
 def test_what_is_written_is_in_order(ours, tmp_path):
