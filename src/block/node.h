@@ -198,7 +198,7 @@ struct node_driver {
 };
 
 extern const struct node_driver node_file, node_host_device, node_host_cdrom, node_null_co, node_null_aio, node_raw,
-	node_qcow2, node_blkdebug;
+	node_qcow2, node_blkdebug, node_blklogwrites;
 /* NULL-terminated. */
 extern const struct node_driver *const node_drivers[];
 const struct node_driver *node_driver_find(const char *name);

@@ -189,10 +189,11 @@ int qc_cache_write(struct node *n, struct qc_cache *c)
 
 	if (!c->dirty)
 		return 0;
-	if (on && on->dirty) {
+	if (on) {
 		ret = qc_cache_write(n, on);
 		if (ret)
 			return ret;
+		/* Also when somebody has written it before: that need not be on stable storage. */
 		c->depends_on_flush = true;
 	}
 	if (c->depends_on_flush) {

@@ -385,7 +385,7 @@ static int hide_backing(struct node *n, uint64_t old, const struct node_resize *
 static int grow(struct node *n, const struct node_resize *how, struct err *err)
 {
 	struct qcow2 *s = qc(n);
-	uint64_t span = s->cluster << s->l2_bits, old = n->size;
+	uint64_t span = s->cluster << s->l2_bits, old = n->size, stop;
 	int ret;
 
 	co_lock(&s->lock);
@@ -396,7 +396,12 @@ static int grow(struct node *n, const struct node_resize *how, struct err *err)
 		return ret;
 	}
 	n->size = how->size;
-	if (how->prealloc != PREALLOC_OFF)
+	/* A larger disk has had something in the last cluster, perhaps. */
+	stop = align_up(old, s->cluster);
+	ret = qc_write_zeroes(n, old, (stop < how->size ? stop : how->size) - old, 0);
+	if (ret)
+		err_errno(err, -ret, "Failed to zero out the new area");
+	else if (how->prealloc != PREALLOC_OFF)
 		ret = qc_preallocate(n, old, how->size, how->prealloc, err);
 	if (!ret && n->backing && n->backing->size > old)
 		ret = hide_backing(n, old, how, err);

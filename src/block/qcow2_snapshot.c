@@ -283,6 +283,20 @@ int qc_snapshot_refcounts(struct node *n, uint64_t l1_offset, uint32_t l1_size, 
 	return ret;
 }
 
+/*
+ * Counts and the COPIED flags of many tables change together, which a loss of power can part. The image is marked as
+ * dirty meanwhile, so that whoever opens it next makes them agree. Version 2 has no such mark.
+ */
+static int begin_change(struct node *n)
+{
+	return qc(n)->version < 3 ? 0 : qc_mark_dirty(n);
+}
+
+static int end_change(struct node *n, int ret)
+{
+	return ret || qc(n)->lazy ? ret : qc_mark_clean(n);
+}
+
 /* --- what people ask for --- */
 
 int qc_snapshot_list(struct node *n, struct node_snapshot **out, unsigned *count)
@@ -390,7 +404,9 @@ int qc_snapshot_create(struct node *n, struct node_snapshot *given, struct err *
 	int ret;
 
 	co_lock(&qc(n)->lock);
-	ret = create(n, given);
+	ret = begin_change(n);
+	if (!ret)
+		ret = end_change(n, create(n, given));
 	co_unlock(&qc(n)->lock);
 	return ret;
 }
@@ -436,7 +452,9 @@ int qc_snapshot_delete(struct node *n, const char *which, struct err *err)
 	if (ret)
 		return ret;
 	co_lock(&qc(n)->lock);
-	ret = delete_one(n, sn);
+	ret = begin_change(n);
+	if (!ret)
+		ret = end_change(n, delete_one(n, sn));
 	co_unlock(&qc(n)->lock);
 	if (ret)
 		err_errno(err, -ret, "Failed to remove the snapshot");
@@ -529,7 +547,9 @@ int qc_snapshot_apply(struct node *n, const char *which, struct err *err)
 	ret = s->bitmaps.n ? qc_bitmaps_begin(n, false) : 0;
 	qc_bitmaps_mark(n, 0, n->size); /* all may be another thing */
 	if (!ret)
-		ret = apply(n, sn, err);
+		ret = begin_change(n);
+	if (!ret)
+		ret = end_change(n, apply(n, sn, err));
 	co_unlock(&s->lock);
 	return ret;
 }
