@@ -287,7 +287,10 @@ static int add_vga(struct qemu *q)
 
 	if (config_peek(q->c, "vga"))
 		return q->vga && wanted ? err_set(q->err, "-vga %s: there is one by -device", q->vga) : 0;
-	return wanted ? qemu_set(q, NULL, NULL, "vga", "std") : 0;
+	/* A VNC server brings one in any case. */
+	if (!wanted && config_peek(q->c, "vnc"))
+		return 0;
+	return qemu_set(q, NULL, NULL, "vga", wanted ? "std" : "none");
 }
 
 /* --- the process --- */

@@ -23,7 +23,7 @@
 	  "guest time from host (default) or icount; keys: idle=sleep|skip, base", "host|icount" }, \
 	{ "uuid", 0, CLI_VALUE, "uuid", NULL, "UUID", "the machine's UUID (default: random)", NULL }, \
 	{ "vga", 0, CLI_PAIRS, "vga", NULL, "std|none[,KEY=VALUE]...", \
-	  "a screen (with a PS/2 keyboard and mouse): see screenshot, screentext, sendkey, type; keys: memory, rom, addr", \
+	  "a screen (with a PS/2 keyboard and mouse; default: with firmware bios and uefi): see screenshot, screentext, sendkey, type; keys: memory, rom, addr", \
 	  "std|none" }, \
 	{ "device", 0, CLI_SWITCH, NULL, NULL, "NAME[,KEY=VALUE]...", \
 	  "add a device: i8042 (PS/2 keyboard and mouse), hpet (timers), pvpanic, i6300esb (watchdog); for test suites: isa-debug-exit, pc-testdev, pci-testdev", \

@@ -121,14 +121,21 @@ static int add_memory(struct vm *vm, struct err *err)
 	return n < 0 ? -1 : 0;
 }
 
+/* Whoever wants to look at a screen wants one, and so does who starts a PC by the firmware of PCs. */
+static bool is_expected(const struct vm *vm)
+{
+	const char *vnc = config_peek(vm->config, "vnc");
+
+	return (vnc && strcmp(vnc, "none")) ||
+	       (vm->firmware && (!strcmp(vm->firmware, "bios") || !strcmp(vm->firmware, "uefi")));
+}
+
 int vm_add_screen_memory(struct vm *vm, struct err *err)
 {
 	static const char *const kinds[] = { "none", "std", NULL };
-	const char *vnc = config_peek(vm->config, "vnc");
 	int kind;
 
-	/* Whoever wants to look at it wants one. */
-	if (config_choice(vm->config, "vga", vnc && strcmp(vnc, "none"), kinds, &kind, err) ||
+	if (config_choice(vm->config, "vga", is_expected(vm), kinds, &kind, err) ||
 	    config_choose(vm->config, "vga", kinds[kind], err))
 		return -1;
 	vm->screen.wanted = kind;

@@ -76,7 +76,7 @@ static const struct {
 	{ "-accel tcg",
 	  "memory=128M cpu.model=qemu64,check serial0=socket i8042=on hpet=on rng=off firmware=bios net0.backend=user "
 	  "net0.model=e1000 vga=std cdrom0.path=none cdrom0.addr=2 cpus=-" },
-	{ "-nodefaults", "vga=- serial0=none net0.backend=- cdrom0.path=- i8042=on firmware=bios" },
+	{ "-nodefaults", "vga=none serial0=none net0.backend=- cdrom0.path=- i8042=on firmware=bios" },
 	{ "-nographic", "serial0=stdio terminal.escapes=always terminal.signals=off monitor0=-" },
 	{ "-serial stdio", "serial0=stdio terminal.escapes=never terminal.signals=on" },
 	{ "-nographic -monitor stdio -serial null", "serial0=null monitor0=stdio" },
@@ -176,7 +176,8 @@ static const struct {
 	/* The screen. */
 	{ "-nodefaults -device VGA,vgamem_mb=32,addr=5", "vga=std vga.memory=32M vga.addr=5" },
 	{ "-nodefaults -vga std", "vga=std" },
-	{ "-vga none", "vga=-" },
+	{ "-vga none", "vga=none" },
+	{ "-nodefaults -vnc :1", "vga=-" },
 	{ "-vnc :1", "vnc=127.0.0.1:5901 vga=std" },
 	{ "-nodefaults -display vnc=127.0.0.1:2", "vnc=127.0.0.1:5902" },
 	{ "-vnc unix:/v", "vnc=unix:/v" },

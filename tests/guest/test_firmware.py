@@ -109,7 +109,7 @@ def test_the_order_of_devices(tmp_path):
     log = tmp_path / "log"
     args = ["run", boot_disk(tmp_path), "--net", "user", "--device", "isa-debug-exit", "--set", f"debugcon=file:{log}",
             "--set", "debugcon.iobase=0x402"]
-    for order, says in [("disk,net", ["*@2"]), ("net,disk", ["*@2"]), ("disk", ["HALT"])]:
+    for order, says in [("disk,net", ["*@3"]), ("net,disk", ["*@3"]), ("disk", ["HALT"])]:
         r = run_cli(*args, "--set", f"boot.order={order}")
         assert "boot sector" in r.stdout
         assert all(w in log.read_text() for w in says)
@@ -230,7 +230,7 @@ def test_ipxe_is_started_from_its_rom(tmp_path, vms):
     blank.write_bytes(bytes(1 << 20))
     vm = vms([str(blank), "--net", "user", "--set", "net0.rom=ipxe", "--set", "boot.order=net,disk"])
     vm.child.expect("starting execution...ok")
-    vm.child.expect("using virtio-net on 0000:00:03.0")
+    vm.child.expect("using virtio-net on 0000:00:04.0")
     vm.child.expect("net0: 10.0.2.15/255.255.255.0 gw 10.0.2.2")
     vm.child.expect("Booting from Hard Disk")
     vm.kill()

@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from conftest import SLOW, VIREO, run_cli
-from test_firmware import own_copy, seabios
+from test_firmware import SEABIOS, ovmf, own_copy, seabios
 from test_ide import GRUB
 
 ROM = "/usr/share/seabios/vgabios-stdvga.bin"
@@ -145,6 +145,26 @@ def test_linux_has_a_vga_console(tmp_path, vms, engine):
     vm.sh("seq 1 170 >/dev/tty0")
     lines = screen_text(vm, "(?m)^170$").split("\n")
     assert lines[lines.index("170") - 20:][:20] == [str(n) for n in range(150, 170)]
+
+
+@seabios
+@ovmf
+def test_firmware_has_a_screen(tmp_path, vms):
+    blank = tmp_path / "blank"
+    blank.write_bytes(bytes(1 << 20))
+    vm = vms([str(blank)])
+    assert "SeaBIOS" in screen_text(vm, "No bootable device")
+    vm.kill()
+    vm = vms([str(blank), "--firmware", "uefi", "--set", "boot.order=disk"])
+    vm.child.expect("Shell> ")
+    shot = screenshot(vm, tmp_path)
+    assert (shot.width, shot.height) == (1280, 800) and len(shot.colors()) > 2
+    vm.kill()
+    for args in ([str(blank), "--vga", "none"], ["--firmware", SEABIOS, "--disk", str(blank)]):
+        vm = vms(args)
+        vm.child.expect("No bootable device")
+        assert "There is no screen" in run_cli("screentext", vm.name).stderr
+        vm.kill()
 
 
 def test_without_a_screen(tmp_path, busybox, vms):
