@@ -40,7 +40,7 @@
 	{ "net", 0, CLI_SERIES, "net", "backend", "BACKEND[,KEY=VALUE]...",                                            \
 	  "add a network card; BACKEND user or none; keys: model=virtio|e1000, hostfwd, restrict, mac, bus, addr, bootindex, rom, tftp, bootfile", "user|none" },   \
 	{ "vnc", 0, CLI_PAIRS, "vnc", NULL, "WHERE",                                                                   \
-	  "let VNC viewers come (and have a screen): unix (vnc.sock in the run directory), unix:PATH, 127.0.0.1:PORT or :N",\
+	  "let VNC viewers come (and have a screen): unix (vnc.sock in the run directory), unix:PATH, 127.0.0.1:PORT or :N; other addresses with ,tls-creds=DIR,password-file=FILE",\
 	  "unix|none" },                                                                                              \
 	{ "serial", 0, CLI_NUMBERED, "serial", NULL, "WHERE",                                                          \
 	  "first (used again: second) serial port: stdio, none, null, pty, socket, file:PATH", CLI_WHERE },            \

@@ -15,6 +15,11 @@ struct vnc_config {
 	const char *path; /* of a Unix socket; NULL: */
 	const char *host; /* an address of this machine */
 	uint16_t port;
+	/*
+	 * With both, whoever comes to the address needs the password, and the path is one that belongs to the user
+	 * alone. The directory has server-cert.pem and server-key.pem.
+	 */
+	const char *tls_creds, *password;
 	const char *name;	     /* shown by viewers */
 	struct screen_source source; /* nobody else may take its changes */
 	struct input_sink input;     /* functions may be NULL */

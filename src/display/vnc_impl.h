@@ -33,6 +33,8 @@ struct vnc_picture {
 	struct vnc_rect rect[VNC_RECTS_MAX];
 };
 
+/* What viewers need a password for, if the configuration says so. In the server's process, once it listens itself. */
+int vnc_front(const struct vnc_config *c, struct err *err);
 /*
  * The server's process: does not return but for errors before it listens. It says that it does by a message of one byte
  * 0 on `fd`.

@@ -302,6 +302,8 @@ int vnc_serve(const struct vnc_config *c, const uint32_t *pixels, int fd, struct
 	pictures = aml_handler_new(fd, on_picture, &s, NULL);
 	if (!s.hold || !pictures || aml_start(s.loop, pictures) || show_black(&s, err))
 		return err_set(err, "out of memory");
+	if (c->tls_creds && vnc_front(c, err))
+		return -1;
 	if (send(fd, "", 1, MSG_NOSIGNAL) != 1)
 		return err_errno(err, errno, "vnc");
 	aml_run(s.loop);

@@ -185,7 +185,7 @@ struct vm {
 		struct screen_source source; /* functions that are NULL: there is none */
 		struct vnc_config vnc;
 		struct vnc *server; /* or NULL */
-		char vnc_path[PATH_MAX], vnc_host[256];
+		char vnc_path[PATH_MAX], vnc_host[256], vnc_password[1024];
 	} screen;
 	struct input_sink input; /* where keys and the mouse go; functions that are NULL: nowhere */
 

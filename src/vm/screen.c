@@ -1,4 +1,5 @@
 /* The screen of a machine: the VGA with its memory, and what shows it. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,23 +45,54 @@ static bool is_loopback(const char *host)
 	return !strncmp(host, "127.", 4) || !strcmp(host, "::1") || !strcmp(host, "localhost");
 }
 
-/*
- * A viewer of neatvnc 0.5 need not give the password: whoever chooses the security type 1 (none), which was not
- * offered, is let in (CVE-2024-42458). So there are no passwords, and nobody from elsewhere.
- */
-static int refuse_strangers(struct vm *vm, struct err *err)
+/* The first line of a file, which is not empty. */
+static int read_password(struct vm *vm, const char *path, struct err *err)
 {
-	static const char *const keys[] = { "vnc.password-file", "vnc.tls-key", "vnc.tls-cert" };
-	const char *host = vm->screen.vnc.host;
+	char *text = vm->screen.vnc_password;
+	FILE *f = fopen(path, "re");
 
-	for (size_t n = 0; n < ARRAY_LEN(keys); n++)
-		if (config_get(vm->config, keys[n]))
-			return err_set(err,
-				       "%s: the neatvnc here lets viewers in without the password (CVE-2024-42458), so "
-				       "there is none; viewers come by a Unix socket or from this machine",
-				       keys[n]);
-	return host && !is_loopback(host)
-		       ? err_set(err, "vnc: %s is for others, too, who would need no password; 127.0.0.1 is not", host)
+	if (!f)
+		return err_errno(err, errno, "vnc.password-file: %s", path);
+	if (!fgets(text, sizeof(vm->screen.vnc_password), f))
+		text[0] = 0;
+	fclose(f);
+	text[strcspn(text, "\r\n")] = 0;
+	if (!text[0])
+		return err_set(err, "vnc.password-file: %s has no password in its first line", path);
+	return strlen(text) + 1 == sizeof(vm->screen.vnc_password)
+		       ? err_set(err, "vnc.password-file: the password in %s is too long", path)
+		       : 0;
+}
+
+/*
+ * A password and a certificate, or neither. With them neatvnc itself is at the socket of the run directory, which is
+ * the user's alone.
+ */
+static int read_tls(struct vm *vm, struct err *err)
+{
+	struct vnc_config *c = &vm->screen.vnc;
+	const char *file;
+
+	if (config_str(vm->config, "vnc.tls-creds", NULL, &c->tls_creds, err) ||
+	    config_str(vm->config, "vnc.password-file", NULL, &file, err))
+		return -1;
+	if (!c->tls_creds && !file)
+		return c->host && !is_loopback(c->host)
+			       ? err_set(err,
+					 "vnc: %s is for others, too, who would need no password: give tls-creds=DIR "
+					 "and password-file=FILE",
+					 c->host)
+			       : 0;
+	if (!c->tls_creds || !file)
+		return err_set(err, "vnc: tls-creds and password-file go together");
+	if (!c->host)
+		return err_set(err, "vnc.tls-creds: a Unix socket is the user's alone and has no password; give "
+				    "HOST:PORT");
+	c->password = vm->screen.vnc_password;
+	c->path = vm->screen.vnc_path;
+	return rundir_path(vm->rundir, "vnc.sock", vm->screen.vnc_path, sizeof(vm->screen.vnc_path), err) ||
+			       read_password(vm, file, err)
+		       ? -1
 		       : 0;
 }
 
@@ -86,7 +118,7 @@ static int read_vnc(struct vm *vm, struct err *err)
 	} else if (parse_address(vm, where, err)) {
 		return -1;
 	}
-	return refuse_strangers(vm, err);
+	return read_tls(vm, err);
 }
 
 /* --- the device --- */
@@ -193,7 +225,7 @@ int vm_start_screen(struct vm *vm, struct err *err)
 		return -1;
 	if (c->path)
 		log_line(LOG_INFO, "vm", "VNC at %s", c->path);
-	else
+	if (c->host)
 		log_line(LOG_INFO, "vm", "VNC at %s port %u", c->host, c->port);
 	return 0;
 }

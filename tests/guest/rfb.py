@@ -1,5 +1,6 @@
 """A small VNC viewer (RFB 3.8, raw encoding) for tests."""
 import socket
+import ssl
 import struct
 import time
 
@@ -29,10 +30,13 @@ class Viewer:
             at += got
         return bytes(data)
 
-    def enter(self, encodings=(0, DESKTOP_SIZE, EXTENDED_KEYS)):
+    def secure(self):
         assert 1 in self.security, self.security
         self.sock.sendall(b"\x01")
         assert self.read(4) == bytes(4)
+
+    def enter(self, encodings=(0, DESKTOP_SIZE, EXTENDED_KEYS)):
+        self.secure()
         self.sock.sendall(b"\x01")
         self.width, self.height = struct.unpack(">HH", self.read(4))
         self.read(16)
@@ -102,3 +106,29 @@ class Viewer:
 
     def close(self):
         self.sock.close()
+
+
+class TlsViewer(Viewer):
+    """One that says a password: VeNCrypt's X509Plain."""
+
+    def __init__(self, address, password, name="", timeout=60):
+        super().__init__(address, timeout)
+        assert self.security == [19], self.security
+        self.sock.sendall(b"\x13")
+        assert self.read(2) == b"\0\2"
+        self.sock.sendall(b"\0\2")
+        assert self.read(1) == b"\0"
+        kinds = struct.unpack(">I", self.read(4 * self.read(1)[0]))
+        assert kinds == (262,), kinds
+        self.sock.sendall(struct.pack(">I", 262))
+        assert self.read(1) == b"\1"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self.sock = context.wrap_socket(self.sock)
+        self.sock.sendall(struct.pack(">II", len(name), len(password)) + name.encode() + password.encode())
+        result, = struct.unpack(">I", self.read(4))
+        if result:
+            raise PermissionError(self.read(struct.unpack(">I", self.read(4))[0]).decode())
+
+    def secure(self):
+        pass

@@ -4,14 +4,16 @@ import random
 import re
 import socket
 import struct
+import subprocess
 import time
 
 import pytest
 
 from conftest import SLOW, VIREO, Guest, Qmp, guest_files, run_cli, run_file
-from rfb import Viewer
+from rfb import TlsViewer, Viewer
 from test_firmware import ovmf, seabios
 from test_ide import GRUB
+from test_save import free_port
 from test_screen import grub, screen_text
 
 with_vnc = pytest.mark.skipif(b"libneatvnc" not in open(VIREO, "rb").read(),
@@ -170,9 +172,82 @@ def test_viewers_that_lie(vms):
     assert status(vm) == "running" and len(idle) == 30
 
 
+def certificate(tmp_path):
+    """A directory with a certificate for TLS that is its own authority."""
+    creds = tmp_path / "tls"
+    creds.mkdir()
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=vireo", "-days", "2", "-keyout",
+                    creds / "server-key.pem", "-out", creds / "server-cert.pem"], check=True, capture_output=True)
+    return creds
+
+
+def turned_away(address, *parts):
+    """A viewer that begins with these parts and a ClientInit, which would be told the screen's size: what it gets."""
+    said = b""
+    with socket.create_connection(address, 30) as s:
+        try:
+            for part in (*parts, b"\x01"):
+                s.sendall(part)
+                said += s.recv(4096)
+            while data := s.recv(4096):
+                said += data
+        except ConnectionError:
+            pass
+    return said
+
+
+def test_a_password_by_tls(tmp_path, vms, busybox):
+    at, word = ("127.0.0.1", free_port()), "a long enough password"
+    (tmp_path / "word").write_text(word + "\n")
+    vm = vms([*busybox.args("quiet"), "--vnc", f"127.0.0.1:{at[1]},tls-creds={certificate(tmp_path)},password-file={tmp_path}/word"])
+    vm.boot()
+    v = TlsViewer(at, word, "anybody").enter()
+    assert v.name == vm.name and v.full() == v.width * v.height
+    v.type("x")
+    v.update(False)
+    for wrong in ("", "a long enough passwor", word + "x"):
+        with pytest.raises(PermissionError, match="not the password"):
+            TlsViewer(at, wrong)
+    # Who chooses what was not offered, or speaks no TLS, or says nothing.
+    hello = b"RFB 003.008\n"
+    for parts in ([hello, b"\x01"], [hello, b"\x02"], [hello, b"\x00"], [b"RFB 003.003\n"], [b"RFB 003.007\n", b"\x01"],
+                  [hello, b"\x13", b"\0\1"], [hello, b"\x13", b"\0\2", struct.pack(">I", 256)],
+                  [hello, b"\x13", b"\0\2", struct.pack(">I", 262), bytes(8)], [b"GET / HTTP/1.0\r\n\r\n"]):
+        said = turned_away(at, *parts)
+        assert vm.name.encode() not in said, parts
+        assert parts[1:] != [b"\x01"] or parts[0] != hello or said.endswith(b"this server asks for a password")
+    with pytest.raises((EOFError, ConnectionError)):
+        TlsViewer(at, "x" * 1025)
+    # Those that say nothing keep nobody away; who is in stays.
+    idle = [socket.create_connection(at) for _ in range(30)]
+    end = time.monotonic() + 10 * SLOW
+    while True:
+        try:
+            TlsViewer(at, word).enter().full()
+            break
+        except (EOFError, ConnectionError):
+            assert time.monotonic() < end
+            time.sleep(0.5)
+    v.update(False)
+    assert len(idle) == 30
+    # The user's own socket is there as well.
+    assert os.stat(run_file(vm.name, "vnc.sock")).st_mode & 0o777 == 0o700
+    assert viewer(vm).enter().full()
+
+
 def test_what_is_refused(tmp_path, vms, busybox):
     (tmp_path / "file").write_text("mine")
-    for vnc, said in (("unix,password-file=/dev/null", "CVE-2024-42458"), ("unix,tls-key=x", "vnc.tls-key"),
+    creds = certificate(tmp_path)
+    (tmp_path / "empty").write_text("\nsecond line\n")
+    (tmp_path / "long").write_text("x" * 2000)
+    for vnc, said in (("unix,password-file=/dev/null", "go together"), (f"127.0.0.1:5900,tls-creds={creds}", "go together"),
+                      (f"unix,tls-creds={creds},password-file={tmp_path}/file", "is the user's alone"),
+                      (f"127.0.0.1:5900,tls-creds={creds},password-file=/none", "vnc.password-file: /none"),
+                      (f"127.0.0.1:5900,tls-creds={creds},password-file={tmp_path}/empty", "has no password in its first line"),
+                      (f"127.0.0.1:5900,tls-creds={creds},password-file={tmp_path}/long", "is too long"),
+                      (f"127.0.0.1:5900,tls-creds={tmp_path},password-file={tmp_path}/file", "server-cert.pem: No such file"),
+                      (f"192.0.2.1:5900,tls-creds={creds},password-file={tmp_path}/file", "vnc: 192.0.2.1:5900"),
+                      ("unix,tls-key=x", "vnc.tls-key"),
                       ("0.0.0.0:5900", "0.0.0.0 is for others, too"), ("192.0.2.1:5999", "is for others, too"),
                       (f"unix:{tmp_path}/file", "is there, and not a socket"),
                       ("unix:/none/x", "vnc: /none/x"),
