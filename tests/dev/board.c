@@ -241,6 +241,29 @@ void board_migrate(struct board *from, struct board *to, void (*make)(struct boa
 			t->resume(t->self);
 }
 
+#define CONTENT                                                                                                        \
+	1024 /* bytes that are as many as this are the contents of a buffer, one of which is as good as another */
+#define SAMPLE 61
+
+/* Marks in `skip` the bytes of `text`, the state of `obj`, that need not be tried: most of what is in its buffers. */
+static void skip_contents(const struct state_desc *desc, const uint8_t *obj, const char *text, size_t len, bool *skip)
+{
+	for (const struct state_field *f = desc->fields; f->type != STATE_END; f++) {
+		const uint8_t *at = obj + f->offset;
+		const char *found;
+
+		for (uint32_t n = 0; f->type == STATE_STRUCT && !f->ref && n < f->count; n++)
+			skip_contents(f->sub, at + (size_t)n * f->size, text, len, skip);
+		if (f->type != STATE_U8 || f->count < CONTENT)
+			continue;
+		found = memmem(text, len, at, f->count);
+		for (uint32_t n = 1; found && n + 1 < f->count; n++)
+			skip[(size_t)(found - text) + n] = n % SAMPLE;
+	}
+	for (const struct state_desc *const *s = desc->subsections; s && *s; s++)
+		skip_contents(*s, obj, text, len, skip);
+}
+
 void board_mutate(struct board *b, void (*use)(struct board *b))
 {
 	static const uint8_t change[] = { 0x01, 0x80, 0xff };
@@ -248,10 +271,12 @@ void board_mutate(struct board *b, void (*use)(struct board *b))
 	for (struct device *d = b->devices; d; d = d->next) {
 		size_t len, again_len;
 		char *good = save(d, &len), *bad = malloc(len), *again;
+		bool *skip = calloc(len, sizeof(*skip));
 		struct err err;
 
+		skip_contents(d->state, d->self, good, len, skip);
 		for (size_t at = 0; at < len; at++) {
-			for (size_t k = 0; k < sizeof(change); k++) {
+			for (size_t k = 0; k < sizeof(change) && !skip[at]; k++) {
 				memcpy(bad, good, len);
 				bad[at] ^= (char)change[k];
 				if (!load(d, bad, len, &err) && use)
@@ -269,5 +294,6 @@ void board_mutate(struct board *b, void (*use)(struct board *b))
 		free(good);
 		free(bad);
 		free(again);
+		free(skip);
 	}
 }
