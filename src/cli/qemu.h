@@ -89,7 +89,9 @@ struct qemu {
 	bool stdio_used;	     /* by a serial port, a console or a monitor */
 	const char *bios, *data_dir; /* -bios, -L */
 	const char *vga;	     /* NULL: as always */
-	bool done;		     /* something was printed: there is no machine to run */
+	const char *mem_path;	     /* -mem-path */
+	bool mem_prealloc;
+	bool done; /* something was printed: there is no machine to run */
 };
 
 /* KEY, or PREFIX.KEY, gets `value`, which comes from `o` (NULL: from nowhere). */
@@ -128,6 +130,13 @@ int qemu_vnc(struct qemu *q, const char *text);
 int qemu_bios(struct qemu *q, const char *text);
 int qemu_kernel(struct qemu *q, const char *text);
 int qemu_data_dir(struct qemu *q, const char *text);
+
+/* --- qemu_memory.c: what is behind the memory --- */
+int qemu_mem_path(struct qemu *q, const char *text);
+/* -object memory-backend-*: its properties are right. */
+int qemu_check_backend(struct qemu *q, struct qopts *o);
+/* Main memory is on -object `id`, or as -mem-path and -mem-prealloc say. */
+int qemu_use_backend(struct qemu *q, struct qopts *machine, const char *id);
 
 /* --- each makes keys of its lists --- */
 int qemu_finish_misc(struct qemu *q);	  /* qemu_misc.c */

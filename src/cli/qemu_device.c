@@ -503,23 +503,19 @@ static int check_global(struct qemu *q, struct qopts *g)
 /* Objects that others name by their ids. Each says what is so anyhow. */
 static const struct {
 	const char *type;
-	struct property properties[6];
+	struct property properties[2];
 } objects[] = {
 	{ "iothread", { { "poll-max-ns", "int", NULL, NULL, NULL } } },
 	{ "rng-builtin", { { NULL } } },
 	{ "rng-random", { { "filename", "str", NULL, "/dev/urandom|/dev/random", NULL } } },
-	{ "memory-backend-ram",
-	  { { "size", "size", NULL, NULL, NULL },
-	    { "share", "bool", NULL, "off", NULL },
-	    { "prealloc", "bool", NULL, "off", NULL },
-	    { "merge", "bool", NULL, "on|off", NULL },
-	    { "dump", "bool", NULL, "on|off", NULL } } },
 };
 
 static int check_object(struct qemu *q, struct qopts *o)
 {
 	const char *type = qopts_get(o, "qom-type"), *id = qopts_get(o, "id");
 
+	if (type && !strncmp(type, "memory-backend-", 15))
+		return qemu_check_backend(q, o);
 	for (size_t n = 0; type && n < ARRAY_LEN(objects); n++) {
 		if (strcmp(objects[n].type, type) != 0)
 			continue;

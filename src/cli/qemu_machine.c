@@ -51,7 +51,7 @@ void qemu_machine_help(FILE *out, bool of_machine)
 	}
 	fputs("pc-machine options:\n  accel=<string>         - accelerators to try, as kvm:tcg\n"
 	      "  kernel-irqchip=<on|off|split> - where KVM's interrupt controllers are\n"
-	      "  memory-backend=<string> - id of a memory-backend-ram object\n",
+	      "  memory-backend=<string> - id of a memory-backend-* object\n",
 	      out);
 	for (size_t n = 0; n < ARRAY_LEN(properties); n++)
 		fprintf(out, "  %s=<%s>%s%s\n", properties[n].name,
@@ -233,23 +233,11 @@ static int set_property(struct qemu *q, struct qopts *o, struct qpair *p)
 	return qopts_fail(o, q->err, "Property 'pc-machine.%s' not found", p->name);
 }
 
-/* Main memory is what -m says, wherever it comes from: the object may only say the same. */
-static int use_backend(struct qemu *q, struct qopts *o)
-{
-	const char *id = qopts_get(o, "memory-backend");
-	struct qopts *backend = id ? qlist_find(&q->objects, "id", id) : NULL;
-	const char *size = backend ? qopts_get(backend, "size") : NULL;
-
-	if (!id)
-		return 0;
-	if (!size)
-		return qopts_fail(o, q->err, "Memory backend '%s' not found", id);
-	return config_peek(q->c, "memory") ? 0 : qemu_set(q, backend, NULL, "memory", size);
-}
-
 static int read_machine(struct qemu *q, struct qopts *o)
 {
-	if (check_type(q, o) || place_irqchip(q, o) || use_backend(q, o))
+	const char *backend = qopts_get(o, "memory-backend");
+
+	if (check_type(q, o) || place_irqchip(q, o) || (backend && qemu_use_backend(q, o, backend)))
 		return -1;
 	for (unsigned n = 0; n < o->count; n++)
 		if (!o->pair[n].used && set_property(q, o, &o->pair[n]))
@@ -337,5 +325,7 @@ int qemu_finish_machine(struct qemu *q)
 	for (unsigned n = 0; n < q->machine.count; n++)
 		if (read_machine(q, &q->machine.v[n]))
 			return -1;
+	if (qemu_use_backend(q, NULL, NULL))
+		return -1;
 	return config_peek(q->c, "memory") ? 0 : qemu_set(q, NULL, NULL, "memory", "128M");
 }

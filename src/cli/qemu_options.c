@@ -50,6 +50,8 @@ static const struct option options[] = {
 	{ "smp", "[cpus=]N[,sockets=N][,cores=N][,threads=N][,maxcpus=N]", Q_LIST, "cpus", AT(smp), NULL,
 	  "number of CPUs (default: 1)" },
 	{ "m", "[size=]MIB", Q_LIST, "size", AT(memory), NULL, "guest memory (default: 128 MiB)" },
+	{ "mem-path", "PATH", Q_CALL, .call = qemu_mem_path, .help = "memory begins as that file is, or is in that directory" },
+	{ "mem-prealloc", NULL, Q_FLAG, NULL, AT(mem_prealloc), NULL, "have the host give all memory at once" },
 	{ "name", "[guest=]NAME[,debug-threads=on|off]", Q_LIST, "guest", AT(names), NULL, "name of the machine" },
 	{ "uuid", "UUID", Q_KEY, "uuid", 0, NULL, "the machine's UUID" },
 	{ "boot", "[order=]LETTERS[,once=LETTERS][,menu=on|off][,splash-time=MS]", Q_LIST, "order", AT(boots), NULL,
@@ -59,7 +61,7 @@ static const struct option options[] = {
 	  "add a device ('-device help', '-device DRIVER,help')" },
 	{ "global", "DRIVER.PROP=VALUE", Q_TEXT, "text", AT(globals), NULL, "default of a device's property" },
 	{ "object", "TYPE,id=ID[,PROP=VALUE]...", Q_LIST, "qom-type", AT(objects), NULL,
-	  "iothread, rng-random, rng-builtin, memory-backend-ram" },
+	  "iothread, rng-random, rng-builtin, memory-backend-ram, -memfd, -file" },
 	{ "nodefaults", NULL, Q_FLAG, NULL, AT(nodefaults), NULL, "no devices but those that are named" },
 	{ "L", "DIR", Q_CALL, .call = qemu_data_dir, .help = "where -bios looks for files, too" },
 
@@ -147,8 +149,6 @@ static const struct option options[] = {
 	{ "virtfs", "TEXT", Q_REFUSED, .help = "there are no shared directories" },
 	{ "fsdev", "TEXT", Q_REFUSED, .help = "there are no shared directories" },
 	{ "no-acpi", NULL, Q_REFUSED, .help = "the machine has ACPI" },
-	{ "mem-path", "PATH", Q_REFUSED, .help = "memory is anonymous" },
-	{ "mem-prealloc", NULL, Q_REFUSED, .help = "memory is given when it is touched" },
 	{ "plugin", "TEXT", Q_REFUSED, .help = "there are no plugins" },
 	{ "trace", "TEXT", Q_REFUSED, .help = "there are no trace events" },
 	{ "readconfig", "FILE", Q_REFUSED, .help = "'vireo run --config' reads files" },
@@ -222,7 +222,8 @@ static bool help_on(struct qemu *q, const struct option *o, const char *text)
 	} else if (o->where == AT(chardevs)) {
 		qemu_chardev_help(stdout);
 	} else if (o->where == AT(objects)) {
-		puts("List of user creatable objects:\n  iothread\n  memory-backend-ram\n  rng-builtin\n  rng-random");
+		puts("List of user creatable objects:\n  iothread\n  memory-backend-file\n  memory-backend-memfd\n  "
+		     "memory-backend-ram\n  rng-builtin\n  rng-random");
 	} else {
 		return false;
 	}

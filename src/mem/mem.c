@@ -66,6 +66,18 @@ static void *map_aligned(const struct mem_slot *slot, int prot, int flags, int f
 	return area;
 }
 
+/* As if the guest had written to each page. */
+static int touch_all(struct mem_slot *slot, const struct mem_slot_config *c, struct err *err)
+{
+	if (!madvise(slot->host, slot->size, MADV_POPULATE_WRITE))
+		return 0;
+	if (errno != EINVAL) /* Linux before 5.14 does not know it */
+		return err_errno(err, errno, "memory %s: the host cannot give it all now", c->name);
+	for (uint64_t at = 0; at < slot->size; at += MEM_PAGE_SIZE)
+		__atomic_fetch_or(slot->host + at, 0, __ATOMIC_RELAXED);
+	return 0;
+}
+
 static int map_backing(struct mem_slot *slot, const struct mem_slot_config *c, struct err *err)
 {
 	const int rw = PROT_READ | PROT_WRITE;
@@ -80,7 +92,11 @@ static int map_backing(struct mem_slot *slot, const struct mem_slot_config *c, s
 			slot->host = map_aligned(slot, rw, MAP_SHARED | MAP_NORESERVE, slot->memfd, 0);
 		break;
 	case MEM_FILE:
-		slot->host = map_aligned(slot, rw, MAP_PRIVATE | MAP_NORESERVE, c->fd, c->fd_offset);
+		slot->host = map_aligned(slot, rw, (c->shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE, c->fd,
+					 c->fd_offset);
+		if (slot->host && c->shared)
+			slot->memfd = fcntl(c->fd, F_DUPFD_CLOEXEC, 3);
+		slot->memfd_offset = c->fd_offset;
 		break;
 	}
 	if (!slot->host)
@@ -88,9 +104,9 @@ static int map_backing(struct mem_slot *slot, const struct mem_slot_config *c, s
 	/* A process that helps has nothing to do with the guest's memory. */
 	madvise(slot->host, slot->size, MADV_DONTFORK);
 	/* Advice only: without huge pages the guest is slower, not wrong. */
-	if (c->backing != MEM_FILE)
+	if (c->backing != MEM_FILE || c->shared)
 		madvise(slot->host, slot->size, MADV_HUGEPAGE);
-	return 0;
+	return c->prealloc ? touch_all(slot, c, err) : 0;
 }
 
 static void *map_table(size_t bytes)
@@ -418,8 +434,8 @@ void mem_discard(struct mem_space *s, gpa_t at, uint64_t len)
 	to = align_down(at.v - slot->base + len, MEM_PAGE_SIZE);
 	if (from >= to)
 		return;
-	if (slot->memfd >= 0 ? !fallocate(slot->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
-					  (off_t)(to - from))
+	if (slot->memfd >= 0 ? !fallocate(slot->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					  (off_t)(slot->memfd_offset + from), (off_t)(to - from))
 			     : !madvise(slot->host + from, to - from, MADV_DONTNEED))
 		mem_written(s, gpa(slot->base + from), to - from);
 }

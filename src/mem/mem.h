@@ -43,7 +43,7 @@ struct mem_window;
 enum mem_backing {
 	MEM_ANON,  /* anonymous, transparent huge pages; the default */
 	MEM_MEMFD, /* shareable with another process */
-	MEM_FILE   /* private mapping of a file: instant restore */
+	MEM_FILE   /* mapping of a file: instant restore, or for others to see */
 };
 
 struct mem_slot_config {
@@ -54,6 +54,8 @@ struct mem_slot_config {
 	int fd;		    /* MEM_FILE: borrowed */
 	uint64_t fd_offset; /* MEM_FILE: page aligned */
 	bool readonly;	    /* ROM: guest and DMA writes are dropped */
+	bool shared;	    /* MEM_FILE: what is written is in the file; else it is private */
+	bool prealloc;	    /* have the host give all of it now */
 };
 
 struct mem_space *mem_space_new(void);

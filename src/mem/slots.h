@@ -12,7 +12,8 @@ struct mem_slot {
 	uint64_t base, size;
 	uint8_t *host;
 	bool readonly;
-	int memfd; /* -1: none */
+	int memfd; /* that is shared; -1: none */
+	uint64_t memfd_offset;
 	char *name;
 	uint64_t first_page;	       /* page index of the first page */
 	_Atomic uint8_t *flags;	       /* one a page */

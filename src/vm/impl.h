@@ -269,6 +269,9 @@ void vm_add_device(struct vm *vm, struct device *d);
 struct acpi_config pc_acpi(const struct vm *vm);
 struct smbios_config pc_smbios(const struct vm *vm);
 
+/* --- ram.c --- */
+int vm_add_ram(struct vm *vm, struct err *err);
+
 /* --- firmware.c: a machine that begins in a ROM --- */
 /* The ROM that "firmware" names, and what lies over memory below 1 MiB. */
 int vm_add_firmware(struct vm *vm, struct err *err);

@@ -79,32 +79,6 @@ static void cpu_signal(void *opaque, unsigned cpu, enum cpu_signal what, uint8_t
 		vcpu_signal(vm->cpu[cpu].vcpu, what, vector);
 }
 
-/* --- memory --- */
-
-static int add_ram(struct vm *vm, struct err *err)
-{
-	uint64_t size;
-	struct mem_slot_config slot = { .fd = -1 };
-
-	if (config_size(vm->config, "memory", 512 * MIB, MIB, &size, err))
-		return -1;
-	if (size < 8 * MIB || size > 1024 * 1024 * MIB)
-		return err_set(err, "memory: '%s' is not between 8M and 1T", config_peek(vm->config, "memory"));
-	size = align_up(size, MEM_PAGE_SIZE); /* 1.3G */
-	vm->ram_low = size < VM_LOW_MAX ? size : VM_LOW_MAX;
-	vm->ram_high = size - vm->ram_low;
-	slot.name = "ram-low";
-	slot.size = vm->ram_low;
-	if (mem_add_slot(vm->mem, &slot, err))
-		return err_prefix(err, "memory");
-	if (!vm->ram_high)
-		return 0;
-	slot.name = "ram-high";
-	slot.base = gpa(1ull << 32);
-	slot.size = vm->ram_high;
-	return mem_add_slot(vm->mem, &slot, err) ? err_prefix(err, "memory") : 0;
-}
-
 static void passed_over(const struct engine *e, const struct engine_probe *p)
 {
 	log_line(LOG_INFO, "pc", "not engine %s: %s", e->name, p->why);
@@ -483,7 +457,7 @@ int pc_assemble(struct vm *vm, struct err *err)
 	/* The first serial port is the terminal's unless a virtio console is. */
 	bool console = strcmp(vm->console_key, "serial0");
 
-	if (choose_uuid(vm, err) || vm_read_smbios(vm, err) || add_ram(vm, err) || vm_add_firmware(vm, err) ||
+	if (choose_uuid(vm, err) || vm_read_smbios(vm, err) || vm_add_ram(vm, err) || vm_add_firmware(vm, err) ||
 	    vm_add_screen_memory(vm, err))
 		return -1;
 	vm->chip = irqchip_new(&chip, err);

@@ -90,8 +90,9 @@ static const char *const transient[] = { "verbose",
 
 /* Files of the host, which mean the same from any directory once they are absolute. */
 static const char *const paths[] = {
-	"kernel",	    "firmware",	     "firmware.vars",  "initrd",  "disk[0-9]*.path",
-	"cdrom[0-9]*.path", "net[0-9]*.rom", "net[0-9]*.tftp", "vga.rom", NULL
+	"kernel",      "firmware",	   "firmware.vars", "initrd",	      "disk[0-9]*.path",
+	"memory.path", "cdrom[0-9]*.path", "net[0-9]*.rom", "net[0-9]*.tftp", "vga.rom",
+	NULL
 };
 
 /* Values that every engine has by itself where it can: said or not, another engine goes on without. */

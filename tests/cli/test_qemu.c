@@ -220,7 +220,13 @@ static const struct {
 	  "smbios.oem1=b" },
 	{ "-fw_cfg opt/a,file=/x -fw_cfg name=opt/b,string=c,,d",
 	  "fwcfg0.name=opt/a fwcfg0.path=/x fwcfg1.name=opt/b fwcfg1.text=c,d" },
-	{ "-object memory-backend-ram,id=m,size=64M -machine memory-backend=m", "memory=64M" },
+	{ "-object memory-backend-ram,id=m,size=67108864 -machine memory-backend=m", "memory=65536K memory.backing=-" },
+	{ "-m 64 -object memory-backend-file,id=m,size=64M,mem-path=/x,share=on,prealloc=yes,dump=off -machine "
+	  "memory-backend=m",
+	  "memory=64 memory.backing=file memory.path=/x memory.share=on memory.prealloc=yes" },
+	{ "-object memory-backend-memfd,id=m,size=1G,hugetlb=off -machine pc,memory-backend=m",
+	  "memory=1048576K memory.backing=memfd memory.share=-" },
+	{ "-mem-path /x -mem-prealloc", "memory.backing=file memory.path=/x memory.prealloc=on memory.share=-" },
 };
 
 static void options_become_keys(void **state)
@@ -311,6 +317,15 @@ static const struct {
 	{ "-object foo,id=a", "does not accept value 'foo'" },
 	{ "-object rng-random", "Parameter 'id' is missing" },
 	{ "-object rng-random,id=a,filename=/x", "'/x' is not there" },
+	{ "-object memory-backend-ram,id=m", "can't create backend with size 0" },
+	{ "-object memory-backend-epc,id=m", "does not accept value 'memory-backend-epc'" },
+	{ "-object memory-backend-file,id=m,size=1G", "mem-path property not set" },
+	{ "-object memory-backend-ram,id=m,size=1G,share=on", "'on' is not there, only off" },
+	{ "-object memory-backend-memfd,id=m,size=1G,hugetlb=on", "'on' is not there, only off" },
+	{ "-object memory-backend-ram,id=m,size=1G,mem-path=/x", "Invalid parameter 'mem-path'" },
+	{ "-machine memory-backend=m", "Memory backend 'm' not found" },
+	{ "-m 64 -object memory-backend-ram,id=m,size=1G -machine memory-backend=m", "does not match the size" },
+	{ "-mem-path /x -object memory-backend-memfd,id=m,size=1G -machine memory-backend=m", "on an object already" },
 	{ "-append x", "-append only allowed with -kernel option" },
 	{ "-initrd x", "-initrd only allowed with -kernel option" },
 	{ "-bios /nonexistent", "could not load PC BIOS '/nonexistent'" },

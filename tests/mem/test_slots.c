@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mem/mem.h"
@@ -70,6 +71,55 @@ static void a_file_is_what_ram_begins_with(void **state)
 	assert_string_equal(b, "first");
 	mem_space_free(s);
 	close(fd);
+}
+
+/* Others see what is written, and what is given back is gone from the file. */
+static void a_file_may_be_shared(void **state)
+{
+	struct mem_space *s = mem_space_new();
+	int fd = memfd_create("shared", 0);
+	struct mem_slot_config c = { "ram", gpa(0), 2 * PAGE, MEM_FILE, fd, PAGE, false, .shared = true };
+	struct stat st;
+	char b[6] = "";
+
+	assert_int_equal(ftruncate(fd, 3 * PAGE), 0);
+	assert_int_equal(pwrite(fd, "zero", 4, 0), 4);
+	assert_int_equal(mem_add_slot(s, &c, &err), 0);
+	assert_true(mem_write(s, gpa(0), "first", 5));
+	assert_int_equal(pread(fd, b, 5, PAGE), 5);
+	assert_string_equal(b, "first");
+	assert_int_equal(pwrite(fd, "other", 5, 2 * PAGE), 5);
+	assert_true(mem_read(s, gpa(PAGE), b, 5));
+	assert_string_equal(b, "other");
+	mem_discard(s, gpa(0), PAGE);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_blocks, 2 * PAGE / 512);
+	assert_true(mem_read(s, gpa(0), b, 1));
+	assert_int_equal(b[0], 0);
+	assert_int_equal(pread(fd, b, 4, 0), 4);
+	assert_memory_equal(b, "zero", 4);
+	mem_space_free(s);
+	close(fd);
+}
+
+static void all_of_it_may_be_there_at_once(void **state)
+{
+	static unsigned char in_core[64];
+
+	for (unsigned n = 0; n < 2; n++) {
+		struct mem_space *s = mem_space_new();
+		struct mem_slot_config c = { "ram", gpa(0), 64 * PAGE, MEM_ANON, -1, 0, false, .prealloc = n };
+		struct mem_window w;
+		unsigned count = 0;
+
+		assert_int_equal(mem_add_slot(s, &c, &err), 0);
+		assert_true(mem_window(s, gpa(0), &w));
+		assert_int_equal(mincore(w.host, 64 * PAGE, in_core), 0);
+		for (unsigned k = 0; k < 64; k++)
+			count += in_core[k] & 1;
+		assert_int_equal(count, n ? 64 : 0);
+		mem_space_free(s);
+	}
 }
 
 static void a_window_reaches_to_the_end_of_its_slot(void **state)
@@ -195,6 +245,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(new_ram_is_zero_and_holds_what_is_written),
 		cmocka_unit_test(a_file_is_what_ram_begins_with),
+		cmocka_unit_test(a_file_may_be_shared),
+		cmocka_unit_test(all_of_it_may_be_there_at_once),
 		cmocka_unit_test(a_window_reaches_to_the_end_of_its_slot),
 		cmocka_unit_test(there_is_an_end_of_slots),
 		cmocka_unit_test(pages_that_are_given_back_read_as_zero),

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,112 @@ static void a_machine_may_begin_paused(void **state)
 	machine_do(&m, "cont");
 	machine_wait_progress(&m, COUNTER);
 	assert_int_equal(machine_quit(&m), 0);
+}
+
+static uint32_t word_of_file(const char *path, off_t at)
+{
+	int fd = open(path, O_RDONLY);
+	uint32_t v = 0;
+
+	assert_int_equal(pread(fd, &v, 4, at), 4);
+	close(fd);
+	return v;
+}
+
+/* A descriptor of this process whose link says so; -1: there is none. */
+static int find_descriptor(const char *what)
+{
+	char link[64], is[512];
+
+	for (int fd = 3; fd < 256; fd++) {
+		ssize_t n;
+
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		n = readlink(link, is, sizeof(is) - 1);
+		is[n > 0 ? n : 0] = 0;
+		if (strstr(is, what))
+			return fd;
+	}
+	return -1;
+}
+
+/* The guest counts in its memory, where everybody can see it. */
+static void memory_may_be_a_file(void **state)
+{
+	const char *path = machines_path("ram");
+	struct machine m;
+	char keys[300];
+	uint32_t seen;
+
+	snprintf(keys, sizeof(keys), "memory.backing=file memory.share=on memory.path=%s", path);
+	machine_new(&m, CODE_COUNT, keys);
+	machine_start(&m);
+	machine_wait_progress(&m, COUNTER);
+	machine_do(&m, "stop");
+	seen = word_of_file(path, COUNTER);
+	assert_int_equal(seen, machine_word(&m, COUNTER));
+	assert_true(seen > 0);
+	assert_int_equal(machine_quit(&m), 0);
+	/* Another machine begins with what is there, and keeps what it writes to itself. */
+	snprintf(keys, sizeof(keys), "memory.backing=file memory.path=%s memory.prealloc=on paused=on", path);
+	machine_new(&m, CODE_COUNT, keys);
+	machine_start(&m);
+	assert_int_equal(machine_word(&m, COUNTER), seen);
+	machine_do(&m, "cont");
+	machine_wait_progress(&m, COUNTER);
+	machine_do(&m, "stop");
+	assert_int_equal(word_of_file(path, COUNTER), seen);
+	assert_int_equal(machine_quit(&m), 0);
+	/* In a directory it has no name. */
+	assert_int_equal(find_descriptor("/vireo-memory."), -1);
+	snprintf(keys, sizeof(keys), "memory.backing=file memory.share=on memory.path=%.*s",
+		 (int)(strrchr(path, '/') - path), path);
+	machine_new(&m, CODE_COUNT, keys);
+	assert_true(find_descriptor("/vireo-memory.") >= 0);
+	vm_free(m.vm);
+	config_free(m.config);
+}
+
+static void memory_may_be_a_memfd(void **state)
+{
+	struct machine m;
+	uint32_t seen = 0;
+	int fd;
+
+	machine_new(&m, CODE_COUNT, "memory.backing=memfd");
+	machine_start(&m);
+	machine_wait_progress(&m, COUNTER);
+	machine_do(&m, "stop");
+	fd = find_descriptor("memfd:vireo-memory");
+	assert_int_equal(pread(fd, &seen, 4, COUNTER), 4);
+	assert_int_equal(seen, machine_word(&m, COUNTER));
+	assert_true(seen > 0);
+	assert_int_equal(ftruncate(fd, 0), -1);
+	assert_int_equal(machine_quit(&m), 0);
+}
+
+static void memory_that_cannot_be_is_refused(void **state)
+{
+	static const struct {
+		const char *keys, *said;
+	} bad[] = {
+		{ "memory.backing=disk", "memory.backing: 'disk' is not one of anonymous, memfd, file" },
+		{ "memory.backing=file", "memory.path: it goes with memory.backing=file" },
+		{ "memory.path=/tmp", "memory.path: it goes with memory.backing=file" },
+		{ "memory.share=on", "memory.share: what is anonymous has no others" },
+		{ "memory.backing=file memory.path=/nonexistent/x", "memory.path: /nonexistent/x: No such file" },
+		{ "memory.backing=file memory.path=/dev/null", "/dev/null is neither a regular file nor a directory" },
+	};
+
+	for (size_t n = 0; n < sizeof(bad) / sizeof(bad[0]); n++) {
+		struct config *c = machine_config(CODE_HALT, bad[n].keys);
+		struct err err = { "" };
+
+		assert_null(vm_new(c, &err));
+		if (!strstr(err.msg, bad[n].said))
+			fail_msg("%s: '%s'", bad[n].keys, err.msg);
+		config_free(c);
+	}
 }
 
 /* A file of fw_cfg, by its ports. */
@@ -360,6 +467,9 @@ int main(void)
 		cmocka_unit_test(stop_holds_the_guest_and_cont_lets_it_go),
 		cmocka_unit_test(a_machine_may_begin_paused),
 		cmocka_unit_test(an_order_of_booting_may_be_for_once),
+		cmocka_unit_test(memory_may_be_a_file),
+		cmocka_unit_test(memory_may_be_a_memfd),
+		cmocka_unit_test(memory_that_cannot_be_is_refused),
 		cmocka_unit_test(high_bars_lie_where_the_processor_reaches),
 		cmocka_unit_test(a_second_cpu_runs_and_is_reset),
 		cmocka_unit_test(a_guest_ends_its_machine),
