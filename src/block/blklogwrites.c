@@ -111,28 +111,7 @@ static int log_flush(struct node *n, struct node_req *r)
 /* With what is around it in its sectors. */
 static int write_padded(struct node *n, const struct node_req *r)
 {
-	struct blklogwrites *s = n->state;
-	uint64_t first = align_down(r->offset, s->sector), bytes = align_up(r->offset + r->bytes, s->sector) - first;
-	struct iovec v = { NULL, bytes };
-	struct node_req whole = { .op = BLOCK_WRITE,
-				  .flags = r->flags & BLOCK_REQ_FUA,
-				  .offset = first,
-				  .bytes = bytes,
-				  .iov = &v,
-				  .niov = 1 };
-	int ret = posix_memalign(&v.iov_base, 4096, bytes) ? -ENOMEM : 0;
-
-	if (ret)
-		return ret;
-	ret = node_read(n->file, first, v.iov_base, bytes);
-	if (!ret && r->op == BLOCK_WRITE)
-		iov_to_buf((uint8_t *)v.iov_base + (r->offset - first), r->iov, r->niov, 0, r->bytes);
-	else if (!ret)
-		memset((uint8_t *)v.iov_base + (r->offset - first), 0, r->bytes);
-	if (!ret)
-		ret = write_whole(n, &whole);
-	free(v.iov_base);
-	return ret;
+	return filter_write_padded(n, r, ((struct blklogwrites *)n->state)->sector, write_whole);
 }
 
 /* Zeroes: whole sectors as such, the ends as writes. Discards: whole sectors only. */

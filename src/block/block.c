@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "block/format.h"
 #include "block/overlay.h"
+#include "block/throttle.h"
 
 #define RETRY_MS 250
 
@@ -37,6 +38,7 @@ struct waiter {
 struct block_node {
 	char *path, *name;
 	bool readonly, guessed;
+	struct block_limits limits;
 	enum block_on_error on_write, on_read;
 	uint64_t size; /* bytes, a multiple of BLOCK_SECTOR */
 	struct node_ctx ctx;
@@ -64,6 +66,16 @@ struct block_node {
 };
 
 static void close_body(void *opaque);
+
+/* The image, under filters. */
+static struct node *image(const struct block_node *n)
+{
+	struct node *top = n->top;
+
+	while (top->drv->is_filter)
+		top = top->file;
+	return top;
+}
 
 static void *io_thread(void *opaque)
 {
@@ -418,7 +430,7 @@ static void written_back(struct node_req *r, int ret)
 /* A state that is saved now goes with the file as it is then: a format's tables must be in it. */
 static void write_back(struct block_node *n)
 {
-	if (!n->top->drv->close || n->readonly || n->writing_back || n->failed)
+	if (!image(n)->drv->close || n->readonly || n->writing_back || n->failed)
 		return;
 	n->writing_back = true;
 	n->in_flight++;
@@ -607,6 +619,43 @@ static struct node *open_path(struct block_node *n, const char *path, unsigned f
 	return file;
 }
 
+/* A filter over the image that makes requests wait. */
+static int limit(struct block_node *n, const struct block_config *c, unsigned flags, struct err *err)
+{
+	const struct {
+		const char *name;
+		uint64_t value;
+	} limits[] = {
+		{ "limits.iops-total", c->limits.iops },    { "limits.iops-read", c->limits.iops_rd },
+		{ "limits.iops-write", c->limits.iops_wr }, { "limits.bps-total", c->limits.bps },
+		{ "limits.bps-read", c->limits.bps_rd },    { "limits.bps-write", c->limits.bps_wr },
+	};
+	struct opts *o = opts_new(), *filter = opts_new();
+	unsigned set = 0;
+	int ret = 0;
+
+	opts_set(o, "id", n->name);
+	opts_set(filter, "throttle-group", n->name);
+	for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+		if (limits[i].value) {
+			opts_setf(o, limits[i].name, "%llu", (unsigned long long)limits[i].value);
+			set++;
+		}
+	}
+	if (set) {
+		ret = throttle_add(&n->ctx, o, err);
+		if (!ret) {
+			n->top = node_open_over(n->top, &node_throttle, filter, flags, err);
+			ret = n->top ? 0 : -1;
+		}
+		if (ret)
+			err_prefix(err, "%s", n->name);
+	}
+	opts_free(o);
+	opts_free(filter);
+	return ret;
+}
+
 static int open_image(struct block_node *n, const struct block_config *c, struct err *err)
 {
 	unsigned flags = (c->readonly || c->snapshot ? 0 : NODE_RDWR) | (c->no_lock ? NODE_NO_LOCK : 0) |
@@ -643,7 +692,7 @@ static int open_image(struct block_node *n, const struct block_config *c, struct
 		if (!n->top)
 			return -1;
 	}
-	return check_size(n, c, err);
+	return limit(n, c, flags, err) ? -1 : check_size(n, c, err);
 }
 
 static void open_body(void *opaque)
@@ -705,6 +754,7 @@ struct block_node *block_open(const struct block_config *c, struct err *err)
 	n->retry_fd = -1;
 	n->stalled_tail = &n->stalled;
 	n->readonly = c->readonly;
+	n->limits = c->limits;
 	n->on_write = c->on_write ? c->on_write : BLOCK_ENOSPC;
 	n->on_read = c->on_read ? c->on_read : BLOCK_REPORT;
 	n->path = strdup(c->path);
@@ -748,6 +798,11 @@ void block_close(struct block_node *n)
 	free_node(n);
 }
 
+const struct block_limits *block_limits(const struct block_node *n)
+{
+	return &n->limits;
+}
+
 uint64_t block_size(const struct block_node *n)
 {
 	return n->size;
@@ -765,7 +820,7 @@ bool block_can_discard(const struct block_node *n)
 
 const char *block_format_name(const struct block_node *n)
 {
-	return n->top->drv->name;
+	return image(n)->drv->name;
 }
 
 const char *block_aio_name(const struct block_node *n)

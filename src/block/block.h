@@ -33,6 +33,12 @@ enum block_on_error { BLOCK_ON_ERROR_DEFAULT, BLOCK_REPORT, BLOCK_IGNORE, BLOCK_
 
 enum block_aio { BLOCK_AIO_AUTO, BLOCK_AIO_URING, BLOCK_AIO_THREADS };
 
+/* Of all requests, of reads, of writes; a second. 0: none. The totals exclude the others. */
+struct block_limits {
+	uint64_t iops, iops_rd, iops_wr;
+	uint64_t bps, bps_rd, bps_wr; /* bytes */
+};
+
 /* All zero but `path` is a good configuration. Strings are borrowed during block_open(). */
 struct block_config {
 	const char *path;   /* a regular file or a block device */
@@ -48,6 +54,7 @@ struct block_config {
 	bool no_flush;	 /* flushes succeed without effect */
 	enum block_on_error on_write, on_read; /* default: BLOCK_ENOSPC, BLOCK_REPORT */
 	enum block_aio aio;
+	struct block_limits limits;
 	/* The opener that paths go through: an fd or -1 with errno. NULL: open(2). */
 	int (*open_path)(void *opaque, const char *path, int flags);
 	void *open_opaque;
@@ -86,6 +93,7 @@ void block_close(struct block_node *n);
 /* What the node is. The size is in bytes, a multiple of BLOCK_SECTOR. */
 uint64_t block_size(const struct block_node *n);
 bool block_readonly(const struct block_node *n);
+const struct block_limits *block_limits(const struct block_node *n);
 bool block_can_discard(const struct block_node *n);
 const char *block_format_name(const struct block_node *n);
 const char *block_aio_name(const struct block_node *n); /* "io_uring" or "threads" */

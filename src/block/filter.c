@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
 
 struct job {
 	struct node *n;
@@ -38,6 +41,31 @@ int filter_pass(struct node *n, struct node_req *r)
 	int ret = node_io(n->file, &below);
 
 	n->size = n->file->size;
+	return ret;
+}
+
+int filter_write_padded(struct node *n, const struct node_req *r, uint64_t align, filter_fn *write)
+{
+	uint64_t first = align_down(r->offset, align), end = r->offset + r->bytes, stop = align_up(end, align);
+	struct iovec v = { NULL, 0 };
+	struct node_req whole = { .op = BLOCK_WRITE, .flags = r->flags & BLOCK_REQ_FUA, .offset = first, .niov = 1 };
+	int ret;
+
+	if (!n->file->drv->is_protocol && stop > n->file->size)
+		stop = end > n->file->size ? end : n->file->size;
+	v.iov_len = stop - first;
+	whole.bytes = v.iov_len;
+	whole.iov = &v;
+	if (posix_memalign(&v.iov_base, 4096, v.iov_len))
+		return -ENOMEM;
+	ret = node_read(n->file, first, v.iov_base, v.iov_len);
+	if (!ret && r->op == BLOCK_WRITE)
+		iov_to_buf((uint8_t *)v.iov_base + (r->offset - first), r->iov, r->niov, 0, r->bytes);
+	else if (!ret)
+		memset((uint8_t *)v.iov_base + (r->offset - first), 0, r->bytes);
+	if (!ret)
+		ret = write(n, &whole);
+	free(v.iov_base);
 	return ret;
 }
 

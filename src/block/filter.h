@@ -13,6 +13,11 @@ typedef int filter_fn(struct node *n, struct node_req *r);
 void filter_start(struct node *n, struct node_req *r, filter_fn *fn);
 /* A request of the driver's for the same on its child `file`; the size of the node follows the child's. Waits. */
 int filter_pass(struct node *n, struct node_req *r);
+/*
+ * A write, or zeroes, that begins or ends within a block of `align` bytes: write(n, ...) with the whole blocks, of
+ * which the rest is what the child has; to the end of the child at most, if that is within its last block. Waits.
+ */
+int filter_write_padded(struct node *n, const struct node_req *r, uint64_t align, filter_fn *write);
 /* The driver's status, truncate and allocation, when they are the child's. */
 int filter_status(struct node *n, uint64_t offset, uint64_t bytes, struct node_extent *e);
 int filter_truncate(struct node *n, const struct node_resize *how, struct err *err);

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "block/throttle.h"
 
 const char *const node_prealloc_names[] = { "off", "metadata", "falloc", "full", NULL };
 
@@ -24,6 +25,7 @@ void node_ctx_free(struct node_ctx *c)
 		c->uring->drv->close(c->uring);
 	if (c->threads)
 		c->threads->drv->close(c->threads);
+	throttle_free_all(c);
 	if (c->loop && c->loop_is_own)
 		loop_free(c->loop);
 	*c = (struct node_ctx){ 0 };

@@ -32,6 +32,7 @@ enum node_follow {
 
 /* What the nodes of one graph, or of one run of a tool, share. */
 struct secret;
+struct throttle_group;
 struct node_ctx {
 	struct loop *loop;
 	enum node_aio aio;
@@ -42,7 +43,8 @@ struct node_ctx {
 	/* A flush of a file failed, for good: called once for each file. May be NULL. */
 	void (*failed)(void *opaque, const char *path, int ret);
 	void *failed_opaque;
-	struct secret *secrets; /* secret.h */
+	struct secret *secrets;		  /* secret.h */
+	struct throttle_group *throttles; /* throttle.h */
 	/* private */
 	struct aio *uring, *threads;
 	int open_errno; /* of the last path that could not be opened */
@@ -198,7 +200,7 @@ struct node_driver {
 };
 
 extern const struct node_driver node_file, node_host_device, node_host_cdrom, node_null_co, node_null_aio, node_raw,
-	node_qcow2, node_blkdebug, node_blklogwrites;
+	node_qcow2, node_blkdebug, node_blklogwrites, node_throttle, node_copy_on_read, node_compress;
 /* NULL-terminated. */
 extern const struct node_driver *const node_drivers[];
 const struct node_driver *node_driver_find(const char *name);

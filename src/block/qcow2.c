@@ -193,6 +193,7 @@ static void forget(struct node *n)
 	}
 	free(s->l1);
 	free(s->rt);
+	free(s->discards);
 	free(s->meta.at);
 	free(s->unknown_fields);
 	free(s->feature_names);
@@ -310,7 +311,9 @@ static void write_back(struct node *n)
 				n->filename, strerror(-ret));
 	}
 	if (!failed && s->incompat & QCOW2_INCOMPAT_DIRTY)
-		qc_mark_clean(n);
+		failed = qc_mark_clean(n);
+	if (!failed)
+		qc_discard_freed(n);
 }
 
 static void qcow2_close(struct node *n)

@@ -129,6 +129,7 @@ struct qc_range {
 };
 
 #define QC_QUARANTINE 64u
+#define QC_DISCARDS   4096u
 
 /* Of qcow2_bitmap.h. */
 struct qc_bitmaps {
@@ -169,6 +170,8 @@ struct qcow2 {
 	uint64_t freed_min;			   /* the lowest one that was freed since the last flush */
 	struct qc_range quarantine[QC_QUARANTINE]; /* freed since then: not to be used again before */
 	unsigned quarantined;
+	struct qc_range *discards; /* of these, what the file shall give back to the host after the next flush */
+	unsigned n_discards, discards_room;
 	/* Compressed clusters find their places in the order in which they came, though they are compressed at once. */
 	uint64_t compress_next, compress_turn;
 	struct co_queue compress_waiting;
@@ -247,6 +250,8 @@ int64_t qc_alloc(struct node *n, uint64_t n_clusters);
 int64_t qc_alloc_at(struct node *n, uint64_t offset, uint64_t n_clusters);
 int64_t qc_alloc_bytes(struct node *n, size_t bytes);
 void qc_free(struct node *n, uint64_t offset, uint64_t bytes, enum qc_discard d);
+/* Give freed clusters back to the host: nothing on stable storage names them any more. */
+void qc_discard_freed(struct node *n);
 /* Free the clusters that an L2 entry names. */
 void qc_free_entry(struct node *n, uint64_t entry, enum qc_discard d);
 

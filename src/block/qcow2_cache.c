@@ -221,8 +221,10 @@ int qc_cache_write(struct node *n, struct qc_cache *c)
 int qc_trim(struct node *n)
 {
 	struct qcow2 *s = qc(n);
-	int ret = 0;
+	int ret = s->n_discards > QC_DISCARDS / 2 ? qc_flush(n) : 0;
 
+	if (ret)
+		return ret;
 	if (s->l2c.dirty >= s->l2c.max - s->l2c.max / 4)
 		ret = qc_cache_write(n, &s->l2c);
 	if (!ret && s->rbc.dirty >= s->rbc.max - s->rbc.max / 4)
@@ -256,6 +258,7 @@ int qc_flush(struct node *n)
 	ret = flush_files(n);
 	if (ret)
 		return ret;
+	qc_discard_freed(n);
 	if (freed < s->free_hint)
 		s->free_hint = freed;
 	s->freed_min = UINT64_MAX;

@@ -322,6 +322,36 @@ static int need_blocks(struct node *n, uint64_t first, uint64_t count)
 
 /* --- changing counts --- */
 
+/* To be discarded when no table on stable storage can name it any more. Without room it stays: discards are advice. */
+static void remember(struct qcow2 *s, uint64_t cluster)
+{
+	struct qc_range *last = s->n_discards ? &s->discards[s->n_discards - 1] : NULL;
+
+	if (last && last->first + last->n == cluster) {
+		last->n++;
+		return;
+	}
+	if (s->n_discards == s->discards_room) {
+		unsigned room = s->discards_room ? 2 * s->discards_room : 64;
+		struct qc_range *more = room <= QC_DISCARDS ? realloc(s->discards, room * sizeof(*more)) : NULL;
+
+		if (!more)
+			return;
+		s->discards = more;
+		s->discards_room = room;
+	}
+	s->discards[s->n_discards++] = (struct qc_range){ cluster, 1 };
+}
+
+void qc_discard_freed(struct node *n)
+{
+	struct qcow2 *s = qc(n);
+
+	for (unsigned i = 0; i < s->n_discards; i++)
+		node_discard(n->file, s->discards[i].first << s->bits, s->discards[i].n << s->bits);
+	s->n_discards = 0;
+}
+
 static void freed(struct node *n, uint64_t cluster, enum qc_discard d)
 {
 	struct qcow2 *s = qc(n);
@@ -342,7 +372,7 @@ static void freed(struct node *n, uint64_t cluster, enum qc_discard d)
 	qc_cache_forget(&s->l2c, cluster << s->bits, s->cluster);
 	qc_cache_forget(&s->rbc, cluster << s->bits, s->cluster);
 	if ((d == QC_DISCARD_REQUEST || d == QC_DISCARD_SNAPSHOT) && !(n->flags & NODE_NO_DISCARD) && !s->external)
-		node_discard(n->file, cluster << s->bits, s->cluster);
+		remember(s, cluster);
 }
 
 /* One cluster's. */

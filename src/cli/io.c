@@ -12,6 +12,7 @@
 #include "block/blkdebug.h"
 #include "block/overlay.h"
 #include "block/secret.h"
+#include "block/throttle.h"
 #include "cli/commands.h"
 #include "cli/img_impl.h"
 #include "cli/io_impl.h"
@@ -114,7 +115,12 @@ static struct node *open_node(struct io *t, const char *name, const struct opts 
 
 	if (n && t->snapshot)
 		n = overlay_open(n, flags, err);
-	return n;
+	if (n && t->copy_on_read && node_readonly(n)) {
+		err_set(err, "Can't use copy-on-read on read-only device");
+		node_close(n);
+		return NULL;
+	}
+	return n && t->copy_on_read ? node_open_over(n, &node_copy_on_read, NULL, n->flags, err) : n;
 }
 
 int io_open(struct io *t, const char *name, struct opts *o, bool force_share)
@@ -551,8 +557,11 @@ static int add_object(struct session *s, const char *text)
 	struct opts *o = opts_new();
 	struct err err;
 	int ret = opts_parse(o, text, "qom-type", &err);
+	const char *type = opts_get(o, "qom-type");
 
-	if (!ret)
+	if (!ret && type && !strcmp(type, "throttle-group"))
+		ret = throttle_add(&s->t.ctx, o, &err);
+	else if (!ret)
 		ret = secret_add(&s->t.ctx, o, &err);
 	if (ret)
 		io_error("%s", err.msg);
@@ -635,6 +644,7 @@ static int run(struct session *s, int argc, char **argv)
 		s->status = 0;
 		node_ctx_run(&s->t.ctx, body, s);
 	}
+	secrets_free(&s->t.ctx);
 	node_ctx_free(&s->t.ctx);
 	co_thread_end();
 	return s->status;

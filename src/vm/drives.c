@@ -195,6 +195,25 @@ static int read_care(struct vm *vm, const char *p, struct block_config *b, struc
 	return 0;
 }
 
+static int read_limits(struct vm *vm, const char *p, struct block_limits *l, struct err *err)
+{
+	const struct config_range range = { 0, 1000000000000000ull };
+	const struct {
+		const char *name;
+		uint64_t *to;
+	} keys[] = { { "iops", &l->iops }, { "iops_rd", &l->iops_rd }, { "iops_wr", &l->iops_wr },
+		     { "bps", &l->bps },   { "bps_rd", &l->bps_rd },   { "bps_wr", &l->bps_wr } };
+	char key[64];
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		snprintf(key, sizeof(key), "%s.%s", p, keys[i].name);
+		if (*keys[i].name == 'b' ? config_size(vm->config, key, 0, 1, keys[i].to, err)
+					 : config_uint(vm->config, key, 0, range, keys[i].to, err))
+			return -1;
+	}
+	return 0;
+}
+
 /* What disks have whatever their bus, and the node. */
 static int open_disk(struct vm *vm, const char *p, struct disk_options *o, struct err *err)
 {
@@ -215,7 +234,8 @@ static int open_disk(struct vm *vm, const char *p, struct disk_options *o, struc
 	    config_str(vm->config, KEY("discard"), "unmap", &discard, err) ||
 	    config_choice(vm->config, KEY("aio"), 0, aios, &aio, err) ||
 	    config_choice(vm->config, KEY("changed"), 0, changed, &accept, err) ||
-	    config_choice(vm->config, KEY("backing"), 0, backing, &follow, err) || read_care(vm, p, &b, o, err))
+	    config_choice(vm->config, KEY("backing"), 0, backing, &follow, err) || read_care(vm, p, &b, o, err) ||
+	    read_limits(vm, p, &b.limits, err))
 		return -1;
 	if (!b.path)
 		return err_set(err, "%s.path: a disk needs a file or a block device", p);

@@ -20,13 +20,11 @@ static json_t *image(const struct block_node *n)
 	return o;
 }
 
-/* Limits and the like that are not there are said as QEMU says them. */
-/* `d`: the disk, or NULL: a medium. */
+/* What is not there is said as QEMU says it. `d`: the disk, or NULL: a medium. */
 static json_t *inserted(const struct block_node *n, const char *name, const struct vm_disk *d)
 {
-	static const char *const zeroes[] = {
-		"backing_file_depth", "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "write_threshold"
-	};
+	static const char *const zeroes[] = { "backing_file_depth", "write_threshold" };
+	const struct block_limits *l = block_limits(n);
 	json_t *o = json_pack("{s:o,s:s,s:b,s:s,s:b,s:s,s:o,s:{s:b,s:b,s:b}}", "file", qmp_text(block_path(n)),
 			      "node-name", name, "ro", block_readonly(n), "drv", block_format_name(n), "encrypted", 0,
 			      "detect_zeroes", "off", "image", image(n), "cache", "writeback", !(d && d->write_through),
@@ -34,6 +32,10 @@ static json_t *inserted(const struct block_node *n, const char *name, const stru
 
 	for (size_t k = 0; k < sizeof(zeroes) / sizeof(zeroes[0]); k++)
 		json_object_set_new(o, zeroes[k], json_integer(0));
+	json_object_update_new(o, json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "bps", (json_int_t)l->bps, "bps_rd",
+					    (json_int_t)l->bps_rd, "bps_wr", (json_int_t)l->bps_wr, "iops",
+					    (json_int_t)l->iops, "iops_rd", (json_int_t)l->iops_rd, "iops_wr",
+					    (json_int_t)l->iops_wr));
 	return o;
 }
 

@@ -398,6 +398,11 @@ static bool check_bytes(struct node *n, uint64_t place, unsigned flush, unsigned
 
 	if (node_read(n, 0, buf, n->size)) {
 		snprintf(why, sizeof(why), "reading failed");
+		for (uint64_t at = 0; at < n->size; at += SECTOR)
+			if (node_read(n, at, buf, SECTOR)) {
+				snprintf(why, sizeof(why), "reading the sector at %llu failed", (unsigned long long)at);
+				break;
+			}
 		free(buf);
 		return false;
 	}

@@ -98,6 +98,26 @@ a.q r.raw
 < open a.q; length a.q -r
 < length
 img check a.q
+img create -f qcow2 -b base.q -F qcow2 cor.q
+-C -c "read -P 7 100k 1k" -c map -c "read -P 7 0 300k" -c "read -P 0 2M 64k" -c "alloc 0 8M" -c map cor.q
+-C -r -c "read 0 1k" cor.q
+--image-opts -c "write -P 3 70k 1k" -c "read -P 7 64k 6k" -c "read -P 3 70k 1k" -c map driver=copy-on-read,file.driver=qcow2,file.file.filename=cor.q
+--image-opts -r -c "read 0 1k" driver=copy-on-read,file.driver=qcow2,file.file.filename=cor.q
+--image-opts -c "write -P 9 650k 100k" -c "read -P 9 650k 100k" -c "read -P 7 640k 10k" -c "read -P 7 750k 18k" -c "write -z 0 64k" -c "read -P 0 0 64k" driver=compress,file.driver=qcow2,file.file.filename=cor.q
+--image-opts -c "write 0 1" driver=compress,file.driver=raw,file.file.filename=r.raw
+-c "read -P 9 704k 46k" -c map cor.q
+img check cor.q
+--object throttle-group,id=g,x-iops-total=1000 --image-opts -c "write -P 4 0 1k" -c "read -P 4 0 1k" driver=throttle,throttle-group=g,file.driver=qcow2,file.file.filename=cor.q
+--image-opts driver=throttle,throttle-group=g,file.driver=qcow2,file.file.filename=cor.q
+--image-opts driver=throttle,file.driver=qcow2,file.file.filename=cor.q
+--object throttle-group,id=g,x-iops-total=1000,x-iops-read=1 -c length cor.q
+--object throttle-group,id=g,x-bps-total-max=1000 -c length cor.q
+--object throttle-group,id=g,x-bps-total=2000,x-bps-total-max=1000 -c length cor.q
+--object throttle-group,id=g,x-bps-total=9000000000000000 -c length cor.q
+--object throttle-group,id=g,x-iops-size=512 -c length cor.q
+--object throttle-group,id=g,x-iops-total=10,x-iops-total-max=20,x-iops-total-max-length=0 -c length cor.q
+--object throttle-group,id=g,x-iops-total=10,x-iops-total-max-length=2 -c length cor.q
+img check cor.q
 """
 
 

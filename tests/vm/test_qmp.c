@@ -933,6 +933,28 @@ static void caches_are_what_was_asked_for(void **state)
 	assert_int_equal(machine_quit(&q), 0);
 }
 
+static void limits_are_what_was_asked_for(void **state)
+{
+	const char *image = machines_path("limits.img");
+	struct machine q;
+	char keys[512];
+	json_t *o, *i;
+
+	make_image(image, 1 << 20);
+	snprintf(keys, sizeof(keys),
+		 "name=q disk0.path=%s disk0.format=raw disk0.bus=mmio disk0.iops_rd=100 disk0.bps=3M", image);
+	machine_new(&q, CODE_HALT, keys);
+	machine_start(&q);
+	o = machine_execute(&q, "query-block", "{}");
+	i = json_object_get(json_array_get(o, 0), "inserted");
+	assert_int_equal(json_integer_value(json_object_get(i, "iops")), 0);
+	assert_int_equal(json_integer_value(json_object_get(i, "iops_rd")), 100);
+	assert_int_equal(json_integer_value(json_object_get(i, "bps")), 3 << 20);
+	assert_string_equal(json_string_value(json_object_get(i, "drv")), "raw");
+	json_decref(o);
+	assert_int_equal(machine_quit(&q), 0);
+}
+
 static void *write_late(void *disk)
 {
 	write_at(((struct vm_disk *)disk)->node, 6 << 20, 0);
@@ -1049,6 +1071,7 @@ int main(void)
 		cmocka_unit_test(images_by_name_are_put_into_drives),
 		cmocka_unit_test(disks_are_resized),
 		cmocka_unit_test(caches_are_what_was_asked_for),
+		cmocka_unit_test(limits_are_what_was_asked_for),
 		cmocka_unit_test(errors_are_dealt_with_as_was_asked_for),
 		cmocka_unit_test(cables_of_both_cards),
 		cmocka_unit_test(clocks_and_balloons_are_told_of),
