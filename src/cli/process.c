@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/identity.h"
 #include "base/log.h"
 
 /* Ports that would be the terminal's. */
@@ -137,11 +138,16 @@ static int open_log(const char *path, struct err *err)
 int process_begin(struct process *p, struct config *c, struct err *err)
 {
 	bool background;
-	const char *log;
+	const char *log, *user;
 
 	*p = (struct process){ .ready_fd = -1, .pid_fd = -1 };
 	if (config_bool(c, "daemonize", false, &background, err) || config_str(c, "pidfile", NULL, &p->pidfile, err) ||
-	    config_str(c, "log", NULL, &log, err))
+	    config_str(c, "log", NULL, &log, err) || config_str(c, "runas", NULL, &user, err) ||
+	    sandbox_read(&p->sandbox, c, err))
+		return -1;
+	if (user && identity_wish(user, err))
+		return err_prefix(err, "runas");
+	if (sandbox_begin(&p->sandbox, err))
 		return -1;
 	if (background && (refuse_stdio(c, err) || go_to_background(p, err)))
 		return -1;
@@ -154,6 +160,10 @@ int process_ready(struct process *p, struct err *err)
 {
 	static const char ok;
 
+	if (identity_take(err))
+		return err_prefix(err, "runas");
+	if (sandbox_finish(&p->sandbox, err))
+		return -1;
 	if (p->ready_fd < 0)
 		return 0;
 	if (let_go(-1, err))

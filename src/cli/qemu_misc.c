@@ -306,13 +306,23 @@ static int read_overcommit(struct qemu *q, struct qopts *o)
 	return qopts_all_read(o, q->err);
 }
 
+/* enable= and the groups of calls, by the keys of their names. */
 static int read_sandbox(struct qemu *q, struct qopts *o)
 {
+	static const char *const groups[] = { "obsolete", "elevateprivileges", "spawn", "resourcecontrol" };
 	bool on;
 
 	if (qopts_bool(o, "enable", false, &on, q->err))
 		return -1;
-	return on ? qopts_fail(o, q->err, "seccomp is not there") : 0;
+	for (size_t n = 0; n < ARRAY_LEN(groups); n++) {
+		const char *value = qopts_get(o, groups[n]);
+
+		if (value && !qword_in(n == 1 ? "allow|deny|children" : "allow|deny", value))
+			return qopts_fail(o, q->err, "invalid argument for %s", groups[n]);
+		if (value && on && qemu_set(q, o, "sandbox", groups[n], value))
+			return -1;
+	}
+	return qopts_all_read(o, q->err) || qemu_set(q, o, NULL, "sandbox", on ? "on" : "off") ? -1 : 0;
 }
 
 static int each(struct qemu *q, struct qlist *l, int (*read)(struct qemu *q, struct qopts *o))

@@ -117,13 +117,15 @@ static const struct option options[] = {
 	{ "gdb", "tcp:[HOST]:PORT|unix:PATH", Q_CALL, .call = qemu_gdb, .help = "let a debugger attach" },
 	{ "no-shutdown", NULL, Q_ON, "no-shutdown", 0, NULL, "pause instead of ending when the guest powers off" },
 	{ "daemonize", NULL, Q_ON, "daemonize", 0, NULL, "go on in the background once the machine runs" },
+	{ "runas", "USER|UID:GID", Q_KEY, "runas", 0, NULL, "become that user once all is open" },
 	{ "pidfile", "FILE", Q_KEY, "pidfile", 0, NULL, "write the process id to FILE" },
 	{ "D", "FILE", Q_KEY, "log", 0, NULL, "write log lines to FILE" },
 	{ "no-reboot", NULL, Q_ON, "no-reboot", 0, NULL, "end instead of a reset" },
 	{ "action", "reboot=|shutdown=|panic=|watchdog=ACTION", Q_LIST, NULL, AT(actions), NULL, "what is done when" },
 	{ "d", "ITEM,...", Q_CALL, .call = qemu_debug_items, .help = "what to log ('-d help')" },
 	{ "overcommit", "mem-lock=off|cpu-pm=off", Q_LIST, NULL, AT(overcommits) },
-	{ "sandbox", "off", Q_LIST, "enable", AT(sandboxes) },
+	{ "sandbox", "on|off[,obsolete=|elevateprivileges=|spawn=|resourcecontrol=allow|deny]", Q_LIST, "enable",
+	  AT(sandboxes), NULL, "system calls that fail (by itself: those that nobody needs)" },
 
 	{ "Without effect", .kind = Q_HEADING },
 	{ "no-user-config", NULL, Q_NOTHING, .help = "there are no configuration files of the user" },
@@ -133,7 +135,6 @@ static const struct option options[] = {
 
 	/* Those that many know, with the reason why not. */
 	{ "Refused", .kind = Q_HEADING },
-	{ "runas", "USER", Q_REFUSED, .help = "start the program as that user" },
 	{ "fda", "FILE", Q_REFUSED, .help = "there are no floppy disks" },
 	{ "fdb", "FILE", Q_REFUSED, .help = "there are no floppy disks" },
 	{ "usb", NULL, Q_REFUSED, .help = "there is no USB" },

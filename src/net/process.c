@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/identity.h"
 #include "base/log.h"
 
 #define HEADER	      8u
@@ -153,6 +154,9 @@ static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 
 	loop = loop_new(&err);
 	c.peer = loop ? p->make(loop, p->opaque, &err) : NULL;
+	/* The machine becomes that later: it has not opened all yet. */
+	if (c.peer && identity_take(&err))
+		c.peer = NULL;
 	c.watch = c.peer ? loop_fd_add(loop, c.fd, EPOLLIN, child_event, &c, &err) : NULL;
 	if (!c.watch) {
 		child_send(&c, err.msg, strlen(err.msg), &sent);
