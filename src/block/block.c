@@ -22,6 +22,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "block/explain.h"
 #include "block/format.h"
 #include "block/overlay.h"
 #include "block/throttle.h"
@@ -66,16 +67,6 @@ struct block_node {
 };
 
 static void close_body(void *opaque);
-
-/* The image, under filters. */
-static struct node *image(const struct block_node *n)
-{
-	struct node *top = n->top;
-
-	while (top->drv->is_filter)
-		top = top->file;
-	return top;
-}
 
 static void *io_thread(void *opaque)
 {
@@ -430,7 +421,7 @@ static void written_back(struct node_req *r, int ret)
 /* A state that is saved now goes with the file as it is then: a format's tables must be in it. */
 static void write_back(struct block_node *n)
 {
-	if (!image(n)->drv->close || n->readonly || n->writing_back || n->failed)
+	if (!node_unfiltered(n->top)->drv->close || n->readonly || n->writing_back || n->failed)
 		return;
 	n->writing_back = true;
 	n->in_flight++;
@@ -571,33 +562,6 @@ static int check_size(struct block_node *n, const struct block_config *c, struct
 	return 0;
 }
 
-/* Say in our words, which tell what would be right, why a path could not be opened. */
-static void explain(const struct block_config *c, int errnum, struct err *err)
-{
-	struct stat st;
-
-	if (errnum == ENOENT) {
-		err_set(err, "%s: no such file; make an image first, for example with: truncate -s 8G %s", c->path,
-			c->path);
-	} else if (!stat(c->path, &st) && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
-		err_set(err, "%s is a %s; a disk must be a regular file or a block device", c->path,
-			S_ISDIR(st.st_mode)    ? "directory"
-			: S_ISFIFO(st.st_mode) ? "pipe"
-			: S_ISCHR(st.st_mode)  ? "character device"
-					       : "socket");
-	} else if (errnum == EROFS && !stat(c->path, &st) && S_ISBLK(st.st_mode)) {
-		err_set(err, "%s is a read-only block device; use readonly=on", c->path);
-	} else if (errnum == EBUSY) {
-		err_set(err, "%s is in use by the host (mounted, or part of a volume); use another device", c->path);
-	} else if ((errnum == EACCES || errnum == EROFS || errnum == EPERM) && !c->readonly && !access(c->path, R_OK)) {
-		err_errno(err, errnum, "%s cannot be opened for writing (readonly=on would do)", c->path);
-	} else if (errnum) {
-		err_errno(err, errnum, "%s", c->path);
-	} else if (!strstr(err->msg, c->path)) {
-		err_prefix(err, "%s", c->path);
-	}
-}
-
 struct opening {
 	struct block_node *n;
 	const struct block_config *c;
@@ -619,43 +583,6 @@ static struct node *open_path(struct block_node *n, const char *path, unsigned f
 	return file;
 }
 
-/* A filter over the image that makes requests wait. */
-static int limit(struct block_node *n, const struct block_config *c, unsigned flags, struct err *err)
-{
-	const struct {
-		const char *name;
-		uint64_t value;
-	} limits[] = {
-		{ "limits.iops-total", c->limits.iops },    { "limits.iops-read", c->limits.iops_rd },
-		{ "limits.iops-write", c->limits.iops_wr }, { "limits.bps-total", c->limits.bps },
-		{ "limits.bps-read", c->limits.bps_rd },    { "limits.bps-write", c->limits.bps_wr },
-	};
-	struct opts *o = opts_new(), *filter = opts_new();
-	unsigned set = 0;
-	int ret = 0;
-
-	opts_set(o, "id", n->name);
-	opts_set(filter, "throttle-group", n->name);
-	for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
-		if (limits[i].value) {
-			opts_setf(o, limits[i].name, "%llu", (unsigned long long)limits[i].value);
-			set++;
-		}
-	}
-	if (set) {
-		ret = throttle_add(&n->ctx, o, err);
-		if (!ret) {
-			n->top = node_open_over(n->top, &node_throttle, filter, flags, err);
-			ret = n->top ? 0 : -1;
-		}
-		if (ret)
-			err_prefix(err, "%s", n->name);
-	}
-	opts_free(o);
-	opts_free(filter);
-	return ret;
-}
-
 static int open_image(struct block_node *n, const struct block_config *c, struct err *err)
 {
 	unsigned flags = (c->readonly || c->snapshot ? 0 : NODE_RDWR) | (c->no_lock ? NODE_NO_LOCK : 0) |
@@ -668,7 +595,7 @@ static int open_image(struct block_node *n, const struct block_config *c, struct
 	int ret;
 
 	if (!file) {
-		explain(c, n->ctx.open_errno, err);
+		block_explain(c, n->ctx.open_errno, err);
 		return -1;
 	}
 	len = file->size < sizeof(header) ? (size_t)file->size : sizeof(header);
@@ -683,7 +610,7 @@ static int open_image(struct block_node *n, const struct block_config *c, struct
 	n->guessed = n->guessed && !format->probe;
 	n->top = node_open_over(file, format->driver, NULL, flags, err);
 	if (!n->top) {
-		explain(c, 0, err);
+		block_explain(c, 0, err);
 		return -1;
 	}
 	if (c->snapshot && !c->readonly) {
@@ -692,7 +619,8 @@ static int open_image(struct block_node *n, const struct block_config *c, struct
 		if (!n->top)
 			return -1;
 	}
-	return limit(n, c, flags, err) ? -1 : check_size(n, c, err);
+	n->top = throttle_over(n->top, n->name, &c->limits, flags, err);
+	return n->top ? check_size(n, c, err) : -1;
 }
 
 static void open_body(void *opaque)
@@ -820,7 +748,7 @@ bool block_can_discard(const struct block_node *n)
 
 const char *block_format_name(const struct block_node *n)
 {
-	return image(n)->drv->name;
+	return node_unfiltered(n->top)->drv->name;
 }
 
 const char *block_aio_name(const struct block_node *n)

@@ -245,6 +245,14 @@ static inline bool node_readonly(const struct node *n)
 	return !(n->flags & NODE_RDWR);
 }
 
+/* The node under filters. */
+static inline struct node *node_unfiltered(struct node *n)
+{
+	while (n->drv->is_filter)
+		n = n->file;
+	return n;
+}
+
 /* Tell `n` what its parent is about to do. Waits. */
 static inline void node_event(struct node *n, enum node_event e)
 {

@@ -349,3 +349,41 @@ const struct node_driver node_throttle = {
 	.status = filter_status,
 	.info = filter_info,
 };
+
+/* --- for a disk --- */
+
+struct node *throttle_over(struct node *n, const char *name, const struct block_limits *l, unsigned flags,
+			   struct err *err)
+{
+	const struct {
+		const char *name;
+		uint64_t value;
+	} limits[] = {
+		{ "limits.iops-total", l->iops },    { "limits.iops-read", l->iops_rd },
+		{ "limits.iops-write", l->iops_wr }, { "limits.bps-total", l->bps },
+		{ "limits.bps-read", l->bps_rd },    { "limits.bps-write", l->bps_wr },
+	};
+	struct opts *o = opts_new(), *filter = opts_new();
+	struct node *top = n;
+	unsigned set = 0;
+
+	opts_set(o, "id", name);
+	opts_set(filter, "throttle-group", name);
+	for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+		if (limits[i].value) {
+			opts_setf(o, limits[i].name, "%llu", (unsigned long long)limits[i].value);
+			set++;
+		}
+	}
+	if (set && throttle_add(n->ctx, o, err)) {
+		node_close(n);
+		top = NULL;
+	} else if (set) {
+		top = node_open_over(n, &node_throttle, filter, flags, err);
+	}
+	if (!top)
+		err_prefix(err, "%s", name);
+	opts_free(o);
+	opts_free(filter);
+	return top;
+}

@@ -108,7 +108,8 @@ static double run_all(struct node *a, struct node *b, unsigned count, unsigned b
 
 static void expect_seconds(double took, double least)
 {
-	if (took < least - 0.002 || took > least + 0.4)
+	/* A loaded host wakes late. */
+	if (took < least - 0.002 || took > least + 3)
 		fail_msg("%.3f s; should be %.3f", took, least);
 }
 
