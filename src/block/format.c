@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "base/bytes.h"
+#include "block/crypt_io.h"
 
 static bool has(const uint8_t *h, size_t len, size_t at, const char *magic, size_t n)
 {
@@ -21,6 +22,11 @@ static bool is_qcow(const uint8_t *h, size_t len)
 static bool is_qcow2(const uint8_t *h, size_t len)
 {
 	return has(h, len, 0, "QFI\xfb", 4) && !is_qcow(h, len);
+}
+
+static bool is_luks(const uint8_t *h, size_t len)
+{
+	return has(h, len, 0, "LUKS\xba\xbe\0\1", 8);
 }
 
 static bool is_qed(const uint8_t *h, size_t len)
@@ -77,6 +83,7 @@ static const struct block_format formats[] = {
 	{ "raw", SUFFIXES("raw", "img", "iso", "ext2", "ext3", "ext4", "squashfs", "bin"), NULL, &node_raw },
 	{ "qcow2", SUFFIXES("qcow2"), is_qcow2, &node_qcow2 },
 	{ "qcow", SUFFIXES("qcow"), is_qcow, NULL },
+	{ "luks", SUFFIXES("luks"), is_luks, &node_luks },
 	{ "qed", SUFFIXES("qed"), is_qed, NULL },
 	{ "vmdk", SUFFIXES("vmdk"), is_vmdk, NULL },
 	{ "vhdx", SUFFIXES("vhdx"), is_vhdx, NULL },

@@ -106,7 +106,7 @@ struct node_resize {
 
 struct node_info {
 	uint64_t cluster_size; /* 0: none */
-	bool dirty;
+	bool dirty, encrypted;
 	uint64_t vm_state_offset; /* where the state of a machine begins */
 };
 

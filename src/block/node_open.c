@@ -7,22 +7,17 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "block/crypt_io.h"
 #include "block/format.h"
 #include "block/node.h"
 
-const struct node_driver *const node_drivers[] = { &node_raw,
-						   &node_qcow2,
-						   &node_file,
-						   &node_host_device,
-						   &node_host_cdrom,
-						   &node_null_co,
-						   &node_null_aio,
-						   &node_blkdebug,
-						   &node_blklogwrites,
-						   &node_throttle,
-						   &node_copy_on_read,
-						   &node_compress,
-						   NULL };
+const struct node_driver *const node_drivers[] = { &node_raw,	      &node_luks,
+						   &node_qcow2,	      &node_file,
+						   &node_host_device, &node_host_cdrom,
+						   &node_null_co,     &node_null_aio,
+						   &node_blkdebug,    &node_blklogwrites,
+						   &node_throttle,    &node_copy_on_read,
+						   &node_compress,    NULL };
 
 const struct node_driver *node_driver_find(const char *name)
 {

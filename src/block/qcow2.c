@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "block/qcow2_bitmap.h"
+#include "block/qcow2_crypt.h"
 #include "block/qcow2_header.h"
 
 #define L2_CACHE_BYTES (32u << 20)
@@ -184,6 +185,7 @@ static void forget(struct node *n)
 	qc_cache_free(&s->rbc);
 	qc_snapshots_free(s);
 	qc_bitmaps_free(s);
+	qc_crypt_free(s);
 	while (s->unknown) {
 		struct qc_extension *x = s->unknown;
 
@@ -273,11 +275,10 @@ static int qcow2_open(struct node *n, struct opts *o, struct err *err)
 		set_geometry(n);
 		if (n->size > INT64_MAX)
 			ret = err_set(err, "Image is too big");
-		else
-			ret = qc(n)->crypt ? err_set(err, "encrypted images are not supported yet") : 0;
 	}
 	if (ret || read_tables(n, h, err) || open_bitmaps(n, err) || note_metadata(n, err) ||
-	    open_data_file(n, o, err) || take_options(n, o, err) || prepare_writing(n, err)) {
+	    open_data_file(n, o, err) || qc_crypt_open(n, o, err) || take_options(n, o, err) ||
+	    prepare_writing(n, err)) {
 		forget(n);
 		ret = -1;
 	}
@@ -374,6 +375,7 @@ static int qcow2_info(struct node *n, struct node_info *i)
 
 	i->cluster_size = s->cluster;
 	i->dirty = s->incompat & QCOW2_INCOMPAT_DIRTY;
+	i->encrypted = s->crypt;
 	i->vm_state_offset = align_up(n->size, s->cluster << s->l2_bits);
 	return 0;
 }
@@ -405,6 +407,8 @@ static json_t *qcow2_specifics(struct node *n)
 		json_object_set_new(o, "compat", json_string("0.10"));
 		json_object_set_new(o, "compression-type", json_string("zlib"));
 		json_object_set_new(o, "refcount-bits", json_integer(16));
+		if (s->crypt)
+			json_object_set_new(o, "encrypt", qc_crypt_json(s));
 		return o;
 	}
 	json_object_set_new(o, "compat", json_string("1.1"));
@@ -419,6 +423,8 @@ static json_t *qcow2_specifics(struct node *n)
 		json_object_set_new(o, "bitmaps", bitmaps_json(s));
 	json_object_set_new(o, "corrupt", json_boolean(s->incompat & QCOW2_INCOMPAT_CORRUPT));
 	json_object_set_new(o, "extended-l2", json_boolean(s->extended));
+	if (s->crypt)
+		json_object_set_new(o, "encrypt", qc_crypt_json(s));
 	return o;
 }
 

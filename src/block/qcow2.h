@@ -195,6 +195,7 @@ struct qcow2 {
 	uint32_t bitmap_count; /* of the header, as the next two */
 	uint64_t bitmap_dir, bitmap_dir_bytes;
 	uint64_t crypto_offset, crypto_bytes;
+	struct qc_crypt *enc; /* qcow2_crypt.h; NULL: not encrypted */
 };
 
 /* What part of the image a guest's range is. */

@@ -8,9 +8,11 @@
 
 #include "base/bytes.h"
 #include "block/qcow2_check.h"
+#include "block/qcow2_crypt.h"
 
 /* As QEMU shows them. */
 const struct node_create_option qc_amend_options[] = {
+	LUKS_AMEND_OPTIONS("encrypt."),
 	{ "size", 'z', "Virtual disk size", NULL },
 	{ "compat", 's', "Compatibility level (v2 [0.10] or v3 [1.1])", NULL },
 	{ "backing_file", 's', "File name of a base image", NULL },
@@ -25,7 +27,7 @@ const struct node_create_option qc_amend_options[] = {
 struct amend {
 	unsigned version;
 	uint64_t size, bits; /* size 0: as it is */
-	bool lazy, data_raw;
+	bool lazy, data_raw, encrypt;
 	const char *backing, *backing_format, *data_file;
 };
 
@@ -312,6 +314,7 @@ static int read_wishes(struct node *n, struct opts *o, struct amend *a, struct e
 	    opts_bool(o, "lazy_refcounts", a->lazy, &a->lazy, err) ||
 	    opts_bool(o, "data_file_raw", s->external_raw, &a->data_raw, err))
 		return -1;
+	a->encrypt = opts_has(o, "encrypt");
 	a->backing = opts_take(o, "backing_file");
 	a->backing_format = opts_take(o, "backing_fmt");
 	a->data_file = opts_take(o, "data_file");
@@ -421,6 +424,8 @@ int qc_amend(struct node *n, struct opts *o, bool force, struct err *err)
 
 	if (ret)
 		return ret;
+	if (a.encrypt && qc_crypt_amend(n, o, force, err))
+		return -EINVAL;
 	co_lock(&s->lock);
 	ret = change(n, &a, err);
 	co_unlock(&s->lock);

@@ -247,7 +247,7 @@ int qc_write_compressed(struct node *n, uint64_t offset, uint64_t bytes, const s
 	struct batch b = { n, offset, offset + bytes, iov, niov, offset, 0, NULL, 0 };
 	uint64_t clusters = (bytes + s->cluster - 1) >> s->bits;
 
-	if (s->external)
+	if (s->external || s->crypt)
 		return -ENOTSUP;
 	if (offset & (s->cluster - 1) || (bytes & (s->cluster - 1) && offset + bytes != n->size))
 		return -EINVAL;

@@ -5,9 +5,14 @@
 
 #include "base/bytes.h"
 #include "block/qcow2_bitmap.h"
+#include "block/qcow2_crypt.h"
 
 /* In QEMU's order, in which they are shown. */
 const struct node_create_option qc_create_options[] = {
+	{ "encryption", 'b', "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)", NULL },
+	{ "encrypt.format", 's', "Encrypt the image, format choices: 'aes', 'luks'", NULL },
+	{ "encrypt.key-secret", 's', "ID of secret providing qcow AES key or LUKS passphrase", NULL },
+	LUKS_CREATE_OPTIONS("encrypt."),
 	{ "cluster_size", 'z', "qcow2 cluster size", "65536" },
 	{ "extended_l2", 'b', "Extended L2 tables", "off" },
 	{ "preallocation", 's', "Preallocation mode (allowed values: off, metadata, falloc, full)", NULL },
@@ -30,6 +35,7 @@ struct plan {
 	bool extended, lazy, data_raw;
 	enum node_prealloc prealloc;
 	const char *backing, *backing_format, *data_file;
+	struct qc_crypt_plan crypt;
 };
 
 /* `called` is the key in QEMU's messages. */
@@ -61,6 +67,8 @@ static int read_plan(struct opts *o, struct plan *p, struct err *err)
 	    opts_bool(o, "data_file_raw", false, &p->data_raw, err) ||
 	    choose_word(o, "preallocation", "preallocation", node_prealloc_names, &prealloc, err) ||
 	    choose_word(o, "compression_type", "compression-type", compressions, &compression, err))
+		return -EINVAL;
+	if (qc_crypt_wish(&p->crypt, o, err))
 		return -EINVAL;
 	p->size = p->size > UINT64_MAX - 511 ? p->size : align_up(p->size, 512);
 	p->prealloc = (enum node_prealloc)prealloc;
@@ -165,6 +173,8 @@ static int fill(struct node *n, const struct plan *p, struct err *err)
 		free(s->data_file_name);
 		s->data_file_name = strdup(p->data_file);
 	}
+	if (p->crypt.kind && qc_crypt_create(n, &p->crypt, err))
+		return -EINVAL;
 	ret = qc_update_header(n);
 	if (ret) {
 		err_errno(err, -ret, "Could not update qcow2 header");

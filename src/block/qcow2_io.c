@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "block/qcow2_bitmap.h"
+#include "block/qcow2_crypt.h"
 
 /* --- tracking --- */
 
@@ -92,7 +93,7 @@ static int read_part(struct node *n, const struct qc_map *m, uint64_t offset, co
 	switch (m->type) {
 	case QC_NORMAL:
 		node_event(n->file, EVENT_READ_AIO);
-		return node_readv(s->data, m->host, m->bytes, iov, niov);
+		return qc_data_read(n, &(struct qc_place){ m->host, offset }, m->bytes, iov, niov);
 	case QC_COMPRESSED:
 		buf = malloc(m->bytes);
 		ret = buf ? qc_read_compressed(n, m->entry, offset & (s->cluster - 1), m->bytes, buf) : -ENOMEM;
@@ -227,7 +228,7 @@ static bool hand_on(struct node *n, struct node_req *r)
 	struct qc_map m;
 
 	/* An image within an image keeps its own notes in the request. */
-	if ((r->op != BLOCK_READ && r->op != BLOCK_WRITE) || !s->data->drv->is_protocol || s->exclusive ||
+	if ((r->op != BLOCK_READ && r->op != BLOCK_WRITE) || !s->data->drv->is_protocol || s->exclusive || s->crypt ||
 	    s->incompat & QCOW2_INCOMPAT_CORRUPT || r->flags & (BLOCK_REQ_COMPRESSED | BLOCK_REQ_FUA) ||
 	    n->file->drv->event)
 		return false;

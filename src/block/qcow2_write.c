@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/qcow2.h"
+#include "block/qcow2_crypt.h"
 
 #define ZERO_CHUNK (1u << 20)
 
@@ -20,6 +20,7 @@ struct write {
 	uint64_t clusters, first_host; /* new ones, or the one that is kept */
 	bool keep;		       /* the host cluster that is there, for other subclusters of it */
 	bool whole;		       /* whole clusters are written, not only the subclusters touched */
+	uint64_t flags;		       /* of the entries */
 	bool prealloc;		       /* (extended L2) none of it has data */
 	bool fresh;		       /* nothing was ever there: it reads as zeroes */
 };
@@ -96,7 +97,7 @@ static int allocate(struct node *n, struct write *w, const struct qc_map *m)
 		if (at < 0)
 			return (int)at;
 		w->first_host = (uint64_t)at;
-		w->fresh = w->first_host >= s->data->size && s->data->drv == &node_file;
+		w->fresh = w->first_host >= s->data->size && s->data->drv == &node_file && !s->crypt;
 	}
 	if (w->bytes > (w->clusters << s->bits) - in)
 		w->bytes = (w->clusters << s->bits) - in;
@@ -149,6 +150,7 @@ static int write_new(struct node *n, const struct write *w, const struct iovec *
 	uint64_t head = w->offset & (unit - 1), tail = align_up(w->offset + w->bytes, unit) - (w->offset + w->bytes);
 	uint64_t end = w->offset + w->bytes, seen = tail;
 	struct qc_map before = { 0 }, behind = { 0 };
+	struct qc_place place = { w->host, w->offset };
 	struct iovec *all;
 	uint8_t *buf = NULL;
 	bool plain = !head && !tail;
@@ -159,7 +161,7 @@ static int write_new(struct node *n, const struct write *w, const struct iovec *
 		seen = n->size > end ? n->size - end : 0;
 	if (plain) {
 		node_event(n->file, EVENT_WRITE_AIO);
-		return node_writev(s->data, w->host, w->bytes, iov, niov);
+		return qc_data_write(n, &place, w->bytes, iov, niov);
 	}
 	if (w->fresh && !n->backing) {
 		/* Zeroes around the data are there already. */
@@ -173,7 +175,7 @@ static int write_new(struct node *n, const struct write *w, const struct iovec *
 		    (!seen || behind.bytes == seen)) {
 			node_event(n->file, EVENT_CLUSTER_ALLOC_SPACE);
 			node_event(n->file, EVENT_WRITE_AIO);
-			return node_writev(s->data, w->host, w->bytes, iov, niov);
+			return qc_data_write(n, &place, w->bytes, iov, niov);
 		}
 	}
 	buf = calloc(1, unit * 2);
@@ -203,7 +205,8 @@ static int write_new(struct node *n, const struct write *w, const struct iovec *
 			all[k++] = (struct iovec){ buf + unit, tail };
 		node_event(n->file, EVENT_WRITE_AIO);
 		node_event(n->file, EVENT_COW_WRITE);
-		ret = node_writev(s->data, w->host - head, head + w->bytes + tail, all, k);
+		place = (struct qc_place){ w->host - head, w->offset - head };
+		ret = qc_data_write(n, &place, head + w->bytes + tail, all, k);
 	}
 	free(buf);
 	free(all);
@@ -248,7 +251,7 @@ static int link_new(struct node *n, const struct write *w)
 		}
 		if (old)
 			old[i] = was;
-		qc_l2_set(s, e, index + (unsigned)i, (w->first_host + (i << s->bits)) | L2_COPIED, bitmap);
+		qc_l2_set(s, e, index + (unsigned)i, (w->first_host + (i << s->bits)) | L2_COPIED | w->flags, bitmap);
 	}
 	qc_cache_dirty(&s->l2c, e);
 	s->l2c.depends_on_flush = true;
@@ -305,7 +308,9 @@ int qc_write(struct node *n, uint64_t offset, uint64_t bytes, const struct iovec
 		if (w.in_place && !ret)
 			node_event(n->file, EVENT_WRITE_AIO);
 		if (w.in_place)
-			ret = ret ? ret : node_writev(s->data, w.host, w.bytes, part ? part : iov, parts);
+			ret = ret ? ret
+				  : qc_data_write(n, &(struct qc_place){ w.host, w.offset }, w.bytes, part ? part : iov,
+						  parts);
 		else
 			ret = finish_new(n, &w, ret ? ret : write_new(n, &w, part ? part : iov, parts));
 		done += w.bytes;
@@ -347,6 +352,10 @@ static int link_range(struct node *n, uint64_t offset, uint64_t end, uint64_t ho
 	while (!ret && offset < end) {
 		uint64_t slice = s->cluster << s->slice_bits, stop = align_down(offset, slice) + slice;
 		struct write w = { .whole = true, .prealloc = true, .first_host = host };
+
+		/* What nobody has encrypted is no zeroes by itself. */
+		if (s->crypt && !s->extended && s->version >= 3)
+			w.flags = L2_ZERO;
 
 		if (stop > end)
 			stop = end;

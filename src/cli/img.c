@@ -68,6 +68,7 @@ struct node *img_open_node(struct img *t, const struct img_source *s)
 {
 	struct opts *o = opts_new();
 	struct node *n = NULL;
+	const char *key, *value;
 	struct err err;
 
 	if (s->is_opts) {
@@ -83,6 +84,9 @@ struct node *img_open_node(struct img *t, const struct img_source *s)
 		opts_set(o, "driver", s->format);
 	if (t->force_share)
 		opts_set(o, "force-share", "on");
+	for (unsigned i = 0; s->secrets && opts_at(s->secrets, i, &key, &value); i++)
+		if (strlen(key) >= 10 && !strcmp(key + strlen(key) - 10, "key-secret"))
+			opts_set(o, key, value);
 	n = node_open(&t->ctx, s->is_opts ? NULL : s->name, o, s->flags, &err);
 	if (!n)
 		img_error("Could not open '%s': %s", s->name, err.msg);

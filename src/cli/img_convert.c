@@ -462,6 +462,7 @@ static int open_target(struct convert *c, const struct request *r)
 		img_error("Invalid cache option: %s", r->cache);
 		return -1;
 	}
+	s.secrets = r->no_create ? NULL : r->o;
 	c->target = img_open_node(c->t, &s);
 	if (!c->target)
 		return -1;
@@ -478,8 +479,8 @@ static int open_target(struct convert *c, const struct request *r)
 	c->unit = i.cluster_size;
 	c->cluster = r->compress ? i.cluster_size : 0;
 	c->has_backing = r->backing || opts_get(r->o, "backing_file");
-	c->zero_init = r->target_zero ||
-		       (!r->no_create && !c->target->backing && c->target->file && c->target->file->drv == &node_file);
+	c->zero_init = r->target_zero || (!r->no_create && !i.encrypted && !c->target->backing && c->target->file &&
+					  c->target->file->drv == &node_file);
 	return 0;
 }
 

@@ -59,9 +59,10 @@ struct img_option {
 int img_options(struct img *t, const struct img_option *list, int argc, char **argv);
 
 struct img_source {
-	const char *name, *format; /* format NULL: probe */
-	bool is_opts;		   /* name is a list of options */
-	unsigned flags;		   /* NODE_* */
+	const char *name, *format;  /* format NULL: probe */
+	bool is_opts;		    /* name is a list of options */
+	unsigned flags;		    /* NODE_* */
+	const struct opts *secrets; /* those that name secrets are for this image too; NULL: none */
 };
 /* NULL when that failed, which has been said. */
 struct node *img_open_node(struct img *t, const struct img_source *s);

@@ -78,6 +78,8 @@ static json_t *info_json(struct node *n)
 	if (n->drv->info && !n->drv->info(n, &i)) {
 		if (i.cluster_size)
 			json_object_set_new(o, "cluster-size", json_integer((json_int_t)i.cluster_size));
+		if (i.encrypted)
+			json_object_set_new(o, "encrypted", json_true());
 		json_object_set_new(o, "dirty-flag", json_boolean(i.dirty));
 	}
 	x = n->drv->specifics ? n->drv->specifics(n) : NULL;
@@ -150,6 +152,8 @@ static void print_info(struct node *n)
 	printf("image: %s\nfile format: %s\nvirtual size: %s (%lld bytes)\ndisk size: %s\n", n->filename, n->drv->name,
 	       img_size_text(size, a), (long long)size, img_size_text(node_allocated(n), b));
 	if (n->drv->info && !n->drv->info(n, &i)) {
+		if (i.encrypted)
+			puts("encrypted: yes");
 		if (i.cluster_size)
 			printf("cluster_size: %lld\n", (long long)i.cluster_size);
 		if (i.dirty)

@@ -412,10 +412,12 @@ def test_bitmaps_hold_what_was_written(ours, tmp_path):
         run(io, "-c", "write 20M 1M")
         subprocess.run([img2, "bitmap", "--add", "-g", "8k", "--merge", "plain", "--merge", "fine", image, "both"], check=True)
         run(io2, "-c", "write 22M 1M")
+        subprocess.run([img2, "bitmap", "--add", "-g", "8k", image, "late"], check=True)
+        run(io, "-c", "write 20M 1k", "-c", "write 200k 4k")  # in place, when it is followed already
         subprocess.run([THEIRS, "check", "-q", image], check=True)
         subprocess.run([ours, "check", "-q", image], check=True)
         seen.append(bitmaps_of(image))
-    assert len(seen[0]) == 3 and all(len(b[2]) > 20 for b in seen[0].values())
+    assert len(seen[0]) == 4 and all(len(b[2]) > 1 for b in seen[0].values())
     assert seen[1] == seen[0] and seen[2] == seen[0]
 
 
@@ -459,6 +461,111 @@ def test_bitmap_directories_that_lie(ours, tmp_path):
                 r = subprocess.run(["bash", "-c", 'ulimit -v 3000000; exec "$@"', "-", ours, *command, bad, *(["one"] if len(command) > 1 else [])],
                                    capture_output=True, text=True, timeout=20)
                 assert 0 <= r.returncode <= 3, (at, n, value, command, r)
+
+
+SECRETS = [x for i, text in enumerate(("correct horse", "battery", "staple")) for x in ("--object", f"secret,id=s{i},data={text}")]
+
+
+def patiently(args):
+    """QEMU gives up timing its hash when the machine is busy."""
+    for _ in range(50):
+        r = subprocess.run(args, capture_output=True, text=True)
+        if "Unable to get accurate CPU usage" not in r.stderr:
+            break
+    return r
+
+
+def encrypted(image, kind, secret="s0"):
+    return f"driver={kind},file.filename={image},{'encrypt.' if kind == 'qcow2' else ''}key-secret={secret}"
+
+
+@pytest.mark.parametrize("kind,options", [
+    ("qcow2", "encrypt.format=luks"), ("qcow2", "encrypt.format=aes"), ("luks", ""),
+    pytest.param("qcow2", "encrypt.format=luks,cluster_size=4k,compat=0.10", marks=pytest.mark.slow),
+    pytest.param("qcow2", "encrypt.format=luks,extended_l2=on", marks=pytest.mark.slow),
+    pytest.param("qcow2", "encrypt.format=luks,preallocation=metadata", marks=pytest.mark.slow),
+    pytest.param("luks", "cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=essiv,hash-alg=sha1", marks=pytest.mark.slow)])
+def test_encrypted_images_both_ways(ours, tmp_path, kind, options):
+    """What one tool has encrypted the other reads, also after small writes into it."""
+    (tmp_path / "qemu-io").symlink_to(os.path.abspath(VIREO))
+    raw, image = tmp_path / "raw", tmp_path / "image"
+    prefix = "encrypt." if kind == "qcow2" else ""
+    options = ",".join([x for x in [options] if x] + [f"{prefix}key-secret=s0"] + [f"{prefix}iter-time=10"] * ("aes" not in options.split("=")[-1:]))
+    for img, io, other in (ours, tmp_path / "qemu-io", THEIRS), (THEIRS, IO, ours):
+        data = bytearray(os.urandom(300000) + bytes(400000) + b"text" * 100000)
+        data += bytes(-len(data) % 512)
+        raw.write_bytes(data)
+        assert patiently([img, "convert", *SECRETS, "-f", "raw", "-O", kind, "-o", options, raw, image]).returncode == 0
+        assert b"texttext" not in image.read_bytes()
+        plain = f"driver=raw,file.filename={raw}"
+        subprocess.run([other, "compare", "-q", *SECRETS, "--image-opts", plain, encrypted(image, kind)], check=True)
+        subprocess.run([tmp_path / "qemu-io", *SECRETS, "-c", "write -P 7 1000 100", "-c", "write -P 8 350001 5000", "-c", "write -z 8k 12k",
+                        "--image-opts", encrypted(image, kind)], check=True, stdout=subprocess.DEVNULL)
+        data[1000:1100], data[350001:355001], data[8192:20480] = bytes([7]) * 100, bytes([8]) * 5000, bytes(12288)
+        raw.write_bytes(data)
+        for tool in ours, THEIRS:
+            subprocess.run([tool, "compare", "-q", *SECRETS, "--image-opts", plain, encrypted(image, kind)], check=True)
+        if kind == "qcow2":
+            for tool in ours, THEIRS:
+                subprocess.run([tool, "check", "-q", *SECRETS, "--image-opts", encrypted(image, kind)], check=True)
+        infos = [told(tool, ["info", str(image)], tmp_path) for tool in (ours, THEIRS)]
+        assert infos[0] == infos[1] and "encrypted: yes" in infos[0][1]
+        wrong = subprocess.run([ours, "convert", *SECRETS, "--image-opts", encrypted(image, kind, "s1"), "-O", "raw", tmp_path / "x"],
+                               capture_output=True, text=True)
+        if "aes" not in options.split(",")[0].split("=")[-1]:
+            assert wrong.returncode == 1 and "Invalid password, cannot unlock any keyslot" in wrong.stderr
+    r = subprocess.run([ours, "info", *SECRETS, "--image-opts", encrypted(image, kind).replace("key-secret=s0", "format=qcow")], capture_output=True, text=True)
+    assert r.returncode == 1 and r.stderr.count("\n") == 1
+
+
+def test_key_slots(ours, tmp_path):
+    """The same changes of key slots by both tools, each on a file of its own, say the same and leave the same slots."""
+    def amend(secret, options):
+        said = []
+        for name, tool in ("ours", ours), ("theirs", THEIRS):
+            r = patiently([tool, "amend", *SECRETS, "--image-opts", encrypted(tmp_path / name, "luks", secret), "-o", options])
+            said.append((r.returncode, r.stderr))
+        assert said[0] == said[1], (secret, options)
+        slots = [re.sub(r"iters: \d+|uuid: .*|image: .*|disk size: .*", "", subprocess.run([ours, "info", tmp_path / n], capture_output=True, text=True).stdout)
+                 for n in ("ours", "theirs")]
+        assert re.sub("master key .*", "", slots[0]) == re.sub("master key .*", "", slots[1])
+        return said[0][0]
+
+    for name, tool in ("ours", ours), ("theirs", THEIRS):
+        assert patiently([tool, "create", "-q", *SECRETS, "-f", "luks", "-o", "key-secret=s0,iter-time=10", tmp_path / name, "1M"]).returncode == 0
+    assert amend("s0", "state=active,new-secret=s1,iter-time=10") == 0
+    assert amend("s1", "state=active,new-secret=s2,iter-time=10,keyslot=5") == 0
+    assert amend("s1", "state=active,new-secret=s2,iter-time=10,keyslot=5") == 1
+    assert amend("s0", "state=active") == 1
+    assert amend("s0", "state=active,new-secret=s1,old-secret=s0") == 1
+    assert amend("s0", "state=active,new-secret=s1,keyslot=8") == 1
+    assert amend("s0", "state=inactive") == 1
+    assert amend("s0", "state=inactive,keyslot=3") == 1
+    assert amend("s0", "state=inactive,keyslot=1,old-secret=s2") == 1
+    assert amend("s0", "state=inactive,old-secret=s0") == 0
+    assert amend("s1", "state=inactive,keyslot=5") == 0
+    assert amend("s1", "state=inactive,keyslot=1") == 1
+    assert amend("s1", "state=inactive,old-secret=s1") == 1
+    for tool in ours, THEIRS:
+        for name in "ours", "theirs":
+            subprocess.run([tool, "convert", *SECRETS, "--image-opts", encrypted(tmp_path / name, "luks", "s1"), "-O", "raw", tmp_path / "x"], check=True)
+
+
+def test_luks_headers_that_lie(ours, tmp_path):
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    subprocess.run([ours, "create", "-q", *SECRETS, "-f", "luks", "-o", "key-secret=s0,iter-time=10", good, "1M"], check=True)
+    data = good.read_bytes()
+    for at, n in (6, 2), (8, 4), (40, 4), (72, 4), (104, 4), (108, 4), (164, 4), (208, 4), (212, 4), (248, 4), (252, 4), (256, 4), (296, 4):
+        for value in 0, 1, 2 ** (8 * n - 1) - 1, 2 ** (8 * n - 1), 2 ** (8 * n) - 1:
+            bad.write_bytes(data[:at] + value.to_bytes(n, "big") + data[at + n:])
+            start = time.monotonic()
+            r = subprocess.run(["bash", "-c", 'ulimit -v 3000000; exec "$@"', "-", ours, "convert", *SECRETS, "--image-opts", encrypted(bad, "luks"), "-O", "raw",
+                                tmp_path / "x"], capture_output=True, text=True, timeout=20)
+            assert r.returncode in (0, 1) and r.stderr.count("\n") == r.returncode and time.monotonic() - start < 10, (at, value, r)
+    for size in 0, 100, 592, 5000, len(data) - (1 << 20) - 1:
+        bad.write_bytes(data[:size])
+        r = subprocess.run([ours, "info", "-f", "luks", bad], capture_output=True, text=True)
+        assert r.returncode == 1 and r.stderr.count("\n") == 1 or size == len(data) - (1 << 20) - 1
 
 
 def test_what_is_written_is_in_order(ours, tmp_path):
