@@ -148,6 +148,10 @@ int qemu_default_serial(struct qemu *q);  /* after devices, which may bring port
 int qemu_finish_drives(struct qemu *q);	  /* qemu_drive.c: those that bring their own device */
 int qemu_finish_nics(struct qemu *q);	  /* qemu_net.c */
 int qemu_finish_devices(struct qemu *q);  /* qemu_device.c */
+/* What no device has, after all of them. */
+int qemu_check_netdevs(struct qemu *q);	 /* qemu_net.c */
+int qemu_check_chardevs(struct qemu *q); /* qemu_char.c */
+int qemu_check_drives(struct qemu *q);	 /* qemu_drive.c */
 
 void qemu_machine_help(FILE *out, bool properties);
 void qemu_accel_help(FILE *out);

@@ -251,6 +251,18 @@ int qemu_finish_chars(struct qemu *q)
 	return add_serials(q);
 }
 
+int qemu_check_chardevs(struct qemu *q)
+{
+	for (unsigned n = 0; n < q->chardevs.count; n++) {
+		struct qopts *o = &q->chardevs.v[n];
+		struct where w = { "" };
+
+		if (!o->taken && read_chardev(q, o, qopts_get(o, "id"), &w))
+			return -1;
+	}
+	return 0;
+}
+
 int qemu_finish_monitors(struct qemu *q)
 {
 	for (unsigned n = 0; n < q->monitors.count; n++)

@@ -1,6 +1,8 @@
 /* -drive, -blockdev, -hda and the like. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "cli/qemu.h"
@@ -177,6 +179,8 @@ static int read_node(struct qemu *q, struct qopts *o, struct image *i, unsigned 
 				  under ? "Cannot find device='' nor node-name='%s'"
 					: "A block device must be specified for \"file\"%s",
 				  under ? under : "");
+	/* It is used, if this one is. */
+	next->taken |= o->taken;
 	return read_node(q, next, i, depth + 1);
 }
 
@@ -338,6 +342,33 @@ static int add_default_cdrom(struct qemu *q)
 			       add_drive(q, &q->drives.v[q->drives.count - 1])
 		       ? -1
 		       : 0;
+}
+
+/* An image that no device has is not opened, but it is to be there. */
+static int check_unused(struct qemu *q, struct qopts *o, const struct image *i)
+{
+	if (o->taken || !i->path || !access(i->path, F_OK))
+		return 0;
+	return qopts_fail(o, q->err, "Could not open '%s': %s", i->path, strerror(errno));
+}
+
+int qemu_check_drives(struct qemu *q)
+{
+	for (unsigned n = 0; n < q->drives.count; n++) {
+		struct image i;
+
+		if (read_drive(q, &q->drives.v[n], &i) || check_unused(q, &q->drives.v[n], &i))
+			return -1;
+	}
+	/* Once to see which are below others. */
+	for (unsigned n = 0; n < 2 * q->blockdevs.count; n++) {
+		struct qopts *o = &q->blockdevs.v[n % q->blockdevs.count];
+		struct image i = { 0 };
+
+		if (read_node(q, o, &i, 0) || (n >= q->blockdevs.count && check_unused(q, o, &i)))
+			return -1;
+	}
+	return 0;
 }
 
 int qemu_finish_drives(struct qemu *q)

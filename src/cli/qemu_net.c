@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "cli/qemu.h"
+#include "vm/vm.h"
 
 #define FORWARDS_LEN 4096
 
@@ -44,9 +45,22 @@ static int set_forwards(struct qemu *q, struct qopts *o, const char *prefix)
 	return at ? qemu_set(q, o, prefix, "hostfwd", list) : 0;
 }
 
+static int set_guest_forwards(struct qemu *q, struct qopts *o, const char *prefix)
+{
+	const char *one;
+	char key[24];
+
+	for (unsigned n = 0; (one = qopts_nth(o, "guestfwd", n)); n++) {
+		snprintf(key, sizeof(key), "guestfwd%u", n);
+		if (qemu_set(q, o, prefix, key, one))
+			return -1;
+	}
+	return 0;
+}
+
 static int set_user(struct qemu *q, struct qopts *o, const char *prefix)
 {
-	if (set_forwards(q, o, prefix))
+	if (set_forwards(q, o, prefix) || set_guest_forwards(q, o, prefix))
 		return -1;
 	for (size_t n = 0; n < ARRAY_LEN(of_user); n++) {
 		const char *value = qopts_get(o, of_user[n].name);
@@ -78,7 +92,7 @@ int qemu_attach_netdev(struct qemu *q, struct qopts *device, const char *id, cha
 	if (o->taken)
 		return qopts_fail(device, q->err, "netdev '%s' is already in use by another card", id);
 	o->taken = true;
-	return next_net(q, device, "user", prefix) || set_user(q, o, prefix) ? -1 : 0;
+	return next_net(q, device, "user", prefix) || set_user(q, o, prefix) || qopts_all_read(o, q->err) ? -1 : 0;
 }
 
 static int check_netdev(struct qemu *q, struct qopts *o)
@@ -192,6 +206,32 @@ static int add_nets(struct qemu *q)
 			       qemu_on_pci(q, nic, prefix, -1)
 		       ? -1
 		       : 0;
+}
+
+/* What no card has is right all the same, and QEMU says so. */
+int qemu_check_netdevs(struct qemu *q)
+{
+	for (unsigned n = 0; n < q->netdevs.count; n++) {
+		struct qopts *o = &q->netdevs.v[n];
+		struct qemu alone = *q;
+		int rc;
+
+		if (o->taken)
+			continue;
+		alone.c = config_new();
+		if (!alone.c)
+			return err_set(q->err, "out of memory");
+		rc = set_user(&alone, o, "net0") || qopts_all_read(o, q->err) ? -1 : 0;
+		if (!rc && vm_check_network(alone.c, "net0", q->err)) {
+			config_tell_origin(alone.c, q->err);
+			rc = -1;
+		}
+		config_free(alone.c);
+		if (rc)
+			return rc;
+		qemu_warn(q, "netdev %s has no peer", qopts_get(o, "id"));
+	}
+	return 0;
 }
 
 static bool has_net_device(struct qemu *q)

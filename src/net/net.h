@@ -63,9 +63,12 @@ struct net_peer {
 
 /*
  * The user-mode network: libslirp with DHCP, DNS, NAT and port forwarding, in a process of its own. Keys are read below
- * `prefix` ("net0"): hostfwd, restrict.
+ * `prefix` ("net0"): hostfwd, guestfwdN, restrict, tftp, bootfile.
  */
 struct net_peer *net_user_new(struct loop *loop, struct config *c, const char *prefix, struct err *err);
+
+/* The same keys, read only. */
+int net_user_check(struct config *c, const char *prefix, struct err *err);
 
 /*
  * Complete a frame in software: fill in the checksum, or cut it into segments; `out` gets each complete frame. A

@@ -18,6 +18,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/sock.h"
 #include "net/fragment.h"
 #include "net/user.h"
 
@@ -51,6 +52,16 @@ struct watch {
 	uint32_t wanted; /* in the round of the poll set that is being made */
 };
 
+/* A port of the guest's network that is one connection of the host. */
+struct pipe {
+	struct user *user;
+	struct in_addr addr;
+	uint16_t port;
+	int fd;
+	struct loop_fd *watch; /* NULL: it has ended */
+	bool open;	       /* the guest takes bytes */
+};
+
 struct user {
 	struct net_peer peer;
 	struct loop *loop;
@@ -68,6 +79,8 @@ struct user {
 	struct loop_fd *watch;
 	struct frame *first, **last;
 	unsigned queued;
+	struct pipe pipes[NET_GUEST_FORWARDS];
+	unsigned pipe_count;
 	struct fragments *fragments; /* the library's own reassembly mixes up its buffers */
 };
 
@@ -302,6 +315,68 @@ static void update_epoll(struct user *u)
 	}
 }
 
+/* --- connections of the host --- */
+
+/* The guest's bytes. Whoever does not read them holds up this network, and no other. */
+static ssize_t pipe_write(const void *buf, size_t len, void *opaque)
+{
+	const struct pipe *p = opaque;
+	const char *b = buf;
+
+	for (size_t done = 0; p->watch && done < len;) {
+		ssize_t n = send(p->fd, b + done, len - done, MSG_NOSIGNAL);
+
+		if (n <= 0 && errno != EINTR)
+			break; /* it has gone: bytes go nowhere */
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return (ssize_t)len;
+}
+
+static void pipe_ready(void *opaque, int fd, uint32_t events)
+{
+	struct pipe *p = opaque;
+	size_t room = slirp_socket_can_recv(p->user->slirp, p->addr, p->port);
+	uint8_t b[4096];
+	ssize_t n;
+
+	if (!room && !(events & (EPOLLHUP | EPOLLERR)))
+		return;
+	n = recv(fd, b, room && room < sizeof(b) ? room : sizeof(b), MSG_DONTWAIT);
+	if (n > 0 && room) {
+		slirp_socket_recv(p->user->slirp, p->addr, p->port, b, (int)n);
+	} else if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
+		loop_fd_del(p->watch);
+		p->watch = NULL;
+	}
+}
+
+/* Only while the guest takes bytes is anybody asked for some. */
+static void watch_pipes(struct user *u)
+{
+	for (unsigned n = 0; n < u->pipe_count; n++) {
+		struct pipe *p = &u->pipes[n];
+		bool open = slirp_socket_can_recv(u->slirp, p->addr, p->port) > 0;
+
+		if (p->watch && open != p->open)
+			loop_fd_mod(p->watch, open ? EPOLLIN : 0);
+		p->open = open;
+	}
+}
+
+static int add_pipe(struct user *u, const struct net_guest_forward *f, const char *key, struct err *err)
+{
+	struct pipe *p = &u->pipes[u->pipe_count];
+
+	*p = (struct pipe){ .user = u, .addr = f->addr, .port = f->port };
+	p->fd = sock_connect(key, f->where, err);
+	if (p->fd < 0)
+		return -1;
+	u->pipe_count++;
+	p->watch = loop_fd_add(u->loop, p->fd, 0, pipe_ready, p, err);
+	return p->watch ? 0 : -1;
+}
+
 /* Before each sleep: what slirp waits for now, in the epoll set. */
 static void prepare(void *opaque, int *timeout_ms)
 {
@@ -310,6 +385,7 @@ static void prepare(void *opaque, int *timeout_ms)
 	uint32_t timeout = *timeout_ms < 0 ? 60000 : (uint32_t)*timeout_ms;
 
 	u->count = 0;
+	watch_pipes(u);
 	slirp_pollfds_fill(u->slirp, &timeout, add_poll, u);
 	update_epoll(u);
 	for (struct timer *t = u->timers; t; t = t->next)
@@ -383,6 +459,10 @@ static void destroy(struct net_peer *p)
 	/* No descriptor is left in the epoll set: all are closed. */
 	if (u->slirp)
 		slirp_cleanup(u->slirp);
+	for (unsigned n = 0; n < u->pipe_count; n++) {
+		loop_fd_del(u->pipes[n].watch);
+		close(u->pipes[n].fd);
+	}
 	free(u->watches);
 	fragments_free(u->fragments);
 	if (u->watch) {
@@ -412,6 +492,28 @@ static int add_forwards(struct user *u, const struct net_user_config *c, struct 
 		if (slirp_add_hostfwd(u->slirp, f->udp, f->host, f->host_port, f->guest, f->guest_port))
 			return err_errno(err, errno, "%s.hostfwd: %s port %u of %s", c->name, f->udp ? "UDP" : "TCP",
 					 f->host_port, inet_ntoa(f->host));
+	}
+	return 0;
+}
+
+static int add_guest_forwards(struct user *u, const struct net_user_config *c, struct err *err)
+{
+	for (unsigned n = 0; n < c->guest_count; n++) {
+		const struct net_guest_forward *f = &c->guest_forward[n];
+		struct in_addr addr = f->addr;
+		char key[64];
+		int rc;
+
+		snprintf(key, sizeof(key), "%s.guestfwd%u", c->name, n);
+		if (f->kind == NET_TO_TCP && add_pipe(u, f, key, err))
+			return -1;
+		rc = f->kind == NET_TO_COMMAND ? slirp_add_exec(u->slirp, f->where, &addr, f->port)
+		     : f->kind == NET_TO_UNIX
+			     ? slirp_add_unix(u->slirp, f->where, &addr, f->port)
+			     : slirp_add_guestfwd(u->slirp, pipe_write, &u->pipes[u->pipe_count - 1], &addr, f->port);
+		if (rc < 0)
+			return err_set(err, "%s: port %u of %s is taken, or not in the guest's network", key, f->port,
+				       inet_ntoa(f->addr));
 	}
 	return 0;
 }
@@ -452,7 +554,7 @@ struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *
 		err_set(err, "%s: the user-mode network cannot start", c->name);
 		goto fail;
 	}
-	if (add_forwards(u, c, err))
+	if (add_forwards(u, c, err) || add_guest_forwards(u, c, err))
 		goto fail;
 	u->watch = loop_fd_add(loop, u->epoll, EPOLLIN, woken, u, err);
 	if (!u->watch)

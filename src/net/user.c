@@ -80,6 +80,62 @@ static int read_forwards(struct net_user_config *u, struct config *c, const char
 	return rc;
 }
 
+/* "[tcp]:ADDRESS:PORT-cmd:COMMAND", or "-unix:PATH", or "-tcp:HOST:PORT". */
+static bool parse_guest_forward(const char *text, struct net_guest_forward *f)
+{
+	static const char *const kinds[] = {
+		[NET_TO_COMMAND] = "cmd:", [NET_TO_UNIX] = "unix:", [NET_TO_TCP] = "tcp:"
+	};
+	const char *dash = strchr(text, '-'), *where = dash ? dash + 1 : "";
+	char end[64];
+
+	*f = (struct net_guest_forward){ 0 };
+	text += !strncmp(text, "tcp:", 4) ? 4 : *text == ':';
+	if (!dash || dash - text >= (int)sizeof(end))
+		return false;
+	snprintf(end, sizeof(end), "%.*s", (int)(dash - text), text);
+	if (!parse_end(end, &f->addr, &f->port) || !f->addr.s_addr)
+		return false;
+	for (unsigned n = 0; n < 3; n++) {
+		size_t len = strlen(kinds[n]);
+
+		if (strncmp(where, kinds[n], len) || !where[len])
+			continue;
+		f->kind = (enum net_guest_forward_kind)n;
+		return snprintf(f->where, sizeof(f->where), "%s", n == NET_TO_TCP ? where : where + len) <
+		       (int)sizeof(f->where);
+	}
+	return false;
+}
+
+/* "guestfwd0" and so on, as far as they go. */
+static int read_guest_forwards(struct net_user_config *u, struct config *c, const char *prefix, struct err *err)
+{
+	const char *text;
+	char key[64];
+
+	for (;;) {
+		snprintf(key, sizeof(key), "%s.guestfwd%u", prefix, u->guest_count);
+		if (config_str(c, key, NULL, &text, err))
+			return -1;
+		if (!text)
+			return 0;
+		if (u->guest_count == NET_GUEST_FORWARDS)
+			return err_set(err, "%s: more than %d of them", key, NET_GUEST_FORWARDS);
+		if (!parse_guest_forward(text, &u->guest_forward[u->guest_count++]))
+			return err_set(err,
+				       "%s: '%s' is not [tcp]:ADDRESS:PORT-cmd:COMMAND, -unix:PATH or -tcp:HOST:PORT",
+				       key, text);
+	}
+}
+
+int net_user_check(struct config *c, const char *prefix, struct err *err)
+{
+	struct net_user_config u;
+
+	return net_user_read(&u, c, prefix, err);
+}
+
 static int read_text(struct config *c, const char *key, char *to, size_t size, struct err *err)
 {
 	const char *text;
@@ -115,7 +171,9 @@ int net_user_read(struct net_user_config *u, struct config *c, const char *prefi
 	if (config_bool(c, key, false, &u->restricted, err))
 		return -1;
 	snprintf(key, sizeof(key), "%s.hostfwd", prefix);
-	return read_forwards(u, c, key, err) || read_boot(u, c, prefix, err) ? -1 : 0;
+	return read_forwards(u, c, key, err) || read_guest_forwards(u, c, prefix, err) || read_boot(u, c, prefix, err)
+		       ? -1
+		       : 0;
 }
 
 static struct net_peer *make(struct loop *loop, const void *config, struct err *err)

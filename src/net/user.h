@@ -17,12 +17,27 @@ struct net_forward {
 	uint16_t host_port, guest_port; /* host byte order */
 };
 
+#define NET_GUEST_FORWARDS 8
+/* A port of an address in the guest's network, and what is behind it. */
+struct net_guest_forward {
+	enum net_guest_forward_kind {
+		NET_TO_COMMAND, /* one for each connection, its standard input and output */
+		NET_TO_UNIX,	/* a connection to that socket for each */
+		NET_TO_TCP	/* one connection, made at the start */
+	} kind;
+	struct in_addr addr;
+	uint16_t port;	 /* host byte order */
+	char where[256]; /* of TCP: "tcp:HOST:PORT" */
+};
+
 struct net_user_config {
 	char name[32];			/* "net0" */
 	bool restricted;		/* nothing but DHCP and forwarded ports */
 	char tftp[1024], bootfile[128]; /* a directory that TFTP gives files of, what DHCP says to load; "": none */
 	unsigned count;
 	struct net_forward forward[NET_FORWARDS];
+	unsigned guest_count;
+	struct net_guest_forward guest_forward[NET_GUEST_FORWARDS];
 };
 
 /* The keys below `prefix`. Opens nothing. */

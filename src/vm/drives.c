@@ -428,6 +428,11 @@ static int add_e1000(struct vm *vm, struct vm_net *net, struct net_peer *peer, c
 	return 0;
 }
 
+int vm_check_network(struct config *c, const char *prefix, struct err *err)
+{
+	return net_user_check(c, prefix, err);
+}
+
 static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 {
 	static const char *const backends[] = { "user", "none", NULL };

@@ -23,6 +23,9 @@ int vm_start(struct vm *vm, struct err *err);
 int vm_run(struct vm *vm, struct err *err);
 void vm_free(struct vm *vm);
 
+/* The keys of a network below `prefix` are right, though no card has it. */
+int vm_check_network(struct config *c, const char *prefix, struct err *err);
+
 /* What ended it, after vm_run(). */
 struct vm_ending {
 	int signal, from; /* from process `from`; 0: no signal */

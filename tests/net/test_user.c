@@ -436,6 +436,69 @@ static void test_taken_port(void **state)
 	close(b);
 }
 
+/* --- ports of the guest's network --- */
+
+static void bad_guest_forwards(void)
+{
+	static const char *const bad[] = { "x",
+					   "tcp:10.0.2.100:80",
+					   "tcp:10.0.2.100:80-",
+					   "tcp:10.0.2.100:80-cmd:",
+					   "udp:10.0.2.100:80-cmd:cat",
+					   "tcp::80-cmd:cat",
+					   "tcp:10.0.2.100:0-cmd:cat",
+					   "tcp:10.0.2.100:80-file:/x" };
+	char setting[256];
+
+	for (size_t k = 0; k < sizeof(bad) / sizeof(bad[0]); k++) {
+		snprintf(setting, sizeof(setting), "guestfwd0=%s", bad[k]);
+		assert_false(guest_start(&g, &err, setting, NULL));
+		assert_non_null(strstr(err.msg, "net0.guestfwd0: '"));
+	}
+	assert_false(guest_start(&g, &err, "guestfwd0=tcp:10.0.3.1:80-cmd:cat", NULL));
+	assert_non_null(strstr(err.msg, "net0.guestfwd0: port 80 of 10.0.3.1 is taken, or not in the guest's network"));
+	assert_false(guest_start(&g, &err, "guestfwd0=tcp:10.0.2.100:80-tcp:127.0.0.1:1", NULL));
+	assert_non_null(strstr(err.msg, "net0.guestfwd0"));
+}
+
+/* A program, a socket and a connection stand behind addresses that nobody else has. */
+static void test_ports_for_the_guest(void **state)
+{
+	uint16_t port = 0;
+	int listener = host_socket(SOCK_STREAM, &port), fd;
+	char tcp[80], buf[8];
+	struct conn *c, *d;
+
+	bad_guest_forwards();
+	snprintf(tcp, sizeof(tcp), "guestfwd1=tcp:10.0.2.101:7-tcp:127.0.0.1:%u", port);
+	assert_true(guest_start(&g, &err, "guestfwd0=tcp:10.0.2.100:80-cmd:tr a-z A-Z", "restrict=on", tcp, NULL));
+	guest_arp(&g);
+	fd = host_accept(listener);
+	c = guest_connect(&g, 0x0a000264, 80);
+	d = guest_connect(&g, 0x0a000265, 7);
+	guest_until(&g, established, c);
+	guest_until(&g, established, d);
+	c->data = calloc(1, GUEST_DATA);
+	d->data = calloc(1, GUEST_DATA);
+	guest_send(&g, c, "hello\n", 6);
+	guest_close(&g, c);
+	guest_read(c, 6);
+	assert_memory_equal(c->data, "HELLO\n", 6);
+	guest_send(&g, d, "there", 5);
+	host_read(fd, buf, 5);
+	assert_memory_equal(buf, "there", 5);
+	assert_int_equal(send(fd, "back", 4, 0), 4);
+	guest_read(d, 4);
+	assert_memory_equal(d->data, "back", 4);
+	/* The network goes on without it. */
+	close(fd);
+	guest_run(&g, 50);
+	guest_send(&g, d, "gone", 4);
+	guest_dhcp(&g, 1);
+	close(listener);
+	guest_end(&g);
+}
+
 /* --- names --- */
 
 /* In a network of its own, whose name server we are. */
@@ -684,21 +747,35 @@ static void test_nonsense(void **state)
 int main(void)
 {
 	const struct CMUnitTest here[] = {
-		cmocka_unit_test(test_dhcp),	       cmocka_unit_test(test_connect_to_the_host),
-		cmocka_unit_test(test_segmentation),   cmocka_unit_test(test_datagrams),
-		cmocka_unit_test(test_large_datagram), cmocka_unit_test(test_restricted),
-		cmocka_unit_test(test_forwarded_port), cmocka_unit_test(test_forwarded_datagrams),
-		cmocka_unit_test(test_bad_forwards),   cmocka_unit_test(test_taken_port),
-		cmocka_unit_test(test_names),	       cmocka_unit_test(test_many_connections),
-		cmocka_unit_test(test_many_flows),     cmocka_unit_test(test_back_pressure),
+		cmocka_unit_test(test_dhcp),
+		cmocka_unit_test(test_connect_to_the_host),
+		cmocka_unit_test(test_segmentation),
+		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_large_datagram),
+		cmocka_unit_test(test_restricted),
+		cmocka_unit_test(test_forwarded_port),
+		cmocka_unit_test(test_forwarded_datagrams),
+		cmocka_unit_test(test_bad_forwards),
+		cmocka_unit_test(test_taken_port),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_many_connections),
+		cmocka_unit_test(test_many_flows),
+		cmocka_unit_test(test_back_pressure),
+		cmocka_unit_test(test_ports_for_the_guest),
 		cmocka_unit_test(test_nonsense),
 	};
 	const struct CMUnitTest in_process[] = {
-		cmocka_unit_test(test_dhcp),	       cmocka_unit_test(test_connect_to_the_host),
-		cmocka_unit_test(test_segmentation),   cmocka_unit_test(test_datagrams),
-		cmocka_unit_test(test_large_datagram), cmocka_unit_test(test_restricted),
-		cmocka_unit_test(test_forwarded_port), cmocka_unit_test(test_forwarded_datagrams),
-		cmocka_unit_test(test_bad_forwards),   cmocka_unit_test(test_taken_port),
+		cmocka_unit_test(test_dhcp),
+		cmocka_unit_test(test_connect_to_the_host),
+		cmocka_unit_test(test_segmentation),
+		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_large_datagram),
+		cmocka_unit_test(test_restricted),
+		cmocka_unit_test(test_forwarded_port),
+		cmocka_unit_test(test_forwarded_datagrams),
+		cmocka_unit_test(test_bad_forwards),
+		cmocka_unit_test(test_taken_port),
+		cmocka_unit_test(test_ports_for_the_guest),
 		cmocka_unit_test(test_nonsense),
 	};
 	struct rlimit files = { 4096, 4096 };
