@@ -405,6 +405,43 @@ static void keys_are_looked_at_by_a_walk(void **state)
 	assert_int_equal(refilled(X86_TLB_USER, WINDOW + 0x1000, true), 0);
 }
 
+static bool is_there(uint64_t lin)
+{
+	return x86_tlb_slot(cpu->tlbs[X86_TLB_USER], lin)->rtag == lin;
+}
+
+/* WRPKRU matters to pages with a key that is not 0; and all is forgotten if what key 0 permits has changed. */
+static void keys_that_change_concern_their_pages(void **state)
+{
+	const uint64_t keyed = WINDOW + 0x1000;
+	uint64_t phys, flushes;
+
+	open_region(X86_TLB_USER, FRAME2 | P | W | U | A | D | 3ull << PTE_KEY);
+	cpu->s.cr4 |= X86_CR4_PKE;
+	x86_tlb_flush(cpu);
+	for (unsigned pcid = 0; pcid < 2; pcid++) {
+		x86_set_pkru(cpu, 0);
+		flushes = cpu->flushes;
+		x86_tlb_switch(cpu, pcid, false);
+		assert_non_null(x86_tlb_fill(cpu, X86_TLB_USER, WINDOW, X86_READ, &phys));
+		assert_non_null(x86_tlb_fill(cpu, X86_TLB_USER, keyed, X86_READ, &phys));
+		/* Also of a space that is left in between. */
+		x86_tlb_switch(cpu, 5 * pcid, true);
+		x86_set_pkru(cpu, 1u << 2 * 3);
+		x86_tlb_switch(cpu, pcid, true);
+		assert_true(is_there(WINDOW));
+		assert_false(is_there(keyed));
+	}
+	assert_int_equal(cpu->flushes, flushes);
+	x86_set_pkru(cpu, 1);
+	assert_false(is_there(WINDOW));
+	/* What is remembered of a large page would not ask. */
+	rig_write(&r, 0x3000 + 8 * (WINDOW >> 21), 0x400000 | P | W | U | A | D | PS | 3ull << PTE_KEY, 8);
+	x86_set_pkru(cpu, 0);
+	assert_non_null(x86_tlb_fill(cpu, X86_TLB_USER, WINDOW, X86_READ, &phys));
+	assert_int_equal(refilled(X86_TLB_USER, keyed, false), 0);
+}
+
 /* Upper entries that forbid writing hold for all of the region. */
 static void a_region_may_be_read_only(void **state)
 {
@@ -750,6 +787,7 @@ int main(void)
 		TEST(only_a_flush_of_code_forgets_code),
 		TEST(an_entry_is_looked_at_as_it_is),
 		TEST(keys_are_looked_at_by_a_walk),
+		TEST(keys_that_change_concern_their_pages),
 		TEST(a_region_may_be_read_only),
 		TEST(regions_end_with_what_ends_pages),
 		TEST(regions_are_of_one_space),

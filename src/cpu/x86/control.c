@@ -473,8 +473,7 @@ HANDLER(stac)
 /* What the TLB holds was allowed by the old value. */
 void x86_set_pkru(struct x86_cpu *cpu, uint32_t v)
 {
-	if (v != cpu->s.pkru)
-		x86_tlb_flush(cpu);
+	x86_tlb_keys_changed(cpu, v ^ cpu->s.pkru);
 	cpu->s.pkru = v;
 }
 

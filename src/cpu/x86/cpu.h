@@ -255,7 +255,8 @@ struct x86_cpu {
 	struct x86_slots {
 		unsigned count;
 		uint16_t slot[X86_TLB_VIEWS * X86_TLB_SIZE];
-	} tlb_local, tlb_global; /* what was filled: tlb.c */
+	} tlb_local, tlb_global;    /* what was filled: tlb.c */
+	struct x86_slots tlb_keyed; /* of these, what protection keys other than number 0 are asked for */
 	uint8_t tlb_notes[X86_TLB_VIEWS * X86_TLB_SIZE];
 	struct x86_large large[2]; /* global pages */
 	struct x86_fetches kernel;

@@ -144,12 +144,17 @@ static enum walk_result walk(struct x86_cpu *cpu, uint64_t lin, struct walk *w)
 	return WALK_ABSENT;
 }
 
-/* Does the protection key of a user page forbid it? SDM vol. 3, 4.6.2. */
+/* User pages have protection keys. SDM vol. 3, 4.6.2. */
+static bool has_key(const struct x86_cpu *cpu, uint64_t rights)
+{
+	return rights & PTE_U && cpu->s.cr4 & X86_CR4_PKE && cpu->s.efer & X86_EFER_LMA;
+}
+
 static bool key_forbids(const struct x86_cpu *cpu, uint64_t rights, enum x86_access a, bool user)
 {
 	unsigned bits = cpu->s.pkru >> 2 * (rights >> PTE_KEY & 15);
 
-	if (a == X86_FETCH || !(rights & PTE_U) || !(cpu->s.cr4 & X86_CR4_PKE) || !(cpu->s.efer & X86_EFER_LMA))
+	if (a == X86_FETCH || !has_key(cpu, rights))
 		return false;
 	return bits & 1 || (bits & 2 && a == X86_WRITE && (user || cpu->s.cr0 & X86_CR0_WP));
 }
@@ -241,6 +246,7 @@ void x86_translate(struct x86_cpu *cpu, uint64_t lin, enum x86_access a, bool us
 		t->entry_at = w.entry_at[w.depth - 1];
 		t->upper = w.upper;
 		t->global = leaf & PTE_G && cpu->s.cr4 & X86_CR4_PGE;
+		t->keyed = w.rights >> PTE_KEY & 15 && has_key(cpu, w.rights);
 		t->writable = (leaf & PTE_D || a == X86_WRITE) && permitted(cpu, w.rights, X86_WRITE, user, ac);
 		return;
 	}

@@ -17,6 +17,7 @@ struct x86_translation {
 	uint64_t page_mask; /* offsets in the page */
 	bool writable;	    /* for this privilege, with D set: a write tag may be filled */
 	bool global;
+	bool keyed;	   /* the page has a protection key other than 0, which matters */
 	uint64_t entry_at; /* the physical address of the last entry */
 	uint64_t upper;	   /* of the bits W and U those that all entries before it have */
 };
@@ -41,6 +42,8 @@ void x86_remapped(struct engine_vm *vm, struct vcpu *self);
 void x86_tlb_init(struct x86_cpu *cpu);
 /* Forget everything. */
 void x86_tlb_flush(struct x86_cpu *cpu);
+/* These bits of PKRU have changed, which says what data accesses a page's protection key permits. */
+void x86_tlb_keys_changed(struct x86_cpu *cpu, uint32_t changed);
 /* INVLPG: what is remembered of this page in the current address space, and if it is global. */
 void x86_tlb_flush_page(struct x86_cpu *cpu, uint64_t lin);
 /* What is remembered of an address space, but for global pages. 0 where there are no PCIDs. */

@@ -227,7 +227,7 @@ static void note_region(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t li
 	struct x86_ram ram, *page = &cpu->ram[t->phys >> 32 != 0];
 
 	/* Of keys only number 0 is looked at there, and it has to permit everything. */
-	if (!(cpu->s.efer & X86_EFER_LMA) || watching(cpu) || (cpu->s.cr4 & X86_CR4_PKE && cpu->s.pkru & 3))
+	if (!(cpu->s.efer & X86_EFER_LMA) || watching(cpu) || t->keyed || (cpu->s.cr4 & X86_CR4_PKE && cpu->s.pkru & 3))
 		return;
 	r->epoch = 0;
 	if (t->page_mask != X86_PAGE_MASK) {
@@ -255,6 +255,14 @@ static void note_region(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t li
 
 /* --- data --- */
 
+static void note_key(struct x86_cpu *cpu, unsigned slot)
+{
+	if (cpu->tlb_notes[slot] & X86_TLB_IN_KEYED)
+		return;
+	cpu->tlb_notes[slot] |= X86_TLB_IN_KEYED;
+	cpu->tlb_keyed.slot[cpu->tlb_keyed.count++] = (uint16_t)slot;
+}
+
 struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, uint64_t lin, enum x86_access a,
 				   uint64_t *phys)
 {
@@ -280,6 +288,8 @@ struct x86_tlb_entry *x86_tlb_fill(struct x86_cpu *cpu, enum x86_tlb_view view, 
 	note_large(cpu, lin, &t);
 	note_region(cpu, view, lin, &t);
 	x86_tlb_note(cpu, slot, t.global);
+	if (t.keyed)
+		note_key(cpu, slot);
 	e = entry_at(cpu, slot);
 	x86_tlb_put(cpu, e, lin, t.writable && !w.readonly,
 		    &(struct x86_ram){ .base = w.base.v, .host = w.host, .flags = w.flags });
@@ -297,12 +307,12 @@ static void take_local(struct x86_cpu *cpu, struct x86_space *s)
 		unsigned slot = cpu->tlb_local.slot[n];
 
 		if (cpu->tlb_notes[slot] & X86_TLB_IS_LOCAL) {
-			if (s && count < X86_SPACE_ENTRIES)
+			if (s && count < X86_SPACE_ENTRIES && !(cpu->tlb_notes[slot] & X86_TLB_IN_KEYED))
 				s->entries[count++] = (struct x86_put_away){ *entry_at(cpu, slot), cpu->tlb_phys[slot],
 									     (uint16_t)slot };
 			clear_entry(cpu, slot);
 		}
-		cpu->tlb_notes[slot] &= X86_TLB_IN_GLOBAL;
+		cpu->tlb_notes[slot] &= X86_TLB_IN_GLOBAL | X86_TLB_IN_KEYED;
 	}
 	cpu->tlb_local.count = 0;
 	if (s)
@@ -316,6 +326,16 @@ static void drop_global(struct x86_cpu *cpu)
 		cpu->tlb_notes[cpu->tlb_global.slot[n]] &= (uint8_t)~X86_TLB_IN_GLOBAL;
 	}
 	cpu->tlb_global.count = 0;
+}
+
+/* Those that a protection key was asked for; none is put away. */
+static void drop_keyed(struct x86_cpu *cpu)
+{
+	for (unsigned n = 0; n < cpu->tlb_keyed.count; n++) {
+		clear_entry(cpu, cpu->tlb_keyed.slot[n]);
+		cpu->tlb_notes[cpu->tlb_keyed.slot[n]] &= (uint8_t)~X86_TLB_IN_KEYED;
+	}
+	cpu->tlb_keyed.count = 0;
 }
 
 static void bring_back(struct x86_cpu *cpu, const struct x86_space *s)
@@ -358,6 +378,14 @@ void x86_tlb_flush(struct x86_cpu *cpu)
 	cpu->space->pcid = x86_pcid(cpu);
 	empty(cpu, cpu->space);
 	renew(cpu, &cpu->kernel);
+}
+
+void x86_tlb_keys_changed(struct x86_cpu *cpu, uint32_t changed)
+{
+	/* What key 0 permits is in most entries, and in regions. */
+	if (changed & 3)
+		x86_tlb_flush(cpu);
+	drop_keyed(cpu);
 }
 
 void x86_tlb_forget_ram(struct x86_cpu *cpu)

@@ -27,7 +27,9 @@ uint64_t x86_pte_reserved(const struct x86_cpu *cpu);
 /* x86_cpu.tlb_notes[] */
 #define X86_TLB_IN_LOCAL  1u /* the list, */
 #define X86_TLB_IN_GLOBAL 2u
-#define X86_TLB_IS_LOCAL  4u /* the entry */
+#define X86_TLB_IN_KEYED  4u
+#define X86_TLB_IN_LISTS  (X86_TLB_IN_LOCAL | X86_TLB_IN_GLOBAL | X86_TLB_IN_KEYED)
+#define X86_TLB_IS_LOCAL  8u /* the entry */
 
 static inline void x86_tlb_note(struct x86_cpu *cpu, unsigned slot, bool global)
 {
@@ -36,7 +38,7 @@ static inline void x86_tlb_note(struct x86_cpu *cpu, unsigned slot, bool global)
 
 	if (!(*n & in))
 		l->slot[l->count++] = (uint16_t)slot;
-	*n = (*n & (X86_TLB_IN_LOCAL | X86_TLB_IN_GLOBAL)) | in | (global ? 0 : X86_TLB_IS_LOCAL);
+	*n = (*n & X86_TLB_IN_LISTS) | in | (global ? 0 : X86_TLB_IS_LOCAL);
 }
 
 /* `e` is the entry for `lin`, in RAM at `phys`, which is at `host` and has its byte of flags at `flags`. */
