@@ -223,8 +223,7 @@ static void belongs(struct jit_cache *c, struct jit_block *b, struct jit_of_page
 void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *b)
 {
 	if (b) {
-		uint64_t hash = jit_hash(b->place, b->rip);
-		_Atomic uint64_t *bucket = &c->table.bucket[jit_hash_bucket(hash)];
+		_Atomic uint64_t *bucket = &c->table.bucket[jit_hash_bucket(b->place, b->rip)];
 		struct jit_block *next = jit_hash_block(atomic_load(bucket));
 
 		/*
@@ -241,7 +240,7 @@ void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *
 			belongs(c, b, &b->pages[1]);
 		shared_sent(c);
 		atomic_store_explicit(&b->next, next, memory_order_relaxed);
-		atomic_store_explicit(bucket, (uint64_t)(uintptr_t)b | jit_hash_tag(hash) | (next ? JIT_HASH_MORE : 0),
+		atomic_store_explicit(bucket, (uint64_t)(uintptr_t)b | jit_hash_tag(b->place, b->rip) | (next ? JIT_HASH_MORE : 0),
 				      memory_order_release);
 	}
 	pthread_mutex_unlock(&c->lock);

@@ -79,18 +79,17 @@ struct jit_block {
 struct jit_table {
 	_Atomic uint64_t bucket[1u << JIT_HASH_BITS];
 };
-static inline uint64_t jit_hash(uint64_t place, uint64_t rip)
+/* One bucket for four bytes of code, and those of a page together: cold code looks in every place of its pages. */
+static inline uint64_t jit_hash_bucket(uint64_t place, uint64_t rip)
 {
-	return (place ^ rip >> 12) * 0x9e3779b97f4a7c15;
+	uint64_t page = ((place ^ rip) >> 12) * 0x9e3779b97f4a7c15 >> (64 - JIT_HASH_BITS);
+
+	return page ^ (place & 0xfff) >> 2;
 }
-static inline uint64_t jit_hash_bucket(uint64_t hash)
+/* The bits that are with the address. */
+static inline uint64_t jit_hash_tag(uint64_t place, uint64_t rip)
 {
-	return hash >> (64 - JIT_HASH_BITS);
-}
-/* The bits of a hash that are with the address. */
-static inline uint64_t jit_hash_tag(uint64_t hash)
-{
-	return hash << JIT_HASH_BITS >> 1 >> JIT_HASH_SHIFT << JIT_HASH_SHIFT;
+	return (place ^ rip >> 12) * 0x9e3779b97f4a7c15 >> 1 >> JIT_HASH_SHIFT << JIT_HASH_SHIFT;
 }
 static inline struct jit_block *jit_hash_block(uint64_t head)
 {
@@ -99,9 +98,8 @@ static inline struct jit_block *jit_hash_block(uint64_t head)
 /* The block for `want`, of which `second` is where the next page is, if that is known. NULL: none that is current. */
 static inline struct jit_block *jit_table_find(const struct jit_table *t, const struct jit_block *want)
 {
-	uint64_t hash = jit_hash(want->place, want->rip);
-	uint64_t head = atomic_load_explicit(&t->bucket[jit_hash_bucket(hash)], memory_order_acquire);
-	uint64_t other = (head ^ jit_hash_tag(hash)) >> JIT_HASH_SHIFT << JIT_HASH_SHIFT;
+	uint64_t head = atomic_load_explicit(&t->bucket[jit_hash_bucket(want->place, want->rip)], memory_order_acquire);
+	uint64_t other = (head ^ jit_hash_tag(want->place, want->rip)) >> JIT_HASH_SHIFT << JIT_HASH_SHIFT;
 
 	/* The first one's tag is another, and there is no second one. */
 	if (other & ~JIT_HASH_MORE && !(head & JIT_HASH_MORE))

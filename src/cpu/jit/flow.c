@@ -6,18 +6,17 @@
 
 static struct emit_mem known(int32_t field)
 {
-	return (struct emit_mem){ .base = T1, .index = NO_REG, .gs = true, .disp = field };
+	return (struct emit_mem){ .base = NO_REG, .index = T1, .scale = 2, .gs = true, .disp = field };
 }
 
 void jit_look_at_jump(struct emit *e)
 {
-	/* The place: see jit_jump_place(). */
-	emit_rr(e, (struct emit_op){ .op = 0x69 }, T1, T0);
-	emit_bytes(e, JIT_JUMP_FACTOR, 4);
-	emit_rr(e, (struct emit_op){ .op = 0xc1 }, 5, T1);
-	emit_bytes(e, 32 - JIT_JUMP_BITS - 4, 1);
+	/* Four times the place: see jit_jump_place(). */
+	emit_rr(e, (struct emit_op){ .map = MAP_0F3A, .pfx = 0xf2, .op = 0xf0, .vex = true }, T1, T0);
+	emit_bytes(e, JIT_JUMP_FOLD, 1);
+	emit_rr(e, (struct emit_op){ .op = 0x33 }, T1, T0);
 	emit_rr(e, (struct emit_op){ .op = 0x81 }, 4, T1);
-	emit_bytes(e, (JIT_JUMPS - 1) << 4, 4);
+	emit_bytes(e, (JIT_JUMPS - 1) << 2, 4);
 	emit_rm(e, (struct emit_op){ .op = 0x33, .w = true }, T0, emit_gs(JIT_FIELD(cpu.fetch_key)));
 	emit_rm(e, (struct emit_op){ .op = 0x3b, .w = true }, T0, known(JIT_FIELD(jumps[0].tag)));
 }

@@ -16,14 +16,17 @@
 /* Where an indirect branch to `tag` ^ fetch_key goes on. */
 #define JIT_JUMP_BITS	16
 #define JIT_JUMPS	(1u << JIT_JUMP_BITS)
-#define JIT_JUMP_FACTOR 0x9e3779b1u
+#define JIT_JUMP_FOLD	12
 struct jit_jump {
 	uint64_t tag;
 	uintptr_t code;
 };
+/* Four bytes of code have one, and neighbours share a line of the host's caches. */
 static inline uint32_t jit_jump_place(uint64_t target)
 {
-	return (uint32_t)target * JIT_JUMP_FACTOR >> (32 - JIT_JUMP_BITS);
+	uint32_t folded = (uint32_t)target >> JIT_JUMP_FOLD | (uint32_t)target << (32 - JIT_JUMP_FOLD);
+
+	return (folded ^ (uint32_t)target) >> 2 & (JIT_JUMPS - 1);
 }
 
 /* A look at a guard: of the page of linear address `rip`, for the user or the kernel. */
@@ -31,7 +34,7 @@ static inline uint32_t jit_jump_place(uint64_t target)
 #define JIT_GUARDS     (1u << JIT_GUARD_BITS)
 static inline uint32_t jit_guard_place(uint64_t rip)
 {
-	return (uint32_t)(rip >> 12) * JIT_JUMP_FACTOR >> (32 - JIT_GUARD_BITS);
+	return (uint32_t)(rip >> 12) * 0x9e3779b1u >> (32 - JIT_GUARD_BITS);
 }
 
 /* An x87 instruction in translated code, for FIP and FOP. */
