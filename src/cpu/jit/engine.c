@@ -15,8 +15,11 @@
 #define CACHE_LEAST MIB
 #define CACHE_MOST  (1024 * MIB) /* direct jumps reach everywhere */
 #define HEAT_BYTES  (X86_HEATS * sizeof(uint16_t))
-/* Translation costs about what interpreting a trace some ten times does. */
-#define HEAT 16
+/*
+ * Translation costs about what interpreting a trace some ten times does, on the way from translated code and back. And
+ * most of what is interpreted six times will be twelve times.
+ */
+#define HEAT 6
 
 static void probe(struct engine_probe *p)
 {

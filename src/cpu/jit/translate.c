@@ -409,13 +409,13 @@ static void begin(struct jit_tr *t)
 {
 	unsigned memory = t->insn[0].need ? LOAD_FLAGS_SIZE : 0;
 
-	emit_align(&t->e, 16, (unsigned)sizeof(t->block) + memory);
+	emit_align(&t->e, 8, (unsigned)sizeof(t->block) + memory);
 	t->record = t->e.at;
 	emit_bytes(&t->e, (uintptr_t)t->block, sizeof(t->block));
 	if (memory)
 		load_flags(t, true);
 	t->block->memory = (uint8_t)(t->e.at - t->record - sizeof(t->block));
-	emit_align(&t->e, 16, 0);
+	emit_align(&t->e, 8, 0);
 	t->block->native = emit_rx(&t->e);
 	emit_nop(&t->e, 8);
 	t->flags = t->insn[0].need ? FLAGS_NATIVE : 0;
