@@ -4,13 +4,14 @@
  */
 #include "pair.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "share_rows.h"
 
 #if defined(__x86_64__)
-#include "cpu/jit/jit.h"
+#include "cpu/jit/translate.h"
 #endif
 
 #define OTHER (PAIR_WINDOW + 2 * MEM_PAGE_SIZE + 0x100)
@@ -208,6 +209,131 @@ static void a_group_stores_into_its_own_block(void **state)
 }
 
 /*
+ * 1: add ecx, 77777h; mov [rbx], ecx; mov edx, imm32, to which RBX leads, or 1 to 3 bytes before it
+ *    mov [rbx + 64], ecx; mov [rbx + 72], ecx; lea rdi, [rdi + rdx]; dec r12d; jnz 1b
+ */
+static void several_stores_have_one_of_their_own_block(void **state)
+{
+	pair_or_skip();
+	for (unsigned n = 0; n < 4 * 2; n++) {
+		uint64_t target;
+
+		memset(code, 0xf4, sizeof(code));
+		len = FROM;
+		PUT(0x81, 0xc1, 0x77, 0x77, 7, 0, 0x89, 0x0b, 0xba);
+		target = RIG_CODE + len;
+		PUT(0, 0, 0, 0, 0x89, 0x4b, 64, 0x89, 0x4b, 72, 0x48, 0x8d, 0x3c, 0x17, 0x41, 0xff, 0xcc, 0x75, 0xe4);
+		if (n & 1)
+			target += PAIR_WINDOW + PAIR_CODE * MEM_PAGE_SIZE - RIG_CODE;
+		begin(target - n / 2, OTHER);
+		if (!pair_run(&p))
+			fail_msg("the store is %u bytes before the operand", n / 2);
+		if (n < 2)
+			assert_int_equal(pair_state(&p)->gpr[X86_RDI], 0x77777 * 21);
+	}
+}
+
+/*
+ * 1: call f; add edi, edx; mov r8d, [rbx - 4]; add ecx, 1000000h; mov [rbx], ecx; dec r12d; jnz 1b; hlt
+ * f, whose second byte is the last one of the store, and the first one of a line the last but one: mov dl, imm8; ret
+ */
+static void a_store_into_code_reaches_over_a_line(void **state)
+{
+	const uint64_t f = RIG_CODE + MEM_PAGE_SIZE + 0x440;
+	uint32_t to = (uint32_t)(f - (RIG_CODE + FROM + 5));
+
+	pair_or_skip();
+	memset(code, 0xf4, sizeof(code));
+	len = FROM;
+	PUT(0xe8, (uint8_t)to, (uint8_t)(to >> 8), (uint8_t)(to >> 16), (uint8_t)(to >> 24), 1, 0xd7, 0x44, 0x8b, 0x43,
+	    0xfc, 0x81, 0xc1, 0, 0, 0, 1, 0x89, 0x0b, 0x41, 0xff, 0xcc, 0x75, 0xe8);
+	begin(f - 2, OTHER);
+	pair_put(&p, f, (const uint8_t[]){ 0xb2, 1, 0xc3 }, 3);
+	pair_state(&p)->gpr[X86_RSP] = THIRD;
+	pair_state(&p)->gpr[X86_RCX] = 0x01b2f4f4;
+	assert_true(pair_run(&p));
+	assert_int_equal(pair_state(&p)->gpr[X86_RDI], 1 + 2 + 3 + 4 + 5 + 6);
+}
+
+/* --- one look at the flags of a page for several stores --- */
+
+#if defined(__x86_64__)
+/* Of each instruction: - nothing; l a store that a later one looks for; FROM+BYTES what one looks for; ! see first */
+static const struct {
+	const char *plan;
+	uint8_t len, code[24];
+} looks[] = {
+	/* push r14; push r13; push rbx */
+	{ "l! l 0+24", BYTES(0x41, 0x56, 0x41, 0x55, 0x53) },
+	/* push rax; push 5; call */
+	{ "l! l 0+24", BYTES(0x50, 0x6a, 5, 0xe8, 0, 0, 0, 0) },
+	/* mov [rbx], eax; mov ecx, esi; lea rdx, [rcx + 5]; mov ebp, 1; add [rbx + 4], eax */
+	{ "l! - - - 0+8", BYTES(0x89, 3, 0x89, 0xf1, 0x48, 0x8d, 0x51, 5, 0xbd, 1, 0, 0, 0, 1, 0x43, 4) },
+	/* mov [rbx + 8], eax; mov ecx, [rbx + 16]; mov [rbx], eax */
+	{ "l! - 0+12", BYTES(0x89, 0x43, 8, 0x8b, 0x4b, 16, 0x89, 3) },
+	/* mov [rbx], eax; mov ecx, [rsi]; mov [rbx + 8], eax */
+	{ "0+4 - 8+4", BYTES(0x89, 3, 0x8b, 0x0e, 0x89, 0x43, 8) },
+	/* mov [rbx], eax; mov [rsi], eax; mov [rbx + 8], eax; mov [rsi + 8], eax */
+	{ "0+4 0+4 8+4 8+4", BYTES(0x89, 3, 0x89, 6, 0x89, 0x43, 8, 0x89, 0x46, 8) },
+	/* mov [rbx], eax; jz; mov [rbx + 8], eax */
+	{ "0+4 - 8+4", BYTES(0x89, 3, 0x74, 0, 0x89, 0x43, 8) },
+	/* mov [rbx], eax; div ecx; mov [rbx + 8], eax */
+	{ "0+4 - 8+4", BYTES(0x89, 3, 0xf7, 0xf1, 0x89, 0x43, 8) },
+	/* mov [rbx], eax; mov cl, ah; mov [rbx + 8], eax */
+	{ "0+4 - 8+4", BYTES(0x89, 3, 0x88, 0xe1, 0x89, 0x43, 8) },
+	/* movups [rbx], xmm0; movups [rbx + 16], xmm0 */
+	{ "0+16 16+16", BYTES(0x0f, 0x11, 3, 0x0f, 0x11, 0x43, 16) },
+	/* mov [rbx], eax; mov ecx, [rsi]; mov cl, ah; mov [rbx + 8], eax; mov ecx, [rsi + 4]; mov [rbx + 4], eax */
+	{ "0+4 - - 8+4 - 4+4", BYTES(0x89, 3, 0x8b, 0x0e, 0x88, 0xe1, 0x89, 0x43, 8, 0x8b, 0x4e, 4, 0x89, 0x43, 4) },
+};
+
+static void planned(char *text, const uint8_t *bytes, unsigned size)
+{
+	struct jit_tr *t = calloc(1, sizeof(*t));
+	struct x86_decode_mode mode = { 64, false, tiny_cpu(&p.r[1].vm)->vm->features };
+	unsigned at = 0;
+
+	assert_non_null(t);
+	t->word = 8;
+	t->sharing = true;
+	for (; at < size; at += t->insn[t->count++].i->len) {
+		struct jit_insn *n = &t->insn[t->count];
+
+		n->i = &t->more[t->count];
+		n->rip = RIG_CODE + at;
+		assert_int_equal(x86_decode(bytes + at, size - at, mode, &t->more[t->count], &n->def), X86_DECODE_OK);
+		n->op = jit_op_of(n->def, n->i, X86_TLB_SUPER);
+		assert_non_null(n->op);
+	}
+	jit_share_plan(t);
+	for (unsigned n = 0; n < t->count; n++) {
+		const struct jit_share *s = &t->insn[n].share;
+
+		text += sprintf(text, n ? " " : "");
+		text += s->later ? sprintf(text, "l")
+			: s->run ? sprintf(text, "%u+%u", s->from, s->run)
+				 : sprintf(text, "-");
+		text += sprintf(text, s->quiet ? "!" : "");
+	}
+	free(t);
+}
+#endif
+
+static void stores_have_one_look_if_nothing_comes_between(void **state)
+{
+#if defined(__x86_64__)
+	char text[256];
+
+	for (unsigned n = 0; n < ARRAY_LEN(looks); n++) {
+		planned(text, looks[n].code, looks[n].len);
+		assert_string_equal(text, looks[n].plan);
+	}
+#else
+	skip();
+#endif
+}
+
+/*
  * or byte [rbx], 0
  * 1: mov r8d, [rbx]; mov [rbx + 8], r12d; xchg [r14], r15; how the TLB learns of it
  *    mov r9d, [rbx + 4]; add [rbx + 16], r9d; dec r12d; jnz 1b
@@ -261,6 +387,10 @@ int main(void)
 		TEST(what_changes_a_register_ends_its_groups, lax),
 		TEST(a_group_stores_into_its_own_block, strict),
 		TEST(a_group_stores_into_its_own_block, lax),
+		TEST(a_store_into_code_reaches_over_a_line, strict),
+		TEST(several_stores_have_one_of_their_own_block, strict),
+		TEST(several_stores_have_one_of_their_own_block, lax),
+		TEST(stores_have_one_look_if_nothing_comes_between, strict),
 		TEST(a_group_ends_where_its_page_goes, strict),
 		TEST(a_group_ends_where_its_page_goes, lax),
 	};

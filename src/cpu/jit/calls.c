@@ -169,6 +169,7 @@ int jit_stored(struct jit_cpu *c, const struct jit_note *note)
 	unsigned flushes = jit_cache_flushes(cache);
 	const struct jit_block *block = jit_note_block(note);
 	uint64_t left = MEM_PAGE_SIZE - ((uintptr_t)c->stored & X86_PAGE_MASK);
+	uint64_t size = note->what ? note->what : STORE_MOST;
 	bool own = false;
 	gpa_t at;
 
@@ -178,7 +179,7 @@ int jit_stored(struct jit_cpu *c, const struct jit_note *note)
 	if (c->stored == c->bounce) {
 		put_crossing(c);
 	} else if (mem_address_of(c->cpu.mem, c->stored, &at)) {
-		mem_written(c->cpu.mem, at, left < STORE_MOST ? left : STORE_MOST);
+		mem_written(c->cpu.mem, at, left < size ? left : size);
 		own = !((at.v ^ block->phys) & ~X86_PAGE_MASK);
 	}
 	if (own || atomic_load(&block->stale))

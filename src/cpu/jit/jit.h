@@ -299,6 +299,7 @@ struct jit_thunks {
 	/* by view, and for stores; T0 and T1 as the probe left them. Or jit_cpu.lin is set */
 	uintptr_t missed[X86_TLB_VIEWS][2], missed_noted;
 	uintptr_t missed_shared; /* jit_cpu.lin is set */
+	uintptr_t split;	 /* on without sharing */
 	/* T0 is the host's address, or it is in jit_cpu.stored */
 	uintptr_t stored, stored_noted, stored_native;
 	uintptr_t vectors, x87; /* get them to the host's */

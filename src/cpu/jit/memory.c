@@ -137,6 +137,11 @@ static struct jit_reach reach_first(struct jit_tr *t, bool t1_free)
 		emit_load(&t->e, T1, indexed(JIT_TLB(t->view, flags)));
 		emit_store(&t->e, shared(t, JIT_FIELD(shared[0].flags)), T1);
 	}
+	if (s->quiet) {
+		emit_rm(&t->e, (struct emit_op){ .op = 0x80 }, 7, emit_at(T1, 0));
+		emit_bytes(&t->e, 0, 1);
+		jit_stub(t, (struct stub){ .kind = STUB_SPLIT, .jump = emit_jump(&t->e, 5), .rip = now(t)->rip });
+	}
 	t->shared |= 1u << s->slot;
 	if (t1_free)
 		hold(t, T0);
@@ -228,9 +233,11 @@ void jit_stored_to(struct jit_tr *t, uint64_t rip)
 
 void jit_stored_there(struct jit_tr *t, struct jit_reach where, uint64_t rip)
 {
-	if (where.shared)
-		stored(t, shared(t, JIT_FIELD(shared[0].flags)), T0,
-		       (struct stub){ .rip = rip, .more = (uint16_t)where.at, .slot = now(t)->share.slot + 1 });
-	else
+	const struct jit_share *s = &now(t)->share;
+
+	if (!where.shared)
 		jit_stored_to(t, rip);
+	else if (!s->later)
+		stored(t, shared(t, JIT_FIELD(shared[0].flags)), T0,
+		       (struct stub){ .rip = rip, .access = s->run, .more = s->from, .slot = s->slot + 1 });
 }

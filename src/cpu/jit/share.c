@@ -23,6 +23,7 @@ struct plan {
 	struct group group[X86_TRACE_MAX];
 	unsigned groups;
 	uint8_t of[X86_TRACE_MAX]; /* 1 + the group of an instruction */
+	bool store[X86_TRACE_MAX];
 	int64_t lo[X86_TRACE_MAX];
 };
 
@@ -90,6 +91,7 @@ static void access(struct plan *p, unsigned at, struct group k, int64_t disp, un
 	g->write |= k.write;
 	g->members++;
 	p->of[at] = (uint8_t)(g - p->group + 1);
+	p->store[at] = k.write;
 	p->lo[at] = lo;
 }
 
@@ -271,9 +273,105 @@ static void look_at(struct plan *p, unsigned at)
 	close_all(p);
 }
 
+/* --- one look at the flags of a page for several stores --- */
+
+/* Registers that some instructions cannot name, which are left to their handlers. */
+static bool names_high(const struct jit_insn *n)
+{
+	const struct x86_insn *i = n->i;
+
+	return (n->def->flags & X86_D_BYTE_REG && !(n->op->what & JIT_GROUP) && i->reg & 1) ||
+	       (n->def->flags & X86_D_BYTE_RM && i->flags & X86_I_REG && i->rm & 1);
+}
+
+/* Is it certain that the block itself executes it? A handler may make what was found in the TLB another thing. */
+static bool is_translated(const struct jit_insn *n)
+{
+	if (!n->op)
+		return false;
+	if (n->op->emit == jit_plain || n->op->emit == jit_mov_imm)
+		return !names_high(n) && !(n->op->what & JIT_CL);
+	return n->op->emit == jit_lea || n->op->emit == jit_nothing || n->op->emit == jit_push_reg ||
+	       n->op->emit == jit_push_imm || n->op->emit == jit_call || n->op->emit == jit_pop_reg ||
+	       n->op->emit == jit_jcc;
+}
+
+/* Is the block left by its accesses only? */
+static bool has_no_exit(const struct jit_insn *n)
+{
+	if (!is_translated(n) || n->op->emit == jit_jcc)
+		return false;
+	if (n->op->emit == jit_call)
+		return x86_canonical(n->rip + n->i->len + n->i->imm);
+	return n->op->emit != jit_plain || !(n->op->what & (JIT_XMM_REG | JIT_XMM_RM | JIT_MMX));
+}
+
+static bool accesses(const struct jit_insn *n)
+{
+	if (n->op->emit == jit_plain)
+		return !(n->i->flags & X86_I_REG);
+	return n->op->emit != jit_lea && n->op->emit != jit_nothing && n->op->emit != jit_mov_imm;
+}
+
+/* Backwards: is the next store one of the same page, and nothing in between that may leave the block? */
+static void put_off_looks(struct plan *p)
+{
+	unsigned next = JIT_SHARES, found = 0;
+	bool silent[X86_TRACE_MAX];
+
+	/* Who shares what is found by then is in its page. */
+	for (unsigned n = 0; n < p->t->count; n++) {
+		const struct jit_insn *k = &p->t->insn[n];
+
+		silent[n] = has_no_exit(k) &&
+			    (!accesses(k) || (k->share.role == JIT_SHARE_NEXT && found >> k->share.slot & 1));
+		if (!is_translated(k))
+			found = 0;
+		else if (k->share.role == JIT_SHARE_FIRST)
+			found |= 1u << k->share.slot;
+	}
+	for (unsigned n = p->t->count; n-- > 0;) {
+		struct jit_share *s = &p->t->insn[n].share;
+
+		if (p->store[n] && s->role != JIT_SHARE_NONE) {
+			s->later = next == s->slot && has_no_exit(&p->t->insn[n]);
+			next = s->slot;
+		}
+		if (!silent[n])
+			next = JIT_SHARES;
+	}
+}
+
+/* What each look is for, and what the first one of a page has to see to. */
+static void join_looks(struct plan *p, const uint8_t first[JIT_SHARES])
+{
+	unsigned lo = UINT16_MAX, hi = 0;
+
+	for (unsigned n = 0; n < p->t->count; n++) {
+		struct jit_share *s = &p->t->insn[n].share;
+		unsigned end = s->at + (p->t->insn[n].op && p->t->insn[n].op->emit == jit_plain
+						? jit_memory_size(&p->t->insn[n])
+						: 8u);
+
+		if (!p->store[n] || s->role == JIT_SHARE_NONE)
+			continue;
+		lo = s->at < lo ? s->at : lo;
+		hi = end > hi ? end : hi;
+		if (s->later) {
+			p->t->insn[first[s->slot]].share.quiet = true;
+			continue;
+		}
+		s->from = (uint16_t)lo;
+		s->run = (uint16_t)(hi - lo);
+		lo = UINT16_MAX;
+		hi = 0;
+	}
+}
+
 void jit_share_plan(struct jit_tr *t)
 {
 	struct plan p = { .t = t };
+	uint8_t first[JIT_SHARES];
 	uint8_t slot[X86_TRACE_MAX];
 	unsigned slots = 0;
 
@@ -295,6 +393,8 @@ void jit_share_plan(struct jit_tr *t)
 			slot[p.of[n] - 1] = (uint8_t)slots++;
 		if (slot[p.of[n] - 1] >= JIT_SHARES)
 			continue;
+		if (g->first == n)
+			first[slot[p.of[n] - 1]] = (uint8_t)n;
 		t->insn[n].share = (struct jit_share){
 			.role = g->first == n ? JIT_SHARE_FIRST : JIT_SHARE_NEXT,
 			.slot = slot[p.of[n] - 1],
@@ -303,4 +403,6 @@ void jit_share_plan(struct jit_tr *t)
 			.span = (uint16_t)(g->hi - g->lo),
 		};
 	}
+	put_off_looks(&p);
+	join_looks(&p, first);
 }

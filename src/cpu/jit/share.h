@@ -4,6 +4,9 @@
  * The first of them looks for all: whether the page has everything from the lowest to the highest byte that they touch,
  * and may be written if one of them does. If so it leaves where that is in jit_cpu.shared, where the others find it. If
  * not, the block is left, and from this instruction on goes on in a block without sharing.
+ *
+ * Stores that nothing can come between have one look at their page's byte of flags, behind the last of them. Had one
+ * changed code of this block the next instruction would be the old one, so the page must not have any code before.
  */
 #ifndef VIREO_CPU_JIT_SHARE_H
 #define VIREO_CPU_JIT_SHARE_H
@@ -21,6 +24,12 @@ struct jit_share {
 	bool write;   /* of the group */
 	uint16_t at;  /* bytes from the group's lowest one to this access */
 	uint16_t span;
+	/*
+	 * Whether its page wants to hear of stores is asked once for several, by the last one: `run` bytes from `from`
+	 * on. `later`: not by this one. The first access then sees to it that nobody wanted to before.
+	 */
+	bool later, quiet;
+	uint16_t from, run;
 };
 
 struct jit_tr;

@@ -404,7 +404,7 @@ static void missed_thunks(struct emit *e, struct jit_thunks *t, const struct com
 /* The accesses that share a look are in one page after all; or the block is left. */
 static void shared_thunk(struct emit *e, struct jit_thunks *t)
 {
-	uintptr_t quick = quick_thunk(e, jit_quick_shared), alone = quick_thunk(e, jit_quick_split);
+	uintptr_t quick = quick_thunk(e, jit_quick_shared), alone = quick_thunk(e, jit_quick_split), on;
 	uint8_t *split, *counted, *unknown;
 
 	emit_align(e, 16, 0);
@@ -417,6 +417,7 @@ static void shared_thunk(struct emit *e, struct jit_thunks *t)
 	emit_rm(e, (struct emit_op){ .op = 0xff }, 4, emit_gs(JIT_FIELD(resume)));
 	emit_here(e, split);
 	emit_load(e, T1, emit_gs(JIT_FIELD(note)));
+	on = emit_rx(e);
 	emit_rm(e, (struct emit_op){ .op = 0x80 }, 7, emit_gs(JIT_FIELD(undone)));
 	emit_bytes(e, 0, 1);
 	counted = emit_jump(e, 5);
@@ -434,6 +435,10 @@ static void shared_thunk(struct emit *e, struct jit_thunks *t)
 	emit_here(e, unknown);
 	emit_mov_imm(e, T0, JIT_SPLIT);
 	emit_jmp(e, t->leave);
+	emit_align(e, 16, 0);
+	t->split = emit_rx(e);
+	take_note(e);
+	emit_jmp(e, on);
 }
 
 static void stored_thunks(struct emit *e, struct jit_thunks *t, const struct common *to)

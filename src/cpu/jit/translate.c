@@ -209,7 +209,16 @@ static void write_stored(struct jit_tr *t, const struct stub *s)
 		jit_x87_note(t, s->x87_last, s->x87_operand);
 		thunk = s->flags_native ? thunk : t->thunks->stored_noted;
 	}
-	jit_call_noted(t, thunk, s->rip, s->back, 0);
+	jit_call_noted(t, thunk, s->rip, s->back, (uint16_t)s->access);
+}
+
+static void write_split(struct jit_tr *t, const struct stub *s, uintptr_t thunk)
+{
+	jit_x87_note(t, s->x87_last, s->x87_operand);
+	emit_align(&t->e, sizeof(uint64_t), EMIT_JMP_SIZE + sizeof(struct jit_note));
+	jit_call_noted(t, thunk, s->rip, s->back, (uint16_t)s->access);
+	t->notes[t->note_count - 1].len += sizeof(uint64_t);
+	emit_bytes(&t->e, 0, sizeof(uint64_t)); /* jit_split_code() */
 }
 
 static void write_stub(struct jit_tr *t, struct stub *s)
@@ -225,11 +234,10 @@ static void write_stub(struct jit_tr *t, struct stub *s)
 		break;
 	case STUB_SHARED:
 		note_lin(t, s);
-		jit_x87_note(t, s->x87_last, s->x87_operand);
-		emit_align(&t->e, sizeof(uint64_t), EMIT_JMP_SIZE + sizeof(struct jit_note));
-		jit_call_noted(t, t->thunks->missed_shared, s->rip, s->back, (uint16_t)s->access);
-		t->notes[t->note_count - 1].len += sizeof(uint64_t);
-		emit_bytes(&t->e, 0, sizeof(uint64_t)); /* jit_split_code() */
+		write_split(t, s, t->thunks->missed_shared);
+		break;
+	case STUB_SPLIT:
+		write_split(t, s, t->thunks->split);
 		break;
 	case STUB_STORED:
 		write_stored(t, s);

@@ -33,6 +33,7 @@ struct jit_insn {
 enum stub_kind {
 	STUB_MISS,
 	STUB_SHARED,
+	STUB_SPLIT,
 	STUB_STORED,
 	STUB_INTERPRET,
 	STUB_VECTORS,
@@ -49,7 +50,7 @@ struct stub {
 	uint8_t *jump;	/* that leads here */
 	uintptr_t back; /* where it goes on; of a miss: as if nothing had */
 	uint64_t rip;	/* what RIP has to be */
-	uint32_t access;
+	uint32_t access;   /* of a store to jit_cpu.shared: bytes */
 	uint8_t view;	   /* of the access: enum x86_tlb_view */
 	bool flags_native; /* they must survive it */
 	bool noted;	   /* jit_cpu.stored is filled */
