@@ -240,8 +240,9 @@ void jit_cache_end(struct jit_cache *c, const struct emit *e, struct jit_block *
 			belongs(c, b, &b->pages[1]);
 		shared_sent(c);
 		atomic_store_explicit(&b->next, next, memory_order_relaxed);
-		atomic_store_explicit(bucket, (uint64_t)(uintptr_t)b | jit_hash_tag(b->place, b->rip) | (next ? JIT_HASH_MORE : 0),
-				      memory_order_release);
+		atomic_store_explicit(
+			bucket, (uint64_t)(uintptr_t)b | jit_hash_tag(b->place, b->rip) | (next ? JIT_HASH_MORE : 0),
+			memory_order_release);
 	}
 	pthread_mutex_unlock(&c->lock);
 }
@@ -309,15 +310,16 @@ void jit_cache_link(struct jit_cache *c, const struct jit_note *l, const struct 
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* The first instruction becomes a jump out. Processors see an aligned store of eight bytes as a whole. */
+/* The first instruction becomes a call that leads out. Processors see an aligned store of eight bytes as a whole. */
 static void give_up(struct jit_cache *c, struct jit_block *b)
 {
 	uint8_t *entry = (uint8_t *)(b->native - (uintptr_t)c->rx_offset);
-	uint64_t jump = 0xe9 | (uint64_t)(uint32_t)(b->out - EMIT_JMP_SIZE) << 8 | 0x909090ull << 40;
+	uintptr_t out = c->thunks.given_up[b->memory != 0];
+	uint64_t call = 0xe8 | (uint64_t)(uint32_t)(out - b->native - EMIT_JMP_SIZE) << 8 | 0x909090ull << 40;
 
 	if (atomic_exchange(&b->stale, true))
 		return;
-	atomic_store((_Atomic uint64_t *)(void *)entry, jump);
+	atomic_store((_Atomic uint64_t *)(void *)entry, call);
 	stat_add(&c->counts.given_up, 1);
 }
 

@@ -2,7 +2,7 @@
  * Translated blocks of a VM: where their code lives, and how they are found, linked and given up.
  *
  * A block's code begins, behind a pointer to its record, with one instruction of at least eight bytes, aligned: when
- * the block is given up these become a jump to its way out, which other processors see whole or not at all. So links
+ * the block is given up these become a call of the way out, which other processors see whole or not at all. So links
  * and caches that lead to a block need not be found. Memory is used until it is full; then everything is forgotten
  * while all vCPUs stand still.
  *
@@ -58,12 +58,8 @@ struct jit_block {
 	uint32_t mode;			/* enum x86_fetch; and without shared looks into the TLB: */
 #define JIT_ALONE (1u << 31)
 	_Atomic bool stale;
-	/*
-	 * Where to begin: with the flags in the host's, or, so far before that, in jit_cpu.flags. And, so far behind
-	 * it, what the block does when given up.
-	 */
+	/* Where to begin: with the flags in the host's, or, so far before that, in jit_cpu.flags. */
 	uint8_t memory;
-	uint16_t out;
 	uintptr_t native;
 	struct jit_of_page pages[]; /* one or two */
 };
@@ -113,10 +109,6 @@ static inline struct jit_block *jit_table_find(const struct jit_table *t, const 
 static inline uintptr_t jit_block_memory(const struct jit_block *b)
 {
 	return b->native - b->memory;
-}
-static inline uintptr_t jit_block_out(const struct jit_block *b)
-{
-	return b->native + b->out;
 }
 
 /* What stands behind the call of a thunk, instead of code that would tell it the same. */

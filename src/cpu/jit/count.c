@@ -36,7 +36,7 @@ static void charge(struct jit_tr *t)
 void jit_count_overdrawn(struct jit_tr *t)
 {
 	add(&t->e, emit_gs(JIT_FIELD(cpu.icount_left)), (int)t->count, T0);
-	emit_jmp(&t->e, jit_block_out(t->block));
+	jit_call_noted(t, t->thunks->out[t->insn[0].need != 0], t->block_rip, 0, 0);
 }
 
 void jit_count_block(struct jit_tr *t)

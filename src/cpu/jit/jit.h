@@ -14,9 +14,9 @@
 #include "cpu/x86/traces.h"
 
 /* Where an indirect branch to `tag` ^ fetch_key goes on. */
-#define JIT_JUMP_BITS	16
-#define JIT_JUMPS	(1u << JIT_JUMP_BITS)
-#define JIT_JUMP_FOLD	12
+#define JIT_JUMP_BITS 16
+#define JIT_JUMPS     (1u << JIT_JUMP_BITS)
+#define JIT_JUMP_FOLD 12
 struct jit_jump {
 	uint64_t tag;
 	uintptr_t code;
@@ -293,13 +293,14 @@ struct jit_thunks {
 	/* --- called, with a note behind the call; flags are in memory unless the index, or the name, says native ---
 	 */
 	uintptr_t out[2], out_far[2] /* RIP follows the note */, link[2], link_to_rip[2], far[2], interpret;
+	uintptr_t given_up[2]; /* called without one, by the first instruction of a block */
 	/* T0 is the target of an indirect branch, by exclusive or with fetch_key; `back` and `what` are how far RSP
 	 * moves, in 64-bit code or, the second, 32-bit code */
 	uintptr_t jump[2];
-	/* by view, and for stores; T0 and T1 as the probe left them. Or jit_cpu.lin is set */
+	/* by view, and for stores; T0 and T1 as the probe left them. `noted`: jit_cpu.lin is set */
 	uintptr_t missed[X86_TLB_VIEWS][2], missed_noted;
-	uintptr_t missed_shared; /* jit_cpu.lin is set */
-	uintptr_t split;	 /* on without sharing */
+	uintptr_t missed_shared[X86_TLB_VIEWS][2], missed_shared_noted;
+	uintptr_t split; /* on without sharing */
 	/* T0 is the host's address, or it is in jit_cpu.stored */
 	uintptr_t stored, stored_noted, stored_native;
 	uintptr_t vectors, x87; /* get them to the host's */
@@ -318,8 +319,9 @@ void jit_take_jump(struct emit *e);
 void jit_thunks_make(struct emit *e, struct jit_thunks *t);
 /* The guest's arithmetic flags from the host's to jit_cpu.flags. Uses T1. */
 void jit_save_flags(struct emit *e);
-/* The other way. Uses T1 if it is `free`. */
+/* The other way. Uses T1 if it is `free`; then so many bytes. */
 void jit_load_flags(struct emit *e, bool free);
+#define JIT_LOAD_FLAGS_SIZE 18
 
 /* translate.c: code for the trace at RIP, or NULL if there is no sense in it. */
 struct jit_block *jit_translate(struct x86_cpu *cpu, const struct x86_trace *t);

@@ -269,9 +269,9 @@ void jit_load_flags(struct emit *e, bool free)
 
 /* --- with a note behind the call --- */
 
-static struct emit_mem note(size_t field)
+static struct emit_mem note(int32_t field)
 {
-	return emit_at(T1, (int32_t)field);
+	return emit_at(T1, field);
 }
 
 /* The note is taken from the stack, to T1 and jit_cpu.note. */
@@ -337,6 +337,25 @@ static uintptr_t out_far_thunk(struct emit *e, const struct jit_thunks *t, bool 
 	return at;
 }
 
+/* The same for a block that was given up, where the pointer to its record is. */
+static uintptr_t given_up_thunk(struct emit *e, const struct jit_thunks *t, bool native)
+{
+	int32_t record = EMIT_JMP_SIZE + (native ? JIT_LOAD_FLAGS_SIZE : 0) + (int32_t)sizeof(struct jit_block *);
+	uintptr_t at;
+
+	emit_align(e, 16, 0);
+	at = emit_rx(e);
+	if (native)
+		jit_save_flags(e);
+	pop(e, T1);
+	emit_load(e, T0, note(-record));
+	emit_load(e, T0, emit_at(T0, (int32_t)offsetof(struct jit_block, rip)));
+	emit_store(e, emit_gs(JIT_GPR(X86_RIP)), T0);
+	emit_mov_imm(e, T0, JIT_OUT);
+	emit_jmp(e, t->leave);
+	return at;
+}
+
 static uintptr_t link_to_rip_thunk(struct emit *e, const struct jit_thunks *t, bool native)
 {
 	uintptr_t at = begin_noted(e, native);
@@ -359,6 +378,24 @@ static uintptr_t jump_thunk(struct emit *e, const struct jit_thunks *t, bool wid
 	emit_rr(e, (struct emit_op){ .op = 0x01, .w = wide }, T0, GUEST_RSP);
 	emit_jmp(e, t->look_up);
 	return at;
+}
+
+/* For each kind of probe: jit_cpu.lin is its address, and on to `at`. */
+static void by_probe(struct emit *e, uintptr_t thunks[X86_TLB_VIEWS][2], uintptr_t at)
+{
+	for (unsigned view = 0; view < X86_TLB_VIEWS; view++) {
+		for (unsigned write = 0; write < 2; write++) {
+			emit_align(e, 16, 0);
+			thunks[view][write] = emit_rx(e);
+			emit_rm(e, op1(0x03), T0,
+				(struct emit_mem){ .base = T1,
+						   .index = NO_REG,
+						   .gs = true,
+						   .disp = write ? JIT_TLB(view, wtag) : JIT_TLB(view, rtag) });
+			emit_store(e, emit_gs(JIT_FIELD(lin)), T0);
+			emit_jmp(e, at);
+		}
+	}
 }
 
 /*
@@ -386,19 +423,7 @@ static void missed_thunks(struct emit *e, struct jit_thunks *t, const struct com
 	emit_call(e, full);
 	emit_load(e, T1, emit_gs(JIT_FIELD(note)));
 	emit_jmp(e, again);
-	for (unsigned view = 0; view < X86_TLB_VIEWS; view++) {
-		for (unsigned write = 0; write < 2; write++) {
-			emit_align(e, 16, 0);
-			t->missed[view][write] = emit_rx(e);
-			emit_rm(e, op1(0x03), T0,
-				(struct emit_mem){ .base = T1,
-						   .index = NO_REG,
-						   .gs = true,
-						   .disp = write ? JIT_TLB(view, wtag) : JIT_TLB(view, rtag) });
-			emit_store(e, emit_gs(JIT_FIELD(lin)), T0);
-			emit_jmp(e, t->missed_noted);
-		}
-	}
+	by_probe(e, t->missed, t->missed_noted);
 }
 
 /* The accesses that share a look are in one page after all; or the block is left. */
@@ -408,7 +433,7 @@ static void shared_thunk(struct emit *e, struct jit_thunks *t)
 	uint8_t *split, *counted, *unknown;
 
 	emit_align(e, 16, 0);
-	t->missed_shared = emit_rx(e);
+	t->missed_shared_noted = emit_rx(e);
 	take_note(e);
 	emit_call(e, quick);
 	emit_rr(e, op1(0x85), T0, T0);
@@ -439,6 +464,7 @@ static void shared_thunk(struct emit *e, struct jit_thunks *t)
 	t->split = emit_rx(e);
 	take_note(e);
 	emit_jmp(e, on);
+	by_probe(e, t->missed_shared, t->missed_shared_noted);
 }
 
 static void stored_thunks(struct emit *e, struct jit_thunks *t, const struct common *to)
@@ -578,6 +604,7 @@ void jit_thunks_make(struct emit *e, struct jit_thunks *t)
 		t->far[native] = far_thunk(e, t, far, native);
 		t->out[native] = out_thunk(e, t, JIT_OUT, native);
 		t->out_far[native] = out_far_thunk(e, t, native);
+		t->given_up[native] = given_up_thunk(e, t, native);
 		t->link[native] = out_thunk(e, t, JIT_LINK, native);
 		t->link_to_rip[native] = link_to_rip_thunk(e, t, native);
 	}

@@ -167,16 +167,21 @@ static void note_lin(struct jit_tr *t, const struct stub *s)
 	emit_store(&t->e, emit_gs(JIT_FIELD(lin)), T0);
 }
 
+/* One of `by_probe`, or `noted`, which has registers for what x87 has left to note. */
+static uintptr_t missed(struct jit_tr *t, const struct stub *s, const uintptr_t by_probe[X86_TLB_VIEWS][2],
+			uintptr_t noted)
+{
+	if (!s->x87_last && !s->x87_operand)
+		return by_probe[s->view][s->access & JIT_MISS_WRITE];
+	note_lin(t, s);
+	jit_x87_note(t, s->x87_last, s->x87_operand);
+	return noted;
+}
+
 static void write_miss(struct jit_tr *t, const struct stub *s)
 {
-	bool write = s->access & JIT_MISS_WRITE;
-	uintptr_t thunk = t->thunks->missed[s->view][write];
+	uintptr_t thunk = missed(t, s, t->thunks->missed, t->thunks->missed_noted);
 
-	if (s->x87_last || s->x87_operand) {
-		note_lin(t, s);
-		jit_x87_note(t, s->x87_last, s->x87_operand);
-		thunk = t->thunks->missed_noted;
-	}
 	jit_call_noted(t, thunk, s->rip, s->back, (uint16_t)s->access);
 }
 
@@ -214,7 +219,6 @@ static void write_stored(struct jit_tr *t, const struct stub *s)
 
 static void write_split(struct jit_tr *t, const struct stub *s, uintptr_t thunk)
 {
-	jit_x87_note(t, s->x87_last, s->x87_operand);
 	emit_align(&t->e, sizeof(uint64_t), EMIT_JMP_SIZE + sizeof(struct jit_note));
 	jit_call_noted(t, thunk, s->rip, s->back, (uint16_t)s->access);
 	t->notes[t->note_count - 1].len += sizeof(uint64_t);
@@ -233,10 +237,10 @@ static void write_stub(struct jit_tr *t, struct stub *s)
 		write_miss(t, s);
 		break;
 	case STUB_SHARED:
-		note_lin(t, s);
-		write_split(t, s, t->thunks->missed_shared);
+		write_split(t, s, missed(t, s, t->thunks->missed_shared, t->thunks->missed_shared_noted));
 		break;
 	case STUB_SPLIT:
+		jit_x87_note(t, s->x87_last, s->x87_operand);
 		write_split(t, s, t->thunks->split);
 		break;
 	case STUB_STORED:
@@ -266,7 +270,10 @@ static void write_stub(struct jit_tr *t, struct stub *s)
 		jit_call_noted(t, t->thunks->link[s->flags_native], s->rip, s->back, (uint16_t)s->access);
 		break;
 	case STUB_NEWS:
-		call_far(t, t->thunks->out_far[s->flags_native], s->rip);
+		if (is_near(t, s->rip))
+			jit_call_noted(t, t->thunks->out[s->flags_native], s->rip, 0, 0);
+		else
+			call_far(t, t->thunks->out_far[s->flags_native], s->rip);
 		break;
 	case STUB_INTERPRET:
 		jit_x87_note(t, s->x87_last, s->x87_operand);
@@ -410,12 +417,9 @@ static void flags_that_matter(struct jit_tr *t)
 	}
 }
 
-/* load_flags() with a free register. */
-#define LOAD_FLAGS_SIZE 18u
-
 static void begin(struct jit_tr *t)
 {
-	unsigned memory = t->insn[0].need ? LOAD_FLAGS_SIZE : 0;
+	unsigned memory = t->insn[0].need ? JIT_LOAD_FLAGS_SIZE : 0;
 
 	emit_align(&t->e, 8, (unsigned)sizeof(t->block) + memory);
 	t->record = t->e.at;
@@ -427,13 +431,6 @@ static void begin(struct jit_tr *t)
 	t->block->native = emit_rx(&t->e);
 	emit_nop(&t->e, 8);
 	t->flags = t->insn[0].need ? FLAGS_NATIVE : 0;
-}
-
-static void way_out(struct jit_tr *t)
-{
-	t->block->out = (uint16_t)(emit_rx(&t->e) - t->block->native);
-	t->at = 0;
-	jit_call_noted(t, t->thunks->out[t->insn[0].need != 0], t->block_rip, 0, 0);
 }
 
 static void write_insn(struct jit_tr *t)
@@ -466,7 +463,6 @@ static void write_block(struct jit_tr *t)
 	t->at = t->count - 1;
 	if (!goes_elsewhere(now(t)))
 		jit_go_on(t, jit_rip(t, t->end_rip), NULL);
-	way_out(t);
 	for (unsigned n = 0; n < t->stub_count && !t->e.full; n++)
 		write_stub(t, &t->stubs[n]);
 }

@@ -47,9 +47,9 @@ enum stub_kind {
 };
 struct stub {
 	enum stub_kind kind;
-	uint8_t *jump;	/* that leads here */
-	uintptr_t back; /* where it goes on; of a miss: as if nothing had */
-	uint64_t rip;	/* what RIP has to be */
+	uint8_t *jump;	   /* that leads here */
+	uintptr_t back;	   /* where it goes on; of a miss: as if nothing had */
+	uint64_t rip;	   /* what RIP has to be */
 	uint32_t access;   /* of a store to jit_cpu.shared: bytes */
 	uint8_t view;	   /* of the access: enum x86_tlb_view */
 	bool flags_native; /* they must survive it */
