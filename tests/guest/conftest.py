@@ -36,6 +36,11 @@ def need_kvm():
         pytest.skip("no KVM here")
 
 
+def need_fast_kvm():
+    if "takes kvm" not in run_cli("engines").stdout:
+        pytest.skip("no KVM here, or one that emulates")
+
+
 @functools.cache
 def guest_files(name, *options):
     """The directory of a guest as this version builds it. The user's own is let be: it may have been used for long."""
