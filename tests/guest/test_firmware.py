@@ -8,7 +8,7 @@ import subprocess
 import pexpect
 import pytest
 
-from conftest import SLOW, VIREO, guest_files, run_cli
+from conftest import SLOW, VIREO, guest_files, need_fast_kvm, run_cli
 
 HERE = os.path.dirname(__file__)
 SEABIOS = "/usr/share/seabios/bios-256k.bin"
@@ -143,8 +143,10 @@ def test_grub_starts_linux(tmp_path, vms, engine):
 
 
 @ovmf
-@pytest.mark.parametrize("engine", ["jit", pytest.param("interp", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", ["jit", "kvm", pytest.param("interp", marks=pytest.mark.slow)])
 def test_ovmf_starts_linux(tmp_path, vms, monkeypatch, engine):
+    if engine == "kvm":
+        need_fast_kvm()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     vm = vms([own_copy(tmp_path), "--firmware", "uefi", "--engine", engine, "--cpus", "2", "--net", "user"])
     vm.child.expect("BdsDxe: starting Boot", timeout=300 * SLOW)
@@ -197,6 +199,28 @@ def test_variables_are_kept(tmp_path, vms):
     assert r.returncode == 1 and "5 bytes" in r.stderr and len(r.stderr.splitlines()) == 1
     r = run_cli("run", "--firmware", "uefi", "--set", f"firmware.vars={tmp_path}/none/vars")
     assert r.returncode == 1 and "No such file" in r.stderr and len(r.stderr.splitlines()) == 1
+
+
+@ovmf
+@pytest.mark.skipif(SLOW > 1, reason="nothing can be preloaded before a sanitizer")
+def test_variables_reach_the_disk(tmp_path, vms, monkeypatch):
+    log, lib = tmp_path / "log", tmp_path / "watch.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", lib, os.path.join(HERE, "watch.c")], check=True)
+    for name, value in (("LD_PRELOAD", lib), ("WATCH", "the-variables"), ("WATCH_LOG", log)):
+        monkeypatch.setenv(name, str(value))
+    vm = vms(["--firmware", "uefi", "--set", f"firmware.vars={tmp_path}/the-variables", "--vga", "none"])
+    monkeypatch.delenv("LD_PRELOAD")
+    vm.child.expect("Shell> ")
+    said = log.read_text().split()
+    assert said[-1] == "write"
+    # Over a reset and at the end.
+    vm.child.send("reset\r")
+    vm.child.expect("Shell> ")
+    again = log.read_text().split()[len(said):]
+    assert "sync" in again and again[-1] == "write", again
+    vm.qmp().execute("quit")
+    assert vm.wait() == 0
+    assert log.read_text().split()[-1] == "sync"
 
 
 @seabios
