@@ -509,6 +509,7 @@ const struct node_driver node_blkdebug = {
 	.submit = blkdebug_submit,
 	.truncate = filter_truncate,
 	.status = blkdebug_status,
+	.info = filter_info,
 	.event = on_event,
 };
 

@@ -167,6 +167,23 @@ static void log_submit(struct node *n, struct node_req *r)
 		filter_start(n, r, log_request);
 }
 
+/* What is cut off is logged as a discard. */
+static int log_truncate(struct node *n, const struct node_resize *how, struct err *err)
+{
+	struct blklogwrites *s = n->state;
+	uint64_t old = n->size, first = align_up(how->size, s->sector);
+	int ret = filter_truncate(n, how, err);
+
+	if (!ret && align_up(old, s->sector) > first) {
+		struct node_req cut = { .op = BLOCK_DISCARD,
+					.offset = first,
+					.bytes = align_up(old, s->sector) - first };
+
+		ret = write_entry(s, take_place(s, 0), &cut, LOG_WRITES_DISCARD);
+	}
+	return ret;
+}
+
 /* --- opening --- */
 
 static bool sector_fits(uint64_t size)
@@ -284,7 +301,7 @@ const struct node_driver node_blklogwrites = {
 	.open = log_open,
 	.close = log_close,
 	.submit = log_submit,
-	.truncate = filter_truncate,
+	.truncate = log_truncate,
 	.status = filter_status,
 	.info = filter_info,
 };

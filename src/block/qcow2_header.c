@@ -393,7 +393,7 @@ int qc_mark_clean(struct node *n)
 		ret = qc_cache_write(n, &s->rbc);
 	if (!ret)
 		ret = node_flush(n->file);
-	if (ret)
+	if (ret || s->stay_dirty)
 		return ret;
 	s->incompat &= ~QCOW2_INCOMPAT_DIRTY;
 	return write_incompat(n);

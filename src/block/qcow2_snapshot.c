@@ -294,7 +294,11 @@ static int begin_change(struct node *n)
 
 static int end_change(struct node *n, int ret)
 {
-	return ret || qc(n)->lazy ? ret : qc_mark_clean(n);
+	struct qcow2 *s = qc(n);
+
+	if (ret && s->version >= 3)
+		s->stay_dirty = true;
+	return ret || s->lazy ? ret : qc_mark_clean(n);
 }
 
 /* --- what people ask for --- */

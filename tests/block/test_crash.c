@@ -572,6 +572,10 @@ static void one_run(const struct kind_of_image *k, uint64_t count)
 		uint64_t place = lo + rnd(hi > lo ? hi - lo : 1) + (i == count - 1), f = 0;
 		bool ok;
 
+		/* Most is to be lost right before a flush. */
+		if (rnd(4))
+			while (place < hi && !(entries[place].flags & LOG_WRITES_FLUSH))
+				place++;
 		for (uint64_t e = flushed; e < place; e++)
 			if (entries[e].flags & LOG_WRITES_FLUSH)
 				f = e + 1;

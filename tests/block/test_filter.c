@@ -301,8 +301,10 @@ static void held_copy(void *unused)
 	while (!blkdebug_is_suspended(top, "A"))
 		filter_yield(top);
 	assert_int_equal(co_start(write_second, NULL), 0);
-	for (unsigned i = 0; i < 1000; i++)
+	for (unsigned i = 0; i < 1000; i++) {
+		usleep(100);
 		filter_yield(top);
+	}
 	assert_false(done[0] || done[1]);
 	assert_int_equal(blkdebug_resume(top, "A"), 0);
 	while (running)
