@@ -477,12 +477,23 @@ static int64_t find_free(struct node *n, uint64_t wanted)
 	return (int64_t)(c - wanted);
 }
 
-/* New counts reach the disk before a table that names the clusters. */
-static int counted(struct node *n)
+/*
+ * Count clusters for a table that will name them: the counts reach the disk before it. Said when they are counted: more
+ * blocks, and a larger table of them, may have cut what was said before.
+ */
+static int add_counts(struct node *n, uint64_t offset, uint64_t bytes)
 {
 	struct qcow2 *s = qc(n);
+	int ret = s->lazy ? qc_mark_dirty(n) : 0;
 
-	return s->lazy ? qc_mark_dirty(n) : qc_cache_depend(n, &s->l2c, &s->rbc);
+	if (!ret)
+		ret = qc_refcount_add(n, offset, bytes, 1, QC_DISCARD_NEVER);
+	if (ret || s->lazy)
+		return ret;
+	ret = qc_cache_depend(n, &s->l2c, &s->rbc);
+	if (ret)
+		qc_free(n, offset, bytes, QC_DISCARD_UNDO);
+	return ret;
 }
 
 int64_t qc_alloc(struct node *n, uint64_t n_clusters)
@@ -495,9 +506,7 @@ int64_t qc_alloc(struct node *n, uint64_t n_clusters)
 	first = find_free(n, n_clusters);
 	if (first < 0)
 		return first;
-	ret = counted(n);
-	if (!ret)
-		ret = qc_refcount_add(n, (uint64_t)first << s->bits, n_clusters << s->bits, 1, QC_DISCARD_NEVER);
+	ret = add_counts(n, (uint64_t)first << s->bits, n_clusters << s->bits);
 	if (ret)
 		return ret;
 	if (!first) {
@@ -526,9 +535,7 @@ int64_t qc_alloc_at(struct node *n, uint64_t offset, uint64_t n_clusters)
 	}
 	if (!k)
 		return 0;
-	ret = counted(n);
-	if (!ret)
-		ret = qc_refcount_add(n, offset, k << s->bits, 1, QC_DISCARD_NEVER);
+	ret = add_counts(n, offset, k << s->bits);
 	if (ret)
 		return ret;
 	ret = qc_check_overlap(n, offset, k << s->bits, META_NONE);
@@ -572,9 +579,7 @@ int64_t qc_alloc_bytes(struct node *n, size_t bytes)
 		at = (uint64_t)fresh;
 	} else {
 		/* One more in the cluster that was there. */
-		ret = counted(n);
-		if (!ret)
-			ret = qc_refcount_add(n, at & ~(s->cluster - 1), s->cluster, 1, QC_DISCARD_NEVER);
+		ret = add_counts(n, at & ~(s->cluster - 1), s->cluster);
 		if (ret)
 			return ret;
 	}
