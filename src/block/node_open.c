@@ -1,5 +1,6 @@
 /* Opening and closing graphs of nodes: names, protocols, formats, backing nodes. */
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,6 +233,57 @@ static int open_protocol(struct node *n, const char *filename, struct opts *o, s
 	return 0;
 }
 
+/* True when opening the file by its name alone would make another node. */
+static bool has_strong_options(const struct node *n)
+{
+	const char *key, *value;
+
+	if (n->file && !strncmp(n->file->filename, "json:", 5) && !n->drv->is_filter)
+		return true;
+	if (n->drv == &node_blkdebug && !strcmp(n->filename, n->drv->name))
+		return true;
+	for (unsigned i = 0; opts_at(n->options, i, &key, &value); i++)
+		if (!strncmp(key, "encrypt.", 8) || !strcmp(key, "key-secret") ||
+		    (n->drv == &node_raw && (!strcmp(key, "offset") || !strcmp(key, "size"))))
+			return true;
+	return false;
+}
+
+/* Such a node is named by its options. */
+static int name_by_options(struct node *n, struct err *err)
+{
+	static const char *const common[] = { "driver",		 "node-name",	 "cache.direct", "cache.no-flush",
+					      "cache.writeback", "force-share",	 "read-only",	 "auto-read-only",
+					      "discard",	 "detect-zeroes" };
+	const char *key, *value;
+	json_t *o;
+	char *text, *name;
+
+	if (!has_strong_options(n))
+		return 0;
+	o = json_pack("{s:s}", "driver", n->drv->name);
+	for (unsigned i = 0; opts_at(n->options, i, &key, &value); i++) {
+		bool skip = false;
+
+		for (size_t k = 0; k < ARRAY_LEN(common) && !skip; k++)
+			skip = !strcmp(key, common[k]);
+		if (!skip)
+			json_object_set_new(o, key, json_string(value));
+	}
+	if (n->file && !opts_has(n->options, "file") && !n->drv->is_filter)
+		json_object_set_new(o, "file.filename", json_string(n->file->filename));
+	text = json_dumps(o, 0);
+	json_decref(o);
+	if (!text || asprintf(&name, "json:%s", text) < 0) {
+		free(text);
+		return err_errno(err, ENOMEM, "%s", n->drv->name);
+	}
+	free(text);
+	free(n->filename);
+	n->filename = name;
+	return 0;
+}
+
 static int open_self(struct node *n, const char *filename, struct opts *o, struct err *err)
 {
 	const char *name = opts_take(o, "driver");
@@ -270,7 +322,7 @@ static int open_self(struct node *n, const char *filename, struct opts *o, struc
 	if (n->drv->open(n, o, err))
 		return -1;
 	n->flags |= NODE_OPENED;
-	return 0;
+	return name_by_options(n, err);
 }
 
 struct open_backing {

@@ -466,7 +466,9 @@ static int qcow2_make_empty(struct node *n)
 
 	for (size_t i = 0; i < ARRAY_LEN(events); i++)
 		node_event(n->file, events[i]);
-	return qc_cut(n, 0, align_up(n->size, qc(n)->cluster));
+	int ret = qc_cut(n, 0, align_up(n->size, qc(n)->cluster));
+
+	return ret ? ret : node_flush(n);
 }
 
 /* The state of a machine lies behind the disk, as data of the image. */

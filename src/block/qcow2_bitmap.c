@@ -120,7 +120,7 @@ static int read_directory(struct node *n, struct err *err)
 
 		other = len ? find(s, b->name) : NULL;
 		all += (uint64_t)b->entries << s->bits;
-		if (!len || other || all > (uint64_t)BM_BYTES_MAX + BM_COUNT_MAX * s->cluster) {
+		if (!len || other || all > BM_ALL_MAX + BM_COUNT_MAX * s->cluster) {
 			free_one(b);
 			free(dir);
 			return err_set(err, "bitmaps_ext: entry %u of the bitmap directory is %s", s->bitmaps.n,
@@ -220,7 +220,7 @@ int qc_bitmap_load(struct node *n, struct qc_bitmap *b)
 		return 0;
 	for (unsigned i = 0; i < s->bitmaps.n; i++)
 		all += s->bitmaps.at[i].bits ? data_bytes(&s->bitmaps.at[i]) : 0;
-	if (bytes > BM_BYTES_MAX - (all < BM_BYTES_MAX ? all : BM_BYTES_MAX))
+	if (bytes > BM_BYTES_MAX || bytes + all > BM_ALL_MAX)
 		return -ENOMEM;
 	b->bits = calloc(1, bytes + 1); /* untouched pages cost nothing */
 	ret = b->bits ? 0 : -ENOMEM;

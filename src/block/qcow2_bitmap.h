@@ -12,7 +12,8 @@
 #define BM_MAX_BITS	    31u
 #define BM_NAME_MAX	    1023u
 #define BM_COUNT_MAX	    65535u
-#define BM_BYTES_MAX	    (512u << 20) /* of all bitmaps together */
+#define BM_BYTES_MAX	    (512u << 20) /* of one */
+#define BM_ALL_MAX	    (2ull << 30) /* of all together; what nobody writes takes no memory */
 
 struct qc_bitmap {
 	char *name;

@@ -121,7 +121,7 @@ static const char *prevents_add(struct node *n, const struct bitmap_request *r, 
 	bits = qc_bitmap_bits(n->size, (unsigned)__builtin_ctzll(granularity));
 	for (unsigned i = 0; i < s->bitmaps.n; i++)
 		all += (s->bitmaps.at[i].n + 7) / 8;
-	if ((bits + 7) / 8 + all > BM_BYTES_MAX)
+	if ((bits + 7) / 8 > BM_BYTES_MAX || (bits + 7) / 8 + all > BM_ALL_MAX)
 		return "Too much space will be occupied by the bitmap. Use larger granularity";
 	if (s->bitmaps.n >= BM_COUNT_MAX)
 		return "Maximum number of persistent bitmaps is already reached";

@@ -18,6 +18,7 @@ struct qc_scan {
 	struct qc_refs refs;
 	uint64_t next; /* where the next data cluster would be if the image were not fragmented */
 	bool rebuild;
+	bool sound; /* the counts are right: flags may follow them also when only leaks are repaired */
 };
 
 int qc_scan_refer(struct qc_scan *x, uint64_t offset, uint64_t bytes)
@@ -425,7 +426,7 @@ static bool check_copied(struct qc_scan *x, const char *what, uint64_t *entry, b
 	if (qc_refcount(x->n, offset >> qc(x->n)->bits, &count) || (count == 1) == is)
 		return false;
 	x->c->corruptions++;
-	*repaired = x->fix & CHECK_FIX_ERRORS;
+	*repaired = x->fix & CHECK_FIX_ERRORS || (x->fix && x->sound);
 	fprintf(stderr, "%s OFLAG_COPIED %s%llx refcount=%llu\n", *repaired ? "Repairing" : "ERROR", what,
 		(unsigned long long)*entry, (unsigned long long)count);
 	if (*repaired)
@@ -508,6 +509,7 @@ static int check_locked(struct node *n, struct node_check *c, unsigned fix)
 	}
 	if (!ret)
 		ret = settle(&x);
+	x.sound = !ret && !c->corruptions && !c->leaks && !c->check_errors;
 	if (!ret)
 		ret = check_flags(&x);
 	/* What is cached may be older than what was repaired. */

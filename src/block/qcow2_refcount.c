@@ -4,6 +4,7 @@
  * its data there.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -590,8 +591,12 @@ int64_t qc_alloc_bytes(struct node *n, size_t bytes)
 void qc_free(struct node *n, uint64_t offset, uint64_t bytes, enum qc_discard d)
 {
 	node_event(n->file, EVENT_CLUSTER_FREE);
+	int ret = qc_refcount_add(n, offset, bytes, -1, d);
+
 	/* What cannot be freed is a leak, and no more. */
-	(void)qc_refcount_add(n, offset, bytes, -1, d);
+	if (ret && !qc(n)->free_said)
+		fprintf(stderr, "qcow2_free_clusters failed: %s\n", strerror(-ret));
+	qc(n)->free_said |= ret != 0;
 }
 
 void qc_free_entry(struct node *n, uint64_t entry, enum qc_discard d)

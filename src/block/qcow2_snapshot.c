@@ -415,7 +415,8 @@ int qc_snapshot_create(struct node *n, struct node_snapshot *given, struct err *
 	return ret;
 }
 
-static int delete_one(struct node *n, struct qc_snapshot *sn)
+/* `what` failed, when something did. */
+static int delete_one(struct node *n, struct qc_snapshot *sn, const char **what)
 {
 	struct qcow2 *s = qc(n);
 	struct qc_snapshot gone = *sn;
@@ -432,6 +433,7 @@ static int delete_one(struct node *n, struct qc_snapshot *sn)
 		return ret;
 	}
 	/* From here on a failure is a leak. */
+	*what = "free the cluster and L1 table";
 	qc_meta_del(s, gone.l1_offset, 8ull * gone.l1_size);
 	ret = qc_snapshot_refcounts(n, gone.l1_offset, gone.l1_size, -1);
 	qc_free(n, gone.l1_offset, gone.l1_size ? 8ull * gone.l1_size : 1, QC_DISCARD_SNAPSHOT);
@@ -445,6 +447,7 @@ static int delete_one(struct node *n, struct qc_snapshot *sn)
 
 int qc_snapshot_delete(struct node *n, const char *which, struct err *err)
 {
+	const char *what = "remove snapshot from snapshot list";
 	struct qc_snapshot *sn = find(qc(n), which);
 	int ret;
 
@@ -458,10 +461,10 @@ int qc_snapshot_delete(struct node *n, const char *which, struct err *err)
 	co_lock(&qc(n)->lock);
 	ret = begin_change(n);
 	if (!ret)
-		ret = end_change(n, delete_one(n, sn));
+		ret = end_change(n, delete_one(n, sn, &what));
 	co_unlock(&qc(n)->lock);
 	if (ret)
-		err_errno(err, -ret, "Failed to remove the snapshot");
+		err_errno(err, -ret, "Failed to %s", what);
 	return ret;
 }
 

@@ -32,7 +32,6 @@ void img_error(const char *fmt, ...)
 	if (vasprintf(&text, fmt, ap) < 0)
 		abort();
 	va_end(ap);
-	fflush(stdout);
 	hint = strchr(text, '\n');
 	if (hint)
 		*hint++ = 0;

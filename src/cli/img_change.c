@@ -284,8 +284,8 @@ static int keep_content(struct img *t, struct node *n, struct node *base)
 
 				if (!memcmp(old + k, new + k, len))
 					continue;
-				ret = img_is_zero(old + k, len) ? node_zeroes(n, at + k, len, 0)
-								: node_write(n, at + k, old + k, len);
+				ret = !n->backing || at + k >= n->backing->size ? node_zeroes(n, at + k, len, 0)
+										: node_write(n, at + k, old + k, len);
 				if (ret)
 					img_error("Error while writing to COW image: %s", strerror(-ret));
 			}

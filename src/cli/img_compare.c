@@ -245,6 +245,9 @@ static int extent_of(struct node *n, uint64_t at, uint64_t bytes, struct node_ex
 		}
 		e->depth = depth;
 		bytes = e->bytes;
+		/* What stands behind a filter is its child's. */
+		while ((n->drv->is_filter || n->drv == &node_blkdebug) && n->file)
+			n = n->file;
 		if (e->zero || e->data || !n->backing)
 			return 0;
 	}

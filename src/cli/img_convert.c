@@ -356,6 +356,28 @@ struct request {
 	const char *target;
 };
 
+int img_choose_snapshot(void *opaque, const char *text)
+{
+	struct opts *o = opts_new();
+	const char *key, *value;
+	struct err err;
+	int ret = 0;
+
+	if (!strncmp(text, "snapshot.", 9)) {
+		ret = opts_parse(o, text, NULL, &err);
+		for (unsigned i = 0; !ret && opts_at(o, i, &key, &value); i++)
+			if (strcmp(key, "snapshot.id") && strcmp(key, "snapshot.name"))
+				ret = err_set(&err, "Invalid parameter '%s'", key);
+	}
+	if (ret) {
+		img_error("%s", err.msg);
+		img_error("Failed in parsing snapshot param '%s'", text);
+	}
+	opts_free(o);
+	*(const char **)opaque = text;
+	return ret;
+}
+
 int img_load_snapshot(struct node *n, const char *which)
 {
 	struct opts *o;
@@ -590,7 +612,7 @@ int img_convert(struct img *t, int argc, char **argv)
 		{ 'C', NULL, IMG_ON, &r.offload },
 		{ 'c', NULL, IMG_ON, &r.compress },
 		{ 'o', NULL, IMG_CALL, &o, .call = add_o },
-		{ 'l', NULL, IMG_TEXT, &r.snapshot },
+		{ 'l', NULL, IMG_CALL, &r.snapshot, .call = img_choose_snapshot },
 		{ 'S', NULL, IMG_CALL, &r.sparse, .call = choose_sparse },
 		{ 'p', NULL, IMG_ON, &r.progress },
 		{ 'q', NULL, IMG_ON, &t->quiet },

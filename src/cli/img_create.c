@@ -8,8 +8,15 @@
 
 int img_add_options(void *o, const char *text)
 {
+	size_t end = strlen(text), commas = 0;
 	struct err err;
 
+	while (commas < end && text[end - commas - 1] == ',')
+		commas++;
+	if (!end || *text == ',' || commas % 2) {
+		img_error("Invalid option list: %s", text);
+		return -1;
+	}
 	if (opts_parse(o, text, NULL, &err)) {
 		img_error("%s", err.msg);
 		return -1;

@@ -120,6 +120,8 @@ void img_rate_wait(struct node_ctx *c, struct img_rate *r, uint64_t bytes);
 
 /* Show a snapshot of -l instead of what the image has now; -1 when that failed, which has been said. */
 int img_load_snapshot(struct node *n, const char *which);
+/* For IMG_CALL: -l, into a const char *. */
+int img_choose_snapshot(void *opaque, const char *text);
 
 /* For convert --bitmaps: 0, or -1 after saying why. */
 int img_bitmaps_check(struct node *src, bool skip_broken);

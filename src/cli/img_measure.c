@@ -8,6 +8,9 @@
 #include "base/bytes.h"
 #include "cli/img_impl.h"
 
+/* Of AES with 256 bits in XTS mode. */
+#define LUKS_HEADER 2068480u
+
 struct measure {
 	uint64_t size, data; /* of the disk; of what is stored, in whole clusters */
 	uint64_t required, full;
@@ -85,6 +88,7 @@ static int measure(struct node *n, const struct request *r)
 	struct measure m = { 0 };
 	uint64_t cluster, bits;
 	bool extended, bitmaps;
+	const char *prealloc, *crypt, *compat;
 	struct opts *copy;
 	struct err err;
 	int ret;
@@ -124,9 +128,21 @@ static int measure(struct node *n, const struct request *r)
 			img_error("Unable to get block status: %s", strerror(-ret));
 			return 1;
 		}
+		if (opts_get(r->o, "backing_file") && n)
+			m.data = align_up(m.size, cluster); /* nothing may be the same */
+		prealloc = opts_get(r->o, "preallocation");
+		if (prealloc && (!strcmp(prealloc, "falloc") || !strcmp(prealloc, "full")))
+			m.data = align_up(m.size, cluster);
 		measure_qcow2(&m, cluster, bits, extended);
+		crypt = opts_get(r->o, "encrypt.format");
+		if (crypt && !strcmp(crypt, "luks"))
+			m.full += align_up(LUKS_HEADER, cluster);
+		if (crypt && !strcmp(crypt, "luks"))
+			m.required += align_up(LUKS_HEADER, cluster);
 	}
-	bitmaps = d == &node_qcow2 && n && n->drv == &node_qcow2;
+	compat = opts_get(r->o, "compat");
+	bitmaps = d == &node_qcow2 && n && n->drv == &node_qcow2 &&
+		  !(compat && (!strcmp(compat, "0.10") || !strcmp(compat, "v2")));
 	if (r->json) {
 		json_t *o = json_pack("{s:I, s:I}", "required", (json_int_t)m.required, "fully-allocated",
 				      (json_int_t)m.full);
@@ -153,7 +169,7 @@ int img_measure(struct img *t, int argc, char **argv)
 		{ 'f', NULL, IMG_TEXT, &s.format },
 		{ 'O', NULL, IMG_TEXT, &r.format },
 		{ 'o', NULL, IMG_CALL, r.o, .call = img_add_options },
-		{ 'l', NULL, IMG_TEXT, &r.snapshot },
+		{ 'l', NULL, IMG_CALL, &r.snapshot, .call = img_choose_snapshot },
 		{ 'U', "force-share", IMG_ON, &t->force_share },
 		{ 0, "output", IMG_TEXT, &r.output },
 		{ 0, "size", IMG_SIZE, &r.size, "image size" },

@@ -33,6 +33,12 @@ def outcomes(test):
     return [outcome for _, outcome, _ in check.program_cases(test)]
 
 
+def test_scripts_of_iotests():
+    text = "iotests raw 001: pass\niotests qcow2 058: fail (known: no NBD)\niotests qcow2 002: fail\niotests raw 003: not run\niotests raw: 1 passed\n"
+    assert check.iotests_cases(text) == [("raw 001", "passed", ""), ("qcow2 058", "skipped", "known: no NBD"), ("qcow2 002", "failed", ""),
+                                         ("raw 003", "skipped", "it does not run here")]
+
+
 def test_machines_and_tests_on_the_nested_host_count():
     text = "noise\ncheck-kvm: a_test: passed\ncheck-kvm: --cpus 1 --set a=b: failed\ncheck-kvm: other: skipped\n[ 1.0] check-kvm: x\n"
     assert check.kvm_cases(text) == [("a_test", "passed"), ("--cpus 1 --set a=b", "failed"), ("other", "skipped")]
