@@ -102,6 +102,8 @@ def test_registers_through_a_boot(lockstep):
     ("--seed", "2", "--every", "500", "--ram-every", "5000000"),
     ("--seed", "3", "--every", "500000", "--set", "jit.heat=0"),
     ("--seed", "4", "--set", "jit.cache=1M"),
+    ("--seed", "6", "--set", "jit.share=off", "--set", "jit.extend=off"),
+    ("--seed", "7", "--set", "jit.link=off"),
     # The kernel patches and compiles code: tests/guest/changing.c
     ("--seed", "5", "--append", "console=ttyS0 changing"),
 ])

@@ -22,7 +22,7 @@ def test_node(busybox):
     assert re.search(r"^node +\d+\.\d+s +\d+\.\d+s ", r.stdout, re.M), r.stdout
 
 
-INIT = b"""#!/bin/busybox sh
+INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -32,47 +32,90 @@ mount -t ext4 -o ro /dev/vda /mnt
 mount --bind /proc /mnt/proc
 mount --bind /dev /mnt/dev
 mount -t tmpfs tmp /mnt/tmp
-chroot /mnt /jdk/bin/java -Xmx256m -XX:-UsePerfData -cp / Work
+chroot /mnt %s
 echo STATUS: $?
 poweroff -f
 """
+JAVA = "/jdk/bin/java -Xmx256m -XX:-UsePerfData -cp /"
+
+
+def libraries(root, *programs, home="/nowhere"):
+    """What they need of the host's, but for what is at home."""
+    needed = subprocess.run(["ldd", *programs], capture_output=True, text=True).stdout
+    for path in set(re.findall(r"(/\S+) \(0x", needed)):
+        if not path.startswith(home):
+            os.makedirs(root / os.path.dirname(path).lstrip("/"), exist_ok=True)
+            shutil.copy(path, root / path.lstrip("/"))
+
+
+def disk_of(root):
+    for d in "proc", "dev", "tmp":
+        (root / d).mkdir(parents=True, exist_ok=True)
+    disk = root.parent / "disk.img"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, disk, "600M"], check=True)
+    return disk
 
 
 @pytest.fixture
-def java_disk(tmp_path):
-    """A disk with the host's Java, the libraries that it needs, and the program."""
+def java(tmp_path):
+    """A directory that becomes a disk: the host's Java, the libraries that it needs, and the programs."""
     if not shutil.which("javac"):
         pytest.skip("skipped: the host has no javac")
     home = os.path.dirname(os.path.dirname(os.path.realpath(shutil.which("java"))))
-    root, disk = tmp_path / "root", tmp_path / "java.img"
-    for d in "proc", "dev", "tmp":
-        (root / d).mkdir(parents=True)
+    root = tmp_path / "root"
+    root.mkdir()
     # Some of its links lead nowhere.
     subprocess.run(["cp", "-aL", home, root / "jdk"], stderr=subprocess.DEVNULL)
     for d in "jmods", "demo", "man":
         shutil.rmtree(root / "jdk" / d, ignore_errors=True)
     (root / "jdk" / "lib" / "src.zip").unlink(missing_ok=True)
-    libraries = glob.glob(f"{home}/lib/*.so") + [f"{home}/lib/server/libjvm.so", f"{home}/bin/java"]
-    needed = subprocess.run(["ldd", *libraries], capture_output=True, text=True).stdout
-    for path in set(re.findall(r"(/\S+) \(0x", needed)):
-        if not path.startswith(home):
-            os.makedirs(root / os.path.dirname(path).lstrip("/"), exist_ok=True)
-            shutil.copy(path, root / path.lstrip("/"))
-    subprocess.run(["javac", "-d", root, os.path.join(TOP, "tests", "guest", "Work.java")], check=True)
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, disk, "600M"], check=True)
-    return root, disk
+    libraries(root, *glob.glob(f"{home}/lib/*.so"), f"{home}/lib/server/libjvm.so", f"{home}/bin/java", home=home)
+    subprocess.run(["javac", "-d", root, *glob.glob(os.path.join(TOP, "tests", "guest", "*.java"))], check=True)
+    return root
+
+
+@pytest.fixture
+def node(tmp_path):
+    """The same with the host's Node.js."""
+    if not shutil.which("node"):
+        pytest.skip("skipped: the host has no node")
+    root = tmp_path / "root"
+    (root / "bin").mkdir(parents=True)
+    program = os.path.realpath(shutil.which("node"))
+    shutil.copy(program, root / "bin" / "node")
+    libraries(root, program)
+    shutil.copy(os.path.join(TOP, "tests", "guest", "warm.js"), root)
+    return root
+
+
+def run_from_disk(busybox, root, command, *options):
+    """What it says, in a guest."""
+    initrd = root.parent / "initrd"
+    more = cpio_entry("init", (INIT % command).encode(), 0o100755) + cpio_entry("TRAILER!!!", b"", 0)
+    initrd.write_bytes(open(busybox.initrd, "rb").read() + gzip.compress(more))
+    r = run_cli("run", "--engine", "jit", "--memory", "1G", "--kernel", busybox.kernel, "--initrd", str(initrd), "--append",
+                "console=ttyS0 quiet", "--disk", f"{disk_of(root)},readonly=on", *options, timeout=900)
+    said = r.stdout.replace("\r", "")
+    assert "STATUS: 0\n" in said, said[-3000:]
+    return said[:said.index("STATUS: 0\n")]
 
 
 @pytest.mark.parametrize("cpus", ["1", "2"])
-def test_java(busybox, java_disk, tmp_path, cpus):
-    root, disk = java_disk
-    native = subprocess.run(["java", "-Xmx256m", "-cp", root, "Work"], capture_output=True, text=True, check=True).stdout
+def test_java(busybox, java, cpus):
+    native = subprocess.run(["java", "-Xmx256m", "-cp", java, "Work"], capture_output=True, text=True, check=True).stdout
     assert native.endswith("END\n")
-    initrd = tmp_path / "initrd"
-    more = cpio_entry("init", INIT, 0o100755) + cpio_entry("TRAILER!!!", b"", 0)
-    initrd.write_bytes(open(busybox.initrd, "rb").read() + gzip.compress(more))
-    r = run_cli("run", "--engine", "jit", "--cpus", cpus, "--memory", "1G", "--kernel", busybox.kernel, "--initrd",
-                str(initrd), "--append", "console=ttyS0 quiet", "--disk", f"{disk},readonly=on", timeout=900)
-    said = r.stdout.replace("\r", "")
-    assert "STATUS: 0\n" in said, said[-3000:]
-    assert said[:said.index("STATUS: 0\n")].endswith(native)
+    assert run_from_disk(busybox, java, f"{JAVA} Work", "--cpus", cpus).endswith(native)
+
+
+def warm(said):
+    """Seconds from a program's start until it ran at half of its speed."""
+    print(said)
+    return float(re.search(r"WARM ([\d.]+) STEADY [1-9]", said)[1])
+
+
+def test_node_is_half_as_fast_as_it_gets_within_two_seconds(busybox, node):
+    assert warm(run_from_disk(busybox, node, "/bin/node /warm.js")) <= 2 * SLOW
+
+
+def test_java_is_half_as_fast_as_it_gets_within_two_seconds(busybox, java):
+    assert warm(run_from_disk(busybox, java, f"{JAVA} Warm", "--cpus", "2")) <= 2 * SLOW
