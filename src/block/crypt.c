@@ -132,13 +132,12 @@ size_t crypt_hash_len(const char *hash)
 	return md ? (size_t)EVP_MD_size(md) : 0;
 }
 
-int crypt_pbkdf2(const char *hash, const void *pass, size_t len, const uint8_t salt[32], uint32_t iterations,
-		 uint8_t *out, size_t out_len)
+int crypt_pbkdf2(const struct crypt_kdf *k, const void *pass, size_t len, uint8_t *out, size_t out_len)
 {
-	const EVP_MD *md = EVP_get_digestbyname(hash);
+	const EVP_MD *md = EVP_get_digestbyname(k->hash);
 
-	if (!md || iterations > INT32_MAX ||
-	    !PKCS5_PBKDF2_HMAC(pass, (int)len, salt, 32, (int)iterations, md, (int)out_len, out))
+	if (!md || k->iterations > INT32_MAX ||
+	    !PKCS5_PBKDF2_HMAC(pass, (int)len, k->salt, 32, (int)k->iterations, md, (int)out_len, out))
 		return -EIO;
 	return 0;
 }

@@ -35,8 +35,13 @@ int crypt_run(struct crypt *c, bool encrypt, uint64_t sector, void *buf, size_t 
 
 /* Bytes of a hash; 0: there is none of this name. */
 size_t crypt_hash_len(const char *hash);
-int crypt_pbkdf2(const char *hash, const void *pass, size_t len, const uint8_t salt[32], uint32_t iterations,
-		 uint8_t *out, size_t out_len);
+/* How a key is made of a passphrase: PBKDF2, RFC 8018, 5.2. */
+struct crypt_kdf {
+	const char *hash;
+	const uint8_t *salt; /* 32 bytes */
+	uint32_t iterations;
+};
+int crypt_pbkdf2(const struct crypt_kdf *k, const void *pass, size_t len, uint8_t *out, size_t out_len);
 /* Anti-forensic splitting: a key as `stripes` blocks of its length, all of which are needed to have it again. */
 int crypt_af_split(const char *hash, const uint8_t *key, size_t len, unsigned stripes, uint8_t *out);
 int crypt_af_merge(const char *hash, const uint8_t *in, size_t len, unsigned stripes, uint8_t *key);

@@ -49,11 +49,15 @@ int crypt_read(struct crypt_io *io, uint64_t at, uint64_t iv_at, uint64_t bytes,
 	return ret;
 }
 
-static int write_part(struct crypt_io *io, uint64_t at, uint64_t iv_at, uint8_t *buf, const struct iovec *iov,
-		      const uint64_t range[2], unsigned niov)
+/* `bytes` of a request, `done` behind its beginning. */
+struct part {
+	uint64_t at, iv_at, done, bytes;
+};
+
+static int write_part(struct crypt_io *io, const struct part *p, uint8_t *buf, const struct iovec *iov, unsigned niov)
 {
-	uint64_t head, part = range[1], all = whole(at, part, &head);
-	bool edges = all != part;
+	uint64_t head, at = p->at + p->done, iv_at = p->iv_at + p->done, all = whole(at, p->bytes, &head);
+	bool edges = all != p->bytes;
 	int ret = 0;
 
 	at -= head;
@@ -65,7 +69,7 @@ static int write_part(struct crypt_io *io, uint64_t at, uint64_t iv_at, uint8_t 
 			ret = read_whole(io, at + all - CRYPT_SECTOR, iv_at + all - CRYPT_SECTOR,
 					 buf + all - CRYPT_SECTOR, CRYPT_SECTOR);
 	}
-	iov_to_buf(buf + head, iov, niov, range[0], part);
+	iov_to_buf(buf + head, iov, niov, p->done, p->bytes);
 	if (!ret)
 		ret = crypt_run(io->c, true, iv_at / CRYPT_SECTOR, buf, all);
 	if (!ret)
@@ -78,15 +82,15 @@ static int write_part(struct crypt_io *io, uint64_t at, uint64_t iv_at, uint8_t 
 int crypt_write(struct crypt_io *io, uint64_t at, uint64_t iv_at, uint64_t bytes, const struct iovec *iov,
 		unsigned niov)
 {
-	uint64_t done = 0, room = bytes < CHUNK ? bytes + 2 * CRYPT_SECTOR : CHUNK + 2 * CRYPT_SECTOR;
+	uint64_t room = bytes < CHUNK ? bytes + 2 * CRYPT_SECTOR : CHUNK + 2 * CRYPT_SECTOR;
+	struct part p = { .at = at, .iv_at = iv_at };
 	uint8_t *buf = NULL;
 	int ret = posix_memalign((void **)&buf, 4096, room) ? -ENOMEM : 0;
 
-	while (!ret && done < bytes) {
-		uint64_t range[2] = { done, bytes - done < CHUNK ? bytes - done : CHUNK };
-
-		ret = write_part(io, at + done, iv_at + done, buf, iov, range, niov);
-		done += range[1];
+	while (!ret && p.done < bytes) {
+		p.bytes = bytes - p.done < CHUNK ? bytes - p.done : CHUNK;
+		ret = write_part(io, &p, buf, iov, niov);
+		p.done += p.bytes;
 	}
 	free(buf);
 	return ret;

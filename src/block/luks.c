@@ -189,14 +189,21 @@ static int slot_cipher(struct job *j, bool encrypt)
 	uint8_t k[CRYPT_KEY_MAX];
 	struct crypt *c;
 	struct err err;
-	int ret = crypt_pbkdf2(l->hash, j->pass, j->len, l->slot[j->slot].salt, l->slot[j->slot].iterations, k,
-			       l->key_bytes);
+	struct crypt_kdf kdf = { l->hash, l->slot[j->slot].salt, l->slot[j->slot].iterations };
+	int ret = crypt_pbkdf2(&kdf, j->pass, j->len, k, l->key_bytes);
 
 	c = ret ? NULL : crypt_new(&l->spec, k, l->key_bytes, &err);
 	ret = c ? crypt_run(c, encrypt, 0, j->material, (size_t)material_sectors(l) * CRYPT_SECTOR) : -EIO;
 	crypt_free(c);
 	crypt_wipe(k, sizeof(k));
 	return ret;
+}
+
+static int digest_of(const struct job *j, uint8_t digest[LUKS_DIGEST])
+{
+	struct crypt_kdf kdf = { j->l->hash, j->l->salt, j->l->iterations };
+
+	return crypt_pbkdf2(&kdf, j->key, j->l->key_bytes, digest, LUKS_DIGEST);
 }
 
 static int open_slot(void *opaque)
@@ -209,7 +216,7 @@ static int open_slot(void *opaque)
 	if (!ret)
 		ret = crypt_af_merge(l->hash, j->material, l->key_bytes, STRIPES, j->key);
 	if (!ret)
-		ret = crypt_pbkdf2(l->hash, j->key, l->key_bytes, l->salt, l->iterations, digest, LUKS_DIGEST);
+		ret = digest_of(j, digest);
 	j->matches = !ret && !memcmp(digest, l->digest, LUKS_DIGEST);
 	return ret;
 }
@@ -257,7 +264,7 @@ static uint32_t iterations_for(const struct luks *l, uint64_t ms)
 
 	while (n < LUKS_ITERATIONS_MAX) {
 		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
-		crypt_pbkdf2(l->hash, "vireo", 5, salt, (uint32_t)n, out, l->key_bytes);
+		crypt_pbkdf2(&(struct crypt_kdf){ l->hash, salt, (uint32_t)n }, "vireo", 5, out, l->key_bytes);
 		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
 		ns = (uint64_t)(b.tv_sec - a.tv_sec) * 1000000000u + (uint64_t)b.tv_nsec - (uint64_t)a.tv_nsec;
 		if (ns > 20000000)
@@ -329,7 +336,7 @@ static int digest_key(void *opaque)
 
 	/* An eighth of the time, as of that of eight slots. */
 	l->iterations = iterations_for(l, j->ms / 8);
-	return crypt_pbkdf2(l->hash, j->key, l->key_bytes, l->salt, l->iterations, l->digest, LUKS_DIGEST);
+	return digest_of(j, l->digest);
 }
 
 int luks_take_wishes(struct luks_wishes *w, struct opts *o, const char *prefix, struct err *err)
