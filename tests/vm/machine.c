@@ -206,6 +206,15 @@ char *machine_refuses(struct machine *m, const char *command, const char *argume
 	return copy;
 }
 
+void machine_must_refuse(struct machine *m, const char *command, const char *arguments, const char *part)
+{
+	char *says = machine_refuses(m, command, arguments);
+
+	if (!strstr(says, part))
+		fail_msg("%s %s: no '%s' in '%s'", command, arguments, part, says);
+	free(says);
+}
+
 bool machine_is(struct machine *m, const char *status)
 {
 	json_t *o = machine_execute(m, "query-status", NULL);

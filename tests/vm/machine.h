@@ -71,6 +71,8 @@ json_t *machine_execute(struct machine *m, const char *command, const char *argu
 void machine_do(struct machine *m, const char *command);
 /* The description of the error that the command gives. The caller's. */
 char *machine_refuses(struct machine *m, const char *command, const char *arguments);
+/* It has `part` in it. */
+void machine_must_refuse(struct machine *m, const char *command, const char *arguments, const char *part);
 bool machine_is(struct machine *m, const char *status);
 /* The next event, which must be this one. The caller's. */
 json_t *machine_event(struct machine *m, const char *name);
