@@ -238,18 +238,37 @@ static void garbage_is_answered_and_forgotten(void **state)
 	close(c.qmp);
 }
 
-/* Errors only, and then a command that works. */
+struct flood {
+	struct machine *c;
+	const char *first, *piece;
+	size_t count;
+};
+
+static void *pour(void *opaque)
+{
+	const struct flood *f = opaque;
+
+	say(f->c, f->first);
+	for (size_t n = 0; n < f->count; n++)
+		say(f->c, f->piece);
+	say(f->c, "\n\xff{\"execute\": \"query-name\", \"id\": 1}\n");
+	return NULL;
+}
+
+/*
+ * Errors only, and then a command that works. They are read meanwhile: who does not read is not read from after a
+ * while, which is sooner on a slow host.
+ */
 static void flood(const char *first, const char *piece, size_t count)
 {
 	struct machine c;
+	struct flood f = { &c, first, piece, count };
+	pthread_t sender;
 	size_t errors = 0;
 	json_t *o;
 
 	client(&c);
-	say(&c, first);
-	for (size_t n = 0; n < count; n++)
-		say(&c, piece);
-	say(&c, "\n\xff{\"execute\": \"query-name\", \"id\": 1}\n");
+	assert_int_equal(pthread_create(&sender, NULL, pour, &f), 0);
 	while (!json_object_get(o = machine_message(&c), "id")) {
 		assert_non_null(json_object_get(o, "error"));
 		errors++;
@@ -257,6 +276,7 @@ static void flood(const char *first, const char *piece, size_t count)
 	}
 	assert_true(errors > 0 && json_object_get(o, "return"));
 	json_decref(o);
+	assert_int_equal(pthread_join(sender, NULL), 0);
 	close(c.qmp);
 	assert_true(machine_is(&m, "running"));
 }
