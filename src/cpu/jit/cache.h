@@ -78,7 +78,7 @@ struct jit_table {
 /* One bucket for four bytes of code, and those of a page together: cold code looks in every place of its pages. */
 static inline uint64_t jit_hash_bucket(uint64_t place, uint64_t rip)
 {
-	uint64_t page = ((place ^ rip) >> 12) * 0x9e3779b97f4a7c15 >> (64 - JIT_HASH_BITS);
+	uint64_t page = ((place & ~0xfffull) ^ rip >> 12) * 0x9e3779b97f4a7c15 >> (64 - JIT_HASH_BITS);
 
 	return page ^ (place & 0xfff) >> 2;
 }

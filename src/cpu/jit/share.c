@@ -316,8 +316,8 @@ static bool accesses(const struct jit_insn *n)
 /* Backwards: is the next store one of the same page, and nothing in between that may leave the block? */
 static void put_off_looks(struct plan *p)
 {
-	unsigned next = JIT_SHARES, found = 0;
-	bool silent[X86_TRACE_MAX];
+	unsigned next = JIT_SHARES, found = 0, looked = 0;
+	bool silent[X86_TRACE_MAX], fresh[X86_TRACE_MAX];
 
 	/* Who shares what is found by then is in its page. */
 	for (unsigned n = 0; n < p->t->count; n++) {
@@ -329,12 +329,21 @@ static void put_off_looks(struct plan *p)
 			found = 0;
 		else if (k->share.role == JIT_SHARE_FIRST)
 			found |= 1u << k->share.slot;
+		/*
+		 * What took C may have taken long, and waited for another vCPU that decodes just this page: only a look
+		 * right before says that nobody has code there.
+		 */
+		if (k->share.role == JIT_SHARE_FIRST)
+			looked = 1u << k->share.slot;
+		else if (!silent[n])
+			looked = 0;
+		fresh[n] = k->share.role != JIT_SHARE_NONE && looked >> k->share.slot & 1;
 	}
 	for (unsigned n = p->t->count; n-- > 0;) {
 		struct jit_share *s = &p->t->insn[n].share;
 
 		if (p->store[n] && s->role != JIT_SHARE_NONE) {
-			s->later = next == s->slot && has_no_exit(&p->t->insn[n]);
+			s->later = next == s->slot && fresh[n] && has_no_exit(&p->t->insn[n]);
 			next = s->slot;
 		}
 		if (!silent[n])
