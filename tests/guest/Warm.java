@@ -46,6 +46,6 @@ public class Warm {
         double steady = rate(at, 8, 12), soon = 0;
         while (rate(at, soon, soon + 0.25) < steady / 2)
             soon += 0.05;
-        System.out.printf("WARM %.2f STEADY %.0f%n", soon, steady);
+        System.out.printf("WARM %.2f STEADY %.0f FIRST %.2f%n", soon, steady, at.get(0));
     }
 }

@@ -33,4 +33,4 @@ const steady = rate(8, 12);
 let soon = 0;
 while (rate(soon, soon + 0.25) < steady / 2)
     soon += 0.05;
-console.log(`WARM ${soon.toFixed(2)} STEADY ${steady.toFixed(0)}`);
+console.log(`WARM ${soon.toFixed(2)} STEADY ${steady.toFixed(0)} FIRST ${at[0].toFixed(2)}`);
