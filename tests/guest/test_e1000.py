@@ -18,7 +18,7 @@ def generic(tmp_path):
     return Guest(guest_files("generic"), str(tmp_path))
 
 
-@pytest.mark.parametrize("engine", ["interp", "jit"])
+@pytest.mark.parametrize("engine", [pytest.param("interp", marks=pytest.mark.slow), "jit"])
 def test_linux_drives_it(generic, vms, tmp_path, engine):
     blob = os.urandom(4 * MIB)
     (tmp_path / "blob").write_bytes(blob)

@@ -15,7 +15,7 @@ def timer(vm):
     return sum(int(n) for n in vm.sh("awk '/timer$/ && $1 == \"0:\" { print $2, $3 }' /proc/interrupts").split() if n.isdigit())
 
 
-@pytest.mark.parametrize("engine", ["interp", "jit"])
+@pytest.mark.parametrize("engine", [pytest.param("interp", marks=pytest.mark.slow), "jit"])
 def test_clock_source_and_legacy_replacement(generic, vms, tmp_path, engine):
     # Without what Linux would rather have: kvmclock, an invariant TSC and the local APICs' timers.
     vm = vms([*generic.args("quiet clocksource=hpet nolapic_timer"), "--device", "hpet", "--engine", engine, "--cpu",

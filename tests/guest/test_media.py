@@ -70,6 +70,7 @@ def test_memtest_tests(vms):
     assert "Errors: 0" in vm.child.before
 
 
+@pytest.mark.slow
 @memtest
 @seabios
 def test_memtest_starts_from_a_cd(vms, tmp_path):

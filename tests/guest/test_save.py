@@ -102,7 +102,7 @@ def test_in_a_write_storm(busybox, vms, tmp_path, monkeypatch, bus, cpus):
 # --- in the middle of a download ---
 
 
-@pytest.mark.parametrize("bus", ["pci", "mmio"])
+@pytest.mark.parametrize("bus", ["pci", pytest.param("mmio", marks=pytest.mark.slow)])
 def test_in_a_download_and_with_another_network(busybox, vms, tmp_path, bus):
     blob = os.urandom(8 * MIB)
     (tmp_path / "blob").write_bytes(blob)

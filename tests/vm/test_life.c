@@ -334,6 +334,8 @@ static char *said(void (*fn)(void))
 
 #ifdef __SANITIZE_ADDRESS__ /* which keeps what was freed for a while */
 #define RESIDENT_GROWTH_KIB 300000
+#elif !defined(__x86_64__) /* under qemu-user, which keeps what it has translated */
+#define RESIDENT_GROWTH_KIB 32768
 #else
 #define RESIDENT_GROWTH_KIB 2048
 #endif
