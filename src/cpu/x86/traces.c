@@ -16,7 +16,7 @@
 #define SET_BITS    14
 #define SETS	    (1u << SET_BITS)
 #define WAYS	    4
-#define ARENA_BYTES (12u << 20)
+#define ARENA_BYTES (8u << 20)
 
 #define NO_KEY ~0ull
 
