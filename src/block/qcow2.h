@@ -327,4 +327,17 @@ int qc_snapshot_check(struct node *n, const struct qc_snapshot *sn, struct err *
 /* Add `delta` to the refcounts of all that an L1 table names, and set its COPIED flags. The lock is held. */
 int qc_snapshot_refcounts(struct node *n, uint64_t l1_offset, uint32_t l1_size, int64_t delta);
 
+/* What both creation and amend take, as QEMU shows it. */
+#define QC_AMENDABLE_OPTIONS                                                                                           \
+	{ "size", 'z', "Virtual disk size", NULL },                                                                    \
+		{ "compat", 's', "Compatibility level (v2 [0.10] or v3 [1.1])", NULL },                                \
+		{ "backing_file", 's', "File name of a base image", NULL },                                            \
+		{ "backing_fmt", 's', "Image format of the base image", NULL },                                        \
+		{ "data_file", 's', "File name of an external data file", NULL },                                      \
+		{ "data_file_raw", 'b', "The external data file must stay valid as a raw image", NULL },               \
+		{ "lazy_refcounts", 'b', "Postpone refcount updates", "off" },                                         \
+	{                                                                                                              \
+		"refcount_bits", 'n', "Width of a reference count entry in bits", "16"                                 \
+	}
+
 #endif

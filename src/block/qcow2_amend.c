@@ -13,14 +13,7 @@
 /* As QEMU shows them. */
 const struct node_create_option qc_amend_options[] = {
 	LUKS_AMEND_OPTIONS("encrypt."),
-	{ "size", 'z', "Virtual disk size", NULL },
-	{ "compat", 's', "Compatibility level (v2 [0.10] or v3 [1.1])", NULL },
-	{ "backing_file", 's', "File name of a base image", NULL },
-	{ "backing_fmt", 's', "Image format of the base image", NULL },
-	{ "data_file", 's', "File name of an external data file", NULL },
-	{ "data_file_raw", 'b', "The external data file must stay valid as a raw image", NULL },
-	{ "lazy_refcounts", 'b', "Postpone refcount updates", "off" },
-	{ "refcount_bits", 'n', "Width of a reference count entry in bits", "16" },
+	QC_AMENDABLE_OPTIONS,
 	{ NULL },
 };
 

@@ -17,14 +17,7 @@ const struct node_create_option qc_create_options[] = {
 	{ "extended_l2", 'b', "Extended L2 tables", "off" },
 	{ "preallocation", 's', "Preallocation mode (allowed values: off, metadata, falloc, full)", NULL },
 	{ "compression_type", 's', "Compression method used for image cluster compression", "zlib" },
-	{ "size", 'z', "Virtual disk size", NULL },
-	{ "compat", 's', "Compatibility level (v2 [0.10] or v3 [1.1])", NULL },
-	{ "backing_file", 's', "File name of a base image", NULL },
-	{ "backing_fmt", 's', "Image format of the base image", NULL },
-	{ "data_file", 's', "File name of an external data file", NULL },
-	{ "data_file_raw", 'b', "The external data file must stay valid as a raw image", NULL },
-	{ "lazy_refcounts", 'b', "Postpone refcount updates", "off" },
-	{ "refcount_bits", 'n', "Width of a reference count entry in bits", "16" },
+	QC_AMENDABLE_OPTIONS,
 	{ NULL },
 };
 
