@@ -530,10 +530,11 @@ static int show_read(struct transfer *x)
 	return ret;
 }
 
-int io_readv(struct io *t, int argc, char **argv)
+/* A vector of buffers at one offset. */
+static int vectored(struct io *t, int argc, char **argv, const char *name, enum block_op op, const char *options)
 {
-	struct transfer x = begin(t, "readv", BLOCK_READ);
-	int ret = take_options(&x, argc, argv, "CP:qv");
+	struct transfer x = begin(t, name, op);
+	int ret = take_options(&x, argc, argv, options);
 
 	if (!ret)
 		ret = take_vector(&x, argc, argv);
@@ -542,32 +543,24 @@ int io_readv(struct io *t, int argc, char **argv)
 	clock_gettime(CLOCK_MONOTONIC, &x.begun);
 	ret = carry_out(&x);
 	if (ret)
-		printf("readv failed: %s\n", strerror(-ret));
-	else
+		printf("%s failed: %s\n", name, strerror(-ret));
+	else if (op == BLOCK_READ)
 		ret = show_read(&x);
-out:
-	transfer_free(&x);
-	return ret;
-}
-
-int io_writev(struct io *t, int argc, char **argv)
-{
-	struct transfer x = begin(t, "writev", BLOCK_WRITE);
-	int ret = take_options(&x, argc, argv, "CfqP:");
-
-	if (!ret)
-		ret = take_vector(&x, argc, argv);
-	if (ret)
-		goto out;
-	clock_gettime(CLOCK_MONOTONIC, &x.begun);
-	ret = carry_out(&x);
-	if (ret)
-		printf("writev failed: %s\n", strerror(-ret));
 	else if (!x.quiet)
 		report("wrote", &x, (int64_t)x.r.bytes);
 out:
 	transfer_free(&x);
 	return ret;
+}
+
+int io_readv(struct io *t, int argc, char **argv)
+{
+	return vectored(t, argc, argv, "readv", BLOCK_READ, "CP:qv");
+}
+
+int io_writev(struct io *t, int argc, char **argv)
+{
+	return vectored(t, argc, argv, "writev", BLOCK_WRITE, "CfqP:");
 }
 
 /* --- asynchronous --- */
