@@ -263,13 +263,13 @@ static void kicked(void *opaque, int fd, uint32_t events)
 		e->peer->ops->ready(e->peer);
 }
 
-static bool receive(void *opaque, const uint8_t *frame, size_t len)
+static bool receive(void *opaque, const uint8_t *frame, size_t len, const struct net_offload *o)
 {
 	struct e1000 *e = opaque;
 	bool taken;
 
 	pthread_mutex_lock(&e->lock);
-	taken = e1000_receive(e, frame, len);
+	taken = e1000_receive(e, frame, len, o->valid);
 	pthread_mutex_unlock(&e->lock);
 	return taken;
 }
@@ -654,5 +654,6 @@ struct device *e1000_new(const struct e1000_config *c, struct err *err)
 		return NULL;
 	}
 	e->peer->receiver = (struct net_receiver){ receive, writable, e };
+	net_set_guest(e->peer, 0, 1); /* it gets complete frames */
 	return &e->dev;
 }

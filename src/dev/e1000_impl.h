@@ -212,8 +212,8 @@ unsigned e1000_size_class(size_t len);
 bool e1000_transmit(struct e1000 *e);
 
 /* --- e1000_rx.c --- */
-/* As in struct net_receiver, with the lock. */
-bool e1000_receive(struct e1000 *e, const uint8_t *frame, size_t len);
+/* As in struct net_receiver, with the lock; a complete frame. `valid`: so are its checksums. */
+bool e1000_receive(struct e1000 *e, const uint8_t *frame, size_t len, bool valid);
 
 /* --- e1000_nvm.c: EEPROM and PHY --- */
 void e1000_eeprom_fill(struct e1000 *e, const uint8_t mac[6]);

@@ -76,14 +76,14 @@ static uint32_t available(const struct e1000 *e, uint32_t *count)
 	return tail >= head ? tail - head : *count - head + tail;
 }
 
-/* What a driver need not check: the peer has. */
-static uint8_t checked(const struct e1000 *e, const uint8_t *frame, size_t len)
+/* What a driver need not check: the peer has, if it is `valid`. */
+static uint8_t checked(const struct e1000 *e, const uint8_t *frame, size_t len, bool valid)
 {
 	uint32_t rxcsum = e->reg[E1000_RXCSUM];
 	uint8_t status = 0;
 
 	/* The 82540EM knows IPv4. */
-	if (!e->peer->ops->checked || len < 34 || ld_be16(frame + 12) != 0x0800 || frame[14] >> 4 != 4)
+	if (!valid || len < 34 || ld_be16(frame + 12) != 0x0800 || frame[14] >> 4 != 4)
 		return STATUS_IXSM;
 	if (rxcsum & RXCSUM_IPOFLD)
 		status |= STATUS_IPCS;
@@ -183,7 +183,7 @@ static size_t prepare(struct e1000 *e, const uint8_t *frame, size_t len, uint8_t
 	return n + E1000_FCS;
 }
 
-bool e1000_receive(struct e1000 *e, const uint8_t *frame, size_t len)
+bool e1000_receive(struct e1000 *e, const uint8_t *frame, size_t len, bool valid)
 {
 	uint8_t d[E1000_DESC] = { 0 };
 	enum accepted a;
@@ -209,7 +209,7 @@ bool e1000_receive(struct e1000 *e, const uint8_t *frame, size_t len)
 		return !e->starved;
 	}
 	count_received(e, frame, need);
-	d[12] = checked(e, frame, len) | (a == INEXACT ? STATUS_PIF : 0);
+	d[12] = checked(e, frame, len, valid) | (a == INEXACT ? STATUS_PIF : 0);
 	deliver(e, prepare(e, frame, len, d), d);
 	return true;
 }

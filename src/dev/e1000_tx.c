@@ -150,7 +150,7 @@ static void send_frame(struct e1000 *e)
 	if (e->unplugged)
 		return;
 	pthread_mutex_unlock(&e->lock);
-	sent = e->peer->ops->send(e->peer, e->packet.frame, len, &o);
+	sent = net_send(e->peer, e->packet.frame, len, &o);
 	pthread_mutex_lock(&e->lock);
 	/* After a reset meanwhile nobody waits for it. */
 	e->waits = !sent && e->reg[E1000_TCTL] & TCTL_EN;
@@ -192,7 +192,7 @@ static void finish(struct e1000 *e, uint32_t lower, uint32_t upper)
 	if (!(e->reg[E1000_RCTL] & RCTL_LBM))
 		send_frame(e);
 	else
-		e1000_receive(e, e->packet.frame, e->packet.len);
+		e1000_receive(e, e->packet.frame, e->packet.len, true);
 }
 
 static void take_data(struct e1000 *e, uint64_t addr, uint32_t lower, uint32_t upper)

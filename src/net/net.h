@@ -1,9 +1,13 @@
 /*
- * Network peers: the host side of a network card. One file per back end; a front end (virtio-net, or a
- * switch) sees this header only.
+ * Network peers: the host side of a network card. One file per back end; a front end (virtio-net, e1000, or a switch)
+ * sees this header only.
  *
- * Frames are Ethernet without checksum sequence. A sender may leave work to the peer as struct net_offload says; a peer
- * that cannot do it uses net_segment() (offload.c).
+ * Frames are Ethernet without checksum sequence. Either side may leave work on them to the other as struct net_offload
+ * says: a peer takes any work (what it cannot pass on it does with net_segment(), offload.c), a front end what it has
+ * named in net_set_guest(); net_deliver() does the rest of it.
+ *
+ * A card of several queue pairs has a peer for each, linked by `next`: the first one stands for all of them in
+ * net_set_guest() and destroy.
  *
  * Threads: everything of a peer runs in the loop thread that it was made with.
  */
@@ -13,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "base/config.h"
 #include "base/err.h"
@@ -20,22 +25,46 @@
 
 #define NET_FRAME_MAX 65562u /* an IPv4 packet of the greatest size, with its Ethernet and VLAN headers */
 
-/* As virtio-net's header says it (virtio 1.2, 5.1.6). All zero: the frame is complete. */
-enum net_gso { NET_GSO_NONE = 0, NET_GSO_TCP4 = 1, NET_GSO_TCP6 = 4 };
+/* As virtio-net's header says it (virtio 1.2, 5.1.6). All zero: the frame is complete, and nobody has verified it. */
+enum net_gso { NET_GSO_NONE = 0, NET_GSO_TCP4 = 1, NET_GSO_TCP6 = 4, NET_GSO_UDP = 5 };
 struct net_offload {
 	bool checksum; /* to be put at csum_start + csum_offset, over [csum_start, end) */
+	bool valid;    /* its checksums are right: the peer has made or verified them */
+	bool ecn;      /* of TCP: the first segment alone has CWR */
 	uint16_t csum_start, csum_offset;
 	enum net_gso gso;
-	uint16_t mss; /* payload of a segment */
+	uint16_t mss;	 /* payload of a segment */
+	uint16_t header; /* the length of all headers; a hint, 0: not known */
 };
+
+bool net_gso_known(unsigned gso);
+
+/* Work that one side can leave to the other. */
+enum {
+	NET_CSUM = 1,
+	NET_TSO4 = 2,
+	NET_TSO6 = 4,
+	NET_ECN = 8, /* with either TSO */
+	NET_USO = 16 /* UDP, over IPv4 and IPv6 */
+};
+
+/* A frame from the guest. It lies where the guest put it, and may change as long as it is not `stable`. */
+struct net_packet {
+	const struct iovec *iov;
+	unsigned count;
+	bool stable;
+	size_t len; /* of all pieces: at most NET_FRAME_MAX */
+	struct net_offload offload;
+};
+#define NET_PIECES 64 /* of a packet, at most */
 
 /* The front end. */
 struct net_receiver {
 	/*
-	 * A complete frame for the guest, never from within send(). False: no room; the peer drops it or offers it
-	 * again after ready().
+	 * A frame for the guest with work that it accepts, never from within send(); see net_deliver(). False: no room;
+	 * the peer drops it or offers it again after ready().
 	 */
-	bool (*receive)(void *opaque, const uint8_t *frame, size_t len);
+	bool (*receive)(void *opaque, const uint8_t *frame, size_t len, const struct net_offload *o);
 	/* The peer has room again, after a send() that found none; never from within send(). May be NULL. */
 	void (*writable)(void *opaque);
 	void *opaque;
@@ -45,21 +74,39 @@ struct net_peer;
 
 struct net_peer_ops {
 	const char *name;
-	bool checked; /* the checksums of the frames it delivers are right: it made or verified them */
 	/*
-	 * A frame from the guest, at most NET_FRAME_MAX bytes. False: no room, offer it again after writable(). What
-	 * cannot be sent at all is dropped.
+	 * A frame from the guest. False: no room, offer it again after writable(). What cannot be sent at all is
+	 * dropped. Calls nothing of the receiver: a front end may hold its locks. A peer that looks into the frame, or
+	 * needs it later, takes a copy first: net_flat().
 	 */
-	bool (*send)(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o);
+	bool (*send)(struct net_peer *p, const struct net_packet *k);
 	/* The receiver has room again. May be NULL. */
 	void (*ready)(struct net_peer *p);
+	/* `accepts` or `queues` has changed. Of the first peer. May be NULL. */
+	void (*set_guest)(struct net_peer *p);
 	void (*destroy)(struct net_peer *p);
 };
 
 struct net_peer {
 	const struct net_peer_ops *ops;
 	struct net_receiver receiver; /* set by the front end before the guest runs */
+	struct net_peer *next;	      /* of the next queue pair */
+	unsigned takes;		      /* the work that is passed on and not done in software */
+	unsigned accepts;	      /* work that the guest takes: see net_set_guest() */
+	unsigned queues;	      /* pairs in use; of the first peer */
 };
+
+/* What the front end accepts, after each negotiation; before the first it is nothing, of one queue. */
+void net_set_guest(struct net_peer *p, unsigned accepts, unsigned queues);
+
+/* A peer's frame to its receiver: work that the guest does not accept is done before. As receive(). */
+bool net_deliver(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o);
+
+/* A frame in one piece that does not change, to a peer. */
+bool net_send(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o);
+
+/* The packet's bytes in one piece that no guest can change: in `buf`, of NET_FRAME_MAX bytes, or where they are. */
+const uint8_t *net_flat(const struct net_packet *k, uint8_t *buf);
 
 /*
  * The user-mode network: libslirp with DHCP, DNS, NAT and port forwarding, in a process of its own. Keys are read below

@@ -1,4 +1,4 @@
-/* Checksums and TCP segmentation for peers that want complete frames. RFC 1071, 791, 9293. Pure. */
+/* Checksums and segmentation of TCP and UDP for sides that want complete frames. RFC 1071, 791, 768, 9293. Pure. */
 #include <string.h>
 
 #include "base/bytes.h"
@@ -9,6 +9,8 @@
 #define IP6	40
 #define TCP_MIN 20
 #define TCP	6
+#define UDP	17
+#define UDP_LEN 8
 #define MSS_MIN 64 /* a frame becomes a thousand at most */
 #define FIN_PSH 0x09u
 #define CWR	0x80u
@@ -40,32 +42,46 @@ static bool fill_checksum(uint8_t *frame, size_t len, const struct net_offload *
 	return true;
 }
 
-struct tcp_frame {
-	size_t ip, tcp, payload; /* offsets */
-	bool v6;
+struct parsed {
+	size_t ip, l4, payload; /* offsets */
+	bool v6, udp;
 };
 
-/* The driver says where TCP begins (its checksum starts there): behind IPv6 there may be extension headers. */
-static bool parse(const uint8_t *f, size_t len, const struct net_offload *o, struct tcp_frame *t)
+/* The driver says where TCP or UDP begins (its checksum starts there): behind IPv6 there may be extension headers. */
+static bool parse(const uint8_t *f, size_t len, const struct net_offload *o, struct parsed *t)
 {
-	*t = (struct tcp_frame){ .ip = ETH, .tcp = o->csum_start, .v6 = o->gso == NET_GSO_TCP6 };
+	size_t least = o->gso == NET_GSO_UDP ? UDP_LEN : TCP_MIN;
+
+	*t = (struct parsed){ .ip = ETH, .l4 = o->csum_start, .udp = o->gso == NET_GSO_UDP };
 	if (len > ETH + 4 && ld_be16(f + 12) == 0x8100)
 		t->ip += 4;
-	if (!o->checksum || len < t->tcp + TCP_MIN || t->tcp < t->ip + (t->v6 ? IP6 : IP4_MIN))
+	t->v6 = t->udp ? len > t->ip && f[t->ip] >> 4 == 6 : o->gso == NET_GSO_TCP6;
+	if (!o->checksum || len < t->l4 + least || t->l4 < t->ip + (t->v6 ? IP6 : IP4_MIN))
 		return false;
 	if (t->v6 ? f[t->ip] >> 4 != 6
-		  : f[t->ip] >> 4 != 4 || f[t->ip + 9] != TCP || t->tcp != t->ip + (f[t->ip] & 15u) * 4)
+		  : f[t->ip] >> 4 != 4 || f[t->ip + 9] != (t->udp ? UDP : TCP) || t->l4 != t->ip + (f[t->ip] & 15u) * 4)
 		return false;
-	t->payload = t->tcp + (f[t->tcp + 12] >> 4) * 4u;
-	return t->payload >= t->tcp + TCP_MIN && t->payload <= len;
+	t->payload = t->l4 + (t->udp ? UDP_LEN : (f[t->l4 + 12] >> 4) * 4u);
+	return t->payload >= t->l4 + least && t->payload <= len;
+}
+
+/* What the segments of TCP have of their own. */
+static void finish_tcp(uint8_t *tcp, unsigned index, uint32_t done, bool last)
+{
+	st_be32(tcp + 4, ld_be32(tcp + 4) + done);
+	if (!last)
+		tcp[13] &= (uint8_t)~FIN_PSH;
+	if (index)
+		tcp[13] &= (uint8_t)~CWR;
 }
 
 /* Lengths, identification, sequence number and both checksums of one segment. */
-static void finish(uint8_t *f, size_t len, const struct tcp_frame *t, unsigned index, uint32_t done, bool last)
+static void finish(uint8_t *f, size_t len, const struct parsed *t, unsigned index)
 {
-	uint8_t *ip = f + t->ip, *tcp = f + t->tcp;
-	size_t tcp_len = len - t->tcp;
-	uint32_t pseudo = TCP + (uint32_t)tcp_len;
+	uint8_t *ip = f + t->ip, *l4 = f + t->l4, *at = l4 + (t->udp ? 6 : 16);
+	size_t l4_len = len - t->l4;
+	uint32_t pseudo = (t->udp ? UDP : TCP) + (uint32_t)l4_len;
+	uint16_t c;
 
 	if (t->v6) {
 		st_be16(ip + 4, (uint16_t)(len - t->ip - IP6));
@@ -74,23 +90,21 @@ static void finish(uint8_t *f, size_t len, const struct tcp_frame *t, unsigned i
 		st_be16(ip + 2, (uint16_t)(len - t->ip));
 		st_be16(ip + 4, (uint16_t)(ld_be16(ip + 4) + index));
 		st_be16(ip + 10, 0);
-		st_be16(ip + 10, fold(sum(ip, t->tcp - t->ip, 0)));
+		st_be16(ip + 10, fold(sum(ip, t->l4 - t->ip, 0)));
 		pseudo = sum(ip + 12, 8, pseudo);
 	}
-	st_be32(tcp + 4, ld_be32(tcp + 4) + done);
-	if (!last)
-		tcp[13] &= (uint8_t)~FIN_PSH;
-	if (index)
-		tcp[13] &= (uint8_t)~CWR;
-	st_be16(tcp + 16, 0);
-	st_be16(tcp + 16, fold(sum(tcp, tcp_len, pseudo)));
+	if (t->udp)
+		st_be16(l4 + 4, (uint16_t)l4_len);
+	st_be16(at, 0);
+	c = fold(sum(l4, l4_len, pseudo));
+	st_be16(at, c || !t->udp ? c : 0xffff);
 }
 
 void net_segment(const uint8_t *frame, size_t len, const struct net_offload *o,
 		 void (*out)(void *opaque, const uint8_t *frame, size_t len), void *opaque)
 {
 	static _Thread_local uint8_t b[NET_FRAME_MAX];
-	struct tcp_frame t;
+	struct parsed t;
 	size_t total;
 
 	if (len > sizeof(b))
@@ -113,7 +127,9 @@ void net_segment(const uint8_t *frame, size_t len, const struct net_offload *o,
 
 		memcpy(b, frame, t.payload);
 		memcpy(b + t.payload, frame + t.payload + done, n);
-		finish(b, t.payload + n, &t, (unsigned)index, (uint32_t)done, done + n == total);
+		if (!t.udp)
+			finish_tcp(b + t.l4, (unsigned)index, (uint32_t)done, done + n == total);
+		finish(b, t.payload + n, &t, (unsigned)index);
 		out(opaque, b, t.payload + n);
 		done += n;
 	}

@@ -1,10 +1,11 @@
 /*
- * See process.h. A socket pair carries a frame a message: to the process with what it is to do to it, from it as it is.
+ * See process.h. A socket pair carries a frame a message, with what is left to do to it, both ways.
  * The first message from the process says whether make() has succeeded: a zero, or the error line.
  */
 #include "net/process.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,7 @@
 #include "base/identity.h"
 #include "base/log.h"
 
-#define HEADER	      8u
+#define HEADER	      10u
 #define TURN	      64 /* messages before the loop does something else */
 #define RESTART_S     1
 #define MESSAGE_MAX   (HEADER + NET_FRAME_MAX)
@@ -45,6 +46,36 @@ struct process {
 	uint8_t message[MESSAGE_MAX];
 };
 
+/* --- the messages --- */
+
+enum { MSG_CHECKSUM = 1, MSG_VALID = 2, MSG_ECN = 4 };
+
+static void put_header(uint8_t h[HEADER], const struct net_offload *o)
+{
+	h[0] = (o->checksum ? MSG_CHECKSUM : 0) | (o->valid ? MSG_VALID : 0) | (o->ecn ? MSG_ECN : 0);
+	h[1] = (uint8_t)o->gso;
+	st_le16(h + 2, o->mss);
+	st_le16(h + 4, o->csum_start);
+	st_le16(h + 6, o->csum_offset);
+	st_le16(h + 8, o->header);
+}
+
+/* Neither side believes the other. */
+static bool take_header(const uint8_t h[HEADER], struct net_offload *o)
+{
+	*o = (struct net_offload){
+		.checksum = h[0] & MSG_CHECKSUM,
+		.valid = h[0] & MSG_VALID,
+		.ecn = h[0] & MSG_ECN,
+		.gso = (enum net_gso)h[1],
+		.mss = ld_le16(h + 2),
+		.csum_start = ld_le16(h + 4),
+		.csum_offset = ld_le16(h + 6),
+		.header = ld_le16(h + 8),
+	};
+	return net_gso_known(h[1]);
+}
+
 /* --- in the new process --- */
 
 struct child {
@@ -53,19 +84,30 @@ struct child {
 	struct loop_fd *watch;
 };
 
-static void child_send(struct child *c, const void *message, size_t len, bool *sent)
+static bool child_send(struct child *c, struct iovec *iov, unsigned n)
 {
-	*sent = send(c->fd, message, len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
-	if (!*sent && errno != EAGAIN && errno != ENOBUFS)
+	const struct msghdr m = { .msg_iov = iov, .msg_iovlen = n };
+	bool sent = sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+
+	if (!sent && errno != EAGAIN && errno != ENOBUFS)
 		_exit(0); /* the machine has ended */
+	return sent;
 }
 
-static bool child_receive(void *opaque, const uint8_t *frame, size_t len)
+static void child_says(struct child *c, const char *text, size_t len)
+{
+	child_send(c, &(struct iovec){ (void *)text, len }, 1);
+}
+
+static bool child_receive(void *opaque, const uint8_t *frame, size_t len, const struct net_offload *o)
 {
 	struct child *c = opaque;
+	uint8_t header[HEADER];
+	struct iovec iov[2] = { { header, HEADER }, { (void *)frame, len } };
 	bool sent;
 
-	child_send(c, frame, len, &sent);
+	put_header(header, o);
+	sent = child_send(c, iov, 2);
 	if (!sent)
 		loop_fd_mod(c->watch, EPOLLIN | EPOLLOUT);
 	return sent;
@@ -83,17 +125,11 @@ static void child_event(void *opaque, int fd, uint32_t events)
 			c->peer->ops->ready(c->peer);
 	}
 	for (int turn = 0; turn < TURN && (n = recv(fd, m, sizeof(m), MSG_DONTWAIT)) > 0; turn++) {
-		const struct net_offload o = {
-			.checksum = m[0],
-			.gso = (enum net_gso)m[1],
-			.mss = ld_le16(m + 2),
-			.csum_start = ld_le16(m + 4),
-			.csum_offset = ld_le16(m + 6),
-		};
+		struct net_offload o;
 
 		/* The peers here take everything. */
-		if ((size_t)n > HEADER)
-			c->peer->ops->send(c->peer, m + HEADER, (size_t)n - HEADER, &o);
+		if ((size_t)n > HEADER && take_header(m, &o))
+			net_send(c->peer, m + HEADER, (size_t)n - HEADER, &o);
 	}
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		_exit(0);
@@ -127,7 +163,6 @@ static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 	struct err err;
 	struct loop *loop;
 	uint64_t data;
-	bool sent;
 	sigset_t none;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -159,11 +194,12 @@ static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 		c.peer = NULL;
 	c.watch = c.peer ? loop_fd_add(loop, c.fd, EPOLLIN, child_event, &c, &err) : NULL;
 	if (!c.watch) {
-		child_send(&c, err.msg, strlen(err.msg), &sent);
+		child_says(&c, err.msg, strlen(err.msg));
 		_exit(1);
 	}
 	c.peer->receiver = (struct net_receiver){ .receive = child_receive, .opaque = &c };
-	child_send(&c, "", 1, &sent);
+	c.peer->accepts = UINT_MAX; /* the machine's side knows its guest */
+	child_says(&c, "", 1);
 	loop_run(loop);
 	_exit(0);
 }
@@ -265,16 +301,16 @@ static void update_watch(struct process *p)
 /* False: the receiver has no room. */
 static bool deliver(struct process *p)
 {
-	const struct net_receiver *r = &p->peer.receiver;
+	struct net_offload o;
 
-	p->starved = r->receive && !r->receive(r->opaque, p->message, p->len);
+	p->starved = take_header(p->message, &o) && !net_deliver(&p->peer, p->message + HEADER, p->len - HEADER, &o);
 	return !p->starved;
 }
 
 static void take_messages(struct process *p)
 {
 	for (int turn = 0; turn < TURN; turn++) {
-		ssize_t n = recv(p->fd, p->message, NET_FRAME_MAX, MSG_DONTWAIT | MSG_TRUNC);
+		ssize_t n = recv(p->fd, p->message, MESSAGE_MAX, MSG_DONTWAIT | MSG_TRUNC);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			break;
@@ -283,7 +319,7 @@ static void take_messages(struct process *p)
 			return;
 		}
 		p->len = (size_t)n;
-		if (n >= 14 && (size_t)n <= NET_FRAME_MAX && !deliver(p))
+		if ((size_t)n >= HEADER + 14 && (size_t)n <= MESSAGE_MAX && !deliver(p))
 			break;
 	}
 	update_watch(p);
@@ -305,18 +341,17 @@ static void on_event(void *opaque, int fd, uint32_t events)
 		ended(p);
 }
 
-static bool process_send(struct net_peer *peer, const uint8_t *frame, size_t len, const struct net_offload *o)
+static bool process_send(struct net_peer *peer, const struct net_packet *k)
 {
 	struct process *p = (struct process *)peer;
-	uint8_t header[HEADER] = { o->checksum, (uint8_t)o->gso };
-	struct iovec iov[2] = { { header, HEADER }, { (void *)frame, len } };
-	const struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
+	uint8_t header[HEADER];
+	struct iovec iov[1 + NET_PIECES] = { { header, HEADER } };
+	const struct msghdr m = { .msg_iov = iov, .msg_iovlen = 1 + k->count };
 
 	if (p->fd < 0)
 		return true; /* lost, as on a wire that nobody holds */
-	st_le16(header + 2, o->mss);
-	st_le16(header + 4, o->csum_start);
-	st_le16(header + 6, o->csum_offset);
+	put_header(header, &k->offload);
+	memcpy(iov + 1, k->iov, k->count * sizeof(*iov));
 	if (sendmsg(p->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && (errno == EAGAIN || errno == ENOBUFS)) {
 		p->full = true;
 		update_watch(p);
@@ -355,11 +390,9 @@ struct net_peer *net_process_new(struct loop *loop, const struct net_process_con
 		err_set(err, "out of memory");
 		return NULL;
 	}
-	p->ops = (struct net_peer_ops){ .name = c->name,
-					.checked = c->checked,
-					.send = process_send,
-					.ready = process_ready,
-					.destroy = process_destroy };
+	p->ops = (struct net_peer_ops){
+		.name = c->name, .send = process_send, .ready = process_ready, .destroy = process_destroy
+	};
 	p->peer.ops = &p->ops;
 	p->loop = loop;
 	p->fd = -1;

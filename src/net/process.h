@@ -13,7 +13,6 @@
 
 struct net_process_config {
 	const char *name;
-	bool checked; /* as in struct net_peer_ops */
 	/* Called in the new process, whose loop runs it. */
 	struct net_peer *(*make)(struct loop *loop, const void *opaque, struct err *err);
 	const void *opaque; /* copied, `size` bytes */

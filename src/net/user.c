@@ -187,5 +187,5 @@ struct net_peer *net_user_new(struct loop *loop, struct config *c, const char *p
 
 	if (net_user_read(&u, c, prefix, err))
 		return NULL;
-	return net_process_new(loop, &(struct net_process_config){ u.name, true, make, &u, sizeof(u) }, err);
+	return net_process_new(loop, &(struct net_process_config){ u.name, make, &u, sizeof(u) }, err);
 }

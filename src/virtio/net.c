@@ -42,6 +42,8 @@ static bool offload_of(const uint8_t *hdr, size_t len, struct net_offload *o)
 	*o = (struct net_offload){
 		.checksum = hdr[0] & HDR_NEEDS_CSUM,
 		.gso = (enum net_gso)(hdr[1] & ~GSO_ECN),
+		.ecn = hdr[1] & GSO_ECN,
+		.header = ld_le16(hdr + 2),
 		.mss = ld_le16(hdr + 4),
 		.csum_start = ld_le16(hdr + 6),
 		.csum_offset = ld_le16(hdr + 8),
@@ -59,7 +61,7 @@ static void send_frame(struct net *n)
 	if (n->len <= HEADER + 14 || !offload_of(n->frame, n->len, &o))
 		return;
 	pthread_mutex_unlock(&n->d.lock);
-	sent = n->peer->ops->send(n->peer, n->frame + HEADER, n->len - HEADER, &o);
+	sent = net_send(n->peer, n->frame + HEADER, n->len - HEADER, &o);
 	pthread_mutex_lock(&n->d.lock);
 	/* After a reset meanwhile nobody waits for it. */
 	n->waits = !sent && virtio_running(&n->d);
@@ -124,11 +126,24 @@ static enum gathered gather(struct net *n, size_t need, struct vring_chain **c, 
 	return room >= need ? ENOUGH : NEVER;
 }
 
-static bool receive(void *opaque, const uint8_t *frame, size_t len)
+static void header_of(const struct net *n, const struct net_offload *o, unsigned buffers, uint8_t hdr[static HEADER])
+{
+	bool valid = o->valid && virtio_has_feature(&n->d, F_GUEST_CSUM);
+
+	hdr[0] = o->checksum ? HDR_NEEDS_CSUM : valid ? HDR_DATA_VALID : 0;
+	hdr[1] = (uint8_t)o->gso | (o->gso && o->ecn ? GSO_ECN : 0);
+	st_le16(hdr + 2, o->header);
+	st_le16(hdr + 4, o->mss);
+	st_le16(hdr + 6, o->csum_start);
+	st_le16(hdr + 8, o->csum_offset);
+	st_le16(hdr + 10, (uint16_t)buffers);
+}
+
+static bool receive(void *opaque, const uint8_t *frame, size_t len, const struct net_offload *o)
 {
 	struct net *n = opaque;
 	struct vring_chain *c[MAX_CHAINS];
-	uint8_t hdr[HEADER] = { HDR_DATA_VALID };
+	uint8_t hdr[HEADER];
 	enum gathered g;
 	unsigned count;
 	size_t done = 0;
@@ -149,9 +164,7 @@ static bool receive(void *opaque, const uint8_t *frame, size_t len)
 		taken = g == NEVER;
 		goto out;
 	}
-	if (!n->peer->ops->checked || !virtio_has_feature(&n->d, F_GUEST_CSUM))
-		hdr[0] = 0;
-	st_le16(hdr + 10, (uint16_t)count);
+	header_of(n, o, count, hdr);
 	for (unsigned k = 0; k < count; k++) {
 		size_t w = k ? 0 : vring_write(c[k], hdr, HEADER), m;
 
@@ -187,6 +200,13 @@ static void process(struct virtio_dev *d, unsigned q)
 }
 
 /* --- life --- */
+
+static void activate(struct virtio_dev *d)
+{
+	const struct net *n = d->self;
+
+	net_set_guest(n->peer, virtio_has_feature(d, F_GUEST_CSUM) ? NET_CSUM : 0, 1);
+}
 
 /* `starved` stays: frames that wait with the peer are asked for with the next buffer. */
 static void reset(struct virtio_dev *d)
@@ -224,7 +244,9 @@ void virtio_net_set_link(struct virtio_dev *d, bool up)
 	pthread_mutex_unlock(&d->lock);
 }
 
-static const struct virtio_ops ops = { .process = process, .reset = reset, .resume = resume, .destroy = destroy };
+static const struct virtio_ops ops = {
+	.activate = activate, .process = process, .reset = reset, .resume = resume, .destroy = destroy
+};
 static const struct virtio_need needs[] = { { F_HOST_TSO4, F_CSUM }, { F_HOST_TSO6, F_CSUM }, { 0, 0 } };
 static const struct state_field fields[] = { STATE_U8A(struct net, config), STATE_FIELD_END };
 static const struct state_desc state = { .name = "net", .version = 1, .min_version = 1, .fields = fields };

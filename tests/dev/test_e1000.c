@@ -43,7 +43,7 @@ static uint8_t last[NET_FRAME_MAX];
 static size_t last_len;
 static struct net_offload last_offload;
 static struct device *card;
-static bool locked_while_called;
+static bool locked_while_called, verified;
 
 static void look_at_lock(void)
 {
@@ -53,17 +53,17 @@ static void look_at_lock(void)
 		pthread_mutex_unlock(card->lock);
 }
 
-static bool peer_send(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o)
+static bool peer_send(struct net_peer *p, const struct net_packet *k)
 {
 	look_at_lock();
 	if (!room)
 		return false;
 	room--;
 	sent++;
-	assert_true(len <= sizeof(last));
-	memcpy(last, frame, len);
-	last_len = len;
-	last_offload = *o;
+	assert_true(k->len <= sizeof(last));
+	memmove(last, net_flat(k, last), k->len);
+	last_len = k->len;
+	last_offload = k->offload;
 	return true;
 }
 
@@ -97,12 +97,12 @@ static struct board board;
 
 static void begin(void)
 {
-	peer_ops = (struct net_peer_ops){
-		.name = "toy", .checked = true, .send = peer_send, .ready = peer_ready, .destroy = peer_destroy
-	};
+	peer_ops =
+		(struct net_peer_ops){ .name = "toy", .send = peer_send, .ready = peer_ready, .destroy = peer_destroy };
 	peer = (struct net_peer){ .ops = &peer_ops };
 	sent = readies = destroyed = 0;
 	room = UINT32_MAX;
+	verified = true;
 	locked_while_called = false;
 	board_init(&board);
 	make(&board);
@@ -558,7 +558,7 @@ static void a_peer_that_is_full_is_waited_for(void **state)
 
 static bool receive(size_t len)
 {
-	return peer.receiver.receive(peer.receiver.opaque, frame, len);
+	return net_deliver(&peer, frame, len, &(struct net_offload){ .valid = verified });
 }
 
 struct rx {
@@ -786,7 +786,7 @@ static void checksums_that_the_peer_knows(void **state)
 	receive(100);
 	assert_int_equal(got(2)->status & 0x64, 0x40);
 	frame[20] = 0;
-	peer_ops.checked = false;
+	verified = false;
 	receive(100);
 	assert_int_equal(got(3)->status & 0x64, 0x04);
 	end();
@@ -910,7 +910,7 @@ static void the_cable(void **state)
 static void use(struct board *b)
 {
 	fill_frame(300);
-	peer.receiver.receive(peer.receiver.opaque, frame, 300);
+	receive(300);
 	set(TDT, 3);
 	get(ICR);
 	get(EERD);

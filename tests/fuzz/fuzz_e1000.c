@@ -31,15 +31,15 @@ static void nothing(void *opaque, const uint8_t *frame, size_t len)
 {
 }
 
-static bool send_frame(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o)
+static bool send_frame(struct net_peer *p, const struct net_packet *k)
 {
 	struct fuzz *f = container_of(p, struct fuzz, peer);
 
-	if (f->still || len > NET_FRAME_MAX || len < 14)
+	if (f->still || k->len > NET_FRAME_MAX || k->len < 14 || !k->stable)
 		abort();
 	if (f->sends++ % 5 == 4)
 		return false;
-	net_segment(frame, len, o, nothing, NULL);
+	net_segment(k->iov->iov_base, k->len, &k->offload, nothing, NULL);
 	return true;
 }
 
@@ -47,7 +47,7 @@ static void destroy(struct net_peer *p)
 {
 }
 
-static const struct net_peer_ops peer_ops = { .name = "fuzz", .checked = true, .send = send_frame, .destroy = destroy };
+static const struct net_peer_ops peer_ops = { .name = "fuzz", .send = send_frame, .destroy = destroy };
 
 static void set_line(void *opaque, unsigned n, bool level)
 {
@@ -150,7 +150,7 @@ static void frame(struct fuzz *f, const uint8_t *r)
 	st_be16(b + 12, r[1] & 4 ? 0x8100 : 0x0800);
 	b[14] = r[4];
 	b[23] = r[5] & 1 ? 6 : r[5];
-	f->peer.receiver.receive(f->peer.receiver.opaque, b, lens[r[1] >> 5] + (r[2] & 1));
+	net_deliver(&f->peer, b, lens[r[1] >> 5] + (r[2] & 1), &(struct net_offload){ .valid = true });
 }
 
 static void quiet(struct fuzz *f, bool reset)

@@ -15,7 +15,7 @@
 
 #define HOST 0x0a000202u
 
-static bool receive(void *opaque, const uint8_t *frame, size_t len)
+static bool receive(void *opaque, const uint8_t *frame, size_t len, const struct net_offload *o)
 {
 	unsigned *left = opaque;
 
@@ -94,7 +94,7 @@ static void send_frame(struct net_peer *peer, const uint8_t *data, size_t len, u
 		mend_v6(f, len, how);
 	else if (kind % 4 != 0)
 		return;
-	peer->ops->send(peer, f, len, &none);
+	net_send(peer, f, len, &none);
 }
 
 static void quit(void *opaque)

@@ -40,20 +40,20 @@ struct fuzz {
 
 /* --- the host's side of the devices --- */
 
-static bool peer_send(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o)
+static bool peer_send(struct net_peer *p, const struct net_packet *k)
 {
-	if (len > NET_FRAME_MAX)
+	static uint8_t buf[NET_FRAME_MAX];
+
+	if (k->len > NET_FRAME_MAX || k->count > NET_PIECES || !net_gso_known(k->offload.gso))
 		abort();
-	return frame[len - 1] & 1; /* sometimes busy */
+	return net_flat(k, buf)[k->len - 1] & 1; /* sometimes busy */
 }
 
 static void peer_destroy(struct net_peer *p)
 {
 }
 
-static const struct net_peer_ops peer_ops = {
-	.name = "fuzz", .checked = true, .send = peer_send, .destroy = peer_destroy
-};
+static const struct net_peer_ops peer_ops = { .name = "fuzz", .send = peer_send, .destroy = peer_destroy };
 
 static size_t sink(void *opaque, const void *buf, size_t len)
 {
@@ -112,7 +112,7 @@ static void host_event(struct fuzz *f, const uint8_t *r)
 
 	switch (f->kind) {
 	case 1:
-		f->peer.receiver.receive(f->peer.receiver.opaque, frame, 14u + ld_le16(r + 2) % 1500);
+		net_deliver(&f->peer, frame, 14u + ld_le16(r + 2) % 1500, &(struct net_offload){ .valid = true });
 		f->peer.receiver.writable(f->peer.receiver.opaque);
 		break;
 	case 2:

@@ -52,7 +52,7 @@ void guest_raw(struct guest *g, const uint8_t *frame, size_t len)
 {
 	const struct net_offload none = { 0 };
 
-	g->peer->ops->send(g->peer, frame, len, &none);
+	net_send(g->peer, frame, len, &none);
 }
 
 static void ethernet(struct guest *g, uint8_t *f, bool broadcast, uint16_t type)
@@ -234,7 +234,7 @@ static void on_tcp(struct guest *g, const uint8_t *ip, const uint8_t *t, size_t 
 		tcp(g, c, ACK, NULL, 0);
 }
 
-static bool receive(void *opaque, const uint8_t *f, size_t len)
+static bool receive(void *opaque, const uint8_t *f, size_t len, const struct net_offload *o)
 {
 	struct guest *g = opaque;
 	const uint8_t *ip = f + ETH;
@@ -429,7 +429,7 @@ void guest_send_tso(struct guest *g, struct conn *c, const void *data, size_t le
 
 	/* A driver leaves the sum of the pseudo header here. */
 	st_be16(f + ETH + IP + 16, folded(pseudo(f + ETH, TCP + len)));
-	g->peer->ops->send(g->peer, f, n, &o);
+	net_send(g->peer, f, n, &o);
 	c->snd += (uint32_t)len;
 }
 

@@ -306,6 +306,137 @@ static void test_contradictions(void **state)
 	assert_int_equal(outs, 0);
 }
 
+/* --- datagrams --- */
+
+struct datagrams {
+	bool v6;
+	size_t done;
+	unsigned count;
+};
+
+static void check_datagram(void *opaque, const uint8_t *f, size_t len)
+{
+	struct datagrams *d = opaque;
+	const uint8_t *ip = f + ETH, *u = ip + (d->v6 ? 40 : 20);
+	size_t l4 = len - (size_t)(u - f);
+
+	assert_int_equal(ld_be16(u + 4), l4);
+	assert_int_equal(d->v6 ? ld_be16(ip + 4) + 40 : ld_be16(ip + 2), len - ETH);
+	if (!d->v6) {
+		assert_int_equal(ld_be16(ip + 4), d->count);
+		assert_int_equal(ones_sum(ip, 20, 0), 0xffff);
+	}
+	assert_int_not_equal(ld_be16(u + 6), 0);
+	assert_int_equal(ones_sum(u, l4, pseudo(ip, d->v6, 17, l4)), 0xffff);
+	assert_memory_equal(u + 8, payload + d->done, l4 - 8);
+	d->done += l4 - 8;
+	d->count++;
+}
+
+static void test_datagrams(void **state)
+{
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct datagrams d = { .v6 = v6 };
+		size_t l4 = v6 ? 54 : 34, len = l4 + 8 + 3001;
+		struct net_offload o = {
+			.checksum = true, .csum_start = (uint16_t)l4, .csum_offset = 6, .gso = NET_GSO_UDP, .mss = 1000
+		};
+
+		memset(frame, 0, len);
+		st_be16(frame + 12, v6 ? 0x86dd : 0x0800);
+		frame[ETH] = v6 ? 0x60 : 0x45;
+		frame[ETH + (v6 ? 6 : 9)] = 17;
+		memset(frame + ETH + (v6 ? 8 : 12), 0x77, v6 ? 32 : 8);
+		st_be16(frame + l4, 53);
+		memcpy(frame + l4 + 8, payload, 3001);
+		net_segment(frame, len, &o, check_datagram, &d);
+		assert_int_equal(d.done, 3001);
+		assert_int_equal(d.count, 4);
+		/* A header that is not there, or of another protocol. */
+		net_segment(frame, l4 + 7, &o, check_datagram, &d);
+		o.csum_start = 20;
+		net_segment(frame, len, &o, check_datagram, &d);
+		o.csum_start = (uint16_t)l4;
+		frame[ETH] = 0x15;
+		net_segment(frame, len, &o, check_datagram, &d);
+		frame[ETH] = 0x45;
+		frame[ETH + 9] = 6;
+		net_segment(frame, len, &o, check_datagram, &d);
+		net_segment(frame, 14, &o, check_datagram, &d);
+		assert_int_equal(d.count, 4);
+	}
+}
+
+/* --- frames to the guest --- */
+
+static unsigned room, guest_told;
+static struct net_offload came;
+
+static bool receive(void *opaque, const uint8_t *f, size_t len, const struct net_offload *o)
+{
+	if (!room)
+		return false;
+	room--;
+	came = *o;
+	keep(NULL, f, len);
+	return true;
+}
+
+static void set_guest(struct net_peer *p)
+{
+	guest_told++;
+}
+
+/* What the guest does not accept is done before it gets the frame. */
+static void test_delivery(void **state)
+{
+	static const struct net_peer_ops ops = { .name = "toy", .set_guest = set_guest };
+	struct net_peer second = { .ops = &ops }, p = { .ops = &ops, .next = &second };
+	const struct shape s = { .flags = ACK | CWR };
+	struct net_offload o = offload(&s, 1000);
+	size_t len = build(&s, 3500);
+
+	assert_true(net_deliver(&p, frame, len, &o)); /* nobody is there */
+	p.receiver.receive = receive;
+	outs = 0;
+	room = 100;
+	guest_told = 0;
+	assert_true(net_deliver(&p, frame, len, &o));
+	assert_int_equal(outs, 4);
+	assert_true(came.valid && !came.checksum && !came.gso);
+	net_set_guest(&p, NET_CSUM | NET_TSO4, 2);
+	assert_int_equal(guest_told, 1);
+	assert_true(second.accepts == (NET_CSUM | NET_TSO4) && p.queues == 2);
+	assert_true(net_deliver(&p, frame, len, &o));
+	assert_true(outs == 5 && came.checksum && came.gso == NET_GSO_TCP4 && came.mss == 1000);
+	o.ecn = true; /* which is work of its own */
+	assert_true(net_deliver(&p, frame, len, &o));
+	assert_int_equal(outs, 9);
+	net_set_guest(&p, NET_CSUM | NET_TSO4 | NET_TSO6 | NET_USO, 2);
+	assert_true(net_deliver(&p, frame, len, &o));
+	assert_int_equal(outs, 13);
+	/* The first segment finds no room: all come again. A later one: they are lost. */
+	room = 0;
+	assert_false(net_deliver(&p, frame, len, &o));
+	room = 2;
+	assert_true(net_deliver(&p, frame, len, &o));
+	assert_int_equal(outs, 15);
+	net_set_guest(&p, NET_CSUM | NET_TSO4 | NET_TSO6 | NET_USO, 2);
+	assert_int_equal(guest_told, 2);
+}
+
+/* Pieces become one; what is one and cannot change is not copied. */
+static void test_flat(void **state)
+{
+	static uint8_t b[NET_FRAME_MAX];
+	const struct iovec iov[3] = { { payload, 10 }, { payload + 10, 1 }, { payload + 11, 500 } };
+
+	assert_ptr_equal(net_flat(&(struct net_packet){ iov, 1, true, 10, { 0 } }, b), payload);
+	assert_ptr_equal(net_flat(&(struct net_packet){ iov, 1, false, 10, { 0 } }, b), b);
+	assert_ptr_equal(net_flat(&(struct net_packet){ iov, 3, true, 511, { 0 } }, b), b);
+	assert_memory_equal(b, payload, 511);
+}
+
 static int begin(void **state)
 {
 	for (size_t i = 0; i < sizeof(payload); i++)
@@ -321,6 +452,9 @@ int main(void)
 		cmocka_unit_test(test_checksum_is_never_zero),
 		cmocka_unit_test(test_complete_frames_pass),
 		cmocka_unit_test(test_contradictions),
+		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_delivery),
+		cmocka_unit_test(test_flat),
 	};
 
 	return cmocka_run_group_tests(tests, begin, NULL);

@@ -30,9 +30,9 @@ static unsigned sent, readies, room;
 static uint8_t last[NET_FRAME_MAX];
 static size_t last_len;
 static struct net_offload last_offload;
-static bool destroyed, locked_while_sending;
+static bool destroyed, locked_while_sending, verified;
 
-static bool peer_send(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o)
+static bool peer_send(struct net_peer *p, const struct net_packet *k)
 {
 	if (pthread_mutex_trylock(&rig.d->lock))
 		locked_while_sending = true;
@@ -42,10 +42,10 @@ static bool peer_send(struct net_peer *p, const uint8_t *frame, size_t len, cons
 		return false;
 	room--;
 	sent++;
-	assert_true(len <= sizeof(last));
-	memcpy(last, frame, len);
-	last_len = len;
-	last_offload = *o;
+	assert_true(k->len <= sizeof(last));
+	memmove(last, net_flat(k, last), k->len);
+	last_len = k->len;
+	last_offload = k->offload;
 	return true;
 }
 
@@ -64,12 +64,12 @@ static void begin(bool packed, uint64_t features)
 	struct virtio_net_config c = { .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
 	struct err err;
 
-	peer_ops = (struct net_peer_ops){
-		.name = "toy", .checked = true, .send = peer_send, .ready = peer_ready, .destroy = peer_destroy
-	};
+	peer_ops =
+		(struct net_peer_ops){ .name = "toy", .send = peer_send, .ready = peer_ready, .destroy = peer_destroy };
 	peer = (struct net_peer){ .ops = &peer_ops };
 	sent = readies = 0;
 	room = UINT32_MAX;
+	verified = true;
 	destroyed = locked_while_sending = false;
 	rig_init(&rig, packed);
 	c.mem = rig.mem;
@@ -260,7 +260,7 @@ static void test_many_with_one_kick(void **state)
 
 static bool deliver(size_t len)
 {
-	return peer.receiver.receive(peer.receiver.opaque, frame, len);
+	return net_deliver(&peer, frame, len, &(struct net_offload){ .valid = verified });
 }
 
 static uint64_t offer(uint32_t len)
@@ -333,7 +333,7 @@ static void test_valid_is_not_claimed(void **state)
 	assert_int_equal(got[0], 0);
 	end();
 	begin(false, 1u << F_GUEST_CSUM);
-	peer_ops.checked = false;
+	verified = false;
 	at = offer(200);
 	assert_true(deliver(60));
 	rig_wait(&rig, RX);
