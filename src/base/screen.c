@@ -68,6 +68,15 @@ static const uint16_t cp437[256] = {
 	0x207f, 0x00b2, 0x25a0, 0x0020,
 };
 
+int screen_code(uint32_t unicode)
+{
+	/* What is a space at 0 and 255 is one at 32, too. */
+	for (int n = 1; n < 256; n++)
+		if (cp437[n] == unicode)
+			return n;
+	return -1;
+}
+
 static char *put_utf8(char *out, unsigned c)
 {
 	if (c < 0x80) {

@@ -53,6 +53,8 @@ void screen_free(struct screen *s); /* what it holds */
 
 /* Row `y` as UTF-8 of what code page 437, the font of every BIOS, shows for its codes; without blanks at its end. */
 #define SCREEN_LINE_MAX (SCREEN_COLUMNS_MAX * 3 + 1)
+/* The code that is this Unicode character there, -1: none is. */
+int screen_code(uint32_t unicode);
 void screen_line(const struct screen_text *t, unsigned y, char line[SCREEN_LINE_MAX]);
 
 #endif

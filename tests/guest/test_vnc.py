@@ -37,6 +37,11 @@ def test_ovmf_reads_keys_typed_by_vnc(vms):
     v.full()
     assert (v.width, v.height) == (1280, 800)
     assert v.pixels.count(b"\x98\x98\x98\x00") > 200
+    # Its characters, with the font that is in the machine's memory; in the middle of the screen, at two sizes.
+    text = screen_text(vm, "Typed .by. VNC\n +Shell>$")
+    assert "UEFI Interactive Shell v2" in text
+    v.type("exit\n", gap=0.1)
+    screen_text(vm, r"<Standard English>(?:.|\n)*↑↓=Move Highlight +<Enter>=Select Entry")
 
 
 @seabios
@@ -89,6 +94,8 @@ def test_linux_has_a_frame_buffer_and_a_mouse(tmp_path, vms):
         assert time.monotonic() < end
         v.update()
     assert v.get(1001, 0) == (0, 0, 0)
+    r = run_cli("screentext", vm.name)
+    assert r.returncode == 1 and "shows a picture" in r.stderr
     # Its console's characters, which are read from the picture.
     vm.sh(r"printf '\033[2J\033[3;5HRead me: 0123 {~}\033[44;33m blue \033[0m' >/dev/tty0")
     lines = screen_text(vm, "Read me").split("\n")
