@@ -41,6 +41,12 @@ bench: all
 boots soak: all
 	@scripts/endure $@ $(BUILD)/vireo $(ENDURE)
 
+# 2000 random disk images that vireo img and io write and QEMU's tools read, and the other way; make interchange
+# INTERCHANGE="--count 100 --seed 5" (scripts/interchange --help). A stage of check-all.
+interchange: all
+	@scripts/setup run check
+	@VIREO=$(BUILD)/vireo scripts/interchange $(INTERCHANGE)
+
 # A minute for each harness, or make fuzz SECONDS=600.
 fuzz:
 	@scripts/setup run check
@@ -58,4 +64,4 @@ uninstall:
 clean:
 	@rm -rf build build-*
 
-.PHONY: all run check check-all check-kvm bench boots soak fuzz install uninstall clean
+.PHONY: all run check check-all check-kvm bench boots soak fuzz interchange install uninstall clean

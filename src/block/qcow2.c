@@ -317,6 +317,17 @@ static void write_back(struct node *n)
 		qc_discard_freed(n);
 }
 
+/* Not all who read images take what lies behind the end of the file for zeroes. */
+static void complete_last_cluster(struct node *n)
+{
+	struct qcow2 *s = qc(n);
+	const struct node_resize how = { .size = align_up(s->data->size, s->cluster) };
+	struct err err;
+
+	if (s->ragged && !s->external && how.size != s->data->size)
+		node_truncate(s->data, &how, &err);
+}
+
 static void qcow2_close(struct node *n)
 {
 	struct qcow2 *s = qc(n);
@@ -324,6 +335,7 @@ static void qcow2_close(struct node *n)
 	if (!node_readonly(n) && !(s->incompat & QCOW2_INCOMPAT_CORRUPT)) {
 		co_lock(&s->lock);
 		write_back(n);
+		complete_last_cluster(n);
 		co_unlock(&s->lock);
 	}
 	forget(n);

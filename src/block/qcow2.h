@@ -148,6 +148,7 @@ struct qcow2 {
 	uint8_t compression; /* 0 zlib, 1 zstd */
 	uint32_t header_length;
 	bool extended, lazy, corrupt_said, free_said;
+	bool ragged;	   /* the file may end within a cluster of data */
 	bool stay_dirty;   /* a change of many counts was left half done: who opens the image next repairs it */
 	int preallocated;  /* 1 yes, -1 no, 0 not known yet */
 	struct node *data; /* the data file, or the file itself */

@@ -136,6 +136,10 @@ int qc_crypt_create(struct node *n, const struct qc_crypt_plan *p, struct err *e
 
 	if (p->kind == QC_CRYPT_AES && !secret_get(n->ctx, p->w.secret, &len, err))
 		return -1;
+	s->enc = calloc(1, sizeof(*s->enc)); /* preallocation may write */
+	if (!s->enc)
+		return err_errno(err, ENOMEM, "Could not make the image");
+	s->enc->io.n = s->data;
 	if (p->kind == QC_CRYPT_LUKS) {
 		if (luks_plan(&l, &p->w, key, err))
 			return -1;
@@ -150,14 +154,15 @@ int qc_crypt_create(struct node *n, const struct qc_crypt_plan *p, struct err *e
 		l.n = n->file;
 		l.base = (uint64_t)at;
 		ret = luks_put_key(&l, 0, &p->w, key, err);
+		s->enc->io.c = ret ? NULL : crypt_new(&l.spec, key, l.key_bytes, err);
 		crypt_wipe(key, sizeof(key));
-		if (ret)
+		if (!s->enc->io.c)
 			return -1;
 		s->crypto_offset = l.base;
 		s->crypto_bytes = l.room;
 	}
 	s->crypt = p->kind;
-	return 0;
+	return p->kind == QC_CRYPT_AES ? unlock(n, p->w.secret, err) : 0;
 }
 
 int qc_crypt_amend(struct node *n, struct opts *o, bool force, struct err *err)

@@ -173,6 +173,7 @@ static int write_new(struct node *n, const struct write *w, const struct iovec *
 		if (before.type != QC_NORMAL && before.type != QC_COMPRESSED && behind.type != QC_NORMAL &&
 		    behind.type != QC_COMPRESSED && (!head || before.bytes == head) &&
 		    (!seen || behind.bytes == seen)) {
+			s->ragged |= tail != 0;
 			node_event(n->file, EVENT_CLUSTER_ALLOC_SPACE);
 			node_event(n->file, EVENT_WRITE_AIO);
 			return qc_data_write(n, &place, w->bytes, iov, niov);
@@ -368,6 +369,24 @@ static int link_range(struct node *n, uint64_t offset, uint64_t end, uint64_t ho
 	return ret;
 }
 
+/* Version 2 has no way to say that clusters nobody has encrypted anything into are zeroes. */
+static int encrypt_zeroes(struct node *n, struct qc_place p, uint64_t bytes)
+{
+	void *zeroes = calloc(1, ZERO_CHUNK);
+	int ret = zeroes ? 0 : -ENOMEM;
+
+	while (bytes && !ret) {
+		struct iovec v = { zeroes, bytes < ZERO_CHUNK ? bytes : ZERO_CHUNK };
+
+		ret = qc_data_write(n, &p, v.iov_len, &v, 1);
+		p.host += v.iov_len;
+		p.guest += v.iov_len;
+		bytes -= v.iov_len;
+	}
+	free(zeroes);
+	return ret;
+}
+
 int qc_preallocate(struct node *n, uint64_t offset, uint64_t end, enum node_prealloc mode, struct err *err)
 {
 	struct qcow2 *s = qc(n);
@@ -385,8 +404,8 @@ int qc_preallocate(struct node *n, uint64_t offset, uint64_t end, enum node_prea
 		return ret;
 	}
 	tail = offset & (s->cluster - 1);
-	if (tail && mode > PREALLOC_METADATA && m.type == QC_NORMAL && m.copied) {
-		/* The rest of the last one may be a hole; nothing is in it yet. */
+	if (tail && mode > PREALLOC_METADATA && m.type == QC_NORMAL && m.copied && !s->crypt) {
+		/* The rest of the last one may be a hole; nothing is in it yet. Encrypted zeroes are no hole. */
 		ret = reach(n, m.host + tail, m.host + s->cluster, mode, err);
 		if (ret)
 			return ret;
@@ -406,6 +425,8 @@ int qc_preallocate(struct node *n, uint64_t offset, uint64_t end, enum node_prea
 	}
 	if (!ret && !s->external)
 		ret = reach(n, (uint64_t)host, (uint64_t)host + (end - offset), mode, err);
+	if (!ret && s->crypt && s->version < 3)
+		ret = encrypt_zeroes(n, (struct qc_place){ (uint64_t)host, offset }, end - offset);
 	if (!ret)
 		ret = link_range(n, offset, end, (uint64_t)host);
 	if (ret && !err->msg[0])
