@@ -10,7 +10,9 @@ void block_explain(const struct block_config *c, int errnum, struct err *err)
 {
 	struct stat st;
 
-	if (errnum == ENOENT) {
+	if (errnum == ENOENT && c->readonly) {
+		err_set(err, "%s: no such file", c->path);
+	} else if (errnum == ENOENT) {
 		err_set(err, "%s: no such file; make an image first, for example with: truncate -s 8G %s", c->path,
 			c->path);
 	} else if (!stat(c->path, &st) && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {

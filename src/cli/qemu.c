@@ -9,7 +9,7 @@
 #include "cli/commands.h"
 #include "vm/vm.h"
 
-/* Slots that stay free for those that take them by themselves: the graphics card, and a device for tests. */
+/* Slots that stay free for those that take them by themselves, as the graphics card does. */
 #define FIRST_SLOT 4
 
 int qemu_set(struct qemu *q, const struct qopts *o, const char *prefix, const char *key, const char *value)
@@ -64,13 +64,6 @@ static int give_slots(struct qemu *q)
 		struct qemu_slot *s = &q->slots[n];
 		char text[16];
 
-		/* It has no key for it. */
-		if (!strcmp(s->prefix, "pci-testdev")) {
-			if (s->slot >= 0)
-				return err_set(q->err,
-					       "-device pci-testdev: addr is not there; it takes the first slot");
-			continue;
-		}
 		while (s->slot < 0 && next < 32 && taken >> next & 1)
 			next++;
 		if (s->slot < 0 && next == 32)

@@ -108,11 +108,11 @@ static int word_socket(struct qemu *q, struct qopts *o, const char *text, struct
 	if (n >= sizeof(address) || put(q, o, w, !strncmp(address, "tcp::", 5) ? "tcp:" : "",
 					!strncmp(address, "tcp::", 5) ? address + 5 : address))
 		return qopts_fail(o, q->err, "too long");
-	if (qopts_parse(&more, "", text[n] ? text + n + 1 : "", NULL, q->err)) {
-		qopts_free(&more);
-		return -1;
-	}
-	rc = read_socket(q, &more, w) || qopts_all_read(&more, q->err) ? -1 : 0;
+	rc = qopts_parse(&more, "", text[n] ? text + n + 1 : "", NULL, q->err);
+	/* Errors are about all of it. */
+	free(more.origin);
+	more.origin = strdup(o->origin);
+	rc = rc || read_socket(q, &more, w) || qopts_all_read(&more, q->err) ? -1 : 0;
 	qopts_free(&more);
 	return rc;
 }

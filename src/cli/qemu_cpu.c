@@ -59,6 +59,7 @@ static const struct {
 };
 
 struct cpu_text {
+	const char *name; /* of the model, as it was said */
 	char model[1024];
 	bool enforce, host_bits, phys_bits;
 	unsigned host_limit;
@@ -98,7 +99,7 @@ static int set_feature(struct qemu *q, struct qopts *o, struct cpu_text *t, cons
 	if (known(ours))
 		return append(q, t, on ? "+" : "-", ours);
 	if (!qword_in(absent, name) && strcmp(without, "vmx") != 0)
-		return not_found(q, o, "max", name);
+		return not_found(q, o, t->name, name);
 	return on ? qopts_fail(o, q->err, "Vireo does not have the CPU feature '%s'", name) : 0;
 }
 
@@ -145,8 +146,10 @@ static int set_value(struct qemu *q, struct qopts *o, struct cpu_text *t, const 
 		return set_number(q, o, name, value, &t->host_limit);
 	if (!strcmp(name, "tsc-frequency"))
 		return qemu_set(q, o, NULL, "clock.tsc-hz", value);
+	if (flag < 0 && (known(name) || qword_in("host-phys-bits|enforce|check|hv-passthrough", name)))
+		return qopts_fail(o, q->err, "Property '%s-x86_64-cpu.%s' expects 'on' or 'off'", t->name, name);
 	if (flag < 0)
-		return not_found(q, o, "max", name);
+		return not_found(q, o, t->name, name);
 	if (!strcmp(name, "host-phys-bits"))
 		t->host_bits = flag;
 	else if (!strcmp(name, "enforce"))
@@ -213,13 +216,14 @@ static int set_model(struct qemu *q, struct qopts *o, struct cpu_text *t, const 
 int qemu_finish_cpu(struct qemu *q)
 {
 	struct qopts *o = q->cpus.count ? &q->cpus.v[q->cpus.count - 1] : NULL;
-	struct cpu_text t = { "" };
+	struct cpu_text t = { .model = "" };
 	char *copy = strdup(o ? o->origin + strlen("-cpu ") : "qemu64"), *rest = copy;
 	int rc = -1;
 
 	if (!copy)
 		return err_set(q->err, "out of memory");
-	if (set_model(q, o, &t, strsep(&rest, ",")))
+	t.name = strsep(&rest, ",");
+	if (set_model(q, o, &t, t.name))
 		goto out;
 	while (rest)
 		if (set_word(q, o, &t, strsep(&rest, ",")))

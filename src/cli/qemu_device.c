@@ -238,13 +238,31 @@ static int set_chardev(struct qemu *q, struct qopts *o, const char *key)
 	return qemu_set_port(q, o, key, id);
 }
 
+/* "ID.0" of a virtio-serial device; "virtio-serial-bus.0" of one without an id. */
+static bool is_port_bus(struct qemu *q, const char *bus)
+{
+	for (unsigned n = 0; n < q->devices.count; n++) {
+		const char *driver = qopts_get(&q->devices.v[n], "driver"), *id = qopts_get(&q->devices.v[n], "id");
+		size_t len;
+
+		if (!driver || strncmp(driver, "virtio-serial", 13) != 0)
+			continue;
+		id = id ? id : "virtio-serial-bus";
+		len = strlen(id);
+		if (!strncmp(bus, id, len) && !strcmp(bus + len, ".0"))
+			return true;
+	}
+	return false;
+}
+
 static int add_port(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
 {
-	const char *name = qopts_get(o, "name");
+	const char *name = qopts_get(o, "name"), *bus = qopts_get(o, "bus");
 	bool console = !strcmp(d->name, "virtconsole");
 
 	snprintf(prefix, 32, "%s", d->key);
-	qopts_get(o, "bus");
+	if (bus && !is_port_bus(q, bus))
+		return qopts_fail(o, q->err, "Bus '%s' not found", bus);
 	q->virtio_ports++;
 	if (set_chardev(q, o, d->key))
 		return -1;
@@ -287,7 +305,7 @@ static const struct device devices[] = {
 	{ "isa-debug-exit", NULL, "Misc", "ISA", NULL, debug_exit, add_single, "isa-debug-exit" },
 	{ "isa-debugcon", NULL, "Misc", "ISA", NULL, debugcon, add_debugcon, "debugcon" },
 	{ "pc-testdev", NULL, "Misc", "ISA", NULL, none, add_single, "pc-testdev" },
-	{ "pci-testdev", NULL, "Misc", "PCI", "PCI Test Device", none, add_single, "pci-testdev" },
+	{ "pci-testdev", NULL, "Misc", "PCI", "PCI Test Device", none, add_single, "pci-testdev", true },
 	{ "pvpanic", NULL, "Misc", "ISA", NULL, pvpanic, add_single, "pvpanic" },
 	{ "virtio-balloon-pci", "virtio-balloon|virtio-balloon-pci-non-transitional", "Misc", "PCI", NULL, balloon,
 	  add_single, "balloon", true },

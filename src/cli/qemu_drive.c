@@ -26,7 +26,7 @@ static const struct {
 struct image {
 	const char *path, *format; /* NULL: nothing; to be found out */
 	const char *discard, *aio, *cache, *werror, *rerror;
-	bool readonly, snapshot;
+	bool readonly, snapshot, native;
 };
 
 static int check_fixed(struct qemu *q, struct qopts *o)
@@ -67,7 +67,8 @@ static int read_aio(struct qemu *q, struct qopts *o, struct image *i)
 		return 0;
 	if (!qword_in("threads|native|io_uring", aio))
 		return qopts_fail(o, q->err, "Parameter 'aio' does not accept value '%s'", aio);
-	i->aio = strcmp(aio, "native") ? aio : "auto";
+	i->native = !strcmp(aio, "native");
+	i->aio = i->native ? "auto" : aio;
 	return 0;
 }
 
@@ -103,6 +104,10 @@ static int read_cache(struct qemu *q, struct qopts *o, struct image *i)
 		return qopts_fail(o, q->err,
 				  "cache.no-flush=on is there with neither cache.direct=on nor "
 				  "cache.writeback=off");
+	if (i->native && !direct)
+		return qopts_fail(
+			o, q->err,
+			"aio=native was specified, but it requires cache.direct=on, which was not specified.");
 	i->cache = no_flush ? "unsafe" : words[back][direct];
 	return 0;
 }
@@ -166,6 +171,8 @@ static int read_node(struct qemu *q, struct qopts *o, struct image *i, unsigned 
 	}
 	if (i->format)
 		return qopts_fail(o, q->err, "Unknown driver '%s' below a format", driver);
+	if (!qword_in("raw|qcow2|luks", driver))
+		return qopts_fail(o, q->err, "Parameter 'driver' does not accept value '%s'", driver);
 	i->format = driver;
 	if (inner && !qword_in("file|host_device", inner))
 		return qopts_fail(o, q->err, "Unknown driver '%s'", inner);
@@ -176,9 +183,9 @@ static int read_node(struct qemu *q, struct qopts *o, struct image *i, unsigned 
 	next = under ? qlist_find(&q->blockdevs, "node-name", under) : NULL;
 	if (!next || depth == NODES_DEEP)
 		return qopts_fail(o, q->err,
-				  under ? "Cannot find device='' nor node-name='%s'"
-					: "A block device must be specified for \"file\"%s",
-				  under ? under : "");
+				  under ? "Cannot find device='%s' nor node-name='%s'"
+					: "A block device must be specified for \"file\"%s%s",
+				  under ? under : "", under ? under : "");
 	/* It is used, if this one is. */
 	next->taken |= o->taken;
 	return read_node(q, next, i, depth + 1);
@@ -246,28 +253,52 @@ int qemu_attach_drive(struct qemu *q, struct qopts *device, const char *id, bool
 	return add_image(q, o, &i, cdrom, prefix);
 }
 
+/* A number of `text` below `count`, `dflt` without one; -1: it is none. */
+static int read_below(const char *text, unsigned count, int dflt)
+{
+	char *end;
+	unsigned long n;
+
+	if (!text)
+		return dflt;
+	n = strtoul(text, &end, 10);
+	return *end || end == text || n >= count ? -1 : (int)n;
+}
+
+/* The first place from `from` on that is free, or its end. */
+static unsigned free_place(const struct qemu *q, unsigned from)
+{
+	while (from < IDE_PLACES && q->ide_taken >> from & 1)
+		from++;
+	return from;
+}
+
 int qemu_ide_place(struct qemu *q, struct qopts *o)
 {
 	const char *index = qopts_get(o, "index"), *bus = qopts_get(o, "bus"), *unit = qopts_get(o, "unit");
-	unsigned long place = IDE_PLACES;
-	char *end = NULL;
-
 	/* Devices name it as "ide.0". */
-	if (bus && !strncmp(bus, "ide.", 4))
-		bus += 4;
+	const char *number = bus && !strncmp(bus, "ide.", 4) ? bus + 4 : bus;
+	int at = read_below(index, IDE_PLACES, 0), of_bus = read_below(number, 2, 0), of_unit = read_below(unit, 2, 0);
+	unsigned place;
+
+	if (at < 0)
+		return qopts_fail(o, q->err, "there are four IDE drives, of index 0 to 3");
+	if (of_bus < 0)
+		return qopts_fail(o, q->err, "Bus '%s' not found", bus);
+	if (of_unit < 0)
+		return qopts_fail(o, q->err, "Can't create IDE unit %s, bus supports only 2 units", unit);
 	if (index)
-		place = strtoul(index, &end, 10);
-	else if (bus || unit)
-		place = (bus ? strtoul(bus, &end, 10) : 0) * 2 +
-			(unit && (!end || !*end) ? strtoul(unit, &end, 10) : 0);
+		place = (unsigned)at;
+	else if (unit)
+		place = (unsigned)(of_bus * 2 + of_unit);
 	else
-		for (place = 0; place < IDE_PLACES && q->ide_taken >> place & 1;)
-			place++;
-	if ((end && *end) || place >= IDE_PLACES)
-		return qopts_fail(o, q->err,
-				  end ? "there are four IDE drives, of index 0 to 3" : "the four IDE drives are taken");
+		place = free_place(q, bus ? (unsigned)of_bus * 2 : 0);
+	if (bus && !unit && !index && place >= (unsigned)of_bus * 2 + 2)
+		return qopts_fail(o, q->err, "both drives of IDE bus %d are taken", of_bus);
+	if (place >= IDE_PLACES)
+		return qopts_fail(o, q->err, "the four IDE drives are taken");
 	if (q->ide_taken >> place & 1)
-		return qopts_fail(o, q->err, "drive with bus=%lu, unit=%lu (index=%lu) exists", place / 2, place % 2,
+		return qopts_fail(o, q->err, "drive with bus=%u, unit=%u (index=%u) exists", place / 2, place % 2,
 				  place);
 	q->ide_taken |= (uint8_t)(1u << place);
 	return (int)place;
@@ -378,10 +409,13 @@ int qemu_finish_drives(struct qemu *q)
 			return -1;
 	for (unsigned n = 0; n < q->blockdevs.count; n++) {
 		struct qopts *o = &q->blockdevs.v[n];
+		const char *name = qopts_get(o, "node-name");
 		struct image i = { 0 };
 
-		if (!qopts_get(o, "node-name"))
+		if (!name)
 			return qopts_fail(o, q->err, "Parameter 'node-name' is missing");
+		if (qlist_find(&q->blockdevs, "node-name", name) != o)
+			return qopts_fail(o, q->err, "Duplicate nodes with node-name='%s'", name);
 		if (read_node(q, o, &i, 0) || qopts_all_read(o, q->err))
 			return -1;
 	}

@@ -178,13 +178,17 @@ static int choose_accel(struct qemu *q)
 	}
 	if (list && q->accels.count)
 		return err_set(q->err, "The -accel and \"-machine accel=\" options are incompatible");
-	for (unsigned n = 0; n < q->accels.count; n++)
+	/* Also of those that come after one that is there, and are not tried. */
+	for (unsigned n = 0; n < q->accels.count; n++) {
+		if (!qopts_get(&q->accels.v[n], "accel"))
+			return qopts_fail(&q->accels.v[n], q->err, "Parameter 'accel' is missing");
 		if (read_accel_options(q, &q->accels.v[n], &software))
 			return -1;
+	}
 	for (unsigned n = 0; !took && n < q->accels.count; n++) {
 		const char *name = qopts_get(&q->accels.v[n], "accel");
 
-		took = try_accels(q, &q->accels.v[n], name ? name : "", n + 1 == q->accels.count, software);
+		took = try_accels(q, &q->accels.v[n], name, n + 1 == q->accels.count, software);
 		if (!took)
 			qemu_warn(q, "%s is not there; trying the next accelerator", name);
 	}
@@ -275,6 +279,8 @@ static int read_smp(struct qemu *q, struct qopts *o)
 	}
 	if (qopts_all_read(o, q->err))
 		return -1;
+	if (of[2] > 1)
+		return qopts_fail(o, q->err, "clusters not supported by this machine's CPU topology");
 	cpus = cpus ? cpus : most ? most : all;
 	if (most && most != cpus)
 		return qopts_fail(o, q->err, "CPUs cannot be plugged in: maxcpus is the number of CPUs or not given");
@@ -284,7 +290,7 @@ static int read_smp(struct qemu *q, struct qopts *o)
 				  "Invalid CPU topology: product of the hierarchy must match maxcpus: "
 				  "%lu of %lu",
 				  all, cpus);
-	if (of[1] > 1 || of[2] > 1 || of[4] > 1 || (of[0] > 1 && of[3] > 1))
+	if (of[1] > 1 || of[4] > 1 || (of[0] > 1 && of[3] > 1))
 		qemu_warn(q, "%s: the guest sees %lu cores of one thread each", o->origin, cpus);
 	if (cpus > 64)
 		return qopts_fail(o, q->err, "Invalid SMP CPUs %lu. The max CPUs supported by machine 'pc' is 64 (64)",

@@ -120,7 +120,8 @@ static void local_time(char text[32])
 static int read_rtc(struct qemu *q, struct qopts *o)
 {
 	const char *base = qopts_get(o, "base"), *clock = qopts_get(o, "clock"), *drift = qopts_get(o, "driftfix");
-	char text[32];
+	char text[32], *end;
+	struct tm tm = { 0 };
 
 	if ((clock && !qword_in("host|vm", clock)) || (drift && strcmp(drift, "none") != 0))
 		return qopts_fail(o, q->err, "clock is host or vm, and driftfix none");
@@ -132,6 +133,10 @@ static int read_rtc(struct qemu *q, struct qopts *o)
 		local_time(text);
 	else
 		snprintf(text, sizeof(text), "%.20s%s", base, strchr(base, 'T') ? "" : "T00:00:00");
+	end = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+	if (!end || *end)
+		return qopts_fail(o, q->err,
+				  "invalid datetime format: valid are '2006-06-17T16:01:21' and '2006-06-17'");
 	return qemu_set(q, o, NULL, "clock.base", text);
 }
 

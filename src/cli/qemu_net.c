@@ -160,7 +160,7 @@ bool qemu_nic_help(FILE *out, const char *text)
 /* -nic user|none,... */
 static int add_nic(struct qemu *q, struct qopts *o)
 {
-	const char *type = qopts_get(o, "type");
+	const char *type = qopts_get(o, "type"), *id = qopts_get(o, "id");
 	char prefix[32];
 
 	if (type && !strcmp(type, "none"))
@@ -168,7 +168,8 @@ static int add_nic(struct qemu *q, struct qopts *o)
 	if (!type || strcmp(type, "user") != 0)
 		return qopts_fail(o, q->err, "Parameter 'type' does not accept value '%s' (user and none are there)",
 				  type ? type : "");
-	qopts_get(o, "id");
+	if (id && (qlist_find(&q->nics, "id", id) != o || qlist_find(&q->netdevs, "id", id)))
+		return qopts_fail(o, q->err, "Duplicate ID '%s' for nic", id);
 	return next_net(q, o, "user", prefix) || set_card(q, o, prefix) || set_user(q, o, prefix) ||
 			       qemu_on_pci(q, o, prefix, -1)
 		       ? -1

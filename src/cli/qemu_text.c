@@ -145,6 +145,28 @@ static int parse_json(struct qopts *o, const char *text, struct err *err)
 	return rc;
 }
 
+/* What other options call it by. */
+static int check_ids(const struct qopts *o, struct err *err)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", rest[] = "0123456789-._";
+
+	for (unsigned n = 0; n < o->count; n++) {
+		const char *id = o->pair[n].value;
+
+		if (strcmp(o->pair[n].name, "id") && strcmp(o->pair[n].name, "node-name"))
+			continue;
+		if (*id && strchr(letters, *id))
+			while (*id && (strchr(letters, *id) || strchr(rest, *id)))
+				id++;
+		if (*id || !o->pair[n].value[0])
+			return qopts_fail(o, err,
+					  "Parameter '%s' expects an identifier: letters, digits, '-', '.', '_', "
+					  "starting with a letter",
+					  o->pair[n].name);
+	}
+	return 0;
+}
+
 int qopts_parse(struct qopts *o, const char *option, const char *text, const char *implied, struct err *err)
 {
 	*o = (struct qopts){ 0 };
@@ -152,7 +174,8 @@ int qopts_parse(struct qopts *o, const char *option, const char *text, const cha
 		o->origin = NULL;
 		return err_set(err, "out of memory");
 	}
-	return *text == '{' ? parse_json(o, text, err) : parse_words(o, text, implied, err);
+	return (*text == '{' ? parse_json(o, text, err) : parse_words(o, text, implied, err)) || check_ids(o, err) ? -1
+														   : 0;
 }
 
 void qopts_free(struct qopts *o)

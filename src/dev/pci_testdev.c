@@ -192,14 +192,12 @@ static void fill_headers(struct side *s)
 	}
 }
 
-struct device *pci_testdev_new(struct bus *bus, struct pci_bus *pci, struct err *err)
+struct device *pci_testdev_new(struct bus *bus, struct pci_bus *pci, uint8_t devfn, struct err *err)
 {
 	struct pci_testdev *t = calloc(1, sizeof(*t));
-	int slot = pci_free_slot(pci);
 
-	if (!t || slot < 0) {
-		free(t);
-		err_set(err, t ? "pci-testdev: all PCI slots are taken" : "out of memory");
+	if (!t) {
+		err_set(err, "out of memory");
 		return NULL;
 	}
 	t->bus = bus;
@@ -213,7 +211,7 @@ struct device *pci_testdev_new(struct bus *bus, struct pci_bus *pci, struct err 
 		.resume = resume,
 		.destroy = destroy,
 	};
-	snprintf(t->dev.instance, sizeof(t->dev.instance), "00:%02x.0", slot & 0x1f);
+	snprintf(t->dev.instance, sizeof(t->dev.instance), "00:%02x.0", devfn >> 3);
 	pci_dev_init(&t->pci, "pci-testdev", &(struct pci_id){ 0x1b36, 5, 0x00ff0000, 0x1af4, 0x1100 }, &t->lock);
 	t->pci.config_written = config_written;
 	for (unsigned bar = 0; bar < 2; bar++) {
@@ -225,7 +223,7 @@ struct device *pci_testdev_new(struct bus *bus, struct pci_bus *pci, struct err 
 			    bar == BAR_MEM ? MEM_SIZE : IO_SIZE, &range);
 	}
 	reset(t);
-	if (pci_register(pci, &t->pci, (uint8_t)(slot << 3), err)) {
+	if (pci_register(pci, &t->pci, devfn, err)) {
 		pthread_mutex_destroy(&t->lock);
 		free(t);
 		return NULL;

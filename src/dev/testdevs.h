@@ -22,6 +22,6 @@ struct device *pc_testdev_new(struct bus *bus, const struct irq_line lines[PC_TE
  * pci-testdev, 1b36:0005: BAR 0 is memory, BAR 1 ports. A write of N to offset 0 selects a test; the header that
  * follows tells which writes it counts, and how many came.
  */
-struct device *pci_testdev_new(struct bus *bus, struct pci_bus *pci, struct err *err);
+struct device *pci_testdev_new(struct bus *bus, struct pci_bus *pci, uint8_t devfn, struct err *err);
 
 #endif

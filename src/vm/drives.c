@@ -16,11 +16,7 @@
 
 #define SERIES_MAX VM_DISKS
 
-/*
- * The slot that `PREFIX.addr` names, or the first free one, which is written there: a saved machine, or one of a later
- * version of this program, finds its devices where they were.
- */
-static int pci_address(struct vm *vm, const char *prefix, int *devfn, struct err *err)
+int vm_pci_address(struct vm *vm, const char *prefix, int *devfn, struct err *err)
 {
 	char key[64], text[8];
 	uint64_t slot;
@@ -51,7 +47,7 @@ static int attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struc
 		return -1;
 	snprintf(key, sizeof(key), "%s.bus", prefix);
 	if (config_choice(vm->config, key, 0, strncmp(prefix, "disk", 4) ? buses : disk_buses, &bus, err) ||
-	    (bus == 0 && pci_address(vm, prefix, &pci.devfn, err))) {
+	    (bus == 0 && vm_pci_address(vm, prefix, &pci.devfn, err))) {
 		d->ops->destroy(d);
 		return -1;
 	}
@@ -415,7 +411,7 @@ static int add_e1000(struct vm *vm, struct vm_net *net, struct net_peer *peer, c
 	int bus, devfn;
 
 	snprintf(key, sizeof(key), "%s.bus", p);
-	if (config_choice(vm->config, key, 0, buses, &bus, err) || pci_address(vm, p, &devfn, err)) {
+	if (config_choice(vm->config, key, 0, buses, &bus, err) || vm_pci_address(vm, p, &devfn, err)) {
 		peer->ops->destroy(peer);
 		return -1;
 	}

@@ -1,6 +1,7 @@
 /* Devices of a PC that are there only when they are asked for: `--device NAME`. */
 #include "base/bytes.h"
 #include "dev/fw_cfg.h"
+#include "dev/testdevs.h"
 #include "vm/impl.h"
 
 static int add(struct vm *vm, struct device *d)
@@ -59,6 +60,16 @@ static int add_i6300esb(struct vm *vm, struct err *err)
 	return add(vm, i6300esb_new(vm->pci, (uint8_t)(slot << 3), vm->clock, &m, err));
 }
 
+static int add_pci_testdev(struct vm *vm, struct err *err)
+{
+	int devfn;
+
+	return vm_pci_address(vm, "pci-testdev", &devfn, err)
+		       ? -1
+		       : add(vm, pci_testdev_new(vm->bus, vm->pci, (uint8_t)devfn, err));
+}
+
+/* After the screen, whose slot is everybody's second one. */
 static const struct {
 	const char *key;
 	int (*add)(struct vm *vm, struct err *err);
@@ -66,6 +77,7 @@ static const struct {
 	{ "i8042", add_i8042 },
 	{ "pvpanic", add_pvpanic },
 	{ "i6300esb", add_i6300esb },
+	{ "pci-testdev", add_pci_testdev },
 };
 
 int vm_add_extras(struct vm *vm, struct err *err)

@@ -305,6 +305,11 @@ struct vm_rom {
 	const char *word, *path;
 	bool usual; /* there is one if the key is not set */
 };
+/*
+ * The slot that `PREFIX.addr` names, or the first free one, which is written there: a saved machine, or one of a later
+ * version of this program, finds its devices where they were.
+ */
+int vm_pci_address(struct vm *vm, const char *prefix, int *devfn, struct err *err);
 int vm_add_rom(struct vm *vm, const char *prefix, const struct vm_rom *rom, struct err *err);
 /* The name of a disk with requests that wait, for space on the host as a rule, or NULL. */
 const char *vm_disk_without_space(const struct vm *vm);

@@ -277,9 +277,6 @@ static int add_test_devices(struct vm *vm, struct err *err)
 		if (add(vm, pc_testdev_new(vm->bus, lines, err)))
 			return -1;
 	}
-	if (config_bool(vm->config, "pci-testdev", false, &wanted, err) ||
-	    (wanted && add(vm, pci_testdev_new(vm->bus, vm->pci, err))))
-		return -1;
 	return add_port_console(vm, "debugcon", 0xe9, err) || add_port_console(vm, "postcard", 0x80, err) ? -1 : 0;
 }
 

@@ -17,7 +17,7 @@ static void make(struct board *b)
 
 	board_pci(b);
 	devfn = (unsigned)pci_free_slot(b->pci) << 3;
-	board_add(b, pci_testdev_new(b->bus, b->pci, &err));
+	board_add(b, pci_testdev_new(b->bus, b->pci, (uint8_t)(pci_free_slot(b->pci) << 3), &err));
 }
 
 static void place(struct board *b, uint32_t mem, uint32_t io)

@@ -134,7 +134,7 @@ static void add_classic(struct board *b, const struct machine_control *m)
 	for (unsigned n = 0; n < PC_TESTDEV_LINES; n++)
 		lines[n] = irqchip_line(b->chip, n);
 	add(b, pc_testdev_new(b->bus, lines, &err));
-	add(b, pci_testdev_new(b->bus, b->pci, &err));
+	add(b, pci_testdev_new(b->bus, b->pci, (uint8_t)(pci_free_slot(b->pci) << 3), &err));
 }
 
 static void add_virtio(struct board *b)

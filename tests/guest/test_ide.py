@@ -107,7 +107,7 @@ def test_errors(tmp_path):
     kernel = ["--kernel", "/nonexistent"]
     for args, text in (
         (["--cdrom", str(short)], "is shorter than a sector of a CD-ROM (2048 bytes)"),
-        (["--cdrom", str(tmp_path / "none.iso")], "no such file"),
+        (["--cdrom", str(tmp_path / "none.iso")], "none.iso: no such file\n"),
         (["--cdrom", f"{short},addr=4"], "cdrom0.addr"),
         (["--disk", f"{disk},bus=ide,serial=012345678901234567890"], "is longer than 20 characters"),
         (["--disk", f"{disk},bus=scsi"], "is not one of pci, mmio, ide"),
