@@ -66,7 +66,7 @@ struct lan_serve {
 	char domain[LAN_DOMAIN_MAX + 1]; /* of the names of the machines: "lab.internal"; "": they have none */
 
 	/*
-	 * DNS of the rest of the world: nowhere (such names do not exist), or these servers, or with none of them those
+	 * DNS of the rest of the world: nowhere (REFUSED), or these servers, or with none of them those
 	 * of /etc/resolv.conf, as it is from time to time.
 	 */
 	bool forward;
@@ -87,6 +87,8 @@ struct lan_serve {
 	char lease_path[256];
 	/* A socket that is made here (mode 0600), see below. "": none. */
 	char control_path[108];
+	/* Appended to; what guests can cause is limited. "": the standard error, which stays open. */
+	char log_path[256];
 	uid_t uid; /* (uid_t)-1: stay who it is */
 	gid_t gid;
 };

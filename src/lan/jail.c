@@ -1,0 +1,137 @@
+/* See jail.h. */
+#include "lan/jail.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+
+#ifdef __x86_64__
+#define ARCH AUDIT_ARCH_X86_64
+#else
+#define ARCH AUDIT_ARCH_AARCH64
+#endif
+
+/* What is not here fails with EPERM. Those with executable memory are looked at by their arguments. */
+static const int calls[] = {
+	SYS_read,	   SYS_write,
+	SYS_readv,	   SYS_writev,
+	SYS_close,	   SYS_lseek,
+	SYS_fcntl,	   SYS_fstat,
+	SYS_newfstatat,	   SYS_statx,
+	SYS_openat,	   SYS_renameat2,
+	SYS_renameat,	   SYS_unlinkat,
+	SYS_epoll_ctl,	   SYS_epoll_pwait,
+	SYS_ppoll,	   SYS_timerfd_settime,
+	SYS_recvfrom,	   SYS_recvmsg,
+	SYS_sendto,	   SYS_sendmsg,
+	SYS_connect,	   SYS_accept4,
+	SYS_shutdown,	   SYS_getsockopt,
+	SYS_setsockopt,	   SYS_getsockname,
+	SYS_getpeername,   SYS_munmap,
+	SYS_mremap,	   SYS_madvise,
+	SYS_brk,	   SYS_futex,
+	SYS_clock_gettime, SYS_clock_nanosleep,
+	SYS_getrandom,	   SYS_getpid,
+	SYS_gettid,	   SYS_tgkill,
+	SYS_rt_sigaction,  SYS_rt_sigprocmask,
+	SYS_rt_sigreturn,  SYS_restart_syscall,
+	SYS_exit,	   SYS_exit_group,
+#ifdef __x86_64__
+	SYS_epoll_wait,	   SYS_poll,
+	SYS_gettimeofday,  SYS_time,
+#endif
+};
+
+static void limit(int resource, rlim_t value)
+{
+	const struct rlimit r = { value, value };
+
+	setrlimit(resource, &r);
+}
+
+/* The bytes that this process may write to, as the limit counts them. */
+static uint64_t data_size(void)
+{
+	unsigned long long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "re");
+
+	if (f && fscanf(f, "%*u %*u %*u %*u %*u %llu", &pages) != 1)
+		pages = 0;
+	if (f)
+		fclose(f);
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[2] = { 0 };
+
+	for (int n = 0; n < 64; n++)
+		prctl(PR_CAPBSET_DROP, n, 0, 0, 0);
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	return (int)syscall(SYS_capset, &head, none);
+}
+
+int jail_rights(const struct lan_serve *s, struct err *err)
+{
+	uint64_t data = data_size();
+
+	if (data)
+		limit(RLIMIT_DATA, data + JAIL_MEMORY);
+	limit(RLIMIT_NOFILE, JAIL_FILES);
+	limit(RLIMIT_CORE, 0);
+	if (s->uid != (uid_t)-1 &&
+	    (setgroups(0, NULL) || setresgid(s->gid, s->gid, s->gid) || setresuid(s->uid, s->uid, s->uid)))
+		return err_errno(err, errno, "cannot become user %u, group %u", (unsigned)s->uid, (unsigned)s->gid);
+	if (drop_capabilities())
+		return err_errno(err, errno, "cannot give up capabilities");
+	/* After the change of the user, which sets it anew. */
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	return 0;
+}
+
+int jail_calls(struct err *err)
+{
+	struct sock_filter code[2 * ARRAY_LEN(calls) + 16];
+	struct sock_fprog program = { .filter = code };
+	unsigned n = 0;
+
+#define LOAD(field)	       (struct sock_filter) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define RETURN(what)	       (struct sock_filter) BPF_STMT(BPF_RET | BPF_K, what)
+#define JUMP(kind, k, yes, no) (struct sock_filter) BPF_JUMP(BPF_JMP | kind | BPF_K, k, yes, no)
+	code[n++] = LOAD(arch);
+	code[n++] = JUMP(BPF_JEQ, ARCH, 1, 0);
+	code[n++] = RETURN(SECCOMP_RET_KILL_PROCESS);
+	code[n++] = LOAD(nr);
+	for (size_t k = 0; k < ARRAY_LEN(calls); k++) {
+		code[n++] = JUMP(BPF_JEQ, (unsigned)calls[k], 0, 1);
+		code[n++] = RETURN(SECCOMP_RET_ALLOW);
+	}
+	code[n++] = JUMP(BPF_JEQ, SYS_mmap, 2, 0);
+	code[n++] = JUMP(BPF_JEQ, SYS_mprotect, 1, 0);
+	code[n++] = RETURN(SECCOMP_RET_ERRNO | EPERM);
+	code[n++] = LOAD(args[2]);
+	code[n++] = JUMP(BPF_JSET, PROT_EXEC, 0, 1);
+	code[n++] = RETURN(SECCOMP_RET_ERRNO | EPERM);
+	code[n++] = RETURN(SECCOMP_RET_ALLOW);
+#undef LOAD
+#undef RETURN
+#undef JUMP
+	program.len = (unsigned short)n;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+		return err_errno(err, errno, "cannot install the filter of system calls");
+	return 0;
+}
