@@ -11,7 +11,7 @@ extern const struct cli_command cli_run_command, cli_ps_command, cli_stop_comman
 	cli_pause_command, cli_resume_command, cli_reset_command, cli_save_command, cli_restore_command,
 	cli_engines_command, cli_guest_command, cli_trace_command, cli_screenshot_command, cli_screentext_command,
 	cli_sendkey_command, cli_type_command, cli_qemu_command, cli_monitor_command, cli_qmp_command, cli_img_command,
-	cli_io_command;
+	cli_io_command, cli_net_command;
 
 /* `vireo img` or, by its other name, qemu-img: argv[0] is the subcommand. The exit status of the process. */
 int cli_img(int argc, char **argv);

@@ -1,6 +1,8 @@
 /* `vireo help`, from the option tables. */
 #include "cli/help.h"
 
+#include <string.h>
+
 #define HELP_COLUMN 32
 
 static void option_line(FILE *out, const struct cli_option *o)
@@ -22,6 +24,10 @@ void cli_help(const struct cli_command *cmd, FILE *out)
 		*cmd->operands ? " " : "", cmd->operands, cmd->summary);
 	if (cmd->text)
 		fprintf(out, "\n%s\n", cmd->text);
+	if (cmd->subcommands)
+		fprintf(out, "\nCommands ('vireo %s COMMAND --help' describes one):\n", cmd->name);
+	for (const struct cli_command *const *s = cmd->subcommands; s && *s; s++)
+		fprintf(out, "  %-12s %s\n", (*s)->name + strlen(cmd->name) + 1, (*s)->summary);
 	if (cmd->options)
 		fprintf(out, "\nOptions:\n");
 	for (const struct cli_option *o = cmd->options; o && o->name; o++)

@@ -9,29 +9,12 @@
 #include "cli/qemu.h"
 
 const struct cli_command *const cli_commands[] = {
-	&cli_run_command,
-	&cli_ps_command,
-	&cli_stop_command,
-	&cli_console_command,
-	&cli_pause_command,
-	&cli_resume_command,
-	&cli_reset_command,
-	&cli_save_command,
-	&cli_restore_command,
-	&cli_monitor_command,
-	&cli_qmp_command,
-	&cli_screenshot_command,
-	&cli_screentext_command,
-	&cli_sendkey_command,
-	&cli_type_command,
-	&cli_trace_command,
-	&cli_engines_command,
-	&cli_guest_command,
-	&cli_img_command,
-	&cli_io_command,
-	&cli_qemu_command,
-	&cli_help_command,
-	NULL,
+	&cli_run_command,	 &cli_ps_command,      &cli_stop_command,  &cli_console_command,
+	&cli_pause_command,	 &cli_resume_command,  &cli_reset_command, &cli_save_command,
+	&cli_restore_command,	 &cli_monitor_command, &cli_qmp_command,   &cli_screenshot_command,
+	&cli_screentext_command, &cli_sendkey_command, &cli_type_command,  &cli_trace_command,
+	&cli_engines_command,	 &cli_guest_command,   &cli_net_command,   &cli_img_command,
+	&cli_io_command,	 &cli_qemu_command,    &cli_help_command,  NULL,
 };
 
 static int run_command(const struct cli_command *cmd, int argc, char **argv)

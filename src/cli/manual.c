@@ -51,6 +51,8 @@ static void command(FILE *out, const struct cli_command *cmd)
 	}
 	for (const struct cli_option *o = cmd->options; o && o->name; o++)
 		option(out, o);
+	for (const struct cli_command *const *s = cmd->subcommands; s && *s; s++)
+		command(out, *s);
 }
 
 static const char head[] =

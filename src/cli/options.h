@@ -47,7 +47,9 @@ struct cli_command {
 	 * running one), "@command", "@cpu" or NULL. */
 	const char *operand_words[2];
 	const struct cli_option *options; /* ends with name == NULL; may be NULL */
-	const char *text;		  /* paragraphs for the man page and help */
+	/* Of a command that has commands: NULL-terminated, with names of two words. */
+	const struct cli_command *const *subcommands;
+	const char *text; /* paragraphs for the man page and help */
 	/* Returns the exit status. */
 	int (*run)(struct config *c, int argc, char **argv);
 	/* Instead of that and of options: the command takes its arguments apart by itself. */

@@ -1,0 +1,177 @@
+/* `vireo net`: networks of this host, one command each. */
+#include "cli/net.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/suggest.h"
+#include "cli/commands.h"
+#include "cli/help.h"
+
+static const struct cli_command *const subcommands[] = {
+	&net_create_command,
+	&net_list_command,
+	&net_show_command,
+	&net_edit_command,
+	&net_delete_command,
+	&net_start_command,
+	&net_stop_command,
+	&net_leases_command,
+	&net_stats_command,
+	&net_import_command,
+	NULL,
+};
+
+#define PREFIX "net "
+
+int net_with(bool change, net_fn *fn, struct config *c, int argc, char **argv)
+{
+	struct err err;
+	struct lan *l = lan_open(change, &err);
+	int status = l ? fn(l, c, argc, argv, &err) : -1;
+
+	if (l)
+		lan_close(l);
+	return status < 0 ? cli_fail(&err) : status;
+}
+
+void net_print_json(json_t *o)
+{
+	json_dumpf(o, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	putchar('\n');
+	json_decref(o);
+}
+
+/* --- start, stop, delete --- */
+
+static int start(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
+{
+	for (int i = 0; i < argc; i++)
+		if (lan_start(l, argv[i], err))
+			return -1;
+	return 0;
+}
+
+static int run_start(struct config *c, int argc, char **argv)
+{
+	return net_with(true, start, c, argc, argv);
+}
+
+static int end(struct lan *l, struct config *c, char **argv, int argc, struct err *err)
+{
+	bool force;
+
+	if (config_bool(c, "force", false, &force, err))
+		return -1;
+	for (int i = 0; i < argc; i++)
+		if ((config_peek(c, "delete") ? lan_delete : lan_stop)(l, argv[i], force, err))
+			return -1;
+	return 0;
+}
+
+static int stop(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
+{
+	return end(l, c, argv, argc, err);
+}
+
+static int run_stop(struct config *c, int argc, char **argv)
+{
+	return net_with(true, stop, c, argc, argv);
+}
+
+static int run_delete(struct config *c, int argc, char **argv)
+{
+	struct err err;
+
+	return config_set(c, "delete", "on", &err) ? cli_fail(&err) : net_with(true, stop, c, argc, argv);
+}
+
+static const struct cli_option force_options[] = {
+	{ "force", 0, CLI_FLAG, "force", NULL, NULL, "also while machines have cables in it", NULL },
+	{ 0 },
+};
+
+const struct cli_command net_start_command = {
+	.name = PREFIX "start",
+	.summary = "Start networks that are defined, as after the host has booted",
+	.operands = "NAME...",
+	.min_operands = 1,
+	.max_operands = CLI_MANY,
+	.run = run_start,
+};
+
+const struct cli_command net_stop_command = {
+	.name = PREFIX "stop",
+	.summary = "Take networks down; their definitions are kept",
+	.operands = "NAME...",
+	.min_operands = 1,
+	.max_operands = CLI_MANY,
+	.options = force_options,
+	.run = run_stop,
+};
+
+const struct cli_command net_delete_command = {
+	.name = PREFIX "delete",
+	.summary = "Take networks down and forget them",
+	.operands = "NAME...",
+	.min_operands = 1,
+	.max_operands = CLI_MANY,
+	.options = force_options,
+	.run = run_delete,
+};
+
+/* --- the command itself --- */
+
+static int run_raw(int argc, char **argv)
+{
+	const struct cli_command *const *cmd = subcommands;
+	struct config *c;
+	struct suggestion s;
+	struct err err;
+	int operands, parsed, status;
+
+	if (argc < 1 || !strcmp(argv[0], "--help") || !strcmp(argv[0], "-h")) {
+		cli_help(&cli_net_command, argc < 1 ? stderr : stdout);
+		return argc < 1;
+	}
+	suggest_begin(&s, argv[0]);
+	for (; *cmd && strcmp((*cmd)->name + strlen(PREFIX), argv[0]); cmd++)
+		suggest_offer(&s, (*cmd)->name + strlen(PREFIX));
+	if (!*cmd) {
+		err_set(&err,
+			s.best ? "net: no command '%s' (did you mean '%s'?)"
+			       : "net: no command '%s' (see 'vireo help net')",
+			argv[0], s.best);
+		return cli_fail(&err);
+	}
+	c = config_new();
+	if (!c) {
+		err_set(&err, "out of memory");
+		return cli_fail(&err);
+	}
+	parsed = cli_parse(*cmd, c, argc - 1, argv + 1, &operands, &err);
+	status = 0;
+	if (parsed == CLI_PARSED_HELP)
+		cli_help(*cmd, stdout);
+	else
+		status = parsed ? cli_fail(&err) : (*cmd)->run(c, operands, argv + 1);
+	config_free(c);
+	return status;
+}
+
+const struct cli_command cli_net_command = {
+	.name = "net",
+	.summary = "Make, show and remove networks of this host that machines share",
+	.operands = "COMMAND [OPTION]...",
+	.max_operands = CLI_MANY,
+	.operand_words = { "create|list|show|edit|delete|start|stop|leases|stats|import" },
+	.subcommands = subcommands,
+	.text = "A network is a bridge of the host with its packet filters and its servers (DHCP, router "
+		"advertisements,\n"
+		"DNS). `vireo run --net NAME` puts a cable of the machine into it.\n"
+		"nat: machines reach the host and the world; the world reaches a machine by published ports only.\n"
+		"isolated: machines reach each other only, not even the host.\n"
+		"routed: as nat with the machines' own addresses; the world must know the way back.\n"
+		"bridged: machines are hosts of the network that an interface of the host is in.",
+	.run_raw = run_raw,
+};

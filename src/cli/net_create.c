@@ -1,0 +1,319 @@
+/* `vireo net create`, `edit` and `import`. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/net.h"
+
+#define XML_MOST (1u << 20)
+
+/* clang-format off */
+#define DEFINITION_OPTIONS \
+	{ "nat", 0, CLI_FLAG, "nat", NULL, NULL, "machines reach the host and, by its addresses, the world", NULL }, \
+	{ "isolated", 0, CLI_FLAG, "isolated", NULL, NULL, "machines reach each other only", NULL }, \
+	{ "routed", 0, CLI_FLAG, "routed", NULL, NULL, "the host routes to the network, without translation", NULL }, \
+	{ "bridged", 0, CLI_VALUE, "bridged", NULL, "IFACE", \
+	  "machines are hosts of the network that this interface of the host (or this bridge) is in", NULL }, \
+	{ "subnet", 0, CLI_VALUE, "subnet", NULL, "A.B.C.0/24|none", "IPv4 addresses (default: a free private subnet)", NULL }, \
+	{ "subnet6", 0, CLI_VALUE, "subnet6", NULL, "PREFIX/64|none", "IPv6 addresses (default: a unique local prefix)", NULL }, \
+	{ "domain", 0, CLI_VALUE, "domain", NULL, "NAME|none", "DNS domain of the machines (default: the network's name, .internal)", NULL }, \
+	{ "dhcp-range", 0, CLI_VALUE, "dhcp-range", NULL, "A-B", "addresses that are handed out (default: all but the first two)", NULL }, \
+	{ "host", 0, CLI_NUMBERED, "host", NULL, "MAC,NAME,ADDRESS", "a machine's name and address; several times; NAME or ADDRESS may be empty", NULL }, \
+	{ "publish", 0, CLI_NUMBERED, "publish", NULL, "[tcp|udp]:[ADDRESS:]PORT-MACHINE:PORT", \
+	  "a port of the host that leads to one of a machine (name or address); several times", NULL }, \
+	{ "route", 0, CLI_NUMBERED, "route", NULL, "NETWORK", "another network that this one reaches and is reached from; several times", NULL }, \
+	{ "dns", 0, CLI_VALUE, "dns", NULL, "own|dnsmasq|off", "who answers DNS (and DHCP): Vireo (default), or dnsmasq; off: no DNS", "own|dnsmasq|off" }, \
+	{ "no-dhcp", 0, CLI_FLAG, "no-dhcp", NULL, NULL, "hand out no addresses", NULL }, \
+	{ "mtu", 0, CLI_VALUE, "mtu", NULL, "N", "largest packet, 1280 to 65535 (default: 1500)", NULL }, \
+	{ "bridge", 0, CLI_VALUE, "bridge", NULL, "NAME", "name of the bridge interface (default: vr-NAME)", NULL }
+/* clang-format on */
+
+static const struct cli_option create_options[] = {
+	DEFINITION_OPTIONS,
+	{ "no-start", 0, CLI_FLAG, "no-start", NULL, NULL, "only define it", NULL },
+	{ 0 },
+};
+
+static const struct cli_option edit_options[] = {
+	DEFINITION_OPTIONS,
+	{ 0 },
+};
+
+static const struct cli_option import_options[] = {
+	{ "name", 0, CLI_VALUE, "name", NULL, "NAME", "another name than the file's", NULL },
+	{ "no-start", 0, CLI_FLAG, "no-start", NULL, NULL, "only define it", NULL },
+	{ 0 },
+};
+
+static int read_model(struct config *c, struct lan_def *d, bool *said, struct err *err)
+{
+	const char *uplink = config_get(c, "bridged");
+	unsigned count = !!uplink;
+	bool on;
+
+	for (int i = LAN_NAT; i < LAN_BRIDGED; i++) {
+		if (config_bool(c, lan_model_names[i], false, &on, err))
+			return -1;
+		if (on)
+			d->model = (enum lan_model)i;
+		count += on;
+	}
+	if (count > 1)
+		return err_set(err, "one of --nat, --isolated, --routed and --bridged is meant");
+	*said = count;
+	if (!count)
+		return 0;
+	if (uplink)
+		d->model = LAN_BRIDGED;
+	if (snprintf(d->uplink, sizeof(d->uplink), "%s", uplink ? uplink : "") >= (int)sizeof(d->uplink))
+		return err_set(err, "bridged: '%s' is no name of an interface", uplink);
+	return 0;
+}
+
+static bool is_none(const char *text)
+{
+	return !strcmp(text, "none");
+}
+
+static int read_subnets(struct config *c, struct lan_def *d, struct lan_wishes *w, struct err *err)
+{
+	const char *four = config_get(c, "subnet"), *six = config_get(c, "subnet6"),
+		   *range = config_get(c, "dhcp-range");
+
+	if (four) {
+		w->no4 = is_none(four);
+		d->net4 = (struct lan_net4){ 0 };
+		d->first4 = d->last4 = 0;
+		if (!w->no4 && !lan_parse_net4(four, &d->net4))
+			return err_set(err, "subnet: '%s' is not a subnet as 10.1.2.0/24, without bits of a host",
+				       four);
+	}
+	if (six) {
+		w->no6 = is_none(six);
+		d->net6 = (struct lan_net6){ 0 };
+		if (!w->no6 && !lan_parse_net6(six, &d->net6))
+			return err_set(err, "subnet6: '%s' is not a prefix as fd00:1:2:3::/64, without bits of a host",
+				       six);
+	}
+	return range ? lan_parse_range(d, range, err) : 0;
+}
+
+static int copy(struct config *c, const char *key, char *to, size_t size, struct err *err)
+{
+	const char *text = config_get(c, key);
+
+	if (!text)
+		return 0;
+	if (is_none(text))
+		text = "";
+	return snprintf(to, size, "%s", text) < (int)size ? 0 : err_set(err, "%s: '%s' is too long", key, text);
+}
+
+static int add_route(struct lan_def *d, const char *text, struct err *err)
+{
+	if (d->routes_len == LAN_ROUTES_MAX || !lan_name_ok(text))
+		return err_set(err, "route: '%s' is no network, or one too many", text);
+	snprintf(d->routes[d->routes_len++], sizeof(d->routes[0]), "%s", text);
+	return 0;
+}
+
+/* What is given several times replaces the whole list; "none" empties it. */
+static int read_lists(struct config *c, struct lan_def *d, struct err *err)
+{
+	const struct {
+		const char *key;
+		unsigned *len;
+		int (*add)(struct lan_def *d, const char *text, struct err *err);
+	} lists[] = { { "host", &d->statics_len, lan_parse_static },
+		      { "publish", &d->publish_len, lan_parse_publish },
+		      { "route", &d->routes_len, add_route } };
+	char key[32];
+
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		const char *text;
+
+		for (unsigned n = 0;; n++) {
+			snprintf(key, sizeof(key), "%s%u", lists[i].key, n);
+			text = config_get(c, key);
+			if (!text)
+				break;
+			if (!n)
+				*lists[i].len = 0;
+			if (!is_none(text) && lists[i].add(d, text, err))
+				return -1;
+		}
+	}
+	return 0;
+}
+
+int net_read_options(struct config *c, struct lan_def *d, struct lan_wishes *w, struct err *err)
+{
+	uint64_t mtu;
+	int dns;
+	bool off;
+
+	if (config_uint(c, "mtu", d->mtu, (struct config_range){ 0, 65535 }, &mtu, err) ||
+	    config_choice(c, "dns", (int)d->dns, lan_dns_names, &dns, err) ||
+	    config_bool(c, "no-dhcp", !d->dhcp, &off, err) || read_subnets(c, d, w, err) ||
+	    copy(c, "domain", d->domain, sizeof(d->domain), err) ||
+	    copy(c, "bridge", d->bridge, sizeof(d->bridge), err) || read_lists(c, d, err))
+		return -1;
+	d->mtu = (unsigned)mtu;
+	d->dns = (enum lan_dns)dns;
+	d->dhcp = !off;
+	return config_bool(c, "no-start", false, &w->no_start, err);
+}
+
+/* "lab" is lab.internal; a name that is none in DNS has no domain of its own. */
+static void choose_domain(struct config *c, struct lan_def *d)
+{
+	if (!config_peek(c, "domain") && !*d->domain && d->model != LAN_BRIDGED)
+		snprintf(d->domain, sizeof(d->domain), "%s.internal",
+			 lan_label_ok(d->name, (unsigned)strlen(d->name)) ? d->name : "vireo");
+}
+
+static int with_def(struct lan *l, struct config *c, struct err *err, int argc, char **argv,
+		    int (*fn)(struct lan *l, struct config *c, struct lan_def *d, char **argv, struct err *err))
+{
+	struct lan_def *d = malloc(sizeof(*d));
+	int rc = d ? fn(l, c, d, argv, err) : err_set(err, "out of memory");
+
+	free(d);
+	return rc;
+}
+
+static int do_create(struct lan *l, struct config *c, struct lan_def *d, char **argv, struct err *err)
+{
+	struct lan_wishes w = { 0 };
+	bool said;
+
+	lan_def_init(d, argv[0]);
+	if (!lan_name_ok(argv[0]))
+		return lan_def_check(d, err);
+	if (read_model(c, d, &said, err) || net_read_options(c, d, &w, err))
+		return -1;
+	if (!said)
+		return err_set(err, "one of --nat, --isolated, --routed and --bridged IFACE is needed");
+	choose_domain(c, d);
+	return lan_create(l, d, &w, err);
+}
+
+static int do_edit(struct lan *l, struct config *c, struct lan_def *d, char **argv, struct err *err)
+{
+	struct lan_wishes w = { 0 };
+	bool said;
+
+	if (lan_load(l, argv[0], d, err) || read_model(c, d, &said, err) || net_read_options(c, d, &w, err))
+		return -1;
+	return lan_edit(l, d, err);
+}
+
+/* --- import --- */
+
+static char *read_file(const char *path, size_t *len, struct err *err)
+{
+	FILE *f = strcmp(path, "-") ? fopen(path, "re") : stdin;
+	char *text = f ? malloc(XML_MOST + 1) : NULL;
+
+	if (!text) {
+		err_errno(err, errno, "%s", path);
+		return NULL;
+	}
+	*len = fread(text, 1, XML_MOST + 1, f);
+	if (ferror(f) || *len > XML_MOST) {
+		err_set(err, "%s: %s", path, ferror(f) ? "cannot be read" : "larger than a network's definition");
+		free(text);
+		text = NULL;
+	}
+	if (f != stdin)
+		fclose(f);
+	return text;
+}
+
+static int do_import(struct lan *l, struct config *c, struct lan_def *d, char **argv, struct err *err)
+{
+	struct lan_wishes w = { 0 };
+	const char *name = config_get(c, "name");
+	size_t len;
+	char *text = read_file(argv[0], &len, err);
+	int rc;
+
+	if (!text)
+		return -1;
+	rc = lan_def_from_xml(d, &w, text, len, err);
+	free(text);
+	if (rc)
+		return err_prefix(err, "%s", argv[0]);
+	if (name && !lan_name_ok(name))
+		return err_set(err, "name: '%s' is not a network's name", name);
+	if (name)
+		snprintf(d->name, sizeof(d->name), "%s", name);
+	if (config_bool(c, "no-start", false, &w.no_start, err))
+		return -1;
+	return lan_create(l, d, &w, err);
+}
+
+static int create(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
+{
+	return with_def(l, c, err, argc, argv, do_create);
+}
+
+static int edit(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
+{
+	return with_def(l, c, err, argc, argv, do_edit);
+}
+
+static int import(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
+{
+	return with_def(l, c, err, argc, argv, do_import);
+}
+
+static int run_create(struct config *c, int argc, char **argv)
+{
+	return net_with(true, create, c, argc, argv);
+}
+
+static int run_edit(struct config *c, int argc, char **argv)
+{
+	return net_with(true, edit, c, argc, argv);
+}
+
+static int run_import(struct config *c, int argc, char **argv)
+{
+	return net_with(true, import, c, argc, argv);
+}
+
+const struct cli_command net_create_command = {
+	.name = "net create",
+	.summary = "Define a network and start it",
+	.operands = "NAME",
+	.min_operands = 1,
+	.max_operands = 1,
+	.options = create_options,
+	.text = "One of --nat, --isolated, --routed and --bridged says how far machines reach.",
+	.run = run_create,
+};
+
+const struct cli_command net_edit_command = {
+	.name = "net edit",
+	.summary = "Change what a network is; one that runs follows at once",
+	.operands = "NAME",
+	.min_operands = 1,
+	.max_operands = 1,
+	.options = edit_options,
+	.text = "What is not given stays. --host, --publish and --route replace all of their kind; none empties them.",
+	.run = run_edit,
+};
+
+const struct cli_command net_import_command = {
+	.name = "net import",
+	.summary = "Define a network from libvirt's XML and start it",
+	.operands = "FILE",
+	.min_operands = 1,
+	.max_operands = 1,
+	.operand_words = { "@file" },
+	.options = import_options,
+	.text = "What cannot be kept is refused by its name; nothing is left out silently.",
+	.run = run_import,
+};

@@ -1,0 +1,218 @@
+/* `vireo net list`, `show`, `leases` and `stats`. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/net.h"
+
+static const struct cli_option options[] = {
+	{ "json", 0, CLI_FLAG, "json", NULL, NULL, "print JSON for programs", NULL },
+	{ 0 },
+};
+
+static const char *text(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "-";
+}
+
+static int wants_json(struct config *c, bool *json, struct err *err)
+{
+	return config_bool(c, "json", false, json, err);
+}
+
+/* --- list --- */
+
+static int list(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
+{
+	json_t *a, *o;
+	size_t i;
+	bool json;
+
+	if (wants_json(c, &json, err))
+		return -1;
+	a = lan_list(l, err);
+	if (!a)
+		return -1;
+	if (json) {
+		net_print_json(a);
+		return 0;
+	}
+	printf("%-16s %-9s %-7s %-15s %-19s %-24s %s\n", "NAME", "MODEL", "STATE", "BRIDGE", "SUBNET", "SUBNET6",
+	       "CABLES");
+	json_array_foreach(a, i, o)
+	{
+		printf("%-16s %-9s %-7s %-15s %-19s %-24s %d\n", text(o, "name"), text(o, "model"), text(o, "state"),
+		       text(o, "bridge"), text(o, "subnet"), text(o, "subnet6"),
+		       (int)json_integer_value(json_object_get(o, "cables")));
+	}
+	json_decref(a);
+	return 0;
+}
+
+/* --- show --- */
+
+/* "key: value", lists indented below. */
+static void print_members(const json_t *o, int indent);
+
+static void print_value(const char *key, const json_t *v, int indent)
+{
+	size_t i;
+	json_t *e;
+
+	printf("%*s%s:", indent, "", key);
+	if (json_is_string(v))
+		printf(" %s\n", json_string_value(v));
+	else if (json_is_integer(v))
+		printf(" %lld\n", (long long)json_integer_value(v));
+	else if (json_is_boolean(v))
+		printf(" %s\n", json_is_true(v) ? "yes" : "no");
+	else
+		putchar('\n');
+	if (json_is_object(v))
+		print_members(v, indent + 2);
+	if (!json_is_array(v))
+		return;
+	json_array_foreach(v, i, e)
+	{
+		const char *k;
+		json_t *m;
+
+		printf("%*s-", indent + 2, "");
+		if (json_is_string(e))
+			printf(" %s", json_string_value(e));
+		json_object_foreach(e, k, m) printf(" %s=%s", k, json_string_value(m) ? json_string_value(m) : "");
+		putchar('\n');
+	}
+}
+
+static void print_members(const json_t *o, int indent)
+{
+	const char *key;
+	json_t *v;
+
+	json_object_foreach((json_t *)o, key, v) print_value(key, v, indent);
+}
+
+static int show_any(struct config *c, json_t *o, struct err *err)
+{
+	bool json;
+
+	if (!o)
+		return -1;
+	if (wants_json(c, &json, err)) {
+		json_decref(o);
+		return -1;
+	}
+	if (json) {
+		net_print_json(o);
+		return 0;
+	}
+	print_members(o, 0);
+	json_decref(o);
+	return 0;
+}
+
+static int show(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
+{
+	return show_any(c, lan_show(l, argv[0], err), err);
+}
+
+static int stats(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
+{
+	return show_any(c, lan_stats(l, argv[0], err), err);
+}
+
+/* --- leases --- */
+
+static const char *until(const json_t *o, char buf[32])
+{
+	time_t t = (time_t)json_integer_value(json_object_get(o, "expires"));
+	struct tm tm;
+
+	if (!t || !localtime_r(&t, &tm) || !strftime(buf, 32, "%Y-%m-%d %H:%M:%S", &tm))
+		return "-";
+	return buf;
+}
+
+static int leases(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
+{
+	char when[32];
+	json_t *a, *o;
+	size_t i;
+	bool json;
+
+	if (wants_json(c, &json, err))
+		return -1;
+	a = lan_leases(l, argv[0], err);
+	if (!a)
+		return -1;
+	if (json) {
+		net_print_json(a);
+		return 0;
+	}
+	printf("%-18s %-40s %-24s %s\n", "MAC", "ADDRESS", "NAME", "UNTIL");
+	json_array_foreach(a, i, o)
+		printf("%-18s %-40s %-24s %s\n", text(o, "mac"), text(o, "address"), text(o, "name"), until(o, when));
+	json_decref(a);
+	return 0;
+}
+
+static int run_list(struct config *c, int argc, char **argv)
+{
+	return net_with(false, list, c, argc, argv);
+}
+
+static int run_show(struct config *c, int argc, char **argv)
+{
+	return net_with(false, show, c, argc, argv);
+}
+
+static int run_leases(struct config *c, int argc, char **argv)
+{
+	return net_with(false, leases, c, argc, argv);
+}
+
+static int run_stats(struct config *c, int argc, char **argv)
+{
+	return net_with(false, stats, c, argc, argv);
+}
+
+const struct cli_command net_list_command = {
+	.name = "net list",
+	.summary = "List the networks",
+	.operands = "",
+	.options = options,
+	.run = run_list,
+};
+
+const struct cli_command net_show_command = {
+	.name = "net show",
+	.summary = "Show a network, its definition and who has a cable in it",
+	.operands = "NAME",
+	.min_operands = 1,
+	.max_operands = 1,
+	.options = options,
+	.run = run_show,
+};
+
+const struct cli_command net_leases_command = {
+	.name = "net leases",
+	.summary = "List the addresses that a network has handed out",
+	.operands = "NAME",
+	.min_operands = 1,
+	.max_operands = 1,
+	.options = options,
+	.run = run_leases,
+};
+
+const struct cli_command net_stats_command = {
+	.name = "net stats",
+	.summary = "Show what a network has carried and refused",
+	.operands = "NAME",
+	.min_operands = 1,
+	.max_operands = 1,
+	.options = options,
+	.run = run_stats,
+};

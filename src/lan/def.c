@@ -1,0 +1,347 @@
+/* See def.h. */
+#include "lan/def.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+const char *const lan_model_names[] = { "nat", "isolated", "routed", "bridged", NULL };
+const char *const lan_dns_names[] = { "own", "dnsmasq", "off", NULL };
+
+void lan_def_init(struct lan_def *d, const char *name)
+{
+	memset(d, 0, sizeof(*d));
+	snprintf(d->name, sizeof(d->name), "%s", name);
+	d->dhcp = true;
+}
+
+/* --- names --- */
+
+bool lan_name_ok(const char *name)
+{
+	size_t n = strlen(name);
+
+	if (!n || n > LAN_NET_NAME || !isalnum((unsigned char)*name))
+		return false;
+	for (; *name; name++)
+		if (!isalnum((unsigned char)*name) && !strchr("_-", *name))
+			return false;
+	return true;
+}
+
+bool lan_label_ok(const char *name, unsigned len)
+{
+	if (!len || len > LAN_NAME_LABEL || name[0] == '-' || name[len - 1] == '-')
+		return false;
+	for (unsigned i = 0; i < len; i++)
+		if (!isalnum((unsigned char)name[i]) && name[i] != '-')
+			return false;
+	return true;
+}
+
+static bool domain_ok(const char *name)
+{
+	while (*name) {
+		size_t n = strcspn(name, ".");
+
+		if (!lan_label_ok(name, (unsigned)n))
+			return false;
+		name += n;
+		if (*name == '.' && !*++name)
+			return false;
+	}
+	return true;
+}
+
+/* What the kernel takes as the name of an interface, and what needs no quoting anywhere. */
+static bool ifname_ok(const char *name)
+{
+	size_t n = strlen(name);
+
+	if (!n || n >= IFNAMSIZ || !isalnum((unsigned char)*name))
+		return false;
+	for (; *name; name++)
+		if (!isalnum((unsigned char)*name) && !strchr("._-@", *name))
+			return false;
+	return true;
+}
+
+/* A name of at most 15 bytes: of a longer one its beginning and a sum, so that two rarely meet. */
+static void own_name(const char *prefix, const char *name, char buf[IFNAMSIZ])
+{
+	const size_t len = strlen(name), room = IFNAMSIZ - 1 - strlen(prefix);
+
+	strcpy(buf, prefix);
+	if (len <= room)
+		memcpy(buf + strlen(prefix), name, len + 1);
+	else
+		snprintf(buf + strlen(prefix), room + 1, "%.5s-%06x", name, lan_sum(name, (unsigned)len) & 0xffffff);
+}
+
+void lan_bridge_name(const struct lan_def *d, char buf[IFNAMSIZ])
+{
+	if (*d->bridge)
+		snprintf(buf, IFNAMSIZ, "%s", d->bridge);
+	else
+		own_name("vr-", d->name, buf);
+}
+
+void lan_server_name(const struct lan_def *d, char buf[IFNAMSIZ])
+{
+	own_name("vs-", d->name, buf);
+}
+
+void lan_bridge_mac(const char *name, uint8_t mac[6])
+{
+	uint32_t h = lan_sum(name, (unsigned)strlen(name));
+
+	mac[0] = 0x0a; /* locally administered */
+	mac[1] = 'V';
+	st_be32(mac + 2, h);
+}
+
+bool lan_has_server(const struct lan_def *d)
+{
+	return d->model != LAN_BRIDGED && d->dns != LAN_DNS_DNSMASQ && (d->dhcp || d->dns == LAN_DNS_OWN);
+}
+
+bool lan_has_gateway(const struct lan_def *d)
+{
+	return d->model == LAN_NAT || d->model == LAN_ROUTED;
+}
+
+/* --- checks --- */
+
+static int check_statics(const struct lan_def *d, struct err *err)
+{
+	char text[LAN_TEXT4], mac[LAN_TEXTMAC];
+
+	for (unsigned i = 0; i < d->statics_len; i++) {
+		const struct lan_static *s = &d->statics[i];
+
+		lan_text_mac(s->mac, mac);
+		if (s->addr4 && !d->net4.len)
+			return err_set(err, "host %s: the network has no IPv4 subnet of its own", mac);
+		if (s->addr4 && (!lan_in4(&d->net4, s->addr4) || s->addr4 <= lan_server4(d) ||
+				 s->addr4 == (d->net4.addr | ~lan_mask4(d->net4.len))))
+			return err_set(
+				err,
+				"host %s: %s is not an address of a machine in the subnet (the first two are the "
+				"gateway's and the server's)",
+				mac, lan_text4(s->addr4, text));
+		for (unsigned k = 0; k < i; k++) {
+			const struct lan_static *o = &d->statics[k];
+
+			if (!memcmp(s->mac, o->mac, 6))
+				return err_set(err, "host %s is given twice", mac);
+			if (s->addr4 && s->addr4 == o->addr4)
+				return err_set(err, "host %s: %s is another host's address", mac,
+					       lan_text4(s->addr4, text));
+			if (*s->name && !strcasecmp(s->name, o->name))
+				return err_set(err, "host %s: '%s' is another host's name", mac, s->name);
+		}
+	}
+	return 0;
+}
+
+static int check_range(struct lan_def *d, struct err *err)
+{
+	uint32_t last = d->net4.addr | ~lan_mask4(d->net4.len);
+	char a[LAN_TEXT4], b[LAN_TEXT4];
+
+	if (!d->first4) {
+		d->first4 = lan_server4(d) + 1;
+		d->last4 = last - 1;
+	}
+	if (d->first4 <= lan_server4(d) || d->last4 >= last || d->first4 > d->last4 || !lan_in4(&d->net4, d->first4))
+		return err_set(err,
+			       "dhcp-range %s-%s: it must lie in the subnet, behind its first two addresses and before "
+			       "its last",
+			       lan_text4(d->first4, a), lan_text4(d->last4, b));
+	return 0;
+}
+
+static int check_subnets(struct lan_def *d, struct err *err)
+{
+	char text[LAN_TEXT6];
+
+	if (d->model == LAN_BRIDGED) {
+		if (d->net4.len || d->net6.len || d->first4)
+			return err_set(
+				err,
+				"a bridged network has the addresses of the network outside: no subnet, no dhcp-range");
+		return 0;
+	}
+	if (d->net4.len && (d->net4.len < 8 || d->net4.len > 29))
+		return err_set(err, "subnet %s: a prefix of 8 to 29 bits is needed", lan_text_net4(&d->net4, text));
+	if (d->net4.len && (d->net4.addr >> 24 == 0 || d->net4.addr >> 24 == 127 || d->net4.addr >> 24 >= 224))
+		return err_set(err, "subnet %s: no addresses of machines", lan_text_net4(&d->net4, text));
+	if (d->net6.len && d->net6.len != 64)
+		return err_set(err, "subnet6 %s: a prefix of 64 bits is needed", lan_text_net6(&d->net6, text));
+	if (d->net6.len &&
+	    (d->net6.addr.s6_addr[0] == 0xff || d->net6.addr.s6_addr[0] == 0xfe || !d->net6.addr.s6_addr[0]))
+		return err_set(err, "subnet6 %s: neither unique local nor global", lan_text_net6(&d->net6, text));
+	if (!d->net4.len && d->first4)
+		return err_set(err, "dhcp-range: the network has no IPv4 subnet");
+	return d->net4.len ? check_range(d, err) : 0;
+}
+
+static int check_model(const struct lan_def *d, struct err *err)
+{
+	if ((d->model == LAN_BRIDGED) != !!*d->uplink)
+		return err_set(err, d->model == LAN_BRIDGED ? "a bridged network needs an interface of the host"
+							    : "only a bridged network has an interface of the host");
+	if (*d->uplink && !ifname_ok(d->uplink))
+		return err_set(err, "bridged: '%s' is no name of an interface", d->uplink);
+	if (*d->bridge && !ifname_ok(d->bridge))
+		return err_set(err, "bridge: '%s' is no name of an interface", d->bridge);
+	if (*d->bridge && !strcmp(d->bridge, d->uplink))
+		return err_set(err, "bridge: '%s' is the interface itself", d->bridge);
+	if (d->publish_len && d->model != LAN_NAT && d->model != LAN_ROUTED)
+		return err_set(err, "publish: ports are published of a network with model nat or routed");
+	if (d->routes_len && !lan_has_gateway(d))
+		return err_set(err, "route: networks with model nat or routed have routes to each other");
+	if (d->model == LAN_BRIDGED && d->statics_len)
+		return err_set(err, "host: addresses in a bridged network are given by the network outside");
+	return 0;
+}
+
+int lan_def_check(struct lan_def *d, struct err *err)
+{
+	if (!lan_name_ok(d->name))
+		return err_set(err,
+			       "'%s' is not a network's name: 1 to %d letters, digits, '_' or '-', the first no sign",
+			       d->name, LAN_NET_NAME);
+	if (*d->domain && !domain_ok(d->domain))
+		return err_set(err, "domain: '%s' is no name of a domain", d->domain);
+	if (d->mtu && (d->mtu < 1280 || d->mtu > 65535))
+		return err_set(err, "mtu: %u is not within 1280 and 65535", d->mtu);
+	for (unsigned i = 0; i < d->routes_len; i++)
+		if (!lan_name_ok(d->routes[i]) || !strcmp(d->routes[i], d->name))
+			return err_set(err, "route: '%s' is not another network", d->routes[i]);
+	if (check_model(d, err) || check_subnets(d, err) || check_statics(d, err))
+		return -1;
+	return 0;
+}
+
+/* --- words of the command line --- */
+
+int lan_parse_static(struct lan_def *d, const char *text, struct err *err)
+{
+	struct lan_static *s = &d->statics[d->statics_len];
+	const char *name = strchr(text, ','), *addr = name ? strchr(name + 1, ',') : NULL;
+	char mac[LAN_TEXTMAC];
+	size_t len;
+
+	if (d->statics_len == LAN_STATIC_MAX)
+		return err_set(err, "host: more than %d of them", LAN_STATIC_MAX);
+	memset(s, 0, sizeof(*s));
+	snprintf(mac, sizeof(mac), "%.*s", (int)strcspn(text, ","), text);
+	if (!name || strcspn(text, ",") != sizeof(mac) - 1 || !lan_parse_mac(mac, s->mac))
+		return err_set(err, "host: '%s' is not MAC,NAME,ADDRESS (as 52:54:00:00:00:01,web,10.1.2.3)", text);
+	len = addr ? (size_t)(addr - name - 1) : strlen(name + 1);
+	if (len && !lan_label_ok(name + 1, (unsigned)len))
+		return err_set(err, "host: '%.*s' is no name: 1 to 63 letters, digits and dashes", (int)len, name + 1);
+	memcpy(s->name, name + 1, len);
+	if (addr && addr[1] && !lan_parse4(addr + 1, &s->addr4))
+		return err_set(err, "host: '%s' is no IPv4 address", addr + 1);
+	d->statics_len++;
+	return 0;
+}
+
+int lan_parse_range(struct lan_def *d, const char *text, struct err *err)
+{
+	const char *dash = strchr(text, '-');
+	char first[LAN_TEXT4];
+
+	snprintf(first, sizeof(first), "%.*s", (int)strcspn(text, "-"), text);
+	if (!dash || !lan_parse4(first, &d->first4) || !lan_parse4(dash + 1, &d->last4) || !d->first4)
+		return err_set(err, "dhcp-range: '%s' is not ADDRESS-ADDRESS", text);
+	return 0;
+}
+
+static bool port(const char *text, uint16_t *p)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	*p = (uint16_t)n;
+	return isdigit((unsigned char)*text) && !*end && n && n <= 65535;
+}
+
+/* "[ADDR:]PORT" with brackets around an IPv6 address: the port goes to `p`, the rest to `host` ("": none). */
+static bool host_port(const char *text, size_t len, char host[LAN_NAME_LABEL + 1], uint16_t *p)
+{
+	char buf[128], *colon;
+
+	if (len >= sizeof(buf))
+		return false;
+	memcpy(buf, text, len);
+	buf[len] = '\0';
+	*host = '\0';
+	colon = strrchr(buf, ':');
+	if (!port(colon ? colon + 1 : buf, p))
+		return false;
+	if (!colon)
+		return true;
+	*colon = '\0';
+	if (*buf == '[' && colon > buf + 1 && colon[-1] == ']') {
+		colon[-1] = '\0';
+		memmove(buf, buf + 1, strlen(buf));
+	} else if (strchr(buf, ':')) {
+		return false;
+	}
+	return snprintf(host, LAN_NAME_LABEL + 1, "%s", buf) <= LAN_NAME_LABEL;
+}
+
+int lan_parse_publish(struct lan_def *d, const char *text, struct err *err)
+{
+	struct lan_publish *p = &d->publish[d->publish_len];
+	const char *where = text, *dash;
+	char host[LAN_NAME_LABEL + 1];
+	struct in6_addr to6;
+	uint32_t to4;
+
+	if (d->publish_len == LAN_PUBLISH_MAX)
+		return err_set(err, "publish: more than %d of them", LAN_PUBLISH_MAX);
+	memset(p, 0, sizeof(*p));
+	if (!strncmp(where, "udp:", 4))
+		p->udp = true, where += 4;
+	else if (!strncmp(where, "tcp:", 4))
+		where += 4;
+	dash = strchr(where, '-');
+	if (!dash || !host_port(where, (size_t)(dash - where), host, &p->port) ||
+	    !host_port(dash + 1, strlen(dash + 1), p->to, &p->to_port) || !*p->to)
+		return err_set(err, "publish: '%s' is not [tcp|udp]:[ADDRESS:]PORT-MACHINE:PORT", text);
+	p->ip6 = lan_parse6(p->to, &to6);
+	if (!p->ip6 && !lan_parse4(p->to, &to4) && !lan_label_ok(p->to, (unsigned)strlen(p->to)))
+		return err_set(err, "publish: '%s' is neither a machine's name nor an address", p->to);
+	if (*host && lan_parse6(host, &p->at6))
+		p->ip6 = true;
+	else if (*host && !lan_parse4(host, &p->at4))
+		return err_set(err, "publish: '%s' is no address of the host", host);
+	if (p->ip6 && (p->at4 || lan_parse4(p->to, &to4)))
+		return err_set(err, "publish: '%s' goes from one family of addresses to the other", text);
+	d->publish_len++;
+	return 0;
+}
+
+const char *lan_publish_text(const struct lan_publish *p, char *buf, unsigned size)
+{
+	bool bracket = strchr(p->to, ':');
+	char at[LAN_TEXT6 + 4] = "", text[LAN_TEXT6];
+	int n;
+
+	if (!lan_zero6(&p->at6)) {
+		snprintf(at, sizeof(at), "[%s]:", lan_text6(&p->at6, text));
+	} else if (p->at4) {
+		snprintf(at, sizeof(at), "%s:", lan_text4(p->at4, text));
+	}
+	n = snprintf(buf, size, "%s:%s%u-%s%s%s:%u", p->udp ? "udp" : "tcp", at, p->port, bracket ? "[" : "", p->to,
+		     bracket ? "]" : "", p->to_port);
+	return n < (int)size ? buf : "";
+}

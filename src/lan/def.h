@@ -1,0 +1,100 @@
+/*
+ * What a network is: its definition, as a value, as JSON (how it is kept), and checked. Nothing here looks at the
+ * host. Any thread; a definition belongs to its caller.
+ */
+#ifndef VIREO_LAN_DEF_H
+#define VIREO_LAN_DEF_H
+
+#include <jansson.h>
+#include <net/if.h>
+
+#include "base/err.h"
+#include "lan/ip.h"
+
+#define LAN_NET_NAME	31 /* characters */
+#define LAN_NAME_LABEL	63
+#define LAN_STATIC_MAX	256
+#define LAN_PUBLISH_MAX 64
+#define LAN_ROUTES_MAX	16
+
+enum lan_model { LAN_NAT, LAN_ISOLATED, LAN_ROUTED, LAN_BRIDGED, LAN_MODELS };
+enum lan_dns { LAN_DNS_OWN, LAN_DNS_DNSMASQ, LAN_DNS_OFF, LAN_DNS_KINDS };
+
+/* A machine with an address of its own. */
+struct lan_static {
+	uint8_t mac[6];
+	char name[LAN_NAME_LABEL + 1]; /* "": none */
+	uint32_t addr4;		       /* 0: one of the range */
+};
+
+/* A port of the host that leads to a machine of the network. */
+struct lan_publish {
+	bool udp;
+	bool ip6;     /* of which family `to` is */
+	uint32_t at4; /* of the host; 0: any */
+	struct in6_addr at6;
+	uint16_t port, to_port;
+	char to[LAN_NAME_LABEL + 1]; /* name of a machine, or an address */
+};
+
+struct lan_def {
+	char name[LAN_NET_NAME + 1];
+	enum lan_model model;
+	char uplink[IFNAMSIZ]; /* bridged */
+	char bridge[IFNAMSIZ]; /* "": made of the name */
+	struct lan_net4 net4;  /* len 0: none */
+	struct lan_net6 net6;
+	uint32_t first4, last4; /* what DHCP hands out */
+	char domain[128];
+	enum lan_dns dns;
+	bool dhcp;
+	unsigned mtu; /* 0: as it comes */
+	unsigned statics_len, publish_len, routes_len;
+	struct lan_static statics[LAN_STATIC_MAX];
+	struct lan_publish publish[LAN_PUBLISH_MAX];
+	char routes[LAN_ROUTES_MAX][LAN_NET_NAME + 1]; /* networks that this one may talk with */
+};
+
+extern const char *const lan_model_names[LAN_MODELS + 1]; /* NULL at the end */
+extern const char *const lan_dns_names[LAN_DNS_KINDS + 1];
+
+/* Everything but the name empty; DHCP and DNS on. */
+void lan_def_init(struct lan_def *d, const char *name);
+/* The whole definition: an error names what is wrong in it. Fills in the range, if none is given. */
+int lan_def_check(struct lan_def *d, struct err *err);
+
+json_t *lan_def_to_json(const struct lan_def *d);
+/* Checked. What is not known is refused by its name. */
+int lan_def_from_json(struct lan_def *d, const json_t *o, struct err *err);
+
+/* "MAC,NAME,ADDR": name or address may be empty. */
+int lan_parse_static(struct lan_def *d, const char *text, struct err *err);
+/* "[tcp|udp]:[ADDR:]PORT-VM:PORT"; IPv6 addresses in brackets. */
+int lan_parse_publish(struct lan_def *d, const char *text, struct err *err);
+/* "A-B" */
+int lan_parse_range(struct lan_def *d, const char *text, struct err *err);
+/* As it is read. */
+const char *lan_publish_text(const struct lan_publish *p, char *buf, unsigned size);
+
+bool lan_name_ok(const char *name);
+/* 1 to 63 letters, digits and dashes, as a name in DNS. */
+bool lan_label_ok(const char *name, unsigned len);
+
+/* --- what follows from a definition --- */
+void lan_bridge_name(const struct lan_def *d, char buf[IFNAMSIZ]);
+/* The other ends: of the server, and of a machine's cable. */
+void lan_server_name(const struct lan_def *d, char buf[IFNAMSIZ]);
+/* The MAC of the bridge, by which it is known as ours from its first moment on. */
+void lan_bridge_mac(const char *name, uint8_t mac[6]);
+bool lan_has_server(const struct lan_def *d);  /* one of our own */
+bool lan_has_gateway(const struct lan_def *d); /* the host has an address in it */
+static inline uint32_t lan_gateway4(const struct lan_def *d)
+{
+	return d->net4.addr + 1;
+}
+static inline uint32_t lan_server4(const struct lan_def *d)
+{
+	return d->net4.addr + 2;
+}
+
+#endif

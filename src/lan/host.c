@@ -1,0 +1,405 @@
+/* See host.h. */
+#include "lan/host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/entropy.h"
+
+int lan_host_rights(struct err *err)
+{
+	static const struct {
+		unsigned number;
+		const char *name;
+	} needed[] = { { CAP_NET_ADMIN, "CAP_NET_ADMIN" }, { CAP_SYS_ADMIN, "CAP_SYS_ADMIN" } };
+	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct d[2] = { { 0 } };
+
+	if (syscall(SYS_capget, &h, d))
+		return err_errno(err, errno, "capget");
+	for (size_t i = 0; i < ARRAY_LEN(needed); i++)
+		if (!(d[needed[i].number / 32].effective & 1u << needed[i].number % 32))
+			return err_set(err, "%s is missing: networks of the host are changed as root", needed[i].name);
+	return 0;
+}
+
+/* --- what is taken --- */
+
+static void *more(void *v, unsigned len, size_t size)
+{
+	return len & (len - 1) ? v : realloc(v, (len ? 2 * len : 1) * size);
+}
+
+static int add4(struct lan_taken *t, struct lan_net4 n, const char *what, const char *name)
+{
+	void *v = more(t->v4, t->len4, sizeof(*t->v4)), *w;
+
+	if (!v)
+		return -1;
+	t->v4 = v;
+	w = more(t->who4, t->len4, sizeof(*t->who4));
+	if (!w)
+		return -1;
+	t->who4 = w;
+	snprintf(t->who4[t->len4], sizeof(*t->who4), "%s %s", what, name);
+	n.addr &= lan_mask4(n.len);
+	t->v4[t->len4++] = n;
+	return 0;
+}
+
+static int add6(struct lan_taken *t, struct lan_net6 n, const char *what, const char *name)
+{
+	void *v = more(t->v6, t->len6, sizeof(*t->v6)), *w;
+
+	if (!v)
+		return -1;
+	t->v6 = v;
+	w = more(t->who6, t->len6, sizeof(*t->who6));
+	if (!w)
+		return -1;
+	t->who6 = w;
+	snprintf(t->who6[t->len6], sizeof(*t->who6), "%s %s", what, name);
+	t->v6[t->len6++] = n;
+	return 0;
+}
+
+static const struct rtnl_link *by_index(const struct rtnl_links *l, int index)
+{
+	for (unsigned i = 0; i < l->len; i++)
+		if (l->v[i].index == index)
+			return &l->v[i];
+	return NULL;
+}
+
+/* Unicast routes but the default one, which every subnet is part of, and those of `own`. */
+static int add_route(struct lan_taken *t, const struct rtnl_message *m, const struct rtnl_links *links, const char *own)
+{
+	const struct rtmsg *r = (const void *)m->data;
+	const struct rtattr *a[RTA_MAX + 1];
+	const struct rtnl_link *link = NULL;
+	struct lan_net6 n6 = { .len = r->rtm_dst_len };
+	int index;
+
+	if (m->len < sizeof(*r) || (r->rtm_type != RTN_UNICAST && r->rtm_type != RTN_LOCAL) || !r->rtm_dst_len)
+		return 0;
+	rtnl_attrs(RTM_RTA(r), m->len - NLMSG_ALIGN(sizeof(*r)), a, RTA_MAX);
+	if (a[RTA_OIF] && RTA_PAYLOAD(a[RTA_OIF]) == sizeof(index)) {
+		memcpy(&index, RTA_DATA(a[RTA_OIF]), sizeof(index));
+		link = by_index(links, index);
+	}
+	if (!a[RTA_DST] || (link && (link->loopback || !strcmp(link->name, own))))
+		return 0;
+	if (r->rtm_family == AF_INET && RTA_PAYLOAD(a[RTA_DST]) == 4)
+		return add4(t, (struct lan_net4){ ld_be32(RTA_DATA(a[RTA_DST])), r->rtm_dst_len },
+			    "a route of the host by", link ? link->name : "?");
+	if (r->rtm_family != AF_INET6 || RTA_PAYLOAD(a[RTA_DST]) != 16)
+		return 0;
+	memcpy(&n6.addr, RTA_DATA(a[RTA_DST]), 16);
+	if (n6.addr.s6_addr[0] >= 0xfe)
+		return 0; /* link-local, multicast */
+	return add6(t, n6, "a route of the host by", link ? link->name : "?");
+}
+
+static int add_routes(struct lan_taken *t, struct rtnl *nl, const char *own, struct err *err)
+{
+	struct rtnl_messages m;
+	struct rtnl_links links;
+	int rc = 0;
+
+	if (rtnl_links(nl, &links, err))
+		return -1;
+	if (rtnl_dump(nl, RTM_GETROUTE, &m, err)) {
+		rtnl_links_free(&links);
+		return -1;
+	}
+	for (unsigned i = 0; i < m.len && !rc; i++)
+		rc = add_route(t, &m.v[i], &links, own);
+	rtnl_messages_free(&m);
+	rtnl_links_free(&links);
+	return rc ? err_set(err, "out of memory") : 0;
+}
+
+int lan_taken(struct lan_taken *t, const struct lan_store *s, struct rtnl *nl, const struct lan_def *d, struct err *err)
+{
+	struct lan_def *other = malloc(sizeof(*other));
+	struct lan_names names = { 0 };
+	char bridge[IFNAMSIZ];
+	struct err ignored;
+	int rc = -1;
+
+	*t = (struct lan_taken){ 0 };
+	lan_bridge_name(d, bridge);
+	if (!other) {
+		err_set(err, "out of memory");
+		goto out;
+	}
+	if (lan_store_names(s, &names, err) || add_routes(t, nl, bridge, err))
+		goto out;
+	for (unsigned i = 0; i < names.len; i++) {
+		if (!strcmp(names.v[i], d->name) || lan_store_load(s, names.v[i], other, &ignored))
+			continue;
+		if ((other->net4.len && add4(t, other->net4, "network", names.v[i])) ||
+		    (other->net6.len && add6(t, other->net6, "network", names.v[i]))) {
+			err_set(err, "out of memory");
+			goto out;
+		}
+	}
+	rc = 0;
+out:
+	lan_names_free(&names);
+	free(other);
+	if (rc)
+		lan_taken_free(t);
+	return rc;
+}
+
+void lan_taken_free(struct lan_taken *t)
+{
+	free(t->v4);
+	free(t->v6);
+	free(t->who4);
+	free(t->who6);
+	*t = (struct lan_taken){ 0 };
+}
+
+static const char *overlap4(const struct lan_taken *t, const struct lan_net4 *n)
+{
+	for (unsigned i = 0; i < t->len4; i++)
+		if (lan_overlap4(&t->v4[i], n))
+			return t->who4[i];
+	return NULL;
+}
+
+static const char *overlap6(const struct lan_taken *t, const struct lan_net6 *n)
+{
+	for (unsigned i = 0; i < t->len6; i++)
+		if (lan_overlap6(&t->v6[i], n))
+			return t->who6[i];
+	return NULL;
+}
+
+int lan_taken_check(const struct lan_taken *t, const struct lan_def *d, struct err *err)
+{
+	const char *who;
+	char text[LAN_TEXT6];
+
+	who = d->net4.len ? overlap4(t, &d->net4) : NULL;
+	if (who)
+		return err_set(err, "subnet %s overlaps %s", lan_text_net4(&d->net4, text), who);
+	who = d->net6.len ? overlap6(t, &d->net6) : NULL;
+	return who ? err_set(err, "subnet6 %s overlaps %s", lan_text_net6(&d->net6, text), who) : 0;
+}
+
+/* The private address space (RFC 1918): first 10/8, from a place that the name says, so that hosts differ. */
+static int choose4(const struct lan_taken *t, struct lan_def *d, struct err *err)
+{
+	static const struct lan_net4 spaces[] = { { 0x0a000000, 8 }, { 0xac100000, 12 }, { 0xc0a80000, 16 } };
+
+	for (size_t i = 0; i < ARRAY_LEN(spaces); i++) {
+		uint32_t count = 1u << (24 - spaces[i].len), from = lan_sum(d->name, (unsigned)strlen(d->name));
+
+		for (uint32_t n = 0; n < count; n++) {
+			d->net4 = (struct lan_net4){ spaces[i].addr | (from + n) % count << 8, 24 };
+			if (!overlap4(t, &d->net4))
+				return 0;
+		}
+	}
+	return err_set(err, "subnet: all private addresses are taken; name one by --subnet");
+}
+
+/* RFC 4193: 40 random bits. */
+static int choose6(const struct lan_taken *t, struct lan_def *d, struct err *err)
+{
+	for (unsigned n = 0; n < 1000; n++) {
+		d->net6 = (struct lan_net6){ .addr.s6_addr = { 0xfd }, .len = 64 };
+		entropy_get(d->net6.addr.s6_addr + 1, 5);
+		if (!overlap6(t, &d->net6))
+			return 0;
+	}
+	return err_set(err, "subnet6: all unique local prefixes are taken; name one by --subnet6");
+}
+
+int lan_choose_subnets(const struct lan_taken *t, struct lan_def *d, bool want4, bool want6, struct err *err)
+{
+	if (want4 && !d->net4.len && choose4(t, d, err))
+		return -1;
+	return want6 && !d->net6.len ? choose6(t, d, err) : 0;
+}
+
+/* --- switches --- */
+
+bool lan_sysctl_get(const char *path, char *buf, unsigned size)
+{
+	char full[160];
+	ssize_t n;
+	int fd;
+
+	snprintf(full, sizeof(full), "/proc/sys/net/%s", path);
+	fd = open(full, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, buf, size - 1);
+	if (fd >= 0)
+		close(fd);
+	if (n < 0)
+		return false;
+	buf[n] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+	return true;
+}
+
+int lan_sysctl_set(const char *path, const char *value, struct err *err)
+{
+	char full[160], now[32];
+	int fd, rc = 0;
+
+	if (lan_sysctl_get(path, now, sizeof(now)) && !strcmp(now, value))
+		return 0;
+	snprintf(full, sizeof(full), "/proc/sys/net/%s", path);
+	fd = open(full, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		rc = err_errno(err, errno, "%s", full);
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+#define FORWARDING ".forwarding.json" /* no network's name */
+
+static const struct {
+	const char *key, *path;
+} switches[] = { { "ipv4", "ipv4/ip_forward" }, { "ipv6", "ipv6/conf/all/forwarding" } };
+
+/*
+ * A host that forwards IPv6 listens to routers no more, and forgets its default route, unless the interface says 2.
+ * Each that listens now goes on.
+ */
+static int keep_listening(struct rtnl *nl, json_t *record, struct err *err)
+{
+	struct rtnl_links l;
+	char path[96], now[8];
+	int rc = 0;
+
+	if (rtnl_links(nl, &l, err))
+		return -1;
+	for (unsigned i = 0; i < l.len && !rc; i++) {
+		snprintf(path, sizeof(path), "ipv6/conf/%s/accept_ra", l.v[i].name);
+		if (l.v[i].loopback || !strncmp(l.v[i].alias, "vireo:", 6) || !lan_sysctl_get(path, now, sizeof(now)) ||
+		    strcmp(now, "1"))
+			continue;
+		json_array_append_new(record, json_string(l.v[i].name));
+	}
+	rtnl_links_free(&l);
+	return rc;
+}
+
+/* Which of the switches a definition needs. */
+static bool needs(const struct lan_def *d, size_t i)
+{
+	return lan_has_gateway(d) && (i ? d->net6.len : d->net4.len);
+}
+
+int lan_forwarding_on(const struct lan_store *s, struct rtnl *nl, const struct lan_def *d, struct err *err)
+{
+	json_t *record = lan_run_read(s, FORWARDING, ""), *list, *name;
+	char path[96], now[8];
+	bool changed = false;
+	int rc = -1;
+	size_t n;
+
+	if (!json_is_object(record)) {
+		json_decref(record);
+		record = json_object();
+	}
+	for (size_t i = 0; i < ARRAY_LEN(switches); i++) {
+		if (!needs(d, i) || !lan_sysctl_get(switches[i].path, now, sizeof(now)) || strcmp(now, "0"))
+			continue;
+		json_object_set_new(record, switches[i].key, json_true());
+		if (i) {
+			list = json_array();
+			json_object_set_new(record, "accept_ra", list);
+			if (keep_listening(nl, list, err))
+				goto out;
+		}
+		changed = true;
+	}
+	/* First written down, then done. */
+	if (changed && lan_run_write_top(s, FORWARDING, record, err))
+		goto out;
+	json_array_foreach(json_object_get(record, "accept_ra"), n, name)
+	{
+		snprintf(path, sizeof(path), "ipv6/conf/%s/accept_ra", json_string_value(name));
+		if (changed && lan_sysctl_set(path, "2", err))
+			goto out;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(switches); i++)
+		if (needs(d, i) && lan_sysctl_set(switches[i].path, "1", err))
+			goto out;
+	rc = 0;
+out:
+	json_decref(record);
+	return rc;
+}
+
+/* Whether a network that runs needs one. */
+static bool needed(const struct lan_store *s, size_t which)
+{
+	struct lan_def *d = malloc(sizeof(*d));
+	struct lan_names names = { 0 };
+	struct err ignored;
+	bool yes = !d || lan_store_running(s, &names, &ignored);
+
+	for (unsigned i = 0; i < names.len && !yes; i++) {
+		json_t *state = lan_run_read(s, names.v[i], "state.json");
+
+		yes = !lan_def_from_json(d, json_object_get(state, "def"), &ignored) && needs(d, which);
+		json_decref(state);
+	}
+	lan_names_free(&names);
+	free(d);
+	return yes;
+}
+
+void lan_forwarding_off(const struct lan_store *s)
+{
+	json_t *record = lan_run_read(s, FORWARDING, ""), *name;
+	char path[96], file[2 * LAN_PATH];
+	struct err ignored;
+	bool left = false;
+	size_t n;
+
+	for (size_t i = 0; record && i < ARRAY_LEN(switches); i++) {
+		char now[8];
+
+		if (!json_is_true(json_object_get(record, switches[i].key)))
+			continue;
+		if (needed(s, i)) {
+			left = true;
+			continue;
+		}
+		if (lan_sysctl_get(switches[i].path, now, sizeof(now)) && !strcmp(now, "1"))
+			lan_sysctl_set(switches[i].path, "0", &ignored);
+		json_object_del(record, switches[i].key);
+		if (!i)
+			continue;
+		json_array_foreach(json_object_get(record, "accept_ra"), n, name)
+		{
+			snprintf(path, sizeof(path), "ipv6/conf/%.15s/accept_ra", json_string_value(name));
+			if (lan_sysctl_get(path, now, sizeof(now)) && !strcmp(now, "2"))
+				lan_sysctl_set(path, "1", &ignored);
+		}
+		json_object_del(record, "accept_ra");
+	}
+	if (left) {
+		lan_run_write_top(s, FORWARDING, record, &ignored);
+	} else {
+		lan_run_path(s, FORWARDING, "", file, sizeof(file));
+		unlink(file);
+	}
+	json_decref(record);
+}

@@ -1,0 +1,43 @@
+/*
+ * The host that networks stand in: what it allows, which addresses it has given away, and its switches under
+ * /proc/sys/net. Main thread, with the lock of the store held.
+ */
+#ifndef VIREO_LAN_HOST_H
+#define VIREO_LAN_HOST_H
+
+#include "base/err.h"
+#include "lan/def.h"
+#include "lan/rtnl.h"
+#include "lan/store.h"
+
+/* The rights to change networks, and to make name spaces of them. */
+int lan_host_rights(struct err *err);
+
+/* What others have: addresses and routes of the host, and the subnets of the other networks. */
+struct lan_taken {
+	struct lan_net4 *v4;
+	struct lan_net6 *v6;
+	char (*who4)[48], (*who6)[48];
+	unsigned len4, len6;
+};
+/* But for what is at the bridge of `d` itself. */
+int lan_taken(struct lan_taken *t, const struct lan_store *s, struct rtnl *nl, const struct lan_def *d,
+	      struct err *err);
+void lan_taken_free(struct lan_taken *t);
+/* An error that says with what a subnet of `d` overlaps. */
+int lan_taken_check(const struct lan_taken *t, const struct lan_def *d, struct err *err);
+/* Give `d` a free subnet and a free unique local prefix, where it shall have one and has none. */
+int lan_choose_subnets(const struct lan_taken *t, struct lan_def *d, bool want4, bool want6, struct err *err);
+
+/* /proc/sys/net/PATH, as "ipv4/ip_forward". */
+bool lan_sysctl_get(const char *path, char *buf, unsigned size);
+int lan_sysctl_set(const char *path, const char *value, struct err *err);
+
+/*
+ * Let the host forward, and remember what was so before: given back by lan_forwarding_off(), once no network needs it,
+ * where nobody else has changed it since.
+ */
+int lan_forwarding_on(const struct lan_store *s, struct rtnl *nl, const struct lan_def *d, struct err *err);
+void lan_forwarding_off(const struct lan_store *s);
+
+#endif

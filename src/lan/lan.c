@@ -1,0 +1,313 @@
+/* Networks as objects: see lan.h. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "lan/lan_impl.h"
+
+struct lan *lan_open(bool change, struct err *err)
+{
+	struct lan *l = calloc(1, sizeof(*l));
+
+	if (!l) {
+		err_set(err, "out of memory");
+		return NULL;
+	}
+	if (lan_store_find(&l->store, err) || rtnl_open(&l->nl, err)) {
+		free(l);
+		return NULL;
+	}
+	if (!change)
+		return l;
+	if (lan_store_lock(&l->store, err) || lan_reconcile(l, err)) {
+		lan_close(l);
+		return NULL;
+	}
+	return l;
+}
+
+void lan_close(struct lan *l)
+{
+	lan_store_unlock(&l->store);
+	rtnl_close(&l->nl);
+	free(l);
+}
+
+int lan_load(struct lan *l, const char *name, struct lan_def *d, struct err *err)
+{
+	return lan_store_load(&l->store, name, d, err);
+}
+
+/* --- making --- */
+
+/* A port of the host leads to one place. */
+static int check_published(struct lan *l, const struct lan_def *d, struct err *err)
+{
+	struct lan_def *o = malloc(sizeof(*o));
+	struct lan_names names = { 0 };
+	struct err ignored;
+	int rc = 0;
+
+	if (!o || lan_store_names(&l->store, &names, err)) {
+		free(o);
+		return -1;
+	}
+	for (unsigned n = 0; n < names.len && !rc; n++) {
+		if (!strcmp(names.v[n], d->name) || lan_store_load(&l->store, names.v[n], o, &ignored))
+			continue;
+		for (unsigned i = 0; i < d->publish_len && !rc; i++)
+			for (unsigned k = 0; k < o->publish_len && !rc; k++) {
+				const struct lan_publish *a = &d->publish[i], *b = &o->publish[k];
+
+				if (a->port == b->port && a->udp == b->udp && a->at4 == b->at4 &&
+				    !memcmp(&a->at6, &b->at6, sizeof(a->at6)))
+					rc = err_set(err, "publish: port %u leads to network %s already", a->port,
+						     o->name);
+			}
+	}
+	lan_names_free(&names);
+	free(o);
+	return rc;
+}
+
+/* Complete it, and hold it against the host and the other networks. */
+static int fit(struct lan *l, struct lan_def *d, const struct lan_wishes *w, struct err *err)
+{
+	struct lan_taken t;
+	bool own = d->model != LAN_BRIDGED;
+	int rc;
+
+	if (lan_taken(&t, &l->store, &l->nl, d, err))
+		return -1;
+	rc = lan_taken_check(&t, d, err) || lan_choose_subnets(&t, d, own && !w->no4, own && !w->no6, err) ? -1 : 0;
+	lan_taken_free(&t);
+	if (!rc && own && !d->net4.len && !d->net6.len)
+		rc = err_set(err, "a network has IPv4 or IPv6 or both");
+	return rc || lan_def_check(d, err) || check_published(l, d, err) ? -1 : 0;
+}
+
+int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, struct err *err)
+{
+	struct err ignored;
+
+	if (!lan_name_ok(d->name) || lan_def_check(d, err))
+		return lan_name_ok(d->name) ? -1 : lan_def_check(d, err);
+	if (lan_store_has(&l->store, d->name))
+		return err_set(err, "a network named '%s' is there already", d->name);
+	if ((!w->no_start && lan_host_rights(err)) || fit(l, d, w, err) || lan_store_save(&l->store, d, err))
+		return -1;
+	if (!w->no_start && lan_up(l, d, err)) {
+		lan_store_remove(&l->store, d->name, &ignored);
+		return -1;
+	}
+	return 0;
+}
+
+int lan_start(struct lan *l, const char *name, struct err *err)
+{
+	struct lan_def *d = malloc(sizeof(*d));
+	struct lan_taken t;
+	int rc = -1;
+
+	if (!d) {
+		err_set(err, "out of memory");
+		return -1;
+	}
+	if (lan_load(l, name, d, err) || lan_host_rights(err))
+		goto out;
+	if (lan_taken(&t, &l->store, &l->nl, d, err))
+		goto out;
+	rc = lan_taken_check(&t, d, err);
+	lan_taken_free(&t);
+	if (!rc)
+		rc = lan_up(l, d, err);
+out:
+	free(d);
+	return rc;
+}
+
+/* --- unmaking --- */
+
+static int check_unused(struct lan *l, const char *name, struct err *err)
+{
+	struct lan_run *r = calloc(1, sizeof(*r));
+	struct rtnl_links links;
+	int rc = 0;
+
+	if (!r || lan_run_load(l, name, r)) {
+		free(r);
+		return 0;
+	}
+	if (!rtnl_links(&l->nl, &links, err)) {
+		lan_prune_ports(l, r, &links);
+		rtnl_links_free(&links);
+	}
+	for (unsigned i = 0; i < r->ports.len && !rc; i++)
+		if (*r->ports.v[i].tap)
+			rc = err_set(err, "network %s: machine %s has a cable in it (--force pulls it)", name,
+				     *r->ports.v[i].vm ? r->ports.v[i].vm : r->ports.v[i].tap);
+	lan_run_free(r);
+	free(r);
+	return rc;
+}
+
+static bool runs(struct lan *l, const char *name)
+{
+	char path[2 * LAN_PATH];
+
+	return !lan_run_path(&l->store, name, "", path, sizeof(path)) && !access(path, F_OK);
+}
+
+int lan_stop(struct lan *l, const char *name, bool force, struct err *err)
+{
+	if (!lan_name_ok(name) || (!lan_store_has(&l->store, name) && !runs(l, name)))
+		return err_set(err, "no network named '%s' (see `vireo net list`)", name);
+	if (!runs(l, name))
+		return 0;
+	if (lan_host_rights(err) || (!force && check_unused(l, name, err)))
+		return -1;
+	return lan_down(l, name, err);
+}
+
+int lan_delete(struct lan *l, const char *name, bool force, struct err *err)
+{
+	/* A definition that cannot be read any more can be removed. */
+	return lan_stop(l, name, force, err) || lan_store_remove(&l->store, name, err) ? -1 : 0;
+}
+
+int lan_edit(struct lan *l, struct lan_def *d, struct err *err)
+{
+	struct lan_def *old = malloc(sizeof(*old));
+	const struct lan_wishes w = { .no4 = !d->net4.len, .no6 = !d->net6.len };
+	struct lan_run *r = calloc(1, sizeof(*r));
+	bool started, replug;
+	int rc = -1;
+
+	if (!old || !r) {
+		err_set(err, "out of memory");
+		goto out;
+	}
+	if (lan_load(l, d->name, old, err) || lan_def_check(d, err))
+		goto out;
+	started = !lan_run_load(l, d->name, r);
+	lan_run_free(r);
+	replug = old->model != d->model || strcmp(old->bridge, d->bridge) || strcmp(old->uplink, d->uplink);
+	if (started && (lan_host_rights(err) || (replug && check_unused(l, d->name, err))))
+		goto out;
+	if (fit(l, d, &w, err) || lan_store_save(&l->store, d, err))
+		goto out;
+	rc = 0;
+	if (started && replug)
+		rc = lan_down(l, d->name, err);
+	if (started && !rc)
+		rc = lan_up(l, d, err);
+out:
+	free(old);
+	free(r);
+	return rc;
+}
+
+/* --- looking --- */
+
+static void put(json_t *o, const char *key, const char *text)
+{
+	json_object_set_new(o, key, json_string(text));
+}
+
+static json_t *describe(struct lan *l, const char *name)
+{
+	struct lan_def *d = malloc(sizeof(*d));
+	struct lan_run *r = calloc(1, sizeof(*r));
+	json_t *o = json_object();
+	char text[LAN_TEXT6];
+	struct err err;
+	unsigned cables = 0;
+
+	put(o, "name", name);
+	if (!d || !r) {
+		put(o, "state", "unknown");
+	} else if (lan_load(l, name, d, &err)) {
+		put(o, "state", "broken");
+		put(o, "error", err.msg);
+	} else {
+		bool known = !lan_run_load(l, name, r);
+
+		put(o, "model", lan_model_names[d->model]);
+		put(o, "state", !known && !runs(l, name) ? "down" : known && r->up ? "up" : "broken");
+		if (*d->uplink)
+			put(o, "uplink", d->uplink);
+		if (known)
+			put(o, "bridge", r->bridge);
+		if (d->net4.len)
+			put(o, "subnet", lan_text_net4(&d->net4, text));
+		if (d->net6.len)
+			put(o, "subnet6", lan_text_net6(&d->net6, text));
+		for (unsigned i = 0; i < r->ports.len; i++)
+			cables += *r->ports.v[i].tap && if_nametoindex(r->ports.v[i].tap);
+		json_object_set_new(o, "cables", json_integer(cables));
+		lan_run_free(r);
+	}
+	free(d);
+	free(r);
+	return o;
+}
+
+json_t *lan_list(struct lan *l, struct err *err)
+{
+	struct lan_names names;
+	json_t *a;
+
+	if (lan_store_names(&l->store, &names, err))
+		return NULL;
+	a = json_array();
+	for (unsigned i = 0; i < names.len; i++)
+		json_array_append_new(a, describe(l, names.v[i]));
+	lan_names_free(&names);
+	return a;
+}
+
+static json_t *cables(const struct lan_ports *p)
+{
+	json_t *a = json_array();
+	char text[LAN_TEXT6];
+
+	for (unsigned i = 0; i < p->len; i++) {
+		const struct lan_port *port = &p->v[i];
+		json_t *o;
+
+		if (!*port->tap || !if_nametoindex(port->tap))
+			continue;
+		o = json_object();
+		put(o, "machine", port->vm);
+		put(o, "tap", port->tap);
+		put(o, "mac", lan_text_mac(port->mac, text));
+		if (port->addr4)
+			put(o, "address", lan_text4(port->addr4, text));
+		if (!lan_zero6(&port->addr6))
+			put(o, "address6", lan_text6(&port->addr6, text));
+		json_array_append_new(a, o);
+	}
+	return a;
+}
+
+json_t *lan_show(struct lan *l, const char *name, struct err *err)
+{
+	struct lan_def *d = malloc(sizeof(*d));
+	struct lan_run *r = calloc(1, sizeof(*r));
+	json_t *o = NULL;
+
+	if (!d || !r) {
+		err_set(err, "out of memory");
+	} else if (!lan_load(l, name, d, err)) {
+		o = describe(l, name);
+		if (lan_run_load(l, name, r))
+			memset(r, 0, sizeof(*r));
+		json_object_set_new(o, "definition", lan_def_to_json(d));
+		json_object_set_new(o, "cables", cables(&r->ports));
+		lan_run_free(r);
+	}
+	free(d);
+	free(r);
+	return o;
+}

@@ -1,0 +1,66 @@
+/* What the files of networks as objects share: see lan.h. Main thread, with the lock held. */
+#ifndef VIREO_LAN_LAN_IMPL_H
+#define VIREO_LAN_LAN_IMPL_H
+
+#include "lan/host.h"
+#include "lan/lan.h"
+#include "lan/nft.h"
+#include "lan/rtnl.h"
+#include "lan/store.h"
+
+struct lan {
+	struct lan_store store;
+	struct rtnl nl;
+};
+
+/* What is so of a network that runs. */
+struct lan_run {
+	struct lan_def def; /* as it was started */
+	char bridge[IFNAMSIZ];
+	bool made;	/* the bridge is ours */
+	bool up;	/* else it is being started or stopped, or whoever did that was killed */
+	json_t *uplink; /* what was moved from the interface; NULL: nothing */
+	struct lan_ports ports;
+};
+/* -1: it does not run, or that is not known any more. */
+int lan_run_load(struct lan *l, const char *name, struct lan_run *r);
+int lan_run_save(struct lan *l, const struct lan_run *r, struct err *err);
+void lan_run_free(struct lan_run *r);
+
+/* --- up.c --- */
+/* Make so what `d` says, from whatever there is. */
+int lan_up(struct lan *l, const struct lan_def *d, struct err *err);
+/* Remove all of a network that can be found, by its record or without one. Goes on after errors; the first is told. */
+int lan_down(struct lan *l, const char *name, struct err *err);
+/* What machines have cables: names that are alive. */
+int lan_prune_ports(struct lan *l, struct lan_run *r, const struct rtnl_links *links);
+int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err);
+int lan_remove_rules(const char *name, struct err *err);
+bool lan_is_ours(const struct rtnl_link *k, const char *name);
+
+/* --- ports.c --- */
+/* A cable with an address of its own; the one that this MAC has already. NULL where none is free. */
+struct lan_port *lan_port_add(struct lan_run *r, const uint8_t mac[6], const char *tap, const char *vm,
+			      struct err *err);
+
+/* --- reconcile.c --- */
+int lan_reconcile(struct lan *l, struct err *err);
+
+/* --- server.c --- */
+int lan_server_start(struct lan *l, const struct lan_run *r, struct err *err);
+void lan_server_stop(struct lan *l, const char *name);
+bool lan_server_alive(struct lan *l, const char *name);
+/* Tell it of the machines that the network knows now. */
+int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err);
+json_t *lan_server_ask(struct lan *l, const char *name, const char *what, json_t *args, struct err *err);
+
+/* dnsmasq instead, by the same rules. */
+json_t *lan_dnsmasq_leases(struct lan *l, const char *name, struct err *err);
+
+/* --- uplink.c --- */
+/* Whether a bridged network can have its interface; `joined`: it is a bridge already. */
+int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struct err *err);
+int lan_uplink_take(struct lan *l, struct lan_run *r, struct err *err);
+int lan_uplink_give_back(struct lan *l, const struct lan_run *r, struct err *err);
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * Packet filters: one table of each needed family for a network, named "vireo-NAME", replaced in one transaction by the
+ * program nft. Other tables are never named. Main thread.
+ *
+ *   inet    what passes the host: forwarding, translation of addresses, published ports
+ *   netdev  what reaches the host from an isolated network, and back: nothing
+ *   bridge  what a machine may send: its own addresses only, and nothing that a server or a router says
+ */
+#ifndef VIREO_LAN_NFT_H
+#define VIREO_LAN_NFT_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "lan/def.h"
+
+#define LAN_TABLE "vireo-" /* before the name of a network */
+
+/* A machine's cable in a network. */
+struct lan_port {
+	char tap[IFNAMSIZ]; /* "": pulled; its addresses are still kept for it */
+	char vm[64];
+	uint8_t mac[6];
+	uint32_t addr4;	       /* 0: none of ours (bridged) */
+	struct in6_addr addr6; /* zero: as addr4 */
+};
+struct lan_ports {
+	struct lan_port *v;
+	unsigned len;
+};
+
+/* All that the tables of a network are made of. */
+struct lan_rules {
+	const struct lan_def *def;
+	const char *bridge;
+	const struct lan_ports *ports;
+	/* Networks of this host with which this one may talk, as their bridges. */
+	char (*peers)[IFNAMSIZ];
+	unsigned peers_len;
+};
+
+/*
+ * Write the transaction that replaces the tables by others. Without `device` (the bridge is not there yet) what hangs
+ * on one is left out.
+ */
+void lan_rules_write(FILE *f, const struct lan_rules *r, bool device);
+/* The one that removes them, whether they are there or not. */
+void lan_rules_remove(FILE *f, const char *name);
+
+/* Run a transaction, or only see whether it could be run. */
+int nft_run(const char *text, bool check, struct err *err);
+/* `nft -j ARGUMENT...`: what it prints, or NULL. */
+json_t *nft_json(const char *const *argv, struct err *err);
+
+#endif

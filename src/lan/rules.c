@@ -1,0 +1,341 @@
+/* The packet filters of a network as text for nft: see nft.h. */
+#include <string.h>
+
+#include "base/bytes.h"
+#include "lan/nft.h"
+
+/* What one machine may have learned by whom it hears: addresses of its own making (RFC 6620). */
+#define LEARNED_MOST 16u
+
+static const char *const families[] = { "inet", "netdev", "bridge" };
+
+/* "add" makes the "delete" succeed where there is none. */
+void lan_rules_remove(FILE *f, const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(families); i++)
+		fprintf(f, "add table %s " LAN_TABLE "%s\ndelete table %s " LAN_TABLE "%s\n", families[i], name,
+			families[i], name);
+}
+
+static void table(FILE *f, const char *family, const char *name)
+{
+	fprintf(f, "table %s " LAN_TABLE "%s {\n\tcomment \"vireo:%s\"\n", family, name, name);
+}
+
+/* --- published ports --- */
+
+static const struct lan_port *by_name(const struct lan_rules *r, const char *name)
+{
+	for (unsigned i = 0; i < r->ports->len; i++)
+		if (*r->ports->v[i].tap && !strcasecmp(r->ports->v[i].vm, name))
+			return &r->ports->v[i];
+	return NULL;
+}
+
+/* The addresses that a published port leads to; false: the machine is not there. */
+static bool target(const struct lan_rules *r, const struct lan_publish *p, uint32_t *to4, struct in6_addr *to6)
+{
+	const struct lan_port *port;
+
+	*to4 = 0;
+	*to6 = in6addr_any;
+	if (lan_parse4(p->to, to4) || lan_parse6(p->to, to6))
+		return true;
+	for (unsigned i = 0; i < r->def->statics_len; i++) {
+		const struct lan_static *s = &r->def->statics[i];
+
+		if (strcasecmp(s->name, p->to))
+			continue;
+		*to4 = s->addr4;
+		if (s->addr4 && r->def->net6.len)
+			*to6 = lan_host6(&r->def->net6.addr, s->addr4 - r->def->net4.addr);
+	}
+	port = by_name(r, p->to);
+	if (port) {
+		*to4 = port->addr4;
+		*to6 = port->addr6;
+	}
+	return *to4 || !lan_zero6(to6);
+}
+
+static void publish(FILE *f, const struct lan_rules *r, const struct lan_publish *p)
+{
+	const char *proto = p->udp ? "udp" : "tcp";
+	char a[LAN_TEXT6], b[LAN_TEXT6];
+	struct in6_addr to6;
+	uint32_t to4;
+
+	if (!target(r, p, &to4, &to6))
+		return;
+	if (to4 && !p->ip6) {
+		fputs("\t\t", f);
+		if (p->at4)
+			fprintf(f, "ip daddr %s ", lan_text4(p->at4, a));
+		fprintf(f, "meta nfproto ipv4 %s dport %u dnat ip to %s:%u\n", proto, p->port, lan_text4(to4, b),
+			p->to_port);
+	}
+	if (!lan_zero6(&to6) && !p->at4) {
+		fputs("\t\t", f);
+		if (!lan_zero6(&p->at6))
+			fprintf(f, "ip6 daddr %s ", lan_text6(&p->at6, a));
+		fprintf(f, "meta nfproto ipv6 %s dport %u dnat ip6 to [%s]:%u\n", proto, p->port, lan_text6(&to6, b),
+			p->to_port);
+	}
+}
+
+/*
+ * Whoever asks an address of the host. Not its loopback, whose packets do not leave it: what is asked there is its own
+ * service.
+ */
+static void published(FILE *f, const struct lan_rules *r)
+{
+	fputs("\tchain publish {\n", f);
+	for (unsigned i = 0; i < r->def->publish_len; i++)
+		publish(f, r, &r->def->publish[i]);
+	fputs("\t}\n\tchain from_outside {\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n"
+	      "\t\tfib daddr type local jump publish\n\t}\n"
+	      "\tchain from_host {\n\t\ttype nat hook output priority -100; policy accept;\n"
+	      "\t\tip daddr 127.0.0.0/8 accept\n\t\tip6 daddr ::1 accept\n\t\tfib daddr type local jump publish\n\t}\n",
+	      f);
+}
+
+/* --- what passes the host --- */
+
+static void accept_net(FILE *f, const struct lan_def *d, const char *direction)
+{
+	char text[LAN_TEXT6];
+
+	if (d->net4.len)
+		fprintf(f, "\t\tip %s %s accept\n", direction, lan_text_net4(&d->net4, text));
+	if (d->net6.len)
+		fprintf(f, "\t\tip6 %s %s accept\n", direction, lan_text_net6(&d->net6, text));
+}
+
+static void masquerade(FILE *f, const struct lan_rules *r)
+{
+	const struct lan_def *d = r->def;
+	char net[LAN_TEXT6];
+
+	fprintf(f, "\tchain outwards {\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n");
+	for (unsigned i = 0; i < r->peers_len; i++)
+		fprintf(f, "\t\toifname \"%s\" accept\n", r->peers[i]);
+	/* A machine that asks for a published port of its own network: the answer must come back through here. */
+	for (unsigned six = 0; six < 2; six++) {
+		const char *family = six ? "ip6" : "ip";
+
+		if (six ? !d->net6.len : !d->net4.len)
+			continue;
+		if (six)
+			lan_text_net6(&d->net6, net);
+		else
+			lan_text_net4(&d->net4, net);
+		fprintf(f, "\t\t%s saddr %s oifname \"%s\" ct status dnat masquerade\n", family, net, r->bridge);
+		if (d->model == LAN_NAT)
+			fprintf(f, "\t\t%s saddr %s oifname != \"%s\" %s daddr != %s masquerade\n", family, net,
+				r->bridge, family, six ? "ff00::/8" : "224.0.0.0/4");
+	}
+	fputs("\t}\n", f);
+}
+
+static void routed(FILE *f, const struct lan_rules *r)
+{
+	const struct lan_def *d = r->def;
+
+	table(f, "inet", d->name);
+	/* Into the network. */
+	fputs("\tchain in {\n\t\tct state established,related accept\n\t\tct status dnat accept\n", f);
+	for (unsigned i = 0; i < r->peers_len; i++)
+		fprintf(f, "\t\tiifname \"%s\" accept\n", r->peers[i]);
+	if (d->model == LAN_ROUTED)
+		accept_net(f, d, "daddr");
+	fputs("\t\tcounter drop\n\t}\n", f);
+	/* Out of it, in nobody else's name. */
+	fputs("\tchain out {\n", f);
+	accept_net(f, d, "saddr");
+	fputs("\t\tcounter drop\n\t}\n", f);
+	fprintf(f,
+		"\tchain forward {\n\t\ttype filter hook forward priority filter; policy accept;\n"
+		"\t\tiifname \"%s\" oifname \"%s\" accept\n\t\toifname \"%s\" goto in\n\t\tiifname \"%s\" goto "
+		"out\n\t}\n",
+		r->bridge, r->bridge, r->bridge, r->bridge);
+	/* To the host. */
+	fprintf(f,
+		"\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n\t\tiifname != \"%s\" "
+		"accept\n"
+		"\t\tct state established,related accept\n",
+		r->bridge);
+	accept_net(f, d, "saddr");
+	fputs("\t\tip6 saddr { fe80::/10, :: } accept\n\t\tcounter drop\n\t}\n", f);
+	if (d->publish_len)
+		published(f, r);
+	if (d->model == LAN_NAT || d->publish_len)
+		masquerade(f, r);
+	fputs("}\n", f);
+}
+
+/* Not even to its host: not by what addresses it has elsewhere, nor by ones that it makes itself. */
+static void isolated(FILE *f, const struct lan_rules *r)
+{
+	table(f, "netdev", r->def->name);
+	fprintf(f,
+		"\tchain in {\n\t\ttype filter hook ingress device \"%s\" priority filter; policy "
+		"drop;\n\t\tcounter\n\t}\n"
+		"\tchain out {\n\t\ttype filter hook egress device \"%s\" priority filter; policy "
+		"drop;\n\t\tcounter\n\t}\n}\n",
+		r->bridge, r->bridge);
+}
+
+/* --- what a machine may send --- */
+
+/* As the kernel compares it with bytes of a packet. */
+static void hex6(FILE *f, const struct in6_addr *a)
+{
+	fputs("0x", f);
+	for (int i = 0; i < 16; i++)
+		fprintf(f, "%02x", a->s6_addr[i]);
+}
+
+/* Addresses that a machine has by what it is: of its MAC, and what the network gives it. Up to 3. */
+static unsigned own6(const struct lan_def *d, const struct lan_port *p, struct in6_addr a[3])
+{
+	const struct in6_addr local = { .s6_addr = { 0xfe, 0x80 } };
+	unsigned n = 0;
+
+	a[n++] = lan_eui64(&local, p->mac);
+	if (d->net6.len)
+		a[n++] = lan_eui64(&d->net6.addr, p->mac);
+	if (!lan_zero6(&p->addr6))
+		a[n++] = p->addr6;
+	return n;
+}
+
+static void ports_ipv6(FILE *f, const struct lan_rules *r, const struct lan_port *p)
+{
+	const char *t = p->tap;
+	char net[LAN_TEXT6];
+
+	/*
+	 * What is its own; what it has made itself and nobody has before; nothing else. What asks whether an address is
+	 * taken (from ::) must not ask so for somebody else's, who would let go of it.
+	 */
+	fprintf(f,
+		"\t\ticmpv6 type { nd-router-advert, nd-redirect } counter drop\n"
+		"\t\ticmpv6 type nd-neighbor-advert @th,64,128 != @o-%s @th,64,128 != @l-%s counter drop\n"
+		"\t\tip6 saddr :: icmpv6 type nd-neighbor-solicit @th,64,128 != @o-%s @th,64,128 != @l-%s @th,64,128 "
+		"@taken "
+		"counter drop\n"
+		"\t\tip6 saddr :: icmpv6 type nd-neighbor-solicit @th,64,128 != @o-%s @th,64,128 != @l-%s @th,64,128 "
+		"@learned "
+		"counter drop\n"
+		"\t\tip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report, "
+		"mld-listener-report, mld-listener-done } accept\n"
+		"\t\tip6 saddr :: counter drop\n"
+		"\t\t@nh,64,128 @o-%s accept\n"
+		"\t\t@nh,64,128 @l-%s update @l-%s { @nh,64,128 } update @learned { @nh,64,128 } accept\n"
+		"\t\t@nh,64,128 @taken counter drop\n\t\t@nh,64,128 @learned counter drop\n",
+		t, t, t, t, t, t, t, t, t);
+	if (r->def->net6.len)
+		fprintf(f, "\t\tip6 saddr != { fe80::/64, %s } counter drop\n", lan_text_net6(&r->def->net6, net));
+	else if (r->def->model != LAN_BRIDGED)
+		fputs("\t\tip6 saddr != fe80::/64 counter drop\n", f);
+	fprintf(f, "\t\tadd @l-%s { @nh,64,128 } add @learned { @nh,64,128 } accept\n\t\tcounter drop\n", t);
+}
+
+static void port_sets(FILE *f, const struct lan_rules *r, const struct lan_port *p)
+{
+	struct in6_addr a[3];
+	unsigned n = own6(r->def, p, a);
+
+	fprintf(f, "\tset o-%s { typeof @nh,64,128; elements = { ", p->tap);
+	for (unsigned i = 0; i < n; i++) {
+		fputs(i ? ", " : "", f);
+		hex6(f, &a[i]);
+	}
+	fprintf(f, " }; }\n\tset l-%s { typeof @nh,64,128; flags dynamic,timeout; timeout 1h; size %u; }\n", p->tap,
+		LEARNED_MOST);
+}
+
+static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
+{
+	bool bridged = r->def->model == LAN_BRIDGED;
+	char mac[LAN_TEXTMAC], ip[LAN_TEXT4];
+
+	lan_text_mac(p->mac, mac);
+	fprintf(f,
+		"\tchain p-%s {\n\t\tether saddr != %s counter drop\n"
+		"\t\tether type arp arp saddr ether != %s counter drop\n",
+		p->tap, mac, mac);
+	if (p->addr4)
+		fprintf(f, "\t\tether type arp arp saddr ip != { 0.0.0.0, %s } counter drop\n",
+			lan_text4(p->addr4, ip));
+	fputs("\t\tether type arp accept\n"
+	      /* Only the network's own server answers as one. */
+	      "\t\tudp sport { 67, 547 } counter drop\n"
+	      "\t\tip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n",
+	      f);
+	if (p->addr4)
+		fprintf(f, "\t\tether type ip ip saddr != %s counter drop\n", ip);
+	/* Tags would hide what is within. */
+	fputs(bridged ? "\t\tether type { 8021q, 8021ad } counter drop\n\t\tether type != ip6 accept\n"
+		      : "\t\tether type ip accept\n\t\tether type != ip6 counter drop\n",
+	      f);
+	ports_ipv6(f, r, p);
+	fputs("\t}\n", f);
+}
+
+static void guarded(FILE *f, const struct lan_rules *r)
+{
+	const struct lan_def *d = r->def;
+	struct in6_addr a[3];
+	uint8_t mac[6];
+	bool any = false;
+
+	table(f, "bridge", d->name);
+	fprintf(f, "\tset learned { typeof @nh,64,128; flags dynamic,timeout; timeout 1h; size %u; }\n",
+		LEARNED_MOST * (r->ports->len + 1));
+	/* What is somebody's by right. */
+	fputs("\tset taken { typeof @nh,64,128; elements = { ", f);
+	lan_bridge_mac(d->name, mac);
+	a[0] = lan_eui64(&(struct in6_addr){ .s6_addr = { 0xfe, 0x80 } }, mac);
+	hex6(f, &a[0]);
+	for (uint32_t n = 1; d->net6.len && n <= 2; n++) {
+		struct in6_addr own = lan_host6(&d->net6.addr, n);
+
+		fputs(", ", f);
+		hex6(f, &own);
+	}
+	for (unsigned i = 0; i < r->ports->len; i++) {
+		unsigned n = *r->ports->v[i].tap ? own6(d, &r->ports->v[i], a) : 0;
+
+		for (unsigned k = 0; k < n; k++) {
+			fputs(", ", f);
+			hex6(f, &a[k]);
+		}
+	}
+	fputs(" }; }\n", f);
+	for (unsigned i = 0; i < r->ports->len; i++)
+		if (*r->ports->v[i].tap)
+			port_sets(f, r, &r->ports->v[i]);
+	for (unsigned i = 0; i < r->ports->len; i++)
+		if (*r->ports->v[i].tap)
+			port(f, r, &r->ports->v[i]);
+	fputs("\tchain from {\n\t\ttype filter hook prerouting priority -300; policy accept;\n", f);
+	for (unsigned i = 0; i < r->ports->len; i++) {
+		if (!*r->ports->v[i].tap)
+			continue;
+		fprintf(f, "%s\"%s\" : goto p-%s", any ? ", " : "\t\tiifname vmap { ", r->ports->v[i].tap,
+			r->ports->v[i].tap);
+		any = true;
+	}
+	fputs(any ? " }\n\t}\n}\n" : "\t}\n}\n", f);
+}
+
+void lan_rules_write(FILE *f, const struct lan_rules *r, bool device)
+{
+	lan_rules_remove(f, r->def->name);
+	if (lan_has_gateway(r->def))
+		routed(f, r);
+	if (r->def->model == LAN_ISOLATED && device)
+		isolated(f, r);
+	guarded(f, r);
+}

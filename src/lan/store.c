@@ -1,0 +1,359 @@
+/* See store.h. */
+#include "lan/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_MOST (1u << 20) /* bytes of a definition that is read */
+
+/* --- where --- */
+
+static int place(char buf[LAN_PATH], const char *dir, const char *rest, struct err *err)
+{
+	return snprintf(buf, LAN_PATH, "%s%s", dir, rest) < LAN_PATH - (LAN_NET_NAME + 32)
+		       ? 0
+		       : err_set(err, "%s%s: the path is too long", dir, rest);
+}
+
+int lan_store_find(struct lan_store *s, struct err *err)
+{
+	const char *all = getenv("VIREO_NET_DIR"), *config = getenv("XDG_CONFIG_HOME"),
+		   *run = getenv("XDG_RUNTIME_DIR"), *home = getenv("HOME");
+	char tmp[64];
+
+	s->lock = -1;
+	if (all && *all)
+		return place(s->etc, all, "/networks", err) || place(s->run, all, "/run", err) ? -1 : 0;
+	if (!geteuid())
+		return place(s->etc, "/etc/vireo", "/networks", err) || place(s->run, "/run/vireo", "/net", err) ? -1
+														 : 0;
+	snprintf(tmp, sizeof(tmp), "/tmp/vireo-net-%u", (unsigned)geteuid());
+	if (config && *config == '/' ? place(s->etc, config, "/vireo/networks", err)
+				     : place(s->etc, home ? home : "", "/.config/vireo/networks", err))
+		return -1;
+	return run && *run == '/' ? place(s->run, run, "/vireo-net", err) : place(s->run, tmp, "", err);
+}
+
+/* With all that is above it. */
+static int make_dir(const char *path, mode_t mode, struct err *err)
+{
+	char part[LAN_PATH + LAN_NET_NAME + 2];
+	struct stat st;
+
+	for (const char *p = path; p && *p;) {
+		p = strchr(p + 1, '/');
+		snprintf(part, sizeof(part), "%.*s", p ? (int)(p - path) : (int)strlen(path), path);
+		if (mkdir(part, p ? 0755 : mode) && errno != EEXIST)
+			return err_errno(err, errno, "%s", part);
+	}
+	if (lstat(path, &st))
+		return err_errno(err, errno, "%s", path);
+	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
+		return err_set(err, "%s is not a directory of this user", path);
+	return 0;
+}
+
+int lan_store_lock(struct lan_store *s, struct err *err)
+{
+	if (make_dir(s->run, 0700, err))
+		return -1;
+	/* The directory itself, which can be locked also where nothing can be written any more. */
+	s->lock = open(s->run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->lock < 0)
+		return err_errno(err, errno, "%s", s->run);
+	while (flock(s->lock, LOCK_EX)) {
+		if (errno != EINTR)
+			return err_errno(err, errno, "%s", s->run);
+	}
+	return 0;
+}
+
+void lan_store_unlock(struct lan_store *s)
+{
+	if (s->lock >= 0)
+		close(s->lock);
+	s->lock = -1;
+}
+
+/* --- files --- */
+
+static int sync_dir(const char *path)
+{
+	char dir[2 * LAN_PATH];
+	const char *slash = strrchr(path, '/');
+	int fd, rc;
+
+	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 0, path);
+	fd = open(*dir ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	rc = fd < 0 ? -1 : fsync(fd);
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+static int write_all(int fd, const char *text)
+{
+	for (size_t left = strlen(text); left;) {
+		ssize_t n = write(fd, text, left);
+
+		if (n < 0 && errno != EINTR)
+			return -1;
+		if (n > 0)
+			text += n, left -= (size_t)n;
+	}
+	return fsync(fd);
+}
+
+int lan_write_file(const char *path, const char *text, struct err *err)
+{
+	char tmp[2 * LAN_PATH];
+	int fd, e;
+
+	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return err_errno(err, errno, "%s", tmp);
+	if (write_all(fd, text)) {
+		e = errno;
+		close(fd);
+		unlink(tmp);
+		return err_errno(err, e, "%s", tmp);
+	}
+	close(fd);
+	if (rename(tmp, path) || sync_dir(path)) {
+		e = errno;
+		unlink(tmp);
+		return err_errno(err, e, "%s", path);
+	}
+	return 0;
+}
+
+static int write_json(const char *path, const json_t *o, struct err *err)
+{
+	char *text = json_dumps(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	char *line = NULL;
+	int rc;
+
+	if (!text || asprintf(&line, "%s\n", text) < 0)
+		rc = err_set(err, "out of memory");
+	else
+		rc = lan_write_file(path, line, err);
+	free(text);
+	free(line);
+	return rc;
+}
+
+/* NULL with errno, or with EINVAL and what is wrong in the file. */
+static json_t *read_json(const char *path, json_error_t *e)
+{
+	char *text = malloc(FILE_MOST + 1);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	ssize_t n = -1, len = 0;
+	json_t *o = NULL;
+	int errnum;
+
+	snprintf(e->text, sizeof(e->text), "larger than a file of ours");
+	while (text && fd >= 0 && len <= (ssize_t)FILE_MOST &&
+	       (n = read(fd, text + len, FILE_MOST + 1 - (size_t)len)) > 0)
+		len += n;
+	errnum = errno;
+	if (n == 0 && len <= (ssize_t)FILE_MOST) {
+		o = json_loadb(text, (size_t)len, JSON_REJECT_DUPLICATES, e);
+		errnum = EINVAL;
+	} else if (n > 0) {
+		errnum = EINVAL;
+	}
+	if (fd >= 0)
+		close(fd);
+	free(text);
+	errno = errnum;
+	return o;
+}
+
+/* --- definitions --- */
+
+static void def_path(const struct lan_store *s, const char *name, char buf[2 * LAN_PATH])
+{
+	snprintf(buf, 2 * LAN_PATH, "%s/%s.json", s->etc, name);
+}
+
+int lan_store_load(const struct lan_store *s, const char *name, struct lan_def *d, struct err *err)
+{
+	char path[2 * LAN_PATH];
+	json_error_t e;
+	json_t *o;
+	int rc;
+
+	if (!lan_name_ok(name))
+		return err_set(err, "'%s' is not a network's name", name);
+	def_path(s, name, path);
+	o = read_json(path, &e);
+	if (!o && errno == ENOENT)
+		return err_set(err, "no network named '%s' (see `vireo net list`)", name);
+	if (!o)
+		return errno == EINVAL ? err_set(err, "%s: %s", path, e.text) : err_errno(err, errno, "%s", path);
+	rc = lan_def_from_json(d, o, err);
+	json_decref(o);
+	if (!rc && strcmp(d->name, name))
+		rc = err_set(err, "name: '%s' is not that of the file", d->name);
+	return rc ? err_prefix(err, "%s", path) : 0;
+}
+
+bool lan_store_has(const struct lan_store *s, const char *name)
+{
+	char path[2 * LAN_PATH];
+
+	def_path(s, name, path);
+	return !access(path, F_OK);
+}
+
+int lan_store_save(const struct lan_store *s, const struct lan_def *d, struct err *err)
+{
+	char path[2 * LAN_PATH];
+	json_t *o;
+	int rc;
+
+	if (make_dir(s->etc, 0755, err))
+		return -1;
+	def_path(s, d->name, path);
+	o = lan_def_to_json(d);
+	rc = write_json(path, o, err);
+	json_decref(o);
+	return rc;
+}
+
+int lan_store_remove(const struct lan_store *s, const char *name, struct err *err)
+{
+	char path[2 * LAN_PATH];
+
+	def_path(s, name, path);
+	return unlink(path) && errno != ENOENT ? err_errno(err, errno, "%s", path) : 0;
+}
+
+/* --- names --- */
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Of the entries of a directory that end in `suffix`. */
+static int list(const char *dir, const char *suffix, struct lan_names *n, struct err *err)
+{
+	struct dirent *e;
+	DIR *d = opendir(dir);
+
+	*n = (struct lan_names){ 0 };
+	if (!d)
+		return errno == ENOENT ? 0 : err_errno(err, errno, "%s", dir);
+	while ((e = readdir(d))) {
+		size_t len = strlen(e->d_name), end = strlen(suffix);
+		char name[LAN_NET_NAME + 1], **v;
+
+		if (len <= end || len - end > LAN_NET_NAME || strcmp(e->d_name + len - end, suffix))
+			continue;
+		snprintf(name, sizeof(name), "%.*s", (int)(len - end), e->d_name);
+		if (!lan_name_ok(name))
+			continue;
+		v = realloc(n->v, (n->len + 1) * sizeof(*v));
+		if (v) {
+			n->v = v;
+			v[n->len] = strdup(name);
+		}
+		if (!v || !v[n->len]) {
+			closedir(d);
+			lan_names_free(n);
+			return err_set(err, "out of memory");
+		}
+		n->len++;
+	}
+	closedir(d);
+	if (n->len)
+		qsort(n->v, n->len, sizeof(*n->v), by_name);
+	return 0;
+}
+
+int lan_store_names(const struct lan_store *s, struct lan_names *n, struct err *err)
+{
+	return list(s->etc, ".json", n, err);
+}
+
+int lan_store_running(const struct lan_store *s, struct lan_names *n, struct err *err)
+{
+	return list(s->run, "", n, err);
+}
+
+void lan_names_free(struct lan_names *n)
+{
+	for (unsigned i = 0; i < n->len; i++)
+		free(n->v[i]);
+	free(n->v);
+	*n = (struct lan_names){ 0 };
+}
+
+bool lan_names_has(const struct lan_names *n, const char *name)
+{
+	for (unsigned i = 0; i < n->len; i++)
+		if (!strcmp(n->v[i], name))
+			return true;
+	return false;
+}
+
+/* --- of a network that runs --- */
+
+int lan_run_path(const struct lan_store *s, const char *name, const char *file, char *buf, size_t size)
+{
+	return snprintf(buf, size, "%s/%s%s%s", s->run, name, *file ? "/" : "", file) < (int)size ? 0 : -1;
+}
+
+int lan_run_write(const struct lan_store *s, const char *name, const char *file, const json_t *o, struct err *err)
+{
+	char path[2 * LAN_PATH];
+
+	lan_run_path(s, name, "", path, sizeof(path));
+	if (make_dir(path, 0700, err))
+		return -1;
+	lan_run_path(s, name, file, path, sizeof(path));
+	return write_json(path, o, err);
+}
+
+int lan_run_write_top(const struct lan_store *s, const char *file, const json_t *o, struct err *err)
+{
+	char path[2 * LAN_PATH];
+
+	lan_run_path(s, file, "", path, sizeof(path));
+	return write_json(path, o, err);
+}
+
+json_t *lan_run_read(const struct lan_store *s, const char *name, const char *file)
+{
+	char path[2 * LAN_PATH];
+	json_error_t e;
+
+	lan_run_path(s, name, file, path, sizeof(path));
+	return read_json(path, &e);
+}
+
+int lan_run_remove(const struct lan_store *s, const char *name, struct err *err)
+{
+	char dir[2 * LAN_PATH], path[3 * LAN_PATH];
+	struct dirent *e;
+	DIR *d;
+
+	lan_run_path(s, name, "", dir, sizeof(dir));
+	d = opendir(dir);
+	while (d && (e = readdir(d)))
+		if (snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) < (int)sizeof(path) &&
+		    strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			unlink(path);
+	if (d)
+		closedir(d);
+	return rmdir(dir) && errno != ENOENT ? err_errno(err, errno, "%s", dir) : 0;
+}

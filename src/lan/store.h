@@ -1,0 +1,64 @@
+/*
+ * Where networks are kept: definitions, which outlive the host, and what is so of those that run, which does not. Files
+ * are replaced whole, so that whoever is killed leaves the old or the new one.
+ *
+ * One lock for each directory of what runs: whoever changes anything holds it. Main thread.
+ */
+#ifndef VIREO_LAN_STORE_H
+#define VIREO_LAN_STORE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "lan/def.h"
+
+#define LAN_PATH 192
+
+struct lan_store {
+	char etc[LAN_PATH]; /* NAME.json */
+	char run[LAN_PATH]; /* NAME/state.json and so on */
+	int lock;	    /* -1: not held */
+};
+
+/*
+ * As root /etc/vireo/networks and /run/vireo/net, else $XDG_CONFIG_HOME/vireo/networks and
+ * $XDG_RUNTIME_DIR/vireo-net; $VIREO_NET_DIR says another place for both. Nothing is made before something is written.
+ */
+int lan_store_find(struct lan_store *s, struct err *err);
+/* Make the directory of what runs, and wait for its lock. */
+int lan_store_lock(struct lan_store *s, struct err *err);
+void lan_store_unlock(struct lan_store *s);
+
+/* --- definitions --- */
+int lan_store_load(const struct lan_store *s, const char *name, struct lan_def *d, struct err *err);
+bool lan_store_has(const struct lan_store *s, const char *name);
+int lan_store_save(const struct lan_store *s, const struct lan_def *d, struct err *err);
+int lan_store_remove(const struct lan_store *s, const char *name, struct err *err);
+
+/* Names in order; each is allocated. Of definitions, or of what the directory of what runs holds. */
+struct lan_names {
+	char **v;
+	unsigned len;
+};
+int lan_store_names(const struct lan_store *s, struct lan_names *n, struct err *err);
+int lan_store_running(const struct lan_store *s, struct lan_names *n, struct err *err);
+void lan_names_free(struct lan_names *n);
+bool lan_names_has(const struct lan_names *n, const char *name);
+
+/* --- of a network that runs: files in its directory --- */
+/* The path; `file` may be "". */
+int lan_run_path(const struct lan_store *s, const char *name, const char *file, char *buf, size_t size);
+int lan_run_write(const struct lan_store *s, const char *name, const char *file, const json_t *o, struct err *err);
+/* A file beside the networks' directories. */
+int lan_run_write_top(const struct lan_store *s, const char *file, const json_t *o, struct err *err);
+/* NULL if it is not there, or is no JSON. */
+json_t *lan_run_read(const struct lan_store *s, const char *name, const char *file);
+/* All of it. Fails where it cannot be removed. */
+int lan_run_remove(const struct lan_store *s, const char *name, struct err *err);
+
+/* Replace `path` by `text`: written beside it, synced, renamed. */
+int lan_write_file(const char *path, const char *text, struct err *err);
+
+#endif

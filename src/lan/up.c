@@ -1,0 +1,363 @@
+/* A network taken up and down on its host: see lan_impl.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "lan/lan_impl.h"
+
+/* The mark that is seen, and the one that a bridge of ours has before that can be put on it. */
+bool lan_is_ours(const struct rtnl_link *k, const char *name)
+{
+	char alias[RTNL_ALIAS];
+	uint8_t mac[6];
+
+	snprintf(alias, sizeof(alias), "vireo:%s", name);
+	lan_bridge_mac(name, mac);
+	return !strcmp(k->alias, alias) || (!strcmp(k->kind, "bridge") && !*k->alias && !memcmp(k->mac, mac, 6));
+}
+
+/* --- filters --- */
+
+/* The bridges of the networks that may talk with this one: whichever of both says so. */
+static unsigned find_peers(struct lan *l, const struct lan_def *d, char (*peers)[IFNAMSIZ], unsigned most)
+{
+	struct lan_run *r = calloc(1, sizeof(*r));
+	struct lan_names names = { 0 };
+	struct err ignored;
+	unsigned len = 0;
+
+	if (!r || lan_store_running(&l->store, &names, &ignored)) {
+		free(r);
+		return 0;
+	}
+	for (unsigned n = 0; n < names.len && len < most; n++) {
+		bool named = false;
+
+		if (!strcmp(names.v[n], d->name) || lan_run_load(l, names.v[n], r))
+			continue;
+		for (unsigned i = 0; i < d->routes_len; i++)
+			named |= !strcmp(d->routes[i], names.v[n]);
+		for (unsigned i = 0; i < r->def.routes_len; i++)
+			named |= !strcmp(r->def.routes[i], d->name);
+		if (named && lan_has_gateway(&r->def))
+			memcpy(peers[len++], r->bridge, IFNAMSIZ);
+		lan_run_free(r);
+	}
+	lan_names_free(&names);
+	free(r);
+	return len;
+}
+
+static int load_rules(struct lan *l, const struct lan_run *r, bool check, struct err *err)
+{
+	char peers[64][IFNAMSIZ], *text = NULL;
+	const struct lan_rules rules = { &r->def, r->bridge, &r->ports, peers, find_peers(l, &r->def, peers, 64) };
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+	int rc;
+
+	if (!f)
+		return err_set(err, "out of memory");
+	lan_rules_write(f, &rules, !check);
+	rc = fclose(f) ? err_set(err, "out of memory") : nft_run(text, check, err);
+	free(text);
+	return rc;
+}
+
+int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err)
+{
+	return load_rules(l, r, false, err);
+}
+
+/* Those whose filters know of this network. */
+static void load_peers(struct lan *l, const struct lan_def *d)
+{
+	struct lan_run *r = calloc(1, sizeof(*r));
+	struct lan_names names = { 0 };
+	struct err ignored;
+	bool named = false;
+
+	if (!r || lan_store_running(&l->store, &names, &ignored)) {
+		free(r);
+		return;
+	}
+	for (unsigned n = 0; n < names.len; n++) {
+		if (!strcmp(names.v[n], d->name) || lan_run_load(l, names.v[n], r))
+			continue;
+		named = false;
+		for (unsigned i = 0; i < d->routes_len; i++)
+			named |= !strcmp(d->routes[i], names.v[n]);
+		for (unsigned i = 0; i < r->def.routes_len; i++)
+			named |= !strcmp(r->def.routes[i], d->name);
+		if (named)
+			lan_load_rules(l, r, &ignored);
+		lan_run_free(r);
+	}
+	lan_names_free(&names);
+	free(r);
+}
+
+/* --- cables --- */
+
+int lan_prune_ports(struct lan *l, struct lan_run *r, const struct rtnl_links *links)
+{
+	char alias[RTNL_ALIAS], mac[LAN_TEXTMAC];
+	int pruned = 0;
+
+	for (unsigned i = 0; i < r->ports.len; i++) {
+		struct lan_port *p = &r->ports.v[i];
+		const struct rtnl_link *k = *p->tap ? rtnl_find(links, p->tap) : NULL;
+
+		snprintf(alias, sizeof(alias), "vireo:%s:%s", r->def.name, lan_text_mac(p->mac, mac));
+		if (!*p->tap || (k && !strcmp(k->alias, alias)))
+			continue;
+		*p->tap = '\0';
+		pruned++;
+	}
+	return pruned;
+}
+
+/* --- up --- */
+
+/* The bridge's switches, before it is up: it takes no address by itself, and believes no router. */
+static int set_switches(const struct lan_run *r, struct err *err)
+{
+	const bool six = lan_has_gateway(&r->def) && r->def.net6.len;
+	const struct {
+		const char *name, *value;
+	} values[] = { { "accept_ra", "0" }, { "autoconf", "0" }, { "disable_ipv6", six ? "0" : "1" } };
+	char path[64], now[8];
+
+	if (r->def.model == LAN_BRIDGED)
+		return 0;
+	for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+		snprintf(path, sizeof(path), "ipv6/conf/%s/%s", r->bridge, values[i].name);
+		/* A host without IPv6 has none of these. */
+		if (!lan_sysctl_get(path, now, sizeof(now)) && !six)
+			continue;
+		if (lan_sysctl_set(path, values[i].value, err))
+			return -1;
+	}
+	return 0;
+}
+
+static int make_bridge(struct lan *l, struct lan_run *r, struct err *err)
+{
+	char alias[RTNL_ALIAS];
+	uint8_t mac[6];
+	unsigned index;
+
+	lan_bridge_mac(r->def.name, mac);
+	if (!if_nametoindex(r->bridge) &&
+	    rtnl_add_bridge(&l->nl, &(struct rtnl_new){ .name = r->bridge, .mac = mac, .mtu = r->def.mtu }, err))
+		return err_prefix(err, "bridge %s", r->bridge);
+	index = if_nametoindex(r->bridge);
+	snprintf(alias, sizeof(alias), "vireo:%s", r->def.name);
+	if (rtnl_set_alias(&l->nl, (int)index, alias, err) ||
+	    (r->def.mtu && rtnl_set_mtu(&l->nl, (int)index, r->def.mtu, err)))
+		return err_prefix(err, "bridge %s", r->bridge);
+	return set_switches(r, err);
+}
+
+/* What was edited away goes, too. */
+static int drop_addresses(struct lan *l, const struct lan_run *r, int index, struct err *err)
+{
+	struct rtnl_messages m;
+	struct rtnl_req q;
+	int rc = rtnl_dump(&l->nl, RTM_GETADDR, &m, err);
+
+	for (unsigned i = 0; i < m.len && !rc; i++) {
+		const struct ifaddrmsg *a = (const void *)m.v[i].data;
+		const struct rtattr *t[IFA_MAX + 1];
+		uint32_t v4;
+
+		if (m.v[i].len < sizeof(*a) || (int)a->ifa_index != index || a->ifa_scope == RT_SCOPE_LINK)
+			continue;
+		rtnl_attrs(IFA_RTA(a), m.v[i].len - NLMSG_ALIGN(sizeof(*a)), t, IFA_MAX);
+		if (!t[IFA_ADDRESS])
+			continue;
+		v4 = a->ifa_family == AF_INET ? ld_be32(RTA_DATA(t[IFA_ADDRESS])) : 0;
+		if (a->ifa_family == AF_INET ? r->def.net4.len == a->ifa_prefixlen && v4 == lan_gateway4(&r->def)
+					     : r->def.net6.len && lan_in6(&r->def.net6, RTA_DATA(t[IFA_ADDRESS])))
+			continue;
+		rtnl_begin(&q, RTM_DELADDR, 0, m.v[i].data, m.v[i].len);
+		rc = rtnl_do(&l->nl, &q, err);
+	}
+	rtnl_messages_free(&m);
+	return rc;
+}
+
+static int give_addresses(struct lan *l, const struct lan_run *r, struct err *err)
+{
+	const struct lan_def *d = &r->def;
+	const int index = (int)if_nametoindex(r->bridge);
+	const struct in6_addr six = lan_host6(&d->net6.addr, 1);
+	uint8_t four[4];
+
+	st_be32(four, lan_gateway4(d));
+	if (d->model != LAN_BRIDGED && drop_addresses(l, r, index, err))
+		return -1;
+	if (lan_has_gateway(d) && d->net4.len && rtnl_add_addr(&l->nl, index, AF_INET, four, d->net4.len, err))
+		return err_prefix(err, "bridge %s", r->bridge);
+	if (lan_has_gateway(d) && d->net6.len && rtnl_add_addr(&l->nl, index, AF_INET6, &six, d->net6.len, err))
+		return err_prefix(err, "bridge %s", r->bridge);
+	return rtnl_set_up(&l->nl, index, true, err) ? err_prefix(err, "bridge %s", r->bridge) : 0;
+}
+
+/* Nothing has been changed yet. */
+static int check_host(struct lan *l, struct lan_run *r, struct err *err)
+{
+	const struct rtnl_link *k;
+	struct rtnl_links links;
+	bool joined = false;
+	int rc = 0;
+
+	if (r->def.model == LAN_BRIDGED && lan_uplink_check(l, &r->def, &joined, err))
+		return -1;
+	r->made = !joined;
+	if (joined)
+		snprintf(r->bridge, sizeof(r->bridge), "%s", r->def.uplink);
+	else
+		lan_bridge_name(&r->def, r->bridge);
+	if (rtnl_links(&l->nl, &links, err))
+		return -1;
+	k = rtnl_find(&links, r->bridge);
+	if (!joined && k && !lan_is_ours(k, r->def.name))
+		rc = err_set(err,
+			     "bridge: the name %s is taken by an interface that is not this network's (--bridge says "
+			     "another)",
+			     r->bridge);
+	rtnl_links_free(&links);
+	return rc || load_rules(l, r, true, err) ? -1 : 0;
+}
+
+/* Cables that are there although nothing is written of them any more. */
+static int adopt(struct lan *l, struct lan_run *r, struct err *err)
+{
+	struct rtnl_links links;
+	char begin[RTNL_ALIAS];
+	int rc = 0;
+
+	if (rtnl_links(&l->nl, &links, err))
+		return -1;
+	lan_prune_ports(l, r, &links);
+	snprintf(begin, sizeof(begin), "vireo:%s:", r->def.name);
+	for (unsigned i = 0; i < links.len && !rc; i++) {
+		const struct rtnl_link *k = &links.v[i];
+		uint8_t mac[6];
+
+		if (!strncmp(k->alias, begin, strlen(begin)) && lan_parse_mac(k->alias + strlen(begin), mac))
+			rc = lan_port_add(r, mac, k->name, "", err) ? 0 : -1;
+	}
+	rtnl_links_free(&links);
+	return rc;
+}
+
+static int take_up(struct lan *l, struct lan_run *r, struct err *err)
+{
+	if ((r->made && make_bridge(l, r, err)) || lan_load_rules(l, r, err) ||
+	    (r->made && give_addresses(l, r, err)) ||
+	    (lan_has_gateway(&r->def) && lan_forwarding_on(&l->store, &l->nl, &r->def, err)) ||
+	    (r->def.model == LAN_BRIDGED && r->made && lan_uplink_take(l, r, err)) || lan_server_start(l, r, err))
+		return -1;
+	r->up = true;
+	return lan_run_save(l, r, err);
+}
+
+int lan_up(struct lan *l, const struct lan_def *d, struct err *err)
+{
+	struct lan_run *r = calloc(1, sizeof(*r));
+	struct err ignored;
+	bool before;
+	int rc = -1;
+
+	if (!r)
+		return err_set(err, "out of memory");
+	before = !lan_run_load(l, d->name, r);
+	r->def = *d;
+	r->up = false;
+	/* Written down first, so that whoever comes next knows what may be there. */
+	if (check_host(l, r, err) || adopt(l, r, err) || lan_run_save(l, r, err))
+		goto out;
+	rc = take_up(l, r, err);
+	if (!rc)
+		load_peers(l, d);
+	else
+		lan_down(l, d->name, &ignored);
+out:
+	if (rc && !before)
+		lan_run_remove(&l->store, d->name, &ignored);
+	lan_run_free(r);
+	free(r);
+	return rc;
+}
+
+/* --- down --- */
+
+/* Ours of this network, the bridge last: links by their mark, whatever is written or lost. */
+static int remove_links(struct lan *l, const char *name, struct err *err)
+{
+	struct rtnl_links links;
+	struct err ignored;
+	int rc = 0;
+
+	if (rtnl_links(&l->nl, &links, err))
+		return -1;
+	for (unsigned i = 0; i < links.len; i++) {
+		int e = lan_is_ours(&links.v[i], name) ? rtnl_del_link(&l->nl, links.v[i].index, rc ? &ignored : err)
+						       : 0;
+
+		/* The other end of a pair may have gone with the first. */
+		if (e && e != -ENODEV)
+			rc = err_prefix(err, "interface %s", links.v[i].name);
+	}
+	rtnl_links_free(&links);
+	return rc;
+}
+
+int lan_remove_rules(const char *name, struct err *err)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+	int rc;
+
+	if (!f)
+		return err_set(err, "out of memory");
+	lan_rules_remove(f, name);
+	rc = fclose(f) ? err_set(err, "out of memory") : nft_run(text, false, err);
+	free(text);
+	return rc;
+}
+
+int lan_down(struct lan *l, const char *name, struct err *err)
+{
+	struct lan_run *r = calloc(1, sizeof(*r));
+	struct err ignored;
+	bool known;
+	int rc = 0;
+
+	if (!r)
+		return err_set(err, "out of memory");
+	known = !lan_run_load(l, name, r);
+	if (known && r->up) {
+		/* A directory that takes no files any more keeps nothing from going. */
+		r->up = false;
+		lan_run_save(l, r, &ignored);
+	}
+	lan_server_stop(l, name);
+	if (known && r->uplink)
+		rc = lan_uplink_give_back(l, r, err);
+	if (remove_links(l, name, rc ? &ignored : err) || lan_remove_rules(name, rc ? &ignored : err))
+		rc = -1;
+	if (!rc)
+		rc = lan_run_remove(&l->store, name, err);
+	if (known)
+		load_peers(l, &r->def);
+	lan_forwarding_off(&l->store);
+	lan_run_free(r);
+	free(r);
+	return rc;
+}

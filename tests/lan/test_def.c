@@ -1,0 +1,276 @@
+/* Definitions of networks: words, checks, JSON there and back, names and addresses that follow. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "lan/lan_impl.h"
+
+static struct lan_def d;
+static struct err err;
+
+static void nat(void)
+{
+	lan_def_init(&d, "lab");
+	assert_true(lan_parse_net4("10.1.2.0/24", &d.net4));
+	assert_true(lan_parse_net6("fd00:1:2:3::/64", &d.net6));
+}
+
+static void test_addresses(void **state)
+{
+	struct lan_net4 a, b;
+	struct lan_net6 s, t;
+	char text[LAN_TEXT6];
+	const uint8_t mac[6] = { 0x52, 0x54, 0, 0x12, 0x34, 0x56 };
+	uint8_t m[6];
+	struct in6_addr x;
+
+	assert_false(lan_parse_net4("10.1.2.1/24", &a)); /* a host's bits */
+	assert_false(lan_parse_net4("10.1.2.0/33", &a));
+	assert_false(lan_parse_net4("10.1.2.0/", &a));
+	assert_false(lan_parse_net4("10.1.2.0/24x", &a));
+	assert_false(lan_parse_net4("10.1.2.0/0", &a));
+	assert_false(lan_parse_net6("fd00::1/64", &s));
+	assert_true(lan_parse_net6("fd00:1::/33", &s));
+	assert_true(lan_parse_net4("10.1.2.128/25", &a) && lan_parse_net4("10.0.0.0/8", &b));
+	assert_true(lan_overlap4(&a, &b) && lan_overlap4(&b, &a));
+	assert_true(lan_parse_net4("10.1.2.0/25", &b));
+	assert_false(lan_overlap4(&a, &b));
+	assert_true(lan_parse_net6("fd00:1:2:3::/64", &s) && lan_parse_net6("fd00:1:2::/48", &t));
+	assert_true(lan_overlap6(&s, &t) && lan_overlap6(&t, &s));
+	assert_true(lan_parse_net6("fd00:1:3::/48", &t));
+	assert_false(lan_overlap6(&s, &t));
+	x = lan_eui64(&s.addr, mac);
+	assert_string_equal(lan_text6(&x, text), "fd00:1:2:3:5054:ff:fe12:3456");
+	x = lan_host6(&s.addr, 0x102);
+	assert_string_equal(lan_text6(&x, text), "fd00:1:2:3::102");
+	assert_false(lan_parse_mac("01:00:00:00:00:01", m)); /* a group's */
+	assert_false(lan_parse_mac("00:00:00:00:00:00", m));
+	assert_false(lan_parse_mac("2:0:0:0:0:01", m));
+	assert_false(lan_parse_mac("02:00:00:00:00:0 1", m));
+	assert_true(lan_parse_mac("02:00:00:00:00:0a", m));
+}
+
+static void test_names(void **state)
+{
+	char a[IFNAMSIZ], b[IFNAMSIZ];
+
+	lan_def_init(&d, "lab");
+	lan_bridge_name(&d, a);
+	assert_string_equal(a, "vr-lab");
+	lan_def_init(&d, "a-very-long-network-1");
+	lan_bridge_name(&d, a);
+	lan_def_init(&d, "a-very-long-network-2");
+	lan_bridge_name(&d, b);
+	assert_true(strlen(a) < IFNAMSIZ && strcmp(a, b));
+	assert_false(lan_name_ok("") || lan_name_ok("-a") || lan_name_ok("a/b") || lan_name_ok("a b") ||
+		     lan_name_ok("a.b"));
+	assert_false(lan_name_ok("0123456789012345678901234567890123"));
+	assert_true(lan_name_ok("net_1-a"));
+}
+
+/* Each is refused with a message that begins with what is wrong. */
+static void refused(const char *begin)
+{
+	assert_int_equal(lan_def_check(&d, &err), -1);
+	if (strncmp(err.msg, begin, strlen(begin)))
+		fail_msg("'%s' does not begin with '%s'", err.msg, begin);
+}
+
+static void test_checks(void **state)
+{
+	nat();
+	assert_int_equal(lan_def_check(&d, &err), 0);
+	assert_int_equal(d.first4, 0x0a010203);
+	assert_int_equal(d.last4, 0x0a0102fe);
+	assert_int_equal(lan_parse_range(&d, "10.1.2.2-10.1.2.9", &err), 0);
+	refused("dhcp-range 10.1.2.2");
+	assert_int_equal(lan_parse_range(&d, "10.1.2.9-10.1.2.8", &err), 0);
+	refused("dhcp-range");
+	assert_int_equal(lan_parse_range(&d, "10.1.2.9-10.1.2.255", &err), 0);
+	refused("dhcp-range");
+	nat();
+	d.model = LAN_BRIDGED;
+	refused("a bridged network needs");
+	strcpy(d.uplink, "eth0");
+	refused("a bridged network has the addresses");
+	nat();
+	strcpy(d.uplink, "eth0");
+	refused("only a bridged");
+	nat();
+	strcpy(d.bridge, "a/b");
+	refused("bridge: 'a/b'");
+	nat();
+	d.mtu = 1000;
+	refused("mtu: 1000");
+	nat();
+	strcpy(d.domain, "a..b");
+	refused("domain: 'a..b'");
+	nat();
+	assert_int_equal(lan_parse_static(&d, "52:54:00:00:00:01,web,10.1.2.5", &err), 0);
+	assert_int_equal(lan_parse_static(&d, "52:54:00:00:00:02,,10.1.2.5", &err), 0);
+	refused("host 52:54:00:00:00:02: 10.1.2.5 is another");
+	nat();
+	assert_int_equal(lan_parse_static(&d, "52:54:00:00:00:01,,10.1.2.2", &err), 0);
+	refused("host 52:54:00:00:00:01: 10.1.2.2 is not");
+	nat();
+	assert_int_equal(lan_parse_publish(&d, "tcp:80-web:80", &err), 0);
+	d.model = LAN_ISOLATED;
+	refused("publish");
+	nat();
+	assert_true(lan_parse_net4("10.1.2.0/30", &d.net4));
+	refused("subnet 10.1.2.0/30");
+	nat();
+	assert_true(lan_parse_net4("127.0.0.0/24", &d.net4));
+	refused("subnet 127");
+	nat();
+	assert_true(lan_parse_net6("fe80::/64", &d.net6));
+	refused("subnet6 fe80");
+}
+
+static void test_words(void **state)
+{
+	static const char *const good[] = { "tcp:80-web:8080", "udp:192.0.2.1:53-10.1.2.3:53",
+					    "tcp:[2001:db8::1]:80-[fd00::5]:80", "tcp:[2001:db8::1]:80-web:80" };
+	static const char *const bad[] = { "",
+					   "80",
+					   "tcp:80-web",
+					   "tcp:0-web:80",
+					   "tcp:80-web:65536",
+					   "tcp:80-:80",
+					   "tcp:x:80-web:80",
+					   "tcp:80-we_b:80",
+					   "tcp:80-[fd00::5:80",
+					   "sctp:80-web:80",
+					   "tcp:10.0.0.1:80-[fd00::5]:80",
+					   "tcp:[2001:db8::1]:80-10.0.0.1:80",
+					   "tcp:80-web:80;drop" };
+	static const char *const bad_hosts[] = { "",
+						 "52:54:00:00:00:01",
+						 "52:54:00:00:00,web,",
+						 "x,web,10.0.0.1",
+						 "52:54:00:00:00:01,w b,",
+						 "52:54:00:00:00:01,,10.0.0",
+						 "52:54:00:00:00:01,-a," };
+	char text[256];
+
+	nat();
+	for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+		d.publish_len = 0;
+		assert_int_equal(lan_parse_publish(&d, good[i], &err), 0);
+		assert_string_equal(lan_publish_text(&d.publish[0], text, sizeof(text)), good[i]);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(lan_parse_publish(&d, bad[i], &err), -1);
+	for (size_t i = 0; i < ARRAY_LEN(bad_hosts); i++)
+		assert_int_equal(lan_parse_static(&d, bad_hosts[i], &err), -1);
+}
+
+static void test_json(void **state)
+{
+	static const char *const bad[] = {
+		"[]",
+		"{\"name\": 1}",
+		"{\"name\": \"lab\", \"model\": \"cloud\"}",
+		"{\"name\": \"lab\", \"colour\": \"red\"}",
+		"{\"name\": \"a\\u0000b\"}",
+		"{\"name\": \"lab\", \"subnet\": \"10.0.0.1/24\"}",
+		"{\"name\": \"lab\", \"mtu\": -1}",
+		"{\"name\": \"lab\", \"hosts\": [{\"mac\": \"52:54:00:00:00:01\", \"name\": \"a,10.0.0.1\"}]}",
+		"{\"name\": \"lab\", \"hosts\": [{\"name\": \"a\"}]}",
+		"{\"name\": \"lab\", \"routes\": [\"lab\"]}",
+		"{\"name\": \"../etc\"}",
+	};
+	struct lan_def *again = malloc(sizeof(*again));
+	json_t *o;
+
+	nat();
+	assert_int_equal(lan_parse_static(&d, "52:54:00:00:00:01,web,10.1.2.5", &err), 0);
+	assert_int_equal(lan_parse_static(&d, "52:54:00:00:00:02,,", &err), 0);
+	assert_int_equal(lan_parse_publish(&d, "udp:[2001:db8::1]:53-web:53", &err), 0);
+	strcpy(d.routes[d.routes_len++], "other");
+	strcpy(d.domain, "lab.internal");
+	d.mtu = 9000;
+	d.dns = LAN_DNS_DNSMASQ;
+	assert_int_equal(lan_def_check(&d, &err), 0);
+	o = lan_def_to_json(&d);
+	assert_int_equal(lan_def_from_json(again, o, &err), 0);
+	assert_memory_equal(again, &d, sizeof(d));
+	json_decref(o);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		o = json_loads(bad[i], JSON_ALLOW_NUL, NULL);
+		assert_non_null(o);
+		if (!lan_def_from_json(again, o, &err))
+			fail_msg("taken: %s", bad[i]);
+		json_decref(o);
+	}
+	free(again);
+}
+
+static void test_choice(void **state)
+{
+	struct lan_net4 four[] = { { 0x0a000000, 8 }, { 0xac100000, 12 }, { 0xc0a80000, 17 } };
+	char who[3][48] = { "a", "b", "c" };
+	struct lan_taken t = { .v4 = four, .who4 = who, .len4 = 3 };
+
+	/* 10/8 and 172.16/12 are taken, and half of 192.168/16. */
+	lan_def_init(&d, "lab");
+	assert_int_equal(lan_choose_subnets(&t, &d, true, true, &err), 0);
+	assert_int_equal(d.net4.addr & 0xffff8000, 0xc0a88000);
+	assert_int_equal(d.net6.addr.s6_addr[0], 0xfd);
+	assert_int_equal(lan_taken_check(&t, &d, &err), 0);
+	four[2].len = 16;
+	assert_int_equal(lan_taken_check(&t, &d, &err), -1);
+	assert_non_null(strstr(err.msg, "overlaps c"));
+	lan_def_init(&d, "lab");
+	assert_int_equal(lan_choose_subnets(&t, &d, true, false, &err), -1);
+}
+
+static void test_ports(void **state)
+{
+	struct lan_run r = { 0 };
+	uint8_t mac[6] = { 2 };
+	uint32_t first;
+
+	nat();
+	assert_int_equal(lan_parse_range(&d, "10.1.2.10-10.1.2.12", &err), 0);
+	assert_int_equal(lan_parse_static(&d, "02:00:00:00:00:63,web,10.1.2.11", &err), 0);
+	assert_int_equal(lan_def_check(&d, &err), 0);
+	r.def = d;
+	mac[5] = 1;
+	assert_non_null(lan_port_add(&r, mac, "vt0", "a", &err));
+	first = r.ports.v[0].addr4;
+	assert_true(first == 0x0a01020a || first == 0x0a01020c); /* 11 is web's */
+	mac[5] = 2;
+	assert_int_equal(lan_port_add(&r, mac, "vt1", "b", &err)->addr4, 0x0a01020a + 0x0a01020c - first);
+	mac[5] = 3;
+	assert_null(lan_port_add(&r, mac, "vt2", "c", &err)); /* full */
+	mac[5] = 0x63;
+	assert_int_equal(lan_port_add(&r, mac, "vt2", "web", &err)->addr4, 0x0a01020b);
+	/* Gone, and back: the same address. Gone for good: another one's. */
+	*r.ports.v[0].tap = '\0';
+	mac[5] = 1;
+	assert_int_equal(lan_port_add(&r, mac, "vt3", "a", &err)->addr4, first);
+	*r.ports.v[0].tap = '\0';
+	mac[5] = 4;
+	assert_int_equal(lan_port_add(&r, mac, "vt4", "d", &err)->addr4, first);
+	assert_int_equal(r.ports.len, 3);
+	lan_run_free(&r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_addresses), cmocka_unit_test(test_names), cmocka_unit_test(test_checks),
+		cmocka_unit_test(test_words),	  cmocka_unit_test(test_json),	cmocka_unit_test(test_choice),
+		cmocka_unit_test(test_ports),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
