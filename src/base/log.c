@@ -1,6 +1,7 @@
 /* The log: one write(2) per line, so that lines of different threads do not mix. */
 #include "base/log.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
@@ -12,6 +13,7 @@ static _Atomic int max_level = LOG_WARN;
 static _Atomic bool raw_terminal, guest_hidden;
 static int log_fd = STDERR_FILENO;
 static _Atomic int64_t start_ns;
+static _Atomic uint32_t lost; /* lines */
 
 #define LIMIT_WINDOW_NS (10 * 1000000000ll)
 #define LIMIT_LINES	5
@@ -50,6 +52,28 @@ void log_set_raw(bool raw)
 	raw_terminal = raw;
 }
 
+/*
+ * Nobody waits for whoever reads the log, or does not: a machine that stood still for that could not even be told to
+ * end. A pipe that is ready takes a line as a whole.
+ */
+static void put(const char *line, size_t n)
+{
+	struct pollfd p = { .fd = log_fd, .events = POLLOUT };
+	char more[80];
+	uint32_t was;
+	int len;
+
+	if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)) {
+		lost++;
+		return;
+	}
+	was = atomic_exchange(&lost, 0);
+	len = was ? snprintf(more, sizeof(more), "vireo: warning: log: %u lines are lost that nobody read\n", was) : 0;
+	/* Nobody is left to tell when stderr is gone. */
+	if (write(log_fd, more, (size_t)len) < 0 || write(log_fd, line, n) < 0)
+		return;
+}
+
 void log_line(enum log_level level, const char *room, const char *fmt, ...)
 {
 	static const char *const names[] = { "error", "warning", "info", "debug" };
@@ -73,9 +97,7 @@ void log_line(enum log_level level, const char *room, const char *fmt, ...)
 	if (raw_terminal && log_fd == STDERR_FILENO)
 		line[n++] = '\r';
 	line[n++] = '\n';
-	/* Nobody is left to tell when stderr is gone. */
-	if (write(log_fd, line, n) < 0)
-		return;
+	put(line, (size_t)n);
 }
 
 void log_set_guest(bool on)

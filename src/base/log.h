@@ -1,6 +1,7 @@
 /*
  * The log: lines on stderr, `vireo: LEVEL: ROOM: text`, under -v with the seconds since the start before them.
- * Any thread. Lines that a guest can cause use log_guest(), which is rate limited.
+ * Any thread. Lines that nobody takes are lost, and counted: no line waits. Lines that a guest can cause use
+ * log_guest(), which is rate limited.
  */
 #ifndef VIREO_BASE_LOG_H
 #define VIREO_BASE_LOG_H

@@ -168,7 +168,12 @@ void qemu_chardev_help(FILE *out);
 int qemu_attach_drive(struct qemu *q, struct qopts *device, const char *id, bool cdrom, char *prefix);
 /* The place among the four IDE drives that `bus` and `unit`, or `index`, of `o` say, or one that is free; or -1. */
 int qemu_ide_place(struct qemu *q, struct qopts *o);
-/* The card's expansion ROM: what `romfile` says, or iPXE for one that is to be booted from. `o` may be NULL. */
+/* Each -global is about something that there is; at the end, a warning of those that no device has. */
+int qemu_check_globals(struct qemu *q);
+void qemu_warn_of_globals(struct qemu *q);
+/* What -global says of the VGA, or the card, that is there without -device. */
+int qemu_set_globals(struct qemu *q, const char *driver, const char *prefix);
+/* The card's expansion ROM: what `romfile` says, or iPXE for one that is to be booted from. */
 int qemu_net_rom(struct qemu *q, struct qopts *o, const char *prefix);
 /* False: `text` does not ask for it. */
 bool qemu_nic_help(FILE *out, const char *text);

@@ -199,16 +199,21 @@ static int add_net(struct qemu *q, struct qopts *o, const struct device *d, char
 	return strcmp(d->name, "e1000") ? 0 : qemu_set(q, o, prefix, "model", "e1000");
 }
 
-static int add_vga(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
+static int set_vga_memory(struct qemu *q, struct qopts *o)
 {
 	const char *mib = qopts_get(o, "vgamem_mb");
 	char text[24];
 
+	snprintf(text, sizeof(text), "%.16sM", mib ? mib : "");
+	return mib ? qemu_set(q, o, "vga", "memory", text) : 0;
+}
+
+static int add_vga(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
+{
 	if (config_peek(q->c, "vga"))
 		return qopts_fail(o, q->err, "a machine has one VGA at most");
 	snprintf(prefix, 32, "vga");
-	snprintf(text, sizeof(text), "%.16sM", mib ? mib : "");
-	return (mib && qemu_set(q, o, prefix, "memory", text)) || qemu_set(q, o, NULL, "vga", "std") ? -1 : 0;
+	return set_vga_memory(q, o) || qemu_set(q, o, NULL, "vga", "std") ? -1 : 0;
 }
 
 static int add_rng(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
@@ -466,6 +471,20 @@ static int add_globals(struct qemu *q, struct qopts *o, const struct device *d)
 	return 0;
 }
 
+int qemu_set_globals(struct qemu *q, const char *driver, const char *prefix)
+{
+	const struct device *d = find_device(driver);
+	struct qopts o = { 0 };
+	int rc = add_globals(q, &o, d) || normalize(q, &o, d) ||
+				 (d->add == add_vga ? set_vga_memory(q, &o) : qemu_net_rom(q, &o, prefix)) ||
+				 set_properties(q, &o, d, prefix)
+			 ? -1
+			 : 0;
+
+	qopts_free(&o);
+	return rc;
+}
+
 static int add_device(struct qemu *q, struct qopts *o)
 {
 	const char *driver = qopts_get(o, "driver"), *id = qopts_get(o, "id");
@@ -560,9 +579,6 @@ int qemu_finish_devices(struct qemu *q)
 	for (unsigned n = 0; n < q->objects.count; n++)
 		if (check_object(q, &q->objects.v[n]))
 			return -1;
-	for (unsigned n = 0; n < q->globals.count; n++)
-		if (check_global(q, &q->globals.v[n]))
-			return -1;
 	for (unsigned n = 0; n < q->devices.count; n++) {
 		const char *driver = qopts_get(&q->devices.v[n], "driver");
 
@@ -575,8 +591,20 @@ int qemu_finish_devices(struct qemu *q)
 				       "virtserialport");
 	if (!ports && q->virtio_ports)
 		return err_set(q->err, "No 'virtio-serial-bus' bus found for device: add -device virtio-serial-pci");
+	return 0;
+}
+
+int qemu_check_globals(struct qemu *q)
+{
+	for (unsigned n = 0; n < q->globals.count; n++)
+		if (check_global(q, &q->globals.v[n]))
+			return -1;
+	return 0;
+}
+
+void qemu_warn_of_globals(struct qemu *q)
+{
 	for (unsigned n = 0; n < q->globals.count; n++)
 		if (!q->globals.v[n].taken)
 			qemu_warn(q, "%s: there is no such device", q->globals.v[n].origin);
-	return 0;
 }

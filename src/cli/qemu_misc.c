@@ -295,7 +295,9 @@ static int add_vga(struct qemu *q)
 	/* A VNC server brings one in any case. */
 	if (!wanted && config_peek(q->c, "vnc"))
 		return 0;
-	return qemu_set(q, NULL, NULL, "vga", wanted ? "std" : "none");
+	if (qemu_set(q, NULL, NULL, "vga", wanted ? "std" : "none"))
+		return -1;
+	return wanted ? qemu_set_globals(q, "VGA", "vga") : 0;
 }
 
 /* --- the process --- */

@@ -123,7 +123,7 @@ static bool boots_from_net(struct qemu *q)
 
 int qemu_net_rom(struct qemu *q, struct qopts *o, const char *prefix)
 {
-	const char *file = o ? qopts_get(o, "romfile") : NULL, *index = o ? qopts_get(o, "bootindex") : NULL;
+	const char *file = qopts_get(o, "romfile"), *index = qopts_get(o, "bootindex");
 
 	if (file)
 		return *file ? qemu_set(q, o, prefix, "rom", file) : 0;
@@ -143,7 +143,8 @@ static int set_card(struct qemu *q, struct qopts *o, const char *prefix)
 	mac = mac ? mac : macaddr;
 	if (model && !virtio && !qword_in(e1000_models, model))
 		return qopts_fail(o, q->err, "Unsupported NIC model: %s", model);
-	if ((!virtio && qemu_set(q, o, prefix, "model", "e1000")) || qemu_net_rom(q, o, prefix))
+	if ((!virtio && qemu_set(q, o, prefix, "model", "e1000")) ||
+	    qemu_set_globals(q, virtio ? "virtio-net-pci" : "e1000", prefix))
 		return -1;
 	return mac ? qemu_set(q, o, prefix, "mac", mac) : 0;
 }

@@ -217,6 +217,11 @@ int fw_cfg_add(struct device *d, uint16_t key, const void *data, size_t len, str
 				       : err_set(err, "fw_cfg: %#x is not a well-known key", key);
 }
 
+static const char *file_name(const struct fw_cfg *f, unsigned n)
+{
+	return (const char *)f->items[FW_CFG_FILE_DIR].data + 4 + DIR_ENTRY * n + 8;
+}
+
 int fw_cfg_add_file(struct device *d, const char *name, const void *data, size_t len, struct err *err)
 {
 	struct fw_cfg *f = d->self;
@@ -224,6 +229,9 @@ int fw_cfg_add_file(struct device *d, const char *name, const void *data, size_t
 
 	if (f->files == MAX_FILES || strlen(name) > 55)
 		return err_set(err, "fw_cfg: no room for %s", name);
+	for (unsigned n = 0; n < f->files; n++)
+		if (!strcmp(file_name(f, n), name))
+			return err_set(err, "fw_cfg: duplicate file name: %s", name);
 	if (put(f, FW_CFG_FILE_FIRST + f->files, data, len, err))
 		return -1;
 	memcpy(dir, f->items[FW_CFG_FILE_DIR].data, f->items[FW_CFG_FILE_DIR].len);
@@ -259,9 +267,8 @@ bool fw_cfg_remake(struct device *d, const char *name, const void *data, size_t 
 
 	for (unsigned n = 0; n < f->files; n++) {
 		struct item *it = &f->items[FW_CFG_FILE_FIRST + n];
-		const char *entry = (const char *)f->items[FW_CFG_FILE_DIR].data + 4 + DIR_ENTRY * n + 8;
 
-		if (!it->made || strcmp(entry, name) || len > it->len)
+		if (!it->made || strcmp(file_name(f, n), name) || len > it->len)
 			continue;
 		memcpy(it->data, data, len);
 		memset(it->data + len, 0, it->len - len);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <neatvnc.h>
 #include <pixman.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -213,6 +214,25 @@ static void on_log(const struct nvnc_log_data *d, const char *message)
 		log_guest("vnc", "%s", message);
 }
 
+/* Libraries below neatvnc write to stderr what viewers make them say. */
+static ssize_t to_log(void *cookie, const char *text, size_t len)
+{
+	const char *end = memchr(text, '\n', len);
+
+	log_line(LOG_DEBUG, "vnc", "%.*s", (int)(end ? end - text : (ssize_t)len), text);
+	return (ssize_t)len;
+}
+
+static void take_stderr(void)
+{
+	FILE *f = fopencookie(NULL, "w", (cookie_io_functions_t){ .write = to_log });
+
+	if (!f)
+		return;
+	setvbuf(f, NULL, _IOLBF, BUFSIZ);
+	stderr = f;
+}
+
 /* What is at a path may be somebody's file, or in use: neatvnc would take its place. */
 static int check_path(const struct server *s, struct err *err)
 {
@@ -282,6 +302,7 @@ int vnc_serve(const struct vnc_config *c, const uint32_t *pixels, int fd, struct
 	struct server s = { .c = c, .pixels = pixels, .fd = fd, .x = -1, .y = -1, .width = FIRST_W, .height = FIRST_H };
 	struct aml_handler *pictures;
 
+	take_stderr();
 	nvnc_set_log_fn(on_log);
 	s.loop = aml_new();
 	if (!s.loop)

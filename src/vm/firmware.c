@@ -218,7 +218,7 @@ static void make_tables(void *opaque, struct device *fw_cfg)
 	    !fw_cfg_remake(fw_cfg, "etc/acpi/tables", f->tables, f->tables_size) ||
 	    !fw_cfg_remake(fw_cfg, "etc/acpi/rsdp", f->rsdp, sizeof(f->rsdp)) ||
 	    !fw_cfg_remake(fw_cfg, "etc/table-loader", f->script, f->script_size))
-		log_line(LOG_WARN, "pc", "firmware finds the ACPI tables of a machine that was not set up");
+		log_guest("pc", "firmware finds the ACPI tables of a machine that was not set up");
 	free(f);
 }
 

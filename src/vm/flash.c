@@ -45,7 +45,7 @@ static void stored(void *opaque, uint32_t off, uint32_t len)
 void vm_sync_vars(struct vm *vm)
 {
 	if (vm->firmware_files.vars && vm->vars_fd >= 0 && fdatasync(vm->vars_fd))
-		log_line(LOG_WARN, "pflash", "%s: %s: variables may be lost", vm->vars_path, strerror(errno));
+		log_guest("pflash", "%s: %s: variables may be lost", vm->vars_path, strerror(errno));
 }
 
 static int make_directories(char *path, struct err *err)
@@ -87,10 +87,12 @@ static int fill_or_load(struct vm *vm, struct err *err)
 	const struct boot_firmware *f = &vm->firmware_files;
 	struct stat st;
 
-	if (flock(vm->vars_fd, LOCK_EX | LOCK_NB))
-		return err_set(err, "firmware.vars: %s belongs to another machine that is running", vm->vars_path);
 	if (fstat(vm->vars_fd, &st))
 		return err_errno(err, errno, "firmware.vars: %s", vm->vars_path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(err, "firmware.vars: %s is not a regular file", vm->vars_path);
+	if (flock(vm->vars_fd, LOCK_EX | LOCK_NB))
+		return err_set(err, "firmware.vars: %s belongs to another machine that is running", vm->vars_path);
 	if (!st.st_size) {
 		stored(vm, 0, (uint32_t)f->vars_size);
 		return 0;
@@ -105,6 +107,7 @@ int vm_open_vars(struct vm *vm, const char *path, struct err *err)
 {
 	const struct boot_firmware *f = &vm->firmware_files;
 	int wanted = 1;
+	struct stat st;
 
 	if (!f->vars)
 		return 0;
@@ -116,6 +119,9 @@ int vm_open_vars(struct vm *vm, const char *path, struct err *err)
 		wanted = default_path(vm, err);
 	if (wanted <= 0)
 		return wanted;
+	/* To open what is no file may already do something. */
+	if (!stat(vm->vars_path, &st) && !S_ISREG(st.st_mode))
+		return err_set(err, "firmware.vars: %s is not a regular file", vm->vars_path);
 	vm->vars_fd = open(vm->vars_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0600);
 	return vm->vars_fd < 0 ? err_errno(err, errno, "firmware.vars: %s", vm->vars_path) : fill_or_load(vm, err);
 }

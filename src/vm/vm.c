@@ -193,7 +193,7 @@ static void answer_panic(struct vm *vm, const struct vm_request *r)
 	bool panicked = r->status & PVPANIC_PANICKED;
 	enum vm_action action = panicked ? vm->on_panic : VM_ACTION_NONE;
 
-	log_line(LOG_WARN, "vm", panicked ? "the guest has panicked" : "the guest saves what a panic has left");
+	log_guest("vm", "%s", panicked ? "the guest has panicked" : "the guest saves what a panic has left");
 	qmp_event_action(vm->qmp, panicked ? "GUEST_PANICKED" : "GUEST_CRASHLOADED", actions[action]);
 	if (action == VM_ACTION_SHUTDOWN) {
 		vm_quit(vm, VM_STATUS_FAULT, r->reason);
@@ -215,7 +215,7 @@ static void answer_watchdog(struct vm *vm, const struct vm_request *r)
 					       [VM_ACTION_RESET] = "reset" };
 	struct err err;
 
-	log_line(LOG_WARN, "vm", "the guest's watchdog has run down");
+	log_guest("vm", "the guest's watchdog has run down");
 	qmp_event_action(vm->qmp, "WATCHDOG", actions[vm->on_watchdog]);
 	switch (vm->on_watchdog) {
 	case VM_ACTION_SHUTDOWN:

@@ -115,6 +115,38 @@ static void what_was_dropped_is_told_later(void **state)
 	assert_string_equal(caught(after_the_window), "vireo: warning: log: 100 similar lines were not shown\n");
 }
 
+static void more_than_a_pipe_holds(void)
+{
+	for (int i = 0; i < 5000; i++)
+		log_line(LOG_WARN, "vm", "line %d of many that nobody reads", i);
+}
+
+static void a_reader_who_does_not_read_stops_nobody(void **state)
+{
+	int p[2], saved = dup(STDERR_FILENO);
+	size_t all = 0;
+	ssize_t n;
+
+	assert_int_equal(pipe(p), 0);
+	dup2(p[1], STDERR_FILENO);
+	alarm(20);
+	more_than_a_pipe_holds();
+	alarm(0);
+	/* Whoever comes late is told. */
+	while (all < 60000 && (n = read(p[0], text, sizeof(text))) > 0)
+		all += (size_t)n;
+	log_line(LOG_WARN, "vm", "the last one");
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(p[1]);
+	all = 0;
+	while ((n = read(p[0], text + all, sizeof(text) - 1 - all)) > 0)
+		all += (size_t)n;
+	close(p[0]);
+	text[all] = '\0';
+	assert_non_null(strstr(text, " lines are lost that nobody read\nvireo: warning: vm: the last one\n"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -124,6 +156,7 @@ int main(void)
 		cmocka_unit_test(a_line_that_is_too_long_is_cut_and_still_ends),
 		cmocka_unit_test(a_guest_cannot_flood_the_log),
 		cmocka_unit_test(what_was_dropped_is_told_later),
+		cmocka_unit_test(a_reader_who_does_not_read_stops_nobody),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -207,6 +207,11 @@ static const struct {
 	{ "-global isa-debug-exit.iobase=0x10 -device isa-debug-exit", "isa-debug-exit.iobase=0x10" },
 	{ "-global isa-debug-exit.iobase=0x10 -device isa-debug-exit,iobase=0xf4", "isa-debug-exit.iobase=0xf4" },
 	{ "-global kvm-pit.lost_tick_policy=discard", "memory=128M" },
+	/* Of what is there without -device. */
+	{ "-global VGA.vgamem_mb=32 -global e1000.romfile=", "vga=std vga.memory=32M net0.rom=-" },
+	{ "-nic user,model=virtio -global virtio-net-pci.romfile=/r", "net0.rom=/r" },
+	{ "-global e1000.mac=52:54:00:00:00:01 -nic user,mac=52:54:00:00:00:02", "net0.mac=52:54:00:00:00:02" },
+	{ "-vga none -global VGA.vgamem_mb=32", "vga=none vga.memory=-" },
 	{ "-global driver=PIIX4_PM,property=disable_s3,value=1", "memory=128M" },
 	/* Those without an address do not take one of those that have one. */
 	{ "-nodefaults -device virtio-rng-pci -device virtio-balloon-pci,addr=4", "rng.addr=5 balloon.addr=4" },

@@ -147,6 +147,8 @@ static void there_is_room_for_48_files_of_short_names(void **state)
 	assert_int_equal(fw_cfg_add_file(b.own, name, "", 0, &err), -1);
 	name[55] = 0;
 	assert_int_equal(fw_cfg_add_file(b.own, name, "", 0, &err), 0);
+	assert_int_equal(fw_cfg_add_file(b.own, "opt/two", "x", 1, &err), -1);
+	assert_string_equal(err.msg, "fw_cfg: duplicate file name: opt/two");
 	for (unsigned n = 4; n < 48; n++) {
 		snprintf(name, sizeof(name), "file%u", n);
 		assert_int_equal(fw_cfg_add_file(b.own, name, "", 0, &err), 0);

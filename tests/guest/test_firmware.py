@@ -197,6 +197,10 @@ def test_variables_are_kept(tmp_path, vms):
     variables.write_bytes(b"short")
     r = run_cli("run", *args)
     assert r.returncode == 1 and "5 bytes" in r.stderr and len(r.stderr.splitlines()) == 1
+    os.mkfifo(tmp_path / "fifo")
+    for path in ("/dev/zero", "/dev/null", tmp_path / "fifo", tmp_path):
+        r = run_cli("run", "--firmware", "uefi", "--set", f"firmware.vars={path}")
+        assert r.returncode == 1 and r.stderr == f"vireo: firmware.vars: {path} is not a regular file\n", r.stderr
     r = run_cli("run", "--firmware", "uefi", "--set", f"firmware.vars={tmp_path}/none/vars")
     assert r.returncode == 1 and "No such file" in r.stderr and len(r.stderr.splitlines()) == 1
 

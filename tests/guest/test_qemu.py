@@ -179,7 +179,8 @@ def test_files_of_fw_cfg(qemu, tmp_path):
                        capture_output=True, timeout=60 * SLOW, stdin=subprocess.DEVNULL)
     assert r.returncode == 1 and b"from, a text\0" in r.stdout and b"from a file\0" in r.stdout, r.stdout
     for what, says in ((f"opt/a,file={tmp_path}/g", "No such file or directory"), ("opt/a,file=/dev/zero", "is larger than 16 MiB"),
-                       (f"{'n' * 56},string=x", "a name of 1 to 55 characters")):
+                       (f"{'n' * 56},string=x", "a name of 1 to 55 characters"),
+                       ("etc/e820,string=x", "duplicate file name: etc/e820")):
         r = run(qemu, *args, "-fw_cfg", what)
         assert r.returncode == 1 and says in r.stderr and r.stderr.count("\n") == 1, r.stderr
 

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import time
 
+import pexpect
 import pytest
 
 from conftest import SLOW, VIREO, Guest, Qmp, guest_files, run_cli, run_file
@@ -147,6 +148,10 @@ def test_viewers_that_lie(vms):
                 assert time.monotonic() < end
                 time.sleep(0.05)
 
+    # What libraries say about rectangles that cannot be is not for the terminal.
+    odd = viewer(vm).enter()
+    for _ in range(100):
+        odd.sock.sendall(struct.pack(">BBHHHH", 3, 0, 65535, 65535, 65535, 65535))
     for n in range(40):
         s = connect()
         try:
@@ -177,6 +182,8 @@ def test_viewers_that_lie(vms):
     v = one_more()
     assert v.full() == 720 * 400
     assert status(vm) == "running" and len(idle) == 30
+    vm.child.expect(pexpect.TIMEOUT, timeout=0.1)
+    assert "BUG" not in vm.child.before
 
 
 def certificate(tmp_path):

@@ -1,7 +1,12 @@
 """pvpanic and the 6300ESB's watchdog under the generic kernel."""
+import os
+import subprocess
+import time
+
 import pytest
 
-from conftest import Guest, guest_files, run_cli
+import tiny
+from conftest import SLOW, VIREO, Guest, Qmp, guest_files, run_cli, run_file
 
 
 @pytest.fixture
@@ -36,6 +41,29 @@ def test_a_hung_guest_is_reset(generic, vms):
     vm.sh("kill -KILL $!")
     assert qmp.event("WATCHDOG")["data"] == {"action": "reset"}
     assert vm.wait() == 2
+
+
+@pytest.mark.parametrize("action,value", [("shutdown", 2), ("none", 1)])
+def test_a_guest_that_panics_all_the_time(tmp_path, action, value):
+    # mov dx, 505h; mov al, VALUE; again: out dx, al; jmp again
+    code = b"\x66\xba\x05\x05\xb0" + bytes([value]) + b"\xee\xeb\xfd"
+    name = f"p{os.getpid()}"
+    # Nobody reads what it says.
+    vm = subprocess.Popen([VIREO, "run", "--name", name, "--memory", "16", "--kernel", tiny.kernel(tmp_path, code), "--device",
+                           f"pvpanic,action={action}"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        end = time.monotonic() + 30 * SLOW
+        while not run_file(name, "qmp.sock").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(1)
+        qmp = Qmp(name)
+        assert qmp.execute("query-status")["status"] == "running"
+        vm.terminate()
+        said = vm.communicate(timeout=30 * SLOW)[1]
+        assert b"panic" in said and said.count(b"\n") < 12, said[:2000]
+    finally:
+        vm.kill()
 
 
 def test_errors():
