@@ -1,0 +1,310 @@
+"""The name server of a network: its machines, the cache, and other name servers that lie, are slow or absent."""
+import re
+import shutil
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from lan_net import Net, absent
+
+ALPHA = "52:54:00:77:00:01"
+KNOWN = f"host={ALPHA},alpha,10.77.0.50,fd77::50"
+A, NS, SOA, PTR, TXT, AAAA, OPT = 1, 2, 6, 12, 16, 28, 41
+
+
+def labels(name):
+    return b"".join(bytes([len(x)]) + x.encode() for x in name.split(".") if x) + b"\0"
+
+
+def query(name, kind=A, ident=0x1234, flags=0x100, edns=None):
+    m = struct.pack(">6H", ident, flags, 1, 0, 0, 1 if edns else 0) + labels(name) + struct.pack(">2H", kind, 1)
+    return m + (b"\0" + struct.pack(">2HIH", OPT, edns, 0, 0) if edns else b"")
+
+
+def record(kind, data, ttl=300, name=b"\xc0\x0c"):
+    return name + struct.pack(">2HIH", kind, 1, ttl, len(data)) + data
+
+
+def rcode(m):
+    return m[3] & 15
+
+
+class Upstream:
+    """Somebody else's name server, in the host's name space: `answers[name](question, by TCP)` is a list of messages."""
+
+    def __init__(self, space, address="127.0.0.1"):
+        def sockets():
+            u, t = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
+            t.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            u.bind((address, 5353))
+            t.bind((address, 5353))
+            t.listen(8)
+            return u, t
+
+        self.answers, self.asked = {}, []
+        self.udp, self.tcp = space.enter(sockets)
+        for target in (self.serve_udp, self.serve_tcp):
+            threading.Thread(target=target, daemon=True).start()
+
+    def reply(self, m, tcp):
+        name = self.name(m)
+        return self.answers.get(name.lower(), lambda q, tcp: [])(m, tcp)
+
+    @staticmethod
+    def name(m):
+        at, out = 12, []
+        while m[at]:
+            out.append(m[at + 1:at + 1 + m[at]].decode("latin1"))
+            at += 1 + m[at]
+        return ".".join(out)
+
+    def serve_udp(self):
+        while True:
+            try:
+                m, peer = self.udp.recvfrom(4096)
+            except OSError:
+                return
+            self.asked.append((self.name(m), m[:2], peer[1], "udp"))
+            for answer in self.reply(m, False):
+                self.udp.sendto(answer, peer)
+
+    def serve_tcp(self):
+        while True:
+            try:
+                c, peer = self.tcp.accept()
+            except OSError:
+                return
+            m = c.recv(4096)[2:]
+            self.asked.append((self.name(m), m[:2], peer[1], "tcp"))
+            for answer in self.reply(m, True):
+                c.sendall(struct.pack(">H", len(answer)) + answer)
+            c.close()
+
+    def close(self):
+        if self.udp.fileno() < 0:
+            return
+        self.udp.close()
+        self.tcp.shutdown(socket.SHUT_RDWR)
+        self.tcp.close()
+
+
+def answer(q, *records, flags=0x8180, authority=(), question=None, ident=None):
+    """An answer to the question `q`, with the OPT that it has."""
+    end = 12
+    while q[end]:
+        end += 1 + q[end]
+    body = question or q[12:end + 5]
+    opt = b"\0" + struct.pack(">2HIH", OPT, 1232, 0, 0)
+    return (ident or q[:2]) + struct.pack(">5H", flags, 1, len(records), len(authority), 1) + body + b"".join(records) + \
+        b"".join(authority) + opt
+
+
+class Client:
+    def __init__(self, machine, address="10.77.0.50"):
+        machine.run(f"ip addr add {address}/24 dev eth0")
+        self.machine = machine
+        self.udp = machine.enter(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        self.udp.connect(("10.77.0.2", 53))
+        self.udp.settimeout(8)
+
+    def ask(self, name, kind=A, **kw):
+        self.udp.send(query(name, kind, **kw))
+        return self.udp.recv(4096)
+
+    def tcp(self):
+        t = self.machine.enter(lambda: socket.socket())
+        t.settimeout(8)
+        t.connect(("10.77.0.2", 53))
+        return t
+
+    @staticmethod
+    def read(t):
+        """One message; b"" at the end."""
+        m = t.recv(2, socket.MSG_WAITALL)
+        return t.recv(struct.unpack(">H", m)[0], socket.MSG_WAITALL) if len(m) == 2 else b""
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """(net, client, upstream) with the servers on; without `forward` there is no upstream."""
+    why = absent()
+    if why:
+        pytest.skip(why)
+    made = []
+
+    def make(*more, **keys):
+        n = Net(tmp_path, **keys)
+        made.append(n)
+        up = Upstream(n.host) if keys.get("forward") == "on" else None
+        if up:
+            made.append(up)
+            more = (*more, "forwarder=127.0.0.1#5353")
+        n.serve(KNOWN, *more)
+        return n, Client(n.machine(ALPHA)), up
+
+    yield make
+    for m in reversed(made):
+        m.close()
+
+
+def test_names_of_machines(lab):
+    n, c, _ = lab()
+    alpha4, alpha6 = bytes([10, 77, 0, 50]), socket.inet_pton(socket.AF_INET6, "fd77::50")
+    for name in ("alpha", "alpha.lab.internal", "ALPHA.Lab.Internal"):
+        m = c.ask(name)
+        assert rcode(m) == 0 and m.endswith(record(A, alpha4, 10)) and m[2] & 4  # AA
+        assert labels(name) in m
+        assert c.ask(name, AAAA).endswith(record(AAAA, alpha6, 10))
+        assert rcode(c.ask(name, TXT)) == 0
+    reverse6 = ".".join(reversed("fd770000000000000000000000000050")) + ".ip6.arpa"
+    for name in ("50.0.77.10.in-addr.arpa", reverse6):
+        assert c.ask(name, PTR).endswith(record(PTR, labels("alpha.lab.internal"), 10))
+    assert c.ask("gateway.lab.internal").endswith(record(A, bytes([10, 77, 0, 1]), 10))
+    assert c.ask("localhost").endswith(record(A, bytes([127, 0, 0, 1]), 10))
+    # What does not exist here exists nowhere, and says how long.
+    for name, kind in (("beta.lab.internal", A), ("x.alpha.lab.internal", A), ("51.0.77.10.in-addr.arpa", PTR),
+                       ("x.invalid", A)):
+        m = c.ask(name, kind)
+        assert rcode(m) == 3 and b"\3dns\3lab\x08internal" in m
+    assert rcode(c.ask("beta")) == 3
+    # The rest of the world is not here.
+    for name in ("example.org", "50.0.78.10.in-addr.arpa", "com"):
+        assert rcode(c.ask(name, NS)) == 5
+    # Who has an address has a name.
+    n.ask("hosts", hosts=[{"mac": ALPHA, "name": "beta", "address4": "10.77.0.50"}])
+    assert rcode(c.ask("alpha")) == 3 and rcode(c.ask("beta.lab.internal")) == 0
+
+
+def test_dig(lab):
+    if not shutil.which("dig"):
+        pytest.skip("dig is not installed")
+    n, c, up = lab(forward="on")
+    up.answers["www.example"] = lambda q, tcp: [answer(q, record(A, bytes([192, 0, 2, 1])))]
+    c.machine.run("ip addr add fd77::50/64 dev eth0 nodad")
+
+    def dig(*words):
+        return c.machine.run(["dig", "+tries=1", "+time=3", *words]).stdout
+
+    for server in ("@10.77.0.2", "@fd77::2"):
+        for how in ("+notcp", "+tcp"):
+            text = dig(server, how, "alpha.lab.internal")
+            assert re.search(r"^alpha\.lab\.internal\.\s+10\s+IN\s+A\s+10\.77\.0\.50$", text, re.M) and "WARNING" not in text
+            text = dig(server, how, "www.example")
+            assert re.search(r"^www\.example\.\s+\d+\s+IN\s+A\s+192\.0\.2\.1$", text, re.M) and "flags: qr rd ra;" in text
+    assert dig("@fd77::2", "-x", "10.77.0.50", "+short") == "alpha.lab.internal.\n"
+    assert "status: BADVERS" in dig("@10.77.0.2", "+edns=5", "+noednsneg", "alpha")
+    assert "status: NOTIMP" in dig("@10.77.0.2", "+opcode=2", "alpha")
+    assert "status: REFUSED" in dig("@10.77.0.2", "-c", "CH", "-t", "TXT", "version.bind")
+
+
+def test_forwarded_and_cached(lab):
+    n, c, up = lab(forward="on")
+    soa = record(SOA, labels("ns.example") + b"\0" + struct.pack(">5I", 1, 2, 3, 4, 60), 900, labels("example"))
+    up.answers["www.example"] = lambda q, tcp: [answer(q, record(A, bytes([192, 0, 2, 1]), 300))]
+    up.answers["no.example"] = lambda q, tcp: [answer(q, flags=0x8183, authority=(soa,))]
+    for _ in range(2):
+        m = c.ask("wWw.example")
+        assert rcode(m) == 0 and labels("wWw.example") in m and bytes([192, 0, 2, 1]) in m
+        assert m[3] & 0x80 and not m[2] & 4 and m[10:12] == b"\0\0"  # RA, no AA; it had no OPT
+        assert c.ask("www.example", edns=1232)[10:12] == b"\0\1"
+        m = c.ask("no.example")
+        assert rcode(m) == 3
+    assert [x[0].lower() for x in up.asked] == ["www.example", "no.example"]
+    # Ports and numbers are new for each question, and the case is rolled.
+    for k in range(16):
+        up.answers[f"aaaaaaaaaaaaaaaa{k:x}.example"] = up.answers["www.example"]
+        c.ask(f"aaaaaaaaaaaaaaaa{k:x}.example")
+    assert len({x[1] for x in up.asked}) > 16 and len({x[2] for x in up.asked}) > 16
+    assert len({x[0][:16] for x in up.asked[2:]}) == 16
+    # Time goes by in the cache.
+    time.sleep(1.1)
+    m = c.ask("www.example")
+    assert 290 < struct.unpack(">I", m[-10:-6])[0] < 300
+    # Not recursive: only what is here.
+    assert rcode(c.ask("www.example", flags=0)) == 0 and rcode(c.ask("other.example", flags=0)) == 5
+    assert n.ask("stats")["dns"]["cached"] >= 5
+
+
+def test_answers_that_lie(lab):
+    """They are as if they had never come: the right one that follows counts."""
+    n, c, up = lab(forward="on")
+    good, bad = record(A, bytes([192, 0, 2, 1])), record(A, bytes([6, 6, 6, 6]))
+    lies = {
+        "number": lambda q: answer(q, bad, ident=bytes([q[0] ^ 1, q[1]])),
+        "question": lambda q: answer(q, bad, question=labels("other.example") + b"\0\1\0\1"),
+        "type": lambda q: answer(q, bad, question=q[12:q.index(b"\0", 12) + 1] + b"\0\x1c\0\1"),
+        "noanswer": lambda q: answer(q, bad, flags=0x100),
+        "loop": lambda q: answer(q, record(A, bytes(4), name=b"\xc0" + bytes([12 + len(labels(Upstream.name(q))) + 4]))),
+        "beyond": lambda q: answer(q, record(A, bytes(4), name=b"\xff\xff")),
+        "counts": lambda q: q[:2] + b"\x81\x80\0\1\xff\xff\0\0\0\0" + answer(q, bad)[12:],
+        "cut": lambda q: answer(q, bad)[:-15],
+        "runt": lambda q: b"\0",
+    }
+    for name, lie in lies.items():
+        up.answers[f"{name}.example"] = lambda q, tcp, lie=lie: [lie(q), answer(q, good)]
+        m = c.ask(f"{name}.example")
+        assert bytes([192, 0, 2, 1]) in m and bytes([6, 6, 6, 6]) not in m, name
+    assert n.ask("stats")["dns"]["mismatched"] == len(lies)
+    # Many of them: it asks by TCP.
+    up.answers["storm.example"] = lambda q, tcp: [answer(q, good)] if tcp else [lies["number"](q)] * 20
+    assert bytes([192, 0, 2, 1]) in c.ask("storm.example")
+    assert up.asked[-1][3] == "tcp"
+
+
+def test_large_answers(lab):
+    n, c, up = lab(forward="on")
+    big = [record(TXT, b"\xc8" + b"x" * 200) for _ in range(100)]
+    up.answers["big.example"] = lambda q, tcp: [answer(q, *big) if tcp else answer(q, flags=0x8380)]
+    up.answers["middle.example"] = lambda q, tcp: [answer(q, *big[:4])]
+    m = c.ask("big.example", TXT, edns=4096)
+    assert m[2] & 2 and len(m) < 100  # TC
+    t = c.tcp()
+    for _ in range(2):
+        t.sendall(b"".join(struct.pack(">H", len(q)) + q for q in (query("big.example", TXT), query("alpha"))))
+        assert len(c.read(t)) > 20000
+        assert rcode(c.read(t)) == 0
+    m = c.ask("middle.example", TXT)
+    assert m[2] & 2
+    assert len(c.ask("middle.example", TXT, edns=1232)) > 800
+
+
+def test_a_server_that_is_silent_or_gone(lab):
+    n, c, up = lab(forward="on")
+    up.answers["slow.example"] = lambda q, tcp: [] if len([x for x in up.asked if x[0].lower() == "slow.example"]) < 2 else \
+        [answer(q, record(A, bytes([192, 0, 2, 1])))]
+    # The second time it is asked in small letters, for those that do not keep the case.
+    start = time.monotonic()
+    assert rcode(c.ask("slow.example")) == 0 and time.monotonic() - start < 4
+    assert up.asked[-1][0] == "slow.example"
+    up.close()
+    start = time.monotonic()
+    assert rcode(c.ask("gone.example")) == 2 and time.monotonic() - start < 4
+
+
+def test_queries_that_are_none(lab):
+    n, c, _ = lab()
+    q = query("alpha")
+    for m, want in ((q[:4] + b"\0\2" + q[6:], 1), (q[:-2], 1), (q[:12] + b"\xc0\x0c\0\1\0\1", 1),
+                    (q[:12] + b"\x40aa\0\0\1\0\1", 1), (q[:12] + (b"\x3f" + b"a" * 63) * 5 + b"\0\0\1\0\1", 1),
+                    (q[:2] + b"\x09\0" + q[4:], 4), (q[:-2] + b"\0\3", 5), (query("alpha", 252), 5)):
+        c.udp.send(m)
+        assert rcode(c.udp.recv(4096)) == want, m
+    # Answers, and nothing at all, are not answered.
+    for m in (q[:2] + b"\x81\0" + q[4:], b"", q[:11]):
+        c.udp.send(m)
+    assert rcode(c.ask("alpha")) == 0
+    # By TCP: half a query, a length that is too great; many connections.
+    held = [c.tcp() for _ in range(40)]
+    t = c.tcp()
+    t.sendall(b"\0")
+    time.sleep(0.05)
+    t.sendall(struct.pack(">H", len(q))[1:] + q)
+    assert rcode(c.read(t)) == 0
+    t.sendall(b"\xff\xff")
+    assert c.read(t) == b""
+    assert rcode(c.ask("alpha")) == 0
+    for t in held:
+        t.close()
