@@ -2,9 +2,14 @@
 #include "cpu/disas.h"
 
 #include <inttypes.h>
+#include <string.h>
 
-#ifdef HAVE_CAPSTONE
+#include "base/bytes.h"
+
+#ifdef CAPSTONE
 #include <capstone/capstone.h>
+#include <dlfcn.h>
+#include <pthread.h>
 #endif
 
 #define COLUMN 15 /* bytes of the longest instruction */
@@ -24,10 +29,60 @@ static void print_bytes(FILE *out, const struct disas_code *c)
 	}
 }
 
-#ifdef HAVE_CAPSTONE
+static void not_there(FILE *out, const struct disas_code *c)
+{
+	fprintf(out, "0x%08" PRIx64 ": capstone, which disassembles, is not there\n", c->address);
+}
+
+#ifdef CAPSTONE
+/*
+ * Capstone is loaded when something is disassembled: its tables of all architectures make the start of every command
+ * slower, and few need them.
+ */
+static struct {
+	typeof(cs_open) *open;
+	typeof(cs_option) *option;
+	typeof(cs_malloc) *new;
+	typeof(cs_free) *free;
+	typeof(cs_disasm) *disasm;
+	typeof(cs_disasm_iter) *next;
+	typeof(cs_close) *close;
+	bool there;
+} cs;
+
+static void load(void)
+{
+	const struct {
+		const char *name;
+		void *at;
+	} functions[] = {
+		{ "cs_open", &cs.open },   { "cs_option", &cs.option }, { "cs_malloc", &cs.new },
+		{ "cs_free", &cs.free },   { "cs_disasm", &cs.disasm }, { "cs_disasm_iter", &cs.next },
+		{ "cs_close", &cs.close },
+	};
+	void *lib = dlopen(CAPSTONE, RTLD_NOW | RTLD_LOCAL);
+
+	for (size_t n = 0; lib && n < ARRAY_LEN(functions); n++) {
+		void *f = dlsym(lib, functions[n].name);
+
+		if (!f)
+			return;
+		memcpy(functions[n].at, &f, sizeof(f));
+	}
+	cs.there = lib;
+}
+
+static bool open_for(const struct disas_code *c, csh *handle)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	cs_mode mode = c->bits == 64 ? CS_MODE_64 : c->bits == 32 ? CS_MODE_32 : CS_MODE_16;
+
+	pthread_once(&once, load);
+	return cs.there && cs.open(CS_ARCH_X86, mode, handle) == CS_ERR_OK;
+}
+
 void disas_print(FILE *out, const struct disas_code *c)
 {
-	cs_mode mode = c->bits == 64 ? CS_MODE_64 : c->bits == 32 ? CS_MODE_32 : CS_MODE_16;
 	const uint8_t *at = c->bytes;
 	uint64_t address = c->address;
 	size_t left = c->len;
@@ -35,11 +90,11 @@ void disas_print(FILE *out, const struct disas_code *c)
 	csh handle;
 	size_t next = 0; /* of the data */
 
-	if (cs_open(CS_ARCH_X86, mode, &handle) != CS_ERR_OK) {
+	if (!open_for(c, &handle)) {
 		print_bytes(out, c);
 		return;
 	}
-	i = cs_malloc(handle);
+	i = cs.new(handle);
 	while (i && left) {
 		if (next < c->data_count && (size_t)(at - c->bytes) >= c->data[next].at && c->data[next].len <= left) {
 			size_t len = c->data[next++].len;
@@ -51,7 +106,7 @@ void disas_print(FILE *out, const struct disas_code *c)
 			left -= len;
 			continue;
 		}
-		if (cs_disasm_iter(handle, &at, &left, &address, i)) {
+		if (cs.next(handle, &at, &left, &address, i)) {
 			line(out, i->address, i->bytes, i->size);
 			fprintf(out, "%*s%s %s\n", 2 * (COLUMN - (int)i->size) + 2, "", i->mnemonic, i->op_str);
 			continue;
@@ -62,8 +117,8 @@ void disas_print(FILE *out, const struct disas_code *c)
 		left--;
 	}
 	if (i)
-		cs_free(i, 1);
-	cs_close(&handle);
+		cs.free(i, 1);
+	cs.close(&handle);
 }
 
 #define SPLIT 8u /* bytes on a line */
@@ -76,15 +131,16 @@ static void print_some(FILE *out, const uint8_t *bytes, size_t len)
 
 size_t disas_print_one(FILE *out, const struct disas_code *c)
 {
-	cs_mode mode = c->bits == 64 ? CS_MODE_64 : c->bits == 32 ? CS_MODE_32 : CS_MODE_16;
 	cs_insn *i = NULL;
 	csh handle;
 	size_t len = 0;
 
-	if (cs_open(CS_ARCH_X86, mode, &handle) != CS_ERR_OK)
+	if (!open_for(c, &handle)) {
+		not_there(out, c);
 		return 0;
-	cs_option(handle, CS_OPT_SYNTAX, CS_OPT_SYNTAX_ATT);
-	if (cs_disasm(handle, c->bytes, c->len, c->address, 1, &i) == 1) {
+	}
+	cs.option(handle, CS_OPT_SYNTAX, CS_OPT_SYNTAX_ATT);
+	if (cs.disasm(handle, c->bytes, c->len, c->address, 1, &i) == 1) {
 		size_t first = i->size < SPLIT ? i->size : SPLIT;
 
 		len = i->size;
@@ -96,9 +152,9 @@ size_t disas_print_one(FILE *out, const struct disas_code *c)
 			print_some(out, i->bytes + first, len - first);
 			fputc('\n', out);
 		}
-		cs_free(i, 1);
+		cs.free(i, 1);
 	}
-	cs_close(&handle);
+	cs.close(&handle);
 	return len;
 }
 #else
@@ -109,7 +165,7 @@ void disas_print(FILE *out, const struct disas_code *c)
 
 size_t disas_print_one(FILE *out, const struct disas_code *c)
 {
-	fprintf(out, "0x%08" PRIx64 ": this program is built without a disassembler\n", c->address);
+	not_there(out, c);
 	return 0;
 }
 #endif

@@ -1,5 +1,6 @@
 /*
- * Machine code in words, for people: by capstone where the program is built with it, else as bytes. Any thread.
+ * Machine code in words, for people: by capstone where the program is built for it and it is
+ * installed, else as bytes. Any thread.
  */
 #ifndef VIREO_CPU_DISAS_H
 #define VIREO_CPU_DISAS_H
