@@ -23,6 +23,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/module.h"
 #include "display/vnc_impl.h"
 
 #define WATCHED_MS  20
@@ -59,6 +60,7 @@ static void limit(int resource, rlim_t value)
 static _Noreturn void run_child(const struct vnc *v, int fd, pid_t parent)
 {
 	static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGHUP, SIGPIPE, SIGWINCH };
+	typeof(vnc_serve) *serve;
 	struct err err;
 	sigset_t none;
 
@@ -81,7 +83,8 @@ static _Noreturn void run_child(const struct vnc *v, int fd, pid_t parent)
 	limit(RLIMIT_NOFILE, DESCRIPTORS);
 	limit(RLIMIT_CORE, 0);
 	mprotect(v->pixels, VNC_PIXELS_MAX * sizeof(*v->pixels), PROT_READ);
-	if (vnc_serve(&v->c, v->pixels, 3, &err))
+	serve = module_symbol("vireo-vnc", "vnc_serve", &err);
+	if (!serve || serve(&v->c, v->pixels, 3, &err))
 		send(3, err.msg, strlen(err.msg), MSG_NOSIGNAL);
 	_exit(1);
 }

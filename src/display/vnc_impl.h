@@ -36,8 +36,8 @@ struct vnc_picture {
 /* What viewers need a password for, if the configuration says so. In the server's process, once it listens itself. */
 int vnc_front(const struct vnc_config *c, struct err *err);
 /*
- * The server's process: does not return but for errors before it listens. It says that it does by a message of one byte
- * 0 on `fd`.
+ * The server's process (in the module vireo-vnc): does not return but for errors before it listens. It says that it
+ * does by a message of one byte 0 on `fd`.
  */
 int vnc_serve(const struct vnc_config *c, const uint32_t *pixels, int fd, struct err *err);
 

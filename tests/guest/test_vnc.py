@@ -17,7 +17,7 @@ from test_ide import GRUB
 from test_save import free_port
 from test_screen import grub, screen_text
 
-with_vnc = pytest.mark.skipif(b"libneatvnc" not in open(VIREO, "rb").read(),
+with_vnc = pytest.mark.skipif(b"vireo-vnc" not in open(VIREO, "rb").read(),
                               reason="vireo was built without neatvnc")
 pytestmark = with_vnc
 

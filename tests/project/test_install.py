@@ -1,4 +1,5 @@
 """`make install`: what arrives, and that it works there."""
+import glob
 import os
 import re
 import subprocess
@@ -57,6 +58,22 @@ def test_the_guest_builder_is_found(vireo, installed, tmp_path):
         assert r.returncode == 1 and "guest builder is missing" in r.stderr
     finally:
         os.rename(f"{installed}/share/elsewhere", f"{installed}/share/vireo")
+
+
+@pytest.mark.skipif(b"vireo-vnc" not in open(VIREO, "rb").read(), reason="vireo was built without neatvnc")
+def test_modules_are_found(vireo, installed, tmp_path):
+    """The server of VNC is one: what it complains of shows that it was found."""
+    (tmp_path / "file").touch()
+    screen = ["run", "--memory", "16M", "--firmware", "bios", "--vnc", f"unix:{tmp_path}/file"]
+    for program in (VIREO, f"{installed}/bin/vireo"):
+        assert "is there, and not a socket" in vireo(*screen, program=program).stderr
+    lib, = glob.glob(f"{installed}/lib/**/vireo-vnc.so", recursive=True)
+    os.rename(lib, f"{lib}.away")
+    try:
+        r = vireo(*screen, program=f"{installed}/bin/vireo")
+        assert r.returncode == 1 and "vireo-vnc.so is neither in" in r.stderr and r.stderr.count("\n") == 1
+    finally:
+        os.rename(f"{lib}.away", lib)
 
 
 # --- the man page ---
