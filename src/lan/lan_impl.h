@@ -36,6 +36,7 @@ int lan_down(struct lan *l, const char *name, struct err *err);
 int lan_prune_ports(struct lan *l, struct lan_run *r, const struct rtnl_links *links);
 int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err);
 int lan_remove_rules(const char *name, struct err *err);
+bool lan_link_is_ours(struct lan *l, const char *link, const char *name);
 bool lan_is_ours(const struct rtnl_link *k, const char *name);
 
 /* --- ports.c --- */
@@ -48,14 +49,12 @@ int lan_reconcile(struct lan *l, struct err *err);
 
 /* --- server.c --- */
 int lan_server_start(struct lan *l, const struct lan_run *r, struct err *err);
-void lan_server_stop(struct lan *l, const char *name);
+/* `r` needs its name only. */
+void lan_server_stop(struct lan *l, const struct lan_run *r);
 bool lan_server_alive(struct lan *l, const char *name);
 /* Tell it of the machines that the network knows now. */
 int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err);
 json_t *lan_server_ask(struct lan *l, const char *name, const char *what, json_t *args, struct err *err);
-
-/* dnsmasq instead, by the same rules. */
-json_t *lan_dnsmasq_leases(struct lan *l, const char *name, struct err *err);
 
 /* --- uplink.c --- */
 /* Whether a bridged network can have its interface; `joined`: it is a bridge already. */

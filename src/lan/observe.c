@@ -13,8 +13,6 @@ json_t *lan_leases(struct lan *l, const char *name, struct err *err)
 
 	if (!d)
 		err_set(err, "out of memory");
-	else if (!lan_load(l, name, d, err) && d->dns == LAN_DNS_DNSMASQ)
-		o = lan_dnsmasq_leases(l, name, err);
 	else if (!lan_load(l, name, d, err) && !lan_has_server(d))
 		err_set(err, "network %s hands out no addresses", name);
 	else if (!lan_load(l, name, d, err))

@@ -61,9 +61,9 @@ static int give_address(struct lan_run *r, struct lan_port *p, struct err *err)
 		if (!p->addr4)
 			return err_set(err, "network %s: no address is free in its range", d->name);
 	}
+	/* What it makes of its MAC itself, so that DHCPv6 and router advertisements give it the same one. */
 	if (d->net6.len)
-		p->addr6 =
-			d->net4.len ? lan_host6(&d->net6.addr, p->addr4 - d->net4.addr) : lan_eui64(&d->net6.addr, mac);
+		p->addr6 = lan_eui64(&d->net6.addr, mac);
 	return 0;
 }
 

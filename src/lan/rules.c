@@ -47,8 +47,8 @@ static bool target(const struct lan_rules *r, const struct lan_publish *p, uint3
 		if (strcasecmp(s->name, p->to))
 			continue;
 		*to4 = s->addr4;
-		if (s->addr4 && r->def->net6.len)
-			*to6 = lan_host6(&r->def->net6.addr, s->addr4 - r->def->net4.addr);
+		if (r->def->net6.len)
+			*to6 = lan_eui64(&r->def->net6.addr, s->mac);
 	}
 	port = by_name(r, p->to);
 	if (port) {
@@ -195,8 +195,8 @@ static void hex6(FILE *f, const struct in6_addr *a)
 		fprintf(f, "%02x", a->s6_addr[i]);
 }
 
-/* Addresses that a machine has by what it is: of its MAC, and what the network gives it. Up to 3. */
-static unsigned own6(const struct lan_def *d, const struct lan_port *p, struct in6_addr a[3])
+/* Addresses that a machine has by what it is: both follow from its MAC. */
+static unsigned own6(const struct lan_def *d, const struct lan_port *p, struct in6_addr a[2])
 {
 	const struct in6_addr local = { .s6_addr = { 0xfe, 0x80 } };
 	unsigned n = 0;
@@ -204,46 +204,51 @@ static unsigned own6(const struct lan_def *d, const struct lan_port *p, struct i
 	a[n++] = lan_eui64(&local, p->mac);
 	if (d->net6.len)
 		a[n++] = lan_eui64(&d->net6.addr, p->mac);
-	if (!lan_zero6(&p->addr6))
-		a[n++] = p->addr6;
 	return n;
 }
 
-static void ports_ipv6(FILE *f, const struct lan_rules *r, const struct lan_port *p)
+/* Says that an address is its own: with neighbor advertisements; `at` is where in the packet it stands. */
+static void claim(FILE *f, const char *what, const char *at, const char *tap)
 {
-	const char *t = p->tap;
-	char net[LAN_TEXT6];
+	const char *const sets[] = { "taken", "learned" };
 
+	for (size_t i = 0; i < 2; i++)
+		fprintf(f, "\t\t%s%s != @o-%s %s != @l-%s %s @%s counter drop\n", what, at, tap, at, tap, at, sets[i]);
+}
+
+static void port_ipv6(FILE *f, const struct lan_rules *r, const struct lan_port *p)
+{
+	static const char na[] = "icmpv6 type nd-neighbor-advert ", target[] = "@th,64,128", source[] = "@nh,64,128";
+	const char *t = p->tap;
+	char prefixes[64] = "0xfe80000000000000";
+
+	if (r->def->net6.len)
+		snprintf(prefixes, sizeof(prefixes), "0xfe80000000000000, 0x%016llx",
+			 (unsigned long long)ld_be64(r->def->net6.addr.s6_addr));
+	fputs("\t\ticmpv6 type { nd-router-advert, nd-redirect } counter drop\n", f);
 	/*
 	 * What is its own; what it has made itself and nobody has before; nothing else. What asks whether an address is
 	 * taken (from ::) must not ask so for somebody else's, who would let go of it.
 	 */
-	fprintf(f,
-		"\t\ticmpv6 type { nd-router-advert, nd-redirect } counter drop\n"
-		"\t\ticmpv6 type nd-neighbor-advert @th,64,128 != @o-%s @th,64,128 != @l-%s counter drop\n"
-		"\t\tip6 saddr :: icmpv6 type nd-neighbor-solicit @th,64,128 != @o-%s @th,64,128 != @l-%s @th,64,128 "
-		"@taken "
-		"counter drop\n"
-		"\t\tip6 saddr :: icmpv6 type nd-neighbor-solicit @th,64,128 != @o-%s @th,64,128 != @l-%s @th,64,128 "
-		"@learned "
-		"counter drop\n"
-		"\t\tip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report, "
-		"mld-listener-report, mld-listener-done } accept\n"
-		"\t\tip6 saddr :: counter drop\n"
-		"\t\t@nh,64,128 @o-%s accept\n"
-		"\t\t@nh,64,128 @l-%s update @l-%s { @nh,64,128 } update @learned { @nh,64,128 } accept\n"
-		"\t\t@nh,64,128 @taken counter drop\n\t\t@nh,64,128 @learned counter drop\n",
-		t, t, t, t, t, t, t, t, t);
-	if (r->def->net6.len)
-		fprintf(f, "\t\tip6 saddr != { fe80::/64, %s } counter drop\n", lan_text_net6(&r->def->net6, net));
-	else if (r->def->model != LAN_BRIDGED)
-		fputs("\t\tip6 saddr != fe80::/64 counter drop\n", f);
-	fprintf(f, "\t\tadd @l-%s { @nh,64,128 } add @learned { @nh,64,128 } accept\n\t\tcounter drop\n", t);
+	claim(f, "ip6 saddr :: icmpv6 type nd-neighbor-solicit ", target, t);
+	fputs("\t\tip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report, "
+	      "mld-listener-report, mld-listener-done } accept\n\t\tip6 saddr :: counter drop\n",
+	      f);
+	claim(f, na, target, t);
+	claim(f, "", source, t);
+	if (r->def->model != LAN_BRIDGED)
+		fprintf(f, "\t\t%s@th,64,64 != { %s } counter drop\n\t\t@nh,64,64 != { %s } counter drop\n", na,
+			prefixes, prefixes);
+	/* Its set may be full: then nothing is added, and the packet is not what it may send. */
+	fprintf(f, "\t\t%s%s != @o-%s add @l-%s { %s } add @learned { %s }\n", na, target, t, t, target, target);
+	fprintf(f, "\t\t%s%s != @o-%s %s != @l-%s counter drop\n", na, target, t, target, t);
+	fprintf(f, "\t\t%s @o-%s accept\n", source, t);
+	fprintf(f, "\t\tupdate @l-%s { %s } update @learned { %s } accept\n\t\tcounter drop\n", t, source, source);
 }
 
 static void port_sets(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 {
-	struct in6_addr a[3];
+	struct in6_addr a[2];
 	unsigned n = own6(r->def, p, a);
 
 	fprintf(f, "\tset o-%s { typeof @nh,64,128; elements = { ", p->tap);
@@ -279,14 +284,14 @@ static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 	fputs(bridged ? "\t\tether type { 8021q, 8021ad } counter drop\n\t\tether type != ip6 accept\n"
 		      : "\t\tether type ip accept\n\t\tether type != ip6 counter drop\n",
 	      f);
-	ports_ipv6(f, r, p);
+	port_ipv6(f, r, p);
 	fputs("\t}\n", f);
 }
 
 static void guarded(FILE *f, const struct lan_rules *r)
 {
 	const struct lan_def *d = r->def;
-	struct in6_addr a[3];
+	struct in6_addr a[2];
 	uint8_t mac[6];
 	bool any = false;
 

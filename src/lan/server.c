@@ -1,33 +1,344 @@
-/* The servers of a network as a process. See lan_impl.h. */
+/* The servers of a network: what they are told, how they are joined to the bridge, asked and ended. See lan_impl.h. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/jsonparse.h"
 #include "lan/lan_impl.h"
+#include "lan/serve.h"
+
+#define CONTROL	    "server.sock"
+#define PATIENCE_MS 2000
+#define ANSWER_MOST (16u << 20)
+
+/* --- what they are told --- */
+
+/* A name that DNS can have, and that nobody before has. */
+static void give_name(struct lan_host *hosts, unsigned len, const char *name)
+{
+	if (!lan_label_ok(name, (unsigned)strlen(name)))
+		return;
+	for (unsigned i = 0; i < len; i++)
+		if (!strcasecmp(hosts[i].name, name))
+			return;
+	snprintf(hosts[len].name, sizeof(hosts[len].name), "%s", name);
+}
+
+static void give_address(struct lan_host *h, const struct lan_def *d, uint32_t addr4)
+{
+	h->addr4.s_addr = htobe32(addr4);
+	if (d->net6.len)
+		h->addr6 = lan_eui64(&d->net6.addr, h->mac);
+}
+
+/* Those that the definition names, and those that have cables. NULL: no memory. */
+static struct lan_host *known_hosts(const struct lan_run *r, unsigned *len)
+{
+	struct lan_host *hosts = calloc(r->def.statics_len + r->ports.len + 1, sizeof(*hosts));
+
+	*len = 0;
+	for (unsigned i = 0; hosts && i < r->def.statics_len; i++) {
+		const struct lan_static *s = &r->def.statics[i];
+
+		memcpy(hosts[*len].mac, s->mac, 6);
+		give_name(hosts, *len, s->name);
+		give_address(&hosts[*len], &r->def, s->addr4);
+		++*len;
+	}
+	for (unsigned i = 0; hosts && i < r->ports.len; i++) {
+		const struct lan_port *p = &r->ports.v[i];
+		unsigned n = 0;
+
+		if (!*p->tap)
+			continue;
+		while (n < *len && memcmp(hosts[n].mac, p->mac, 6))
+			n++;
+		memcpy(hosts[n].mac, p->mac, 6);
+		if (n == *len || !*hosts[n].name)
+			give_name(hosts, n, p->vm);
+		give_address(&hosts[n], &r->def, p->addr4);
+		*len += n == *len;
+	}
+	return hosts;
+}
+
+static struct in_addr in4(uint32_t addr)
+{
+	return (struct in_addr){ htobe32(addr) };
+}
+
+static void own_mac(const char *name, uint8_t mac[6])
+{
+	lan_bridge_mac(name, mac);
+	mac[1] = 'S';
+}
+
+static void fill(struct lan_serve *s, const struct lan_run *r)
+{
+	const struct lan_def *d = &r->def;
+	const struct in6_addr local = { .s6_addr = { 0xfe, 0x80 } };
+
+	memset(s, 0, sizeof(*s));
+	snprintf(s->name, sizeof(s->name), "%s", d->name);
+	snprintf(s->ifname, sizeof(s->ifname), "lan0");
+	own_mac(d->name, s->mac);
+	s->uid = (uid_t)-1;
+	s->gid = (gid_t)-1;
+	s->mtu = d->mtu;
+	snprintf(s->domain, sizeof(s->domain), "%s", d->domain);
+	s->dns = d->dns == LAN_DNS_OWN;
+	s->forward = lan_has_gateway(d);
+	if (d->net4.len) {
+		s->addr4 = in4(lan_server4(d));
+		s->prefix4 = d->net4.len;
+		s->dhcp4 = d->dhcp;
+		s->first4 = in4(d->first4);
+		s->last4 = in4(d->last4);
+		if (lan_has_gateway(d))
+			s->gateway4 = in4(lan_gateway4(d));
+	}
+	if (d->net6.len) {
+		s->addr6 = lan_host6(&d->net6.addr, 2);
+		s->prefix6 = d->net6.len;
+		s->dhcp6 = d->dhcp;
+		s->ra = true;
+		s->slaac = true;
+		s->first6 = lan_host6(&d->net6.addr, d->net4.len ? d->first4 - d->net4.addr : 3);
+		s->last6 = lan_host6(&d->net6.addr, d->net4.len ? d->last4 - d->net4.addr : 0xffff);
+		lan_bridge_mac(d->name, s->gateway_mac);
+		if (lan_has_gateway(d))
+			s->gateway6 = lan_eui64(&local, s->gateway_mac);
+	}
+}
+
+/* --- start --- */
+
+struct join {
+	struct lan *l;
+	const struct lan_run *r;
+};
+
+/* The cable between the bridge and the name space of the server. */
+static int join(void *opaque, pid_t pid, struct err *err)
+{
+	const struct join *j = opaque;
+	struct rtnl *nl = &j->l->nl;
+	char name[IFNAMSIZ], alias[RTNL_ALIAS];
+	unsigned mtu = j->r->def.mtu;
+	uint8_t mac[6];
+	int index;
+
+	own_mac(j->r->def.name, mac);
+	lan_server_name(&j->r->def, name);
+	if (rtnl_add_veth(nl, &(struct rtnl_new){ .name = name, .mtu = mtu },
+			  &(struct rtnl_new){ .name = "lan0", .mac = mac, .mtu = mtu }, pid, err))
+		return err_prefix(err, "interface %s", name);
+	index = (int)if_nametoindex(name);
+	snprintf(alias, sizeof(alias), "vireo:%s", j->r->def.name);
+	if (rtnl_set_alias(nl, index, alias, err) ||
+	    rtnl_set_master(nl, index, (int)if_nametoindex(j->r->bridge), err) || rtnl_set_up(nl, index, true, err))
+		return err_prefix(err, "interface %s", name);
+	return 0;
+}
+
+static int make_paths(struct lan *l, struct lan_serve *s, struct err *err)
+{
+	return lan_run_path(&l->store, s->name, CONTROL, s->control_path, sizeof(s->control_path)) ||
+			       lan_run_path(&l->store, s->name, "leases", s->lease_path, sizeof(s->lease_path)) ||
+			       lan_run_path(&l->store, s->name, "server.log", s->log_path, sizeof(s->log_path))
+		       ? err_set(err, "%s: the path is too long for a socket", l->store.run)
+		       : 0;
+}
 
 int lan_server_start(struct lan *l, const struct lan_run *r, struct err *err)
 {
-	return 0;
+	struct join j = { l, r };
+	struct lan_serve s;
+	struct lan_host *hosts;
+	int rc = -1;
+
+	lan_server_stop(l, r);
+	if (!lan_has_server(&r->def))
+		return 0;
+	fill(&s, r);
+	hosts = known_hosts(r, &s.hosts_len);
+	s.hosts = hosts;
+	if (!hosts)
+		err_set(err, "out of memory");
+	else if (!make_paths(l, &s, err))
+		rc = lan_serve_start(&s, &(struct lan_serve_attach){ join, &j }, err) < 0 ? -1 : 0;
+	free(hosts);
+	return rc;
 }
 
-void lan_server_stop(struct lan *l, const char *name)
+/* --- the control socket --- */
+
+static int dial(struct lan *l, const char *name)
 {
+	const struct timeval patience = { .tv_sec = PATIENCE_MS / 1000 };
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd;
+
+	if (lan_run_path(&l->store, name, CONTROL, a.sun_path, sizeof(a.sun_path)))
+		return -1;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	if (!connect(fd, (struct sockaddr *)&a, sizeof(a)))
+		return fd;
+	close(fd);
+	return -1;
 }
 
-bool lan_server_alive(struct lan *l, const char *name)
+/* One line. NULL with errno; 0: the other end has closed. */
+static char *read_line(int fd, size_t *len)
 {
-	return true;
-}
+	char *text = NULL, *v;
+	size_t size = 0;
+	ssize_t n;
 
-int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err)
-{
-	return 0;
+	*len = 0;
+	do {
+		if (*len + 4096 > size) {
+			size = size ? 2 * size : 8192;
+			v = size <= ANSWER_MOST ? realloc(text, size) : NULL;
+			if (!v)
+				break;
+			text = v;
+		}
+		n = read(fd, text + *len, size - *len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		*len += (size_t)n;
+		if (text[*len - 1] == '\n')
+			return text;
+	} while (true);
+	free(text);
+	return NULL;
 }
 
 json_t *lan_server_ask(struct lan *l, const char *name, const char *what, json_t *args, struct err *err)
 {
-	err_set(err, "network %s has no server", name);
-	return NULL;
+	json_t *ask = json_pack("{s:s}", "execute", what), *answer = NULL, *result = NULL;
+	char *text = NULL, why[JSONPARSE_ERROR];
+	int fd = dial(l, name);
+	size_t len;
+
+	if (args)
+		json_object_set_new(ask, "arguments", args);
+	if (fd < 0) {
+		err_set(err, "network %s: its server does not run", name);
+		goto out;
+	}
+	text = json_dumps(ask, JSON_COMPACT);
+	if (!text || send(fd, text, strlen(text), MSG_NOSIGNAL) != (ssize_t)strlen(text) ||
+	    send(fd, "\n", 1, MSG_NOSIGNAL) != 1) {
+		err_set(err, "network %s: its server does not listen", name);
+		goto out;
+	}
+	free(text);
+	text = read_line(fd, &len);
+	answer = text ? jsonparse(text, len, why) : NULL;
+	result = json_incref(json_object_get(answer, "return"));
+	if (!answer)
+		err_set(err, "network %s: its server does not answer", name);
+	else if (!result)
+		err_set(err, "network %s: %s", name,
+			json_string_value(json_object_get(json_object_get(answer, "error"), "desc")));
+out:
+	if (fd >= 0)
+		close(fd);
+	free(text);
+	json_decref(ask);
+	json_decref(answer);
+	return result;
 }
 
-json_t *lan_dnsmasq_leases(struct lan *l, const char *name, struct err *err)
+bool lan_server_alive(struct lan *l, const char *name)
 {
-	err_set(err, "network %s has no server", name);
-	return NULL;
+	int fd = dial(l, name);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err)
+{
+	char mac[LAN_TEXTMAC], text[LAN_TEXT6];
+	struct lan_host *hosts;
+	json_t *list, *result;
+	unsigned len;
+
+	if (!lan_has_server(&r->def))
+		return 0;
+	hosts = known_hosts(r, &len);
+	if (!hosts)
+		return err_set(err, "out of memory");
+	list = json_array();
+	for (unsigned i = 0; i < len; i++) {
+		json_t *o = json_pack("{s:s, s:s}", "mac", lan_text_mac(hosts[i].mac, mac), "name", hosts[i].name);
+
+		if (hosts[i].addr4.s_addr)
+			json_object_set_new(o, "address4",
+					    json_string(lan_text4(be32toh(hosts[i].addr4.s_addr), text)));
+		if (!lan_zero6(&hosts[i].addr6))
+			json_object_set_new(o, "address6", json_string(lan_text6(&hosts[i].addr6, text)));
+		json_array_append_new(list, o);
+	}
+	free(hosts);
+	result = lan_server_ask(l, r->def.name, "hosts", json_pack("{s:o}", "hosts", list), err);
+	json_decref(result);
+	return result ? 0 : -1;
+}
+
+/* --- the end --- */
+
+/* The process at the other end, as the kernel knows it. */
+static pid_t peer(int fd)
+{
+	struct ucred c = { 0 };
+	socklen_t len = sizeof(c);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &len) ? 0 : c.pid;
+}
+
+/* By word, else by force; gone is it when its end of the connection is. */
+void lan_server_stop(struct lan *l, const struct lan_run *r)
+{
+	static const char stop[] = "{\"execute\":\"stop\"}\n";
+	struct pollfd p = { .fd = dial(l, r->def.name), .events = POLLRDHUP };
+	char name[IFNAMSIZ], rest[256];
+	struct err ignored;
+	int index;
+	pid_t pid;
+
+	if (p.fd >= 0) {
+		pid = peer(p.fd);
+		if (send(p.fd, stop, sizeof(stop) - 1, MSG_NOSIGNAL) < 0 || poll(&p, 1, PATIENCE_MS) <= 0) {
+			if (pid > 1)
+				kill(pid, SIGKILL);
+			poll(&p, 1, PATIENCE_MS);
+		}
+		while (read(p.fd, rest, sizeof(rest)) > 0)
+			;
+		close(p.fd);
+	}
+	/* The kernel removes it with the name space, some time later. */
+	lan_server_name(&r->def, name);
+	index = (int)if_nametoindex(name);
+	if (index && lan_link_is_ours(l, name, r->def.name))
+		rtnl_del_link(&l->nl, index, &ignored);
 }

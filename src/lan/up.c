@@ -18,6 +18,21 @@ bool lan_is_ours(const struct rtnl_link *k, const char *name)
 	return !strcmp(k->alias, alias) || (!strcmp(k->kind, "bridge") && !*k->alias && !memcmp(k->mac, mac, 6));
 }
 
+bool lan_link_is_ours(struct lan *l, const char *link, const char *name)
+{
+	struct rtnl_links links;
+	const struct rtnl_link *k;
+	struct err ignored;
+	bool ours;
+
+	if (rtnl_links(&l->nl, &links, &ignored))
+		return false;
+	k = rtnl_find(&links, link);
+	ours = k && lan_is_ours(k, name);
+	rtnl_links_free(&links);
+	return ours;
+}
+
 /* --- filters --- */
 
 /* The bridges of the networks that may talk with this one: whichever of both says so. */
@@ -347,7 +362,9 @@ int lan_down(struct lan *l, const char *name, struct err *err)
 		r->up = false;
 		lan_run_save(l, r, &ignored);
 	}
-	lan_server_stop(l, name);
+	if (!known)
+		snprintf(r->def.name, sizeof(r->def.name), "%s", name);
+	lan_server_stop(l, r);
 	if (known && r->uplink)
 		rc = lan_uplink_give_back(l, r, err);
 	if (remove_links(l, name, rc ? &ignored : err) || lan_remove_rules(name, rc ? &ignored : err))

@@ -1,0 +1,126 @@
+/* A machine's cable: a tap in the network's bridge, with an address that is kept for it. See lan.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/entropy.h"
+#include "lan/lan_impl.h"
+
+static void close_queues(struct lan_cable *c, unsigned count)
+{
+	while (count--)
+		close(c->fd[count]);
+}
+
+/* One that goes with the last of its descriptors; the kernel gives it the first number that is free. */
+static int open_tap(struct lan_cable *c, struct err *err)
+{
+	struct ifreq q = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	unsigned n;
+
+	if (c->queues > 1)
+		q.ifr_flags |= IFF_MULTI_QUEUE;
+	snprintf(q.ifr_name, sizeof(q.ifr_name), "vt%%d");
+	for (n = 0; n < c->queues; n++) {
+		c->fd[n] = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+		if (c->fd[n] < 0 || ioctl(c->fd[n], TUNSETIFF, &q)) {
+			err_errno(err, errno, "/dev/net/tun");
+			close_queues(c, n + (c->fd[n] >= 0));
+			return -1;
+		}
+	}
+	memcpy(c->tap, q.ifr_name, sizeof(c->tap));
+	return 0;
+}
+
+static bool has_mac(const struct lan_run *r, const uint8_t mac[6])
+{
+	for (unsigned i = 0; i < r->ports.len; i++)
+		if (*r->ports.v[i].tap && !memcmp(r->ports.v[i].mac, mac, 6))
+			return true;
+	return false;
+}
+
+/* Of the machine's name, so that it comes back to its address; another one if somebody has that. */
+static int choose_mac(struct lan_cable *c, const struct lan_run *r, struct err *err)
+{
+	char seed[160];
+
+	if (c->mac[0] | c->mac[1] | c->mac[2] | c->mac[3] | c->mac[4] | c->mac[5])
+		return has_mac(r, c->mac) ? err_set(err, "network %s: another machine has this MAC", c->network) : 0;
+	for (unsigned n = 0; n < 1000; n++) {
+		uint32_t h;
+
+		snprintf(seed, sizeof(seed), "%s/%s/%u", c->network, c->vm, n);
+		h = lan_sum(seed, (unsigned)strlen(seed));
+		memcpy(c->mac, (const uint8_t[6]){ 0x52, 0x54, 0, (uint8_t)(h >> 16), (uint8_t)(h >> 8), (uint8_t)h },
+		       6);
+		if (!has_mac(r, c->mac))
+			return 0;
+	}
+	return err_set(err, "network %s: no MAC is free", c->network);
+}
+
+/* Filters come before the cable is in: the machine sends nothing that is not looked at. */
+static int plug(struct lan *l, struct lan_run *r, struct lan_cable *c, struct err *err)
+{
+	const int index = (int)if_nametoindex(c->tap);
+	char alias[RTNL_ALIAS], mac[LAN_TEXTMAC], path[64];
+	struct err ignored;
+
+	snprintf(alias, sizeof(alias), "vireo:%s:%s", c->network, lan_text_mac(c->mac, mac));
+	if (rtnl_set_alias(&l->nl, index, alias, err) || !lan_port_add(r, c->mac, c->tap, c->vm, err) ||
+	    lan_run_save(l, r, err) || lan_load_rules(l, r, err) || lan_server_hosts(l, r, err))
+		return -1;
+	/* The host itself says nothing there. */
+	snprintf(path, sizeof(path), "ipv6/conf/%s/disable_ipv6", c->tap);
+	lan_sysctl_set(path, "1", &ignored);
+	if ((r->def.mtu && rtnl_set_mtu(&l->nl, index, r->def.mtu, err)) ||
+	    rtnl_set_master(&l->nl, index, (int)if_nametoindex(r->bridge), err) ||
+	    rtnl_set_up(&l->nl, index, true, err))
+		return -1;
+	c->mtu = r->def.mtu;
+	return 0;
+}
+
+static int attach(struct lan *l, struct lan_cable *c, struct err *err)
+{
+	struct lan_run *r = calloc(1, sizeof(*r));
+	int rc = -1;
+
+	if (!r)
+		return err_set(err, "out of memory");
+	if (!lan_run_load(l, c->network, r) && r->up)
+		rc = 0;
+	else if (!lan_start(l, c->network, err))
+		rc = lan_run_load(l, c->network, r) ? err_set(err, "network %s is down again", c->network) : 0;
+	if (rc || choose_mac(c, r, err) || open_tap(c, err)) {
+		rc = -1;
+	} else if (plug(l, r, c, err)) {
+		close_queues(c, c->queues);
+		rc = -1;
+	}
+	lan_run_free(r);
+	free(r);
+	return rc;
+}
+
+int lan_attach(struct lan_cable *c, struct err *err)
+{
+	struct lan *l;
+	int rc;
+
+	if (!c->queues || c->queues > LAN_QUEUES_MAX)
+		return err_set(err, "1 to %d queues", LAN_QUEUES_MAX);
+	l = lan_open(true, err);
+	rc = l ? lan_host_rights(err) || attach(l, c, err) ? -1 : 0 : -1;
+	if (l)
+		lan_close(l);
+	return rc;
+}

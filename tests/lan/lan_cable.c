@@ -1,0 +1,94 @@
+/*
+ * A machine made of a name space, for the tests of the models: `lan_cable NETWORK VM MAC|- NETNS` gets a cable of
+ * the network as a machine does, and carries frames between it and the tap eth0 of the name space with the path NETNS
+ * until its standard input ends. Prints the MAC and the tap once it carries.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lan/ip.h"
+#include "lan/lan.h"
+
+#define FRAME_MOST (70 * 1024)
+
+static int fail(const char *what)
+{
+	perror(what);
+	return -1;
+}
+
+/* A tap with the machine's MAC in the other name space. */
+static int open_inside(const char *path, const uint8_t mac[6], unsigned mtu)
+{
+	struct ifreq q = { .ifr_name = "eth0", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	int ns = open(path, O_RDONLY), own = open("/proc/self/ns/net", O_RDONLY), fd, s;
+
+	if (ns < 0 || setns(ns, CLONE_NEWNET))
+		return fail(path);
+	fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
+	s = socket(AF_INET, SOCK_DGRAM, 0);
+	if (fd < 0 || ioctl(fd, TUNSETIFF, &q))
+		return fail("tap");
+	q.ifr_hwaddr.sa_family = 1;
+	memcpy(q.ifr_hwaddr.sa_data, mac, 6);
+	if (ioctl(s, SIOCSIFHWADDR, &q))
+		return fail("mac");
+	q.ifr_mtu = (int)mtu;
+	if (mtu && ioctl(s, SIOCSIFMTU, &q))
+		return fail("mtu");
+	close(s);
+	if (setns(own, CLONE_NEWNET))
+		return fail("own name space");
+	return fd;
+}
+
+static void carry(int from, int to)
+{
+	static char frame[FRAME_MOST];
+	ssize_t n = read(from, frame, sizeof(frame));
+
+	if (n > 0 && write(to, frame, (size_t)n) < 0 && errno != EIO && errno != EAGAIN)
+		perror("write");
+}
+
+int main(int argc, char **argv)
+{
+	struct lan_cable c = { .network = argv[1], .vm = argv[2], .queues = 1 };
+	struct pollfd p[3] = { 0 };
+	char text[LAN_TEXTMAC];
+	struct err err;
+
+	if (argc < 5 || (strcmp(argv[3], "-") && !lan_parse_mac(argv[3], c.mac)))
+		return 2;
+	if (lan_attach(&c, &err)) {
+		fprintf(stderr, "%s\n", err.msg);
+		return 1;
+	}
+	p[0] = (struct pollfd){ .fd = c.fd[0], .events = POLLIN };
+	p[1] = (struct pollfd){ .fd = open_inside(argv[4], c.mac, c.mtu), .events = POLLIN };
+	p[2] = (struct pollfd){ .fd = 0, .events = POLLIN }; /* who started it has ended */
+	if (p[1].fd < 0)
+		return 1;
+	printf("%s %s\n", lan_text_mac(c.mac, text), c.tap);
+	fflush(stdout);
+	while (poll(p, 3, -1) >= 0 || errno == EINTR) {
+		if (p[0].revents & POLLIN)
+			carry(p[0].fd, p[1].fd);
+		if (p[1].revents & POLLIN)
+			carry(p[1].fd, p[0].fd);
+		if (p[2].revents)
+			return 0;
+		if ((p[0].revents | p[1].revents) & (POLLERR | POLLHUP))
+			return 0;
+	}
+	return 1;
+}

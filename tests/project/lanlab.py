@@ -1,0 +1,288 @@
+"""A host, an outside host and machines, each a network name space, for the tests of `vireo net`. Run as a program in name
+spaces of its own (`unshare -rn`), it carries out a scenario of test_lan.py and prints what came of it as JSON; with
+"agent" it is the process in one of those name spaces that reaches others and is reached.
+"""
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+VIREO = os.environ.get("VIREO", os.path.join(TOP, "build", "vireo"))
+CABLE = os.path.join(os.path.dirname(VIREO), "tests", "lan", "lan_cable")
+PORT = 7007
+PROTOCOLS = ("tcp", "udp", "icmp")
+
+# --- the agent ---
+
+
+def serve_tcp(s):
+    while True:
+        c, _ = s.accept()
+        c.sendall(b"yes")
+        c.close()
+
+
+def serve_udp(s):
+    while True:
+        data, who = s.recvmsg(2000)[0::3]
+        s.sendto(data, who)
+
+
+def serve():
+    for kind, answer in ((socket.SOCK_STREAM, serve_tcp), (socket.SOCK_DGRAM, serve_udp)):
+        for family, any_address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+            s = socket.socket(family, kind)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            s.bind((any_address, PORT))
+            if kind == socket.SOCK_STREAM:
+                s.listen(20)
+            threading.Thread(target=answer, args=(s,), daemon=True).start()
+
+
+def checksum(data):
+    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    total = (total >> 16) + (total & 0xffff)
+    return ~(total + (total >> 16)) & 0xffff
+
+
+def reach_icmp(family, to, deadline):
+    six = family == socket.AF_INET6
+    s = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP)
+    ident = threading.get_ident() & 0xffff
+    echo = lambda total: struct.pack("!BBHHH", 128 if six else 8, 0, total, ident, 1)
+    s.settimeout(0.05)
+    sent = 0
+    while time.monotonic() < deadline:
+        if time.monotonic() - sent > 0.3:
+            s.sendto(echo(0 if six else checksum(echo(0))), to)
+            sent = time.monotonic()
+        try:
+            data = s.recv(2000)
+        except socket.timeout:
+            continue
+        data = data if six else data[(data[0] & 15) * 4:]
+        if data[0] == (129 if six else 0) and data[4:6] == struct.pack("!H", ident):
+            return True
+    return False
+
+
+def reach_tcp(family, to, deadline):
+    while time.monotonic() < deadline:
+        with socket.socket(family, socket.SOCK_STREAM) as s:
+            s.settimeout(max(0.05, deadline - time.monotonic()))
+            try:
+                s.connect(to)
+                return s.recv(10) == b"yes"
+            except ConnectionRefusedError:
+                return False
+            except OSError:
+                time.sleep(0.05)
+    return False
+
+
+def reach_udp(family, to, deadline):
+    with socket.socket(family, socket.SOCK_DGRAM) as s:
+        s.settimeout(0.2)
+        while time.monotonic() < deadline:
+            try:
+                s.sendto(b"hello", to)
+                return s.recv(100) == b"hello"
+            except OSError:
+                time.sleep(0.02)
+    return False
+
+
+def reach(ask):
+    deadline = time.monotonic() + ask["patience"]
+    family = socket.AF_INET6 if ":" in ask["to"] else socket.AF_INET
+    to = (ask["to"], 0 if ask["protocol"] == "icmp" else ask.get("port", PORT))
+    try:
+        return {"tcp": reach_tcp, "udp": reach_udp, "icmp": reach_icmp}[ask["protocol"]](family, to, deadline)
+    except OSError:
+        return False
+
+
+def answer(ask, out, lock):
+    ask["reached"] = reach(ask)
+    with lock:
+        out.write(json.dumps(ask) + "\n")
+        out.flush()
+
+
+def agent():
+    """Reads questions, all at once; answers as they come."""
+    lock = threading.Lock()
+    serve()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        threading.Thread(target=answer, args=(json.loads(line), sys.stdout, lock), daemon=True).start()
+
+
+# --- the lab ---
+
+
+def sh(line, check=True, ns=None):
+    words = ["sh", "-c", line]
+    if ns:
+        words = ["nsenter", "-t", str(ns), "-n"] + words
+    r = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    if check and r.returncode:
+        raise RuntimeError(f"{line}: {r.stderr.strip()}")
+    return r.stdout
+
+
+class Space:
+    """A network name space with an agent in it; `own`: the one that this process is in."""
+
+    def __init__(self, lab, name, own=False):
+        self.lab, self.name, self.asked = lab, name, 0
+        self.agent = subprocess.Popen(([] if own else ["unshare", "-n"]) + [sys.executable, __file__, "agent"],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.pid = None if own else self.agent.pid
+        self.addresses = {}
+        if not own:
+            self.agent.poll()
+        assert self.agent.stdout.readline() == "ready\n"
+        self.sh("ip link set lo up")
+
+    def sh(self, line, check=True):
+        return sh(line, check, self.pid)
+
+    def ask(self, to, protocol, patience, port=PORT):
+        self.asked += 1
+        self.agent.stdin.write(json.dumps({"id": self.asked, "to": to, "protocol": protocol, "patience": patience,
+                                           "port": port}) + "\n")
+        self.agent.stdin.flush()
+        return self.asked
+
+    def answers(self):
+        found = {}
+        while len(found) < self.asked:
+            a = json.loads(self.agent.stdout.readline())
+            found[a["id"]] = a["reached"]
+        self.asked = 0
+        return found
+
+    def end(self):
+        self.agent.kill()
+        self.agent.wait()
+
+
+class Machine(Space):
+    """A cable of a network with a name space at its other end."""
+
+    def __init__(self, lab, network, name, mac="-"):
+        super().__init__(lab, name)
+        self.network = network
+        self.cable = subprocess.Popen([CABLE, network, name, mac, f"/proc/{self.pid}/ns/net"], stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = self.cable.stdout.readline().split()
+        if len(line) != 2:
+            raise RuntimeError(f"{name}: {self.cable.stderr.read()}")
+        self.mac, self.tap = line
+        self.sh("sysctl -qw net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.eth0.router_solicitation_delay=0; "
+                "ip link set eth0 up")
+
+    def shown(self):
+        show = json.loads(self.lab.vireo("net", "show", self.network, "--json"))
+        return next(c for c in show["cables"] if c["mac"] == self.mac)
+
+    def configure(self):
+        """The addresses that the network keeps for it, without asking anybody."""
+        show = json.loads(self.lab.vireo("net", "show", self.network, "--json"))
+        c, d = self.shown(), show["definition"]
+        if "subnet" in d:
+            base = d["subnet"].split("/")
+            gateway = base[0].rsplit(".", 1)[0] + ".1"
+            self.sh(f"ip addr add {c['address']}/{base[1]} dev eth0; ip route add default via {gateway}")
+            self.addresses["4"] = c["address"]
+        if "subnet6" in d:
+            prefix = d["subnet6"].split("/")[0]
+            self.sh(f"ip addr replace {c['address6']}/64 dev eth0 nodad; ip -6 route replace default via {prefix}1")
+            self.addresses["6"] = c["address6"]
+
+    def end(self):
+        self.cable.kill()
+        self.cable.wait()
+        super().end()
+
+
+class Lab:
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="lanlab-")
+        os.environ["VIREO_NET_DIR"] = self.dir
+        os.environ["PATH"] += ":/usr/sbin:/sbin"
+        self.host = Space(self, "host", own=True)
+        self.outside = Space(self, "outside")
+        self.machines = []
+        sh("ip link add up0 type veth peer name out0; sysctl -qw net.ipv6.conf.up0.accept_dad=0")
+        sh(f"ip link set out0 netns {self.outside.pid}")
+        sh("ip addr add 192.0.2.1/24 dev up0; ip addr add 2001:db8::1/64 dev up0 nodad; ip link set up0 up; "
+           "ip route add default via 192.0.2.2; ip -6 route add default via 2001:db8::2")
+        self.outside.sh("ip addr add 192.0.2.2/24 dev out0; ip addr add 2001:db8::2/64 dev out0 nodad; ip link set out0 up")
+        self.host.addresses = {"4": "192.0.2.1", "6": "2001:db8::1"}
+        self.outside.addresses = {"4": "192.0.2.2", "6": "2001:db8::2"}
+
+    def vireo(self, *args, check=True):
+        r = subprocess.run([VIREO, *args], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+        if check and r.returncode:
+            raise RuntimeError(f"vireo {' '.join(args)}: {r.stderr.strip()}")
+        return r.stdout if check else r
+
+    def machine(self, network, name, mac="-", configure=True):
+        m = Machine(self, network, name, mac)
+        if configure:
+            m.configure()
+        self.machines.append(m)
+        return m
+
+    def table(self, pairs, patience=0.7):
+        """{"a>b tcp4": reached}, for pairs of spaces, all at once."""
+        asked, found = [], {}
+        for a, b in pairs:
+            for family, to in b.addresses.items():
+                for p in PROTOCOLS:
+                    asked.append((f"{a.name}>{b.name} {p}{family}", a, a.ask(to, p, patience)))
+        answers = {s: s.answers() for s in {a for a, _ in pairs}}
+        for name, a, n in asked:
+            found[name] = answers[a][n]
+        return found
+
+    def left(self):
+        """What there is of ours in links, filters and the run directory."""
+        links = [l["ifname"] for l in json.loads(sh("ip -j link")) if l["ifname"] not in ("lo", "up0")]
+        tables = [l for l in sh("nft list tables").splitlines() if "vireo" in l]
+        run = os.path.join(self.dir, "run")
+        files = [os.path.join(d, f) for d, ds, fs in os.walk(run) for f in ds + fs] if os.path.isdir(run) else []
+        return {"links": links, "tables": tables, "files": files,
+                "forward": [sh("sysctl -n net.ipv4.ip_forward").strip(), sh("sysctl -n net.ipv6.conf.all.forwarding").strip()]}
+
+    def end(self):
+        for m in self.machines:
+            m.end()
+        for name in os.listdir(os.path.join(self.dir, "networks")) if os.path.isdir(os.path.join(self.dir, "networks")) else []:
+            self.vireo("net", "delete", "--force", name.removesuffix(".json"), check=False)
+        self.host.end()
+        self.outside.end()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "agent":
+        agent()
+    else:
+        import lanscenes
+        lab = Lab()
+        try:
+            print(json.dumps(getattr(lanscenes, sys.argv[1])(lab, *sys.argv[2:])))
+        finally:
+            lab.end()
