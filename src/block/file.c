@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "block/file.h"
+#include "block/incomplete.h"
 #include "block/lock.h"
 
 #define ZERO_CHUNK (64u * 1024)
@@ -63,7 +64,7 @@ static int look_at(struct node *n, struct err *err)
 		return 0;
 	}
 	n->size = (uint64_t)st.st_size;
-	return 0;
+	return incomplete_check(n->ctx, f->fd, err);
 }
 
 static int open_fd(struct node *n, const char *path, struct err *err)

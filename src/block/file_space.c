@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "block/file.h"
+#include "block/incomplete.h"
 #include "block/lock.h"
 
 #define FULL_CHUNK (64u * 1024)
@@ -194,9 +195,12 @@ int node_create_file(struct node_ctx *c, const char *filename, struct opts *o, s
 	}
 	ret = 0;
 	/* Nobody may be using what is about to be emptied. */
-	if (image_lock(fd, filename, false, err))
+	if (image_lock(fd, filename, false, err)) {
 		ret = -EAGAIN;
-	else if (ftruncate(fd, 0) && errno != EINVAL) {
+		goto out;
+	}
+	incomplete_mark(c, fd, filename);
+	if (ftruncate(fd, 0) && errno != EINVAL) {
 		ret = -errno;
 		err_errno(err, -ret, "Could not create '%s'", filename);
 	} else {
@@ -205,6 +209,7 @@ int node_create_file(struct node_ctx *c, const char *filename, struct opts *o, s
 		if (!fstat(fd, &st) && S_ISREG(st.st_mode))
 			ret = preallocate(fd, 0, &how, err);
 	}
+out:
 	image_unlock(fd);
 	if (close(fd) && !ret)
 		ret = -errno;

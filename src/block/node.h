@@ -33,6 +33,7 @@ enum node_follow {
 /* What the nodes of one graph, or of one run of a tool, share. */
 struct secret;
 struct throttle_group;
+struct incomplete;
 struct node_ctx {
 	struct loop *loop;
 	enum node_aio aio;
@@ -46,6 +47,9 @@ struct node_ctx {
 	struct secret *secrets;		  /* secret.h */
 	struct throttle_group *throttles; /* throttle.h */
 	/* private */
+	const char *making; /* incomplete.h */
+	bool over_incomplete;
+	struct incomplete *incomplete;
 	struct aio *uring, *threads;
 	int open_errno; /* of the last path that could not be opened */
 	unsigned depth; /* of node_open() within itself */

@@ -399,8 +399,8 @@ static int grow(struct node *n, const struct node_resize *how, struct err *err)
 		return ret;
 	}
 	n->size = how->size;
-	/* A larger disk has had something in the last cluster, perhaps. */
-	stop = align_up(old, s->cluster);
+	/* A larger disk has had something in the last cluster, perhaps, and a raw data file behind it. */
+	stop = s->external_raw && s->data->size > old ? s->data->size : align_up(old, s->cluster);
 	ret = qc_write_zeroes(n, old, (stop < how->size ? stop : how->size) - old, 0);
 	if (ret)
 		err_errno(err, -ret, "Failed to zero out the new area");

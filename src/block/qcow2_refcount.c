@@ -610,11 +610,12 @@ void qc_free_entry(struct node *n, uint64_t entry, enum qc_discard d)
 
 		qc_compressed_place(s, entry, &offset, &bytes);
 		qc_free(n, offset, bytes, d);
+	} else if (s->external) {
+		/* The first cluster of a data file is one like the others. */
+		if (entry & (L2_OFFSET | L2_COPIED) && d == QC_DISCARD_REQUEST && !(n->flags & NODE_NO_DISCARD))
+			node_discard(s->data, entry & L2_OFFSET, s->cluster);
 	} else if (entry & L2_OFFSET) {
-		if (s->external) {
-			if (d == QC_DISCARD_REQUEST && !(n->flags & NODE_NO_DISCARD))
-				node_discard(s->data, entry & L2_OFFSET, s->cluster);
-		} else if (entry & L2_OFFSET & (s->cluster - 1)) {
+		if (entry & L2_OFFSET & (s->cluster - 1)) {
 			qc_corrupt(n, false, "Cannot free unaligned cluster %#llx",
 				   (unsigned long long)(entry & L2_OFFSET));
 		} else {

@@ -160,7 +160,17 @@ int qc_discard(struct node *n, uint64_t offset, uint64_t bytes)
 	if (n->flags & NODE_NO_DISCARD || (s->version < 3 && n->backing))
 		return 0;
 	whole_clusters(n, offset, bytes, &first, &end);
-	return first < end ? set_entries(n, first, end, DISCARD) : 0;
+	if (first >= end)
+		return 0;
+	if (s->external_raw) {
+		/* They read as zeroes from now on, in the data file too. */
+		uint64_t stop = end < n->size ? end : n->size;
+		int ret = node_zeroes(s->data, first, stop - first, BLOCK_REQ_UNMAP);
+
+		if (ret)
+			return ret;
+	}
+	return set_entries(n, first, end, DISCARD);
 }
 
 int qc_cut(struct node *n, uint64_t offset, uint64_t end)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "block/incomplete.h"
 #include "block/secret.h"
 #include "cli/commands.h"
 #include "cli/img_impl.h"
@@ -300,7 +301,9 @@ int cli_img(int argc, char **argv)
 		return 1;
 	}
 	optind = 0;
+	incomplete_begin(&r.t.ctx, argv[0]);
 	node_ctx_run(&r.t.ctx, body, &r);
+	incomplete_end(&r.t.ctx);
 	secrets_free(&r.t.ctx);
 	node_ctx_free(&r.t.ctx);
 	co_thread_end();

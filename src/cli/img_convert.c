@@ -4,11 +4,14 @@
  * have submitted theirs (with -W as soon as it can), and nobody waits for the end of another's.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
+#include "block/incomplete.h"
 #include "cli/img_impl.h"
 
 #define PIECE	(512u << 10)
@@ -475,6 +478,18 @@ static int make_target(struct convert *c, const struct request *r)
 	return -1;
 }
 
+/* A target that was there is no disk either until it has all of the source. */
+static void mark_target(struct convert *c)
+{
+	const char *path = node_path(c->target);
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+
+	if (fd < 0)
+		return;
+	incomplete_mark(&c->t->ctx, fd, path);
+	close(fd);
+}
+
 static int open_target(struct convert *c, const struct request *r)
 {
 	struct img_source s = { r->target, r->out_format, r->out_opts, NODE_RDWR | NODE_RESIZE };
@@ -485,9 +500,13 @@ static int open_target(struct convert *c, const struct request *r)
 		return -1;
 	}
 	s.secrets = r->no_create ? NULL : r->o;
+	incomplete_allow(&c->t->ctx, r->no_create);
 	c->target = img_open_node(c->t, &s);
+	incomplete_allow(&c->t->ctx, false);
 	if (!c->target)
 		return -1;
+	if (r->no_create)
+		mark_target(c);
 	if (c->target->size < c->total && (r->no_create || c->target->size < align_down(c->total, 512))) {
 		img_error("output file is smaller than input file");
 		return -1;
