@@ -358,8 +358,12 @@ static void freed(struct node *n, uint64_t cluster, enum qc_discard d)
 	struct qcow2 *s = qc(n);
 	struct qc_range *last = s->quarantined ? &s->quarantine[s->quarantined - 1] : NULL;
 
-	if (d == QC_DISCARD_UNDO)
-		return; /* nothing has named it yet */
+	if (d == QC_DISCARD_UNDO) {
+		/* Nothing has named it yet: it may be used at once, when nothing else before the hint rests. */
+		if (s->freed_min == UINT64_MAX && cluster < s->free_hint)
+			s->free_hint = cluster;
+		return;
+	}
 	if (cluster < s->freed_min)
 		s->freed_min = cluster;
 	if (last && last->first + last->n == cluster)
@@ -413,8 +417,8 @@ int qc_refcount_add(struct node *n, uint64_t offset, uint64_t bytes, int64_t del
 	if (!bytes || !delta)
 		return 0;
 	node_event(n->file, EVENT_REFBLOCK_ALLOC);
-	if (delta < 0 && !s->lazy) {
-		/* Nothing may be free on disk that a table there still names. */
+	if (delta < 0 && !s->lazy && d != QC_DISCARD_UNDO) {
+		/* Nothing may be free on disk that a table there still names; what is undone was never named. */
 		ret = qc_cache_depend(n, &s->rbc, &s->l2c);
 		if (ret)
 			return ret;
@@ -479,13 +483,13 @@ static int64_t find_free(struct node *n, uint64_t wanted)
 }
 
 /*
- * Count clusters for a table that will name them: the counts reach the disk before it. Said when they are counted: more
- * blocks, and a larger table of them, may have cut what was said before.
+ * Count clusters for a table that will name them: the counts reach the disk before it. Said before anything is changed,
+ * since it may fail, and again when they are counted: more blocks, and a larger table of them, may have cut it.
  */
 static int add_counts(struct node *n, uint64_t offset, uint64_t bytes)
 {
 	struct qcow2 *s = qc(n);
-	int ret = s->lazy ? qc_mark_dirty(n) : 0;
+	int ret = s->lazy ? qc_mark_dirty(n) : qc_cache_depend(n, &s->l2c, &s->rbc);
 
 	if (!ret)
 		ret = qc_refcount_add(n, offset, bytes, 1, QC_DISCARD_NEVER);

@@ -273,7 +273,7 @@ static int finish_new(struct node *n, struct write *w, int ret)
 	if (!ret)
 		ret = link_new(n, w);
 	if (ret && !w->keep && !s->external)
-		qc_free(n, w->first_host, w->clusters << s->bits, QC_DISCARD_NEVER);
+		qc_free(n, w->first_host, w->clusters << s->bits, QC_DISCARD_UNDO);
 	while (*p != &w->range)
 		p = &(*p)->next;
 	*p = w->range.next;
