@@ -23,6 +23,7 @@ struct write {
 	uint64_t flags;		       /* of the entries */
 	bool prealloc;		       /* (extended L2) none of it has data */
 	bool fresh;		       /* nothing was ever there: it reads as zeroes */
+	bool head_there, tail_there;   /* around the data, in the first and the last cluster, is data already */
 };
 
 /* The first write to new clusters that is on its way and overlaps. */
@@ -60,6 +61,37 @@ static int count_new(struct node *n, const struct write *w, uint64_t *count)
 	return 0;
 }
 
+/*
+ * Clusters of zeroes that have a place, and ones with data around them, are written at once where they lie in a row:
+ * w->bytes is what does. `*zeroes`: the table must be changed then.
+ */
+static int count_kept(struct node *n, struct write *w, const struct qc_map *m, bool *zeroes)
+{
+	struct qcow2 *s = qc(n);
+	uint64_t slice = s->cluster << s->slice_bits, at = w->offset, end = w->offset + w->bytes,
+		 stop = align_down(at, slice) + slice;
+	struct qc_map part = *m;
+	int ret = 0;
+
+	*zeroes = false;
+	w->head_there = m->type == QC_NORMAL;
+	end = end < stop ? end : stop;
+	while (at < end) {
+		if (at > w->offset)
+			ret = qc_map(n, at, end - at, true, &part);
+		if (ret)
+			return ret;
+		if (!part.copied || (part.type != QC_NORMAL && part.type != QC_ZERO_ALLOC) ||
+		    part.host != m->host + (at - w->offset))
+			break;
+		*zeroes |= part.type == QC_ZERO_ALLOC;
+		w->tail_there = part.type == QC_NORMAL;
+		at += part.bytes < end - at ? part.bytes : end - at;
+	}
+	w->bytes = at - w->offset;
+	return 0;
+}
+
 static int allocate(struct node *n, struct write *w, const struct qc_map *m)
 {
 	struct qcow2 *s = qc(n);
@@ -69,10 +101,10 @@ static int allocate(struct node *n, struct write *w, const struct qc_map *m)
 	int64_t at;
 	int ret;
 
-	w->keep = m->copied && (m->type == QC_ZERO_ALLOC || m->type == QC_UNALLOCATED_ALLOC);
+	w->keep = m->copied && (m->type == QC_ZERO_ALLOC || m->type == QC_UNALLOCATED_ALLOC || m->type == QC_NORMAL);
 	/* Of a cluster that is shared all goes to the new one. */
 	w->whole = !s->extended || (!w->keep && m->type != QC_UNALLOCATED && m->type != QC_ZERO);
-	w->clusters = 1;
+	w->clusters = s->extended ? 1 : (align_up(in + w->bytes, s->cluster)) >> s->bits;
 	w->fresh = false;
 	if (!s->extended && !w->keep) {
 		ret = count_new(n, w, &w->clusters);
@@ -80,7 +112,7 @@ static int allocate(struct node *n, struct write *w, const struct qc_map *m)
 			return ret;
 	}
 	/* Subclusters behind those that are like this one may be written in place meanwhile. */
-	if (w->keep && w->bytes > m->bytes)
+	if (s->extended && w->keep && w->bytes > m->bytes)
 		w->bytes = m->bytes;
 	/* The table first: when there is no room for it, nothing else is lost. */
 	ret = w->keep ? 0 : qc_l2_for_write(n, w->offset, &e, &index);
@@ -133,8 +165,17 @@ static int prepare(struct node *n, struct write *w)
 	ret = qc_map(n, w->offset, w->bytes, true, &m);
 	if (ret)
 		return ret;
-	if (m.type == QC_NORMAL && m.copied) {
-		w->in_place = true;
+	w->in_place = m.type == QC_NORMAL && m.copied;
+	if (!s->extended && m.copied && ((m.type == QC_NORMAL && m.bytes < w->bytes) || m.type == QC_ZERO_ALLOC)) {
+		bool zeroes;
+
+		ret = count_kept(n, w, &m, &zeroes);
+		if (ret)
+			return ret;
+		m.bytes = w->bytes;
+		w->in_place = !zeroes;
+	}
+	if (w->in_place) {
 		w->host = m.host;
 		w->bytes = m.bytes;
 		return s->external ? 0 : qc_check_overlap(n, m.host, m.bytes, META_NONE);
@@ -147,8 +188,8 @@ static int write_new(struct node *n, const struct write *w, const struct iovec *
 {
 	struct qcow2 *s = qc(n);
 	uint64_t unit = w->whole ? s->cluster : 1ull << s->sub_bits;
-	uint64_t head = w->offset & (unit - 1), tail = align_up(w->offset + w->bytes, unit) - (w->offset + w->bytes);
-	uint64_t end = w->offset + w->bytes, seen = tail;
+	uint64_t end = w->offset + w->bytes, head = w->head_there ? 0 : w->offset & (unit - 1),
+		 tail = w->tail_there ? 0 : align_up(end, unit) - end, seen = tail;
 	struct qc_map before = { 0 }, behind = { 0 };
 	struct qc_place place = { w->host, w->offset };
 	struct iovec *all;

@@ -118,6 +118,12 @@ img check cor.q
 --object throttle-group,id=g,x-iops-total=10,x-iops-total-max=20,x-iops-total-max-length=0 -c length cor.q
 --object throttle-group,id=g,x-iops-total=10,x-iops-total-max-length=2 -c length cor.q
 img check cor.q
+img create -f qcow2 row.q 192k
+-c "write -P 42 0 192k" -c "write -z 64k 64k" row.q
+--image-opts -c "write -P 43 1k 190k" driver=qcow2,file.driver=blkdebug,file.image.filename=row.q,file.set-state.0.event=write_aio,file.set-state.0.new_state=2,file.inject-error.0.event=write_aio,file.inject-error.0.state=2
+-c "read -P 43 1k 190k" -c "read -P 42 0 1k" -c "read -P 42 191k 1k" -c map row.q
+-c "write -z 128k 64k" -c "write -P 44 100k 64k" -c "read -P 43 1k 99k" -c "read -P 44 100k 64k" -c "read -P 0 164k 28k" -c map row.q
+img check row.q
 """
 
 
