@@ -260,7 +260,7 @@ static int luks_create(struct node_ctx *c, const char *filename, struct opts *o,
 		err_set(err, "Parameter 'preallocation' does not accept value '%s'", prealloc);
 		goto out;
 	}
-	ret = node_create_file(c, filename, none, err);
+	ret = node_create_protocol(c, filename, none, err);
 	if (ret)
 		goto out;
 	file = node_open(c, filename, NULL, NODE_RDWR | NODE_RESIZE | NODE_PROTOCOL, err);

@@ -441,6 +441,11 @@ static void file_submit(struct node *n, struct node_req *r)
 		step(f, r);
 }
 
+static int file_info(struct node *n, struct node_info *i)
+{
+	return 0;
+}
+
 static const struct node_create_option create_options[] = {
 	{ "size", 'z', "Virtual disk size", NULL },
 	{ "preallocation", 's', "Preallocation mode (allowed values: off, falloc, full)", NULL },
@@ -453,7 +458,7 @@ static const struct node_create_option create_options[] = {
 	{                                                                                                              \
 		.name = NAME, .state_size = sizeof(struct file), .is_protocol = true, .prefix = PREFIX,                \
 		.create_options = create_options, .open = file_open, .close = file_close, .submit = file_submit,       \
-		.create = node_create_file, .truncate = file_truncate, .status = file_status,                          \
+		.create = node_create_file, .truncate = file_truncate, .status = file_status, .info = file_info,       \
 		.allocated = file_allocated,                                                                           \
 	}
 

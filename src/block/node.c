@@ -288,14 +288,20 @@ const char *node_path(const struct node *n)
 {
 	while (n->file)
 		n = n->file;
-	return opts_get(n->options, "filename");
+	return n->drv->is_remote ? NULL : opts_get(n->options, "filename");
 }
 
 uint64_t node_allocated(struct node *n)
 {
+	uint64_t file, data;
+
 	if (n->drv->allocated)
 		return n->drv->allocated(n);
-	return (n->file ? node_allocated(n->file) : 0) + (n->data_file ? node_allocated(n->data_file) : 0);
+	if (n->drv->is_remote)
+		return NODE_UNKNOWN;
+	file = n->file ? node_allocated(n->file) : 0;
+	data = n->data_file ? node_allocated(n->data_file) : 0;
+	return file == NODE_UNKNOWN || data == NODE_UNKNOWN ? NODE_UNKNOWN : file + data;
 }
 
 /* --- scattered buffers --- */

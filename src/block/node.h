@@ -160,6 +160,7 @@ struct node_driver {
 	const char *name;
 	size_t state_size;
 	bool is_protocol;
+	bool is_remote;	    /* a protocol whose names are no paths */
 	bool is_filter;	    /* what it is asked its child is asked, or less; that child is opened like itself */
 	bool has_backing;   /* may have a backing node */
 	bool compresses;    /* takes BLOCK_REQ_COMPRESSED */
@@ -204,7 +205,8 @@ struct node_driver {
 };
 
 extern const struct node_driver node_file, node_host_device, node_host_cdrom, node_null_co, node_null_aio, node_raw,
-	node_qcow2, node_blkdebug, node_blklogwrites, node_throttle, node_copy_on_read, node_compress;
+	node_qcow2, node_blkdebug, node_blklogwrites, node_throttle, node_copy_on_read, node_compress, node_nbd,
+	node_nbd_tcp, node_nbd_unix;
 /* NULL-terminated. */
 extern const struct node_driver *const node_drivers[];
 const struct node_driver *node_driver_find(const char *name);
@@ -237,12 +239,16 @@ const char *node_path(const struct node *n);
 bool node_has_protocol(const char *name);
 /* The protocol for `filename`; NULL with an error. */
 const struct node_driver *node_protocol(const char *filename, struct err *err);
-/* The size of what is stored, on the host. */
+/* The size of what is stored, on the host; NODE_UNKNOWN on another. */
+#define NODE_UNKNOWN UINT64_MAX
 uint64_t node_allocated(struct node *n);
 uint64_t node_modified(const struct node *n);
 const char *node_aio_name(const struct node *n); /* "io_uring" or "threads", of the file at the bottom */
-/* Empty text for a regular file, or an error; for the file driver's create. Waits. */
+/* Make, or empty, what `filename` names, by its protocol. Waits. */
+int node_create_protocol(struct node_ctx *c, const char *filename, struct opts *o, struct err *err);
+/* create() of the file driver, and of protocols where nothing can be made: what is there must be large enough. */
 int node_create_file(struct node_ctx *c, const char *filename, struct opts *o, struct err *err);
+int node_create_existing(struct node_ctx *c, const char *filename, struct opts *o, struct err *err);
 
 static inline bool node_readonly(const struct node *n)
 {

@@ -12,13 +12,23 @@
 #include "block/format.h"
 #include "block/node.h"
 
-const struct node_driver *const node_drivers[] = { &node_raw,	      &node_luks,
-						   &node_qcow2,	      &node_file,
-						   &node_host_device, &node_host_cdrom,
-						   &node_null_co,     &node_null_aio,
-						   &node_blkdebug,    &node_blklogwrites,
-						   &node_throttle,    &node_copy_on_read,
-						   &node_compress,    NULL };
+const struct node_driver *const node_drivers[] = { &node_raw,
+						   &node_luks,
+						   &node_qcow2,
+						   &node_file,
+						   &node_host_device,
+						   &node_host_cdrom,
+						   &node_null_co,
+						   &node_null_aio,
+						   &node_blkdebug,
+						   &node_blklogwrites,
+						   &node_throttle,
+						   &node_copy_on_read,
+						   &node_compress,
+						   &node_nbd,
+						   &node_nbd_tcp,
+						   &node_nbd_unix,
+						   NULL };
 
 const struct node_driver *node_driver_find(const char *name)
 {
@@ -79,6 +89,41 @@ char *node_resolve(const struct node *n, const char *name, struct err *err)
 	return out;
 }
 
+int node_create_protocol(struct node_ctx *c, const char *filename, struct opts *o, struct err *err)
+{
+	const struct node_driver *d = node_protocol(filename, err);
+
+	if (!d)
+		return -EINVAL;
+	if (!d->create) {
+		err_set(err, "Protocol driver '%s' does not support image creation", d->name);
+		return -ENOTSUP;
+	}
+	return d->create(c, filename, o, err);
+}
+
+/* The first sector is made empty, so that nobody finds an old image there. */
+int node_create_existing(struct node_ctx *c, const char *filename, struct opts *o, struct err *err)
+{
+	struct node_resize how = { .exact = false };
+	struct node *n;
+	int ret = -EINVAL;
+
+	if (opts_size(o, "size", 0, &how.size, err))
+		return ret;
+	n = node_open(c, filename, NULL, NODE_RDWR | NODE_RESIZE | NODE_PROTOCOL, err);
+	if (!n)
+		return ret;
+	ret = node_truncate(n, &how, err);
+	if (!ret && n->size) {
+		ret = node_zeroes(n, 0, n->size < 512 ? n->size : 512, BLOCK_REQ_UNMAP);
+		if (ret)
+			err_errno(err, -ret, "Failed to clear the new image's first sector");
+	}
+	node_close(n);
+	return ret;
+}
+
 /* What `run` may open because an image names it: see DESIGN.md, "Block node". */
 int node_may_follow(const struct node *n, const char *path, struct err *err)
 {
@@ -93,7 +138,7 @@ int node_may_follow(const struct node *n, const char *path, struct err *err)
 		return err_set(err,
 			       "%s names the backing file %s without its format, so it is not followed; backing=follow "
 			       "would, or record it with: vireo img rebase -u -b %s -F FORMAT %s",
-			       own, n->backing_name, n->backing_name, own);
+			       own ? own : n->filename, n->backing_name, n->backing_name, own ? own : n->filename);
 	image = own && !node_has_protocol(path) ? realpath(own, NULL) : NULL;
 	named = image ? realpath(path, NULL) : NULL;
 	if (!named || stat(named, &st) || !S_ISREG(st.st_mode)) {

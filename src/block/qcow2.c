@@ -347,10 +347,12 @@ static void qcow2_close(struct node *n)
 static bool is_preallocated(struct node *n)
 {
 	struct qcow2 *s = qc(n);
-	uint64_t real = node_allocated(n->file) >> s->bits, most = real * 10 / 9, counted = 0, count;
+	uint64_t stored = node_allocated(n->file), real = stored >> s->bits,
+		 most = real + (real / 9 > 2 ? real / 9 : 2);
+	uint64_t counted = 0, count;
 
-	if (most < real + 2)
-		most = real + 2;
+	if (stored == NODE_UNKNOWN)
+		return false;
 	if (s->preallocated)
 		return s->preallocated > 0;
 	for (uint64_t k = 0; k < (n->file->size + s->cluster - 1) >> s->bits && counted < most; k++)

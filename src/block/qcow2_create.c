@@ -211,7 +211,7 @@ int qc_create(struct node_ctx *c, const char *filename, struct opts *o, struct e
 
 	if (ret)
 		goto out;
-	ret = node_create_file(c, filename, none, err);
+	ret = node_create_protocol(c, filename, none, err);
 	if (ret)
 		goto out;
 	ret = -EIO;
@@ -219,7 +219,7 @@ int qc_create(struct node_ctx *c, const char *filename, struct opts *o, struct e
 	if (!file)
 		goto out;
 	if (p.data_file) {
-		ret = node_create_file(c, p.data_file, none, err);
+		ret = node_create_protocol(c, p.data_file, none, err);
 		if (ret)
 			goto out;
 	}

@@ -103,12 +103,7 @@ static int raw_status(struct node *n, uint64_t offset, uint64_t bytes, struct no
 
 static int raw_create(struct node_ctx *c, const char *filename, struct opts *o, struct err *err)
 {
-	return node_create_file(c, filename, o, err);
-}
-
-static int raw_info(struct node *n, struct node_info *i)
-{
-	return 0;
+	return node_create_protocol(c, filename, o, err);
 }
 
 static const struct node_create_option create_options[] = {
@@ -125,5 +120,5 @@ const struct node_driver node_raw = {
 	.create = raw_create,
 	.truncate = raw_truncate,
 	.status = raw_status,
-	.info = raw_info,
+	.info = filter_info,
 };

@@ -36,7 +36,8 @@ void img_error(const char *fmt, ...)
 	hint = strchr(text, '\n');
 	if (hint)
 		*hint++ = 0;
-	fprintf(stderr, "qemu-img: %s\n%s", text, hint ? hint : "");
+	fprintf(stderr, "qemu-img: %s\n%s%s", text, hint ? hint : "",
+		hint && *hint && hint[strlen(hint) - 1] != '\n' ? "\n" : "");
 	free(text);
 }
 

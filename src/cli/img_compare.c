@@ -248,8 +248,13 @@ static int extent_of(struct node *n, uint64_t at, uint64_t bytes, struct node_ex
 		/* What stands behind a filter is its child's. */
 		while ((n->drv->is_filter || n->drv == &node_blkdebug) && n->file)
 			n = n->file;
-		if (e->zero || e->data || !n->backing)
+		if (e->zero || e->data)
 			return 0;
+		if (!n->backing) {
+			/* Nobody says anything. */
+			*e = (struct node_extent){ .bytes = bytes, .depth = depth, .eof = e->eof };
+			return 0;
+		}
 	}
 }
 

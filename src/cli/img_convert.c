@@ -430,6 +430,16 @@ static int open_sources(struct convert *c, const struct request *r)
 }
 
 /* What goes with what, of the backing file and compression. */
+/* A new image reads as zeroes where it has nothing, or where a new file stands below. */
+static bool is_empty(struct node *target)
+{
+	struct node_extent e;
+
+	if (target->file && target->file->drv == &node_file)
+		return true;
+	return target->drv->has_backing && !node_status(target, 0, 1, &e) && !e.allocated;
+}
+
 static int check_target(const struct request *r)
 {
 	const struct node_driver *d = r->out_format ? node_driver_find(r->out_format) : NULL;
@@ -520,8 +530,7 @@ static int open_target(struct convert *c, const struct request *r)
 	c->unit = i.cluster_size;
 	c->cluster = r->compress ? i.cluster_size : 0;
 	c->has_backing = r->backing || opts_get(r->o, "backing_file");
-	c->zero_init = r->target_zero || (!r->no_create && !i.encrypted && !c->target->backing && c->target->file &&
-					  c->target->file->drv == &node_file);
+	c->zero_init = r->target_zero || (!r->no_create && !i.encrypted && !c->target->backing && is_empty(c->target));
 	return 0;
 }
 

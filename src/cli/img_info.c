@@ -68,13 +68,15 @@ static char *full_backing_name(struct node *n)
 static json_t *info_json(struct node *n)
 {
 	struct node_info i = { 0 };
+	uint64_t stored = node_allocated(n);
 	json_t *o = json_object(), *x;
 	char *full = full_backing_name(n);
 
 	json_object_set_new(o, "filename", json_string(n->filename));
 	json_object_set_new(o, "format", json_string(n->drv->name));
 	json_object_set_new(o, "virtual-size", json_integer((json_int_t)(n->size + 511) / 512 * 512));
-	json_object_set_new(o, "actual-size", json_integer((json_int_t)node_allocated(n)));
+	if (stored != NODE_UNKNOWN)
+		json_object_set_new(o, "actual-size", json_integer((json_int_t)stored));
 	if (n->drv->info && !n->drv->info(n, &i)) {
 		if (i.cluster_size)
 			json_object_set_new(o, "cluster-size", json_integer((json_int_t)i.cluster_size));
@@ -143,14 +145,15 @@ static void print_value(int indent, json_t *v)
 static void print_info(struct node *n)
 {
 	struct node_info i = { 0 };
-	uint64_t size = (n->size + 511) / 512 * 512;
+	uint64_t size = (n->size + 511) / 512 * 512, stored = node_allocated(n);
 	char a[32], b[32], *full = full_backing_name(n);
 	struct node_snapshot *sn;
 	unsigned count;
 	json_t *x;
 
 	printf("image: %s\nfile format: %s\nvirtual size: %s (%lld bytes)\ndisk size: %s\n", n->filename, n->drv->name,
-	       img_size_text(size, a), (long long)size, img_size_text(node_allocated(n), b));
+	       img_size_text(size, a), (long long)size,
+	       stored == NODE_UNKNOWN ? "unavailable" : img_size_text(stored, b));
 	if (n->drv->info && !n->drv->info(n, &i)) {
 		if (i.encrypted)
 			puts("encrypted: yes");

@@ -366,17 +366,12 @@ int io_info(struct io *t, int argc, char **argv)
 	struct node_info i = { 0 };
 	char a[64], b[64];
 	json_t *x;
-	int ret = 0;
+	int ret;
 
 	printf("format name: %s\n", n->drv->name);
 	if (n->drv->is_protocol)
 		printf("format name: %s\n", n->drv->name);
-	for (struct node *at = n; at; at = at->file) {
-		if (at->drv->info)
-			ret = at->drv->info(at, &i);
-		if (at->drv->info || at->drv->has_backing)
-			break;
-	}
+	ret = n->drv->info ? n->drv->info(n, &i) : -ENOTSUP;
 	if (ret)
 		return ret;
 	printf("cluster size: %s\n", io_size_text((double)i.cluster_size, a));

@@ -80,7 +80,7 @@ static int flush(struct io *t, int argc, char **argv)
 
 static int truncate_image(struct io *t, int argc, char **argv)
 {
-	struct node_resize how = { .exact = true };
+	struct node_resize how = { .exact = false };
 	struct err err;
 	int64_t size;
 	int c, ret;
