@@ -572,6 +572,9 @@ static void add_function(struct ide *ide)
 	for (unsigned n = 0; n < 4; n++)
 		p->wmask[IDE_TIMING + n] = n & 1 ? 0xf3 : 0xff;
 	p->wmask[0x44] = 0xff; /* slave timing */
+	/* A reset of the real one leaves bit 15 clear. OVMF, which knows this chip from QEMU only, never sets it. */
+	for (unsigned n = 0; n < 2; n++)
+		st_le16(p->config + IDE_TIMING + 2 * n, 0x8000);
 }
 
 struct device *ide_new(const struct ide_config *c, struct err *err)

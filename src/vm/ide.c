@@ -182,12 +182,6 @@ int vm_ide_make(struct vm *vm, struct err *err)
 	return 0;
 }
 
-void vm_ide_enable(struct vm *vm)
-{
-	for (unsigned n = 0; vm->ide_dev && n < 2; n++)
-		pci_config_write(vm->pci, IDE_DEVFN, (uint8_t)(IDE_TIMING + 2 * n), 2, 0x8000);
-}
-
 void vm_ide_free(struct vm *vm)
 {
 	for (unsigned n = 0; n < IDE_DRIVES; n++)

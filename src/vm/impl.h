@@ -355,8 +355,6 @@ void vm_ide_put(struct vm *vm, struct vm_cdrom *d, struct block_node *node);
 void vm_ide_trays(struct vm *vm);
 /* The function with the drives that were added, if any. */
 int vm_ide_make(struct vm *vm, struct err *err);
-/* As firmware leaves it: both channels are decoded. */
-void vm_ide_enable(struct vm *vm);
 void vm_ide_free(struct vm *vm);
 
 /* --- qmp_fds.c: descriptors that clients have passed --- */

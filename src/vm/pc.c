@@ -619,7 +619,6 @@ int pc_boot(struct vm *vm, struct err *err)
 		return -1;
 	for (unsigned n = 0; n < 4; n++)
 		pci_config_write(vm->pci, PIIX3_DEVFN, (uint8_t)(PIIX3_PIRQ + n), 1, pci_irq[n]);
-	vm_ide_enable(vm);
 	if (vm->i8042)
 		start_i8042(vm);
 	/* Levels: the SCI and the PCI lines. */

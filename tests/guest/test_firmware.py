@@ -104,6 +104,23 @@ def test_a_cd_boots(tmp_path, vms):
     vm.child.expect(r"hd0\).*cd")
 
 
+@ovmf
+@pytest.mark.parametrize("as_what", ["cdrom", pytest.param("disk", marks=pytest.mark.slow)])
+def test_uefi_boots_from_ide(tmp_path, vms, as_what):
+    if not shutil.which("grub-mkrescue") or not shutil.which("xorriso") or not shutil.which("mformat"):
+        pytest.skip("grub-common, xorriso or mtools is not installed")
+    iso = tmp_path / "rescue.iso"
+    (tmp_path / "tree").mkdir()
+    subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/x86_64-efi", "-o", iso, tmp_path / "tree"], check=True,
+                   capture_output=True)
+    # A drive without a medium keeps it from nothing.
+    vm = vms(["--firmware", "uefi", "--vga", "none", "--cdrom", "none",
+              *(["--cdrom", str(iso)] if as_what == "cdrom" else ["--disk", f"{iso},bus=ide,readonly=on"])])
+    vm.child.expect("rub> ")
+    vm.child.send("ls\r")
+    vm.child.expect("cd0" if as_what == "cdrom" else "hd0")
+
+
 @seabios
 def test_the_order_of_devices(tmp_path):
     log = tmp_path / "log"
