@@ -117,6 +117,8 @@ struct net_peer *net_user_new(struct loop *loop, struct config *c, const char *p
 /* The same keys, read only. */
 int net_user_check(struct config *c, const char *prefix, struct err *err);
 
+#define NET_QUEUES_MAX 8 /* pairs of one card */
+
 /*
  * Complete a frame in software: fill in the checksum, or cut it into segments; `out` gets each complete frame. A
  * frame whose headers contradict `o` is dropped.

@@ -49,8 +49,11 @@ void virtio_console_resize(void *d, uint16_t columns, uint16_t rows);
 struct virtio_net_config {
 	struct mem_space *mem;
 	struct loop *loop;
-	struct net_peer *peer;
+	struct net_peer *peer; /* with `control`, and others behind it, the card has as many queue pairs */
 	uint8_t mac[6];
+	uint16_t mtu;	   /* 0: not said to the guest */
+	bool control;	   /* a control queue and what it is for */
+	uint64_t withheld; /* feature bits that are not offered */
 };
 struct virtio_dev *virtio_net_new(const struct virtio_net_config *c, struct err *err);
 /* Plug the cable in, or out: frames are dropped then, and the driver is told. Any thread. */

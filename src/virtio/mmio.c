@@ -32,6 +32,7 @@ enum {
 	R_QUEUE_DEVICE_HIGH = 0x0a4,
 	R_SHM_LEN_LOW = 0x0b0,
 	R_SHM_BASE_HIGH = 0x0bc,
+	R_QUEUE_RESET = 0x0c0,
 	R_CONFIG_GENERATION = 0x0fc,
 	R_CONFIG = 0x100,
 };
@@ -110,6 +111,8 @@ static uint64_t read_register(struct virtio_mmio *m, unsigned off)
 		return isr;
 	case R_STATUS:
 		return d->status;
+	case R_QUEUE_RESET:
+		return 0; /* it has ended when it was asked for */
 	case R_CONFIG_GENERATION:
 		return d->config_generation;
 	}
@@ -140,14 +143,17 @@ static void write_queue(struct virtio_mmio *m, unsigned off, uint32_t val)
 	struct virtio_queue *vq = virtio_queue(m->d, m->queue_sel);
 	bool high = off & 4;
 
-	if (!vq || !virtio_may_configure(m->d, "queue setup"))
+	if (!vq || !virtio_may_configure(m->d, vq, "queue setup"))
 		return;
 	switch (off) {
 	case R_QUEUE_NUM:
 		virtio_queue_set_size(m->d, m->queue_sel, val);
 		break;
 	case R_QUEUE_READY:
-		vq->enabled = val & 1;
+		if (val & 1)
+			virtio_queue_enable(m->d, m->queue_sel);
+		else
+			vq->enabled = false;
 		break;
 	case R_QUEUE_DESC_LOW:
 	case R_QUEUE_DESC_HIGH:
@@ -192,6 +198,10 @@ static void write_register(struct virtio_mmio *m, unsigned off, uint32_t val)
 		virtio_set_status(m->d, val);
 		if (!(uint8_t)val)
 			clear_registers(m);
+		break;
+	case R_QUEUE_RESET:
+		if (val & 1)
+			virtio_queue_reset(m->d, m->queue_sel);
 		break;
 	case R_QUEUE_NOTIFY: /* a queue that exists has a doorbell */
 		break;

@@ -50,7 +50,10 @@ enum {
 	C_QUEUE_DESC = 0x20,
 	C_QUEUE_DRIVER = 0x28,
 	C_QUEUE_DEVICE = 0x30,
-	COMMON_SIZE = 0x38
+	COMMON_SIZE = 0x38, /* of devices whose queues cannot be reset alone */
+	C_QUEUE_NOTIFY_DATA = 0x38,
+	C_QUEUE_RESET = 0x3a,
+	COMMON_SIZE_RESET = 0x3c
 };
 #define I_QUEUE	 1u
 #define I_CONFIG 2u
@@ -167,9 +170,9 @@ static uint64_t common_read(struct virtio_pci *p, unsigned off, unsigned size)
 {
 	struct virtio_dev *d = p->d;
 	const struct virtio_queue *vq = virtio_queue(d, p->queue_select);
-	uint8_t c[COMMON_SIZE + 8] = { 0 };
+	uint8_t c[COMMON_SIZE_RESET + 8] = { 0 };
 
-	if (off >= COMMON_SIZE)
+	if (off >= COMMON_SIZE_RESET)
 		return 0;
 	st_le32(c + C_DEVICE_FEATURE_SELECT, p->device_feature_select);
 	if (p->device_feature_select < 2)
@@ -190,6 +193,7 @@ static uint64_t common_read(struct virtio_pci *p, unsigned off, unsigned size)
 		st_le64(c + C_QUEUE_DESC, vq->desc);
 		st_le64(c + C_QUEUE_DRIVER, vq->driver);
 		st_le64(c + C_QUEUE_DEVICE, vq->device);
+		st_le16(c + C_QUEUE_NOTIFY_DATA, p->queue_select);
 	}
 	return ld_le64(c + off) & size_mask(size);
 }
@@ -219,12 +223,18 @@ static void write_queue(struct virtio_pci *p, unsigned off, unsigned size, uint6
 		vq->vector = valid_vector(p, val);
 		return;
 	}
-	if (!virtio_may_configure(p->d, "queue setup"))
+	/* A reset has ended when it was asked for: the register never reads as 1 (4.1.4.3.1). */
+	if (off == C_QUEUE_RESET) {
+		if (val == 1)
+			virtio_queue_reset(p->d, p->queue_select);
+		return;
+	}
+	if (!virtio_may_configure(p->d, vq, "queue setup"))
 		return;
 	if (off == C_QUEUE_SIZE)
 		virtio_queue_set_size(p->d, p->queue_select, val);
 	else if (off == C_QUEUE_ENABLE && val == 1)
-		vq->enabled = true; /* only a reset disables (4.1.4.3.2) */
+		virtio_queue_enable(p->d, p->queue_select); /* only a reset disables (4.1.4.3.2) */
 	else if (off >= C_QUEUE_DEVICE)
 		set_address(&vq->device, off, size, val);
 	else if (off >= C_QUEUE_DRIVER)
@@ -245,7 +255,7 @@ static void clear_registers(struct virtio_pci *p)
 /* Drivers write a field as a whole, and addresses also in halves (4.1.3.1). */
 static bool writes_field(unsigned off, unsigned size)
 {
-	static const uint8_t sizes[COMMON_SIZE] = {
+	static const uint8_t sizes[COMMON_SIZE_RESET] = {
 		[C_DEVICE_FEATURE_SELECT] = 4,
 		[C_DRIVER_FEATURE_SELECT] = 4,
 		[C_DRIVER_FEATURE] = 4,
@@ -261,9 +271,10 @@ static bool writes_field(unsigned off, unsigned size)
 		[C_QUEUE_DRIVER + 4] = 4,
 		[C_QUEUE_DEVICE] = 4 | 8,
 		[C_QUEUE_DEVICE + 4] = 4,
+		[C_QUEUE_RESET] = 2,
 	};
 
-	return off < COMMON_SIZE && sizes[off] & size;
+	return off < COMMON_SIZE_RESET && sizes[off] & size;
 }
 
 static void common_write(struct virtio_pci *p, unsigned off, unsigned size, uint64_t val)
@@ -542,6 +553,8 @@ static bool add_window(struct virtio_pci *p)
 static int declare(struct virtio_pci *p, struct err *err)
 {
 	struct virtio_dev *d = p->d;
+	bool resets = virtio_offered(d) >> VIRTIO_F_RING_RESET & 1;
+	unsigned common_size = resets ? COMMON_SIZE_RESET : COMMON_SIZE;
 	const struct bus_range regs = { d->name, &regs_ops, p, &d->lock };
 	const struct bus_range msix = { "msix", &msix_ops, p, &d->lock };
 	const struct bus_range notify = { "virtio-notify", &notify_ops, p, NULL };
@@ -557,7 +570,7 @@ static int declare(struct virtio_pci *p, struct err *err)
 	pci_set_bar(&p->pci, BAR_NOTIFY, PCI_BAR_MEM32, false, REGION_SIZE, &notify);
 	if (pci_add_msix(&p->pci, d->n_queues + 1, BAR_MSIX, MSIX_TABLE, MSIX_PBA, err))
 		return -1;
-	if (!add_cap(p, CAP_COMMON, BAR_REGS, REGION_COMMON, COMMON_SIZE) ||
+	if (!add_cap(p, CAP_COMMON, BAR_REGS, REGION_COMMON, common_size) ||
 	    !add_cap(p, CAP_ISR, BAR_REGS, REGION_ISR, 1) ||
 	    !add_cap(p, CAP_DEVICE, BAR_REGS, REGION_DEVICE, REGION_SIZE) ||
 	    !add_cap(p, CAP_NOTIFY, BAR_NOTIFY, 0, REGION_SIZE) || !add_window(p))

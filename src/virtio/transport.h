@@ -22,8 +22,12 @@ void virtio_set_status(struct virtio_dev *d, uint8_t status);
 void virtio_reset(struct virtio_dev *d);
 /* The queue, or NULL when `q` is none of the device's. */
 struct virtio_queue *virtio_queue(struct virtio_dev *d, uint32_t q);
-/* True while the driver may change queue configuration (before DRIVER_OK). Logs when not. */
-bool virtio_may_configure(struct virtio_dev *d, const char *what);
+/* True while the driver may change that queue: before DRIVER_OK, or after a reset of its own. Logs when not. */
+bool virtio_may_configure(struct virtio_dev *d, const struct virtio_queue *vq, const char *what);
+/* What the driver has set up begins to run: with DRIVER_OK, or now if that was said already. */
+void virtio_queue_enable(struct virtio_dev *d, unsigned q);
+/* A reset of one queue, as a driver that has RING_RESET may ask for. */
+void virtio_queue_reset(struct virtio_dev *d, unsigned q);
 /* Size the driver wants; refused (logged) unless a power of two up to max_size. */
 void virtio_queue_set_size(struct virtio_dev *d, unsigned q, uint32_t size);
 /* Device-specific configuration; out of range reads give zeroes, writes are dropped. */

@@ -77,19 +77,21 @@ static int check(const struct virtio_dev *d, struct err *err)
 	return 0;
 }
 
+static void clear_queue(struct virtio_queue *vq)
+{
+	vq->size = vq->max_size;
+	vq->enabled = false;
+	vq->vector = VIRTIO_NO_VECTOR;
+	vq->desc = vq->driver = vq->device = 0;
+}
+
 /* Everything that the driver has set up. */
 static void clear(struct virtio_dev *d)
 {
 	d->features = 0;
 	d->status = 0;
-	for (unsigned q = 0; q < d->n_queues; q++) {
-		struct virtio_queue *vq = &d->queues[q];
-
-		vq->size = vq->max_size;
-		vq->enabled = false;
-		vq->vector = VIRTIO_NO_VECTOR;
-		vq->desc = vq->driver = vq->device = 0;
-	}
+	for (unsigned q = 0; q < d->n_queues; q++)
+		clear_queue(&d->queues[q]);
 }
 
 int virtio_init(struct virtio_dev *d, struct err *err)
@@ -217,7 +219,9 @@ void virtio_defer(struct virtio_dev *d, unsigned q)
 
 uint64_t virtio_offered(const struct virtio_dev *d)
 {
-	return d->offered | CORE_FEATURES;
+	uint64_t bits = d->offered | CORE_FEATURES | (d->ops->reset_queue ? 1ull << VIRTIO_F_RING_RESET : 0);
+
+	return bits & ~(d->withheld & ~(1ull << VIRTIO_F_VERSION_1));
 }
 
 void virtio_set_features(struct virtio_dev *d, unsigned word, uint32_t bits)
@@ -232,9 +236,9 @@ struct virtio_queue *virtio_queue(struct virtio_dev *d, uint32_t q)
 	return q < d->n_queues ? &d->queues[q] : NULL;
 }
 
-bool virtio_may_configure(struct virtio_dev *d, const char *what)
+bool virtio_may_configure(struct virtio_dev *d, const struct virtio_queue *vq, const char *what)
 {
-	if (!(d->status & VIRTIO_S_DRIVER_OK))
+	if (!(d->status & VIRTIO_S_DRIVER_OK) || (virtio_has_feature(d, VIRTIO_F_RING_RESET) && !vq->enabled))
 		return true;
 	log_guest("virtio", "%s: the driver changes the %s of a running device; ignored", d->name, what);
 	return false;
@@ -244,7 +248,7 @@ void virtio_queue_set_size(struct virtio_dev *d, unsigned q, uint32_t size)
 {
 	struct virtio_queue *vq = virtio_queue(d, q);
 
-	if (!vq || !virtio_may_configure(d, "queue size"))
+	if (!vq || !virtio_may_configure(d, vq, "queue size"))
 		return;
 	/* A packed ring may have any size (2.8.10.1); features are agreed before queues are set up. */
 	if (size && size <= vq->max_size && (is_pow2(size) || virtio_has_feature(d, VIRTIO_F_RING_PACKED)))
@@ -285,16 +289,42 @@ static struct vring_setup setup_of(const struct virtio_dev *d, const struct virt
 	return s;
 }
 
+static void start_queue(struct virtio_dev *d, struct virtio_queue *vq)
+{
+	struct vring_setup s = setup_of(d, vq);
+	const char *why = vring_start(vq->ring, &s);
+
+	if (why)
+		virtio_fail(d, why);
+}
+
+void virtio_queue_enable(struct virtio_dev *d, unsigned q)
+{
+	struct virtio_queue *vq = virtio_queue(d, q);
+
+	if (!vq || vq->enabled)
+		return;
+	vq->enabled = true;
+	if (d->status & VIRTIO_S_DRIVER_OK) /* again, after a reset of its own */
+		start_queue(d, vq);
+}
+
+void virtio_queue_reset(struct virtio_dev *d, unsigned q)
+{
+	struct virtio_queue *vq = virtio_queue(d, q);
+
+	if (!vq || !virtio_has_feature(d, VIRTIO_F_RING_RESET) || !(d->status & VIRTIO_S_DRIVER_OK))
+		return;
+	vring_stop(vq->ring);
+	d->ops->reset_queue(d, q);
+	clear_queue(vq);
+}
+
 static void start(struct virtio_dev *d)
 {
-	for (unsigned q = 0; q < d->n_queues; q++) {
-		struct virtio_queue *vq = &d->queues[q];
-		struct vring_setup s = setup_of(d, vq);
-		const char *why = vq->enabled ? vring_start(vq->ring, &s) : NULL;
-
-		if (why)
-			virtio_fail(d, why);
-	}
+	for (unsigned q = 0; q < d->n_queues; q++)
+		if (d->queues[q].enabled)
+			start_queue(d, &d->queues[q]);
 	if (d->ops->activate)
 		d->ops->activate(d);
 	atomic_store(&d->active, true);

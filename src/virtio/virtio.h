@@ -41,6 +41,7 @@ enum virtio_id {
 #define VIRTIO_F_EVENT_IDX     29
 #define VIRTIO_F_VERSION_1     32
 #define VIRTIO_F_RING_PACKED   34
+#define VIRTIO_F_RING_RESET    40
 
 /* Device status, section 2.1 */
 #define VIRTIO_S_ACKNOWLEDGE 1u
@@ -76,6 +77,11 @@ struct virtio_ops {
 	 * waits for must not need the lock. May be NULL if chains are never held across calls.
 	 */
 	void (*reset)(struct virtio_dev *d);
+	/*
+	 * Queue `q` alone is reset (2.6.1): its ring is stopped already, and no chain of it may be out on return. Lock
+	 * held. NULL: the device cannot do that, and does not offer it.
+	 */
+	void (*reset_queue)(struct virtio_dev *d, unsigned q);
 	/*
 	 * drain: finish all requests that are out and start none (virtio_pop gives NULL already, until
 	 * resume). resume: go on; afterwards the core kicks every queue. Called without the lock, in any
@@ -131,7 +137,8 @@ struct virtio_dev {
 	struct mem_space *mem;
 	/* Of its thread: where ops->process is called, and ops->kick for kicks by eventfd. Needed by ops->process. */
 	struct loop *loop;
-	uint64_t offered; /* device-specific feature bits offered; ring and VERSION_1 bits are added by the core */
+	uint64_t offered;  /* device-specific feature bits offered; ring and VERSION_1 bits are added by the core */
+	uint64_t withheld; /* bits that are not offered all the same */
 	const struct virtio_need *needs; /* of feature bits; ends with { 0, 0 }; NULL: none */
 	uint8_t *config;		 /* device-specific configuration space, little-endian; owned by the device */
 	uint32_t config_size;

@@ -6,7 +6,6 @@
 
 #include "base/bytes.h"
 #include "block/block.h"
-#include "dev/e1000.h"
 #include "virtio/blk.h"
 #include "virtio/devices.h"
 #include "virtio/transport.h"
@@ -32,8 +31,7 @@ int vm_pci_address(struct vm *vm, const char *prefix, int *devfn, struct err *er
 	return config_choose(vm->config, key, text, err);
 }
 
-/* Takes `d`, also on error. */
-static int attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struct err *err)
+int vm_attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struct err *err)
 {
 	static const char *const buses[] = { "pci", "mmio", NULL };
 	/* The last of these was looked at before. */
@@ -268,7 +266,7 @@ static int add_virtio_disk(struct vm *vm, struct vm_disk *disk, const struct dis
 	}
 	c.queues = (unsigned)queues;
 	disk->virtio = virtio_blk_new(&c, err);
-	return attach(vm, disk->virtio, disk->name, err);
+	return vm_attach(vm, disk->virtio, disk->name, err);
 }
 
 static int add_ide_disk(struct vm *vm, struct vm_disk *disk, const struct disk_options *o, struct err *err)
@@ -318,153 +316,6 @@ static int add_disk(struct vm *vm, const char *p, struct err *err)
 	return 0;
 }
 
-/* --- networks --- */
-
-static bool parse_mac(const char *text, uint8_t mac[6])
-{
-	int end = 0;
-
-	return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4],
-		      &mac[5], &end) == 6 &&
-	       !text[end] && !(mac[0] & 1) && (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
-}
-
-/* Of net `n`, from its key or by its number. */
-static int read_mac(struct vm *vm, unsigned n, uint8_t mac[6], struct err *err)
-{
-	char key[64], dflt[18];
-	const char *text;
-
-	snprintf(key, sizeof(key), "net%u.mac", n);
-	snprintf(dflt, sizeof(dflt), "52:54:00:12:34:%02x", (0x56 + n) & 0xff);
-	if (config_str(vm->config, key, dflt, &text, err))
-		return -1;
-	return parse_mac(text, mac)
-		       ? 0
-		       : err_set(err, "%s: '%s' is not a unicast MAC address (52:54:00:12:34:56)", key, text);
-}
-
-/* Two cards of one address answer for each other on any network. */
-static int check_mac(struct vm *vm, unsigned n, const uint8_t mac[6], struct err *err)
-{
-	uint8_t other[6];
-	char key[64];
-
-	for (unsigned k = 0; k < n; k++) {
-		const char *backend;
-
-		snprintf(key, sizeof(key), "net%u.backend", k);
-		backend = config_peek(vm->config, key);
-		if (backend && !strcmp(backend, "none"))
-			continue;
-		if (read_mac(vm, k, other, err))
-			return -1;
-		if (!memcmp(mac, other, sizeof(other)))
-			return err_set(err, "net%u.mac: net%u has this address already", n, k);
-	}
-	return 0;
-}
-
-enum { NET_VIRTIO, NET_E1000 };
-
-int vm_add_rom(struct vm *vm, const char *p, const struct vm_rom *rom, struct err *err)
-{
-	const char *path;
-	struct boot_image i;
-	uint64_t slot;
-	uint8_t *data;
-	char key[64];
-	int rc = -1;
-
-	snprintf(key, sizeof(key), "%s.rom", p);
-	if (config_str(vm->config, key, rom->usual ? rom->word : NULL, &path, err))
-		return -1;
-	if (!path || !strcmp(path, "none"))
-		return 0;
-	if (!strcmp(path, rom->word))
-		path = rom->path;
-	if (boot_image_open(&i, "rom", path, err))
-		return -1;
-	snprintf(key, sizeof(key), "%s.addr", p);
-	data = i.size <= PCI_ROM_MAX ? malloc(i.size) : NULL;
-	if (!config_peek(vm->config, key))
-		err_set(err, "%s.rom: %s is for a card on PCI", p, path);
-	else if (!data)
-		err_set(err, "%s.rom: %s is larger than %u MiB", p, path, PCI_ROM_MAX >> 20);
-	else if (ld_le16(i.head) != 0xaa55)
-		err_set(err, "%s.rom: %s is not an expansion ROM", p, path);
-	else if (!boot_image_read(&i, 0, data, i.size, err) &&
-		 !config_uint(vm->config, key, 0, (struct config_range){ 1, 31 }, &slot, err))
-		rc = pci_set_rom(vm->pci, (uint8_t)(slot << 3), data, i.size, err);
-	free(data);
-	boot_image_close(&i);
-	return rc;
-}
-
-/* Takes the peer, also on error. */
-static int add_e1000(struct vm *vm, struct vm_net *net, struct net_peer *peer, const uint8_t mac[6], struct err *err)
-{
-	static const char *const buses[] = { "pci", NULL };
-	struct e1000_config c = { .pci = vm->pci, .mem = vm->mem, .clock = vm->clock, .loop = vm->loop, .peer = peer };
-	const char *p = net->name;
-	char key[64];
-	int bus, devfn;
-
-	snprintf(key, sizeof(key), "%s.bus", p);
-	if (config_choice(vm->config, key, 0, buses, &bus, err) || vm_pci_address(vm, p, &devfn, err)) {
-		peer->ops->destroy(peer);
-		return -1;
-	}
-	c.devfn = (uint8_t)devfn;
-	memcpy(c.mac, mac, sizeof(c.mac));
-	net->e1000 = e1000_new(&c, err);
-	if (!net->e1000)
-		return err_prefix(err, "%s", p);
-	vm_add_device(vm, net->e1000);
-	return 0;
-}
-
-int vm_check_network(struct config *c, const char *prefix, struct err *err)
-{
-	return net_user_check(c, prefix, err);
-}
-
-static int add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
-{
-	static const char *const backends[] = { "user", "none", NULL };
-	static const char *const models[] = { "virtio", "e1000", NULL };
-	static const struct vm_rom roms[] = {
-		[NET_VIRTIO] = { "ipxe", "/usr/lib/ipxe/qemu/efi-virtio.rom", false },
-		[NET_E1000] = { "ipxe", "/usr/lib/ipxe/qemu/efi-e1000.rom", false },
-	};
-	struct virtio_net_config c = { .mem = vm->mem, .loop = vm->loop };
-	struct vm_net *net = &vm->nets[vm->net_count];
-	char key[64];
-	int backend, model, rc;
-
-	snprintf(key, sizeof(key), "%s.backend", p);
-	if (config_choice(vm->config, key, 0, backends, &backend, err))
-		return -1;
-	if (backend == 1)
-		return 0;
-	snprintf(key, sizeof(key), "%s.model", p);
-	if (config_choice(vm->config, key, NET_VIRTIO, models, &model, err) || read_mac(vm, n, c.mac, err) ||
-	    check_mac(vm, n, c.mac, err))
-		return -1;
-	snprintf(net->name, sizeof(net->name), "%s", p);
-	snprintf(key, sizeof(key), "%s.id", p);
-	if (config_str(vm->config, key, net->name, &net->id, err))
-		return -1;
-	c.peer = net_user_new(vm->loop, vm->config, p, err);
-	if (!c.peer)
-		return -1;
-	if (model == NET_VIRTIO)
-		net->virtio = virtio_net_new(&c, err);
-	rc = model == NET_E1000 ? add_e1000(vm, net, c.peer, c.mac, err) : attach(vm, net->virtio, p, err);
-	vm->net_count++;
-	return rc ? -1 : vm_add_rom(vm, p, &roms[model], err);
-}
-
 /* --- the others --- */
 
 static int add_console(struct vm *vm, struct err *err)
@@ -490,7 +341,7 @@ static int add_console(struct vm *vm, struct err *err)
 	d = virtio_console_new(&c, err);
 	if (!d)
 		return -1;
-	if (attach(vm, d, "console0", err))
+	if (vm_attach(vm, d, "console0", err))
 		return -1;
 	for (unsigned n = 0; n < VIRTIO_CONSOLE_PORTS; n++)
 		if (chan[n])
@@ -506,12 +357,12 @@ static int add_simple(struct vm *vm, struct err *err)
 
 	if (config_bool(vm->config, "rng", true, &rng, err) || config_bool(vm->config, "balloon", false, &balloon, err))
 		return -1;
-	if (rng && attach(vm, virtio_rng_new(vm->mem, vm->loop, err), "rng", err))
+	if (rng && vm_attach(vm, virtio_rng_new(vm->mem, vm->loop, err), "rng", err))
 		return -1;
 	if (!balloon)
 		return 0;
 	vm->balloon = virtio_balloon_new(vm->mem, vm->loop, err);
-	return attach(vm, vm->balloon, "balloon", err);
+	return vm_attach(vm, vm->balloon, "balloon", err);
 }
 
 /* "disk0", "disk1", ... as far as they go, but no further than SERIES_MAX. */
@@ -545,7 +396,7 @@ static int add_cdrom_n(struct vm *vm, unsigned n, const char *p, struct err *err
 int vm_add_virtio(struct vm *vm, struct err *err)
 {
 	return each(vm, "disk", add_disk_n, err) || each(vm, "cdrom", add_cdrom_n, err) || vm_ide_make(vm, err) ||
-			       each(vm, "net", add_net, err) || add_console(vm, err) || add_simple(vm, err)
+			       each(vm, "net", vm_add_net, err) || add_console(vm, err) || add_simple(vm, err)
 		       ? -1
 		       : 0;
 }

@@ -298,6 +298,13 @@ void vm_check_initrd_end(struct vm *vm);
 /* --- drives.c: disks, networks and the other virtio devices --- */
 int vm_add_virtio(struct vm *vm, struct err *err);
 /*
+ * The slot that `PREFIX.addr` names, or the first free one, which is written there: a saved machine, or one of a later
+ * version of this program, finds its devices where they were.
+ */
+int vm_pci_address(struct vm *vm, const char *prefix, int *devfn, struct err *err);
+/* On the transport that `PREFIX.bus` names. Takes `d`, also on error. */
+int vm_attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struct err *err);
+/*
  * "PREFIX.rom": an expansion ROM for the function in slot "PREFIX.addr", `word` for that of Debian's package at `path`,
  * or a file, or none.
  */
@@ -305,12 +312,11 @@ struct vm_rom {
 	const char *word, *path;
 	bool usual; /* there is one if the key is not set */
 };
-/*
- * The slot that `PREFIX.addr` names, or the first free one, which is written there: a saved machine, or one of a later
- * version of this program, finds its devices where they were.
- */
-int vm_pci_address(struct vm *vm, const char *prefix, int *devfn, struct err *err);
 int vm_add_rom(struct vm *vm, const char *prefix, const struct vm_rom *rom, struct err *err);
+
+/* --- nets.c: network cards and what is at the other end --- */
+/* The card of "net0" and so on, number `n`. */
+int vm_add_net(struct vm *vm, unsigned n, const char *prefix, struct err *err);
 /* The name of a disk with requests that wait, for space on the host as a rule, or NULL. */
 const char *vm_disk_without_space(const struct vm *vm);
 /* What it is that it waits for. */

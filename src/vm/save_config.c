@@ -52,6 +52,10 @@ static const char *const fixed[] = {
 	"[a-z]*[0-9]*.bootindex",
 	"net[0-9]*.addr",
 	"net[0-9]*.bus",
+	"net[0-9]*.ctrl_vq",
+	"net[0-9]*.feature.*",
+	"net[0-9]*.mtu",
+	"net[0-9]*.queues",
 	"net[0-9]*.mac",
 	"net[0-9]*.model",
 	"net[0-9]*.rom",
@@ -92,11 +96,9 @@ static const char *const transient[] = { "verbose",
 					 NULL };
 
 /* Files of the host, which mean the same from any directory once they are absolute. */
-static const char *const paths[] = {
-	"kernel",      "firmware",	   "firmware.vars", "initrd",	      "disk[0-9]*.path",
-	"memory.path", "cdrom[0-9]*.path", "net[0-9]*.rom", "net[0-9]*.tftp", "vga.rom",
-	NULL
-};
+static const char *const paths[] = { "kernel",		"firmware",	  "firmware.vars",    "initrd",
+				     "disk[0-9]*.path", "memory.path",	  "cdrom[0-9]*.path", "net[0-9]*.rom",
+				     "net[0-9]*.tftp",	"net[0-9]*.dump", "vga.rom",	      NULL };
 
 /* Values that every engine has by itself where it can: said or not, another engine goes on without. */
 static const struct {

@@ -96,6 +96,31 @@ static void put16(struct rig *r, uint64_t at, uint16_t v)
 	assert_true(mem_write(r->mem, gpa(at), b, 2));
 }
 
+/* Rings for a queue, which is enabled. */
+static void setup_queue(struct rig *r, unsigned q)
+{
+	struct virtio_dev *d = r->d;
+	struct rig_queue *rq = &r->q[q];
+
+	*rq = (struct rig_queue){ .avail_wrap = true, .used_wrap = true };
+	rq->size = d->queues[q].max_size < RIG_RING_MAX ? d->queues[q].max_size : RIG_RING_MAX;
+	rq->desc = rig_alloc(r, NULL, 16 * rq->size);
+	rq->driver = rig_alloc(r, NULL, 6 + 2 * rq->size);
+	rq->device = rig_alloc(r, NULL, 6 + 8 * rq->size);
+	virtio_queue_set_size(d, q, rq->size);
+	d->queues[q].desc = rq->desc;
+	d->queues[q].driver = rq->driver;
+	d->queues[q].device = rq->device;
+	virtio_queue_enable(d, q);
+}
+
+void rig_restart_queue(struct rig *r, unsigned q)
+{
+	pthread_mutex_lock(&r->d->lock);
+	setup_queue(r, q);
+	pthread_mutex_unlock(&r->d->lock);
+}
+
 void rig_start(struct rig *r, uint64_t features)
 {
 	struct virtio_dev *d = r->d;
@@ -107,20 +132,8 @@ void rig_start(struct rig *r, uint64_t features)
 	virtio_set_features(d, 1, features >> 32);
 	virtio_set_status(d, d->status | VIRTIO_S_FEATURES_OK);
 	assert_true(d->status & VIRTIO_S_FEATURES_OK);
-	for (unsigned q = 0; q < d->n_queues; q++) {
-		struct rig_queue *rq = &r->q[q];
-
-		*rq = (struct rig_queue){ .avail_wrap = true, .used_wrap = true };
-		rq->size = d->queues[q].max_size < RIG_RING_MAX ? d->queues[q].max_size : RIG_RING_MAX;
-		rq->desc = rig_alloc(r, NULL, 16 * rq->size);
-		rq->driver = rig_alloc(r, NULL, 6 + 2 * rq->size);
-		rq->device = rig_alloc(r, NULL, 6 + 8 * rq->size);
-		virtio_queue_set_size(d, q, rq->size);
-		d->queues[q].desc = rq->desc;
-		d->queues[q].driver = rq->driver;
-		d->queues[q].device = rq->device;
-		d->queues[q].enabled = true;
-	}
+	for (unsigned q = 0; q < d->n_queues; q++)
+		setup_queue(r, q);
 	virtio_set_status(d, d->status | VIRTIO_S_DRIVER_OK);
 	pthread_mutex_unlock(&d->lock);
 	assert_true(virtio_running(d));

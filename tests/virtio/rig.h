@@ -46,6 +46,8 @@ void rig_init(struct rig *r, bool packed);
 void rig_attach(struct rig *r, struct virtio_dev *d);
 /* The driver's start: features (RING bits are added), rings, DRIVER_OK. */
 void rig_start(struct rig *r, uint64_t features);
+/* After a reset of this queue alone: rings of its own again. */
+void rig_restart_queue(struct rig *r, unsigned q);
 void rig_reset(struct rig *r);
 /* Destroys the device too. */
 void rig_fini(struct rig *r);

@@ -1,0 +1,101 @@
+/*
+ * What the files of virtio-net share. Everything but `frame` and what runs over the TX rings is guarded by d.lock.
+ *
+ * Frames to the peer are sent in the loop's thread under `tx_lock` alone, straight from the guest's buffers: resets and
+ * drains take it to wait for that. Order: d.lock, tx_lock.
+ */
+#ifndef VIREO_VIRTIO_NET_IMPL_H
+#define VIREO_VIRTIO_NET_IMPL_H
+
+#include "virtio/devices.h"
+
+/* Feature bits, virtio 1.2 section 5.1.3 */
+enum {
+	F_CSUM = 0,
+	F_GUEST_CSUM = 1,
+	F_CTRL_GUEST_OFFLOADS = 2,
+	F_MTU = 3,
+	F_MAC = 5,
+	F_GUEST_TSO4 = 7,
+	F_GUEST_TSO6 = 8,
+	F_GUEST_ECN = 9,
+	F_HOST_TSO4 = 11,
+	F_HOST_TSO6 = 12,
+	F_HOST_ECN = 13,
+	F_MRG_RXBUF = 15,
+	F_STATUS = 16,
+	F_CTRL_VQ = 17,
+	F_CTRL_RX = 18,
+	F_CTRL_VLAN = 19,
+	F_CTRL_RX_EXTRA = 20,
+	F_GUEST_ANNOUNCE = 21,
+	F_MQ = 22,
+	F_CTRL_MAC_ADDR = 23,
+	F_GUEST_USO4 = 54,
+	F_GUEST_USO6 = 55,
+	F_HOST_USO = 56
+};
+
+#define NET_MACS 64 /* of the receive filter; more and all are let in */
+
+enum { STATUS_LINK_UP = 1, STATUS_ANNOUNCE = 2 };
+
+/* What comes in (5.1.6.5.1 to 5.1.6.5.3), as the driver last said. */
+struct net_filter {
+	bool promisc, allmulti, alluni, nomulti, nouni, nobcast;
+	bool uni_overflow, multi_overflow;
+	uint32_t unicast, multicast; /* how many in `mac`, in this order */
+	uint8_t mac[NET_MACS][6];
+	uint32_t vlans[4096 / 32];
+};
+
+struct net;
+struct net_pair {
+	struct net *n;
+	struct net_peer *peer;
+	unsigned index;
+	bool starved; /* the peer waits for receive buffers */
+};
+
+/* The configuration space. `mac` and `status` are always there. */
+struct net_space {
+	uint8_t head[8]; /* mac, status */
+	uint8_t tail[4]; /* max_virtqueue_pairs, mtu */
+};
+
+struct net {
+	struct virtio_dev d;
+	struct net_peer *peer; /* of pair 0 */
+	struct net_space config;
+	unsigned pairs;
+	bool control;  /* there is a control queue */
+	bool announce; /* at the next resume: the guest has come from elsewhere */
+	pthread_mutex_t tx_lock;
+	struct net_pair pair[NET_QUEUES_MAX];
+	/* --- set through the control queue, saved --- */
+	struct net_filter filter;
+	uint16_t active;   /* pairs in use */
+	uint64_t offloads; /* of the features that the guest has accepted */
+	uint8_t frame[NET_FRAME_MAX];
+};
+
+static inline bool net_link_up(const struct net *n)
+{
+	return __atomic_load_n(&n->config.head[6], __ATOMIC_RELAXED) & STATUS_LINK_UP;
+}
+
+/* --- net_ctrl.c; with the lock --- */
+extern const struct state_desc net_filter_state;
+/* Are the loaded values possible here? */
+int net_ctrl_loaded(const struct net *n, struct err *err);
+void net_ctrl_reset(struct net *n);
+bool net_filter_passes(const struct net *n, const uint8_t *frame, size_t len);
+/* Which queue it is depends on what was agreed. */
+unsigned net_ctrl_queue(const struct net *n);
+void net_ctrl_process(struct net *n);
+
+/* --- net.c --- */
+/* Tell the peer what the guest takes now. */
+void net_tell_guest(struct net *n);
+
+#endif

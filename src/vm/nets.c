@@ -1,0 +1,257 @@
+/* Network cards: what is at the host's end of each, by its word in a table, and the card in front of it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "boot/boot.h"
+#include "dev/e1000.h"
+#include "virtio/devices.h"
+#include "vm/impl.h"
+
+/* --- the host's end --- */
+
+/* clang-format off */
+/* `net0.backend`; another room's back end is one more row. */
+static const struct {
+	const char *name;
+	struct net_peer *(*make)(struct loop *loop, struct config *c, const char *prefix, struct err *err);
+	int (*check)(struct config *c, const char *prefix, struct err *err); /* keys only. May be NULL */
+} backends[] = {
+	{ "user", net_user_new, net_user_check },
+};
+/* clang-format on */
+#define NONE ARRAY_LEN(backends) /* no card at all */
+
+static int read_backend(struct config *c, const char *prefix, size_t *backend, struct err *err)
+{
+	const char *words[NONE + 2] = { [NONE] = "none" };
+	char key[64];
+	int choice;
+
+	for (size_t n = 0; n < NONE; n++)
+		words[n] = backends[n].name;
+	snprintf(key, sizeof(key), "%s.backend", prefix);
+	if (config_choice(c, key, 0, words, &choice, err))
+		return -1;
+	*backend = (size_t)choice;
+	return 0;
+}
+
+int vm_check_network(struct config *c, const char *prefix, struct err *err)
+{
+	size_t backend;
+
+	if (read_backend(c, prefix, &backend, err))
+		return -1;
+	return backend < NONE && backends[backend].check ? backends[backend].check(c, prefix, err) : 0;
+}
+
+static struct net_peer *make_peer(struct vm *vm, size_t backend, const char *prefix, struct err *err)
+{
+	return backends[backend].make(vm->loop, vm->config, prefix, err);
+}
+
+/* --- the card --- */
+
+static bool parse_mac(const char *text, uint8_t mac[6])
+{
+	int end = 0;
+
+	return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4],
+		      &mac[5], &end) == 6 &&
+	       !text[end] && !(mac[0] & 1) && (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
+}
+
+/* Of net `n`, from its key or by its number. */
+static int read_mac(struct vm *vm, unsigned n, uint8_t mac[6], struct err *err)
+{
+	char key[64], dflt[18];
+	const char *text;
+
+	snprintf(key, sizeof(key), "net%u.mac", n);
+	snprintf(dflt, sizeof(dflt), "52:54:00:12:34:%02x", (0x56 + n) & 0xff);
+	if (config_str(vm->config, key, dflt, &text, err))
+		return -1;
+	return parse_mac(text, mac)
+		       ? 0
+		       : err_set(err, "%s: '%s' is not a unicast MAC address (52:54:00:12:34:56)", key, text);
+}
+
+/* Two cards of one address answer for each other on any network. */
+static int check_mac(struct vm *vm, unsigned n, const uint8_t mac[6], struct err *err)
+{
+	uint8_t other[6];
+	char key[64];
+
+	for (unsigned k = 0; k < n; k++) {
+		const char *backend;
+
+		snprintf(key, sizeof(key), "net%u.backend", k);
+		backend = config_peek(vm->config, key);
+		if (backend && !strcmp(backend, "none"))
+			continue;
+		if (read_mac(vm, k, other, err))
+			return -1;
+		if (!memcmp(mac, other, sizeof(other)))
+			return err_set(err, "net%u.mac: net%u has this address already", n, k);
+	}
+	return 0;
+}
+
+enum { NET_VIRTIO, NET_E1000 };
+
+int vm_add_rom(struct vm *vm, const char *p, const struct vm_rom *rom, struct err *err)
+{
+	const char *path;
+	struct boot_image i;
+	uint64_t slot;
+	uint8_t *data;
+	char key[64];
+	int rc = -1;
+
+	snprintf(key, sizeof(key), "%s.rom", p);
+	if (config_str(vm->config, key, rom->usual ? rom->word : NULL, &path, err))
+		return -1;
+	if (!path || !strcmp(path, "none"))
+		return 0;
+	if (!strcmp(path, rom->word))
+		path = rom->path;
+	if (boot_image_open(&i, "rom", path, err))
+		return -1;
+	snprintf(key, sizeof(key), "%s.addr", p);
+	data = i.size <= PCI_ROM_MAX ? malloc(i.size) : NULL;
+	if (!config_peek(vm->config, key))
+		err_set(err, "%s.rom: %s is for a card on PCI", p, path);
+	else if (!data)
+		err_set(err, "%s.rom: %s is larger than %u MiB", p, path, PCI_ROM_MAX >> 20);
+	else if (ld_le16(i.head) != 0xaa55)
+		err_set(err, "%s.rom: %s is not an expansion ROM", p, path);
+	else if (!boot_image_read(&i, 0, data, i.size, err) &&
+		 !config_uint(vm->config, key, 0, (struct config_range){ 1, 31 }, &slot, err))
+		rc = pci_set_rom(vm->pci, (uint8_t)(slot << 3), data, i.size, err);
+	free(data);
+	boot_image_close(&i);
+	return rc;
+}
+
+/* Takes the peer, also on error. */
+static int add_e1000(struct vm *vm, struct vm_net *net, struct net_peer *peer, const uint8_t mac[6], struct err *err)
+{
+	static const char *const buses[] = { "pci", NULL };
+	struct e1000_config c = { .pci = vm->pci, .mem = vm->mem, .clock = vm->clock, .loop = vm->loop, .peer = peer };
+	const char *p = net->name;
+	char key[64];
+	int bus, devfn;
+
+	snprintf(key, sizeof(key), "%s.bus", p);
+	if (config_choice(vm->config, key, 0, buses, &bus, err) || vm_pci_address(vm, p, &devfn, err)) {
+		peer->ops->destroy(peer);
+		return -1;
+	}
+	c.devfn = (uint8_t)devfn;
+	memcpy(c.mac, mac, sizeof(c.mac));
+	net->e1000 = e1000_new(&c, err);
+	if (!net->e1000)
+		return err_prefix(err, "%s", p);
+	vm_add_device(vm, net->e1000);
+	return 0;
+}
+
+/* Features by QEMU's names, which can be taken away: "net0.feature.csum=off". virtio 1.2, 5.1.3 and 6. */
+static const struct {
+	const char *name;
+	uint64_t bits;
+} features[] = {
+	{ "csum", 1ull << 0 | 0x1800 | 1ull << 13 | 1ull << 56 }, /* and what needs it */
+	{ "guest_csum", 1ull << 1 | 0x380 | 3ull << 54 },
+	{ "ctrl_guest_offloads", 1ull << 2 },
+	{ "guest_tso4", 1ull << 7 },
+	{ "guest_tso6", 1ull << 8 },
+	{ "guest_ecn", 1ull << 9 },
+	{ "host_tso4", 1ull << 11 },
+	{ "host_tso6", 1ull << 12 },
+	{ "host_ecn", 1ull << 13 },
+	{ "mrg_rxbuf", 1ull << 15 },
+	{ "status", 1ull << 16 },
+	{ "ctrl_rx", 1ull << 18 },
+	{ "ctrl_vlan", 1ull << 19 },
+	{ "ctrl_rx_extra", 1ull << 20 },
+	{ "guest_announce", 1ull << 21 },
+	{ "mq", 1ull << 22 },
+	{ "ctrl_mac_addr", 1ull << 23 },
+	{ "indirect_desc", 1ull << VIRTIO_F_INDIRECT_DESC },
+	{ "event_idx", 1ull << VIRTIO_F_EVENT_IDX },
+	{ "packed", 1ull << VIRTIO_F_RING_PACKED },
+	{ "queue_reset", 1ull << VIRTIO_F_RING_RESET },
+	{ "guest_uso4", 1ull << 54 },
+	{ "guest_uso6", 1ull << 55 },
+	{ "host_uso", 1ull << 56 },
+};
+
+/*
+ * What the guest sees of a virtio card. Machines that were saved before there was a control queue have none, and no
+ * word about it.
+ */
+static int read_virtio(struct vm *vm, const char *p, struct virtio_net_config *v, struct err *err)
+{
+	uint64_t mtu;
+	char key[64];
+	bool on;
+
+	snprintf(key, sizeof(key), "%s.ctrl_vq", p);
+	if (config_bool(vm->config, key, !vm->restored, &v->control, err) ||
+	    config_choose(vm->config, key, v->control ? "on" : "off", err))
+		return -1;
+	v->withheld = v->control ? 0 : 1ull << VIRTIO_F_RING_RESET;
+	snprintf(key, sizeof(key), "%s.mtu", p);
+	if (config_uint(vm->config, key, 0, (struct config_range){ 68, 65535 }, &mtu, err))
+		return -1;
+	v->mtu = (uint16_t)mtu;
+	for (size_t n = 0; n < ARRAY_LEN(features); n++) {
+		snprintf(key, sizeof(key), "%s.feature.%s", p, features[n].name);
+		if (config_bool(vm->config, key, true, &on, err))
+			return -1;
+		v->withheld |= on ? 0 : features[n].bits;
+	}
+	return 0;
+}
+
+int vm_add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
+{
+	static const char *const models[] = { "virtio", "e1000", NULL };
+	static const struct vm_rom roms[] = {
+		[NET_VIRTIO] = { "ipxe", "/usr/lib/ipxe/qemu/efi-virtio.rom", false },
+		[NET_E1000] = { "ipxe", "/usr/lib/ipxe/qemu/efi-e1000.rom", false },
+	};
+	struct virtio_net_config c = { .mem = vm->mem, .loop = vm->loop };
+	struct vm_net *net = &vm->nets[vm->net_count];
+	size_t backend;
+	char key[64];
+	int model, rc;
+
+	if (read_backend(vm->config, p, &backend, err))
+		return -1;
+	if (backend == NONE)
+		return 0;
+	snprintf(key, sizeof(key), "%s.model", p);
+	if (config_choice(vm->config, key, NET_VIRTIO, models, &model, err) || read_mac(vm, n, c.mac, err) ||
+	    check_mac(vm, n, c.mac, err) || (model == NET_VIRTIO && read_virtio(vm, p, &c, err)))
+		return -1;
+	snprintf(net->name, sizeof(net->name), "%s", p);
+	snprintf(key, sizeof(key), "%s.id", p);
+	if (config_str(vm->config, key, net->name, &net->id, err))
+		return -1;
+	c.peer = make_peer(vm, backend, p, err);
+	if (!c.peer)
+		return -1;
+	if (c.peer->next && !c.control) {
+		c.peer->ops->destroy(c.peer);
+		return err_set(err, "%s.queues: this card has one pair", p);
+	}
+	if (model == NET_VIRTIO)
+		net->virtio = virtio_net_new(&c, err);
+	rc = model == NET_E1000 ? add_e1000(vm, net, c.peer, c.mac, err) : vm_attach(vm, net->virtio, p, err);
+	vm->net_count++;
+	return rc ? -1 : vm_add_rom(vm, p, &roms[model], err);
+}

@@ -1,0 +1,536 @@
+/* virtio-net's control queue, queue pairs, offloads towards the guest and saved state, in front of a peer of the test.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "rig.h"
+#include "virtio/net_impl.h"
+#include "virtio/transport.h"
+
+#define HDR    12u
+#define PAIRS  3
+#define BIT(n) (1ull << (n))
+#define CONTROL                                                                                                        \
+	(BIT(F_CTRL_VQ) | BIT(F_CTRL_RX) | BIT(F_CTRL_VLAN) | BIT(F_CTRL_RX_EXTRA) | BIT(F_GUEST_ANNOUNCE) |           \
+	 BIT(F_CTRL_MAC_ADDR) | BIT(F_CTRL_GUEST_OFFLOADS) | BIT(F_MQ))
+#define GUEST                                                                                                          \
+	(BIT(F_GUEST_CSUM) | BIT(F_GUEST_TSO4) | BIT(F_GUEST_TSO6) | BIT(F_GUEST_ECN) | BIT(F_GUEST_USO4) |            \
+	 BIT(F_GUEST_USO6))
+enum { OK, ERR };
+
+static const uint8_t mac[6] = { 0x52, 0x54, 0, 1, 2, 3 };
+static struct rig rig;
+
+/* --- the peer --- */
+
+static struct net_peer peers[PAIRS];
+static unsigned sent[PAIRS], readies[PAIRS], guests;
+static uint8_t last[NET_FRAME_MAX];
+static size_t last_len;
+static bool destroyed;
+
+static bool peer_send(struct net_peer *p, const struct net_packet *k)
+{
+	sent[p - peers]++;
+	memmove(last, net_flat(k, last), k->len);
+	last_len = k->len;
+	return true;
+}
+
+static void peer_ready(struct net_peer *p)
+{
+	readies[p - peers]++;
+}
+
+static void peer_set_guest(struct net_peer *p)
+{
+	assert_ptr_equal(p, peers);
+	guests++;
+}
+
+static void peer_destroy(struct net_peer *p)
+{
+	destroyed = true;
+}
+
+static const struct net_peer_ops peer_ops = {
+	.name = "toy", .send = peer_send, .ready = peer_ready, .set_guest = peer_set_guest, .destroy = peer_destroy
+};
+
+static struct virtio_dev *make(unsigned pairs, struct virtio_net_config c)
+{
+	struct err err;
+
+	memset(peers, 0, sizeof(peers));
+	for (unsigned k = 0; k < pairs; k++)
+		peers[k] = (struct net_peer){ .ops = &peer_ops, .next = k + 1 < pairs ? &peers[k + 1] : NULL };
+	memset(sent, 0, sizeof(sent));
+	memset(readies, 0, sizeof(readies));
+	guests = 0;
+	destroyed = false;
+	memcpy(c.mac, mac, 6);
+	c.mem = rig.mem;
+	c.loop = rig.loop;
+	c.peer = peers;
+	return virtio_net_new(&c, &err);
+}
+
+static void begin_with(unsigned pairs, uint64_t features, struct virtio_net_config c)
+{
+	rig_init(&rig, false);
+	c.control = true;
+	rig_attach(&rig, make(pairs, c));
+	rig_start(&rig, features);
+	for (int n = 0; n < 4; n++)
+		rig_run(&rig);
+}
+
+static void begin(unsigned pairs, uint64_t features)
+{
+	begin_with(pairs, features, (struct virtio_net_config){ 0 });
+}
+
+static void end(void)
+{
+	rig_fini(&rig);
+	assert_true(destroyed);
+}
+
+static void run(void)
+{
+	for (int n = 0; n < 4; n++)
+		rig_run(&rig);
+}
+
+static struct net *net(void)
+{
+	return rig.d->self;
+}
+
+/* --- driver --- */
+
+/* A command; its answer. */
+static uint8_t command_at(unsigned q, uint8_t class, uint8_t cmd, const void *data, uint32_t len)
+{
+	uint8_t b[2 + 1024] = { class, cmd }, ack = 0xee;
+	struct rig_seg segs[2];
+
+	memcpy(b + 2, data, len);
+	segs[0] = (struct rig_seg){ rig_alloc(&rig, b, 2 + len), 2 + len, false };
+	segs[1] = (struct rig_seg){ rig_alloc(&rig, &ack, 1), 1, true };
+	rig_add(&rig, q, segs, 2);
+	rig_kick(&rig, q);
+	assert_int_equal(rig_wait(&rig, q), 1);
+	run();
+	rig_get(&rig, segs[1].addr, &ack, 1);
+	return ack;
+}
+
+static uint8_t command(uint8_t class, uint8_t cmd, const void *data, uint32_t len)
+{
+	return command_at(net_ctrl_queue(net()), class, cmd, data, len);
+}
+
+static uint64_t offer(unsigned q, uint32_t len)
+{
+	struct rig_seg s = { rig_alloc(&rig, NULL, len), len, true };
+
+	rig_add(&rig, q, &s, 1);
+	rig_kick(&rig, q);
+	run();
+	return s.addr;
+}
+
+static uint8_t frame[NET_FRAME_MAX];
+
+/* Does a frame to that address come in? One that does not is lost, and its buffer is not. */
+static bool comes(const char *to)
+{
+	uint16_t id;
+	uint32_t len;
+
+	offer(0, 2000);
+	memcpy(frame, to, 6);
+	assert_true(net_deliver(peers, frame, 100, &(struct net_offload){ 0 }));
+	if (rig_poll(&rig, 0, &id, &len))
+		return true;
+	return false;
+}
+
+#define BROADCAST "\xff\xff\xff\xff\xff\xff"
+#define OWN	  "\x52\x54\0\1\2\3"
+#define OTHER	  "\x52\x54\0\1\2\4"
+#define GROUP	  "\1\0\x5e\0\0\1"
+
+static void rx_mode(uint8_t cmd, uint8_t on)
+{
+	assert_int_equal(command(0, cmd, &on, 1), OK);
+}
+
+static void test_receive_modes(void **state)
+{
+	begin(1, CONTROL & ~BIT(F_MQ));
+	assert_true(comes(OTHER)); /* a driver that says nothing gets everything */
+	rx_mode(0, 0);
+	assert_true(comes(OWN) && comes(BROADCAST));
+	assert_false(comes(OTHER));
+	assert_false(comes(GROUP));
+	rx_mode(1, 1);
+	assert_true(comes(GROUP));
+	assert_false(comes(OTHER));
+	rx_mode(3, 1); /* no groups at all */
+	assert_false(comes(GROUP));
+	rx_mode(2, 1);
+	assert_true(comes(OTHER));
+	rx_mode(4, 1); /* nothing for one */
+	assert_false(comes(OTHER));
+	assert_false(comes(OWN));
+	assert_true(comes(BROADCAST));
+	rx_mode(5, 1);
+	assert_false(comes(BROADCAST));
+	rx_mode(0, 1);
+	assert_true(comes(OTHER));
+	/* A reset lets everything in again. */
+	rx_mode(0, 0);
+	rig_reset(&rig);
+	rig_start(&rig, CONTROL & ~BIT(F_MQ));
+	assert_true(comes(OTHER));
+	end();
+}
+
+static void test_mac_table(void **state)
+{
+	uint8_t b[600] = { 0 };
+
+	begin(1, CONTROL & ~BIT(F_MQ));
+	rx_mode(0, 0);
+	st_le32(b, 1);
+	memcpy(b + 4, OTHER, 6);
+	st_le32(b + 10, 1);
+	memcpy(b + 14, GROUP, 6);
+	assert_int_equal(command(1, 0, b, 20), OK);
+	assert_true(comes(OTHER) && comes(GROUP) && comes(OWN));
+	assert_false(comes("\x52\x54\0\1\2\5"));
+	assert_false(comes("\1\0\x5e\0\0\2"));
+	/* A command that breaks off changes nothing. */
+	assert_int_equal(command(1, 0, b, 19), ERR);
+	assert_int_equal(command(1, 0, b, 3), ERR);
+	memset(b, 0, sizeof(b));
+	st_le32(b, 0x2aaaaaab); /* times 6 is 2 in 32 bits */
+	assert_int_equal(command(1, 0, b, 20), ERR);
+	assert_true(comes(OTHER));
+	/* More than the table holds: all of that kind. */
+	memset(b, 0, sizeof(b));
+	st_le32(b, 65);
+	assert_int_equal(command(1, 0, b, 4 + 65 * 6 + 4), OK);
+	assert_true(comes("\x52\x54\0\1\2\5"));
+	assert_false(comes(GROUP));
+	/* As many as there is room for, of both together. */
+	st_le32(b, 60);
+	st_le32(b + 4 + 60 * 6, 4);
+	assert_int_equal(command(1, 0, b, 8 + 64 * 6), OK);
+	assert_int_equal(net()->filter.multicast, 4);
+	st_le32(b + 4 + 60 * 6, 5);
+	assert_int_equal(command(1, 0, b, 8 + 65 * 6), OK);
+	assert_true(net()->filter.multi_overflow && !net()->filter.uni_overflow);
+	/* The card's own. */
+	assert_int_equal(command(1, 1, OTHER, 5), ERR);
+	assert_int_equal(command(1, 1, OTHER, 6), OK);
+	virtio_config_read(rig.d, 0, b, 6);
+	assert_memory_equal(b, OTHER, 6);
+	end();
+}
+
+static void test_vlans(void **state)
+{
+	uint8_t id[2];
+
+	begin(1, CONTROL & ~BIT(F_MQ));
+	rx_mode(0, 0);
+	st_be16(frame + 12, 0x8100);
+	st_be16(frame + 14, 0x2123);
+	assert_false(comes(OWN));
+	st_le16(id, 0x123);
+	assert_int_equal(command(2, 0, id, 2), OK);
+	assert_true(comes(OWN));
+	assert_int_equal(command(2, 1, id, 2), OK);
+	assert_false(comes(OWN));
+	st_le16(id, 4096);
+	assert_int_equal(command(2, 0, id, 2), ERR);
+	memset(frame, 0, 20);
+	end();
+}
+
+static void test_what_is_no_command(void **state)
+{
+	const uint8_t zero[8] = { 0 };
+	struct rig_seg s;
+
+	begin(1, BIT(F_CTRL_VQ));
+	/* What was not agreed is refused. */
+	for (uint8_t class = 0; class < 8; class ++)
+		for (uint8_t cmd = 0; cmd < 8; cmd++)
+			assert_int_equal(command(class, cmd, zero, 8), ERR);
+	assert_int_equal(command(255, 255, zero, 8), ERR);
+	end();
+	begin(1, CONTROL & ~BIT(F_MQ));
+	assert_int_equal(command(0, 6, zero, 1), ERR);
+	assert_int_equal(command(0, 0, zero, 0), ERR);
+	assert_int_equal(command(1, 2, zero, 8), ERR);
+	assert_int_equal(command(5, 0, zero, 7), ERR);
+	/* No room for the answer. */
+	s = (struct rig_seg){ rig_alloc(&rig, zero, 3), 3, false };
+	rig_add(&rig, 2, &s, 1);
+	rig_kick(&rig, 2);
+	rig_wait(&rig, 2);
+	assert_true(rig_needs_reset(&rig));
+	end();
+}
+
+static void test_offloads(void **state)
+{
+	uint8_t bits[8], got[HDR];
+	struct net_offload o = { .checksum = true,
+				 .csum_start = 34,
+				 .csum_offset = 16,
+				 .gso = NET_GSO_TCP4,
+				 .mss = 1448,
+				 .header = 54,
+				 .ecn = true };
+	uint64_t at;
+
+	begin(1, GUEST | BIT(F_CTRL_VQ) | BIT(F_CTRL_GUEST_OFFLOADS));
+	assert_int_equal(peers->accepts, NET_CSUM | NET_TSO4 | NET_TSO6 | NET_ECN | NET_USO);
+	at = offer(0, 4000);
+	assert_true(net_deliver(peers, frame, 3000, &o));
+	assert_int_equal(rig_wait(&rig, 0), HDR + 3000);
+	rig_get(&rig, at, got, HDR);
+	assert_true(got[0] == 1 && got[1] == 0x81 && ld_le16(got + 2) == 54 && ld_le16(got + 4) == 1448 &&
+		    ld_le16(got + 6) == 34 && ld_le16(got + 8) == 16 && ld_le16(got + 10) == 1);
+	/* For a while the driver wants less. */
+	st_le64(bits, BIT(F_GUEST_CSUM) | BIT(F_GUEST_USO4));
+	assert_int_equal(command(5, 0, bits, 8), OK);
+	assert_int_equal(peers->accepts, NET_CSUM);
+	st_le64(bits, BIT(F_MRG_RXBUF));
+	assert_int_equal(command(5, 0, bits, 8), ERR);
+	rig_reset(&rig);
+	rig_start(&rig, BIT(F_GUEST_CSUM) | BIT(F_GUEST_TSO6));
+	run();
+	assert_int_equal(peers->accepts, NET_CSUM | NET_TSO6);
+	end();
+}
+
+/* Each pair has its own peer and its own rings; frames for a pair that is not used are lost. */
+static void test_pairs(void **state)
+{
+	uint8_t space[12], n[2], none[HDR + 60] = { 0 };
+	struct rig_seg s;
+	uint16_t id;
+	uint32_t len;
+
+	begin(PAIRS, CONTROL);
+	assert_int_equal(rig.d->n_queues, 2 * PAIRS + 1);
+	virtio_config_read(rig.d, 0, space, 12);
+	assert_int_equal(ld_le16(space + 8), PAIRS);
+	assert_int_equal(net_ctrl_queue(net()), 2 * PAIRS);
+	assert_int_equal(peers->queues, 1);
+	offer(2, 2000);
+	assert_true(net_deliver(&peers[1], frame, 60, &(struct net_offload){ 0 }));
+	assert_false(rig_poll(&rig, 2, &id, &len));
+	for (unsigned bad = 0; bad < 5; bad += 4) {
+		st_le16(n, (uint16_t)bad);
+		assert_int_equal(command(4, 0, n, 2), ERR);
+	}
+	st_le16(n, PAIRS);
+	assert_int_equal(command(4, 0, n, 1), ERR);
+	assert_int_equal(command(4, 0, n, 2), OK);
+	assert_int_equal(peers->queues, PAIRS);
+	assert_true(net_deliver(&peers[1], frame, 60, &(struct net_offload){ 0 }));
+	assert_int_equal(rig_wait(&rig, 2), HDR + 60);
+	assert_false(net_deliver(&peers[2], frame, 60, &(struct net_offload){ 0 }));
+	offer(4, 2000);
+	assert_true(readies[2] == 1 && !readies[0]);
+	s = (struct rig_seg){ rig_alloc(&rig, none, sizeof(none)), sizeof(none), false };
+	rig_add(&rig, 5, &s, 1);
+	rig_kick(&rig, 5);
+	rig_wait(&rig, 5);
+	assert_true(!sent[0] && !sent[1] && sent[2] == 1);
+	/* A driver that does not know of pairs has its control queue behind the first. */
+	rig_reset(&rig);
+	rig_start(&rig, CONTROL & ~BIT(F_MQ));
+	run();
+	assert_int_equal(peers->queues, 1);
+	assert_int_equal(command_at(2, 0, 0, n, 1), OK);
+	end();
+}
+
+static void test_offers(void **state)
+{
+	uint8_t space[12];
+
+	begin_with(1, 0,
+		   (struct virtio_net_config){ .mtu = 1300,
+					       .withheld = BIT(F_CSUM) | BIT(F_CTRL_VLAN) | BIT(VIRTIO_F_EVENT_IDX) });
+	assert_true(rig.d->offered & BIT(F_MTU));
+	assert_false(rig.d->offered & BIT(F_MQ));
+	assert_false(virtio_offered(rig.d) & (BIT(F_CSUM) | BIT(F_CTRL_VLAN) | BIT(VIRTIO_F_EVENT_IDX)));
+	assert_true(virtio_offered(rig.d) & BIT(VIRTIO_F_RING_RESET));
+	virtio_config_read(rig.d, 0, space, 12);
+	assert_true(ld_le16(space + 8) == 1 && ld_le16(space + 10) == 1300);
+	end();
+}
+
+/* One queue alone begins anew, with the others going on. */
+static void test_ring_reset(void **state)
+{
+	uint16_t id;
+	uint32_t len;
+	const struct virtio_queue *vq;
+
+	begin(1, BIT(VIRTIO_F_RING_RESET));
+	vq = &rig.d->queues[0];
+	offer(0, 2000);
+	pthread_mutex_lock(&rig.d->lock);
+	assert_false(virtio_may_configure(rig.d, vq, "test"));
+	virtio_queue_reset(rig.d, 0);
+	assert_true(!vq->enabled && !vq->desc);
+	assert_true(virtio_may_configure(rig.d, vq, "test"));
+	pthread_mutex_unlock(&rig.d->lock);
+	assert_false(net_deliver(peers, frame, 60, &(struct net_offload){ 0 }));
+	assert_false(rig_poll(&rig, 0, &id, &len));
+	rig_restart_queue(&rig, 0);
+	offer(0, 2000);
+	assert_true(net_deliver(peers, frame, 60, &(struct net_offload){ 0 }));
+	assert_int_equal(rig_wait(&rig, 0), HDR + 60);
+	end();
+	/* Nothing of the kind without the feature. */
+	begin(1, 0);
+	pthread_mutex_lock(&rig.d->lock);
+	virtio_queue_reset(rig.d, 0);
+	assert_true(rig.d->queues[0].enabled);
+	pthread_mutex_unlock(&rig.d->lock);
+	end();
+}
+
+/* --- saved --- */
+
+static FILE *save(void)
+{
+	FILE *f = tmpfile();
+	struct err err;
+
+	assert_int_equal(state_save(f, rig.d->state, "0", rig.d->self, &err), 0);
+	rewind(f);
+	return f;
+}
+
+static void test_save(void **state)
+{
+	uint8_t b[20] = { 0 }, n[2] = { 2 }, bits[8];
+	struct net_filter filter;
+	struct err err;
+	FILE *f;
+
+	begin(PAIRS, CONTROL | GUEST);
+	rx_mode(0, 0);
+	st_le32(b, 1);
+	memcpy(b + 4, OTHER, 6);
+	assert_int_equal(command(1, 0, b, 14), OK);
+	assert_int_equal(command(4, 0, n, 2), OK);
+	st_le64(bits, BIT(F_GUEST_CSUM));
+	assert_int_equal(command(5, 0, bits, 8), OK);
+	filter = net()->filter;
+	f = save();
+	rig_reset(&rig);
+	rig.d->features = CONTROL | GUEST; /* the core's table has them */
+	assert_int_equal(state_load(f, rig.d->state, "0", rig.d->self, &err), 0);
+	assert_memory_equal(&net()->filter, &filter, sizeof(filter));
+	assert_true(net()->active == 2 && net()->offloads == BIT(F_GUEST_CSUM));
+	/* It comes from elsewhere: the guest is asked to say so. */
+	rig.d->status = VIRTIO_S_DRIVER_OK | VIRTIO_S_FEATURES_OK;
+	virtio_resume(rig.d);
+	run();
+	virtio_config_read(rig.d, 0, b, 8);
+	assert_int_equal(ld_le16(b + 6), STATUS_LINK_UP | STATUS_ANNOUNCE);
+	assert_int_equal(peers->accepts, NET_CSUM);
+	assert_int_equal(rig.config_irqs, 1);
+	assert_int_equal(sent[0], 0);
+	rig_reset(&rig);
+	rig_start(&rig, CONTROL | GUEST);
+	pthread_mutex_lock(&rig.d->lock);
+	net()->config.head[6] |= STATUS_ANNOUNCE;
+	pthread_mutex_unlock(&rig.d->lock);
+	assert_int_equal(command(3, 0, NULL, 0), OK);
+	assert_int_equal(net()->config.head[6], STATUS_LINK_UP);
+	fclose(f);
+	end();
+}
+
+/* A driver that cannot announce itself is announced by a frame of ours. */
+static void test_announced(void **state)
+{
+	struct err err;
+	FILE *f;
+
+	begin(1, 0);
+	f = save();
+	assert_int_equal(state_load(f, rig.d->state, "0", rig.d->self, &err), 0);
+	virtio_drain(rig.d);
+	virtio_resume(rig.d);
+	run();
+	assert_int_equal(sent[0], 1);
+	assert_int_equal(last_len, 60);
+	assert_memory_equal(last, BROADCAST OWN "\x80\x35", 14);
+	assert_memory_equal(last + 20, "\0\3" OWN, 8);
+	virtio_drain(rig.d);
+	virtio_resume(rig.d);
+	run();
+	assert_int_equal(sent[0], 1); /* once */
+	fclose(f);
+	end();
+}
+
+static void test_saved_nonsense(void **state)
+{
+	struct err err;
+
+	for (unsigned k = 0; k < 5; k++) {
+		struct net before;
+		FILE *f;
+
+		begin(2, CONTROL);
+		before = *net();
+		net()->filter.unicast = k == 0 ? NET_MACS + 1 : k == 1 ? 10 : 0;
+		net()->filter.multicast = k == 1 ? NET_MACS - 9 : k == 4 ? NET_MACS : 0;
+		net()->active = k == 2 ? 3 : 1;
+		net()->offloads = k == 3 ? BIT(F_CSUM) : 0;
+		f = save();
+		assert_int_equal(state_load(f, rig.d->state, "0", rig.d->self, &err), k == 4 ? 0 : -1);
+		net()->filter = before.filter;
+		net()->active = 1;
+		fclose(f);
+		end();
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_receive_modes),  cmocka_unit_test(test_mac_table),
+		cmocka_unit_test(test_vlans),	       cmocka_unit_test(test_what_is_no_command),
+		cmocka_unit_test(test_offloads),       cmocka_unit_test(test_pairs),
+		cmocka_unit_test(test_offers),	       cmocka_unit_test(test_ring_reset),
+		cmocka_unit_test(test_save),	       cmocka_unit_test(test_announced),
+		cmocka_unit_test(test_saved_nonsense),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
