@@ -33,11 +33,12 @@ int lan_choose_subnets(const struct lan_taken *t, struct lan_def *d, bool want4,
 bool lan_sysctl_get(const char *path, char *buf, unsigned size);
 int lan_sysctl_set(const char *path, const char *value, struct err *err);
 
+#define LAN_FORWARDING "vireo_forwarding" /* a table of nft */
 /*
  * Let the host forward, and remember what was so before: given back by lan_forwarding_off(), once no network needs it,
  * where nobody else has changed it since.
  */
-int lan_forwarding_on(const struct lan_store *s, struct rtnl *nl, const struct lan_def *d, struct err *err);
+int lan_forwarding_on(struct rtnl *nl, const struct lan_def *d, struct err *err);
 void lan_forwarding_off(const struct lan_store *s);
 
 #endif

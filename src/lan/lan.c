@@ -202,6 +202,9 @@ int lan_edit(struct lan *l, struct lan_def *d, struct err *err)
 		rc = lan_down(l, d->name, err);
 	if (started && !rc)
 		rc = lan_up(l, d, err);
+	/* Also those that it has named before. */
+	if (started && !rc && old->routes_len)
+		lan_load_others(l, d->name);
 out:
 	free(old);
 	free(r);

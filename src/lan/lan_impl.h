@@ -34,6 +34,8 @@ int lan_up(struct lan *l, const struct lan_def *d, struct err *err);
 int lan_down(struct lan *l, const char *name, struct err *err);
 /* What machines have cables: names that are alive. */
 int lan_prune_ports(struct lan *l, struct lan_run *r, const struct rtnl_links *links);
+/* Those of all networks that run, of which some may name `name`. */
+void lan_load_others(struct lan *l, const char *name);
 int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err);
 int lan_remove_rules(const char *name, struct err *err);
 bool lan_link_is_ours(struct lan *l, const char *link, const char *name);

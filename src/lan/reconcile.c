@@ -8,8 +8,8 @@
 
 #include "lan/lan_impl.h"
 
-/* The networks whose tables there are. */
-static int tables(struct lan_names *n, struct err *err)
+/* The networks whose tables there are, and whether there is a note about forwarding. */
+static int tables(struct lan_names *n, bool *forwarding, struct err *err)
 {
 	json_t *j = nft_json((const char *const[]){ "list", "tables", NULL }, err), *o;
 	size_t i;
@@ -22,6 +22,7 @@ static int tables(struct lan_names *n, struct err *err)
 		const char *name = json_string_value(json_object_get(json_object_get(o, "table"), "name"));
 		void *v;
 
+		*forwarding |= name && !strcmp(name, LAN_FORWARDING);
 		if (!name || strncmp(name, LAN_TABLE, strlen(LAN_TABLE)) || !lan_name_ok(name + strlen(LAN_TABLE)) ||
 		    lan_names_has(n, name + strlen(LAN_TABLE)))
 			continue;
@@ -100,6 +101,7 @@ int lan_reconcile(struct lan *l, struct err *err)
 	struct rtnl_links links = { 0 };
 	char name[LAN_NET_NAME + 1], path[2 * LAN_PATH];
 	struct err ignored;
+	bool forwarding = false;
 	int rc = -1;
 
 	/* Whoever may change nothing finds nothing either. */
@@ -108,7 +110,7 @@ int lan_reconcile(struct lan *l, struct err *err)
 	if (lan_store_running(&l->store, &running, err) || rtnl_links(&l->nl, &links, err))
 		goto out;
 	/* Without nft there can be nothing left of its. */
-	rc = tables(&filters, err) && running.len ? -1 : 0;
+	rc = tables(&filters, &forwarding, err) && running.len ? -1 : 0;
 	for (unsigned i = 0; i < running.len && !rc; i++)
 		rc = look(l, running.v[i], &links, &filters, err);
 	for (unsigned i = 0; i < links.len && !rc; i++) {
@@ -120,6 +122,8 @@ int lan_reconcile(struct lan *l, struct err *err)
 		if (!lan_names_has(&running, filters.v[i]) &&
 		    lan_run_path(&l->store, filters.v[i], "", path, sizeof(path)) == 0 && access(path, F_OK))
 			rc = lan_remove_rules(filters.v[i], err);
+	if (forwarding && !running.len)
+		lan_forwarding_off(&l->store);
 out:
 	lan_names_free(&running);
 	lan_names_free(&filters);

@@ -176,15 +176,6 @@ static void read_aux(struct msghdr *m, bool *tagged, bool *summed)
 	}
 }
 
-/* The interface is gone: whoever has taken the network down cannot say so where its files are lost. */
-static bool is_unplugged(int fd)
-{
-	struct sockaddr_ll a = { 0 };
-	socklen_t len = sizeof(a);
-
-	return !getsockname(fd, (struct sockaddr *)&a, &len) && a.sll_ifindex <= 0;
-}
-
 static void on_packets(void *opaque, int fd, uint32_t events)
 {
 	static uint8_t frame[FRAME_MAX + 4];
@@ -200,8 +191,6 @@ static void on_packets(void *opaque, int fd, uint32_t events)
 		bool tagged = false, summed = false;
 		ssize_t len = recvmsg(fd, &m, MSG_DONTWAIT);
 
-		if (len < 0 && errno == ENETDOWN && is_unplugged(fd))
-			loop_quit(v->loop);
 		if (len < 0)
 			break;
 		read_aux(&m, &tagged, &summed);
@@ -220,6 +209,15 @@ static void advertise(struct server *v, bool end)
 	send_out(v);
 }
 
+/* The interface is gone: whoever has taken the network down cannot say so where its files are lost. */
+static bool is_unplugged(int fd)
+{
+	struct sockaddr_ll a = { 0 };
+	socklen_t len = sizeof(a);
+
+	return !getsockname(fd, (struct sockaddr *)&a, &len) && a.sll_ifindex <= 0;
+}
+
 static void on_timer(void *opaque, int fd, uint32_t events)
 {
 	struct server *v = opaque;
@@ -227,6 +225,10 @@ static void on_timer(void *opaque, int fd, uint32_t events)
 
 	if (read(fd, &expired, sizeof(expired)) < 0)
 		return;
+	if (is_unplugged(v->packets)) {
+		loop_quit(v->loop);
+		return;
+	}
 	server_clock(v);
 	if (v->l4)
 		leases_expire(v->l4, v->now);

@@ -244,10 +244,11 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* Of the entries of a directory that end in `suffix`. */
+/* Of the entries of a directory that end in `suffix`; without one: of the directories in it. */
 static int list(const char *dir, const char *suffix, struct lan_names *n, struct err *err)
 {
 	struct dirent *e;
+	struct stat st;
 	DIR *d = opendir(dir);
 
 	*n = (struct lan_names){ 0 };
@@ -260,7 +261,8 @@ static int list(const char *dir, const char *suffix, struct lan_names *n, struct
 		if (len <= end || len - end > LAN_NET_NAME || strcmp(e->d_name + len - end, suffix))
 			continue;
 		snprintf(name, sizeof(name), "%.*s", (int)(len - end), e->d_name);
-		if (!lan_name_ok(name))
+		if (!lan_name_ok(name) || (!end && fstatat(dirfd(d), name, &st, AT_SYMLINK_NOFOLLOW)) ||
+		    (!end && !S_ISDIR(st.st_mode)))
 			continue;
 		v = realloc(n->v, (n->len + 1) * sizeof(*v));
 		if (v) {
@@ -321,14 +323,6 @@ int lan_run_write(const struct lan_store *s, const char *name, const char *file,
 	if (make_dir(path, 0700, err))
 		return -1;
 	lan_run_path(s, name, file, path, sizeof(path));
-	return write_json(path, o, err);
-}
-
-int lan_run_write_top(const struct lan_store *s, const char *file, const json_t *o, struct err *err)
-{
-	char path[2 * LAN_PATH];
-
-	lan_run_path(s, file, "", path, sizeof(path));
 	return write_json(path, o, err);
 }
 

@@ -51,8 +51,6 @@ bool lan_names_has(const struct lan_names *n, const char *name);
 /* The path; `file` may be "". */
 int lan_run_path(const struct lan_store *s, const char *name, const char *file, char *buf, size_t size);
 int lan_run_write(const struct lan_store *s, const char *name, const char *file, const json_t *o, struct err *err);
-/* A file beside the networks' directories. */
-int lan_run_write_top(const struct lan_store *s, const char *file, const json_t *o, struct err *err);
 /* NULL if it is not there, or is no JSON. */
 json_t *lan_run_read(const struct lan_store *s, const char *name, const char *file);
 /* All of it. Fails where it cannot be removed. */

@@ -35,32 +35,34 @@ bool lan_link_is_ours(struct lan *l, const char *link, const char *name)
 
 /* --- filters --- */
 
+static bool names(const struct lan_def *d, const char *name)
+{
+	for (unsigned i = 0; i < d->routes_len; i++)
+		if (!strcmp(d->routes[i], name))
+			return true;
+	return false;
+}
+
 /* The bridges of the networks that may talk with this one: whichever of both says so. */
 static unsigned find_peers(struct lan *l, const struct lan_def *d, char (*peers)[IFNAMSIZ], unsigned most)
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
-	struct lan_names names = { 0 };
+	struct lan_names running = { 0 };
 	struct err ignored;
 	unsigned len = 0;
 
-	if (!r || lan_store_running(&l->store, &names, &ignored)) {
+	if (!r || lan_store_running(&l->store, &running, &ignored)) {
 		free(r);
 		return 0;
 	}
-	for (unsigned n = 0; n < names.len && len < most; n++) {
-		bool named = false;
-
-		if (!strcmp(names.v[n], d->name) || lan_run_load(l, names.v[n], r))
+	for (unsigned n = 0; n < running.len && len < most; n++) {
+		if (!strcmp(running.v[n], d->name) || lan_run_load(l, running.v[n], r))
 			continue;
-		for (unsigned i = 0; i < d->routes_len; i++)
-			named |= !strcmp(d->routes[i], names.v[n]);
-		for (unsigned i = 0; i < r->def.routes_len; i++)
-			named |= !strcmp(r->def.routes[i], d->name);
-		if (named && lan_has_gateway(&r->def))
+		if ((names(d, running.v[n]) || names(&r->def, d->name)) && lan_has_gateway(&r->def))
 			memcpy(peers[len++], r->bridge, IFNAMSIZ);
 		lan_run_free(r);
 	}
-	lan_names_free(&names);
+	lan_names_free(&running);
 	free(r);
 	return len;
 }
@@ -86,32 +88,29 @@ int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err)
 	return load_rules(l, r, false, err);
 }
 
-/* Those whose filters know of this network. */
-static void load_peers(struct lan *l, const struct lan_def *d)
+/* Those whose filters know of this network; without `d` all. */
+static void load_others(struct lan *l, const char *name, const struct lan_def *d)
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
-	struct lan_names names = { 0 };
+	struct lan_names running = { 0 };
 	struct err ignored;
-	bool named = false;
 
-	if (!r || lan_store_running(&l->store, &names, &ignored)) {
-		free(r);
-		return;
+	if (r && !lan_store_running(&l->store, &running, &ignored)) {
+		for (unsigned n = 0; n < running.len; n++) {
+			if (!strcmp(running.v[n], name) || lan_run_load(l, running.v[n], r))
+				continue;
+			if (!d || names(d, running.v[n]) || names(&r->def, name))
+				lan_load_rules(l, r, &ignored);
+			lan_run_free(r);
+		}
 	}
-	for (unsigned n = 0; n < names.len; n++) {
-		if (!strcmp(names.v[n], d->name) || lan_run_load(l, names.v[n], r))
-			continue;
-		named = false;
-		for (unsigned i = 0; i < d->routes_len; i++)
-			named |= !strcmp(d->routes[i], names.v[n]);
-		for (unsigned i = 0; i < r->def.routes_len; i++)
-			named |= !strcmp(r->def.routes[i], d->name);
-		if (named)
-			lan_load_rules(l, r, &ignored);
-		lan_run_free(r);
-	}
-	lan_names_free(&names);
+	lan_names_free(&running);
 	free(r);
+}
+
+void lan_load_others(struct lan *l, const char *name)
+{
+	load_others(l, name, NULL);
 }
 
 /* --- cables --- */
@@ -136,13 +135,18 @@ int lan_prune_ports(struct lan *l, struct lan_run *r, const struct rtnl_links *l
 
 /* --- up --- */
 
-/* The bridge's switches, before it is up: it takes no address by itself, and believes no router. */
+/*
+ * The bridge's switches, before it is up: it takes no address by itself, believes no router, and does not wait until
+ * nobody says that its address is taken: filters see to that.
+ */
 static int set_switches(const struct lan_run *r, struct err *err)
 {
 	const bool six = lan_has_gateway(&r->def) && r->def.net6.len;
 	const struct {
 		const char *name, *value;
-	} values[] = { { "accept_ra", "0" }, { "autoconf", "0" }, { "disable_ipv6", six ? "0" : "1" } };
+	} values[] = {
+		{ "accept_ra", "0" }, { "autoconf", "0" }, { "accept_dad", "0" }, { "disable_ipv6", six ? "0" : "1" }
+	};
 	char path[64], now[8];
 
 	if (r->def.model == LAN_BRIDGED)
@@ -274,7 +278,7 @@ static int take_up(struct lan *l, struct lan_run *r, struct err *err)
 {
 	if ((r->made && make_bridge(l, r, err)) || lan_load_rules(l, r, err) ||
 	    (r->made && give_addresses(l, r, err)) ||
-	    (lan_has_gateway(&r->def) && lan_forwarding_on(&l->store, &l->nl, &r->def, err)) ||
+	    (lan_has_gateway(&r->def) && lan_forwarding_on(&l->nl, &r->def, err)) ||
 	    (r->def.model == LAN_BRIDGED && r->made && lan_uplink_take(l, r, err)) || lan_server_start(l, r, err))
 		return -1;
 	r->up = true;
@@ -298,7 +302,7 @@ int lan_up(struct lan *l, const struct lan_def *d, struct err *err)
 		goto out;
 	rc = take_up(l, r, err);
 	if (!rc)
-		load_peers(l, d);
+		load_others(l, d->name, d);
 	else
 		lan_down(l, d->name, &ignored);
 out:
@@ -372,7 +376,7 @@ int lan_down(struct lan *l, const char *name, struct err *err)
 	if (!rc)
 		rc = lan_run_remove(&l->store, name, err);
 	if (known)
-		load_peers(l, &r->def);
+		load_others(l, name, &r->def);
 	lan_forwarding_off(&l->store);
 	lan_run_free(r);
 	free(r);

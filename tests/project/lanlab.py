@@ -57,7 +57,7 @@ def checksum(data):
 def reach_icmp(family, to, deadline):
     six = family == socket.AF_INET6
     s = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP)
-    ident = threading.get_ident() & 0xffff
+    ident = int.from_bytes(os.urandom(2), "big")
     echo = lambda total: struct.pack("!BBHHH", 128 if six else 8, 0, total, ident, 1)
     s.settimeout(0.05)
     sent = 0
@@ -152,7 +152,8 @@ class Space:
         if not own:
             self.agent.poll()
         assert self.agent.stdout.readline() == "ready\n"
-        self.sh("ip link set lo up")
+        # A question to a neighbor that is lost under load is asked again before patience ends.
+        self.sh("ip link set lo up; sysctl -qw net.ipv4.neigh.default.retrans_time_ms=150 net.ipv6.neigh.default.retrans_time_ms=150")
 
     def sh(self, line, check=True):
         return sh(line, check, self.pid)
@@ -217,6 +218,8 @@ class Machine(Space):
 
 
 class Lab:
+    VIREO = VIREO
+
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="lanlab-")
         os.environ["VIREO_NET_DIR"] = self.dir
@@ -245,7 +248,7 @@ class Lab:
         self.machines.append(m)
         return m
 
-    def table(self, pairs, patience=0.7):
+    def table(self, pairs, patience=0.8):
         """{"a>b tcp4": reached}, for pairs of spaces, all at once."""
         asked, found = [], {}
         for a, b in pairs:

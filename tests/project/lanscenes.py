@@ -3,9 +3,11 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
-from lanlab import sh
+import lanframes
+from lanlab import PORT, sh
 
 MODELS = {"nat": ["--nat"], "isolated": ["--isolated"], "routed": ["--routed"], "bridged": ["--bridged", "up0"]}
 
@@ -72,3 +74,255 @@ def broken(lab, which, how):
      "no-forwarding": lambda: sh("sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0"),
      "no-uplink": lambda: sh("ip link set up0 nomaster")}[how]()
     return lab.table(pairs(lab, a, b))
+
+
+# --- what is left ---
+
+
+def servers(lab):
+    """Processes of ours that serve in this lab: by their control sockets, or by name where these are lost."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if open(f"/proc/{pid}/comm").read().startswith("vireo:") and os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user"):
+                found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+def wait(what, seconds=3):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def gone(lab):
+    """What is left after a while, which the kernel needs to remove a name space."""
+    wait(lambda: not servers(lab))
+    left = lab.left()
+    left["servers"] = servers(lab)
+    return left
+
+
+def killed(lab, command, count):
+    """kill -9 of a command at `count` points of its time; then the next one must find and repair or remove."""
+    args = {"create": ["net", "create", "lab", "--nat"], "start": ["net", "start", "lab"], "stop": ["net", "stop", "lab"],
+            "delete": ["net", "delete", "lab"], "bridged": ["net", "create", "lab", "--bridged", "up0"],
+            "unbridged": ["net", "delete", "lab"], "edit": ["net", "edit", "lab", "--subnet", "10.99.0.0/24"]}[command]
+    before = sh("ip -j addr show dev up0 | sed 's/\"tentative\":true,//g'; ip route; ip -6 route show dev up0")
+    ended, bad = 0, []
+    for n in range(int(count)):
+        if command == "start":
+            lab.vireo("net", "create", "lab", "--nat", "--no-start")
+        elif command in ("stop", "delete", "edit"):
+            lab.vireo("net", "create", "lab", "--nat")
+        elif command == "unbridged":
+            lab.vireo("net", "create", "lab", "--bridged", "up0")
+        took = killed.took.get(command) or 0.15
+        p = subprocess.Popen([os.environ.get("VIREO", lab.VIREO), *args], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        begin = time.monotonic()
+        try:
+            p.wait(took * n / int(count))
+            ended += 1
+            killed.took[command] = min(took, time.monotonic() - begin)
+        except subprocess.TimeoutExpired:
+            p.send_signal(signal.SIGKILL)
+            p.wait()
+        # A command that is about another network, then one about this.
+        r = lab.vireo("net", "start", "other", check=False)
+        states = [x["state"] for x in json.loads(lab.vireo("net", "list", "--json"))]
+        if "broken" in states or "no network named 'other'" not in r.stderr:
+            bad.append([n, "state", states, r.stderr])
+        r = lab.vireo("net", "delete", "--force", "lab", check=False)
+        if r.returncode and "no network named" not in r.stderr:
+            bad.append([n, "delete", r.stderr])
+        left = gone(lab)
+        if left != {"links": [], "tables": [], "files": [], "forward": ["0", "0"], "servers": []}:
+            bad.append([n, "left", left])
+        now = sh("ip -j addr show dev up0 | sed 's/\"tentative\":true,//g'; ip route; ip -6 route show dev up0")
+        if now.replace("up0", "") != before.replace("up0", ""):
+            bad.append([n, "uplink", before, now])
+            break
+    return {"bad": bad, "ended": ended}
+
+
+killed.took = {}
+
+
+def server_killed(lab):
+    """The server dies alone: the next command has another one, and no machine notices but for a moment."""
+    a, b = make(lab, "nat")
+    first = servers(lab)
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+    wait(lambda: not servers(lab))
+    lab.vireo("net", "start", "other", check=False)
+    again = servers(lab)
+    leases = json.loads(lab.vireo("net", "leases", "lab", "--json"))
+    return {"first": len(first), "again": len(again), "other": first != again,
+            "known": sorted(l["name"] for l in leases if l["family"] == 4), "table": lab.table(pairs(lab, a, b))}
+
+
+def files_lost(lab, which):
+    """The run directory, or the definitions, or both are gone under a network that machines are in."""
+    a, b = make(lab, "nat", "--publish", "tcp:8080-a:7007")
+    for d in which.split("+"):
+        subprocess.run(["rm", "-rf", os.path.join(lab.dir, d)], check=True)
+    lab.vireo("net", "start", "other", check=False)
+    table = lab.table(pairs(lab, a, b))
+    cables = sorted(c["mac"] for c in shown(lab)["cables"]) == sorted((a.mac, b.mac)) if which == "run" else None
+    served = len(servers(lab))
+    for m in (a, b):
+        m.end()
+    lab.machines.clear()
+    r = lab.vireo("net", "delete", "lab", check=False)
+    return {"table": table, "cables": cables, "served": served, "deleted": r.returncode, "left": gone(lab)}
+
+
+def full(lab, kind):
+    """The run directory takes no more files."""
+    run = os.path.join(lab.dir, "run")
+    os.makedirs(run, exist_ok=True)
+    sh(f"mount -t tmpfs -o size=16k,mode=700 tmpfs {run}")
+    if kind == "stop":
+        lab.vireo("net", "create", "lab", "--nat", "--no-dhcp", "--dns", "off")
+    if kind == "readonly":
+        sh(f"mount -o remount,ro {run}")
+    else:
+        sh(f"dd if=/dev/zero of={run}/fill bs=1k count=64 2>/dev/null", check=False)
+    r = lab.vireo("net", "stop" if kind == "stop" else "create", "lab", *([] if kind == "stop" else ["--nat"]), check=False)
+    left = gone(lab)
+    left["files"] = [f for f in left["files"] if not f.endswith("/fill")]
+    names = os.listdir(os.path.join(lab.dir, "networks")) if os.path.isdir(os.path.join(lab.dir, "networks")) else []
+    return {"status": r.returncode, "error": r.stderr, "left": left, "defined": names}
+
+
+def foreign(lab):
+    """What is not ours stays: an interface with our name, a table of another one, a route to our subnet, forwarding."""
+    sh("ip link add vr-lab type bridge; ip link add vr-x type veth peer name vs-x; nft add table inet mine; "
+       "nft add table inet vireoother; sysctl -qw net.ipv4.ip_forward=1; ip route add 10.77.0.0/16 via 192.0.2.2")
+    first = lab.left()
+    taken = lab.vireo("net", "create", "lab", "--nat", check=False)
+    between = lab.left()
+    overlap = lab.vireo("net", "create", "b", "--nat", "--subnet", "10.77.3.0/24", check=False)
+    lab.vireo("net", "create", "c", "--nat", "--subnet", "10.78.0.0/24")
+    twice = lab.vireo("net", "create", "d", "--nat", "--subnet", "10.78.0.128/25", check=False)
+    lab.vireo("net", "delete", "c")
+    last = lab.left()
+    tables = sh("nft list tables").split("\n")
+    del first["files"], last["files"], between["files"]
+    return {"same": first == last and first == between, "first": first, "last": last, "tables": tables,
+            "errors": [taken.stderr, overlap.stderr, twice.stderr]}
+
+
+# --- what a machine may send ---
+
+
+def send(lab, a, b, frames):
+    """Which of the frames reach b."""
+    enter = lambda m: ["nsenter", "-t", str(m.pid), "-n", sys.executable, os.path.join(os.path.dirname(__file__), "lanframes.py")]
+    ear = subprocess.Popen([*enter(b), "hear", "0.7"], stdout=subprocess.PIPE, text=True)
+    assert ear.stdout.readline() == "ready\n"
+    subprocess.run([*enter(a), "send"], input="\n".join(f.hex() for f in frames.values()), text=True, check=True)
+    heard = {int(n) for n in ear.communicate()[0].split()}
+    return sorted(name for n, name in enumerate(frames) if n in heard)
+
+
+def frames_of(lab, a, b):
+    show = shown(lab)
+    prefix = show["subnet6"].split("/")[0]
+    m = [{"mac": x.mac, **x.addresses} for x in (a, b)]
+    return lanframes.hostile(*m, show["subnet"].rsplit(".", 1)[0] + ".1", prefix + "1", prefix)
+
+
+def spoofed(lab):
+    """From a to b with the filters, and without."""
+    lab.vireo("net", "create", "lab", "--isolated")
+    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+    frames = frames_of(lab, a, b)
+    with_filters = send(lab, a, b, frames)
+    # An address that b has made itself is b's.
+    made = shown(lab)["subnet6"].split("/")[0] + "cccc:1"
+    mine = lambda m, to: {"made": lanframes.eth(to.mac, m.mac, 0x86dd, lanframes.udp6(made, to.addresses["6"], 1, 1, lanframes.MARK % 0))}
+    first, stolen = send(lab, b, a, mine(b, a)), send(lab, a, b, mine(a, b))
+    refused = json.loads(lab.vireo("net", "stats", "lab", "--json"))["refused"]
+    sh("nft delete table bridge vireo-lab")
+    return {"with": with_filters, "first": first, "stolen": stolen, "refused": sum(refused.values()),
+            "without": send(lab, a, b, frames), "all": sorted(frames)}
+
+
+# --- ports, routes, addresses ---
+
+
+def published(lab):
+    lab.vireo("net", "create", "lab", "--nat", "--publish", f"tcp:8080-a:{PORT}", "--publish", f"udp:[2001:db8::1]:5353-a:{PORT}",
+              "--host", "52:54:00:00:00:77,fixed,")
+    asked = {}
+    ask = lambda name, space, to, protocol, port: asked.__setitem__(name, (space, space.ask(to, protocol, 0.6, port)))
+    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+    for family, to in (("4", "192.0.2.1"), ("6", "2001:db8::1")):
+        ask(f"outside tcp{family}", lab.outside, to, "tcp", 8080)
+        ask(f"host tcp{family}", lab.host, to, "tcp", 8080)
+        ask(f"b tcp{family}", b, to, "tcp", 8080)
+        ask(f"outside other port{family}", lab.outside, to, "tcp", 8081)
+    ask("outside udp6", lab.outside, "2001:db8::1", "udp", 5353)
+    answers = {s: s.answers() for s in {s for s, _ in asked.values()}}
+    found = {name: answers[s][n] for name, (s, n) in asked.items()}
+    # Taken away while it runs.
+    lab.vireo("net", "edit", "lab", "--publish", "none")
+    n = lab.outside.ask("192.0.2.1", "tcp", 0.5, 8080)
+    found["outside tcp4 after"] = lab.outside.answers()[n]
+    twice = lab.vireo("net", "create", "two", "--nat", "--publish", "tcp:8080-x:1", "--publish", "tcp:9090-x:1", check=False)
+    again = lab.vireo("net", "create", "three", "--nat", "--publish", "tcp:9090-y:1", check=False)
+    found["errors"] = [twice.stderr, again.stderr]
+    return found
+
+
+def routes(lab):
+    """Two networks that do not reach each other, until one of them says so; and after it has said otherwise."""
+    lab.vireo("net", "create", "lab", "--nat")
+    lab.vireo("net", "create", "two", "--nat")
+    a, b = lab.machine("lab", "a"), lab.machine("two", "b")
+    both = [(a, b), (b, a)]
+    found = {"before": lab.table(both, 0.4)}
+    lab.vireo("net", "edit", "two", "--route", "lab")
+    found["joined"] = lab.table(both)
+    lab.vireo("net", "edit", "two", "--route", "none")
+    found["after"] = lab.table(both, 0.4)
+    return found
+
+
+UDHCPC = """#!/bin/sh
+[ "$1" = bound ] || exit 0
+ip addr add $ip/$mask dev $interface
+ip route add default via $router
+echo "$ip $router $dns $domain $mtu" > {dir}/bound
+"""
+
+
+def configured(lab):
+    """A machine that asks: DHCP by udhcpc, IPv6 by the kernel from router advertisements; names by DNS."""
+    lab.vireo("net", "create", "lab", "--nat", "--mtu", "1400")
+    a, b = lab.machine("lab", "a", configure=False), lab.machine("lab", "b")
+    script = os.path.join(lab.dir, "script")
+    with open(script, "w") as f:
+        f.write(UDHCPC.format(dir=lab.dir))
+    os.chmod(script, 0o755)
+    begin = time.monotonic()
+    a.sh(f"busybox udhcpc -i eth0 -n -q -f -t 5 -T 1 -O mtu -s {script}")
+    took = time.monotonic() - begin
+    bound = open(os.path.join(lab.dir, "bound")).read().split()
+    six = lambda: [x["local"] for i in json.loads(a.sh("ip -j -6 addr show dev eth0 scope global")) for x in i.get("addr_info", []) if "local" in x]
+    wait(six, 5)
+    a.addresses = {"4": bound[0], "6": six()[0] if six() else "none"}
+    names = {}
+    for name in ("b", "b.lab.internal", "a", "nobody"):
+        r = a.sh(f"busybox nslookup -type=a {name} {bound[2]} 2>/dev/null | awk '/^Address/ {{ print $NF }}' | tail -n +2", check=False)
+        names[name] = r.split()
+    kept = a.shown()
+    return {"bound": bound, "took": took, "six": six(), "kept": kept, "names": names, "b": b.addresses,
+            "leases": json.loads(lab.vireo("net", "leases", "lab", "--json")), "table": lab.table([(a, b), (a, lab.outside)])}
