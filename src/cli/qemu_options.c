@@ -92,7 +92,7 @@ static const struct option options[] = {
 	{ "parallel", "none", Q_CALL, NULL, 0, NULL, "there is no parallel port" },
 	{ "monitor", "WHERE", Q_TEXT, "where", AT(monitors), NULL, "a monitor for people at stdio, unix:PATH or tcp:HOST:PORT" },
 	{ "qmp", "WHERE", Q_TEXT, "where", AT(monitors), NULL, "a QMP monitor there" },
-	{ "qmp-pretty", "WHERE", Q_TEXT, "where", AT(monitors) },
+	{ "qmp-pretty", "WHERE", Q_TEXT, "where", AT(monitors), NULL, "the same, in lines that people read" },
 	{ "mon", "[chardev=]ID[,mode=readline|control]", Q_LIST, "chardev", AT(monitors), NULL, "a monitor at a -chardev" },
 
 	{ "Display options", .kind = Q_HEADING },
@@ -123,7 +123,8 @@ static const struct option options[] = {
 	{ "no-reboot", NULL, Q_ON, "no-reboot", 0, NULL, "end instead of a reset" },
 	{ "action", "reboot=|shutdown=|panic=|watchdog=ACTION", Q_LIST, NULL, AT(actions), NULL, "what is done when" },
 	{ "d", "ITEM,...", Q_CALL, .call = qemu_debug_items, .help = "what to log ('-d help')" },
-	{ "overcommit", "mem-lock=off|cpu-pm=off", Q_LIST, NULL, AT(overcommits) },
+	{ "overcommit", "mem-lock=off|cpu-pm=off", Q_LIST, NULL, AT(overcommits), NULL,
+	  "without effect: neither is there" },
 	{ "sandbox", "on|off[,obsolete=|elevateprivileges=|spawn=|resourcecontrol=allow|deny]", Q_LIST, "enable",
 	  AT(sandboxes), NULL, "system calls that fail (by itself: those that nobody needs)" },
 

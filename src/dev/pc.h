@@ -43,7 +43,7 @@ void piix3_routes(const struct device *piix3, uint8_t irq[4]);
 #define PM_CONTROL 0x604
 #define PM_TIMER   0x608
 #define PM_SCI	   9
-#define PM_SLP_S5  5 /* SLP_TYP of \_S5 */
+#define PM_SLP_S5  0 /* SLP_TYP of \_S5: 82371AB, 7.2.3, "soft off" */
 struct pm_smi {
 	void (*raise)(void *opaque); /* any vCPU thread; must not call back. NULL: processors without SMM */
 	void *opaque;

@@ -102,11 +102,15 @@ static void merge(uint16_t *reg, unsigned shift, uint8_t val, uint16_t bits)
 	*reg = (uint16_t)((*reg & ~(0xffu << shift)) | ((unsigned)val << shift & bits));
 }
 
+/* What the tables said once: machines that were saved then have them still. */
+#define SLP_S5_BEFORE 5
+
 static void pm_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
 {
 	struct pm *p = opaque;
 	unsigned shift = (off & 1) * 8;
 	uint16_t v = (uint16_t)(val << shift);
+	unsigned type;
 
 	catch_up(p);
 	switch (off >> 1) {
@@ -118,7 +122,8 @@ static void pm_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
 		break;
 	case 2:
 		merge(&p->control, shift, (uint8_t)val, CNT_BITS);
-		if (v & SLP_EN && (p->control >> 10 & 7) == PM_SLP_S5)
+		type = p->control >> 10 & 7;
+		if (v & SLP_EN && (type == PM_SLP_S5 || type == SLP_S5_BEFORE))
 			p->machine.request(p->machine.opaque, MACHINE_POWER_OFF, 0);
 		break;
 	}

@@ -56,7 +56,10 @@ static bool write_png(FILE *f, const struct screen *s, uint8_t *row)
 	return true;
 }
 
-/* A regular file is replaced as a whole; what else there is (/dev/stdout, a pipe) is written to. */
+/*
+ * A regular file is replaced as a whole; what else there is (/dev/stdout, a pipe) is written to, as far as that takes
+ * no waiting.
+ */
 static FILE *begin(const char *path, char temporary[PATH_MAX], struct err *err)
 {
 	struct stat st;
@@ -65,9 +68,12 @@ static FILE *begin(const char *path, char temporary[PATH_MAX], struct err *err)
 
 	temporary[0] = 0;
 	if (!stat(path, &st) && !S_ISREG(st.st_mode)) {
-		f = fopen(path, "wb");
+		fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+		f = fd < 0 ? NULL : fdopen(fd, "wb");
 		if (!f)
 			err_errno(err, errno, "%s", path);
+		if (!f && fd >= 0)
+			close(fd);
 		return f;
 	}
 	if (snprintf(temporary, PATH_MAX, "%s.XXXXXX", path) >= PATH_MAX) {

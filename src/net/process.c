@@ -157,7 +157,7 @@ static uint64_t data_size(void)
 
 static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 {
-	static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGHUP, SIGPIPE, SIGWINCH };
+	static const int ignored[] = { SIGINT, SIGTERM, SIGQUIT, SIGTSTP, SIGHUP, SIGPIPE, SIGWINCH };
 	struct child c = { .fd = 3 };
 	char title[16];
 	struct err err;

@@ -131,7 +131,9 @@ static void shut_down(struct vm_cpu *c)
 	vm->fault_told = true;
 	pthread_mutex_unlock(&vm->cpu_lock);
 	log_line(first ? LOG_WARN : LOG_DEBUG, "cpu", "CPU %u: %s: %s", c->vcpu->index, c->vcpu->error.msg,
-		 vm->no_reboot ? "the machine ends" : "the machine resets");
+		 !vm->no_reboot	   ? "the machine resets"
+		 : vm->no_shutdown ? "the machine stops"
+				   : "the machine ends");
 	cpus_request(vm, &(struct vm_request){ MACHINE_RESET + 1, VM_STATUS_FAULT, "guest-reset" });
 }
 

@@ -92,6 +92,20 @@ static void sendkey(struct hmp *h, const struct hmp_args *a)
 		hmp_do(h, "send-key", json_pack("{s:o}", "keys", keys));
 }
 
+static void screendump(struct hmp *h, const struct hmp_args *a)
+{
+	json_t *args = json_pack("{s:s}", "filename", a->arg[0].s);
+
+	if (a->arg[1].given != a->arg[2].given) {
+		fprintf(h->out, "screendump: a format comes with -f\n");
+		json_decref(args);
+		return;
+	}
+	if (a->arg[2].given)
+		json_object_set_new(args, "format", json_string(a->arg[2].s));
+	hmp_do(h, "screendump", args);
+}
+
 static void set_link(struct hmp *h, const struct hmp_args *a)
 {
 	hmp_do(h, "set_link", json_pack("{s:s,s:b}", "name", a->arg[0].s, "up", (int)a->arg[1].n));
@@ -171,6 +185,8 @@ const struct hmp_command hmp_machine_commands[] = {
 	{ "nmi", "", "", "inject an NMI", nmi },
 	{ "quit|q", "", "", "quit the emulator", quit },
 	{ "savevm", "tag:s?", "tag", "save a VM snapshot", no_snapshot },
+	{ "screendump", "file:s flag:-f format:s?", "filename [-f png|ppm]", "save the screen as a picture",
+	  screendump },
 	{ "sendkey", "keys:s hold:n?", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1')", sendkey },
 	{ "set_link", "name:s up:b", "name on|off", "change the link status of a network adapter", set_link },
 	{ "stop|s", "", "", "stop emulation", stop },

@@ -44,7 +44,8 @@ static json_t *save(struct vm *vm, const struct range *r, struct err *err)
 		err_set(err, "Parameter 'size' is larger than the guest's memory");
 		return NULL;
 	}
-	fd = open(r->file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	/* Waits for nobody, as the other end of a FIFO. */
+	fd = open(r->file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0666);
 	if (fd < 0) {
 		err_errno(err, errno, "Could not open '%s'", r->file);
 		return NULL;

@@ -184,6 +184,24 @@ void vm_power_button(struct vm *vm)
 
 /* --- what the guest asks for --- */
 
+/* Switched off, and still there for whoever looks at it or resets it. */
+static void stand_still(struct vm *vm, const char *reason)
+{
+	log_line(LOG_INFO, "vm", "the guest is off");
+	qmp_event(vm->qmp, "SHUTDOWN", reason);
+	vm_pause(vm);
+	vm->paused_by = "shutdown";
+	cpus_answered(vm);
+}
+
+static void end(struct vm *vm, int status, const char *reason)
+{
+	if (vm->no_shutdown)
+		stand_still(vm, reason);
+	else
+		vm_quit(vm, status, reason);
+}
+
 /* A guest that has panicked stands still or ends; one that has a kernel to save what is left goes on. */
 static void answer_panic(struct vm *vm, const struct vm_request *r)
 {
@@ -196,7 +214,7 @@ static void answer_panic(struct vm *vm, const struct vm_request *r)
 	log_guest("vm", "%s", panicked ? "the guest has panicked" : "the guest saves what a panic has left");
 	qmp_event_action(vm->qmp, panicked ? "GUEST_PANICKED" : "GUEST_CRASHLOADED", actions[action]);
 	if (action == VM_ACTION_SHUTDOWN) {
-		vm_quit(vm, VM_STATUS_FAULT, r->reason);
+		end(vm, VM_STATUS_FAULT, r->reason);
 		return;
 	}
 	if (action == VM_ACTION_PAUSE) {
@@ -219,11 +237,11 @@ static void answer_watchdog(struct vm *vm, const struct vm_request *r)
 	qmp_event_action(vm->qmp, "WATCHDOG", actions[vm->on_watchdog]);
 	switch (vm->on_watchdog) {
 	case VM_ACTION_SHUTDOWN:
-		vm_quit(vm, VM_STATUS_FAULT, r->reason);
+		end(vm, VM_STATUS_FAULT, r->reason);
 		return;
 	case VM_ACTION_RESET:
 		if (vm->no_reboot)
-			vm_quit(vm, VM_STATUS_FAULT, r->reason);
+			end(vm, VM_STATUS_FAULT, r->reason);
 		else if (vm_reset(vm, r->reason, &err))
 			log_line(LOG_ERROR, "vm", "%s", err.msg);
 		return;
@@ -237,16 +255,6 @@ static void answer_watchdog(struct vm *vm, const struct vm_request *r)
 	cpus_answered(vm);
 }
 
-/* Switched off, and still there for whoever looks at it or resets it. */
-static void stand_still(struct vm *vm, const char *reason)
-{
-	log_line(LOG_INFO, "vm", "the guest is off");
-	qmp_event(vm->qmp, "SHUTDOWN", reason);
-	vm_pause(vm);
-	vm->paused_by = "shutdown";
-	cpus_answered(vm);
-}
-
 void vm_answer(void *opaque)
 {
 	struct vm *vm = opaque;
@@ -257,18 +265,14 @@ void vm_answer(void *opaque)
 		return; /* answered already */
 	switch (r.what - 1) {
 	case MACHINE_POWER_OFF:
-		if (vm->no_shutdown) {
-			stand_still(vm, r.reason);
-			break;
-		}
-		vm_quit(vm, r.status, r.reason);
+		end(vm, r.status, r.reason);
 		break;
 	case MACHINE_EXIT:
 		vm_quit(vm, r.status, r.reason);
 		break;
 	case MACHINE_RESET:
 		if (vm->no_reboot)
-			vm_quit(vm, r.status, r.reason);
+			end(vm, r.status, r.reason);
 		else if (vm_reset(vm, r.reason, &err))
 			log_line(LOG_ERROR, "vm", "%s", err.msg);
 		break;

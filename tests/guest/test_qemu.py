@@ -9,6 +9,7 @@ import urllib.request
 import pexpect
 import pytest
 
+import tiny
 from conftest import SLOW, VIREO, run_cli, run_file
 from test_firmware import assemble, boot_disk, seabios
 from test_save import free_port
@@ -283,6 +284,16 @@ def test_no_shutdown_and_no_start(busybox, vms):
     qmp.execute("system_reset")
     qmp.execute("cont")
     vm.child.expect(vm.prompt)
+    qmp.execute("quit")
+    assert vm.wait() == 0
+
+
+def test_a_fault_that_is_to_be_looked_at(vms, tmp_path):
+    vm = vms(["-nodefaults", "-kernel", tiny.kernel(tmp_path, tiny.TRIPLE_FAULT), "-display", "none", "-no-reboot", "-no-shutdown"],
+             command="qemu-system-x86_64")
+    vm.child.expect("the machine stops")
+    qmp = vm.qmp()
+    until(lambda: qmp.execute("query-status")["status"] == "shutdown")
     qmp.execute("quit")
     assert vm.wait() == 0
 

@@ -208,6 +208,16 @@ def test_a_picture_on_standard_output(tmp_path, vms):
     assert run_cli("screenshot", vm.name, str(tmp_path / "a.ppm")).returncode == 0
     data = (tmp_path / "a.ppm").read_bytes()
     assert data.startswith(b"P6\n720 400\n255\n") and len(data) == 15 + 720 * 400 * 3
+    # Nobody waits for the other end of a FIFO, or for who does not read there.
+    os.mkfifo(tmp_path / "f.png")
+    r = run_cli("screenshot", vm.name, str(tmp_path / "f.png"))
+    assert r.returncode == 1 and "No such device or address" in r.stderr
+    reader = os.open(tmp_path / "f.png", os.O_RDONLY | os.O_NONBLOCK)
+    os.rename(tmp_path / "f.png", tmp_path / "f.ppm")
+    r = run_cli("screenshot", vm.name, str(tmp_path / "f.ppm"))
+    assert r.returncode == 1 and "temporarily unavailable" in r.stderr
+    os.close(reader)
+    os.unlink(tmp_path / "f.ppm")
     # What cannot be written is an error, and nothing is left.
     r = run_cli("screenshot", vm.name, str(tmp_path / "no" / "a.png"))
     assert r.returncode == 1 and "No such file" in r.stderr

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -293,6 +294,13 @@ static void memory_goes_into_files(void **state)
 	snprintf(line, sizeof(line), "pmemsave 0 0x7000000000000000 \"%s\"", path);
 	says(fd, line, "Error: Parameter 'size' is larger than the guest's memory");
 	says(fd, "pmemsave 0 1 \"/nonexistent/x\"", "Error: Could not open '/nonexistent/x'");
+	/* Nobody is waited for. */
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	snprintf(line, sizeof(line), "pmemsave 0 1 \"%s\"", path);
+	says(fd, line, "No such device or address");
+	says(fd, "screendump /x", "There is no screen");
+	says(fd, "screendump /x -f", "a format comes with -f");
 	close(fd);
 }
 
