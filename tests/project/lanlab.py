@@ -152,8 +152,7 @@ class Space:
         if not own:
             self.agent.poll()
         assert self.agent.stdout.readline() == "ready\n"
-        # A question to a neighbor that is lost under load is asked again before patience ends.
-        self.sh("ip link set lo up; sysctl -qw net.ipv4.neigh.default.retrans_time_ms=150 net.ipv6.neigh.default.retrans_time_ms=150")
+        self.sh("ip link set lo up")
 
     def sh(self, line, check=True):
         return sh(line, check, self.pid)
@@ -190,7 +189,9 @@ class Machine(Space):
         if len(line) != 2:
             raise RuntimeError(f"{name}: {self.cable.stderr.read()}")
         self.mac, self.tap = line
-        self.sh("sysctl -qw net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.eth0.router_solicitation_delay=0; "
+        # A question to a neighbor that is lost under load is asked again before patience ends.
+        self.sh("sysctl -qw net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.eth0.router_solicitation_delay=0 "
+                "net.ipv4.neigh.eth0.retrans_time_ms=150 net.ipv6.neigh.eth0.retrans_time_ms=150; "
                 "ip link set eth0 up")
 
     def shown(self):
