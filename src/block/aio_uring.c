@@ -15,6 +15,7 @@
 #define RING_ENTRIES 128
 /* Rounds of submit and reap before the loop gets its turn: completions may submit more. */
 #define ROUNDS_MAX 4
+#define LARGE	   (128u << 10)
 
 struct uring {
 	struct aio aio;
@@ -26,6 +27,20 @@ struct uring {
 	unsigned prepared;  /* of these, not yet handed to the kernel */
 	struct aio_op *waiting, **waiting_tail;
 };
+
+/*
+ * What is in the page cache is copied in the call that submits it. That is best for one read or small ones; large ones
+ * that come together are copied by other threads of the kernel, beside each other and beside this one. Not so writes,
+ * which would wait for each other there by spinning.
+ */
+static bool is_large_read(const struct aio_op *op)
+{
+	size_t bytes = 0;
+
+	for (unsigned n = 0; op->kind == AIO_READV && n < op->niov && bytes < LARGE; n++)
+		bytes += op->iov[n].iov_len;
+	return bytes >= LARGE;
+}
 
 static void prepare(struct uring *u, struct aio_op *op)
 {
@@ -49,6 +64,8 @@ static void prepare(struct uring *u, struct aio_op *op)
 		break;
 	}
 	io_uring_sqe_set_data(sqe, op);
+	if (u->in_flight && is_large_read(op))
+		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
 	u->in_flight++;
 	u->prepared++;
 }

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -128,6 +129,10 @@ static void file_close(struct node *n)
 {
 	struct file *f = n->state;
 
+	/* Whoever has closed an image may count on it. */
+	if (f->unflushed && !f->failed && !(n->flags & NODE_NO_FLUSH) && fdatasync(f->fd))
+		fprintf(stderr, "%s: Failed to flush %s: %s\n", program_invocation_short_name, n->filename,
+			strerror(errno));
 	if (f->locked)
 		image_unlock(f->fd);
 	if (f->fd >= 0)
@@ -273,6 +278,7 @@ static void start_flush(struct file *f)
 	f->flushing = f->flush_next;
 	f->flush_next = NULL;
 	f->flush_tail = &f->flush_next;
+	f->unflushed = false;
 	step(f, f->flushing);
 }
 
@@ -405,6 +411,8 @@ static void on_aio_done(struct aio_op *op, ssize_t res)
 		f->aio->drv->submit(f->aio, op);
 		return;
 	}
+	if (r->op != BLOCK_READ && r->op != BLOCK_FLUSH)
+		f->unflushed = true;
 	ops[r->op].done(f, r, res);
 }
 

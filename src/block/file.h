@@ -10,6 +10,7 @@ struct file {
 	int fd;
 	bool locked, regular, direct;
 	bool can_punch, can_zero; /* fallocate modes that have not been refused so far */
+	bool unflushed;		  /* something was changed since the last flush began */
 	bool failed;		  /* a flush has: everything is EIO until the file is opened again */
 	struct aio *aio;
 	/* Around the page cache: writes on their way, and one that must have no other beside it. */

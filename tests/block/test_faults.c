@@ -527,6 +527,30 @@ static void test_flushes_may_be_nothing(void **state)
 	assert_int_equal(fault_begun(FAULT_SYNC), 0);
 }
 
+static unsigned flushes_with_closing(bool write, bool flush, bool no_flush)
+{
+	uint8_t buf[512] = { 0 };
+	unsigned n;
+
+	begin_again(BLOCK_ON_ERROR_DEFAULT, BLOCK_ON_ERROR_DEFAULT, no_flush);
+	assert_int_equal(io(write ? BLOCK_WRITE : BLOCK_READ, 0, buf, 512), 0);
+	if (flush)
+		assert_int_equal(io(BLOCK_FLUSH, 0, NULL, 0), 0);
+	block_close(node);
+	close(disk_fd);
+	n = fault_begun(FAULT_SYNC);
+	begin(NULL);
+	return n;
+}
+
+static void test_closing_flushes_what_is_left(void **state)
+{
+	assert_int_equal(flushes_with_closing(false, false, false), 0);
+	assert_int_equal(flushes_with_closing(true, false, false), 1);
+	assert_int_equal(flushes_with_closing(true, true, false), 1);
+	assert_int_equal(flushes_with_closing(true, false, true), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -549,6 +573,7 @@ int main(void)
 		TEST(test_errors_are_ignored_or_reported),
 		TEST(test_any_error_may_stall),
 		TEST(test_flushes_may_be_nothing),
+		TEST(test_closing_flushes_what_is_left),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
