@@ -20,6 +20,14 @@ int qemu_set(struct qemu *q, const struct qopts *o, const char *prefix, const ch
 	return config_set_from(q->c, full, value, o ? o->origin : NULL, q->err);
 }
 
+int qemu_set_names(struct qemu *q, struct qopts *device, const char *prefix, const char *id)
+{
+	const char *qdev = qopts_get(device, "id");
+
+	return (id && qemu_set(q, device, prefix, "id", id)) || (qdev && qemu_set(q, device, prefix, "qdev", qdev)) ? -1
+														    : 0;
+}
+
 void qemu_warn(const struct qemu *q, const char *fmt, ...)
 {
 	va_list ap;

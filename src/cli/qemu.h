@@ -78,7 +78,8 @@ struct qemu {
 	struct qlist names, boots, rtcs, actions, fw_cfgs, smbios, overcommits, sandboxes;
 	struct qlist machine, accels, cpus, smp, memory; /* in the order of the command line */
 	struct qlist drives, blockdevs, netdevs, nics, nets, chardevs, serials, monitors, devices, globals, objects;
-	unsigned disks, cdroms, nets_made, serial_ports, virtio_ports, oem_strings, fw_cfg_files, qmps, monitors_made;
+	unsigned disks, virtio_drives, cdroms, nets_made, serial_ports, virtio_ports, oem_strings, fw_cfg_files, qmps,
+		monitors_made;
 	uint8_t ide_taken; /* a bit for each place */
 	struct qemu_slot {
 		char prefix[32];
@@ -96,6 +97,8 @@ struct qemu {
 
 /* KEY, or PREFIX.KEY, gets `value`, which comes from `o` (NULL: from nowhere). */
 int qemu_set(struct qemu *q, const struct qopts *o, const char *prefix, const char *key, const char *value);
+/* Clients call it by the id of the device, and of the drive or network that it has (NULL: it has none). */
+int qemu_set_names(struct qemu *q, struct qopts *device, const char *prefix, const char *id);
 /* The device `prefix` is on PCI, in a slot (-1: any). */
 int qemu_on_pci(struct qemu *q, const struct qopts *o, const char *prefix, int slot);
 /* A line of warning, as QEMU writes it. */

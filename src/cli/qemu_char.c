@@ -8,6 +8,7 @@
 /* Where a port or a monitor leads, as its key has it. */
 struct where {
 	char text[512];
+	const char *id;		   /* of the -chardev, or NULL */
 	bool socket, server, wait; /* one of those; the keys beside it */
 	bool stdio, mux, signals;  /* the terminal: shared with the monitor; whether Ctrl-C is a signal */
 };
@@ -90,6 +91,7 @@ static int read_chardev(struct qemu *q, struct qopts *user, const char *id, stru
 	if (o->taken && !w->mux)
 		return qopts_fail(user, q->err, "chardev '%s' is in use", id);
 	o->taken = true;
+	w->id = id;
 	if (strcmp(name, "socket") ? put(q, o, w, b->word, value) : chardev_socket(q, o, w))
 		return -1;
 	return qopts_all_read(o, q->err);
@@ -159,7 +161,8 @@ static int set_port(struct qemu *q, struct qopts *o, const char *key, const stru
 {
 	if (!strncmp(w->text, "fd:", 3))
 		return qopts_fail(o, q->err, "a port has no fd=");
-	if (set_where(q, o, key, w) || (w->wait && qemu_set(q, o, key, "wait", "on")))
+	if (set_where(q, o, key, w) || (w->id && qemu_set(q, o, key, "id", w->id)) ||
+	    (w->wait && qemu_set(q, o, key, "wait", "on")))
 		return -1;
 	if (!w->stdio)
 		return 0;

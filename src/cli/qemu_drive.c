@@ -234,10 +234,12 @@ int qemu_attach_drive(struct qemu *q, struct qopts *device, const char *id, bool
 {
 	struct image i = { .snapshot = q->snapshot };
 	struct qopts *o;
+	bool drive;
 
 	if (!id && cdrom)
-		return add_image(q, device, &i, true, prefix);
+		return add_image(q, device, &i, true, prefix) || qemu_set_names(q, device, prefix, NULL) ? -1 : 0;
 	o = qlist_find(&q->drives, "id", id);
+	drive = o != NULL;
 	if (o && read_drive(q, o, &i))
 		return -1;
 	if (!o) {
@@ -250,7 +252,9 @@ int qemu_attach_drive(struct qemu *q, struct qopts *device, const char *id, bool
 	if (o->taken)
 		return qopts_fail(device, q->err, "Drive '%s' is already in use by another block device", id);
 	o->taken = true;
-	return add_image(q, o, &i, cdrom, prefix);
+	if (add_image(q, o, &i, cdrom, prefix) || qemu_set_names(q, device, prefix, drive ? id : NULL))
+		return -1;
+	return drive ? 0 : qemu_set(q, o, prefix, "node-name", id);
 }
 
 /* A number of `text` below `count`, `dflt` without one; -1: it is none. */
@@ -307,9 +311,11 @@ int qemu_ide_place(struct qemu *q, struct qopts *o)
 static int add_ide(struct qemu *q, struct qopts *o, const struct image *i, bool cdrom)
 {
 	int place = qemu_ide_place(q, o);
-	char prefix[32], text[16];
+	char prefix[32], text[16], name[32];
+	const char *id = qopts_get(o, "id");
 
-	if (place < 0 || add_image(q, o, i, cdrom, prefix))
+	snprintf(name, sizeof(name), "ide%d-%s%d", place / 2, cdrom ? "cd" : "hd", place % 2);
+	if (place < 0 || add_image(q, o, i, cdrom, prefix) || qemu_set(q, o, prefix, "id", id ? id : name))
 		return -1;
 	snprintf(text, sizeof(text), "%d", place);
 	return (cdrom ? 0 : qemu_set(q, o, prefix, "bus", "ide")) || qemu_set(q, o, prefix, "addr", text) ? -1 : 0;
@@ -332,7 +338,7 @@ static int add_drive(struct qemu *q, struct qopts *o)
 	const char *interface = qopts_get(o, "if"), *media = qopts_get(o, "media"), *id = qopts_get(o, "id");
 	bool cdrom = media && !strcmp(media, "cdrom");
 	struct image i;
-	char prefix[32];
+	char prefix[32], name[32];
 
 	if (id && (qlist_find(&q->drives, "id", id) != o || qlist_find(&q->blockdevs, "node-name", id)))
 		return qopts_fail(o, q->err, "Duplicate ID '%s' for drive", id);
@@ -347,7 +353,11 @@ static int add_drive(struct qemu *q, struct qopts *o)
 		return add_pflash(q, o, &i);
 	if (!strcmp(interface, "virtio") && !cdrom) {
 		qopts_get(o, "index");
-		return add_image(q, o, &i, false, prefix) || qemu_on_pci(q, o, prefix, -1) ? -1 : 0;
+		snprintf(name, sizeof(name), "virtio%u", q->virtio_drives++);
+		return add_image(q, o, &i, false, prefix) || qemu_set(q, o, prefix, "id", id ? id : name) ||
+				       qemu_on_pci(q, o, prefix, -1)
+			       ? -1
+			       : 0;
 	}
 	return qopts_fail(o, q->err, "if=%s%s is not there, only ide, virtio, pflash, none", interface,
 			  cdrom ? " with media=cdrom" : "");

@@ -92,7 +92,10 @@ int qemu_attach_netdev(struct qemu *q, struct qopts *device, const char *id, cha
 	if (o->taken)
 		return qopts_fail(device, q->err, "netdev '%s' is already in use by another card", id);
 	o->taken = true;
-	return next_net(q, device, "user", prefix) || set_user(q, o, prefix) || qopts_all_read(o, q->err) ? -1 : 0;
+	return next_net(q, device, "user", prefix) || qemu_set_names(q, device, prefix, id) || set_user(q, o, prefix) ||
+			       qopts_all_read(o, q->err)
+		       ? -1
+		       : 0;
 }
 
 static int check_netdev(struct qemu *q, struct qopts *o)
@@ -171,8 +174,8 @@ static int add_nic(struct qemu *q, struct qopts *o)
 				  type ? type : "");
 	if (id && (qlist_find(&q->nics, "id", id) != o || qlist_find(&q->netdevs, "id", id)))
 		return qopts_fail(o, q->err, "Duplicate ID '%s' for nic", id);
-	return next_net(q, o, "user", prefix) || set_card(q, o, prefix) || set_user(q, o, prefix) ||
-			       qemu_on_pci(q, o, prefix, -1)
+	return next_net(q, o, "user", prefix) || (id && qemu_set(q, o, prefix, "id", id)) || set_card(q, o, prefix) ||
+			       set_user(q, o, prefix) || qemu_on_pci(q, o, prefix, -1)
 		       ? -1
 		       : 0;
 }

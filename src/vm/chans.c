@@ -128,6 +128,7 @@ int vm_open_chan(struct vm *vm, const char *key, const char *dflt, struct chan *
 	static const char *const words[] = { "stdio", "null", "pty", "socket" };
 	bool is[4], file, place, console;
 	const char *where;
+	char id[40];
 	struct vm_chan *v = &vm->chans[vm->chan_count];
 	struct chan_config c = { .loop = vm->loop, .name = key, .out = -1 };
 
@@ -154,6 +155,9 @@ int vm_open_chan(struct vm *vm, const char *key, const char *dflt, struct chan *
 			       .listen_fd = -1,
 			       .place = place ? where : NULL,
 			       .place_fd = -1 };
+	snprintf(id, sizeof(id), "%s.id", key);
+	if (config_str(vm->config, id, key, &v->label, err))
+		return -1;
 	console = !strcmp(key, vm->console_key) && !is[1];
 	if (is[0])
 		c.out = 1;

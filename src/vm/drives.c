@@ -15,6 +15,26 @@
 
 #define SERIES_MAX VM_DISKS
 
+int vm_read_names(struct vm *vm, const char *prefix, struct vm_names *names, struct err *err)
+{
+	const char **const to[] = { &names->id, &names->qdev, &names->node };
+	static const char *const keys[] = { "id", "qdev", "node-name" };
+	char key[64];
+
+	for (size_t n = 0; n < ARRAY_LEN(keys); n++) {
+		snprintf(key, sizeof(key), "%s.%s", prefix, keys[n]);
+		if (config_str(vm->config, key, prefix, to[n], err))
+			return -1;
+	}
+	return 0;
+}
+
+bool vm_is_called(const struct vm_names *names, const char *prefix, const char *wanted)
+{
+	return !strcmp(wanted, names->id) || !strcmp(wanted, names->qdev) || !strcmp(wanted, names->node) ||
+	       !strcmp(wanted, prefix);
+}
+
 int vm_pci_address(struct vm *vm, const char *prefix, int *devfn, struct err *err)
 {
 	char key[64], text[8];
@@ -100,8 +120,9 @@ void vm_disk_waits(const struct vm *vm, struct err *err)
 static void io_error(struct vm_disk *d, const char *action, const char *operation, int cause)
 {
 	qmp_event_data(d->vm->qmp, "BLOCK_IO_ERROR",
-		       json_pack("{s:s,s:s,s:s,s:s,s:b,s:s}", "device", d->id, "node-name", d->name, "operation",
-				 operation, "action", action, "nospace", cause == ENOSPC, "reason", strerror(cause)));
+		       json_pack("{s:s,s:s,s:s,s:s,s:b,s:s}", "device", d->called.id, "node-name", d->called.node,
+				 "operation", operation, "action", action, "nospace", cause == ENOSPC, "reason",
+				 strerror(cause)));
 }
 
 static void disk_full(void *opaque)
@@ -302,8 +323,7 @@ static int add_disk(struct vm *vm, const char *p, struct err *err)
 				  .no_flush = o.no_flush,
 				  .stop_on_error = o.stop_on_error };
 	snprintf(disk->name, sizeof(disk->name), "%s", p);
-	snprintf(key, sizeof(key), "%s.id", p);
-	if (config_str(vm->config, key, disk->name, &disk->id, err)) {
+	if (vm_read_names(vm, disk->name, &disk->called, err)) {
 		block_close(o.node);
 		return -1;
 	}

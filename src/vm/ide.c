@@ -60,12 +60,10 @@ static struct block_node *open_medium(const struct block_config *b, struct err *
 static int note_cdrom(struct vm *vm, const char *prefix, unsigned unit, struct block_node *node, struct err *err)
 {
 	struct vm_cdrom *d = &vm->cdroms[vm->cdrom_count];
-	char key[64];
 
 	*d = (struct vm_cdrom){ .unit = unit, .node = node };
 	snprintf(d->name, sizeof(d->name), "%s", prefix);
-	snprintf(key, sizeof(key), "%s.id", prefix);
-	if (config_str(vm->config, key, d->name, &d->id, err))
+	if (vm_read_names(vm, d->name, &d->called, err))
 		return -1;
 	vm->cdrom_count++;
 	return 0;
@@ -134,7 +132,8 @@ void vm_ide_trays(struct vm *vm)
 
 		if (open != d->tray_open)
 			qmp_event_data(vm->qmp, "DEVICE_TRAY_MOVED",
-				       json_pack("{s:s,s:s,s:b}", "device", d->id, "id", d->name, "tray-open", open));
+				       json_pack("{s:s,s:s,s:b}", "device", d->called.id, "id", d->called.qdev,
+						 "tray-open", open));
 		d->tray_open = open;
 	}
 }

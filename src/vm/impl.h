@@ -69,7 +69,8 @@ struct vm_cpu {
 struct vm_chan {
 	struct chan *chan;
 	const char *key, *path;
-	int slave; /* of a pty, so that it exists before somebody opens it; or -1 */
+	const char *label; /* what QMP calls it: "KEY.id", by default the key */
+	int slave;	   /* of a pty, so that it exists before somebody opens it; or -1 */
 	struct loop_fd *listen_watch, *place_watch;
 	int listen_fd;
 	/* "unix:PATH", "tcp:[HOST:]PORT": where clients come, or a connection that is made; or -1. */
@@ -80,9 +81,19 @@ struct vm_chan {
 };
 
 /* A network card. */
+/* What clients call a disk, a drive or a card: the keys of these names, by default the name of the device's own key. */
+struct vm_names {
+	const char *id;	  /* the drive, or the network */
+	const char *qdev; /* the device */
+	const char *node; /* "node-name": the image */
+};
+int vm_read_names(struct vm *vm, const char *prefix, struct vm_names *names, struct err *err);
+/* By any of them, or the default. */
+bool vm_is_called(const struct vm_names *names, const char *prefix, const char *wanted);
+
 struct vm_net {
-	char name[32];		   /* "net0" */
-	const char *id;		   /* what QMP calls it: the key "net0.id", or the name */
+	char name[32]; /* "net0" */
+	struct vm_names called;
 	struct virtio_dev *virtio; /* or, NULL: */
 	struct device *e1000;
 };
@@ -96,8 +107,8 @@ struct vm_fd {
 };
 
 struct vm_cdrom {
-	char name[16];			/* "cdrom0" */
-	const char *id;			/* what QMP calls it: the key "cdrom0.id", or the name */
+	char name[16]; /* "cdrom0" */
+	struct vm_names called;
 	unsigned unit;			/* as in ide.h */
 	struct block_node *node;	/* its drive's; NULL: no medium */
 	bool tray_open;			/* as it was told last */
@@ -113,8 +124,8 @@ struct vm_medium {
 
 struct vm_disk {
 	struct vm *vm;
-	char name[32];			      /* "disk0" */
-	const char *id;			      /* what QMP calls it: the key "disk0.id", or the name */
+	char name[32]; /* "disk0" */
+	struct vm_names called;
 	struct block_node *node;	      /* its device's */
 	bool forgets;			      /* "diskN.snapshot" */
 	bool write_through, direct, no_flush; /* "diskN.cache" */

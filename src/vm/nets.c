@@ -239,8 +239,7 @@ int vm_add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 	    check_mac(vm, n, c.mac, err) || (model == NET_VIRTIO && read_virtio(vm, p, &c, err)))
 		return -1;
 	snprintf(net->name, sizeof(net->name), "%s", p);
-	snprintf(key, sizeof(key), "%s.id", p);
-	if (config_str(vm->config, key, net->name, &net->id, err))
+	if (vm_read_names(vm, net->name, &net->called, err))
 		return -1;
 	c.peer = make_peer(vm, backend, p, err);
 	if (!c.peer)

@@ -51,7 +51,7 @@ static const char *io_status(const struct block_node *n)
 /* A medium without a name is called as its drive. */
 static const char *node_name(const struct vm_cdrom *d)
 {
-	return d->medium ? d->medium->name : d->name;
+	return d->medium ? d->medium->name : d->called.node;
 }
 
 static json_t *query_block(struct vm *vm, const json_t *args, struct err *err)
@@ -62,16 +62,17 @@ static json_t *query_block(struct vm *vm, const json_t *args, struct err *err)
 		const struct vm_disk *d = &vm->disks[n];
 		const char *status = io_status(d->node);
 
-		json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:b,s:b,s:s,s:o}", "device", d->id, "qdev", d->name,
-						      "type", "unknown", "removable", 0, "locked", 0, "io-status",
-						      status, "inserted", inserted(d->node, d->name, d)));
+		json_array_append_new(list,
+				      json_pack("{s:s,s:s,s:s,s:b,s:b,s:s,s:o}", "device", d->called.id, "qdev",
+						d->called.qdev, "type", "unknown", "removable", 0, "locked", 0,
+						"io-status", status, "inserted", inserted(d->node, d->called.node, d)));
 	}
 	for (unsigned n = 0; n < vm->cdrom_count; n++) {
 		const struct vm_cdrom *d = &vm->cdroms[n];
 		struct ide_tray t = ide_get_tray(vm->ide_dev, d->unit);
 
-		o = json_pack("{s:s,s:s,s:s,s:b,s:b,s:b,s:s}", "device", d->id, "qdev", d->name, "type", "unknown",
-			      "removable", 1, "locked", t.locked, "tray_open", t.open, "io-status", "ok");
+		o = json_pack("{s:s,s:s,s:s,s:b,s:b,s:b,s:s}", "device", d->called.id, "qdev", d->called.qdev, "type",
+			      "unknown", "removable", 1, "locked", t.locked, "tray_open", t.open, "io-status", "ok");
 		if (d->node)
 			json_object_set_new(o, "inserted", inserted(d->node, node_name(d), NULL));
 		json_array_append_new(list, o);
@@ -84,7 +85,7 @@ static json_t *query_nodes(struct vm *vm, const json_t *args, struct err *err)
 	json_t *list = json_array();
 
 	for (unsigned n = 0; n < vm->disk_count; n++)
-		json_array_append_new(list, inserted(vm->disks[n].node, vm->disks[n].name, &vm->disks[n]));
+		json_array_append_new(list, inserted(vm->disks[n].node, vm->disks[n].called.node, &vm->disks[n]));
 	for (unsigned n = 0; n < vm->cdrom_count; n++)
 		if (vm->cdroms[n].node)
 			json_array_append_new(list, inserted(vm->cdroms[n].node, node_name(&vm->cdroms[n]), NULL));
@@ -130,10 +131,10 @@ static json_t *counts(struct block_node *n)
 	return o;
 }
 
-static void add_counts(json_t *list, const char *id, const char *name, struct block_node *n)
+static void add_counts(json_t *list, const struct vm_names *called, struct block_node *n)
 {
-	json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:o}", "device", id, "qdev", name, "node-name", name,
-					      "stats", counts(n)));
+	json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:o}", "device", called->id, "qdev", called->qdev,
+					      "node-name", called->node, "stats", counts(n)));
 }
 
 static json_t *query_stats(struct vm *vm, const json_t *args, struct err *err)
@@ -141,9 +142,9 @@ static json_t *query_stats(struct vm *vm, const json_t *args, struct err *err)
 	json_t *list = json_array();
 
 	for (unsigned n = 0; n < vm->disk_count; n++)
-		add_counts(list, vm->disks[n].id, vm->disks[n].name, vm->disks[n].node);
+		add_counts(list, &vm->disks[n].called, vm->disks[n].node);
 	for (unsigned n = 0; n < vm->cdrom_count; n++)
-		add_counts(list, vm->cdroms[n].id, vm->cdroms[n].name, vm->cdroms[n].node);
+		add_counts(list, &vm->cdroms[n].called, vm->cdroms[n].node);
 	return list;
 }
 
@@ -160,10 +161,10 @@ static struct vm_cdrom *drive(struct vm *vm, const json_t *args, struct err *err
 		return NULL;
 	}
 	for (unsigned n = 0; n < vm->cdrom_count; n++)
-		if (!strcmp(vm->cdroms[n].id, wanted) || !strcmp(vm->cdroms[n].name, wanted))
+		if (vm_is_called(&vm->cdroms[n].called, vm->cdroms[n].name, wanted))
 			return &vm->cdroms[n];
 	for (unsigned n = 0; n < vm->disk_count; n++)
-		if (!strcmp(vm->disks[n].id, wanted) || !strcmp(vm->disks[n].name, wanted)) {
+		if (vm_is_called(&vm->disks[n].called, vm->disks[n].name, wanted)) {
 			err_set(err, "Device '%.80s' is not removable", wanted);
 			return NULL;
 		}
@@ -192,7 +193,8 @@ static bool forced(const json_t *args)
 
 static json_t *refuse_locked(struct vm_cdrom *d, struct err *err)
 {
-	err_set(err, "Device '%s' is locked and force was not specified, wait for tray to open and try again", d->id);
+	err_set(err, "Device '%s' is locked and force was not specified, wait for tray to open and try again",
+		d->called.id);
 	return NULL;
 }
 
@@ -242,7 +244,7 @@ static json_t *remove_medium(struct vm *vm, const json_t *args, struct err *err)
 	if (!d)
 		return NULL;
 	if (!ide_get_tray(vm->ide_dev, d->unit).open) {
-		err_set(err, "Tray of device '%s' is not open", d->id);
+		err_set(err, "Tray of device '%s' is not open", d->called.id);
 		return NULL;
 	}
 	return take_out(vm, d);
@@ -297,11 +299,11 @@ static json_t *change_medium(struct vm *vm, const json_t *args, struct err *err)
 	if (!d)
 		return NULL;
 	if (format && strcmp(format, "raw")) {
-		err_set(err, "Device '%s' takes raw images only", d->id);
+		err_set(err, "Device '%s' takes raw images only", d->called.id);
 		return NULL;
 	}
 	if (mode && !strcmp(mode, "read-write")) {
-		err_set(err, "Device '%s' is read-only", d->id);
+		err_set(err, "Device '%s' is read-only", d->called.id);
 		return NULL;
 	}
 	node = vm_ide_open_medium(vm, d, path, err);

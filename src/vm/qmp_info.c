@@ -127,7 +127,7 @@ static json_t *query_chardev(struct vm *vm, const json_t *args, struct err *err)
 		const struct vm_chan *v = &vm->chans[n];
 		const char *where = config_peek(vm->config, v->key);
 
-		json_array_append_new(list, json_pack("{s:s,s:o,s:b}", "label", v->key, "filename",
+		json_array_append_new(list, json_pack("{s:s,s:o,s:b}", "label", v->label, "filename",
 						      qmp_text(where ? where : "stdio"), "frontend-open", 1));
 	}
 	return list;

@@ -52,7 +52,7 @@ static json_t *set_link(struct vm *vm, const json_t *args, struct err *err)
 	for (unsigned n = 0; n < vm->net_count; n++) {
 		const struct vm_net *net = &vm->nets[n];
 
-		if (strcmp(net->id, name) && strcmp(net->name, name))
+		if (!vm_is_called(&net->called, net->name, name))
 			continue;
 		if (net->virtio)
 			virtio_net_set_link(net->virtio, up);

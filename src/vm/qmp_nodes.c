@@ -126,10 +126,10 @@ static struct vm_disk *disk_of(struct vm *vm, const json_t *args, struct err *er
 		return NULL;
 	}
 	for (unsigned n = 0; n < vm->disk_count; n++)
-		if (!strcmp(vm->disks[n].name, wanted) || (device && !strcmp(vm->disks[n].id, wanted)))
+		if (vm_is_called(&vm->disks[n].called, vm->disks[n].name, wanted))
 			return &vm->disks[n];
 	for (unsigned n = 0; n < vm->cdrom_count; n++)
-		if (!strcmp(vm->cdroms[n].id, wanted) || !strcmp(vm->cdroms[n].name, wanted)) {
+		if (vm_is_called(&vm->cdroms[n].called, vm->cdroms[n].name, wanted)) {
 			err_set(err, "Image is read-only");
 			return NULL;
 		}

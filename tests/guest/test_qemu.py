@@ -288,6 +288,29 @@ def test_no_shutdown_and_no_start(busybox, vms):
     assert vm.wait() == 0
 
 
+def test_clients_call_things_by_their_ids(vms, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(bytes(1 << 20))
+    vm = vms(["-nodefaults", "-display", "none", "-S", "-drive", f"file={tmp_path}/a,format=raw,if=virtio,id=vd", "-drive",
+              "if=none,id=cdd,media=cdrom", "-device", "ide-cd,drive=cdd,id=mycd", "-cdrom", str(tmp_path / "b"), "-blockdev",
+              f"driver=raw,node-name=n,file.driver=file,file.filename={tmp_path}/b,read-only=on", "-device",
+              "virtio-blk-pci,drive=n,id=q", "-netdev", "user,id=nn", "-device", "e1000,netdev=nn,id=card", "-chardev",
+              "null,id=cc", "-serial", "chardev:cc"], command="qemu-system-x86_64")
+    until(lambda: run_file(vm.name, "qmp.sock").exists())
+    qmp = vm.qmp()
+    assert [(d["device"], d["qdev"], d.get("inserted", {}).get("node-name")) for d in qmp.execute("query-block")] == [
+        ("vd", "disk0", "disk0"), ("disk1", "q", "n"), ("ide1-cd0", "cdrom0", "cdrom0"), ("cdd", "mycd", None)]
+    assert [c["label"] for c in qmp.execute("query-chardev")] == ["cc"]
+    qmp.execute("block_resize", device="vd", size=2 << 20)
+    assert os.path.getsize(tmp_path / "a") == 2 << 20
+    qmp.execute("eject", id="mycd")
+    qmp.execute("eject", device="cdd")
+    for name in ("nn", "card", "net0"):
+        qmp.execute("set_link", name=name, up=False)
+    assert run_cli("monitor", vm.name, "eject ide1-cd0").stdout == ""
+    assert "not inserted" in run_cli("monitor", vm.name, "info block ide1-cd0").stdout
+
+
 def test_a_fault_that_is_to_be_looked_at(vms, tmp_path):
     vm = vms(["-nodefaults", "-kernel", tiny.kernel(tmp_path, tiny.TRIPLE_FAULT), "-display", "none", "-no-reboot", "-no-shutdown"],
              command="qemu-system-x86_64")
