@@ -87,13 +87,27 @@ json_t *server_stats(struct server *v)
 	static const char *const names6[] = { NULL,	 "solicit", NULL,     "request",
 					      "confirm", "renew",   "rebind", NULL,
 					      "release", "decline", NULL,     "information-request" };
-	json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "frames", (json_int_t)v->n.frames,
-			      "limited", (json_int_t)v->n.limited, "malformed", (json_int_t)v->n.malformed, "sent",
-			      (json_int_t)v->n.sent, "unsent", (json_int_t)v->n.unsent, "router-solicitations",
-			      (json_int_t)v->n.solicitations, "router-advertisements", (json_int_t)v->n.advertisements,
-			      "saves", (json_int_t)v->n.saves, "save-errors", (json_int_t)v->n.save_errors, "pid",
-			      (int)getpid());
+	const struct {
+		const char *name;
+		uint64_t n;
+	} counters[] = {
+		{ "pid", (uint64_t)getpid() },
+		{ "frames", v->n.frames },
+		{ "dropped", v->n.dropped },
+		{ "muted", v->mute.times },
+		{ "limited", v->n.limited },
+		{ "malformed", v->n.malformed },
+		{ "sent", v->n.sent },
+		{ "unsent", v->n.unsent },
+		{ "router-solicitations", v->n.solicitations },
+		{ "router-advertisements", v->n.advertisements },
+		{ "saves", v->n.saves },
+		{ "save-errors", v->n.save_errors },
+	};
+	json_t *o = json_object();
 
+	for (size_t k = 0; k < ARRAY_LEN(counters); k++)
+		json_object_set_new(o, counters[k].name, json_integer((json_int_t)counters[k].n));
 	if (v->s.dhcp4)
 		json_object_set_new(o, "dhcp4", messages_json(v->n.dhcp4, names4, ARRAY_LEN(names4)));
 	if (v->s.dhcp6)

@@ -83,6 +83,16 @@ static void ask_others(struct dns *d, const struct dns_query *q, const struct dn
 	}
 }
 
+static void mute(struct dns *d, const struct dns_client *c)
+{
+	const struct sockaddr_in *a4 = (const struct sockaddr_in *)&c->addr;
+
+	if (a4->sin_family == AF_INET)
+		mute_note(&d->mute[0], &a4->sin_addr);
+	else
+		mute_note(&d->mute[1], &c->addr.sin6_addr);
+}
+
 void dns_query(struct dns *d, const uint8_t *m, size_t len, const struct dns_client *c)
 {
 	enum dns_rcode rcode;
@@ -95,6 +105,8 @@ void dns_query(struct dns *d, const uint8_t *m, size_t len, const struct dns_cli
 		d->n.limited++;
 		if (c->connection >= 0)
 			dns_reply_rcode(d, c, &q, DNS_REFUSED);
+		else
+			mute(d, c);
 		return;
 	}
 	if (rc != DNS_OK) {
@@ -184,6 +196,7 @@ static int begin(struct dns *d, struct err *err)
 		d->tcp[k] = d->udp[k] < 0 ? -1 : open_socket(d, family, SOCK_STREAM, err);
 		if (d->tcp[k] < 0 || !loop_fd_add(d->v->loop, d->udp[k], EPOLLIN, on_udp, d, err))
 			return -1;
+		mute_init(&d->mute[k], d->udp[k], k ? MUTE_IP6 : MUTE_IP4, NULL, 0);
 	}
 	return dns_tcp_begin(d, err);
 }
@@ -204,6 +217,9 @@ struct dns *dns_new(struct server *v, struct forward *f, struct err *err)
 
 void dns_tick(struct dns *d)
 {
+	for (unsigned k = 0; k < 2; k++)
+		if (d->udp[k] >= 0)
+			mute_tick(&d->mute[k]);
 	dns_tcp_tick(d);
 	if (d->forward)
 		forward_tick(d);
@@ -223,6 +239,7 @@ json_t *dns_stats(const struct dns *d)
 		{ "failed", d->n.failed },
 		{ "refused", d->n.refused },
 		{ "limited", d->n.limited },
+		{ "muted", d->mute[0].times + d->mute[1].times },
 		{ "malformed", d->n.malformed },
 		{ "mismatched", d->n.mismatched },
 		{ "timeouts", d->n.timeouts },

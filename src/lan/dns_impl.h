@@ -67,7 +67,8 @@ struct dns {
 	struct forward *forward; /* NULL: there is no rest of the world */
 	struct dns_cache *cache;
 	struct dns_counters n;
-	int udp[2], tcp[2]; /* -1: none */
+	int udp[2], tcp[2];  /* -1: none */
+	struct mute mute[2]; /* of the UDP sockets */
 	struct bucket clients[DNS_CLIENTS];
 	uint16_t asking[DNS_CLIENTS]; /* of each, what other servers are being asked */
 	struct dns_connection connection[DNS_CONNECTIONS];

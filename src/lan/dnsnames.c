@@ -31,17 +31,17 @@ static void find_machine(const struct dns *d, const char *name, struct place *p)
 	const struct lease *e4 = v->l4 ? leases_named(v->l4, name) : NULL;
 	const struct lease *e6 = v->l6 ? leases_named(v->l6, name) : NULL;
 
-	if (!strcmp(name, "dns")) {
-		p->v4 = v->s.addr4;
-		p->v6 = v->s.addr6;
-		p->exists = true;
-	} else if (!strcmp(name, "gateway") && v->s.gateway4.s_addr) {
-		p->v4 = v->s.gateway4;
-		p->exists = true;
-	} else {
-		p->exists = e4 || e6;
+	p->exists = true;
+	if (e4 || e6) {
 		p->v4 = e4 ? addr_to4(e4->addr) : p->v4;
 		p->v6 = e6 ? addr_to6(e6->addr) : p->v6;
+	} else if (!strcmp(name, "dns")) {
+		p->v4 = v->s.addr4;
+		p->v6 = v->s.addr6;
+	} else if (!strcmp(name, "gateway") && v->s.gateway4.s_addr) {
+		p->v4 = v->s.gateway4;
+	} else {
+		p->exists = false;
 	}
 }
 

@@ -195,34 +195,41 @@ static void join(int fd, unsigned index)
 	}
 }
 
-static int set_filter(int fd)
-{
 #define ABS(size, at)  BPF_STMT(BPF_LD | size | BPF_ABS, at)
 #define EQ(k, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, yes, no)
-	struct sock_filter code[] = {
-		ABS(BPF_W, SKF_AD_OFF + SKF_AD_PKTTYPE),
-		EQ(PACKET_OTHERHOST, 17, 0),
-		ABS(BPF_H, 12),
-		EQ(ETH_P_IP, 0, 7),
-		ABS(BPF_B, 23),
-		EQ(IPPROTO_UDP, 0, 13),
-		ABS(BPF_H, 20),
-		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 11, 0),
-		BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
-		BPF_STMT(BPF_LD | BPF_H | BPF_IND, 16),
-		EQ(67, 9, 8),
-		EQ(ETH_P_IPV6, 0, 7),
-		ABS(BPF_B, 20),
-		EQ(IPPROTO_UDP, 0, 2),
-		ABS(BPF_H, 56),
-		EQ(547, 4, 3),
-		EQ(IPPROTO_ICMPV6, 0, 2),
-		ABS(BPF_B, 54),
-		EQ(133, 1, 0),
-		BPF_STMT(BPF_RET | BPF_K, 0),
-		BPF_STMT(BPF_RET | BPF_K, 0x40000),
-	};
-	struct sock_fprog program = { ARRAY_LEN(code), code };
+static const struct sock_filter requests[] = {
+	ABS(BPF_W, SKF_AD_OFF + SKF_AD_PKTTYPE),
+	EQ(PACKET_OTHERHOST, 17, 0),
+	ABS(BPF_H, 12),
+	EQ(ETH_P_IP, 0, 7),
+	ABS(BPF_B, 23),
+	EQ(IPPROTO_UDP, 0, 13),
+	ABS(BPF_H, 20),
+	BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 11, 0),
+	BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
+	BPF_STMT(BPF_LD | BPF_H | BPF_IND, 16),
+	EQ(67, 9, 8),
+	EQ(ETH_P_IPV6, 0, 7),
+	ABS(BPF_B, 20),
+	EQ(IPPROTO_UDP, 0, 2),
+	ABS(BPF_H, 56),
+	EQ(547, 4, 3),
+	EQ(IPPROTO_ICMPV6, 0, 2),
+	ABS(BPF_B, 54),
+	EQ(133, 1, 0),
+	BPF_STMT(BPF_RET | BPF_K, 0),
+	BPF_STMT(BPF_RET | BPF_K, 0x40000),
+};
+
+const struct sock_filter *iface_filter(unsigned *len)
+{
+	*len = ARRAY_LEN(requests);
+	return requests;
+}
+
+static int set_filter(int fd)
+{
+	struct sock_fprog program = { ARRAY_LEN(requests), (struct sock_filter *)requests };
 
 	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }

@@ -2,6 +2,8 @@
 #ifndef VIREO_LAN_IFACE_H
 #define VIREO_LAN_IFACE_H
 
+#include <linux/filter.h>
+
 #include "lan/serve.h"
 
 /* Its MAC, addresses (IPv6 without waiting for who else has them), and up; nothing is routed or learnt from routers. */
@@ -13,5 +15,7 @@ int iface_get(const char *ifname, unsigned *index, uint8_t mac[6], struct err *e
  * sockets at those ports, which read nothing, keep the kernel from saying that nobody is there.
  */
 int iface_open(const struct lan_serve *s, unsigned index, struct err *err);
+/* The filter of that socket. */
+const struct sock_filter *iface_filter(unsigned *len);
 
 #endif

@@ -8,6 +8,7 @@
 #include "lan/dhcp4.h"
 #include "lan/dhcp6.h"
 #include "lan/lease.h"
+#include "lan/mute.h"
 #include "lan/serve.h"
 
 struct forward; /* the sockets to other name servers */
@@ -33,6 +34,7 @@ struct server {
 	int64_t next_ra_s;
 	unsigned ras; /* unsolicited ones so far */
 	struct lan_key key;
+	struct mute mute;
 	struct bucket known[MAC_BUCKETS], unknown[MAC_BUCKETS / 16], strangers;
 
 	int lease_dir;
@@ -41,7 +43,7 @@ struct server {
 	int64_t saved_ms;
 
 	struct {
-		uint64_t frames, limited, malformed, sent, unsent;
+		uint64_t frames, dropped, limited, malformed, sent, unsent;
 		uint64_t dhcp4[16], dhcp6[16], solicitations, advertisements;
 		uint64_t saves, save_errors;
 	} n;

@@ -515,7 +515,7 @@ int leases_check_hosts(const struct leases *l, const struct lan_host *h, unsigne
 		mac_text(h[n].mac, mac);
 		if (h[n].mac[0] & 1 || mac_is_zero(h[n].mac))
 			return err_set(err, "%s is not the MAC of a machine", mac);
-		if (*h[n].name && (!lease_label(h[n].name, name) || strcasecmp(name, h[n].name) || is_reserved(name)))
+		if (*h[n].name && (!lease_label(h[n].name, name) || strcasecmp(name, h[n].name)))
 			return err_set(err, "'%s' is no name for a machine: letters, digits and '-', %u at most",
 				       h[n].name, LAN_NAME_MAX);
 		if (!addr_any(a) && (is_own(l, a) || !addr_same_net(a, l->c.net, l->c.bits)))

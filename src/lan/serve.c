@@ -139,6 +139,7 @@ static void handle(struct server *v, const uint8_t *frame, size_t len, bool summ
 	v->n.frames++;
 	if (!has_turn(v, frame + 6)) {
 		v->n.limited++;
+		mute_note(&v->mute, frame + 6);
 		return;
 	}
 	v->out.len = 0;
@@ -200,6 +201,16 @@ static void on_packets(void *opaque, int fd, uint32_t events)
 	save_leases(v);
 }
 
+/* What the kernel has thrown away because we did not come to it. */
+static void count_dropped(struct server *v)
+{
+	struct tpacket_stats st;
+	socklen_t len = sizeof(st);
+
+	if (!getsockopt(v->packets, SOL_PACKET, PACKET_STATISTICS, &st, &len))
+		v->n.dropped += st.tp_drops;
+}
+
 /* --- time --- */
 
 static void advertise(struct server *v, bool end)
@@ -235,6 +246,8 @@ static void on_timer(void *opaque, int fd, uint32_t events)
 	if (v->l6)
 		leases_expire(v->l6, v->now);
 	save_leases(v);
+	count_dropped(v);
+	mute_tick(&v->mute);
 	if (v->dns)
 		dns_tick(v->dns);
 	if (v->s.ra && v->now >= v->next_ra_s) {
@@ -367,7 +380,8 @@ static int open_log(const struct lan_serve *s, struct err *err)
 static int begin(struct server *v, struct forward *f, int stop, struct err *err)
 {
 	const struct lan_host *h = v->s.hosts;
-	unsigned index;
+	const struct sock_filter *filter;
+	unsigned index, len;
 
 	if (check(&v->s, err) || open_log(&v->s, err) || make_leases(v, err) || open_lease_dir(v, err) ||
 	    iface_get(v->s.ifname, &index, v->mac, err))
@@ -382,6 +396,8 @@ static int begin(struct server *v, struct forward *f, int stop, struct err *err)
 	memcpy(v->c6.mac, v->mac, 6);
 	v->packets = iface_open(&v->s, index, err);
 	v->loop = v->packets < 0 ? NULL : loop_new(err);
+	filter = iface_filter(&len);
+	mute_init(&v->mute, v->packets, MUTE_MAC, filter, len);
 	if (!v->loop || make_watches(v, stop, err))
 		return -1;
 	if (*v->s.control_path && !(v->control = lan_control_new(v, err)))

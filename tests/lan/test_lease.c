@@ -209,7 +209,7 @@ static void test_hosts_that_are_refused(void **state)
 	assert_true(leases_check_hosts(l4, h, 2, &err));
 	h[1] = host(2, "b", "10.0.0.1");
 	assert_true(leases_check_hosts(l4, h, 2, &err));
-	h[1] = host(2, "localhost", "10.0.0.6");
+	h[1] = host(2, "a_b", "10.0.0.6");
 	assert_true(leases_check_hosts(l4, h, 2, &err));
 	h[1] = good;
 	h[1].mac[0] = 1;

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -160,3 +161,21 @@ class Net:
             self.kill()
         for space in self.spaces:
             space.close()
+
+
+def discover(mac, number):
+    """A DHCPDISCOVER as a frame, with a client id of its own."""
+    mac = bytes.fromhex(mac.replace(":", ""))
+    m = b"\1\1\6\0" + struct.pack(">I", number) + bytes(20) + mac + bytes(202) + b"\x63\x82\x53\x63\x35\1\1\x3d\5\1" + \
+        struct.pack(">I", number) + b"\xff"
+    udp = struct.pack(">4H", 68, 67, 8 + len(m), 0) + m
+    ip = struct.pack(">2B3H2BH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(4), b"\xff" * 4)
+    total = sum(struct.unpack(">10H", ip))
+    total = (total & 0xffff) + (total >> 16)
+    return b"\xff" * 6 + mac + b"\x08\0" + ip[:10] + struct.pack(">H", ~total & 0xffff) + ip[12:] + udp
+
+
+def raw_socket(machine):
+    s = machine.enter(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+    s.bind(("eth0", 0))
+    return s

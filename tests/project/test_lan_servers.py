@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lan_net import Net, absent, gone
+from lan_net import Net, absent, discover, gone, raw_socket
 
 ALPHA = "52:54:00:77:00:01"
 KNOWN = f"host={ALPHA},alpha,10.77.0.50,fd77::50"
@@ -180,6 +180,38 @@ def test_known_machines_change(net):
         n.ask("nonsense")
     n.ask("stop")
     until(lambda: gone(n.pid))
+
+
+def memory(pid):
+    return int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{pid}/status").read()).group(1))
+
+
+def storm(net, macs, count):
+    """How long another machine waits for its addresses meanwhile, and what memory the servers need for it."""
+    n = net(KNOWN, dns="off")
+    alpha, evil = n.machine(ALPHA), n.machine()
+    assert udhcpc(alpha)[0]
+    s, before = raw_socket(evil), memory(n.pid)
+    for k in range(count):
+        s.send(discover(f"0200{k % macs:08x}", k))
+    start = time.monotonic()
+    assert udhcpc(alpha)[0] == [("10.77.0.50", "10.77.0.2", "3600")]
+    assert time.monotonic() - start < 2
+    assert memory(n.pid) - before < 1024
+    return n.ask("stats")
+
+
+def test_a_storm_of_one_machine(net):
+    """The kernel does not even give them to the process."""
+    s = storm(net, 1, 5000)
+    assert s["muted"] and s["frames"] < 2000 and not s["dropped"]
+    assert s["leases4"]["bound"] + s["leases4"]["offered"] <= 5
+
+
+def test_a_storm_of_many_machines(net):
+    s = storm(net, 5000, 5000)
+    assert s["limited"] > 3000 or s["dropped"] > 3000
+    assert s["leases4"]["bound"] + s["leases4"]["offered"] <= 101
 
 
 def test_the_process_has_nothing(net):
