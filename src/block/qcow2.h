@@ -274,7 +274,11 @@ int qc_write_l1_entry(struct node *n, uint32_t index);
 void qc_submit(struct node *n, struct node_req *r);
 int qc_read(struct node *n, uint64_t offset, uint64_t bytes, const struct iovec *iov, unsigned niov);
 int qc_write(struct node *n, uint64_t offset, uint64_t bytes, const struct iovec *iov, unsigned niov);
+/* A flag of ours: parts of clusters that read as zeroes already stay as they are. */
+#define QC_ZERO_IF_NOT (1u << 31)
 int qc_write_zeroes(struct node *n, uint64_t offset, uint64_t bytes, uint32_t flags);
+/* All that it has is its backing node's again. */
+int qc_make_empty(struct node *n);
 int qc_discard(struct node *n, uint64_t offset, uint64_t bytes);
 /* Take whole clusters away as if they had never been written (the end of a disk that shrinks). */
 int qc_cut(struct node *n, uint64_t offset, uint64_t end);

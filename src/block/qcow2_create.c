@@ -379,7 +379,9 @@ static int hide_backing(struct node *n, uint64_t old, const struct node_resize *
 	/* Preallocated clusters are zeroes, but of subclusters none is written yet. */
 	if (how->prealloc != PREALLOC_OFF && !s->extended && align_up(old, s->cluster) < end)
 		end = align_up(old, s->cluster);
-	ret = end > old ? qc_write_zeroes(n, old, end - old, how->prealloc == PREALLOC_OFF ? BLOCK_REQ_UNMAP : 0) : 0;
+	ret = end > old ? qc_write_zeroes(n, old, end - old,
+					  QC_ZERO_IF_NOT | (how->prealloc == PREALLOC_OFF ? BLOCK_REQ_UNMAP : 0))
+			: 0;
 	if (ret)
 		err_errno(err, -ret, "Failed to zero out the new area");
 	return ret;
@@ -401,7 +403,7 @@ static int grow(struct node *n, const struct node_resize *how, struct err *err)
 	n->size = how->size;
 	/* A larger disk has had something in the last cluster, perhaps, and a raw data file behind it. */
 	stop = s->external_raw && s->data->size > old ? s->data->size : align_up(old, s->cluster);
-	ret = qc_write_zeroes(n, old, (stop < how->size ? stop : how->size) - old, 0);
+	ret = qc_write_zeroes(n, old, (stop < how->size ? stop : how->size) - old, QC_ZERO_IF_NOT);
 	if (ret)
 		err_errno(err, -ret, "Failed to zero out the new area");
 	else if (how->prealloc != PREALLOC_OFF)

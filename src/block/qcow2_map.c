@@ -54,7 +54,7 @@ static int type_of(struct node *n, uint64_t entry, uint64_t bitmap, unsigned sub
 	if (s->extended) {
 		bool allocated = bitmap >> sub & 1, zero = bitmap >> 32 >> sub & 1;
 
-		if ((allocated && zero) || (allocated && !(entry & L2_OFFSET) && !s->external) || entry & L2_ZERO)
+		if ((allocated && zero) || (allocated && !(entry & L2_OFFSET) && !s->external))
 			return -EIO;
 		if (s->external && allocated)
 			*t = QC_NORMAL;
@@ -78,9 +78,10 @@ static bool has_host(enum qc_type t)
 	return t == QC_NORMAL || t == QC_ZERO_ALLOC || t == QC_UNALLOCATED_ALLOC;
 }
 
-static int bad_entry(struct node *n, uint64_t offset)
+static int bad_entry(struct node *n, const struct qc_entry *e, unsigned i)
 {
-	qc_corrupt(n, true, "Invalid cluster entry found (guest offset: %#llx)", (unsigned long long)offset);
+	qc_corrupt(n, true, "Invalid cluster entry found  (L2 offset: %#llx, L2 index: %#x)",
+		   (unsigned long long)e->offset, i);
 	return -EIO;
 }
 
@@ -101,7 +102,7 @@ static int walk(struct node *n, struct qc_entry *e, unsigned i, uint64_t offset,
 			enum qc_type t;
 
 			if (type_of(n, entry, bitmap, sub, &t))
-				return done ? 0 : bad_entry(n, offset);
+				return done ? 0 : bad_entry(n, e, i);
 			if (t != QC_COMPRESSED && entry & L2_OFFSET & (s->cluster - 1)) {
 				if (done)
 					return 0;
@@ -221,8 +222,8 @@ static int new_table(struct node *n, uint32_t index)
 	node_event(n->file, EVENT_L2_UPDATE);
 	if (!ret)
 		ret = node_write(n->file, (uint64_t)at, table, s->cluster);
-	/* Its count and its content, before the L1 table names it. */
-	if (!ret && !(s->incompat & QCOW2_INCOMPAT_DIRTY))
+	/* Its count, also where others are late, and its content, before the L1 table names it. */
+	if (!ret)
 		ret = qc_cache_write(n, &s->rbc);
 	if (!ret)
 		ret = node_flush(n->file);

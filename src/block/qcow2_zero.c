@@ -8,7 +8,7 @@
 
 #define ZERO_BUF (64u * 1024)
 
-/* True when the range reads as zeroes already. */
+/* True when the range reads as zeroes already, without a look at what the backing node has. */
 static int reads_zero(struct node *n, uint64_t offset, uint64_t bytes, bool *out)
 {
 	struct qc_map m;
@@ -29,15 +29,11 @@ static int reads_zero(struct node *n, uint64_t offset, uint64_t bytes, bool *out
 	return 0;
 }
 
-/* What is no whole cluster. */
 static int write_out(struct node *n, uint64_t offset, uint64_t bytes)
 {
 	static const uint8_t zeroes[ZERO_BUF];
-	bool already;
-	int ret = reads_zero(n, offset, bytes, &already);
+	int ret = 0;
 
-	if (ret || already)
-		return ret;
 	while (bytes && !ret) {
 		struct iovec v = { (void *)zeroes, bytes < ZERO_BUF ? bytes : ZERO_BUF };
 
@@ -66,8 +62,8 @@ static bool change(struct node *n, enum how how, uint64_t *entry, uint64_t *bitm
 		*entry = *bitmap = 0;
 		return was;
 	}
-	if (how == DISCARD && !n->backing && !host && !*bitmap && !*entry)
-		return false;
+	if (how == DISCARD && !n->backing && !host)
+		return false; /* nothing is there to give back */
 	if (zero && (!host || keep))
 		return false;
 	if (s->version < 3 && !host)
@@ -116,6 +112,121 @@ static int set_entries(struct node *n, uint64_t offset, uint64_t end, enum how h
 	return ret;
 }
 
+/* Subclusters [offset, end) of one cluster. -ENOTSUP: it is compressed. */
+static int set_subclusters(struct node *n, uint64_t offset, uint64_t end)
+{
+	struct qcow2 *s = qc(n);
+	unsigned first = (unsigned)((offset & (s->cluster - 1)) >> s->sub_bits),
+		 count = (unsigned)((end - offset) >> s->sub_bits);
+	uint64_t mask = ((1ull << count) - 1) << first, bitmap, was;
+	struct qc_entry *e;
+	unsigned i;
+	int ret;
+
+	co_lock(&s->lock);
+	ret = qc_l2_for_write(n, offset, &e, &i);
+	if (!ret) {
+		was = qc_l2_bitmap(s, e, i);
+		bitmap = (was & ~mask) | mask << 32;
+		if (qc_l2_entry(s, e, i) & L2_COMPRESSED) {
+			ret = -ENOTSUP;
+		} else if (bitmap != was) {
+			qc_l2_set(s, e, i, qc_l2_entry(s, e, i), bitmap);
+			qc_cache_dirty(&s->l2c, e);
+		}
+		qc_cache_put(&s->l2c, e);
+	}
+	co_unlock(&s->lock);
+	return ret;
+}
+
+/* Whole subclusters [offset, end), of any number of clusters; without extended L2 these are whole clusters. */
+static int set_zero(struct node *n, uint64_t offset, uint64_t end, enum how how)
+{
+	struct qcow2 *s = qc(n);
+	uint64_t first = align_up(offset, s->cluster), last = align_down(end, s->cluster);
+	int ret = 0;
+
+	if (first > end)
+		first = end;
+	if (offset < first) {
+		ret = set_subclusters(n, offset, first);
+		if (ret == -ENOTSUP)
+			ret = write_out(n, offset, (first < n->size ? first : n->size) - offset);
+	}
+	if (!ret && first < last)
+		ret = set_entries(n, first, last, how);
+	last = last > first ? last : first;
+	if (!ret && last < end) {
+		ret = set_subclusters(n, last, end);
+		if (ret == -ENOTSUP)
+			ret = write_out(n, last, (end < n->size ? end : n->size) - last);
+	}
+	return ret;
+}
+
+/* True when the range reads as zeroes, whoever says so. */
+static bool is_zero(struct node *n, uint64_t offset, uint64_t end)
+{
+	struct node_extent e;
+
+	end = end < n->size ? end : n->size;
+	for (; offset < end; offset += e.bytes)
+		if (node_status_chain(n, NULL, offset, end - offset, &e) || !e.zero || !e.bytes)
+			return false;
+	return true;
+}
+
+/*
+ * A part of a subcluster. When all of it reads as zeroes then, the table says so: that stays true when another backing
+ * file comes to stand below, and takes no room.
+ */
+static int zero_part(struct node *n, uint64_t offset, uint64_t bytes, uint32_t flags)
+{
+	struct qcow2 *s = qc(n);
+	uint64_t unit = 1ull << s->sub_bits, first = align_down(offset, unit), end = align_up(offset + bytes, unit);
+	bool lazily = flags & QC_ZERO_IF_NOT || (s->version < 3 && !n->backing), already = false;
+	struct qc_map m;
+	int ret = lazily ? reads_zero(n, offset, bytes, &already) : 0;
+
+	if (ret || already)
+		return ret;
+	if (s->version < 3 || !is_zero(n, first, offset) || !is_zero(n, offset + bytes, end))
+		return write_out(n, offset, bytes);
+	ret = qc_map(n, first, unit, true, &m);
+	if (ret)
+		return ret;
+	if (m.type == QC_NORMAL || m.type == QC_COMPRESSED)
+		return write_out(n, offset, bytes);
+	return set_zero(n, first, end, ZERO_KEEP);
+}
+
+int qc_write_zeroes(struct node *n, uint64_t offset, uint64_t bytes, uint32_t flags)
+{
+	struct qcow2 *s = qc(n);
+	uint64_t unit = 1ull << s->sub_bits, stop = offset + bytes, first = align_up(offset, unit),
+		 end = stop >= n->size ? align_up(stop, unit) : align_down(stop, unit);
+	int ret = 0;
+
+	if (s->version < 3 && n->backing)
+		first = end = stop; /* nothing can say it */
+	if (s->external_raw) {
+		/* What reads the data file by itself must find zeroes there. */
+		ret = node_zeroes(s->data, offset, bytes, flags & ~QC_ZERO_IF_NOT);
+		if (ret)
+			return ret;
+	}
+	if (first > end)
+		return zero_part(n, offset, bytes, flags);
+	if (first > offset)
+		ret = zero_part(n, offset, first - offset, flags);
+	if (!ret && end < stop)
+		ret = zero_part(n, end, stop - end, flags);
+	if (!ret && first < end)
+		ret = set_zero(n, first, end, flags & BLOCK_REQ_UNMAP || s->version < 3 ? ZERO_UNMAP : ZERO_KEEP);
+	return ret;
+}
+
 /* The whole clusters within a range; the last one of the disk is whole where the disk ends. */
 static void whole_clusters(struct node *n, uint64_t offset, uint64_t bytes, uint64_t *first, uint64_t *end)
 {
@@ -124,32 +235,6 @@ static void whole_clusters(struct node *n, uint64_t offset, uint64_t bytes, uint
 	*first = align_up(offset, s->cluster);
 	*end = offset + bytes >= n->size ? align_up(offset + bytes, s->cluster)
 					 : align_down(offset + bytes, s->cluster);
-}
-
-int qc_write_zeroes(struct node *n, uint64_t offset, uint64_t bytes, uint32_t flags)
-{
-	struct qcow2 *s = qc(n);
-	uint64_t first, end, stop = offset + bytes;
-	int ret = 0;
-
-	whole_clusters(n, offset, bytes, &first, &end);
-	if (s->version < 3 && n->backing)
-		first = end = stop; /* nothing can say it */
-	if (s->external_raw && !ret) {
-		/* What reads the data file by itself must find zeroes there. */
-		ret = node_zeroes(s->data, offset, bytes, flags);
-		if (ret)
-			return ret;
-	}
-	if (first >= end)
-		return write_out(n, offset, bytes);
-	if (first > offset)
-		ret = write_out(n, offset, first - offset);
-	if (!ret && end < stop)
-		ret = write_out(n, end, stop - end);
-	if (!ret)
-		ret = set_entries(n, first, end, flags & BLOCK_REQ_UNMAP || s->version < 3 ? ZERO_UNMAP : ZERO_KEEP);
-	return ret;
 }
 
 int qc_discard(struct node *n, uint64_t offset, uint64_t bytes)
