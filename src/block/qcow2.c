@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #define L2_CACHE_BYTES (32u << 20)
 #define L2_SLICE_BYTES (16u << 10)
 #define RB_CACHE_MIN   16u
+#define L2_CACHE_MIN   4u
 
 int qc_validate_table(const struct qcow2 *s, const struct qc_table *t, struct err *err)
 {
@@ -202,19 +204,60 @@ static void forget(struct node *n)
 	free(s->data_file_name);
 }
 
-/* What the command line of QEMU may say about caches and checks, which are ours to choose. */
+static unsigned cache_entries(uint64_t size, unsigned bytes, unsigned least)
+{
+	uint64_t n = size / bytes;
+
+	return n < least ? least : n > INT_MAX ? INT_MAX : (unsigned)n;
+}
+
+/* How much memory tables may take; how large their parts are is ours to choose. */
+static int take_cache_sizes(struct node *n, struct opts *o, struct err *err)
+{
+	struct qcow2 *s = qc(n);
+	bool has_both = opts_get(o, "cache-size"), has_l2 = opts_get(o, "l2-cache-size"),
+	     has_rb = opts_get(o, "refcount-cache-size");
+	uint64_t both, l2, rb, part, interval;
+
+	if (opts_size(o, "cache-size", 0, &both, err) || opts_size(o, "l2-cache-size", 0, &l2, err) ||
+	    opts_size(o, "refcount-cache-size", 0, &rb, err) ||
+	    opts_size(o, "l2-cache-entry-size", s->cluster, &part, err) ||
+	    opts_size(o, "cache-clean-interval", 0, &interval, err))
+		return -1;
+	if (has_both && has_l2 && has_rb)
+		return err_set(err,
+			       "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time");
+	if (has_both && l2 > both)
+		return err_set(err, "l2-cache-size may not exceed cache-size");
+	if (has_both && rb > both)
+		return err_set(err, "refcount-cache-size may not exceed cache-size");
+	if (part < 512 || part > s->cluster || !is_pow2(part))
+		return err_set(err, "L2 cache entry size must be a power of two between %d and the cluster size (%d)",
+			       512, (int)s->cluster);
+	if (has_both && !has_l2) {
+		uint64_t least = RB_CACHE_MIN * s->cluster;
+
+		rb = has_rb ? rb : both < least ? both : least;
+		l2 = both - rb;
+	} else if (has_both) {
+		rb = both - l2;
+	}
+	if (has_both || has_l2)
+		s->l2c.max = cache_entries(l2, s->l2c.bytes, L2_CACHE_MIN);
+	if (has_both || has_rb)
+		s->rbc.max = cache_entries(rb, s->rbc.bytes, RB_CACHE_MIN);
+	return 0;
+}
+
+/* What the command line of QEMU may say besides, about checks that are ours to choose. */
 static int take_options(struct node *n, struct opts *o, struct err *err)
 {
-	static const char *const sizes[] = { "cache-size", "l2-cache-size", "l2-cache-entry-size",
-					     "refcount-cache-size", "cache-clean-interval" };
 	static const char *const others[] = { "overlap-check",	       "overlap-check.template", "pass-discard-request",
 					      "pass-discard-snapshot", "pass-discard-other",	 "discard-no-unref" };
 	struct qcow2 *s = qc(n);
-	uint64_t ignored;
 
-	for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
-		if (opts_size(o, sizes[i], 0, &ignored, err))
-			return -1;
+	if (take_cache_sizes(n, o, err))
+		return -1;
 	for (size_t i = 0; i < ARRAY_LEN(others); i++)
 		opts_take(o, others[i]);
 	opts_free(opts_take_sub(o, "overlap-check"));

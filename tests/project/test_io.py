@@ -124,6 +124,16 @@ img create -f qcow2 row.q 192k
 -c "read -P 43 1k 190k" -c "read -P 42 0 1k" -c "read -P 42 191k 1k" -c map row.q
 -c "write -z 128k 64k" -c "write -P 44 100k 64k" -c "read -P 43 1k 99k" -c "read -P 44 100k 64k" -c "read -P 0 164k 28k" -c map row.q
 img check row.q
+img create -f qcow2 -b base.q -F qcow2 zero.q 9M
+-c "write -z 8256k 1k" -c "write -z 9215k 1k" -c "write -z 2049k 60k" -c "write -z 100k 90k" -c "write -z -u 70k 10k" -c map zero.q
+img create -f qcow2 -o extended_l2=on sub.q 1M
+-c "write -P 1 0 128k" -c "write -z 3k 7k" -c "write -zu 100k 64k" -c "write -z 300k 1k" -c "write -z 500k 200k" -c "discard 0 64k" -c map sub.q
+-c "write -z 1023k 1k" -c "write -z 800k 150k" -c "read -P 0 0 64k" -c "read -P 1 64k 36k" -c "read -P 0 100k 924k" -c map sub.q
+-c "open -o cache-size=1M,l2-cache-size=1M,refcount-cache-size=0 sub.q" -c "open -o cache-size=1M,l2-cache-size=2M sub.q" -c "open -o cache-size=1M,refcount-cache-size=2M sub.q"
+-c "open -o l2-cache-entry-size=256 sub.q" -c "open -o l2-cache-entry-size=3k sub.q" -c "open -o l2-cache-entry-size=128k sub.q"
+-c "open -o cache-size=0 sub.q" -c "write -P 5 0 1M" -c "read -P 5 0 1M" -c close -c "open -o l2-cache-size=0,refcount-cache-size=0 sub.q" -c "read -P 5 0 1M"
+img check sub.q
+img check zero.q
 """
 
 
