@@ -515,19 +515,6 @@ static int qcow2_change_backing(struct node *n, const char *file, const char *fo
 	return ret;
 }
 
-/* All that it has is its backing node's again (commit). */
-static int qcow2_make_empty(struct node *n)
-{
-	static const enum node_event events[] = { EVENT_L1_UPDATE, EVENT_EMPTY_IMAGE_PREPARE, EVENT_REFTABLE_UPDATE,
-						  EVENT_REFBLOCK_ALLOC };
-
-	for (size_t i = 0; i < ARRAY_LEN(events); i++)
-		node_event(n->file, events[i]);
-	int ret = qc_cut(n, 0, align_up(n->size, qc(n)->cluster));
-
-	return ret ? ret : node_flush(n);
-}
-
 /* The state of a machine lies behind the disk, as data of the image. */
 static int qcow2_vmstate(struct node *n, bool write, uint64_t offset, void *buf, uint64_t bytes)
 {
@@ -563,7 +550,7 @@ const struct node_driver node_qcow2 = {
 	.change_backing = qcow2_change_backing,
 	.amend = qc_amend,
 	.bitmaps = &qc_bitmap_ops,
-	.make_empty = qcow2_make_empty,
+	.make_empty = qc_make_empty,
 	.snapshot_list = qc_snapshot_list,
 	.snapshot_create = qc_snapshot_create,
 	.snapshot_apply = qc_snapshot_apply,

@@ -274,6 +274,14 @@ static void do_amend(void)
 	opts_free(o);
 }
 
+/* As commit does at its end. */
+static void do_empty(void)
+{
+	unsigned op = begin(ZERO, 0, disk->size);
+
+	end(op, disk->drv->make_empty(disk));
+}
+
 static struct node *open_disk(bool again);
 
 /* Close the disk, which writes everything back, and open it again. */
@@ -304,6 +312,8 @@ static void do_alone(void)
 
 	if (what == 0)
 		do_reopen();
+	else if (what == 7 && !pick(4))
+		do_empty();
 	else if (kind->bitmaps && what < 4)
 		do_bitmap();
 	else if (what == 1 && !kind->old)

@@ -628,3 +628,20 @@ def test_without_the_name(tmp_path):
     subprocess.run([VIREO, "img", "create", "-q", "-f", "qcow2", image, "1M"], check=True)
     r = subprocess.run([VIREO, "img", "info", "--output=json", image], check=True, capture_output=True)
     assert json.loads(r.stdout)["virtual-size"] == 1 << 20
+
+
+def test_commit_leaves_an_empty_file(ours, tmp_path):
+    """Nothing of what was committed stays in the overlay, and its file is as short as QEMU's."""
+    sizes = []
+    for name, program in ("theirs", THEIRS), ("ours", ours):
+        d = tmp_path / name
+        d.mkdir()
+        for c in ([THEIRS, "create", "-q", "-f", "qcow2", "base.q", "16M"],
+                  [THEIRS, "create", "-q", "-f", "qcow2", "-b", "base.q", "-F", "qcow2", "top.q"],
+                  [IO, "-c", "write -q -P 5 1M 8M", "-c", "write -q -z 12M 1M", "top.q"], [program, "commit", "-q", "top.q"],
+                  [THEIRS, "check", "-q", "top.q"], [IO, "-c", "read -q -P 5 1M 8M", "-c", "write -q -P 6 2M 64k", "top.q"],
+                  [program, "check", "-q", "top.q"]):
+            subprocess.run(c, cwd=d, check=True)
+        sizes.append((d / "top.q").stat().st_size)
+    assert sizes[0] == sizes[1]
+    subprocess.run([THEIRS, "compare", "-q", "theirs/top.q", "ours/top.q"], cwd=tmp_path, check=True)
