@@ -44,6 +44,9 @@ struct node_ctx {
 	/* A flush of a file failed, for good: called once for each file. May be NULL. */
 	void (*failed)(void *opaque, const char *path, int ret);
 	void *failed_opaque;
+	/* How much of a long call is done, of 1; it may become less. May be NULL. */
+	void (*progress)(void *opaque, double done);
+	void *progress_opaque;
 	struct secret *secrets;		  /* secret.h */
 	struct throttle_group *throttles; /* throttle.h */
 	/* private */

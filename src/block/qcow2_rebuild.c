@@ -16,6 +16,7 @@ struct build {
 	uint64_t *table, entries;
 	uint64_t at, clusters; /* where the table goes */
 	uint64_t hint;
+	unsigned walks; /* as it looks now, until all is done */
 };
 
 int qc_refs_reserve(struct qc_refs *r, uint64_t clusters)
@@ -79,45 +80,65 @@ static int need_entry(struct build *b, uint64_t i)
 	return 0;
 }
 
-/* A block for each part of the file in which something is in use, which blocks make more. */
-static int place_blocks(struct build *b)
+/* A block for each part of the file in which something is in use; these are in use then, too. `*more`: some were made.
+ */
+static int place_blocks(struct build *b, bool *more)
 {
-	bool again = true;
 	uint64_t at;
 	int ret = 0;
 
-	while (again && !ret) {
-		again = false;
-		for (uint64_t k = 0; k < b->r->n && !ret; k++) {
-			uint64_t i = k >> b->rb_bits;
+	for (uint64_t k = 0; k < b->r->n && !ret; k++) {
+		uint64_t i = k >> b->rb_bits;
 
-			if (!b->r->at[k] || (i < b->entries && b->table[i]))
-				continue;
-			ret = need_entry(b, i);
-			if (!ret)
-				ret = take_free(b, 1, &at);
-			if (!ret)
-				b->table[i] = at << qc(b->n)->bits;
-			again = true;
-		}
+		if (!b->r->at[k] || (i < b->entries && b->table[i]))
+			continue;
+		ret = need_entry(b, i);
+		if (!ret)
+			ret = take_free(b, 1, &at);
+		if (!ret)
+			b->table[i] = at << qc(b->n)->bits;
+		*more = true;
 	}
 	return ret;
 }
 
-static int place_all(struct build *b)
+/* A place for the table that is large enough. */
+static int place_table(struct build *b)
 {
 	uint64_t cluster = qc(b->n)->cluster;
-	int ret = place_blocks(b);
 
-	while (!ret && b->clusters * cluster < b->entries * 8) {
-		for (uint64_t k = 0; k < b->clusters; k++)
-			b->r->at[b->at + k] = 0;
-		if (b->clusters && b->at < b->hint)
-			b->hint = b->at;
-		b->clusters = (b->entries * 8 + cluster - 1) / cluster;
-		ret = take_free(b, b->clusters, &b->at);
-		if (!ret)
-			ret = place_blocks(b);
+	for (uint64_t k = 0; k < b->clusters; k++)
+		b->r->at[b->at + k] = 0;
+	if (b->clusters && b->at < b->hint)
+		b->hint = b->at;
+	b->clusters = (b->entries * 8 + cluster - 1) / cluster;
+	return take_free(b, b->clusters, &b->at);
+}
+
+static void tell(const struct build *b, unsigned walks)
+{
+	struct node_ctx *c = b->n->ctx;
+
+	if (c->progress)
+		c->progress(c->progress_opaque, (double)walks / b->walks);
+}
+
+/* Walks through everything until nothing more is needed: two, if the second finds all in place, or more. */
+static int place_all(struct build *b, unsigned *walks)
+{
+	bool more = true;
+	int ret = 0;
+
+	for (*walks = 0; more && !ret; ++*walks) {
+		b->walks = *walks + 2 > 3 ? *walks + 2 : 3; /* with the one that writes */
+		tell(b, *walks);
+		more = false;
+		ret = place_blocks(b, &more);
+		if (!ret && b->clusters * qc(b->n)->cluster < b->entries * 8) {
+			ret = place_table(b);
+			more = true;
+		}
+		tell(b, *walks + 1);
 	}
 	return ret;
 }
@@ -195,10 +216,14 @@ out:
 int qc_rebuild(struct node *n, struct qc_refs *r, unsigned order, struct err *err)
 {
 	struct build b = { .n = n, .r = r, .order = order, .rb_bits = qc(n)->bits + 3 - order, .hint = 1 };
-	int ret = place_all(&b);
+	unsigned walks;
+	int ret = place_all(&b, &walks);
 
-	if (!ret)
+	b.walks = walks + 1;
+	if (!ret) {
+		tell(&b, walks);
 		ret = write_blocks(&b);
+	}
 	if (!ret)
 		ret = switch_over(&b);
 	if (ret)

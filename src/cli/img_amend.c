@@ -41,6 +41,11 @@ static int help(const char *format)
 	return 0;
 }
 
+static void tell(void *opaque, double done)
+{
+	img_progress(opaque, done * 100);
+}
+
 static int amend(struct img *t, struct node *n, const struct amend *a)
 {
 	struct err err, why;
@@ -61,7 +66,10 @@ static int amend(struct img *t, struct node *n, const struct amend *a)
 		return 1;
 	}
 	copy = opts_copy(a->o);
+	t->ctx.progress = tell;
+	t->ctx.progress_opaque = t;
 	ret = n->drv->amend(n, copy, a->force, &err);
+	t->ctx.progress = NULL;
 	img_progress(t, 100);
 	if (ret)
 		img_error("%s", err.msg);

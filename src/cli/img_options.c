@@ -179,7 +179,7 @@ void img_progress_begin(struct img *t, bool on)
 void img_progress(struct img *t, double percent)
 {
 	t->progress = percent < 100 ? percent : 100;
-	if (!asked && t->progress - t->progress_said < 1 && percent < 100)
+	if (!asked && t->progress >= t->progress_said && t->progress - t->progress_said < 1 && percent < 100)
 		return;
 	t->progress_said = t->progress;
 	print_progress(t);
