@@ -99,7 +99,7 @@ static int refused(const struct reply *r, struct err *err)
 	if (!what)
 		what = "the NBD server refuses, for a reason that is not known here";
 	if (r->len)
-		err_set(err, "%s\nserver reported: %s", what, (const char *)r->data);
+		err_set(err, "%s\nserver reported: %s\n", what, (const char *)r->data);
 	else
 		err_set(err, "%s", what);
 	return -EINVAL;

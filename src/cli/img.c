@@ -36,8 +36,7 @@ void img_error(const char *fmt, ...)
 	hint = strchr(text, '\n');
 	if (hint)
 		*hint++ = 0;
-	fprintf(stderr, "qemu-img: %s\n%s%s", text, hint ? hint : "",
-		hint && *hint && hint[strlen(hint) - 1] != '\n' ? "\n" : "");
+	fprintf(stderr, "qemu-img: %s\n%s", text, hint ? hint : "");
 	free(text);
 }
 

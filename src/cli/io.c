@@ -19,13 +19,14 @@
 
 int io_error(const char *fmt, ...)
 {
+	char text[2560];
 	va_list ap;
 
-	fputs("qemu-io: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
+	/* A hint behind the message brings its own end. */
+	fprintf(stderr, "qemu-io: %s%s", text, *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
 	return -EINVAL;
 }
 
