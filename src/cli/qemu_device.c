@@ -115,8 +115,8 @@ static const struct property rng[] = {
 	{ NULL },
 };
 static const struct property balloon[] = {
-	{ "deflate-on-oom", "bool", NULL, "off", NULL },
-	{ "free-page-reporting", "bool", NULL, "off", NULL },
+	{ "deflate-on-oom", "bool", "deflate-on-oom", NULL, "(default: on)" },
+	{ "free-page-reporting", "bool", "free-page-reporting", NULL, "(default: on)" },
 	{ "free-page-hint", "bool", NULL, "off", NULL },
 	{ NULL },
 };

@@ -153,11 +153,13 @@ static const struct action {
 	{ "panic", "shutdown", "pvpanic.action", "shutdown" },
 	{ "panic", "pause", "pvpanic.action", "pause" },
 	{ "panic", "none", "pvpanic.action", "none" },
+	{ "panic", "exit-failure", "pvpanic.action", "exit-failure" },
 	{ "watchdog", "reset", "i6300esb.action", "reset" },
 	{ "watchdog", "shutdown", "i6300esb.action", "shutdown" },
 	{ "watchdog", "poweroff", "i6300esb.action", "shutdown" },
 	{ "watchdog", "pause", "i6300esb.action", "pause" },
 	{ "watchdog", "none", "i6300esb.action", "none" },
+	{ "watchdog", "inject-nmi", "i6300esb.action", "inject-nmi" },
 };
 
 /* An action of a device that is not there is for nothing. */

@@ -231,6 +231,11 @@ static const struct virtio_ops ops = {
 static const struct state_field fields[] = { STATE_U8A(struct balloon, config), STATE_FIELD_END };
 static const struct state_desc state = { .name = "balloon", .version = 1, .min_version = 1, .fields = fields };
 
+void virtio_balloon_without(struct virtio_dev *d, bool deflate_on_oom, bool reporting)
+{
+	d->offered &= ~((uint64_t)deflate_on_oom << F_DEFLATE_ON_OOM | (uint64_t)reporting << F_REPORTING);
+}
+
 struct virtio_dev *virtio_balloon_new(struct mem_space *mem, struct loop *loop, struct err *err)
 {
 	struct balloon *b = calloc(1, sizeof(*b));

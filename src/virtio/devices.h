@@ -14,6 +14,8 @@ struct virtio_dev *virtio_rng_new(struct mem_space *mem, struct loop *loop, stru
 
 /* Section 5.5: inflate, deflate, free page reporting and statistics. */
 struct virtio_dev *virtio_balloon_new(struct mem_space *mem, struct loop *loop, struct err *err);
+/* Without these of its features, which it has otherwise. Before it is attached. */
+void virtio_balloon_without(struct virtio_dev *d, bool deflate_on_oom, bool reporting);
 /* How many bytes the guest should give back; how many it has given. Loop thread. */
 void virtio_balloon_set(struct virtio_dev *d, uint64_t bytes);
 /* Called when the driver has said how much it gives, in its thread and with the device's lock. Before it runs. */

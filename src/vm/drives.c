@@ -373,7 +373,7 @@ static int add_console(struct vm *vm, struct err *err)
 
 static int add_simple(struct vm *vm, struct err *err)
 {
-	bool rng, balloon;
+	bool rng, balloon, deflate, reporting;
 
 	if (config_bool(vm->config, "rng", true, &rng, err) || config_bool(vm->config, "balloon", false, &balloon, err))
 		return -1;
@@ -381,7 +381,12 @@ static int add_simple(struct vm *vm, struct err *err)
 		return -1;
 	if (!balloon)
 		return 0;
+	if (config_bool(vm->config, "balloon.deflate-on-oom", true, &deflate, err) ||
+	    config_bool(vm->config, "balloon.free-page-reporting", true, &reporting, err))
+		return -1;
 	vm->balloon = virtio_balloon_new(vm->mem, vm->loop, err);
+	if (vm->balloon)
+		virtio_balloon_without(vm->balloon, !deflate, !reporting);
 	return vm_attach(vm, vm->balloon, "balloon", err);
 }
 

@@ -27,7 +27,8 @@ static int add_i8042(struct vm *vm, struct err *err)
 
 static int add_pvpanic(struct vm *vm, struct err *err)
 {
-	static const char *const actions[] = { "pause", "shutdown", "none", NULL };
+	static const char *const actions[] = { "pause", "shutdown", "none", "exit-failure", NULL };
+	static const enum vm_action are[] = { VM_ACTION_PAUSE, VM_ACTION_SHUTDOWN, VM_ACTION_NONE, VM_ACTION_FAIL };
 	struct machine_control m = vm_machine_control(vm);
 	uint64_t port;
 	uint8_t word[2];
@@ -36,7 +37,7 @@ static int add_pvpanic(struct vm *vm, struct err *err)
 	if (config_uint(vm->config, "pvpanic.ioport", 0x505, (struct config_range){ 1, 0xffff }, &port, err) ||
 	    config_choice(vm->config, "pvpanic.action", VM_ACTION_SHUTDOWN, actions, &action, err))
 		return -1;
-	vm->on_panic = (enum vm_action)action;
+	vm->on_panic = are[action];
 	vm->pvpanic = (uint16_t)port;
 	st_le16(word, vm->pvpanic);
 	return add(vm, pvpanic_new(vm->bus, vm->pvpanic, &m, err)) ||
@@ -47,7 +48,7 @@ static int add_pvpanic(struct vm *vm, struct err *err)
 
 static int add_i6300esb(struct vm *vm, struct err *err)
 {
-	static const char *const actions[] = { "pause", "shutdown", "none", "reset", NULL };
+	static const char *const actions[] = { "pause", "shutdown", "none", "reset", "inject-nmi", NULL };
 	struct machine_control m = vm_machine_control(vm);
 	uint64_t slot;
 	int action;

@@ -51,7 +51,14 @@
 enum vm_state { VM_PRELAUNCH, VM_RUNNING, VM_PAUSED, VM_DEBUG, VM_IO_ERROR, VM_SAVING, VM_SAVED, VM_SHUTDOWN };
 
 /* What is done about a guest that has panicked or hangs. */
-enum vm_action { VM_ACTION_PAUSE, VM_ACTION_SHUTDOWN, VM_ACTION_NONE, VM_ACTION_RESET };
+enum vm_action {
+	VM_ACTION_PAUSE,
+	VM_ACTION_SHUTDOWN,
+	VM_ACTION_NONE,
+	VM_ACTION_RESET,
+	VM_ACTION_NMI, /* to all processors */
+	VM_ACTION_FAIL /* ends, with exit status 1 */
+};
 
 struct vm_cpu {
 	struct vm *vm;
@@ -332,6 +339,10 @@ int vm_add_net(struct vm *vm, unsigned n, const char *prefix, struct err *err);
 const char *vm_disk_without_space(const struct vm *vm);
 /* What it is that it waits for. */
 void vm_disk_waits(const struct vm *vm, struct err *err);
+
+/* --- qmp_machine.c --- */
+/* At every processor. */
+void vm_inject_nmi(struct vm *vm);
 
 /* --- screen.c: the VGA, and who shows it --- */
 #define VM_VGABIOS "/usr/share/seabios/vgabios-stdvga.bin" /* of Debian's package seabios */

@@ -37,10 +37,15 @@ static json_t *query_balloon(struct vm *vm, const json_t *args, struct err *err)
 }
 
 /* To all processors, as the button of a server does. */
-static json_t *inject_nmi(struct vm *vm, const json_t *args, struct err *err)
+void vm_inject_nmi(struct vm *vm)
 {
 	for (unsigned n = 0; n < vm->cpus; n++)
 		vcpu_signal(vm->cpu[n].vcpu, CPU_SIGNAL_NMI, 0);
+}
+
+static json_t *inject_nmi(struct vm *vm, const json_t *args, struct err *err)
+{
+	vm_inject_nmi(vm);
 	return json_object();
 }
 

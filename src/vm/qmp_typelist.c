@@ -91,7 +91,7 @@ const struct qmp_type qmp_types[] = {
 	{ "ShutdownCause", "=host-error host-qmp-quit host-qmp-system-reset host-signal host-ui guest-shutdown guest-reset "
 	  "guest-panic" },
 	{ "GuestPanicAction", "=pause poweroff run" },
-	{ "WatchdogAction", "=reset poweroff pause none" },
+	{ "WatchdogAction", "=reset poweroff pause none inject-nmi" },
 	{ 0 },
 };
 

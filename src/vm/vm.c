@@ -205,16 +205,17 @@ static void end(struct vm *vm, int status, const char *reason)
 /* A guest that has panicked stands still or ends; one that has a kernel to save what is left goes on. */
 static void answer_panic(struct vm *vm, const struct vm_request *r)
 {
-	static const char *const actions[] = {
-		[VM_ACTION_PAUSE] = "pause", [VM_ACTION_SHUTDOWN] = "poweroff", [VM_ACTION_NONE] = "run"
-	};
+	static const char *const actions[] = { [VM_ACTION_PAUSE] = "pause",
+					       [VM_ACTION_SHUTDOWN] = "poweroff",
+					       [VM_ACTION_NONE] = "run",
+					       [VM_ACTION_FAIL] = "poweroff" };
 	bool panicked = r->status & PVPANIC_PANICKED;
 	enum vm_action action = panicked ? vm->on_panic : VM_ACTION_NONE;
 
 	log_guest("vm", "%s", panicked ? "the guest has panicked" : "the guest saves what a panic has left");
 	qmp_event_action(vm->qmp, panicked ? "GUEST_PANICKED" : "GUEST_CRASHLOADED", actions[action]);
-	if (action == VM_ACTION_SHUTDOWN) {
-		end(vm, VM_STATUS_FAULT, r->reason);
+	if (action == VM_ACTION_SHUTDOWN || action == VM_ACTION_FAIL) {
+		end(vm, action == VM_ACTION_FAIL ? 1 : VM_STATUS_FAULT, r->reason);
 		return;
 	}
 	if (action == VM_ACTION_PAUSE) {
@@ -230,7 +231,8 @@ static void answer_watchdog(struct vm *vm, const struct vm_request *r)
 	static const char *const actions[] = { [VM_ACTION_PAUSE] = "pause",
 					       [VM_ACTION_SHUTDOWN] = "poweroff",
 					       [VM_ACTION_NONE] = "none",
-					       [VM_ACTION_RESET] = "reset" };
+					       [VM_ACTION_RESET] = "reset",
+					       [VM_ACTION_NMI] = "inject-nmi" };
 	struct err err;
 
 	log_guest("vm", "the guest's watchdog has run down");
@@ -249,7 +251,11 @@ static void answer_watchdog(struct vm *vm, const struct vm_request *r)
 		vm_pause(vm);
 		vm->paused_by = "watchdog";
 		break;
+	case VM_ACTION_NMI:
+		vm_inject_nmi(vm);
+		break;
 	case VM_ACTION_NONE:
+	case VM_ACTION_FAIL:
 		break;
 	}
 	cpus_answered(vm);

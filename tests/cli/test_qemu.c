@@ -239,6 +239,10 @@ static const struct {
 	  "memory=64 memory.backing=file memory.path=/x memory.share=on memory.prealloc=yes" },
 	{ "-object memory-backend-memfd,id=m,size=1G,hugetlb=off -machine pc,memory-backend=m",
 	  "memory=1048576K memory.backing=memfd memory.share=-" },
+	{ "-device virtio-balloon-pci,deflate-on-oom=on,free-page-reporting=off",
+	  "balloon.deflate-on-oom=on balloon.free-page-reporting=off" },
+	{ "-device pvpanic -device i6300esb -action panic=exit-failure,watchdog=inject-nmi",
+	  "pvpanic.action=exit-failure i6300esb.action=inject-nmi" },
 	/* What clients call things by. */
 	{ "-hda a -drive file=b,if=virtio -drive file=c,if=virtio,id=vd -drive file=d,if=virtio",
 	  "disk0.id=ide0-hd0 disk1.id=virtio0 disk2.id=vd disk3.id=virtio2 cdrom0.id=ide1-cd0 disk0.qdev=-" },

@@ -66,6 +66,22 @@ def test_a_guest_that_panics_all_the_time(tmp_path, action, value):
         vm.kill()
 
 
+def test_a_panic_may_be_a_failure(tmp_path):
+    code = b"\x66\xba\x05\x05\xb0\x01\xee\xeb\xfe"
+    args = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-kernel", tiny.kernel(tmp_path, code), "-device", "pvpanic"]
+    assert run_cli(*args).returncode == 0
+    assert run_cli(*args, "-action", "panic=exit-failure").returncode == 1
+
+
+@pytest.mark.slow
+def test_a_hung_guest_gets_an_nmi(generic, vms):
+    vm = vms([*generic.args("console=ttyS0"), "--device", "i6300esb,action=inject-nmi"]).boot()
+    qmp = vm.qmp()
+    vm.sh("watchdog -T 2 -t 1 -F /dev/watchdog & sleep 2; kill -KILL $!")
+    assert qmp.event("WATCHDOG")["data"] == {"action": "inject-nmi"}
+    vm.child.expect("NMI received")
+
+
 def test_errors():
     for device, text in (("pvpanic,action=reboot", "is not one of pause, shutdown, none"), ("i6300esb,addr=0", "i6300esb.addr"),
                          ("pvpanic,ioport=0x60,", "pvpanic"), ("i6300esb,addr=1", "taken")):

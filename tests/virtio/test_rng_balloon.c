@@ -102,6 +102,22 @@ static void begin(bool packed, uint64_t features)
 	rig_start(&rig, features);
 }
 
+static void features_can_be_left_away(void **state)
+{
+	struct err err;
+	struct virtio_dev *d;
+
+	rig_init(&rig, false);
+	d = virtio_balloon_new(rig.mem, rig.loop, &err);
+	assert_int_equal(virtio_offered(d) & 0x24, 0x24);
+	virtio_balloon_without(d, false, true);
+	assert_int_equal(virtio_offered(d) & 0x24, 4);
+	virtio_balloon_without(d, true, false);
+	assert_int_equal(virtio_offered(d) & 0x24, 0);
+	rig_attach(&rig, d);
+	rig_fini(&rig);
+}
+
 static void send_pfns(unsigned q, const uint32_t *pfns, unsigned n)
 {
 	struct rig_seg s = { rig_alloc(&rig, NULL, 4 * n), 4 * n, false };
@@ -342,6 +358,7 @@ static void test_target(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(features_can_be_left_away),
 		cmocka_unit_test(test_rng_split),
 		cmocka_unit_test(test_rng_packed),
 		cmocka_unit_test(test_rng_rate),
