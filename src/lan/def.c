@@ -106,7 +106,7 @@ void lan_bridge_mac(const char *name, uint8_t mac[6])
 
 bool lan_has_server(const struct lan_def *d)
 {
-	return d->model != LAN_BRIDGED && d->dns != LAN_DNS_DNSMASQ && (d->dhcp || d->dns == LAN_DNS_OWN);
+	return d->model != LAN_BRIDGED && (d->dhcp || d->dns != LAN_DNS_OFF);
 }
 
 bool lan_has_gateway(const struct lan_def *d)

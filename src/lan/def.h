@@ -86,7 +86,7 @@ void lan_bridge_name(const struct lan_def *d, char buf[IFNAMSIZ]);
 void lan_server_name(const struct lan_def *d, char buf[IFNAMSIZ]);
 /* The MAC of the bridge, by which it is known as ours from its first moment on. */
 void lan_bridge_mac(const char *name, uint8_t mac[6]);
-bool lan_has_server(const struct lan_def *d);  /* one of our own */
+bool lan_has_server(const struct lan_def *d);  /* ours or dnsmasq */
 bool lan_has_gateway(const struct lan_def *d); /* the host has an address in it */
 static inline uint32_t lan_gateway4(const struct lan_def *d)
 {

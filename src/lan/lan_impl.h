@@ -6,6 +6,7 @@
 #include "lan/lan.h"
 #include "lan/nft.h"
 #include "lan/rtnl.h"
+#include "lan/serve.h"
 #include "lan/store.h"
 
 struct lan {
@@ -57,6 +58,18 @@ bool lan_server_alive(struct lan *l, const char *name);
 /* Tell it of the machines that the network knows now. */
 int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err);
 json_t *lan_server_ask(struct lan *l, const char *name, const char *what, json_t *args, struct err *err);
+
+/* What it knows of machines: those that the definition names, and those that have cables. NULL: no memory. */
+struct lan_host *lan_known_hosts(const struct lan_run *r, unsigned *len);
+/* The cable between the bridge and the name space of the server. */
+int lan_server_join(struct lan *l, const struct lan_run *r, pid_t pid, struct err *err);
+
+/* --- dnsmasq.c --- */
+int lan_dnsmasq_start(struct lan *l, const struct lan_run *r, struct err *err);
+void lan_dnsmasq_stop(struct lan *l, const char *name);
+bool lan_dnsmasq_alive(struct lan *l, const char *name);
+int lan_dnsmasq_hosts(struct lan *l, const struct lan_run *r, struct err *err);
+json_t *lan_dnsmasq_leases(struct lan *l, const char *name, struct err *err);
 
 /* --- uplink.c --- */
 /* Whether a bridged network can have its interface; `joined`: it is a bridge already. */

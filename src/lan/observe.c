@@ -13,9 +13,13 @@ json_t *lan_leases(struct lan *l, const char *name, struct err *err)
 
 	if (!d)
 		err_set(err, "out of memory");
-	else if (!lan_load(l, name, d, err) && !lan_has_server(d))
+	else if (lan_load(l, name, d, err))
+		;
+	else if (!lan_has_server(d))
 		err_set(err, "network %s hands out no addresses", name);
-	else if (!lan_load(l, name, d, err))
+	else if (d->dns == LAN_DNS_DNSMASQ)
+		o = lan_dnsmasq_leases(l, name, err);
+	else
 		o = lan_server_ask(l, name, "leases", NULL, err);
 	free(d);
 	return o;
@@ -98,7 +102,9 @@ json_t *lan_stats(struct lan *l, const char *name, struct err *err)
 		}
 		json_object_set_new(o, "machines", cables);
 		json_object_set_new(o, "refused", filter_stats(name));
-		server = lan_has_server(&r->def) ? lan_server_ask(l, name, "stats", NULL, &ignored) : NULL;
+		server = lan_has_server(&r->def) && r->def.dns != LAN_DNS_DNSMASQ
+				 ? lan_server_ask(l, name, "stats", NULL, &ignored)
+				 : NULL;
 		if (server)
 			json_object_set_new(o, "server", server);
 		lan_run_free(r);

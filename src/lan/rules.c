@@ -165,6 +165,8 @@ static void routed(FILE *f, const struct lan_rules *r)
 		"\t\tct state established,related accept\n",
 		r->bridge);
 	accept_net(f, d, "saddr");
+	if (d->dns == LAN_DNS_DNSMASQ)
+		fputs("\t\tip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n", f);
 	fputs("\t\tip6 saddr { fe80::/10, :: } accept\n\t\tcounter drop\n\t}\n", f);
 	if (d->publish_len)
 		published(f, r);

@@ -40,7 +40,7 @@ static void give_address(struct lan_host *h, const struct lan_def *d, uint32_t a
 }
 
 /* Those that the definition names, and those that have cables. NULL: no memory. */
-static struct lan_host *known_hosts(const struct lan_run *r, unsigned *len)
+struct lan_host *lan_known_hosts(const struct lan_run *r, unsigned *len)
 {
 	struct lan_host *hosts = calloc(r->def.statics_len + r->ports.len + 1, sizeof(*hosts));
 
@@ -121,32 +121,37 @@ static void fill(struct lan_serve *s, const struct lan_run *r)
 
 /* --- start --- */
 
+int lan_server_join(struct lan *l, const struct lan_run *r, pid_t pid, struct err *err)
+{
+	struct rtnl *nl = &l->nl;
+	char name[IFNAMSIZ], alias[RTNL_ALIAS];
+	unsigned mtu = r->def.mtu;
+	uint8_t mac[6];
+	int index;
+
+	own_mac(r->def.name, mac);
+	lan_server_name(&r->def, name);
+	if (rtnl_add_veth(nl, &(struct rtnl_new){ .name = name, .mtu = mtu },
+			  &(struct rtnl_new){ .name = "lan0", .mac = mac, .mtu = mtu }, pid, err))
+		return err_prefix(err, "interface %s", name);
+	index = (int)if_nametoindex(name);
+	snprintf(alias, sizeof(alias), "vireo:%s", r->def.name);
+	if (rtnl_set_alias(nl, index, alias, err) || rtnl_set_master(nl, index, (int)if_nametoindex(r->bridge), err) ||
+	    rtnl_set_up(nl, index, true, err))
+		return err_prefix(err, "interface %s", name);
+	return 0;
+}
+
 struct join {
 	struct lan *l;
 	const struct lan_run *r;
 };
 
-/* The cable between the bridge and the name space of the server. */
 static int join(void *opaque, pid_t pid, struct err *err)
 {
 	const struct join *j = opaque;
-	struct rtnl *nl = &j->l->nl;
-	char name[IFNAMSIZ], alias[RTNL_ALIAS];
-	unsigned mtu = j->r->def.mtu;
-	uint8_t mac[6];
-	int index;
 
-	own_mac(j->r->def.name, mac);
-	lan_server_name(&j->r->def, name);
-	if (rtnl_add_veth(nl, &(struct rtnl_new){ .name = name, .mtu = mtu },
-			  &(struct rtnl_new){ .name = "lan0", .mac = mac, .mtu = mtu }, pid, err))
-		return err_prefix(err, "interface %s", name);
-	index = (int)if_nametoindex(name);
-	snprintf(alias, sizeof(alias), "vireo:%s", j->r->def.name);
-	if (rtnl_set_alias(nl, index, alias, err) ||
-	    rtnl_set_master(nl, index, (int)if_nametoindex(j->r->bridge), err) || rtnl_set_up(nl, index, true, err))
-		return err_prefix(err, "interface %s", name);
-	return 0;
+	return lan_server_join(j->l, j->r, pid, err);
 }
 
 static int make_paths(struct lan *l, struct lan_serve *s, struct err *err)
@@ -168,8 +173,10 @@ int lan_server_start(struct lan *l, const struct lan_run *r, struct err *err)
 	lan_server_stop(l, r);
 	if (!lan_has_server(&r->def))
 		return 0;
+	if (r->def.dns == LAN_DNS_DNSMASQ)
+		return lan_dnsmasq_start(l, r, err);
 	fill(&s, r);
-	hosts = known_hosts(r, &s.hosts_len);
+	hosts = lan_known_hosts(r, &s.hosts_len);
 	s.hosts = hosts;
 	if (!hosts)
 		err_set(err, "out of memory");
@@ -270,9 +277,11 @@ bool lan_server_alive(struct lan *l, const char *name)
 {
 	int fd = dial(l, name);
 
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0;
+	if (fd < 0)
+		return lan_dnsmasq_alive(l, name);
+
+	close(fd);
+	return true;
 }
 
 int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err)
@@ -284,7 +293,9 @@ int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err)
 
 	if (!lan_has_server(&r->def))
 		return 0;
-	hosts = known_hosts(r, &len);
+	if (r->def.dns == LAN_DNS_DNSMASQ)
+		return lan_dnsmasq_hosts(l, r, err);
+	hosts = lan_known_hosts(r, &len);
 	if (!hosts)
 		return err_set(err, "out of memory");
 	list = json_array();
@@ -336,6 +347,7 @@ void lan_server_stop(struct lan *l, const struct lan_run *r)
 			;
 		close(p.fd);
 	}
+	lan_dnsmasq_stop(l, r->def.name);
 	/* The kernel removes it with the name space, some time later. */
 	lan_server_name(&r->def, name);
 	index = (int)if_nametoindex(name);

@@ -84,7 +84,9 @@ def servers(lab):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if open(f"/proc/{pid}/comm").read().startswith("vireo:") and os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user"):
+            if open(f"/proc/{pid}/stat").read().split(")")[-1].split()[0] == "Z":
+                continue  # nobody here waits for it
+            if open(f"/proc/{pid}/comm").read().startswith(("vireo:", "dnsmasq")) and os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user"):
                 found.append(int(pid))
         except OSError:
             pass
@@ -304,9 +306,9 @@ echo "$ip $router $dns $domain $mtu" > {dir}/bound
 """
 
 
-def configured(lab):
+def configured(lab, dns="own", model="nat"):
     """A machine that asks: DHCP by udhcpc, IPv6 by the kernel from router advertisements; names by DNS."""
-    lab.vireo("net", "create", "lab", "--nat", "--mtu", "1400")
+    lab.vireo("net", "create", "lab", "--" + model, "--mtu", "1400", "--dns", dns)
     a, b = lab.machine("lab", "a", configure=False), lab.machine("lab", "b")
     script = os.path.join(lab.dir, "script")
     with open(script, "w") as f:
@@ -323,6 +325,12 @@ def configured(lab):
     for name in ("b", "b.lab.internal", "a", "nobody"):
         r = a.sh(f"busybox nslookup -type=a {name} {bound[2]} 2>/dev/null | awk '/^Address/ {{ print $NF }}' | tail -n +2", check=False)
         names[name] = r.split()
-    kept = a.shown()
-    return {"bound": bound, "took": took, "six": six(), "kept": kept, "names": names, "b": b.addresses,
-            "leases": json.loads(lab.vireo("net", "leases", "lab", "--json")), "table": lab.table([(a, b), (a, lab.outside)])}
+    result = {"bound": bound, "took": took, "six": six(), "kept": a.shown(), "names": names, "b": b.addresses,
+              "leases": json.loads(lab.vireo("net", "leases", "lab", "--json")),
+              "table": lab.table([(a, b), (a, lab.outside)]), "served": len(servers(lab))}
+    for m in (a, b):
+        m.end()
+    lab.machines.clear()
+    lab.vireo("net", "delete", "lab")
+    result["left"] = gone(lab)
+    return result

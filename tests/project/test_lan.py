@@ -13,7 +13,7 @@ import pytest
 from lanlab import CABLE, PROTOCOLS
 
 LAB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lanlab.py")
-UNSHARE = ["timeout", "-s", "KILL", "60", "unshare", "-rnmp", "--mount-proc", "--kill-child", "-f"]
+UNSHARE = ["timeout", "-s", "KILL", "120", "unshare", "-rnmp", "--mount-proc", "--kill-child", "-f"]
 
 
 def possible():
@@ -43,7 +43,7 @@ class Scenes:
         self.start(*scene)
         p = self.started[scene]
         if isinstance(p, subprocess.Popen):
-            out, err = p.communicate(timeout=60)
+            out, err = p.communicate(timeout=120)
             assert p.returncode == 0, err
             p = self.started[scene] = json.loads(out.splitlines()[-1])
         return p
@@ -107,6 +107,8 @@ def test_rows_fail_without_what_they_stand_on(scenes, model, how):
 
 # --- machines ---
 
+NOTHING = {"links": [], "tables": [], "files": [], "forward": ["0", "0"], "servers": []}
+
 
 @pytest.mark.scene("spoofed")
 def test_filters(scenes):
@@ -121,16 +123,26 @@ def test_filters(scenes):
     assert r["without"] == r["all"]
 
 
-@pytest.mark.scene("configured")
-def test_addresses_and_names(scenes):
-    r = scenes.result("configured")
-    address, router, dns, domain, mtu = r["bound"]
+def check_configured(r, dns):
+    address, router, server, domain, mtu = r["bound"]
     base = address.rsplit(".", 1)[0]
-    assert (router, dns, domain, mtu) == (base + ".1", base + ".2", "lab.internal", "1400")
+    assert (router, server, domain, mtu) == (base + ".1", base + dns, "lab.internal", "1400")
     assert address == r["kept"]["address"] and r["six"] == [r["kept"]["address6"]]
     assert r["names"] == {"b": [r["b"]["4"]], "b.lab.internal": [r["b"]["4"]], "a": [address], "nobody": []}
     assert [x["address"] for x in r["leases"] if x["family"] == 4 and x["name"] == "a" and x["expires"]] == [address]
     assert all(r["table"].values()), r["table"]
+    assert r["served"] == 1 and r["left"] == NOTHING
+
+
+@pytest.mark.scene("configured")
+def test_addresses_and_names(scenes):
+    check_configured(scenes.result("configured"), ".2")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("dnsmasq", path=os.environ["PATH"] + ":/usr/sbin:/sbin"), reason="dnsmasq is not there")
+def test_dnsmasq_instead(scenes):
+    check_configured(scenes.result("configured", "dnsmasq"), ".1")
 
 
 @pytest.mark.scene("published")
@@ -149,8 +161,6 @@ def test_routes_between_networks(scenes):
 
 # --- what is left ---
 
-NOTHING = {"links": [], "tables": [], "files": [], "forward": ["0", "0"], "servers": []}
-
 
 @pytest.mark.parametrize("command", [pytest.param("create", marks=pytest.mark.scene("killed", "create", "5")),
                                      pytest.param("bridged", marks=pytest.mark.slow)])
@@ -161,7 +171,7 @@ def test_killed_commands(scenes, command):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["create", "start", "stop", "delete", "edit", "bridged", "unbridged"])
 def test_commands_killed_at_many_points(scenes, command):
-    assert scenes.result("killed", command, "60")["bad"] == []
+    assert scenes.result("killed", command, "25")["bad"] == []
 
 
 @pytest.mark.scene("server_killed")

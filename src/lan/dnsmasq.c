@@ -1,0 +1,407 @@
+/*
+ * dnsmasq in place of our servers: at the gateway's address on the host, or where the host has none in a name space of
+ * its own. It is known by its arguments, which name files of the network: also where these are lost. See lan_impl.h.
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "lan/lan_impl.h"
+
+#define PATIENCE_MS 3000
+#define ARGS_MOST   40
+#define LOG	    "server.log"
+
+static const char *program(void)
+{
+	static const char *const places[] = { "/usr/sbin/dnsmasq", "/sbin/dnsmasq", "/usr/local/sbin/dnsmasq",
+					      "/usr/bin/dnsmasq" };
+
+	for (size_t i = 0; i < ARRAY_LEN(places); i++)
+		if (!access(places[i], X_OK))
+			return places[i];
+	return NULL;
+}
+
+static void path_of(struct lan *l, const char *name, const char *file, char buf[2 * LAN_PATH])
+{
+	lan_run_path(&l->store, name, file, buf, 2 * LAN_PATH);
+}
+
+/* --- which process it is --- */
+
+/* Whether this process has the argument, which nobody else's would. */
+static bool has_argument(const char *pid, const char *argument)
+{
+	char path[64], text[8192];
+	ssize_t len;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%.16s/cmdline", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	len = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	text[len < 0 ? 0 : len] = '\0';
+	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(text + at) + 1)
+		if (!strcmp(text + at, argument))
+			return true;
+	return false;
+}
+
+static bool is_called(const char *pid, const char *name)
+{
+	char path[64], text[32] = "";
+	FILE *f;
+	bool yes;
+
+	snprintf(path, sizeof(path), "/proc/%.16s/comm", pid);
+	f = fopen(path, "re");
+	yes = f && fgets(text, sizeof(text), f) && (text[strcspn(text, "\n")] = 0, !strcmp(text, name));
+	if (f)
+		fclose(f);
+	return yes;
+}
+
+static void mark(struct lan *l, const char *name, char buf[3 * LAN_PATH])
+{
+	char path[2 * LAN_PATH];
+
+	path_of(l, name, "dnsmasq.pid", path);
+	snprintf(buf, 3 * LAN_PATH, "--pid-file=%s", path);
+}
+
+/* 0: none. */
+static pid_t find(struct lan *l, const char *name)
+{
+	char argument[3 * LAN_PATH];
+	struct dirent *e;
+	DIR *d = opendir("/proc");
+	pid_t pid = 0;
+
+	mark(l, name, argument);
+	while (d && !pid && (e = readdir(d)))
+		if (isdigit((unsigned char)*e->d_name) && is_called(e->d_name, "dnsmasq") &&
+		    has_argument(e->d_name, argument))
+			pid = (pid_t)atoi(e->d_name);
+	if (d)
+		closedir(d);
+	return pid;
+}
+
+bool lan_dnsmasq_alive(struct lan *l, const char *name)
+{
+	return find(l, name) > 0;
+}
+
+static void nap(void)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+}
+
+void lan_dnsmasq_stop(struct lan *l, const char *name)
+{
+	for (int n = 0; n < PATIENCE_MS / 2; n++) {
+		pid_t pid = find(l, name);
+
+		if (!pid)
+			return;
+		if (!n || n == PATIENCE_MS / 4)
+			kill(pid, n ? SIGKILL : SIGTERM);
+		waitpid(pid, NULL, WNOHANG); /* if it is ours */
+		nap();
+	}
+}
+
+/* --- what it is told --- */
+
+static int write_files(struct lan *l, const struct lan_run *r, struct err *err)
+{
+	char path[2 * LAN_PATH], mac[LAN_TEXTMAC], four[LAN_TEXT4], six[LAN_TEXT6], *text[2] = { NULL, NULL };
+	struct lan_host *hosts;
+	size_t len[2];
+	FILE *f[2] = { open_memstream(&text[0], &len[0]), open_memstream(&text[1], &len[1]) };
+	unsigned count;
+	int rc;
+
+	hosts = lan_known_hosts(r, &count);
+	for (unsigned i = 0; f[0] && f[1] && hosts && i < count; i++) {
+		const struct lan_host *h = &hosts[i];
+
+		fprintf(f[0], "%s", lan_text_mac(h->mac, mac));
+		if (h->addr4.s_addr)
+			fprintf(f[0], ",%s", lan_text4(be32toh(h->addr4.s_addr), four));
+		if (!lan_zero6(&h->addr6))
+			fprintf(f[0], ",[%s]", lan_text6(&h->addr6, six));
+		fprintf(f[0], "%s%s\n", *h->name ? "," : "", h->name);
+		if (*h->name && h->addr4.s_addr)
+			fprintf(f[1], "%s %s\n", four, h->name);
+		if (*h->name && !lan_zero6(&h->addr6))
+			fprintf(f[1], "%s %s\n", six, h->name);
+	}
+	rc = !f[0] || !f[1] || !hosts ? err_set(err, "out of memory") : 0;
+	for (int i = 0; i < 2; i++)
+		if (f[i] && fclose(f[i]))
+			rc = err_set(err, "out of memory");
+	for (int i = 0; i < 2 && !rc; i++) {
+		path_of(l, r->def.name, i ? "names" : "hosts", path);
+		rc = lan_write_file(path, text[i], err);
+	}
+	free(text[0]);
+	free(text[1]);
+	free(hosts);
+	return rc;
+}
+
+int lan_dnsmasq_hosts(struct lan *l, const struct lan_run *r, struct err *err)
+{
+	pid_t pid = find(l, r->def.name);
+
+	if (write_files(l, r, err))
+		return -1;
+	return pid && kill(pid, SIGHUP) ? err_errno(err, errno, "dnsmasq") : 0;
+}
+
+struct args {
+	char *v[ARGS_MOST + 1];
+	unsigned len;
+};
+
+__attribute__((format(printf, 2, 3))) static void add(struct args *a, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (a->len < ARGS_MOST && vasprintf(&a->v[a->len], fmt, ap) >= 0)
+		a->len++;
+	va_end(ap);
+}
+
+static void free_args(struct args *a)
+{
+	while (a->len)
+		free(a->v[--a->len]);
+}
+
+static void make_args(struct lan *l, const struct lan_run *r, const char *ifname, struct args *a)
+{
+	const struct lan_def *d = &r->def;
+	const bool gateway = lan_has_gateway(d);
+	char text[3 * LAN_PATH], other[LAN_TEXT6];
+	struct in6_addr six;
+
+	*a = (struct args){ 0 };
+	add(a, "dnsmasq");
+	mark(l, d->name, text);
+	add(a, "%s", text);
+	add(a, "--keep-in-foreground");
+	add(a, "--conf-file=/dev/null");
+	add(a, "--no-hosts");
+	add(a, "--bind-interfaces");
+	add(a, "--except-interface=lo");
+	add(a, "--interface=%s", ifname);
+	add(a, "--user=root");
+	add(a, "--group="); /* stay as it is: in a user name space it could not change */
+	path_of(l, d->name, "leases", text);
+	add(a, "--dhcp-leasefile=%s", text);
+	path_of(l, d->name, "hosts", text);
+	add(a, "--dhcp-hostsfile=%s", text);
+	path_of(l, d->name, "names", text);
+	add(a, "--addn-hosts=%s", text);
+	path_of(l, d->name, LOG, text);
+	add(a, "--log-facility=%s", text);
+	add(a, "--dhcp-authoritative");
+	if (*d->domain) {
+		add(a, "--domain=%s", d->domain);
+		add(a, "--local=/%s/", d->domain);
+		add(a, "--expand-hosts");
+	}
+	if (!gateway) {
+		add(a, "--no-resolv");
+		add(a, "--dhcp-option=option:router");
+		add(a, "--ra-param=%s,0,0", ifname);
+	}
+	if (d->mtu)
+		add(a, "--dhcp-option=option:mtu,%u", d->mtu);
+	if (d->net4.len && d->dhcp)
+		add(a, "--dhcp-range=%s,%s,%s,1h", lan_text4(d->first4, text), lan_text4(d->last4, other),
+		    lan_text4(lan_mask4(d->net4.len), (char[LAN_TEXT4]){ 0 }));
+	if (!d->net6.len)
+		return;
+	six = lan_host6(&d->net6.addr, 0xffff);
+	lan_text6(&six, other);
+	six = lan_host6(&d->net6.addr, 3);
+	add(a, "--enable-ra");
+	if (d->dhcp)
+		add(a, "--dhcp-range=%s,%s,slaac,64,1h", lan_text6(&six, text), other);
+	else
+		add(a, "--dhcp-range=%s,ra-only,64", lan_text6(&d->net6.addr, text));
+}
+
+/* --- start --- */
+
+/* In the name space that it shall have alone: the addresses that the server has. */
+static int set_inside(const struct lan_def *d, struct err *err)
+{
+	const struct in6_addr six = lan_host6(&d->net6.addr, 2);
+	uint8_t four[4];
+	struct rtnl nl;
+	int index = (int)if_nametoindex("lan0"), rc;
+
+	if (rtnl_open(&nl, err))
+		return -1;
+	st_be32(four, lan_server4(d));
+	rc = (d->net4.len && rtnl_add_addr(&nl, index, AF_INET, four, d->net4.len, err)) ||
+	     (d->net6.len && rtnl_add_addr(&nl, index, AF_INET6, &six, d->net6.len, err)) ||
+	     rtnl_set_up(&nl, index, true, err);
+	rtnl_close(&nl);
+	return rc ? -1 : 0;
+}
+
+static _Noreturn void child(const char *path, const struct lan_def *d, struct args *a, int fd)
+{
+	struct err err;
+	sigset_t none;
+	char go;
+	int null = open("/dev/null", O_RDWR);
+
+	setsid();
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	dup2(null, 0);
+	dup2(null, 1);
+	dup2(fd, 2);
+	close_range(3, ~0u, 0);
+	if (!lan_has_gateway(d)) {
+		if (unshare(CLONE_NEWNET)) {
+			dprintf(2, "a network name space: %s", strerror(errno));
+			_exit(1);
+		}
+		if (write(2, "n", 1) != 1 || read(2, &go, 1) != 1)
+			_exit(1);
+		if (set_inside(d, &err)) {
+			dprintf(2, "%s", err.msg);
+			_exit(1);
+		}
+	}
+	execv(path, a->v);
+	dprintf(2, "%s: %s", path, strerror(errno));
+	_exit(1);
+}
+
+/* The last line of its log, or of what it said before it had one, without its date. */
+static void complain(const char *name, char *text, struct err *err)
+{
+	char *last = text, *next, *said;
+
+	for (next = text; (next = strchr(next, '\n')); *next++ = '\0')
+		if (next[1] && !strstr(next + 1, "FAILED to start up"))
+			last = next + 1;
+	said = strstr(last, "]: ");
+	err_set(err, "network %s: dnsmasq: %s", name, said ? said + 3 : *last ? last : "it has ended");
+}
+
+/* Until its log says that it has started; or what it says at its end. */
+static int await(struct lan *l, const struct lan_def *d, int fd, pid_t pid, struct err *err)
+{
+	char path[2 * LAN_PATH], text[2048];
+	ssize_t n;
+	int log;
+
+	path_of(l, d->name, LOG, path);
+	for (int i = 0; i < PATIENCE_MS / 2; i++) {
+		log = open(path, O_RDONLY | O_CLOEXEC);
+		n = log < 0 ? -1 : read(log, text, sizeof(text) - 1);
+		if (log >= 0)
+			close(log);
+		text[n < 0 ? 0 : n] = '\0';
+		if (strstr(text, "]: started"))
+			return 0;
+		if (waitpid(pid, NULL, WNOHANG) == pid) {
+			if (n <= 0)
+				n = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
+			text[n < 0 ? 0 : n] = '\0';
+			complain(d->name, text, err);
+			return -1;
+		}
+		nap();
+	}
+	return err_set(err, "network %s: dnsmasq does not start", d->name);
+}
+
+int lan_dnsmasq_start(struct lan *l, const struct lan_run *r, struct err *err)
+{
+	const bool gateway = lan_has_gateway(&r->def);
+	const char *path = program();
+	char file[2 * LAN_PATH], word;
+	struct args a;
+	int pair[2], rc = -1;
+	pid_t pid;
+
+	if (!path)
+		return err_set(err, "dnsmasq is not installed (Debian: package dnsmasq-base)");
+	path_of(l, r->def.name, LOG, file);
+	unlink(file);
+	if (write_files(l, r, err))
+		return -1;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return err_errno(err, errno, "dnsmasq");
+	make_args(l, r, gateway ? r->bridge : "lan0", &a);
+	pid = fork();
+	if (!pid)
+		child(path, &r->def, &a, pair[1]);
+	close(pair[1]);
+	if (pid < 0)
+		err_errno(err, errno, "dnsmasq");
+	else if (!gateway && (recv(pair[0], &word, 1, 0) != 1 || word != 'n'))
+		err_set(err, "network %s: a network name space cannot be made", r->def.name);
+	else if (gateway || (!lan_server_join(l, r, pid, err) && send(pair[0], "g", 1, MSG_NOSIGNAL) == 1))
+		rc = await(l, &r->def, pair[0], pid, err);
+	if (rc && pid > 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	close(pair[0]);
+	free_args(&a);
+	return rc;
+}
+
+/* --- leases --- */
+
+/* "EXPIRES MAC ADDRESS NAME ID" a line; IPv6 ones come behind a line "duid ...", with an IAID instead of a MAC. */
+json_t *lan_dnsmasq_leases(struct lan *l, const char *name, struct err *err)
+{
+	char path[2 * LAN_PATH], line[512], mac[64], addr[64], host[128], id[256];
+	json_t *list = json_array();
+	long long expires;
+	FILE *f;
+
+	path_of(l, name, "leases", path);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		bool six;
+
+		if (sscanf(line, "%lld %63s %63s %127s %255s", &expires, mac, addr, host, id) != 5)
+			continue;
+		six = strchr(addr, ':');
+		json_array_append_new(list,
+				      json_pack("{s:i, s:s, s:s, s:s, s:s, s:I}", "family", six ? 6 : 4, "mac",
+						six ? "" : mac, "address", addr, "name", strcmp(host, "*") ? host : "",
+						"id", strcmp(id, "*") ? id : "", "expires", (json_int_t)expires));
+	}
+	if (f)
+		fclose(f);
+	return list;
+}
