@@ -8,20 +8,24 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "block/block.h"
+#include "block/node.h"
 #include "faults.h"
 
 #define DISK (1u << 20)
 
 static struct block_node *node;
 static int disk_fd;
+static struct node_ctx creator;
 
 static int open_memfd(void *opaque, const char *path, int flags)
 {
@@ -516,6 +520,57 @@ static void test_any_error_may_stall(void **state)
 	}
 }
 
+static int open_again(void *opaque, const char *path, int flags)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", disk_fd);
+	return open(name, flags & ~(O_CREAT | O_EXCL));
+}
+
+static void create_qcow2(void *result)
+{
+	struct opts *o = opts_new();
+	struct err err;
+
+	opts_parse(o, "cluster_size=4k,size=256k", NULL, &err);
+	*(int *)result = node_qcow2.create(&creator, "test-disk", o, &err);
+	opts_free(o);
+}
+
+/* Tables that are written with a flush, and cannot be: no file says that it has lost anything, but it is not done. */
+static void test_a_flush_that_fails_is_told(void **state)
+{
+	static const enum block_on_error policies[] = { BLOCK_STOP, BLOCK_IGNORE, BLOCK_ENOSPC };
+	struct block_config c = {
+		.path = "test-disk", .format = "qcow2", .open_path = open_again, .aio = BLOCK_AIO_THREADS
+	};
+	uint8_t buf[512] = { 1 };
+	struct err err;
+	int ret;
+
+	for (unsigned n = 0; n < 3; n++) {
+		end(NULL);
+		disk_fd = memfd_create("disk", MFD_CLOEXEC);
+		assert_int_equal(node_ctx_init(&creator, &err), 0);
+		creator.aio = NODE_AIO_THREADS;
+		creator.open_path = open_again;
+		node_ctx_run(&creator, create_qcow2, &ret);
+		node_ctx_free(&creator);
+		assert_int_equal(ret, 0);
+		c.on_write = policies[n];
+		node = block_open(&c, &err);
+		assert_non_null(node);
+		handle_events();
+		assert_int_equal(io(BLOCK_WRITE, 0, buf, 512), 0);
+		fault_fail(FAULT_WRITE, 0, 1, ENOSPC);
+		assert_int_equal(io(BLOCK_FLUSH, 0, NULL, 0), -ENOSPC);
+		assert_false(happened(&nospace));
+		assert_false(block_failed(node));
+		assert_int_equal(io(BLOCK_FLUSH, 0, NULL, 0), 0);
+	}
+}
+
 static void test_flushes_may_be_nothing(void **state)
 {
 	uint8_t buf[512] = { 0 };
@@ -572,6 +627,7 @@ int main(void)
 		TEST(test_failed_flush_is_told),
 		TEST(test_errors_are_ignored_or_reported),
 		TEST(test_any_error_may_stall),
+		TEST(test_a_flush_that_fails_is_told),
 		TEST(test_flushes_may_be_nothing),
 		TEST(test_closing_flushes_what_is_left),
 	};
