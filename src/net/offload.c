@@ -15,8 +15,23 @@
 #define FIN_PSH 0x09u
 #define CWR	0x80u
 
+/* The sum of big-endian words, not folded. Words of any order and size have the same sum, in their own order. */
 static uint32_t sum(const uint8_t *b, size_t len, uint32_t s)
 {
+	uint64_t wide = 0;
+	uint16_t folded;
+
+	for (; len >= 32; b += 32, len -= 32) {
+		uint32_t w[8];
+
+		memcpy(w, b, sizeof(w));
+		for (unsigned n = 0; n < 8; n++)
+			wide += w[n];
+	}
+	while (wide >> 16)
+		wide = (wide & 0xffff) + (wide >> 16);
+	folded = (uint16_t)wide;
+	s += ld_be16((const uint8_t *)&folded);
 	for (; len > 1; b += 2, len -= 2)
 		s += ld_be16(b);
 	return len ? s + ((uint32_t)*b << 8) : s;
