@@ -76,7 +76,18 @@ static int open_at(const struct addrinfo *a, bool listening)
 	return finish(fd, a->ai_addr, a->ai_addrlen, listening);
 }
 
-static int open_tcp(const char *key, const char *where, bool listening, struct err *err)
+/* "port 1234" */
+static const char *port_of(const char *where)
+{
+	static _Thread_local char text[16];
+	const char *colon = strrchr(where, ':');
+
+	snprintf(text, sizeof(text), "port %.5s", colon ? colon + 1 : where);
+	return text;
+}
+
+/* The addresses of "[tcp:][HOST:]PORT"; freed by freeaddrinfo(). NULL with a line in `err`. */
+static struct addrinfo *resolve(const char *key, const char *where, struct err *err)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
 	const char *colon, *port, *from;
@@ -84,7 +95,7 @@ static int open_tcp(const char *key, const char *where, bool listening, struct e
 	size_t len;
 	struct addrinfo *list = NULL;
 	unsigned long number;
-	int fd = -1, rc;
+	int rc;
 
 	where += strncmp(where, "tcp:", 4) ? 0 : 4;
 	colon = strrchr(where, ':');
@@ -96,19 +107,60 @@ static int open_tcp(const char *key, const char *where, bool listening, struct e
 	if (len > 2 && *where == '[' && where[len - 1] == ']')
 		from++, len -= 2;
 	snprintf(host, sizeof(host), "%.*s", (int)len, from);
-	if (*end || !isdigit((unsigned char)*port) || number == 0 || number > 65535)
-		return err_set(err, "%s: '%s' is neither [HOST:]PORT nor unix:PATH", key, where);
-	if (*where == '[' && from == where)
-		return err_set(err, "%s: '%s' has a '[' without its ']', as in [::1]:1234", key, where);
+	if (*end || !isdigit((unsigned char)*port) || number == 0 || number > 65535) {
+		err_set(err, "%s: '%s' is neither [HOST:]PORT nor unix:PATH", key, where);
+		return NULL;
+	}
+	if (*where == '[' && from == where) {
+		err_set(err, "%s: '%s' has a '[' without its ']', as in [::1]:1234", key, where);
+		return NULL;
+	}
 	rc = getaddrinfo(*host ? host : "127.0.0.1", port, &hints, &list);
-	if (rc)
-		return err_set(err, "%s: '%s': %s", key, host, gai_strerror(rc));
+	if (rc) {
+		err_set(err, "%s: '%s': %s", key, host, gai_strerror(rc));
+		return NULL;
+	}
+	return list;
+}
+
+static int open_tcp(const char *key, const char *where, bool listening, struct err *err)
+{
+	struct addrinfo *list = resolve(key, where, err);
+	int fd = -1;
+
+	if (!list)
+		return -1;
 	for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
 		fd = open_at(a, listening);
 	if (fd < 0)
-		err_errno(err, errno, "%s: cannot %s port %s", key, listening ? "listen on" : "connect to", port);
+		err_errno(err, errno, "%s: cannot %s %s", key, listening ? "listen on" : "connect to", port_of(where));
 	freeaddrinfo(list);
 	return fd;
+}
+
+int sock_address(const char *key, const char *where, struct sockaddr_storage *addr, socklen_t *len, struct err *err)
+{
+	const char *path = sock_path(where);
+	struct addrinfo *list;
+
+	memset(addr, 0, sizeof(*addr));
+	if (path) {
+		struct sockaddr_un *un = (struct sockaddr_un *)addr;
+
+		if (!*path || strlen(path) >= sizeof(un->sun_path))
+			return err_set(err, "%s: '%s' is no path for a socket", key, path);
+		un->sun_family = AF_UNIX;
+		strcpy(un->sun_path, path);
+		*len = sizeof(*un);
+		return 0;
+	}
+	list = resolve(key, where, err);
+	if (!list)
+		return -1;
+	memcpy(addr, list->ai_addr, list->ai_addrlen);
+	*len = list->ai_addrlen;
+	freeaddrinfo(list);
+	return 0;
 }
 
 static int open_socket(const char *key, const char *where, bool listening, struct err *err)

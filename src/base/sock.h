@@ -5,6 +5,8 @@
 #ifndef VIREO_BASE_SOCK_H
 #define VIREO_BASE_SOCK_H
 
+#include <sys/socket.h>
+
 #include "base/err.h"
 
 /* The path in "unix:PATH", which whoever listens there removes at the end; else NULL. */
@@ -12,5 +14,7 @@ const char *sock_path(const char *where);
 /* -1 with an error that begins with `key`. Both are closed on exec. */
 int sock_listen(const char *key, const char *where, struct err *err);
 int sock_connect(const char *key, const char *where, struct err *err);
+/* The address that these words mean (the first of a host that has several). */
+int sock_address(const char *key, const char *where, struct sockaddr_storage *addr, socklen_t *len, struct err *err);
 
 #endif

@@ -119,6 +119,36 @@ int net_user_check(struct config *c, const char *prefix, struct err *err);
 
 #define NET_QUEUES_MAX 8 /* pairs of one card */
 
+/* A tap of the host. Keys: ifname, fd, fds, script, downscript, bridge, helper, queues. */
+struct net_peer *net_tap_new(struct loop *loop, struct config *c, const char *prefix, struct err *err);
+/*
+ * The same of descriptors that are open (IFF_TAP | IFF_NO_PI, and IFF_VNET_HDR for frames that travel whole), each a
+ * queue of one tap. They are taken, also on error. `name` is for people ("net0").
+ */
+struct net_peer *net_tap_from_fds(struct loop *loop, const char *name, const int *fds, unsigned count, struct err *err);
+
+/*
+ * Sockets with QEMU's wire formats. Keys: listen, connect, reconnect, fd (stream); remote, local, fd (dgram); socket
+ * has those of stream, and mcast, udp, localaddr.
+ */
+struct net_peer *net_socket_new(struct loop *loop, struct config *c, const char *prefix, struct err *err);
+struct net_peer *net_stream_new(struct loop *loop, struct config *c, const char *prefix, struct err *err);
+struct net_peer *net_dgram_new(struct loop *loop, struct config *c, const char *prefix, struct err *err);
+
+/* The program passt. Keys: socket (of one that runs), program, tcp-ports, udp-ports. */
+struct net_peer *net_passt_new(struct loop *loop, struct config *c, const char *prefix, struct err *err);
+
+/* Nothing is at the other end. */
+struct net_peer *net_null_new(struct loop *loop, struct config *c, const char *prefix, struct err *err);
+
+/* What passes `inner` is kept in a file of pcap's format. Takes `inner`, also on error. */
+struct net_dump_config {
+	const char *name; /* "net0" */
+	const char *path;
+	uint32_t maxlen; /* bytes of a frame that are kept */
+};
+struct net_peer *net_dump_new(struct net_peer *inner, const struct net_dump_config *c, struct err *err);
+
 /*
  * Complete a frame in software: fill in the checksum, or cut it into segments; `out` gets each complete frame. A
  * frame whose headers contradict `o` is dropped.

@@ -19,6 +19,12 @@ static const struct {
 	int (*check)(struct config *c, const char *prefix, struct err *err); /* keys only. May be NULL */
 } backends[] = {
 	{ "user", net_user_new, net_user_check },
+	{ "tap", net_tap_new, NULL },
+	{ "socket", net_socket_new, NULL },
+	{ "stream", net_stream_new, NULL },
+	{ "dgram", net_dgram_new, NULL },
+	{ "passt", net_passt_new, NULL },
+	{ "null", net_null_new, NULL },
 };
 /* clang-format on */
 #define NONE ARRAY_LEN(backends) /* no card at all */
@@ -47,9 +53,31 @@ int vm_check_network(struct config *c, const char *prefix, struct err *err)
 	return backend < NONE && backends[backend].check ? backends[backend].check(c, prefix, err) : 0;
 }
 
+/* `net0.dump=FILE`, with `net0.dump.maxlen`. Takes the peer. */
+static struct net_peer *add_dump(struct vm *vm, struct net_peer *peer, const char *prefix, struct err *err)
+{
+	struct net_dump_config d = { .name = prefix };
+	char key[64];
+	uint64_t maxlen;
+
+	snprintf(key, sizeof(key), "%s.dump-maxlen", prefix);
+	if (config_uint(vm->config, key, 65536, (struct config_range){ 64, 262144 }, &maxlen, err))
+		goto fail;
+	snprintf(key, sizeof(key), "%s.dump", prefix);
+	if (config_str(vm->config, key, NULL, &d.path, err))
+		goto fail;
+	d.maxlen = (uint32_t)maxlen;
+	return d.path ? net_dump_new(peer, &d, err) : peer;
+fail:
+	peer->ops->destroy(peer);
+	return NULL;
+}
+
 static struct net_peer *make_peer(struct vm *vm, size_t backend, const char *prefix, struct err *err)
 {
-	return backends[backend].make(vm->loop, vm->config, prefix, err);
+	struct net_peer *peer = backends[backend].make(vm->loop, vm->config, prefix, err);
+
+	return peer ? add_dump(vm, peer, prefix, err) : NULL;
 }
 
 /* --- the card --- */

@@ -1,0 +1,223 @@
+/*
+ * The back ends `socket`, `stream` and `dgram` as the configuration describes them: which socket there is, and what
+ * runs on it.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/sock.h"
+#include "net/backend.h"
+
+/* The keys below one prefix; those that are not said are NULL. */
+struct keys {
+	const char *prefix;
+	const char *listen, *connect, *mcast, *udp, *local, *remote, *localaddr;
+	int fd; /* -1: not said */
+	uint64_t reconnect;
+};
+
+/* "net0.listen": valid until the next call. */
+static const char *key_of(const struct keys *k, const char *name)
+{
+	static char key[64];
+
+	snprintf(key, sizeof(key), "%s.%s", k->prefix, name);
+	return key;
+}
+
+static int read_keys(struct keys *k, struct config *c, struct err *err)
+{
+	const struct {
+		const char *name, **to;
+	} texts[] = { { "listen", &k->listen },	     { "connect", &k->connect },
+		      { "mcast", &k->mcast },	     { "udp", &k->udp },
+		      { "local", &k->local },	     { "remote", &k->remote },
+		      { "localaddr", &k->localaddr } };
+	uint64_t fd;
+
+	for (size_t n = 0; n < sizeof(texts) / sizeof(texts[0]); n++)
+		if (config_str(c, key_of(k, texts[n].name), NULL, texts[n].to, err))
+			return -1;
+	if (config_uint(c, key_of(k, "reconnect"), 0, (struct config_range){ 0, 3600 }, &k->reconnect, err) ||
+	    config_uint(c, key_of(k, "fd"), UINT32_MAX, (struct config_range){ 3, 65535 }, &fd, err))
+		return -1;
+	k->fd = fd == UINT32_MAX ? -1 : (int)fd;
+	return 0;
+}
+
+/* --- streams --- */
+
+static struct net_peer *make_stream(struct loop *loop, const struct keys *k, struct err *err)
+{
+	struct net_stream_config s = { .fd = k->fd, .listen_fd = -1, .reconnect_s = (unsigned)k->reconnect };
+	const char *path = k->listen ? sock_path(k->listen) : NULL;
+
+	snprintf(s.name, sizeof(s.name), "%s", k->prefix);
+	if (k->listen) {
+		s.listen_fd = sock_listen(key_of(k, "listen"), k->listen, err);
+		if (s.listen_fd < 0)
+			return NULL;
+		snprintf(s.path, sizeof(s.path), "%s", path ? path : "");
+	} else if (k->connect) {
+		if (sock_address(key_of(k, "connect"), k->connect, &s.to, &s.to_len, err))
+			return NULL;
+		/* Somebody has to be there at the start, unless it is tried again. */
+		s.fd = k->reconnect ? -1 : sock_connect(key_of(k, "connect"), k->connect, err);
+		if (s.fd < 0 && !k->reconnect)
+			return NULL;
+	}
+	return net_stream_make(loop, &s, err);
+}
+
+/* --- datagrams --- */
+
+static int bound(const char *key, const struct sockaddr_storage *at, socklen_t len, struct err *err)
+{
+	int fd = socket(at->ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd >= 0 && at->ss_family != AF_UNIX)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
+	if (fd >= 0 && !bind(fd, (const struct sockaddr *)at, len))
+		return fd;
+	err_errno(err, errno, "%s", key);
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+static bool is_multicast(const struct sockaddr_storage *a)
+{
+	return a->ss_family == AF_INET && IN_MULTICAST(ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr));
+}
+
+/* Other machines of this host are in the group, too. */
+static int join(int fd, const char *key, const struct sockaddr_in *group, struct in_addr from, struct err *err)
+{
+	const struct ip_mreq m = { group->sin_addr, from };
+
+	if (setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &m, sizeof(m)) ||
+	    setsockopt(fd, IPPROTO_IP, IP_MULTICAST_LOOP, &(int){ 1 }, sizeof(int)) ||
+	    (from.s_addr && setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &from, sizeof(from))))
+		return err_errno(err, errno, "%s: the group cannot be joined", key);
+	return 0;
+}
+
+/* An address without a port, as QEMU's localaddr= of mcast= is. */
+static int group_socket(struct net_dgram_config *d, const struct keys *k, const char *name, struct err *err)
+{
+	const char *from = k->localaddr ? k->localaddr : k->local;
+	struct in_addr addr = { 0 };
+
+	if (from && inet_pton(AF_INET, from, &addr) != 1)
+		return err_set(err, "%s: '%s' is not an IPv4 address", key_of(k, k->localaddr ? "localaddr" : "local"),
+			       from);
+	d->fd = bound(key_of(k, name), &d->to, d->to_len, err);
+	return d->fd < 0 ? -1 : join(d->fd, key_of(k, name), (struct sockaddr_in *)&d->to, addr, err);
+}
+
+static int pair_socket(struct net_dgram_config *d, const struct keys *k, struct err *err)
+{
+	const char *name = k->localaddr ? "localaddr" : "local", *local = k->localaddr ? k->localaddr : k->local;
+	struct sockaddr_storage at;
+	socklen_t len;
+
+	if (!local)
+		return err_set(err, "%s: datagrams need an address to come to", key_of(k, name));
+	if (sock_address(key_of(k, name), local, &at, &len, err))
+		return -1;
+	if (at.ss_family != d->to.ss_family)
+		return err_set(err, "%s: '%s' is an address of another kind than where frames go", key_of(k, name),
+			       local);
+	if (at.ss_family == AF_UNIX)
+		snprintf(d->path, sizeof(d->path), "%s", sock_path(local));
+	d->fd = bound(key_of(k, name), &at, len, err);
+	if (d->fd < 0)
+		*d->path = 0; /* somebody else's */
+	return d->fd < 0 ? -1 : 0;
+}
+
+static struct net_peer *make_dgram(struct loop *loop, const struct keys *k, struct err *err)
+{
+	const char *name = k->mcast ? "mcast" : k->udp ? "udp" : "remote";
+	const char *remote = k->mcast ? k->mcast : k->udp ? k->udp : k->remote;
+	struct net_dgram_config d = { .fd = k->fd };
+	int rc = 0;
+
+	snprintf(d.name, sizeof(d.name), "%s", k->prefix);
+	if (remote) {
+		if (sock_address(key_of(k, name), remote, &d.to, &d.to_len, err))
+			return NULL;
+		if (k->mcast && !is_multicast(&d.to)) {
+			err_set(err, "%s: '%s' is not an IPv4 group (230.0.0.1:1234)", key_of(k, name), remote);
+			return NULL;
+		}
+		rc = is_multicast(&d.to) ? group_socket(&d, k, name, err) : pair_socket(&d, k, err);
+	}
+	if (rc) {
+		if (d.fd >= 0)
+			close(d.fd);
+		return NULL;
+	}
+	return net_dgram_make(loop, &d, err);
+}
+
+/* --- by name --- */
+
+/* Which socket it is: exactly one of the words. */
+static int count_words(const struct keys *k)
+{
+	return !!k->listen + !!k->connect + !!k->mcast + !!k->udp + !!k->remote + (k->fd >= 0);
+}
+
+/* What kind the passed descriptor is. */
+static int is_stream(const struct keys *k, bool *stream, struct err *err)
+{
+	socklen_t len = sizeof(int);
+	int type;
+
+	if (getsockopt(k->fd, SOL_SOCKET, SO_TYPE, &type, &len))
+		return err_errno(err, errno, "%s: %d", key_of(k, "fd"), k->fd);
+	*stream = type == SOCK_STREAM;
+	return 0;
+}
+
+static struct net_peer *make(struct loop *loop, struct config *c, const char *prefix, const char *words,
+			     struct err *err)
+{
+	struct keys k = { .prefix = prefix };
+	bool stream;
+
+	if (read_keys(&k, c, err))
+		return NULL;
+	stream = k.listen || k.connect;
+	if (count_words(&k) != 1) {
+		err_set(err, "%s.backend: one of %s is needed", prefix, words);
+		return NULL;
+	}
+	if (k.fd >= 0 && is_stream(&k, &stream, err))
+		return NULL;
+	if (k.reconnect && !k.connect) {
+		err_set(err, "%s: only what connects can do so again", key_of(&k, "reconnect"));
+		return NULL;
+	}
+	return stream ? make_stream(loop, &k, err) : make_dgram(loop, &k, err);
+}
+
+struct net_peer *net_socket_new(struct loop *loop, struct config *c, const char *prefix, struct err *err)
+{
+	return make(loop, c, prefix, "listen, connect, mcast, udp and fd", err);
+}
+
+struct net_peer *net_stream_new(struct loop *loop, struct config *c, const char *prefix, struct err *err)
+{
+	return make(loop, c, prefix, "listen, connect and fd", err);
+}
+
+struct net_peer *net_dgram_new(struct loop *loop, struct config *c, const char *prefix, struct err *err)
+{
+	return make(loop, c, prefix, "remote (with local) and fd", err);
+}

@@ -1,0 +1,503 @@
+/* The back ends over sockets: frames both ways, ends and new beginnings, no room, and an other side that lies. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/sock.h"
+#include "wire.h"
+
+typedef struct net_peer *make_fn(struct loop *loop, struct config *c, const char *prefix, struct err *err);
+
+static struct err err;
+static char dir[] = "/tmp/vireo-net-XXXXXX";
+static uint8_t frame[NET_FRAME_MAX];
+
+static const char *in_dir(const char *before, const char *name)
+{
+	static char text[8][200];
+	static unsigned next;
+
+	snprintf(text[next % 8], sizeof(text[0]), "%s%s/%s", before, dir, name);
+	return text[next++ % 8];
+}
+
+static bool open_wire(struct wire *w, make_fn *make, ...)
+{
+	const char *settings[8];
+	struct net_peer *p;
+	struct config *c;
+	va_list ap;
+
+	va_start(ap, make);
+	for (unsigned n = 0; n < 8; n++)
+		if (!(settings[n] = va_arg(ap, const char *)))
+			break;
+	va_end(ap);
+	c = wire_config(settings);
+	p = make(wire_loop, c, "net0", &err);
+	config_free(c);
+	if (p)
+		wire_attach(w, p, 0);
+	return p;
+}
+
+static bool sends(struct wire *w, size_t len, uint8_t mark)
+{
+	const struct net_offload none = { 0 };
+
+	memset(frame, mark, len);
+	return net_send(w->peer, frame, len, &none);
+}
+
+/* A frame crosses, in both directions. */
+static void connected(struct wire *a, struct wire *b)
+{
+	static const size_t sizes[] = { 14, 60, 1514, 40000, NET_FRAME_MAX };
+
+	for (unsigned k = 0; k < 5; k++) {
+		unsigned before = b->frames;
+
+		assert_true(sends(a, sizes[k], (uint8_t)k));
+		wire_expect(b, before + 1);
+		assert_int_equal(b->len, sizes[k]);
+		assert_memory_equal(b->last, frame, sizes[k]);
+		assert_true(!b->offload.valid && !b->offload.checksum);
+		before = a->frames;
+		assert_true(sends(b, sizes[k], (uint8_t)(k + 100)));
+		wire_expect(a, before + 1);
+		assert_memory_equal(a->last, frame, sizes[k]);
+	}
+}
+
+/* Work is done before a frame leaves. */
+static void segments(struct wire *a, struct wire *b)
+{
+	struct net_offload o;
+	size_t len = wire_tcp(frame, 14000, &o, 1400);
+	unsigned before = b->frames;
+
+	assert_true(net_send(a->peer, frame, len, &o));
+	wire_expect(b, before + 10);
+	assert_int_equal(b->len, 1454);
+}
+
+static void begin_stream(struct wire *a, struct wire *b, bool tcp)
+{
+	const char *listen = tcp ? "listen=127.0.0.1:2345" : in_dir("listen=unix:", "s");
+	const char *connect = tcp ? "connect=127.0.0.1:2345" : in_dir("connect=unix:", "s");
+
+	assert_true(open_wire(a, net_socket_new, listen, NULL));
+	assert_true(open_wire(b, net_stream_new, connect, NULL));
+	wire_run(20);
+}
+
+static void test_streams(void **state)
+{
+	struct wire a, b;
+
+	for (int tcp = 0; tcp < 2; tcp++) {
+		begin_stream(&a, &b, tcp);
+		connected(&a, &b);
+		segments(&a, &b);
+		segments(&b, &a);
+		wire_end(&b);
+		/* Without a connection frames are lost; then there is a new one. */
+		wire_run(20);
+		assert_true(sends(&a, 60, 1));
+		assert_true(open_wire(&b, net_stream_new, tcp ? "connect=127.0.0.1:2345" : in_dir("connect=unix:", "s"),
+				      NULL));
+		wire_run(20);
+		connected(&b, &a);
+		wire_end(&b);
+		wire_end(&a);
+	}
+	assert_int_equal(access(in_dir("", "s"), F_OK), -1);
+}
+
+/* The side that reads nothing: what there is no room for waits, and nothing is cut short. */
+static void test_a_stream_without_room(void **state)
+{
+	struct wire a, b;
+	unsigned sent = 0, ms = 0;
+
+	begin_stream(&a, &b, false);
+	b.deaf = true;
+	while (sends(&a, 60000, (uint8_t)sent)) {
+		sent++;
+		assert_true(sent < 1000);
+	}
+	wire_run(50);
+	assert_int_equal(b.frames, 0);
+	assert_true(a.writables <= 1);
+	b.deaf = false;
+	b.peer->ops->ready(b.peer);
+	wire_expect(&b, sent);
+	assert_int_equal(b.last[100], (uint8_t)(sent - 1));
+	for (; !a.writables; ms++) {
+		assert_true(ms < 1000);
+		wire_run(0);
+	}
+	connected(&a, &b);
+	wire_end(&a);
+	wire_end(&b);
+}
+
+static int raw(const char *name)
+{
+	int fd = sock_connect("test", in_dir("unix:", name), &err);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void put(int fd, uint32_t len, size_t really)
+{
+	static uint8_t b[4 + NET_FRAME_MAX];
+
+	st_be32(b, len);
+	memset(b + 4, 0x33, really);
+	assert_int_equal(send(fd, b, 4 + really, MSG_NOSIGNAL), 4 + really);
+}
+
+static void test_lying_streams(void **state)
+{
+	static const uint32_t lies[] = { NET_FRAME_MAX + 1, 0x10000000, 0xffffffff };
+	uint8_t b[64] = { 0 };
+	struct wire w;
+	int fd;
+
+	assert_true(open_wire(&w, net_stream_new, in_dir("listen=unix:", "lies"), NULL));
+	for (size_t k = 0; k < ARRAY_LEN(lies); k++) {
+		fd = raw("lies");
+		put(fd, 60, 60);
+		put(fd, lies[k], 100);
+		wire_expect(&w, (unsigned)k + 1);
+		wire_run(20);
+		assert_int_equal(recv(fd, b, 1, MSG_DONTWAIT), 0); /* it has been closed */
+		close(fd);
+	}
+	/* Runts are no frames, and not the end; a frame comes in any pieces. */
+	fd = raw("lies");
+	put(fd, 0, 0);
+	put(fd, 13, 13);
+	st_be32(b, 20);
+	for (unsigned k = 0; k < 24; k++) {
+		assert_int_equal(send(fd, b + k, 1, 0), 1);
+		wire_run(0);
+	}
+	wire_expect(&w, 4);
+	assert_int_equal(w.len, 20);
+	wire_run(5);
+	assert_int_equal(w.frames, 4);
+	/* One ends in the middle of a frame. */
+	put(fd, 1000, 10);
+	wire_run(5);
+	close(fd);
+	wire_run(20);
+	fd = raw("lies");
+	put(fd, 30, 30);
+	wire_expect(&w, 5);
+	assert_int_equal(w.len, 30);
+	close(fd);
+	wire_end(&w);
+}
+
+static void test_reconnect(void **state)
+{
+	struct wire a, b;
+
+	assert_false(open_wire(&b, net_stream_new, in_dir("connect=unix:", "later"), NULL));
+	assert_non_null(strstr(err.msg, "net0.connect: cannot connect"));
+	assert_true(open_wire(&b, net_stream_new, in_dir("connect=unix:", "later"), "reconnect=1", NULL));
+	assert_true(sends(&b, 60, 1));
+	assert_true(open_wire(&a, net_stream_new, in_dir("listen=unix:", "later"), NULL));
+	wire_run(1300);
+	connected(&a, &b);
+	wire_end(&a);
+	wire_run(20);
+	assert_true(open_wire(&a, net_stream_new, in_dir("listen=unix:", "later"), NULL));
+	wire_run(1300);
+	connected(&b, &a);
+	wire_end(&a);
+	wire_end(&b);
+}
+
+static void test_passed_descriptors(void **state)
+{
+	static const int types[] = { SOCK_STREAM, SOCK_DGRAM };
+
+	for (unsigned k = 0; k < 2; k++) {
+		char one[16], two[16];
+		struct wire a, b;
+		int pair[2];
+
+		assert_int_equal(socketpair(AF_UNIX, types[k], 0, pair), 0);
+		snprintf(one, sizeof(one), "fd=%d", pair[0]);
+		snprintf(two, sizeof(two), "fd=%d", pair[1]);
+		assert_true(open_wire(&a, k ? net_dgram_new : net_stream_new, one, NULL));
+		assert_true(open_wire(&b, net_socket_new, two, NULL));
+		connected(&a, &b);
+		segments(&a, &b);
+		wire_end(&a);
+		wire_end(&b);
+	}
+	assert_false(open_wire(&(struct wire){ 0 }, net_stream_new, "fd=1000", NULL));
+}
+
+static void test_datagrams(void **state)
+{
+	struct wire a, b;
+
+	assert_true(open_wire(&a, net_dgram_new, in_dir("local=unix:", "a"), in_dir("remote=unix:", "b"), NULL));
+	assert_true(sends(&a, 60, 1)); /* nobody is there */
+	assert_true(open_wire(&b, net_dgram_new, in_dir("local=unix:", "b"), in_dir("remote=unix:", "a"), NULL));
+	connected(&a, &b);
+	/* More of them than the socket takes at once. */
+	segments(&a, &b);
+	segments(&b, &a);
+	wire_end(&a);
+	wire_end(&b);
+	assert_int_equal(access(in_dir("", "a"), F_OK), -1);
+}
+
+static void small(struct wire *a, struct wire *b)
+{
+	assert_true(sends(a, 1400, 7));
+	wire_expect(b, b->frames + 1);
+	assert_memory_equal(b->last, frame, 1400);
+}
+
+static void test_udp_and_groups(void **state)
+{
+	struct wire a, b, c;
+
+	assert_true(open_wire(&a, net_socket_new, "udp=127.0.0.1:3001", "localaddr=127.0.0.1:3000", NULL));
+	assert_true(open_wire(&b, net_dgram_new, "remote=127.0.0.1:3000", "local=127.0.0.1:3001", NULL));
+	small(&a, &b);
+	small(&b, &a);
+	wire_end(&a);
+	wire_end(&b);
+	assert_true(open_wire(&a, net_socket_new, "mcast=230.0.0.1:3003", "localaddr=127.0.0.1", NULL));
+	assert_true(open_wire(&b, net_dgram_new, "remote=230.0.0.1:3003", "local=127.0.0.1", NULL));
+	assert_true(open_wire(&c, net_socket_new, "mcast=230.0.0.1:3003", "localaddr=127.0.0.1", NULL));
+	small(&a, &b);
+	wire_expect(&c, 1);
+	small(&c, &a);
+	wire_end(&a);
+	wire_end(&b);
+	wire_end(&c);
+}
+
+/* Anybody may send anything. */
+static void test_hostile_datagrams(void **state)
+{
+	static uint8_t giant[70000];
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	struct wire w;
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	assert_true(open_wire(&w, net_dgram_new, in_dir("local=unix:", "h"), in_dir("remote=unix:", "x"), NULL));
+	snprintf(to.sun_path, sizeof(to.sun_path), "%s", in_dir("", "h"));
+	for (size_t len = 0; len < 14; len++)
+		sendto(fd, giant, len, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof(to)), wire_run(0);
+	sendto(fd, giant, NET_FRAME_MAX + 1, 0, (struct sockaddr *)&to, sizeof(to));
+	sendto(fd, giant, sizeof(giant), 0, (struct sockaddr *)&to, sizeof(to));
+	wire_run(10);
+	assert_int_equal(w.frames, 0);
+	sendto(fd, giant, 14, 0, (struct sockaddr *)&to, sizeof(to));
+	wire_expect(&w, 1);
+	w.deaf = true;
+	sendto(fd, giant, 14, 0, (struct sockaddr *)&to, sizeof(to));
+	wire_run(10);
+	w.deaf = false;
+	w.peer->ops->ready(w.peer);
+	assert_int_equal(w.frames, 2);
+	close(fd);
+	wire_end(&w);
+}
+
+static void test_wrong_words(void **state)
+{
+	static const struct {
+		make_fn *make;
+		const char *a, *b, *says;
+	} cases[] = {
+		{ net_socket_new, NULL, NULL, "net0.backend: one of listen, connect, mcast, udp and fd is needed" },
+		{ net_socket_new, "listen=1", "connect=2", "net0.backend: one of" },
+		{ net_stream_new, "listen=x:y", NULL, "net0.listen: 'x:y'" },
+		{ net_stream_new, "listen=unix:", NULL, "net0.listen: '' is no path" },
+		{ net_stream_new, "listen=127.0.0.1:2999", "reconnect=1", "net0.reconnect: only what connects" },
+		{ net_stream_new, "fd=1", NULL, "net0.fd: '1' is not" },
+		{ net_dgram_new, "remote=127.0.0.1:1", NULL, "net0.local: datagrams need an address" },
+		{ net_dgram_new, "remote=127.0.0.1:1", "local=unix:/x", "is an address of another kind" },
+		{ net_socket_new, "mcast=127.0.0.1:1", NULL, "is not an IPv4 group" },
+		{ net_socket_new, "mcast=230.0.0.1:1", "localaddr=x", "net0.localaddr: 'x' is not an IPv4" },
+	};
+
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		struct wire w;
+
+		if (open_wire(&w, cases[k].make, cases[k].a, cases[k].b, NULL))
+			fail_msg("case %zu is taken", k);
+		if (!strstr(err.msg, cases[k].says))
+			fail_msg("case %zu: %s", k, err.msg);
+	}
+}
+
+/* --- passt: a program that the test plays --- */
+
+static void test_passt(void **state)
+{
+	struct stat st;
+	struct wire w;
+	FILE *f = fopen(in_dir("", "passt"), "w");
+
+	/* It sends back what comes, and ends when it is told to. */
+	fprintf(f,
+		"#!/usr/bin/python3\nimport os, sys\nassert sys.argv[1:5] == ['--foreground', '--quiet', '--fd', '3']\n"
+		"assert sys.argv[5:] == ['--tcp-ports', '2222:22'], sys.argv\n"
+		"while True:\n d = os.read(3, 65536)\n if not d or b'END' in d: break\n os.write(3, d)\n");
+	fclose(f);
+	chmod(in_dir("", "passt"), 0755);
+	assert_false(open_wire(&w, net_passt_new, "program=/nonexistent/passt", NULL));
+	assert_non_null(strstr(err.msg, "net0.program: no program /nonexistent/passt is installed (package passt)"));
+	if (stat("/usr/bin/python3", &st)) {
+		print_message("skipped: no python3\n");
+		skip();
+	}
+	assert_true(open_wire(&w, net_passt_new, in_dir("program=", "passt"), "tcp-ports=2222:22", NULL));
+	assert_true(sends(&w, 1514, 5));
+	wire_expect(&w, 1);
+	assert_memory_equal(w.last, frame, 1514);
+	/* It ends, and there is a new one. */
+	memcpy(frame, "END", 3);
+	net_send(w.peer, frame, 60, &(struct net_offload){ 0 });
+	wire_run(1500);
+	assert_true(sends(&w, 100, 6));
+	wire_expect(&w, 2);
+	wire_end(&w);
+}
+
+static void test_null(void **state)
+{
+	struct wire w;
+	struct net_offload o;
+	size_t len = wire_tcp(frame, 14000, &o, 1400);
+
+	assert_true(open_wire(&w, net_null_new, NULL));
+	assert_true(net_send(w.peer, frame, len, &o));
+	wire_run(2);
+	assert_int_equal(w.frames, 0);
+	wire_end(&w);
+}
+
+/* --- captures --- */
+
+static uint32_t word(const uint8_t *b)
+{
+	uint32_t w;
+
+	memcpy(&w, b, 4);
+	return w;
+}
+
+static void test_dump(void **state)
+{
+	static uint8_t file[400000];
+	struct net_dump_config d = { .name = "net0", .path = in_dir("", "dump"), .maxlen = 100 };
+	struct wire a, b;
+	struct net_offload o;
+	size_t len, at = 24, lens[] = { 60, 1514, 60 };
+	FILE *f;
+
+	begin_stream(&a, &b, false);
+	a.peer->receiver = (struct net_receiver){ 0 };
+	a.peer = net_dump_new(a.peer, &d, &err);
+	assert_non_null(a.peer);
+	assert_string_equal(a.peer->ops->name, "net0");
+	wire_attach(&a, a.peer, 0);
+	assert_true(sends(&a, 60, 1));
+	wire_expect(&b, 1);
+	assert_true(sends(&b, 1514, 2));
+	wire_expect(&a, 1);
+	a.deaf = true; /* a frame that has not come is not there */
+	assert_true(sends(&b, 60, 3));
+	wire_run(10);
+	a.deaf = false;
+	a.peer->ops->ready(a.peer);
+	assert_int_equal(a.frames, 2);
+	len = wire_tcp(frame, 14000, &o, 1400);
+	assert_true(net_send(a.peer, frame, len, &o));
+	wire_end(&a);
+	wire_end(&b);
+	f = fopen(d.path, "r");
+	len = fread(file, 1, sizeof(file), f);
+	fclose(f);
+	assert_int_equal(word(file), 0xa1b2c3d4);
+	assert_int_equal(word(file + 16), 100);
+	assert_int_equal(word(file + 20), 1);
+	for (unsigned k = 0; k < 3; k++) {
+		size_t kept = lens[k] < 100 ? lens[k] : 100;
+
+		assert_true(at + 16 + kept <= len);
+		assert_int_equal(word(file + at + 8), kept);
+		assert_int_equal(word(file + at + 12), lens[k]);
+		assert_int_equal(file[at + 16 + 13], k + 1);
+		at += 16 + kept;
+	}
+	assert_int_equal(word(file + at + 12), 14054); /* whole, as it travelled */
+	assert_int_equal(at + 116, len);
+	assert_null(net_dump_new(net_null_new(wire_loop, NULL, "net0", &err),
+				 &(struct net_dump_config){ "net0", "/nonexistent/x", 100 }, &err));
+	assert_non_null(strstr(err.msg, "net0.dump: /nonexistent/x"));
+}
+
+static int group_begin(void **state)
+{
+	wire_loop = loop_new(&err);
+	return mkdtemp(dir) && wire_own_network() ? 0 : -1;
+}
+
+static int group_end(void **state)
+{
+	char command[100];
+
+	loop_free(wire_loop);
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	return system(command);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_streams),
+		cmocka_unit_test(test_a_stream_without_room),
+		cmocka_unit_test(test_lying_streams),
+		cmocka_unit_test(test_reconnect),
+		cmocka_unit_test(test_passed_descriptors),
+		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_udp_and_groups),
+		cmocka_unit_test(test_hostile_datagrams),
+		cmocka_unit_test(test_wrong_words),
+		cmocka_unit_test(test_passt),
+		cmocka_unit_test(test_null),
+		cmocka_unit_test(test_dump),
+	};
+
+	return cmocka_run_group_tests(tests, group_begin, group_end);
+}

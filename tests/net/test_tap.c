@@ -1,0 +1,388 @@
+/*
+ * Taps of the kernel, with the test as guest on one side and packet sockets on the other, in a network of its own.
+ * Where there is no /dev/net/tun, or no right to it, it is skipped.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_packet.h>
+#include <linux/if_tun.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "wire.h"
+
+static struct err err;
+static uint8_t frame[NET_FRAME_MAX];
+static bool available;
+static char dir[] = "/tmp/vireo-tap-XXXXXX";
+#define NEEDS_TAP()                                                                                                    \
+	do {                                                                                                           \
+		if (!available)                                                                                        \
+			skip();                                                                                        \
+	} while (0)
+
+static bool open_tap(struct wire *w, unsigned accepts, ...)
+{
+	const char *settings[8];
+	struct net_peer *p;
+	struct config *c;
+	va_list ap;
+
+	va_start(ap, accepts);
+	for (unsigned n = 0; n < 8; n++)
+		if (!(settings[n] = va_arg(ap, const char *)))
+			break;
+	va_end(ap);
+	c = wire_config(settings);
+	p = net_tap_new(wire_loop, c, "net0", &err);
+	config_free(c);
+	if (p)
+		wire_attach(w, p, accepts);
+	return p;
+}
+
+static void up(const char *name)
+{
+	struct ifreq r = { 0 };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	strcpy(r.ifr_name, name);
+	r.ifr_flags = IFF_UP | IFF_NOARP;
+	assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &r), 0);
+	close(fd);
+}
+
+/* What is on the interface, with headers that say what is left to do. */
+static int packets(const char *name)
+{
+	struct sockaddr_ll a = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL) };
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(ETH_P_ALL)), on = 1;
+
+	assert_true(fd >= 0);
+	a.sll_ifindex = (int)if_nametoindex(name);
+	assert_int_equal(setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on)), 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	return fd;
+}
+
+/* The next TCP packet, behind its header. */
+static size_t next(int fd, uint8_t *b)
+{
+	for (int ms = 0; ms < 2000; ms++) {
+		ssize_t n = recv(fd, b, 10 + NET_FRAME_MAX, 0);
+
+		if (n >= 10 + 54 && b[10 + 23] == 6 && ld_be16(b + 10 + 12) == 0x0800)
+			return (size_t)n;
+		if (n < 0)
+			wire_run(0);
+	}
+	return 0;
+}
+
+static uint8_t got[10 + NET_FRAME_MAX];
+
+/* A frame of 60 KiB crosses whole, both ways, if the guest takes it; in segments if it does not. */
+static void test_whole_frames(void **state)
+{
+	struct net_offload o;
+	struct wire w;
+	size_t len;
+	int fd;
+
+	NEEDS_TAP();
+	assert_true(open_tap(&w, NET_CSUM | NET_TSO4 | NET_TSO6 | NET_ECN, "ifname=vt0", NULL));
+	assert_int_equal(w.peer->takes & (NET_CSUM | NET_TSO4 | NET_TSO6 | NET_ECN),
+			 NET_CSUM | NET_TSO4 | NET_TSO6 | NET_ECN);
+	up("vt0");
+	fd = packets("vt0");
+	len = wire_tcp(frame, 60000, &o, 1400);
+	assert_true(net_send(w.peer, frame, len, &o));
+	assert_int_equal(next(fd, got), 10 + len);
+	assert_true(got[0] == 1 && got[1] == 1 && ld_le16(got + 4) == 1400);
+	assert_memory_equal(got + 10 + 54, frame + 54, 60000);
+	/* The other way: the test is the host's stack. */
+	memmove(got + 10, frame, len);
+	memset(got, 0, 10);
+	got[0] = 1;
+	got[1] = 1;
+	st_le16(got + 2, 54);
+	st_le16(got + 4, 1400);
+	st_le16(got + 6, 34);
+	st_le16(got + 8, 16);
+	assert_int_equal(send(fd, got, 10 + len, 0), 10 + len);
+	do
+		wire_expect(&w, w.frames + 1);
+	while (w.len < 1000); /* not what the kernel has to say itself */
+	assert_int_equal(w.len, len);
+	assert_true(w.offload.checksum && w.offload.gso == NET_GSO_TCP4 && w.offload.mss == 1400);
+	/* A guest that takes less gets it done. */
+	net_set_guest(w.peer, 0, 1);
+	w.frames = 0;
+	assert_int_equal(send(fd, got, 10 + len, 0), 10 + len);
+	wire_expect(&w, 43);
+	assert_true(!w.offload.checksum && !w.offload.gso);
+	close(fd);
+	wire_end(&w);
+	assert_int_equal(if_nametoindex("vt0"), 0);
+}
+
+/* Headers that contradict their frames are the kernel's to refuse; the tap lives on. */
+static void test_wrong_headers(void **state)
+{
+	const struct net_offload wrong[] = {
+		{ .checksum = true, .csum_start = 65535, .csum_offset = 65535 },
+		{ .checksum = true, .csum_start = 34, .csum_offset = 16, .gso = NET_GSO_TCP4, .mss = 0 },
+		{ .checksum = true, .csum_start = 34, .csum_offset = 16, .gso = NET_GSO_TCP6, .mss = 1400 },
+		{ .checksum = true, .csum_start = 34, .csum_offset = 16, .gso = NET_GSO_UDP, .mss = 1400 },
+		{ .gso = NET_GSO_TCP4, .mss = 1400, .header = 65535 },
+		{ .checksum = true,
+		  .csum_start = 34,
+		  .csum_offset = 16,
+		  .gso = NET_GSO_TCP4,
+		  .mss = 1400,
+		  .header = 65535 },
+	};
+	struct net_offload o;
+	struct wire w;
+	size_t len;
+	int fd;
+
+	NEEDS_TAP();
+	assert_true(open_tap(&w, 0, "ifname=vt1", NULL));
+	up("vt1");
+	fd = packets("vt1");
+	len = wire_tcp(frame, 3000, &o, 1400);
+	for (size_t k = 0; k < ARRAY_LEN(wrong); k++)
+		assert_true(net_send(w.peer, frame, len, &wrong[k]));
+	assert_true(net_send(w.peer, frame, 14, &(struct net_offload){ 0 }));
+	assert_true(net_send(w.peer, frame, NET_FRAME_MAX, &(struct net_offload){ 0 }));
+	frame[60] = 0x77;
+	assert_true(net_send(w.peer, frame, 1400, &(struct net_offload){ 0 }));
+	do
+		assert_true(next(fd, got) > 0);
+	while (got[10 + 60] != 0x77);
+	close(fd);
+	wire_end(&w);
+}
+
+/* As many queues as the guest uses; frames come in by one of them. */
+static void test_queues(void **state)
+{
+	struct wire w;
+	unsigned n = 0;
+	struct net_offload o;
+	size_t len;
+	int fd;
+
+	NEEDS_TAP();
+	assert_true(open_tap(&w, 0, "ifname=vt2", "queues=3", NULL));
+	for (struct net_peer *p = w.peer; p; p = p->next)
+		n++;
+	assert_int_equal(n, 3);
+	up("vt2");
+	fd = packets("vt2");
+	len = wire_tcp(frame, 100, &o, 0);
+	for (struct net_peer *p = w.peer; p; p = p->next) {
+		assert_true(net_send(p, frame, len, &o));
+		assert_int_equal(next(fd, got), 10 + len);
+	}
+	net_set_guest(w.peer, 0, 1);
+	/* A queue that is taken away takes nothing, and the others go on. */
+	assert_true(net_send(w.peer->next, frame, len, &o));
+	assert_true(net_send(w.peer, frame, len, &o));
+	assert_int_equal(next(fd, got), 10 + len);
+	net_set_guest(w.peer, 0, 2);
+	assert_true(net_send(w.peer->next, frame, len, &o));
+	assert_int_equal(next(fd, got), 10 + len);
+	close(fd);
+	wire_end(&w);
+}
+
+/* Frames wait with the kernel while the guest has no buffers, and come in order. */
+static void test_a_deaf_guest(void **state)
+{
+	struct net_offload o;
+	struct wire w;
+	size_t len;
+	int fd;
+
+	NEEDS_TAP();
+	assert_true(open_tap(&w, 0, "ifname=vt3", NULL));
+	up("vt3");
+	fd = packets("vt3");
+	wire_run(20);
+	len = wire_tcp(frame, 100, &o, 0);
+	memset(got, 0, 10);
+	memcpy(got + 10, frame, len);
+	w.deaf = true;
+	w.frames = 0;
+	for (uint8_t k = 0; k < 20; k++) {
+		got[10 + 60] = k;
+		assert_int_equal(send(fd, got, 10 + len, 0), 10 + len);
+	}
+	wire_run(20);
+	assert_int_equal(w.frames, 0);
+	w.deaf = false;
+	w.peer->ops->ready(w.peer);
+	wire_expect(&w, 20);
+	assert_int_equal(w.last[60], 19);
+	close(fd);
+	wire_end(&w);
+}
+
+static int open_tun(short flags, const char *name)
+{
+	struct ifreq r = { .ifr_flags = flags };
+	int fd = open("/dev/net/tun", O_RDWR);
+
+	strcpy(r.ifr_name, name);
+	assert_int_equal(ioctl(fd, TUNSETIFF, &r), 0);
+	return fd;
+}
+
+static void test_passed_descriptors(void **state)
+{
+	struct net_offload o;
+	char text[32];
+	struct wire w;
+	size_t len;
+	int fd, tap;
+
+	NEEDS_TAP();
+	/* Without the header, everything is done here. */
+	tap = open_tun(IFF_TAP | IFF_NO_PI, "vt4");
+	up("vt4");
+	fd = packets("vt4");
+	snprintf(text, sizeof(text), "fd=%d", tap);
+	assert_true(open_tap(&w, NET_CSUM | NET_TSO4, text, NULL));
+	assert_int_equal(w.peer->takes, 0);
+	len = wire_tcp(frame, 14000, &o, 1400);
+	assert_true(net_send(w.peer, frame, len, &o));
+	for (unsigned k = 0; k < 10; k++) {
+		assert_int_equal(next(fd, got), 10 + 1454);
+		assert_memory_equal(got + 10 + 54, frame + 54 + 1400 * k, 1400);
+	}
+	wire_end(&w);
+	close(fd);
+	/* Several. */
+	tap = open_tun(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE, "vt5");
+	snprintf(text, sizeof(text), "fds=%d:%d", tap,
+		 open_tun(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE, "vt5"));
+	assert_true(open_tap(&w, 0, text, NULL));
+	assert_true(w.peer->next && !w.peer->next->next);
+	wire_end(&w);
+	/* What is no tap. */
+	tap = open_tun(IFF_TUN | IFF_NO_PI, "vt6");
+	snprintf(text, sizeof(text), "fd=%d", tap);
+	assert_false(open_tap(&w, 0, text, NULL));
+	assert_int_equal(fcntl(tap, F_GETFD), -1); /* it was taken */
+	snprintf(text, sizeof(text), "fd=%d", open("/dev/null", O_RDWR));
+	assert_false(open_tap(&w, 0, text, NULL));
+}
+
+static void script(const char *path, const char *what)
+{
+	FILE *f = fopen(path, "w");
+
+	fprintf(f, "#!/bin/sh\n%s\n", what);
+	fclose(f);
+	chmod(path, 0755);
+}
+
+static void test_scripts(void **state)
+{
+	struct wire w;
+
+	NEEDS_TAP();
+	script("ifup", "echo \"$1 up\" >if.log");
+	script("ifdown", "echo \"$1 down\" >>if.log");
+	assert_true(open_tap(&w, 0, "ifname=vt7", "script=./ifup", "downscript=./ifdown", NULL));
+	wire_end(&w);
+	assert_int_equal(system("grep -qx 'vt7 up' if.log && grep -qx 'vt7 down' if.log"), 0);
+	script("ifup", "exit 3");
+	assert_false(open_tap(&w, 0, "ifname=vt7", "script=./ifup", NULL));
+	assert_non_null(strstr(err.msg, "net0.script: ./ifup vt7 has ended with status 3"));
+	assert_int_equal(if_nametoindex("vt7"), 0);
+	assert_true(open_tap(&w, 0, "script=no", NULL));
+	assert_int_not_equal(if_nametoindex("tap0"), 0);
+	wire_end(&w);
+	unlink("ifup");
+	unlink("ifdown");
+	unlink("if.log");
+}
+
+static void test_wrong_words(void **state)
+{
+	static const char *const cases[][3] = {
+		{ "ifname=a-name-that-is-too-long", NULL, "is longer than 15" },
+		{ "fd=9", "ifname=x", "net0.fd: a tap that is open" },
+		{ "fd=x", NULL, "net0.fd: 'x' is not a list" },
+		{ "fds=9:", NULL, "is not a list" },
+		{ "fds=9:8:7:6:5:4:3:9:9", NULL, "more than 8" },
+		{ "bridge=br0", "script=x", "the helper names the tap" },
+		{ "helper=x", NULL, "a helper needs a bridge" },
+		{ "bridge=br0", "queues=2", "a tap of the helper has one" },
+		{ "queues=9", NULL, "net0.queues" },
+		{ "bridge=br0", "helper=/bin/false", "has not given a tap of br0" },
+	};
+
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		struct wire w;
+
+		assert_false(open_tap(&w, 0, cases[k][0], cases[k][1], NULL));
+		if (!strstr(err.msg, cases[k][2]))
+			fail_msg("case %zu: %s", k, err.msg);
+	}
+}
+
+static int group_begin(void **state)
+{
+	int fd;
+
+	if (!mkdtemp(dir) || chdir(dir))
+		return -1;
+	wire_loop = loop_new(&err);
+	available = wire_own_network();
+	fd = open("/dev/net/tun", O_RDWR);
+	if (fd < 0 || ioctl(fd, TUNGETIFF, &(struct ifreq){ 0 }) == 0 || errno != EBADFD) {
+		print_message("skipped: /dev/net/tun cannot be used here\n");
+		available = false;
+	}
+	if (fd >= 0)
+		close(fd);
+	return 0;
+}
+
+static int group_end(void **state)
+{
+	loop_free(wire_loop);
+	return chdir("/") || rmdir(dir);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_whole_frames), cmocka_unit_test(test_wrong_headers),
+		cmocka_unit_test(test_queues),	     cmocka_unit_test(test_a_deaf_guest),
+		cmocka_unit_test(test_scripts),	     cmocka_unit_test(test_passed_descriptors),
+		cmocka_unit_test(test_wrong_words),
+	};
+
+	return cmocka_run_group_tests(tests, group_begin, group_end);
+}

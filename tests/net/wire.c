@@ -1,0 +1,147 @@
+/* See wire.h. */
+#include "wire.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+
+struct loop *wire_loop;
+
+static bool receive(void *opaque, const uint8_t *frame, size_t len, const struct net_offload *o)
+{
+	struct wire *w = opaque;
+
+	assert_true(len <= NET_FRAME_MAX);
+	if (w->deaf)
+		return false;
+	memcpy(w->last, frame, len);
+	w->len = len;
+	w->offload = *o;
+	w->frames++;
+	return true;
+}
+
+static void writable(void *opaque)
+{
+	((struct wire *)opaque)->writables++;
+}
+
+void wire_attach(struct wire *w, struct net_peer *p, unsigned accepts)
+{
+	unsigned queues = 0;
+
+	memset(w, 0, sizeof(*w));
+	w->peer = p;
+	for (struct net_peer *q = p; q; q = q->next, queues++)
+		q->receiver = (struct net_receiver){ receive, writable, w };
+	net_set_guest(p, accepts, queues);
+}
+
+void wire_end(struct wire *w)
+{
+	w->peer->ops->destroy(w->peer);
+	w->peer = NULL;
+}
+
+static void quit(void *opaque)
+{
+	loop_quit(opaque);
+}
+
+void wire_run(int ms)
+{
+	do {
+		loop_post(wire_loop, quit, wire_loop);
+		loop_run(wire_loop);
+		usleep(1000);
+	} while (ms-- > 0);
+}
+
+void wire_expect(struct wire *w, unsigned frames)
+{
+	for (int ms = 0; w->frames < frames; ms++) {
+		if (ms == 5000)
+			fail_msg("%u frames, not %u", w->frames, frames);
+		wire_run(0);
+	}
+}
+
+struct config *wire_config(const char *const *settings)
+{
+	struct config *c = config_new();
+	struct err err;
+
+	for (; *settings; settings++) {
+		char key[64];
+		const char *eq = strchr(*settings, '=');
+
+		snprintf(key, sizeof(key), "net0.%.*s", (int)(eq - *settings), *settings);
+		assert_int_equal(config_set(c, key, eq + 1, &err), 0);
+	}
+	return c;
+}
+
+bool wire_own_network(void)
+{
+	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	int fd;
+
+	if (unshare(CLONE_NEWNET) && unshare(CLONE_NEWUSER | CLONE_NEWNET)) {
+		print_message("skipped: no network name space of its own\n");
+		return false;
+	}
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &lo), 0);
+	close(fd);
+	return true;
+}
+
+static uint32_t sum(const uint8_t *b, size_t len, uint32_t s)
+{
+	for (size_t k = 0; k < len; k++)
+		s += (uint32_t)b[k] << (k & 1 ? 0 : 8);
+	while (s >> 16)
+		s = (s & 0xffff) + (s >> 16);
+	return s;
+}
+
+size_t wire_tcp(uint8_t *f, size_t payload, struct net_offload *o, uint16_t mss)
+{
+	size_t len = 54 + payload;
+
+	memset(f, 0, len);
+	memset(f, 0xff, 6);
+	memcpy(f + 6, "\x52\x54\0\1\2\3\x08\0\x45", 9);
+	st_be16(f + 16, (uint16_t)(len - 14));
+	f[22] = 64;
+	f[23] = 6;
+	memcpy(f + 26, "\xc0\0\2\2\xc0\0\2\1", 8);
+	st_be16(f + 24, (uint16_t)~sum(f + 14, 20, 0));
+	st_be16(f + 34, 1000);
+	st_be16(f + 36, 2000);
+	f[46] = 0x50;
+	f[47] = 0x10;
+	for (size_t k = 0; k < payload; k++)
+		f[54 + k] = (uint8_t)(k * 7);
+	st_be16(f + 50, (uint16_t)sum(f + 26, 8, 6 + (uint32_t)(len - 34)));
+	*o = (struct net_offload){ .checksum = true,
+				   .csum_start = 34,
+				   .csum_offset = 16,
+				   .gso = mss ? NET_GSO_TCP4 : NET_GSO_NONE,
+				   .mss = mss,
+				   .header = 54 };
+	return len;
+}

@@ -1,0 +1,32 @@
+/*
+ * A receiver that keeps what comes, and a loop to run: for tests of back ends. One thread.
+ */
+#ifndef VIREO_TESTS_NET_WIRE_H
+#define VIREO_TESTS_NET_WIRE_H
+
+#include "net/net.h"
+
+struct wire {
+	struct net_peer *peer;
+	unsigned frames, writables;
+	bool deaf; /* receive() has no room */
+	uint8_t last[NET_FRAME_MAX];
+	size_t len;
+	struct net_offload offload;
+};
+
+extern struct loop *wire_loop;
+
+void wire_attach(struct wire *w, struct net_peer *p, unsigned accepts);
+void wire_end(struct wire *w);
+/* Until so many frames have come; fails the test after some seconds. */
+void wire_expect(struct wire *w, unsigned frames);
+void wire_run(int ms);
+/* Keys below "net0", "KEY=VALUE" each. */
+struct config *wire_config(const char *const *settings);
+/* A network of this process alone, with `lo` up. False, and it is said, where that is not allowed. */
+bool wire_own_network(void);
+/* A TCP frame over IPv4 with `payload` bytes, its checksum left to do. Its length. */
+size_t wire_tcp(uint8_t *f, size_t payload, struct net_offload *o, uint16_t mss);
+
+#endif
