@@ -78,8 +78,8 @@ struct qemu {
 	struct qlist names, boots, rtcs, actions, fw_cfgs, smbios, overcommits, sandboxes;
 	struct qlist machine, accels, cpus, smp, memory; /* in the order of the command line */
 	struct qlist drives, blockdevs, netdevs, nics, nets, chardevs, serials, monitors, devices, globals, objects;
-	unsigned disks, virtio_drives, cdroms, nets_made, serial_ports, virtio_ports, oem_strings, fw_cfg_files, qmps,
-		monitors_made;
+	unsigned disks, virtio_drives, cdroms, nets_made, e1000s, virtio_nets, serial_ports, virtio_ports, oem_strings,
+		fw_cfg_files, qmps, monitors_made, monitor_names;
 	uint8_t ide_taken; /* a bit for each place */
 	struct qemu_slot {
 		char prefix[32];
@@ -180,6 +180,8 @@ int qemu_set_globals(struct qemu *q, const char *driver, const char *prefix);
 int qemu_net_rom(struct qemu *q, struct qopts *o, const char *prefix);
 /* False: `text` does not ask for it. */
 bool qemu_nic_help(FILE *out, const char *text);
+/* What QMP calls the card `prefix` of that `model`, if its device has no id. */
+int qemu_name_card(struct qemu *q, const char *prefix, const char *model, const char *id);
 /* The next `netN`, on the -netdev `id` (NULL: it leads nowhere). */
 int qemu_attach_netdev(struct qemu *q, struct qopts *device, const char *id, char *prefix);
 /* The port `key` leads to -chardev `id`. */

@@ -152,7 +152,7 @@ static int read_where(struct qemu *q, struct qopts *o, struct where *w)
 /* The keys of a port or a monitor. */
 static int set_where(struct qemu *q, struct qopts *o, const char *key, const struct where *w)
 {
-	if (qemu_set(q, o, NULL, key, w->text))
+	if (qemu_set(q, o, NULL, key, w->text) || (w->id && qemu_set(q, o, key, "id", w->id)))
 		return -1;
 	return w->socket && !w->server ? qemu_set(q, o, key, "server", "off") : 0;
 }
@@ -161,8 +161,7 @@ static int set_port(struct qemu *q, struct qopts *o, const char *key, const stru
 {
 	if (!strncmp(w->text, "fd:", 3))
 		return qopts_fail(o, q->err, "a port has no fd=");
-	if (set_where(q, o, key, w) || (w->id && qemu_set(q, o, key, "id", w->id)) ||
-	    (w->wait && qemu_set(q, o, key, "wait", "on")))
+	if (set_where(q, o, key, w) || (w->wait && qemu_set(q, o, key, "wait", "on")))
 		return -1;
 	if (!w->stdio)
 		return 0;
@@ -213,8 +212,9 @@ static int add_monitor(struct qemu *q, struct qopts *o)
 {
 	const char *id = qopts_get(o, "chardev"), *mode = qopts_get(o, "mode");
 	bool control = !strncmp(o->origin, "-qmp", 4), pretty = !strncmp(o->origin, "-qmp-pretty", 11);
+	bool alone = strncmp(o->origin, "-mon ", 5) != 0; /* with a place of its own, which has a name then */
 	struct where w = { "" };
-	char key[24];
+	char key[24], name[32];
 
 	if (mode && !qword_in("readline|control", mode))
 		return qopts_fail(o, q->err, "Parameter 'mode' does not accept value '%s'", mode);
@@ -222,6 +222,9 @@ static int add_monitor(struct qemu *q, struct qopts *o)
 	if (qopts_bool(o, "pretty", pretty, &pretty, q->err) ||
 	    (id ? read_chardev(q, o, id, &w) : read_where(q, o, &w)) || qopts_all_read(o, q->err))
 		return -1;
+	snprintf(name, sizeof(name), "compat_monitor%u", q->monitor_names);
+	q->monitor_names += alone && strcmp(w.text, "none") != 0;
+	w.id = w.id || !alone ? w.id : name;
 	/* The run directory has one of each in any case. */
 	if (qword_in("none|null|socket", w.text))
 		return 0;

@@ -194,7 +194,8 @@ static int add_ide(struct qemu *q, struct qopts *o, const struct device *d, char
 
 static int add_net(struct qemu *q, struct qopts *o, const struct device *d, char *prefix)
 {
-	if (qemu_attach_netdev(q, o, qopts_get(o, "netdev"), prefix) || qemu_net_rom(q, o, prefix))
+	if (qemu_attach_netdev(q, o, qopts_get(o, "netdev"), prefix) || qemu_net_rom(q, o, prefix) ||
+	    qemu_name_card(q, prefix, d->name, qopts_get(o, "id")))
 		return -1;
 	return strcmp(d->name, "e1000") ? 0 : qemu_set(q, o, prefix, "model", "e1000");
 }
@@ -500,7 +501,8 @@ static int add_device(struct qemu *q, struct qopts *o)
 	if (id && qlist_find(&q->devices, "id", id) != o)
 		return qopts_fail(o, q->err, "Duplicate ID '%s' for device", id);
 	if (normalize(q, o, d) || add_globals(q, o, d) || (d->pci && read_slot(q, o, &slot)) ||
-	    d->add(q, o, d, prefix) || set_properties(q, o, d, prefix))
+	    d->add(q, o, d, prefix) || set_properties(q, o, d, prefix) ||
+	    (id && (d->pci || d->add == add_ide) && qemu_set(q, o, prefix, "qdev", id)))
 		return -1;
 	return d->pci ? qemu_on_pci(q, o, prefix, slot) : 0;
 }

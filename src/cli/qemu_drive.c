@@ -237,7 +237,7 @@ int qemu_attach_drive(struct qemu *q, struct qopts *device, const char *id, bool
 	bool drive;
 
 	if (!id && cdrom)
-		return add_image(q, device, &i, true, prefix) || qemu_set_names(q, device, prefix, NULL) ? -1 : 0;
+		return add_image(q, device, &i, true, prefix) || qemu_set_names(q, device, prefix, "") ? -1 : 0;
 	o = qlist_find(&q->drives, "id", id);
 	drive = o != NULL;
 	if (o && read_drive(q, o, &i))
@@ -252,7 +252,8 @@ int qemu_attach_drive(struct qemu *q, struct qopts *device, const char *id, bool
 	if (o->taken)
 		return qopts_fail(device, q->err, "Drive '%s' is already in use by another block device", id);
 	o->taken = true;
-	if (add_image(q, o, &i, cdrom, prefix) || qemu_set_names(q, device, prefix, drive ? id : NULL))
+	/* Over a node there is no drive. */
+	if (add_image(q, o, &i, cdrom, prefix) || qemu_set_names(q, device, prefix, drive ? id : ""))
 		return -1;
 	return drive ? 0 : qemu_set(q, o, prefix, "node-name", id);
 }
@@ -339,6 +340,7 @@ static int add_drive(struct qemu *q, struct qopts *o)
 	bool cdrom = media && !strcmp(media, "cdrom");
 	struct image i;
 	char prefix[32], name[32];
+	int at;
 
 	if (id && (qlist_find(&q->drives, "id", id) != o || qlist_find(&q->blockdevs, "node-name", id)))
 		return qopts_fail(o, q->err, "Duplicate ID '%s' for drive", id);
@@ -352,8 +354,10 @@ static int add_drive(struct qemu *q, struct qopts *o)
 	if (!strcmp(interface, "pflash"))
 		return add_pflash(q, o, &i);
 	if (!strcmp(interface, "virtio") && !cdrom) {
-		qopts_get(o, "index");
-		snprintf(name, sizeof(name), "virtio%u", q->virtio_drives++);
+		at = read_below(qopts_get(o, "index"), 256, (int)q->virtio_drives++);
+		if (at < 0)
+			return qopts_fail(o, q->err, "Parameter 'index' expects a number below 256");
+		snprintf(name, sizeof(name), "virtio%d", at);
 		return add_image(q, o, &i, false, prefix) || qemu_set(q, o, prefix, "id", id ? id : name) ||
 				       qemu_on_pci(q, o, prefix, -1)
 			       ? -1

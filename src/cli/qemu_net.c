@@ -133,6 +133,15 @@ int qemu_net_rom(struct qemu *q, struct qopts *o, const char *prefix)
 	return !config_peek(q->c, "kernel") && (index || boots_from_net(q)) ? qemu_set(q, o, prefix, "rom", "ipxe") : 0;
 }
 
+int qemu_name_card(struct qemu *q, const char *prefix, const char *model, const char *id)
+{
+	unsigned *count = strcmp(model, "e1000") ? &q->virtio_nets : &q->e1000s;
+	char name[32];
+
+	snprintf(name, sizeof(name), "%s.%u", model, (*count)++);
+	return id ? 0 : qemu_set(q, NULL, prefix, "qdev", name);
+}
+
 static const char virtio_models[] = "virtio|virtio-net-pci|virtio-net-pci-non-transitional";
 static const char e1000_models[] = "e1000|e1000-82540em";
 
@@ -147,7 +156,8 @@ static int set_card(struct qemu *q, struct qopts *o, const char *prefix)
 	if (model && !virtio && !qword_in(e1000_models, model))
 		return qopts_fail(o, q->err, "Unsupported NIC model: %s", model);
 	if ((!virtio && qemu_set(q, o, prefix, "model", "e1000")) ||
-	    qemu_set_globals(q, virtio ? "virtio-net-pci" : "e1000", prefix))
+	    qemu_set_globals(q, virtio ? "virtio-net-pci" : "e1000", prefix) ||
+	    qemu_name_card(q, prefix, virtio ? "virtio-net-pci" : "e1000", NULL))
 		return -1;
 	return mac ? qemu_set(q, o, prefix, "mac", mac) : 0;
 }

@@ -457,7 +457,7 @@ static int open_place(struct control *c, struct place *p, const char *where, boo
 static int add_place(struct control *c, const struct control_protocol *protocol, const char *key, struct err *err)
 {
 	struct place *p = &c->places[c->place_count];
-	const char *where;
+	const char *where, *id;
 	bool server;
 	char sub[32];
 
@@ -467,6 +467,7 @@ static int add_place(struct control *c, const struct control_protocol *protocol,
 	snprintf(p->key, sizeof(p->key), "%s", key);
 #define SUB(name) (snprintf(sub, sizeof(sub), "%s." name, key), sub)
 	if (config_str(c->vm->config, key, "none", &where, err) ||
+	    config_str(c->vm->config, SUB("id"), NULL, &id, err) ||
 	    config_bool(c->vm->config, SUB("server"), true, &server, err) ||
 	    config_bool(c->vm->config, SUB("wait"), false, &p->wait, err) ||
 	    config_bool(c->vm->config, SUB("pretty"), false, &p->pretty, err))

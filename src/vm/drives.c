@@ -17,22 +17,22 @@
 
 int vm_read_names(struct vm *vm, const char *prefix, struct vm_names *names, struct err *err)
 {
-	const char **const to[] = { &names->id, &names->qdev, &names->node };
-	static const char *const keys[] = { "id", "qdev", "node-name" };
 	char key[64];
 
-	for (size_t n = 0; n < ARRAY_LEN(keys); n++) {
-		snprintf(key, sizeof(key), "%s.%s", prefix, keys[n]);
-		if (config_str(vm->config, key, prefix, to[n], err))
-			return -1;
-	}
-	return 0;
+#define KEY(of) (snprintf(key, sizeof(key), "%s." of, prefix), key)
+	names->id = config_get(vm->config, KEY("id"));
+	names->id = names->id ? names->id : prefix;
+	return config_str(vm->config, KEY("qdev"), prefix, &names->qdev, err) ||
+			       config_str(vm->config, KEY("node-name"), prefix, &names->node, err)
+		       ? -1
+		       : 0;
+#undef KEY
 }
 
 bool vm_is_called(const struct vm_names *names, const char *prefix, const char *wanted)
 {
-	return !strcmp(wanted, names->id) || !strcmp(wanted, names->qdev) || !strcmp(wanted, names->node) ||
-	       !strcmp(wanted, prefix);
+	return *wanted && (!strcmp(wanted, names->id) || !strcmp(wanted, names->qdev) || !strcmp(wanted, names->node) ||
+			   !strcmp(wanted, prefix));
 }
 
 int vm_pci_address(struct vm *vm, const char *prefix, int *devfn, struct err *err)
@@ -48,7 +48,15 @@ int vm_pci_address(struct vm *vm, const char *prefix, int *devfn, struct err *er
 		return err_set(err, "%s: no PCI slot is free", prefix);
 	*devfn = (int)slot << 3;
 	snprintf(text, sizeof(text), "%u", (unsigned)slot);
-	return config_choose(vm->config, key, text, err);
+	return config_choose(vm->config, key, text, err) || vm_pci_name(vm, prefix, (unsigned)slot, err) ? -1 : 0;
+}
+
+int vm_pci_name(struct vm *vm, const char *prefix, unsigned slot, struct err *err)
+{
+	char key[64];
+
+	snprintf(key, sizeof(key), "%s.qdev", prefix);
+	return config_str(vm->config, key, NULL, &vm->pci_names[slot], err);
 }
 
 int vm_attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struct err *err)

@@ -55,7 +55,8 @@ static int add_i6300esb(struct vm *vm, struct err *err)
 
 	/* Out of the way of those that take the first slot that is free. */
 	if (config_uint(vm->config, "i6300esb.addr", 30, (struct config_range){ 1, 31 }, &slot, err) ||
-	    config_choice(vm->config, "i6300esb.action", VM_ACTION_RESET, actions, &action, err))
+	    config_choice(vm->config, "i6300esb.action", VM_ACTION_RESET, actions, &action, err) ||
+	    vm_pci_name(vm, "i6300esb", (unsigned)slot, err))
 		return -1;
 	vm->on_watchdog = (enum vm_action)action;
 	return add(vm, i6300esb_new(vm->pci, (uint8_t)(slot << 3), vm->clock, &m, err));

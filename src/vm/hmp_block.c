@@ -21,11 +21,14 @@ static bool is(const json_t *o, const char *key)
 static void one_block(struct hmp *h, const json_t *o)
 {
 	const json_t *in = json_object_get(o, "inserted");
+	const char *device = text(o, "device");
 
-	fprintf(h->out, "%s", text(o, "device"));
+	/* What has no back end is called as its image, or its device. */
+	fprintf(h->out, "%s", *device ? device : in ? text(in, "node-name") : text(o, "qdev"));
+	if (in && *device)
+		fprintf(h->out, " (%s)", text(in, "node-name"));
 	if (in)
-		fprintf(h->out, " (%s): %s (%s%s)\n", text(in, "node-name"), text(in, "file"), text(in, "drv"),
-			is(in, "ro") ? ", read-only" : "");
+		fprintf(h->out, ": %s (%s%s)\n", text(in, "file"), text(in, "drv"), is(in, "ro") ? ", read-only" : "");
 	else
 		fprintf(h->out, ": [not inserted]\n");
 	fprintf(h->out, "    Attached to:      %s\n", text(o, "qdev"));
@@ -49,7 +52,8 @@ static void block(struct hmp *h, const struct hmp_args *a)
 
 	json_array_foreach(list, n, o)
 	{
-		if (a->arg[0].given && strcmp(a->arg[0].s, text(o, "device")))
+		if (a->arg[0].given && strcmp(a->arg[0].s, text(o, "device")) && strcmp(a->arg[0].s, text(o, "qdev")) &&
+		    strcmp(a->arg[0].s, text(json_object_get(o, "inserted"), "node-name")))
 			continue;
 		if (any)
 			fputc('\n', h->out);

@@ -148,7 +148,7 @@ static void network(struct hmp *h, const struct hmp_args *a)
 
 #define PEEK(name) (snprintf(key, sizeof(key), "%s." name, prefix), config_peek(c, key))
 	for (unsigned n = 0;; n++) {
-		const char *backend, *model, *mac, *restricted;
+		const char *backend, *model, *mac, *restricted, *qdev, *id;
 
 		snprintf(prefix, sizeof(prefix), "net%u", n);
 		backend = PEEK("backend");
@@ -160,9 +160,15 @@ static void network(struct hmp *h, const struct hmp_args *a)
 		mac = PEEK("mac");
 		restricted = PEEK("restrict");
 		snprintf(dflt, sizeof(dflt), "52:54:00:12:34:%02x", (0x56 + n) & 0xff);
-		fprintf(h->out, "%s: index=0,type=nic,model=%s,macaddr=%s\n", prefix,
+		qdev = PEEK("qdev");
+		id = PEEK("id");
+		fprintf(h->out, "%s: index=0,type=nic,model=%s,macaddr=%s\n", qdev ? qdev : prefix,
 			!model || !strcmp(model, "virtio") ? "virtio-net-pci" : model, mac ? mac : dflt);
-		fprintf(h->out, " \\ %s.peer: index=0,type=%s,net=10.0.2.0,restrict=%s\n", prefix, backend,
+		fprintf(h->out, " \\ %s%s: index=0,type=%s,net=10.0.2.0,restrict=%s\n",
+			id     ? id
+			: qdev ? qdev
+			       : prefix,
+			id ? "" : ".peer", backend,
 			restricted && (!strcmp(restricted, "on") || !strcmp(restricted, "yes") ||
 				       !strcmp(restricted, "true"))
 				? "on"

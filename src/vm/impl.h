@@ -87,10 +87,9 @@ struct vm_chan {
 	struct vm *vm;
 };
 
-/* A network card. */
 /* What clients call a disk, a drive or a card: the keys of these names, by default the name of the device's own key. */
 struct vm_names {
-	const char *id;	  /* the drive, or the network */
+	const char *id;	  /* the drive ("": there is none), or the network */
 	const char *qdev; /* the device */
 	const char *node; /* "node-name": the image */
 };
@@ -98,6 +97,7 @@ int vm_read_names(struct vm *vm, const char *prefix, struct vm_names *names, str
 /* By any of them, or the default. */
 bool vm_is_called(const struct vm_names *names, const char *prefix, const char *wanted);
 
+/* A network card. */
 struct vm_net {
 	char name[32]; /* "net0" */
 	struct vm_names called;
@@ -210,6 +210,7 @@ struct vm {
 	struct virtio_dev *balloon; /* or NULL */
 	struct vm_disk disks[VM_DISKS];
 	unsigned disk_count;
+	const char *pci_names[32]; /* "PREFIX.qdev" of the device in each slot, or NULL */
 	struct vm_net nets[VM_DISKS];
 	unsigned net_count;
 	struct vm_news news;
@@ -320,6 +321,8 @@ int vm_add_virtio(struct vm *vm, struct err *err);
  * version of this program, finds its devices where they were.
  */
 int vm_pci_address(struct vm *vm, const char *prefix, int *devfn, struct err *err);
+/* query-pci says of the device in that slot what "PREFIX.qdev" says. */
+int vm_pci_name(struct vm *vm, const char *prefix, unsigned slot, struct err *err);
 /* On the transport that `PREFIX.bus` names. Takes `d`, also on error. */
 int vm_attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struct err *err);
 /*

@@ -131,10 +131,14 @@ static json_t *counts(struct block_node *n)
 	return o;
 }
 
-static void add_counts(json_t *list, const struct vm_names *called, struct block_node *n)
+/* `node`: what the image is called; NULL: there is none. */
+static void add_counts(json_t *list, const struct vm_names *called, const char *node, struct block_node *n)
 {
-	json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:o}", "device", called->id, "qdev", called->qdev,
-					      "node-name", called->node, "stats", counts(n)));
+	json_t *o = json_pack("{s:s,s:s,s:o}", "device", called->id, "qdev", called->qdev, "stats", counts(n));
+
+	if (node)
+		json_object_set_new(o, "node-name", json_string(node));
+	json_array_append_new(list, o);
 }
 
 static json_t *query_stats(struct vm *vm, const json_t *args, struct err *err)
@@ -142,9 +146,12 @@ static json_t *query_stats(struct vm *vm, const json_t *args, struct err *err)
 	json_t *list = json_array();
 
 	for (unsigned n = 0; n < vm->disk_count; n++)
-		add_counts(list, &vm->disks[n].called, vm->disks[n].node);
-	for (unsigned n = 0; n < vm->cdrom_count; n++)
-		add_counts(list, &vm->cdroms[n].called, vm->cdroms[n].node);
+		add_counts(list, &vm->disks[n].called, vm->disks[n].called.node, vm->disks[n].node);
+	for (unsigned n = 0; n < vm->cdrom_count; n++) {
+		const struct vm_cdrom *d = &vm->cdroms[n];
+
+		add_counts(list, &d->called, d->node ? node_name(d) : NULL, d->node);
+	}
 	return list;
 }
 
@@ -160,6 +167,10 @@ static struct vm_cdrom *drive(struct vm *vm, const json_t *args, struct err *err
 		err_set(err, "Need exactly one of 'device' and 'id'");
 		return NULL;
 	}
+	/* One may be called as another's device. */
+	for (unsigned n = 0; n < vm->cdrom_count; n++)
+		if (*wanted && !strcmp(device ? vm->cdroms[n].called.id : vm->cdroms[n].called.qdev, wanted))
+			return &vm->cdroms[n];
 	for (unsigned n = 0; n < vm->cdrom_count; n++)
 		if (vm_is_called(&vm->cdroms[n].called, vm->cdroms[n].name, wanted))
 			return &vm->cdroms[n];
@@ -191,10 +202,16 @@ static bool forced(const json_t *args)
 	return json_is_true(json_object_get(args, "force"));
 }
 
+/* The name that an error tells. */
+static const char *shown(const struct vm_cdrom *d)
+{
+	return *d->called.id ? d->called.id : d->called.qdev;
+}
+
 static json_t *refuse_locked(struct vm_cdrom *d, struct err *err)
 {
 	err_set(err, "Device '%s' is locked and force was not specified, wait for tray to open and try again",
-		d->called.id);
+		shown(d));
 	return NULL;
 }
 
@@ -244,7 +261,7 @@ static json_t *remove_medium(struct vm *vm, const json_t *args, struct err *err)
 	if (!d)
 		return NULL;
 	if (!ide_get_tray(vm->ide_dev, d->unit).open) {
-		err_set(err, "Tray of device '%s' is not open", d->called.id);
+		err_set(err, "Tray of device '%s' is not open", shown(d));
 		return NULL;
 	}
 	return take_out(vm, d);
@@ -299,11 +316,11 @@ static json_t *change_medium(struct vm *vm, const json_t *args, struct err *err)
 	if (!d)
 		return NULL;
 	if (format && strcmp(format, "raw")) {
-		err_set(err, "Device '%s' takes raw images only", d->called.id);
+		err_set(err, "Device '%s' takes raw images only", shown(d));
 		return NULL;
 	}
 	if (mode && !strcmp(mode, "read-write")) {
-		err_set(err, "Device '%s' is read-only", d->called.id);
+		err_set(err, "Device '%s' is read-only", shown(d));
 		return NULL;
 	}
 	node = vm_ide_open_medium(vm, d, path, err);

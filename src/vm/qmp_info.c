@@ -1,6 +1,7 @@
 /* QMP: what the machine is. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cpu/x86/cpuid.h"
 #include "vm/impl.h"
@@ -119,6 +120,42 @@ static json_t *query_cpu_definitions(struct vm *vm, const json_t *args, struct e
 	return list;
 }
 
+/* Where it leads, as QEMU writes it: `pty` is the other end's descriptor, or -1. */
+static void add_chardev(json_t *list, const char *label, const char *where, bool server, int pty)
+{
+	bool place = !strncmp(where, "unix:", 5) || !strncmp(where, "tcp:", 4);
+	char text[600], name[64];
+
+	snprintf(text, sizeof(text), "%s%s", where, place && server ? ",server=on" : "");
+	if (pty >= 0 && !ttyname_r(pty, name, sizeof(name)))
+		snprintf(text, sizeof(text), "pty:%s", name);
+	json_array_append_new(
+		list, json_pack("{s:s,s:o,s:b}", "label", label, "filename", qmp_text(text), "frontend-open", 1));
+}
+
+/* "monitor0" and so on, which are at places of their own. */
+static void add_places(struct vm *vm, json_t *list, const char *kind)
+{
+	for (unsigned n = 0;; n++) {
+		char key[16], sub[32];
+		const char *where, *id;
+		bool server;
+		struct err err;
+
+		snprintf(key, sizeof(key), "%s%u", kind, n);
+		where = config_peek(vm->config, key);
+		if (!where)
+			return;
+		snprintf(sub, sizeof(sub), "%s.server", key);
+		if (config_bool(vm->config, sub, true, &server, &err))
+			return;
+		snprintf(sub, sizeof(sub), "%s.id", key);
+		id = config_peek(vm->config, sub);
+		if (strcmp(where, "none"))
+			add_chardev(list, id ? id : key, where, server, -1);
+	}
+}
+
 static json_t *query_chardev(struct vm *vm, const json_t *args, struct err *err)
 {
 	json_t *list = json_array();
@@ -127,9 +164,10 @@ static json_t *query_chardev(struct vm *vm, const json_t *args, struct err *err)
 		const struct vm_chan *v = &vm->chans[n];
 		const char *where = config_peek(vm->config, v->key);
 
-		json_array_append_new(list, json_pack("{s:s,s:o,s:b}", "label", v->label, "filename",
-						      qmp_text(where ? where : "stdio"), "frontend-open", 1));
+		add_chardev(list, v->label, where ? where : "stdio", v->place_server, v->slave);
 	}
+	add_places(vm, list, "monitor");
+	add_places(vm, list, "qmp");
 	return list;
 }
 

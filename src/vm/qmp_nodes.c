@@ -63,6 +63,18 @@ static const char *path_of(struct vm *vm, const json_t *args, struct err *err)
 	return path;
 }
 
+/* Of an image that a drive has since the start. */
+static bool is_node(const struct vm *vm, const char *name)
+{
+	for (unsigned n = 0; n < vm->disk_count; n++)
+		if (!strcmp(vm->disks[n].called.node, name))
+			return true;
+	for (unsigned n = 0; n < vm->cdrom_count; n++)
+		if (vm->cdroms[n].node && !strcmp(vm->cdroms[n].called.node, name))
+			return true;
+	return false;
+}
+
 static json_t *blockdev_add(struct vm *vm, const json_t *args, struct err *err)
 {
 	const char *name = text_of(args, "node-name"), *path = path_of(vm, args, err);
@@ -73,7 +85,7 @@ static json_t *blockdev_add(struct vm *vm, const json_t *args, struct err *err)
 		return NULL;
 	for (unsigned n = 0; n < VM_MEDIA && !free_one; n++)
 		free_one = vm->media[n].path ? NULL : &vm->media[n];
-	if (vm_medium_find(vm, name) || !*name || strlen(name) >= sizeof(free_one->name))
+	if (vm_medium_find(vm, name) || is_node(vm, name) || !*name || strlen(name) >= sizeof(free_one->name))
 		err_set(err, "Duplicate or invalid node name '%.80s'", name);
 	else if (!free_one)
 		err_set(err, "a machine has %u such nodes at most", VM_MEDIA);
@@ -125,6 +137,9 @@ static struct vm_disk *disk_of(struct vm *vm, const json_t *args, struct err *er
 		err_set(err, "Parameter 'device' or 'node-name' is missing, or both are given");
 		return NULL;
 	}
+	for (unsigned n = 0; n < vm->disk_count; n++)
+		if (*wanted && !strcmp(device ? vm->disks[n].called.id : vm->disks[n].called.node, wanted))
+			return &vm->disks[n];
 	for (unsigned n = 0; n < vm->disk_count; n++)
 		if (vm_is_called(&vm->disks[n].called, vm->disks[n].name, wanted))
 			return &vm->disks[n];

@@ -70,8 +70,9 @@ static uint32_t config(struct vm *vm, unsigned devfn, uint8_t off, unsigned size
 static json_t *function(struct vm *vm, const struct pci_dev *d)
 {
 	unsigned f = d->devfn, pin = config(vm, f, 0x3d, 1);
+	const char *name = f & 7 || !vm->pci_names[f >> 3] ? d->name : vm->pci_names[f >> 3];
 	json_t *o = json_pack("{s:i,s:i,s:i,s:s,s:i,s:o,s:o}", "bus", 0, "slot", f >> 3, "function", f & 7, "qdev_id",
-			      d->name ? d->name : "", "irq_pin", (int)pin, "class_info",
+			      name ? name : "", "irq_pin", (int)pin, "class_info",
 			      class_info((uint16_t)config(vm, f, 0x0a, 2)), "regions", regions(d));
 
 	json_object_set_new(o, "id",

@@ -200,7 +200,7 @@ int vm_add_screen(struct vm *vm, struct err *err)
 	if (config_uint(vm->config, "vga.addr", 2, (struct config_range){ 1, 31 }, &slot, err))
 		return -1;
 	snprintf(text, sizeof(text), "%u", (unsigned)slot);
-	if (config_choose(vm->config, "vga.addr", text, err))
+	if (config_choose(vm->config, "vga.addr", text, err) || vm_pci_name(vm, "vga", (unsigned)slot, err))
 		return -1;
 	c.devfn = (uint8_t)(slot << 3);
 	d = vga_new(&c, &vm->screen.source, err);

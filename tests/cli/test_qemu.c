@@ -247,7 +247,7 @@ static const struct {
 	{ "-hda a -drive file=b,if=virtio -drive file=c,if=virtio,id=vd -drive file=d,if=virtio",
 	  "disk0.id=ide0-hd0 disk1.id=virtio0 disk2.id=vd disk3.id=virtio2 cdrom0.id=ide1-cd0 disk0.qdev=-" },
 	{ "-drive if=none,id=cdd,media=cdrom -device ide-cd,drive=cdd,id=mycd -device ide-cd,id=e",
-	  "cdrom0.id=cdd cdrom0.qdev=mycd cdrom1.id=- cdrom1.qdev=e" },
+	  "cdrom0.id=cdd cdrom0.qdev=mycd cdrom1.id= cdrom1.qdev=e" },
 	{ "-blockdev driver=raw,node-name=n,file.driver=file,file.filename=a -device virtio-blk,drive=n,id=q",
 	  "disk0.node-name=n disk0.qdev=q disk0.id=-" },
 	{ "-netdev user,id=nn -device e1000,netdev=nn,id=card -chardev null,id=cc -serial chardev:cc",
@@ -271,6 +271,23 @@ static const struct {
 	{ "-drive file=a,aio=native,cache=none", "disk0.aio=auto disk0.cache=none" },
 	{ "-rtc base=2006-06-17", "clock.base=2006-06-17T00:00:00" },
 	{ "-nic user,id=a -nic user,id=b", "net0.backend=user net1.backend=user" },
+	/* Names: those that are given, else QEMU's. */
+	{ "-hda a -drive file=b,index=3,id=z -cdrom c -drive file=d,if=virtio -drive file=e,if=virtio,id=v",
+	  "disk0.id=ide0-hd0 disk1.id=z disk2.id=virtio0 disk3.id=v cdrom0.id=ide1-cd0 disk0.qdev=- "
+	  "disk0.node-name=-" },
+	{ "-accel tcg", "cdrom0.id=ide1-cd0 net0.qdev=e1000.0 net0.id=-" },
+	{ "-drive file=a,if=none,id=d -device ide-hd,drive=d,id=D -blockdev driver=raw,node-name=n,file.driver=file,"
+	  "file.filename=b -device virtio-blk,drive=n,id=N -device ide-cd",
+	  "disk0.id=d disk0.qdev=D disk0.node-name=- disk1.id= disk1.qdev=N disk1.node-name=n cdrom0.id=" },
+	{ "-nic user,id=a -nic user,model=virtio -netdev user,id=b -device e1000,netdev=b -netdev user,id=c -device "
+	  "virtio-net-pci,netdev=c,id=C",
+	  "net0.qdev=e1000.0 net0.id=a net1.qdev=virtio-net-pci.0 net1.id=- net2.qdev=e1000.1 net2.id=b "
+	  "net3.qdev=C net3.id=c" },
+	{ "-device virtio-balloon,id=b -device i6300esb,id=w -device VGA,id=v -device pci-testdev,id=t -vga none",
+	  "balloon.qdev=b i6300esb.qdev=w vga.qdev=v pci-testdev.qdev=t" },
+	{ "-chardev null,id=c -serial chardev:c -chardev socket,id=m,path=/m,server=on -mon m,mode=control -monitor "
+	  "unix:/n,server -qmp unix:/q,server",
+	  "serial0.id=c qmp0.id=m monitor0.id=compat_monitor0 qmp1.id=compat_monitor1" },
 	{ "-mem-path /x -mem-prealloc", "memory.backing=file memory.path=/x memory.prealloc=on memory.share=-" },
 };
 

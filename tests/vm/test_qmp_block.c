@@ -450,6 +450,73 @@ static void errors_are_dealt_with_as_was_asked_for(void **state)
 	assert_int_equal(machine_quit(&q), 0);
 }
 
+static void has(const json_t *list, size_t n, const char *key, const char *value)
+{
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, n), key)), value);
+}
+
+/* Options of QEMU's command line give them: a drive and its device, a node that no drive is over, a card's network. */
+static void devices_have_the_names_that_they_were_given(void **state)
+{
+	const char *a = machines_path("names-a.img"), *b = machines_path("names-b.img");
+	struct machine q;
+	char keys[1024];
+	json_t *o, *v;
+
+	make_image(a, 1 << 20);
+	make_image(b, 1 << 20);
+	snprintf(keys, sizeof(keys),
+		 "disk0.path=%s disk0.format=raw disk0.id=vd disk1.path=%s disk1.format=raw disk1.id= disk1.qdev=qd "
+		 "disk1.node-name=vd2 cdrom0.path=none cdrom0.id=cdd cdrom0.qdev=mycd net0.backend=user net0.qdev=card "
+		 "net0.id=nn balloon=on balloon.qdev=bb serial0=null serial0.id=cc qmp0=unix:%s qmp0.id=mm",
+		 a, b, machines_path("names.sock"));
+	machine_new(&q, CODE_HALT, keys);
+	machine_start(&q);
+	o = machine_execute(&q, "query-block", NULL);
+	has(o, 0, "device", "vd");
+	has(o, 0, "qdev", "disk0");
+	has(o, 1, "device", "");
+	has(o, 1, "qdev", "qd");
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(json_array_get(o, 1), "inserted"), "node-name")),
+		"vd2");
+	has(o, 2, "device", "cdd");
+	has(o, 2, "qdev", "mycd");
+	json_decref(o);
+	o = machine_execute(&q, "query-blockstats", NULL);
+	has(o, 1, "node-name", "vd2");
+	assert_null(json_object_get(json_array_get(o, 2), "node-name"));
+	json_decref(o);
+	json_decref(machine_execute(&q, "block_resize", "{\"device\": \"vd\", \"size\": 2097152}"));
+	json_decref(machine_execute(&q, "block_resize", "{\"node-name\": \"vd2\", \"size\": 4194304}"));
+	machine_must_refuse(&q, "block_resize", "{\"device\": \"\", \"size\": 4096}", "Device '' not found");
+	machine_must_refuse(&q, "blockdev-add",
+			    "{\"driver\": \"file\", \"node-name\": \"vd2\", \"filename\": \"x\", \"read-only\": true}",
+			    "Duplicate or invalid node name 'vd2'");
+	json_decref(machine_execute(&q, "eject", "{\"device\": \"cdd\"}"));
+	json_decref(machine_execute(&q, "eject", "{\"id\": \"mycd\"}"));
+	json_decref(machine_execute(&q, "eject", "{\"device\": \"cdrom0\"}"));
+	json_decref(machine_execute(&q, "set_link", "{\"name\": \"nn\", \"up\": false}"));
+	json_decref(machine_execute(&q, "set_link", "{\"name\": \"card\", \"up\": true}"));
+	o = machine_execute(&q, "query-chardev", NULL);
+	has(o, 0, "label", "cc");
+	has(o, 1, "label", "mm");
+	assert_non_null(strstr(json_string_value(json_object_get(json_array_get(o, 1), "filename")), ",server=on"));
+	json_decref(o);
+	o = machine_execute(&q, "query-pci", NULL);
+	v = json_object_get(json_array_get(o, 0), "devices");
+	has(v, json_array_size(v) - 1, "qdev_id", "bb");
+	json_decref(o);
+	o = machine_execute(&q, "human-monitor-command", "{\"command-line\": \"info block vd2\"}");
+	assert_ptr_equal(strstr(json_string_value(o), "vd2: /"), json_string_value(o));
+	json_decref(o);
+	o = machine_execute(&q, "human-monitor-command", "{\"command-line\": \"info network\"}");
+	assert_ptr_equal(strstr(json_string_value(o), "card: index=0"), json_string_value(o));
+	assert_non_null(strstr(json_string_value(o), " \\ nn: index=0"));
+	json_decref(o);
+	assert_int_equal(machine_quit(&q), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -458,6 +525,7 @@ int main(void)
 		cmocka_unit_test(disks_are_resized),
 		cmocka_unit_test(limits_are_what_was_asked_for),
 		cmocka_unit_test(caches_are_what_was_asked_for),
+		cmocka_unit_test(devices_have_the_names_that_they_were_given),
 		cmocka_unit_test(errors_are_dealt_with_as_was_asked_for),
 	};
 
