@@ -87,8 +87,8 @@ static int finish(struct qemu *q)
 {
 	if (qemu_check_globals(q) || qemu_finish_machine(q) || qemu_finish_cpu(q) || qemu_finish_chars(q) ||
 	    qemu_finish_drives(q) || qemu_finish_nics(q) || qemu_finish_devices(q) || qemu_default_serial(q) ||
-	    qemu_finish_monitors(q) || qemu_check_netdevs(q) || qemu_check_chardevs(q) || qemu_check_drives(q) ||
-	    give_slots(q))
+	    qemu_finish_monitors(q) || qemu_check_netdevs(q) || qemu_check_dumps(q) || qemu_check_chardevs(q) ||
+	    qemu_check_drives(q) || give_slots(q))
 		return -1;
 	/* After devices, whose keys some are about. */
 	if (qemu_finish_misc(q))

@@ -152,7 +152,10 @@ int qemu_finish_drives(struct qemu *q);	  /* qemu_drive.c: those that bring thei
 int qemu_finish_nics(struct qemu *q);	  /* qemu_net.c */
 int qemu_finish_devices(struct qemu *q);  /* qemu_device.c */
 /* What no device has, after all of them. */
-int qemu_check_netdevs(struct qemu *q);	 /* qemu_net.c */
+int qemu_check_netdevs(struct qemu *q); /* qemu_net.c */
+/* -object filter-dump: what it says, and, in the end, that each has its network. */
+int qemu_check_dump(struct qemu *q, struct qopts *o);
+int qemu_check_dumps(struct qemu *q);
 int qemu_check_chardevs(struct qemu *q); /* qemu_char.c */
 int qemu_check_drives(struct qemu *q);	 /* qemu_drive.c */
 

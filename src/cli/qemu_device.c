@@ -91,10 +91,42 @@ static const struct property net[] = {
 	{ "mac", "str", "mac", NULL, "Ethernet 6-byte MAC address" },
 	{ "bootindex", "int32", "bootindex", NULL, NULL },
 	{ "romfile", "str", NULL, NULL, "expansion ROM; empty: none" },
-	{ "mq", "bool", NULL, "off", NULL },
-	{ "mrg_rxbuf", "bool", NULL, "on", NULL },
-	{ "csum", "bool", NULL, "on", NULL },
-	{ "status", "bool", NULL, "on", NULL },
+#define FEATURE(name)                                                                                                  \
+	{                                                                                                              \
+		name, "bool", "feature." name, NULL, "(default: on)"                                                   \
+	}
+	FEATURE("mq"),
+	FEATURE("mrg_rxbuf"),
+	FEATURE("csum"),
+	FEATURE("status"),
+	FEATURE("guest_csum"),
+	FEATURE("guest_tso4"),
+	FEATURE("guest_tso6"),
+	FEATURE("guest_ecn"),
+	FEATURE("host_tso4"),
+	FEATURE("host_tso6"),
+	FEATURE("host_ecn"),
+	FEATURE("guest_uso4"),
+	FEATURE("guest_uso6"),
+	FEATURE("host_uso"),
+	FEATURE("ctrl_rx"),
+	FEATURE("ctrl_vlan"),
+	FEATURE("ctrl_rx_extra"),
+	FEATURE("ctrl_mac_addr"),
+	FEATURE("ctrl_guest_offloads"),
+	FEATURE("guest_announce"),
+	FEATURE("queue_reset"),
+#undef FEATURE
+	{ "ctrl_vq", "bool", "ctrl_vq", NULL, "(default: on)" },
+	{ "host_mtu", "uint16", "mtu", NULL, "told to the guest" },
+	{ "guest_ufo", "bool", NULL, "on|off", NULL },
+	{ "host_ufo", "bool", NULL, "on|off", NULL },
+	{ "gso", "bool", NULL, "on", NULL },
+	{ "rss", "bool", NULL, "off", NULL },
+	{ "hash", "bool", NULL, "off", NULL },
+	{ "rx_queue_size", "uint16", NULL, "256", NULL },
+	{ "tx_queue_size", "uint16", NULL, "256", NULL },
+	{ "vectors", "uint32", NULL, NULL, NULL },
 	{ NULL },
 };
 static const struct property e1000[] = {
@@ -542,9 +574,13 @@ static int check_global(struct qemu *q, struct qopts *g)
 /* Objects that others name by their ids. Each says what is so anyhow. */
 static const struct {
 	const char *type;
-	struct property properties[2];
+	struct property properties[4];
 } objects[] = {
 	{ "iothread", { { "poll-max-ns", "int", NULL, NULL, NULL } } },
+	{ "filter-dump",
+	  { { "netdev", "str", NULL, NULL, NULL },
+	    { "file", "str", NULL, NULL, NULL },
+	    { "maxlen", "int", NULL, NULL, NULL } } },
 	{ "rng-builtin", { { NULL } } },
 	{ "rng-random", { { "filename", "str", NULL, "/dev/urandom|/dev/random", NULL } } },
 };
@@ -569,6 +605,8 @@ static int check_object(struct qemu *q, struct qopts *o)
 			return qopts_fail(o, q->err, "Parameter 'id' is missing");
 		if (qlist_find(&q->objects, "id", id) != o)
 			return qopts_fail(o, q->err, "Duplicate ID '%s' for object", id);
+		if (!strcmp(type, "filter-dump") && qemu_check_dump(q, o))
+			return -1;
 		return qopts_all_read(o, q->err);
 	}
 	return qopts_fail(o, q->err, "Parameter 'qom-type' does not accept value '%s'", type ? type : "");

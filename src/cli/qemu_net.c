@@ -8,10 +8,11 @@
 
 #define FORWARDS_LEN 4096
 
-/* Parameters of a user-mode network: a key of its card, or the values that are so anyhow. */
-static const struct {
+/* Parameters of a network: a key of its card, or the values that are so anyhow. */
+struct parameter {
 	const char *name, *key, *values;
-} of_user[] = {
+};
+static const struct parameter of_user[] = {
 	{ "restrict", "restrict", NULL },
 	{ "tftp", "tftp", NULL },
 	{ "bootfile", "bootfile", NULL },
@@ -21,11 +22,29 @@ static const struct {
 	{ "dhcpstart", NULL, "10.0.2.15" },
 	{ "ipv4", NULL, "on" },
 	{ "vlan", NULL, "0" },
+	{ NULL },
 };
+static const struct parameter of_tap[] = {
+	{ "ifname", "ifname", NULL }, { "fd", "fd", NULL },
+	{ "fds", "fds", NULL },	      { "br", "bridge", NULL },
+	{ "helper", "helper", NULL }, { "queues", "queues", NULL },
+	{ "vnet_hdr", NULL, "on" },   { "vhost", NULL, "off" },
+	{ "sndbuf", NULL, NULL },     { NULL },
+};
+static const struct parameter of_bridge[] = { { "br", "bridge", NULL }, { "helper", "helper", NULL }, { NULL } };
+static const struct parameter of_socket[] = {
+	{ "fd", "fd", NULL },
+	{ "mcast", "mcast", NULL },
+	{ "udp", "udp", NULL },
+	{ "localaddr", "localaddr", NULL },
+	{ NULL },
+};
+static const struct parameter of_stream[] = { { "reconnect", "reconnect", NULL }, { NULL } };
+static const struct parameter nothing[] = { { NULL } };
 
 void qemu_netdev_help(FILE *out)
 {
-	fputs("Available netdev backend types:\nuser\n", out);
+	fputs("Available netdev backend types:\nuser\ntap\nbridge\nsocket\nstream\ndgram\n", out);
 }
 
 /* The forwards of a user-mode network as one list. */
@@ -60,24 +79,187 @@ static int set_guest_forwards(struct qemu *q, struct qopts *o, const char *prefi
 
 static int set_user(struct qemu *q, struct qopts *o, const char *prefix)
 {
-	if (set_forwards(q, o, prefix) || set_guest_forwards(q, o, prefix))
-		return -1;
-	for (size_t n = 0; n < ARRAY_LEN(of_user); n++) {
-		const char *value = qopts_get(o, of_user[n].name);
+	return set_forwards(q, o, prefix) || set_guest_forwards(q, o, prefix) ? -1 : 0;
+}
 
-		if (value && of_user[n].values && !qvalue_in(of_user[n].values, value))
-			return qopts_fail(o, q->err, "%s=%s is not there, only %s", of_user[n].name, value,
-					  of_user[n].values);
-		if (value && of_user[n].key && qemu_set(q, o, prefix, of_user[n].key, value))
+/* QEMU runs scripts of its own choice for a tap that is not there yet. */
+static int set_tap(struct qemu *q, struct qopts *o, const char *prefix)
+{
+	const char *up = qopts_get(o, "script"), *down = qopts_get(o, "downscript");
+	bool given = qopts_get(o, "fd") || qopts_get(o, "fds"), helped = qopts_get(o, "helper") || qopts_get(o, "br");
+
+	if (helped)
+		return qopts_get(o, "br") ? 0 : qemu_set(q, o, prefix, "bridge", "br0");
+	if (given && !up && !down)
+		return 0;
+	return qemu_set(q, o, prefix, "script", up ? up : "/etc/qemu-ifup") ||
+			       qemu_set(q, o, prefix, "downscript", down ? down : "/etc/qemu-ifdown")
+		       ? -1
+		       : 0;
+}
+
+static int set_bridge(struct qemu *q, struct qopts *o, const char *prefix)
+{
+	return qopts_get(o, "br") ? 0 : qemu_set(q, o, prefix, "bridge", "br0");
+}
+
+/* "[HOST]:PORT": QEMU listens on all addresses where none is said. */
+static int set_place(struct qemu *q, struct qopts *o, const char *prefix, const char *key, const char *value)
+{
+	char text[300];
+
+	snprintf(text, sizeof(text), "%s%s", value && *value == ':' ? "0.0.0.0" : "", value ? value : "");
+	return value ? qemu_set(q, o, prefix, key, text) : 0;
+}
+
+static int set_socket(struct qemu *q, struct qopts *o, const char *prefix)
+{
+	return set_place(q, o, prefix, "listen", qopts_get(o, "listen")) ||
+			       set_place(q, o, prefix, "connect", qopts_get(o, "connect"))
+		       ? -1
+		       : 0;
+}
+
+/* "WHAT.type=inet,WHAT.host=...": as one word, and in *fd whether it is a descriptor. NULL: an error, or nothing. */
+static const char *address(struct qemu *q, struct qopts *o, const char *what, char *text, bool *fd, int *rc)
+{
+	const char *type, *host, *port, *path;
+	char name[5][32];
+	static const char *const parts[] = { "type", "host", "port", "path", "str" };
+
+	for (unsigned n = 0; n < 5; n++)
+		snprintf(name[n], sizeof(name[n]), "%s.%s", what, parts[n]);
+	type = qopts_get(o, name[0]);
+	*fd = false;
+	*rc = 0;
+	if (!type)
+		return NULL;
+	host = qopts_get(o, name[1]);
+	port = qopts_get(o, name[2]);
+	path = qopts_get(o, name[3]);
+	if (!strcmp(type, "inet") && host && port) {
+		snprintf(text, 300, strchr(host, ':') ? "[%s]:%s" : "%s:%s", *host ? host : "0.0.0.0", port);
+	} else if (!strcmp(type, "unix") && path) {
+		snprintf(text, 300, "unix:%s", path);
+	} else if (!strcmp(type, "fd") && qopts_get(o, name[4])) {
+		snprintf(text, 300, "%s", qopts_get(o, name[4]));
+		*fd = true;
+	} else {
+		*rc = qopts_fail(o, q->err,
+				 "%s.type=%s: inet with host and port, unix with path and fd with str are there", what,
+				 type);
+		return NULL;
+	}
+	return text;
+}
+
+static int set_stream(struct qemu *q, struct qopts *o, const char *prefix)
+{
+	const char *server = qopts_get(o, "server"), *at;
+	bool listens = server && strcmp(server, "off") != 0, fd;
+	char text[300];
+	int rc;
+
+	at = address(q, o, "addr", text, &fd, &rc);
+	if (!at)
+		return rc ? rc : qopts_fail(o, q->err, "Parameter 'addr.type' is missing");
+	return qemu_set(q, o, prefix, fd ? "fd" : listens ? "listen" : "connect", at);
+}
+
+static int set_dgram(struct qemu *q, struct qopts *o, const char *prefix)
+{
+	static const char *const sides[] = { "local", "remote" };
+	bool fd, any = false;
+	char text[300];
+	int rc;
+
+	for (unsigned n = 0; n < 2; n++) {
+		const char *at = address(q, o, sides[n], text, &fd, &rc);
+
+		if (rc || (at && qemu_set(q, o, prefix, fd ? "fd" : sides[n], at)))
+			return -1;
+		any |= !!at;
+	}
+	return any ? 0 : qopts_fail(o, q->err, "one of 'local' and 'remote' is needed");
+}
+
+static const struct type {
+	const char *name, *backend;
+	const struct parameter *parameters;
+	int (*set)(struct qemu *q, struct qopts *o, const char *prefix); /* what is not a matter of a table */
+} types[] = {
+	{ "user", "user", of_user, set_user },	       { "tap", "tap", of_tap, set_tap },
+	{ "bridge", "tap", of_bridge, set_bridge },    { "socket", "socket", of_socket, set_socket },
+	{ "stream", "stream", of_stream, set_stream }, { "dgram", "dgram", nothing, set_dgram },
+};
+#define TYPES "user, tap, bridge, socket, stream, dgram"
+
+static const struct type *type_of(struct qopts *o)
+{
+	const char *name = qopts_get(o, "type");
+
+	for (size_t n = 0; name && n < ARRAY_LEN(types); n++)
+		if (!strcmp(types[n].name, name))
+			return &types[n];
+	return NULL;
+}
+
+/* -object filter-dump for the network `id`: what passes is kept. */
+static int set_dump(struct qemu *q, const char *id, const char *prefix)
+{
+	for (unsigned n = 0; id && n < q->objects.count; n++) {
+		struct qopts *o = &q->objects.v[n];
+		const char *type = qopts_get(o, "qom-type"), *of = qopts_get(o, "netdev");
+		const char *maxlen = qopts_get(o, "maxlen");
+
+		if (!type || strcmp(type, "filter-dump") || !of || strcmp(of, id))
+			continue;
+		o->taken = true;
+		if (qemu_set(q, o, prefix, "dump", qopts_get(o, "file")) ||
+		    (maxlen && qemu_set(q, o, prefix, "dump-maxlen", maxlen)))
 			return -1;
 	}
 	return 0;
 }
 
-static int next_net(struct qemu *q, struct qopts *o, const char *backend, char *prefix)
+int qemu_check_dump(struct qemu *q, struct qopts *o)
+{
+	if (!qopts_get(o, "file"))
+		return qopts_fail(o, q->err, "dump filter needs 'file' property set!");
+	return qopts_get(o, "netdev") ? 0 : qopts_fail(o, q->err, "Parameter 'netdev' is required");
+}
+
+int qemu_check_dumps(struct qemu *q)
+{
+	for (unsigned n = 0; n < q->objects.count; n++) {
+		struct qopts *o = &q->objects.v[n];
+		const char *type = qopts_get(o, "qom-type");
+
+		if (type && !strcmp(type, "filter-dump") && !o->taken)
+			return qopts_fail(o, q->err, "Parameter 'netdev' expects a network that a card has");
+	}
+	return 0;
+}
+
+/* What a network of `type` is, of which `o` tells. */
+static int set_network(struct qemu *q, struct qopts *o, const struct type *type, const char *prefix)
+{
+	if (qemu_set(q, o, prefix, "backend", type->backend) || type->set(q, o, prefix))
+		return -1;
+	for (const struct parameter *p = type->parameters; p->name; p++) {
+		const char *value = qopts_get(o, p->name);
+
+		if (value && p->values && !qvalue_in(p->values, value))
+			return qopts_fail(o, q->err, "%s=%s is not there, only %s", p->name, value, p->values);
+		if (value && p->key && qemu_set(q, o, prefix, p->key, value))
+			return -1;
+	}
+	return set_dump(q, qopts_get(o, "id"), prefix);
+}
+
+static void next_net(struct qemu *q, char *prefix)
 {
 	snprintf(prefix, 32, "net%u", q->nets_made++);
-	return qemu_set(q, o, prefix, "backend", backend);
 }
 
 int qemu_attach_netdev(struct qemu *q, struct qopts *device, const char *id, char *prefix)
@@ -92,7 +274,8 @@ int qemu_attach_netdev(struct qemu *q, struct qopts *device, const char *id, cha
 	if (o->taken)
 		return qopts_fail(device, q->err, "netdev '%s' is already in use by another card", id);
 	o->taken = true;
-	return next_net(q, device, "user", prefix) || qemu_set_names(q, device, prefix, id) || set_user(q, o, prefix) ||
+	next_net(q, prefix);
+	return qemu_set_names(q, device, prefix, id) || set_network(q, o, type_of(o), prefix) ||
 			       qopts_all_read(o, q->err)
 		       ? -1
 		       : 0;
@@ -102,8 +285,8 @@ static int check_netdev(struct qemu *q, struct qopts *o)
 {
 	const char *type = qopts_get(o, "type"), *id = qopts_get(o, "id");
 
-	if (!type || strcmp(type, "user") != 0)
-		return qopts_fail(o, q->err, "Parameter 'type' does not accept value '%s' (user is there)",
+	if (!type_of(o))
+		return qopts_fail(o, q->err, "Parameter 'type' does not accept value '%s' (" TYPES " are there)",
 				  type ? type : "");
 	if (!id)
 		return qopts_fail(o, q->err, "Parameter 'id' is missing");
@@ -171,7 +354,7 @@ bool qemu_nic_help(FILE *out, const char *text)
 	return true;
 }
 
-/* -nic user|none,... */
+/* -nic TYPE|none,... */
 static int add_nic(struct qemu *q, struct qopts *o)
 {
 	const char *type = qopts_get(o, "type"), *id = qopts_get(o, "id");
@@ -179,21 +362,23 @@ static int add_nic(struct qemu *q, struct qopts *o)
 
 	if (type && !strcmp(type, "none"))
 		return 0;
-	if (!type || strcmp(type, "user") != 0)
-		return qopts_fail(o, q->err, "Parameter 'type' does not accept value '%s' (user and none are there)",
+	if (!type_of(o))
+		return qopts_fail(o, q->err,
+				  "Parameter 'type' does not accept value '%s' (" TYPES " and none are there)",
 				  type ? type : "");
 	if (id && (qlist_find(&q->nics, "id", id) != o || qlist_find(&q->netdevs, "id", id)))
 		return qopts_fail(o, q->err, "Duplicate ID '%s' for nic", id);
-	return next_net(q, o, "user", prefix) || (id && qemu_set(q, o, prefix, "id", id)) || set_card(q, o, prefix) ||
-			       set_user(q, o, prefix) || qemu_on_pci(q, o, prefix, -1)
+	next_net(q, prefix);
+	return (id && qemu_set(q, o, prefix, "id", id)) || set_card(q, o, prefix) ||
+			       set_network(q, o, type_of(o), prefix) || qemu_on_pci(q, o, prefix, -1)
 		       ? -1
 		       : 0;
 }
 
-/* `-net nic` with `-net user`: one of each, or none. */
+/* `-net nic` with `-net TYPE`: one of each, or none. */
 static int add_nets(struct qemu *q)
 {
-	struct qopts *nic = NULL, *user = NULL;
+	struct qopts *nic = NULL, *network = NULL;
 	char prefix[32];
 
 	for (unsigned n = 0; n < q->nets.count; n++) {
@@ -202,22 +387,24 @@ static int add_nets(struct qemu *q)
 
 		if (type && !strcmp(type, "none"))
 			continue;
-		if (!type || !qword_in("nic|user", type))
+		if (!type || (strcmp(type, "nic") && !type_of(o)))
 			return qopts_fail(o, q->err,
-					  "Parameter 'type' does not accept value '%s' (nic, user and none are there)",
+					  "Parameter 'type' does not accept value '%s' (nic, " TYPES
+					  " and none are there)",
 					  type ? type : "");
-		which = *type == 'n' ? &nic : &user;
+		which = strcmp(type, "nic") ? &network : &nic;
 		if (*which)
 			return qopts_fail(o, q->err, "a second '-net %s' is not there; use -nic", type);
 		*which = o;
 	}
-	if (!nic && !user)
+	if (!nic && !network)
 		return 0;
 	if (!nic)
-		return qopts_fail(user, q->err, "there is no '-net nic' with it");
-	if (!user)
-		return qopts_fail(nic, q->err, "there is no '-net user' with it");
-	return next_net(q, nic, "user", prefix) || set_card(q, nic, prefix) || set_user(q, user, prefix) ||
+		return qopts_fail(network, q->err, "there is no '-net nic' with it");
+	if (!network)
+		return qopts_fail(nic, q->err, "there is no '-net user' or another network with it");
+	next_net(q, prefix);
+	return set_card(q, nic, prefix) || set_network(q, network, type_of(network), prefix) ||
 			       qemu_on_pci(q, nic, prefix, -1)
 		       ? -1
 		       : 0;
@@ -236,7 +423,7 @@ int qemu_check_netdevs(struct qemu *q)
 		alone.c = config_new();
 		if (!alone.c)
 			return err_set(q->err, "out of memory");
-		rc = set_user(&alone, o, "net0") || qopts_all_read(o, q->err) ? -1 : 0;
+		rc = set_network(&alone, o, type_of(o), "net0") || qopts_all_read(o, q->err) ? -1 : 0;
 		if (!rc && vm_check_network(alone.c, "net0", q->err)) {
 			config_tell_origin(alone.c, q->err);
 			rc = -1;
@@ -278,6 +465,9 @@ int qemu_finish_nics(struct qemu *q)
 			return -1;
 	if (q->nodefaults || q->nics.count || q->nets.count || q->netdevs.count || has_net_device(q))
 		return 0;
-	return next_net(q, NULL, "user", prefix) || set_card(q, NULL, prefix) || qemu_on_pci(q, NULL, prefix, -1) ? -1
-														  : 0;
+	next_net(q, prefix);
+	return qemu_set(q, NULL, prefix, "backend", "user") || set_card(q, NULL, prefix) ||
+			       qemu_on_pci(q, NULL, prefix, -1)
+		       ? -1
+		       : 0;
 }

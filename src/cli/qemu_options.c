@@ -78,11 +78,11 @@ static const struct option options[] = {
 	{ "cdrom", "FILE", Q_DRIVE, "if=ide,index=2,media=cdrom", 0, NULL, "CD-ROM image (IDE drive 2)" },
 
 	{ "Network options", .kind = Q_HEADING },
-	{ "netdev", "user,id=ID[,hostfwd=RULE]...", Q_LIST, "type", AT(netdevs), NULL,
-	  "a network for a card's netdev=; also restrict, tftp, bootfile" },
-	{ "nic", "user|none[,model=MODEL][,mac=ADDRESS][,hostfwd=RULE]...", Q_LIST, "type", AT(nics), NULL,
+	{ "netdev", "user|tap|bridge|socket|stream|dgram,id=ID[,OPTION=VALUE]...", Q_LIST, "type", AT(netdevs), NULL,
+	  "a network for a card's netdev=" },
+	{ "nic", "TYPE|none[,model=MODEL][,mac=ADDRESS][,OPTION=VALUE]...", Q_LIST, "type", AT(nics), NULL,
 	  "a card and its network" },
-	{ "net", "nic|user|none[,OPTION=VALUE]...", Q_LIST, "type", AT(nets), NULL, "the same in two options" },
+	{ "net", "nic|TYPE|none[,OPTION=VALUE]...", Q_LIST, "type", AT(nets), NULL, "the same in two options" },
 
 	{ "Character device options", .kind = Q_HEADING },
 	{ "chardev", "BACKEND,id=ID[,OPTION=VALUE]...", Q_LIST, "backend", AT(chardevs), NULL,
@@ -224,7 +224,8 @@ static bool help_on(struct qemu *q, const struct option *o, const char *text)
 	} else if (o->where == AT(chardevs)) {
 		qemu_chardev_help(stdout);
 	} else if (o->where == AT(objects)) {
-		puts("List of user creatable objects:\n  iothread\n  memory-backend-file\n  memory-backend-memfd\n  "
+		puts("List of user creatable objects:\n  filter-dump\n  iothread\n  memory-backend-file\n  "
+		     "memory-backend-memfd\n  "
 		     "memory-backend-ram\n  rng-builtin\n  rng-random");
 	} else {
 		return false;

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -327,6 +328,55 @@ static void test_scripts(void **state)
 	unlink("if.log");
 }
 
+/* The helper gives a tap of a bridge that its rules allow, and of no other. */
+static void test_helper(void **state)
+{
+	static const struct {
+		const char *rules;
+		bool given;
+	} cases[] = {
+		{ "allow vbr0\n", true },   { "# comment\n\nallow all\n", true }, { "", false },
+		{ "allow vbr1\n", false },  { "allow all\ndeny vbr0\n", false },  { "deny all\nallow vbr0\n", false },
+		{ "include more\n", true }, { "include nothing\n", false },	  { "include rules\n", false },
+		{ "allow\n", false },	    { "permit vbr0\n", false },
+	};
+	char words[500], helper[300];
+	struct wire w;
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+
+	NEEDS_TAP();
+	if (!getenv("VIREO_BRIDGE_HELPER") || ioctl(s, SIOCBRADDBR, "vbr0")) {
+		print_message("skipped: no helper, or no bridge\n");
+		skip();
+	}
+	chmod(".", 0755);
+	script("helper", "exec \"$VIREO_BRIDGE_HELPER\" --rules=rules \"$@\"");
+	snprintf(helper, sizeof(helper), "helper=%s/helper", dir);
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		FILE *f = fopen("rules", "w");
+
+		fputs(cases[k].rules, f);
+		fclose(f);
+		f = fopen("more", "w");
+		fputs("allow vbr0\n", f);
+		fclose(f);
+		if (open_tap(&w, 0, "bridge=vbr0", helper, NULL) != cases[k].given)
+			fail_msg("rules %zu: %s", k, err.msg);
+		if (!cases[k].given)
+			continue;
+		assert_int_equal(w.peer->takes & NET_TSO4, NET_TSO4);
+		assert_int_equal(access("/sys/class/net/lo", F_OK), 0);
+		wire_end(&w);
+	}
+	/* A name that is too long is none, and there is no bridge of that name. */
+	assert_false(open_tap(&w, 0, "bridge=vbr0123456789012345", helper, NULL));
+	assert_false(open_tap(&w, 0, "bridge=lo", helper, NULL));
+	snprintf(words, sizeof(words), "rm %s/helper %s/rules %s/more", dir, dir, dir);
+	assert_int_equal(system(words), 0);
+	ioctl(s, SIOCBRDELBR, "vbr0");
+	close(s);
+}
+
 static void test_wrong_words(void **state)
 {
 	static const char *const cases[][3] = {
@@ -381,7 +431,7 @@ int main(void)
 		cmocka_unit_test(test_whole_frames), cmocka_unit_test(test_wrong_headers),
 		cmocka_unit_test(test_queues),	     cmocka_unit_test(test_a_deaf_guest),
 		cmocka_unit_test(test_scripts),	     cmocka_unit_test(test_passed_descriptors),
-		cmocka_unit_test(test_wrong_words),
+		cmocka_unit_test(test_wrong_words),  cmocka_unit_test(test_helper),
 	};
 
 	return cmocka_run_group_tests(tests, group_begin, group_end);
