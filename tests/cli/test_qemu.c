@@ -267,10 +267,9 @@ static const struct {
 	{ "-drive if=none,id=cdd,media=cdrom -device ide-cd,drive=cdd,id=mycd -device ide-cd,id=e",
 	  "cdrom0.id=cdd cdrom0.qdev=mycd cdrom1.id= cdrom1.qdev=e" },
 	{ "-blockdev driver=raw,node-name=n,file.driver=file,file.filename=a -device virtio-blk,drive=n,id=q",
-	  "disk0.node-name=n disk0.qdev=q disk0.id=-" },
+	  "disk0.node-name=n disk0.qdev=q disk0.id=" },
 	{ "-netdev user,id=nn -device e1000,netdev=nn,id=card -chardev null,id=cc -serial chardev:cc",
 	  "net0.id=nn net0.qdev=card serial0.id=cc" },
-	{ "-nic user,id=n", "net0.id=n net0.qdev=-" },
 	/* Several accelerators: the first that is there. */
 	{ "-accel tcg,x-engine=interp -accel kvm -accel bogus", "engine=interp" },
 	{ "-accel bogus -accel tcg,x-engine=interp -accel tcg", "engine=interp" },

@@ -299,7 +299,7 @@ def test_clients_call_things_by_their_ids(vms, tmp_path):
     until(lambda: run_file(vm.name, "qmp.sock").exists())
     qmp = vm.qmp()
     assert [(d["device"], d["qdev"], d.get("inserted", {}).get("node-name")) for d in qmp.execute("query-block")] == [
-        ("vd", "disk0", "disk0"), ("disk1", "q", "n"), ("ide1-cd0", "cdrom0", "cdrom0"), ("cdd", "mycd", None)]
+        ("vd", "disk0", "disk0"), ("", "q", "n"), ("ide1-cd0", "cdrom0", "cdrom0"), ("cdd", "mycd", None)]
     assert [c["label"] for c in qmp.execute("query-chardev")] == ["cc"]
     qmp.execute("block_resize", device="vd", size=2 << 20)
     assert os.path.getsize(tmp_path / "a") == 2 << 20
