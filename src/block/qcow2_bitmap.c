@@ -397,32 +397,49 @@ int qc_bitmaps_store(struct node *n)
 	return ret;
 }
 
+/* Whether the file has to say of it that it is in use. */
+static bool will_change(const struct qc_bitmap *b, bool all)
+{
+	return !b->inconsistent && (b->enabled || all);
+}
+
 int qc_bitmaps_begin(struct node *n, bool all)
 {
 	struct qcow2 *s = qc(n);
+	struct qc_bitmaps *m = &s->bitmaps;
+	uint32_t *before;
 	uint64_t bytes;
-	uint8_t *dir;
+	uint8_t *dir = NULL;
 	bool any = false;
-	int ret = s->bitmaps.changed ? qc_bitmaps_store(n) : 0;
+	int ret = m->changed ? qc_bitmaps_store(n) : 0;
 
-	for (unsigned i = 0; i < s->bitmaps.n && !ret; i++) {
-		struct qc_bitmap *b = &s->bitmaps.at[i];
-
-		if (b->inconsistent || (!b->enabled && !all))
-			continue;
-		ret = qc_bitmap_load(n, b);
-		any |= !(b->flags & BM_IN_USE);
-		b->flags |= BM_IN_USE;
+	for (unsigned i = 0; i < m->n && !ret; i++)
+		if (will_change(&m->at[i], all))
+			ret = qc_bitmap_load(n, &m->at[i]);
+	if (ret)
+		return ret;
+	before = calloc(m->n + 1, sizeof(*before));
+	for (unsigned i = 0; i < m->n && before; i++) {
+		before[i] = m->at[i].flags;
+		if (will_change(&m->at[i], all))
+			m->at[i].flags |= BM_IN_USE;
+		any |= m->at[i].flags != before[i];
 	}
-	if (!ret && any) {
+	if (any) {
 		dir = whole_directory(s, &bytes);
 		ret = dir ? node_write(n->file, s->bitmap_dir, dir, bytes) : -ENOMEM;
 		free(dir);
 		if (!ret)
 			ret = node_flush(n->file);
 	}
+	/* Until the file says so, who comes next has to write it. */
+	for (unsigned i = 0; i < m->n && before && ret; i++)
+		m->at[i].flags = before[i];
+	if (!before)
+		ret = -ENOMEM;
 	if (!ret)
-		s->bitmaps.tracking = true;
+		m->tracking = true;
+	free(before);
 	return ret;
 }
 

@@ -282,8 +282,7 @@ int qc_grow_l1(struct node *n, uint64_t entries, bool exact)
 	node_event(n->file, EVENT_L1_GROW_ACTIVATE_TABLE);
 	if (!ret)
 		ret = node_write(n->file, QH_L1_SIZE, h, sizeof(h));
-	if (!ret)
-		ret = node_flush(n->file);
+	/* A flush comes before the old one is free on stable storage (qc_refcount_add()). */
 	if (ret) {
 		qc_free(n, (uint64_t)at, room * 8, QC_DISCARD_UNDO);
 		goto out;
@@ -308,8 +307,9 @@ static int shrink_l1(struct node *n, uint64_t size)
 {
 	struct qcow2 *s = qc(n);
 	uint64_t span = s->cluster << s->l2_bits;
-	int ret = qc_flush(n);
+	int ret = 0;
 
+	/* No table on stable storage has to be cut first: one that goes takes with it what it names. */
 	node_event(n->file, EVENT_L1_SHRINK_WRITE_TABLE);
 	node_event(n->file, EVENT_L1_SHRINK_FREE_L2_CLUSTERS);
 	for (uint64_t i = (size + span - 1) / span; i < s->l1_size && !ret; i++) {

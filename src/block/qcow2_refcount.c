@@ -417,8 +417,11 @@ int qc_refcount_add(struct node *n, uint64_t offset, uint64_t bytes, int64_t del
 	if (!bytes || !delta)
 		return 0;
 	node_event(n->file, EVENT_REFBLOCK_ALLOC);
-	if (delta < 0 && !s->lazy && d != QC_DISCARD_UNDO) {
-		/* Nothing may be free on disk that a table there still names; what is undone was never named. */
+	if (delta < 0 && !(s->incompat & QCOW2_INCOMPAT_DIRTY) && d != QC_DISCARD_UNDO) {
+		/*
+		 * Nothing may be free on disk that a table there still names, late counts or not; what is undone was
+		 * never named.
+		 */
 		ret = qc_cache_depend(n, &s->rbc, &s->l2c);
 		if (ret)
 			return ret;

@@ -273,12 +273,12 @@ int qc_snapshot_refcounts(struct node *n, uint64_t l1_offset, uint32_t l1_size, 
 				s->l1[i] = now;
 		}
 	}
-	/* A table that is going away needs no flags. */
-	if (!ret && delta >= 0 && changed) {
-		ret = qc_flush(n);
-		if (!ret)
-			ret = node_write(n->file, l1_offset, l1, 8ull * l1_size);
-	}
+	/*
+	 * A table that is going away needs no flags. No order with the counts is needed: flags that are missing make
+	 * writes copy, and those that are there too early are of tables that nothing else names on stable storage.
+	 */
+	if (!ret && delta >= 0 && changed)
+		ret = node_write(n->file, l1_offset, l1, 8ull * l1_size);
 	free(l1);
 	return ret;
 }
@@ -382,9 +382,7 @@ static int create(struct node *n, struct node_snapshot *given)
 	more = realloc(s->snaps, (s->snap_count + 1) * sizeof(*more));
 	if (more)
 		s->snaps = more;
-	ret = more && sn.s.id && sn.s.name ? qc_flush(n) : -ENOMEM;
-	if (!ret)
-		ret = copy_l1(n, &sn);
+	ret = more && sn.s.id && sn.s.name ? copy_l1(n, &sn) : -ENOMEM;
 	if (!ret)
 		ret = qc_snapshot_refcounts(n, s->l1_offset, s->l1_size, 1);
 	if (ret) {
@@ -442,7 +440,7 @@ static int delete_one(struct node *n, struct qc_snapshot *sn, const char **what)
 	free(gone.s.id);
 	free(gone.s.name);
 	free(gone.extra);
-	return ret ? ret : qc_flush(n);
+	return ret;
 }
 
 int qc_snapshot_delete(struct node *n, const char *which, struct err *err)
@@ -475,9 +473,9 @@ static int apply(struct node *n, struct qc_snapshot *sn, struct err *err)
 	uint8_t *l1 = NULL, *be = NULL;
 	uint32_t old_size = s->l1_size;
 	int64_t keep = -1;
-	int ret = qc_flush(n);
+	int ret = 0;
 
-	if (!ret && sn->l1_size > s->l1_size)
+	if (sn->l1_size > s->l1_size)
 		ret = qc_grow_l1(n, sn->l1_size, true);
 	old_size = s->l1_size;
 	l1 = calloc(old_size ? old_size : 1, 8);

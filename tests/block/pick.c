@@ -143,7 +143,7 @@ static ssize_t perform(const struct aio_op *op)
 		n = pwritev(op->fd, op->iov, (int)op->niov, (off_t)op->offset);
 		break;
 	case AIO_FDATASYNC:
-		n = 0;
+		n = fdatasync(op->fd);
 		break;
 	case AIO_FALLOCATE:
 		n = fallocate(op->fd, op->mode, (off_t)op->offset, (off_t)op->len);

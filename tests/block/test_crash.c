@@ -7,8 +7,9 @@
  * well.
  *
  * The same seed makes the same states. VIREO_CRASH_STATES: how many (default 400). VIREO_CRASH_SEED: where the random
- * numbers begin. VIREO_CRASH_FLUSHES: how many states may be looked at until it is found that one place in the code
- * does not flush, or write back, any more: each is tried (default: three are found in few states).
+ * numbers begin, VIREO_CRASH_KIND: with which kind of image. VIREO_CRASH_FLUSHES: how many states may be looked at
+ * until it is found that one place in the code does not flush, or write back, any more: each is tried (default: three
+ * are found in few states).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -77,6 +78,8 @@ static struct history history;
 static struct node *disk;
 static bool snap_alive[SNAPS];
 static unsigned snap_op[SNAPS];
+static uint64_t marks[4 * ROUNDS]; /* places where something done alone has begun and ended */
+static unsigned n_marks;
 static unsigned bitmap_since; /* the time from which on the bitmap has what was written */
 static bool bitmap_there;
 
@@ -484,6 +487,26 @@ static bool says_worse(int said)
 	return false;
 }
 
+/* What a disk that shrank has left does not come to light when it grows. */
+static bool check_growing(struct node *n)
+{
+	struct node_resize how = { .size = ROOM, .exact = true };
+	uint64_t old = n->size;
+	uint8_t *buf;
+	bool ok;
+
+	if (old == ROOM || qc(n)->bitmaps.n || (kind->old && qc(n)->snap_count))
+		return true;
+	buf = calloc(1, ROOM - old);
+	ok = !node_truncate(n, &how, &err) && !node_read(n, old, buf, ROOM - old);
+	for (uint64_t i = 0; i < ROOM - old && ok; i++)
+		ok = !buf[i];
+	if (!ok)
+		snprintf(why, sizeof(why), "something is behind the end at %llu", (unsigned long long)old);
+	free(buf);
+	return ok;
+}
+
 static bool look(uint64_t at_place, int said)
 {
 	struct node_check c = { 0 };
@@ -509,8 +532,18 @@ static bool look(uint64_t at_place, int said)
 	ok = ok && check_bytes(n, at_place, flush, OPS) && check_bitmaps(n);
 	if (ok && kind->raw)
 		ok = check_raw(&state, n->size, at_place, flush);
+	ok = ok && check_growing(n);
 	node_close(n);
 	return ok && check_snapshots(at_place);
+}
+
+static void repeat(int said)
+{
+	char text[16384];
+	ssize_t len = pread(said, text, sizeof(text) - 1, 0);
+
+	text[len > 0 ? len : 0] = 0;
+	fputs(text, stderr);
 }
 
 /* Its messages are heard only when something was wrong. */
@@ -526,6 +559,8 @@ static bool good(uint64_t at_place)
 	fflush(stderr);
 	dup2(old, 2);
 	close(old);
+	if (!ok)
+		repeat(said);
 	close(said);
 	return ok;
 }
@@ -564,6 +599,7 @@ static bool repair_is_good(uint64_t at_place)
 /* --- runs --- */
 
 static uint64_t states, wanted;
+static unsigned first_kind;
 
 static void make_disk(void)
 {
@@ -618,12 +654,15 @@ static void use_disk(void)
 	if (!kind->logged)
 		pick_record(&history);
 	places_on = true;
+	n_marks = 0;
 	disk = open_disk(false);
 	if (!disk)
 		fail_msg("%s: %s", kind->options, err.msg);
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		all_at_once(4 + (unsigned)pick(16));
+		marks[n_marks++] = place();
 		do_alone();
+		marks[n_marks++] = place();
 	}
 	node_close(disk);
 	places_on = false;
@@ -643,24 +682,45 @@ static void add_up(const struct shot *s, uint64_t at)
 			sum = (sum ^ ld_le64(s->bytes[f] + i)) * 0x9e3779b97f4a7c15ull + 1;
 }
 
+static int by_number(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* In order, so that what is flushed is only added to. Half of them are within or right after what was done alone. */
+static void choose_places(uint64_t *out, uint64_t count)
+{
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t at = pick(history.n + 1);
+
+		if (pick(2)) {
+			unsigned m = (unsigned)pick(n_marks / 2) * 2;
+
+			at = marks[m] + pick(marks[m + 1] - marks[m] + 8);
+		}
+		/* Most is to be lost right before a flush. */
+		if (pick(4))
+			while (at < history.n && history.at[at].kind != CHANGE_FLUSH)
+				at++;
+		out[i] = at < history.n ? at : history.n;
+	}
+	qsort(out, count, sizeof(*out), by_number);
+}
+
 static void one_run(const struct kind_of_image *k, uint64_t count)
 {
-	uint64_t durable[PICK_FILES] = { 0 }, started = pick_seed, seen = 0;
+	uint64_t durable[PICK_FILES] = { 0 }, started = pick_seed, seen = 0, *at_all = calloc(count, sizeof(*at_all));
 
 	kind = k;
 	make_disk();
 	use_disk();
-	/* Places in order, so that what is flushed is only added to. */
+	choose_places(at_all, count);
 	for (uint64_t i = 0; i < count; i++) {
-		uint64_t lo = history.n * i / count, hi = history.n * (i + 1) / count;
-		uint64_t at = lo + pick(hi > lo ? hi - lo : 1) + (i == count - 1), old[PICK_FILES];
+		uint64_t at = at_all[i], old[PICK_FILES];
 		bool ok;
 
-		/* Most is to be lost right before a flush. */
-		if (pick(4))
-			while (at < hi && history.at[at].kind != CHANGE_FLUSH)
-				at++;
-		at = at > history.n ? history.n : at;
 		memcpy(old, durable, sizeof(old));
 		history_durable(&history, seen, at, durable);
 		seen = at;
@@ -678,11 +738,12 @@ static void one_run(const struct kind_of_image *k, uint64_t count)
 		if (ok && !pick(10))
 			ok = repair_is_good(at);
 		if (!ok)
-			fail_msg("%s, seed %llu: with %llu of %llu changes, %llu on stable storage: %s", k->options,
-				 (unsigned long long)started, (unsigned long long)at, (unsigned long long)history.n,
-				 (unsigned long long)durable[0], why);
+			fail_msg("kind %u, %s, seed %llu: with %llu of %llu changes, %llu on stable storage: %s",
+				 (unsigned)(k - kinds), k->options, (unsigned long long)started, (unsigned long long)at,
+				 (unsigned long long)history.n, (unsigned long long)durable[0], why);
 		states++;
 	}
+	free(at_all);
 	history_free(&history);
 	shot_free(&base);
 	shot_free(&state);
@@ -696,7 +757,7 @@ static void runs(void *opaque)
 {
 	const uint64_t *at_once = opaque;
 
-	for (unsigned i = 0; states < wanted; i++)
+	for (unsigned i = first_kind; states < wanted; i++)
 		one_run(&kinds[i % ARRAY_LEN(kinds)], *at_once);
 }
 
@@ -779,6 +840,8 @@ static int setup(void **unused)
 	struct opts *o = opts_new();
 
 	wanted = count ? strtoull(count, NULL, 0) : 400;
+	if (getenv("VIREO_CRASH_KIND"))
+		first_kind = (unsigned)atoi(getenv("VIREO_CRASH_KIND"));
 	if (from)
 		pick_seed = strtoull(from, NULL, 0);
 	if (node_ctx_init(&ctx, &err))

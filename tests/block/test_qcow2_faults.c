@@ -1,9 +1,10 @@
 /*
- * qcow2 over a file of which one call fails, or all from one on. The same small history is carried out again and again,
+ * Images over files of which one call fails, or all from one on. The same small history is carried out again and again,
  * each time with another call that fails: errors must reach who asked, nothing may hang, and when the image is opened
- * again check finds no more than leaks and each sector has what it was given.
+ * again check finds no more than leaks, each sector has what it was given, and a bitmap that calls itself right has
+ * each write.
  *
- * VIREO_FAULT_STEP: 1 tries every call, 5 (the default) each fifth.
+ * VIREO_FAULT_STEP: 1 tries every call, 5 (the default) each fifth of plain qcow2 and fewer of the others.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,33 +22,47 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "block/node.h"
+#include "block/qcow2_bitmap.h"
+#include "block/secret.h"
 #include "faults.h"
+#include "pick.h"
 
 #define SECTOR	512u
 #define DISK	(256u * 1024u)
 #define SECTORS (DISK / SECTOR)
 #define OPS	48u
 
+static const struct kind_of_image {
+	const char *options;
+	unsigned fewer; /* of its calls are tried */
+	bool raw, data, crypt, bitmaps;
+} kinds[] = {
+	{ "cluster_size=4k,size=256k", 1 },
+	{ "cluster_size=4k,size=256k,encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=1", 12,
+	  .crypt = true },
+	{ "cluster_size=4k,size=256k", 8, .bitmaps = true },
+	{ "cluster_size=4k,size=256k,data_file=data", 8, .data = true },
+	{ "cluster_size=4k,size=256k,data_file=data,data_file_raw=on", 12, .data = true },
+	{ "cluster_size=16k,size=256k,extended_l2=on,lazy_refcounts=on", 12 },
+	{ "size=256k", 2, .raw = true },
+};
+
 static struct node_ctx ctx;
 static struct err err;
-static int image_fd;
-static uint64_t seed;
+static const struct kind_of_image *kind;
+static int image_fd, data_fd;
 static char what[256]; /* is being tried */
 
 static uint64_t rnd(uint64_t below)
 {
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed % below;
+	return pick(below);
 }
 
 static int open_memory(void *opaque, const char *path, int flags)
 {
 	char name[64];
 
-	snprintf(name, sizeof(name), "/proc/self/fd/%d", image_fd);
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", strcmp(path, "data") ? image_fd : data_fd);
 	return open(name, flags & ~(O_CREAT | O_EXCL));
 }
 
@@ -76,7 +91,10 @@ static struct node *open_image(unsigned flags)
 	struct opts *o = opts_new();
 	struct node *n;
 
-	opts_parse(o, "driver=qcow2,file.driver=file,file.filename=image,discard=unmap", NULL, &err);
+	opts_parse(o, "file.driver=file,file.filename=image,discard=unmap", NULL, &err);
+	opts_set(o, "driver", kind->raw ? "raw" : "qcow2");
+	if (kind->crypt)
+		opts_set(o, "encrypt.key-secret", "s0");
 	n = node_open(&ctx, NULL, o, flags, &err);
 	opts_free(o);
 	return n;
@@ -85,7 +103,8 @@ static struct node *open_image(unsigned flags)
 /* Operation 0 is that nothing has been written: zeroes. */
 static int one_op(struct node *n, unsigned op, unsigned *snaps)
 {
-	uint64_t at = rnd(SECTORS), count = 1 + rnd(24), cluster = 4096;
+	uint64_t at = rnd(SECTORS), count = 1 + rnd(24), cluster = 16384;
+	bool snapshots = !kind->raw && !kind->data, compress = snapshots && !kind->crypt;
 	struct node_snapshot s = { .name = (char *)"s" };
 	struct node_resize how = { .exact = true };
 	uint8_t *buf;
@@ -115,7 +134,7 @@ static int one_op(struct node *n, unsigned op, unsigned *snaps)
 		given(at, cluster, 0, ret);
 		return ret;
 	case 7:
-		if (!*snaps && !(ret = n->drv->snapshot_create(n, &s, &err)))
+		if (snapshots && !*snaps && !(ret = n->drv->snapshot_create(n, &s, &err)))
 			*snaps = 1;
 		return ret;
 	case 9:
@@ -124,7 +143,7 @@ static int one_op(struct node *n, unsigned op, unsigned *snaps)
 		return ret;
 	case 10:
 		how.size = n->size + 65536;
-		return node_truncate(n, &how, &err);
+		return kind->bitmaps ? 0 : node_truncate(n, &how, &err); /* those in use would refuse it */
 	case 11:
 		buf = malloc(count * SECTOR);
 		ret = node_read(n, at * SECTOR, buf, count * SECTOR);
@@ -140,7 +159,8 @@ static int one_op(struct node *n, unsigned op, unsigned *snaps)
 	struct node_req r = { .op = BLOCK_WRITE, .niov = 1 };
 	struct iovec v;
 
-	if (op % 12 == 4) {
+	if (op % 12 == 4 && compress) {
+		/* Several clusters, which are compressed at once. */
 		at = align_down(at * SECTOR, cluster) / SECTOR;
 		count = cluster / SECTOR;
 		r.flags = BLOCK_REQ_COMPRESSED;
@@ -158,6 +178,25 @@ static int one_op(struct node *n, unsigned op, unsigned *snaps)
 
 static unsigned errors;
 
+/* A bitmap that calls itself right has each write that can be read. */
+static void check_bitmap(struct node *n, const uint8_t *all)
+{
+	for (unsigned i = 0; i < qc(n)->bitmaps.n; i++) {
+		struct qc_bitmap *b = &qc(n)->bitmaps.at[i];
+
+		if (b->inconsistent)
+			continue;
+		if (qc_bitmap_load(n, b))
+			fail_msg("%s: reading the bitmap", what);
+		for (unsigned k = 0; k < SECTORS; k++) {
+			uint64_t bit_at = k * SECTOR >> b->granularity;
+
+			if (all[k * SECTOR] && !(b->bits[bit_at / 8] >> bit_at % 8 & 1))
+				fail_msg("%s: the bitmap does not have sector %u", what, k);
+		}
+	}
+}
+
 static void check_again(void)
 {
 	struct node_check c = { 0 };
@@ -166,7 +205,7 @@ static void check_again(void)
 
 	if (!n)
 		fail_msg("%s: opening again: %s", what, err.msg);
-	if (n->drv->check(n, &c, 0) || c.corruptions || c.check_errors)
+	if (!kind->raw && (n->drv->check(n, &c, 0) || c.corruptions || c.check_errors))
 		fail_msg("%s: %lld corruptions, %lld errors", what, (long long)c.corruptions,
 			 (long long)c.check_errors);
 	all = malloc(DISK);
@@ -179,7 +218,29 @@ static void check_again(void)
 			fail_msg("%s: sector %u is of operation %u, not of %#llx", what, i, all[i * SECTOR],
 				 (unsigned long long)may);
 	}
+	if (kind->bitmaps)
+		check_bitmap(n, all);
 	free(all);
+	node_close(n);
+}
+
+static void make_image(void)
+{
+	struct opts *o = opts_new();
+	struct bitmap_request r = { .action = BITMAP_ADD, .name = "b", .granularity = 512 };
+	struct node *n;
+
+	image_fd = memfd_create("image", MFD_CLOEXEC);
+	data_fd = memfd_create("data", MFD_CLOEXEC);
+	opts_parse(o, kind->options, NULL, &err);
+	if (kind->raw ? node_create_file(&ctx, "image", o, &err) : node_qcow2.create(&ctx, "image", o, &err))
+		fail_msg("%s", err.msg);
+	opts_free(o);
+	if (!kind->bitmaps)
+		return;
+	n = open_image(NODE_RDWR);
+	if (!n || n->drv->bitmaps->act(n, &r, &err))
+		fail_msg("%s", err.msg);
 	node_close(n);
 }
 
@@ -201,25 +262,53 @@ static void quiet(bool on)
 
 static const char *const call_names[] = { "read", "write", "fdatasync", "fallocate" };
 
+static int copy_of(int fd)
+{
+	int copy = memfd_create("copy", MFD_CLOEXEC);
+	off_t size = lseek(fd, 0, SEEK_END);
+	char *p = malloc((size_t)size + 1);
+
+	assert_int_equal(pread(fd, p, (size_t)size, 0), size);
+	assert_int_equal(pwrite(copy, p, (size_t)size, 0), size);
+	free(p);
+	return copy;
+}
+
+/* What there would be if the process ended here. */
+static void check_unclosed(void)
+{
+	int image = image_fd, data = data_fd;
+	bool failed = sync_failed;
+
+	image_fd = copy_of(image);
+	data_fd = copy_of(data);
+	sync_failed = true; /* what was not flushed may still be in caches */
+	check_again();
+	sync_failed = failed;
+	close(image_fd);
+	close(data_fd);
+	image_fd = image;
+	data_fd = data;
+}
+
 /* The history, with calls of one kind that fail from the `skip`-th on. How many there were. */
 static unsigned history(enum fault_call c, unsigned skip, unsigned times, int errnum, size_t most)
 {
-	struct opts *o = opts_new();
 	unsigned snaps = 0, begun;
 	struct node *n;
 
-	snprintf(what, sizeof(what), "%s: %s %u of the %u-th on", strerror(errnum), call_names[c], times, skip);
+	snprintf(what, sizeof(what), "%s%s, %s: %s %u of the %u-th on",
+		 kind->raw	 ? "raw "
+		 : kind->bitmaps ? "bitmaps "
+				 : "",
+		 kind->options, strerror(errnum), call_names[c], times, skip);
 	fault_none();
-	seed = 88172645463325252ull;
+	pick_seed = 88172645463325252ull;
 	errors = 0;
 	sync_failed = false;
 	for (unsigned i = 0; i < SECTORS; i++)
 		model[i].is = model[i].since = bit(0);
-	image_fd = memfd_create("image", 0);
-	opts_parse(o, "cluster_size=4k,size=256k", NULL, &err);
-	if (node_qcow2.create(&ctx, "image", o, &err))
-		fail_msg("%s", err.msg);
-	opts_free(o);
+	make_image();
 	n = open_image(NODE_RDWR);
 	assert_non_null(n);
 	fault_none();
@@ -232,10 +321,29 @@ static unsigned history(enum fault_call c, unsigned skip, unsigned times, int er
 		sync_failed = true;
 	/* The file can be written again, unless a flush of it has failed. */
 	fault_none();
+	check_unclosed();
 	node_close(n);
 	check_again();
 	close(image_fd);
+	close(data_fd);
 	return begun;
+}
+
+static unsigned every_call_of(enum fault_call c, unsigned times, int errnum, unsigned step)
+{
+	/* Those are each tried a hundred times. */
+	unsigned by = errnum == EINTR && times > 1 ? 8 * step : step, tried = 0, calls;
+
+	for (unsigned i = (unsigned)c % step;; i += by) {
+		calls = history(c, i, times, errnum, 0);
+		tried++;
+		if (calls <= i)
+			return tried; /* it had fewer */
+		if (errnum == EINTR && times == 1)
+			assert_int_equal(errors, 0); /* it is tried again, a hundred times at most */
+		else if (times > 1 && c != FAULT_ALLOCATE)
+			assert_true(errors > 0);
+	}
 }
 
 static void every_call(void *unused)
@@ -244,25 +352,12 @@ static void every_call(void *unused)
 	static const unsigned how_often[] = { 1, 1000000 };
 	unsigned step = getenv("VIREO_FAULT_STEP") ? (unsigned)atoi(getenv("VIREO_FAULT_STEP")) : 5, tried = 0;
 
-	if (!step)
-		step = 1;
 	quiet(true);
-	for (unsigned k = 0; k < 3 * 2 * FAULT_CALLS; k++) {
-		enum fault_call c = (enum fault_call)(k % FAULT_CALLS);
-		int errnum = errnums[k / FAULT_CALLS % 3];
-		unsigned times = how_often[k / FAULT_CALLS / 3], calls;
-		unsigned by = errnum == EINTR && times > 1 ? 8 * step : step; /* each is tried a hundred times */
-
-		for (unsigned i = k % step;; i += by) {
-			calls = history(c, i, times, errnum, 0);
-			tried++;
-			if (calls <= i)
-				break; /* it had fewer */
-			if (errnum == EINTR && times == 1)
-				assert_int_equal(errors, 0); /* it is tried again, a hundred times at most */
-			else if (times > 1 && c != FAULT_ALLOCATE)
-				assert_true(errors > 0);
-		}
+	for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
+		kind = &kinds[i];
+		for (unsigned k = 0; k < 3 * 2 * FAULT_CALLS; k++)
+			tried += every_call_of((enum fault_call)(k % FAULT_CALLS), how_often[k / FAULT_CALLS / 3],
+					       errnums[k / FAULT_CALLS % 3], step > 1 ? step * kind->fewer : 1);
 	}
 	quiet(false);
 	print_message("%u histories\n", tried);
@@ -279,8 +374,9 @@ static void short_calls(void *unused)
 	static const size_t most[] = { 1, 100, 512, 4095 };
 
 	quiet(true);
-	for (unsigned i = 0; i < 4; i++) {
-		history(FAULT_READ, 1000000, 0, EIO, most[i]);
+	for (unsigned i = 0; i < 4 * ARRAY_LEN(kinds); i++) {
+		kind = &kinds[i / 4];
+		history(FAULT_READ, 1000000, 0, EIO, most[i % 4]);
 		assert_int_equal(errors, 0);
 	}
 	quiet(false);
@@ -293,16 +389,23 @@ static void test_calls_that_fall_short(void **state)
 
 static int setup(void **unused)
 {
+	struct opts *o = opts_new();
+
 	setenv("CMOCKA_TEST_ABORT", "1", 1);
 	if (node_ctx_init(&ctx, &err))
 		return -1;
-	ctx.aio = NODE_AIO_THREADS;
+	pick_init(&ctx);
 	ctx.open_path = open_memory;
+	opts_parse(o, "qom-type=secret,id=s0,data=passphrase", NULL, &err);
+	if (secret_add(&ctx, o, &err))
+		return -1;
+	opts_free(o);
 	return 0;
 }
 
 static int teardown(void **unused)
 {
+	secrets_free(&ctx);
 	node_ctx_free(&ctx);
 	co_thread_end();
 	return 0;
