@@ -374,8 +374,9 @@ static int reach(struct node *n, uint64_t host, uint64_t end, enum node_prealloc
 	void *zeroes = mode == PREALLOC_FULL ? calloc(1, ZERO_CHUNK) : NULL;
 	int ret = mode == PREALLOC_FULL && !zeroes ? -ENOMEM : 0;
 
-	if (!ret && mode == PREALLOC_FALLOC && host < there)
-		ret = node_zeroes(data, host, there - host, 0);
+	/* What was there before must not come to light. */
+	if (!ret && mode != PREALLOC_FULL && host < there)
+		ret = node_zeroes(data, host, there - host, mode == PREALLOC_METADATA ? BLOCK_REQ_UNMAP : 0);
 	for (uint64_t at = host; mode == PREALLOC_FULL && !ret && at < there; at += ZERO_CHUNK)
 		ret = node_write(data, at, zeroes, there - at < ZERO_CHUNK ? there - at : ZERO_CHUNK);
 	free(zeroes);
@@ -464,8 +465,12 @@ int qc_preallocate(struct node *n, uint64_t offset, uint64_t end, enum node_prea
 		host = s->external ? (int64_t)offset : qc_alloc(n, (end - offset) >> s->bits);
 		ret = host < 0 ? (int)host : 0;
 	}
-	if (!ret && !s->external)
-		ret = reach(n, (uint64_t)host, (uint64_t)host + (end - offset), mode, err);
+	if (!ret) {
+		uint64_t stop = (uint64_t)host + (end - offset);
+
+		/* A data file has its length already. */
+		ret = reach(n, (uint64_t)host, s->external && s->data->size < stop ? s->data->size : stop, mode, err);
+	}
 	if (!ret && s->crypt && s->version < 3)
 		ret = encrypt_zeroes(n, (struct qc_place){ (uint64_t)host, offset }, end - offset);
 	if (!ret)

@@ -40,11 +40,11 @@ static const struct kind_of_image {
 	{ "cluster_size=4k,size=256k", 1 },
 	{ "cluster_size=4k,size=256k,encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=1", 12,
 	  .crypt = true },
-	{ "cluster_size=4k,size=256k", 8, .bitmaps = true },
-	{ "cluster_size=4k,size=256k,data_file=data", 8, .data = true },
-	{ "cluster_size=4k,size=256k,data_file=data,data_file_raw=on", 12, .data = true },
-	{ "cluster_size=16k,size=256k,extended_l2=on,lazy_refcounts=on", 12 },
-	{ "size=256k", 2, .raw = true },
+	{ "cluster_size=4k,size=256k", 12, .bitmaps = true },
+	{ "cluster_size=4k,size=256k,data_file=data", 12, .data = true },
+	{ "cluster_size=4k,size=256k,data_file=data,data_file_raw=on", 24, .data = true },
+	{ "cluster_size=16k,size=256k,extended_l2=on,lazy_refcounts=on", 24 },
+	{ "size=256k", 4, .raw = true },
 };
 
 static struct node_ctx ctx;

@@ -42,3 +42,24 @@ def test_the_last_cluster_is_whole(tmp_path):
         subprocess.run([VIREO, "img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={cluster}", image, "1M"], check=True)
         subprocess.run([VIREO, "io", "-c", "write 64k 1k", image], check=True, stdout=subprocess.DEVNULL)
         assert image.stat().st_size % cluster == 0
+
+
+@pytest.mark.parametrize("options", ["compat=0.10", "compat=1.1", "data_file=data"])
+def test_preallocated_clusters_are_zeroes(tmp_path, options):
+    """Also where they were somebody's before."""
+    def run(*args):
+        return subprocess.run([VIREO, *args], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    for mode in "metadata", "falloc", "full":
+        run("img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size=4k,{options}", "a.q", "1M")
+        run("io", "-d", "ignore", "-c", "write -P 7 0 1M", "a.q")
+        run("img", "resize", "-q", "--shrink", "a.q", "64k")
+        if "data" in options:  # what a discard that does nothing leaves
+            with open(tmp_path / "data", "r+b") as f:
+                f.truncate(1 << 20)
+                f.seek(65536)
+                f.write(b"x" * (1 << 18))
+        run("img", "resize", "-q", f"--preallocation={mode}", "a.q", "2M")
+        assert "failed" not in run("io", "-c", "read -P 7 0 64k", "-c", "read -P 0 64k 1984k", "a.q"), mode
+        for program in [VIREO, "img"], ["qemu-img"]:
+            subprocess.run([*program, "check", "-q", "a.q"], cwd=tmp_path, check=True)
