@@ -39,6 +39,11 @@ static int open_tap(struct lan_cable *c, struct err *err)
 	return 0;
 }
 
+static bool has_any(const uint8_t mac[6])
+{
+	return mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5];
+}
+
 static bool has_mac(const struct lan_run *r, const uint8_t mac[6])
 {
 	for (unsigned i = 0; i < r->ports.len; i++)
@@ -47,24 +52,60 @@ static bool has_mac(const struct lan_run *r, const uint8_t mac[6])
 	return false;
 }
 
-/* Of the machine's name, so that it comes back to its address; another one if somebody has that. */
-static int choose_mac(struct lan_cable *c, const struct lan_run *r, struct err *err)
+static int choose(const struct lan_run *r, const char *network, const char *vm, unsigned card, uint8_t mac[6])
 {
 	char seed[160];
 
-	if (c->mac[0] | c->mac[1] | c->mac[2] | c->mac[3] | c->mac[4] | c->mac[5])
-		return has_mac(r, c->mac) ? err_set(err, "network %s: another machine has this MAC", c->network) : 0;
 	for (unsigned n = 0; n < 1000; n++) {
 		uint32_t h;
 
-		snprintf(seed, sizeof(seed), "%s/%s/%u", c->network, c->vm, n);
+		snprintf(seed, sizeof(seed), "%s/%s/%u/%u", network, vm, card, n);
 		h = lan_sum(seed, (unsigned)strlen(seed));
-		memcpy(c->mac, (const uint8_t[6]){ 0x52, 0x54, 0, (uint8_t)(h >> 16), (uint8_t)(h >> 8), (uint8_t)h },
-		       6);
-		if (!has_mac(r, c->mac))
+		memcpy(mac, (const uint8_t[6]){ 0x52, 0x54, 0, (uint8_t)(h >> 16), (uint8_t)(h >> 8), (uint8_t)h }, 6);
+		if (!has_mac(r, mac))
 			return 0;
 	}
-	return err_set(err, "network %s: no MAC is free", c->network);
+	return -1;
+}
+
+static int take_mac(struct lan_cable *c, const struct lan_run *r, struct err *err)
+{
+	if (has_any(c->mac))
+		return has_mac(r, c->mac) ? err_set(err, "network %s: another machine has this MAC", c->network) : 0;
+	return choose(r, c->network, c->vm, 0, c->mac) ? err_set(err, "network %s: no MAC is free", c->network) : 0;
+}
+
+bool lan_is_defined(const char *name)
+{
+	struct lan_store s;
+	struct err ignored;
+
+	return lan_name_ok(name) && !lan_store_find(&s, &ignored) && lan_store_has(&s, name);
+}
+
+int lan_prepare(struct lan_cable *c, unsigned n, struct err *err)
+{
+	struct lan *l = lan_open(false, err);
+	struct lan_run *r = calloc(1, sizeof(*r));
+	struct rtnl_links links;
+	struct lan_def *d = malloc(sizeof(*d));
+	int rc = l && r && d ? lan_load(l, c->network, d, err) : -1;
+
+	if (!rc) {
+		c->mtu = d->mtu;
+		if (!lan_run_load(l, c->network, r) && !rtnl_links(&l->nl, &links, err)) {
+			lan_prune_ports(l, r, &links);
+			rtnl_links_free(&links);
+		}
+		if (!has_any(c->mac) && choose(r, c->network, c->vm, n, c->mac))
+			rc = err_set(err, "network %s: no MAC is free", c->network);
+		lan_run_free(r);
+	}
+	free(d);
+	free(r);
+	if (l)
+		lan_close(l);
+	return rc;
 }
 
 /* Filters come before the cable is in: the machine sends nothing that is not looked at. */
@@ -100,7 +141,7 @@ static int attach(struct lan *l, struct lan_cable *c, struct err *err)
 		rc = 0;
 	else if (!lan_start(l, c->network, err))
 		rc = lan_run_load(l, c->network, r) ? err_set(err, "network %s is down again", c->network) : 0;
-	if (rc || choose_mac(c, r, err) || open_tap(c, err)) {
+	if (rc || take_mac(c, r, err) || open_tap(c, err)) {
 		rc = -1;
 	} else if (plug(l, r, c, err)) {
 		close_queues(c, c->queues);

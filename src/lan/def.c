@@ -210,8 +210,22 @@ static int check_model(const struct lan_def *d, struct err *err)
 	return 0;
 }
 
+/* Words of `--net`, which names a network, too. */
+static bool is_reserved(const char *name)
+{
+	static const char *const words[] = { "user", "none", "tap",	"socket", "stream",	"dgram",  "passt",
+					     "null", "help", "network", "bridge", "vhost-user", "hubport" };
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++)
+		if (!strcmp(words[i], name))
+			return true;
+	return false;
+}
+
 int lan_def_check(struct lan_def *d, struct err *err)
 {
+	if (is_reserved(d->name))
+		return err_set(err, "'%s' means something else in --net: another name is needed", d->name);
 	if (!lan_name_ok(d->name))
 		return err_set(err,
 			       "'%s' is not a network's name: 1 to %d letters, digits, '_' or '-', the first no sign",

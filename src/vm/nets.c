@@ -8,6 +8,7 @@
 #include "dev/e1000.h"
 #include "virtio/devices.h"
 #include "vm/impl.h"
+#include "vm/lan.h"
 
 /* --- the host's end --- */
 
@@ -27,7 +28,8 @@ static const struct {
 	{ "null", net_null_new, NULL },
 };
 /* clang-format on */
-#define NONE ARRAY_LEN(backends) /* no card at all */
+#define NONE	ARRAY_LEN(backends) /* no card at all */
+#define NETWORK (NONE + 1)	    /* another word: a network of the host, by its name */
 
 static int read_backend(struct config *c, const char *prefix, size_t *backend, struct err *err)
 {
@@ -38,8 +40,10 @@ static int read_backend(struct config *c, const char *prefix, size_t *backend, s
 	for (size_t n = 0; n < NONE; n++)
 		words[n] = backends[n].name;
 	snprintf(key, sizeof(key), "%s.backend", prefix);
-	if (config_choice(c, key, 0, words, &choice, err))
-		return -1;
+	if (config_choice(c, key, 0, words, &choice, err)) {
+		*backend = NETWORK;
+		return vm_lan_is(config_get(c, key)) ? 0 : -1;
+	}
 	*backend = (size_t)choice;
 	return 0;
 }
@@ -75,7 +79,8 @@ fail:
 
 static struct net_peer *make_peer(struct vm *vm, size_t backend, const char *prefix, struct err *err)
 {
-	struct net_peer *peer = backends[backend].make(vm->loop, vm->config, prefix, err);
+	struct net_peer *peer =
+		(backend == NETWORK ? vm_lan_peer : backends[backend].make)(vm->loop, vm->config, prefix, err);
 
 	return peer ? add_dump(vm, peer, prefix, err) : NULL;
 }
@@ -262,6 +267,8 @@ int vm_add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 		return -1;
 	if (backend == NONE)
 		return 0;
+	if (backend == NETWORK && vm_lan_prepare(vm->config, n, p, err))
+		return -1;
 	snprintf(key, sizeof(key), "%s.model", p);
 	if (config_choice(vm->config, key, NET_VIRTIO, models, &model, err) || read_mac(vm, n, c.mac, err) ||
 	    check_mac(vm, n, c.mac, err) || (model == NET_VIRTIO && read_virtio(vm, p, &c, err)))

@@ -107,6 +107,9 @@ static void test_checks(void **state)
 	strcpy(d.bridge, "a/b");
 	refused("bridge: 'a/b'");
 	nat();
+	strcpy(d.name, "user");
+	refused("'user' means");
+	nat();
 	d.mtu = 1000;
 	refused("mtu: 1000");
 	nat();

@@ -1,0 +1,23 @@
+/*
+ * Cards in networks of the host, for the table of back ends (nets.c): "netN.backend" names the network. Main thread,
+ * while the machine is made.
+ */
+#ifndef VIREO_VM_LAN_H
+#define VIREO_VM_LAN_H
+
+#include <stdbool.h>
+
+#include "base/config.h"
+#include "base/loop.h"
+
+struct net_peer;
+
+/* Whether there is a network of this name. */
+bool vm_lan_is(const char *name);
+/* Card `n` gets the network's MTU, and a MAC that follows from the names of machine and network, if it was given none.
+ */
+int vm_lan_prepare(struct config *c, unsigned n, const char *prefix, struct err *err);
+/* A cable in the network, which is started if it is down. Keys: queues. */
+struct net_peer *vm_lan_peer(struct loop *loop, struct config *c, const char *prefix, struct err *err);
+
+#endif
