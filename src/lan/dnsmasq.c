@@ -157,7 +157,7 @@ static int write_files(struct lan *l, const struct lan_run *r, struct err *err)
 			rc = err_set(err, "out of memory");
 	for (int i = 0; i < 2 && !rc; i++) {
 		path_of(l, r->def.name, i ? "names" : "hosts", path);
-		rc = lan_write_file(path, text[i], err);
+		rc = lan_write_file(path, text[i], false, err);
 	}
 	free(text[0]);
 	free(text[1]);

@@ -146,16 +146,16 @@ void lan_forwarding_off(const struct lan_store *s)
 	json_t *table = nft_json((const char *const[]){ "list", "table", "inet", LAN_FORWARDING, NULL }, &ignored),
 	       *list = json_object_get(table, "nftables"), *o;
 	bool left = false;
+	char text[256] = "";
 	size_t n;
 
 	json_array_foreach(list, n, o)
 	{
 		const char *chain = json_string_value(json_object_get(json_object_get(o, "chain"), "name"));
 		json_t *set = json_object_get(o, "set");
-		size_t i = chain && !strcmp(chain, switches[1].chain);
-		char text[96];
+		size_t i = set || (chain && !strcmp(chain, switches[1].chain)), at = strlen(text);
 
-		if ((!chain && !set) || needed(s, set ? 1 : i)) {
+		if ((!chain && !set) || needed(s, i)) {
 			left |= chain || set;
 			continue;
 		}
@@ -163,11 +163,12 @@ void lan_forwarding_off(const struct lan_store *s)
 			listen_again(set);
 		else
 			set_back(switches[i].path, "1", "0");
-		snprintf(text, sizeof(text), "delete %s inet " LAN_FORWARDING " %s\n", set ? "set" : "chain",
+		snprintf(text + at, sizeof(text) - at, "delete %s inet " LAN_FORWARDING " %s\n", set ? "set" : "chain",
 			 set ? "accept_ra" : switches[i].chain);
-		nft_run(text, false, &ignored);
 	}
 	if (table && !left)
-		nft_run("delete table inet " LAN_FORWARDING "\n", false, &ignored);
+		snprintf(text, sizeof(text), "delete table inet " LAN_FORWARDING "\n");
+	if (*text)
+		nft_run(text, false, &ignored);
 	json_decref(table);
 }

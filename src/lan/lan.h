@@ -58,8 +58,8 @@ struct lan_cable {
 /* Whether a name is that of a network; needs no rights. */
 bool lan_is_defined(const char *name);
 /*
- * What card `n` of a machine should be before it has its cable: the network's MTU, and a MAC if it has none, which follows
- * from the names, so that the machine comes back to its address, and which nobody in the network has now.
+ * What card `n` of a machine should be before it has its cable: the network's MTU, and a MAC if it has none, which
+ * follows from the names, so that the machine comes back to its address, and which nobody in the network has now.
  */
 int lan_prepare(struct lan_cable *c, unsigned n, struct err *err);
 /* Starts the network, if it is down. */

@@ -98,7 +98,7 @@ static int sync_dir(const char *path)
 	return rc;
 }
 
-static int write_all(int fd, const char *text)
+static int write_all(int fd, const char *text, bool sync)
 {
 	for (size_t left = strlen(text); left;) {
 		ssize_t n = write(fd, text, left);
@@ -108,10 +108,10 @@ static int write_all(int fd, const char *text)
 		if (n > 0)
 			text += n, left -= (size_t)n;
 	}
-	return fsync(fd);
+	return sync ? fsync(fd) : 0;
 }
 
-int lan_write_file(const char *path, const char *text, struct err *err)
+int lan_write_file(const char *path, const char *text, bool sync, struct err *err)
 {
 	char tmp[2 * LAN_PATH];
 	int fd, e;
@@ -120,14 +120,14 @@ int lan_write_file(const char *path, const char *text, struct err *err)
 	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_errno(err, errno, "%s", tmp);
-	if (write_all(fd, text)) {
+	if (write_all(fd, text, sync)) {
 		e = errno;
 		close(fd);
 		unlink(tmp);
 		return err_errno(err, e, "%s", tmp);
 	}
 	close(fd);
-	if (rename(tmp, path) || sync_dir(path)) {
+	if (rename(tmp, path) || (sync && sync_dir(path))) {
 		e = errno;
 		unlink(tmp);
 		return err_errno(err, e, "%s", path);
@@ -135,7 +135,7 @@ int lan_write_file(const char *path, const char *text, struct err *err)
 	return 0;
 }
 
-static int write_json(const char *path, const json_t *o, struct err *err)
+static int write_json(const char *path, const json_t *o, bool sync, struct err *err)
 {
 	char *text = json_dumps(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 	char *line = NULL;
@@ -144,7 +144,7 @@ static int write_json(const char *path, const json_t *o, struct err *err)
 	if (!text || asprintf(&line, "%s\n", text) < 0)
 		rc = err_set(err, "out of memory");
 	else
-		rc = lan_write_file(path, line, err);
+		rc = lan_write_file(path, line, sync, err);
 	free(text);
 	free(line);
 	return rc;
@@ -224,7 +224,7 @@ int lan_store_save(const struct lan_store *s, const struct lan_def *d, struct er
 		return -1;
 	def_path(s, d->name, path);
 	o = lan_def_to_json(d);
-	rc = write_json(path, o, err);
+	rc = write_json(path, o, true, err);
 	json_decref(o);
 	return rc;
 }
@@ -323,7 +323,7 @@ int lan_run_write(const struct lan_store *s, const char *name, const char *file,
 	if (make_dir(path, 0700, err))
 		return -1;
 	lan_run_path(s, name, file, path, sizeof(path));
-	return write_json(path, o, err);
+	return write_json(path, o, false, err);
 }
 
 json_t *lan_run_read(const struct lan_store *s, const char *name, const char *file)

@@ -56,7 +56,7 @@ json_t *lan_run_read(const struct lan_store *s, const char *name, const char *fi
 /* All of it. Fails where it cannot be removed. */
 int lan_run_remove(const struct lan_store *s, const char *name, struct err *err);
 
-/* Replace `path` by `text`: written beside it, synced, renamed. */
-int lan_write_file(const char *path, const char *text, struct err *err);
+/* Replace `path` by `text`: written beside it, synced if it shall outlive the host, renamed. */
+int lan_write_file(const char *path, const char *text, bool sync, struct err *err);
 
 #endif
