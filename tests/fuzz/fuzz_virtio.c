@@ -33,7 +33,7 @@ struct fuzz {
 	bool on_pci, packed;
 	uint64_t common, notify; /* of the PCI function */
 	uint16_t avail[VIRTIO_MAX_QUEUES];
-	struct net_peer peer;
+	struct net_peer peer, second; /* of two queue pairs */
 	struct char_source source[VIRTIO_CONSOLE_PORTS];
 	unsigned kind;
 };
@@ -77,9 +77,10 @@ static struct virtio_dev *make_blk(struct fuzz *f, struct err *err)
 
 static struct virtio_dev *make_net(struct fuzz *f, struct err *err)
 {
-	const struct virtio_net_config c = { .mem = mem, .loop = f->loop, .peer = &f->peer };
+	const struct virtio_net_config c = { .mem = mem, .loop = f->loop, .peer = &f->peer, .control = true };
 
-	f->peer.ops = &peer_ops;
+	f->peer.ops = f->second.ops = &peer_ops;
+	f->peer.next = &f->second;
 	return virtio_net_new(&c, err);
 }
 
