@@ -15,7 +15,7 @@ static const struct {
 	{ "ram|memfd|file", "qom-type", NULL, NULL },
 	{ "ram|memfd|file", "id", NULL, NULL },
 	{ "ram|memfd|file", "size", NULL, NULL },
-	{ "ram", "share", NULL, "off" },
+	{ "ram", "share", NULL, "on|off" },
 	{ "memfd|file", "share", "memory.share", "on|off" },
 	{ "ram|memfd|file", "prealloc", "memory.prealloc", "on|off" },
 	{ "ram|memfd|file", "merge", NULL, "on|off" },
@@ -25,7 +25,8 @@ static const struct {
 	{ "file", "pmem", NULL, "off" },
 	{ "file", "readonly", NULL, "off" },
 	{ "file", "discard-data", NULL, "off" },
-	{ "memfd", "hugetlb", NULL, "off" },
+	{ "memfd", "hugetlb", "memory.hugetlb", "on|off" },
+	{ "memfd", "hugetlbsize", NULL, "0|2M|2097152" },
 	{ "memfd", "seal", NULL, "on" },
 };
 
@@ -83,6 +84,11 @@ static int set_size(struct qemu *q, struct qopts *o)
 
 static int set_properties(struct qemu *q, struct qopts *o, const char *kind)
 {
+	const char *share = qopts_get(o, "share");
+
+	/* What others may have a share in is a memfd, whatever its name. */
+	if (!strcmp(kind, "ram"))
+		kind = share && qword_bool(share) == 1 ? "memfd" : kind;
 	if (strcmp(kind, "ram") && qemu_set(q, o, NULL, "memory.backing", kind))
 		return -1;
 	for (size_t n = 0; n < ARRAY_LEN(properties); n++) {

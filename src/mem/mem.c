@@ -92,11 +92,14 @@ static int map_backing(struct mem_slot *slot, const struct mem_slot_config *c, s
 			slot->host = map_aligned(slot, rw, MAP_SHARED | MAP_NORESERVE, slot->memfd, 0);
 		break;
 	case MEM_FILE:
-		slot->host = map_aligned(slot, rw, (c->shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE, c->fd,
-					 c->fd_offset);
+		/* A huge page that the host has not when it is touched would be a signal. */
+		slot->host =
+			map_aligned(slot, rw, (c->shared ? MAP_SHARED : MAP_PRIVATE) | (c->hugetlb ? 0 : MAP_NORESERVE),
+				    c->fd, c->fd_offset);
 		if (slot->host && c->shared)
 			slot->memfd = fcntl(c->fd, F_DUPFD_CLOEXEC, 3);
 		slot->memfd_offset = c->fd_offset;
+		slot->hugetlb = c->hugetlb;
 		break;
 	}
 	if (!slot->host)
@@ -428,7 +431,7 @@ void mem_discard(struct mem_space *s, gpa_t at, uint64_t len)
 	struct mem_slot *slot = mem_slot_at(s, at.v);
 	uint64_t from, to;
 
-	if (!slot || slot->readonly || len > end_of(s, slot, at.v) - at.v)
+	if (!slot || slot->readonly || slot->hugetlb || len > end_of(s, slot, at.v) - at.v)
 		return;
 	from = align_up(at.v - slot->base, MEM_PAGE_SIZE);
 	to = align_down(at.v - slot->base + len, MEM_PAGE_SIZE);

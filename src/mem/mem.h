@@ -56,6 +56,7 @@ struct mem_slot_config {
 	bool readonly;	    /* ROM: guest and DMA writes are dropped */
 	bool shared;	    /* MEM_FILE: what is written is in the file; else it is private */
 	bool prealloc;	    /* have the host give all of it now */
+	bool hugetlb;	    /* MEM_FILE, of huge pages: have all of them reserved now, and keep them */
 };
 
 struct mem_space *mem_space_new(void);

@@ -14,6 +14,7 @@ struct mem_slot {
 	bool readonly;
 	int memfd; /* that is shared; -1: none */
 	uint64_t memfd_offset;
+	bool hugetlb; /* pages that are reserved, and are not given back */
 	char *name;
 	uint64_t first_page;	       /* page index of the first page */
 	_Atomic uint8_t *flags;	       /* one a page */

@@ -4,13 +4,17 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/memfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/huge.h"
 #include "vm/impl.h"
 
 #define MIB	(1ull << 20)
@@ -58,18 +62,33 @@ static int open_file(const char *path, bool share, uint64_t size, struct err *er
 	return -1;
 }
 
-static int open_memfd(uint64_t size, struct err *err)
+static int open_memfd(uint64_t size, bool huge, struct err *err)
 {
-	int fd = memfd_create("vireo-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int fd = memfd_create("vireo-memory",
+			      MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB | 21u << MFD_HUGE_SHIFT : 0));
 
 	/* Nobody who has it may make it shorter under the guest's feet. */
 	if (fd >= 0 && !ftruncate(fd, (off_t)size) &&
 	    !fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		return fd;
-	err_errno(err, errno, "memory.backing: memfd");
+	err_errno(err, errno, huge ? "memory.hugetlb: a memfd of huge pages" : "memory.backing: memfd");
 	if (fd >= 0)
 		close(fd);
 	return -1;
+}
+
+/* Huge pages that a file system or a memfd consists of; others are left alone. */
+static int look_at_pages(int fd, uint64_t size, struct mem_slot_config *slot, struct err *err)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) || fs.f_type != HUGETLBFS_MAGIC)
+		return 0;
+	slot->hugetlb = true;
+	if (fs.f_bsize != HUGE_PAGE)
+		return err_set(err, "memory: huge pages of %llu MiB are not there, only of 2 MiB",
+			       (unsigned long long)fs.f_bsize / MIB);
+	return size % HUGE_PAGE ? err_set(err, "memory: on huge pages it is a multiple of 2 MiB") : 0;
 }
 
 /* The file behind it, or -1 in *fd. */
@@ -77,14 +96,20 @@ static int open_backing(struct vm *vm, uint64_t size, struct mem_slot_config *sl
 {
 	static const char *const backings[] = { "anonymous", "memfd", "file", NULL };
 	const char *path;
-	bool share;
+	bool share, huge;
 	int backing;
 
 	if (config_choice(vm->config, "memory.backing", ANONYMOUS, backings, &backing, err) ||
 	    config_str(vm->config, "memory.path", NULL, &path, err) ||
 	    config_bool(vm->config, "memory.share", backing == MEMFD, &share, err) ||
+	    config_bool(vm->config, "memory.hugetlb", false, &huge, err) ||
 	    config_bool(vm->config, "memory.prealloc", false, &slot->prealloc, err))
 		return -1;
+	if (huge && backing != MEMFD)
+		return err_set(err,
+			       "memory.hugetlb: it goes with memory.backing=memfd; of a file, its file system says it");
+	if (huge && size % HUGE_PAGE)
+		return err_set(err, "memory: on huge pages it is a multiple of 2 MiB");
 	if (!path != (backing != BACKING_FILE))
 		return err_set(err, "memory.path: it goes with memory.backing=file, and that with it");
 	if (backing == ANONYMOUS)
@@ -92,8 +117,8 @@ static int open_backing(struct vm *vm, uint64_t size, struct mem_slot_config *sl
 			     : 0;
 	slot->backing = MEM_FILE;
 	slot->shared = share;
-	slot->fd = backing == MEMFD ? open_memfd(size, err) : open_file(path, share, size, err);
-	return slot->fd < 0 ? -1 : 0;
+	slot->fd = backing == MEMFD ? open_memfd(size, huge, err) : open_file(path, share, size, err);
+	return slot->fd < 0 || look_at_pages(slot->fd, size, slot, err) ? -1 : 0;
 }
 
 int vm_add_ram(struct vm *vm, struct err *err)
@@ -107,8 +132,11 @@ int vm_add_ram(struct vm *vm, struct err *err)
 	if (size < RAM_MIN || size > RAM_MAX)
 		return err_set(err, "memory: '%s' is not between 8M and 1T", config_peek(vm->config, "memory"));
 	size = align_up(size, MEM_PAGE_SIZE); /* 1.3G */
-	if (open_backing(vm, size, &slot, err))
+	if (open_backing(vm, size, &slot, err)) {
+		if (slot.fd >= 0)
+			close(slot.fd);
 		return -1;
+	}
 	vm->ram_low = size < VM_LOW_MAX ? size : VM_LOW_MAX;
 	vm->ram_high = size - vm->ram_low;
 	slot.name = "ram-low";
@@ -123,5 +151,7 @@ int vm_add_ram(struct vm *vm, struct err *err)
 	}
 	if (slot.fd >= 0)
 		close(slot.fd);
+	if (rc && slot.hugetlb)
+		return err_prefix(err, "memory: the host has not as many free huge pages (vm.nr_hugepages)");
 	return rc ? err_prefix(err, "memory") : 0;
 }

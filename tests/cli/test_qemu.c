@@ -305,6 +305,12 @@ static const struct {
 	{ "-chardev null,id=c -serial chardev:c -chardev socket,id=m,path=/m,server=on -mon m,mode=control -monitor "
 	  "unix:/n,server -qmp unix:/q,server",
 	  "serial0.id=c qmp0.id=m monitor0.id=compat_monitor0 qmp1.id=compat_monitor1" },
+	{ "-object memory-backend-ram,id=m,size=1G,share=on -machine pc,memory-backend=m",
+	  "memory=1048576K memory.backing=memfd memory.share=on" },
+	{ "-object memory-backend-ram,id=m,size=1G,share=off -machine pc,memory-backend=m",
+	  "memory=1048576K memory.backing=- memory.share=-" },
+	{ "-object memory-backend-memfd,id=m,size=1G,hugetlb=on,hugetlbsize=2M -machine pc,memory-backend=m",
+	  "memory.backing=memfd memory.hugetlb=on" },
 	{ "-mem-path /x -mem-prealloc", "memory.backing=file memory.path=/x memory.prealloc=on memory.share=-" },
 };
 
@@ -415,8 +421,7 @@ static const struct {
 	{ "-object memory-backend-ram,id=m", "can't create backend with size 0" },
 	{ "-object memory-backend-epc,id=m", "does not accept value 'memory-backend-epc'" },
 	{ "-object memory-backend-file,id=m,size=1G", "mem-path property not set" },
-	{ "-object memory-backend-ram,id=m,size=1G,share=on", "'on' is not there, only off" },
-	{ "-object memory-backend-memfd,id=m,size=1G,hugetlb=on", "'on' is not there, only off" },
+	{ "-object memory-backend-memfd,id=m,size=1G,hugetlb=on,hugetlbsize=1G", "'1G' is not there, only 0|2M" },
 	{ "-object memory-backend-ram,id=m,size=1G,mem-path=/x", "Invalid parameter 'mem-path'" },
 	{ "-machine memory-backend=m", "Memory backend 'm' not found" },
 	{ "-m 64 -object memory-backend-ram,id=m,size=1G -machine memory-backend=m", "does not match the size" },

@@ -137,6 +137,34 @@ static void memory_may_be_a_memfd(void **state)
 	assert_int_equal(machine_quit(&m), 0);
 }
 
+/* As many as there are: with none it is refused, in one line. */
+static void memory_may_be_of_huge_pages(void **state)
+{
+	FILE *f = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "re");
+	struct config *c;
+	struct machine m;
+	struct err err = { "" };
+	int pages = 0;
+
+	if (f && fscanf(f, "%d", &pages) != 1)
+		pages = 0;
+	if (f)
+		fclose(f);
+	if (pages * 2 < 8) {
+		c = machine_config(CODE_HALT, "memory=8 memory.backing=memfd memory.hugetlb=on");
+		assert_null(vm_new(c, &err));
+		if (!strstr(err.msg, "the host has not as many free huge pages") &&
+		    !strstr(err.msg, "memory.hugetlb: a memfd"))
+			fail_msg("%s", err.msg);
+		config_free(c);
+		return;
+	}
+	machine_new(&m, CODE_COUNT, "memory=8 memory.backing=memfd memory.hugetlb=on");
+	machine_start(&m);
+	machine_wait_progress(&m, COUNTER);
+	assert_int_equal(machine_quit(&m), 0);
+}
+
 static void memory_that_cannot_be_is_refused(void **state)
 {
 	static const struct {
@@ -146,6 +174,10 @@ static void memory_that_cannot_be_is_refused(void **state)
 		{ "memory.backing=file", "memory.path: it goes with memory.backing=file" },
 		{ "memory.path=/tmp", "memory.path: it goes with memory.backing=file" },
 		{ "memory.share=on", "memory.share: what is anonymous has no others" },
+		{ "memory.hugetlb=on", "memory.hugetlb: it goes with memory.backing=memfd" },
+		{ "memory=9 memory.backing=memfd memory.hugetlb=on",
+		  "memory: on huge pages it is a multiple of 2 MiB" },
+		{ "memory=1T memory.backing=memfd memory.hugetlb=on", "memory" },
 		{ "memory.backing=file memory.path=/nonexistent/x", "memory.path: /nonexistent/x: No such file" },
 		{ "memory.backing=file memory.path=/dev/null", "/dev/null is neither a regular file nor a directory" },
 	};
@@ -471,6 +503,7 @@ int main(void)
 		cmocka_unit_test(an_order_of_booting_may_be_for_once),
 		cmocka_unit_test(memory_may_be_a_file),
 		cmocka_unit_test(memory_may_be_a_memfd),
+		cmocka_unit_test(memory_may_be_of_huge_pages),
 		cmocka_unit_test(memory_that_cannot_be_is_refused),
 		cmocka_unit_test(high_bars_lie_where_the_processor_reaches),
 		cmocka_unit_test(a_second_cpu_runs_and_is_reset),
