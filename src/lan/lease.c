@@ -566,7 +566,7 @@ static void set_host(struct leases *l, const struct lan_host *h)
 {
 	const struct lease_client c = { .mac = { h->mac[0], h->mac[1], h->mac[2], h->mac[3], h->mac[4], h->mac[5] } };
 	struct lan_addr a = host_addr(l, h);
-	struct lease *e = take_over(l, h->mac), *other = addr_any(a) ? at(l, a) : NULL;
+	struct lease *e = take_over(l, h->mac), *other = addr_any(a) ? NULL : at(l, a);
 	char name[LAN_NAME_MAX + 1] = "";
 
 	if (e && (addr_any(a) ? !in_range(l, e->addr) : !addr_eq(e->addr, a))) {

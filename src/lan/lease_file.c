@@ -51,8 +51,7 @@ static bool parse(char *line, struct lease *e, bool *v4)
 	if (*end || strlen(word[4]) > LAN_NAME_MAX)
 		return false;
 	strcpy(e->name, strcmp(word[4], "-") ? word[4] : "");
-	return mac_parse(word[1], e->mac) && addr_parse(word[2], &e->addr) && addr_is4(e->addr) == *v4 &&
-	       hex_parse(word[5], e);
+	return mac_parse(word[1], e->mac) && addr_parse(word[2], &e->addr) && hex_parse(word[5], e);
 }
 
 int leases_load(struct leases *l4, struct leases *l6, const struct lease_file *f, int64_t now, unsigned *bad)

@@ -142,10 +142,13 @@ static void test_four_messages(void **state)
 static void test_nobody_waits(void **state)
 {
 	const struct frame_in *a;
+	struct leases_count n;
 
 	ask(DISCOVER);
 	option(80, "", 0);
 	a = send_it();
+	leases_count(c.leases, &n);
+	assert_int_equal(n.bound, 1);
 	assert_true(has(a, 53, "\5", 1));
 	assert_true(has(a, 80, "", 0));
 	ask(INFORM);

@@ -193,6 +193,7 @@ static void test_known_machine(void **state)
 {
 	struct frame_in *in;
 	const struct frame_in *a;
+	const uint8_t *first;
 	uint32_t valid;
 
 	ask(SOLICIT);
@@ -204,6 +205,10 @@ static void test_known_machine(void **state)
 	a = send_as(in);
 	assert_int_equal(a->data[0], REPLY);
 	assert_string_equal(given(a, &valid), "fd00::50");
+	/* Once, in the first of the two. */
+	first = memmem(a->data, a->len, "\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x50", 16);
+	assert_non_null(first);
+	assert_null(memmem(first + 1, (size_t)(a->data + a->len - first - 1), first, 16));
 	/* By its MAC; with that DUID alone nobody gets it. */
 	ask(REQUEST);
 	option(2, SERVER_DUID, 10);

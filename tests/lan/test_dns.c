@@ -274,6 +274,15 @@ static void test_lies(void **state)
 	}
 	bytes("\0\1\0\1\0\0\1\0\0\0", 10);
 	assert_false(read_answer(&q, &a));
+	/* The name of a record that is too long for one. */
+	for (unsigned k = 3; k < 5; k++) {
+		header(DNS_QR, 1, 1, 0, 0);
+		question("www.example", DNS_A);
+		for (unsigned n = 0; n < k; n++)
+			bytes("\77aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 64);
+		bytes("\0\0\1\0\1\0\0\1\0\0\0", 11);
+		assert_int_equal(read_answer(&q, &a), k == 3);
+	}
 }
 
 static void test_cache(void **state)

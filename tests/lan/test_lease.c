@@ -169,6 +169,7 @@ static void test_known_machines(void **state)
 	leases_set_hosts(l4, h, 3, NOW);
 	assert_true(addr_eq(leases_at(l4, A("10.0.0.30"))->addr, A("10.0.0.30")));
 	assert_memory_equal(leases_at(l4, A("10.0.0.30"))->mac, h[2].mac, 6);
+	assert_null(leases_find(l4, &(struct lease_client){ .mac = { 2 } }));
 	web = leases_named(l4, "WEB")->addr;
 	/* Whatever it calls itself, with whatever id. */
 	assert_true(addr_eq(get(l4, c, NOW)->addr, A("10.0.0.5")));
@@ -190,6 +191,7 @@ static void test_known_machines(void **state)
 	leases_set_hosts(l4, h, 1, NOW);
 	assert_null(leases_named(l4, "web"));
 	assert_null(leases_at(l4, web));
+	assert_non_null(leases_bind(l4, &(struct lease_client){ .mac = { 4 } }, web, NOW));
 }
 
 static void test_hosts_that_are_refused(void **state)

@@ -40,10 +40,13 @@ def gone(pid):
 
 
 class Space:
-    """A network name space with a mount name space, as long as its process."""
+    """A network name space with a mount name space, as long as its process; whatever happens no longer than `seconds`."""
+
+    seconds = 600
 
     def __init__(self):
-        self.holder = subprocess.Popen(["unshare", "-n", "-m", "sh", "-c", "echo; exec sleep 600"], stdout=subprocess.PIPE)
+        self.holder = subprocess.Popen(["unshare", "-n", "-m", "sh", "-c", f"echo; exec sleep {self.seconds}"],
+                                       stdout=subprocess.PIPE)
         self.holder.stdout.readline()
         self.pid = self.holder.pid
         self.children = []
@@ -94,6 +97,8 @@ class Net:
         self.dir, self.spaces, self.count = tmp_path, [], 0
         os.chmod(tmp_path, 0o777)
         self.host = self.space()
+        # Who forwards nothing says that it is no router, and machines believe that.
+        self.host.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"])
         self.host.run(f"ip link add br0 address {GATEWAY_MAC} type bridge")
         self.host.run("ip addr add 10.77.0.1/24 dev br0")
         self.host.run("ip link set br0 up")

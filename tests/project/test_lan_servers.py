@@ -227,6 +227,7 @@ def test_the_process_has_nothing(net):
 
 @pytest.mark.parametrize("keys,why", [
     ({"ifname": "nosuch"}, "ip link set nosuch"),
+    ({"mac": "01:00:00:00:00:01"}, "the MAC of srv0"),
     ({"domain": "a..b"}, "'a..b' is no domain"),
     ({"first4": "10.78.0.1", "last4": "10.78.0.9"}, "not of the network"),
     ({"first4": "10.77.0.9", "last4": "10.77.0.8"}, "its end must not lie before its beginning"),
