@@ -14,9 +14,10 @@
 
 #include "base/config.h"
 #include "base/err.h"
+#include "vm/vm.h"
 
 /* The QEMU whose options these are: scripts compare it. */
-#define QEMU_VERSION "7.2.0"
+#define QEMU_VERSION VM_QEMU_VERSION
 
 /* --- qemu_text.c: "a,b=c,flag" --- */
 
@@ -177,7 +178,7 @@ int qemu_ide_place(struct qemu *q, struct qopts *o);
 /* Each -global is about something that there is; at the end, a warning of those that no device has. */
 int qemu_check_globals(struct qemu *q);
 void qemu_warn_of_globals(struct qemu *q);
-/* What -global says of the VGA, or the card, that is there without -device. */
+/* What -global says of the VGA, the card or the drive that is there without -device. */
 int qemu_set_globals(struct qemu *q, const char *driver, const char *prefix);
 /* The card's expansion ROM: what `romfile` says, or iPXE for one that is to be booted from. */
 int qemu_net_rom(struct qemu *q, struct qopts *o, const char *prefix);

@@ -508,9 +508,8 @@ int qemu_set_globals(struct qemu *q, const char *driver, const char *prefix)
 {
 	const struct device *d = find_device(driver);
 	struct qopts o = { 0 };
-	int rc = add_globals(q, &o, d) || normalize(q, &o, d) ||
-				 (d->add == add_vga ? set_vga_memory(q, &o) : qemu_net_rom(q, &o, prefix)) ||
-				 set_properties(q, &o, d, prefix)
+	int rc = add_globals(q, &o, d) || normalize(q, &o, d) || (d->add == add_vga && set_vga_memory(q, &o)) ||
+				 (d->add == add_net && qemu_net_rom(q, &o, prefix)) || set_properties(q, &o, d, prefix)
 			 ? -1
 			 : 0;
 
@@ -646,5 +645,5 @@ void qemu_warn_of_globals(struct qemu *q)
 {
 	for (unsigned n = 0; n < q->globals.count; n++)
 		if (!q->globals.v[n].taken)
-			qemu_warn(q, "%s: there is no such device", q->globals.v[n].origin);
+			qemu_warn(q, "%s: no device has used it", q->globals.v[n].origin);
 }

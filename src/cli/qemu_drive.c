@@ -319,7 +319,10 @@ static int add_ide(struct qemu *q, struct qopts *o, const struct image *i, bool 
 	if (place < 0 || add_image(q, o, i, cdrom, prefix) || qemu_set(q, o, prefix, "id", id ? id : name))
 		return -1;
 	snprintf(text, sizeof(text), "%d", place);
-	return (cdrom ? 0 : qemu_set(q, o, prefix, "bus", "ide")) || qemu_set(q, o, prefix, "addr", text) ? -1 : 0;
+	return (cdrom ? 0 : qemu_set(q, o, prefix, "bus", "ide")) || qemu_set(q, o, prefix, "addr", text) ||
+			       qemu_set_globals(q, cdrom ? "ide-cd" : "ide-hd", prefix)
+		       ? -1
+		       : 0;
 }
 
 /* The first is the code of firmware, the second its variables. */
@@ -359,7 +362,7 @@ static int add_drive(struct qemu *q, struct qopts *o)
 			return qopts_fail(o, q->err, "Parameter 'index' expects a number below 256");
 		snprintf(name, sizeof(name), "virtio%d", at);
 		return add_image(q, o, &i, false, prefix) || qemu_set(q, o, prefix, "id", id ? id : name) ||
-				       qemu_on_pci(q, o, prefix, -1)
+				       qemu_set_globals(q, "virtio-blk-pci", prefix) || qemu_on_pci(q, o, prefix, -1)
 			       ? -1
 			       : 0;
 	}

@@ -43,8 +43,8 @@ void qemu_machine_help(FILE *out, bool of_machine)
 	if (!of_machine) {
 		fputs("Supported machines are:\n"
 		      "pc                   Standard PC (i440FX + PIIX, 1996) (default)\n"
-		      "pc-i440fx-" QEMU_VERSION
-		      "   the same: Vireo has one version of this machine, pc-1.0, for all of QEMU's\n"
+		      "pc-i440fx-7.2        the same: Vireo has one version of this machine, pc-1.0, for all of "
+		      "QEMU's\n"
 		      "none of others       (q35, microvm, isapc) is there\n",
 		      out);
 		return;
@@ -326,7 +326,7 @@ int qemu_finish_machine(struct qemu *q)
 			return -1;
 	/* What QEMU has without being asked. */
 	if (qemu_set(q, NULL, NULL, "i8042", "on") || qemu_set(q, NULL, NULL, "rng", "off") ||
-	    qemu_set(q, NULL, NULL, "hpet", "on"))
+	    qemu_set(q, NULL, NULL, "hpet", "on") || qemu_set(q, NULL, NULL, "qmp.names", "qemu"))
 		return -1;
 	for (unsigned n = 0; n < q->machine.count; n++)
 		if (read_machine(q, &q->machine.v[n]))

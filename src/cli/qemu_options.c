@@ -37,11 +37,11 @@ struct option {
 static const struct option options[] = {
 	{ "Standard options", .kind = Q_HEADING },
 	{ "h", NULL, Q_HELP, .help = "display this help and exit" },
-	{ "help", NULL, Q_HELP },
+	{ "help", NULL, Q_HELP, .help = "the same" },
 	{ "version", NULL, Q_VERSION, .help = "display version information and exit" },
 	{ "machine", "[type=]NAME[,PROP=VALUE]...", Q_LIST, "type", AT(machine), NULL,
 	  "pc or pc-i440fx-VERSION; accel=tcg|kvm[:...], pit=, i8042=, kernel-irqchip= ('-machine help')" },
-	{ "M", "NAME", Q_LIST, "type", AT(machine) },
+	{ "M", "NAME", Q_LIST, "type", AT(machine), NULL, "the same" },
 	{ "cpu", "MODEL[,+FEATURE][,-FEATURE][,PROP=VALUE]...", Q_TEXT, "text", AT(cpus), NULL,
 	  "CPU model ('-cpu help'; default: qemu64)" },
 	{ "accel", "[accel=]NAME[,PROP=VALUE]...", Q_LIST, "accel", AT(accels), NULL,
@@ -70,10 +70,10 @@ static const struct option options[] = {
 	  AT(drives), NULL, "a drive; also index, id, readonly, snapshot, discard, aio, cache, werror, rerror" },
 	{ "blockdev", "driver=DRIVER,node-name=NAME[,OPTION=VALUE]...", Q_LIST, "driver", AT(blockdevs), NULL,
 	  "an image for a device's drive=; drivers are file, host_device and formats" },
-	{ "hda", "FILE", Q_DRIVE, "if=ide,index=0,media=disk", 0, NULL, "IDE disk 0; hdb, hdc and hdd are 1 to 3" },
-	{ "hdb", "FILE", Q_DRIVE, "if=ide,index=1,media=disk" },
-	{ "hdc", "FILE", Q_DRIVE, "if=ide,index=2,media=disk" },
-	{ "hdd", "FILE", Q_DRIVE, "if=ide,index=3,media=disk" },
+	{ "hda", "FILE", Q_DRIVE, "if=ide,index=0,media=disk", 0, NULL, "IDE disk 0" },
+	{ "hdb", "FILE", Q_DRIVE, "if=ide,index=1,media=disk", 0, NULL, "IDE disk 1" },
+	{ "hdc", "FILE", Q_DRIVE, "if=ide,index=2,media=disk", 0, NULL, "IDE disk 2" },
+	{ "hdd", "FILE", Q_DRIVE, "if=ide,index=3,media=disk", 0, NULL, "IDE disk 3" },
 	{ "snapshot", NULL, Q_FLAG, NULL, AT(snapshot), NULL, "what is written to disks is forgotten at the end" },
 	{ "cdrom", "FILE", Q_DRIVE, "if=ide,index=2,media=cdrom", 0, NULL, "CD-ROM image (IDE drive 2)" },
 
@@ -349,8 +349,6 @@ void qemu_help(const struct qemu *q, FILE *out)
 			fprintf(out, "\n%s:\n", o->name);
 			continue;
 		}
-		if (!o->help)
-			continue;
 		width = fprintf(out, "-%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
 		if (width > 15)
 			width = fprintf(out, "\n") - 1;
@@ -386,7 +384,7 @@ void qemu_man_page(FILE *out)
 	for (size_t n = 0; n < ARRAY_LEN(options); n++) {
 		if (options[n].kind == Q_HEADING)
 			fprintf(out, ".SS %s\n", options[n].name);
-		else if (options[n].help)
+		else
 			man_option(out, &options[n]);
 	}
 	fputs(".SH ENVIRONMENT\n.TP\n.B VIREO_QEMU_TCG\n"

@@ -39,12 +39,16 @@ static void status(struct hmp *h, const struct hmp_args *a)
 
 static void version(struct hmp *h, const struct hmp_args *a)
 {
-	fprintf(h->out, "%svireo-%s\n", VIREO_VERSION, VIREO_VERSION);
+	fprintf(h->out, "%s (vireo-%s)\n", VM_QEMU_VERSION, VIREO_VERSION);
 }
 
 static void name(struct hmp *h, const struct hmp_args *a)
 {
-	fprintf(h->out, "%s\n", h->vm->name);
+	json_t *o = hmp_qmp(h, "query-name", NULL);
+
+	if (json_object_get(o, "name"))
+		fprintf(h->out, "%s\n", text(o, "name"));
+	json_decref(o);
 }
 
 static void uuid(struct hmp *h, const struct hmp_args *a)

@@ -246,6 +246,7 @@ struct vm {
 	bool started;	       /* vm_start() */
 	bool no_reboot;	       /* a reset ends the VM */
 	bool no_shutdown;      /* power off only pauses it */
+	bool qemu_names;       /* "qmp.names": clients know QEMU's machines, and the name that was given */
 	const char *paused_by; /* what query-status says instead of "paused"; or NULL */
 	bool paused;	       /* do not run at once */
 	bool begun;	       /* vm_run() has got so far */

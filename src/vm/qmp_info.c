@@ -7,11 +7,12 @@
 #include "vm/impl.h"
 #include "vm/qmp.h"
 
+/* The number is that of the protocol, by which clients know what there is; the package says whose it is. */
 json_t *qmp_version(void)
 {
 	int major = 0, minor = 0, micro = 0;
 
-	sscanf(VIREO_VERSION, "%d.%d.%d", &major, &minor, &micro);
+	sscanf(VM_QEMU_VERSION, "%d.%d.%d", &major, &minor, &micro);
 	return json_pack("{s:{s:i,s:i,s:i},s:s}", "qemu", "major", major, "minor", minor, "micro", micro, "package",
 			 "vireo-" VIREO_VERSION);
 }
@@ -29,7 +30,9 @@ static json_t *query_status(struct vm *vm, const json_t *args, struct err *err)
 
 static json_t *query_name(struct vm *vm, const json_t *args, struct err *err)
 {
-	return json_pack("{s:s}", "name", vm->name);
+	const char *given = config_peek(vm->config, "name");
+
+	return vm->qemu_names && !given ? json_object() : json_pack("{s:s}", "name", vm->name);
 }
 
 static json_t *query_uuid(struct vm *vm, const json_t *args, struct err *err)
@@ -101,9 +104,10 @@ static json_t *query_current_machine(struct vm *vm, const json_t *args, struct e
 
 static json_t *query_machines(struct vm *vm, const json_t *args, struct err *err)
 {
-	return json_pack("[{s:s,s:s,s:b,s:i,s:b,s:b,s:b,s:s}]", "name", VM_MACHINE, "alias", "pc", "is-default", 1,
-			 "cpu-max", VM_MAX_CPUS, "hotpluggable-cpus", 0, "numa-mem-supported", 0, "deprecated", 0,
-			 "default-cpu-type", "max-x86_64-cpu");
+	return json_pack("[{s:s,s:s,s:b,s:i,s:b,s:b,s:b,s:s}]", "name", vm->qemu_names ? "pc-i440fx-7.2" : VM_MACHINE,
+			 "alias", "pc", "is-default", 1, "cpu-max", VM_MAX_CPUS, "hotpluggable-cpus", 0,
+			 "numa-mem-supported", 0, "deprecated", 0, "default-cpu-type",
+			 vm->qemu_names ? "qemu64-x86_64-cpu" : "max-x86_64-cpu");
 }
 
 static json_t *query_cpu_definitions(struct vm *vm, const json_t *args, struct err *err)

@@ -355,18 +355,21 @@ void vm_save_ended(struct vm *vm, bool saved, bool was_running)
 static int read_basics(struct vm *vm, struct err *err)
 {
 	static const char *const machines[] = { VM_MACHINE, "pc", NULL };
+	static const char *const names[] = { "vireo", "qemu", NULL };
 	const char *console;
 	uint64_t cpus;
-	int choice;
+	int choice, whose;
 
 	if (config_choice(vm->config, "machine", 0, machines, &choice, err) ||
 	    config_uint(vm->config, "cpus", 1, (struct config_range){ 1, VM_MAX_CPUS }, &cpus, err) ||
+	    config_choice(vm->config, "qmp.names", 0, names, &whose, err) ||
 	    config_bool(vm->config, "no-reboot", false, &vm->no_reboot, err) ||
 	    config_bool(vm->config, "no-shutdown", false, &vm->no_shutdown, err) ||
 	    config_bool(vm->config, "paused", false, &vm->paused, err) ||
 	    config_bool(vm->config, "stats", false, &vm->print_stats, err) ||
 	    config_str(vm->config, "console0", "none", &console, err))
 		return -1;
+	vm->qemu_names = whose == 1;
 	vm->cpus = (unsigned)cpus;
 	vm->console_key = strcmp(console, "none") && strcmp(console, "null") ? "console0" : "serial0";
 	return 0;

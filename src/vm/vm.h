@@ -13,6 +13,9 @@
 
 struct vm;
 
+/* The QEMU whose QMP, monitor and command line these are: clients compare it to know what there is. */
+#define VM_QEMU_VERSION "7.2.0"
+
 /* Everything that the configuration asks for, ready to run. Reports keys that nothing reads. */
 struct vm *vm_new(struct config *c, struct err *err);
 /* As above, then load the saved state at `path`, whose configuration `c` overrides. */

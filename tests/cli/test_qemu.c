@@ -288,6 +288,12 @@ static const struct {
 	{ "-drive file=a,aio=native,cache=none", "disk0.aio=auto disk0.cache=none" },
 	{ "-rtc base=2006-06-17", "clock.base=2006-06-17T00:00:00" },
 	{ "-nic user,id=a -nic user,id=b", "net0.backend=user net1.backend=user" },
+	/* Defaults of devices that other options bring. */
+	{ "-drive file=a,if=virtio -hda b -global virtio-blk-pci.serial=S -global ide-hd.werror=stop -global "
+	  "virtio-blk-pci.num-queues=2",
+	  "disk0.serial=S disk0.queues=2 disk0.werror=- disk1.serial=- disk1.werror=stop" },
+	{ "-drive file=a,if=none,id=d -device virtio-blk,drive=d,serial=T -global virtio-blk-pci.serial=S",
+	  "disk0.serial=T" },
 	/* Names: those that are given, else QEMU's. */
 	{ "-hda a -drive file=b,index=3,id=z -cdrom c -drive file=d,if=virtio -drive file=e,if=virtio,id=v",
 	  "disk0.id=ide0-hd0 disk1.id=z disk2.id=virtio0 disk3.id=v cdrom0.id=ide1-cd0 disk0.qdev=- "

@@ -1,10 +1,12 @@
 """Machines started by QEMU's command line, by the command and by a link of its name."""
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
 import urllib.request
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -62,6 +64,14 @@ def test_what_scripts_look_for(qemu):
     manual = run_cli("--print-qemu-man-page").stdout.replace("\\", "")
     options = [line.split()[0] for line in run(qemu, "-help").stdout.splitlines() if line.startswith("-")]
     assert len(options) > 60 and [o for o in options if f".B {o}" not in manual] == []
+    # And so is what is taken: each option is in the list.
+    table = (Path(__file__).parents[2] / "src/cli/qemu_options.c").read_text()
+    taken = re.findall(r'^\t\{ "([\w-]+)", (?!\.kind = Q_HEADING)', table, re.M)
+    assert len(taken) > 80 and [o for o in taken if f"-{o}" not in options] == []
+    # A machine that is listed can be asked for.
+    for name in [line.split()[0] for line in run(qemu, "-machine", "help").stdout.splitlines()[1:] if line.startswith("pc")]:
+        assert run(qemu, "-machine", f"{name},help").returncode == 0
+        assert "unsupported machine" not in run(qemu, "-machine", name, "-smp", "0").stderr
     devices = run(qemu, "-device", "help").stdout
     for name in ("virtio-blk-pci", "pc-testdev", "pci-testdev", "isa-debug-exit", "ide-hd"):
         assert f'name "{name}", bus ' in devices
@@ -298,6 +308,10 @@ def test_clients_call_things_by_their_ids(vms, tmp_path):
               "null,id=cc", "-serial", "chardev:cc"], command="qemu-system-x86_64")
     until(lambda: run_file(vm.name, "qmp.sock").exists())
     qmp = vm.qmp()
+    # What the machine is called in the language of the options.
+    assert [(m["name"], m["alias"], m["default-cpu-type"]) for m in qmp.execute("query-machines")] == [
+        ("pc-i440fx-7.2", "pc", "qemu64-x86_64-cpu")]
+    assert qmp.execute("query-version")["qemu"] == {"major": 7, "minor": 2, "micro": 0}
     assert [(d["device"], d["qdev"], d.get("inserted", {}).get("node-name")) for d in qmp.execute("query-block")] == [
         ("vd", "disk0", "disk0"), ("", "q", "n"), ("ide1-cd0", "cdrom0", "cdrom0"), ("cdd", "mycd", None)]
     assert [c["label"] for c in qmp.execute("query-chardev")] == ["cc"]

@@ -221,7 +221,7 @@ static void the_machine_is_described(void **state)
 	says(fd, "info pci", "  Bus  0, device   1, function 3:\r\n    Bridge: PCI device 8086:7113\r\n");
 	says(fd, "info mtree", "0000000000000cf8-0000000000000cfb (prio 0, i/o): ");
 	says(fd, "info mtree", "0000000000000000-0000000000ffffff (prio 0, ram): ");
-	says(fd, "info version", VIREO_VERSION);
+	says(fd, "info version", VM_QEMU_VERSION " (vireo-" VIREO_VERSION ")\r\n");
 	says(fd, "info pic", "  pin 0  0x0000000000010000 dest=0 vec=0   active-hi edge  masked fixed  physical\r\n");
 	says(fd, "info pic", "\r\n  Remote IRR (none)\r\npic1: irr=");
 	says(fd, "info irq", "IRQ statistics for ioapic:\r\n");

@@ -101,9 +101,12 @@ static void the_greeting_is_qemus(void **state)
 	o = machine_message(&c);
 	qmp = json_object_get(o, "QMP");
 	q = json_object_get(json_object_get(qmp, "version"), "qemu");
-	assert_true(json_is_integer(json_object_get(q, "major")) && json_is_integer(json_object_get(q, "minor")) &&
-		    json_is_integer(json_object_get(q, "micro")));
-	assert_true(json_is_string(json_object_get(json_object_get(qmp, "version"), "package")));
+	/* Of the QEMU whose commands there are; and whose they are. */
+	assert_int_equal(json_integer_value(json_object_get(q, "major")), 7);
+	assert_int_equal(json_integer_value(json_object_get(q, "minor")), 2);
+	assert_true(json_is_integer(json_object_get(q, "micro")));
+	assert_string_equal(json_string_value(json_object_get(json_object_get(qmp, "version"), "package")),
+			    "vireo-" VIREO_VERSION);
 	assert_true(json_is_array(json_object_get(qmp, "capabilities")));
 	json_decref(o);
 	close(c.qmp);
