@@ -316,10 +316,16 @@ struct qc_snapshot {
 	struct node_snapshot s;
 	uint64_t l1_offset;
 	uint32_t l1_size;
-	uint32_t extra_len; /* of what we do not know */
+	uint32_t stored_extra; /* bytes of extra data in the file */
+	uint32_t stored_bytes; /* of it all there, without what a repair takes off */
+	uint32_t extra_len;    /* of what we do not know */
 	uint8_t *extra;
 };
-int qc_snapshots_read(struct node *n, struct err *err);
+/* What a repair takes off a table: snapshots behind its largest size, and extra data. */
+struct qc_mend {
+	uint32_t left_out, cut;
+};
+int qc_snapshots_read(struct node *n, struct qc_mend *mend, struct err *err); /* NULL: do not mend anything */
 void qc_snapshots_free(struct qcow2 *s);
 int qc_snapshot_list(struct node *n, struct node_snapshot **out, unsigned *count);
 int qc_snapshot_create(struct node *n, struct node_snapshot *sn, struct err *err);

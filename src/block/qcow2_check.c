@@ -496,10 +496,16 @@ static int check_locked(struct node *n, struct node_check *c, unsigned fix)
 {
 	struct qcow2 *s = qc(n);
 	struct qc_scan x = { .n = n, .c = c, .fix = fix };
+	struct node_check table = { 0 };
 	int ret = qc_cache_write(n, &s->l2c);
 
 	if (!ret)
 		ret = qc_cache_write(n, &s->rbc);
+	/* Who opened the image to use it has read it already. */
+	if (!ret && n->flags & NODE_CHECK)
+		ret = qc_check_read_snapshots(n, &table, fix);
+	if (ret)
+		goto out;
 	c->total_clusters = (n->size + s->cluster - 1) >> s->bits;
 	if (!ret)
 		ret = refer_all(&x);
@@ -514,6 +520,11 @@ static int check_locked(struct node *n, struct node_check *c, unsigned fix)
 		ret = check_flags(&x);
 	/* What is cached may be older than what was repaired. */
 	qc_cache_forget(&s->l2c, 0, UINT64_MAX);
+	if (!ret)
+		ret = qc_check_write_snapshots(n, &table, fix);
+	c->corruptions += table.corruptions;
+	c->corruptions_fixed += table.corruptions_fixed;
+	c->check_errors += table.check_errors;
 	if (fix && !ret)
 		ret = qc_cache_write(n, &s->rbc);
 	if (fix && !ret)

@@ -19,4 +19,11 @@ struct qc_table {
 };
 int qc_validate_table(const struct qcow2 *s, const struct qc_table *t, struct err *err);
 
+/* The table of snapshots by a header, which who checks an image reads by himself. */
+#define QC_SNAPSHOT_TABLE(HEADER, NAME)                                                                                \
+	{                                                                                                              \
+		ld_be64((HEADER) + QH_SNAP_TABLE), ld_be32((HEADER) + QH_SNAPSHOTS), 40, QCOW2_MAX_SNAPSHOTS * 40u,    \
+			NAME                                                                                           \
+	}
+
 #endif

@@ -1,5 +1,6 @@
 /* Internal snapshots of qcow2 images: copies of the L1 table, which share everything below by reference counts. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,19 +15,26 @@
 
 /* --- the table --- */
 
+static void free_one(struct qc_snapshot *sn)
+{
+	free(sn->s.id);
+	free(sn->s.name);
+	free(sn->extra);
+	*sn = (struct qc_snapshot){ 0 };
+}
+
 void qc_snapshots_free(struct qcow2 *s)
 {
-	for (uint32_t i = 0; s->snaps && i < s->snap_count; i++) {
-		free(s->snaps[i].s.id);
-		free(s->snaps[i].s.name);
-		free(s->snaps[i].extra);
-	}
+	for (uint32_t i = 0; s->snaps && i < s->snap_count; i++)
+		free_one(&s->snaps[i]);
 	free(s->snaps);
 	s->snaps = NULL;
 }
 
-static int read_one(struct node *n, uint64_t *at, struct qc_snapshot *sn, struct err *err)
+/* `number` in the table. With `mend`, what is too much of it is left out, and counted there. */
+static int read_one(struct node *n, uint64_t *at, uint32_t number, struct qc_mend *mend, struct err *err)
 {
+	struct qc_snapshot *sn = &qc(n)->snaps[number];
 	uint8_t h[FIXED], extra[EXTRA] = { 0 };
 	uint32_t id_len, name_len, extra_len;
 	int ret = node_read(n->file, *at, h, sizeof(h));
@@ -43,9 +51,14 @@ static int read_one(struct node *n, uint64_t *at, struct qc_snapshot *sn, struct
 	sn->s.vm_clock_ns = ld_be64(h + 24);
 	sn->s.vm_state_size = ld_be32(h + 32);
 	sn->s.disk_size = n->size;
-	if (extra_len > EXTRA_MAX) {
-		err_set(err, "Too much extra metadata in snapshot table entry");
-		return -EINVAL;
+	sn->stored_extra = extra_len;
+	sn->stored_bytes = FIXED + (extra_len < EXTRA_MAX ? extra_len : EXTRA_MAX) + id_len + name_len;
+	if (extra_len > EXTRA_MAX && !mend) {
+		err_set(err,
+			"Too much extra metadata in snapshot table entry %u\nYou can force-remove this extra metadata "
+			"with qemu-img check -r all\n",
+			number);
+		return -EFBIG;
 	}
 	*at += FIXED;
 	ret = node_read(n->file, *at, extra, extra_len < EXTRA ? extra_len : EXTRA);
@@ -57,8 +70,13 @@ static int read_one(struct node *n, uint64_t *at, struct qc_snapshot *sn, struct
 		sn->s.icount = ld_be64(extra + 16);
 		sn->s.has_icount = sn->s.icount != UINT64_MAX;
 	}
+	if (extra_len > EXTRA_MAX) {
+		fprintf(stderr, "Discarding too much extra metadata in snapshot table entry %u (%u > %u)\n", number,
+			extra_len, EXTRA_MAX);
+		mend->cut++;
+	}
 	if (!ret && extra_len > EXTRA) {
-		sn->extra_len = extra_len - EXTRA;
+		sn->extra_len = (extra_len < EXTRA_MAX ? extra_len : EXTRA_MAX) - EXTRA;
 		sn->extra = malloc(sn->extra_len);
 		ret = sn->extra ? node_read(n->file, *at + EXTRA, sn->extra, sn->extra_len) : -ENOMEM;
 	}
@@ -71,33 +89,48 @@ static int read_one(struct node *n, uint64_t *at, struct qc_snapshot *sn, struct
 		ret = node_read(n->file, *at, sn->s.id, id_len);
 	if (!ret && name_len)
 		ret = node_read(n->file, *at + id_len, sn->s.name, name_len);
-	*at = align_up(*at + id_len + name_len, 8);
+	*at += id_len + name_len;
 	return ret;
 }
 
-int qc_snapshots_read(struct node *n, struct err *err)
+int qc_snapshots_read(struct node *n, struct qc_mend *mend, struct err *err)
 {
 	struct qcow2 *s = qc(n);
-	uint64_t at = s->snap_offset;
+	uint64_t at = s->snap_offset, before, bytes = 0;
 	uint32_t count = s->snap_count;
 	int ret = 0;
 
+	s->snap_bytes = 0;
 	s->snaps = calloc(count ? count : 1, sizeof(*s->snaps));
 	if (!s->snaps)
-		return err_errno(err, ENOMEM, "Could not read snapshots");
-	for (uint32_t i = 0; i < count && !ret; i++) {
+		return err_errno(err, ENOMEM, "Failed to read snapshot table"), -ENOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		before = at;
+		at = align_up(at, 8);
 		err->msg[0] = 0;
-		ret = read_one(n, &at, &s->snaps[i], err);
-		if (!ret && at - s->snap_offset > QCOW2_MAX_SNAP_TABLE) {
-			ret = -EFBIG;
-			err_set(err, "Snapshot table is too big");
+		ret = read_one(n, &at, i, mend, err);
+		if (ret) {
+			if (!err->msg[0])
+				err_errno(err, -ret, "Failed to read snapshot table");
+			return ret;
 		}
-	}
-	if (ret) {
-		struct err why = *err;
-
-		return why.msg[0] ? err_set(err, "Could not read snapshots: %s", why.msg)
-				  : err_errno(err, -ret, "Could not read snapshots");
+		bytes = align_up(bytes, 8) + s->snaps[i].stored_bytes;
+		if (bytes <= QCOW2_MAX_SNAP_TABLE && at - s->snap_offset <= INT_MAX)
+			continue;
+		if (!mend) {
+			err_set(err,
+				"Snapshot table is too big\nYou can force-remove all %u overhanging snapshots with "
+				"qemu-img "
+				"check -r all\n",
+				count - i);
+			return -EFBIG;
+		}
+		fprintf(stderr, "Discarding %u overhanging snapshots (snapshot table is too big)\n", count - i);
+		mend->left_out += count - i;
+		free_one(&s->snaps[i]);
+		s->snap_count = i;
+		at = before;
+		break;
 	}
 	s->snap_bytes = at - s->snap_offset;
 	return 0;

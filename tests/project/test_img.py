@@ -303,6 +303,27 @@ convert -n a.q nope
 map
 resize
 resize a.q
+create -f qcow2 mend.q 1M
+snapshot -c a mend.q
+snapshot -c b mend.q
+poke: mend.q 0x70024 00010000
+info mend.q
+check -q mend.q
+check -r leaks mend.q
+check -q -r all mend.q
+check -q mend.q
+snapshot -l mend.q
+create -f qcow2 part.q 1M
+snapshot -c a part.q
+poke: part.q 0x50024 00000008
+check part.q
+check -r all part.q
+check part.q
+create -f qcow2 many.q 1M
+poke: many.q 0x3c 0001000500000000000b0000
+info many.q
+check many.q
+check -r leaks many.q
 bogus
 -x
 """
