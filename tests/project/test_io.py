@@ -132,6 +132,7 @@ img create -f qcow2 -o extended_l2=on sub.q 1M
 -c "open -o cache-size=1M,l2-cache-size=1M,refcount-cache-size=0 sub.q" -c "open -o cache-size=1M,l2-cache-size=2M sub.q" -c "open -o cache-size=1M,refcount-cache-size=2M sub.q"
 -c "open -o l2-cache-entry-size=256 sub.q" -c "open -o l2-cache-entry-size=3k sub.q" -c "open -o l2-cache-entry-size=128k sub.q"
 -c "open -o cache-size=0 sub.q" -c "write -P 5 0 1M" -c "read -P 5 0 1M" -c close -c "open -o l2-cache-size=0,refcount-cache-size=0 sub.q" -c "read -P 5 0 1M"
+-c "write -z 10k 3k" -c "write -z 500k 2k" -c "write -zu 640k 96k" sub.q
 img check sub.q
 img check zero.q
 """
@@ -182,6 +183,11 @@ def test_the_same_is_said(ours, tmp_path):
     assert not different, "\n\n".join(different)
     for image in "a.q", "s.q", "base.q":
         subprocess.run([IMG, "compare", "-q", f"theirs/{image}", f"ours/{image}"], cwd=tmp_path, check=True)
+    for image in "zero.q", "sub.q":
+        maps = [subprocess.run([IMG, "map", "--output=json", image], cwd=tmp_path / name, check=True, capture_output=True,
+                               text=True).stdout for name in ("theirs", "ours")]
+        theirs, ours = (re.sub(r', "offset": \d+', "", m) for m in maps)
+        assert theirs == ours
     assert (tmp_path / "theirs/r.raw").read_bytes() == (tmp_path / "ours/r.raw").read_bytes()
 
 
