@@ -442,8 +442,12 @@ static void nbd_close(struct node *n)
 		struct nbd_command bye = { .type = NBD_CMD_DISC };
 		struct nbd_slot t = { .c = &bye };
 
-		send_command(n, &t);
-		nbd_link_break(&s->link);
+		/* The server hangs up when it has done everything; who opens the disk next finds it done. */
+		nbd_link_deadline(&s->link, nbd_now() + SECOND);
+		if (send_command(n, &t))
+			nbd_link_break(&s->link);
+		else
+			nbd_link_end(&s->link);
 	}
 	while (s->reading)
 		co_queue_wait(&s->changed);

@@ -74,6 +74,8 @@ int nbd_link_readv(struct nbd_link *l, const struct iovec *iov, unsigned niov, u
 /* Of one coroutine at a time. `iov` is changed. */
 int nbd_link_writev(struct nbd_link *l, struct iovec *iov, unsigned niov);
 int nbd_link_write(struct nbd_link *l, const void *buf, size_t bytes);
+/* Nothing more will be written. Does not wait. */
+void nbd_link_end(struct nbd_link *l);
 /* Let who reads or writes fail. Does not wait. */
 void nbd_link_break(struct nbd_link *l);
 /* After nobody reads or writes any longer. Does not wait. */

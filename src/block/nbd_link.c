@@ -144,6 +144,11 @@ void nbd_link_break(struct nbd_link *l)
 	wake_all(l);
 }
 
+void nbd_link_end(struct nbd_link *l)
+{
+	shutdown(l->fd, SHUT_WR);
+}
+
 void nbd_link_close(struct nbd_link *l)
 {
 	loop_fd_del(l->watch);
