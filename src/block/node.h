@@ -232,8 +232,8 @@ int node_open_child(struct node *n, const char *name, const char *filename, stru
 int node_open_backing(struct node *n, struct opts *o, struct err *err);
 /* What `name`, written in the image of `n`, is called here. Caller frees. NULL: with an error. */
 char *node_resolve(const struct node *n, const char *name, struct err *err);
-/* An error when the context's rule does not let a file that `n` names be opened. */
-int node_may_follow(const struct node *n, const char *path, struct err *err);
+/* An error when the context's rule does not let `path` be opened, which the image of `n` calls `name`. */
+int node_may_follow(const struct node *n, const char *name, const char *path, struct err *err);
 /* `name` relative to the directory of `base`. Caller frees. */
 char *node_combine(const char *base, const char *name);
 /* The path of the file at the bottom; NULL when it has none. */

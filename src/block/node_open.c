@@ -125,16 +125,17 @@ int node_create_existing(struct node_ctx *c, const char *filename, struct opts *
 }
 
 /* What `run` may open because an image names it: see DESIGN.md, "Block node". */
-int node_may_follow(const struct node *n, const char *path, struct err *err)
+int node_may_follow(const struct node *n, const char *name, const char *path, struct err *err)
 {
-	const char *own = node_path(n);
+	const char *own = node_path(n), *kind = name == n->backing_name ? "backing" : "data";
 	char *image, *named;
 	struct stat st;
 	int ret = 0;
 
 	if (n->ctx->follow == NODE_FOLLOW_ANY)
 		return 0;
-	if (!n->backing_format)
+	/* A data file has no format: it is what it is. */
+	if (name == n->backing_name && !n->backing_format)
 		return err_set(err,
 			       "%s names the backing file %s without its format, so it is not followed; backing=follow "
 			       "would, or record it with: vireo img rebase -u -b %s -F FORMAT %s",
@@ -142,17 +143,16 @@ int node_may_follow(const struct node *n, const char *path, struct err *err)
 	image = own && !node_has_protocol(path) ? realpath(own, NULL) : NULL;
 	named = image ? realpath(path, NULL) : NULL;
 	if (!named || stat(named, &st) || !S_ISREG(st.st_mode)) {
-		ret = err_set(err,
-			      "%s names the backing file %s, which is not a file here; backing=follow would try it",
-			      own ? own : n->filename, n->backing_name);
+		ret = err_set(err, "%s names the %s file %s, which is not a file here; backing=follow would try it",
+			      own ? own : n->filename, kind, name);
 	} else {
 		*strrchr(image, '/') = 0;
 		*strrchr(named, '/') = 0;
 		if (strcmp(image, named))
 			ret = err_set(err,
-				      "%s names the backing file %s, which lies in another directory, so it is not "
+				      "%s names the %s file %s, which lies in another directory, so it is not "
 				      "followed; backing=follow would",
-				      own, n->backing_name);
+				      own, kind, name);
 	}
 	free(image);
 	free(named);
@@ -408,7 +408,7 @@ int node_open_backing(struct node *n, struct opts *o, struct err *err)
 	}
 	if (n->backing_name && !opts_has(sub, "file") && !opts_get(sub, "filename")) {
 		path = node_resolve(n, n->backing_name, err);
-		if (!path || node_may_follow(n, path, err))
+		if (!path || node_may_follow(n, n->backing_name, path, err))
 			goto out;
 		if (n->backing_format && !opts_get(sub, "driver"))
 			opts_set(sub, "driver", n->backing_format);

@@ -164,7 +164,7 @@ static int open_data_file(struct node *n, struct opts *o, struct err *err)
 	}
 	if (!given) {
 		path = node_resolve(n, s->data_file_name, err);
-		if (!path || node_may_follow(n, path, err))
+		if (!path || node_may_follow(n, s->data_file_name, path, err))
 			goto out;
 	}
 	n->data_file = node_open(n->ctx, path, sub, (n->flags & ~NODE_CHECK & ~NODE_RAW_GUESSED) | NODE_PROTOCOL, err);
@@ -388,21 +388,33 @@ static void qcow2_close(struct node *n)
 
 /* --- small calls --- */
 
+/* A file may be said to be of any length: more counts than these (of 256 GiB of 64 KiB) are not looked at. */
+#define PREALLOCATED_LOOK (1ull << 22)
+
 /* True when far more clusters are counted than the file has blocks: they were preallocated, and are holes. */
 static bool is_preallocated(struct node *n)
 {
 	struct qcow2 *s = qc(n);
 	uint64_t stored = node_allocated(n->file), real = stored >> s->bits,
 		 most = real + (real / 9 > 2 ? real / 9 : 2);
-	uint64_t counted = 0, count;
+	uint64_t counted = 0, count, looked = 0, clusters = (n->file->size + s->cluster - 1) >> s->bits;
 
 	if (stored == NODE_UNKNOWN)
 		return false;
 	if (s->preallocated)
 		return s->preallocated > 0;
-	for (uint64_t k = 0; k < (n->file->size + s->cluster - 1) >> s->bits && counted < most; k++)
+	/* The table ends before the file, perhaps. */
+	if (clusters > (uint64_t)s->rt_size << s->rb_bits)
+		clusters = (uint64_t)s->rt_size << s->rb_bits;
+	for (uint64_t k = 0; k < clusters && counted < most && looked < PREALLOCATED_LOOK; k++) {
+		if (!(s->rt[k >> s->rb_bits] & RT_OFFSET)) {
+			k |= (1ull << s->rb_bits) - 1; /* a part without a block */
+			continue;
+		}
+		looked++;
 		if (!qc_refcount(n, k, &count))
 			counted += count != 0;
+	}
 	s->preallocated = counted >= most ? 1 : -1;
 	return s->preallocated > 0;
 }

@@ -542,6 +542,10 @@ static void make_chain(void *opaque)
 	create("loop", "size=1M,backing_fmt=qcow2,backing_file=loop");
 	assert_int_equal(symlink("elsewhere/far.qcow2", file_in_dir("link.qcow2")), 0);
 	create("linked", "size=1M,backing_fmt=qcow2,backing_file=link.qcow2");
+	snprintf(options, sizeof(options), "size=1M,data_file=%s", file_in_dir("data"));
+	create("with_data", options);
+	snprintf(options, sizeof(options), "size=1M,data_file=%s", file_in_dir("elsewhere/data"));
+	create("far_data", options);
 }
 
 /* Readers share their locks. */
@@ -558,6 +562,7 @@ static void test_what_a_machine_may_open(void **state)
 	} refused[] = {
 		{ "unnamed", "without its format" }, { "far", "another directory" },	{ "json", "not a file here" },
 		{ "device", "not a file here" },     { "linked", "another directory" }, { "loop", "is being written" },
+		{ "far_data", "the data file" },
 	};
 	struct block_node *n;
 
@@ -566,6 +571,10 @@ static void test_what_a_machine_may_open(void **state)
 	if (!n)
 		fail_msg("%s", err.msg);
 	assert_string_equal(block_format_name(n), "qcow2");
+	block_close(n);
+	n = open_disk("with_data", false);
+	if (!n)
+		fail_msg("%s", err.msg);
 	block_close(n);
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
 		assert_null(open_disk(refused[i].name, false));

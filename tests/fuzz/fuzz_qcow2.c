@@ -12,17 +12,14 @@
 
 #include "base/bytes.h"
 #include "block/node.h"
+#include "tamper.h"
 
 #define TEMPLATES 4u
-#define IMAGE_MAX (256u * 1024)
 #define DISK	  (64u * 1024)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct {
-	uint8_t *bytes;
-	size_t len;
-} templates[TEMPLATES];
+static struct template templates[TEMPLATES];
 static struct node_ctx ctx;
 static int image_fd;
 
@@ -75,7 +72,6 @@ static void make_templates(void *opaque)
 		struct opts *o = opts_new();
 		struct err err;
 		struct node *n;
-		off_t len;
 
 		opts_parse(o, options[i], NULL, &err);
 		opts_setf(o, "size", "%u", DISK);
@@ -86,27 +82,8 @@ static void make_templates(void *opaque)
 		}
 		fill(n);
 		node_close(n);
-		len = lseek(image_fd, 0, SEEK_END);
-		templates[i].len = len < (off_t)IMAGE_MAX ? (size_t)len : IMAGE_MAX;
-		templates[i].bytes = malloc(templates[i].len);
-		if (pread(image_fd, templates[i].bytes, templates[i].len, 0) < 0)
-			abort();
-		close(image_fd);
+		template_take(&templates[i], image_fd);
 		opts_free(o);
-	}
-}
-
-static void tamper(const uint8_t *data, size_t size)
-{
-	while (size >= 3) {
-		size_t len = data[2];
-
-		if (len > size - 3)
-			len = size - 3;
-		if (pwrite(image_fd, data + 3, len, ld_le16(data)) < 0)
-			abort();
-		data += 3 + len;
-		size -= 3 + len;
 	}
 }
 
@@ -155,10 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	choice = data[0];
 	i = choice & 3;
-	image_fd = memfd_create("image", MFD_CLOEXEC);
-	if (image_fd < 0 || pwrite(image_fd, templates[i].bytes, templates[i].len, 0) < 0)
-		abort();
-	tamper(data + 1, size - 1);
+	image_fd = template_tampered(&templates[i], 0, data + 1, size - 1);
 	node_ctx_run(&ctx, drive, NULL);
 	close(image_fd);
 	return 0;
