@@ -100,10 +100,10 @@ static int finish(struct qemu *q)
 static void free_lists(struct qemu *q)
 {
 	struct qlist *const lists[] = {
-		&q->names,	 &q->boots,	&q->rtcs,      &q->actions, &q->fw_cfgs, &q->smbios,
-		&q->overcommits, &q->sandboxes, &q->machine,   &q->accels,  &q->cpus,	 &q->smp,
-		&q->memory,	 &q->drives,	&q->blockdevs, &q->netdevs, &q->nics,	 &q->nets,
-		&q->chardevs,	 &q->serials,	&q->monitors,  &q->devices, &q->globals, &q->objects,
+		&q->names,     &q->boots,     &q->rtcs,	   &q->actions, &q->fw_cfgs, &q->smbios,   &q->overcommits,
+		&q->sandboxes, &q->vncs,      &q->machine, &q->accels,	&q->cpus,    &q->smp,	   &q->memory,
+		&q->drives,    &q->blockdevs, &q->netdevs, &q->nics,	&q->nets,    &q->chardevs, &q->serials,
+		&q->monitors,  &q->devices,   &q->globals, &q->objects,
 	};
 
 	for (size_t n = 0; n < ARRAY_LEN(lists); n++)

@@ -76,7 +76,7 @@ struct qemu {
 	struct config *c;
 	const char *program;
 	struct err *err;
-	struct qlist names, boots, rtcs, actions, fw_cfgs, smbios, overcommits, sandboxes;
+	struct qlist names, boots, rtcs, actions, fw_cfgs, smbios, overcommits, sandboxes, vncs;
 	struct qlist machine, accels, cpus, smp, memory; /* in the order of the command line */
 	struct qlist drives, blockdevs, netdevs, nics, nets, chardevs, serials, monitors, devices, globals, objects;
 	unsigned disks, virtio_drives, cdroms, nets_made, e1000s, virtio_nets, serial_ports, virtio_ports, oem_strings,

@@ -581,6 +581,12 @@ static const struct {
 	    { "file", "str", NULL, NULL, NULL },
 	    { "maxlen", "int", NULL, NULL, NULL } } },
 	{ "rng-builtin", { { NULL } } },
+	/* For -vnc. */
+	{ "secret", { { "file", "str", NULL, NULL, NULL }, { "format", "str", NULL, "raw", NULL } } },
+	{ "tls-creds-x509",
+	  { { "dir", "str", NULL, NULL, NULL },
+	    { "endpoint", "str", NULL, "server", NULL },
+	    { "verify-peer", "bool", NULL, "off", NULL } } },
 	{ "rng-random", { { "filename", "str", NULL, "/dev/urandom|/dev/random", NULL } } },
 };
 

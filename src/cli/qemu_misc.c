@@ -240,26 +240,73 @@ int qemu_debug_items(struct qemu *q, const char *text)
 
 /* --- the screen --- */
 
-/* ":N", "HOST:N" (a display, whose port is 5900 + N) and "unix:PATH". */
 int qemu_vnc(struct qemu *q, const char *text)
 {
-	const char *colon = strrchr(text, ':');
-	char where[256], *end;
-	unsigned long n;
+	return qlist_add(&q->vncs, "vnc", text, "vnc", q->err) ? 0 : -1;
+}
 
-	if (!strcmp(text, "none"))
-		return qemu_set(q, NULL, NULL, "vnc", "none");
-	if (!strncmp(text, "unix:", 5) && !strchr(text, ','))
-		return qemu_set(q, NULL, NULL, "vnc", text);
-	n = colon ? strtoul(colon + 1, &end, 10) : 0;
-	if (!colon || end == colon + 1 || *end || n > 59635)
-		return err_set(q->err, "-vnc %s: a display is :N, 127.0.0.1:N or unix:PATH, without more", text);
+/* An -object `id` of this type that `name` of -vnc leads to; NULL with an error. */
+static struct qopts *find_object(struct qemu *q, struct qopts *o, const char *name, const char *type)
+{
+	const char *id = qopts_get(o, name);
+	struct qopts *object = qlist_find(&q->objects, "id", id);
+	const char *is = object ? qopts_get(object, "qom-type") : NULL;
+
+	if (is && !strcmp(is, type))
+		return object;
+	qopts_fail(o, q->err, "Property '%s' can't find value '%s' of type %s", name, id, type);
+	return NULL;
+}
+
+/* tls-creds= and password-secret=, which go together. */
+static int read_vnc_security(struct qemu *q, struct qopts *o)
+{
+	struct qopts *creds, *secret;
+	bool password;
+
+	if (qopts_bool(o, "password", false, &password, q->err))
+		return -1;
+	if (password && !qopts_get(o, "password-secret"))
+		return qopts_fail(o, q->err, "a password that a monitor sets is not there; give password-secret=ID");
+	if (!qopts_get(o, "tls-creds") && !qopts_get(o, "password-secret"))
+		return 0;
+	if (!qopts_get(o, "tls-creds") || !qopts_get(o, "password-secret"))
+		return qopts_fail(o, q->err, "tls-creds= and password-secret= go together");
+	creds = find_object(q, o, "tls-creds", "tls-creds-x509");
+	secret = creds ? find_object(q, o, "password-secret", "secret") : NULL;
+	if (!secret)
+		return -1;
+	if (!qopts_get(creds, "dir") || !qopts_get(creds, "endpoint") || !qopts_get(creds, "verify-peer"))
+		return qopts_fail(creds, q->err,
+				  "dir=DIR,endpoint=server,verify-peer=off are needed: viewers have no certificates");
+	if (!qopts_get(secret, "file"))
+		return qopts_fail(secret, q->err, "file=FILE is needed");
+	return qemu_set(q, o, "vnc", "tls-creds", qopts_get(creds, "dir")) ||
+			       qemu_set(q, o, "vnc", "password-file", qopts_get(secret, "file"))
+		       ? -1
+		       : 0;
+}
+
+/* ":N", "HOST:N" (a display, whose port is 5900 + N) and "unix:PATH". */
+static int read_vnc(struct qemu *q, struct qopts *o)
+{
+	const char *text = qopts_get(o, "vnc"), *colon = text ? strrchr(text, ':') : NULL;
+	char where[256], *end;
+	unsigned long n = 0;
+
+	if (text && (!strcmp(text, "none") || !strncmp(text, "unix:", 5)))
+		snprintf(where, sizeof(where), "%s", text);
+	else
+		n = colon ? strtoul(colon + 1, &end, 10) : 0;
+	if (!text ||
+	    (strcmp(text, "none") && strncmp(text, "unix:", 5) && (!colon || end == colon + 1 || *end || n > 59635)))
+		return qopts_fail(o, q->err, "a display is :N, 127.0.0.1:N or unix:PATH");
 	if (colon == text || !strncmp(text, "localhost:", 10))
 		snprintf(where, sizeof(where), "127.0.0.1:%lu", 5900 + n);
-	else
+	else if (strcmp(text, "none") && strncmp(text, "unix:", 5))
 		snprintf(where, sizeof(where), "%.*s:%lu", (int)(colon - text < 200 ? colon - text : 200), text,
 			 5900 + n);
-	return qemu_set(q, NULL, NULL, "vnc", where);
+	return read_vnc_security(q, o) || qopts_all_read(o, q->err) || qemu_set(q, o, NULL, "vnc", where) ? -1 : 0;
 }
 
 int qemu_display(struct qemu *q, const char *text)
@@ -356,11 +403,11 @@ static int check_kernel_options(struct qemu *q)
 
 int qemu_finish_misc(struct qemu *q)
 {
-	return add_vga(q) || use_bios(q) || check_kernel_options(q) || each(q, &q->names, read_name) ||
-			       each(q, &q->boots, read_boot) || each(q, &q->rtcs, read_rtc) ||
-			       each(q, &q->actions, read_action) || each(q, &q->overcommits, read_overcommit) ||
-			       each(q, &q->sandboxes, read_sandbox) || each(q, &q->smbios, qemu_smbios) ||
-			       each(q, &q->fw_cfgs, qemu_fw_cfg)
+	return each(q, &q->vncs, read_vnc) || add_vga(q) || use_bios(q) || check_kernel_options(q) ||
+			       each(q, &q->names, read_name) || each(q, &q->boots, read_boot) ||
+			       each(q, &q->rtcs, read_rtc) || each(q, &q->actions, read_action) ||
+			       each(q, &q->overcommits, read_overcommit) || each(q, &q->sandboxes, read_sandbox) ||
+			       each(q, &q->smbios, qemu_smbios) || each(q, &q->fw_cfgs, qemu_fw_cfg)
 		       ? -1
 		       : 0;
 }

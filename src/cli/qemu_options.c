@@ -99,7 +99,7 @@ static const struct option options[] = {
 	{ "nographic", NULL, Q_FLAG, NULL, AT(nographic), NULL, "no screen; the first serial port is the terminal" },
 	{ "display", "none|vnc=WHERE", Q_CALL, .call = qemu_display, .help = "who shows the screen: nobody, or as -vnc" },
 	{ "vga", "std|none", Q_CALL, .call = qemu_vga, .help = "graphics card (default: std)" },
-	{ "vnc", ":N|127.0.0.1:N|unix:PATH|none", Q_CALL, .call = qemu_vnc, .help = "let VNC viewers come" },
+	{ "vnc", ":N|127.0.0.1:N|unix:PATH|none[,tls-creds=ID,password-secret=ID]", Q_CALL, .call = qemu_vnc, .help = "let VNC viewers come" },
 
 	{ "Kernel and firmware options", .kind = Q_HEADING },
 	{ "kernel", "FILE", Q_CALL, .call = qemu_kernel, .help = "kernel: bzImage, vmlinux (ELF, PVH) or multiboot" },

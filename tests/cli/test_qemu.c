@@ -317,6 +317,10 @@ static const struct {
 	  "memory=1048576K memory.backing=- memory.share=-" },
 	{ "-object memory-backend-memfd,id=m,size=1G,hugetlb=on,hugetlbsize=2M -machine pc,memory-backend=m",
 	  "memory.backing=memfd memory.hugetlb=on" },
+	{ "-vnc 0.0.0.0:1,tls-creds=t,password-secret=s -object secret,id=s,file=/f,format=raw -object "
+	  "tls-creds-x509,id=t,dir=/d,endpoint=server,verify-peer=no",
+	  "vnc=0.0.0.0:5901 vnc.tls-creds=/d vnc.password-file=/f" },
+	{ "-vnc unix:/v -nodefaults", "vnc=unix:/v vnc.tls-creds=- vga=-" },
 	{ "-mem-path /x -mem-prealloc", "memory.backing=file memory.path=/x memory.prealloc=on memory.share=-" },
 };
 
@@ -475,7 +479,16 @@ static const struct {
 	{ "-vga cirrus", "unknown vga type: cirrus" },
 	{ "-vga std -device VGA", "there is one by -device" },
 	{ "-vnc :x", "a display is :N" },
-	{ "-vnc :1,password=on", "a display is :N" },
+	{ "-vnc :1,password=on", "-vnc :1,password=on: a password that a monitor sets is not there" },
+	{ "-vnc :1,websocket=on", "-vnc :1,websocket=on: Invalid parameter 'websocket'" },
+	{ "-vnc :1,password-secret=s", "tls-creds= and password-secret= go together" },
+	{ "-object secret,id=s,file=/f -vnc :1,password-secret=s,tls-creds=s",
+	  "Property 'tls-creds' can't find value 's' of type tls-creds-x509" },
+	{ "-object secret,id=s,file=/f -object tls-creds-x509,id=t,dir=/d,endpoint=server -vnc "
+	  ":1,password-secret=s,tls-creds=t",
+	  "verify-peer=off are needed" },
+	{ "-object tls-creds-x509,id=t,dir=/d,endpoint=server,verify-peer=on", "'on' is not there, only off" },
+	{ "-object secret,id=s,data=x", "Invalid parameter 'data'" },
 	{ "-display gtk", "does not accept value 'gtk'" },
 	{ "-monitor foo", "could not connect to character backend 'foo'" },
 	{ "-mon mode=control", "Parameter 'chardev' is missing" },
