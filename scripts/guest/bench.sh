@@ -1,7 +1,7 @@
 # What `make bench` runs its programs in: Debian's own ones and the files that they need, on a disk that is only read.
 # shellcheck shell=bash disable=SC2154 # $work and others are the build's
 packages=(linux-image-cloud-amd64 busybox-static zstd xz-utils openssl sqlite3 python3-minimal libpython3-stdlib gcc libc6-dev
-	nodejs)
+	nodejs fio)
 
 check_host() {
 	need mmdebstrap mmdebstrap
