@@ -9,6 +9,7 @@
 #ifndef VIREO_BLOCK_AIO_H
 #define VIREO_BLOCK_AIO_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -22,9 +23,11 @@ struct aio_op {
 	enum aio_kind kind;
 	int fd;
 	int mode;		 /* AIO_FALLOCATE: as fallocate(2) */
-	uint64_t offset, len;	 /* bytes; `len` is for AIO_FALLOCATE */
+	uint64_t offset, len;	 /* bytes; `len` is for AIO_FALLOCATE and `reserve` */
 	const struct iovec *iov; /* borrowed until done; at most IOV_MAX entries */
 	unsigned niov;
+	bool reserve; /* AIO_WRITEV: have room for `len` bytes first; whether that went well does not matter */
+	bool in_turn; /* AIO_WRITEV: the kernel makes those of this file one after the other anyway */
 	int (*call)(void *opaque); /* AIO_CALL: in a thread of the pool; 0 or -errno */
 	void *opaque;
 	void (*done)(struct aio_op *op, ssize_t result); /* bytes, 0, or -errno; in the loop thread */

@@ -69,6 +69,8 @@ static ssize_t perform(const struct aio_op *op)
 		n = preadv(op->fd, op->iov, (int)op->niov, (off_t)op->offset);
 		break;
 	case AIO_WRITEV:
+		if (op->reserve && fallocate(op->fd, FALLOC_FL_KEEP_SIZE, (off_t)op->offset, (off_t)op->len))
+			errno = 0; /* the write says whether there is room */
 		n = pwritev(op->fd, op->iov, (int)op->niov, (off_t)op->offset);
 		break;
 	case AIO_FDATASYNC:

@@ -5,7 +5,9 @@
  * Everything runs in the loop thread.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
+#include <linux/falloc.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
@@ -26,6 +28,10 @@ struct uring {
 	unsigned in_flight; /* in the ring: prepared or with the kernel; at most RING_ENTRIES */
 	unsigned prepared;  /* of these, not yet handed to the kernel */
 	struct aio_op *waiting, **waiting_tail;
+	/* The last one prepared, if that is a write that others may follow in turn: one thread of the kernel makes them
+	 * all. */
+	struct io_uring_sqe *chain;
+	int chain_fd;
 };
 
 /*
@@ -42,10 +48,32 @@ static bool is_large_read(const struct aio_op *op)
 	return bytes >= LARGE;
 }
 
+/* Submission entries of an operation. */
+static unsigned entries(const struct aio_op *op)
+{
+	return op->kind == AIO_WRITEV && op->reserve ? 2 : 1;
+}
+
+/* Never more in flight than submission entries: get_sqe cannot fail, nor can completions overflow. */
+static bool has_room(const struct uring *u, const struct aio_op *op)
+{
+	return u->in_flight + entries(op) <= RING_ENTRIES;
+}
+
 static void prepare(struct uring *u, struct aio_op *op)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+	bool in_turn = op->kind == AIO_WRITEV && op->in_turn;
 
+	if (in_turn && u->chain && u->chain_fd == op->fd)
+		u->chain->flags |= IOSQE_IO_HARDLINK;
+	if (entries(op) == 2) {
+		/* The write follows in any case, in the same thread of the kernel. */
+		io_uring_prep_fallocate(sqe, op->fd, FALLOC_FL_KEEP_SIZE, (off_t)op->offset, (off_t)op->len);
+		io_uring_sqe_set_flags(sqe, IOSQE_IO_HARDLINK);
+		io_uring_sqe_set_data(sqe, NULL);
+		sqe = io_uring_get_sqe(&u->ring);
+	}
 	switch (op->kind) {
 	case AIO_CALL:
 		io_uring_prep_nop(sqe); /* only the thread pool makes calls */
@@ -66,16 +94,17 @@ static void prepare(struct uring *u, struct aio_op *op)
 	io_uring_sqe_set_data(sqe, op);
 	if (u->in_flight && is_large_read(op))
 		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
-	u->in_flight++;
-	u->prepared++;
+	u->chain = in_turn ? sqe : NULL;
+	u->chain_fd = op->fd;
+	u->in_flight += entries(op);
+	u->prepared += entries(op);
 }
 
 static void uring_submit(struct aio *a, struct aio_op *op)
 {
 	struct uring *u = (struct uring *)a;
 
-	/* Never more in flight than submission entries: get_sqe cannot fail, nor can completions overflow. */
-	if (u->in_flight < RING_ENTRIES && !u->waiting) {
+	if (has_room(u, op) && !u->waiting) {
 		prepare(u, op);
 		return;
 	}
@@ -86,7 +115,7 @@ static void uring_submit(struct aio *a, struct aio_op *op)
 
 static void fill_from_waiting(struct uring *u)
 {
-	while (u->waiting && u->in_flight < RING_ENTRIES) {
+	while (u->waiting && has_room(u, u->waiting)) {
 		struct aio_op *op = u->waiting;
 
 		u->waiting = op->next;
@@ -109,7 +138,8 @@ static bool reap(struct uring *u)
 		io_uring_cqe_seen(&u->ring, cqe);
 		u->in_flight--;
 		n++;
-		op->done(op, res);
+		if (op)
+			op->done(op, res);
 	}
 	fill_from_waiting(u);
 	return n > 0;
@@ -121,8 +151,10 @@ static void hook_prepare(void *opaque, int *timeout_ms)
 
 	for (int i = 0; i < ROUNDS_MAX; i++) {
 		if (u->prepared) {
-			int n = io_uring_submit(&u->ring);
+			int n;
 
+			u->chain = NULL;
+			n = io_uring_submit(&u->ring);
 			if (n < 0) {
 				/* Short of memory or of completion space: what is prepared stays, try again soon. */
 				if (*timeout_ms < 0 || *timeout_ms > 1)

@@ -6,11 +6,13 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -22,6 +24,7 @@
 #define ZERO_CHUNK (64u * 1024)
 #define ZERO_VECS  16u
 #define RETRIES	   100
+#define RESERVED   (128u * 1024) /* bytes from which a write may have its space reserved */
 
 static uint8_t zero_chunk[ZERO_CHUNK] __attribute__((aligned(4096)));
 
@@ -68,6 +71,17 @@ static int look_at(struct node *n, struct err *err)
 	return incomplete_check(n->ctx, f->fd, err);
 }
 
+/*
+ * What is written into the page cache of an ext4 costs less, 0.07 s instead of 0.115 s for 700 MB, if its blocks are
+ * allocated at once before and not reserved one by one.
+ */
+static bool reserves(int fd)
+{
+	struct statfs fs;
+
+	return !fstatfs(fd, &fs) && fs.f_type == EXT4_SUPER_MAGIC;
+}
+
 static int open_fd(struct node *n, const char *path, struct err *err)
 {
 	struct file *f = n->state;
@@ -87,7 +101,10 @@ static int open_fd(struct node *n, const char *path, struct err *err)
 	/* io_uring would answer EAGAIN where it could wait. */
 	if (fcntl(f->fd, F_SETFL, fcntl(f->fd, F_GETFL) & ~O_NONBLOCK))
 		return err_errno(err, errno, "Could not open '%s'", path);
-	return look_at(n, err);
+	if (look_at(n, err))
+		return -1;
+	f->reserves = f->regular && !f->direct && reserves(f->fd);
+	return 0;
 }
 
 static int choose_aio(struct node *n, struct opts *o, struct err *err)
@@ -332,6 +349,9 @@ static bool prepare_transfer(struct file *f, struct node_req *r)
 {
 	r->aio.kind = r->op == BLOCK_READ ? AIO_READV : AIO_WRITEV;
 	r->aio.offset = r->offset + r->moved;
+	r->aio.len = r->bytes - r->moved;
+	r->aio.in_turn = f->regular && !f->direct;
+	r->aio.reserve = f->reserves && r->aio.len >= RESERVED;
 	r->aio.iov = remaining(r, &r->aio.niov);
 	return r->aio.iov != NULL;
 }

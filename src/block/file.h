@@ -9,6 +9,7 @@
 struct file {
 	int fd;
 	bool locked, regular, direct;
+	bool reserves;		  /* large writes, before they are made */
 	bool can_punch, can_zero; /* fallocate modes that have not been refused so far */
 	bool unflushed;		  /* something was changed since the last flush began */
 	bool failed;		  /* a flush has: everything is EIO until the file is opened again */

@@ -14,6 +14,7 @@
 #include "block/lock.h"
 
 #define FULL_CHUNK (64u * 1024)
+#define FULL_BEGIN (16u << 20) /* that many are handed to the disk at a time */
 
 uint32_t file_alignment(const struct file *f)
 {
@@ -44,13 +45,18 @@ static int write_out(int fd, uint64_t at, uint64_t end)
 	char *zeroes = calloc(1, FULL_CHUNK);
 	int ret = zeroes ? 0 : -ENOMEM;
 
+	/* Only makes it faster: all blocks at once, and the disk busy from the beginning. */
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)(end - at)))
+		errno = 0;
 	while (!ret && at < end) {
 		size_t len = end - at < FULL_CHUNK ? (size_t)(end - at) : FULL_CHUNK;
 		ssize_t n = pwrite(fd, zeroes, len, (off_t)at);
 
-		if (n > 0)
+		if (n > 0) {
 			at += (uint64_t)n;
-		else if (n == 0 || errno != EINTR)
+			if (at % FULL_BEGIN == 0)
+				sync_file_range(fd, (off_t)(at - FULL_BEGIN), FULL_BEGIN, SYNC_FILE_RANGE_WRITE);
+		} else if (n == 0 || errno != EINTR)
 			ret = n ? -errno : -EIO;
 	}
 	if (!ret && fsync(fd))
