@@ -334,3 +334,57 @@ def configured(lab, dns="own", model="nat"):
     lab.vireo("net", "delete", "lab")
     result["left"] = gone(lab)
     return result
+
+
+# --- real machines ---
+
+
+class Guest:
+    def __init__(self, lab, name, files):
+        self.out = os.path.join(lab.dir, name + ".out")
+        self.process = subprocess.Popen(
+            [lab.VIREO, "run", "--name", name, "--memory", "256M", "--kernel", files + "/vmlinuz", "--initrd", files + "/initrd.img",
+             "--append", "console=ttyS0 quiet", "--disk", files + "/disk.img,snapshot=on", "--net", "lab"],
+            stdin=subprocess.PIPE, stdout=open(self.out, "w"), stderr=subprocess.STDOUT, text=True)
+
+    def text(self):
+        return open(self.out, errors="replace").read()
+
+    def booted(self):
+        if not wait(lambda: "/ # " in self.text(), 40):
+            raise RuntimeError(self.text())
+
+    def sh(self, line):
+        at = len(self.text())
+        self.process.stdin.write(line + "; echo DO''NE\n")
+        self.process.stdin.flush()
+        if not wait(lambda: "DONE" in self.text()[at:], 20):
+            raise RuntimeError(self.text()[at:])
+        return self.text()[at:]
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def machines(lab, files):
+    """Two of them in a network that is down; one is killed and comes back."""
+    os.environ["XDG_RUNTIME_DIR"] = lab.dir
+    lab.vireo("net", "create", "lab", "--nat", "--mtu", "1400", "--no-start")
+    one, two = Guest(lab, "one", files), Guest(lab, "two", files)
+    one.booted()
+    two.booted()
+    addresses = lambda: {c["machine"]: (c["mac"], c["address"]) for c in shown(lab)["cables"]}
+    r = {"addresses": addresses(), "two by name": " 0% packet loss" in one.sh("ping -c 1 two"),
+         "outside": " 0% packet loss" in one.sh("ping -c 1 192.0.2.2"), "mtu": one.sh("cat /sys/class/net/eth0/mtu").split("\n")[1].strip()}
+    two.kill()
+    r["gone"] = sorted(addresses())
+    two = Guest(lab, "two", files)
+    two.booted()
+    r["again"] = addresses()
+    one.kill()
+    two.kill()
+    r["killed"] = shown(lab)["cables"]
+    lab.vireo("net", "delete", "lab")
+    r["left"] = gone(lab)
+    return r
