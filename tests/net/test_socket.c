@@ -289,6 +289,8 @@ static void test_udp_and_groups(void **state)
 {
 	struct wire a, b, c;
 
+	if (wire_emulated())
+		skip();
 	assert_true(open_wire(&a, net_socket_new, "udp=127.0.0.1:3001", "localaddr=127.0.0.1:3000", NULL));
 	assert_true(open_wire(&b, net_dgram_new, "remote=127.0.0.1:3000", "local=127.0.0.1:3001", NULL));
 	small(&a, &b);
@@ -370,6 +372,8 @@ static void test_passt(void **state)
 	struct wire w;
 	FILE *f = fopen(in_dir("", "passt"), "w");
 
+	if (wire_emulated())
+		skip();
 	/* It sends back what comes, and ends when it is told to. */
 	fprintf(f,
 		"#!/usr/bin/python3\nimport os, sys\nassert sys.argv[1:5] == ['--foreground', '--quiet', '--fd', '3']\n"
@@ -531,7 +535,7 @@ static void test_qemu(void **state)
 		  "remote=127.0.0.1:4008", "local=127.0.0.1:4007", net_dgram_new },
 	};
 
-	if (!has("qemu-system-x86_64"))
+	if (wire_emulated() || !has("qemu-system-x86_64"))
 		skip();
 	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
 		struct wire w;

@@ -392,7 +392,8 @@ static void test_wrong_words(void **state)
 		{ "bridge=br0", "helper=/bin/false", "has not given a tap of br0" },
 	};
 
-	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+	/* The last one starts a program, which is not this host's under qemu-user. */
+	for (size_t k = 0; k < ARRAY_LEN(cases) - !available; k++) {
 		struct wire w;
 
 		assert_false(open_tap(&w, 0, cases[k][0], cases[k][1], NULL));
@@ -408,7 +409,7 @@ static int group_begin(void **state)
 	if (!mkdtemp(dir) || chdir(dir))
 		return -1;
 	wire_loop = loop_new(&err);
-	available = wire_own_network();
+	available = !wire_emulated() && wire_own_network();
 	fd = open("/dev/net/tun", O_RDWR);
 	if (fd < 0 || ioctl(fd, TUNGETIFF, &(struct ifreq){ 0 }) == 0 || errno != EBADFD) {
 		print_message("skipped: /dev/net/tun cannot be used here\n");

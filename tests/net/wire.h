@@ -26,6 +26,8 @@ void wire_run(int ms);
 struct config *wire_config(const char *const *settings);
 /* A network of this process alone, with `lo` up. False, and it is said, where that is not allowed. */
 bool wire_own_network(void);
+/* Not on this host's kernel itself: qemu-user knows little of taps, packet sockets and groups. It is said. */
+bool wire_emulated(void);
 /* A TCP frame over IPv4 with `payload` bytes, its checksum left to do. Its length. */
 size_t wire_tcp(uint8_t *f, size_t payload, struct net_offload *o, uint16_t mss);
 

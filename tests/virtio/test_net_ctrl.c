@@ -123,7 +123,8 @@ static uint8_t command_at(unsigned q, uint8_t class, uint8_t cmd, const void *da
 	uint8_t b[2 + 1024] = { class, cmd }, ack = 0xee;
 	struct rig_seg segs[2];
 
-	memcpy(b + 2, data, len);
+	if (len)
+		memcpy(b + 2, data, len);
 	segs[0] = (struct rig_seg){ rig_alloc(&rig, b, 2 + len), 2 + len, false };
 	segs[1] = (struct rig_seg){ rig_alloc(&rig, &ack, 1), 1, true };
 	rig_add(&rig, q, segs, 2);
