@@ -254,8 +254,8 @@ int lan_parse_static(struct lan_def *d, const char *text, struct err *err)
 	if (d->statics_len == LAN_STATIC_MAX)
 		return err_set(err, "host: more than %d of them", LAN_STATIC_MAX);
 	memset(s, 0, sizeof(*s));
-	snprintf(mac, sizeof(mac), "%.*s", (int)strcspn(text, ","), text);
-	if (!name || strcspn(text, ",") != sizeof(mac) - 1 || !lan_parse_mac(mac, s->mac))
+	snprintf(mac, sizeof(mac), "%s", text); /* up to the comma, if it is one */
+	if (!name || name - text != sizeof(mac) - 1 || !lan_parse_mac(mac, s->mac))
 		return err_set(err, "host: '%s' is not MAC,NAME,ADDRESS (as 52:54:00:00:00:01,web,10.1.2.3)", text);
 	len = addr ? (size_t)(addr - name - 1) : strlen(name + 1);
 	if (len && !lan_label_ok(name + 1, (unsigned)len))
