@@ -79,9 +79,10 @@ struct qemu {
 	struct qlist names, boots, rtcs, actions, fw_cfgs, smbios, overcommits, sandboxes, vncs;
 	struct qlist machine, accels, cpus, smp, memory; /* in the order of the command line */
 	struct qlist drives, blockdevs, netdevs, nics, nets, chardevs, serials, monitors, devices, globals, objects;
-	unsigned disks, virtio_drives, cdroms, nets_made, e1000s, virtio_nets, serial_ports, virtio_ports, oem_strings,
-		fw_cfg_files, qmps, monitors_made, monitor_names;
-	uint8_t ide_taken; /* a bit for each place */
+	unsigned disks, cdroms, nets_made, e1000s, virtio_nets, serial_ports, virtio_ports, oem_strings, fw_cfg_files,
+		qmps, monitors_made, monitor_names;
+	uint8_t ide_taken;     /* a bit for each place */
+	uint64_t virtio_taken; /* the same for each index of if=virtio */
 	struct qemu_slot {
 		char prefix[32];
 		int slot; /* -1: any */

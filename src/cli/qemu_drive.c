@@ -7,7 +7,8 @@
 #include "base/bytes.h"
 #include "cli/qemu.h"
 
-#define IDE_PLACES 4
+#define IDE_PLACES   4
+#define VIRTIO_UNITS 64
 
 /* Parameters of drives and nodes whose values say what is so anyhow; the others have code. */
 static const struct {
@@ -309,6 +310,31 @@ int qemu_ide_place(struct qemu *q, struct qopts *o)
 	return (int)place;
 }
 
+/* Whether a drive up to here is called so. */
+static bool is_drive(const struct qemu *q, const char *id)
+{
+	const unsigned counts[] = { q->disks, q->cdroms };
+	char key[32];
+
+	for (unsigned k = 0; k < 2; k++)
+		for (unsigned n = 0; n < counts[k]; n++) {
+			const char *is;
+
+			snprintf(key, sizeof(key), "%s%u.id", k ? "cdrom" : "disk", n);
+			is = config_peek(q->c, key);
+			if (is && !strcmp(is, id))
+				return true;
+		}
+	return false;
+}
+
+/* A drive's name, which is nobody else's: its own, or the one that QEMU gives it. */
+static int set_id(struct qemu *q, struct qopts *o, const char *prefix, const char *id)
+{
+	return is_drive(q, id) ? qopts_fail(o, q->err, "Device with id '%s' already exists", id)
+			       : qemu_set(q, o, prefix, "id", id);
+}
+
 static int add_ide(struct qemu *q, struct qopts *o, const struct image *i, bool cdrom)
 {
 	int place = qemu_ide_place(q, o);
@@ -316,7 +342,7 @@ static int add_ide(struct qemu *q, struct qopts *o, const struct image *i, bool 
 	const char *id = qopts_get(o, "id");
 
 	snprintf(name, sizeof(name), "ide%d-%s%d", place / 2, cdrom ? "cd" : "hd", place % 2);
-	if (place < 0 || add_image(q, o, i, cdrom, prefix) || qemu_set(q, o, prefix, "id", id ? id : name))
+	if (place < 0 || add_image(q, o, i, cdrom, prefix) || set_id(q, o, prefix, id ? id : name))
 		return -1;
 	snprintf(text, sizeof(text), "%d", place);
 	return (cdrom ? 0 : qemu_set(q, o, prefix, "bus", "ide")) || qemu_set(q, o, prefix, "addr", text) ||
@@ -337,13 +363,29 @@ static int add_pflash(struct qemu *q, struct qopts *o, const struct image *i)
 	return qemu_set(q, o, NULL, vars ? "firmware.vars" : "firmware", i->path);
 }
 
+/* The unit of if=virtio that `index` says, or the first that is free; -1: it cannot be. */
+static int virtio_unit(struct qemu *q, struct qopts *o)
+{
+	const char *index = qopts_get(o, "index");
+	int n = read_below(index, VIRTIO_UNITS, 0);
+
+	if (n < 0)
+		return qopts_fail(o, q->err, "Parameter 'index' expects a number below %d", VIRTIO_UNITS);
+	while (!index && n < VIRTIO_UNITS - 1 && q->virtio_taken >> n & 1)
+		n++;
+	if (q->virtio_taken >> n & 1)
+		return qopts_fail(o, q->err, "drive with bus=0, unit=%d (index=%d) exists", n, n);
+	q->virtio_taken |= 1ull << n;
+	return n;
+}
+
 static int add_drive(struct qemu *q, struct qopts *o)
 {
 	const char *interface = qopts_get(o, "if"), *media = qopts_get(o, "media"), *id = qopts_get(o, "id");
 	bool cdrom = media && !strcmp(media, "cdrom");
 	struct image i;
 	char prefix[32], name[32];
-	int at;
+	int unit;
 
 	if (id && (qlist_find(&q->drives, "id", id) != o || qlist_find(&q->blockdevs, "node-name", id)))
 		return qopts_fail(o, q->err, "Duplicate ID '%s' for drive", id);
@@ -357,11 +399,11 @@ static int add_drive(struct qemu *q, struct qopts *o)
 	if (!strcmp(interface, "pflash"))
 		return add_pflash(q, o, &i);
 	if (!strcmp(interface, "virtio") && !cdrom) {
-		at = read_below(qopts_get(o, "index"), 256, (int)q->virtio_drives++);
-		if (at < 0)
-			return qopts_fail(o, q->err, "Parameter 'index' expects a number below 256");
-		snprintf(name, sizeof(name), "virtio%d", at);
-		return add_image(q, o, &i, false, prefix) || qemu_set(q, o, prefix, "id", id ? id : name) ||
+		unit = virtio_unit(q, o);
+		if (unit < 0)
+			return -1;
+		snprintf(name, sizeof(name), "virtio%d", unit);
+		return add_image(q, o, &i, false, prefix) || set_id(q, o, prefix, id ? id : name) ||
 				       qemu_set_globals(q, "virtio-blk-pci", prefix) || qemu_on_pci(q, o, prefix, -1)
 			       ? -1
 			       : 0;

@@ -288,6 +288,8 @@ static const struct {
 	{ "-drive file=a,aio=native,cache=none", "disk0.aio=auto disk0.cache=none" },
 	{ "-rtc base=2006-06-17", "clock.base=2006-06-17T00:00:00" },
 	{ "-nic user,id=a -nic user,id=b", "net0.backend=user net1.backend=user" },
+	{ "-drive file=a,if=virtio,index=1 -drive file=b,if=virtio -drive file=c,if=virtio",
+	  "disk0.id=virtio1 disk1.id=virtio0 disk2.id=virtio2" },
 	/* Defaults of devices that other options bring. */
 	{ "-drive file=a,if=virtio -hda b -global virtio-blk-pci.serial=S -global ide-hd.werror=stop -global "
 	  "virtio-blk-pci.num-queues=2",
@@ -340,6 +342,10 @@ static const struct {
 	const char *line, *error;
 } bad[] = {
 	{ "-foo", "-foo: invalid option" },
+	{ "-drive file=a,if=virtio,id=ide0-hd0 -hda b", "Device with id 'ide0-hd0' already exists" },
+	{ "-drive file=a,if=virtio,index=2 -drive file=b,if=virtio,index=2",
+	  "drive with bus=0, unit=2 (index=2) exists" },
+	{ "-drive file=a,if=virtio,index=x", "Parameter 'index' expects a number below 64" },
 	{ "--foo x", "--foo: invalid option" },
 	{ "-m", "-m: requires an argument" },
 	{ "-m 1x", "-m 1x: Parameter 'size' expects a size" },
