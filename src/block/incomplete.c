@@ -1,3 +1,4 @@
+/* See incomplete.h. */
 #include "block/incomplete.h"
 
 #include <stdlib.h>

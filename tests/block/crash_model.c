@@ -1,3 +1,4 @@
+/* See crash_model.h. */
 #include "crash_model.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* See crash_places.h. */
 #include "crash_places.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* See nbd_server.h. */
 #include "nbd_server.h"
 
 #include <stdio.h>

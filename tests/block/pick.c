@@ -1,3 +1,4 @@
+/* See pick.h. */
 #include "pick.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* See shot.h. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

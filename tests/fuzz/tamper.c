@@ -1,3 +1,4 @@
+/* See tamper.h. */
 #include "tamper.h"
 
 #include <stdlib.h>
