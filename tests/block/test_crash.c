@@ -476,7 +476,7 @@ static bool check_raw(const struct shot *s, uint64_t size, uint64_t at_place, un
 /* Findings on stderr other than wrong flags, which version 2 may have: they make writes copy, and no more. */
 static bool says_worse(int said)
 {
-	char text[16384];
+	static char text[1 << 20]; /* more than all tables have entries */
 	ssize_t len = pread(said, text, sizeof(text) - 1, 0);
 	char *line, *rest = text;
 
