@@ -135,6 +135,9 @@ static void test_checks(void **state)
 	nat();
 	assert_true(lan_parse_net6("fe80::/64", &d.net6));
 	refused("subnet6 fe80");
+	nat();
+	assert_true(lan_parse_net6("fd00:1:2::/48", &d.net6));
+	refused("subnet6 fd00:1:2::/48");
 }
 
 static void test_words(void **state)
