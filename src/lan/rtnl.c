@@ -2,6 +2,7 @@
 #include "lan/rtnl.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/if_arp.h>
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
@@ -110,13 +111,25 @@ void rtnl_nest_end(struct rtnl_req *q, struct rtattr *nest)
 
 void rtnl_attrs(const struct rtattr *a, size_t len, const struct rtattr **table, unsigned max)
 {
+	/* Signed: the last one may be shorter than what RTA_NEXT() takes off for it. */
+	int left = len < INT_MAX ? (int)len : INT_MAX;
+
 	memset(table, 0, (max + 1) * sizeof(*table));
-	for (; RTA_OK(a, len); a = RTA_NEXT(a, len)) {
+	for (; RTA_OK(a, left); a = RTA_NEXT(a, left)) {
 		unsigned type = a->rta_type & NLA_TYPE_MASK;
 
 		if (type <= max)
 			table[type] = a;
 	}
+}
+
+/* The message behind `h` of those that begin with it and are `len` bytes. */
+static struct nlmsghdr *next(struct nlmsghdr *h, size_t *len)
+{
+	size_t step = NLMSG_ALIGN(h->nlmsg_len);
+
+	*len -= step < *len ? step : *len;
+	return (struct nlmsghdr *)((char *)h + step);
 }
 
 /* What the kernel says of an error, behind the request that it may have copied. */
@@ -177,7 +190,7 @@ int rtnl_do(struct rtnl *r, struct rtnl_req *q, struct err *err)
 			continue;
 		if (n < 0)
 			return err_errno(err, errno, "netlink"), -EIO;
-		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, len); h = NLMSG_NEXT(h, len)) {
+		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, len); h = next(h, &len)) {
 			if (h->nlmsg_seq != r->seq || h->nlmsg_type != NLMSG_ERROR)
 				continue;
 			return ((struct nlmsgerr *)NLMSG_DATA(h))->error ? failed(h, err) : 0;
@@ -206,7 +219,7 @@ static int dump(struct rtnl *r, struct rtnl_req *q, int (*fn)(void *opaque, cons
 			rc = err_errno(err, errno, "netlink");
 			goto out;
 		}
-		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, len); h = NLMSG_NEXT(h, len)) {
+		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, len); h = next(h, &len)) {
 			if (h->nlmsg_seq != r->seq)
 				continue;
 			rc = h->nlmsg_type == NLMSG_ERROR ? failed(h, err) : 0;

@@ -70,6 +70,12 @@ static void test_lies(void **state)
 	assert_null(t[1]);
 	rtnl_attrs(&m.a, 3, t, 2);
 	assert_null(t[1]);
+	/* The last one is not padded, and what lies behind is none. */
+	m.a.rta_len = 7;
+	m.b.rta_len = 4;
+	rtnl_attrs(&m.a, 7, t, 2);
+	assert_ptr_equal(t[1], &m.a);
+	assert_null(t[2]);
 }
 
 /* The kernel's own answer, which needs no rights. */
