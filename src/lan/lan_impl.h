@@ -54,6 +54,8 @@ int lan_reconcile(struct lan *l, struct err *err);
 int lan_server_start(struct lan *l, const struct lan_run *r, struct err *err);
 /* `r` needs its name only. */
 void lan_server_stop(struct lan *l, const struct lan_run *r);
+/* The bridge's end of its cable, which the kernel removes otherwise, some time later. */
+void lan_server_unplug(struct lan *l, const struct lan_run *r);
 bool lan_server_alive(struct lan *l, const char *name);
 /* Tell it of the machines that the network knows now. */
 int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err);

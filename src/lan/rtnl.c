@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/entropy.h"
 
 #define ANSWER	  (64 * 1024)
 #define DUMP_MOST (64u * 1024) /* links, addresses or routes */
@@ -431,6 +432,39 @@ static void change(struct rtnl_req *q, int index, unsigned flags, unsigned which
 	rtnl_begin(q, RTM_NEWLINK, 0,
 		   &(struct ifinfomsg){ .ifi_index = index, .ifi_flags = flags, .ifi_change = which },
 		   sizeof(struct ifinfomsg));
+}
+
+int rtnl_del_links(struct rtnl *r, const int *index, unsigned n, struct err *err)
+{
+	struct rtnl_req q;
+	uint32_t group;
+	int rc = 0;
+
+	if (n < 2 || !entropy_get(&group, sizeof(group)))
+		group = 0;
+	for (unsigned i = 0; i < n && group && !rc; i++) {
+		change(&q, index[i], 0, 0);
+		rtnl_put_u32(&q, IFLA_GROUP, group);
+		rc = rtnl_do(r, &q, err);
+	}
+	if (group && !rc) {
+		rtnl_begin(&q, RTM_DELLINK, 0, &(struct ifinfomsg){ 0 }, sizeof(struct ifinfomsg));
+		rtnl_put_u32(&q, IFLA_GROUP, group);
+		if (!rtnl_do(r, &q, err))
+			return 0;
+	}
+	/* One by one; what has gone meanwhile is what was wanted. */
+	rc = 0;
+	for (unsigned i = 0; i < n; i++) {
+		struct err why;
+		int e = rtnl_del_link(r, index[i], &why);
+
+		if (e && e != -ENODEV && !rc) {
+			rc = e;
+			*err = why;
+		}
+	}
+	return rc;
 }
 
 int rtnl_set_up(struct rtnl *r, int index, bool up, struct err *err)

@@ -75,6 +75,11 @@ int rtnl_add_bridge(struct rtnl *r, const struct rtnl_new *n, struct err *err);
 /* A pair of them: `peer` in the name space of the process `pid`. */
 int rtnl_add_veth(struct rtnl *r, const struct rtnl_new *n, const struct rtnl_new *peer, pid_t pid, struct err *err);
 int rtnl_del_link(struct rtnl *r, int index, struct err *err);
+/*
+ * All of these, by a group that nobody else is in: one wait of the kernel instead of one for each, which is most of the
+ * time. Those that are not there any more are no error.
+ */
+int rtnl_del_links(struct rtnl *r, const int *index, unsigned n, struct err *err);
 int rtnl_set_up(struct rtnl *r, int index, bool up, struct err *err);
 int rtnl_set_master(struct rtnl *r, int index, int master, struct err *err); /* 0: none */
 int rtnl_set_alias(struct rtnl *r, int index, const char *alias, struct err *err);

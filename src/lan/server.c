@@ -171,6 +171,7 @@ int lan_server_start(struct lan *l, const struct lan_run *r, struct err *err)
 	int rc = -1;
 
 	lan_server_stop(l, r);
+	lan_server_unplug(l, r);
 	if (!lan_has_server(&r->def))
 		return 0;
 	if (r->def.dns == LAN_DNS_DNSMASQ)
@@ -331,9 +332,7 @@ void lan_server_stop(struct lan *l, const struct lan_run *r)
 {
 	static const char stop[] = "{\"execute\":\"stop\"}\n";
 	struct pollfd p = { .fd = dial(l, r->def.name), .events = POLLRDHUP };
-	char name[IFNAMSIZ], rest[256];
-	struct err ignored;
-	int index;
+	char rest[256];
 	pid_t pid;
 
 	if (p.fd >= 0) {
@@ -348,6 +347,14 @@ void lan_server_stop(struct lan *l, const struct lan_run *r)
 		close(p.fd);
 	}
 	lan_dnsmasq_stop(l, r->def.name);
+}
+
+void lan_server_unplug(struct lan *l, const struct lan_run *r)
+{
+	char name[IFNAMSIZ];
+	struct err ignored;
+	int index;
+
 	/* The kernel removes it with the name space, some time later. */
 	lan_server_name(&r->def, name);
 	index = (int)if_nametoindex(name);

@@ -315,23 +315,24 @@ out:
 
 /* --- down --- */
 
-/* Ours of this network, the bridge last: links by their mark, whatever is written or lost. */
+/* Ours of this network: links by their mark, whatever is written or lost. */
 static int remove_links(struct lan *l, const char *name, struct err *err)
 {
 	struct rtnl_links links;
-	struct err ignored;
-	int rc = 0;
+	int *index, rc = -1;
+	unsigned n = 0;
 
 	if (rtnl_links(&l->nl, &links, err))
 		return -1;
-	for (unsigned i = 0; i < links.len; i++) {
-		int e = lan_is_ours(&links.v[i], name) ? rtnl_del_link(&l->nl, links.v[i].index, rc ? &ignored : err)
-						       : 0;
-
-		/* The other end of a pair may have gone with the first. */
-		if (e && e != -ENODEV)
-			rc = err_prefix(err, "interface %s", links.v[i].name);
-	}
+	index = calloc(links.len + 1, sizeof(*index));
+	for (unsigned i = 0; index && i < links.len; i++)
+		if (lan_is_ours(&links.v[i], name))
+			index[n++] = links.v[i].index;
+	if (!index)
+		err_set(err, "out of memory");
+	else
+		rc = rtnl_del_links(&l->nl, index, n, err) ? err_prefix(err, "interfaces of %s", name) : 0;
+	free(index);
 	rtnl_links_free(&links);
 	return rc;
 }
