@@ -55,7 +55,11 @@ static const char *attribute(const char **attr, const char *name)
 
 static void copy(struct reader *r, const char *what, const char *from, char *to, size_t size)
 {
-	if (from && snprintf(to, size, "%s", from) >= (int)size)
+	if (!from)
+		return;
+	/* Nothing stays of a longer one that an element before gave. */
+	memset(to, 0, size);
+	if (snprintf(to, size, "%s", from) >= (int)size)
 		FAIL(r, "%s: '%.64s' is too long", what, from);
 }
 

@@ -51,6 +51,20 @@ static void test_default(void **state)
 	assert_true(d.dhcp && !w.no4 && !w.no6);
 }
 
+/* Of two the last one counts, and nothing stays of the other. */
+static void test_twice(void **state)
+{
+#define WITH(bridges)                                                                                                  \
+	"<network><name>n</name><forward mode='nat'/>" bridges "<ip address='10.9.9.1' prefix='24'/></network>"
+	struct lan_def once;
+
+	assert_int_equal(read_xml(WITH("<bridge name='a.b'/>")), 0);
+	once = d;
+	assert_int_equal(read_xml(WITH("<bridge name='virbr0'/><bridge name='a.b'/>")), 0);
+	assert_memory_equal(&d, &once, sizeof(d));
+#undef WITH
+}
+
 static void test_models(void **state)
 {
 #define IP "<ip address='10.9.0.1' prefix='24'/>"
@@ -111,6 +125,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_default),
+		cmocka_unit_test(test_twice),
 		cmocka_unit_test(test_models),
 		cmocka_unit_test(test_refused),
 	};

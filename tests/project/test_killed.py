@@ -19,7 +19,7 @@ INCOMPLETE = "It is incomplete: '{}' ended before all of it was made. Make it an
 def img(*args, cwd, okay=(0,)):
     for _ in range(200):
         r = subprocess.run([VIREO, "img", *args], cwd=cwd, capture_output=True, text=True, timeout=60)
-        if "is being written by another" not in r.stderr:
+        if "by another" not in r.stderr:
             break
         time.sleep(0.05)  # the kernel lets go of the files of a killed process's io_uring a little later
     assert r.returncode in okay, (args, r)
