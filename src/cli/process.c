@@ -178,9 +178,14 @@ int process_ready(struct process *p, struct err *err)
 
 void process_end(struct process *p)
 {
+	struct stat ours, there;
+
 	if (p->pid_fd < 0)
 		return;
-	unlink(p->pidfile);
+	/* Not what somebody has put there since, nor a link as /dev/stdout. */
+	if (!fstat(p->pid_fd, &ours) && !lstat(p->pidfile, &there) && S_ISREG(there.st_mode) &&
+	    ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
+		unlink(p->pidfile);
 	close(p->pid_fd);
 	p->pid_fd = -1;
 }

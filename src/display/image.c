@@ -57,8 +57,8 @@ static bool write_png(FILE *f, const struct screen *s, uint8_t *row)
 }
 
 /*
- * A regular file is replaced as a whole; what else there is (/dev/stdout, a pipe) is written to, as far as that takes
- * no waiting.
+ * A regular file is replaced as a whole; what else there is (a pipe, or a link as /dev/stdout, wherever it leads) is
+ * written to, as far as that takes no waiting.
  */
 static FILE *begin(const char *path, char temporary[PATH_MAX], struct err *err)
 {
@@ -67,8 +67,8 @@ static FILE *begin(const char *path, char temporary[PATH_MAX], struct err *err)
 	int fd;
 
 	temporary[0] = 0;
-	if (!stat(path, &st) && !S_ISREG(st.st_mode)) {
-		fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+	if (!lstat(path, &st) && !S_ISREG(st.st_mode)) {
+		fd = open(path, O_WRONLY | O_TRUNC | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
 		f = fd < 0 ? NULL : fdopen(fd, "wb");
 		if (!f)
 			err_errno(err, errno, "%s", path);

@@ -220,6 +220,15 @@ def test_a_daemon_with_a_pid_file(qemu, busybox, tmp_path):
     until(lambda: not pidfile.exists())
 
 
+def test_a_pid_file_that_is_a_link_stays_one(qemu, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "pid")
+    child = subprocess.Popen([qemu, "-display", "none", "-nodefaults", "-S", "-pidfile", str(link)])
+    until(lambda: link.exists() and link.read_text())
+    child.terminate()
+    assert child.wait(30) == 0 and link.is_symlink()
+
+
 def ids(pid):
     """The user and group ids of all threads of a process, and of the processes that it has started."""
     found = set()

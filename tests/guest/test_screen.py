@@ -208,6 +208,11 @@ def test_a_picture_on_standard_output(tmp_path, vms):
     assert run_cli("screenshot", vm.name, str(tmp_path / "a.ppm")).returncode == 0
     data = (tmp_path / "a.ppm").read_bytes()
     assert data.startswith(b"P6\n720 400\n255\n") and len(data) == 15 + 720 * 400 * 3
+    # A link, as /dev/stdout is one, stays one.
+    os.symlink(tmp_path / "a.ppm", tmp_path / "link.png")
+    assert run_cli("screenshot", vm.name, str(tmp_path / "link.png")).returncode == 0
+    assert (tmp_path / "link.png").is_symlink() and Picture((tmp_path / "a.ppm").read_bytes()).width == 720
+    os.unlink(tmp_path / "link.png")
     # Nobody waits for the other end of a FIFO, or for who does not read there.
     os.mkfifo(tmp_path / "f.png")
     r = run_cli("screenshot", vm.name, str(tmp_path / "f.png"))
