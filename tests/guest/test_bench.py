@@ -26,6 +26,7 @@ def bench(*args, timeout=300):
     return subprocess.run([BENCH, VIREO, *args], capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_a_program_computes_the_same_on_all_engines(busybox):
     r = bench("--guest", "busybox", "--divisor", "10", "--engines", "jit,interp,native", "--mitigations", "off", "avx2")
     assert r.returncode == 0, r.stdout + r.stderr

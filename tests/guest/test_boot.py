@@ -32,6 +32,7 @@ def test_report_from_disk(busybox, cpus):
     assert got["network"] == "eth0 10.0.2.15/24"
 
 
+@pytest.mark.slow
 def test_generic_kernel_from_disk(generic):
     got, _ = report(generic, "--cpus", "2", "--disk", f"{generic.image},readonly=on", "--net", "user", timeout=240)
     assert re.match(r"Linux 6\.[0-9.]+-[0-9]+-amd64$", got["kernel"])

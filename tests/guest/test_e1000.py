@@ -53,6 +53,7 @@ def test_linux_drives_it(generic, vms, tmp_path, engine):
     web.close()
 
 
+@pytest.mark.slow
 def test_saved_in_a_download(generic, vms, tmp_path):
     blob = os.urandom(8 * MIB)
     (tmp_path / "blob").write_bytes(blob)

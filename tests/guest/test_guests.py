@@ -103,6 +103,7 @@ def killed_builds(tmp_path_factory):
     return cache, directory, mark, out, said
 
 
+@pytest.mark.slow
 def test_a_killed_build_goes_on(killed_builds):
     cache, directory, _, out, said = killed_builds
     assert out == f"{directory}\n"
