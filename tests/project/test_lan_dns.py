@@ -123,8 +123,14 @@ class Client:
     @staticmethod
     def read(t):
         """One message; b"" at the end."""
-        m = t.recv(2, socket.MSG_WAITALL)
-        return t.recv(struct.unpack(">H", m)[0], socket.MSG_WAITALL) if len(m) == 2 else b""
+        def all_of(n):
+            # Where there is a time limit, MSG_WAITALL does not wait.
+            got = b""
+            while len(got) < n and (more := t.recv(n - len(got))):
+                got += more
+            return got
+        m = all_of(2)
+        return all_of(struct.unpack(">H", m)[0]) if len(m) == 2 else b""
 
 
 @pytest.fixture
