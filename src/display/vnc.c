@@ -15,13 +15,13 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/limit.h"
 #include "base/log.h"
 #include "base/module.h"
 #include "display/vnc_impl.h"
@@ -50,13 +50,6 @@ struct vnc {
 
 /* --- in the new process --- */
 
-static void limit(int resource, rlim_t value)
-{
-	const struct rlimit r = { value, value };
-
-	setrlimit(resource, &r);
-}
-
 static _Noreturn void run_child(const struct vnc *v, int fd, pid_t parent)
 {
 	static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGHUP, SIGPIPE, SIGWINCH };
@@ -80,8 +73,8 @@ static _Noreturn void run_child(const struct vnc *v, int fd, pid_t parent)
 	close_range(4, ~0u, 0);
 	prctl(PR_SET_NAME, "vireo:vnc");
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	limit(RLIMIT_NOFILE, DESCRIPTORS);
-	limit(RLIMIT_CORE, 0);
+	limit_set(RLIMIT_NOFILE, DESCRIPTORS);
+	limit_set(RLIMIT_CORE, 0);
 	mprotect(v->pixels, VNC_PIXELS_MAX * sizeof(*v->pixels), PROT_READ);
 	serve = module_symbol("vireo-vnc", "vnc_serve", &err);
 	if (!serve || serve(&v->c, v->pixels, 3, &err))

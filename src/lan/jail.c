@@ -11,11 +11,11 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/limit.h"
 
 #ifdef __x86_64__
 #define ARCH AUDIT_ARCH_X86_64
@@ -54,26 +54,6 @@ static const int calls[] = {
 #endif
 };
 
-static void limit(int resource, rlim_t value)
-{
-	const struct rlimit r = { value, value };
-
-	setrlimit(resource, &r);
-}
-
-/* The bytes that this process may write to, as the limit counts them. */
-static uint64_t data_size(void)
-{
-	unsigned long long pages = 0;
-	FILE *f = fopen("/proc/self/statm", "re");
-
-	if (f && fscanf(f, "%*u %*u %*u %*u %*u %llu", &pages) != 1)
-		pages = 0;
-	if (f)
-		fclose(f);
-	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static int drop_capabilities(void)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -87,12 +67,9 @@ static int drop_capabilities(void)
 
 int jail_rights(const struct lan_serve *s, struct err *err)
 {
-	uint64_t data = data_size();
-
-	if (data)
-		limit(RLIMIT_DATA, data + JAIL_MEMORY);
-	limit(RLIMIT_NOFILE, JAIL_FILES);
-	limit(RLIMIT_CORE, 0);
+	limit_memory(JAIL_MEMORY);
+	limit_set(RLIMIT_NOFILE, JAIL_FILES);
+	limit_set(RLIMIT_CORE, 0);
 	if (s->uid != (uid_t)-1 &&
 	    (setgroups(0, NULL) || setresgid(s->gid, s->gid, s->gid) || setresuid(s->uid, s->uid, s->uid)))
 		return err_errno(err, errno, "cannot become user %u, group %u", (unsigned)s->uid, (unsigned)s->gid);

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -20,6 +19,7 @@
 
 #include "base/bytes.h"
 #include "base/identity.h"
+#include "base/limit.h"
 #include "base/log.h"
 
 #define HEADER	      10u
@@ -135,26 +135,6 @@ static void child_event(void *opaque, int fd, uint32_t events)
 		_exit(0);
 }
 
-static void limit(int resource, rlim_t value)
-{
-	const struct rlimit r = { value, value };
-
-	setrlimit(resource, &r);
-}
-
-/* The bytes that this process may write to, as the limit counts them. */
-static uint64_t data_size(void)
-{
-	unsigned long long pages = 0;
-	FILE *f = fopen("/proc/self/statm", "re");
-
-	if (f && fscanf(f, "%*u %*u %*u %*u %*u %llu", &pages) != 1)
-		pages = 0;
-	if (f)
-		fclose(f);
-	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 {
 	static const int ignored[] = { SIGINT, SIGTERM, SIGQUIT, SIGTSTP, SIGHUP, SIGPIPE, SIGWINCH };
@@ -162,7 +142,6 @@ static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 	char title[16];
 	struct err err;
 	struct loop *loop;
-	uint64_t data;
 	sigset_t none;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -182,10 +161,8 @@ static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 	snprintf(title, sizeof(title), "vireo:%.9s", p->name);
 	prctl(PR_SET_NAME, title);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	data = data_size();
-	if (data)
-		limit(RLIMIT_DATA, data + NET_PROCESS_MEMORY);
-	limit(RLIMIT_CORE, 0);
+	limit_memory(NET_PROCESS_MEMORY);
+	limit_set(RLIMIT_CORE, 0);
 
 	loop = loop_new(&err);
 	c.peer = loop ? p->make(loop, p->opaque, &err) : NULL;
