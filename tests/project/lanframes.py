@@ -1,6 +1,7 @@
 """Frames that a machine may and may not send, for lanscenes.py. Run as a program in a machine's name space: "send" reads
-frames as hex, one a line; "hear SECONDS" prints which marked frames have come."""
+frames as hex, one a line; "hear" prints which marked frames come until its input ends, and a moment after."""
 import binascii
+import select
 import socket
 import struct
 import sys
@@ -89,16 +90,19 @@ def send():
         time.sleep(0.002)
 
 
-def hear(seconds):
+def hear():
     s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     s.bind(("eth0", 0))
-    s.settimeout(0.05)
+    s.settimeout(0.1)
     print("ready", flush=True)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    ended = False
+    while True:
         try:
             data, where = s.recvfrom(4000)
         except socket.timeout:
+            if ended:
+                return
+            ended = bool(select.select([sys.stdin], [], [], 0)[0])
             continue
         at = data.find(b"vireo-frame-")
         if at >= 0 and where[2] != socket.PACKET_OUTGOING:
@@ -106,4 +110,4 @@ def hear(seconds):
 
 
 if __name__ == "__main__":
-    send() if sys.argv[1] == "send" else hear(float(sys.argv[2]))
+    send() if sys.argv[1] == "send" else hear()

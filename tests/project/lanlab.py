@@ -1,10 +1,12 @@
 """A host, an outside host and machines, each a network name space, for the tests of `vireo net`. Run as a program in name
-spaces of its own (`unshare -rn`), it carries out a scenario of test_lan.py and prints what came of it as JSON; with
-"agent" it is the process in one of those name spaces that reaches others and is reached.
+spaces of its own (`unshare -rn`), it carries out a scenario of test_lan.py and prints what came of it as JSON. An agent is
+the process in one of those name spaces that reaches others and is reached.
 """
+import ctypes
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -17,6 +19,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 VIREO = os.environ.get("VIREO", os.path.join(TOP, "build", "vireo"))
 CABLE = os.path.join(os.path.dirname(VIREO), "tests", "lan", "lan_cable")
 PORT = 7007
+CLONE_NEWNET = 0x40000000
 PROTOCOLS = ("tcp", "udp", "icmp")
 
 # --- the agent ---
@@ -32,7 +35,10 @@ def serve_tcp(s):
 def serve_udp(s):
     while True:
         data, who = s.recvmsg(2000)[0::3]
-        s.sendto(data, who)
+        try:
+            s.sendto(data, who)
+        except OSError:
+            pass  # no way back
 
 
 def serve():
@@ -140,17 +146,43 @@ def sh(line, check=True, ns=None):
     return r.stdout
 
 
+class Fork:
+    """`function` in a process that is a copy of this one (a new interpreter takes longer), in a network name space."""
+
+    def __init__(self, function, own):
+        (self.child_in, to), (answer, self.child_out) = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                self.run(function, own)
+            finally:
+                os._exit(1)
+        os.close(self.child_in)
+        os.close(self.child_out)
+        self.stdin, self.stdout = os.fdopen(to, "w"), os.fdopen(answer)
+
+    def run(self, function, own):
+        os.dup2(self.child_in, 0)
+        os.dup2(self.child_out, 1)
+        os.closerange(3, 1024)
+        if not own and ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "unshare")
+        sys.stdin, sys.stdout = open(0), open(1, "w")
+        function()
+
+    def end(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
 class Space:
     """A network name space with an agent in it; `own`: the one that this process is in."""
 
     def __init__(self, lab, name, own=False):
         self.lab, self.name, self.asked = lab, name, 0
-        self.agent = subprocess.Popen(([] if own else ["unshare", "-n"]) + [sys.executable, __file__, "agent"],
-                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.agent = Fork(agent, own)
         self.pid = None if own else self.agent.pid
         self.addresses = {}
-        if not own:
-            self.agent.poll()
         assert self.agent.stdout.readline() == "ready\n"
         self.sh("ip link set lo up")
 
@@ -173,8 +205,7 @@ class Space:
         return found
 
     def end(self):
-        self.agent.kill()
-        self.agent.wait()
+        self.agent.end()
 
 
 class Machine(Space):
@@ -281,12 +312,9 @@ class Lab:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "agent":
-        agent()
-    else:
-        import lanscenes
-        lab = Lab()
-        try:
-            print(json.dumps(getattr(lanscenes, sys.argv[1])(lab, *sys.argv[2:])))
-        finally:
-            lab.end()
+    import lanscenes
+    lab = Lab()
+    try:
+        print(json.dumps(getattr(lanscenes, sys.argv[1])(lab, *sys.argv[2:])))
+    finally:
+        lab.end()

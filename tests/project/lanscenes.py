@@ -1,6 +1,7 @@
 """What is tried in a lab (lanlab.py): each function is a scenario, and returns what came of it for test_lan.py."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,34 +47,93 @@ def pairs(lab, a, b):
     return [(a, b), (a, lab.host), (lab.host, a), (a, lab.outside), (lab.outside, a)]
 
 
-def model(lab, which):
-    return lab.table(pairs(lab, *make(lab, which)))
-
-
 def routed_without_way_back(lab):
     a, b = make(lab, "routed", route=False)
     return lab.table(pairs(lab, a, b))
 
 
-def no_host_filter(lab, a):
+class Rule:
+    """A rule of the network's table that is removed and comes back: by its chain and how it begins."""
+
+    def __init__(self, chain, words, *more):
+        self.chain, self.words, self.more = chain, words, more
+
+    def take(self, lab, a, b):
+        self.text = sh("nft list table inet vireo-lab")
+        found = [r for r in sh(f"nft -a list chain inet vireo-lab {self.chain}").splitlines() if re.match(self.words, r.strip())]
+        assert len(found) == 1, (self.words, found)
+        sh(f"nft delete rule inet vireo-lab {self.chain} handle {found[0].rsplit(' ', 1)[1]}")
+        for also in self.more:
+            also.take(lab, a, b)
+
+    def give(self, lab, a, b):
+        subprocess.run(["nft", "-f", "-"], input="delete table inet vireo-lab\n" + self.text, text=True, check=True)
+        for also in self.more:
+            also.give(lab, a, b)
+
+
+class Thing:
+    """An object that is removed and comes back by commands; `where`: in the outside."""
+
+    def __init__(self, take, give="true", outside=False):
+        self.lines, self.outside = (take, give), outside
+
+    def run(self, n, lab, a, b):
+        show = shown(lab)
+        names = {"b": b.tap, "subnet": show.get("subnet", "-"), "subnet6": show.get("subnet6", "-"),
+                 "host": show.get("subnet", "-").replace(".0/", ".1/"), "host6": show.get("subnet6", "-").replace("::/", "::1/")}
+        sh(self.lines[n].format(**names), ns=lab.outside.pid if self.outside else None)
+
+    def take(self, *where):
+        self.run(0, *where)
+
+    def give(self, *where):
+        self.run(1, *where)
+
+
+class HostFilter(Thing):
     """And with an address for the host, which it has none of by IPv6 otherwise."""
-    gateway = shown(lab)["subnet6"].split("/")[0] + "1"
-    sh(f"nft delete table netdev vireo-lab; sysctl -qw net.ipv6.conf.vr-lab.disable_ipv6=0; "
-       f"ip -6 addr add {gateway}/64 dev vr-lab nodad")
-    a.sh(f"ip -6 route del 2001:db8::1 dev eth0; ip -6 route replace default via {gateway}")
+
+    def take(self, lab, a, b):
+        super().take(lab, a, b)
+        gateway = shown(lab)["subnet6"].split("/")[0] + "1"
+        a.sh(f"ip -6 route del 2001:db8::1 dev eth0; ip -6 route replace default via {gateway}")
 
 
-def broken(lab, which, how):
-    """The table with one of the things removed that it stands on."""
-    a, b = make(lab, which, route=how != "no-masquerade")
-    {"no-forward-filter": lambda: sh("nft delete table inet vireo-lab"),
-     "no-masquerade": lambda: sh("nft flush chain inet vireo-lab outwards"),
-     "no-host-filter": lambda: no_host_filter(lab, a),
-     "no-cable": lambda: sh(f"ip link set {b.tap} nomaster"),
-     "no-gateway": lambda: sh("ip addr flush dev vr-lab"),
-     "no-forwarding": lambda: sh("sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0"),
-     "no-uplink": lambda: sh("ip link set up0 nomaster")}[how]()
-    return lab.table(pairs(lab, a, b))
+WAY_BACK = Thing("ip route del {subnet}; ip -6 route del {subnet6}",
+                 "ip route add {subnet} via 192.0.2.1; ip -6 route add {subnet6} via 2001:db8::1", outside=True)
+# What rows of the models stand on.
+STANDS = {
+    "cable": Thing("ip link set {b} nomaster", "ip link set {b} master vr-lab"),
+    "forwarding": Thing("sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0",
+                        "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"),
+    "gateway": Thing("ip addr flush dev vr-lab scope global", "ip addr add {host} dev vr-lab; ip addr add {host6} dev vr-lab nodad"),
+    "way back": WAY_BACK,
+    "table": Thing("nft delete table inet vireo-lab"),
+    "in": Rule("in", "counter"),
+    "in ip": Rule("in", "ip daddr"), "in ip6": Rule("in", "ip6 daddr"),
+    "out ip": Rule("out", "ip saddr"), "out ip6": Rule("out", "ip6 saddr"),
+    "input ip": Rule("input", "ip saddr"),
+    # Also who answers to neighbors by IPv6 is let in by it.
+    "input ip6": Rule("input", "ip6 saddr fd", Thing("ip neigh flush dev vr-lab")),
+    "masquerade ip": Rule("outwards", "ip saddr .* oifname !=", WAY_BACK), "masquerade ip6": Rule("outwards", "ip6 saddr .* oifname !=", WAY_BACK),
+    "host filter": HostFilter("nft delete table netdev vireo-lab; sysctl -qw net.ipv6.conf.vr-lab.disable_ipv6=0; "
+                              "ip -6 addr add {host6} dev vr-lab nodad"),
+    "uplink": Thing("ip link set up0 nomaster", "ip link set up0 master vr-lab"),
+    "host's addresses": Thing("ip addr flush dev vr-lab scope global",
+                              "ip addr add 192.0.2.1/24 dev vr-lab; ip addr add 2001:db8::1/64 dev vr-lab nodad"),
+}
+
+
+def rows(lab, which, *without):
+    """The table of a model, whole and without each of these that it stands on."""
+    a, b = make(lab, which)
+    found = {"": lab.table(pairs(lab, a, b))}
+    for name in without:
+        STANDS[name].take(lab, a, b)
+        found[name] = lab.table(pairs(lab, a, b))
+        STANDS[name].give(lab, a, b)
+    return found
 
 
 # --- what is left ---
@@ -227,7 +287,7 @@ def foreign(lab):
 def send(lab, a, b, frames):
     """Which of the frames reach b."""
     enter = lambda m: ["nsenter", "-t", str(m.pid), "-n", sys.executable, os.path.join(os.path.dirname(__file__), "lanframes.py")]
-    ear = subprocess.Popen([*enter(b), "hear", "0.7"], stdout=subprocess.PIPE, text=True)
+    ear = subprocess.Popen([*enter(b), "hear"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert ear.stdout.readline() == "ready\n"
     subprocess.run([*enter(a), "send"], input="\n".join(f.hex() for f in frames.values()), text=True, check=True)
     heard = {int(n) for n in ear.communicate()[0].split()}
