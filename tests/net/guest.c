@@ -7,14 +7,16 @@
 
 #include <cmocka.h>
 
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "net/user.h"
 
-bool guest_in_process;
+struct net_peer *(*guest_make)(struct loop *loop, struct config *c, const char *prefix, struct err *err);
 
 #define ETH  14
 #define IP   20
@@ -280,8 +282,8 @@ bool guest_start(struct guest *g, struct err *err, ...)
 		assert_int_equal(config_set(g->config, key, eq + 1, err), 0);
 	}
 	va_end(ap);
-	if (guest_in_process)
-		g->peer = net_user_new(g->loop, g->config, "net0", err);
+	if (guest_make)
+		g->peer = guest_make(g->loop, g->config, "net0", err);
 	else
 		g->peer = net_user_read(&u, g->config, "net0", err) ? NULL : net_slirp_new(g->loop, &u, err);
 	if (!g->peer) {
@@ -453,4 +455,88 @@ unsigned guest_established(const struct guest *g)
 	for (unsigned n = 0; n < GUEST_CONNS; n++)
 		count += g->conn[n].used && g->conn[n].established && !g->conn[n].reset;
 	return count;
+}
+
+static bool established(void *opaque)
+{
+	return ((struct conn *)opaque)->established;
+}
+
+void guest_connected(struct guest *g, struct conn *c)
+{
+	guest_until(g, established, c);
+}
+
+struct amount {
+	struct conn *c;
+	size_t len;
+};
+
+static bool arrived(void *opaque)
+{
+	struct amount *a = opaque;
+
+	return a->c->len >= a->len;
+}
+
+void guest_read(struct guest *g, struct conn *c, size_t len)
+{
+	guest_until(g, arrived, &(struct amount){ c, len });
+}
+
+/* --- sockets of the host --- */
+
+int host_socket(int type, uint16_t *port)
+{
+	int fd = socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(a);
+
+	a.sin_port = htons(*port);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+	*port = ntohs(a.sin_port);
+	if (type == SOCK_STREAM)
+		assert_int_equal(listen(fd, 1024), 0);
+	return fd;
+}
+
+struct waiting {
+	int fd, got;
+	void *buf;
+	size_t len;
+};
+
+static bool can_accept(void *opaque)
+{
+	struct waiting *w = opaque;
+
+	w->got = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	return w->got >= 0;
+}
+
+int host_accept(struct guest *g, int fd)
+{
+	struct waiting w = { .fd = fd };
+
+	guest_until(g, can_accept, &w);
+	return w.got;
+}
+
+static bool can_read(void *opaque)
+{
+	struct waiting *w = opaque;
+	ssize_t n = recv(w->fd, (char *)w->buf + w->got, w->len - (size_t)w->got, 0);
+
+	if (n > 0)
+		w->got += (int)n;
+	return (size_t)w->got == w->len || n == 0;
+}
+
+void host_read(struct guest *g, int fd, void *buf, size_t len)
+{
+	struct waiting w = { .fd = fd, .buf = buf, .len = len };
+
+	guest_until(g, can_read, &w);
+	assert_int_equal(w.got, len);
 }

@@ -40,10 +40,10 @@ struct guest {
 	bool router_known;
 };
 
-/* Is the network in a process of its own, as a machine has it? */
-extern bool guest_in_process;
+/* What guest_start() makes. NULL: libslirp in this process. */
+extern struct net_peer *(*guest_make)(struct loop *loop, struct config *c, const char *prefix, struct err *err);
 
-/* A user network with the given "KEY=VALUE" settings below net0, ends with NULL. NULL with a line in `err`. */
+/* A network with the given "KEY=VALUE" settings below net0, ends with NULL. False with a line in `err`. */
 bool guest_start(struct guest *g, struct err *err, ...);
 void guest_end(struct guest *g);
 
@@ -67,8 +67,17 @@ void guest_close(struct guest *g, struct conn *c);
 /* The connection that came in to `port`, or NULL. */
 struct conn *guest_accepted(struct guest *g, uint16_t port);
 unsigned guest_established(const struct guest *g);
+/* Until it is established; until so many bytes have come. */
+void guest_connected(struct guest *g, struct conn *c);
+void guest_read(struct guest *g, struct conn *c, size_t len);
 
 /* A frame as it is. */
 void guest_raw(struct guest *g, const uint8_t *frame, size_t len);
+
+/* A socket of the host on 127.0.0.1, which does not block; a port of 0 is chosen. */
+int host_socket(int type, uint16_t *port);
+/* The next connection; so many bytes, while the guest's loop runs. */
+int host_accept(struct guest *g, int fd);
+void host_read(struct guest *g, int fd, void *buf, size_t len);
 
 #endif

@@ -35,93 +35,12 @@ static void start(void)
 	guest_arp(&g);
 }
 
-/* A socket of the host on 127.0.0.1; a port of 0 is chosen. */
-static int host_socket(int type, uint16_t *port)
-{
-	int fd = socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t len = sizeof(a);
-
-	a.sin_port = htons(*port);
-	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-	*port = ntohs(a.sin_port);
-	if (type == SOCK_STREAM)
-		assert_int_equal(listen(fd, 1024), 0);
-	return fd;
-}
-
 static uint16_t free_port(int type)
 {
 	uint16_t port = 0;
 
 	close(host_socket(type, &port));
 	return port;
-}
-
-/* Wait for a connection, and for bytes, while the guest's loop runs. */
-struct waiting {
-	int fd, got;
-	void *buf;
-	size_t len;
-};
-
-static bool can_accept(void *opaque)
-{
-	struct waiting *w = opaque;
-
-	w->got = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	return w->got >= 0;
-}
-
-static int host_accept(int fd)
-{
-	struct waiting w = { .fd = fd };
-
-	guest_until(&g, can_accept, &w);
-	return w.got;
-}
-
-static bool can_read(void *opaque)
-{
-	struct waiting *w = opaque;
-	ssize_t n = recv(w->fd, (char *)w->buf + w->got, w->len - (size_t)w->got, 0);
-
-	if (n > 0)
-		w->got += (int)n;
-	return (size_t)w->got == w->len || n == 0;
-}
-
-static void host_read(int fd, void *buf, size_t len)
-{
-	struct waiting w = { .fd = fd, .buf = buf, .len = len };
-
-	guest_until(&g, can_read, &w);
-	assert_int_equal(w.got, len);
-}
-
-static bool established(void *opaque)
-{
-	return ((struct conn *)opaque)->established;
-}
-
-struct amount {
-	struct conn *c;
-	size_t len;
-};
-
-static bool arrived(void *opaque)
-{
-	struct amount *a = opaque;
-
-	return a->c->len >= a->len;
-}
-
-static void guest_read(struct conn *c, size_t len)
-{
-	struct amount a = { c, len };
-
-	guest_until(&g, arrived, &a);
 }
 
 static unsigned open_files(void)
@@ -164,15 +83,15 @@ static void test_connect_to_the_host(void **state)
 	start();
 	c = guest_connect(&g, HOST_IP, port);
 	c->data = malloc(GUEST_DATA);
-	fd = host_accept(listener);
-	guest_until(&g, established, c);
+	fd = host_accept(&g, listener);
+	guest_connected(&g, c);
 	guest_send(&g, c, "hello", 5);
-	host_read(fd, buf, 5);
+	host_read(&g, fd, buf, 5);
 	assert_memory_equal(buf, "hello", 5);
 	for (size_t i = 0; i < sizeof(big); i++)
 		big[i] = (uint8_t)(i * 7 + i / 251);
 	assert_int_equal(send(fd, big, sizeof(big), 0), sizeof(big));
-	guest_read(c, sizeof(big));
+	guest_read(&g, c, sizeof(big));
 	assert_memory_equal(c->data, big, sizeof(big));
 	/* The end, from the guest's side. */
 	guest_close(&g, c);
@@ -193,12 +112,12 @@ static void test_segmentation(void **state)
 
 	start();
 	c = guest_connect(&g, HOST_IP, port);
-	fd = host_accept(listener);
-	guest_until(&g, established, c);
+	fd = host_accept(&g, listener);
+	guest_connected(&g, c);
 	for (size_t i = 0; i < sizeof(big); i++)
 		big[i] = (uint8_t)(i * 13 + i / 100);
 	guest_send_tso(&g, c, big, sizeof(big), 1448);
-	host_read(fd, buf, sizeof(big));
+	host_read(&g, fd, buf, sizeof(big));
 	assert_memory_equal(buf, big, sizeof(big));
 	close(fd);
 	close(listener);
@@ -337,9 +256,9 @@ static void test_forwarded_port(void **state)
 	assert_true(fd >= 0);
 	guest_until(&g, has_accepted, &eighty);
 	assert_int_equal(send(fd, "GET", 3, 0), 3);
-	guest_read(accepted, 3);
+	guest_read(&g, accepted, 3);
 	guest_send(&g, accepted, "200 OK", 6);
-	host_read(fd, buf, 6);
+	host_read(&g, fd, buf, 6);
 	assert_memory_equal(buf, "200 OK", 6);
 	close(fd);
 	/* Without an address the port is the host's own; with one it is as open as that. */
@@ -368,7 +287,7 @@ static void test_forwarded_datagrams(void **state)
 	assert_memory_equal(g.udp, "query", 5);
 	assert_int_equal(g.udp_port, 53);
 	guest_udp(&g, 53, g.udp_ip, g.udp_peer_port, "answer", 6);
-	host_read(fd, buf, 6);
+	host_read(&g, fd, buf, 6);
 	assert_memory_equal(buf, "answer", 6);
 	close(fd);
 	guest_end(&g);
@@ -473,22 +392,22 @@ static void test_ports_for_the_guest(void **state)
 	snprintf(tcp, sizeof(tcp), "guestfwd1=tcp:10.0.2.101:7-tcp:127.0.0.1:%u", port);
 	assert_true(guest_start(&g, &err, "guestfwd0=tcp:10.0.2.100:80-cmd:tr a-z A-Z", "restrict=on", tcp, NULL));
 	guest_arp(&g);
-	fd = host_accept(listener);
+	fd = host_accept(&g, listener);
 	c = guest_connect(&g, 0x0a000264, 80);
 	d = guest_connect(&g, 0x0a000265, 7);
-	guest_until(&g, established, c);
-	guest_until(&g, established, d);
+	guest_connected(&g, c);
+	guest_connected(&g, d);
 	c->data = calloc(1, GUEST_DATA);
 	d->data = calloc(1, GUEST_DATA);
 	guest_send(&g, c, "hello\n", 6);
 	guest_close(&g, c);
-	guest_read(c, 6);
+	guest_read(&g, c, 6);
 	assert_memory_equal(c->data, "HELLO\n", 6);
 	guest_send(&g, d, "there", 5);
-	host_read(fd, buf, 5);
+	host_read(&g, fd, buf, 5);
 	assert_memory_equal(buf, "there", 5);
 	assert_int_equal(send(fd, "back", 4, 0), 4);
-	guest_read(d, 4);
+	guest_read(&g, d, 4);
 	assert_memory_equal(d->data, "back", 4);
 	/* The network goes on without it. */
 	close(fd);
@@ -596,7 +515,7 @@ static void test_many_connections(void **state)
 		assert_int_equal(send(fd[n], "x", 1, 0), 1);
 	for (unsigned n = 0; n < 900; n++)
 		if (c[n]->established && !c[n]->reset)
-			guest_read(c[n], 1);
+			guest_read(&g, c[n], 1);
 	/* Half of them end, and there is room again. */
 	for (unsigned n = 0; n < accepted_count; n++)
 		close(fd[n]);
@@ -607,7 +526,7 @@ static void test_many_connections(void **state)
 	for (unsigned n = 0; n < 900; n++)
 		c[n]->used = false;
 	struct conn *again = guest_connect(&g, HOST_IP, port);
-	guest_until(&g, established, again);
+	guest_connected(&g, again);
 	close(listener);
 	guest_end(&g);
 	assert_true(open_files() <= before);
@@ -783,6 +702,6 @@ int main(void)
 
 	setrlimit(RLIMIT_NOFILE, &files);
 	failed = cmocka_run_group_tests_name("slirp", here, NULL, NULL);
-	guest_in_process = true;
+	guest_make = net_user_new;
 	return failed + cmocka_run_group_tests_name("slirp in a process", in_process, NULL, NULL);
 }
