@@ -504,6 +504,7 @@ const struct node_driver node_blkdebug = {
 	.prefix = "blkdebug",
 	.state_size = sizeof(struct blkdebug),
 	.is_protocol = true,
+	.forces = true,
 	.open = blkdebug_open,
 	.close = blkdebug_close,
 	.submit = blkdebug_submit,

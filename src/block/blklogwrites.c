@@ -298,6 +298,7 @@ const struct node_driver node_blklogwrites = {
 	.name = "blklogwrites",
 	.state_size = sizeof(struct blklogwrites),
 	.is_filter = true,
+	.forces = true,
 	.open = log_open,
 	.close = log_close,
 	.submit = log_submit,

@@ -58,6 +58,7 @@ const struct node_driver node_compress = {
 	.name = "compress",
 	.state_size = sizeof(struct compress),
 	.is_filter = true,
+	.forces = true,
 	.compresses = true,
 	.open = compress_open,
 	.submit = compress_submit,

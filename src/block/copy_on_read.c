@@ -144,6 +144,7 @@ const struct node_driver node_copy_on_read = {
 	.name = "copy-on-read",
 	.state_size = sizeof(struct cor),
 	.is_filter = true,
+	.forces = true,
 	.compresses = true,
 	.open = cor_open,
 	.submit = cor_submit,

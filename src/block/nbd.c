@@ -527,8 +527,9 @@ static const struct node_create_option create_options[] = {
 #define NBD_DRIVER(PREFIX)                                                                                             \
 	{                                                                                                              \
 		.name = "nbd", .state_size = sizeof(struct nbd), .is_protocol = true, .is_remote = true,               \
-		.prefix = PREFIX, .create_options = create_options, .create = node_create_existing, .open = nbd_open,  \
-		.close = nbd_close, .submit = nbd_submit, .truncate = nbd_truncate, .status = nbd_status,              \
+		.forces = true, .prefix = PREFIX, .create_options = create_options, .create = node_create_existing,    \
+		.open = nbd_open, .close = nbd_close, .submit = nbd_submit, .truncate = nbd_truncate,                  \
+		.status = nbd_status,                                                                                  \
 	}
 
 const struct node_driver node_nbd = NBD_DRIVER("nbd");

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "block/filter.h"
 #include "block/throttle.h"
 
 const char *const node_prealloc_names[] = { "off", "metadata", "falloc", "full", NULL };
@@ -113,9 +114,30 @@ struct wait {
 	int ret;
 };
 
+static bool forces(const struct node *n)
+{
+	for (; n; n = n->file)
+		if (!n->drv->forces)
+			return false;
+	return true;
+}
+
+static int write_and_flush(struct node *n, struct node_req *r)
+{
+	struct node_req plain = *r;
+	int ret;
+
+	plain.flags &= ~BLOCK_REQ_FUA;
+	ret = node_io(n, &plain);
+	return ret ? ret : node_flush(n);
+}
+
 void node_submit(struct node *n, struct node_req *r)
 {
-	n->drv->submit(n, r);
+	if (r->flags & BLOCK_REQ_FUA && !forces(n))
+		filter_start(n, r, write_and_flush);
+	else
+		n->drv->submit(n, r);
 }
 
 static void wake(struct node_req *r, int ret)

@@ -167,6 +167,7 @@ struct node_driver {
 	bool is_filter;	    /* what it is asked its child is asked, or less; that child is opened like itself */
 	bool has_backing;   /* may have a backing node */
 	bool compresses;    /* takes BLOCK_REQ_COMPRESSED */
+	bool forces;	    /* takes BLOCK_REQ_FUA, if its child does; without, a flush of the node follows the write */
 	const char *prefix; /* of names that are for this protocol: "null-co"; NULL: none */
 	const struct node_create_option *create_options; /* ends with name == NULL; NULL: cannot create */
 	const struct node_create_option *amend_options;	 /* the same, for amend() */

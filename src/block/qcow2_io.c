@@ -207,8 +207,6 @@ static void body(void *opaque)
 	untrack(s, r);
 	if (alone && !--s->exclusive)
 		co_queue_wake_all(&s->finished);
-	if (!ret && r->flags & BLOCK_REQ_FUA && writes)
-		ret = flush(n);
 	r->done(r, ret);
 }
 
@@ -229,8 +227,7 @@ static bool hand_on(struct node *n, struct node_req *r)
 
 	/* An image within an image keeps its own notes in the request. */
 	if ((r->op != BLOCK_READ && r->op != BLOCK_WRITE) || !s->data->drv->is_protocol || s->exclusive || s->crypt ||
-	    s->incompat & QCOW2_INCOMPAT_CORRUPT || r->flags & (BLOCK_REQ_COMPRESSED | BLOCK_REQ_FUA) ||
-	    n->file->drv->event)
+	    s->incompat & QCOW2_INCOMPAT_CORRUPT || r->flags & BLOCK_REQ_COMPRESSED || n->file->drv->event)
 		return false;
 	if (qc_map(n, r->offset, r->bytes, false, &m) || m.type != QC_NORMAL || m.bytes != r->bytes)
 		return false;

@@ -114,6 +114,7 @@ static const struct node_create_option create_options[] = {
 const struct node_driver node_raw = {
 	.name = "raw",
 	.state_size = sizeof(struct raw),
+	.forces = true,
 	.create_options = create_options,
 	.open = raw_open,
 	.submit = raw_submit,

@@ -342,6 +342,7 @@ const struct node_driver node_throttle = {
 	.name = "throttle",
 	.state_size = sizeof(struct throttle),
 	.is_filter = true,
+	.forces = true,
 	.compresses = true,
 	.open = throttle_open,
 	.submit = throttle_submit,

@@ -387,6 +387,97 @@ static void test_calls_that_fall_short(void **state)
 	node_ctx_run(&ctx, short_calls, NULL);
 }
 
+/* --- forced writes --- */
+
+static int forced(struct node *n, enum block_op op, uint64_t offset, void *buf, uint64_t bytes)
+{
+	struct iovec v = { buf, bytes };
+	struct node_req r = {
+		.op = op, .flags = BLOCK_REQ_FUA, .offset = offset, .bytes = bytes, .iov = &v, .niov = 1
+	};
+
+	return node_io(n, &r);
+}
+
+/* In the files, as they are while the image is open. */
+static void expect_stored(uint64_t offset, const void *want, uint64_t bytes)
+{
+	int image = image_fd, data = data_fd;
+	uint8_t *got = malloc(bytes);
+	struct node *n;
+
+	image_fd = copy_of(image);
+	data_fd = copy_of(data);
+	n = open_image(0);
+	assert_non_null(n);
+	assert_int_equal(node_read(n, offset, got, bytes), 0);
+	assert_memory_equal(got, want, bytes);
+	node_close(n);
+	free(got);
+	close(image_fd);
+	close(data_fd);
+	image_fd = image;
+	data_fd = data;
+}
+
+static void forced_writes_to(struct node *n)
+{
+	uint8_t buf[8192], zeroes[4096] = { 0 };
+	unsigned before;
+
+	memset(buf, 0x5a, sizeof(buf));
+	fault_none();
+	assert_int_equal(node_write(n, 65536, buf, 4096), 0);
+	before = fault_begun(FAULT_SYNC);
+	assert_int_equal(forced(n, BLOCK_WRITE, 8192, buf, sizeof(buf)), 0);
+	assert_true(fault_begun(FAULT_SYNC) > before);
+	expect_stored(8192, buf, sizeof(buf));
+	expect_stored(65536, buf, 4096); /* it is a flush: what was there already is stored too */
+	/* What only changes data, and zeroes, which may be only metadata. */
+	for (unsigned i = 0; i < 2; i++) {
+		before = fault_begun(FAULT_SYNC);
+		memset(buf, i ? 0 : 0xa5, 4096);
+		assert_int_equal(forced(n, i ? BLOCK_WRITE_ZEROES : BLOCK_WRITE, 8192, buf, 4096), 0);
+		assert_true(fault_begun(FAULT_SYNC) > before);
+		expect_stored(8192, i ? zeroes : buf, 4096);
+	}
+	/* Others are not flushed. */
+	before = fault_begun(FAULT_SYNC);
+	assert_int_equal(node_write(n, 12288, buf, 4096), 0);
+	assert_int_equal(fault_begun(FAULT_SYNC), before);
+	fault_fail(FAULT_WRITE, 0, 1, ENOSPC);
+	assert_int_equal(forced(n, BLOCK_WRITE, 12288, buf, 4096), -ENOSPC);
+	assert_int_equal(fault_begun(FAULT_SYNC), before);
+	fault_fail(FAULT_SYNC, 0, 1, EIO);
+	assert_int_equal(forced(n, BLOCK_WRITE, 12288, buf, 4096), -EIO);
+}
+
+static void forced_writes(void *unused)
+{
+	quiet(true);
+	for (unsigned k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+		struct node *n;
+
+		kind = &kinds[k];
+		snprintf(what, sizeof(what), "forced writes, %s", kind->options);
+		make_image();
+		n = open_image(NODE_RDWR);
+		assert_non_null(n);
+		forced_writes_to(n);
+		fault_none();
+		node_close(n);
+		close(image_fd);
+		close(data_fd);
+	}
+	quiet(false);
+}
+
+/* A write with FUA is done when it, and what leads to it, is in the file, and a flush has ended well. */
+static void test_forced_writes_are_flushed(void **state)
+{
+	node_ctx_run(&ctx, forced_writes, NULL);
+}
+
 static int setup(void **unused)
 {
 	struct opts *o = opts_new();
@@ -416,6 +507,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_call_fails_once),
 		cmocka_unit_test(test_calls_that_fall_short),
+		cmocka_unit_test(test_forced_writes_are_flushed),
 	};
 
 	return cmocka_run_group_tests_name("block_qcow2_faults", tests, setup, teardown);
