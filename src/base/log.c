@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/now.h"
 
 static _Atomic int max_level = LOG_WARN;
 static _Atomic bool raw_terminal, guest_hidden;
@@ -17,14 +18,6 @@ static _Atomic uint32_t lost; /* lines */
 
 #define LIMIT_WINDOW_NS (10 * 1000000000ll)
 #define LIMIT_LINES	5
-
-static int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ll + t.tv_nsec;
-}
 
 /* Times count from the start of the program, which may be a moment before anybody wants them. */
 __attribute__((constructor)) static void begin(void)

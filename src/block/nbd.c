@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/now.h"
 
 #define MAGIC_REQUEST  0x25609513u
 #define SECOND	       1000000000ll
@@ -71,16 +72,16 @@ static int connect_until(struct node *n, int64_t until, struct err *err)
 	int ret;
 
 	for (;;) {
-		int64_t now = nbd_now(), limit = until > now ? until : now + HANDSHAKE_TIME;
+		int64_t now = now_ns(), limit = until > now ? until : now + HANDSHAKE_TIME;
 
 		nbd_link_deadline(&s->link, limit);
 		ret = connect_once(n, err);
-		if (!ret || s->state == NBD_QUIT || nbd_now() >= until)
+		if (!ret || s->state == NBD_QUIT || now_ns() >= until)
 			return ret;
 		nbd_link_deadline(&s->link, until);
-		nbd_link_sleep(&s->link, nbd_now() + pause);
+		nbd_link_sleep(&s->link, now_ns() + pause);
 		pause = pause < SECOND / 2 ? 2 * pause : SECOND;
-		if (nbd_now() >= until)
+		if (now_ns() >= until)
 			return ret;
 	}
 }
@@ -98,14 +99,14 @@ static int connected(struct node *n)
 		return 0;
 	until = s->lost_at + (int64_t)s->reconnect_delay * SECOND;
 	/* When it is too late to wait: one try a second. */
-	if (s->state == NBD_QUIT || (nbd_now() >= until && nbd_now() < s->tried_at + SECOND))
+	if (s->state == NBD_QUIT || (now_ns() >= until && now_ns() < s->tried_at + SECOND))
 		return -EIO;
 	s->connecting = true;
 	co_lock(&s->send);
 	if (connect_until(n, until, &err))
 		log_line(LOG_INFO, "block", "%s", err.msg);
 	co_unlock(&s->send);
-	s->tried_at = nbd_now();
+	s->tried_at = now_ns();
 	s->connecting = false;
 	co_queue_wake_all(&s->changed);
 	return s->state == NBD_CONNECTED ? 0 : -EIO;
@@ -443,7 +444,7 @@ static void nbd_close(struct node *n)
 		struct nbd_slot t = { .c = &bye };
 
 		/* The server hangs up when it has done everything; who opens the disk next finds it done. */
-		nbd_link_deadline(&s->link, nbd_now() + SECOND);
+		nbd_link_deadline(&s->link, now_ns() + SECOND);
 		if (send_command(n, &t))
 			nbd_link_break(&s->link);
 		else
@@ -496,7 +497,7 @@ static int nbd_open(struct node *n, struct opts *o, struct err *err)
 	}
 	free(n->filename);
 	n->filename = name;
-	if (connect_until(n, nbd_now() + (int64_t)s->open_timeout * SECOND, err))
+	if (connect_until(n, now_ns() + (int64_t)s->open_timeout * SECOND, err))
 		goto fail;
 	n->size = s->e.size;
 	n->align = s->e.min_block ? s->e.min_block : 1;

@@ -64,7 +64,6 @@ struct nbd_link {
 	unsigned at, have;
 };
 
-int64_t nbd_now(void);
 int nbd_link_init(struct nbd_link *l, struct node_ctx *c, struct err *err);
 void nbd_link_free(struct nbd_link *l);
 /* 0 or -errno with `err`. Waits, as all below; what is read or written is all or -errno (EPIPE: the end). */

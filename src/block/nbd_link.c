@@ -15,17 +15,10 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/now.h"
 #include "block/nbd.h"
 
 #define IOV_BATCH 256u
-
-int64_t nbd_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ll + t.tv_nsec;
-}
 
 /* Who waited finds out by itself what has become of the connection: nothing here is touched after the first wake-up. */
 static void wake_all(struct nbd_link *l)
@@ -80,7 +73,7 @@ static void on_timer(void *opaque, int fd, uint32_t events)
 
 	if (read(fd, &expired, sizeof(expired)) < 0)
 		return;
-	if (nbd_now() >= l->deadline)
+	if (now_ns() >= l->deadline)
 		nbd_link_break(l);
 	else
 		wake_all(l);
@@ -128,7 +121,7 @@ void nbd_link_sleep(struct nbd_link *l, int64_t until)
 {
 	if (until > l->deadline)
 		until = l->deadline;
-	while (nbd_now() < until && !l->broken) {
+	while (now_ns() < until && !l->broken) {
 		arm(l, until);
 		l->sleeper = co_self();
 		co_wait();
@@ -164,13 +157,13 @@ void nbd_link_close(struct nbd_link *l)
 static int wait_for(struct nbd_link *l, struct co **who, uint32_t event)
 {
 	if (l->broken)
-		return nbd_now() >= l->deadline ? -ETIMEDOUT : -EPIPE;
+		return now_ns() >= l->deadline ? -ETIMEDOUT : -EPIPE;
 	if (!l->watch)
 		return -EPIPE;
 	*who = co_self();
 	want(l, l->wanted | event);
 	co_wait();
-	return l->broken ? nbd_now() >= l->deadline ? -ETIMEDOUT : -EPIPE : 0;
+	return l->broken ? now_ns() >= l->deadline ? -ETIMEDOUT : -EPIPE : 0;
 }
 
 /* --- connecting --- */
@@ -197,7 +190,7 @@ static int connect_to(struct nbd_link *l, const struct sockaddr *to, socklen_t l
 	int on = 1, ret = 0;
 
 	nbd_link_close(l);
-	if (nbd_now() >= l->deadline)
+	if (now_ns() >= l->deadline)
 		return -ETIMEDOUT;
 	l->fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->fd < 0)

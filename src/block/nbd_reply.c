@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/now.h"
 #include "block/nbd.h"
 
 #define MAGIC_SIMPLE 0x67446698u
@@ -223,7 +224,7 @@ void nbd_reader(void *opaque)
 		ret = take_reply(n);
 	while (!ret);
 	s->state = ret == -EPROTO || ret == -ENOMEM ? NBD_QUIT : NBD_LOST;
-	s->lost_at = nbd_now();
+	s->lost_at = now_ns();
 	s->tried_at = 0;
 	nbd_link_break(&s->link);
 	for (unsigned i = 0; i < NBD_SLOTS; i++) {

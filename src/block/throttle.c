@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/now.h"
 #include "block/filter.h"
 
 #define VALUE_MAX 1000000000000000ull
@@ -52,14 +53,6 @@ struct throttle {
 };
 
 /* --- how long to wait --- */
-
-static int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ll + t.tv_nsec;
-}
 
 static double down(double level, double by)
 {

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/now.h"
 #include "vm/rundir.h"
 
 #define MESSAGE_MAX (4u << 20)
@@ -20,14 +21,6 @@ struct client {
 	char *data; /* what was read and not yet used */
 	size_t len, size;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* Read some more. 0 at the end, -1 on error. */
 static ssize_t more(struct client *c, int64_t until_ms, struct err *err)

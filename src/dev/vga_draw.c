@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/bytes.h"
+#include "base/now.h"
 #include "dev/vga_impl.h"
 
 #define ROW_MAX	    (DISPI_WIDTH_MAX + 16)
@@ -373,14 +374,6 @@ static struct view view_of(const struct vga *v)
 	return w;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-
 static bool draw_dark(struct screen *s)
 {
 	static const uint32_t black[ROW_MAX];
@@ -397,7 +390,7 @@ bool vga_draw(void *opaque, struct screen *s, enum screen_how how)
 	struct vga *v = opaque;
 	bool whole = how == SCREEN_WHOLE, written = true, same, ok;
 	/* Bit 0: the cursor; bit 1: characters. */
-	unsigned phase = (unsigned)(now_ns() / BLINK_NS);
+	unsigned phase = (unsigned)((uint64_t)now_ns() / BLINK_NS);
 	struct view w;
 	uint32_t seen;
 

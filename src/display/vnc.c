@@ -24,6 +24,7 @@
 #include "base/limit.h"
 #include "base/log.h"
 #include "base/module.h"
+#include "base/now.h"
 #include "display/vnc_impl.h"
 
 #define WATCHED_MS  20
@@ -241,14 +242,6 @@ static bool listen_to(struct vnc *v)
 			hear(v, &m);
 	}
 	return true;
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000ll + t.tv_nsec / 1000000;
 }
 
 static void restart(struct vnc *v)

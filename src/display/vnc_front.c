@@ -21,13 +21,14 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/now.h"
 #include "display/vnc_impl.h"
 
-#define VIEWERS	   12	/* each has three descriptors of the process */
-#define SPARE	   2	/* places for those that come next */
-#define PATIENCE_S 120	/* until it has said its password, which somebody may have to type */
-#define WORD_MAX   1024 /* of a name or a password */
-#define PIECE	   16384
+#define VIEWERS	    12	   /* each has three descriptors of the process */
+#define SPARE	    2	   /* places for those that come next */
+#define PATIENCE_MS 120000 /* until it has said its password, which somebody may have to type */
+#define WORD_MAX    1024   /* of a name or a password */
+#define PIECE	    16384
 
 enum { SECURITY_NONE = 1, SECURITY_VENCRYPT = 19, VENCRYPT_X509PLAIN = 262 };
 
@@ -37,7 +38,7 @@ struct viewer {
 	int fd; /* -1: nobody */
 	int inner;
 	gnutls_session_t tls;
-	time_t until; /* 0: it is in */
+	int64_t until; /* by now_ms(); 0: it is in */
 };
 
 struct front {
@@ -47,14 +48,6 @@ struct front {
 	pthread_mutex_t lock;
 	struct viewer viewer[VIEWERS];
 };
-
-static time_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec;
-}
 
 /* --- bytes, before TLS and after; who is too slow finds its socket shut down --- */
 
@@ -283,7 +276,7 @@ static void come(struct front *f, int fd)
 	}
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	*v = (struct viewer){ f, fd, -1, NULL, now() + PATIENCE_S };
+	*v = (struct viewer){ f, fd, -1, NULL, now_ms() + PATIENCE_MS };
 	if (!pthread_create(&thread, NULL, serve, v)) {
 		pthread_detach(thread);
 		return;
@@ -302,7 +295,7 @@ static void *wait_for_viewers(void *opaque)
 
 		pthread_mutex_lock(&f->lock);
 		for (unsigned n = 0; n < VIEWERS; n++)
-			if (f->viewer[n].fd >= 0 && f->viewer[n].until && now() > f->viewer[n].until)
+			if (f->viewer[n].fd >= 0 && f->viewer[n].until && now_ms() > f->viewer[n].until)
 				shutdown(f->viewer[n].fd, SHUT_RDWR);
 		if (fd >= 0) {
 			come(f, fd);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/now.h"
 #include "vm/gdb.h"
 #include "vm/impl.h"
 
@@ -135,14 +136,6 @@ static void shut_down(struct vm_cpu *c)
 		 : vm->no_shutdown ? "the machine stops"
 				   : "the machine ends");
 	cpus_request(vm, &(struct vm_request){ MACHINE_RESET + 1, VM_STATUS_FAULT, "guest-reset" });
-}
-
-static int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ll + t.tv_nsec;
 }
 
 /*

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/now.h"
 #include "vm/impl.h"
 #include "vm/save_stream.h"
 
@@ -37,14 +38,6 @@ struct saver {
 
 	enum phase phase; /* loop thread */
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* --- the file --- */
 

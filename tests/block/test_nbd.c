@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/now.h"
 #include "block/nbd.h"
 #include "nbd_server.h"
 
@@ -304,14 +305,14 @@ static void hear_lies(void *opaque)
 static void lies(void **state)
 {
 	for (unsigned lie = NBD_HONEST + 1; lie < NBD_LIES; lie++) {
-		int64_t before = nbd_now();
+		int64_t before = now_ns();
 
 		server->lie = (enum nbd_lie)lie;
 		server->connections = 0;
 		err.msg[0] = 0;
 		run(hear_lies, NULL);
 		/* Found out, not waited out. */
-		assert_true(nbd_now() - before < 10000000000ll);
+		assert_true(now_ns() - before < 10000000000ll);
 		if (lie <= NBD_LAST_OF_NEGOTIATION && !err.msg[0])
 			fail_msg("lie %u: without a message", lie);
 		/* Who has broken the protocol is not asked again. */
@@ -321,10 +322,10 @@ static void lies(void **state)
 
 static void wait_in_vain(void *opaque)
 {
-	int64_t before = nbd_now();
+	int64_t before = now_ns();
 
 	CHECK(!open_server("open-timeout=1"));
-	CHECK(nbd_now() - before < 3000000000ll && nbd_now() - before > 900000000ll);
+	CHECK(now_ns() - before < 3000000000ll && now_ns() - before > 900000000ll);
 }
 
 static void silence(void **state)
@@ -388,12 +389,12 @@ static void never_back(void *opaque)
 
 	CHECK(n && !node_read(n, 0, buf, sizeof(buf)));
 	unlink(server->path);
-	before = nbd_now();
+	before = now_ns();
 	CHECK(n && node_read(n, 0, buf, sizeof(buf)) == -EIO);
-	CHECK(nbd_now() - before > 900000000ll && nbd_now() - before < 5000000000ll);
-	before = nbd_now();
+	CHECK(now_ns() - before > 900000000ll && now_ns() - before < 5000000000ll);
+	before = now_ns();
 	CHECK(n && node_read(n, 0, buf, sizeof(buf)) == -EIO);
-	CHECK(nbd_now() - before < 500000000ll);
+	CHECK(now_ns() - before < 500000000ll);
 	node_close(n);
 }
 

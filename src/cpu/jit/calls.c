@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/bytes.h"
+#include "base/now.h"
 #include "base/shared.h"
 #include "cpu/jit/count.h"
 #include "cpu/jit/profile.h"
@@ -252,25 +253,17 @@ static const struct x86_insn *run(struct jit_cpu *c, const struct jit_block *b)
 	return alone || jit_exit_from(why, JIT_INTERPRET) ? x86_single(cpu) : x86_jumped(cpu);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* No room: start again, with everybody else waiting. */
 static void make_room(struct x86_cpu *cpu)
 {
-	uint64_t begin;
+	int64_t begin;
 
 	x86_exclusive_begin(cpu);
 	begin = now_ns();
 	/* Another vCPU may have seen to it while this one waited. */
 	if (jit_cache_is_full(jit_cache_of(cpu)))
 		jit_translator.forget(cpu->vm);
-	stat_add(&jit_of(cpu)->counts.forgetting_ns, now_ns() - begin);
+	stat_add(&jit_of(cpu)->counts.forgetting_ns, (uint64_t)(now_ns() - begin));
 	x86_exclusive_end(cpu);
 }
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/now.h"
 
 /* A guest that changes its code all the time must not fill the disk. */
 #define BYTES_MAX (1ull << 30)
@@ -46,14 +47,6 @@ struct dump_load {
 };
 
 /* perf record -k mono */
-static uint64_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static void put(struct jit_perf *p, const void *bytes, size_t len)
 {
 	if (p->f && fwrite(bytes, 1, len, p->f) != len) {
@@ -66,9 +59,8 @@ static void put(struct jit_perf *p, const void *bytes, size_t len)
 
 static int begin_dump(struct jit_perf *p, struct err *err)
 {
-	const struct dump_header h = {
-		DUMP_MAGIC, DUMP_VERSION, sizeof(h), EM_X86_64, 0, (uint32_t)getpid(), now(), 0
-	};
+	const struct dump_header h = { DUMP_MAGIC, DUMP_VERSION,       sizeof(h),	   EM_X86_64,
+				       0,	   (uint32_t)getpid(), (uint64_t)now_ns(), 0 };
 	long page = sysconf(_SC_PAGESIZE);
 
 	put(p, &h, sizeof(h));
@@ -111,7 +103,7 @@ struct jit_perf *jit_perf_new(enum jit_perf_kind kind, struct err *err)
 
 void jit_perf_free(struct jit_perf *p)
 {
-	const struct dump_record end = { DUMP_CLOSE, sizeof(end), now() };
+	const struct dump_record end = { DUMP_CLOSE, sizeof(end), (uint64_t)now_ns() };
 
 	if (!p)
 		return;
@@ -136,7 +128,7 @@ static void put_dump(struct jit_perf *p, uintptr_t code, size_t len, const char 
 {
 	size_t name_len = strlen(name) + 1;
 	struct dump_load l = { (uint32_t)getpid(), (uint32_t)syscall(SYS_gettid), code, code, len, p->index++ };
-	struct dump_record r = { DUMP_LOAD, (uint32_t)(sizeof(r) + sizeof(l) + name_len + len), now() };
+	struct dump_record r = { DUMP_LOAD, (uint32_t)(sizeof(r) + sizeof(l) + name_len + len), (uint64_t)now_ns() };
 
 	put(p, &r, sizeof(r));
 	put(p, &l, sizeof(l));

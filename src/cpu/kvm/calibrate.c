@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/now.h"
 #include "cpu/kvm/kvm.h"
 
 /* Two instructions a loop: enough to learn that each takes a microsecond, then enough to outweigh the exit. */
@@ -74,15 +75,15 @@ static bool build(struct guest *g)
 static double count_down(struct guest *g, unsigned loops)
 {
 	struct kvm_regs r = { .rflags = 2, .rcx = loops };
-	struct timespec a, b;
+	int64_t took;
 
 	if (kvm_ioctl(g->cpu, KVM_SET_REGS, &r))
 		return -1;
-	clock_gettime(CLOCK_MONOTONIC, &a);
+	took = -now_ns();
 	if (kvm_ioctl(g->cpu, KVM_RUN, NULL) || g->run->exit_reason != KVM_EXIT_HLT)
 		return -1;
-	clock_gettime(CLOCK_MONOTONIC, &b);
-	return (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9;
+	took += now_ns();
+	return (double)took / 1e9;
 }
 
 static void release(struct guest *g)
