@@ -50,6 +50,9 @@ struct aio {
 	const struct aio_driver *drv;
 };
 
+/* Makes the call of an operation and waits for it: bytes, 0, or -errno. Any thread. */
+ssize_t aio_perform(const struct aio_op *op);
+
 extern const struct aio_driver aio_uring;
 extern const struct aio_driver aio_threads;
 

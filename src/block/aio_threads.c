@@ -58,31 +58,6 @@ static struct aio_op *list_take(struct op_list *l)
 	return op;
 }
 
-static ssize_t perform(const struct aio_op *op)
-{
-	ssize_t n = -1;
-
-	switch (op->kind) {
-	case AIO_CALL:
-		return op->call(op->opaque);
-	case AIO_READV:
-		n = preadv(op->fd, op->iov, (int)op->niov, (off_t)op->offset);
-		break;
-	case AIO_WRITEV:
-		if (op->reserve && fallocate(op->fd, FALLOC_FL_KEEP_SIZE, (off_t)op->offset, (off_t)op->len))
-			errno = 0; /* the write says whether there is room */
-		n = pwritev(op->fd, op->iov, (int)op->niov, (off_t)op->offset);
-		break;
-	case AIO_FDATASYNC:
-		n = fdatasync(op->fd);
-		break;
-	case AIO_FALLOCATE:
-		n = fallocate(op->fd, op->mode, (off_t)op->offset, (off_t)op->len);
-		break;
-	}
-	return n < 0 ? -errno : n;
-}
-
 static void *worker(void *opaque)
 {
 	struct pool *p = opaque;
@@ -102,7 +77,7 @@ static void *worker(void *opaque)
 		}
 		p->queued--;
 		pthread_mutex_unlock(&p->lock);
-		op->result = perform(op);
+		op->result = aio_perform(op);
 		pthread_mutex_lock(&p->lock);
 		first = !p->finished.head;
 		list_put(&p->finished, op);

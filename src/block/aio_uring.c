@@ -1,6 +1,6 @@
 /*
- * The io_uring back end of aio.h. Operations are prepared as they come and handed to the kernel in
- * one call before the loop sleeps; what completed by then is reaped without another wake-up.
+ * The io_uring back end of aio.h. Operations wait until the loop is about to sleep and are handed to
+ * the kernel in one call; what completed by then is reaped without another wake-up.
  *
  * Everything runs in the loop thread.
  */
@@ -12,12 +12,16 @@
 #include <sys/epoll.h>
 
 #include "base/bytes.h"
+#include "base/now.h"
 #include "block/aio.h"
 
 #define RING_ENTRIES 128
 /* Rounds of submit and reap before the loop gets its turn: completions may submit more. */
 #define ROUNDS_MAX 4
 #define LARGE	   (128u << 10)
+/* A write that took so long was held up by the kernel, and so may the next ones be for a while. */
+#define HELD_UP_NS 1000000
+#define WARY_NS	   100000000
 
 struct uring {
 	struct aio aio;
@@ -32,7 +36,17 @@ struct uring {
 	 * all. */
 	struct io_uring_sqe *chain;
 	int chain_fd;
+	int64_t wary; /* until then (now_ns()) no write is made in this thread */
 };
+
+static size_t bytes_of(const struct aio_op *op)
+{
+	size_t bytes = 0;
+
+	for (unsigned n = 0; n < op->niov; n++)
+		bytes += op->iov[n].iov_len;
+	return bytes;
+}
 
 /*
  * What is in the page cache is copied in the call that submits it. That is best for one read or small ones; large ones
@@ -41,11 +55,7 @@ struct uring {
  */
 static bool is_large_read(const struct aio_op *op)
 {
-	size_t bytes = 0;
-
-	for (unsigned n = 0; op->kind == AIO_READV && n < op->niov && bytes < LARGE; n++)
-		bytes += op->iov[n].iov_len;
-	return bytes >= LARGE;
+	return op->kind == AIO_READV && bytes_of(op) >= LARGE;
 }
 
 /* Submission entries of an operation. */
@@ -104,25 +114,52 @@ static void uring_submit(struct aio *a, struct aio_op *op)
 {
 	struct uring *u = (struct uring *)a;
 
-	if (has_room(u, op) && !u->waiting) {
-		prepare(u, op);
-		return;
-	}
 	op->next = NULL;
 	*u->waiting_tail = op;
 	u->waiting_tail = &op->next;
 }
 
+static struct aio_op *take_waiting(struct uring *u)
+{
+	struct aio_op *op = u->waiting;
+
+	u->waiting = op->next;
+	if (!u->waiting)
+		u->waiting_tail = &u->waiting;
+	return op;
+}
+
 static void fill_from_waiting(struct uring *u)
 {
-	while (u->waiting && has_room(u, u->waiting)) {
-		struct aio_op *op = u->waiting;
+	while (u->waiting && has_room(u, u->waiting))
+		prepare(u, take_waiting(u));
+}
 
-		u->waiting = op->next;
-		if (!u->waiting)
-			u->waiting_tail = &u->waiting;
-		prepare(u, op);
+/*
+ * Most file systems take no write into the page cache without waiting, so that io_uring leaves each to another thread,
+ * whose wake-ups cost more than a small copy. Small ones are therefore made here, at most one ring full, so that the
+ * loop gets its turn; but not while the kernel holds up those that write, as it does when too much of the cache is yet
+ * to be written. True when any was made.
+ */
+static bool write_here(struct uring *u)
+{
+	unsigned n = 0;
+
+	for (int64_t begin = now_ns(); n < RING_ENTRIES && begin >= u->wary; n++) {
+		struct aio_op *op = u->waiting;
+		int64_t end;
+
+		if (!op || op->kind != AIO_WRITEV || !op->in_turn || bytes_of(op) >= LARGE)
+			break;
+		take_waiting(u);
+		op->result = aio_perform(op);
+		end = now_ns();
+		if (end - begin >= HELD_UP_NS)
+			u->wary = end + WARY_NS;
+		begin = end;
+		op->done(op, op->result);
 	}
+	return n > 0;
 }
 
 /* At most one ring full, so that the loop gets its turn. True when anything was reaped. */
@@ -141,8 +178,22 @@ static bool reap(struct uring *u)
 		if (op)
 			op->done(op, res);
 	}
-	fill_from_waiting(u);
 	return n > 0;
+}
+
+static void hand_over(struct uring *u, int *timeout_ms)
+{
+	int n;
+
+	fill_from_waiting(u);
+	u->chain = NULL;
+	if (!u->prepared)
+		return;
+	n = io_uring_submit(&u->ring);
+	if (n >= 0)
+		u->prepared -= (unsigned)n < u->prepared ? (unsigned)n : u->prepared;
+	else if (*timeout_ms < 0 || *timeout_ms > 1)
+		*timeout_ms = 1; /* short of memory or of completion space: what is prepared stays, try again soon */
 }
 
 static void hook_prepare(void *opaque, int *timeout_ms)
@@ -150,23 +201,13 @@ static void hook_prepare(void *opaque, int *timeout_ms)
 	struct uring *u = opaque;
 
 	for (int i = 0; i < ROUNDS_MAX; i++) {
-		if (u->prepared) {
-			int n;
-
-			u->chain = NULL;
-			n = io_uring_submit(&u->ring);
-			if (n < 0) {
-				/* Short of memory or of completion space: what is prepared stays, try again soon. */
-				if (*timeout_ms < 0 || *timeout_ms > 1)
-					*timeout_ms = 1;
-			} else {
-				u->prepared -= (unsigned)n < u->prepared ? (unsigned)n : u->prepared;
-			}
-		}
+		if (write_here(u))
+			continue;
+		hand_over(u, timeout_ms);
 		if (!reap(u))
 			break;
 	}
-	if (u->prepared && *timeout_ms != 1)
+	if ((u->prepared || (u->waiting && has_room(u, u->waiting))) && *timeout_ms != 1)
 		*timeout_ms = 0;
 }
 

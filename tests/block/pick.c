@@ -130,35 +130,12 @@ static void write_down(struct history *h, const struct waiting *w, ssize_t ret)
 
 /* --- the back end --- */
 
-static ssize_t perform(const struct aio_op *op)
-{
-	ssize_t n = -1;
-
-	switch (op->kind) {
-	case AIO_CALL:
-		return op->call(op->opaque);
-	case AIO_READV:
-		n = preadv(op->fd, op->iov, (int)op->niov, (off_t)op->offset);
-		break;
-	case AIO_WRITEV:
-		n = pwritev(op->fd, op->iov, (int)op->niov, (off_t)op->offset);
-		break;
-	case AIO_FDATASYNC:
-		n = fdatasync(op->fd);
-		break;
-	case AIO_FALLOCATE:
-		n = fallocate(op->fd, op->mode, (off_t)op->offset, (off_t)op->len);
-		break;
-	}
-	return n < 0 ? -errno : n;
-}
-
 static void one(void *opaque)
 {
 	struct pool *p = opaque;
 	unsigned i = (unsigned)pick(p->n);
 	struct waiting w = p->at[i];
-	ssize_t ret = perform(w.op);
+	ssize_t ret = aio_perform(w.op);
 
 	p->at[i] = p->at[--p->n];
 	p->posted = p->n > 0;

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/now.h"
 #include "block/block.h"
 #include "block/node.h"
 #include "faults.h"
@@ -606,6 +607,67 @@ static void test_closing_flushes_what_is_left(void **state)
 	assert_int_equal(flushes_with_closing(true, false, true), 0);
 }
 
+static int begin_uring(void **state)
+{
+	const struct block_config c = {
+		.path = "test-disk", .format = "raw", .open_path = open_memfd, .aio = BLOCK_AIO_URING
+	};
+	struct err err;
+
+	fault_none();
+	node = block_open(&c, &err);
+	if (!node)
+		printf("skipped: %s\n", err.msg);
+	return 0;
+}
+
+static int end_uring(void **state)
+{
+	return node ? end(state) : 0;
+}
+
+/* Whether a write is a call of the disk's own thread. */
+static bool written_here(size_t bytes)
+{
+	static uint8_t buf[256 << 10];
+	unsigned before = fault_begun(FAULT_WRITE);
+
+	assert_int_equal(io(BLOCK_WRITE, 0, buf, bytes), 0);
+	return fault_begun(FAULT_WRITE) != before;
+}
+
+/* With io_uring. A thread that had no processor for a while counts as one that had to wait: then once more. */
+static void test_small_writes_are_calls_until_one_waits(void **state)
+{
+	uint8_t buf[4096] = { 0 };
+	bool waited = false;
+
+	if (!node)
+		skip();
+	for (int again = 0; !waited; again++) {
+		struct later l;
+		int64_t begin;
+		bool here;
+
+		assert_int_not_equal(again, 1000);
+		if (!written_here(4096))
+			usleep(10000);
+		assert_false(written_here(256 << 10));
+		fault_hold(FAULT_WRITE);
+		submit(&l, BLOCK_WRITE, 0, buf, sizeof(buf));
+		while (!fault_waiting(FAULT_WRITE) && !is_done(&l))
+			usleep(100);
+		waited = !is_done(&l);
+		usleep(3000);
+		begin = now_ms();
+		fault_let_go(FAULT_WRITE);
+		assert_int_equal(wait_for(&l), 0);
+		here = written_here(4096);
+		waited = waited && now_ms() < begin + 90;
+		assert_false(waited && here);
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -630,6 +692,7 @@ int main(void)
 		TEST(test_a_flush_that_fails_is_told),
 		TEST(test_flushes_may_be_nothing),
 		TEST(test_closing_flushes_what_is_left),
+		cmocka_unit_test_setup_teardown(test_small_writes_are_calls_until_one_waits, begin_uring, end_uring),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
