@@ -338,3 +338,9 @@ struct lan_control *lan_control_new(struct server *v, struct err *err)
 	free(c);
 	return NULL;
 }
+
+void lan_control_hang_up(struct lan_control *c)
+{
+	for (unsigned n = 0; n < CLIENTS; n++)
+		hang_up(&c->client[n]);
+}

@@ -23,6 +23,7 @@
 #define PATIENCE_MS 3000
 #define ARGS_MOST   40
 #define LOG	    "server.log"
+#define HOSTS	    "hosts"
 
 static const char *program(void)
 {
@@ -111,8 +112,15 @@ static void nap(void)
 	nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 }
 
-void lan_dnsmasq_stop(struct lan *l, const char *name)
+void lan_dnsmasq_stop(struct lan *l, const struct lan_run *r)
 {
+	const char *name = r->def.name;
+	char path[2 * LAN_PATH];
+
+	/* Where what is written is not lost and it has no files there was none: a look at all processes is saved. */
+	path_of(l, name, HOSTS, path);
+	if (r->known && access(path, F_OK))
+		return;
 	for (int n = 0; n < PATIENCE_MS / 2; n++) {
 		pid_t pid = find(l, name);
 
@@ -156,7 +164,7 @@ static int write_files(struct lan *l, const struct lan_run *r, struct err *err)
 		if (f[i] && fclose(f[i]))
 			rc = err_set(err, "out of memory");
 	for (int i = 0; i < 2 && !rc; i++) {
-		path_of(l, r->def.name, i ? "names" : "hosts", path);
+		path_of(l, r->def.name, i ? "names" : HOSTS, path);
 		rc = lan_write_file(path, text[i], false, err);
 	}
 	free(text[0]);
@@ -216,7 +224,7 @@ static void make_args(struct lan *l, const struct lan_run *r, const char *ifname
 	add(a, "--group="); /* stay as it is: in a user name space it could not change */
 	path_of(l, d->name, "leases", text);
 	add(a, "--dhcp-leasefile=%s", text);
-	path_of(l, d->name, "hosts", text);
+	path_of(l, d->name, HOSTS, text);
 	add(a, "--dhcp-hostsfile=%s", text);
 	path_of(l, d->name, "names", text);
 	add(a, "--addn-hosts=%s", text);

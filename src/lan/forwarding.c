@@ -1,7 +1,7 @@
 /*
  * The host forwards while a network needs it: see host.h. What was so before is kept in a table of nft without a rule,
  * "vireo_forwarding": it lives exactly as long as the switches do, whatever happens to files. A chain "ipv4" or "ipv6"
- * in it says that this one was off; a set holds the interfaces that listened to routers.
+ * in it says that this one was off; a chain "ra-" and an interface's name as hex, that it listened to routers.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,6 @@
 
 #include "base/bytes.h"
 #include "lan/host.h"
-#include "lan/nft.h"
 
 static const struct {
 	const char *chain, *path;
@@ -26,12 +25,25 @@ static void accept_ra_path(char *buf, size_t size, const char *ifname)
 	snprintf(buf, size, "ipv6/conf/%.15s/accept_ra", ifname);
 }
 
-static int run(FILE *f, char **text, struct err *err)
+static void chain_of(const char *ifname, char buf[NFNL_NAME])
 {
-	int rc = fclose(f) ? err_set(err, "out of memory") : nft_run(*text, false, err);
+	int n = snprintf(buf, NFNL_NAME, "ra-");
 
-	free(*text);
-	return rc;
+	for (; *ifname; ifname++)
+		n += snprintf(buf + n, (size_t)(NFNL_NAME - n), "%02x", (unsigned char)*ifname);
+}
+
+/* The interface of such a chain; false: it is none. */
+static bool ifname_of(const char *chain, char buf[IFNAMSIZ])
+{
+	unsigned n = 0;
+
+	if (strncmp(chain, "ra-", 3))
+		return false;
+	for (chain += 3; n < IFNAMSIZ - 1 && sscanf(chain, "%2hhx", (unsigned char *)&buf[n]) == 1; chain += 2)
+		n++;
+	buf[n] = '\0';
+	return n && !strchr(buf, '/') && strcmp(buf, ".") && strcmp(buf, "..");
 }
 
 /*
@@ -48,27 +60,29 @@ static bool listens(const struct rtnl_link *k)
 }
 
 /* First written down, then done. */
-static int note(const struct rtnl_links *links, const bool off[2], struct err *err)
+static int note(struct rtnl *nf, const struct rtnl_links *links, const bool off[2], struct err *err)
 {
-	char *text = NULL;
-	size_t len;
-	FILE *f = open_memstream(&text, &len);
+	char chain[NFNL_NAME];
+	struct nfnl_batch b;
+	int rc;
 
-	if (!f)
-		return err_set(err, "out of memory");
-	fputs("table inet " LAN_FORWARDING " {\n", f);
+	nfnl_begin(&b);
+	nfnl_add_table(&b, NFPROTO_INET, LAN_FORWARDING);
 	for (size_t i = 0; i < ARRAY_LEN(switches); i++)
 		if (off[i])
-			fprintf(f, "chain %s { }\n", switches[i].chain);
-	for (unsigned i = 0, n = 0; off[1] && i < links->len; i++)
-		if (listens(&links->v[i]))
-			fprintf(f, "%s\"%s\"", n++ ? ", " : "set accept_ra { type ifname; elements = { ",
-				links->v[i].name);
-	fputs(off[1] && strstr((fflush(f), text), "accept_ra") ? " }; }\n}\n" : "}\n", f);
-	return run(f, &text, err);
+			nfnl_add_chain(&b, NFPROTO_INET, LAN_FORWARDING, switches[i].chain);
+	for (unsigned i = 0; off[1] && i < links->len; i++) {
+		if (!listens(&links->v[i]))
+			continue;
+		chain_of(links->v[i].name, chain);
+		nfnl_add_chain(&b, NFPROTO_INET, LAN_FORWARDING, chain);
+	}
+	rc = nfnl_commit(nf, &b, err);
+	nfnl_end(&b);
+	return rc;
 }
 
-int lan_forwarding_on(struct rtnl *nl, const struct lan_def *d, struct err *err)
+int lan_forwarding_on(struct rtnl *nl, struct rtnl *nf, const struct lan_def *d, struct err *err)
 {
 	bool off[2] = { false };
 	struct rtnl_links links;
@@ -81,7 +95,7 @@ int lan_forwarding_on(struct rtnl *nl, const struct lan_def *d, struct err *err)
 		return 0;
 	if (rtnl_links(nl, &links, err))
 		return -1;
-	rc = note(&links, off, err);
+	rc = note(nf, &links, off, err);
 	for (unsigned i = 0; off[1] && i < links.len && !rc; i++) {
 		accept_ra_path(path, sizeof(path), links.v[i].name);
 		if (listens(&links.v[i]))
@@ -96,8 +110,8 @@ int lan_forwarding_on(struct rtnl *nl, const struct lan_def *d, struct err *err)
 
 /* --- off --- */
 
-/* Whether a network that runs needs one. */
-static bool needed(const struct lan_store *s, size_t which)
+/* Whether a network that runs needs one, but that of the name `but`. */
+static bool needed(const struct lan_store *s, const char *but, size_t which)
 {
 	struct lan_def *d = malloc(sizeof(*d));
 	struct lan_names names = { 0 };
@@ -105,7 +119,7 @@ static bool needed(const struct lan_store *s, size_t which)
 	bool yes = !d || lan_store_running(s, &names, &ignored);
 
 	for (unsigned i = 0; i < names.len && !yes; i++) {
-		json_t *state = lan_run_read(s, names.v[i], "state.json");
+		json_t *state = strcmp(names.v[i], but) ? lan_run_read(s, names.v[i], "state.json") : NULL;
 
 		yes = !lan_def_from_json(d, json_object_get(state, "def"), &ignored) && needs(d, which);
 		json_decref(state);
@@ -125,50 +139,47 @@ static void set_back(const char *path, const char *from, const char *to)
 		lan_sysctl_set(path, to, &ignored);
 }
 
-static void listen_again(const json_t *set)
-{
-	json_t *elements = json_object_get(set, "elem"), *e;
-	char path[96];
-	size_t i;
+struct notes {
+	struct nfnl_batch *b;
+	bool keep[2], left, any;
+};
 
-	json_array_foreach(elements, i, e)
-	{
-		if (!json_string_value(e) || strpbrk(json_string_value(e), "/"))
-			continue;
-		accept_ra_path(path, sizeof(path), json_string_value(e));
-		set_back(path, "2", "1");
+static void give_back(void *opaque, unsigned family, const char *chain)
+{
+	char ifname[IFNAMSIZ], path[96];
+	struct notes *n = opaque;
+	bool listened = ifname_of(chain, ifname);
+	size_t i = listened || !strcmp(chain, switches[1].chain);
+
+	if (n->keep[i] || (!listened && strcmp(chain, switches[i].chain))) {
+		n->left = true;
+		return;
 	}
+	if (listened) {
+		accept_ra_path(path, sizeof(path), ifname);
+		set_back(path, "2", "1");
+	} else {
+		set_back(switches[i].path, "1", "0");
+	}
+	nfnl_del_chain(n->b, NFPROTO_INET, LAN_FORWARDING, chain);
 }
 
-void lan_forwarding_off(const struct lan_store *s)
+static void note_table(void *opaque, unsigned family, const char *name)
 {
+	struct notes *n = opaque;
+
+	n->any |= family == NFPROTO_INET && !strcmp(name, LAN_FORWARDING);
+}
+
+void lan_forwarding_off(struct rtnl *nf, const struct lan_store *s, const char *but, struct nfnl_batch *b)
+{
+	struct notes n = { .b = b };
 	struct err ignored;
-	json_t *table = nft_json((const char *const[]){ "list", "table", "inet", LAN_FORWARDING, NULL }, &ignored),
-	       *list = json_object_get(table, "nftables"), *o;
-	bool left = false;
-	char text[256] = "";
-	size_t n;
 
-	json_array_foreach(list, n, o)
-	{
-		const char *chain = json_string_value(json_object_get(json_object_get(o, "chain"), "name"));
-		json_t *set = json_object_get(o, "set");
-		size_t i = set || (chain && !strcmp(chain, switches[1].chain)), at = strlen(text);
-
-		if ((!chain && !set) || needed(s, i)) {
-			left |= chain || set;
-			continue;
-		}
-		if (set)
-			listen_again(set);
-		else
-			set_back(switches[i].path, "1", "0");
-		snprintf(text + at, sizeof(text) - at, "delete %s inet " LAN_FORWARDING " %s\n", set ? "set" : "chain",
-			 set ? "accept_ra" : switches[i].chain);
-	}
-	if (table && !left)
-		snprintf(text, sizeof(text), "delete table inet " LAN_FORWARDING "\n");
-	if (*text)
-		nft_run(text, false, &ignored);
-	json_decref(table);
+	if (nfnl_tables(nf, note_table, &n, &ignored) || !n.any)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(switches); i++)
+		n.keep[i] = needed(s, but, i);
+	if (!nfnl_chains(nf, LAN_FORWARDING, give_back, &n, &ignored) && !n.left)
+		nfnl_del_table(b, NFPROTO_INET, LAN_FORWARDING);
 }

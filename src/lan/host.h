@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 #include "lan/def.h"
-#include "lan/rtnl.h"
+#include "lan/nfnl.h"
 #include "lan/store.h"
 
 /* The rights to change networks, and to make name spaces of them. */
@@ -38,7 +38,8 @@ int lan_sysctl_set(const char *path, const char *value, struct err *err);
  * Let the host forward, and remember what was so before: given back by lan_forwarding_off(), once no network needs it,
  * where nobody else has changed it since.
  */
-int lan_forwarding_on(struct rtnl *nl, const struct lan_def *d, struct err *err);
-void lan_forwarding_off(const struct lan_store *s);
+int lan_forwarding_on(struct rtnl *nl, struct rtnl *nf, const struct lan_def *d, struct err *err);
+/* That of the name `but` counts no more. What was remembered goes with `b`. */
+void lan_forwarding_off(struct rtnl *nf, const struct lan_store *s, const char *but, struct nfnl_batch *b);
 
 #endif

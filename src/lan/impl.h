@@ -58,6 +58,8 @@ json_t *server_stats(struct server *v);
 
 /* A listening socket is made at once, before the rights are gone. */
 struct lan_control *lan_control_new(struct server *v, struct err *err);
+/* Close all connections. */
+void lan_control_hang_up(struct lan_control *c);
 
 /* As lan_serve_run(), with the sockets to other name servers, which it takes (NULL: there are none). */
 int serve(const struct lan_serve *s, struct forward *f, int ready, int stop, struct err *err);

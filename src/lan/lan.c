@@ -14,7 +14,13 @@ struct lan *lan_open(bool change, struct err *err)
 		err_set(err, "out of memory");
 		return NULL;
 	}
+	l->leaving = -1;
 	if (lan_store_find(&l->store, err) || rtnl_open(&l->nl, err)) {
+		free(l);
+		return NULL;
+	}
+	if (rtnl_open_netfilter(&l->nf, err)) {
+		rtnl_close(&l->nl);
 		free(l);
 		return NULL;
 	}
@@ -29,8 +35,10 @@ struct lan *lan_open(bool change, struct err *err)
 
 void lan_close(struct lan *l)
 {
+	lan_server_await(l);
 	lan_store_unlock(&l->store);
 	rtnl_close(&l->nl);
+	rtnl_close(&l->nf);
 	free(l);
 }
 

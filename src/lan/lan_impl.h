@@ -11,7 +11,8 @@
 
 struct lan {
 	struct lan_store store;
-	struct rtnl nl;
+	struct rtnl nl, nf; /* routes and links; packet filters */
+	int leaving;	    /* the pidfd of a server that has said goodbye; -1: none */
 };
 
 /* What is so of a network that runs. */
@@ -20,6 +21,7 @@ struct lan_run {
 	char bridge[IFNAMSIZ];
 	bool made;	/* the bridge is ours */
 	bool up;	/* else it is being started or stopped, or whoever did that was killed */
+	bool known;	/* it was found written down */
 	json_t *uplink; /* what was moved from the interface; NULL: nothing */
 	struct lan_ports ports;
 };
@@ -27,6 +29,8 @@ struct lan_run {
 int lan_run_load(struct lan *l, const char *name, struct lan_run *r);
 int lan_run_save(struct lan *l, const struct lan_run *r, struct err *err);
 void lan_run_free(struct lan_run *r);
+/* By what is written: lan_prune_ports() sees which are gone. */
+bool lan_has_cables(const struct lan_run *r);
 
 /* --- up.c --- */
 /* Make so what `d` says, from whatever there is. */
@@ -38,7 +42,8 @@ int lan_prune_ports(struct lan *l, struct lan_run *r, const struct rtnl_links *l
 /* Those of all networks that run, of which some may name `name`. */
 void lan_load_others(struct lan *l, const char *name);
 int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err);
-int lan_remove_rules(const char *name, struct err *err);
+/* And what forwarding was like before, once nobody needs it; of no network ("") only that. */
+int lan_remove_rules(struct lan *l, const char *name, struct err *err);
 bool lan_link_is_ours(struct lan *l, const char *link, const char *name);
 bool lan_is_ours(const struct rtnl_link *k, const char *name);
 
@@ -52,10 +57,13 @@ int lan_reconcile(struct lan *l, struct err *err);
 
 /* --- server.c --- */
 int lan_server_start(struct lan *l, const struct lan_run *r, struct err *err);
-/* `r` needs its name only. */
+/* `r` needs its name only. It serves no more; its process may have a moment to go, until lan_server_await(). */
 void lan_server_stop(struct lan *l, const struct lan_run *r);
+void lan_server_await(struct lan *l);
 /* The bridge's end of its cable, which the kernel removes otherwise, some time later. */
 void lan_server_unplug(struct lan *l, const struct lan_run *r);
+/* The MAC of that end, by which it is known as ours from the beginning. */
+void lan_server_mac(const char *name, uint8_t mac[6]);
 bool lan_server_alive(struct lan *l, const char *name);
 /* Tell it of the machines that the network knows now. */
 int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err);
@@ -68,7 +76,7 @@ int lan_server_join(struct lan *l, const struct lan_run *r, pid_t pid, struct er
 
 /* --- dnsmasq.c --- */
 int lan_dnsmasq_start(struct lan *l, const struct lan_run *r, struct err *err);
-void lan_dnsmasq_stop(struct lan *l, const char *name);
+void lan_dnsmasq_stop(struct lan *l, const struct lan_run *r);
 bool lan_dnsmasq_alive(struct lan *l, const char *name);
 int lan_dnsmasq_hosts(struct lan *l, const struct lan_run *r, struct err *err);
 json_t *lan_dnsmasq_leases(struct lan *l, const char *name, struct err *err);

@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "lan/def.h"
+#include "lan/nfnl.h"
 
 #define LAN_TABLE "vireo-" /* before the name of a network */
 
@@ -45,8 +46,8 @@ struct lan_rules {
  * on one is left out.
  */
 void lan_rules_write(FILE *f, const struct lan_rules *r, bool device);
-/* The one that removes them, whether they are there or not. */
-void lan_rules_remove(FILE *f, const char *name);
+/* Add to a transaction what removes those that there are. */
+int lan_rules_remove(struct rtnl *nf, const char *name, struct nfnl_batch *b, struct err *err);
 
 /* Run a transaction, or only see whether it could be run. */
 int nft_run(const char *text, bool check, struct err *err);

@@ -9,32 +9,26 @@
 #include "lan/lan_impl.h"
 
 /* The networks whose tables there are, and whether there is a note about forwarding. */
-static int tables(struct lan_names *n, bool *forwarding, struct err *err)
+struct tables {
+	struct lan_names names;
+	bool forwarding;
+};
+
+static void add_table(void *opaque, unsigned family, const char *table)
 {
-	json_t *j = nft_json((const char *const[]){ "list", "tables", NULL }, err), *o;
-	size_t i;
+	const char *name = table + strlen(LAN_TABLE);
+	struct tables *t = opaque;
+	void *v;
 
-	*n = (struct lan_names){ 0 };
-	if (!j)
-		return -1;
-	json_array_foreach(json_object_get(j, "nftables"), i, o)
-	{
-		const char *name = json_string_value(json_object_get(json_object_get(o, "table"), "name"));
-		void *v;
-
-		*forwarding |= name && !strcmp(name, LAN_FORWARDING);
-		if (!name || strncmp(name, LAN_TABLE, strlen(LAN_TABLE)) || !lan_name_ok(name + strlen(LAN_TABLE)) ||
-		    lan_names_has(n, name + strlen(LAN_TABLE)))
-			continue;
-		v = realloc(n->v, (n->len + 1) * sizeof(*n->v));
-		if (!v)
-			break;
-		n->v = v;
-		n->v[n->len] = strdup(name + strlen(LAN_TABLE));
-		n->len += !!n->v[n->len];
-	}
-	json_decref(j);
-	return 0;
+	t->forwarding |= !strcmp(table, LAN_FORWARDING);
+	if (strncmp(table, LAN_TABLE, strlen(LAN_TABLE)) || !lan_name_ok(name) || lan_names_has(&t->names, name))
+		return;
+	v = realloc(t->names.v, (t->names.len + 1) * sizeof(*t->names.v));
+	if (!v)
+		return;
+	t->names.v = v;
+	t->names.v[t->names.len] = strdup(name);
+	t->names.len += !!t->names.v[t->names.len];
 }
 
 /* Make it so again by its definition; what cannot be made so goes. */
@@ -46,14 +40,6 @@ static int again(struct lan *l, const char *name, struct err *err)
 
 	free(d);
 	return rc;
-}
-
-static bool has_cables(const struct lan_run *r)
-{
-	for (unsigned i = 0; i < r->ports.len; i++)
-		if (*r->ports.v[i].tap)
-			return true;
-	return false;
 }
 
 static int look(struct lan *l, const char *name, const struct rtnl_links *links, const struct lan_names *filters,
@@ -74,7 +60,7 @@ static int look(struct lan *l, const char *name, const struct rtnl_links *links,
 	there = bridge && (!r->made || lan_is_ours(bridge, name));
 	if (lan_prune_ports(l, r, links) && r->up && there)
 		rc = lan_run_save(l, r, err) || lan_load_rules(l, r, err) || lan_server_hosts(l, r, err) ? -1 : 0;
-	if (!there || (!r->up && !has_cables(r)))
+	if (!there || (!r->up && !lan_has_cables(r)))
 		rc = lan_down(l, name, err);
 	else if (!r->up || !lan_names_has(filters, name) || (lan_has_server(&r->def) && !lan_server_alive(l, name)))
 		rc = again(l, name, err);
@@ -86,9 +72,9 @@ static int look(struct lan *l, const char *name, const struct rtnl_links *links,
 /* Of which network a link is, or "": by its mark, or as a bridge that was not given one any more. */
 static void owner(const struct rtnl_link *k, char name[LAN_NET_NAME + 1])
 {
-	const char *from = !strncmp(k->alias, "vireo:", 6)	       ? k->alias + 6
-			   : !*k->alias && !strncmp(k->name, "vr-", 3) ? k->name + 3
-								       : "";
+	const char *from = !strncmp(k->alias, "vireo:", 6)						? k->alias + 6
+			   : !*k->alias && (!strncmp(k->name, "vr-", 3) || !strncmp(k->name, "vs-", 3)) ? k->name + 3
+													: "";
 
 	snprintf(name, LAN_NET_NAME + 1, "%s", from);
 	if (!lan_name_ok(name) || !lan_is_ours(k, name))
@@ -97,11 +83,11 @@ static void owner(const struct rtnl_link *k, char name[LAN_NET_NAME + 1])
 
 int lan_reconcile(struct lan *l, struct err *err)
 {
-	struct lan_names running = { 0 }, filters = { 0 };
+	struct lan_names running = { 0 };
+	struct tables t = { 0 };
 	struct rtnl_links links = { 0 };
 	char name[LAN_NET_NAME + 1], path[2 * LAN_PATH];
 	struct err ignored;
-	bool forwarding = false;
 	int rc = -1;
 
 	/* Whoever may change nothing finds nothing either. */
@@ -109,24 +95,24 @@ int lan_reconcile(struct lan *l, struct err *err)
 		return 0;
 	if (lan_store_running(&l->store, &running, err) || rtnl_links(&l->nl, &links, err))
 		goto out;
-	/* Without nft there can be nothing left of its. */
-	rc = tables(&filters, &forwarding, err) && running.len ? -1 : 0;
+	/* A kernel without packet filters has none that could be left. */
+	rc = nfnl_tables(&l->nf, add_table, &t, err) && running.len ? -1 : 0;
 	for (unsigned i = 0; i < running.len && !rc; i++)
-		rc = look(l, running.v[i], &links, &filters, err);
+		rc = look(l, running.v[i], &links, &t.names, err);
 	for (unsigned i = 0; i < links.len && !rc; i++) {
 		owner(&links.v[i], name);
 		if (*name && !lan_names_has(&running, name) && if_nametoindex(links.v[i].name))
 			rc = again(l, name, err);
 	}
-	for (unsigned i = 0; i < filters.len && !rc; i++)
-		if (!lan_names_has(&running, filters.v[i]) &&
-		    lan_run_path(&l->store, filters.v[i], "", path, sizeof(path)) == 0 && access(path, F_OK))
-			rc = lan_remove_rules(filters.v[i], err);
-	if (forwarding && !running.len)
-		lan_forwarding_off(&l->store);
+	for (unsigned i = 0; i < t.names.len && !rc; i++)
+		if (!lan_names_has(&running, t.names.v[i]) &&
+		    lan_run_path(&l->store, t.names.v[i], "", path, sizeof(path)) == 0 && access(path, F_OK))
+			rc = lan_remove_rules(l, t.names.v[i], err);
+	if (t.forwarding && !running.len)
+		lan_remove_rules(l, "", &ignored);
 out:
 	lan_names_free(&running);
-	lan_names_free(&filters);
+	lan_names_free(&t.names);
 	rtnl_links_free(&links);
 	return rc;
 }

@@ -20,13 +20,13 @@
 #define ANSWER	  (64 * 1024)
 #define DUMP_MOST (64u * 1024) /* links, addresses or routes */
 
-int rtnl_open(struct rtnl *r, struct err *err)
+static int open_family(struct rtnl *r, int family, struct err *err)
 {
 	const struct sockaddr_nl a = { .nl_family = AF_NETLINK };
 	const int on = 1;
 
 	r->seq = 0;
-	r->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	r->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, family);
 	if (r->fd < 0)
 		return err_errno(err, errno, "netlink");
 	if (bind(r->fd, (const struct sockaddr *)&a, sizeof(a))) {
@@ -38,6 +38,16 @@ int rtnl_open(struct rtnl *r, struct err *err)
 	setsockopt(r->fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));
 	setsockopt(r->fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
 	return 0;
+}
+
+int rtnl_open(struct rtnl *r, struct err *err)
+{
+	return open_family(r, NETLINK_ROUTE, err);
+}
+
+int rtnl_open_netfilter(struct rtnl *r, struct err *err)
+{
+	return open_family(r, NETLINK_NETFILTER, err);
 }
 
 void rtnl_close(struct rtnl *r)
@@ -124,8 +134,7 @@ void rtnl_attrs(const struct rtattr *a, size_t len, const struct rtattr **table,
 	}
 }
 
-/* The message behind `h` of those that begin with it and are `len` bytes. */
-static struct nlmsghdr *next(struct nlmsghdr *h, size_t *len)
+struct nlmsghdr *rtnl_next(struct nlmsghdr *h, size_t *len)
 {
 	size_t step = NLMSG_ALIGN(h->nlmsg_len);
 
@@ -191,7 +200,7 @@ int rtnl_do(struct rtnl *r, struct rtnl_req *q, struct err *err)
 			continue;
 		if (n < 0)
 			return err_errno(err, errno, "netlink"), -EIO;
-		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, len); h = next(h, &len)) {
+		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, len); h = rtnl_next(h, &len)) {
 			if (h->nlmsg_seq != r->seq || h->nlmsg_type != NLMSG_ERROR)
 				continue;
 			return ((struct nlmsgerr *)NLMSG_DATA(h))->error ? failed(h, err) : 0;
@@ -201,9 +210,8 @@ int rtnl_do(struct rtnl *r, struct rtnl_req *q, struct err *err)
 
 /* --- dumps --- */
 
-/* Call `fn` for each message of an answer. It may change while it is asked for; then it is asked for again. */
-static int dump(struct rtnl *r, struct rtnl_req *q, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque,
-		struct err *err)
+int rtnl_each(struct rtnl *r, struct rtnl_req *q, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque,
+	      struct err *err)
 {
 	char *buf = malloc(ANSWER);
 	int rc = -ENOMEM;
@@ -220,7 +228,7 @@ static int dump(struct rtnl *r, struct rtnl_req *q, int (*fn)(void *opaque, cons
 			rc = err_errno(err, errno, "netlink");
 			goto out;
 		}
-		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, len); h = next(h, &len)) {
+		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, len); h = rtnl_next(h, &len)) {
 			if (h->nlmsg_seq != r->seq)
 				continue;
 			rc = h->nlmsg_type == NLMSG_ERROR ? failed(h, err) : 0;
@@ -299,7 +307,7 @@ int rtnl_links(struct rtnl *r, struct rtnl_links *l, struct err *err)
 
 	*l = (struct rtnl_links){ 0 };
 	rtnl_begin(&q, RTM_GETLINK, NLM_F_DUMP, &(struct ifinfomsg){ 0 }, sizeof(struct ifinfomsg));
-	rc = dump(r, &q, add_link, l, err);
+	rc = rtnl_each(r, &q, add_link, l, err);
 	if (rc)
 		rtnl_links_free(l);
 	return rc ? -1 : 0;
@@ -351,7 +359,7 @@ int rtnl_dump(struct rtnl *r, uint16_t type, struct rtnl_messages *m, struct err
 		else
 			rtnl_begin(&q, type, NLM_F_DUMP, &(struct rtmsg){ .rtm_family = (uint8_t)families[i] },
 				   sizeof(struct rtmsg));
-		if (dump(r, &q, add_message, m, err)) {
+		if (rtnl_each(r, &q, add_message, m, err)) {
 			rtnl_messages_free(m);
 			return -1;
 		}
@@ -568,5 +576,5 @@ int rtnl_link_stats(struct rtnl *r, const char *name, uint64_t v[8])
 	struct err ignored;
 
 	rtnl_begin(&q, RTM_GETLINK, NLM_F_DUMP, &(struct ifinfomsg){ 0 }, sizeof(struct ifinfomsg));
-	return dump(r, &q, read_stats, &w, &ignored) || !w.found ? -1 : 0;
+	return rtnl_each(r, &q, read_stats, &w, &ignored) || !w.found ? -1 : 0;
 }

@@ -23,6 +23,8 @@ struct rtnl {
 };
 
 int rtnl_open(struct rtnl *r, struct err *err);
+/* The same for nfnl.h. */
+int rtnl_open_netfilter(struct rtnl *r, struct err *err);
 void rtnl_close(struct rtnl *r);
 
 /* --- requests: a message that is built up --- */
@@ -45,6 +47,11 @@ int rtnl_do(struct rtnl *r, struct rtnl_req *q, struct err *err);
 
 /* The attributes of a message: by type, up to `max`; lengths are checked. */
 void rtnl_attrs(const struct rtattr *a, size_t len, const struct rtattr **table, unsigned max);
+/* The message behind `h` of those that begin with it and are `len` bytes. */
+struct nlmsghdr *rtnl_next(struct nlmsghdr *h, size_t *len);
+/* Call `fn` for each message of the answer to a dump; it returns -1 where memory is short. */
+int rtnl_each(struct rtnl *r, struct rtnl_req *q, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque,
+	      struct err *err);
 
 /* --- links --- */
 

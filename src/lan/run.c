@@ -89,6 +89,7 @@ int lan_run_load(struct lan *l, const char *name, struct lan_run *r)
 		json_decref(o);
 		return -1;
 	}
+	r->known = true;
 	r->uplink = json_incref(json_object_get(o, "uplink"));
 	json_decref(o);
 	return 0;
@@ -100,4 +101,12 @@ void lan_run_free(struct lan_run *r)
 	json_decref(r->uplink);
 	r->ports = (struct lan_ports){ 0 };
 	r->uplink = NULL;
+}
+
+bool lan_has_cables(const struct lan_run *r)
+{
+	for (unsigned i = 0; i < r->ports.len; i++)
+		if (*r->ports.v[i].tap)
+			return true;
+	return false;
 }

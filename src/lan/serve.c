@@ -444,5 +444,8 @@ int serve(const struct lan_serve *s, struct forward *f, int ready, int stop, str
 		advertise(v, true);
 	v->saved_ms = INT64_MIN / 2;
 	save_leases(v);
+	/* Whoever has asked for the end waits for no more than this. */
+	if (v->control)
+		lan_control_hang_up(v->control);
 	return 0;
 }

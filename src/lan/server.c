@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -75,6 +76,12 @@ static struct in_addr in4(uint32_t addr)
 	return (struct in_addr){ htobe32(addr) };
 }
 
+void lan_server_mac(const char *name, uint8_t mac[6])
+{
+	lan_bridge_mac(name, mac);
+	mac[1] = 'H';
+}
+
 static void own_mac(const char *name, uint8_t mac[6])
 {
 	lan_bridge_mac(name, mac);
@@ -126,12 +133,13 @@ int lan_server_join(struct lan *l, const struct lan_run *r, pid_t pid, struct er
 	struct rtnl *nl = &l->nl;
 	char name[IFNAMSIZ], alias[RTNL_ALIAS];
 	unsigned mtu = r->def.mtu;
-	uint8_t mac[6];
+	uint8_t mac[6], outer[6];
 	int index;
 
 	own_mac(r->def.name, mac);
+	lan_server_mac(r->def.name, outer);
 	lan_server_name(&r->def, name);
-	if (rtnl_add_veth(nl, &(struct rtnl_new){ .name = name, .mtu = mtu },
+	if (rtnl_add_veth(nl, &(struct rtnl_new){ .name = name, .mac = outer, .mtu = mtu },
 			  &(struct rtnl_new){ .name = "lan0", .mac = mac, .mtu = mtu }, pid, err))
 		return err_prefix(err, "interface %s", name);
 	index = (int)if_nametoindex(name);
@@ -318,6 +326,11 @@ int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err)
 
 /* --- the end --- */
 
+static int pidfd_open(pid_t pid)
+{
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
 /* The process at the other end, as the kernel knows it. */
 static pid_t peer(int fd)
 {
@@ -327,7 +340,10 @@ static pid_t peer(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &len) ? 0 : c.pid;
 }
 
-/* By word, else by force; gone is it when its end of the connection is. */
+/*
+ * By word, else by force; it serves no more when its end of the connection is gone. The kernel takes its sockets down
+ * after that, which takes longer than all else: what can be done meanwhile is.
+ */
 void lan_server_stop(struct lan *l, const struct lan_run *r)
 {
 	static const char stop[] = "{\"execute\":\"stop\"}\n";
@@ -336,7 +352,9 @@ void lan_server_stop(struct lan *l, const struct lan_run *r)
 	pid_t pid;
 
 	if (p.fd >= 0) {
+		lan_server_await(l);
 		pid = peer(p.fd);
+		l->leaving = pid > 1 ? pidfd_open(pid) : -1;
 		if (send(p.fd, stop, sizeof(stop) - 1, MSG_NOSIGNAL) < 0 || poll(&p, 1, PATIENCE_MS) <= 0) {
 			if (pid > 1)
 				kill(pid, SIGKILL);
@@ -346,7 +364,21 @@ void lan_server_stop(struct lan *l, const struct lan_run *r)
 			;
 		close(p.fd);
 	}
-	lan_dnsmasq_stop(l, r->def.name);
+	lan_dnsmasq_stop(l, r);
+}
+
+void lan_server_await(struct lan *l)
+{
+	struct pollfd p = { .fd = l->leaving, .events = POLLIN };
+
+	if (l->leaving < 0)
+		return;
+	if (poll(&p, 1, PATIENCE_MS) <= 0) {
+		syscall(SYS_pidfd_send_signal, l->leaving, SIGKILL, NULL, 0);
+		poll(&p, 1, PATIENCE_MS);
+	}
+	close(l->leaving);
+	l->leaving = -1;
 }
 
 void lan_server_unplug(struct lan *l, const struct lan_run *r)

@@ -1,5 +1,6 @@
 /* A network taken up and down on its host: see lan_impl.h. */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,15 +8,17 @@
 #include "base/bytes.h"
 #include "lan/lan_impl.h"
 
-/* The mark that is seen, and the one that a bridge of ours has before that can be put on it. */
+/* The mark that is seen, and the one that what we make has before that can be put on it. */
 bool lan_is_ours(const struct rtnl_link *k, const char *name)
 {
+	bool bridge = !strcmp(k->kind, "bridge");
 	char alias[RTNL_ALIAS];
 	uint8_t mac[6];
 
 	snprintf(alias, sizeof(alias), "vireo:%s", name);
-	lan_bridge_mac(name, mac);
-	return !strcmp(k->alias, alias) || (!strcmp(k->kind, "bridge") && !*k->alias && !memcmp(k->mac, mac, 6));
+	(bridge ? lan_bridge_mac : lan_server_mac)(name, mac);
+	return !strcmp(k->alias, alias) ||
+	       ((bridge || !strcmp(k->kind, "veth")) && !*k->alias && !memcmp(k->mac, mac, 6));
 }
 
 bool lan_link_is_ours(struct lan *l, const char *link, const char *name)
@@ -278,7 +281,7 @@ static int take_up(struct lan *l, struct lan_run *r, struct err *err)
 {
 	if ((r->made && make_bridge(l, r, err)) || lan_load_rules(l, r, err) ||
 	    (r->made && give_addresses(l, r, err)) ||
-	    (lan_has_gateway(&r->def) && lan_forwarding_on(&l->nl, &r->def, err)) ||
+	    (lan_has_gateway(&r->def) && lan_forwarding_on(&l->nl, &l->nf, &r->def, err)) ||
 	    (r->def.model == LAN_BRIDGED && r->made && lan_uplink_take(l, r, err)) || lan_server_start(l, r, err))
 		return -1;
 	r->up = true;
@@ -337,18 +340,61 @@ static int remove_links(struct lan *l, const char *name, struct err *err)
 	return rc;
 }
 
-int lan_remove_rules(const char *name, struct err *err)
+/* A transaction that removes its filters, and what forwarding was like before where nobody else needs it. */
+static int prepare_removal(struct lan *l, const char *name, struct nfnl_batch *b, struct err *err)
 {
-	char *text = NULL;
-	size_t len;
-	FILE *f = open_memstream(&text, &len);
+	nfnl_begin(b);
+	lan_forwarding_off(&l->nf, &l->store, name, b);
+	return lan_rules_remove(&l->nf, name, b, err);
+}
+
+int lan_remove_rules(struct lan *l, const char *name, struct err *err)
+{
+	struct nfnl_batch b;
+	int rc = prepare_removal(l, name, &b, err) || nfnl_commit(&l->nf, &b, err) ? -1 : 0;
+
+	nfnl_end(&b);
+	return rc;
+}
+
+struct removal {
+	struct lan *l;
+	struct nfnl_batch batch;
+	struct err err;
+	int rc;
+};
+
+static void *remove_filters(void *opaque)
+{
+	struct removal *v = opaque;
+
+	v->rc = nfnl_commit(&v->l->nf, &v->batch, &v->err);
+	return NULL;
+}
+
+/*
+ * Interfaces and filters: for each the kernel waits until nobody looks at them any more, so both go at once. Where
+ * machines have cables the filters are the last: nobody shall send a frame that is not looked at.
+ */
+static int remove_all(struct lan *l, const struct lan_run *r, struct err *err)
+{
+	struct removal v = { .l = l };
+	struct err ignored;
+	pthread_t thread;
+	bool beside = false;
 	int rc;
 
-	if (!f)
-		return err_set(err, "out of memory");
-	lan_rules_remove(f, name);
-	rc = fclose(f) ? err_set(err, "out of memory") : nft_run(text, false, err);
-	free(text);
+	v.rc = prepare_removal(l, r->def.name, &v.batch, &v.err);
+	if (!v.rc && r->known && !lan_has_cables(r))
+		beside = !pthread_create(&thread, NULL, remove_filters, &v);
+	rc = remove_links(l, r->def.name, err);
+	if (beside)
+		pthread_join(thread, NULL);
+	else if (!v.rc)
+		remove_filters(&v);
+	nfnl_end(&v.batch);
+	if (v.rc)
+		rc = err_set(rc ? &ignored : err, "%s", v.err.msg);
 	return rc;
 }
 
@@ -356,29 +402,27 @@ int lan_down(struct lan *l, const char *name, struct err *err)
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
 	struct err ignored;
-	bool known;
 	int rc = 0;
 
 	if (!r)
 		return err_set(err, "out of memory");
-	known = !lan_run_load(l, name, r);
-	if (known && r->up) {
+	lan_run_load(l, name, r);
+	if (r->known && r->up) {
 		/* A directory that takes no files any more keeps nothing from going. */
 		r->up = false;
 		lan_run_save(l, r, &ignored);
 	}
-	if (!known)
+	if (!r->known)
 		snprintf(r->def.name, sizeof(r->def.name), "%s", name);
 	lan_server_stop(l, r);
-	if (known && r->uplink)
+	if (r->known && r->uplink)
 		rc = lan_uplink_give_back(l, r, err);
-	if (remove_links(l, name, rc ? &ignored : err) || lan_remove_rules(name, rc ? &ignored : err))
+	if (remove_all(l, r, rc ? &ignored : err))
 		rc = -1;
 	if (!rc)
 		rc = lan_run_remove(&l->store, name, err);
-	if (known)
+	if (r->known)
 		load_others(l, name, &r->def);
-	lan_forwarding_off(&l->store);
 	lan_run_free(r);
 	free(r);
 	return rc;

@@ -1,0 +1,192 @@
+/* See nfnl.h. */
+#include "lan/nfnl.h"
+
+#include <errno.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/bytes.h"
+
+static uint16_t type(unsigned message)
+{
+	return (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | message);
+}
+
+static void begin(struct rtnl_req *q, uint16_t message, uint16_t flags, unsigned family)
+{
+	const struct nfgenmsg g = { .nfgen_family = (uint8_t)family, .version = NFNETLINK_V0 };
+
+	rtnl_begin(q, message, flags, &g, sizeof(g));
+}
+
+/* --- what there is --- */
+
+struct walk {
+	nfnl_fn *fn;
+	void *opaque;
+	const char *table; /* NULL: tables */
+};
+
+static bool text_of(const struct rtattr *a, char buf[NFNL_NAME])
+{
+	size_t n = a ? RTA_PAYLOAD(a) : 0;
+
+	if (!n || n > NFNL_NAME || memchr(RTA_DATA(a), 0, n) != (char *)RTA_DATA(a) + n - 1)
+		return false;
+	memcpy(buf, RTA_DATA(a), n);
+	return true;
+}
+
+static int found(void *opaque, const struct nlmsghdr *h)
+{
+	const size_t head = NLMSG_SPACE(sizeof(struct nfgenmsg));
+	const struct nfgenmsg *g = NLMSG_DATA(h);
+	const struct rtattr *t[8];
+	char table[NFNL_NAME], name[NFNL_NAME];
+	struct walk *w = opaque;
+
+	if (h->nlmsg_len < head)
+		return 0;
+	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, ARRAY_LEN(t) - 1);
+	if (!text_of(t[w->table ? NFTA_CHAIN_NAME : NFTA_TABLE_NAME], name))
+		return 0;
+	if (!w->table || (text_of(t[NFTA_CHAIN_TABLE], table) && !strcmp(table, w->table)))
+		w->fn(w->opaque, g->nfgen_family, name);
+	return 0;
+}
+
+int nfnl_tables(struct rtnl *nf, nfnl_fn *fn, void *opaque, struct err *err)
+{
+	struct rtnl_req q;
+
+	begin(&q, type(NFT_MSG_GETTABLE), NLM_F_DUMP, NFPROTO_UNSPEC);
+	return rtnl_each(nf, &q, found, &(struct walk){ fn, opaque, NULL }, err);
+}
+
+int nfnl_chains(struct rtnl *nf, const char *table, nfnl_fn *fn, void *opaque, struct err *err)
+{
+	struct rtnl_req q;
+
+	begin(&q, type(NFT_MSG_GETCHAIN), NLM_F_DUMP, NFPROTO_UNSPEC);
+	return rtnl_each(nf, &q, found, &(struct walk){ fn, opaque, table }, err);
+}
+
+/* --- transactions --- */
+
+static void put(struct nfnl_batch *b, const struct rtnl_req *q)
+{
+	size_t len = NLMSG_ALIGN(q->h->nlmsg_len), size = b->size ? 2 * b->size : sizeof(q->buf);
+	char *buf = b->buf;
+
+	if (!q->full && b->len + len > b->size && (buf = realloc(b->buf, size))) {
+		b->buf = buf;
+		b->size = size;
+	}
+	if (q->full || !buf) {
+		b->full = true;
+		return;
+	}
+	memcpy(b->buf + b->len, q->buf, len);
+	b->last = b->len;
+	b->len += len;
+}
+
+/* The marks around what belongs together. */
+static void put_mark(struct nfnl_batch *b, uint16_t message)
+{
+	const struct nfgenmsg g = { .version = NFNETLINK_V0, .res_id = htobe16(NFNL_SUBSYS_NFTABLES) };
+	struct rtnl_req q;
+
+	rtnl_begin(&q, message, 0, &g, sizeof(g));
+	put(b, &q);
+}
+
+void nfnl_begin(struct nfnl_batch *b)
+{
+	*b = (struct nfnl_batch){ 0 };
+	put_mark(b, NFNL_MSG_BATCH_BEGIN);
+}
+
+void nfnl_end(struct nfnl_batch *b)
+{
+	free(b->buf);
+}
+
+static void change(struct nfnl_batch *b, unsigned message, unsigned family, const char *table, const char *chain)
+{
+	bool add = message == NFT_MSG_NEWTABLE || message == NFT_MSG_NEWCHAIN;
+	struct rtnl_req q;
+
+	begin(&q, type(message), add ? NLM_F_CREATE : 0, family);
+	rtnl_put_text(&q, NFTA_TABLE_NAME, table); /* and NFTA_CHAIN_TABLE */
+	if (chain)
+		rtnl_put_text(&q, NFTA_CHAIN_NAME, chain);
+	put(b, &q);
+}
+
+void nfnl_add_table(struct nfnl_batch *b, unsigned family, const char *name)
+{
+	change(b, NFT_MSG_NEWTABLE, family, name, NULL);
+}
+
+void nfnl_add_chain(struct nfnl_batch *b, unsigned family, const char *table, const char *name)
+{
+	change(b, NFT_MSG_NEWCHAIN, family, table, name);
+}
+
+void nfnl_del_table(struct nfnl_batch *b, unsigned family, const char *name)
+{
+	change(b, NFT_MSG_DELTABLE, family, name, NULL);
+}
+
+void nfnl_del_chain(struct nfnl_batch *b, unsigned family, const char *table, const char *name)
+{
+	change(b, NFT_MSG_DELCHAIN, family, table, name);
+}
+
+/* The kernel has answered when it has taken the batch: to the last change, or why it takes none. */
+static int answers(struct rtnl *nf, struct err *err)
+{
+	_Alignas(8) char buf[8192];
+	bool done = false;
+	int e = 0;
+
+	for (;;) {
+		ssize_t n = recv(nf->fd, buf, sizeof(buf), MSG_DONTWAIT);
+		size_t len = n < 0 ? 0 : (size_t)n;
+
+		if (n < 0 && (errno == EINTR || errno == ENOBUFS))
+			continue;
+		if (n < 0)
+			break;
+		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, len); h = rtnl_next(h, &len)) {
+			if (h->nlmsg_type != NLMSG_ERROR)
+				continue;
+			done = true;
+			if (!e)
+				e = -((struct nlmsgerr *)NLMSG_DATA(h))->error;
+		}
+	}
+	return e || !done ? err_errno(err, e ? e : EIO, "packet filters") : 0;
+}
+
+int nfnl_commit(struct rtnl *nf, struct nfnl_batch *b, struct err *err)
+{
+	const int room = (int)b->len * 2;
+
+	if (!b->last)
+		return b->full ? err_set(err, "out of memory") : 0;
+	((struct nlmsghdr *)(b->buf + b->last))->nlmsg_flags |= NLM_F_ACK;
+	put_mark(b, NFNL_MSG_BATCH_END);
+	if (b->full)
+		return err_set(err, "out of memory");
+	for (size_t at = 0; at < b->len; at += NLMSG_ALIGN(((struct nlmsghdr *)(b->buf + at))->nlmsg_len))
+		((struct nlmsghdr *)(b->buf + at))->nlmsg_seq = ++nf->seq;
+	setsockopt(nf->fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+	if (send(nf->fd, b->buf, b->len, 0) != (ssize_t)b->len)
+		return err_errno(err, errno, "packet filters");
+	return answers(nf, err);
+}

@@ -1,0 +1,35 @@
+/*
+ * nfnetlink: what of packet filters needs no language. Which tables and chains there are, and transactions that make
+ * empty ones or remove some, without the program nft, whose start takes longer than all of that. Connections that the
+ * kernel follows are ended here, too. Through a socket of rtnl_open_netfilter(), which belongs to its thread.
+ */
+#ifndef VIREO_LAN_NFNL_H
+#define VIREO_LAN_NFNL_H
+
+#include "lan/rtnl.h"
+
+#include <linux/netfilter.h> /* behind netinet/in.h, which it knows */
+
+#define NFNL_NAME 128
+
+/* Called for each table or chain; `family` is one of NFPROTO_*. */
+typedef void nfnl_fn(void *opaque, unsigned family, const char *name);
+int nfnl_tables(struct rtnl *nf, nfnl_fn *fn, void *opaque, struct err *err);
+int nfnl_chains(struct rtnl *nf, const char *table, nfnl_fn *fn, void *opaque, struct err *err);
+
+/* A transaction: all of it or nothing. */
+struct nfnl_batch {
+	char *buf;
+	size_t len, size, last; /* where in it the last change is */
+	bool full;		/* no memory: nfnl_commit() refuses it */
+};
+void nfnl_begin(struct nfnl_batch *b);
+void nfnl_add_table(struct nfnl_batch *b, unsigned family, const char *name);
+void nfnl_add_chain(struct nfnl_batch *b, unsigned family, const char *table, const char *name);
+void nfnl_del_table(struct nfnl_batch *b, unsigned family, const char *name);
+void nfnl_del_chain(struct nfnl_batch *b, unsigned family, const char *table, const char *name);
+/* An empty one is done at once. */
+int nfnl_commit(struct rtnl *nf, struct nfnl_batch *b, struct err *err);
+void nfnl_end(struct nfnl_batch *b);
+
+#endif
