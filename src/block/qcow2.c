@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "block/qcow2_bitmap.h"
@@ -141,6 +142,22 @@ static int note_metadata(struct node *n, struct err *err)
 	return qc_meta_all(n) ? err_errno(err, ENOMEM, "Could not open image") : 0;
 }
 
+/*
+ * A tool looks for a relative name in the working directory, where creation has made it and QEMU looks too, and then
+ * beside the image. A machine does not depend on where it was started.
+ */
+static char *data_path(const struct node *n, const char *name, struct err *err)
+{
+	char *beside = node_resolve(n, name, err), *here;
+
+	if (!beside || n->ctx->open_path || n->ctx->follow != NODE_FOLLOW_ANY ||
+	    (access(name, F_OK) && !access(beside, F_OK)))
+		return beside;
+	here = strdup(name);
+	free(beside);
+	return here;
+}
+
 static int open_data_file(struct node *n, struct opts *o, struct err *err)
 {
 	struct qcow2 *s = qc(n);
@@ -163,7 +180,7 @@ static int open_data_file(struct node *n, struct opts *o, struct err *err)
 		goto out;
 	}
 	if (!given) {
-		path = node_resolve(n, s->data_file_name, err);
+		path = data_path(n, s->data_file_name, err);
 		if (!path || node_may_follow(n, s->data_file_name, path, err))
 			goto out;
 	}

@@ -155,7 +155,13 @@ static int expand_table(struct node *n, uint64_t table, const uint8_t *zeroes)
 	return ret < 0 ? ret : 0;
 }
 
-static int expand_l1(struct node *n, uint64_t offset, uint32_t entries, const uint8_t *zeroes)
+/* What is needed on the way through all tables. */
+struct expansion {
+	uint8_t *zeroes; /* a cluster */
+	uint64_t done, entries;
+};
+
+static int expand_l1(struct node *n, uint64_t offset, uint32_t entries, struct expansion *x)
 {
 	struct qcow2 *s = qc(n);
 	uint8_t *l1 = malloc(8ull * entries + 1);
@@ -169,8 +175,10 @@ static int expand_l1(struct node *n, uint64_t offset, uint32_t entries, const ui
 				   (unsigned long long)table, i);
 			ret = -EIO;
 		} else if (table) {
-			ret = expand_table(n, table, zeroes);
+			ret = expand_table(n, table, x->zeroes);
 		}
+		if (!ret && n->ctx->progress)
+			n->ctx->progress(n->ctx->progress_opaque, (double)++x->done / (double)x->entries);
 	}
 	free(l1);
 	return ret;
@@ -179,17 +187,19 @@ static int expand_l1(struct node *n, uint64_t offset, uint32_t entries, const ui
 static int expand_zeroes(struct node *n, struct err *why)
 {
 	struct qcow2 *s = qc(n);
-	uint8_t *zeroes = calloc(1, s->cluster);
-	int ret = zeroes ? qc_flush(n) : -ENOMEM;
+	struct expansion x = { .zeroes = calloc(1, s->cluster), .entries = s->l1_size };
+	int ret = x.zeroes ? qc_flush(n) : -ENOMEM;
 
+	for (uint32_t i = 0; i < s->snap_count; i++)
+		x.entries += s->snaps[i].l1_size;
 	if (!ret)
-		ret = expand_l1(n, s->l1_offset, s->l1_size, zeroes);
+		ret = expand_l1(n, s->l1_offset, s->l1_size, &x);
 	for (uint32_t i = 0; i < s->snap_count && !ret; i++) {
 		ret = qc_snapshot_check(n, &s->snaps[i], why);
 		if (!ret)
-			ret = expand_l1(n, s->snaps[i].l1_offset, s->snaps[i].l1_size, zeroes);
+			ret = expand_l1(n, s->snaps[i].l1_offset, s->snaps[i].l1_size, &x);
 	}
-	free(zeroes);
+	free(x.zeroes);
 	qc_cache_forget(&s->l2c, 0, UINT64_MAX);
 	return ret ? ret : qc_flush(n);
 }

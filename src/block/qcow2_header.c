@@ -125,9 +125,13 @@ static int read_extensions(struct node *n, const uint8_t *h, uint64_t end, struc
 {
 	struct qcow2 *s = qc(n);
 
-	for (uint64_t at = s->header_length; at + 8 <= end;) {
-		uint32_t magic = ld_be32(h + at), len = ld_be32(h + at + 4);
+	for (uint64_t at = s->header_length; at < end;) {
+		uint32_t magic, len;
 
+		if (end - at < 8)
+			return err_set(err, "Header extension too large");
+		magic = ld_be32(h + at);
+		len = ld_be32(h + at + 4);
 		at += 8;
 		if (magic == QCOW2_EXT_END)
 			return 0;

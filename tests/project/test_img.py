@@ -324,6 +324,20 @@ poke: many.q 0x3c 0001000500000000000b0000
 info many.q
 check many.q
 check -r leaks many.q
+create -f qcow2 pro.q 4G
+io: pro.q write -z 0 64k; write -z 1G 64k
+snapshot -c s pro.q
+amend -p -o compat=0.10 pro.q
+check pro.q
+create -f qcow2 ext.q 1M
+poke: ext.q 0x70 12345678ffffff00
+info ext.q
+poke: ext.q 8 0000000000000074
+info ext.q
+create -f qcow2 -o data_file=sub.raw sub/d.q 1M
+check sub/d.q
+io: sub/d.q write -P 5 100k 64k
+compare sub/d.q sub.raw
 bogus
 -x
 """
@@ -352,7 +366,7 @@ def ours(tmp_path):
 def test_the_same_is_said(ours, tmp_path):
     different = []
     for name in "theirs", "ours":
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "sub").mkdir(parents=True)
     for line in STORY.split("\n"):
         if line.startswith("io: "):
             image, commands = line[4:].split(" ", 1)
@@ -649,6 +663,21 @@ def test_without_the_name(tmp_path):
     subprocess.run([VIREO, "img", "create", "-q", "-f", "qcow2", image, "1M"], check=True)
     r = subprocess.run([VIREO, "img", "info", "--output=json", image], check=True, capture_output=True)
     assert json.loads(r.stdout)["virtual-size"] == 1 << 20
+
+
+def test_data_files_beside_their_image(ours, tmp_path):
+    """A name without a directory is one of where the tool is, as QEMU has it, and of the image's directory if there is none."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    subprocess.run([ours, "create", "-q", "-f", "qcow2", "-o", "data_file=d.raw", "d.q", "1M"], cwd=there, check=True)
+    (there / "d.raw").write_bytes(b"\5" * (1 << 20))
+    read = [IO, "-c", "write -q -P 5 0 64k", "--image-opts", "driver=qcow2,file.filename=d.q,data-file.filename=d.raw"]
+    subprocess.run(read, cwd=there, check=True)
+    for want in b"\5", b"\6":
+        subprocess.run([ours, "dd", "bs=64k", "count=1", "if=../there/d.q", "of=out"], cwd=here, check=True)
+        assert (here / "out").read_bytes() == want * 65536
+        (here / "d.raw").write_bytes(b"\6" * (1 << 20))
 
 
 def test_commit_leaves_an_empty_file(ours, tmp_path):
