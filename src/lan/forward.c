@@ -10,11 +10,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/entropy.h"
 #include "lan/dns_impl.h"
+#include "lan/resolv.h"
 
 #define SOCKETS	   64u /* by UDP, of each family: questions at a time */
 #define STREAMS	   8u  /* by TCP, of each family */
@@ -24,8 +24,6 @@
 #define TRY_MS	   1000
 #define STREAM_MS  4000
 #define MISTAKES   8u /* answers to something else, then TCP is used */
-#define RESOLV	   "/etc/resolv.conf"
-#define RESOLV_MAX 16384
 
 struct waiter {
 	struct dns_client c;
@@ -54,8 +52,7 @@ struct forward {
 	bool udp_used[2][SOCKETS], tcp_used[2][STREAMS];
 	unsigned servers, good; /* `good`: who answered last */
 	struct sockaddr_storage server[LAN_FORWARDERS_MAX];
-	bool fixed;
-	struct stat resolv;
+	int resolv; /* where versions of the host's resolv.conf come from; -1: its servers are given */
 	struct pending pending[SOCKETS];
 };
 
@@ -98,27 +95,18 @@ static bool is_us(const struct lan_serve *s, const struct sockaddr_storage *a)
 				       : !memcmp(&a6->sin6_addr, &s->addr6, sizeof(s->addr6));
 }
 
-/* The servers of /etc/resolv.conf, if that has changed. */
+/* The servers of the host's resolv.conf, if that has changed. */
 static void read_resolv(struct forward *f, const struct lan_serve *s)
 {
-	static char text[RESOLV_MAX];
-	struct stat st;
+	static char text[RESOLV_MAX + 1];
 	char *save = NULL;
-	ssize_t len;
-	int fd;
+	ssize_t len = -1, n;
 
-	if (f->fixed || stat(RESOLV, &st) ||
-	    (st.st_ino == f->resolv.st_ino && st.st_size == f->resolv.st_size && st.st_dev == f->resolv.st_dev &&
-	     st.st_mtim.tv_sec == f->resolv.st_mtim.tv_sec && st.st_mtim.tv_nsec == f->resolv.st_mtim.tv_nsec))
-		return;
-	fd = open(RESOLV, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	len = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (fd >= 0)
-		close(fd);
+	while (f->resolv >= 0 && (n = recv(f->resolv, text, RESOLV_MAX, MSG_DONTWAIT)) > 0)
+		len = n;
 	if (len < 0)
 		return;
 	text[len] = 0;
-	f->resolv = st;
 	f->servers = f->good = 0;
 	for (char *line = strtok_r(text, "\n", &save); line && f->servers < LAN_FORWARDERS_MAX;
 	     line = strtok_r(NULL, "\n", &save))
@@ -147,7 +135,11 @@ struct forward *forward_new(const struct lan_serve *s, struct err *err)
 		free(f);
 		return NULL;
 	}
-	f->fixed = s->forwarders;
+	f->resolv = s->forwarders ? -1 : resolv_watch(s, err);
+	if (!s->forwarders && f->resolv < 0) {
+		free(f);
+		return NULL;
+	}
 	f->servers = s->forwarders < LAN_FORWARDERS_MAX ? s->forwarders : LAN_FORWARDERS_MAX;
 	memcpy(f->server, s->forwarder, sizeof(f->server));
 	read_resolv(f, s);

@@ -7,8 +7,16 @@
 #define JAIL_MEMORY (64u << 20) /* bytes that it may allocate */
 #define JAIL_FILES  512u
 
-/* Become that user (if one is named) for good, without groups and capabilities; limits of memory and descriptors. */
-int jail_rights(const struct lan_serve *s, struct err *err);
+#define JAIL_FILE   (16u << 20) /* bytes of each file that it writes */
+#define JAIL_LEASES "/leases"
+
+/*
+ * Become that user (if one is named) for good, without groups and capabilities; limits of memory, files and
+ * descriptors. With `leases` it has a root of its own, in which there is that directory as JAIL_LEASES and nothing
+ * else;
+ * "": not even that. NULL: the root stays.
+ */
+int jail_rights(const struct lan_serve *s, const char *leases, struct err *err);
 /* From now on only what an open server does: no new socket, no program, no process, no executable memory. */
 int jail_calls(struct err *err);
 

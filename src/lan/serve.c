@@ -45,20 +45,23 @@ void server_clock(struct server *v)
 
 /* --- the file of leases --- */
 
-static int open_lease_dir(struct server *v, struct err *err)
+/* Give up all but the directory of leases, and open that. */
+static int give_up(struct server *v, struct err *err)
 {
 	char dir[sizeof(v->s.lease_path)];
 	char *slash = strrchr(v->s.lease_path, '/');
 
 	v->lease_dir = -1;
 	if (!*v->s.lease_path)
-		return 0;
+		return jail_rights(&v->s, "", err);
 	if (!slash || !slash[1])
 		return err_set(err, "'%s' is no absolute path of a file of leases", v->s.lease_path);
 	v->lease_name = slash + 1;
 	snprintf(dir, sizeof(dir), "%.*s", slash > v->s.lease_path ? (int)(slash - v->s.lease_path) : 1,
 		 v->s.lease_path);
-	v->lease_dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (jail_rights(&v->s, dir, err))
+		return -1;
+	v->lease_dir = open(JAIL_LEASES, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return v->lease_dir < 0 ? err_errno(err, errno, "%s", dir) : 0;
 }
 
@@ -383,13 +386,12 @@ static int begin(struct server *v, struct forward *f, int stop, struct err *err)
 	const struct sock_filter *filter;
 	unsigned index, len;
 
-	if (check(&v->s, err) || open_log(&v->s, err) || make_leases(v, err) || open_lease_dir(v, err) ||
+	if (check(&v->s, err) || open_log(&v->s, err) || make_leases(v, err) ||
 	    iface_get(v->s.ifname, &index, v->mac, err))
 		return -1;
 	v->s.hosts = NULL;
 	if (server_set_hosts(v, h, v->s.hosts_len, err))
 		return err_prefix(err, "%s", v->s.name);
-	load_leases(v);
 	v->c4 = (struct dhcp4_config){ .serve = &v->s, .leases = v->l4 };
 	v->c6 = (struct dhcp6_config){ .serve = &v->s, .leases = v->l6 };
 	memcpy(v->c4.mac, v->mac, 6);
@@ -404,7 +406,10 @@ static int begin(struct server *v, struct forward *f, int stop, struct err *err)
 		return -1;
 	if (v->s.dns && !(v->dns = dns_new(v, f, err)))
 		return -1;
-	return jail_rights(&v->s, err) || jail_calls(err) ? -1 : 0;
+	if (give_up(v, err))
+		return -1;
+	load_leases(v);
+	return jail_calls(err);
 }
 
 static void say_ready(int fd, const char *line, size_t len)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
@@ -19,6 +20,7 @@
 #define CONTROL	    "server.sock"
 #define PATIENCE_MS 2000
 #define ANSWER_MOST (16u << 20)
+#define NOBODY	    65534u
 
 /* --- what they are told --- */
 
@@ -88,6 +90,20 @@ static void own_mac(const char *name, uint8_t mac[6])
 	mac[1] = 'S';
 }
 
+/* Nobody, for root; in a user name space that does not have it whoever we are. */
+static uid_t unprivileged(void)
+{
+	FILE *f = geteuid() ? NULL : fopen("/proc/self/uid_map", "re");
+	unsigned first, outside, count;
+	bool mapped = false;
+
+	while (f && !mapped && fscanf(f, "%u %u %u", &first, &outside, &count) == 3)
+		mapped = NOBODY - first < count;
+	if (f)
+		fclose(f);
+	return mapped ? NOBODY : (uid_t)-1;
+}
+
 static void fill(struct lan_serve *s, const struct lan_run *r)
 {
 	const struct lan_def *d = &r->def;
@@ -97,8 +113,7 @@ static void fill(struct lan_serve *s, const struct lan_run *r)
 	snprintf(s->name, sizeof(s->name), "%s", d->name);
 	snprintf(s->ifname, sizeof(s->ifname), "lan0");
 	own_mac(d->name, s->mac);
-	s->uid = (uid_t)-1;
-	s->gid = (gid_t)-1;
+	s->uid = s->gid = unprivileged();
 	s->mtu = d->mtu;
 	snprintf(s->domain, sizeof(s->domain), "%s", d->domain);
 	s->dns = d->dns == LAN_DNS_OWN;
@@ -162,13 +177,19 @@ static int join(void *opaque, pid_t pid, struct err *err)
 	return lan_server_join(j->l, j->r, pid, err);
 }
 
+/* Its leases are in a directory that is its own: all else in ours is believed. */
 static int make_paths(struct lan *l, struct lan_serve *s, struct err *err)
 {
-	return lan_run_path(&l->store, s->name, CONTROL, s->control_path, sizeof(s->control_path)) ||
-			       lan_run_path(&l->store, s->name, "leases", s->lease_path, sizeof(s->lease_path)) ||
-			       lan_run_path(&l->store, s->name, "server.log", s->log_path, sizeof(s->log_path))
-		       ? err_set(err, "%s: the path is too long for a socket", l->store.run)
-		       : 0;
+	char dir[sizeof(s->lease_path)];
+
+	if (lan_run_path(&l->store, s->name, CONTROL, s->control_path, sizeof(s->control_path)) ||
+	    lan_run_path(&l->store, s->name, "server", dir, sizeof(dir)) ||
+	    lan_run_path(&l->store, s->name, "server/leases", s->lease_path, sizeof(s->lease_path)) ||
+	    lan_run_path(&l->store, s->name, "server.log", s->log_path, sizeof(s->log_path)))
+		return err_set(err, "%s: the path is too long for a socket", l->store.run);
+	if ((mkdir(dir, 0700) && errno != EEXIST) || (s->uid != (uid_t)-1 && lchown(dir, s->uid, s->gid)))
+		return err_errno(err, errno, "%s", dir);
+	return 0;
 }
 
 int lan_server_start(struct lan *l, const struct lan_run *r, struct err *err)

@@ -59,10 +59,10 @@ static _Noreturn void child(const struct lan_serve *s, int fd)
 	setsid();
 	reset_signals();
 	keep_only(fd);
-	snprintf(title, sizeof(title), "vireo:%.9s", s->name);
-	prctl(PR_SET_NAME, title);
 	if (s->dns && s->forward && !(f = forward_new(s, &err)))
 		fail(3, &err);
+	snprintf(title, sizeof(title), "vireo:%.9s", s->name);
+	prctl(PR_SET_NAME, title);
 	if (unshare(CLONE_NEWNET)) {
 		err_errno(&err, errno, "%s: a network name space", s->name);
 		fail(3, &err);

@@ -335,19 +335,31 @@ json_t *lan_run_read(const struct lan_store *s, const char *name, const char *fi
 	return read_json(path, &e);
 }
 
-int lan_run_remove(const struct lan_store *s, const char *name, struct err *err)
+/* The files of a directory; with `below` those of directories in it, too. */
+static void empty(int fd, bool below)
 {
-	char dir[2 * LAN_PATH], path[3 * LAN_PATH];
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
-	DIR *d;
 
-	lan_run_path(s, name, "", dir, sizeof(dir));
-	d = opendir(dir);
-	while (d && (e = readdir(d)))
-		if (snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) < (int)sizeof(path) &&
-		    strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-			unlink(path);
+	if (!d && fd >= 0)
+		close(fd);
+	while (d && (e = readdir(d))) {
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+			continue;
+		if (!unlinkat(dirfd(d), e->d_name, 0) || !below)
+			continue;
+		empty(openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), false);
+		unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR);
+	}
 	if (d)
 		closedir(d);
+}
+
+int lan_run_remove(const struct lan_store *s, const char *name, struct err *err)
+{
+	char dir[2 * LAN_PATH];
+
+	lan_run_path(s, name, "", dir, sizeof(dir));
+	empty(open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), true);
 	return rmdir(dir) && errno != ENOENT ? err_errno(err, errno, "%s", dir) : 0;
 }

@@ -139,14 +139,14 @@ def rows(lab, which, *without):
 # --- what is left ---
 
 
-def servers(lab):
+def servers(lab, names=("vireo:", "dnsmasq")):
     """Processes of ours that serve in this lab: by their control sockets, or by name where these are lost."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             if open(f"/proc/{pid}/stat").read().split(")")[-1].split()[0] == "Z":
                 continue  # nobody here waits for it
-            if open(f"/proc/{pid}/comm").read().startswith(("vireo:", "dnsmasq")) and os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user"):
+            if open(f"/proc/{pid}/comm").read().startswith(names) and os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user"):
                 found.append(int(pid))
         except OSError:
             pass
@@ -164,9 +164,10 @@ def wait(what, seconds=3):
 
 def gone(lab):
     """What is left after a while, which the kernel needs to remove a name space."""
-    wait(lambda: not servers(lab))
+    all_of_them = ("vireo:", "vireo-", "dnsmasq")
+    wait(lambda: not servers(lab, all_of_them))
     left = lab.left()
-    left["servers"] = servers(lab)
+    left["servers"] = servers(lab, all_of_them)
     return left
 
 

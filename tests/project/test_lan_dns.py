@@ -1,4 +1,5 @@
 """The name server of a network: its machines, the cache, and other name servers that lie, are slow or absent."""
+import os
 import re
 import shutil
 import socket
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from lan_net import Net, absent
+from lan_net import Net, absent, gone
 
 ALPHA = "52:54:00:77:00:01"
 KNOWN = f"host={ALPHA},alpha,10.77.0.50,fd77::50"
@@ -35,12 +36,12 @@ def rcode(m):
 class Upstream:
     """Somebody else's name server, in the host's name space: `answers[name](question, by TCP)` is a list of messages."""
 
-    def __init__(self, space, address="127.0.0.1"):
+    def __init__(self, space, address="127.0.0.1", port=5353):
         def sockets():
             u, t = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
             t.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            u.bind((address, 5353))
-            t.bind((address, 5353))
+            u.bind((address, port))
+            t.bind((address, port))
             t.listen(8)
             return u, t
 
@@ -182,6 +183,43 @@ def test_names_of_machines(lab):
     # Who has an address has a name.
     n.ask("hosts", hosts=[{"mac": ALPHA, "name": "beta", "address4": "10.77.0.50"}])
     assert rcode(c.ask("alpha")) == 3 and rcode(c.ask("beta.lab.internal")) == 0
+
+
+def test_servers_of_the_host(tmp_path):
+    """Those of the host's resolv.conf, which the process cannot see, as it is by and by."""
+    why = absent()
+    if why:
+        pytest.skip(why)
+    n = Net(tmp_path, forward="on")
+    etc = n.dir / "etc"
+    etc.mkdir()
+    first, second = Upstream(n.host, port=53), Upstream(n.host, "127.0.0.2", 53)
+
+    def say(server):
+        (n.dir / "etc/new").write_text(f"search x\nnameserver {server}\n")
+        os.rename(n.dir / "etc/new", n.dir / "etc/resolv.conf")
+
+    try:
+        say("127.0.0.1")
+        n.host.run(f"mount --bind {etc} /etc")
+        n.serve(KNOWN)
+        c = Client(n.machine(ALPHA))
+        first.answers["a.example"] = lambda q, tcp: [answer(q, record(A, bytes([192, 0, 2, 1])))]
+        second.answers["b.example"] = lambda q, tcp: [answer(q, record(A, bytes([192, 0, 2, 2])))]
+        assert c.ask("a.example").find(bytes([192, 0, 2, 1])) > 0
+        say("127.0.0.2")
+        assert c.ask("b.example").find(bytes([192, 0, 2, 2])) > 0
+        children = open(f"/proc/{n.pid}/task/{n.pid}/children").read().split()
+        status = open(f"/proc/{children[0]}/status").read()
+        assert len(children) == 1 and "Seccomp:\t2" in status and "Uid:\t65534\t" in status
+        n.kill()
+        end = time.monotonic() + 2
+        while not gone(int(children[0])):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    finally:
+        for x in (first, second, n):
+            x.close()
 
 
 def test_dig(lab):

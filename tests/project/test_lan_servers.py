@@ -220,9 +220,11 @@ def test_the_process_has_nothing(net):
     assert re.search(r"Uid:\t65534\t65534\t65534\t65534\n", status) and re.search(r"Gid:\t65534\t65534", status)
     assert re.search(r"CapPrm:\t0+\nCapEff:\t0+\n", status) and "Seccomp:\t2" in status and "NoNewPrivs:\t1" in status
     assert os.readlink(f"/proc/{n.pid}/ns/net") != os.readlink(f"/proc/{n.host.pid}/ns/net")
+    assert os.listdir(f"/proc/{n.pid}/root/") == ["leases"]
     # It forwards nothing, and nothing of the host's is open but the leases' directory and the log.
     files = [os.readlink(f"/proc/{n.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{n.pid}/fd")]
-    assert sorted(f for f in files if f.startswith("/")) == sorted(["/dev/null"] * 3 + [str(n.dir), f"{n.dir}/log"])
+    assert sorted(f for f in files if f.startswith("/")) == sorted(["/dev/null"] * 3 + ["/leases", f"{n.dir}/log"])
+    assert os.path.samefile(f"/proc/{n.pid}/root/leases", n.dir)
 
 
 @pytest.mark.parametrize("keys,why", [

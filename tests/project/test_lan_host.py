@@ -1,0 +1,40 @@
+"""What a network does to its host, beside what it is for: nothing. Name spaces as in test_lan.py, whose host has more in it."""
+import os
+import subprocess
+import sys
+
+import pytest
+
+import test_lan
+from test_lan import NOTHING, UNSHARE
+
+LAB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lanhostscenes.py")
+# All users are there.
+AS_ROOT = [w.replace("-rn", "-n") for w in UNSHARE]
+pytestmark = test_lan.pytestmark
+
+
+class Scenes(test_lan.Scenes):
+    def start(self, *scene):
+        if scene not in self.started:
+            self.started[scene] = subprocess.Popen([*(AS_ROOT if scene[0] == "jailed" else UNSHARE), sys.executable, LAB, *scene],
+                                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def scenes(request):
+    s = Scenes()
+    for item in request.session.items:
+        scene = item.get_closest_marker("scene")
+        if scene and item.module is request.module:
+            s.start(*scene.args)
+    return s
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users are root's only")
+@pytest.mark.scene("jailed")
+def test_the_servers_are_nobody_and_see_nothing(scenes):
+    r = scenes.result("jailed")
+    assert (r["uid"], r["gid"], r["groups"], r["capabilities"].strip("0")) == (["65534"] * 4, ["65534"] * 4, [], "")
+    assert (r["root"], r["leases"], r["mounts"], r["own"]) == (["leases"], 65534, 2, 0)
+    assert r["left"] == NOTHING
