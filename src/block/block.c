@@ -16,16 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "block/explain.h"
 #include "block/format.h"
-#include "block/overlay.h"
-#include "block/throttle.h"
+#include "block/image.h"
 
 #define RETRY_MS 250
 
@@ -65,19 +62,6 @@ struct block_node {
 
 	struct block_stats stats;
 };
-
-static void close_body(void *opaque);
-
-static void *io_thread(void *opaque)
-{
-	struct block_node *n = opaque;
-
-	loop_run(n->loop);
-	if (n->top)
-		node_ctx_run(&n->ctx, close_body, n);
-	co_thread_end();
-	return NULL;
-}
 
 static void post_event(struct block_node *n, enum block_event e)
 {
@@ -567,67 +551,17 @@ struct opening {
 	const struct block_config *c;
 	struct err *err;
 	int ret;
+	sem_t done;
 };
-
-/* A path is a path here, even one that begins like the name of a protocol. */
-static struct node *open_path(struct block_node *n, const char *path, unsigned flags, struct err *err)
-{
-	struct opts *o = opts_new();
-	struct stat st;
-	struct node *file;
-
-	opts_set(o, "driver", !stat(path, &st) && S_ISBLK(st.st_mode) ? "host_device" : "file");
-	opts_set(o, "filename", path);
-	file = node_open(&n->ctx, NULL, o, flags, err);
-	opts_free(o);
-	return file;
-}
-
-static int open_image(struct block_node *n, const struct block_config *c, struct err *err)
-{
-	unsigned flags = (c->readonly || c->snapshot ? 0 : NODE_RDWR) | (c->no_lock ? NODE_NO_LOCK : 0) |
-			 (c->no_discard ? NODE_NO_DISCARD : 0) | (c->direct ? NODE_DIRECT : 0) |
-			 (c->no_flush ? NODE_NO_FLUSH : 0) | NODE_QUIET;
-	uint8_t header[FORMAT_HEADER];
-	const struct block_format *format;
-	struct node *file = open_path(n, c->path, flags | NODE_PROTOCOL, err);
-	size_t len;
-	int ret;
-
-	if (!file) {
-		block_explain(c, n->ctx.open_errno, err);
-		return -1;
-	}
-	len = file->size < sizeof(header) ? (size_t)file->size : sizeof(header);
-	ret = len ? node_read(file, 0, header, len) : 0;
-	if (ret)
-		err_errno(err, -ret, "%s: reading its first bytes", c->path);
-	format = ret ? NULL : format_choose(c, header, len, &n->guessed, err);
-	if (!format) {
-		node_close(file);
-		return -1;
-	}
-	n->guessed = n->guessed && !format->probe;
-	n->top = node_open_over(file, format->driver, NULL, flags, err);
-	if (!n->top) {
-		block_explain(c, 0, err);
-		return -1;
-	}
-	if (c->snapshot && !c->readonly) {
-		n->guessed = false; /* nothing is written to where somebody would guess again */
-		n->top = overlay_open(n->top, flags, err);
-		if (!n->top)
-			return -1;
-	}
-	n->top = throttle_over(n->top, n->name, &c->limits, flags, err);
-	return n->top ? check_size(n, c, err) : -1;
-}
 
 static void open_body(void *opaque)
 {
 	struct opening *o = opaque;
 
-	o->ret = open_image(o->n, o->c, o->err);
+	struct block_node *n = o->n;
+
+	n->top = image_open(&n->ctx, o->c, n->name, &n->guessed, o->err);
+	o->ret = n->top ? check_size(n, o->c, o->err) : -1;
 }
 
 static void close_body(void *opaque)
@@ -638,21 +572,46 @@ static void close_body(void *opaque)
 	n->top = NULL;
 }
 
-static int start_thread(struct block_node *n, struct err *err)
+/* A coroutine stays in its thread, and some live as long as their node: it is opened, used and closed here. */
+static void *io_thread(void *opaque)
+{
+	struct opening *o = opaque;
+	struct block_node *n = o->n;
+	int ret;
+
+	node_ctx_run(&n->ctx, open_body, o);
+	ret = o->ret;
+	sem_post(&o->done);
+	if (!ret)
+		loop_run(n->loop);
+	if (n->top)
+		node_ctx_run(&n->ctx, close_body, n);
+	co_thread_end();
+	return NULL;
+}
+
+/* Once the disk is open, or it has failed. */
+static int start_thread(struct block_node *n, struct opening *o)
 {
 	sigset_t all, old;
 	char title[16];
 	int ret;
 
+	sem_init(&o->done, 0, 0);
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &old);
-	ret = pthread_create(&n->thread, NULL, io_thread, n);
+	ret = pthread_create(&n->thread, NULL, io_thread, o);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (ret)
-		return err_errno(err, ret, "%s: starting its thread", n->path);
+	if (ret) {
+		sem_destroy(&o->done);
+		return err_errno(o->err, ret, "%s: starting its thread", n->path);
+	}
 	snprintf(title, sizeof(title), "io:%s", n->name);
 	pthread_setname_np(n->thread, title);
-	return 0;
+	wait_and_destroy(&o->done);
+	if (o->ret)
+		pthread_join(n->thread, NULL);
+	return o->ret;
 }
 
 static void free_node(struct block_node *n)
@@ -661,10 +620,7 @@ static void free_node(struct block_node *n)
 		loop_fd_del(n->retry_watch);
 	if (n->retry_fd >= 0)
 		close(n->retry_fd);
-	if (n->top)
-		node_ctx_run(&n->ctx, close_body, n);
 	node_ctx_free(&n->ctx);
-	co_thread_end();
 	free(n->name);
 	free(n->path);
 	free(n);
@@ -673,7 +629,7 @@ static void free_node(struct block_node *n)
 struct block_node *block_open(const struct block_config *c, struct err *err)
 {
 	struct block_node *n = calloc(1, sizeof(*n));
-	struct opening opening = { n, c, err, -1 };
+	struct opening opening = { .n = n, .c = c, .err = err, .ret = -1 };
 
 	if (!n) {
 		err_errno(err, ENOMEM, "%s", c->path);
@@ -700,16 +656,13 @@ struct block_node *block_open(const struct block_config *c, struct err *err)
 	n->ctx.open_opaque = c->open_opaque;
 	n->ctx.failed = on_failed;
 	n->ctx.failed_opaque = n;
-	node_ctx_run(&n->ctx, open_body, &opening);
-	if (opening.ret)
-		goto out;
 	n->retry_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (n->retry_fd < 0) {
 		err_errno(err, errno, "%s: timerfd", c->path);
 		goto out;
 	}
 	n->retry_watch = loop_fd_add(n->loop, n->retry_fd, EPOLLIN, on_retry_timer, n, err);
-	if (!n->retry_watch || start_thread(n, err))
+	if (!n->retry_watch || start_thread(n, &opening))
 		goto out;
 	return n;
 out:

@@ -61,8 +61,8 @@ static int append(struct config *c, const char *key, const char *value, struct e
 }
 
 /*
- * Split "a,k=v,k2=v2" (",," is a literal comma) and set BASE.k for each pair; a leading bare word goes
- * to `first`.
+ * Split "a,k=v,k2" (",," is a literal comma) and set BASE.k for each pair, to "on" without a value; a leading bare word
+ * goes to `first`. "ro" is short for "readonly".
  */
 static int set_pairs(struct config *c, const char *base, const char *first, const char *text, const char *option,
 		     struct err *err)
@@ -90,17 +90,14 @@ static int set_pairs(struct config *c, const char *base, const char *first, cons
 		bool bare = leading && first && (!eq || memchr(item, '/', name_len) || memchr(item, '.', name_len));
 
 		leading = false;
-		if (!bare && !eq) {
-			err_set(err, "--%s %s: '%s' is not KEY=VALUE", option, text, item);
+		if (!*item || eq == item) {
+			err_set(err, "--%s %s: a key is missing", option, text);
 			goto out;
 		}
-		if (bare) {
-			snprintf(key, sizeof(key), "%s.%s", base, first);
-		} else {
+		if (eq && !bare)
 			*eq = '\0';
-			snprintf(key, sizeof(key), "%s.%s", base, item);
-		}
-		if ((first ? append : config_set)(c, key, bare ? item : eq + 1, err))
+		snprintf(key, sizeof(key), "%s.%s", base, bare ? first : strcmp(item, "ro") ? item : "readonly");
+		if ((first ? append : config_set)(c, key, bare ? item : eq ? eq + 1 : "on", err))
 			goto out;
 	}
 	ret = 0;

@@ -32,8 +32,8 @@
 #define CLI_MACHINE_OPTIONS                                                                                            \
 	{ "name", 'n', CLI_VALUE, "name", NULL, "NAME", "name of the machine (default: vm-PID)", NULL },               \
 	{ "disk", 'd', CLI_SERIES, "disk", "path", "PATH[,KEY=VALUE]...",                                              \
-	  "add a disk; keys: format, readonly, snapshot, serial, queues, discard, aio, bus=pci|mmio|ide, addr, changed,"          \
-	  " bootindex, backing=near|follow",                                                                                               \
+	  "add a disk: a file, a block device, or nbd://HOST/EXPORT; keys: format, ro, snapshot, cache, discard, backing=near|follow," \
+	  " aio, queues, bus=pci|mmio|ide, addr, serial, bootindex, werror, rerror, iops, bps, changed",                    \
 	  "@file" },                                                                                                   \
 	{ "cdrom", 0, CLI_SERIES, "cdrom", "path", "PATH[,KEY=VALUE]...",                                              \
 	  "add a CD-ROM drive (IDE) with an image, or none; keys: aio, addr, changed, bootindex", "@file" },                      \

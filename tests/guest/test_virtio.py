@@ -5,6 +5,7 @@ One machine for each bus serves all tests of devices: it has one of each, and ea
 import hashlib
 import os
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -413,3 +414,27 @@ def test_guest_waits_for_space_on_the_host(busybox, vms, small_fs, tmp_path):
         f.seek(4 * MIB)
         g.seek(4 * MIB)
         assert hashlib.md5(f.read(2 * MIB)).digest() == hashlib.md5(g.read(2 * MIB)).digest()
+
+
+# --- a disk that is elsewhere ---
+
+
+@pytest.mark.skipif(not shutil.which("qemu-nbd"), reason="qemu-nbd is not installed")
+def test_a_disk_of_an_nbd_server(busybox, vms, tmp_path):
+    image, sock = tmp_path / "export.img", tmp_path / "nbd.sock"
+    image.write_bytes(os.urandom(4 * MIB))
+    was = image.read_bytes()
+    server = subprocess.Popen(["qemu-nbd", "-f", "raw", "-k", sock, image])
+    until(sock.exists)
+    try:
+        vm = boot(busybox, vms, "--disk", f"nbd+unix:///?socket={sock}")
+        vm.child.sendline("sha256sum < /dev/vdb; dd if=/dev/zero of=/dev/vdb bs=64k seek=16 count=16 conv=fsync,notrunc; echo STATUS-$?")
+        vm.child.expect("([0-9a-f]{64}) ")
+        assert vm.child.match[1] == sha256(was)
+        vm.child.expect("STATUS-0")
+        vm.child.sendline("poweroff")
+        assert vm.wait() == 0
+        server.wait(10)  # it ends with its only client
+        assert image.read_bytes() == was[:MIB] + bytes(MIB) + was[2 * MIB:]
+    finally:
+        server.kill()
