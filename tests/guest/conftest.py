@@ -115,6 +115,11 @@ class Vm:
         return Qmp(self.name)
 
 
+def warnings(vm):
+    """What its kernel complained of. `dmesg -r` has the level: 4 is a warning, 3 an error. That it was late is the host's affair."""
+    return vm.sh("dmesg -r | grep '^<[0-4]>' | grep -v 'hrtimer: interrupt took'")
+
+
 def run_file(machine, name):
     """A file of a machine's run directory."""
     return pathlib.Path(os.environ["XDG_RUNTIME_DIR"], "vireo", machine, name)

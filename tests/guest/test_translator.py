@@ -9,7 +9,7 @@ import pytest
 
 import programs
 import tiny
-from conftest import SLOW, VIREO, Vm, run_cli
+from conftest import SLOW, VIREO, Vm, run_cli, warnings
 from test_boot import report
 from test_clock import cpio_entry
 from test_save import restored, save_and_end
@@ -161,7 +161,7 @@ def test_a_state_goes_from_one_to_the_other(busybox, vms, tmp_path, first, then)
     vm.child.sendline("")
     vm.boot()
     assert vm.sh("seq 1 2000 | awk '{ s += $1 * 0.5 } END { print s }' | cmp - /tmp/before; echo $?") == "0"
-    assert vm.sh("dmesg -r | grep '^<[0-4]>'") == ""
+    assert warnings(vm) == ""
 
 
 def traced(busybox, *options):
