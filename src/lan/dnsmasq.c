@@ -217,7 +217,7 @@ static void make_args(struct lan *l, const struct lan_run *r, const char *ifname
 	add(a, "--keep-in-foreground");
 	add(a, "--conf-file=/dev/null");
 	add(a, "--no-hosts");
-	add(a, "--bind-interfaces");
+	add(a, "--bind-dynamic"); /* and not what comes for its address by other interfaces */
 	add(a, "--except-interface=lo");
 	add(a, "--interface=%s", ifname);
 	add(a, "--user=root");

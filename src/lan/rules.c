@@ -158,6 +158,28 @@ static void masquerade(FILE *f, const struct lan_rules *r)
 	fputs("\t}\n", f);
 }
 
+/*
+ * dnsmasq listens at the gateway's address, which the host takes packets for by any interface: it answers its network
+ * alone, the host, and whom the network may talk with.
+ */
+static void serve_own(FILE *f, const struct lan_rules *r)
+{
+	const struct lan_def *d = r->def;
+	const struct in6_addr six = lan_host6(&d->net6.addr, 1);
+	char text[LAN_TEXT6];
+
+	for (unsigned k = 0; k < 2; k++) {
+		if (k ? !d->net6.len : !d->net4.len)
+			continue;
+		fprintf(f, "\t\tiifname != { \"lo\", \"%s\"", r->bridge);
+		for (unsigned i = 0; i < r->peers_len; i++)
+			fprintf(f, ", \"%s\"", r->peers[i]);
+		fprintf(f, " } %s daddr %s meta l4proto { tcp, udp } th dport { 53, %s } counter drop\n",
+			k ? "ip6" : "ip", k ? lan_text6(&six, text) : lan_text4(lan_gateway4(d), text),
+			k ? "547" : "67");
+	}
+}
+
 static void routed(FILE *f, const struct lan_rules *r)
 {
 	const struct lan_def *d = r->def;
@@ -180,11 +202,10 @@ static void routed(FILE *f, const struct lan_rules *r)
 		"out\n\t}\n",
 		r->bridge, r->bridge, r->bridge, r->bridge);
 	/* To the host. */
-	fprintf(f,
-		"\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n\t\tiifname != \"%s\" "
-		"accept\n"
-		"\t\tct state established,related accept\n",
-		r->bridge);
+	fprintf(f, "\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n");
+	if (d->dns == LAN_DNS_DNSMASQ)
+		serve_own(f, r);
+	fprintf(f, "\t\tiifname != \"%s\" accept\n\t\tct state established,related accept\n", r->bridge);
 	accept_net(f, d, "saddr");
 	if (d->dns == LAN_DNS_DNSMASQ)
 		fputs("\t\tip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n", f);

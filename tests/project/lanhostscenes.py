@@ -1,11 +1,11 @@
 """What a network does to its host and to what others have there, in a lab (lanlab.py): scenarios for test_lan_host.py."""
 import json
 import os
-import re
+import subprocess
 import sys
 
 from lanlab import Lab, sh
-from lanscenes import gone, servers, shown
+from lanscenes import gone, routes_to, servers, shown
 
 
 def jailed(lab):
@@ -20,6 +20,39 @@ def jailed(lab):
              "own": os.stat(os.path.join(lab.dir, "run", "lab")).st_uid}
     lab.vireo("net", "delete", "lab")
     return {**found, "left": gone(lab)}
+
+
+ASK = """
+import socket, struct, sys
+q = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + b"\\1a\\3lab\\x08internal\\0" + struct.pack("!2H", 1, 1)
+kind = socket.SOCK_STREAM if sys.argv[2] == "tcp" else socket.SOCK_DGRAM
+with socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, kind) as s:
+    s.settimeout(float(sys.argv[3]))
+    try:
+        s.connect((sys.argv[1], 53))
+        s.send(struct.pack("!H", len(q)) * (sys.argv[2] == "tcp") + q)
+        print(len(s.recv(500)))
+    except OSError:
+        print(0)
+"""
+
+
+def answers(spaces, to, patience="0.5"):
+    """Who of them has an answer of the name server, by which protocol."""
+    asked = {(s.name, how): subprocess.Popen(["nsenter", "-t", str(s.pid or os.getpid()), "-n", sys.executable, "-c", ASK, to, how, patience],
+                                             stdout=subprocess.PIPE, text=True)
+             for s in spaces for how in ("udp", "tcp")}
+    return sorted(f"{name} {how}" for (name, how), p in asked.items() if int(p.communicate()[0]))
+
+
+def resolver(lab):
+    """Who is answered by dnsmasq at the gateway's address, which the outside has a way to."""
+    lab.vireo("net", "create", "lab", "--nat", "--dns", "dnsmasq", "--subnet", "198.51.100.0/24", "--subnet6", "2001:db8:9::/64")
+    a = lab.machine("lab", "a")
+    routes_to(lab, lab.outside, shown(lab))
+    found = {to: answers((a, lab.host, lab.outside), to) for to in ("198.51.100.1", "2001:db8:9::1")}
+    found["outside reaches"] = lab.outside.ask("198.51.100.1", "udp", 0.5) and any(lab.outside.answers().values())
+    return found
 
 
 if __name__ == "__main__":

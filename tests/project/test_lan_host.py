@@ -1,5 +1,6 @@
 """What a network does to its host, beside what it is for: nothing. Name spaces as in test_lan.py, whose host has more in it."""
 import os
+import shutil
 import subprocess
 import sys
 
@@ -38,3 +39,12 @@ def test_the_servers_are_nobody_and_see_nothing(scenes):
     assert (r["uid"], r["gid"], r["groups"], r["capabilities"].strip("0")) == (["65534"] * 4, ["65534"] * 4, [], "")
     assert (r["root"], r["leases"], r["mounts"], r["own"]) == (["leases"], 65534, 2, 0)
     assert r["left"] == NOTHING
+
+
+@pytest.mark.skipif(not shutil.which("dnsmasq", path=os.environ["PATH"] + ":/usr/sbin:/sbin"), reason="dnsmasq is not there")
+@pytest.mark.scene("resolver")
+def test_dnsmasq_answers_its_network_alone(scenes):
+    r = scenes.result("resolver")
+    for to in ("198.51.100.1", "2001:db8:9::1"):
+        assert r[to] == ["a tcp", "a udp", "host tcp", "host udp"]
+    assert r["outside reaches"]  # the host's own services, which are its own business
