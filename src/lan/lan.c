@@ -210,6 +210,8 @@ int lan_edit(struct lan *l, struct lan_def *d, struct err *err)
 		rc = lan_down(l, d->name, err);
 	if (started && !rc)
 		rc = lan_up(l, d, err);
+	if (started && !rc)
+		lan_forget_published(l, old, d);
 	/* Also those that it has named before. */
 	if (started && !rc && old->routes_len)
 		lan_load_others(l, d->name);

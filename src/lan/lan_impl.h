@@ -47,6 +47,11 @@ int lan_remove_rules(struct lan *l, const char *name, struct err *err);
 bool lan_link_is_ours(struct lan *l, const char *link, const char *name);
 bool lan_is_ours(const struct rtnl_link *k, const char *name);
 
+/* --- conns.c --- */
+/* Connections of this network; those by ports of the host that are published no more, or lead elsewhere now. */
+void lan_forget_conns(struct lan *l, const struct lan_def *d);
+void lan_forget_published(struct lan *l, const struct lan_def *before, const struct lan_def *now);
+
 /* --- ports.c --- */
 /* A cable with an address of its own; the one that this MAC has already. NULL where none is free. */
 struct lan_port *lan_port_add(struct lan_run *r, const uint8_t mac[6], const char *tap, const char *vm,

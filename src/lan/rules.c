@@ -79,28 +79,49 @@ static bool target(const struct lan_rules *r, const struct lan_publish *p, uint3
 	return *to4 || !lan_zero6(to6);
 }
 
-static void publish(FILE *f, const struct lan_rules *r, const struct lan_publish *p)
+/* Where a port leads to. */
+static void lead(FILE *f, const struct lan_publish *p, bool six, const char *to)
 {
-	const char *proto = p->udp ? "udp" : "tcp";
-	char a[LAN_TEXT6], b[LAN_TEXT6];
-	struct in6_addr to6;
-	uint32_t to4;
+	const char *proto = p->udp ? "udp" : "tcp", *family = six ? "ip6" : "ip";
+	char at[LAN_TEXT6];
 
-	if (!target(r, p, &to4, &to6))
-		return;
-	if (to4 && !p->ip6) {
-		fputs("\t\t", f);
-		if (p->at4)
-			fprintf(f, "ip daddr %s ", lan_text4(p->at4, a));
-		fprintf(f, "meta nfproto ipv4 %s dport %u dnat ip to %s:%u\n", proto, p->port, lan_text4(to4, b),
-			p->to_port);
-	}
-	if (!lan_zero6(&to6) && !p->at4) {
-		fputs("\t\t", f);
-		if (!lan_zero6(&p->at6))
-			fprintf(f, "ip6 daddr %s ", lan_text6(&p->at6, a));
-		fprintf(f, "meta nfproto ipv6 %s dport %u dnat ip6 to [%s]:%u\n", proto, p->port, lan_text6(&to6, b),
-			p->to_port);
+	fputs("\t\t", f);
+	if (six ? !lan_zero6(&p->at6) : p->at4 != 0)
+		fprintf(f, "%s daddr %s ", family, six ? lan_text6(&p->at6, at) : lan_text4(p->at4, at));
+	fprintf(f,
+		six ? "meta nfproto ipv6 %s dport %u dnat ip6 to [%s]:%u\n"
+		    : "meta nfproto ipv4 %s dport %u dnat ip to %s:%u\n",
+		proto, p->port, to, p->to_port);
+}
+
+/* What has come by it: seen at each packet, so that what is published no more ends at once. */
+static void admit(FILE *f, const struct lan_publish *p, bool six, const char *to)
+{
+	const char *family = six ? "ip6" : "ip";
+	char at[LAN_TEXT6];
+
+	fprintf(f, "\t\t%s daddr %s %s dport %u ct original proto-dst %u ", family, to, p->udp ? "udp" : "tcp",
+		p->to_port, p->port);
+	if (six ? !lan_zero6(&p->at6) : p->at4 != 0)
+		fprintf(f, "ct original %s daddr %s ", family, six ? lan_text6(&p->at6, at) : lan_text4(p->at4, at));
+	fputs("accept\n", f);
+}
+
+static void each_published(FILE *f, const struct lan_rules *r,
+			   void (*write)(FILE *f, const struct lan_publish *p, bool six, const char *to))
+{
+	for (unsigned i = 0; i < r->def->publish_len; i++) {
+		const struct lan_publish *p = &r->def->publish[i];
+		char text[LAN_TEXT6];
+		struct in6_addr to6;
+		uint32_t to4;
+
+		if (!target(r, p, &to4, &to6))
+			continue;
+		if (to4 && !p->ip6)
+			write(f, p, false, lan_text4(to4, text));
+		if (!lan_zero6(&to6) && !p->at4)
+			write(f, p, true, lan_text6(&to6, text));
 	}
 }
 
@@ -111,8 +132,7 @@ static void publish(FILE *f, const struct lan_rules *r, const struct lan_publish
 static void published(FILE *f, const struct lan_rules *r)
 {
 	fputs("\tchain publish {\n", f);
-	for (unsigned i = 0; i < r->def->publish_len; i++)
-		publish(f, r, &r->def->publish[i]);
+	each_published(f, r, lead);
 	fputs("\t}\n\tchain from_outside {\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n"
 	      "\t\tfib daddr type local jump publish\n\t}\n"
 	      "\tchain from_host {\n\t\ttype nat hook output priority -100; policy accept;\n"
@@ -185,8 +205,13 @@ static void routed(FILE *f, const struct lan_rules *r)
 	const struct lan_def *d = r->def;
 
 	table(f, "inet", d->name);
-	/* Into the network. */
-	fputs("\tchain in {\n\t\tct state established,related accept\n\t\tct status dnat accept\n", f);
+	/* What has come by a published port into the network, and other ways into it. What was let in once is not for
+	 * ever. */
+	fputs("\tchain published {\n", f);
+	each_published(f, r, admit);
+	fputs("\t\tcounter drop\n\t}\n\tchain in {\n\t\tct state related accept\n"
+	      "\t\tct direction reply ct state established accept\n\t\tct status dnat goto published\n",
+	      f);
 	for (unsigned i = 0; i < r->peers_len; i++)
 		fprintf(f, "\t\tiifname \"%s\" accept\n", r->peers[i]);
 	if (d->model == LAN_ROUTED)

@@ -419,6 +419,8 @@ int lan_down(struct lan *l, const char *name, struct err *err)
 		rc = lan_uplink_give_back(l, r, err);
 	if (remove_all(l, r, rc ? &ignored : err))
 		rc = -1;
+	if (r->known)
+		lan_forget_conns(l, &r->def);
 	if (!rc)
 		rc = lan_run_remove(&l->store, name, err);
 	if (r->known)

@@ -19,6 +19,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 VIREO = os.environ.get("VIREO", os.path.join(TOP, "build", "vireo"))
 CABLE = os.path.join(os.path.dirname(VIREO), "tests", "lan", "lan_cable")
 PORT = 7007
+ECHO = 7008  # by TCP, for as long as the other end goes on
 CLONE_NEWNET = 0x40000000
 PROTOCOLS = ("tcp", "udp", "icmp")
 
@@ -41,14 +42,27 @@ def serve_udp(s):
             pass  # no way back
 
 
+def echo(c):
+    try:
+        while data := c.recv(100):
+            c.sendall(data)
+    except OSError:
+        pass
+
+
+def serve_echo(s):
+    while True:
+        threading.Thread(target=echo, args=(s.accept()[0],), daemon=True).start()
+
+
 def serve():
-    for kind, answer in ((socket.SOCK_STREAM, serve_tcp), (socket.SOCK_DGRAM, serve_udp)):
+    for kind, answer, port in ((socket.SOCK_STREAM, serve_tcp, PORT), (socket.SOCK_STREAM, serve_echo, ECHO), (socket.SOCK_DGRAM, serve_udp, PORT)):
         for family, any_address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
             s = socket.socket(family, kind)
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            s.bind((any_address, PORT))
+            s.bind((any_address, port))
             if kind == socket.SOCK_STREAM:
                 s.listen(20)
             threading.Thread(target=answer, args=(s,), daemon=True).start()
@@ -107,12 +121,27 @@ def reach_udp(family, to, deadline):
     return False
 
 
+FLOWS = {}
+
+
+def reach_flow(family, to, deadline):
+    """The connection that there was before, if there was one."""
+    s = FLOWS.get(to)
+    if not s:
+        s = FLOWS[to] = socket.socket(family, socket.SOCK_STREAM)
+        s.settimeout(deadline - time.monotonic())
+        s.connect(to)
+    s.settimeout(deadline - time.monotonic())
+    s.sendall(b"still")
+    return s.recv(100) == b"still"
+
+
 def reach(ask):
     deadline = time.monotonic() + ask["patience"]
     family = socket.AF_INET6 if ":" in ask["to"] else socket.AF_INET
     to = (ask["to"], 0 if ask["protocol"] == "icmp" else ask.get("port", PORT))
     try:
-        return {"tcp": reach_tcp, "udp": reach_udp, "icmp": reach_icmp}[ask["protocol"]](family, to, deadline)
+        return {"tcp": reach_tcp, "udp": reach_udp, "icmp": reach_icmp, "flow": reach_flow}[ask["protocol"]](family, to, deadline)
     except OSError:
         return False
 

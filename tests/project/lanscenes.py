@@ -8,7 +8,7 @@ import sys
 import time
 
 import lanframes
-from lanlab import PORT, sh
+from lanlab import ECHO, PORT, sh
 
 MODELS = {"nat": ["--nat"], "isolated": ["--isolated"], "routed": ["--routed"], "bridged": ["--bridged", "up0"]}
 
@@ -356,6 +356,38 @@ def routes(lab):
     found["joined"] = lab.table(both)
     lab.vireo("net", "edit", "two", "--route", "none")
     found["after"] = lab.table(both, 0.4)
+    return found
+
+
+def cut(lab):
+    """Connections that there are when what lets them in is taken away, and ones that stay."""
+    lab.vireo("net", "create", "lab", "--nat", "--publish", f"tcp:8081-a:{ECHO}", "--publish", f"tcp:8082-a:{ECHO}")
+    lab.vireo("net", "create", "two", "--nat", "--route", "lab")
+    a, b = lab.machine("lab", "a"), lab.machine("two", "b")
+
+    def flows(patience):
+        asked = {}
+        ask = lambda name, space, to, port: asked.__setitem__(name, (space, space.ask(to, "flow", patience, port)))
+        for family, host, outside in (("4", "192.0.2.1", "192.0.2.2"), ("6", "2001:db8::1", "2001:db8::2")):
+            ask(f"by 8081 {family}", lab.outside, host, 8081)
+            ask(f"by 8082 {family}", lab.outside, host, 8082)
+            ask(f"a>b {family}", a, b.addresses[family], ECHO)
+            ask(f"b>a {family}", b, a.addresses[family], ECHO)
+            ask(f"a>outside {family}", a, outside, ECHO)
+        answers = {s: s.answers() for s in {s for s, _ in asked.values()}}
+        return sorted(name for name, (s, n) in asked.items() if answers[s][n])
+
+    count = lambda: int(sh("sysctl -n net.netfilter.nf_conntrack_count"))
+    found = {"before": flows(2), "followed": [count()]}
+    lab.vireo("net", "edit", "lab", "--publish", f"tcp:8082-a:{ECHO}")
+    found["followed"].append(count())
+    found["unpublished"] = flows(0.4)
+    lab.vireo("net", "edit", "two", "--route", "none")
+    found["parted"] = flows(0.4)
+    for network in "lab", "two":
+        lab.vireo("net", "delete", "--force", network)
+    found["followed"].append(count())
+    found["deleted"] = flows(0.3)
     return found
 
 

@@ -193,6 +193,17 @@ def test_published_ports(scenes):
     assert "port 8080 leads to network" not in errors[0] and "port 9090 leads to network two already" in errors[1]
 
 
+@pytest.mark.scene("cut")
+def test_connections_end_with_what_let_them_in(scenes):
+    r = scenes.result("cut")
+    flows = lambda *names: sorted(f"{n} {f}" for n in names for f in "46")
+    assert r["before"] == flows("by 8081", "by 8082", "a>b", "b>a", "a>outside")
+    assert r["unpublished"] == flows("by 8082", "a>b", "b>a", "a>outside")
+    assert r["parted"] == flows("by 8082", "a>outside")
+    before, after, deleted = r["followed"]
+    assert r["deleted"] == [] and before == after + 2 and deleted == 0, r["followed"]
+
+
 @pytest.mark.scene("routes")
 def test_routes_between_networks(scenes):
     r = scenes.result("routes")
