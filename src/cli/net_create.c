@@ -37,6 +37,9 @@ static const struct cli_option create_options[] = {
 
 static const struct cli_option edit_options[] = {
 	DEFINITION_OPTIONS,
+	{ "dhcp", 0, CLI_FLAG, "dhcp", NULL, NULL, "hand out addresses again", NULL },
+	{ "force", 0, CLI_FLAG, "force", NULL, NULL,
+	  "also where machines get other addresses by it, or are cut off for a moment", NULL },
 	{ 0 },
 };
 
@@ -151,17 +154,19 @@ int net_read_options(struct config *c, struct lan_def *d, struct lan_wishes *w, 
 {
 	uint64_t mtu;
 	int dns;
-	bool off;
+	bool on, off;
 
 	if (config_uint(c, "mtu", d->mtu, (struct config_range){ 0, 65535 }, &mtu, err) ||
 	    config_choice(c, "dns", (int)d->dns, lan_dns_names, &dns, err) ||
-	    config_bool(c, "no-dhcp", !d->dhcp, &off, err) || read_subnets(c, d, w, err) ||
-	    copy(c, "domain", d->domain, sizeof(d->domain), err) ||
+	    config_bool(c, "no-dhcp", false, &off, err) || config_bool(c, "dhcp", d->dhcp && !off, &on, err) ||
+	    read_subnets(c, d, w, err) || copy(c, "domain", d->domain, sizeof(d->domain), err) ||
 	    copy(c, "bridge", d->bridge, sizeof(d->bridge), err) || read_lists(c, d, err))
 		return -1;
 	d->mtu = (unsigned)mtu;
 	d->dns = (enum lan_dns)dns;
-	d->dhcp = !off;
+	if (on && off)
+		return err_set(err, "one of --dhcp and --no-dhcp is meant");
+	d->dhcp = on;
 	return config_bool(c, "no-start", false, &w->no_start, err);
 }
 
@@ -202,11 +207,12 @@ static int do_create(struct lan *l, struct config *c, struct lan_def *d, char **
 static int do_edit(struct lan *l, struct config *c, struct lan_def *d, char **argv, struct err *err)
 {
 	struct lan_wishes w = { 0 };
-	bool said;
+	bool said, force;
 
-	if (lan_load(l, argv[0], d, err) || read_model(c, d, &said, err) || net_read_options(c, d, &w, err))
+	if (lan_load(l, argv[0], d, err) || read_model(c, d, &said, err) || net_read_options(c, d, &w, err) ||
+	    config_bool(c, "force", false, &force, err))
 		return -1;
-	return lan_edit(l, d, err);
+	return lan_edit(l, d, force, err);
 }
 
 /* --- import --- */

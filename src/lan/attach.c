@@ -112,22 +112,22 @@ int lan_prepare(struct lan_cable *c, unsigned n, struct err *err)
 static int plug(struct lan *l, struct lan_run *r, struct lan_cable *c, struct err *err)
 {
 	const int index = (int)if_nametoindex(c->tap);
-	char alias[RTNL_ALIAS], mac[LAN_TEXTMAC], path[64];
+	char alias[RTNL_ALIAS], path[64];
 	struct err ignored;
+	size_t len;
 
-	snprintf(alias, sizeof(alias), "vireo:%s:%s", c->network, lan_text_mac(c->mac, mac));
+	/* The machine's name is there as well, where what is written is lost. */
+	lan_cable_mark(c->network, c->mac, alias);
+	len = strlen(alias);
+	snprintf(alias + len, sizeof(alias) - len, ":%s", c->vm);
 	if (rtnl_set_alias(&l->nl, index, alias, err) || !lan_port_add(r, c->mac, c->tap, c->vm, err) ||
 	    lan_run_save(l, r, err) || lan_load_rules(l, r, err) || lan_server_hosts(l, r, err))
 		return -1;
 	/* The host itself says nothing there. */
 	snprintf(path, sizeof(path), "ipv6/conf/%s/disable_ipv6", c->tap);
 	lan_sysctl_set(path, "1", &ignored);
-	if ((r->def.mtu && rtnl_set_mtu(&l->nl, index, r->def.mtu, err)) ||
-	    rtnl_set_master(&l->nl, index, (int)if_nametoindex(r->bridge), err) ||
-	    rtnl_set_up(&l->nl, index, true, err))
-		return -1;
 	c->mtu = r->def.mtu;
-	return 0;
+	return lan_plug_cables(l, r, err);
 }
 
 static int attach(struct lan *l, struct lan_cable *c, struct err *err)

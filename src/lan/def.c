@@ -114,6 +114,12 @@ bool lan_has_gateway(const struct lan_def *d)
 	return d->model == LAN_NAT || d->model == LAN_ROUTED;
 }
 
+bool lan_is_machine4(const struct lan_def *d, uint32_t addr)
+{
+	return d->net4.len && lan_in4(&d->net4, addr) && addr > lan_server4(d) &&
+	       addr != (d->net4.addr | ~lan_mask4(d->net4.len));
+}
+
 /* --- checks --- */
 
 static int check_statics(const struct lan_def *d, struct err *err)
@@ -126,8 +132,7 @@ static int check_statics(const struct lan_def *d, struct err *err)
 		lan_text_mac(s->mac, mac);
 		if (s->addr4 && !d->net4.len)
 			return err_set(err, "host %s: the network has no IPv4 subnet of its own", mac);
-		if (s->addr4 && (!lan_in4(&d->net4, s->addr4) || s->addr4 <= lan_server4(d) ||
-				 s->addr4 == (d->net4.addr | ~lan_mask4(d->net4.len))))
+		if (s->addr4 && !lan_is_machine4(d, s->addr4))
 			return err_set(
 				err,
 				"host %s: %s is not an address of a machine in the subnet (the first two are the "

@@ -88,6 +88,8 @@ void lan_server_name(const struct lan_def *d, char buf[IFNAMSIZ]);
 void lan_bridge_mac(const char *name, uint8_t mac[6]);
 bool lan_has_server(const struct lan_def *d);  /* ours or dnsmasq */
 bool lan_has_gateway(const struct lan_def *d); /* the host has an address in it */
+/* An address that a machine can have: in the subnet, behind the gateway and the server. */
+bool lan_is_machine4(const struct lan_def *d, uint32_t addr);
 static inline uint32_t lan_gateway4(const struct lan_def *d)
 {
 	return d->net4.addr + 1;

@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/entropy.h"
+#include "lan/lan_impl.h"
 
 int lan_host_rights(struct err *err)
 {
@@ -70,15 +71,7 @@ static int add6(struct lan_taken *t, struct lan_net6 n, const char *what, const 
 	return 0;
 }
 
-static const struct rtnl_link *by_index(const struct rtnl_links *l, int index)
-{
-	for (unsigned i = 0; i < l->len; i++)
-		if (l->v[i].index == index)
-			return &l->v[i];
-	return NULL;
-}
-
-/* Unicast routes but the default one, which every subnet is part of, and those of `own`. */
+/* Unicast routes but the default one, which every subnet is part of, and those of the network `own` itself. */
 static int add_route(struct lan_taken *t, const struct rtnl_message *m, const struct rtnl_links *links, const char *own)
 {
 	const struct rtmsg *r = (const void *)m->data;
@@ -92,9 +85,9 @@ static int add_route(struct lan_taken *t, const struct rtnl_message *m, const st
 	rtnl_attrs(RTM_RTA(r), m->len - NLMSG_ALIGN(sizeof(*r)), a, RTA_MAX);
 	if (a[RTA_OIF] && RTA_PAYLOAD(a[RTA_OIF]) == sizeof(index)) {
 		memcpy(&index, RTA_DATA(a[RTA_OIF]), sizeof(index));
-		link = by_index(links, index);
+		link = rtnl_find_index(links, index);
 	}
-	if (!a[RTA_DST] || (link && (link->loopback || !strcmp(link->name, own))))
+	if (!a[RTA_DST] || (link && (link->loopback || lan_is_ours(link, own))))
 		return 0;
 	if (r->rtm_family == AF_INET && RTA_PAYLOAD(a[RTA_DST]) == 4)
 		return add4(t, (struct lan_net4){ ld_be32(RTA_DATA(a[RTA_DST])), r->rtm_dst_len },
@@ -130,17 +123,15 @@ int lan_taken(struct lan_taken *t, const struct lan_store *s, struct rtnl *nl, c
 {
 	struct lan_def *other = malloc(sizeof(*other));
 	struct lan_names names = { 0 };
-	char bridge[IFNAMSIZ];
 	struct err ignored;
 	int rc = -1;
 
 	*t = (struct lan_taken){ 0 };
-	lan_bridge_name(d, bridge);
 	if (!other) {
 		err_set(err, "out of memory");
 		goto out;
 	}
-	if (lan_store_names(s, &names, err) || add_routes(t, nl, bridge, err))
+	if (lan_store_names(s, &names, err) || add_routes(t, nl, d->name, err))
 		goto out;
 	for (unsigned i = 0; i < names.len; i++) {
 		if (!strcmp(names.v[i], d->name) || lan_store_load(s, names.v[i], other, &ignored))

@@ -20,7 +20,7 @@ struct lan_taken {
 	char (*who4)[48], (*who6)[48];
 	unsigned len4, len6;
 };
-/* But for what is at the bridge of `d` itself. */
+/* But for what is at the bridge of the network `d` itself, whatever that is called now. */
 int lan_taken(struct lan_taken *t, const struct lan_store *s, struct rtnl *nl, const struct lan_def *d,
 	      struct err *err);
 void lan_taken_free(struct lan_taken *t);

@@ -105,7 +105,7 @@ int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
 		return err_set(err, "a network named '%s' is there already", d->name);
 	if ((!w->no_start && lan_host_rights(err)) || fit(l, d, w, err) || lan_store_save(&l->store, d, err))
 		return -1;
-	if (!w->no_start && lan_up(l, d, err)) {
+	if (!w->no_start && lan_up(l, d, false, err)) {
 		lan_store_remove(&l->store, d->name, &ignored);
 		return -1;
 	}
@@ -129,7 +129,7 @@ int lan_start(struct lan *l, const char *name, struct err *err)
 	rc = lan_taken_check(&t, d, err);
 	lan_taken_free(&t);
 	if (!rc)
-		rc = lan_up(l, d, err);
+		rc = lan_up(l, d, false, err);
 out:
 	free(d);
 	return rc;
@@ -154,7 +154,7 @@ static int check_unused(struct lan *l, const char *name, struct err *err)
 	for (unsigned i = 0; i < r->ports.len && !rc; i++)
 		if (*r->ports.v[i].tap)
 			rc = err_set(err, "network %s: machine %s has a cable in it (--force pulls it)", name,
-				     *r->ports.v[i].vm ? r->ports.v[i].vm : r->ports.v[i].tap);
+				     lan_port_name(&r->ports.v[i]));
 	lan_run_free(r);
 	free(r);
 	return rc;
@@ -184,40 +184,30 @@ int lan_delete(struct lan *l, const char *name, bool force, struct err *err)
 	return lan_stop(l, name, force, err) || lan_store_remove(&l->store, name, err) ? -1 : 0;
 }
 
-int lan_edit(struct lan *l, struct lan_def *d, struct err *err)
+int lan_edit(struct lan *l, struct lan_def *d, bool force, struct err *err)
 {
 	struct lan_def *old = malloc(sizeof(*old));
 	const struct lan_wishes w = { .no4 = !d->net4.len, .no6 = !d->net6.len };
-	struct lan_run *r = calloc(1, sizeof(*r));
-	bool started, replug;
+	bool started = runs(l, d->name);
+	struct err ignored;
 	int rc = -1;
 
-	if (!old || !r) {
-		err_set(err, "out of memory");
+	if (!old)
+		return err_set(err, "out of memory");
+	if (lan_load(l, d->name, old, err) || lan_def_check(d, err) || (started && lan_host_rights(err)) ||
+	    fit(l, d, &w, err) || lan_store_save(&l->store, d, err))
 		goto out;
-	}
-	if (lan_load(l, d->name, old, err) || lan_def_check(d, err))
-		goto out;
-	started = !lan_run_load(l, d->name, r);
-	lan_run_free(r);
-	replug = old->model != d->model || strcmp(old->bridge, d->bridge) || strcmp(old->uplink, d->uplink);
-	if (started && (lan_host_rights(err) || (replug && check_unused(l, d->name, err))))
-		goto out;
-	if (fit(l, d, &w, err) || lan_store_save(&l->store, d, err))
-		goto out;
-	rc = 0;
-	if (started && replug)
-		rc = lan_down(l, d->name, err);
-	if (started && !rc)
-		rc = lan_up(l, d, err);
-	if (started && !rc)
+	rc = started ? lan_up(l, d, force, err) : 0;
+	if (rc) {
+		lan_store_save(&l->store, old, &ignored);
+	} else if (started) {
 		lan_forget_published(l, old, d);
-	/* Also those that it has named before. */
-	if (started && !rc && old->routes_len)
-		lan_load_others(l, d->name);
+		/* Also those that it has named before. */
+		if (old->routes_len)
+			lan_load_others(l, d->name);
+	}
 out:
 	free(old);
-	free(r);
 	return rc;
 }
 

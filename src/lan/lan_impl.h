@@ -33,8 +33,11 @@ void lan_run_free(struct lan_run *r);
 bool lan_has_cables(const struct lan_run *r);
 
 /* --- up.c --- */
-/* Make so what `d` says, from whatever there is. */
-int lan_up(struct lan *l, const struct lan_def *d, struct err *err);
+/*
+ * Make so what `d` says, from whatever there is. Machines stay in it with what they have, or nothing is changed; with
+ * `force` they get what they have then. After an error it is as it was.
+ */
+int lan_up(struct lan *l, const struct lan_def *d, bool force, struct err *err);
 /* Remove all of a network that can be found, by its record or without one. Goes on after errors; the first is told. */
 int lan_down(struct lan *l, const char *name, struct err *err);
 /* What machines have cables: names that are alive. */
@@ -46,6 +49,10 @@ int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err);
 int lan_remove_rules(struct lan *l, const char *name, struct err *err);
 bool lan_link_is_ours(struct lan *l, const char *link, const char *name);
 bool lan_is_ours(const struct rtnl_link *k, const char *name);
+/* What marks a cable as one of the network's, up to the machine's name. */
+void lan_cable_mark(const char *name, const uint8_t mac[6], char buf[RTNL_ALIAS]);
+/* Those that are written down are in the bridge, whoever has pulled them out. */
+int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err);
 
 /* --- conns.c --- */
 /* Connections of this network; those by ports of the host that are published no more, or lead elsewhere now. */
@@ -53,6 +60,13 @@ void lan_forget_conns(struct lan *l, const struct lan_def *d);
 void lan_forget_published(struct lan *l, const struct lan_def *before, const struct lan_def *now);
 
 /* --- ports.c --- */
+/* What a machine is called where its user reads. */
+const char *lan_port_name(const struct lan_port *p);
+/*
+ * What machines have by another definition is held against this one: an error names who could not keep it, or with
+ * `force` they are given other addresses. Those that are gone get theirs when they come back.
+ */
+int lan_ports_fit(struct lan_run *r, bool force, struct err *err);
 /* A cable with an address of its own; the one that this MAC has already. NULL where none is free. */
 struct lan_port *lan_port_add(struct lan_run *r, const uint8_t mac[6], const char *tap, const char *vm,
 			      struct err *err);

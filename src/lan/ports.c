@@ -46,24 +46,86 @@ static void remove_port(struct lan_ports *p, unsigned i)
 	memmove(&p->v[i], &p->v[i + 1], (--p->len - i) * sizeof(*p->v));
 }
 
+static bool has4(const struct lan_def *d)
+{
+	return d->model != LAN_BRIDGED && d->net4.len;
+}
+
+/* The one that the definition gives it by name; 0: none. */
+static uint32_t static4(const struct lan_def *d, const uint8_t mac[6])
+{
+	for (unsigned i = 0; has4(d) && i < d->statics_len; i++)
+		if (!memcmp(d->statics[i].mac, mac, 6))
+			return d->statics[i].addr4;
+	return 0;
+}
+
+/* What it makes of its MAC itself, so that DHCPv6 and router advertisements give it the same one. */
+static struct in6_addr address6(const struct lan_def *d, const uint8_t mac[6])
+{
+	return d->model != LAN_BRIDGED && d->net6.len ? lan_eui64(&d->net6.addr, mac) : in6addr_any;
+}
+
 static int give_address(struct lan_run *r, struct lan_port *p, struct err *err)
 {
 	const struct lan_def *d = &r->def;
-	const uint8_t *mac = p->mac;
 
-	p->addr4 = 0;
-	if (d->net4.len) {
-		for (unsigned i = 0; i < d->statics_len; i++)
-			if (!memcmp(d->statics[i].mac, mac, 6))
-				p->addr4 = d->statics[i].addr4;
-		if (!p->addr4)
-			p->addr4 = choose4(r, mac);
-		if (!p->addr4)
-			return err_set(err, "network %s: no address is free in its range", d->name);
+	p->addr4 = static4(d, p->mac);
+	if (has4(d) && !p->addr4)
+		p->addr4 = choose4(r, p->mac);
+	if (has4(d) && !p->addr4)
+		return err_set(err, "network %s: no address is free in its range", d->name);
+	p->addr6 = address6(d, p->mac);
+	/* Whoever had it has been gone. */
+	for (unsigned i = 0; p->addr4 && i < r->ports.len; i++)
+		if (&r->ports.v[i] != p && !*r->ports.v[i].tap && r->ports.v[i].addr4 == p->addr4)
+			r->ports.v[i].addr4 = 0;
+	return 0;
+}
+
+/* Whether a machine may go on with an address: a machine's, and nobody's by name. */
+static bool may_have4(const struct lan_def *d, const struct lan_port *p)
+{
+	if (!has4(d))
+		return !p->addr4;
+	for (unsigned i = 0; i < d->statics_len; i++)
+		if (d->statics[i].addr4 == p->addr4 && memcmp(d->statics[i].mac, p->mac, 6))
+			return false;
+	return lan_is_machine4(d, p->addr4);
+}
+
+/* Whether it would be given what it had when it was here. */
+static bool comes_back_to(const struct lan_def *d, const struct lan_port *p)
+{
+	const uint32_t own = static4(d, p->mac);
+
+	return may_have4(d, p) && (own ? p->addr4 == own : !has4(d) || (p->addr4 >= d->first4 && p->addr4 <= d->last4));
+}
+
+const char *lan_port_name(const struct lan_port *p)
+{
+	return *p->vm ? p->vm : p->tap;
+}
+
+int lan_ports_fit(struct lan_run *r, bool force, struct err *err)
+{
+	char text[LAN_TEXT6];
+
+	for (unsigned i = 0; i < r->ports.len; i++) {
+		struct lan_port *p = &r->ports.v[i];
+		const struct in6_addr six = address6(&r->def, p->mac);
+		bool keeps4 = may_have4(&r->def, p), keeps6 = !memcmp(&six, &p->addr6, sizeof(six));
+
+		if (!*p->tap || (keeps4 && keeps6))
+			continue;
+		if (!force && ((!keeps4 && p->addr4) || (!keeps6 && !lan_zero6(&p->addr6))))
+			return err_set(err, "machine %s has the address %s, which it could not keep (--force)",
+				       lan_port_name(p),
+				       !keeps4 && p->addr4 ? lan_text4(p->addr4, text) : lan_text6(&p->addr6, text));
+		p->addr6 = six;
+		if (!keeps4 && give_address(r, p, err))
+			return -1;
 	}
-	/* What it makes of its MAC itself, so that DHCPv6 and router advertisements give it the same one. */
-	if (d->net6.len)
-		p->addr6 = lan_eui64(&d->net6.addr, mac);
 	return 0;
 }
 
@@ -72,6 +134,11 @@ struct lan_port *lan_port_add(struct lan_run *r, const uint8_t mac[6], const cha
 	struct lan_port *p = by_mac(r, mac), new = { 0 };
 	void *v;
 
+	if (p && !*p->tap) {
+		p->addr6 = address6(&r->def, mac);
+		if (!comes_back_to(&r->def, p) && give_address(r, p, err))
+			return NULL;
+	}
 	if (p) {
 		snprintf(p->tap, sizeof(p->tap), "%s", tap);
 		if (*vm)
@@ -81,12 +148,10 @@ struct lan_port *lan_port_add(struct lan_run *r, const uint8_t mac[6], const cha
 	memcpy(new.mac, mac, 6);
 	snprintf(new.tap, sizeof(new.tap), "%s", tap);
 	snprintf(new.vm, sizeof(new.vm), "%s", vm);
-	if (r->def.model != LAN_BRIDGED && give_address(r, &new, err))
+	if (give_address(r, &new, err))
 		return NULL;
-	/* Whoever had it has been gone. */
 	for (unsigned i = 0; i < r->ports.len; i++)
-		if (!*r->ports.v[i].tap &&
-		    ((new.addr4 && r->ports.v[i].addr4 == new.addr4) || r->ports.len == PORTS_MOST)) {
+		if (!*r->ports.v[i].tap && (r->ports.len == PORTS_MOST || (has4(&r->def) && !r->ports.v[i].addr4))) {
 			remove_port(&r->ports, i);
 			break;
 		}

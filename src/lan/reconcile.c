@@ -31,15 +31,55 @@ static void add_table(void *opaque, unsigned family, const char *table)
 	t->names.len += !!t->names.v[t->names.len];
 }
 
-/* Make it so again by its definition; what cannot be made so goes. */
+/* Broken, but with machines in it. */
+static bool is_kept(struct lan *l, const char *name, struct lan_run *r)
+{
+	struct err ignored;
+
+	if (lan_run_load(l, name, r) || !lan_has_cables(r))
+		return false;
+	r->up = false;
+	lan_run_save(l, r, &ignored);
+	return true;
+}
+
+/*
+ * Make it so again as it was, or where that is lost as it is defined. What cannot be made so goes; with cables in it,
+ * the next command tries again.
+ */
 static int again(struct lan *l, const char *name, struct err *err)
 {
+	struct lan_run *r = calloc(1, sizeof(*r));
 	struct lan_def *d = malloc(sizeof(*d));
 	struct err why;
-	int rc = !d || lan_store_load(&l->store, name, d, &why) || lan_up(l, d, &why) ? lan_down(l, name, err) : 0;
+	int rc = 0;
 
+	if (!r || !d) {
+		rc = err_set(err, "out of memory");
+	} else {
+		if (!lan_run_load(l, name, r))
+			*d = r->def;
+		else if (lan_store_load(&l->store, name, d, &why))
+			rc = -1;
+		lan_run_free(r);
+		if (rc || (lan_up(l, d, false, &why) && !is_kept(l, name, r)))
+			rc = lan_down(l, name, err);
+		lan_run_free(r);
+	}
 	free(d);
+	free(r);
 	return rc;
+}
+
+/* Its bridge is gone with what it had of the host's, and is made anew for the machines. */
+static void give_back(struct lan *l, struct lan_run *r)
+{
+	struct err ignored;
+
+	lan_uplink_give_back(l, r, &ignored);
+	json_decref(r->uplink);
+	r->uplink = NULL;
+	lan_run_save(l, r, &ignored);
 }
 
 static int look(struct lan *l, const char *name, const struct rtnl_links *links, const struct lan_names *filters,
@@ -47,7 +87,8 @@ static int look(struct lan *l, const char *name, const struct rtnl_links *links,
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
 	const struct rtnl_link *bridge;
-	bool there;
+	bool there, whole;
+	struct err why;
 	int rc = 0;
 
 	if (!r)
@@ -58,11 +99,15 @@ static int look(struct lan *l, const char *name, const struct rtnl_links *links,
 	}
 	bridge = rtnl_find(links, r->bridge);
 	there = bridge && (!r->made || lan_is_ours(bridge, name));
-	if (lan_prune_ports(l, r, links) && r->up && there)
-		rc = lan_run_save(l, r, err) || lan_load_rules(l, r, err) || lan_server_hosts(l, r, err) ? -1 : 0;
-	if (!there || (!r->up && !lan_has_cables(r)))
+	whole = there && r->up && lan_names_has(filters, name) &&
+		(!lan_has_server(&r->def) || lan_server_alive(l, name));
+	if (lan_prune_ports(l, r, links) && whole)
+		whole = !lan_run_save(l, r, &why) && !lan_load_rules(l, r, &why) && !lan_server_hosts(l, r, &why);
+	if (!there && r->uplink && lan_has_cables(r))
+		give_back(l, r);
+	if ((!there || !r->up) && !lan_has_cables(r))
 		rc = lan_down(l, name, err);
-	else if (!r->up || !lan_names_has(filters, name) || (lan_has_server(&r->def) && !lan_server_alive(l, name)))
+	else if (!whole)
 		rc = again(l, name, err);
 	lan_run_free(r);
 	free(r);

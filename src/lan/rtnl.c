@@ -327,6 +327,14 @@ const struct rtnl_link *rtnl_find(const struct rtnl_links *l, const char *name)
 	return NULL;
 }
 
+const struct rtnl_link *rtnl_find_index(const struct rtnl_links *l, int index)
+{
+	for (unsigned i = 0; i < l->len; i++)
+		if (l->v[i].index == index)
+			return &l->v[i];
+	return NULL;
+}
+
 static int add_message(void *opaque, const struct nlmsghdr *h)
 {
 	struct rtnl_messages *m = opaque;

@@ -55,7 +55,7 @@ int rtnl_each(struct rtnl *r, struct rtnl_req *q, int (*fn)(void *opaque, const 
 
 /* --- links --- */
 
-#define RTNL_ALIAS 64
+#define RTNL_ALIAS 160
 struct rtnl_link {
 	int index, master;
 	unsigned flags; /* IFF_UP and so on */
@@ -71,6 +71,7 @@ struct rtnl_links {
 int rtnl_links(struct rtnl *r, struct rtnl_links *l, struct err *err);
 void rtnl_links_free(struct rtnl_links *l);
 const struct rtnl_link *rtnl_find(const struct rtnl_links *l, const char *name);
+const struct rtnl_link *rtnl_find_index(const struct rtnl_links *l, int index);
 
 /* What a new link is given. */
 struct rtnl_new {

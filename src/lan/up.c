@@ -1,5 +1,6 @@
 /* A network taken up and down on its host: see lan_impl.h. */
 #include <errno.h>
+#include <linux/if_ether.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,22 +119,63 @@ void lan_load_others(struct lan *l, const char *name)
 
 /* --- cables --- */
 
+/* 0: as it comes, which is what the network outside has. */
+static unsigned mtu_of(const struct lan_run *r)
+{
+	return r->def.mtu || r->def.model == LAN_BRIDGED ? r->def.mtu : ETH_DATA_LEN;
+}
+
+void lan_cable_mark(const char *name, const uint8_t mac[6], char buf[RTNL_ALIAS])
+{
+	char text[LAN_TEXTMAC];
+
+	snprintf(buf, RTNL_ALIAS, "vireo:%s:%s", name, lan_text_mac(mac, text));
+}
+
+static bool has_mark(const struct rtnl_link *k, const char *mark)
+{
+	const size_t len = strlen(mark);
+
+	return !strncmp(k->alias, mark, len) && (!k->alias[len] || k->alias[len] == ':');
+}
+
 int lan_prune_ports(struct lan *l, struct lan_run *r, const struct rtnl_links *links)
 {
-	char alias[RTNL_ALIAS], mac[LAN_TEXTMAC];
+	char mark[RTNL_ALIAS];
 	int pruned = 0;
 
 	for (unsigned i = 0; i < r->ports.len; i++) {
 		struct lan_port *p = &r->ports.v[i];
 		const struct rtnl_link *k = *p->tap ? rtnl_find(links, p->tap) : NULL;
 
-		snprintf(alias, sizeof(alias), "vireo:%s:%s", r->def.name, lan_text_mac(p->mac, mac));
-		if (!*p->tap || (k && !strcmp(k->alias, alias)))
+		lan_cable_mark(r->def.name, p->mac, mark);
+		if (!*p->tap || (k && has_mark(k, mark)))
 			continue;
 		*p->tap = '\0';
 		pruned++;
 	}
 	return pruned;
+}
+
+int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err)
+{
+	const int bridge = (int)if_nametoindex(r->bridge);
+	const unsigned mtu = mtu_of(r);
+	struct rtnl_links links;
+	int rc = 0;
+
+	if (rtnl_links(&l->nl, &links, err))
+		return -1;
+	for (unsigned i = 0; i < r->ports.len && !rc; i++) {
+		const struct rtnl_link *k = *r->ports.v[i].tap ? rtnl_find(&links, r->ports.v[i].tap) : NULL;
+
+		if (k && ((mtu && k->mtu != mtu && rtnl_set_mtu(&l->nl, k->index, mtu, err)) ||
+			  (k->master != bridge && rtnl_set_master(&l->nl, k->index, bridge, err)) ||
+			  (!(k->flags & IFF_UP) && rtnl_set_up(&l->nl, k->index, true, err))))
+			rc = if_nametoindex(k->name) ? -1 : 0; /* or its machine has ended */
+	}
+	rtnl_links_free(&links);
+	return rc;
 }
 
 /* --- up --- */
@@ -178,7 +220,7 @@ static int make_bridge(struct lan *l, struct lan_run *r, struct err *err)
 	index = if_nametoindex(r->bridge);
 	snprintf(alias, sizeof(alias), "vireo:%s", r->def.name);
 	if (rtnl_set_alias(&l->nl, (int)index, alias, err) ||
-	    (r->def.mtu && rtnl_set_mtu(&l->nl, (int)index, r->def.mtu, err)))
+	    (mtu_of(r) && rtnl_set_mtu(&l->nl, (int)index, mtu_of(r), err)))
 		return err_prefix(err, "bridge %s", r->bridge);
 	return set_switches(r, err);
 }
@@ -259,7 +301,7 @@ static int check_host(struct lan *l, struct lan_run *r, struct err *err)
 static int adopt(struct lan *l, struct lan_run *r, struct err *err)
 {
 	struct rtnl_links links;
-	char begin[RTNL_ALIAS];
+	char begin[RTNL_ALIAS], text[LAN_TEXTMAC];
 	int rc = 0;
 
 	if (rtnl_links(&l->nl, &links, err))
@@ -268,10 +310,15 @@ static int adopt(struct lan *l, struct lan_run *r, struct err *err)
 	snprintf(begin, sizeof(begin), "vireo:%s:", r->def.name);
 	for (unsigned i = 0; i < links.len && !rc; i++) {
 		const struct rtnl_link *k = &links.v[i];
+		const char *rest = k->alias + strlen(begin);
 		uint8_t mac[6];
 
-		if (!strncmp(k->alias, begin, strlen(begin)) && lan_parse_mac(k->alias + strlen(begin), mac))
-			rc = lan_port_add(r, mac, k->name, "", err) ? 0 : -1;
+		if (strncmp(k->alias, begin, strlen(begin)))
+			continue;
+		snprintf(text, sizeof(text), "%s", rest);
+		rest += strlen(text);
+		if (lan_parse_mac(text, mac))
+			rc = lan_port_add(r, mac, k->name, *rest == ':' ? rest + 1 : "", err) ? 0 : -1;
 	}
 	rtnl_links_free(&links);
 	return rc;
@@ -279,8 +326,9 @@ static int adopt(struct lan *l, struct lan_run *r, struct err *err)
 
 static int take_up(struct lan *l, struct lan_run *r, struct err *err)
 {
+	/* Filters come before the cables. */
 	if ((r->made && make_bridge(l, r, err)) || lan_load_rules(l, r, err) ||
-	    (r->made && give_addresses(l, r, err)) ||
+	    (r->made && give_addresses(l, r, err)) || lan_plug_cables(l, r, err) ||
 	    (lan_has_gateway(&r->def) && lan_forwarding_on(&l->nl, &l->nf, &r->def, err)) ||
 	    (r->def.model == LAN_BRIDGED && r->made && lan_uplink_take(l, r, err)) || lan_server_start(l, r, err))
 		return -1;
@@ -288,29 +336,62 @@ static int take_up(struct lan *l, struct lan_run *r, struct err *err)
 	return lan_run_save(l, r, err);
 }
 
-int lan_up(struct lan *l, const struct lan_def *d, struct err *err)
+/* Whether what there is of a network cannot become the other, but must go for it. */
+static bool is_other(const struct lan_run *a, const struct lan_run *b)
 {
-	struct lan_run *r = calloc(1, sizeof(*r));
+	return a->def.model != b->def.model || a->made != b->made || strcmp(a->bridge, b->bridge) ||
+	       strcmp(a->def.uplink, b->def.uplink);
+}
+
+static int check_machines(struct lan_run *r, const struct lan_run *now, bool force, struct err *err)
+{
+	for (unsigned i = 0; now->known && !force && is_other(now, r) && i < r->ports.len; i++)
+		if (*r->ports.v[i].tap)
+			return err_set(err,
+				       "network %s: machine %s has a cable in it, and would be cut off for a moment "
+				       "(--force)",
+				       r->def.name, lan_port_name(&r->ports.v[i]));
+	return lan_ports_fit(r, force, err) ? err_prefix(err, "network %s", r->def.name) : 0;
+}
+
+/* From what `now` is. Written down first, so that whoever comes next knows what may be there. */
+static int become(struct lan *l, struct lan_run *r, const struct lan_run *now, struct err *err)
+{
+	if (now->known && is_other(now, r)) {
+		if (lan_down(l, r->def.name, err))
+			return -1;
+		json_decref(r->uplink);
+		r->uplink = NULL;
+	}
+	r->up = false;
+	return lan_run_save(l, r, err) || take_up(l, r, err) ? -1 : 0;
+}
+
+int lan_up(struct lan *l, const struct lan_def *d, bool force, struct err *err)
+{
+	struct lan_run *r = calloc(2, sizeof(*r)), *now = r + 1;
 	struct err ignored;
-	bool before;
 	int rc = -1;
 
 	if (!r)
 		return err_set(err, "out of memory");
-	before = !lan_run_load(l, d->name, r);
+	lan_run_load(l, d->name, now);
+	lan_run_load(l, d->name, r);
 	r->def = *d;
-	r->up = false;
-	/* Written down first, so that whoever comes next knows what may be there. */
-	if (check_host(l, r, err) || adopt(l, r, err) || lan_run_save(l, r, err))
+	if (check_host(l, r, err) || adopt(l, r, err) || check_machines(r, now, force, err))
 		goto out;
-	rc = take_up(l, r, err);
+	rc = become(l, r, now, err);
 	if (!rc)
 		load_others(l, d->name, d);
-	else
+	else if (now->up && !become(l, now, r, &ignored))
+		load_others(l, d->name, &now->def);
+	/* The next command tries again, for the machines in it. */
+	else if (!lan_has_cables(r))
 		lan_down(l, d->name, &ignored);
 out:
-	if (rc && !before)
+	if (rc && !now->known && !lan_has_cables(r))
 		lan_run_remove(&l->store, d->name, &ignored);
+	lan_run_free(now);
 	lan_run_free(r);
 	free(r);
 	return rc;

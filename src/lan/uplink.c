@@ -31,15 +31,14 @@ static bool is_wireless(const char *name)
 
 int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struct err *err)
 {
-	char bridge[IFNAMSIZ];
 	struct rtnl_links links;
-	const struct rtnl_link *k;
+	const struct rtnl_link *k, *master;
 	int rc = 0;
 
-	lan_bridge_name(d, bridge);
 	if (rtnl_links(&l->nl, &links, err))
 		return -1;
 	k = rtnl_find(&links, d->uplink);
+	master = k ? rtnl_find_index(&links, k->master) : NULL;
 	*joined = k && !strcmp(k->kind, "bridge");
 	if (!k)
 		rc = err_set(err, "bridged: there is no interface %s", d->uplink);
@@ -52,7 +51,7 @@ int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struc
 			     "bridged: %s is wireless, and an access point takes one address only; use a network with "
 			     "model nat",
 			     d->uplink);
-	else if (k->master && (unsigned)k->master != if_nametoindex(bridge))
+	else if (k->master && !(master && lan_is_ours(master, d->name)))
 		rc = err_set(err, "bridged: %s is part of another interface already; name that one if it is a bridge",
 			     d->uplink);
 	rtnl_links_free(&links);

@@ -270,12 +270,49 @@ static void test_ports(void **state)
 	lan_run_free(&r);
 }
 
+/* A machine that is there keeps what it has, or the definition is refused; one that is gone comes back to what there
+ * is. */
+static void ports_by_another_definition(void **state)
+{
+	struct lan_run r = { 0 };
+	uint8_t mac[6] = { 2 };
+	uint32_t first;
+
+	nat();
+	assert_int_equal(lan_def_check(&d, &err), 0);
+	r.def = d;
+	first = lan_port_add(&r, mac, "vt0", "a", &err)->addr4;
+	assert_int_equal(lan_parse_range(&r.def, "10.1.2.4-10.1.2.5", &err), 0);
+	assert_int_equal(lan_ports_fit(&r, false, &err), 0); /* out of the range, but its own */
+	assert_int_equal(r.ports.v[0].addr4, first);
+	assert_int_equal(lan_parse_static(&r.def, "02:00:00:00:00:00,a,10.1.2.9", &err), 0);
+	assert_int_equal(lan_ports_fit(&r, false, &err), 0); /* from the next time on */
+	assert_int_equal(r.ports.v[0].addr4, first);
+	*r.ports.v[0].tap = '\0';
+	assert_int_equal(lan_port_add(&r, mac, "vt1", "a", &err)->addr4, 0x0a010209);
+	r.def.statics[0].mac[5] = 1;
+	assert_int_equal(lan_ports_fit(&r, false, &err), -1); /* another machine's */
+	assert_non_null(strstr(err.msg, "machine a has the address 10.1.2.9"));
+	assert_int_equal(lan_ports_fit(&r, true, &err), 0);
+	assert_in_range(r.ports.v[0].addr4, 0x0a010204, 0x0a010205);
+	assert_true(lan_parse_net6("fd00:9::/64", &r.def.net6));
+	assert_int_equal(lan_ports_fit(&r, false, &err), -1);
+	r.def.net6.len = 0;
+	assert_int_equal(lan_ports_fit(&r, true, &err), 0);
+	assert_true(lan_zero6(&r.ports.v[0].addr6));
+	r.def.net6.len = 64;
+	assert_int_equal(lan_ports_fit(&r, false, &err), 0); /* it has none that it could lose */
+	assert_false(lan_zero6(&r.ports.v[0].addr6));
+	lan_run_free(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_addresses), cmocka_unit_test(test_names), cmocka_unit_test(test_checks),
-		cmocka_unit_test(test_words),	  cmocka_unit_test(test_json),	cmocka_unit_test(test_choice),
-		cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_addresses), cmocka_unit_test(test_names),
+		cmocka_unit_test(test_checks),	  cmocka_unit_test(test_words),
+		cmocka_unit_test(test_json),	  cmocka_unit_test(test_choice),
+		cmocka_unit_test(test_ports),	  cmocka_unit_test(ports_by_another_definition),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -429,6 +429,111 @@ def configured(lab, dns="own", model="nat"):
     return result
 
 
+# --- edits, and what is repaired under machines ---
+
+
+def tried(lab, *args):
+    """The error of a command."""
+    r = lab.vireo(*args, check=False)
+    return r.stderr if r.returncode else ""
+
+
+def there(lab, *machines):
+    """Whether the network is up, with these machines' cables in its bridge under their names, and they reach each other."""
+    show = shown(lab)
+    masters = {l["ifname"]: l.get("master") for l in json.loads(sh("ip -j link"))}
+    a, b = machines[:2]
+    return (show["state"] == "up" and sorted(c["machine"] for c in show["cables"]) == sorted(m.name for m in machines)
+            and all(masters[m.tap] == show["bridge"] for m in machines) and all(lab.table([(a, b), (a, lab.host)], 0.6).values()))
+
+
+def edited(lab):
+    """Edits that are refused change nothing; those that are not, nothing that machines have."""
+    lab.vireo("net", "create", "lab", "--nat", "--subnet", "10.50.0.0/24")
+    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+    lab.machine("lab", "gone").end()
+    lab.machines.pop()
+    sh("ip link add taken type bridge")
+    before, errors = shown(lab)["definition"], {}
+    other = "52:54:00:00:00:99"
+    for name, args in {"host": ["--host", f"{other},other,{a.addresses['4']}"], "subnet": ["--subnet", "10.60.0.0/24"],
+                       "subnet6": ["--subnet6", "fd00:60::/64"], "bridge": ["--bridge", "newbr"],
+                       "taken": ["--bridge", "taken", "--force"], "model": ["--isolated"],
+                       "uplink": ["--bridged", "nope0", "--subnet", "none", "--subnet6", "none", "--domain", "none", "--force"]}.items():
+        errors[name] = tried(lab, "net", "edit", "lab", *args)
+    # One that fails in the middle: the server is refused its directory.
+    server = os.path.join(lab.dir, "run", "lab", "server.sock")
+    lab.vireo("net", "edit", "lab", "--no-dhcp", "--dns", "off")
+    if os.path.exists(server):
+        os.unlink(server)
+    os.mkdir(server)
+    errors["server"] = tried(lab, "net", "edit", "lab", "--dhcp", "--mtu", "1400")
+    middle = shown(lab)["definition"]
+    found = {"after errors": there(lab, a, b)}
+    os.rmdir(server)
+    lab.vireo("net", "edit", "lab", "--dhcp", "--dns", "own")
+    found["same"] = shown(lab)["definition"] == before and middle == {**before, "dhcp": False, "dns": "off"}
+    # A machine that comes back has what it is given by now.
+    lab.vireo("net", "edit", "lab", "--mtu", "1300", "--dhcp-range", "10.50.0.200-10.50.0.254", "--host", f"{b.mac},b,10.50.0.77")
+    mtu = lambda: {l["ifname"]: l["mtu"] for l in json.loads(sh("ip -j link"))}
+    narrow = [mtu()[x] for x in ("vr-lab", a.tap)]
+    found["kept"] = there(lab, a, b) and b.shown()["address"] == b.addresses["4"] and narrow == [1300, 1300]
+    b.end()
+    lab.vireo("net", "edit", "lab", "--mtu", "0", "--subnet", "10.61.0.0/24", "--host", "none", "--force")
+    found["other"] = [a.shown()["address"].startswith("10.61.0."), mtu()[a.tap]]
+    b = lab.machines[1] = lab.machine("lab", "b")
+    lab.machines.pop()
+    found["moved"] = b.addresses["4"].startswith("10.61.0.")
+    b.end()
+    lab.vireo("net", "edit", "lab", "--host", f"{b.mac},b,10.61.0.77", "--bridge", "newbr", "--force")
+    b = lab.machines[1] = lab.machine("lab", "b")
+    lab.machines.pop()
+    a.sh("ip addr flush dev eth0")
+    a.configure()
+    found["static"] = b.addresses["4"] == "10.61.0.77" and there(lab, a, b)
+    lab.vireo("net", "edit", "lab", "--routed", "--force")
+    found["routed"] = there(lab, a, b)
+    for m in (a, b):
+        m.end()
+    lab.machines.clear()
+    lab.vireo("net", "edit", "lab", "--bridge", "again", "--subnet6", "fd00:61::/64")
+    found["bridge"] = shown(lab)["bridge"]
+    lab.vireo("net", "delete", "lab")
+    sh("ip link del taken")
+    return {**found, "errors": errors, "left": gone(lab)}
+
+
+def mended(lab):
+    """What somebody else has destroyed under machines is made again, by what is written or what is there."""
+    a, b = make(lab, "nat")
+    found = {}
+    sh("ip link del vr-lab")
+    lab.vireo("net", "start", "other", check=False)
+    found["bridge"] = there(lab, a, b)
+    # Its definition cannot be read, and its server is dead.
+    definition = os.path.join(lab.dir, "networks", "lab.json")
+    text = open(definition).read()
+    open(definition, "w").close()
+    for pid in servers(lab):
+        os.kill(pid, signal.SIGKILL)
+    wait(lambda: not servers(lab))
+    lab.vireo("net", "start", "other", check=False)
+    found["served"] = len(servers(lab))
+    open(definition, "w").write(text)
+    found["definition"] = there(lab, a, b)
+    lab.vireo("net", "stop", "--force", "lab")
+    lab.vireo("net", "start", "lab")
+    found["stopped"] = there(lab, a, b)
+    # What cannot be mended now is, later.
+    sh("ip link del vr-lab; ip link add vr-lab type bridge")
+    lab.vireo("net", "start", "other", check=False)
+    found["state"] = shown(lab)["state"]
+    sh("ip link del vr-lab")
+    lab.vireo("net", "start", "other", check=False)
+    found["later"] = there(lab, a, b)
+    return found
+
+
 # --- real machines ---
 
 

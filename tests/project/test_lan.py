@@ -246,6 +246,23 @@ def test_lost_files(scenes, which):
         assert r["cables"]
 
 
+@pytest.mark.scene("edited")
+def test_edits(scenes):
+    r = scenes.result("edited")
+    errors = r.pop("errors")
+    says = {"host": "machine a has the address 10.50.0.", "subnet": "10.50.0.", "subnet6": "has the address fd", "taken": "the name taken is taken",
+            "bridge": "has a cable in it", "model": "has a cable in it", "uplink": "there is no interface nope0", "server": "server.sock"}
+    for name, words in says.items():
+        assert words in errors[name], (name, errors[name])
+    assert r == {"after errors": True, "same": True, "kept": True, "other": [True, 1500], "moved": True, "static": True, "routed": True,
+                 "bridge": "again", "left": NOTHING}
+
+
+@pytest.mark.scene("mended")
+def test_destroyed_under_machines(scenes):
+    assert scenes.result("mended") == {"bridge": True, "served": 1, "definition": True, "stopped": True, "state": "broken", "later": True}
+
+
 @pytest.mark.scene("full", "create")
 def test_full_directory(scenes):
     for kind in ("create", "readonly", "stop"):
