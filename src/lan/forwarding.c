@@ -1,7 +1,8 @@
 /*
  * The host forwards while a network needs it: see host.h. What was so before is kept in a table of nft without a rule,
- * "vireo_forwarding": it lives exactly as long as the switches do, whatever happens to files. A chain "ipv4" or "ipv6"
- * in it says that this one was off; a chain "ra-" and an interface's name as hex, that it listened to routers.
+ * "vireo_forwarding": it lives exactly as long as the switches do, whatever happens to files. Its chains say it: "ipv4"
+ * or "ipv6", that this one was off; and since the kernel sets others along with these, "redirects", that no redirects
+ * were taken; "on4-", "on6-" or "ra-" and an interface's name as hex, that this one forwarded, or listened to routers.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +11,16 @@
 #include "base/bytes.h"
 #include "lan/host.h"
 
+#define MOST		 256 /* interfaces of which one is given back what it had */
+#define REDIRECTS	 "redirects"
+#define ACCEPT_REDIRECTS "ipv4/conf/all/accept_redirects"
+
 static const struct {
 	const char *chain, *path;
-} switches[] = { { "ipv4", "ipv4/ip_forward" }, { "ipv6", "ipv6/conf/all/forwarding" } };
+	const char *on; /* before the name of one that was on */
+} switches[] = { { "ipv4", "ipv4/ip_forward", "on4-" }, { "ipv6", "ipv6/conf/all/forwarding", "on6-" } };
+
+static const char ra[] = "ra-", accept_ra[] = "accept_ra", forwarding[] = "forwarding";
 
 /* Which of the switches a definition needs. */
 static bool needs(const struct lan_def *d, size_t i)
@@ -20,27 +28,54 @@ static bool needs(const struct lan_def *d, size_t i)
 	return lan_has_gateway(d) && (i ? d->net6.len : d->net4.len);
 }
 
-static void accept_ra_path(char *buf, size_t size, const char *ifname)
+static bool is_set(const char *path, const char *value)
 {
-	snprintf(buf, size, "ipv6/conf/%.15s/accept_ra", ifname);
+	char now[8];
+
+	return lan_sysctl_get(path, now, sizeof(now)) && !strcmp(now, value);
 }
 
-static void chain_of(const char *ifname, char buf[NFNL_NAME])
+/* The same of an interface's own switches. */
+static void own_path(char path[96], bool six, const char *ifname, const char *which)
 {
-	int n = snprintf(buf, NFNL_NAME, "ra-");
+	snprintf(path, 96, "ipv%d/conf/%.15s/%s", six ? 6 : 4, ifname, which);
+}
+
+static bool is_own(bool six, const char *ifname, const char *which, const char *value)
+{
+	char path[96];
+
+	own_path(path, six, ifname, which);
+	return is_set(path, value);
+}
+
+static int set_own(bool six, const char *ifname, const char *which, const char *value, struct err *err)
+{
+	char path[96];
+
+	own_path(path, six, ifname, which);
+	return lan_sysctl_set(path, value, err);
+}
+
+static void add_chain(struct nfnl_batch *b, const char *begin, const char *ifname)
+{
+	char chain[NFNL_NAME];
+	int n = snprintf(chain, sizeof(chain), "%s", begin);
 
 	for (; *ifname; ifname++)
-		n += snprintf(buf + n, (size_t)(NFNL_NAME - n), "%02x", (unsigned char)*ifname);
+		n += snprintf(chain + n, sizeof(chain) - (size_t)n, "%02x", (unsigned char)*ifname);
+	nfnl_add_chain(b, NFPROTO_INET, LAN_FORWARDING, chain);
 }
 
 /* The interface of such a chain; false: it is none. */
-static bool ifname_of(const char *chain, char buf[IFNAMSIZ])
+static bool ifname_of(const char *chain, const char *begin, char buf[IFNAMSIZ])
 {
 	unsigned n = 0;
 
-	if (strncmp(chain, "ra-", 3))
+	if (strncmp(chain, begin, strlen(begin)))
 		return false;
-	for (chain += 3; n < IFNAMSIZ - 1 && sscanf(chain, "%2hhx", (unsigned char *)&buf[n]) == 1; chain += 2)
+	for (chain += strlen(begin); n < IFNAMSIZ - 1 && sscanf(chain, "%2hhx", (unsigned char *)&buf[n]) == 1;
+	     chain += 2)
 		n++;
 	buf[n] = '\0';
 	return n && !strchr(buf, '/') && strcmp(buf, ".") && strcmp(buf, "..");
@@ -52,31 +87,33 @@ static bool ifname_of(const char *chain, char buf[IFNAMSIZ])
  */
 static bool listens(const struct rtnl_link *k)
 {
-	char path[96], now[8];
-
-	accept_ra_path(path, sizeof(path), k->name);
-	return !k->loopback && strncmp(k->alias, "vireo:", 6) && lan_sysctl_get(path, now, sizeof(now)) &&
-	       !strcmp(now, "1");
+	return !k->loopback && strncmp(k->alias, "vireo:", 6) && is_own(true, k->name, accept_ra, "1") &&
+	       !is_own(true, k->name, forwarding, "1");
 }
 
 /* First written down, then done. */
 static int note(struct rtnl *nf, const struct rtnl_links *links, const bool off[2], struct err *err)
 {
-	char chain[NFNL_NAME];
 	struct nfnl_batch b;
 	int rc;
 
 	nfnl_begin(&b);
 	nfnl_add_table(&b, NFPROTO_INET, LAN_FORWARDING);
-	for (size_t i = 0; i < ARRAY_LEN(switches); i++)
-		if (off[i])
-			nfnl_add_chain(&b, NFPROTO_INET, LAN_FORWARDING, switches[i].chain);
-	for (unsigned i = 0; off[1] && i < links->len; i++) {
-		if (!listens(&links->v[i]))
+	for (size_t i = 0; i < ARRAY_LEN(switches); i++) {
+		if (!off[i])
 			continue;
-		chain_of(links->v[i].name, chain);
-		nfnl_add_chain(&b, NFPROTO_INET, LAN_FORWARDING, chain);
+		nfnl_add_chain(&b, NFPROTO_INET, LAN_FORWARDING, switches[i].chain);
+		if (is_own(i, "default", forwarding, "1"))
+			add_chain(&b, switches[i].on, "default");
+		for (unsigned n = 0; n < links->len; n++)
+			if (strncmp(links->v[n].alias, "vireo:", 6) && is_own(i, links->v[n].name, forwarding, "1"))
+				add_chain(&b, switches[i].on, links->v[n].name);
 	}
+	if (off[0] && is_set(ACCEPT_REDIRECTS, "0"))
+		nfnl_add_chain(&b, NFPROTO_INET, LAN_FORWARDING, REDIRECTS);
+	for (unsigned i = 0; off[1] && i < links->len; i++)
+		if (listens(&links->v[i]))
+			add_chain(&b, ra, links->v[i].name);
 	rc = nfnl_commit(nf, &b, err);
 	nfnl_end(&b);
 	return rc;
@@ -86,21 +123,18 @@ int lan_forwarding_on(struct rtnl *nl, struct rtnl *nf, const struct lan_def *d,
 {
 	bool off[2] = { false };
 	struct rtnl_links links;
-	char path[96], now[8];
 	int rc;
 
 	for (size_t i = 0; i < ARRAY_LEN(switches); i++)
-		off[i] = needs(d, i) && (!lan_sysctl_get(switches[i].path, now, sizeof(now)) || strcmp(now, "1"));
+		off[i] = needs(d, i) && !is_set(switches[i].path, "1");
 	if (!off[0] && !off[1])
 		return 0;
 	if (rtnl_links(nl, &links, err))
 		return -1;
 	rc = note(nf, &links, off, err);
-	for (unsigned i = 0; off[1] && i < links.len && !rc; i++) {
-		accept_ra_path(path, sizeof(path), links.v[i].name);
+	for (unsigned i = 0; off[1] && i < links.len && !rc; i++)
 		if (listens(&links.v[i]))
-			rc = lan_sysctl_set(path, "2", err);
-	}
+			rc = set_own(true, links.v[i].name, accept_ra, "2", err);
 	for (size_t i = 0; i < ARRAY_LEN(switches) && !rc; i++)
 		if (off[i])
 			rc = lan_sysctl_set(switches[i].path, "1", err);
@@ -129,38 +163,43 @@ static bool needed(const struct lan_store *s, const char *but, size_t which)
 	return yes;
 }
 
-/* What somebody else has changed since is left as it is. */
-static void set_back(const char *path, const char *from, const char *to)
-{
-	char now[8];
-	struct err ignored;
-
-	if (lan_sysctl_get(path, now, sizeof(now)) && !strcmp(now, from))
-		lan_sysctl_set(path, to, &ignored);
-}
-
 struct notes {
 	struct nfnl_batch *b;
-	bool keep[2], left, any;
+	bool keep[2], off[2], taken; /* the switches as they are; redirects are taken */
+	bool any, left;
+	/* What is given back. */
+	bool noted[2], refuse;
+	struct {
+		char ifname[IFNAMSIZ];
+		bool six;
+	} on[MOST];
+	unsigned len;
 };
 
+/* What somebody else has changed since is left as it is. */
 static void give_back(void *opaque, unsigned family, const char *chain)
 {
-	char ifname[IFNAMSIZ], path[96];
 	struct notes *n = opaque;
-	bool listened = ifname_of(chain, ifname);
-	size_t i = listened || !strcmp(chain, switches[1].chain);
+	char ifname[IFNAMSIZ];
+	bool own[2] = { ifname_of(chain, switches[0].on, ifname), false };
+	bool listened = !own[0] && ifname_of(chain, ra, ifname), six;
+	struct err ignored;
 
-	if (n->keep[i] || (!listened && strcmp(chain, switches[i].chain))) {
+	own[1] = !own[0] && !listened && ifname_of(chain, switches[1].on, ifname);
+	six = listened || own[1] || !strcmp(chain, switches[1].chain);
+	if (n->keep[six] || (!six && !own[0] && strcmp(chain, switches[0].chain) && strcmp(chain, REDIRECTS))) {
 		n->left = true;
 		return;
 	}
-	if (listened) {
-		accept_ra_path(path, sizeof(path), ifname);
-		set_back(path, "2", "1");
-	} else {
-		set_back(switches[i].path, "1", "0");
+	if (listened && is_own(true, ifname, accept_ra, "2"))
+		set_own(true, ifname, accept_ra, "1", &ignored);
+	/* Where the switch is off already this has been begun before. */
+	if (own[six] && n->len < MOST && (n->off[six] || is_own(six, ifname, forwarding, "1"))) {
+		memcpy(n->on[n->len].ifname, ifname, IFNAMSIZ);
+		n->on[n->len++].six = six;
 	}
+	n->noted[six] |= !strcmp(chain, switches[six].chain);
+	n->refuse |= !strcmp(chain, REDIRECTS) && (n->off[0] || !n->taken);
 	nfnl_del_chain(n->b, NFPROTO_INET, LAN_FORWARDING, chain);
 }
 
@@ -171,6 +210,20 @@ static void note_table(void *opaque, unsigned family, const char *name)
 	n->any |= family == NFPROTO_INET && !strcmp(name, LAN_FORWARDING);
 }
 
+/* The switches, and what the kernel sets along with them. */
+static void turn_off(const struct notes *n)
+{
+	struct err ignored;
+
+	for (size_t i = 0; i < ARRAY_LEN(switches); i++)
+		if (n->noted[i] && !n->off[i])
+			lan_sysctl_set(switches[i].path, "0", &ignored);
+	if (n->refuse)
+		lan_sysctl_set(ACCEPT_REDIRECTS, "0", &ignored);
+	for (unsigned i = 0; i < n->len; i++)
+		set_own(n->on[i].six, n->on[i].ifname, forwarding, "1", &ignored);
+}
+
 void lan_forwarding_off(struct rtnl *nf, const struct lan_store *s, const char *but, struct nfnl_batch *b)
 {
 	struct notes n = { .b = b };
@@ -178,8 +231,14 @@ void lan_forwarding_off(struct rtnl *nf, const struct lan_store *s, const char *
 
 	if (nfnl_tables(nf, note_table, &n, &ignored) || !n.any)
 		return;
-	for (size_t i = 0; i < ARRAY_LEN(switches); i++)
+	for (size_t i = 0; i < ARRAY_LEN(switches); i++) {
 		n.keep[i] = needed(s, but, i);
-	if (!nfnl_chains(nf, LAN_FORWARDING, give_back, &n, &ignored) && !n.left)
+		n.off[i] = !is_set(switches[i].path, "1");
+	}
+	n.taken = is_set(ACCEPT_REDIRECTS, "1");
+	if (nfnl_chains(nf, LAN_FORWARDING, give_back, &n, &ignored))
+		return;
+	turn_off(&n);
+	if (!n.left)
 		nfnl_del_table(b, NFPROTO_INET, LAN_FORWARDING);
 }

@@ -55,6 +55,33 @@ def resolver(lab):
     return found
 
 
+# A host that forwards by single interfaces, and takes no redirects.
+HOST = {"ipv4/ip_forward": "0", "ipv6/conf/all/forwarding": "0", "ipv4/conf/all/accept_redirects": "0",
+        "ipv4/conf/d0/forwarding": "1", "ipv4/conf/d1/forwarding": "1", "ipv4/conf/up0/forwarding": "0",
+        "ipv4/conf/default/forwarding": "1", "ipv6/conf/d0/forwarding": "1", "ipv6/conf/default/forwarding": "0",
+        "ipv6/conf/d0/accept_ra": "1", "ipv6/conf/up0/accept_ra": "1"}
+
+
+def forwarding(lab):
+    """Switches of the host before, while and after; with one that somebody else changes meanwhile."""
+    sh("ip link add d0 type veth peer name d1; ip link set d0 up")
+    for name, value in HOST.items():
+        open("/proc/sys/net/" + name, "w").write(value)
+    look = lambda: {name: open("/proc/sys/net/" + name).read().strip() for name in HOST}
+    before = look()
+    found = {"before": {k: v for k, v in before.items() if v != HOST[k]}}
+    lab.vireo("net", "create", "lab", "--nat")
+    found["while"] = look()
+    lab.vireo("net", "delete", "lab")
+    found["after"] = {k: v for k, v in look().items() if v != before[k]}
+    lab.vireo("net", "create", "lab", "--nat")
+    sh("sysctl -qw net.ipv4.conf.d1.forwarding=0 net.ipv4.conf.all.accept_redirects=1")
+    lab.vireo("net", "delete", "lab")
+    found["changed"] = {k: v for k, v in look().items() if v != before[k]}
+    sh("ip link del d0")
+    return {**found, "left": gone(lab)}
+
+
 if __name__ == "__main__":
     lab = Lab()
     try:

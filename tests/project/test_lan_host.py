@@ -48,3 +48,15 @@ def test_dnsmasq_answers_its_network_alone(scenes):
     for to in ("198.51.100.1", "2001:db8:9::1"):
         assert r[to] == ["a tcp", "a udp", "host tcp", "host udp"]
     assert r["outside reaches"]  # the host's own services, which are its own business
+
+
+@pytest.mark.scene("forwarding")
+def test_switches_of_the_host_come_back(scenes):
+    r = scenes.result("forwarding")
+    assert r["before"] == {}
+    assert (r["while"]["ipv4/ip_forward"], r["while"]["ipv6/conf/all/forwarding"]) == ("1", "1")
+    # Who did not listen to routers for that it forwards does not listen now.
+    assert (r["while"]["ipv6/conf/up0/accept_ra"], r["while"]["ipv6/conf/d0/accept_ra"]) == ("2", "1")
+    assert r["after"] == {}
+    assert r["changed"] == {"ipv4/conf/d1/forwarding": "0", "ipv4/conf/all/accept_redirects": "1"}
+    assert r["left"] == NOTHING
