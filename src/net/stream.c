@@ -5,6 +5,8 @@
  * One connection at a time. Without one, the guest's frames are lost, as on a wire that nobody holds.
  */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -88,6 +90,10 @@ static void disconnect(struct stream *s, const char *why)
 /* Takes `fd`. */
 static int connected(struct stream *s, int fd, bool connecting, struct err *err)
 {
+	const int on = 1;
+
+	/* Frames do not wait for each other's acknowledgement. Sockets of other kinds know no such delay. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	s->watch = loop_fd_add(s->loop, fd, connecting ? EPOLLOUT : EPOLLIN, on_event, s, err);
 	if (!s->watch) {
 		close(fd);

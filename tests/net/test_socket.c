@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -260,6 +261,29 @@ static void test_passed_descriptors(void **state)
 		wire_end(&b);
 	}
 	assert_false(open_wire(&(struct wire){ 0 }, net_stream_new, "fd=1000", NULL));
+}
+
+/* A frame does not wait until the one before it is acknowledged, which a receiver may put off. */
+static void test_no_delay(void **state)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int listener = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0), mine, on = 0;
+	socklen_t len = sizeof(a);
+	char text[16];
+	struct wire w;
+
+	assert_int_equal(bind(listener, (struct sockaddr *)&a, len) || listen(listener, 1), 0);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&a, &len), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&a, len), 0);
+	mine = dup(fd);
+	snprintf(text, sizeof(text), "fd=%d", fd);
+	assert_true(open_wire(&w, net_stream_new, text, NULL));
+	len = sizeof(on);
+	assert_int_equal(getsockopt(mine, IPPROTO_TCP, TCP_NODELAY, &on, &len), 0);
+	assert_int_not_equal(on, 0);
+	wire_end(&w);
+	close(mine);
+	close(listener);
 }
 
 static void test_datagrams(void **state)
@@ -604,6 +628,7 @@ int main(void)
 		cmocka_unit_test(test_lying_streams),
 		cmocka_unit_test(test_reconnect),
 		cmocka_unit_test(test_passed_descriptors),
+		cmocka_unit_test(test_no_delay),
 		cmocka_unit_test(test_datagrams),
 		cmocka_unit_test(test_udp_and_groups),
 		cmocka_unit_test(test_hostile_datagrams),
