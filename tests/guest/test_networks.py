@@ -1,14 +1,23 @@
-"""Two real machines in a network of `vireo net`, in name spaces of their own: addresses, names, and coming back."""
+"""Real machines on every kind of wire, with iperf3 (wirelab.py), and two of them in a network of `vireo net`: addresses, names,
+and coming back. All of it in name spaces of their own.
+"""
+import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from conftest import TOP, guest_files
+from conftest import SLOW, TOP, guest_files
+from wirelab import FULL, SHORT, WIRES
 
 PROJECT = os.path.join(TOP, "tests", "project")
+LAB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wirelab.py")
 sys.path.insert(0, PROJECT)
+PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
+UNSHARE = ["unshare", "-rnmp", "--mount-proc", "--kill-child", "-f"]
+NEEDS = {"passt": "passt", "network": "nft", "qemu-socket": "qemu-system-x86_64", "qemu-stream": "qemu-system-x86_64"}
 
 
 @pytest.mark.slow
@@ -21,3 +30,56 @@ def test_two_machines_find_each_other():
     assert r["two by name"] and r["outside"] and r["mtu"] == "1400", r
     assert r["addresses"] == r["again"]
     assert r["killed"] == [] and r["left"] == project.NOTHING
+
+
+def missing(wire=None):
+    for program in ("iperf3", "ip", "cpio", NEEDS.get(wire, "ip")):
+        if not shutil.which(program, path=PATH):
+            return f"{program} is not installed"
+    if wire is None and subprocess.run([*UNSHARE, "sh", "-c", "test -w /dev/net/tun && ip link add type veth"],
+                                       capture_output=True).returncode:
+        return "no name spaces, pairs of interfaces or taps here"
+    return None
+
+
+def iperf(choice, wires, limit):
+    why = missing()
+    if why:
+        pytest.skip(why)
+    r = subprocess.run([*UNSHARE, sys.executable, LAB, guest_files("busybox"), choice, *(w for w in wires if not missing(w))],
+                       capture_output=True, text=True, timeout=limit * SLOW, stdin=subprocess.DEVNULL)
+    assert r.returncode == 0, r.stderr
+    return json.loads(r.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def short():
+    """Two guests, and all wires but those to QEMU's, which boot longer."""
+    return iperf("short", [w for w in WIRES if not w.startswith("qemu")], 90)
+
+
+@pytest.fixture(scope="module")
+def full():
+    return iperf("full", WIRES, 400)
+
+
+def arrived(results, wire, runs):
+    if missing(wire):
+        pytest.skip(missing(wire))
+    found = {run: results[" ".join((wire, *run))] for run in runs}
+    assert all(isinstance(n, int) and n > 0 for n in found.values()), found
+
+
+@pytest.mark.parametrize("wire", [w for w in WIRES if not w.startswith("qemu")])
+def test_data_arrives(short, wire):
+    arrived(short, wire, SHORT)
+
+
+def test_nothing_outlives_its_machine(short):
+    assert short["left"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wire", WIRES)
+def test_data_arrives_by_each_protocol(full, wire):
+    arrived(full, wire, FULL)
