@@ -117,7 +117,7 @@ static int plug(struct lan *l, struct lan_run *r, struct lan_cable *c, struct er
 	size_t len;
 
 	/* The machine's name is there as well, where what is written is lost. */
-	lan_cable_mark(c->network, c->mac, alias);
+	lan_cable_mark(&l->store, c->network, c->mac, alias);
 	len = strlen(alias);
 	snprintf(alias + len, sizeof(alias) - len, ":%s", c->vm);
 	if (rtnl_set_alias(&l->nl, index, alias, err) || !lan_port_add(r, c->mac, c->tap, c->vm, err) ||

@@ -87,7 +87,7 @@ static int add_route(struct lan_taken *t, const struct rtnl_message *m, const st
 		memcpy(&index, RTA_DATA(a[RTA_OIF]), sizeof(index));
 		link = rtnl_find_index(links, index);
 	}
-	if (!a[RTA_DST] || (link && (link->loopback || lan_is_ours(link, own))))
+	if (!a[RTA_DST] || (link && (link->loopback || lan_is_ours(t->store, link, own))))
 		return 0;
 	if (r->rtm_family == AF_INET && RTA_PAYLOAD(a[RTA_DST]) == 4)
 		return add4(t, (struct lan_net4){ ld_be32(RTA_DATA(a[RTA_DST])), r->rtm_dst_len },
@@ -126,7 +126,7 @@ int lan_taken(struct lan_taken *t, const struct lan_store *s, struct rtnl *nl, c
 	struct err ignored;
 	int rc = -1;
 
-	*t = (struct lan_taken){ 0 };
+	*t = (struct lan_taken){ .store = s };
 	if (!other) {
 		err_set(err, "out of memory");
 		goto out;

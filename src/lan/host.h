@@ -15,6 +15,7 @@ int lan_host_rights(struct err *err);
 
 /* What others have: addresses and routes of the host, and the subnets of the other networks. */
 struct lan_taken {
+	const struct lan_store *store;
 	struct lan_net4 *v4;
 	struct lan_net6 *v6;
 	char (*who4)[48], (*who6)[48];

@@ -26,11 +26,13 @@ struct lan *lan_open(bool change, struct err *err)
 	}
 	if (!change)
 		return l;
-	if (lan_store_lock(&l->store, err) || lan_reconcile(l, err)) {
-		lan_close(l);
-		return NULL;
+	if (!lan_store_lock(&l->store, err)) {
+		lan_store_tidy(&l->store);
+		if (!lan_reconcile(l, err))
+			return l;
 	}
-	return l;
+	lan_close(l);
+	return NULL;
 }
 
 void lan_close(struct lan *l)

@@ -48,9 +48,15 @@ int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err);
 /* And what forwarding was like before, once nobody needs it; of no network ("") only that. */
 int lan_remove_rules(struct lan *l, const char *name, struct err *err);
 bool lan_link_is_ours(struct lan *l, const char *link, const char *name);
-bool lan_is_ours(const struct rtnl_link *k, const char *name);
-/* What marks a cable as one of the network's, up to the machine's name. */
-void lan_cable_mark(const char *name, const uint8_t mac[6], char buf[RTNL_ALIAS]);
+bool lan_is_ours(const struct lan_store *s, const struct rtnl_link *k, const char *name);
+/* What marks an interface as one of the network's, and a cable up to the machine's name. */
+void lan_mark(const struct lan_store *s, const char *name, char buf[RTNL_ALIAS]);
+void lan_cable_mark(const struct lan_store *s, const char *name, const uint8_t mac[6], char buf[RTNL_ALIAS]);
+/*
+ * Whether there is something of a network of this name ("": any) that another run directory knows of, which is none of
+ * our business.
+ */
+bool lan_is_others(struct lan *l, const char *name);
 /* Those that are written down are in the bridge, whoever has pulled them out. */
 int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err);
 

@@ -98,7 +98,7 @@ static int look(struct lan *l, const char *name, const struct rtnl_links *links,
 		return again(l, name, err);
 	}
 	bridge = rtnl_find(links, r->bridge);
-	there = bridge && (!r->made || lan_is_ours(bridge, name));
+	there = bridge && (!r->made || lan_is_ours(&l->store, bridge, name));
 	whole = there && r->up && lan_names_has(filters, name) &&
 		(!lan_has_server(&r->def) || lan_server_alive(l, name));
 	if (lan_prune_ports(l, r, links) && whole)
@@ -115,14 +115,15 @@ static int look(struct lan *l, const char *name, const struct rtnl_links *links,
 }
 
 /* Of which network a link is, or "": by its mark, or as a bridge that was not given one any more. */
-static void owner(const struct rtnl_link *k, char name[LAN_NET_NAME + 1])
+static void owner(const struct lan_store *s, const struct rtnl_link *k, char name[LAN_NET_NAME + 1])
 {
 	const char *from = !strncmp(k->alias, "vireo:", 6)						? k->alias + 6
 			   : !*k->alias && (!strncmp(k->name, "vr-", 3) || !strncmp(k->name, "vs-", 3)) ? k->name + 3
 													: "";
 
 	snprintf(name, LAN_NET_NAME + 1, "%s", from);
-	if (!lan_name_ok(name) || !lan_is_ours(k, name))
+	name[strcspn(name, "@")] = '\0';
+	if (!lan_name_ok(name) || !lan_is_ours(s, k, name))
 		*name = '\0';
 }
 
@@ -145,12 +146,12 @@ int lan_reconcile(struct lan *l, struct err *err)
 	for (unsigned i = 0; i < running.len && !rc; i++)
 		rc = look(l, running.v[i], &links, &t.names, err);
 	for (unsigned i = 0; i < links.len && !rc; i++) {
-		owner(&links.v[i], name);
+		owner(&l->store, &links.v[i], name);
 		if (*name && !lan_names_has(&running, name) && if_nametoindex(links.v[i].name))
 			rc = again(l, name, err);
 	}
 	for (unsigned i = 0; i < t.names.len && !rc; i++)
-		if (!lan_names_has(&running, t.names.v[i]) &&
+		if (!lan_names_has(&running, t.names.v[i]) && !lan_is_others(l, t.names.v[i]) &&
 		    lan_run_path(&l->store, t.names.v[i], "", path, sizeof(path)) == 0 && access(path, F_OK))
 			rc = lan_remove_rules(l, t.names.v[i], err);
 	if (t.forwarding && !running.len)

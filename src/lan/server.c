@@ -158,7 +158,7 @@ int lan_server_join(struct lan *l, const struct lan_run *r, pid_t pid, struct er
 			  &(struct rtnl_new){ .name = "lan0", .mac = mac, .mtu = mtu }, pid, err))
 		return err_prefix(err, "interface %s", name);
 	index = (int)if_nametoindex(name);
-	snprintf(alias, sizeof(alias), "vireo:%s", r->def.name);
+	lan_mark(&l->store, r->def.name, alias);
 	if (rtnl_set_alias(nl, index, alias, err) || rtnl_set_master(nl, index, (int)if_nametoindex(r->bridge), err) ||
 	    rtnl_set_up(nl, index, true, err))
 		return err_prefix(err, "interface %s", name);

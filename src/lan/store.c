@@ -22,13 +22,35 @@ static int place(char buf[LAN_PATH], const char *dir, const char *rest, struct e
 		       : err_set(err, "%s%s: the path is too long", dir, rest);
 }
 
-int lan_store_find(struct lan_store *s, struct err *err)
+/*
+ * By its path and its file system: a container's directory may have the same path, and one that was lost and is made
+ * again is the same.
+ */
+static void identify(struct lan_store *s)
+{
+	char *full = realpath(s->run, NULL);
+	struct stat st;
+
+	if (full && !stat(full, &st))
+		snprintf(s->id, sizeof(s->id), "%08x",
+			 lan_sum(full, (unsigned)strlen(full)) ^ lan_sum(&st.st_dev, sizeof(st.st_dev)));
+	free(full);
+}
+
+static int find(struct lan_store *s, struct err *err)
 {
 	const char *all = getenv("VIREO_NET_DIR"), *config = getenv("XDG_CONFIG_HOME"),
 		   *run = getenv("XDG_RUNTIME_DIR"), *home = getenv("HOME");
-	char tmp[64];
+	char tmp[64], here[LAN_PATH], whole[LAN_PATH];
 
-	s->lock = -1;
+	/* Programs that are started elsewhere are told of files in it. */
+	if (all && *all && *all != '/') {
+		if (!getcwd(here, sizeof(here)))
+			return err_errno(err, errno, "VIREO_NET_DIR");
+		if (snprintf(whole, sizeof(whole), "%s/%s", here, all) >= (int)sizeof(whole))
+			return err_set(err, "%s/%s: the path is too long", here, all);
+		all = whole;
+	}
 	if (all && *all)
 		return place(s->etc, all, "/networks", err) || place(s->run, all, "/run", err) ? -1 : 0;
 	if (!geteuid())
@@ -39,6 +61,15 @@ int lan_store_find(struct lan_store *s, struct err *err)
 				     : place(s->etc, home ? home : "", "/.config/vireo/networks", err))
 		return -1;
 	return run && *run == '/' ? place(s->run, run, "/vireo-net", err) : place(s->run, tmp, "", err);
+}
+
+int lan_store_find(struct lan_store *s, struct err *err)
+{
+	*s = (struct lan_store){ .lock = -1 };
+	if (find(s, err))
+		return -1;
+	identify(s);
+	return 0;
 }
 
 /* With all that is above it. */
@@ -62,16 +93,26 @@ static int make_dir(const char *path, mode_t mode, struct err *err)
 
 int lan_store_lock(struct lan_store *s, struct err *err)
 {
-	if (make_dir(s->run, 0700, err))
-		return -1;
-	/* The directory itself, which can be locked also where nothing can be written any more. */
-	s->lock = open(s->run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->lock < 0)
-		return err_errno(err, errno, "%s", s->run);
-	while (flock(s->lock, LOCK_EX)) {
-		if (errno != EINTR)
+	struct stat held, now;
+
+	for (;;) {
+		if (make_dir(s->run, 0700, err))
+			return -1;
+		/* The directory itself, which can be locked also where nothing can be written any more. */
+		s->lock = open(s->run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (s->lock < 0)
 			return err_errno(err, errno, "%s", s->run);
+		while (flock(s->lock, LOCK_EX)) {
+			if (errno != EINTR)
+				return err_errno(err, errno, "%s", s->run);
+		}
+		/* Not one that was moved away while we waited: others lock what has its name now. */
+		if (!fstat(s->lock, &held) && !stat(s->run, &now) && held.st_dev == now.st_dev &&
+		    held.st_ino == now.st_ino)
+			break;
+		lan_store_unlock(s);
 	}
+	identify(s);
 	return 0;
 }
 
@@ -280,6 +321,21 @@ static int list(const char *dir, const char *suffix, struct lan_names *n, struct
 	if (n->len)
 		qsort(n->v, n->len, sizeof(*n->v), by_name);
 	return 0;
+}
+
+void lan_store_tidy(const struct lan_store *s)
+{
+	char path[2 * LAN_PATH];
+	struct lan_names n;
+	struct err ignored;
+
+	if (list(s->etc, ".json.tmp", &n, &ignored))
+		return;
+	for (unsigned i = 0; i < n.len; i++) {
+		snprintf(path, sizeof(path), "%s/%s.json.tmp", s->etc, n.v[i]);
+		unlink(path);
+	}
+	lan_names_free(&n);
 }
 
 int lan_store_names(const struct lan_store *s, struct lan_names *n, struct err *err)

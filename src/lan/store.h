@@ -19,6 +19,7 @@
 struct lan_store {
 	char etc[LAN_PATH]; /* NAME.json */
 	char run[LAN_PATH]; /* NAME/state.json and so on */
+	char id[9];	    /* of the directory of what runs, for marks: others may stand in the same host */
 	int lock;	    /* -1: not held */
 };
 
@@ -36,6 +37,9 @@ int lan_store_load(const struct lan_store *s, const char *name, struct lan_def *
 bool lan_store_has(const struct lan_store *s, const char *name);
 int lan_store_save(const struct lan_store *s, const struct lan_def *d, struct err *err);
 int lan_store_remove(const struct lan_store *s, const char *name, struct err *err);
+
+/* What whoever was killed had begun to write. */
+void lan_store_tidy(const struct lan_store *s);
 
 /* Names in order; each is allocated. Of definitions, or of what the directory of what runs holds. */
 struct lan_names {

@@ -9,14 +9,19 @@
 #include "base/bytes.h"
 #include "lan/lan_impl.h"
 
+void lan_mark(const struct lan_store *s, const char *name, char buf[RTNL_ALIAS])
+{
+	snprintf(buf, RTNL_ALIAS, "vireo:%s@%s", name, s->id);
+}
+
 /* The mark that is seen, and the one that what we make has before that can be put on it. */
-bool lan_is_ours(const struct rtnl_link *k, const char *name)
+bool lan_is_ours(const struct lan_store *s, const struct rtnl_link *k, const char *name)
 {
 	bool bridge = !strcmp(k->kind, "bridge");
 	char alias[RTNL_ALIAS];
 	uint8_t mac[6];
 
-	snprintf(alias, sizeof(alias), "vireo:%s", name);
+	lan_mark(s, name, alias);
 	(bridge ? lan_bridge_mac : lan_server_mac)(name, mac);
 	return !strcmp(k->alias, alias) ||
 	       ((bridge || !strcmp(k->kind, "veth")) && !*k->alias && !memcmp(k->mac, mac, 6));
@@ -32,9 +37,32 @@ bool lan_link_is_ours(struct lan *l, const char *link, const char *name)
 	if (rtnl_links(&l->nl, &links, &ignored))
 		return false;
 	k = rtnl_find(&links, link);
-	ours = k && lan_is_ours(k, name);
+	ours = k && lan_is_ours(&l->store, k, name);
 	rtnl_links_free(&links);
 	return ours;
+}
+
+static bool is_others(const struct lan_store *s, const struct rtnl_link *k, const char *name)
+{
+	const size_t len = strlen(name);
+	const char *at = !strncmp(k->alias, "vireo:", 6) ? strchr(k->alias, '@') : NULL;
+
+	return at && (!len || (at == k->alias + 6 + len && !strncmp(k->alias + 6, name, len))) &&
+	       strncmp(at + 1, s->id, strlen(s->id));
+}
+
+bool lan_is_others(struct lan *l, const char *name)
+{
+	struct rtnl_links links;
+	struct err ignored;
+	bool yes = false;
+
+	if (rtnl_links(&l->nl, &links, &ignored))
+		return false;
+	for (unsigned i = 0; i < links.len && !yes; i++)
+		yes = is_others(&l->store, &links.v[i], name);
+	rtnl_links_free(&links);
+	return yes;
 }
 
 /* --- filters --- */
@@ -125,11 +153,14 @@ static unsigned mtu_of(const struct lan_run *r)
 	return r->def.mtu || r->def.model == LAN_BRIDGED ? r->def.mtu : ETH_DATA_LEN;
 }
 
-void lan_cable_mark(const char *name, const uint8_t mac[6], char buf[RTNL_ALIAS])
+void lan_cable_mark(const struct lan_store *s, const char *name, const uint8_t mac[6], char buf[RTNL_ALIAS])
 {
 	char text[LAN_TEXTMAC];
+	size_t len;
 
-	snprintf(buf, RTNL_ALIAS, "vireo:%s:%s", name, lan_text_mac(mac, text));
+	lan_mark(s, name, buf);
+	len = strlen(buf);
+	snprintf(buf + len, RTNL_ALIAS - len, ":%s", lan_text_mac(mac, text));
 }
 
 static bool has_mark(const struct rtnl_link *k, const char *mark)
@@ -148,7 +179,7 @@ int lan_prune_ports(struct lan *l, struct lan_run *r, const struct rtnl_links *l
 		struct lan_port *p = &r->ports.v[i];
 		const struct rtnl_link *k = *p->tap ? rtnl_find(links, p->tap) : NULL;
 
-		lan_cable_mark(r->def.name, p->mac, mark);
+		lan_cable_mark(&l->store, r->def.name, p->mac, mark);
 		if (!*p->tap || (k && has_mark(k, mark)))
 			continue;
 		*p->tap = '\0';
@@ -218,7 +249,7 @@ static int make_bridge(struct lan *l, struct lan_run *r, struct err *err)
 	    rtnl_add_bridge(&l->nl, &(struct rtnl_new){ .name = r->bridge, .mac = mac, .mtu = r->def.mtu }, err))
 		return err_prefix(err, "bridge %s", r->bridge);
 	index = if_nametoindex(r->bridge);
-	snprintf(alias, sizeof(alias), "vireo:%s", r->def.name);
+	lan_mark(&l->store, r->def.name, alias);
 	if (rtnl_set_alias(&l->nl, (int)index, alias, err) ||
 	    (mtu_of(r) && rtnl_set_mtu(&l->nl, (int)index, mtu_of(r), err)))
 		return err_prefix(err, "bridge %s", r->bridge);
@@ -278,6 +309,10 @@ static int check_host(struct lan *l, struct lan_run *r, struct err *err)
 	bool joined = false;
 	int rc = 0;
 
+	/* They would have the same filters. */
+	if (lan_is_others(l, r->def.name))
+		return err_set(err, "network %s: there is one of this name on the host, of another run directory",
+			       r->def.name);
 	if (r->def.model == LAN_BRIDGED && lan_uplink_check(l, &r->def, &joined, err))
 		return -1;
 	r->made = !joined;
@@ -288,7 +323,7 @@ static int check_host(struct lan *l, struct lan_run *r, struct err *err)
 	if (rtnl_links(&l->nl, &links, err))
 		return -1;
 	k = rtnl_find(&links, r->bridge);
-	if (!joined && k && !lan_is_ours(k, r->def.name))
+	if (!joined && k && !lan_is_ours(&l->store, k, r->def.name))
 		rc = err_set(err,
 			     "bridge: the name %s is taken by an interface that is not this network's (--bridge says "
 			     "another)",
@@ -307,7 +342,8 @@ static int adopt(struct lan *l, struct lan_run *r, struct err *err)
 	if (rtnl_links(&l->nl, &links, err))
 		return -1;
 	lan_prune_ports(l, r, &links);
-	snprintf(begin, sizeof(begin), "vireo:%s:", r->def.name);
+	lan_mark(&l->store, r->def.name, begin);
+	strcat(begin, ":");
 	for (unsigned i = 0; i < links.len && !rc; i++) {
 		const struct rtnl_link *k = &links.v[i];
 		const char *rest = k->alias + strlen(begin);
@@ -410,7 +446,7 @@ static int remove_links(struct lan *l, const char *name, struct err *err)
 		return -1;
 	index = calloc(links.len + 1, sizeof(*index));
 	for (unsigned i = 0; index && i < links.len; i++)
-		if (lan_is_ours(&links.v[i], name))
+		if (lan_is_ours(&l->store, &links.v[i], name))
 			index[n++] = links.v[i].index;
 	if (!index)
 		err_set(err, "out of memory");
@@ -425,7 +461,8 @@ static int remove_links(struct lan *l, const char *name, struct err *err)
 static int prepare_removal(struct lan *l, const char *name, struct nfnl_batch *b, struct err *err)
 {
 	nfnl_begin(b);
-	lan_forwarding_off(&l->nf, &l->store, name, b);
+	if (!lan_is_others(l, ""))
+		lan_forwarding_off(&l->nf, &l->store, name, b);
 	return lan_rules_remove(&l->nf, name, b, err);
 }
 

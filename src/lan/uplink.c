@@ -51,7 +51,7 @@ int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struc
 			     "bridged: %s is wireless, and an access point takes one address only; use a network with "
 			     "model nat",
 			     d->uplink);
-	else if (k->master && !(master && lan_is_ours(master, d->name)))
+	else if (k->master && !(master && lan_is_ours(&l->store, master, d->name)))
 		rc = err_set(err, "bridged: %s is part of another interface already; name that one if it is a bridge",
 			     d->uplink);
 	rtnl_links_free(&links);

@@ -1,7 +1,9 @@
 """What is tried in a lab (lanlab.py): each function is a scenario, and returns what came of it for test_lan.py."""
+import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,10 @@ import lanframes
 from lanlab import ECHO, PORT, sh
 
 MODELS = {"nat": ["--nat"], "isolated": ["--isolated"], "routed": ["--routed"], "bridged": ["--bridged", "up0"]}
+
+
+def which(program):
+    return shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
 
 
 def shown(lab, name="lab"):
@@ -532,6 +538,47 @@ def mended(lab):
     lab.vireo("net", "start", "other", check=False)
     found["later"] = there(lab, a, b)
     return found
+
+
+def strangers(lab):
+    """Two run directories in one host: neither touches what is the other's. And what is odd of one."""
+    theirs = lambda *args: subprocess.run([lab.VIREO, *args], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL,
+                                          env={**os.environ, "VIREO_NET_DIR": "theirs"}, cwd=lab.dir)
+    lab.vireo("net", "create", "lab", "--nat")
+    lab.vireo("net", "create", "idle", "--isolated")
+    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+    r = {"create": theirs("net", "create", "theirs", "--nat", "--dns", "dnsmasq" if which("dnsmasq") else "own").returncode}
+    r["taken"] = theirs("net", "create", "lab", "--isolated", "--bridge", "other").stderr
+    r["there"] = there(lab, a, b) and shown(lab, "idle")["state"] == "up"
+    r["delete"] = theirs("net", "delete", "theirs").returncode
+    r["after"] = there(lab, a, b) and all(lab.table([(a, lab.outside)]).values()) and "vireo-idle" in sh("nft list tables")
+    for m in (a, b):
+        m.end()
+    lab.machines.clear()
+    # Somebody was killed while he wrote.
+    tmp = os.path.join(lab.dir, "networks", "killed.json.tmp")
+    open(tmp, "w").close()
+    lab.vireo("net", "delete", "lab", "idle")
+    r["tmp"] = os.path.exists(tmp)
+    # Who waits for a directory that is moved away has not locked the one that is there then.
+    run = os.path.join(lab.dir, "run")
+    held, later = (os.open(run, os.O_RDONLY), None)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    waiting = subprocess.Popen([lab.VIREO, "net", "start", "other"], stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+    wait(lambda: "FLOCK" in sh(f"grep -h -A0 -e '->' /proc/locks", check=False))
+    os.rename(run, run + ".old")
+    os.mkdir(run, 0o700)
+    later = os.open(run, os.O_RDONLY)
+    fcntl.flock(later, fcntl.LOCK_EX)
+    os.close(held)
+    try:
+        waiting.wait(0.3)
+        r["lock"] = "of the old one"
+    except subprocess.TimeoutExpired:
+        os.close(later)
+        r["lock"] = waiting.wait(5)
+    r["left"] = gone(lab)
+    return r
 
 
 # --- real machines ---

@@ -263,6 +263,13 @@ def test_destroyed_under_machines(scenes):
     assert scenes.result("mended") == {"bridge": True, "served": 1, "definition": True, "stopped": True, "state": "broken", "later": True}
 
 
+@pytest.mark.scene("strangers")
+def test_other_run_directories(scenes):
+    r = scenes.result("strangers")
+    assert "there is one of this name on the host" in r.pop("taken")
+    assert r == {"create": 0, "there": True, "delete": 0, "after": True, "tmp": False, "lock": 1, "left": NOTHING}
+
+
 @pytest.mark.scene("full", "create")
 def test_full_directory(scenes):
     for kind in ("create", "readonly", "stop"):
