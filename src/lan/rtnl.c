@@ -500,6 +500,20 @@ int rtnl_set_master(struct rtnl *r, int index, int master, struct err *err)
 	return rtnl_do(r, &q, err);
 }
 
+int rtnl_set_hairpin(struct rtnl *r, int index, bool on, struct err *err)
+{
+	const uint8_t mode = on;
+	struct rtattr *info;
+	struct rtnl_req q;
+
+	rtnl_begin(&q, RTM_SETLINK, 0, &(struct ifinfomsg){ .ifi_family = AF_BRIDGE, .ifi_index = index },
+		   sizeof(struct ifinfomsg));
+	info = rtnl_nest(&q, IFLA_PROTINFO | NLA_F_NESTED);
+	rtnl_put(&q, IFLA_BRPORT_MODE, &mode, sizeof(mode));
+	rtnl_nest_end(&q, info);
+	return rtnl_do(r, &q, err);
+}
+
 int rtnl_set_alias(struct rtnl *r, int index, const char *alias, struct err *err)
 {
 	struct rtnl_req q;

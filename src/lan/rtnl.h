@@ -90,6 +90,8 @@ int rtnl_del_link(struct rtnl *r, int index, struct err *err);
 int rtnl_del_links(struct rtnl *r, const int *index, unsigned n, struct err *err);
 int rtnl_set_up(struct rtnl *r, int index, bool up, struct err *err);
 int rtnl_set_master(struct rtnl *r, int index, int master, struct err *err); /* 0: none */
+/* Whether a port of a bridge gets back what has come from it. */
+int rtnl_set_hairpin(struct rtnl *r, int index, bool on, struct err *err);
 int rtnl_set_alias(struct rtnl *r, int index, const char *alias, struct err *err);
 int rtnl_set_mac(struct rtnl *r, int index, const uint8_t mac[6], struct err *err);
 int rtnl_set_mtu(struct rtnl *r, int index, unsigned mtu, struct err *err);

@@ -357,6 +357,34 @@ static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 	fputs("\t}\n", f);
 }
 
+static void each_tap(FILE *f, const struct lan_rules *r, bool with_mac)
+{
+	bool any = false;
+	char mac[LAN_TEXTMAC];
+
+	for (unsigned i = 0; i < r->ports->len; i++) {
+		const struct lan_port *p = &r->ports->v[i];
+
+		if (!*p->tap)
+			continue;
+		fprintf(f, "%s\"%s\" . \"%s\"%s%s", any ? ", " : "", p->tap, p->tap, with_mac ? " . " : "",
+			with_mac ? lan_text_mac(p->mac, mac) : "");
+		any = true;
+	}
+}
+
+/* By a port that gives back what comes from it (lan_plug_cables()): nothing but what is for the machine itself. */
+static void hairpin(FILE *f, const struct lan_rules *r)
+{
+	fputs("\tset self { type ifname . ifname . ether_addr; elements = { ", f);
+	each_tap(f, r, true);
+	fputs(" }; }\n\tset back { type ifname . ifname; elements = { ", f);
+	each_tap(f, r, false);
+	fputs(" }; }\n\tchain through {\n\t\ttype filter hook forward priority -200; policy accept;\n"
+	      "\t\tiifname . oifname . ether daddr @self accept\n\t\tiifname . oifname @back drop\n\t}\n",
+	      f);
+}
+
 static void guarded(FILE *f, const struct lan_rules *r)
 {
 	const struct lan_def *d = r->def;
@@ -401,7 +429,10 @@ static void guarded(FILE *f, const struct lan_rules *r)
 			r->ports->v[i].tap);
 		any = true;
 	}
-	fputs(any ? " }\n\t}\n}\n" : "\t}\n}\n", f);
+	fputs(any ? " }\n\t}\n" : "\t}\n", f);
+	if (any && lan_has_gateway(d) && d->publish_len)
+		hairpin(f, r);
+	fputs("}\n", f);
 }
 
 void lan_rules_write(FILE *f, const struct lan_rules *r, bool device)

@@ -188,6 +188,15 @@ int lan_prune_ports(struct lan *l, struct lan_run *r, const struct rtnl_links *l
 	return pruned;
 }
 
+/*
+ * A machine that asks for a published port of its own: where bridged frames pass the host's filters (br_netfilter) they
+ * come back by the port that they came from, which must not be refused.
+ */
+static int set_hairpin(struct lan *l, const struct lan_run *r, int index, struct err *err)
+{
+	return lan_has_gateway(&r->def) ? rtnl_set_hairpin(&l->nl, index, r->def.publish_len > 0, err) : 0;
+}
+
 int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	const int bridge = (int)if_nametoindex(r->bridge);
@@ -202,6 +211,7 @@ int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err)
 
 		if (k && ((mtu && k->mtu != mtu && rtnl_set_mtu(&l->nl, k->index, mtu, err)) ||
 			  (k->master != bridge && rtnl_set_master(&l->nl, k->index, bridge, err)) ||
+			  set_hairpin(l, r, k->index, err) ||
 			  (!(k->flags & IFF_UP) && rtnl_set_up(&l->nl, k->index, true, err))))
 			rc = if_nametoindex(k->name) ? -1 : 0; /* or its machine has ended */
 	}

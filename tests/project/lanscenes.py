@@ -341,6 +341,15 @@ def published(lab):
     ask("outside udp6", lab.outside, "2001:db8::1", "udp", 5353)
     answers = {s: s.answers() for s in {s for s, _ in asked.values()}}
     found = {name: answers[s][n] for name, (s, n) in asked.items()}
+    # A machine by its own port, whether bridged frames pass the host's filters or not.
+    for bridged in ("1", "0") if os.path.isdir("/proc/sys/net/bridge") else ("",):
+        if bridged:
+            sh(f"sysctl -qw net.bridge.bridge-nf-call-iptables={bridged} net.bridge.bridge-nf-call-ip6tables={bridged}")
+        numbers = [a.ask(to, "tcp", 0.6, 8080) for to in ("192.0.2.1", "2001:db8::1")]
+        answers = a.answers()
+        found.update({f"own {bridged} tcp{f}": answers[n] for f, n in zip("46", numbers)})
+    probe = lanframes.arp(1, a.mac, "0.0.0.0", b.addresses["4"], lanframes.MARK % 0)
+    found["own broadcast"] = bool(send(lab, a, a, {"probe": lanframes.eth("ff:ff:ff:ff:ff:ff", a.mac, 0x806, probe)}))
     # Taken away while it runs.
     lab.vireo("net", "edit", "lab", "--publish", "none")
     n = lab.outside.ask("192.0.2.1", "tcp", 0.5, 8080)
