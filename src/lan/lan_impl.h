@@ -59,6 +59,8 @@ void lan_cable_mark(const struct lan_store *s, const char *name, const uint8_t m
 bool lan_is_others(struct lan *l, const char *name);
 /* Those that are written down are in the bridge, whoever has pulled them out. */
 int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err);
+/* Of a machine in this network. */
+bool lan_is_cable(const struct lan_store *s, const struct rtnl_link *k, const char *name);
 
 /* --- conns.c --- */
 /* Connections of this network; those by ports of the host that are published no more, or lead elsewhere now. */

@@ -14,21 +14,26 @@ struct tables {
 	bool forwarding;
 };
 
+static void add_name(struct lan_names *n, const char *name)
+{
+	void *v = realloc(n->v, (n->len + 1) * sizeof(*n->v));
+
+	if (!v)
+		return;
+	n->v = v;
+	n->v[n->len] = strdup(name);
+	n->len += !!n->v[n->len];
+}
+
 static void add_table(void *opaque, unsigned family, const char *table)
 {
 	const char *name = table + strlen(LAN_TABLE);
 	struct tables *t = opaque;
-	void *v;
 
 	t->forwarding |= !strcmp(table, LAN_FORWARDING);
 	if (strncmp(table, LAN_TABLE, strlen(LAN_TABLE)) || !lan_name_ok(name) || lan_names_has(&t->names, name))
 		return;
-	v = realloc(t->names.v, (t->names.len + 1) * sizeof(*t->names.v));
-	if (!v)
-		return;
-	t->names.v = v;
-	t->names.v[t->names.len] = strdup(name);
-	t->names.len += !!t->names.v[t->names.len];
+	add_name(&t->names, name);
 }
 
 /* Broken, but with machines in it. */
@@ -114,22 +119,24 @@ static int look(struct lan *l, const char *name, const struct rtnl_links *links,
 	return rc;
 }
 
-/* Of which network a link is, or "": by its mark, or as a bridge that was not given one any more. */
+/*
+ * Of which network a link is, or "": by its mark, or as a bridge that was not given one any more. A cable is of one as
+ * long as it is in a bridge, which may be somebody else's.
+ */
 static void owner(const struct lan_store *s, const struct rtnl_link *k, char name[LAN_NET_NAME + 1])
 {
 	const char *from = !strncmp(k->alias, "vireo:", 6)						? k->alias + 6
 			   : !*k->alias && (!strncmp(k->name, "vr-", 3) || !strncmp(k->name, "vs-", 3)) ? k->name + 3
 													: "";
 
-	snprintf(name, LAN_NET_NAME + 1, "%s", from);
-	name[strcspn(name, "@")] = '\0';
-	if (!lan_name_ok(name) || !lan_is_ours(s, k, name))
+	snprintf(name, LAN_NET_NAME + 1, "%.*s", (int)strcspn(from, "@"), from);
+	if (!lan_name_ok(name) || !(lan_is_ours(s, k, name) || (k->master && lan_is_cable(s, k, name))))
 		*name = '\0';
 }
 
 int lan_reconcile(struct lan *l, struct err *err)
 {
-	struct lan_names running = { 0 };
+	struct lan_names running = { 0 }, seen = { 0 };
 	struct tables t = { 0 };
 	struct rtnl_links links = { 0 };
 	char name[LAN_NET_NAME + 1], path[2 * LAN_PATH];
@@ -147,8 +154,10 @@ int lan_reconcile(struct lan *l, struct err *err)
 		rc = look(l, running.v[i], &links, &t.names, err);
 	for (unsigned i = 0; i < links.len && !rc; i++) {
 		owner(&l->store, &links.v[i], name);
-		if (*name && !lan_names_has(&running, name) && if_nametoindex(links.v[i].name))
-			rc = again(l, name, err);
+		if (!*name || lan_names_has(&running, name) || lan_names_has(&seen, name))
+			continue;
+		add_name(&seen, name);
+		rc = again(l, name, err);
 	}
 	for (unsigned i = 0; i < t.names.len && !rc; i++)
 		if (!lan_names_has(&running, t.names.v[i]) && !lan_is_others(l, t.names.v[i]) &&
@@ -158,6 +167,7 @@ int lan_reconcile(struct lan *l, struct err *err)
 		lan_remove_rules(l, "", &ignored);
 out:
 	lan_names_free(&running);
+	lan_names_free(&seen);
 	lan_names_free(&t.names);
 	rtnl_links_free(&links);
 	return rc;

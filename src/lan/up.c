@@ -14,6 +14,16 @@ void lan_mark(const struct lan_store *s, const char *name, char buf[RTNL_ALIAS])
 	snprintf(buf, RTNL_ALIAS, "vireo:%s@%s", name, s->id);
 }
 
+/* In the mark of a bridge that has a host's interface, before its name: that is given back whatever files are lost. */
+#define UPLINK ":uplink="
+
+static bool marked(const char *alias, const char *mark)
+{
+	size_t len = strlen(mark);
+
+	return !strncmp(alias, mark, len) && (!alias[len] || !strncmp(alias + len, UPLINK, strlen(UPLINK)));
+}
+
 /* The mark that is seen, and the one that what we make has before that can be put on it. */
 bool lan_is_ours(const struct lan_store *s, const struct rtnl_link *k, const char *name)
 {
@@ -23,8 +33,17 @@ bool lan_is_ours(const struct lan_store *s, const struct rtnl_link *k, const cha
 
 	lan_mark(s, name, alias);
 	(bridge ? lan_bridge_mac : lan_server_mac)(name, mac);
-	return !strcmp(k->alias, alias) ||
+	return marked(k->alias, alias) ||
 	       ((bridge || !strcmp(k->kind, "veth")) && !*k->alias && !memcmp(k->mac, mac, 6));
+}
+
+bool lan_is_cable(const struct lan_store *s, const struct rtnl_link *k, const char *name)
+{
+	char begin[RTNL_ALIAS];
+
+	lan_mark(s, name, begin);
+	strcat(begin, ":");
+	return !strcmp(k->kind, "tun") && !strncmp(k->alias, begin, strlen(begin));
 }
 
 bool lan_link_is_ours(struct lan *l, const char *link, const char *name)
@@ -260,6 +279,10 @@ static int make_bridge(struct lan *l, struct lan_run *r, struct err *err)
 		return err_prefix(err, "bridge %s", r->bridge);
 	index = if_nametoindex(r->bridge);
 	lan_mark(&l->store, r->def.name, alias);
+	if (r->def.model == LAN_BRIDGED) {
+		strcat(alias, UPLINK);
+		strcat(alias, r->def.uplink);
+	}
 	if (rtnl_set_alias(&l->nl, (int)index, alias, err) ||
 	    (mtu_of(r) && rtnl_set_mtu(&l->nl, (int)index, mtu_of(r), err)))
 		return err_prefix(err, "bridge %s", r->bridge);
@@ -445,22 +468,32 @@ out:
 
 /* --- down --- */
 
+/* Whether a machine would be left in a bridge that stays, where nothing looks at what it sends any more. */
+static bool is_left(struct lan *l, const struct rtnl_links *links, const struct rtnl_link *k, const char *name)
+{
+	const struct rtnl_link *bridge = rtnl_find_index(links, k->master);
+
+	return bridge && !lan_is_ours(&l->store, bridge, name) && lan_is_cable(&l->store, k, name);
+}
+
 /* Ours of this network: links by their mark, whatever is written or lost. */
 static int remove_links(struct lan *l, const char *name, struct err *err)
 {
 	struct rtnl_links links;
-	int *index, rc = -1;
+	int *index, rc = 0;
 	unsigned n = 0;
 
 	if (rtnl_links(&l->nl, &links, err))
 		return -1;
 	index = calloc(links.len + 1, sizeof(*index));
-	for (unsigned i = 0; index && i < links.len; i++)
+	for (unsigned i = 0; index && i < links.len && !rc; i++)
 		if (lan_is_ours(&l->store, &links.v[i], name))
 			index[n++] = links.v[i].index;
+		else if (is_left(l, &links, &links.v[i], name))
+			rc = rtnl_set_master(&l->nl, links.v[i].index, 0, err);
 	if (!index)
-		err_set(err, "out of memory");
-	else
+		rc = err_set(err, "out of memory");
+	else if (!rc)
 		rc = rtnl_del_links(&l->nl, index, n, err) ? err_prefix(err, "interfaces of %s", name) : 0;
 	free(index);
 	rtnl_links_free(&links);
@@ -526,6 +559,26 @@ static int remove_all(struct lan *l, const struct lan_run *r, struct err *err)
 	return rc;
 }
 
+/* What its bridge says, where nothing is written of it. */
+static void find_uplink(struct lan *l, const char *name, struct lan_run *r)
+{
+	struct rtnl_links links;
+	struct err ignored;
+
+	if (rtnl_links(&l->nl, &links, &ignored))
+		return;
+	for (unsigned i = 0; i < links.len && !r->uplink; i++) {
+		const struct rtnl_link *k = &links.v[i];
+		const char *uplink = strstr(k->alias, UPLINK);
+
+		if (!uplink || strcmp(k->kind, "bridge") || !lan_is_ours(&l->store, k, name))
+			continue;
+		snprintf(r->bridge, sizeof(r->bridge), "%s", k->name);
+		r->uplink = json_pack("{s:s}", "name", uplink + strlen(UPLINK));
+	}
+	rtnl_links_free(&links);
+}
+
 int lan_down(struct lan *l, const char *name, struct err *err)
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
@@ -543,7 +596,9 @@ int lan_down(struct lan *l, const char *name, struct err *err)
 	if (!r->known)
 		snprintf(r->def.name, sizeof(r->def.name), "%s", name);
 	lan_server_stop(l, r);
-	if (r->known && r->uplink)
+	if (!r->uplink)
+		find_uplink(l, name, r);
+	if (r->uplink)
 		rc = lan_uplink_give_back(l, r, err);
 	if (remove_all(l, r, rc ? &ignored : err))
 		rc = -1;

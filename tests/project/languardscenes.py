@@ -1,0 +1,71 @@
+"""What must hold although files, rules or interfaces of a network are lost or changed by somebody else, in a lab (lanlab.py):
+scenarios for test_lan_guards.py."""
+import json
+import os
+import subprocess
+import sys
+
+import lanframes
+from lanlab import Lab, sh
+from lanscenes import gone, send, shown
+
+
+def lose(lab, *which):
+    subprocess.run(["rm", "-rf", *(os.path.join(lab.dir, d) for d in which)], check=True)
+
+
+def another_command(lab):
+    """One that is about another network, and so repairs what it finds."""
+    return lab.vireo("net", "start", "other", check=False).stderr
+
+
+def forged(a, b):
+    """Frames from a to b that no filter lets pass, by what they are."""
+    other = "52:54:00:99:99:99"
+    frames = {
+        "mac": lambda m: lanframes.eth(b.mac, other, 0x800, lanframes.ipv4("192.0.2.77", "192.0.2.78", 1, 1, m)),
+        "router": lambda m: lanframes.eth(b.mac, a.mac, 0x86dd, lanframes.nd("fe80::1", "ff02::1", 134, "fe80::", m)),
+        "dhcp server": lambda m: lanframes.eth(b.mac, a.mac, 0x800, lanframes.ipv4("192.0.2.77", "255.255.255.255", 67, 68, m)),
+    }
+    return {name: make(lanframes.MARK % n) for n, (name, make) in enumerate(frames.items())}
+
+
+def uplink_kept(lab):
+    """The host's addresses are on the bridge of a network of which nothing is known any more."""
+    before = sh("ip -br addr show dev up0 scope global; ip route")
+    lab.vireo("net", "create", "br", "--bridged", "up0")
+    lose(lab, "run", "networks")
+    another_command(lab)
+    lab.outside.addresses = {"4": "192.0.2.2"}
+    return {"same": sh("ip -br addr show dev up0 scope global; ip route") == before, "left": gone(lab),
+            "outside": all(lab.table([(lab.host, lab.outside)]).values())}
+
+
+def joined(lab):
+    """Machines in somebody else's bridge are never there without filters."""
+    sh("ip link add br0 type bridge; ip link set br0 up")
+    lab.vireo("net", "create", "one", "--bridged", "br0")
+    lab.vireo("net", "create", "two", "--bridged", "br0")
+    a, b = lab.machine("one", "a", configure=False), lab.machine("two", "b", configure=False)
+    frames = forged(a, b)
+    lose(lab, "run")
+    another_command(lab)
+    found = {"lost": send(lab, a, b, frames), "state": shown(lab, "one")["state"]}
+    master = lambda m: json.loads(sh(f"ip -j link show {m.tap}"))[0].get("master", "")
+    found["before"] = master(a)
+    lab.vireo("net", "delete", "--force", "one")
+    found["deleted"] = master(a)
+    # Put back by somebody, and with nothing that says what it is but its mark.
+    sh(f"ip link set {a.tap} master br0")
+    another_command(lab)
+    found["again"] = master(a)
+    found["b"] = master(b)
+    return found
+
+
+if __name__ == "__main__":
+    lab = Lab()
+    try:
+        print(json.dumps(globals()[sys.argv[1]](lab, *sys.argv[2:])))
+    finally:
+        lab.end()
