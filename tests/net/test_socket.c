@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -604,6 +605,59 @@ static void test_tcpdump(void **state)
 	assert_int_equal(pclose(f), 0);
 }
 
+/* What tshark says of one: when each frame passed, its length, how much of it was kept, and what it is. */
+static void test_tshark(void **state)
+{
+	struct net_dump_config d = { .name = "net0", .path = in_dir("", "tshark"), .maxlen = 90 };
+	static const struct {
+		size_t payload;
+		uint16_t mss;
+	} frames[] = { { 20000, 1400 }, { 0, 0 }, { 1000, 0 } };
+	struct timespec before, after;
+	struct net_offload o;
+	char command[200];
+	double last = 0;
+	struct net_peer *p;
+	FILE *f;
+
+	if (!has("tshark"))
+		skip();
+	p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err);
+	assert_non_null(p);
+	clock_gettime(CLOCK_REALTIME, &before);
+	for (size_t k = 0; k < ARRAY_LEN(frames); k++) {
+		size_t len = wire_tcp(frame, frames[k].payload, &o, frames[k].mss);
+
+		assert_true(net_send(p, frame, len, &o));
+		usleep(20000);
+	}
+	clock_gettime(CLOCK_REALTIME, &after);
+	p->ops->destroy(p);
+	snprintf(
+		command, sizeof(command),
+		"tshark -n -r %s -T fields -e frame.time_epoch -e frame.len -e frame.cap_len -e tcp.srcport -e tcp.len "
+		"2>%s.err",
+		d.path, d.path);
+	f = popen(command, "r");
+	for (size_t k = 0; k < ARRAY_LEN(frames); k++) {
+		unsigned len, kept, port, payload;
+		double when;
+
+		assert_int_equal(fscanf(f, "%lf %u %u %u %u", &when, &len, &kept, &port, &payload), 5);
+		assert_int_equal(len, 54 + frames[k].payload);
+		assert_int_equal(kept, len < d.maxlen ? len : d.maxlen);
+		assert_int_equal(port, 1000);
+		assert_int_equal(payload, frames[k].payload);
+		/* Frames are 20 ms apart; what is kept are microseconds. */
+		assert_true(when >= (double)before.tv_sec + (double)before.tv_nsec / 1e9 - 2e-6);
+		assert_true(when >= last + 0.0199 && when <= (double)after.tv_sec + (double)after.tv_nsec / 1e9);
+		last = when;
+	}
+	assert_int_equal(fgetc(f), '\n');
+	assert_int_equal(fgetc(f), EOF);
+	assert_int_equal(pclose(f), 0); /* it complains of files that are cut short */
+}
+
 static int group_begin(void **state)
 {
 	wire_loop = loop_new(&err);
@@ -638,6 +692,7 @@ int main(void)
 		cmocka_unit_test(test_dump),
 		cmocka_unit_test(test_qemu),
 		cmocka_unit_test(test_tcpdump),
+		cmocka_unit_test(test_tshark),
 	};
 
 	return cmocka_run_group_tests(tests, group_begin, group_end);
