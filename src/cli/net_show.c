@@ -56,6 +56,14 @@ static int list(struct lan *l, struct config *c, int argc, char **argv, struct e
 /* "key: value", lists indented below. */
 static void print_members(const json_t *o, int indent);
 
+/* A name that somebody else has given does not look like a line of ours. */
+static void print_word(const char *before, const char *word)
+{
+	fputs(before, stdout);
+	for (; word && *word; word++)
+		putchar((unsigned char)*word < ' ' || *word == 0x7f ? '?' : *word);
+}
+
 static void print_value(const char *key, const json_t *v, int indent)
 {
 	size_t i;
@@ -81,8 +89,12 @@ static void print_value(const char *key, const json_t *v, int indent)
 
 		printf("%*s-", indent + 2, "");
 		if (json_is_string(e))
-			printf(" %s", json_string_value(e));
-		json_object_foreach(e, k, m) printf(" %s=%s", k, json_string_value(m) ? json_string_value(m) : "");
+			print_word(" ", json_string_value(e));
+		json_object_foreach(e, k, m)
+		{
+			printf(" %s", k);
+			print_word("=", json_string_value(m));
+		}
 		putchar('\n');
 	}
 }

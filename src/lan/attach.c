@@ -52,27 +52,86 @@ static bool has_mac(const struct lan_run *r, const uint8_t mac[6])
 	return false;
 }
 
-static int choose(const struct lan_run *r, const char *network, const char *vm, unsigned card, uint8_t mac[6])
+/* In any network: several may be bridged to one wire. */
+static bool is_used(struct lan *l, const uint8_t mac[6])
 {
-	char seed[160];
+	struct lan_run *r = calloc(1, sizeof(*r));
+	struct lan_names names = { 0 };
+	struct rtnl_links links = { 0 };
+	struct err ignored;
+	bool yes = false;
 
+	if (r && !lan_store_running(&l->store, &names, &ignored) && !rtnl_links(&l->nl, &links, &ignored)) {
+		for (unsigned i = 0; i < names.len && !yes; i++) {
+			if (lan_run_load(l, names.v[i], r))
+				continue;
+			lan_prune_ports(l, r, &links);
+			yes = has_mac(r, mac);
+			lan_run_free(r);
+		}
+	}
+	rtnl_links_free(&links);
+	lan_names_free(&names);
+	free(r);
+	return yes;
+}
+
+/* What other hosts do not have: those whose networks are bridged to the same wire choose others. */
+static void host_id(char buf[65])
+{
+	FILE *f = fopen("/etc/machine-id", "re");
+
+	if (!f || !fgets(buf, 65, f) || *buf == '\n')
+		gethostname(buf, 65);
+	buf[64] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+	if (f)
+		fclose(f);
+}
+
+static int choose(struct lan *l, const struct lan_cable *c, unsigned card, uint8_t mac[6], struct err *err)
+{
+	char seed[256], host[65] = "";
+
+	host_id(host);
 	for (unsigned n = 0; n < 1000; n++) {
 		uint32_t h;
 
-		snprintf(seed, sizeof(seed), "%s/%s/%u/%u", network, vm, card, n);
+		snprintf(seed, sizeof(seed), "%s/%s/%s/%u/%u", host, c->network, c->vm, card, n);
 		h = lan_sum(seed, (unsigned)strlen(seed));
 		memcpy(mac, (const uint8_t[6]){ 0x52, 0x54, 0, (uint8_t)(h >> 16), (uint8_t)(h >> 8), (uint8_t)h }, 6);
-		if (!has_mac(r, mac))
+		if (!is_used(l, mac))
 			return 0;
 	}
-	return -1;
+	return err_set(err, "network %s: no MAC is free", c->network);
 }
 
-static int take_mac(struct lan_cable *c, const struct lan_run *r, struct err *err)
+/* The host's or the servers', whose addresses follow from them. */
+static bool is_networks_own(const struct lan_run *r, const struct rtnl_links *links, const uint8_t mac[6])
 {
-	if (has_any(c->mac))
-		return has_mac(r, c->mac) ? err_set(err, "network %s: another machine has this MAC", c->network) : 0;
-	return choose(r, c->network, c->vm, 0, c->mac) ? err_set(err, "network %s: no MAC is free", c->network) : 0;
+	const struct rtnl_link *bridge = rtnl_find(links, r->bridge);
+	uint8_t own[6];
+
+	/* They differ in their second byte. */
+	lan_bridge_mac(r->def.name, own);
+	return (mac[0] == own[0] && !memcmp(mac + 2, own + 2, 4)) || (bridge && !memcmp(mac, bridge->mac, 6));
+}
+
+static int take_mac(struct lan *l, struct lan_cable *c, const struct lan_run *r, struct err *err)
+{
+	struct rtnl_links links;
+	int rc = 0;
+
+	if (!has_any(c->mac))
+		return choose(l, c, 0, c->mac, err);
+	if (rtnl_links(&l->nl, &links, err))
+		return -1;
+	if (has_mac(r, c->mac))
+		rc = err_set(err, "network %s: another machine has this MAC", c->network);
+	else if (is_networks_own(r, &links, c->mac))
+		rc = err_set(err, "network %s: this MAC is the network's own", c->network);
+	rtnl_links_free(&links);
+	return rc;
 }
 
 bool lan_is_defined(const char *name)
@@ -86,23 +145,15 @@ bool lan_is_defined(const char *name)
 int lan_prepare(struct lan_cable *c, unsigned n, struct err *err)
 {
 	struct lan *l = lan_open(false, err);
-	struct lan_run *r = calloc(1, sizeof(*r));
-	struct rtnl_links links;
 	struct lan_def *d = malloc(sizeof(*d));
-	int rc = l && r && d ? lan_load(l, c->network, d, err) : -1;
+	int rc = l && d ? lan_load(l, c->network, d, err) : -1;
 
 	if (!rc) {
 		c->mtu = d->mtu;
-		if (!lan_run_load(l, c->network, r) && !rtnl_links(&l->nl, &links, err)) {
-			lan_prune_ports(l, r, &links);
-			rtnl_links_free(&links);
-		}
-		if (!has_any(c->mac) && choose(r, c->network, c->vm, n, c->mac))
-			rc = err_set(err, "network %s: no MAC is free", c->network);
-		lan_run_free(r);
+		if (!has_any(c->mac))
+			rc = choose(l, c, n, c->mac, err);
 	}
 	free(d);
-	free(r);
 	if (l)
 		lan_close(l);
 	return rc;
@@ -141,7 +192,7 @@ static int attach(struct lan *l, struct lan_cable *c, struct err *err)
 		rc = 0;
 	else if (!lan_start(l, c->network, err))
 		rc = lan_run_load(l, c->network, r) ? err_set(err, "network %s is down again", c->network) : 0;
-	if (rc || take_mac(c, r, err) || open_tap(c, err)) {
+	if (rc || take_mac(l, c, r, err) || open_tap(c, err)) {
 		rc = -1;
 	} else if (plug(l, r, c, err)) {
 		close_queues(c, c->queues);
@@ -159,6 +210,10 @@ int lan_attach(struct lan_cable *c, struct err *err)
 
 	if (!c->queues || c->queues > LAN_QUEUES_MAX)
 		return err_set(err, "1 to %d queues", LAN_QUEUES_MAX);
+	for (const char *p = c->vm; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			return err_set(err, "network %s: the machine's name has a byte that is no character",
+				       c->network);
 	l = lan_open(true, err);
 	rc = l ? lan_host_rights(err) || attach(l, c, err) ? -1 : 0 : -1;
 	if (l)

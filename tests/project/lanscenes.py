@@ -590,6 +590,39 @@ def strangers(lab):
     return r
 
 
+def cards(lab):
+    """MACs: not the same on two hosts and two networks of one; not the network's own. Names that are none."""
+    ids = [os.path.join(lab.dir, str(n)) for n in range(2)]
+    r, macs = {}, []
+    for n in ids:
+        with open(n, "w") as f:
+            f.write(os.path.basename(n) * 32 + "\n")
+    lab.vireo("net", "create", "lab", "--nat")
+    lab.vireo("net", "create", "two", "--bridged", "up0")
+    for n in ids if os.path.exists("/etc/machine-id") else []:
+        sh(f"mount --bind {n} /etc/machine-id")
+        m = lab.machine("lab", "a", configure=False)
+        macs.append(m.mac)
+        m.end()
+        lab.machines.pop()
+        sh("umount /etc/machine-id")
+    first = lab.machine("lab", "b", configure=False)
+    first.end()
+    lab.machines.pop()
+    lab.machine("two", "b", first.mac, configure=False)
+    again = lab.machine("lab", "b", configure=False)
+    links = {l["ifname"]: l["address"] for l in json.loads(sh("ip -j link"))}
+    errors = []
+    for network, name, mac in (("lab", "x", links["vr-lab"]), ("lab", "x", links["vr-lab"].replace(":56:", ":53:", 1)),
+                               ("two", "x", links["vr-two"]), ("lab", "x\n10.0.0.1 evil", "-")):
+        try:
+            lab.machine(network, name, mac, configure=False)
+            errors.append("none")
+        except RuntimeError as e:
+            errors.append(str(e))
+    return {"macs": macs, "errors": errors, "other": first.mac != again.mac}
+
+
 # --- real machines ---
 
 

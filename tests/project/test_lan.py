@@ -272,6 +272,13 @@ def test_other_run_directories(scenes):
     assert r == {"create": 0, "there": True, "delete": 0, "after": True, "tmp": False, "lock": 1, "left": NOTHING}
 
 
+@pytest.mark.scene("cards")
+def test_macs(scenes):
+    r = scenes.result("cards")
+    assert len(set(r["macs"])) == len(r["macs"]) and all(m.startswith("52:54:00:") for m in r["macs"]) and r["other"]
+    assert ["network's own" in e for e in r["errors"]] == [True, True, True, False] and "no character" in r["errors"][3]
+
+
 @pytest.mark.scene("full", "create")
 def test_full_directory(scenes):
     for kind in ("create", "readonly", "stop"):
