@@ -74,6 +74,59 @@ int nfnl_chains(struct rtnl *nf, const char *table, nfnl_fn *fn, void *opaque, s
 	return rtnl_each(nf, &q, found, &(struct walk){ fn, opaque, table }, err);
 }
 
+struct elements {
+	nfnl_element_fn *fn;
+	void *opaque;
+};
+
+static void nested(const struct rtattr *a, const struct rtattr **t, unsigned most)
+{
+	if (a)
+		rtnl_attrs(RTA_DATA(a), RTA_PAYLOAD(a), t, most);
+	else
+		memset(t, 0, (most + 1) * sizeof(*t));
+}
+
+static void found_element(const struct elements *e, const struct rtattr *a)
+{
+	const struct rtattr *t[NFTA_SET_ELEM_EXPIRATION + 1], *data[NFTA_DATA_VALUE + 1], *expires;
+
+	nested(a, t, ARRAY_LEN(t) - 1);
+	nested(t[NFTA_SET_ELEM_KEY], data, ARRAY_LEN(data) - 1);
+	expires = t[NFTA_SET_ELEM_EXPIRATION];
+	if (data[NFTA_DATA_VALUE])
+		e->fn(e->opaque, RTA_DATA(data[NFTA_DATA_VALUE]), RTA_PAYLOAD(data[NFTA_DATA_VALUE]),
+		      expires && RTA_PAYLOAD(expires) == 8 ? ld_be64(RTA_DATA(expires)) : 0);
+}
+
+static int found_elements(void *opaque, const struct nlmsghdr *h)
+{
+	const size_t head = NLMSG_SPACE(sizeof(struct nfgenmsg));
+	const struct rtattr *t[NFTA_SET_ELEM_LIST_ELEMENTS + 1], *a;
+	size_t len;
+
+	if (h->nlmsg_len < head)
+		return 0;
+	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, ARRAY_LEN(t) - 1);
+	a = t[NFTA_SET_ELEM_LIST_ELEMENTS];
+	if (!a)
+		return 0;
+	len = RTA_PAYLOAD(a);
+	for (a = RTA_DATA(a); RTA_OK(a, len); a = RTA_NEXT(a, len))
+		found_element(opaque, a);
+	return 0;
+}
+
+int nfnl_elements(struct rtnl *nf, const struct nfnl_set *set, nfnl_element_fn *fn, void *opaque, struct err *err)
+{
+	struct rtnl_req q;
+
+	begin(&q, type(NFT_MSG_GETSETELEM), NLM_F_DUMP, set->family);
+	rtnl_put_text(&q, NFTA_SET_ELEM_LIST_TABLE, set->table);
+	rtnl_put_text(&q, NFTA_SET_ELEM_LIST_SET, set->name);
+	return rtnl_each(nf, &q, found_elements, &(struct elements){ fn, opaque }, err) ? -1 : 0;
+}
+
 /* --- transactions --- */
 
 static void put(struct nfnl_batch *b, const struct rtnl_req *q)

@@ -17,6 +17,14 @@ typedef void nfnl_fn(void *opaque, unsigned family, const char *name);
 int nfnl_tables(struct rtnl *nf, nfnl_fn *fn, void *opaque, struct err *err);
 int nfnl_chains(struct rtnl *nf, const char *table, nfnl_fn *fn, void *opaque, struct err *err);
 
+/* An element of a set: its key, and in how many ms it is gone (0: never). */
+typedef void nfnl_element_fn(void *opaque, const void *key, size_t len, uint64_t expires);
+struct nfnl_set {
+	unsigned family;
+	const char *table, *name;
+};
+int nfnl_elements(struct rtnl *nf, const struct nfnl_set *set, nfnl_element_fn *fn, void *opaque, struct err *err);
+
 /* A transaction: all of it or nothing. */
 struct nfnl_batch {
 	char *buf;

@@ -39,6 +39,7 @@ struct lan_rules {
 	/* Networks of this host with which this one may talk, as their bridges. */
 	char (*peers)[IFNAMSIZ];
 	unsigned peers_len;
+	struct rtnl *nf; /* where what machines have learned is kept from; NULL: nowhere */
 };
 
 /*

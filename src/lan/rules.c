@@ -1,4 +1,5 @@
 /* The packet filters of a network as text for nft: see nft.h. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -276,21 +277,32 @@ static unsigned own6(const struct lan_def *d, const struct lan_port *p, struct i
 	return n;
 }
 
+/*
+ * The names of a machine's sets: "o-" before it are its own addresses, "l-" those that it has made. By its MAC, since
+ * it comes back by another tap.
+ */
+static const char *set_name(const struct lan_port *p, char buf[13])
+{
+	for (unsigned i = 0; i < 6; i++)
+		snprintf(buf + 2 * i, 3, "%02x", p->mac[i]);
+	return buf;
+}
+
 /* Says that an address is its own: with neighbor advertisements; `at` is where in the packet it stands. */
-static void claim(FILE *f, const char *what, const char *at, const char *tap)
+static void claim(FILE *f, const char *what, const char *at, const char *set)
 {
 	const char *const sets[] = { "taken", "learned" };
 
 	for (size_t i = 0; i < 2; i++)
-		fprintf(f, "\t\t%s%s != @o-%s %s != @l-%s %s @%s counter drop\n", what, at, tap, at, tap, at, sets[i]);
+		fprintf(f, "\t\t%s%s != @o-%s %s != @l-%s %s @%s counter drop\n", what, at, set, at, set, at, sets[i]);
 }
 
 static void port_ipv6(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 {
 	static const char na[] = "icmpv6 type nd-neighbor-advert ", target[] = "@th,64,128", source[] = "@nh,64,128";
-	const char *t = p->tap;
-	char prefixes[64] = "0xfe80000000000000";
+	char prefixes[64] = "0xfe80000000000000", t[13];
 
+	set_name(p, t);
 	if (r->def->net6.len)
 		snprintf(prefixes, sizeof(prefixes), "0xfe80000000000000, 0x%016llx",
 			 (unsigned long long)ld_be64(r->def->net6.addr.s6_addr));
@@ -315,18 +327,100 @@ static void port_ipv6(FILE *f, const struct lan_rules *r, const struct lan_port 
 	fprintf(f, "\t\tupdate @l-%s { %s } update @learned { %s } accept\n\t\tcounter drop\n", t, source, source);
 }
 
-static void port_sets(FILE *f, const struct lan_rules *r, const struct lan_port *p)
+/* What one machine has learned, from the filters that there are. */
+struct learned {
+	const struct lan_rules *r;
+	struct in6_addr addr[LEARNED_MOST];
+	unsigned expires[LEARNED_MOST]; /* seconds */
+	unsigned len;
+};
+
+/* Somebody else has it by right by now. */
+static bool is_taken(const struct lan_rules *r, const struct in6_addr *a)
+{
+	const uint8_t *b = a->s6_addr + 8;
+	const uint8_t mac[6] = { b[0] ^ 2, b[1], b[2], b[5], b[6], b[7] };
+	uint8_t bridge[6];
+
+	lan_bridge_mac(r->def->name, bridge);
+	if (b[3] != 0xff || b[4] != 0xfe)
+		return false;
+	for (unsigned i = 0; i < r->ports->len; i++)
+		if (*r->ports->v[i].tap && !memcmp(r->ports->v[i].mac, mac, 6))
+			return true;
+	return !memcmp(bridge, mac, 6);
+}
+
+static void learn(void *opaque, const void *key, size_t len, uint64_t expires)
+{
+	struct learned *v = opaque;
+	struct in6_addr a;
+
+	memcpy(&a, key, len == sizeof(a) ? sizeof(a) : 0);
+	if (len != sizeof(a) || v->len == LEARNED_MOST || expires < 1000 || is_taken(v->r, &a))
+		return;
+	v->addr[v->len] = a;
+	v->expires[v->len++] = (unsigned)(expires / 1000);
+}
+
+static void find_learned(const struct lan_rules *r, const struct lan_port *p, struct learned *v)
+{
+	char table_name[LAN_NET_NAME + sizeof(LAN_TABLE)], name[16] = "l-";
+	struct err ignored;
+
+	*v = (struct learned){ .r = r };
+	snprintf(table_name, sizeof(table_name), LAN_TABLE "%s", r->def->name);
+	set_name(p, name + 2);
+	if (r->nf)
+		nfnl_elements(r->nf, &(struct nfnl_set){ NFPROTO_BRIDGE, table_name, name }, learn, v, &ignored);
+}
+
+static void learned_set(FILE *f, const char *name, unsigned size, const struct learned *v, unsigned len)
+{
+	bool any = false;
+
+	fprintf(f, "\tset %s { typeof @nh,64,128; flags dynamic,timeout; timeout 1h; size %u; ", name, size);
+	for (unsigned i = 0; i < len; i++)
+		for (unsigned k = 0; k < v[i].len; k++) {
+			fputs(any ? ", " : "elements = { ", f);
+			hex6(f, &v[i].addr[k]);
+			fprintf(f, " expires %us", v[i].expires[k]);
+			any = true;
+		}
+	fputs(any ? " }; }\n" : "}\n", f);
+}
+
+static void port_sets(FILE *f, const struct lan_rules *r, const struct lan_port *p, const struct learned *v)
 {
 	struct in6_addr a[2];
 	unsigned n = own6(r->def, p, a);
+	char name[16] = "l-";
 
-	fprintf(f, "\tset o-%s { typeof @nh,64,128; elements = { ", p->tap);
+	set_name(p, name + 2);
+	/* Of who has no cable now, until it comes back. */
+	if (*p->tap || v->len)
+		learned_set(f, name, LEARNED_MOST, v, 1);
+	if (!*p->tap)
+		return;
+	fprintf(f, "\tset o-%s { typeof @nh,64,128; elements = { ", name + 2);
 	for (unsigned i = 0; i < n; i++) {
 		fputs(i ? ", " : "", f);
 		hex6(f, &a[i]);
 	}
-	fprintf(f, " }; }\n\tset l-%s { typeof @nh,64,128; flags dynamic,timeout; timeout 1h; size %u; }\n", p->tap,
-		LEARNED_MOST);
+	fputs(" }; }\n", f);
+}
+
+/* All sets, with what was learned under the filters before. */
+static void sets(FILE *f, const struct lan_rules *r)
+{
+	struct learned *v = calloc(r->ports->len + 1, sizeof(*v));
+
+	for (unsigned i = 0; v && i < r->ports->len; i++)
+		find_learned(r, &r->ports->v[i], &v[i]);
+	learned_set(f, "learned", LEARNED_MOST * (r->ports->len + 1), v, v ? r->ports->len : 0);
+	for (unsigned i = 0; i < r->ports->len; i++)
+		port_sets(f, r, &r->ports->v[i], v ? &v[i] : &(struct learned){ 0 });
+	free(v);
 }
 
 static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
@@ -393,8 +487,6 @@ static void guarded(FILE *f, const struct lan_rules *r)
 	bool any = false;
 
 	table(f, "bridge", d->name);
-	fprintf(f, "\tset learned { typeof @nh,64,128; flags dynamic,timeout; timeout 1h; size %u; }\n",
-		LEARNED_MOST * (r->ports->len + 1));
 	/* What is somebody's by right. */
 	fputs("\tset taken { typeof @nh,64,128; elements = { ", f);
 	lan_bridge_mac(d->name, mac);
@@ -415,18 +507,18 @@ static void guarded(FILE *f, const struct lan_rules *r)
 		}
 	}
 	fputs(" }; }\n", f);
-	for (unsigned i = 0; i < r->ports->len; i++)
-		if (*r->ports->v[i].tap)
-			port_sets(f, r, &r->ports->v[i]);
+	sets(f, r);
 	for (unsigned i = 0; i < r->ports->len; i++)
 		if (*r->ports->v[i].tap)
 			port(f, r, &r->ports->v[i]);
+	/* By number: the name is free for anybody's again once its machine was killed. */
 	fputs("\tchain from {\n\t\ttype filter hook prerouting priority -300; policy accept;\n", f);
 	for (unsigned i = 0; i < r->ports->len; i++) {
-		if (!*r->ports->v[i].tap)
+		unsigned index = *r->ports->v[i].tap ? if_nametoindex(r->ports->v[i].tap) : 0;
+
+		if (!index)
 			continue;
-		fprintf(f, "%s\"%s\" : goto p-%s", any ? ", " : "\t\tiifname vmap { ", r->ports->v[i].tap,
-			r->ports->v[i].tap);
+		fprintf(f, "%s%u : goto p-%s", any ? ", " : "\t\tiif vmap { ", index, r->ports->v[i].tap);
 		any = true;
 	}
 	fputs(any ? " }\n\t}\n" : "\t}\n", f);

@@ -121,7 +121,9 @@ static unsigned find_peers(struct lan *l, const struct lan_def *d, char (*peers)
 static int load_rules(struct lan *l, const struct lan_run *r, bool check, struct err *err)
 {
 	char peers[64][IFNAMSIZ], *text = NULL;
-	const struct lan_rules rules = { &r->def, r->bridge, &r->ports, peers, find_peers(l, &r->def, peers, 64) };
+	const struct lan_rules rules = {
+		&r->def, r->bridge, &r->ports, peers, find_peers(l, &r->def, peers, 64), check ? NULL : &l->nf
+	};
 	size_t len;
 	FILE *f = open_memstream(&text, &len);
 	int rc;

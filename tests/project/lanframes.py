@@ -46,6 +46,13 @@ def nd(src, dst, kind, target, mark):
                 socket.inet_pton(socket.AF_INET6, target) + mark)
 
 
+def own6(prefix, of):
+    """The address of a /64 that follows from a MAC."""
+    m = mac(of)
+    return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, prefix.split("/")[0])[:8] +
+                            bytes([m[0] ^ 2]) + m[1:3] + b"\xff\xfe" + m[3:])
+
+
 def hostile(a, b, gateway4, gateway6, prefix):
     """{name: frame} from machine a to machine b, which are {"mac", "4", "6"}."""
     other, d, s = "52:54:00:99:99:99", b["mac"], a["mac"]

@@ -1,9 +1,13 @@
 """What a network does to its host and to what others have there, in a lab (lanlab.py): scenarios for test_lan_host.py."""
+import ctypes
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 
+import lanframes
 from lanlab import Lab, sh
 from lanscenes import gone, routes_to, servers, shown
 
@@ -80,6 +84,75 @@ def forwarding(lab):
     found["changed"] = {k: v for k, v in look().items() if v != before[k]}
     sh("ip link del d0")
     return {**found, "left": gone(lab)}
+
+
+def wire(space, ifname="eth0"):
+    """A packet socket in a name space."""
+    own = os.open("/proc/self/ns/net", os.O_RDONLY)
+    for fd, step in ((os.open(f"/proc/{space.pid or os.getpid()}/ns/net", os.O_RDONLY), True), (own, False)):
+        assert ctypes.CDLL(None, use_errno=True).setns(fd, 0x40000000) == 0
+        os.close(fd)
+        if step:
+            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            s.bind((ifname, 0))
+    return s
+
+
+def arriving(mouth, ear, frames):
+    """Those of {name: frame, which has the mark of its number} that come out of the other socket."""
+    for frame in frames.values():
+        mouth.send(frame)
+    heard, end = set(), time.monotonic() + 0.15
+    while (left := end - time.monotonic()) > 0:
+        ear.settimeout(left)
+        try:
+            data, where = ear.recvfrom(4000)
+        except socket.timeout:
+            break
+        at = data.find(b"vireo-frame-")
+        if at >= 0 and where[2] != socket.PACKET_OUTGOING:
+            heard.add(int(data[at + 12:at + 15]))
+    return sorted(name for n, name in enumerate(frames) if n in heard)
+
+
+def bindings(lab):
+    """An address that b has made itself is b's: after new rules, and while b is away for a moment."""
+    lab.vireo("net", "create", "lab", "--isolated")
+    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+    made = shown(lab)["subnet6"].split("/")[0] + "cccc:1"
+    right = lanframes.own6(shown(lab)["subnet6"], "52:54:00:00:00:03")
+
+    def arrive(m, to, **sources):
+        return arriving(wire(m), wire(to), {
+            name: lanframes.eth(to.mac, m.mac, 0x86dd, lanframes.udp6(source, to.addresses["6"], 1, 1, lanframes.MARK % n))
+            for n, (name, source) in enumerate(sources.items())})
+
+    found = {"first": arrive(b, a, made=made), "free": arrive(a, b, right=right)}
+    c = lab.machine("lab", "c", "52:54:00:00:00:03")
+    found["stolen"], found["again"] = arrive(a, b, made=made, right=right), arrive(b, a, made=made)
+    b.end()
+    lab.machines.remove(b)
+    c.addresses["6"] = right
+    lab.vireo("net", "edit", "lab", "--host", "52:54:00:00:00:99,fixed,")
+    found["stolen while away"] = arrive(a, c, made=made)
+    found["back"] = arrive(lab.machine("lab", "b"), a, made=made)
+    return found
+
+
+def reused(lab):
+    """A tap with the name that a killed machine's had, in somebody else's bridge: what comes of its frames."""
+    lab.vireo("net", "create", "lab", "--isolated")
+    a = lab.machine("lab", "a", configure=False)
+    tap, before = a.tap, "vt" in sh("nft list table bridge vireo-lab")
+    a.end()
+    lab.machines.clear()
+    sh(f"ip link add other type bridge; ip link set other up; ip link add {tap} type veth peer name in0; ip link set {tap} master other up; "
+       "ip link add out1 type veth peer name in1; ip link set out1 master other up; ip link set in0 up; ip link set in1 up")
+    heard = arriving(wire(lab.host, "in0"), wire(lab.host, "in1"),
+                     {"foreign": lanframes.eth("ff:ff:ff:ff:ff:ff", "52:54:00:99:99:99", 0x88b5, lanframes.MARK % 0)})
+    still = tap in sh("nft list table bridge vireo-lab")
+    sh(f"ip link del {tap}; ip link del out1; ip link del other")
+    return {"before": before, "still": still, "heard": heard}
 
 
 if __name__ == "__main__":

@@ -60,3 +60,14 @@ def test_switches_of_the_host_come_back(scenes):
     assert r["after"] == {}
     assert r["changed"] == {"ipv4/conf/d1/forwarding": "0", "ipv4/conf/all/accept_redirects": "1"}
     assert r["left"] == NOTHING
+
+
+@pytest.mark.scene("bindings")
+def test_addresses_of_their_own_making_outlive_rules(scenes):
+    assert scenes.result("bindings") == {"first": ["made"], "free": ["right"], "stolen": [], "again": ["made"],
+                                         "stolen while away": [], "back": ["made"]}
+
+
+@pytest.mark.scene("reused")
+def test_names_of_taps_count_in_our_bridge_only(scenes):
+    assert scenes.result("reused") == {"before": True, "still": True, "heard": ["foreign"]}
