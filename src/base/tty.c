@@ -34,11 +34,16 @@ void tty_restore(void)
 /* Then what would have happened without us: the instruction faults again, or the signal is sent again. */
 static void crashed(int sig, siginfo_t *info, void *context)
 {
+	bool sent = info->si_code <= 0;
+
 	tty_restore();
-	for (unsigned n = 0; n < FATALS; n++)
-		if (fatal[n] == sig)
-			sigaction(sig, &old[n], NULL);
-	if (info->si_code <= 0)
+	for (unsigned n = 0; n < FATALS; n++) {
+		if (fatal[n] != sig)
+			continue;
+		sigaction(sig, &old[n], NULL);
+		sent |= n >= FAULTS; /* a key is the kernel's */
+	}
+	if (sent)
 		raise(sig);
 }
 

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "block/blkdebug.h"
@@ -397,58 +396,19 @@ struct session {
 	const char *format, *image;
 	bool share;
 	int status;
-	/* standard input */
-	char buf[1024];
-	size_t filled;
-	bool ended;
 };
 
-static void on_input(void *opaque, int fd, uint32_t events)
+static void prompt_loop(struct session *s)
 {
-	struct io *t = opaque;
-	struct co *c = t->waits;
+	struct io_prompt *p = io_prompt_new(&s->t);
+	char *line;
 
-	t->waits = NULL;
-	if (c)
-		co_wake(c);
-}
-
-static void more_input(struct session *s)
-{
-	struct err err;
-	struct loop_fd *w = loop_fd_add(s->t.ctx.loop, STDIN_FILENO, EPOLLIN, on_input, &s->t, &err);
-	ssize_t n;
-
-	/* Requests go on meanwhile. A file is always ready. */
-	if (w) {
-		s->t.waits = co_self();
-		co_wait();
-		loop_fd_del(w);
+	while (p && !s->t.quit && (line = io_prompt_line(p))) {
+		if (io_line(&s->t, line) < 0)
+			s->status = 1;
+		free(line);
 	}
-	n = read(STDIN_FILENO, s->buf + s->filled, sizeof(s->buf) - s->filled);
-	if (n > 0)
-		s->filled += (size_t)n;
-	else if (!n || errno != EINTR)
-		s->ended = true;
-}
-
-/* The next line of standard input, which may be no longer than the buffer; caller frees. NULL: the end. */
-static char *next_line(struct session *s)
-{
-	for (;;) {
-		char *end = memchr(s->buf, '\n', s->filled), *line;
-		size_t len = end ? (size_t)(end - s->buf) : s->filled, used = end ? len + 1 : len;
-
-		if (end || s->filled == sizeof(s->buf) || (s->ended && s->filled)) {
-			line = strndup(s->buf, len);
-			memmove(s->buf, s->buf + used, s->filled - used);
-			s->filled -= used;
-			return line;
-		}
-		if (s->ended)
-			return NULL;
-		more_input(s);
-	}
+	io_prompt_free(p);
 }
 
 static void command_loop(struct session *s)
@@ -456,18 +416,8 @@ static void command_loop(struct session *s)
 	for (unsigned i = 0; i < s->count && !s->t.quit; i++)
 		if (io_line(&s->t, s->lines[i]) < 0)
 			s->status = 1;
-	while (!s->count && !s->t.quit) {
-		char *line;
-
-		fputs("qemu-io> ", stdout);
-		fflush(stdout);
-		line = next_line(s);
-		if (!line)
-			break;
-		if (io_line(&s->t, line) < 0)
-			s->status = 1;
-		free(line);
-	}
+	if (!s->count)
+		prompt_loop(s);
 }
 
 static int open_first(struct session *s)
@@ -517,7 +467,8 @@ static void usage(void)
 	     "  -i, --aio=MODE       threads, native or io_uring\n"
 	     "  -t, --cache=MODE     none, writeback, unsafe, directsync or writethrough\n"
 	     "  -d, --discard=MODE   ignore or unmap\n"
-	     "  -T, --trace ...      accepted, and nothing is traced\n"
+	     "  -T, --trace [[enable=]PATTERN][,events=FILE][,file=LOG]\n"
+	     "                       show requests to the image; -T help: the events\n"
 	     "  -U, --force-share    while others write the image\n"
 	     "  -h, --help           this text\n"
 	     "  -V, --version        the version\n"
@@ -583,7 +534,7 @@ static int one_option(struct session *s, int c)
 		s->t.misalign = true;
 		return -1;
 	case 'T':
-		return -1;
+		return io_trace_option(&s->t, optarg);
 	case 'U':
 		s->share = true;
 		return -1;
@@ -640,6 +591,7 @@ static int run(struct session *s, int argc, char **argv)
 		s->status = 0;
 		node_ctx_run(&s->t.ctx, body, s);
 	}
+	io_trace_end(&s->t);
 	secrets_free(&s->t.ctx);
 	node_ctx_free(&s->t.ctx);
 	co_thread_end();

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "block/node.h"
@@ -35,6 +36,8 @@ struct io {
 	unsigned in_flight; /* asynchronous requests */
 	struct co *drains;  /* waits for the end of the last of them */
 	struct co *waits;   /* for input, the end of a pause, or a break */
+	unsigned traced;    /* events that are on (io_trace.c) */
+	FILE *trace_log;    /* where they go; NULL: standard error */
 };
 
 struct io_command {
@@ -66,6 +69,17 @@ bool io_discard_mode(const char *mode, unsigned *flags);
 bool io_aio_mode(const char *mode);
 /* The size as QEMU sees it, in whole sectors. */
 uint64_t io_size(const struct io *t);
+
+/* Lines of standard input, with a prompt. */
+struct io_prompt;
+struct io_prompt *io_prompt_new(struct io *t); /* NULL: no memory */
+char *io_prompt_line(struct io_prompt *p);     /* waits; caller frees. NULL: the end */
+void io_prompt_free(struct io_prompt *p);
+
+/* What -T says. -1: go on; else the exit status, after having said why. */
+int io_trace_option(struct io *t, const char *text);
+void io_trace(const struct io *t, const struct node_req *r);
+void io_trace_end(struct io *t);
 
 /* A number of the command line; a negative one after having said why. */
 int64_t io_number(const char *text);

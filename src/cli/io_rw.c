@@ -206,9 +206,11 @@ static int prepare(struct transfer *x)
 
 static int carry_out(struct transfer *x)
 {
-	int ret = prepare(x);
 	struct node_req copy;
+	int ret;
 
+	io_trace(x->t, &x->r);
+	ret = prepare(x);
 	if (ret || (!x->r.bytes && x->r.op != BLOCK_WRITE))
 		return ret;
 	copy = x->r; /* a node may change what it gets */

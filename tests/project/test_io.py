@@ -3,8 +3,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import termios
+import time
 
+import pexpect
 import pytest
 
 from conftest import VIREO
@@ -92,6 +96,17 @@ img create -f raw r.raw 1M
 -c "abort x" -c "sigraise" -c "sigraise x" -c "sigraise 999"
 -c "sigraise 9"
 -x
+-T nope -c length a.q
+-T enable= -T -nope -T nope? -T nope* -c length a.q
+-T bogus=1 -c length a.q
+-T events=missing -c length a.q
+-T events=events -f qcow2 -c "read -q 0 512" a.q
+-T file=missing/log -c length a.q
+-T file=log,events=missing -c length a.q
+-T blk_co_p* -f qcow2 -c "write -q 0 512" -c "write -q -z 0 512" -c "write -q -zu 0 512" -c "write -qc 64k 64k" -c "write -qf 0 512" a.q
+-T blk_co_p?* -T -blk_co_preadv -f qcow2 -c "read -q 0 512" -c "write -q -zn 0 64k" -c "writev -q 0 512 512" -c "discard -q 0 64k" -c "write 9M 1" a.q
+-T events=events,enable=blk_co_pwritev -f qcow2 -c "aio_write -q 0 512" -c "aio_read -q 0 512 1k" -c aio_flush a.q
+-T blk_co_preadv,file=log -f qcow2 -c "read -q 0 512" a.q
 a.q r.raw
 < open -o driver=raw,file.align=4k blkdebug::r.raw; break pwritev_rmw_head A; aio_write -P 10 0x200 0x200; wait_break A; aio_write -P 11 0x400 0x200; sleep 50; resume A; aio_flush; read -P 10 0x200 0x200; read -P 11 0x400 0x200
 < length; read -P 7 128k 4k; bogus; ; quit; length a.q
@@ -145,7 +160,8 @@ def told(program, args, cwd, stdin):
     out = re.sub(r"\d+ ops; .*", "OPS", r.stdout)
     # The help for the program is in our own words.
     out = re.sub(r"Usage: .*", "USAGE", out, flags=re.S)
-    return r.returncode, out, r.stderr.replace(os.path.basename(program) + ": ", "qemu-io: ").replace(f"{program}: ", "qemu-io: ")
+    err = re.sub(r"blk 0x[0-9a-f]+ bs 0x[0-9a-f]+", "POINTERS", r.stderr)
+    return r.returncode, out, err.replace(os.path.basename(program) + ": ", "qemu-io: ").replace(f"{program}: ", "qemu-io: ")
 
 
 @pytest.fixture
@@ -161,6 +177,7 @@ def run_story(story, ours, tmp_path):
     for name in "theirs", "ours":
         (tmp_path / name).mkdir()
         (tmp_path / name / "pattern").write_bytes(b"abc")
+        (tmp_path / name / "events").write_text("# what is traced\nnope\n\nblk_co_*\n-blk_co_pwritev\n")
     for line in story.split("\n"):
         if line.startswith("img "):
             for name in "theirs", "ours":
@@ -189,6 +206,85 @@ def test_the_same_is_said(ours, tmp_path):
         theirs, ours = (re.sub(r', "offset": \d+', "", m) for m in maps)
         assert theirs == ours
     assert (tmp_path / "theirs/r.raw").read_bytes() == (tmp_path / "ours/r.raw").read_bytes()
+
+
+def test_events_go_to_a_file(ours, tmp_path):
+    subprocess.run([IMG, "create", "-q", "-f", "raw", "a.raw", "1M"], cwd=tmp_path, check=True)
+    command = [ours, "-T", "blk_*,file=log", "-f", "raw", "-c", "write -q 4k 512", "-c", "read -q 0 1k", "a.raw"]
+    r = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert not r.stdout and not r.stderr
+    assert re.fullmatch(r"blk_co_pwritev .* offset 4096 bytes 512 flags 0x0\nblk_co_preadv .* offset 0 bytes 1024 flags 0x0\n",
+                        (tmp_path / "log").read_text())
+    names = subprocess.run([ours, "-T", "help"], check=True, capture_output=True, text=True).stdout
+    theirs = subprocess.run([THEIRS, "-T", "help"], check=True, capture_output=True, text=True).stdout
+    assert names.split() and set(names.split()) <= set(theirs.split())
+
+
+def on_terminal(*command):
+    """The program on a terminal of its own, and how that was before."""
+    child = pexpect.spawn("sh", ["-c", 'read wait; exec "$@"', "sh", *map(str, command)], timeout=20, encoding="utf-8")
+    before = termios.tcgetattr(child.child_fd)[:4]
+    child.send("\r")
+    return child, before
+
+
+def test_lines_are_edited_on_a_terminal(ours, tmp_path):
+    image = tmp_path / "a.q"
+    subprocess.run([IMG, "create", "-q", "-f", "qcow2", image, "3M"], check=True)
+    child, before = on_terminal(ours, "-f", "qcow2", image)
+
+    def prompt():
+        child.expect_exact("qemu-io> ")
+    prompt()
+    child.send("le\t")  # the one command that begins so
+    child.expect_exact("length ")
+    child.send("\r")
+    child.expect_exact("3 MiB")
+    prompt()
+    child.send("\x1b[A\r")  # the line before
+    child.expect_exact("3 MiB")
+    prompt()
+    child.send("engh\x02t\x01l\r")  # in the middle, and at the beginning
+    child.expect_exact("3 MiB")
+    prompt()
+    child.send("help aio_f\t\r")
+    child.expect_exact("aio_flush -- completes all")
+    prompt()
+    child.send("re\t")
+    child.expect("read\r+\nreadv\r+\nremove_break\r+\nreopen\r+\nresume\r+\n")
+    child.send("\x15length\rlength\r")  # two at once
+    for _ in range(2):
+        child.expect_exact("3 MiB")
+    prompt()
+    child.send("write -q " + "\t")  # which is no place for a command
+    child.send("-P 5 0 1M\raio_read -P 5 0 1M\r")
+    child.expect("read 1048576/1048576 bytes at offset 0\r\n")  # while the next line is written
+    assert "remove_break" not in child.before
+    child.send("sleep 2000\r")
+    child.expect_exact("sleep 2000\r")
+    deadline = time.monotonic() + 1.5
+    while termios.tcgetattr(child.child_fd)[:4] != before:  # as it was while a command runs
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    prompt()
+    child.send("\x04")
+    child.expect(pexpect.EOF)
+    assert termios.tcgetattr(child.child_fd)[:4] == before
+    child.close()
+    assert child.exitstatus == 0
+
+
+def test_an_interrupt_leaves_the_terminal_as_it_was(ours, tmp_path):
+    child, before = on_terminal(ours)
+    child.expect_exact("qemu-io> ")
+    child.send("x")
+    child.expect_exact("x")
+    assert termios.tcgetattr(child.child_fd)[:4] != before
+    child.send("\x03")
+    child.expect(pexpect.EOF)
+    assert termios.tcgetattr(child.child_fd)[:4] == before
+    child.close()
+    assert child.signalstatus == signal.SIGINT
 
 
 EVENTS = """l1_update l2_load l2_update l2_alloc_write cow_read cow_write write_aio read_aio read_backing_aio cluster_alloc
