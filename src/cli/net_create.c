@@ -193,9 +193,9 @@ static int do_create(struct lan *l, struct config *c, struct lan_def *d, char **
 	struct lan_wishes w = { 0 };
 	bool said;
 
+	if (lan_name_check(argv[0], err))
+		return -1;
 	lan_def_init(d, argv[0]);
-	if (!lan_name_ok(argv[0]))
-		return lan_def_check(d, err);
 	if (read_model(c, d, &said, err) || net_read_options(c, d, &w, err))
 		return -1;
 	if (!said)

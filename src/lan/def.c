@@ -64,6 +64,9 @@ static bool ifname_ok(const char *name)
 
 	if (!n || n >= IFNAMSIZ || !isalnum((unsigned char)*name))
 		return false;
+	/* Switches of no interface are called so. */
+	if (!strcmp(name, "all") || !strcmp(name, "default"))
+		return false;
 	for (; *name; name++)
 		if (!isalnum((unsigned char)*name) && !strchr("._-@", *name))
 			return false;
@@ -104,6 +107,14 @@ void lan_bridge_mac(const char *name, uint8_t mac[6])
 	st_be32(mac + 2, h);
 }
 
+bool lan_def_names(const struct lan_def *d, const char *name)
+{
+	for (unsigned i = 0; i < d->routes_len; i++)
+		if (!strcmp(d->routes[i], name))
+			return true;
+	return false;
+}
+
 bool lan_has_server(const struct lan_def *d)
 {
 	return d->model != LAN_BRIDGED && (d->dhcp || d->dns != LAN_DNS_OFF);
@@ -120,11 +131,19 @@ bool lan_is_machine4(const struct lan_def *d, uint32_t addr)
 	       addr != (d->net4.addr | ~lan_mask4(d->net4.len));
 }
 
+/* Behind the same two. */
+static bool is_machine6(const struct lan_def *d, const struct in6_addr *addr)
+{
+	const struct in6_addr server = lan_host6(&d->net6.addr, 2);
+
+	return d->net6.len && lan_in6(&d->net6, addr) && memcmp(addr, &server, sizeof(server)) > 0;
+}
+
 /* --- checks --- */
 
 static int check_statics(const struct lan_def *d, struct err *err)
 {
-	char text[LAN_TEXT4], mac[LAN_TEXTMAC];
+	char text[LAN_TEXT4], mac[LAN_TEXTMAC], net[LAN_TEXT6];
 
 	for (unsigned i = 0; i < d->statics_len; i++) {
 		const struct lan_static *s = &d->statics[i];
@@ -135,9 +154,9 @@ static int check_statics(const struct lan_def *d, struct err *err)
 		if (s->addr4 && !lan_is_machine4(d, s->addr4))
 			return err_set(
 				err,
-				"host %s: %s is not an address of a machine in the subnet (the first two are the "
+				"host %s: %s is not an address of a machine in the subnet %s (the first two are the "
 				"gateway's and the server's)",
-				mac, lan_text4(s->addr4, text));
+				mac, lan_text4(s->addr4, text), lan_text_net4(&d->net4, net));
 		for (unsigned k = 0; k < i; k++) {
 			const struct lan_static *o = &d->statics[k];
 
@@ -156,7 +175,7 @@ static int check_statics(const struct lan_def *d, struct err *err)
 static int check_range(struct lan_def *d, struct err *err)
 {
 	uint32_t last = d->net4.addr | ~lan_mask4(d->net4.len);
-	char a[LAN_TEXT4], b[LAN_TEXT4];
+	char a[LAN_TEXT4], b[LAN_TEXT4], net[LAN_TEXT6];
 
 	if (!d->first4) {
 		d->first4 = lan_server4(d) + 1;
@@ -164,9 +183,50 @@ static int check_range(struct lan_def *d, struct err *err)
 	}
 	if (d->first4 <= lan_server4(d) || d->last4 >= last || d->first4 > d->last4 || !lan_in4(&d->net4, d->first4))
 		return err_set(err,
-			       "dhcp-range %s-%s: it must lie in the subnet, behind its first two addresses and before "
-			       "its last",
-			       lan_text4(d->first4, a), lan_text4(d->last4, b));
+			       "dhcp-range %s-%s: it must lie in the subnet %s, behind its first two addresses and "
+			       "before its last",
+			       lan_text4(d->first4, a), lan_text4(d->last4, b), lan_text_net4(&d->net4, net));
+	return 0;
+}
+
+/* By which of both families a packet can come that is meant. */
+static unsigned families(const struct lan_publish *p)
+{
+	struct in6_addr six;
+	uint32_t four;
+
+	if (p->at4 || lan_parse4(p->to, &four))
+		return 1;
+	return !lan_zero6(&p->at6) || lan_parse6(p->to, &six) ? 2 : 3;
+}
+
+bool lan_publish_meets(const struct lan_publish *a, const struct lan_publish *b)
+{
+	const bool any = (!a->at4 && lan_zero6(&a->at6)) || (!b->at4 && lan_zero6(&b->at6));
+
+	return a->port == b->port && a->udp == b->udp && families(a) & families(b) &&
+	       (any || (a->at4 == b->at4 && !memcmp(&a->at6, &b->at6, sizeof(a->at6))));
+}
+
+/* Ports lead to machines of this network: others have filters of their own, which would let them pass. */
+static int check_published(const struct lan_def *d, struct err *err)
+{
+	char text[2 * LAN_NAME_LABEL + 64];
+	struct in6_addr six;
+	uint32_t four;
+
+	for (unsigned i = 0; i < d->publish_len; i++) {
+		const struct lan_publish *p = &d->publish[i];
+
+		lan_publish_text(p, text, sizeof(text));
+		if ((lan_parse4(p->to, &four) && !lan_is_machine4(d, four)) ||
+		    (lan_parse6(p->to, &six) && !is_machine6(d, &six)))
+			return err_set(err, "publish %s: %s is not an address of a machine in the network", text,
+				       p->to);
+		for (unsigned k = 0; k < i; k++)
+			if (lan_publish_meets(p, &d->publish[k]))
+				return err_set(err, "publish %s: the port leads to %s already", text, d->publish[k].to);
+	}
 	return 0;
 }
 
@@ -227,14 +287,22 @@ static bool is_reserved(const char *name)
 	return false;
 }
 
+int lan_name_check(const char *name, struct err *err)
+{
+	if (is_reserved(name))
+		return err_set(err, "'%s' means something else in --net: another name is needed", name);
+	return lan_name_ok(name)
+		       ? 0
+		       : err_set(err,
+				 "'%.64s' is not a network's name: 1 to %d letters, digits, '_' or '-', the first no "
+				 "sign",
+				 name, LAN_NET_NAME);
+}
+
 int lan_def_check(struct lan_def *d, struct err *err)
 {
-	if (is_reserved(d->name))
-		return err_set(err, "'%s' means something else in --net: another name is needed", d->name);
-	if (!lan_name_ok(d->name))
-		return err_set(err,
-			       "'%s' is not a network's name: 1 to %d letters, digits, '_' or '-', the first no sign",
-			       d->name, LAN_NET_NAME);
+	if (lan_name_check(d->name, err))
+		return -1;
 	if (*d->domain && !domain_ok(d->domain))
 		return err_set(err, "domain: '%s' is no name of a domain", d->domain);
 	if (d->mtu && (d->mtu < 1280 || d->mtu > 65535))
@@ -242,7 +310,7 @@ int lan_def_check(struct lan_def *d, struct err *err)
 	for (unsigned i = 0; i < d->routes_len; i++)
 		if (!lan_name_ok(d->routes[i]) || !strcmp(d->routes[i], d->name))
 			return err_set(err, "route: '%s' is not another network", d->routes[i]);
-	if (check_model(d, err) || check_subnets(d, err) || check_statics(d, err))
+	if (check_model(d, err) || check_subnets(d, err) || check_statics(d, err) || check_published(d, err))
 		return -1;
 	return 0;
 }

@@ -77,6 +77,10 @@ int lan_parse_range(struct lan_def *d, const char *text, struct err *err);
 const char *lan_publish_text(const struct lan_publish *p, char *buf, unsigned size);
 
 bool lan_name_ok(const char *name);
+/* The same, or that it means something else, as an error. */
+int lan_name_check(const char *name, struct err *err);
+/* Whether a packet to the host could be meant by both. */
+bool lan_publish_meets(const struct lan_publish *a, const struct lan_publish *b);
 /* 1 to 63 letters, digits and dashes, as a name in DNS. */
 bool lan_label_ok(const char *name, unsigned len);
 
@@ -86,6 +90,8 @@ void lan_bridge_name(const struct lan_def *d, char buf[IFNAMSIZ]);
 void lan_server_name(const struct lan_def *d, char buf[IFNAMSIZ]);
 /* The MAC of the bridge, by which it is known as ours from its first moment on. */
 void lan_bridge_mac(const char *name, uint8_t mac[6]);
+/* Whether it may talk with a network of this name. */
+bool lan_def_names(const struct lan_def *d, const char *name);
 bool lan_has_server(const struct lan_def *d);  /* ours or dnsmasq */
 bool lan_has_gateway(const struct lan_def *d); /* the host has an address in it */
 /* An address that a machine can have: in the subnet, behind the gateway and the server. */

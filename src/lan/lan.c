@@ -68,17 +68,23 @@ static int check_published(struct lan *l, const struct lan_def *d, struct err *e
 			continue;
 		for (unsigned i = 0; i < d->publish_len && !rc; i++)
 			for (unsigned k = 0; k < o->publish_len && !rc; k++) {
-				const struct lan_publish *a = &d->publish[i], *b = &o->publish[k];
-
-				if (a->port == b->port && a->udp == b->udp && a->at4 == b->at4 &&
-				    !memcmp(&a->at6, &b->at6, sizeof(a->at6)))
-					rc = err_set(err, "publish: port %u leads to network %s already", a->port,
-						     o->name);
+				if (lan_publish_meets(&d->publish[i], &o->publish[k]))
+					rc = err_set(err, "publish: port %u leads to network %s already",
+						     d->publish[i].port, o->name);
 			}
 	}
 	lan_names_free(&names);
 	free(o);
 	return rc;
+}
+
+/* One that was named before may have gone since. */
+static int check_routes(struct lan *l, const struct lan_def *d, const struct lan_def *old, struct err *err)
+{
+	for (unsigned i = 0; i < d->routes_len; i++)
+		if (!(old && lan_def_names(old, d->routes[i])) && !lan_store_has(&l->store, d->routes[i]))
+			return err_set(err, "route: there is no network named '%s'", d->routes[i]);
+	return 0;
 }
 
 /* Complete it, and hold it against the host and the other networks. */
@@ -101,11 +107,12 @@ int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
 {
 	struct err ignored;
 
-	if (!lan_name_ok(d->name) || lan_def_check(d, err))
-		return lan_name_ok(d->name) ? -1 : lan_def_check(d, err);
+	if (lan_name_check(d->name, err))
+		return -1;
 	if (lan_store_has(&l->store, d->name))
 		return err_set(err, "a network named '%s' is there already", d->name);
-	if ((!w->no_start && lan_host_rights(err)) || fit(l, d, w, err) || lan_store_save(&l->store, d, err))
+	if ((!w->no_start && lan_host_rights(err)) || fit(l, d, w, err) || check_routes(l, d, NULL, err) ||
+	    lan_store_save(&l->store, d, err))
 		return -1;
 	if (!w->no_start && lan_up(l, d, false, err)) {
 		lan_store_remove(&l->store, d->name, &ignored);
@@ -197,7 +204,7 @@ int lan_edit(struct lan *l, struct lan_def *d, bool force, struct err *err)
 	if (!old)
 		return err_set(err, "out of memory");
 	if (lan_load(l, d->name, old, err) || lan_def_check(d, err) || (started && lan_host_rights(err)) ||
-	    fit(l, d, &w, err) || lan_store_save(&l->store, d, err))
+	    fit(l, d, &w, err) || check_routes(l, d, old, err) || lan_store_save(&l->store, d, err))
 		goto out;
 	rc = started ? lan_up(l, d, force, err) : 0;
 	if (rc) {

@@ -86,14 +86,6 @@ bool lan_is_others(struct lan *l, const char *name)
 
 /* --- filters --- */
 
-static bool names(const struct lan_def *d, const char *name)
-{
-	for (unsigned i = 0; i < d->routes_len; i++)
-		if (!strcmp(d->routes[i], name))
-			return true;
-	return false;
-}
-
 /* The bridges of the networks that may talk with this one: whichever of both says so. */
 static unsigned find_peers(struct lan *l, const struct lan_def *d, char (*peers)[IFNAMSIZ], unsigned most)
 {
@@ -109,7 +101,7 @@ static unsigned find_peers(struct lan *l, const struct lan_def *d, char (*peers)
 	for (unsigned n = 0; n < running.len && len < most; n++) {
 		if (!strcmp(running.v[n], d->name) || lan_run_load(l, running.v[n], r))
 			continue;
-		if ((names(d, running.v[n]) || names(&r->def, d->name)) && lan_has_gateway(&r->def))
+		if ((lan_def_names(d, running.v[n]) || lan_def_names(&r->def, d->name)) && lan_has_gateway(&r->def))
 			memcpy(peers[len++], r->bridge, IFNAMSIZ);
 		lan_run_free(r);
 	}
@@ -152,7 +144,7 @@ static void load_others(struct lan *l, const char *name, const struct lan_def *d
 		for (unsigned n = 0; n < running.len; n++) {
 			if (!strcmp(running.v[n], name) || lan_run_load(l, running.v[n], r))
 				continue;
-			if (!d || names(d, running.v[n]) || names(&r->def, name))
+			if (!d || lan_def_names(d, running.v[n]) || lan_def_names(&r->def, name))
 				lan_load_rules(l, r, &ignored);
 			lan_run_free(r);
 		}

@@ -106,6 +106,8 @@ static void test_checks(void **state)
 	nat();
 	strcpy(d.bridge, "a/b");
 	refused("bridge: 'a/b'");
+	strcpy(d.bridge, "all");
+	refused("bridge: 'all'");
 	nat();
 	strcpy(d.name, "user");
 	refused("'user' means");
@@ -138,6 +140,37 @@ static void test_checks(void **state)
 	nat();
 	assert_true(lan_parse_net6("fd00:1:2::/48", &d.net6));
 	refused("subnet6 fd00:1:2::/48");
+}
+
+static void published(const char *const *ports, const char *begin)
+{
+	nat();
+	for (; *ports; ports++)
+		assert_int_equal(lan_parse_publish(&d, *ports, &err), 0);
+	if (*begin)
+		refused(begin);
+	else
+		assert_int_equal(lan_def_check(&d, &err), 0);
+}
+
+/* Ports lead to this network's machines only, and each to one. */
+static void ports_of_the_host(void **state)
+{
+#define PORTS(...) ((const char *const[]){ __VA_ARGS__, NULL })
+	published(PORTS("tcp:80-10.1.2.3:80", "tcp:81-[fd00:1:2:3::3]:80"), "");
+	published(PORTS("tcp:80-8.8.8.8:80"), "publish tcp:80-8.8.8.8:80: 8.8.8.8 is not");
+	published(PORTS("tcp:80-10.1.2.1:80"), "publish tcp:80-10.1.2.1:80: 10.1.2.1 is not");
+	published(PORTS("tcp:80-[2001:db8::5]:80"), "publish tcp:80-[2001:db8::5]:80: 2001:db8::5 is not");
+	published(PORTS("tcp:80-[fd00:1:2:3::2]:80"), "publish");
+	published(PORTS("tcp:80-a:80", "udp:80-b:80", "tcp:81-b:80"), "");
+	published(PORTS("tcp:80-a:80", "tcp:80-b:81"), "publish tcp:80-b:81: the port leads to a already");
+	published(PORTS("tcp:80-a:80", "tcp:192.0.2.1:80-b:80"), "publish");
+	published(PORTS("tcp:[2001:db8::1]:80-b:80", "tcp:80-a:80"), "publish");
+	published(PORTS("tcp:192.0.2.2:80-a:80", "tcp:192.0.2.1:80-b:80", "tcp:[2001:db8::1]:80-b:80"), "");
+	published(PORTS("tcp:192.0.2.2:80-a:80", "tcp:192.0.2.2:80-b:80"), "publish");
+	/* By one family each. */
+	published(PORTS("tcp:80-10.1.2.3:80", "tcp:80-[fd00:1:2:3::3]:80"), "");
+#undef PORTS
 }
 
 static void test_words(void **state)
@@ -309,10 +342,11 @@ static void ports_by_another_definition(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_addresses), cmocka_unit_test(test_names),
-		cmocka_unit_test(test_checks),	  cmocka_unit_test(test_words),
-		cmocka_unit_test(test_json),	  cmocka_unit_test(test_choice),
-		cmocka_unit_test(test_ports),	  cmocka_unit_test(ports_by_another_definition),
+		cmocka_unit_test(test_addresses),    cmocka_unit_test(test_names),
+		cmocka_unit_test(test_checks),	     cmocka_unit_test(test_words),
+		cmocka_unit_test(test_json),	     cmocka_unit_test(test_choice),
+		cmocka_unit_test(test_ports),	     cmocka_unit_test(ports_by_another_definition),
+		cmocka_unit_test(ports_of_the_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

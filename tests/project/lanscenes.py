@@ -623,6 +623,23 @@ def cards(lab):
     return {"macs": macs, "errors": errors, "other": first.mac != again.mac}
 
 
+def refused(lab):
+    """What is wrong in a definition is said as it is, and nothing is made."""
+    lab.vireo("net", "create", "there", "--nat", "--publish", "tcp:80-x:80", "--no-start")
+    errors = {name: tried(lab, "net", "create", *args) for name, args in {
+        "long": ["a" * 64, "--isolated"],
+        "host": ["lab", "--nat", "--host", "52:54:00:00:00:01,web,9.9.9.9"],
+        "range": ["lab", "--nat", "--dhcp-range", "9.9.9.3-9.9.9.9"],
+        "none": ["lab", "--nat", "--subnet", "none", "--host", "52:54:00:00:00:01,web,9.9.9.9"],
+        "publish": ["lab", "--nat", "--publish", "tcp:8080-9.9.9.9:80"],
+        "taken": ["lab", "--nat", "--publish", "tcp:192.0.2.1:80-x:80"],
+        "bridge": ["lab", "--nat", "--bridge", "all"],
+        "route": ["lab", "--nat", "--route", "nosuch"]}.items()}
+    lab.vireo("net", "create", "a" * 31, "--isolated")
+    lab.vireo("net", "delete", "a" * 31)
+    return {"errors": errors, "defined": os.listdir(os.path.join(lab.dir, "networks")), "left": gone(lab)}
+
+
 # --- real machines ---
 
 

@@ -279,6 +279,17 @@ def test_macs(scenes):
     assert ["network's own" in e for e in r["errors"]] == [True, True, True, False] and "no character" in r["errors"][3]
 
 
+@pytest.mark.scene("refused")
+def test_wrong_definitions(scenes):
+    r = scenes.result("refused")
+    says = {"long": "is not a network's name", "host": "9.9.9.9 is not an address of a machine in the subnet 10.",
+            "range": "it must lie in the subnet 10.", "none": "the network has no IPv4 subnet", "publish": "9.9.9.9 is not an address of a machine",
+            "taken": "port 80 leads to network there already", "bridge": "'all' is no name", "route": "there is no network named 'nosuch'"}
+    for name, words in says.items():
+        assert words in r["errors"][name], (name, r["errors"][name])
+    assert r["defined"] == ["there.json"] and r["left"] == NOTHING
+
+
 @pytest.mark.scene("full", "create")
 def test_full_directory(scenes):
     for kind in ("create", "readonly", "stop"):
