@@ -29,6 +29,139 @@ static bool is_wireless(const char *name)
 	return yes;
 }
 
+/* --- what is moved --- */
+
+enum { ADDRESSES, ROUTES, NEIGHBORS, KINDS };
+
+static const struct {
+	uint16_t get, new, del;
+	size_t head;
+	const char *key; /* where it is written down */
+} kinds[KINDS] = {
+	[ADDRESSES] = { RTM_GETADDR, RTM_NEWADDR, RTM_DELADDR, sizeof(struct ifaddrmsg), "addresses" },
+	[ROUTES] = { RTM_GETROUTE, RTM_NEWROUTE, RTM_DELROUTE, sizeof(struct rtmsg), "routes" },
+	[NEIGHBORS] = { RTM_GETNEIGH, RTM_NEWNEIGH, RTM_DELNEIGH, sizeof(struct ndmsg), "neighbors" },
+};
+
+#define MOST 64u /* attributes */
+
+/* The attributes of a message of a kind. */
+static void attrs(const struct rtnl_message *m, unsigned kind, const struct rtattr *t[MOST])
+{
+	const size_t head = NLMSG_ALIGN(kinds[kind].head);
+
+	rtnl_attrs((const void *)(m->data + head), m->len > head ? m->len - head : 0, t, MOST - 1);
+}
+
+static int out_of(const struct rtattr *a)
+{
+	int index = 0;
+
+	if (a && RTA_PAYLOAD(a) == sizeof(index))
+		memcpy(&index, RTA_DATA(a), sizeof(index));
+	return index;
+}
+
+/* Whether one of several ways goes out there; then it goes out at `to` instead, if that is not 0. */
+static bool change_ways(void *ways, size_t len, int from, int to)
+{
+	struct rtnexthop *h = ways;
+	bool any = false;
+
+	for (; RTNH_OK(h, len); len -= RTNH_ALIGN(h->rtnh_len), h = RTNH_NEXT(h)) {
+		if (to)
+			h->rtnh_flags &= RTNH_F_ONLINK;
+		if (h->rtnh_ifindex != from)
+			continue;
+		any = true;
+		if (to)
+			h->rtnh_ifindex = to;
+	}
+	return any;
+}
+
+static bool goes_out(const struct rtnl_message *m, int index)
+{
+	uint8_t ways[RTNL_MESSAGE];
+	const struct rtattr *t[MOST];
+
+	attrs(m, ROUTES, t);
+	if (!t[RTA_MULTIPATH])
+		return out_of(t[RTA_OIF]) == index;
+	memcpy(ways, RTA_DATA(t[RTA_MULTIPATH]), RTA_PAYLOAD(t[RTA_MULTIPATH]));
+	return change_ways(ways, RTA_PAYLOAD(t[RTA_MULTIPATH]), index, 0);
+}
+
+/* What every interface has by itself. */
+static bool is_local(const struct rtmsg *r, const struct rtnl_message *m)
+{
+	const struct rtattr *t[MOST];
+	const uint8_t *to;
+
+	attrs(m, ROUTES, t);
+	to = t[RTA_DST] && RTA_PAYLOAD(t[RTA_DST]) == 16 ? RTA_DATA(t[RTA_DST]) : NULL;
+	return r->rtm_table == RT_TABLE_LOCAL || (r->rtm_family == AF_INET6 && r->rtm_protocol == RTPROT_KERNEL && to &&
+						  (to[0] == 0xff || (to[0] == 0xfe && (to[1] & 0xc0) == 0x80)));
+}
+
+/*
+ * Global addresses; routes; neighbors that somebody has written down. Of routes also the kernel's: it makes them again,
+ * unless an address says that it shall not, and those of an address with a time stay when it goes.
+ */
+static bool is_of(unsigned kind, const struct rtnl_message *m, int index)
+{
+	const struct ifaddrmsg *a = (const void *)m->data;
+	const struct ndmsg *n = (const void *)m->data;
+	const struct rtmsg *r = (const void *)m->data;
+
+	if (m->len < kinds[kind].head)
+		return false;
+	if (kind == ADDRESSES)
+		return (int)a->ifa_index == index && a->ifa_scope < RT_SCOPE_LINK;
+	if (kind == NEIGHBORS)
+		return n->ndm_ifindex == index && n->ndm_state & NUD_PERMANENT;
+	return r->rtm_type == RTN_UNICAST && !is_local(r, m) && goes_out(m, index);
+}
+
+static int find(struct lan *l, int index, struct rtnl_messages m[KINDS], struct err *err)
+{
+	int rc = 0;
+
+	memset(m, 0, KINDS * sizeof(*m));
+	for (unsigned k = 0; k < KINDS && !rc; k++) {
+		unsigned kept = 0;
+
+		rc = rtnl_dump(&l->nl, kinds[k].get, &m[k], err);
+		for (unsigned i = 0; i < m[k].len; i++)
+			if (is_of(k, &m[k].v[i], index))
+				m[k].v[kept++] = m[k].v[i];
+		m[k].len = kept;
+	}
+	return rc;
+}
+
+static void forget(struct rtnl_messages m[KINDS])
+{
+	for (unsigned k = 0; k < KINDS; k++)
+		rtnl_messages_free(&m[k]);
+}
+
+/* A nexthop object is its interface's, and others may use it. */
+static int check_routes(struct lan *l, const char *uplink, struct err *err)
+{
+	struct rtnl_messages m[KINDS];
+	const struct rtattr *t[MOST];
+	int rc = find(l, (int)if_nametoindex(uplink), m, err);
+
+	for (unsigned i = 0; i < m[ROUTES].len && !rc; i++) {
+		attrs(&m[ROUTES].v[i], ROUTES, t);
+		if (t[RTA_NH_ID])
+			rc = err_set(err, "bridged: %s has a route by a nexthop object, which cannot be moved", uplink);
+	}
+	forget(m);
+	return rc;
+}
+
 int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struct err *err)
 {
 	struct rtnl_links links;
@@ -54,129 +187,126 @@ int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struc
 	else if (k->master && !(master && lan_is_ours(&l->store, master, d->name)))
 		rc = err_set(err, "bridged: %s is part of another interface already; name that one if it is a bridge",
 			     d->uplink);
+	else if (!k->master && !*joined)
+		rc = check_routes(l, d->uplink, err);
 	rtnl_links_free(&links);
 	return rc;
 }
 
-/* --- what is moved --- */
+/* What userland may say of an address. */
+#define ADDRESS_FLAGS (IFA_F_NOPREFIXROUTE | IFA_F_MANAGETEMPADDR | IFA_F_HOMEADDRESS | IFA_F_MCAUTOJOIN)
 
-static int out_of(const struct rtattr *a)
+static void head_of_address(struct rtnl_req *q, const struct rtattr *t[MOST], int index)
 {
-	int index = 0;
+	struct ifaddrmsg *a = NLMSG_DATA(q->h);
 
-	if (a && RTA_PAYLOAD(a) == sizeof(index))
-		memcpy(&index, RTA_DATA(a), sizeof(index));
-	return index;
+	/* One that is an alias stays; else it is the interface's name. */
+	if (t[IFA_LABEL] && !memchr(RTA_DATA(t[IFA_LABEL]), ':', RTA_PAYLOAD(t[IFA_LABEL])))
+		t[IFA_LABEL] = NULL;
+	rtnl_put_u32(q, IFA_FLAGS,
+		     ((uint32_t)out_of(t[IFA_FLAGS]) & ADDRESS_FLAGS) |
+			     (a->ifa_family == AF_INET6 ? (uint32_t)IFA_F_NODAD : 0));
+	a->ifa_index = (uint32_t)index;
+	a->ifa_flags = 0;
+	t[IFA_FLAGS] = NULL;
 }
 
-/* Global addresses; routes that somebody has set. What the kernel makes of these it makes again. */
-static bool is_address(const struct rtnl_message *m, int index)
+static void head_of_route(struct rtnl_req *q, const struct rtattr *t[MOST], int from, int index)
 {
-	const struct ifaddrmsg *a = (const void *)m->data;
+	struct rtmsg *r = NLMSG_DATA(q->h);
+	uint8_t ways[RTNL_MESSAGE];
+	const struct rta_cacheinfo *c;
 
-	return m->len >= sizeof(*a) && (int)a->ifa_index == index && a->ifa_scope < RT_SCOPE_LINK;
-}
-
-static bool is_route(const struct rtnl_message *m, int index)
-{
-	const struct rtmsg *r = (const void *)m->data;
-	const struct rtattr *t[RTA_MAX + 1];
-
-	if (m->len < sizeof(*r) || r->rtm_type != RTN_UNICAST || r->rtm_protocol == RTPROT_KERNEL ||
-	    r->rtm_protocol == RTPROT_RA)
-		return false;
-	rtnl_attrs(RTM_RTA(r), m->len - NLMSG_ALIGN(sizeof(*r)), t, RTA_MAX);
-	return out_of(t[RTA_OIF]) == index;
+	r->rtm_flags &= RTNH_F_ONLINK;
+	if (t[RTA_MULTIPATH]) {
+		memcpy(ways, RTA_DATA(t[RTA_MULTIPATH]), RTA_PAYLOAD(t[RTA_MULTIPATH]));
+		change_ways(ways, RTA_PAYLOAD(t[RTA_MULTIPATH]), abs(from), index);
+		rtnl_put(q, RTA_MULTIPATH, ways, RTA_PAYLOAD(t[RTA_MULTIPATH]));
+	} else {
+		rtnl_put_u32(q, RTA_OIF, (uint32_t)index);
+	}
+	/* What a router has said ends when it has said so. */
+	c = t[RTA_CACHEINFO] && RTA_PAYLOAD(t[RTA_CACHEINFO]) >= sizeof(*c) ? RTA_DATA(t[RTA_CACHEINFO]) : NULL;
+	if (r->rtm_family == AF_INET6 && c && c->rta_expires > 0)
+		rtnl_put_u32(q, RTA_EXPIRES, (uint32_t)c->rta_expires / (uint32_t)sysconf(_SC_CLK_TCK));
+	t[RTA_OIF] = t[RTA_CACHEINFO] = t[RTA_MULTIPATH] = NULL;
 }
 
 /* The message again, for another interface, without what only the kernel says. */
-static void for_other(struct rtnl_req *q, const struct rtnl_message *m, uint16_t type, int index)
+static int repeat(struct lan *l, unsigned kind, const struct rtnl_message *m, const int between[2], struct err *err)
 {
-	bool address = type == RTM_NEWADDR;
-	size_t head = address ? sizeof(struct ifaddrmsg) : sizeof(struct rtmsg);
-	const struct rtattr *t[64];
-
-	rtnl_begin(q, type, NLM_F_CREATE | (address ? NLM_F_REPLACE : NLM_F_EXCL), m->data, head);
-	rtnl_attrs((const void *)(m->data + NLMSG_ALIGN(head)), m->len - NLMSG_ALIGN(head), t, ARRAY_LEN(t) - 1);
-	if (address) {
-		struct ifaddrmsg *a = NLMSG_DATA(q->h);
-
-		a->ifa_index = (uint32_t)index;
-		a->ifa_flags = a->ifa_family == AF_INET6 ? IFA_F_NODAD : 0;
-		t[IFA_LABEL] = t[IFA_FLAGS] = NULL;
-	} else {
-		((struct rtmsg *)NLMSG_DATA(q->h))->rtm_flags = 0;
-		t[RTA_OIF] = t[RTA_CACHEINFO] = t[RTA_PREF] = NULL;
-	}
-	for (size_t i = 0; i < ARRAY_LEN(t); i++)
-		if (t[i])
-			rtnl_put(q, (uint16_t)i, RTA_DATA(t[i]), RTA_PAYLOAD(t[i]));
-	if (!address)
-		rtnl_put_u32(q, RTA_OIF, (uint32_t)index);
-}
-
-static int repeat(struct lan *l, const struct rtnl_message *m, uint16_t type, int index, struct err *err)
-{
+	/* By IPv6 there can be one to the same place already, by another interface. */
+	const bool beside = kind == ROUTES && ((const struct rtmsg *)m->data)->rtm_family == AF_INET6;
+	const struct rtattr *t[MOST];
 	struct rtnl_req q;
 	int rc;
 
-	for_other(&q, m, type, index);
+	rtnl_begin(&q, kinds[kind].new,
+		   NLM_F_CREATE | (kind != ROUTES ? NLM_F_REPLACE
+				   : beside	  ? NLM_F_APPEND
+						  : NLM_F_EXCL),
+		   m->data, kinds[kind].head);
+	attrs(m, kind, t);
+	if (kind == ADDRESSES)
+		head_of_address(&q, t, between[1]);
+	else if (kind == ROUTES)
+		head_of_route(&q, t, between[0], between[1]);
+	else
+		((struct ndmsg *)NLMSG_DATA(q.h))->ndm_ifindex = between[1], t[NDA_CACHEINFO] = t[NDA_PROBES] = NULL;
+	for (size_t i = 0; i < MOST; i++)
+		if (t[i])
+			rtnl_put(&q, (uint16_t)i, RTA_DATA(t[i]), RTA_PAYLOAD(t[i]));
 	rc = rtnl_do(&l->nl, &q, err);
 	return rc == -EEXIST ? 0 : rc;
 }
 
-static int del_address(struct lan *l, const struct rtnl_message *m, struct err *err)
+/* It may have gone with something else. */
+static int delete (struct lan *l, unsigned kind, const struct rtnl_message *m, struct err *err)
 {
 	struct rtnl_req q;
 	int rc;
 
-	rtnl_begin(&q, RTM_DELADDR, 0, m->data, m->len);
+	rtnl_begin(&q, kinds[kind].del, 0, m->data, m->len);
 	rc = rtnl_do(&l->nl, &q, err);
-	return rc == -EADDRNOTAVAIL ? 0 : rc;
+	return rc == -EADDRNOTAVAIL || rc == -ESRCH || rc == -ENOENT ? 0 : rc;
 }
 
-/* Each address is at one of both interfaces at any time; a route by way of another one comes behind that. */
-static int move(struct lan *l, int from, int to, const struct rtnl_messages m[2], struct err *err)
+/* An IPv4 route goes with its addresses, unless its interface has others; it is the only one to its place. */
+static int move_route(struct lan *l, const struct rtnl_message *m, const int between[2], struct err *err)
+{
+	const bool four = ((const struct rtmsg *)m->data)->rtm_family == AF_INET, out = between[0] > 0;
+	struct err ignored;
+	int rc;
+
+	if (four && out)
+		delete (l, ROUTES, m, &ignored);
+	rc = repeat(l, ROUTES, m, between, err);
+	if (!rc && !four && out)
+		delete (l, ROUTES, m, &ignored);
+	return rc;
+}
+
+/*
+ * Each address is at one of both interfaces at any time; a route by way of another one comes behind that. `between`
+ * are the interfaces from and to which; the first is negative where nothing is to be taken away from it.
+ */
+static int move(struct lan *l, const int between[2], const struct rtnl_messages m[KINDS], struct err *err)
 {
 	struct err last;
 	int rc = 0;
 
-	for (unsigned i = 0; i < m[0].len && !rc; i++)
-		rc = repeat(l, &m[0].v[i], RTM_NEWADDR, to, err);
-	for (unsigned i = 0; i < m[0].len && !rc && from; i++)
-		if (is_address(&m[0].v[i], from))
-			rc = del_address(l, &m[0].v[i], err);
+	for (unsigned i = 0; i < m[ADDRESSES].len && !rc; i++)
+		rc = repeat(l, ADDRESSES, &m[ADDRESSES].v[i], between, err);
+	for (unsigned i = 0; i < m[ADDRESSES].len && !rc && between[0] > 0; i++)
+		if (is_of(ADDRESSES, &m[ADDRESSES].v[i], between[0]))
+			rc = delete (l, ADDRESSES, &m[ADDRESSES].v[i], err);
 	for (unsigned pass = 0; pass < 2; pass++)
-		for (unsigned i = 0; i < m[1].len && !rc; i++)
-			if (repeat(l, &m[1].v[i], RTM_NEWROUTE, to, &last) && pass)
+		for (unsigned i = 0; i < m[ROUTES].len && !rc; i++)
+			if (move_route(l, &m[ROUTES].v[i], between, &last) && pass)
 				rc = err_set(err, "a route cannot be moved: %s", last.msg);
+	for (unsigned i = 0; i < m[NEIGHBORS].len && !rc; i++)
+		rc = repeat(l, NEIGHBORS, &m[NEIGHBORS].v[i], between, err);
 	return rc;
-}
-
-static int find(struct lan *l, int index, struct rtnl_messages m[2], struct err *err)
-{
-	memset(m, 0, 2 * sizeof(*m));
-	if (rtnl_dump(&l->nl, RTM_GETADDR, &m[0], err))
-		return -1;
-	if (rtnl_dump(&l->nl, RTM_GETROUTE, &m[1], err)) {
-		rtnl_messages_free(&m[0]);
-		return -1;
-	}
-	for (unsigned k = 0; k < 2; k++) {
-		unsigned kept = 0;
-
-		for (unsigned i = 0; i < m[k].len; i++)
-			if ((k ? is_route : is_address)(&m[k].v[i], index))
-				m[k].v[kept++] = m[k].v[i];
-		m[k].len = kept;
-	}
-	return 0;
-}
-
-static void forget(struct rtnl_messages m[2])
-{
-	rtnl_messages_free(&m[0]);
-	rtnl_messages_free(&m[1]);
 }
 
 /* --- written down --- */
@@ -215,12 +345,22 @@ static void from_json(struct rtnl_messages *m, const json_t *a)
 	}
 }
 
+/* As it was before. */
+static json_t *write_down(const struct rtnl_link *k, const struct rtnl_messages m[KINDS])
+{
+	json_t *o = json_pack("{s:s, s:i, s:b}", "name", k->name, "index", k->index, "up", !!(k->flags & IFF_UP));
+
+	for (unsigned i = 0; i < KINDS && o; i++)
+		json_object_set_new(o, kinds[i].key, to_json(&m[i]));
+	return o;
+}
+
 int lan_uplink_take(struct lan *l, struct lan_run *r, struct err *err)
 {
 	const int index = (int)if_nametoindex(r->def.uplink), bridge = (int)if_nametoindex(r->bridge);
 	const struct rtnl_link *k;
 	struct rtnl_links links;
-	struct rtnl_messages m[2];
+	struct rtnl_messages m[KINDS] = { 0 };
 	int rc;
 
 	if (rtnl_links(&l->nl, &links, err))
@@ -232,45 +372,78 @@ int lan_uplink_take(struct lan *l, struct lan_run *r, struct err *err)
 	}
 	/* The host goes on under the MAC by which the network outside knows it. */
 	rc = !k || rtnl_set_mac(&l->nl, bridge, k->mac, err) || find(l, index, m, err);
+	if (!rc && !r->uplink)
+		r->uplink = write_down(k, m);
 	rtnl_links_free(&links);
-	if (rc)
+	if (rc) {
+		forget(m);
 		return err_prefix(err, "bridged: %s", r->def.uplink);
-	if (!r->uplink)
-		r->uplink = json_pack("{s:s, s:o, s:o}", "name", r->def.uplink, "addresses", to_json(&m[0]), "routes",
-				      to_json(&m[1]));
+	}
 	rc = lan_run_save(l, r, err) || rtnl_set_master(&l->nl, index, bridge, err) ||
-	     rtnl_set_up(&l->nl, index, true, err) || move(l, index, bridge, m, err);
+	     rtnl_set_up(&l->nl, index, true, err) || move(l, (int[]){ index, bridge }, m, err);
 	forget(m);
 	return rc ? err_prefix(err, "bridged: %s", r->def.uplink) : 0;
+}
+
+/* Also by another name, and not another one by its name. 0: it is gone, or was never in the bridge. */
+static int find_taken(struct lan *l, const json_t *uplink, int bridge, bool *down)
+{
+	const char *name = json_string_value(json_object_get(uplink, "name"));
+	const struct rtnl_link *k;
+	struct rtnl_links links;
+	struct err ignored;
+	int index;
+
+	if (rtnl_links(&l->nl, &links, &ignored))
+		return 0;
+	k = rtnl_find_index(&links, (int)json_integer_value(json_object_get(uplink, "index")));
+	if (!k || (k->master != bridge && (!name || strcmp(k->name, name))))
+		k = name ? rtnl_find(&links, name) : NULL;
+	index = k ? k->index : 0;
+	rtnl_links_free(&links);
+	*down = json_is_false(json_object_get(uplink, "up"));
+	return index;
+}
+
+/* What was written down and is nowhere any more, as somebody was killed while it was moved. */
+static void restore(struct lan *l, const json_t *uplink, int index, bool addresses)
+{
+	const int between[2] = { -(int)json_integer_value(json_object_get(uplink, "index")), index };
+	struct rtnl_messages written[KINDS];
+	struct err ignored;
+	unsigned kept = 0;
+
+	for (unsigned k = 0; k < KINDS; k++)
+		from_json(&written[k], json_object_get(uplink, kinds[k].key));
+	/* A lease that has changed since is the bridge's, not the old one. */
+	for (unsigned i = 0; i < written[ROUTES].len; i++)
+		if (addresses || ((const struct rtmsg *)written[ROUTES].v[i].data)->rtm_protocol != RTPROT_KERNEL)
+			written[ROUTES].v[kept++] = written[ROUTES].v[i];
+	written[ROUTES].len = kept;
+	if (!addresses)
+		written[ADDRESSES].len = written[NEIGHBORS].len = 0;
+	move(l, between, written, &ignored);
+	forget(written);
 }
 
 /* What the bridge has by now, and what is written where somebody was killed between both. */
 int lan_uplink_give_back(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	const char *name = json_string_value(json_object_get(r->uplink, "name"));
-	const int index = name ? (int)if_nametoindex(name) : 0, bridge = (int)if_nametoindex(r->bridge);
-	struct rtnl_messages m[2], written[2];
+	const int bridge = (int)if_nametoindex(r->bridge);
+	bool down;
+	const int index = find_taken(l, r->uplink, bridge, &down);
+	struct rtnl_messages m[KINDS] = { 0 };
 	struct err ignored;
 	int rc = 0;
 
-	/* Pulled out of the host; or never in the bridge, or out of it again. */
 	if (!index)
 		return 0;
-	if (bridge && find(l, bridge, m, err))
-		return -1;
-	if (!bridge)
-		memset(m, 0, sizeof(m));
-	rc = rtnl_set_master(&l->nl, index, 0, err);
-	if (!rc)
-		rc = move(l, bridge, index, m, err);
-	from_json(&written[0], json_object_get(r->uplink, "addresses"));
-	from_json(&written[1], json_object_get(r->uplink, "routes"));
-	/* A lease that has changed since is the bridge's, not the old one. */
-	if (!m[0].len)
-		move(l, 0, index, written, &ignored);
-	else
-		move(l, 0, index, (struct rtnl_messages[2]){ { 0 }, written[1] }, &ignored);
-	forget(written);
+	rc = (bridge && find(l, bridge, m, err)) || rtnl_set_master(&l->nl, index, 0, err) ||
+	     (bridge && move(l, (int[]){ bridge, index }, m, err));
+	restore(l, r->uplink, index, !m[ADDRESSES].len);
+	if (down)
+		rtnl_set_up(&l->nl, index, false, &ignored);
 	forget(m);
 	return rc ? err_prefix(err, "bridged: %s", name) : 0;
 }

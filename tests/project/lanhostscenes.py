@@ -2,6 +2,7 @@
 import ctypes
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -153,6 +154,43 @@ def reused(lab):
     still = tap in sh("nft list table bridge vireo-lab")
     sh(f"ip link del {tap}; ip link del out1; ip link del other")
     return {"before": before, "still": still, "heard": heard}
+
+
+def addressed(ifname):
+    """All that an interface has of addresses, routes and neighbors, without the times that pass."""
+    text = sh(f"ip addr show dev {ifname}; ip -4 route show table all; ip -6 route show table all; ip neigh show nud permanent")
+    lines = [re.sub(r" (expires|valid_lft|preferred_lft) \S+| linkdown| pref medium| tentative| dadfailed", "", line).strip() for line in text.splitlines()]
+    return sorted(line for line in lines if not re.search(r"^(\d+: |link/)|fe80|ff00::|local |broadcast |valid_lft", line))
+
+
+def uplink(lab):
+    """What an interface has, while its bridge has it and afterwards; and another one that was down."""
+    for line in ("ip addr add 2001:db8:9::1/64 dev up0 valid_lft 3000 preferred_lft 2000 nodad",
+                 "ip addr add 192.0.2.4/24 dev up0 label up0:1",
+                 "ip addr add 198.18.0.4/24 dev up0 noprefixroute",
+                 "ip route add 198.18.0.0/24 dev up0 proto kernel scope link src 198.18.0.4 metric 100",
+                 "ip route add 172.21.0.0/16 nexthop via 192.0.2.2 dev up0 nexthop via 192.0.2.3 dev up0",
+                 "ip route add 172.22.0.0/16 via 10.99.0.1 dev up0 onlink table 77",
+                 "ip -6 route add 2001:db8:55::/48 via 2001:db8::2 metric 5",
+                 "ip -6 route add 2001:db8:56::/48 via 2001:db8::2 dev up0 proto ra expires 900",
+                 "ip neigh add 192.0.2.77 lladdr 52:54:00:00:00:77 nud permanent dev up0",
+                 "ip link add e0 type veth peer name e1"):
+        sh(line)
+    before = addressed("up0")
+    lab.vireo("net", "create", "lab", "--bridged", "up0")
+    found = {"count": len(before), "still": [line for line in addressed("up0") if "up0" in line and "nud" not in line and "PERMANENT" not in line],
+             "gets": [sh(f"ip route get {to}").split(" dev ")[1].split()[0]
+                      for to in ("192.0.2.2", "172.21.0.1", "2001:db8::2", "2001:db8:9::2", "2001:db8:55::1", "2001:db8:56::1", "2001:db8:99::1")],
+             "moved": sorted(set(before) ^ set(line.replace("vr-lab", "up0") for line in addressed("vr-lab")))}
+    lab.vireo("net", "delete", "lab")
+    found["after"] = sorted(set(before) ^ set(addressed("up0")))
+    lab.vireo("net", "create", "lab", "--bridged", "e0")
+    lab.vireo("net", "delete", "lab")
+    found["down"] = "UP" in json.loads(sh("ip -j link show dev e0"))[0]["flags"]
+    sh("ip nexthop add id 7 via 192.0.2.2 dev up0; ip route add 172.23.0.0/16 nhid 7")
+    found["refused"] = lab.vireo("net", "create", "lab", "--bridged", "up0", check=False).stderr
+    sh("ip link del e0")
+    return {**found, "left": gone(lab)}
 
 
 if __name__ == "__main__":

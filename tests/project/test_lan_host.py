@@ -71,3 +71,11 @@ def test_addresses_of_their_own_making_outlive_rules(scenes):
 @pytest.mark.scene("reused")
 def test_names_of_taps_count_in_our_bridge_only(scenes):
     assert scenes.result("reused") == {"before": True, "still": True, "heard": ["foreign"]}
+
+
+@pytest.mark.scene("uplink")
+def test_what_an_uplink_has_moves_and_comes_back(scenes):
+    r = scenes.result("uplink")
+    assert r["count"] > 15 and r["gets"] == ["vr-lab"] * 7
+    assert (r["still"], r["moved"], r["after"], r["down"]) == ([], [], [], False)
+    assert "up0 has a route by a nexthop object" in r["refused"] and r["left"] == NOTHING
