@@ -237,29 +237,6 @@ static char *read_file(const char *path, size_t *len, struct err *err)
 	return text;
 }
 
-static int do_import(struct lan *l, struct config *c, struct lan_def *d, char **argv, struct err *err)
-{
-	struct lan_wishes w = { 0 };
-	const char *name = config_get(c, "name");
-	size_t len;
-	char *text = read_file(argv[0], &len, err);
-	int rc;
-
-	if (!text)
-		return -1;
-	rc = lan_def_from_xml(d, &w, text, len, err);
-	free(text);
-	if (rc)
-		return err_prefix(err, "%s", argv[0]);
-	if (name && !lan_name_ok(name))
-		return err_set(err, "name: '%s' is not a network's name", name);
-	if (name)
-		snprintf(d->name, sizeof(d->name), "%s", name);
-	if (config_bool(c, "no-start", false, &w.no_start, err))
-		return -1;
-	return lan_create(l, d, &w, err);
-}
-
 static int create(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
 {
 	return with_def(l, c, err, argc, argv, do_create);
@@ -268,11 +245,6 @@ static int create(struct lan *l, struct config *c, int argc, char **argv, struct
 static int edit(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
 {
 	return with_def(l, c, err, argc, argv, do_edit);
-}
-
-static int import(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
-{
-	return with_def(l, c, err, argc, argv, do_import);
 }
 
 static int run_create(struct config *c, int argc, char **argv)
@@ -285,9 +257,39 @@ static int run_edit(struct config *c, int argc, char **argv)
 	return net_with(true, edit, c, argc, argv);
 }
 
+static int read_import(struct config *c, const char *path, struct lan_def *d, struct lan_wishes *w, struct err *err)
+{
+	const char *name = config_get(c, "name");
+	size_t len;
+	char *text = read_file(path, &len, err);
+	int rc;
+
+	if (!text)
+		return -1;
+	rc = lan_def_from_xml(d, w, name, text, len, err);
+	free(text);
+	return rc ? err_prefix(err, "%s", path) : config_bool(c, "no-start", false, &w->no_start, err);
+}
+
+/* The file is read before anything is held: it may be one that somebody else still writes. */
 static int run_import(struct config *c, int argc, char **argv)
 {
-	return net_with(true, import, c, argc, argv);
+	struct lan_def *d = malloc(sizeof(*d));
+	struct lan_wishes w;
+	struct lan *l = NULL;
+	struct err err;
+	int rc = d ? read_import(c, argv[0], d, &w, &err) : err_set(&err, "out of memory");
+
+	if (!rc)
+		l = lan_open(true, &err);
+	rc = l ? lan_create(l, d, &w, &err) : -1;
+	if (!rc && d->model == LAN_ISOLATED)
+		fprintf(stderr, "vireo: %s: machines of an isolated network do not reach the host, as libvirt's do\n",
+			argv[0]);
+	if (l)
+		lan_close(l);
+	free(d);
+	return rc ? cli_fail(&err) : 0;
 }
 
 const struct cli_command net_create_command = {

@@ -68,7 +68,9 @@ int lan_prepare(struct lan_cable *c, unsigned n, struct err *err);
 /* Starts the network, if it is down. */
 int lan_attach(struct lan_cable *c, struct err *err);
 
-/* A definition from libvirt's XML: what cannot be kept is refused by its name. */
-int lan_def_from_xml(struct lan_def *d, struct lan_wishes *w, const char *text, size_t len, struct err *err);
+/* A definition from libvirt's XML: what cannot be kept is refused by its name. `name` (NULL: none) is in place of its
+ * own. */
+int lan_def_from_xml(struct lan_def *d, struct lan_wishes *w, const char *name, const char *text, size_t len,
+		     struct err *err);
 
 #endif

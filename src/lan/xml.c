@@ -12,10 +12,11 @@
 struct reader {
 	struct lan_def *d;
 	struct lan_wishes *w;
+	const char *name; /* NULL: the file's */
 	XML_Parser parser;
 	struct err *err;
-	bool failed, v6, text_wanted, has4, has6, open;
-	unsigned depth;
+	bool failed, v6, has4, has6, dhcp4, dhcp6;
+	unsigned depth, seen; /* bits of elements that may be there once */
 	const struct element *path[DEPTH_MOST];
 	char text[256]; /* of the element that is open */
 	struct lan_static dns_host;
@@ -25,6 +26,7 @@ struct element {
 	const char *name, *parent; /* parent "": the root */
 	/* Attributes that are read or mean nothing here; any other one is refused. */
 	const char *attributes;
+	bool many; /* may be there more than once */
 	void (*begin)(struct reader *r, const char **attr);
 	void (*end)(struct reader *r);
 };
@@ -67,7 +69,22 @@ static void copy(struct reader *r, const char *what, const char *from, char *to,
 
 static void end_name(struct reader *r)
 {
-	copy(r, "name", r->text, r->d->name, sizeof(r->d->name));
+	static const char blank[] = " \t\r\n";
+	char *begin = r->text + strspn(r->text, blank), *end = begin + strlen(begin);
+
+	while (end > begin && strchr(blank, end[-1]))
+		*--end = '\0';
+	if (!r->name)
+		copy(r, "name", begin, r->d->name, sizeof(r->d->name));
+}
+
+/* A number and nothing else, up to `most`. */
+static bool number(const char *text, unsigned most, unsigned *n)
+{
+	unsigned long v = strtoul(text, NULL, 10);
+
+	*n = (unsigned)v;
+	return *text && strlen(text) < 10 && !text[strspn(text, "0123456789")] && v <= most;
 }
 
 static void begin_forward(struct reader *r, const char **attr)
@@ -122,10 +139,8 @@ static void begin_domain(struct reader *r, const char **attr)
 static void begin_mtu(struct reader *r, const char **attr)
 {
 	const char *size = attribute(attr, "size");
-	char *end = NULL;
 
-	r->d->mtu = size ? (unsigned)strtoul(size, &end, 10) : 0;
-	if (!size || *end || !r->d->mtu)
+	if (!size || !number(size, 65535, &r->d->mtu) || !r->d->mtu)
 		FAIL(r, "mtu: '%.32s' is no size", size ? size : "");
 }
 
@@ -145,16 +160,26 @@ static void begin_ip(struct reader *r, const char **attr)
 {
 	const char *family = attribute(attr, "family"), *addr = attribute(attr, "address"),
 		   *mask = attribute(attr, "netmask"), *prefix = attribute(attr, "prefix");
-	struct in6_addr six;
-	unsigned len = prefix ? (unsigned)strtoul(prefix, NULL, 10) : mask ? bits_of(mask) : 24;
+	struct in6_addr six, first;
+	unsigned len = mask ? bits_of(mask) : 24;
 	uint32_t four;
 
 	r->v6 = family && !strcmp(family, "ipv6");
+	if ((family && !r->v6 && strcmp(family, "ipv4")) || (prefix && (mask || !number(prefix, 128, &len)))) {
+		FAIL(r, "ip: family='%.16s' with prefix='%.16s' is not kept", family ? family : "",
+		     prefix ? prefix : "");
+		return;
+	}
 	if (r->v6) {
-		if (r->has6 || !addr || !lan_parse6(addr, &six) || (prefix && len != 64))
+		if (r->has6 || !addr || !lan_parse6(addr, &six) || mask || (prefix && len != 64)) {
 			FAIL(r, "ip: one IPv6 address with a prefix of 64 bits is kept");
-		memset(six.s6_addr + 8, 0, 8);
+			return;
+		}
 		r->d->net6 = (struct lan_net6){ six, 64 };
+		memset(r->d->net6.addr.s6_addr + 8, 0, 8);
+		first = lan_host6(&r->d->net6.addr, 1);
+		if (memcmp(&six, &first, sizeof(six)))
+			FAIL(r, "ip: the gateway's address is the subnet's first one here, not %.48s", addr);
 		r->has6 = true;
 		return;
 	}
@@ -166,12 +191,11 @@ static void begin_ip(struct reader *r, const char **attr)
 	if (four != lan_gateway4(r->d))
 		FAIL(r, "ip: the gateway's address is the subnet's first one here, not %.32s", addr);
 	r->has4 = true;
-	r->d->dhcp = r->has6 && r->d->dhcp;
 }
 
 static void begin_dhcp(struct reader *r, const char **attr)
 {
-	r->d->dhcp = true;
+	*(r->v6 ? &r->dhcp6 : &r->dhcp4) = true;
 }
 
 static void begin_range(struct reader *r, const char **attr)
@@ -228,25 +252,25 @@ static void begin_port(struct reader *r, const char **attr)
 }
 
 static const struct element elements[] = {
-	{ "network", "", " ipv6 trustGuestRxFilters connections ", NULL, NULL },
-	{ "name", "network", " ", NULL, end_name },
-	{ "uuid", "network", " ", NULL, NULL },
-	{ "title", "network", " ", NULL, NULL },
-	{ "description", "network", " ", NULL, NULL },
-	{ "forward", "network", " mode dev ", begin_forward, NULL },
-	{ "nat", "forward", " ", NULL, NULL },
-	{ "port", "nat", " start end ", NULL, NULL }, /* the kernel's choice of ports does as well */
-	{ "interface", "forward", " dev connections ", begin_interface, NULL },
-	{ "bridge", "network", " name stp delay macTableManager ", begin_bridge, NULL },
-	{ "mac", "network", " address ", NULL, NULL }, /* of the bridge: it follows from the name */
-	{ "mtu", "network", " size ", begin_mtu, NULL },
-	{ "domain", "network", " name localOnly ", begin_domain, NULL },
-	{ "dns", "network", " enable forwardPlainNames ", begin_dns, NULL },
-	{ "ip", "network", " address netmask prefix family localPtr ", begin_ip, NULL },
-	{ "dhcp", "ip", " ", begin_dhcp, NULL },
-	{ "range", "dhcp", " start end ", begin_range, NULL },
-	{ "host", "dhcp", " mac name ip ", begin_host, NULL },
-	{ "port", "network", " isolated ", begin_port, NULL },
+	{ "network", "", " ipv6 trustGuestRxFilters connections ", false, NULL, NULL },
+	{ "name", "network", " ", false, NULL, end_name },
+	{ "uuid", "network", " ", false, NULL, NULL },
+	{ "title", "network", " ", false, NULL, NULL },
+	{ "description", "network", " ", false, NULL, NULL },
+	{ "forward", "network", " mode dev ", false, begin_forward, NULL },
+	{ "nat", "forward", " ", false, NULL, NULL },
+	{ "port", "nat", " start end ", false, NULL, NULL }, /* the kernel's choice of ports does as well */
+	{ "interface", "forward", " dev connections ", false, begin_interface, NULL },
+	{ "bridge", "network", " name stp delay macTableManager ", false, begin_bridge, NULL },
+	{ "mac", "network", " address ", false, NULL, NULL }, /* of the bridge: it follows from the name */
+	{ "mtu", "network", " size ", false, begin_mtu, NULL },
+	{ "domain", "network", " name localOnly ", false, begin_domain, NULL },
+	{ "dns", "network", " enable forwardPlainNames ", false, begin_dns, NULL },
+	{ "ip", "network", " address netmask prefix family localPtr ", true, begin_ip, NULL },
+	{ "dhcp", "ip", " ", true, begin_dhcp, NULL },
+	{ "range", "dhcp", " start end ", true, begin_range, NULL },
+	{ "host", "dhcp", " mac name ip ", true, begin_host, NULL },
+	{ "port", "network", " isolated ", false, begin_port, NULL },
 };
 
 /* --- expat --- */
@@ -273,6 +297,9 @@ static void on_begin(void *opaque, const char *name, const char **attr)
 		FAIL(r, "<%.32s> in <%.32s> is not kept", name, *parent ? parent : "the file");
 		return;
 	}
+	if (!e->many && r->seen & 1u << (e - elements))
+		FAIL(r, "<%.32s>: one is kept", name);
+	r->seen |= 1u << (e - elements);
 	for (const char **a = attr; *a; a += 2)
 		if (!in_list(e->attributes, a[0]))
 			FAIL(r, "<%s %.32s='%.32s'> is not kept", name, a[0], a[1]);
@@ -295,12 +322,10 @@ static void on_end(void *opaque, const char *name)
 static void on_text(void *opaque, const char *s, int len)
 {
 	struct reader *r = opaque;
-	size_t at = strlen(r->text);
+	const size_t at = strlen(r->text), room = sizeof(r->text) - 1 - at;
 
-	for (int i = 0; i < len && at + 1 < sizeof(r->text); i++)
-		if (!strchr(" \t\r\n", s[i]))
-			r->text[at++] = s[i];
-	r->text[at] = '\0';
+	memcpy(r->text + at, s, (size_t)len < room ? (size_t)len : room);
+	r->text[at + ((size_t)len < room ? (size_t)len : room)] = '\0';
 }
 
 /* What would be expanded is not: no definition needs it, and it grows without end. */
@@ -311,13 +336,18 @@ static void on_entity(void *opaque, const char *name, const char *system, const 
 	FAIL(r, "a document type is not taken");
 }
 
-int lan_def_from_xml(struct lan_def *d, struct lan_wishes *w, const char *text, size_t len, struct err *err)
+int lan_def_from_xml(struct lan_def *d, struct lan_wishes *w, const char *name, const char *text, size_t len,
+		     struct err *err)
 {
-	struct reader r = { .d = d, .w = w, .err = err, .parser = XML_ParserCreate("UTF-8") };
+	struct reader r = { .d = d, .w = w, .name = name, .err = err, .parser = XML_ParserCreate("UTF-8") };
 
 	if (!r.parser)
 		return err_set(err, "out of memory");
-	lan_def_init(d, "");
+	if (name && lan_name_check(name, err)) {
+		XML_ParserFree(r.parser);
+		return err_prefix(err, "name");
+	}
+	lan_def_init(d, name ? name : "");
 	*w = (struct lan_wishes){ 0 };
 	d->model = LAN_ISOLATED; /* without <forward> */
 	XML_SetUserData(r.parser, &r);
@@ -337,6 +367,10 @@ int lan_def_from_xml(struct lan_def *d, struct lan_wishes *w, const char *text, 
 		memcpy(d->uplink, d->bridge, sizeof(d->uplink));
 		*d->bridge = '\0';
 	}
+	/* Machines whose IPv4 addresses are handed out get IPv6 ones by DHCP, too: those that they make themselves. */
+	if (r.has4 && !r.dhcp4 && r.dhcp6)
+		return err_set(err, "ip: DHCP by IPv6 alone is not kept where there is IPv4");
+	d->dhcp = d->model == LAN_BRIDGED || r.dhcp4 || r.dhcp6;
 	w->no4 = !r.has4;
 	w->no6 = !r.has6;
 	if (d->model != LAN_BRIDGED && !r.has4 && !r.has6)

@@ -43,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!size)
 		return 0;
 	if (data[0] == '<') {
-		if (!lan_def_from_xml(&d, &w, (const char *)data, size, &err))
+		if (!lan_def_from_xml(&d, &w, NULL, (const char *)data, size, &err))
 			check(&d);
 		return 0;
 	}

@@ -17,7 +17,7 @@ static struct err err;
 
 static int read_xml(const char *text)
 {
-	return lan_def_from_xml(&d, &w, text, strlen(text), &err);
+	return lan_def_from_xml(&d, &w, NULL, text, strlen(text), &err);
 }
 
 static void test_default(void **state)
@@ -51,18 +51,35 @@ static void test_default(void **state)
 	assert_true(d.dhcp && !w.no4 && !w.no6);
 }
 
-/* Of two the last one counts, and nothing stays of the other. */
-static void test_twice(void **state)
+/* What both families are given. */
+static void test_families(void **state)
 {
-#define WITH(bridges)                                                                                                  \
-	"<network><name>n</name><forward mode='nat'/>" bridges "<ip address='10.9.9.1' prefix='24'/></network>"
-	struct lan_def once;
+#define IP6(rest) "<ip family='ipv6' address='fd00:1::1' prefix='64'" rest
+#define DHCP	  "><dhcp/></ip>"
+	static const struct {
+		const char *ips;
+		bool dhcp;
+	} rows[] = { { "<ip address='10.9.0.1' netmask='255.255.255.0'/>" IP6("/>"), false },
+		     { IP6("/>") "<ip address='10.9.0.1' prefix='24'/>", false },
+		     { IP6("/>"), false },
+		     { IP6(DHCP), true },
+		     { IP6("/>") "<ip family='ipv4' address='10.9.0.1' prefix='24'" DHCP, true },
+		     { "<ip address='10.9.0.1' prefix='24'" DHCP IP6(DHCP), true } };
+	char text[512];
 
-	assert_int_equal(read_xml(WITH("<bridge name='a.b'/>")), 0);
-	once = d;
-	assert_int_equal(read_xml(WITH("<bridge name='virbr0'/><bridge name='a.b'/>")), 0);
-	assert_memory_equal(&d, &once, sizeof(d));
-#undef WITH
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		snprintf(text, sizeof(text), "<network><name> a\n</name>%s</network>", rows[i].ips);
+		if (read_xml(text))
+			fail_msg("%s: %s", text, err.msg);
+		assert_string_equal(d.name, "a");
+		assert_int_equal(d.dhcp, rows[i].dhcp);
+	}
+	/* The user's name instead of one that is none here. */
+	snprintf(text, sizeof(text), "<network><name>my net</name>%s</network>", rows[0].ips);
+	assert_int_equal(lan_def_from_xml(&d, &w, "mine", text, strlen(text), &err), 0);
+	assert_string_equal(d.name, "mine");
+	assert_int_equal(lan_def_from_xml(&d, &w, "m/e", text, strlen(text), &err), -1);
+	assert_non_null(strstr(err.msg, "m/e"));
 }
 
 static void test_models(void **state)
@@ -109,6 +126,22 @@ static void test_refused(void **state)
 		{ "<network><name>a/b</name>" IP "</network>", "a/b" },
 		{ "<network><name>a</name></network>", "without <ip>" },
 		{ "<domain type='kvm'/>", "<domain>" },
+		{ "<network><name>my net</name>" IP "</network>", "my net" },
+		{ "<network><name>a</name><name>b</name>" IP "</network>", "<name>" },
+		{ "<network><name>a</name><forward mode='nat'/><bridge name='b'/><bridge name='c'/>" IP "</network>",
+		  "<bridge>" },
+		{ "<network><name>a</name><forward mode='bridge'><interface dev='e0'/><interface dev='e1'/>"
+		  "</forward></network>",
+		  "<interface>" },
+		{ "<network><name>a</name><ip address='10.9.0.1' prefix='24abc'/></network>", "24abc" },
+		{ "<network><name>a</name><ip address='10.9.0.1' prefix='4294967320'/></network>", "4294967320" },
+		{ "<network><name>a</name><ip address='10.9.0.1' prefix='24' netmask='255.0.0.0'/></network>", "24" },
+		{ "<network><name>a</name><ip family='ipv5' address='10.9.0.1' prefix='24'/></network>", "ipv5" },
+		{ "<network><name>a</name><ip family='ipv6' address='fd00::5' prefix='64'/></network>", "fd00::5" },
+		{ "<network><name>a</name><ip family='ipv6' address='fd00::1' netmask='ffff::'/></network>",
+		  "64 bits" },
+		{ "<network><name>a</name><ip address='10.9.0.1' prefix='24'/>" IP6(DHCP) "</network>", "DHCP" },
+		{ "<network><name>a</name><mtu size='-1500'/>" IP "</network>", "-1500" },
 		{ "<network><name>a</name>", "line 1" },
 		{ "", "line 1" },
 		{ "<!DOCTYPE n [<!ENTITY a 'aaaa'>]><network><name>&a;</name></network>", "document type" },
@@ -125,7 +158,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_default),
-		cmocka_unit_test(test_twice),
+		cmocka_unit_test(test_families),
 		cmocka_unit_test(test_models),
 		cmocka_unit_test(test_refused),
 	};

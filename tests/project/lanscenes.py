@@ -635,9 +635,13 @@ def refused(lab):
         "taken": ["lab", "--nat", "--publish", "tcp:192.0.2.1:80-x:80"],
         "bridge": ["lab", "--nat", "--bridge", "all"],
         "route": ["lab", "--nat", "--route", "nosuch"]}.items()}
+    # Whoever reads a file that does not end keeps nobody waiting.
+    slow = subprocess.Popen([lab.VIREO, "net", "import", "-", "--no-start", "--name", "mine"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.15)
     lab.vireo("net", "create", "a" * 31, "--isolated")
+    note = slow.communicate("<network><name>my net</name><ip address='10.9.9.1' prefix='24'/></network>")[1]
     lab.vireo("net", "delete", "a" * 31)
-    return {"errors": errors, "defined": os.listdir(os.path.join(lab.dir, "networks")), "left": gone(lab)}
+    return {"errors": errors, "note": note, "defined": os.listdir(os.path.join(lab.dir, "networks")), "left": gone(lab)}
 
 
 # --- real machines ---

@@ -287,7 +287,8 @@ def test_wrong_definitions(scenes):
             "taken": "port 80 leads to network there already", "bridge": "'all' is no name", "route": "there is no network named 'nosuch'"}
     for name, words in says.items():
         assert words in r["errors"][name], (name, r["errors"][name])
-    assert r["defined"] == ["there.json"] and r["left"] == NOTHING
+    assert "do not reach the host" in r["note"]
+    assert sorted(r["defined"]) == ["mine.json", "there.json"] and r["left"] == NOTHING
 
 
 @pytest.mark.scene("full", "create")
