@@ -164,6 +164,7 @@ static int plug(struct lan *l, struct lan_run *r, struct lan_cable *c, struct er
 {
 	const int index = (int)if_nametoindex(c->tap);
 	char alias[RTNL_ALIAS], path[64];
+	struct lan_port *port;
 	struct err ignored;
 	size_t len;
 
@@ -171,8 +172,12 @@ static int plug(struct lan *l, struct lan_run *r, struct lan_cable *c, struct er
 	lan_cable_mark(&l->store, c->network, c->mac, alias);
 	len = strlen(alias);
 	snprintf(alias + len, sizeof(alias) - len, ":%s", c->vm);
-	if (rtnl_set_alias(&l->nl, index, alias, err) || !lan_port_add(r, c->mac, c->tap, c->vm, err) ||
-	    lan_run_save(l, r, err) || lan_load_rules(l, r, err) || lan_server_hosts(l, r, err))
+	port = lan_port_add(r, c->mac, c->tap, c->vm, err);
+	if (!port)
+		return -1;
+	port->index = index;
+	if (rtnl_set_alias(&l->nl, index, alias, err) || lan_run_save(l, r, err) || lan_load_rules(l, r, err) ||
+	    lan_server_hosts(l, r, err))
 		return -1;
 	/* The host itself says nothing there. */
 	snprintf(path, sizeof(path), "ipv6/conf/%s/disable_ipv6", c->tap);

@@ -58,7 +58,7 @@ static bool domain_ok(const char *name)
 }
 
 /* What the kernel takes as the name of an interface, and what needs no quoting anywhere. */
-static bool ifname_ok(const char *name)
+bool lan_ifname_ok(const char *name)
 {
 	size_t n = strlen(name);
 
@@ -260,9 +260,9 @@ static int check_model(const struct lan_def *d, struct err *err)
 	if ((d->model == LAN_BRIDGED) != !!*d->uplink)
 		return err_set(err, d->model == LAN_BRIDGED ? "a bridged network needs an interface of the host"
 							    : "only a bridged network has an interface of the host");
-	if (*d->uplink && !ifname_ok(d->uplink))
+	if (*d->uplink && !lan_ifname_ok(d->uplink))
 		return err_set(err, "bridged: '%s' is no name of an interface", d->uplink);
-	if (*d->bridge && !ifname_ok(d->bridge))
+	if (*d->bridge && !lan_ifname_ok(d->bridge))
 		return err_set(err, "bridge: '%s' is no name of an interface", d->bridge);
 	if (*d->bridge && !strcmp(d->bridge, d->uplink))
 		return err_set(err, "bridge: '%s' is the interface itself", d->bridge);

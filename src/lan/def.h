@@ -92,6 +92,8 @@ void lan_server_name(const struct lan_def *d, char buf[IFNAMSIZ]);
 void lan_bridge_mac(const char *name, uint8_t mac[6]);
 /* Whether it may talk with a network of this name. */
 bool lan_def_names(const struct lan_def *d, const char *name);
+/* A name of an interface that can be used anywhere, filters as well. The kernel takes all but spaces and slashes. */
+bool lan_ifname_ok(const char *name);
 bool lan_has_server(const struct lan_def *d);  /* ours or dnsmasq */
 bool lan_has_gateway(const struct lan_def *d); /* the host has an address in it */
 /* An address that a machine can have: in the subnet, behind the gateway and the server. */

@@ -40,7 +40,7 @@ bool lan_has_cables(const struct lan_run *r);
 int lan_up(struct lan *l, const struct lan_def *d, bool force, struct err *err);
 /* Remove all of a network that can be found, by its record or without one. Goes on after errors; the first is told. */
 int lan_down(struct lan *l, const char *name, struct err *err);
-/* What machines have cables: names that are alive. */
+/* What machines have cables: those that are there, by the names that they have now. Returns how many have changed. */
 int lan_prune_ports(struct lan *l, struct lan_run *r, const struct rtnl_links *links);
 /* Those of all networks that run, of which some may name `name`. */
 void lan_load_others(struct lan *l, const char *name);

@@ -21,6 +21,7 @@
 /* A machine's cable in a network. */
 struct lan_port {
 	char tap[IFNAMSIZ]; /* "": pulled; its addresses are still kept for it */
+	int index;	    /* of that interface, whatever it is called by now; 0: not known */
 	char vm[64];
 	uint8_t mac[6];
 	uint32_t addr4;	       /* 0: none of ours (bridged) */

@@ -479,6 +479,50 @@ static void hairpin(FILE *f, const struct lan_rules *r)
 	      f);
 }
 
+/*
+ * Between ports of a bridge of ours: only what looks at both ends passes. Whoever else is in it, put there by hand or
+ * not known any more, reaches nobody. That is seen behind the filters of ports, because not each kernel can say in
+ * which bridge a frame is (NFT_BRIDGE_META).
+ */
+static void between(FILE *f, const struct lan_rules *r)
+{
+	const unsigned uplink = *r->def->uplink ? if_nametoindex(r->def->uplink) : 0;
+	char server[IFNAMSIZ];
+	bool any = uplink != 0;
+
+	if (!strcmp(r->bridge, r->def->uplink))
+		return;
+	lan_server_name(r->def, server);
+	fputs("\tset known { type iface_index; ", f);
+	if (uplink)
+		fprintf(f, "elements = { %u", uplink);
+	for (unsigned i = 0; i < r->ports->len; i++) {
+		if (!*r->ports->v[i].tap || !r->ports->v[i].index)
+			continue;
+		fprintf(f, "%s%d", any ? ", " : "elements = { ", r->ports->v[i].index);
+		any = true;
+	}
+	fprintf(f,
+		"%s}\n\tchain between {\n\t\ttype filter hook forward priority -300; policy accept;\n"
+		"\t\tiif @known oif != @known oifname != \"%s\" counter drop\n"
+		"\t\toif @known iif != @known iifname != \"%s\" counter drop\n\t}\n",
+		any ? "}; " : "", server, server);
+}
+
+/* And to the host. */
+static void to_host(FILE *f, const struct lan_rules *r)
+{
+	char server[IFNAMSIZ], text[LAN_TEXTMAC];
+	uint8_t mac[6];
+
+	if (!lan_has_gateway(r->def))
+		return;
+	lan_server_name(r->def, server);
+	lan_bridge_mac(r->def->name, mac);
+	fprintf(f, "\t\tether daddr %s iif != @known iifname != \"%s\" counter drop\n", lan_text_mac(mac, text),
+		server);
+}
+
 static void guarded(FILE *f, const struct lan_rules *r)
 {
 	const struct lan_def *d = r->def;
@@ -511,17 +555,20 @@ static void guarded(FILE *f, const struct lan_rules *r)
 	for (unsigned i = 0; i < r->ports->len; i++)
 		if (*r->ports->v[i].tap)
 			port(f, r, &r->ports->v[i]);
+	between(f, r);
 	/* By number: the name is free for anybody's again once its machine was killed. */
 	fputs("\tchain from {\n\t\ttype filter hook prerouting priority -300; policy accept;\n", f);
 	for (unsigned i = 0; i < r->ports->len; i++) {
-		unsigned index = *r->ports->v[i].tap ? if_nametoindex(r->ports->v[i].tap) : 0;
+		const struct lan_port *p = &r->ports->v[i];
 
-		if (!index)
+		if (!*p->tap || !p->index)
 			continue;
-		fprintf(f, "%s%u : goto p-%s", any ? ", " : "\t\tiif vmap { ", index, r->ports->v[i].tap);
+		fprintf(f, "%s%d : goto p-%s", any ? ", " : "\t\tiif vmap { ", p->index, p->tap);
 		any = true;
 	}
-	fputs(any ? " }\n\t}\n" : "\t}\n", f);
+	fputs(any ? " }\n" : "", f);
+	to_host(f, r);
+	fputs("\t}\n", f);
 	if (any && lan_has_gateway(d) && d->publish_len)
 		hairpin(f, r);
 	fputs("}\n", f);

@@ -16,8 +16,11 @@ static json_t *ports_to_json(const struct lan_ports *p)
 
 	for (unsigned i = 0; i < p->len; i++) {
 		const struct lan_port *port = &p->v[i];
-		json_t *o = json_pack("{s:s, s:s, s:s}", "tap", port->tap, "machine", port->vm, "mac",
+		json_t *o = json_pack("{s:s, s:i, s:s}", "tap", port->tap, "index", port->index, "mac",
 				      lan_text_mac(port->mac, mac));
+
+		/* One that is no text is lost, not what is kept for its machine. */
+		json_object_set_new(o, "machine", json_string(port->vm));
 
 		if (port->addr4)
 			json_object_set_new(o, "address", json_string(lan_text4(port->addr4, text)));
@@ -66,6 +69,7 @@ static int read_ports(struct lan_ports *p, const json_t *a)
 		if (i == PORTS_MOST || !lan_parse_mac(text(o, "mac"), port->mac))
 			break;
 		snprintf(port->tap, sizeof(port->tap), "%s", text(o, "tap"));
+		port->index = (int)json_integer_value(json_object_get(o, "index"));
 		snprintf(port->vm, sizeof(port->vm), "%s", text(o, "machine"));
 		lan_parse4(text(o, "address"), &port->addr4);
 		lan_parse6(text(o, "address6"), &port->addr6);

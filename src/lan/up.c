@@ -183,22 +183,37 @@ static bool has_mark(const struct rtnl_link *k, const char *mark)
 	return !strncmp(k->alias, mark, len) && (!k->alias[len] || k->alias[len] == ':');
 }
 
+/* The interface of a cable: by its number, and by its mark or, if somebody has replaced that, in the bridge. */
+static const struct rtnl_link *find_cable(struct lan *l, const struct lan_run *r, const struct lan_port *p,
+					  const struct rtnl_links *links)
+{
+	const struct rtnl_link *k = p->index ? rtnl_find_index(links, p->index) : rtnl_find(links, p->tap);
+	const struct rtnl_link *bridge = rtnl_find(links, r->bridge);
+	char mark[RTNL_ALIAS];
+
+	lan_cable_mark(&l->store, r->def.name, p->mac, mark);
+	return k && lan_ifname_ok(k->name) &&
+			       (has_mark(k, mark) ||
+				(bridge && k->master == bridge->index && strncmp(k->alias, "vireo:", strlen("vireo:"))))
+		       ? k
+		       : NULL;
+}
+
 int lan_prune_ports(struct lan *l, struct lan_run *r, const struct rtnl_links *links)
 {
-	char mark[RTNL_ALIAS];
-	int pruned = 0;
+	int changed = 0;
 
 	for (unsigned i = 0; i < r->ports.len; i++) {
 		struct lan_port *p = &r->ports.v[i];
-		const struct rtnl_link *k = *p->tap ? rtnl_find(links, p->tap) : NULL;
+		const struct rtnl_link *k = *p->tap ? find_cable(l, r, p, links) : NULL;
 
-		lan_cable_mark(&l->store, r->def.name, p->mac, mark);
-		if (!*p->tap || (k && has_mark(k, mark)))
-			continue;
-		*p->tap = '\0';
-		pruned++;
+		p->index = k ? k->index : 0;
+		if (strcmp(p->tap, k ? k->name : "")) {
+			snprintf(p->tap, sizeof(p->tap), "%s", k ? k->name : "");
+			changed++;
+		}
 	}
-	return pruned;
+	return changed;
 }
 
 /*
@@ -374,14 +389,20 @@ static int adopt(struct lan *l, struct lan_run *r, struct err *err)
 	for (unsigned i = 0; i < links.len && !rc; i++) {
 		const struct rtnl_link *k = &links.v[i];
 		const char *rest = k->alias + strlen(begin);
+		struct lan_port *p;
 		uint8_t mac[6];
 
 		if (strncmp(k->alias, begin, strlen(begin)))
 			continue;
 		snprintf(text, sizeof(text), "%s", rest);
 		rest += strlen(text);
-		if (lan_parse_mac(text, mac))
-			rc = lan_port_add(r, mac, k->name, *rest == ':' ? rest + 1 : "", err) ? 0 : -1;
+		if (!lan_ifname_ok(k->name) || !lan_parse_mac(text, mac))
+			continue;
+		p = lan_port_add(r, mac, k->name, *rest == ':' ? rest + 1 : "", err);
+		if (p)
+			p->index = k->index;
+		else
+			rc = -1;
 	}
 	rtnl_links_free(&links);
 	return rc;

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import lanframes
-from lanlab import Lab, sh
+from lanlab import Lab, Space, sh
 from lanscenes import gone, send, shown
 
 
@@ -60,6 +60,39 @@ def joined(lab):
     another_command(lab)
     found["again"] = master(a)
     found["b"] = master(b)
+    return found
+
+
+def closed(lab):
+    """Who is in the bridge and is not known sends nothing; who is known stays it, whatever it is called by now."""
+    lab.vireo("net", "create", "lab", "--nat")
+    a, b, bad = lab.machine("lab", "a"), lab.machine("lab", "b"), lab.machine("lab", "bad\udcc3")
+    edit = lambda n: lab.vireo("net", "edit", "lab", "--publish", f"tcp:{n}-a:{n}")
+    gateway = a.addresses["4"].rsplit(".", 1)[0] + ".1"
+    good = {"good": lanframes.eth(b.mac, a.mac, 0x800, lanframes.ipv4(a.addresses["4"], b.addresses["4"], 1, 1, lanframes.MARK % 3))}
+    frames = {**forged(a, b), **good}
+    edit(1)
+    found = {"bad": send(lab, bad, b, forged(bad, b))}
+    sh(f"ip link set {a.tap} alias 'web server'")
+    edit(2)
+    found["alias"] = [send(lab, a, b, frames), sorted(c["tap"] for c in shown(lab)["cables"]) == sorted(m.tap for m in (a, b, bad))]
+    found["delete"] = lab.vireo("net", "delete", "lab", check=False).returncode
+    sh(f"ip link set {a.tap} down; ip link set {a.tap} name other0; ip link set other0 up")
+    found["renamed"] = send(lab, a, b, frames)
+    edit(3)
+    found["named"] = a.shown()["tap"]
+    c = Space(lab, "c")
+    sh(f"ip link add stranger type veth peer name eth0 netns {c.pid}; ip link set stranger master vr-lab up")
+    c.sh(f"ip link set eth0 up; ip addr add {a.addresses['4']}/24 dev eth0; ip route add default via {gateway}")
+    c.mac = "52:54:00:11:11:11"
+    edit(4)
+    host = Space.__new__(Space)
+    host.name, host.addresses = "host", {"4": gateway}
+    reached = lambda: [send(lab, c, b, forged(c, b)), any(lab.table([(c, host)], 0.3).values())]
+    found["stranger"] = reached()
+    sh("nft delete table bridge vireo-lab")
+    found["without"] = reached()
+    c.end()
     return found
 
 

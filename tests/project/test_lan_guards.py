@@ -38,3 +38,10 @@ def test_the_host_keeps_its_addresses_where_all_files_are_lost(scenes):
 @pytest.mark.scene("joined")
 def test_no_machine_is_in_a_foreign_bridge_without_filters(scenes):
     assert scenes.result("joined") == {"lost": [], "state": "up", "before": "br0", "deleted": "", "again": "", "b": "br0"}
+
+
+@pytest.mark.scene("closed")
+def test_who_is_not_known_sends_nothing(scenes):
+    everything = ["dhcp server", "mac", "router"]
+    assert scenes.result("closed") == {"bad": [], "alias": [["good"], True], "delete": 1, "renamed": ["good"], "named": "other0",
+                                       "stranger": [[], False], "without": [everything, True]}
