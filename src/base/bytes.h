@@ -67,6 +67,13 @@ static inline bool range_within(uint64_t off, uint64_t len, uint64_t size)
 	return off <= size && len <= size - off;
 }
 
+static inline bool is_all_zero(const void *bytes, size_t n)
+{
+	const unsigned char *p = bytes;
+
+	return !n || (!p[0] && !p[n - 1] && !p[n / 2] && !memcmp(p, p + 1, n - 1));
+}
+
 #define ARRAY_LEN(a)			(sizeof(a) / sizeof((a)[0]))
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 

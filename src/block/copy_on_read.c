@@ -16,11 +16,6 @@ struct cor {
 	uint64_t unit; /* of copies, bytes */
 };
 
-static bool all_zero(const uint8_t *p, size_t n)
-{
-	return !n || (!p[0] && !memcmp(p, p + 1, n - 1));
-}
-
 /* Read [offset, offset + bytes), which are whole units, and write them where they are not yet. */
 static int copy(struct node *n, uint64_t offset, uint8_t *buf, uint64_t bytes)
 {
@@ -37,8 +32,9 @@ static int copy(struct node *n, uint64_t offset, uint8_t *buf, uint64_t bytes)
 		ret = node_read(n->file, offset + done, buf + done, e.bytes);
 		if (!ret && !e.allocated) {
 			node_event(n->file, EVENT_COR_WRITE);
-			ret = all_zero(buf + done, e.bytes) ? node_zeroes(n->file, offset + done, e.bytes, 0)
-							    : node_write(n->file, offset + done, buf + done, e.bytes);
+			ret = is_all_zero(buf + done, e.bytes)
+				      ? node_zeroes(n->file, offset + done, e.bytes, 0)
+				      : node_write(n->file, offset + done, buf + done, e.bytes);
 		}
 		done += e.bytes;
 	}

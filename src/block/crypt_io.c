@@ -265,6 +265,8 @@ static int luks_create(struct node_ctx *c, const char *filename, struct opts *o,
 		goto out;
 	file = node_open(c, filename, NULL, NODE_RDWR | NODE_RESIZE | NODE_PROTOCOL, err);
 	ret = file ? make(file, align_up(size, 512), &w, (enum node_prealloc)mode, err) : -EIO;
+	if (ret)
+		node_remove_file(c, filename);
 out:
 	node_close(file);
 	opts_free(none);

@@ -67,6 +67,8 @@ static int look_at(struct node *n, struct err *err)
 		}
 		return 0;
 	}
+	if (lseek(f->fd, 0, SEEK_END) < 0) /* as of what /proc has */
+		return err_errno(err, errno, "Could not refresh total sector count");
 	n->size = (uint64_t)st.st_size;
 	return incomplete_check(n->ctx, f->fd, err);
 }
@@ -482,17 +484,17 @@ static const struct node_create_option create_options[] = {
 	{ NULL },
 };
 
-#define FILE_DRIVER(NAME, PREFIX)                                                                                      \
+#define FILE_DRIVER(NAME, PREFIX, CREATE)                                                                              \
 	{                                                                                                              \
 		.name = NAME, .state_size = sizeof(struct file), .is_protocol = true, .prefix = PREFIX,                \
 		.create_options = create_options, .open = file_open, .close = file_close, .submit = file_submit,       \
-		.create = node_create_file, .truncate = file_truncate, .status = file_status, .info = file_info,       \
+		.create = CREATE, .truncate = file_truncate, .status = file_status, .info = file_info,                 \
 		.allocated = file_allocated,                                                                           \
 	}
 
-const struct node_driver node_file = FILE_DRIVER("file", "file");
-const struct node_driver node_host_device = FILE_DRIVER("host_device", "host_device");
-const struct node_driver node_host_cdrom = FILE_DRIVER("host_cdrom", "host_cdrom");
+const struct node_driver node_file = FILE_DRIVER("file", "file", node_create_file);
+const struct node_driver node_host_device = FILE_DRIVER("host_device", "host_device", node_create_existing);
+const struct node_driver node_host_cdrom = FILE_DRIVER("host_cdrom", "host_cdrom", node_create_existing);
 
 /* --- facts about the file at the bottom --- */
 

@@ -172,6 +172,16 @@ int file_status(struct node *n, uint64_t offset, uint64_t bytes, struct node_ext
 	return 0;
 }
 
+void node_remove_file(struct node_ctx *c, const char *filename)
+{
+	struct stat st;
+
+	if (!strncmp(filename, "file:", 5))
+		filename += 5;
+	if (!c->open_path && !stat(filename, &st) && S_ISREG(st.st_mode))
+		unlink(filename);
+}
+
 int node_create_file(struct node_ctx *c, const char *filename, struct opts *o, struct err *err)
 {
 	const char *prealloc = opts_take(o, "preallocation");
@@ -206,15 +216,14 @@ int node_create_file(struct node_ctx *c, const char *filename, struct opts *o, s
 		goto out;
 	}
 	incomplete_mark(c, fd, filename);
-	if (ftruncate(fd, 0) && errno != EINVAL) {
+	if (ftruncate(fd, 0)) {
 		ret = -errno;
-		err_errno(err, -ret, "Could not create '%s'", filename);
+		err_errno(err, -ret, "Could not resize file");
 	} else {
-		struct stat st;
-
-		if (!fstat(fd, &st) && S_ISREG(st.st_mode))
-			ret = preallocate(fd, 0, &how, err);
+		ret = preallocate(fd, 0, &how, err);
 	}
+	if (ret)
+		node_remove_file(c, filename);
 out:
 	image_unlock(fd);
 	if (close(fd) && !ret)

@@ -134,6 +134,11 @@ static int write_and_flush(struct node *n, struct node_req *r)
 
 void node_submit(struct node *n, struct node_req *r)
 {
+	if (n->detects_zeroes && r->op == BLOCK_WRITE && !(r->flags & BLOCK_REQ_COMPRESSED) &&
+	    iov_is_zero(r->iov, r->niov)) {
+		r->op = BLOCK_WRITE_ZEROES;
+		r->flags |= n->unmaps_zeroes ? BLOCK_REQ_UNMAP : 0;
+	}
 	if (r->flags & BLOCK_REQ_FUA && !forces(n))
 		filter_start(n, r, write_and_flush);
 	else
@@ -392,6 +397,14 @@ void iov_from_buf(const struct iovec *iov, unsigned niov, uint64_t skip, const v
 
 	for (size_t len; (len = next_piece(&p, &piece)); from += len)
 		memcpy(piece, from, len);
+}
+
+bool iov_is_zero(const struct iovec *iov, unsigned niov)
+{
+	for (unsigned i = 0; i < niov; i++)
+		if (!is_all_zero(iov[i].iov_base, iov[i].iov_len))
+			return false;
+	return true;
 }
 
 void iov_zero(const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t bytes)

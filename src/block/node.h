@@ -56,6 +56,7 @@ struct node_ctx {
 	struct aio *uring, *threads;
 	int open_errno; /* of the last path that could not be opened */
 	unsigned depth; /* of node_open() within itself */
+	bool too_deep;	/* and that was why it failed */
 	bool loop_is_own;
 };
 
@@ -155,6 +156,7 @@ struct node {
 	struct opts *options;
 	struct node *file, *backing, *data_file;
 	struct node *parent;
+	bool detects_zeroes, unmaps_zeroes; /* writes of nothing but zeroes are write-zeroes, which may deallocate */
 	/* What the image says about its backing file; NULL: nothing. */
 	char *backing_name, *backing_format;
 };
@@ -252,6 +254,8 @@ const char *node_aio_name(const struct node *n); /* "io_uring" or "threads", of 
 int node_create_protocol(struct node_ctx *c, const char *filename, struct opts *o, struct err *err);
 /* create() of the file driver, and of protocols where nothing can be made: what is there must be large enough. */
 int node_create_file(struct node_ctx *c, const char *filename, struct opts *o, struct err *err);
+/* A regular file whose making failed goes away. */
+void node_remove_file(struct node_ctx *c, const char *filename);
 int node_create_existing(struct node_ctx *c, const char *filename, struct opts *o, struct err *err);
 
 static inline bool node_readonly(const struct node *n)
@@ -295,6 +299,7 @@ int node_status_chain(struct node *n, struct node *base, uint64_t offset, uint64
 unsigned iov_slice(struct iovec *out, const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t bytes);
 void iov_to_buf(void *buf, const struct iovec *iov, unsigned niov, uint64_t skip, size_t bytes);
 void iov_from_buf(const struct iovec *iov, unsigned niov, uint64_t skip, const void *buf, size_t bytes);
+bool iov_is_zero(const struct iovec *iov, unsigned niov);
 void iov_zero(const struct iovec *iov, unsigned niov, uint64_t skip, uint64_t bytes);
 
 #endif

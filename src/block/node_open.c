@@ -53,7 +53,8 @@ const struct node_driver *node_protocol(const char *filename, struct err *err)
 	struct stat st;
 
 	if (!node_has_protocol(filename))
-		return !stat(filename, &st) && S_ISBLK(st.st_mode) ? &node_host_device : &node_file;
+		return !stat(filename, &st) && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)) ? &node_host_device
+											    : &node_file;
 	for (unsigned i = 0; node_drivers[i]; i++) {
 		const char *prefix = node_drivers[i]->prefix;
 
@@ -165,11 +166,10 @@ int node_may_follow(const struct node *n, const char *name, const char *path, st
 static int take_common(struct node *n, struct opts *o, struct err *err)
 {
 	bool readonly, automatic, direct, no_flush, share;
-	const char *discard;
+	const char *discard, *detect;
 
 	opts_take(o, "node-name");
 	opts_take(o, "cache.writeback");
-	opts_take(o, "detect-zeroes");
 	if (opts_bool(o, "read-only", node_readonly(n), &readonly, err) ||
 	    opts_bool(o, "auto-read-only", false, &automatic, err) ||
 	    opts_bool(o, "cache.direct", n->flags & NODE_DIRECT, &direct, err) ||
@@ -183,6 +183,15 @@ static int take_common(struct node *n, struct opts *o, struct err *err)
 		n->flags |= NODE_NO_DISCARD;
 	else if (discard)
 		return err_set(err, "Invalid discard option");
+	detect = opts_take(o, "detect-zeroes");
+	n->detects_zeroes = detect && strcmp(detect, "off");
+	n->unmaps_zeroes = detect && !strcmp(detect, "unmap");
+	if (n->detects_zeroes && !n->unmaps_zeroes && strcmp(detect, "on"))
+		return err_set(err, "invalid parameter value: %s", detect);
+	if (n->unmaps_zeroes && n->flags & NODE_NO_DISCARD)
+		return err_set(
+			err,
+			"setting detect-zeroes to unmap is not allowed without setting discard operation to unmap");
 	n->flags &= ~(NODE_DIRECT | NODE_NO_FLUSH | NODE_NO_LOCK | (readonly ? NODE_RDWR : 0u));
 	n->flags |= (direct ? NODE_DIRECT : 0u) | (no_flush ? NODE_NO_FLUSH : 0u) | (share ? NODE_NO_LOCK : 0u);
 	if (share && opts_get(o, "force-share") && !node_readonly(n))
@@ -384,7 +393,8 @@ static void open_backing_body(void *opaque)
 
 	b->n->backing = node_open(b->n->ctx, b->path, b->o, b->flags, b->err);
 	if (!b->n->backing)
-		err_prefix(b->err, "Could not open backing file");
+		if (!b->n->ctx->too_deep) /* once is enough */
+			err_prefix(b->err, "Could not open backing file");
 }
 
 int node_open_backing(struct node *n, struct opts *o, struct err *err)
@@ -466,11 +476,13 @@ static struct node *open_new(struct node *n, const char *filename, struct opts *
 	int ret;
 
 	if (n->ctx->depth == NODE_CHAIN_MAX) {
-		err_set(err, "more than %u images stand behind each other", NODE_CHAIN_MAX);
+		err_set(err, "more than %u images stand behind each other, or in a circle", NODE_CHAIN_MAX);
+		n->ctx->too_deep = true;
 		node_close(n);
 		return NULL;
 	}
-	n->ctx->depth++;
+	if (!n->ctx->depth++)
+		n->ctx->too_deep = false;
 	ret = open_whole(n, filename, o, err);
 	n->ctx->depth--;
 	if (!ret)

@@ -25,7 +25,8 @@ int qc_validate_table(const struct qcow2 *s, const struct qc_table *t, struct er
 		err_set(err, "%s too large", t->name);
 		return -EFBIG;
 	}
-	if (t->offset & (s->cluster - 1) || t->offset > INT64_MAX - t->entries * t->bytes) {
+	if (t->offset & (s->cluster - 1) || t->offset > INT64_MAX - t->entries * t->bytes ||
+	    (t->entries && !t->offset)) {
 		err_set(err, "%s offset invalid", t->name);
 		return -EINVAL;
 	}
@@ -171,8 +172,16 @@ static int open_data_file(struct node *n, struct opts *o, struct err *err)
 	if (!(s->incompat & QCOW2_INCOMPAT_DATA_FILE)) {
 		if (given)
 			err_set(err, "'data-file' can only be set for images with an external data file");
+		else if (s->autoclear & QCOW2_AUTOCLEAR_DATA_RAW && !(n->flags & NODE_NO_IO))
+			err_set(err, "data-file-raw requires a data file");
 		else
 			ret = 0;
+		goto out;
+	}
+	if (n->flags & NODE_NO_IO) {
+		s->external = true;
+		s->external_raw = s->autoclear & QCOW2_AUTOCLEAR_DATA_RAW;
+		ret = 0;
 		goto out;
 	}
 	if (!given && !s->data_file_name) {
@@ -268,17 +277,38 @@ static int take_cache_sizes(struct node *n, struct opts *o, struct err *err)
 	return 0;
 }
 
+/* Every write is checked, whatever is asked for. */
+static int take_overlap_check(struct opts *o, const char *key, struct err *err)
+{
+	static const char *const words[] = { "none", "constant", "cached", "all" };
+	const char *text = opts_take(o, key);
+
+	for (size_t i = 0; text && i < ARRAY_LEN(words); i++)
+		if (!strcmp(text, words[i]))
+			return 0;
+	return text ? err_set(err,
+			      "Unsupported value '%s' for qcow2 option 'overlap-check'. Allowed are any of the "
+			      "following: "
+			      "none, constant, cached, all",
+			      text)
+		    : 0;
+}
+
 /* What the command line of QEMU may say besides, about checks that are ours to choose. */
 static int take_options(struct node *n, struct opts *o, struct err *err)
 {
-	static const char *const others[] = { "overlap-check",	       "overlap-check.template", "pass-discard-request",
-					      "pass-discard-snapshot", "pass-discard-other",	 "discard-no-unref" };
+	static const char *const others[] = { "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
+					      "discard-no-unref" };
 	struct qcow2 *s = qc(n);
+	bool ignored;
 
 	if (take_cache_sizes(n, o, err))
 		return -1;
 	for (size_t i = 0; i < ARRAY_LEN(others); i++)
-		opts_take(o, others[i]);
+		if (opts_bool(o, others[i], false, &ignored, err))
+			return -1;
+	if (take_overlap_check(o, "overlap-check", err) || take_overlap_check(o, "overlap-check.template", err))
+		return -1;
 	opts_free(opts_take_sub(o, "overlap-check"));
 	if (opts_bool(o, "lazy-refcounts", s->compat & QCOW2_COMPAT_LAZY, &s->lazy, err))
 		return -1;
@@ -448,7 +478,7 @@ static int qcow2_status(struct node *n, uint64_t offset, uint64_t bytes, struct 
 	e->zero = m.type == QC_ZERO || m.type == QC_ZERO_ALLOC;
 	e->data = m.type == QC_NORMAL || m.type == QC_COMPRESSED;
 	e->compressed = m.type == QC_COMPRESSED;
-	if (m.type == QC_NORMAL || m.type == QC_ZERO_ALLOC || m.type == QC_UNALLOCATED_ALLOC) {
+	if (!qc(n)->crypt && (m.type == QC_NORMAL || m.type == QC_ZERO_ALLOC || m.type == QC_UNALLOCATED_ALLOC)) {
 		e->has_offset = true;
 		e->offset = m.host;
 		e->file = qc(n)->data;

@@ -28,18 +28,14 @@ int qc_scan_refer(struct qc_scan *x, uint64_t offset, uint64_t bytes)
 
 	if (!bytes)
 		return 0;
-	if (offset > INT64_MAX || bytes > INT64_MAX - offset || offset + bytes > x->n->file->size + s->cluster) {
-		/* Only the last cluster of a file may be there in part. */
-		if (offset > INT64_MAX || bytes > INT64_MAX - offset ||
-		    align_down(offset + bytes - 1, s->cluster) > align_up(x->n->file->size, s->cluster)) {
-			fprintf(stderr,
-				"ERROR: counting reference for region exceeding the end of the file by one cluster or "
-				"more: "
-				"offset 0x%llx size 0x%llx\n",
-				(unsigned long long)offset, (unsigned long long)bytes);
-			x->c->corruptions++;
-			return 0;
-		}
+	/* Only the last cluster of a file may be there in part. */
+	if (offset > INT64_MAX || bytes > INT64_MAX - offset || offset + bytes >= x->n->file->size + s->cluster) {
+		fprintf(stderr,
+			"ERROR: counting reference for region exceeding the end of the file by one cluster or more: "
+			"offset 0x%llx size 0x%llx\n",
+			(unsigned long long)offset, (unsigned long long)bytes);
+		x->c->corruptions++;
+		return 0;
 	}
 	end = (offset + bytes - 1) >> s->bits;
 	if (qc_refs_reserve(&x->refs, end + 1))

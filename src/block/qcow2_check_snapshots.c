@@ -34,6 +34,7 @@ static int find_table(struct node *n, struct node_check *c, struct qc_mend *mend
 	struct qcow2 *s = qc(n);
 	uint8_t h[QH_SNAP_TABLE + 8];
 	struct err err;
+	uint64_t most;
 	int ret = node_read(n->file, 0, h, sizeof(h));
 
 	if (ret)
@@ -41,10 +42,11 @@ static int find_table(struct node *n, struct node_check *c, struct qc_mend *mend
 			      "failed to read the snapshot table pointer from the image header: ", strerror(-ret));
 	struct qc_table t = QC_SNAPSHOT_TABLE(h, "snapshot table");
 
-	if (t.entries > QCOW2_MAX_SNAPSHOTS && fix & CHECK_FIX_ERRORS) {
-		mend->left_out = (uint32_t)(t.entries - QCOW2_MAX_SNAPSHOTS);
+	most = t.offset ? QCOW2_MAX_SNAPSHOTS : 0; /* the header is no table */
+	if (t.entries > most && fix & CHECK_FIX_ERRORS) {
+		mend->left_out = (uint32_t)(t.entries - most);
 		fprintf(stderr, "Discarding %u overhanging snapshots\n", mend->left_out);
-		t.entries = QCOW2_MAX_SNAPSHOTS;
+		t.entries = most;
 	}
 	ret = qc_validate_table(s, &t, &err);
 	if (ret) {

@@ -207,13 +207,15 @@ int qc_create(struct node_ctx *c, const char *filename, struct opts *o, struct e
 	struct opts *none = opts_new();
 	struct node *file = NULL, *n = NULL;
 	struct plan p;
-	int ret = read_plan(o, &p, err);
+	bool begun = false;
+	int ret = read_plan(o, &p, err) || check_plan(&p, err) ? -EINVAL : 0;
 
 	if (ret)
 		goto out;
 	ret = node_create_protocol(c, filename, none, err);
 	if (ret)
 		goto out;
+	begun = true;
 	ret = -EIO;
 	file = node_open(c, filename, NULL, NODE_RDWR | NODE_RESIZE | NODE_PROTOCOL, err);
 	if (!file)
@@ -223,9 +225,6 @@ int qc_create(struct node_ctx *c, const char *filename, struct opts *o, struct e
 		if (ret)
 			goto out;
 	}
-	ret = check_plan(&p, err);
-	if (ret)
-		goto out;
 	ret = write_empty(file, &p);
 	if (ret) {
 		err_errno(err, -ret, "Could not write qcow2 header");
@@ -240,6 +239,8 @@ int qc_create(struct node_ctx *c, const char *filename, struct opts *o, struct e
 out:
 	node_close(n);
 	node_close(file);
+	if (begun && ret)
+		node_remove_file(c, filename);
 	opts_free(none);
 	return ret;
 }
@@ -410,15 +411,30 @@ static int grow(struct node *n, const struct node_resize *how, struct err *err)
 		ret = qc_preallocate(n, old, how->size, how->prealloc, err);
 	if (!ret && n->backing && n->backing->size > old)
 		ret = hide_backing(n, old, how, err);
-	if (ret)
-		n->size = old;
 	return ret;
+}
+
+/* What was taken for a size that could not be reached. */
+static void give_back(struct node *n, uint64_t size)
+{
+	struct qcow2 *s = qc(n);
+	struct err ignored;
+
+	if (n->size > size)
+		shrink(n, size, &ignored);
+	n->size = size;
+	if (!s->bitmaps.n)
+		return;
+	co_lock(&s->lock);
+	qc_bitmaps_resize(n, size, &ignored);
+	co_unlock(&s->lock);
 }
 
 int qc_truncate(struct node *n, const struct node_resize *how, struct err *err)
 {
 	struct qcow2 *s = qc(n);
 	struct node_resize data = { .size = how->size, .exact = how->exact };
+	uint64_t old = n->size;
 	uint8_t be[8];
 	int ret = 0;
 
@@ -442,6 +458,8 @@ int qc_truncate(struct node *n, const struct node_resize *how, struct err *err)
 		ret = shrink(n, how->size, err);
 	else if (!ret && how->size > n->size)
 		ret = grow(n, how, err);
+	if (ret && how->size > old)
+		give_back(n, old);
 	if (ret)
 		return ret;
 	n->size = how->size;

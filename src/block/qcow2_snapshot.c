@@ -96,7 +96,7 @@ static int read_one(struct node *n, uint64_t *at, uint32_t number, struct qc_men
 int qc_snapshots_read(struct node *n, struct qc_mend *mend, struct err *err)
 {
 	struct qcow2 *s = qc(n);
-	uint64_t at = s->snap_offset, before, bytes = 0;
+	uint64_t at = s->snap_offset, before, end, bytes = 0;
 	uint32_t count = s->snap_count;
 	int ret = 0;
 
@@ -132,6 +132,10 @@ int qc_snapshots_read(struct node *n, struct qc_mend *mend, struct err *err)
 		at = before;
 		break;
 	}
+	/* The new table may lie where this one would go on behind the end of the file. */
+	end = align_up(n->file->size, s->cluster);
+	if (mend && at >= n->file->size + s->cluster)
+		at = end > s->snap_offset ? end : s->snap_offset;
 	s->snap_bytes = at - s->snap_offset;
 	return 0;
 }

@@ -429,6 +429,20 @@ static int encrypt_zeroes(struct node *n, struct qc_place p, uint64_t bytes)
 	return ret;
 }
 
+/* Whether a file may be so long is found out at once, not after the tables for it have been made. */
+static int try_length(struct node *data, uint64_t more, struct err *err)
+{
+	struct node_resize longer = { .size = data->size + more }, as_it_was = { .size = data->size };
+	int ret;
+
+	if (more > INT64_MAX - data->size) {
+		err_errno(err, EFBIG, "Could not resize file");
+		return -EIO; /* the format would take it */
+	}
+	ret = node_truncate(data, &longer, err);
+	return ret ? -EIO : node_truncate(data, &as_it_was, err);
+}
+
 int qc_preallocate(struct node *n, uint64_t offset, uint64_t end, enum node_prealloc mode, struct err *err)
 {
 	struct qcow2 *s = qc(n);
@@ -458,6 +472,9 @@ int qc_preallocate(struct node *n, uint64_t offset, uint64_t end, enum node_prea
 	end = align_up(end, s->cluster);
 	if (offset >= end)
 		return 0;
+	ret = s->external ? 0 : try_length(s->data, end - offset, err);
+	if (ret)
+		return ret;
 	co_lock(&s->lock);
 	ret = qc_l2_for_write(n, offset, &e, &index); /* before the data, as when it is written */
 	if (!ret) {
@@ -475,6 +492,8 @@ int qc_preallocate(struct node *n, uint64_t offset, uint64_t end, enum node_prea
 		ret = encrypt_zeroes(n, (struct qc_place){ (uint64_t)host, offset }, end - offset);
 	if (!ret)
 		ret = link_range(n, offset, end, (uint64_t)host);
+	else if (host > 0 && !s->external)
+		qc_free(n, (uint64_t)host, end - offset, QC_DISCARD_REQUEST);
 	if (ret && !err->msg[0])
 		err_errno(err, -ret, "Could not preallocate");
 	co_unlock(&s->lock);

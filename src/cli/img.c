@@ -82,7 +82,7 @@ struct node *img_open_node(struct img *t, const struct img_source *s)
 	}
 	if (s->format)
 		opts_set(o, "driver", s->format);
-	if (t->force_share)
+	if (t->force_share && !s->target)
 		opts_set(o, "force-share", "on");
 	for (unsigned i = 0; s->secrets && opts_at(s->secrets, i, &key, &value); i++)
 		if (strlen(key) >= 10 && !strcmp(key + strlen(key) - 10, "key-secret"))
@@ -141,13 +141,6 @@ const char *img_size_text(uint64_t bytes, char buf[32])
 		i = 0;
 	snprintf(buf, 32, "%0.3g %sB", (double)bytes / (double)(1ull << (i * 10)), units[i]);
 	return buf;
-}
-
-bool img_is_zero(const void *buf, size_t n)
-{
-	const unsigned char *p = buf;
-
-	return !n || (!p[0] && !p[n - 1] && !p[n / 2] && !memcmp(p, p + 1, n - 1));
 }
 
 /* --- JSON in QEMU's order --- */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "block/bitmap.h"
 #include "cli/img_impl.h"
 #include "cli/img_snapshots.h"
 
@@ -41,6 +42,16 @@ static int create_snapshot(struct node *n, const char *name)
 	return ret;
 }
 
+static bool has_bitmaps(struct node *n)
+{
+	struct bitmap_info *list = NULL;
+	unsigned count = 0;
+	bool has = n->drv->bitmaps && !n->drv->bitmaps->list(n, &list, &count) && count;
+
+	free(list);
+	return has;
+}
+
 static int apply_snapshot(struct node *n, const char *name)
 {
 	struct err err = { "" };
@@ -50,16 +61,37 @@ static int apply_snapshot(struct node *n, const char *name)
 		img_error("Could not apply snapshot '%s': Block driver does not support internal snapshots", name);
 		return -1;
 	}
-	ret = n->drv->snapshot_apply(n, name, &err);
+	ret = has_bitmaps(n) ? err_set(&err, "Device has active dirty bitmaps") : n->drv->snapshot_apply(n, name, &err);
 	if (ret)
 		img_error("Could not apply snapshot '%s': %s", name, err.msg[0] ? err.msg : "Could not load snapshot");
+	return ret;
+}
+
+/* By its name: an ID, which others have for a name, is not looked at. */
+static int delete_named(struct node *n, const char *name, struct err *err)
+{
+	struct node_snapshot *sn;
+	unsigned count, i = 0;
+	int ret;
+
+	if (!n->drv->snapshot_delete)
+		return -ENOENT;
+	ret = n->drv->snapshot_list(n, &sn, &count);
+	if (ret) {
+		err_errno(err, -ret, "reading the list of snapshots");
+		return ret;
+	}
+	while (i < count && strcmp(sn[i].name, name))
+		i++;
+	ret = i < count ? n->drv->snapshot_delete(n, sn[i].id, err) : -ENOENT;
+	free(sn);
 	return ret;
 }
 
 static int delete_snapshot(struct node *n, const char *name)
 {
 	struct err err = { "" };
-	int ret = n->drv->snapshot_delete ? n->drv->snapshot_delete(n, name, &err) : -ENOENT;
+	int ret = delete_named(n, name, &err);
 
 	if (ret == -ENOENT)
 		img_error("Could not delete snapshot '%s': snapshot not found", name);
@@ -241,7 +273,7 @@ int img_resize(struct img *t, int argc, char **argv)
 struct rebase {
 	const char *base, *format;
 	unsigned src_flags;
-	bool unsafe, progress;
+	bool unsafe, share, progress;
 };
 
 /* What `n` has at a place, with zeroes behind its end. */
@@ -307,7 +339,8 @@ static int open_base(struct img *t, struct node *n, const struct rebase *r, stru
 	path = node_resolve(n, r->base, &err);
 	if (r->format)
 		opts_set(o, "driver", r->format);
-	opts_set(o, "force-share", "on");
+	if (r->share)
+		opts_set(o, "force-share", "on");
 	*base = path ? node_open(&t->ctx, path, o, r->src_flags, &err) : NULL;
 	if (!*base)
 		img_error("Could not open new backing file '%s': %s", r->base, err.msg);
@@ -357,17 +390,12 @@ int img_rebase(struct img *t, int argc, char **argv)
 	struct node *n;
 	int status;
 	const struct img_option list[] = {
-		{ 'f', NULL, IMG_TEXT, &s.format },
-		{ 'F', NULL, IMG_TEXT, &r.format },
-		{ 'b', NULL, IMG_TEXT, &r.base },
-		{ 'u', NULL, IMG_ON, &r.unsafe },
-		{ 'p', NULL, IMG_ON, &r.progress },
-		{ 't', NULL, IMG_TEXT, &cache },
-		{ 'T', NULL, IMG_TEXT, &src_cache },
-		{ 'q', NULL, IMG_ON, &t->quiet },
-		{ 'U', "force-share", IMG_OFF },
-		{ 0, "image-opts", IMG_ON, &s.is_opts },
-		{ 0 },
+		{ 'f', NULL, IMG_TEXT, &s.format },	  { 'F', NULL, IMG_TEXT, &r.format },
+		{ 'b', NULL, IMG_TEXT, &r.base },	  { 'u', NULL, IMG_ON, &r.unsafe },
+		{ 'p', NULL, IMG_ON, &r.progress },	  { 't', NULL, IMG_TEXT, &cache },
+		{ 'T', NULL, IMG_TEXT, &src_cache },	  { 'q', NULL, IMG_ON, &t->quiet },
+		{ 'U', "force-share", IMG_ON, &r.share }, /* of the new backing file */
+		{ 0, "image-opts", IMG_ON, &s.is_opts },  { 0 },
 	};
 
 	status = img_options(t, list, argc, argv);

@@ -45,7 +45,7 @@ static int expect_zeroes(struct compare *c, unsigned i, uint64_t offset, uint64_
 
 	if (ret)
 		return ret;
-	if (img_is_zero(c->buf[i], bytes))
+	if (is_all_zero(c->buf[i], bytes))
 		return 0;
 	while (!c->buf[i][at])
 		at++;
@@ -280,7 +280,7 @@ static int extent_to_sector(struct node *n, uint64_t at, uint64_t bytes, struct 
 
 static int map(struct node *n, uint64_t at, uint64_t end, bool json)
 {
-	struct entry now = { 0 };
+	struct entry now = { .start = at }; /* what there is of nothing, as QEMU's says */
 	bool have = false;
 
 	if (json)
@@ -306,7 +306,7 @@ static int map(struct node *n, uint64_t at, uint64_t end, bool json)
 		now = next;
 		have = true;
 	}
-	if (have && print_entry(&now, NULL, json))
+	if (print_entry(&now, NULL, json))
 		return 1;
 	if (json)
 		puts("]");

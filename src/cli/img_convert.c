@@ -14,14 +14,13 @@
 #include "block/incomplete.h"
 #include "cli/img_impl.h"
 
-#define PIECE	(512u << 10)
-#define SPARSE	4096u
-#define SOURCES 64u
+#define PIECE  (512u << 10)
+#define SPARSE 4096u
 
 struct convert {
 	struct img *t;
-	struct node *src[SOURCES];
-	uint64_t start[SOURCES + 1]; /* where each begins in the whole */
+	struct node **src;
+	uint64_t *start; /* one more: where each begins in the whole */
 	unsigned sources;
 	struct node *target;
 	uint64_t total, at, done;
@@ -249,7 +248,7 @@ static void submit_piece(struct writes *w, const struct piece *p, char *buf)
 
 			if (stop > p->bytes)
 				stop = p->bytes;
-			z = img_is_zero(buf + end, stop - end);
+			z = is_all_zero(buf + end, stop - end);
 			if (!first && z != zero)
 				break;
 			zero = z;
@@ -381,8 +380,28 @@ int img_choose_snapshot(void *opaque, const char *text)
 	return ret;
 }
 
+/* The ID, in `to`, of the snapshot that has this ID and this name, where they are given; NULL: none has. */
+static const char *choose_snapshot(struct node *n, const char *id, const char *name, char to[128])
+{
+	struct node_snapshot *sn = NULL;
+	unsigned count = 0;
+	const char *found = NULL;
+
+	if (n->drv->snapshot_list(n, &sn, &count))
+		return NULL;
+	for (unsigned i = 0; i < count && !found; i++) {
+		if ((id && strcmp(sn[i].id, id)) || (name && strcmp(sn[i].name, name)))
+			continue;
+		snprintf(to, 128, "%s", sn[i].id);
+		found = to;
+	}
+	free(sn);
+	return found;
+}
+
 int img_load_snapshot(struct node *n, const char *which)
 {
+	char id[128];
 	struct opts *o;
 	struct err err = { "" };
 	const char *name = which;
@@ -394,8 +413,8 @@ int img_load_snapshot(struct node *n, const char *which)
 	}
 	o = opts_new();
 	if (!strncmp(which, "snapshot.", 9) && !opts_parse(o, which, NULL, &err))
-		name = opts_get(o, "snapshot.id") ? opts_get(o, "snapshot.id") : opts_get(o, "snapshot.name");
-	ret = name ? n->drv->snapshot_load(n, name, &err) : -EINVAL;
+		name = choose_snapshot(n, opts_get(o, "snapshot.id"), opts_get(o, "snapshot.name"), id);
+	ret = name ? n->drv->snapshot_load(n, name, &err) : err_set(&err, "Can't find snapshot");
 	if (ret)
 		img_error("Failed to load snapshot: %s", err.msg[0] ? err.msg : strerror(-ret));
 	opts_free(o);
@@ -408,6 +427,12 @@ static int open_sources(struct convert *c, const struct request *r)
 
 	if (img_cache_mode(r->src_cache, &flags)) {
 		img_error("Invalid source cache option: %s", r->src_cache);
+		return -1;
+	}
+	c->src = calloc(r->sources, sizeof(*c->src));
+	c->start = calloc(r->sources + 1, sizeof(*c->start));
+	if (!c->src || !c->start) {
+		img_error("%s", strerror(ENOMEM));
 		return -1;
 	}
 	for (unsigned i = 0; i < r->sources; i++) {
@@ -480,8 +505,7 @@ static int make_target(struct convert *c, const struct request *r)
 
 	if (r->no_create)
 		return 0;
-	if (!opts_get(n.o, "size"))
-		n.size = (int64_t)c->total;
+	opts_setf(n.o, "size", "%llu", (unsigned long long)c->total);
 	if (!img_create_image(c->t, &n, &err))
 		return 0;
 	img_error("%s: error while converting %s: %s", r->target, r->out_format, err.msg);
@@ -502,7 +526,7 @@ static void mark_target(struct convert *c)
 
 static int open_target(struct convert *c, const struct request *r)
 {
-	struct img_source s = { r->target, r->out_format, r->out_opts, NODE_RDWR | NODE_RESIZE };
+	struct img_source s = { r->target, r->out_format, r->out_opts, NODE_RDWR | NODE_RESIZE, .target = true };
 	struct node_info i = { 0 };
 
 	if (img_cache_mode(r->cache ? r->cache : "unsafe", &s.flags)) {
@@ -556,6 +580,8 @@ static int convert(struct convert *c, const struct request *r)
 	node_close(c->target);
 	for (unsigned i = 0; i < c->sources; i++)
 		node_close(c->src[i]);
+	free(c->src);
+	free(c->start);
 	return ret ? 1 : 0;
 }
 
@@ -674,7 +700,7 @@ int img_convert(struct img *t, int argc, char **argv)
 	}
 	if (r.out_format && img_option_help(r.o, r.out_format, optind < argc ? argv[argc - 1] : NULL, &status))
 		goto out;
-	if (argc - optind < 2 || argc - optind - 1 > (int)SOURCES) {
+	if (argc - optind < 2) {
 		img_error("Must specify image file name");
 		goto out;
 	}

@@ -56,7 +56,9 @@ static int operand(struct dd *d, const char *text)
 /* An image of `size` bytes, open. */
 static struct node *make_output(struct img *t, const struct dd *d, uint64_t size)
 {
-	struct img_source s = { .name = d->out, .format = d->out_format, .flags = NODE_RDWR | NODE_RESIZE };
+	struct img_source s = {
+		.name = d->out, .format = d->out_format, .flags = NODE_RDWR | NODE_RESIZE, .target = true
+	};
 	struct img_creation c = {
 		.filename = d->out, .format = d->out_format, .o = opts_new(), .size = (int64_t)size, .quiet = true
 	};

@@ -62,6 +62,7 @@ struct img_source {
 	const char *name, *format;  /* format NULL: probe */
 	bool is_opts;		    /* name is a list of options */
 	unsigned flags;		    /* NODE_* */
+	bool target;		    /* of a copy: -U is for what is read */
 	const struct opts *secrets; /* those that name secrets are for this image too; NULL: none */
 };
 /* NULL when that failed, which has been said. */
@@ -128,7 +129,5 @@ int img_bitmaps_check(struct node *src, bool skip_broken);
 int img_bitmaps_copy(struct node *src, struct node *target, bool skip_broken);
 /* What those of `n` may take in an image with clusters of this size. */
 uint64_t img_bitmaps_size(struct node *n, uint64_t cluster);
-
-bool img_is_zero(const void *buf, size_t n);
 
 #endif

@@ -103,9 +103,13 @@ static int measure(struct node *n, const struct request *r)
 	}
 	if (opts_size(r->o, "cluster_size", 65536, &cluster, &err) ||
 	    opts_number(r->o, "refcount_bits", 16, &bits, &err) ||
-	    opts_bool(r->o, "extended_l2", false, &extended, &err) ||
-	    opts_size(r->o, "size", (uint64_t)r->size, &m.size, &err)) {
+	    opts_bool(r->o, "extended_l2", false, &extended, &err)) {
 		img_error("%s", err.msg);
+		return 1;
+	}
+	if (img_check_create_options(d->create_options, node_file.create_options, r->o, &err)) {
+		img_error("%s", err.msg);
+		img_error("Invalid options for file format '%s'", r->format);
 		return 1;
 	}
 	copy = opts_copy(r->o);
@@ -115,7 +119,7 @@ static int measure(struct node *n, const struct request *r)
 		img_error("%s", err.msg);
 		return 1;
 	}
-	m.size = align_up(n ? n->size : m.size, 512);
+	m.size = align_up(n ? n->size : (uint64_t)r->size, 512);
 	if (d == &node_qcow2 && too_large(m.size, cluster, extended)) {
 		img_error("The image size is too large (try using a larger cluster size)");
 		return 1;
@@ -190,7 +194,7 @@ int img_measure(struct img *t, int argc, char **argv)
 		img_error("--image-opts, -f, and -l require a filename argument.");
 	else if (s.name && r.size >= 0)
 		img_error("--size N cannot be used together with a filename.");
-	else if (!s.name && r.size < 0 && !opts_get(r.o, "size"))
+	else if (!s.name && r.size < 0)
 		img_error("Either --size N or one filename must be specified.");
 	else if (!s.name || ((n = img_open_node(t, &s)) && !(r.snapshot && img_load_snapshot(n, r.snapshot))))
 		status = measure(n, &r);

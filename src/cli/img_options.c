@@ -167,7 +167,9 @@ void img_progress_begin(struct img *t, bool on)
 
 	t->progress_on = on && !t->quiet;
 	t->progress = t->progress_said = 0;
-	if (!t->progress_on) {
+	if (t->progress_on) {
+		signal(SIGUSR1, SIG_IGN);
+	} else {
 		sigaction(SIGUSR1, &a, NULL);
 		sigemptyset(&set);
 		sigaddset(&set, SIGUSR1);

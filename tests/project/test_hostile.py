@@ -26,7 +26,7 @@ def tool(*args, cwd, seconds=10, program="img"):
 
 def one_error(args, cwd, says=""):
     status, said = tool(*args, cwd=cwd)
-    assert status and said.startswith("qemu-img: ") and said.count("\n") == 1 and says in said, (args, status, said)
+    assert status and said.startswith("qemu-img: ") and said.count("\n") == 1 and len(said) < 300 and says in said, (args, status, said)
 
 
 def make(where, name, *options, size="1M"):

@@ -340,6 +340,53 @@ io: sub/d.q write -P 5 100k 64k
 compare sub/d.q sub.raw
 bogus
 -x
+create -f qcow2 sn.q 8M
+snapshot -c foo sn.q
+snapshot -c 1 sn.q
+snapshot -c bar sn.q
+snapshot -d 3 sn.q
+snapshot -d 1 sn.q
+convert -l 2 -O raw sn.q x
+convert -l snapshot.id=1,snapshot.name=foo -O raw sn.q x
+convert -l snapshot.id=1,snapshot.name=bar -O raw sn.q x
+bitmap --add sn.q b0
+snapshot -a bar sn.q
+create -f qcow2 self.q 10M
+create -f qcow2 -b self.q -F qcow2 self2.q
+create -f qcow2 -b self2.q -F qcow2 self3.q
+convert -U -O raw self.q self.raw
+dd -U if=self.q of=self.dd bs=1M
+create -f qcow2 -o preallocation=metadata -b self.q -F qcow2 fail.q
+info fail.q
+convert -O qcow2 -F raw self.q fail.q
+info fail.q
+create -f raw /dev/full 1M
+convert -O raw self.q /dev/full
+convert -O raw /dev/zero zero.raw
+convert -O raw /proc/cpuinfo cpuinfo.raw
+convert -O qcow2 -o size=1M self.q sized.q
+info sized.q
+create -f qcow2 cut.q 10M
+io: cut.q write -P 3 0 5M
+resize -f raw --shrink cut.q 262144
+check cut.q
+create -f qcow2 cut.q 10M
+io: cut.q write -P 3 0 5M
+resize -f raw --shrink cut.q 300032
+check cut.q
+create -f qcow2 ov.q 1M
+info --image-opts driver=qcow2,file.filename=ov.q,overlap-check=foo
+info --image-opts driver=qcow2,file.filename=ov.q,overlap-check.template=constant
+info --image-opts driver=qcow2,file.filename=ov.q,detect-zeroes=foo
+measure -O qcow2 -o foo=1 --size 1M
+measure -O qcow2 -o size=1G
+measure -O qcow2 -o size=1G --size 2G
+create -f qcow2 dr.q 1M
+poke: dr.q 95 02
+map dr.q
+info dr.q
+map -s 10M --output=json self.q
+map -l 0 --output=json self.q
 """
 
 
@@ -387,6 +434,111 @@ def test_the_same_is_said(ours, tmp_path):
     assert not different, "\n\n".join(different)
     for name in "b.raw", "two.raw", "am2.raw", "reb.raw":
         assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
+
+
+def test_a_rebase_takes_nothing_that_is_written(ours, tmp_path):
+    """Itself, what stands on it, and what another program writes: each would be lost or read half."""
+    def img(*args):
+        return subprocess.run([ours, *args], cwd=tmp_path, capture_output=True, text=True)
+    for args in (["base.q", "10M"], ["-b", "base.q", "-F", "qcow2", "a.q"], ["-b", "a.q", "-F", "qcow2", "b.q"], ["other.q", "10M"]):
+        assert img("create", "-q", "-f", "qcow2", *args).returncode == 0
+    was = (tmp_path / "a.q").read_bytes()
+    for base in "a.q", "./a.q", "b.q":
+        r = img("rebase", "-b", base, "-F", "qcow2", "a.q")
+        assert r.returncode == 1 and "a.q is being written" in r.stderr, r.stderr
+    with subprocess.Popen([IO, "other.q"], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        holder.stdin.write("write -P 1 0 64k\n")
+        holder.stdin.flush()
+        holder.stdout.readline()
+        r = img("rebase", "-b", "other.q", "-F", "qcow2", "a.q")
+        assert r.returncode == 1 and "other.q is being written" in r.stderr, r.stderr
+        assert (tmp_path / "a.q").read_bytes() == was
+        assert img("rebase", "-U", "-b", "other.q", "-F", "qcow2", "a.q").returncode == 0
+        holder.stdin.close()
+
+
+def test_what_could_not_be_made_is_not_there(ours, tmp_path):
+    def img(*args):
+        return subprocess.run([ours, *args], cwd=tmp_path, capture_output=True, text=True, timeout=20)
+    r = img("create", "-f", "qcow2", "-o", "preallocation=metadata,cluster_size=2M", "huge.q", "1E")
+    assert r.returncode == 1 and "File too large" in r.stderr and not (tmp_path / "huge.q").exists()
+    # A slip in an option does not cost the image that is there.
+    assert img("create", "-q", "-f", "qcow2", "there.q", "1M").returncode == 0
+    was = (tmp_path / "there.q").read_bytes()
+    assert img("create", "-f", "qcow2", "-o", "cluster_size=3k", "there.q", "1M").returncode == 1
+    assert (tmp_path / "there.q").read_bytes() == was
+    os.mkfifo(tmp_path / "fifo")
+    assert img("create", "-f", "raw", "fifo", "1M").returncode == 1
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("no right to mount a file system")
+    try:
+        for mode in "full", "falloc":
+            r = img("create", "-f", "qcow2", "-o", f"preallocation={mode}", "small/x.q", "20M")
+            assert r.returncode == 1 and "No space left" in r.stderr and not (small / "x.q").exists(), r.stderr
+        assert img("create", "-q", "-f", "qcow2", "small/grow.q", "10M").returncode == 0
+        assert img("bitmap", "--add", "small/grow.q", "b0").returncode == 0
+        assert img("snapshot", "-c", "s", "small/grow.q").returncode == 0
+        r = img("resize", "--preallocation=full", "small/grow.q", "40M")
+        assert r.returncode == 1 and "No space left" in r.stderr and "ost" not in r.stderr, r.stderr
+        r = img("check", "small/grow.q")
+        assert r.returncode == 0, r.stdout
+        assert '"b0"' in img("info", "--output=json", "small/grow.q").stdout and (small / "grow.q").stat().st_size < 2 << 20
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
+
+
+def test_images_whose_data_file_is_away(ours, tmp_path):
+    for tool in THEIRS, ours:
+        subprocess.run([tool, "create", "-q", "-f", "qcow2", "-o", "data_file=data", "a.q", "1M"], cwd=tmp_path, check=True)
+        (tmp_path / "data").unlink()
+        r = subprocess.run([tool, "info", "--output=json", "a.q"], cwd=tmp_path, capture_output=True, text=True)
+        assert r.returncode == 0 and json.loads(r.stdout)["format-specific"]["data"]["data-file"] == "data"
+        assert subprocess.run([tool, "map", "a.q"], cwd=tmp_path, capture_output=True).returncode == 1
+
+
+def test_a_table_of_snapshots_over_the_header(ours, tmp_path):
+    """A repair must not take the header for what it may free."""
+    image = tmp_path / "a.q"
+    subprocess.run([ours, "create", "-q", "-f", "qcow2", "-o", "refcount_bits=1,cluster_size=2k", image, "4M"], check=True)
+    with open(image, "r+b") as f:
+        f.seek(60)
+        f.write(b"\0\0\0\1")
+    assert subprocess.run([ours, "check", image], capture_output=True).returncode == 1
+    assert subprocess.run([ours, "check", "-r", "all", image], capture_output=True).returncode == 0
+    assert subprocess.run([THEIRS, "check", image], capture_output=True).returncode == 0
+
+
+def test_more_sources_than_anybody_has(ours, tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 512)
+    subprocess.run([ours, "convert", "-f", "raw", "-O", "raw", *["a"] * 300, "all"], cwd=tmp_path, check=True)
+    assert (tmp_path / "all").read_bytes() == b"x" * 512 * 300
+
+
+def test_zeroes_are_detected(ours, tmp_path):
+    def extents(tool, detect):
+        image = tmp_path / f"{os.path.basename(tool)}.q"
+        subprocess.run([THEIRS, "create", "-q", "-f", "qcow2", image, "1M"], check=True)
+        subprocess.run([*tool.split(), "-c", "write -P 0 0 256k", "-c", "write -P 1 256k 128k", "-c", "write -P 0 256k 64k",
+                        f'json:{{"driver":"qcow2","file":{{"driver":"file","filename":"{image}"}},"detect-zeroes":"{detect}",'
+                        f'"discard":"unmap"}}'], check=True, stdout=subprocess.DEVNULL)
+        return subprocess.run([THEIRS, "map", "--output=json", image], check=True, capture_output=True, text=True).stdout
+    for detect in "off", "on", "unmap":
+        assert extents(f"{VIREO} io", detect) == extents(IO, detect), detect
+
+
+def test_nobody_is_told_where_encrypted_data_lies(ours, tmp_path):
+    image = tmp_path / "a.q"
+    subprocess.run([ours, "create", "-q", *SECRETS, "-f", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=10",
+                    image, "1M"], check=True)
+    subprocess.run([VIREO, "io", *SECRETS, "-c", "write -P 5 0 128k", "--image-opts",
+                    f"driver=qcow2,file.filename={image},encrypt.key-secret=s0"], check=True, stdout=subprocess.DEVNULL)
+    said = [subprocess.run([tool, "map", *form, *SECRETS, "--image-opts", f"driver=qcow2,file.filename={image},encrypt.key-secret=s0"],
+                           capture_output=True, text=True)
+            for tool in (THEIRS, ours) for form in ([], ["--output=json"])]
+    assert [r.returncode for r in said] == [1, 0, 1, 0] and said[1].stdout == said[3].stdout
+    assert said[0].stderr.split(": ", 1)[1] == said[2].stderr.split(": ", 1)[1]
 
 
 def test_theirs_reads_what_ours_wrote(ours, tmp_path):
@@ -654,6 +806,10 @@ def test_rate_and_progress(ours, tmp_path):
     assert re.fullmatch(r"    \(\d+\.\d\d/100%\)\n", child.communicate()[1])
     assert child.returncode == 0 and time.monotonic() - start > 1.0
     assert (tmp_path / "out").read_bytes() == raw.read_bytes()
+    child = subprocess.Popen([ours, "convert", "-p", "-r", "16M", "-O", "raw", "-f", "raw", raw, tmp_path / "out"], stdout=subprocess.DEVNULL)
+    time.sleep(0.3)
+    child.send_signal(signal.SIGUSR1)  # it says so anyway
+    assert child.wait() == 0
     r = subprocess.run([ours, "convert", "-p", "-O", "raw", "-f", "raw", raw, tmp_path / "out"], check=True, capture_output=True)
     assert r.stdout.startswith(b"    (0.00/100%)\r") and r.stdout.endswith(b"    (100.00/100%)\r\n")
 
