@@ -129,7 +129,7 @@ int lan_forwarding_on(struct rtnl *nl, struct rtnl *nf, const struct lan_def *d,
 		off[i] = needs(d, i) && !is_set(switches[i].path, "1");
 	if (!off[0] && !off[1])
 		return 0;
-	if (rtnl_links(nl, &links, err))
+	if (nfnl_check_table(nf, LAN_FORWARDING, err) || rtnl_links(nl, &links, err))
 		return -1;
 	rc = note(nf, &links, off, err);
 	for (unsigned i = 0; off[1] && i < links.len && !rc; i++)

@@ -28,7 +28,16 @@ struct walk {
 	nfnl_fn *fn;
 	void *opaque;
 	const char *table; /* NULL: tables */
+	bool foreign;	   /* those that are not ours */
 };
+
+/* nft keeps a comment as a type (0), a length and a text. */
+static bool is_ours(const struct rtattr *a)
+{
+	const uint8_t *b = a ? RTA_DATA(a) : NULL;
+
+	return b && RTA_PAYLOAD(a) >= 2 + strlen(NFNL_MARK) && !b[0] && !memcmp(b + 2, NFNL_MARK, strlen(NFNL_MARK));
+}
 
 static bool text_of(const struct rtattr *a, char buf[NFNL_NAME])
 {
@@ -53,6 +62,8 @@ static int found(void *opaque, const struct nlmsghdr *h)
 	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, ARRAY_LEN(t) - 1);
 	if (!text_of(t[w->table ? NFTA_CHAIN_NAME : NFTA_TABLE_NAME], name))
 		return 0;
+	if (!w->table && is_ours(t[NFTA_TABLE_USERDATA]) == w->foreign)
+		return 0;
 	if (!w->table || (text_of(t[NFTA_CHAIN_TABLE], table) && !strcmp(table, w->table)))
 		w->fn(w->opaque, g->nfgen_family, name);
 	return 0;
@@ -63,7 +74,34 @@ int nfnl_tables(struct rtnl *nf, nfnl_fn *fn, void *opaque, struct err *err)
 	struct rtnl_req q;
 
 	begin(&q, type(NFT_MSG_GETTABLE), NLM_F_DUMP, NFPROTO_UNSPEC);
-	return rtnl_each(nf, &q, found, &(struct walk){ fn, opaque, NULL }, err);
+	return rtnl_each(nf, &q, found, &(struct walk){ fn, opaque, NULL, false }, err);
+}
+
+struct search {
+	const char *name;
+	const char *family;
+};
+
+static void compare(void *opaque, unsigned family, const char *name)
+{
+	static const char *const families[] = {
+		[NFPROTO_INET] = "inet", [NFPROTO_NETDEV] = "netdev", [NFPROTO_BRIDGE] = "bridge"
+	};
+	struct search *s = opaque;
+
+	if (!strcmp(name, s->name) && family < ARRAY_LEN(families) && families[family])
+		s->family = families[family];
+}
+
+int nfnl_check_table(struct rtnl *nf, const char *name, struct err *err)
+{
+	struct search s = { .name = name };
+	struct rtnl_req q;
+
+	begin(&q, type(NFT_MSG_GETTABLE), NLM_F_DUMP, NFPROTO_UNSPEC);
+	if (rtnl_each(nf, &q, found, &(struct walk){ compare, &s, NULL, true }, err))
+		return -1;
+	return s.family ? err_set(err, "the table %s %s of packet filters is somebody else's", s.family, name) : 0;
 }
 
 int nfnl_chains(struct rtnl *nf, const char *table, nfnl_fn *fn, void *opaque, struct err *err)
@@ -71,7 +109,7 @@ int nfnl_chains(struct rtnl *nf, const char *table, nfnl_fn *fn, void *opaque, s
 	struct rtnl_req q;
 
 	begin(&q, type(NFT_MSG_GETCHAIN), NLM_F_DUMP, NFPROTO_UNSPEC);
-	return rtnl_each(nf, &q, found, &(struct walk){ fn, opaque, table }, err);
+	return rtnl_each(nf, &q, found, &(struct walk){ fn, opaque, table, false }, err);
 }
 
 struct elements {
@@ -170,6 +208,7 @@ void nfnl_end(struct nfnl_batch *b)
 
 static void change(struct nfnl_batch *b, unsigned message, unsigned family, const char *table, const char *chain)
 {
+	static const char comment[] = "\0\7" NFNL_MARK;
 	bool add = message == NFT_MSG_NEWTABLE || message == NFT_MSG_NEWCHAIN;
 	struct rtnl_req q;
 
@@ -177,6 +216,8 @@ static void change(struct nfnl_batch *b, unsigned message, unsigned family, cons
 	rtnl_put_text(&q, NFTA_TABLE_NAME, table); /* and NFTA_CHAIN_TABLE */
 	if (chain)
 		rtnl_put_text(&q, NFTA_CHAIN_NAME, chain);
+	if (message == NFT_MSG_NEWTABLE)
+		rtnl_put(&q, NFTA_TABLE_USERDATA, comment, sizeof(comment));
 	put(b, &q);
 }
 

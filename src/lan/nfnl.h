@@ -12,9 +12,14 @@
 
 #define NFNL_NAME 128
 
-/* Called for each table or chain; `family` is one of NFPROTO_*. */
+/* How the comment of a table of ours begins. */
+#define NFNL_MARK "vireo:"
+
+/* Called for each table (of ours only) or chain; `family` is one of NFPROTO_*. */
 typedef void nfnl_fn(void *opaque, unsigned family, const char *name);
 int nfnl_tables(struct rtnl *nf, nfnl_fn *fn, void *opaque, struct err *err);
+/* An error where somebody else has a table of the name, in a family in which we have some. */
+int nfnl_check_table(struct rtnl *nf, const char *name, struct err *err);
 int nfnl_chains(struct rtnl *nf, const char *table, nfnl_fn *fn, void *opaque, struct err *err);
 
 /* An element of a set: its key, and in how many ms it is gone (0: never). */
@@ -32,6 +37,7 @@ struct nfnl_batch {
 	bool full;		/* no memory: nfnl_commit() refuses it */
 };
 void nfnl_begin(struct nfnl_batch *b);
+/* With our mark. */
 void nfnl_add_table(struct nfnl_batch *b, unsigned family, const char *name);
 void nfnl_add_chain(struct nfnl_batch *b, unsigned family, const char *table, const char *name);
 void nfnl_del_table(struct nfnl_batch *b, unsigned family, const char *name);

@@ -48,6 +48,8 @@ struct lan_rules {
  * on one is left out.
  */
 void lan_rules_write(FILE *f, const struct lan_rules *r, bool device);
+/* An error where somebody else has a table of their name. */
+int lan_rules_check(struct rtnl *nf, const char *name, struct err *err);
 /* Add to a transaction what removes those that there are. */
 int lan_rules_remove(struct rtnl *nf, const char *name, struct nfnl_batch *b, struct err *err);
 

@@ -39,9 +39,17 @@ int lan_rules_remove(struct rtnl *nf, const char *name, struct nfnl_batch *b, st
 	return nfnl_tables(nf, remove_table, &r, err);
 }
 
+int lan_rules_check(struct rtnl *nf, const char *name, struct err *err)
+{
+	char table[LAN_NET_NAME + sizeof(LAN_TABLE)];
+
+	snprintf(table, sizeof(table), LAN_TABLE "%s", name);
+	return nfnl_check_table(nf, table, err);
+}
+
 static void table(FILE *f, const char *family, const char *name)
 {
-	fprintf(f, "table %s " LAN_TABLE "%s {\n\tcomment \"vireo:%s\"\n", family, name, name);
+	fprintf(f, "table %s " LAN_TABLE "%s {\n\tcomment \"" NFNL_MARK "%s\"\n", family, name, name);
 }
 
 /* --- published ports --- */

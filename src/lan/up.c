@@ -122,6 +122,11 @@ static int load_rules(struct lan *l, const struct lan_run *r, bool check, struct
 
 	if (!f)
 		return err_set(err, "out of memory");
+	if (lan_rules_check(&l->nf, r->def.name, err)) {
+		fclose(f);
+		free(text);
+		return -1;
+	}
 	lan_rules_write(f, &rules, !check);
 	rc = fclose(f) ? err_set(err, "out of memory") : nft_run(text, check, err);
 	free(text);

@@ -44,7 +44,7 @@ static void say(struct rtnl_req *q, uint32_t seq)
 	assert_int_equal(send(kernel, q->buf, q->h->nlmsg_len, 0), q->h->nlmsg_len);
 }
 
-static void say_table(unsigned family, const char *name, size_t len)
+static void say_table_of(unsigned family, const char *name, size_t len, const char *comment, size_t comment_len)
 {
 	const struct nfgenmsg g = { .nfgen_family = (uint8_t)family };
 	struct rtnl_req q;
@@ -52,7 +52,14 @@ static void say_table(unsigned family, const char *name, size_t len)
 	rtnl_begin(&q, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE, NLM_F_MULTI, &g, sizeof(g));
 	if (name)
 		put_text(&q, name, len);
+	if (comment)
+		rtnl_put(&q, NFTA_TABLE_USERDATA, comment, comment_len);
 	say(&q, 1);
+}
+
+static void say_table(unsigned family, const char *name, size_t len)
+{
+	say_table_of(family, name, len, "\0\7vireo:", 9);
 }
 
 static void say_end(uint16_t type, int error, uint32_t seq)
@@ -86,12 +93,90 @@ static void test_tables(void **state)
 	say_table(NFPROTO_INET, much, sizeof(much));
 	say_table(NFPROTO_INET, "", 0);
 	say_table(NFPROTO_INET, NULL, 0);
+	/* Somebody else's: without a comment, with another one, with one that is cut, of another kind. */
+	say_table_of(NFPROTO_INET, "five", 5, NULL, 0);
+	say_table_of(NFPROTO_INET, "six", 4, "\0\7other:", 9);
+	say_table_of(NFPROTO_INET, "seven", 6, "\0\7vireo", 7);
+	say_table_of(NFPROTO_INET, "eight", 6, "\1\7vireo:", 9);
 	say_end(NLMSG_DONE, 0, 1);
 	*seen = '\0';
 	assert_int_equal(nfnl_tables(&nf, note, NULL, &err), 0);
 	assert_string_equal(seen, "1 one;7 two;");
 	say_end(NLMSG_ERROR, -EPERM, 2);
 	assert_true(nfnl_tables(&nf, note, NULL, &err) < 0);
+	close_both(&nf);
+}
+
+static void test_tables_of_others(void **state)
+{
+	struct rtnl nf;
+	struct err err;
+
+	open_both(&nf);
+	say_table(NFPROTO_INET, "mine", 5);
+	say_table_of(NFPROTO_IPV4, "mine", 5, NULL, 0); /* where we have none */
+	say_table_of(NFPROTO_INET, "other", 6, NULL, 0);
+	say_end(NLMSG_DONE, 0, 1);
+	assert_int_equal(nfnl_check_table(&nf, "mine", &err), 0);
+	close_both(&nf);
+	open_both(&nf);
+	say_table_of(NFPROTO_BRIDGE, "mine", 5, NULL, 0);
+	say_end(NLMSG_DONE, 0, 1);
+	assert_int_equal(nfnl_check_table(&nf, "mine", &err), -1);
+	assert_string_equal(err.msg, "the table bridge mine of packet filters is somebody else's");
+	close_both(&nf);
+}
+
+static void note_element(void *opaque, const void *key, size_t len, uint64_t expires)
+{
+	snprintf(seen + strlen(seen), sizeof(seen) - strlen(seen), "%.*s %llu;", (int)len, (const char *)key,
+		 (unsigned long long)expires);
+}
+
+/* A key, in an element, in a list. */
+static void put_element(struct rtnl_req *q, const char *key, const void *expires, size_t len)
+{
+	struct rtattr *element = rtnl_nest(q, NFTA_LIST_ELEM), *data = key ? rtnl_nest(q, NFTA_SET_ELEM_KEY) : NULL;
+
+	if (key) {
+		rtnl_put(q, NFTA_DATA_VALUE, key, strlen(key));
+		rtnl_nest_end(q, data);
+	}
+	if (expires)
+		rtnl_put(q, NFTA_SET_ELEM_EXPIRATION, expires, len);
+	rtnl_nest_end(q, element);
+}
+
+static void test_elements(void **state)
+{
+	const struct nfnl_set set = { NFPROTO_BRIDGE, "table", "set" };
+	const struct nfgenmsg g = { .nfgen_family = NFPROTO_BRIDGE };
+	const uint8_t expires[8] = { [6] = 2, [7] = 1 };
+	struct rtattr *list;
+	struct rtnl_req q;
+	struct rtnl nf;
+	struct err err;
+
+	open_both(&nf);
+	rtnl_begin(&q, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM, NLM_F_MULTI, &g, sizeof(g));
+	list = rtnl_nest(&q, NFTA_SET_ELEM_LIST_ELEMENTS);
+	put_element(&q, "one", expires, sizeof(expires));
+	put_element(&q, "two", NULL, 0);
+	put_element(&q, NULL, expires, sizeof(expires));
+	put_element(&q, "three", expires, 4);
+	rtnl_nest_end(&q, list);
+	say(&q, 1);
+	/* Without any, and without a head. */
+	rtnl_begin(&q, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM, NLM_F_MULTI, &g, sizeof(g));
+	say(&q, 1);
+	rtnl_begin(&q, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM, NLM_F_MULTI, &g, 1);
+	say(&q, 1);
+	say_end(NLMSG_DONE, 0, 1);
+	*seen = '\0';
+	assert_int_equal(nfnl_elements(&nf, &set, note_element, NULL, &err), 0);
+	assert_string_equal(seen, "one 513;two 0;three 0;");
+	say_end(NLMSG_ERROR, -ENOENT, 2);
+	assert_int_equal(nfnl_elements(&nf, &set, note_element, NULL, &err), -1);
 	close_both(&nf);
 }
 
@@ -135,7 +220,8 @@ static void test_transactions(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_tables), cmocka_unit_test(test_transactions) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_tables), cmocka_unit_test(test_tables_of_others),
+					    cmocka_unit_test(test_elements), cmocka_unit_test(test_transactions) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

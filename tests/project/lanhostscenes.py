@@ -193,6 +193,24 @@ def uplink(lab):
     return {**found, "left": gone(lab)}
 
 
+def tables(lab):
+    """Tables of somebody else's with names as ours have, and interfaces whose names mean something to nft."""
+    sh("nft 'add table inet vireo-foo; add chain inet vireo-foo x; add table bridge vireo-bar; add table ip vireo-lab; add table inet vireo_forwarding'; "
+       "ip link add 'a\"b' type veth peer name 'e*'")
+    before = sorted(sh("nft list tables").splitlines())
+    found = {"errors": [lab.vireo("net", "create", name, *how, check=False).stderr for name, how in
+                        (("bar", ["--isolated"]), ("lab", ["--nat"]))]}
+    found["forwards"] = sh("sysctl -n net.ipv4.ip_forward").strip()
+    found["between"] = sorted(set(sh("nft list tables").splitlines()) ^ set(before))
+    sh("nft delete table inet vireo_forwarding")
+    lab.vireo("net", "create", "lab", "--nat")
+    found["while"] = sorted(set(sh("nft list tables").splitlines()) - set(before))
+    lab.vireo("net", "delete", "lab")
+    found["after"] = sorted(set(sh("nft list tables").splitlines()) ^ set(before))
+    sh("ip link del 'e*'")
+    return found
+
+
 if __name__ == "__main__":
     lab = Lab()
     try:

@@ -79,3 +79,13 @@ def test_what_an_uplink_has_moves_and_comes_back(scenes):
     assert r["count"] > 15 and r["gets"] == ["vr-lab"] * 7
     assert (r["still"], r["moved"], r["after"], r["down"]) == ([], [], [], False)
     assert "up0 has a route by a nexthop object" in r["refused"] and r["left"] == NOTHING
+
+
+@pytest.mark.scene("tables")
+def test_tables_of_others_stay(scenes):
+    r = scenes.result("tables")
+    assert [e.split("vireo: ")[-1].strip() for e in r["errors"]] == [
+        f"the table {t} of packet filters is somebody else's" for t in ("bridge vireo-bar", "inet vireo_forwarding")]
+    assert (r["forwards"], r["between"]) == ("0", [])
+    assert r["while"] == ["table bridge vireo-lab", "table inet vireo-lab"]
+    assert r["after"] == ["table inet vireo_forwarding"]  # that somebody has deleted
