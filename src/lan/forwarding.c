@@ -3,15 +3,21 @@
  * "vireo_forwarding": it lives exactly as long as the switches do, whatever happens to files. Its chains say it: "ipv4"
  * or "ipv6", that this one was off; and since the kernel sets others along with these, "redirects", that no redirects
  * were taken; "on4-", "on6-" or "ra-" and an interface's name as hex, that this one forwarded, or listened to routers.
+ * The same is in a file, since somebody may remove all tables (`nft flush ruleset`): then the table is made again.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "lan/host.h"
 
 #define MOST		 256 /* interfaces of which one is given back what it had */
+#define NOTES		 "/.forwarding"
+#define NOTES_MOST	 4096
 #define REDIRECTS	 "redirects"
 #define ACCEPT_REDIRECTS "ipv4/conf/all/accept_redirects"
 
@@ -91,6 +97,92 @@ static bool listens(const struct rtnl_link *k)
 	       !is_own(true, k->name, forwarding, "1");
 }
 
+/* --- the file --- */
+
+/* Of which boot and name space the switches are: a file may outlive both. */
+static void where(char buf[80])
+{
+	FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+	struct stat st = { 0 };
+	char boot[40] = "";
+
+	if (f) {
+		if (fscanf(f, "%39s", boot) != 1)
+			*boot = '\0';
+		fclose(f);
+	}
+	stat("/proc/self/ns/net", &st);
+	snprintf(buf, 80, "%s/%llu", boot, (unsigned long long)st.st_ino);
+}
+
+static void notes_path(const struct lan_store *s, char path[2 * LAN_PATH])
+{
+	snprintf(path, 2 * LAN_PATH, "%s" NOTES, s->run);
+}
+
+static void write_note(void *opaque, unsigned family, const char *chain)
+{
+	fprintf(opaque, "%s\n", chain);
+}
+
+/* All chains that there are. */
+static int write_notes(struct rtnl *nf, const struct lan_store *s, struct err *err)
+{
+	char path[2 * LAN_PATH], here[80], *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+	int rc;
+
+	if (!f)
+		return err_set(err, "out of memory");
+	where(here);
+	fprintf(f, "%s\n", here);
+	rc = nfnl_chains(nf, LAN_FORWARDING, write_note, f, err);
+	if (fclose(f))
+		rc = err_set(err, "out of memory");
+	notes_path(s, path);
+	if (!rc)
+		rc = lan_write_file(path, text, false, err);
+	free(text);
+	return rc ? -1 : 0;
+}
+
+static bool is_note(const char *word)
+{
+	for (const char *p = word; *p; p++)
+		if (!isalnum((unsigned char)*p) && *p != '-')
+			return false;
+	return *word != '\0';
+}
+
+bool lan_forwarding_recall(struct rtnl *nf, const struct lan_store *s)
+{
+	char path[2 * LAN_PATH], here[80], word[128]; /* more than a name's bytes as hex */
+	struct nfnl_batch b;
+	struct err ignored;
+	bool any = false;
+	FILE *f;
+
+	notes_path(s, path);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	where(here);
+	nfnl_begin(&b);
+	nfnl_add_table(&b, NFPROTO_INET, LAN_FORWARDING);
+	if (fscanf(f, "%127s", word) == 1 && !strcmp(word, here))
+		for (unsigned n = 0; n < NOTES_MOST && fscanf(f, "%127s", word) == 1; n++) {
+			if (!is_note(word))
+				continue;
+			nfnl_add_chain(&b, NFPROTO_INET, LAN_FORWARDING, word);
+			any = true;
+		}
+	fclose(f);
+	any = any && !nfnl_commit(nf, &b, &ignored);
+	nfnl_end(&b);
+	return any;
+}
+
 /* First written down, then done. */
 static int note(struct rtnl *nf, const struct rtnl_links *links, const bool off[2], struct err *err)
 {
@@ -119,7 +211,8 @@ static int note(struct rtnl *nf, const struct rtnl_links *links, const bool off[
 	return rc;
 }
 
-int lan_forwarding_on(struct rtnl *nl, struct rtnl *nf, const struct lan_def *d, struct err *err)
+int lan_forwarding_on(struct rtnl *nl, struct rtnl *nf, const struct lan_store *s, const struct lan_def *d,
+		      struct err *err)
 {
 	bool off[2] = { false };
 	struct rtnl_links links;
@@ -131,7 +224,7 @@ int lan_forwarding_on(struct rtnl *nl, struct rtnl *nf, const struct lan_def *d,
 		return 0;
 	if (nfnl_check_table(nf, LAN_FORWARDING, err) || rtnl_links(nl, &links, err))
 		return -1;
-	rc = note(nf, &links, off, err);
+	rc = note(nf, &links, off, err) || write_notes(nf, s, err) ? -1 : 0;
 	for (unsigned i = 0; off[1] && i < links.len && !rc; i++)
 		if (listens(&links.v[i]))
 			rc = set_own(true, links.v[i].name, accept_ra, "2", err);
@@ -165,6 +258,7 @@ static bool needed(const struct lan_store *s, const char *but, size_t which)
 
 struct notes {
 	struct nfnl_batch *b;
+	FILE *kept;		     /* what stays in the file */
 	bool keep[2], off[2], taken; /* the switches as they are; redirects are taken */
 	bool any, left;
 	/* What is given back. */
@@ -189,6 +283,8 @@ static void give_back(void *opaque, unsigned family, const char *chain)
 	six = listened || own[1] || !strcmp(chain, switches[1].chain);
 	if (n->keep[six] || (!six && !own[0] && strcmp(chain, switches[0].chain) && strcmp(chain, REDIRECTS))) {
 		n->left = true;
+		if (n->kept)
+			write_note(n->kept, family, chain);
 		return;
 	}
 	if (listened && is_own(true, ifname, accept_ra, "2"))
@@ -227,18 +323,30 @@ static void turn_off(const struct notes *n)
 void lan_forwarding_off(struct rtnl *nf, const struct lan_store *s, const char *but, struct nfnl_batch *b)
 {
 	struct notes n = { .b = b };
+	char path[2 * LAN_PATH], here[80], *text = NULL;
 	struct err ignored;
+	size_t len;
 
 	if (nfnl_tables(nf, note_table, &n, &ignored) || !n.any)
 		return;
+	n.kept = open_memstream(&text, &len);
+	where(here);
+	if (n.kept)
+		fprintf(n.kept, "%s\n", here);
 	for (size_t i = 0; i < ARRAY_LEN(switches); i++) {
 		n.keep[i] = needed(s, but, i);
 		n.off[i] = !is_set(switches[i].path, "1");
 	}
 	n.taken = is_set(ACCEPT_REDIRECTS, "1");
-	if (nfnl_chains(nf, LAN_FORWARDING, give_back, &n, &ignored))
-		return;
-	turn_off(&n);
-	if (!n.left)
-		nfnl_del_table(b, NFPROTO_INET, LAN_FORWARDING);
+	notes_path(s, path);
+	if (!nfnl_chains(nf, LAN_FORWARDING, give_back, &n, &ignored)) {
+		turn_off(&n);
+		if (!n.left)
+			nfnl_del_table(b, NFPROTO_INET, LAN_FORWARDING);
+		if (!n.left || !n.kept || fflush(n.kept) || lan_write_file(path, text, false, &ignored))
+			unlink(path);
+	}
+	if (n.kept)
+		fclose(n.kept);
+	free(text);
 }

@@ -39,7 +39,10 @@ int lan_sysctl_set(const char *path, const char *value, struct err *err);
  * Let the host forward, and remember what was so before: given back by lan_forwarding_off(), once no network needs it,
  * where nobody else has changed it since.
  */
-int lan_forwarding_on(struct rtnl *nl, struct rtnl *nf, const struct lan_def *d, struct err *err);
+int lan_forwarding_on(struct rtnl *nl, struct rtnl *nf, const struct lan_store *s, const struct lan_def *d,
+		      struct err *err);
+/* The table is not there: whether it was lost, and is there again. */
+bool lan_forwarding_recall(struct rtnl *nf, const struct lan_store *s);
 /* That of the name `but` counts no more. What was remembered goes with `b`. */
 void lan_forwarding_off(struct rtnl *nf, const struct lan_store *s, const char *but, struct nfnl_batch *b);
 

@@ -112,6 +112,36 @@ int nfnl_chains(struct rtnl *nf, const char *table, nfnl_fn *fn, void *opaque, s
 	return rtnl_each(nf, &q, found, &(struct walk){ fn, opaque, table, false }, err);
 }
 
+struct bases {
+	nfnl_base_fn *fn;
+	void *opaque;
+};
+
+static int found_base(void *opaque, const struct nlmsghdr *h)
+{
+	const size_t head = NLMSG_SPACE(sizeof(struct nfgenmsg));
+	const struct nfgenmsg *g = NLMSG_DATA(h);
+	const struct rtattr *t[NFTA_CHAIN_USE + 1];
+	char table[NFNL_NAME], name[NFNL_NAME];
+	struct bases *b = opaque;
+
+	if (h->nlmsg_len < head)
+		return 0;
+	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, ARRAY_LEN(t) - 1);
+	if (t[NFTA_CHAIN_HOOK] && t[NFTA_CHAIN_USE] && RTA_PAYLOAD(t[NFTA_CHAIN_USE]) == 4 &&
+	    text_of(t[NFTA_CHAIN_TABLE], table) && text_of(t[NFTA_CHAIN_NAME], name))
+		b->fn(b->opaque, g->nfgen_family, table, name, ld_be32(RTA_DATA(t[NFTA_CHAIN_USE])) != 0);
+	return 0;
+}
+
+int nfnl_base_chains(struct rtnl *nf, nfnl_base_fn *fn, void *opaque, struct err *err)
+{
+	struct rtnl_req q;
+
+	begin(&q, type(NFT_MSG_GETCHAIN), NLM_F_DUMP, NFPROTO_UNSPEC);
+	return rtnl_each(nf, &q, found_base, &(struct bases){ fn, opaque }, err) ? -1 : 0;
+}
+
 struct elements {
 	nfnl_element_fn *fn;
 	void *opaque;

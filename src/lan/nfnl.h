@@ -22,6 +22,10 @@ int nfnl_tables(struct rtnl *nf, nfnl_fn *fn, void *opaque, struct err *err);
 int nfnl_check_table(struct rtnl *nf, const char *name, struct err *err);
 int nfnl_chains(struct rtnl *nf, const char *table, nfnl_fn *fn, void *opaque, struct err *err);
 
+/* Chains with a hook, of all tables: `full` where they have rules. */
+typedef void nfnl_base_fn(void *opaque, unsigned family, const char *table, const char *chain, bool full);
+int nfnl_base_chains(struct rtnl *nf, nfnl_base_fn *fn, void *opaque, struct err *err);
+
 /* An element of a set: its key, and in how many ms it is gone (0: never). */
 typedef void nfnl_element_fn(void *opaque, const void *key, size_t len, uint64_t expires);
 struct nfnl_set {

@@ -17,6 +17,7 @@
 #include "lan/nfnl.h"
 
 #define LAN_TABLE "vireo-" /* before the name of a network */
+#define LAN_FROM  "from"   /* the chain that is without rules where no machine has a cable */
 
 /* A machine's cable in a network. */
 struct lan_port {

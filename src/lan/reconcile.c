@@ -2,10 +2,12 @@
  * What is left over: a record without its things, things without their record, and what somebody who was killed had
  * begun. Finished where machines have cables in it, else removed. See lan_impl.h.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "lan/lan_impl.h"
 
 /* The networks whose tables there are, and whether there is a note about forwarding. */
@@ -23,6 +25,87 @@ static void add_name(struct lan_names *n, const char *name)
 	n->v = v;
 	n->v[n->len] = strdup(name);
 	n->len += !!n->v[n->len];
+}
+
+/* What is looked at, before anything is changed. */
+struct host {
+	struct rtnl_links links;
+	struct rtnl_messages addresses;
+	struct tables tables;
+};
+
+/* Those that a network has. */
+struct filters {
+	char table[NFNL_NAME];
+	bool cables;		    /* it has some: their chain must have rules */
+	unsigned families, emptied; /* bits */
+};
+
+static unsigned family_bit(unsigned family)
+{
+	return family == NFPROTO_INET ? 1 : family == NFPROTO_NETDEV ? 2 : family == NFPROTO_BRIDGE ? 4 : 0;
+}
+
+static void see_chain(void *opaque, unsigned family, const char *table, const char *chain, bool full)
+{
+	struct filters *f = opaque;
+
+	if (strcmp(table, f->table))
+		return;
+	f->families |= family_bit(family);
+	if (!full && (f->cables || strcmp(chain, LAN_FROM)))
+		f->emptied |= family_bit(family);
+}
+
+/* Each family that the model has, with rules in each of its chains. */
+static bool has_filters(struct lan *l, const struct lan_run *r)
+{
+	struct filters f = { .cables = lan_has_cables(r) };
+	unsigned wanted = family_bit(NFPROTO_BRIDGE);
+	struct err ignored;
+
+	if (lan_has_gateway(&r->def))
+		wanted |= family_bit(NFPROTO_INET);
+	if (r->def.model == LAN_ISOLATED)
+		wanted |= family_bit(NFPROTO_NETDEV);
+	snprintf(f.table, sizeof(f.table), LAN_TABLE "%s", r->def.name);
+	return !nfnl_base_chains(&l->nf, see_chain, &f, &ignored) && !(wanted & ~f.families) && !f.emptied;
+}
+
+/* The host's own in the network. */
+static bool has_addresses(const struct rtnl_messages *m, const struct lan_run *r, int index)
+{
+	const struct in6_addr six = lan_host6(&r->def.net6.addr, 1);
+	bool found4 = !lan_has_gateway(&r->def) || !r->def.net4.len,
+	     found6 = !lan_has_gateway(&r->def) || !r->def.net6.len;
+
+	for (unsigned i = 0; i < m->len; i++) {
+		const struct ifaddrmsg *a = (const void *)m->v[i].data;
+		const struct rtattr *t[IFA_MAX + 1];
+
+		if (m->v[i].len < sizeof(*a) || (int)a->ifa_index != index)
+			continue;
+		rtnl_attrs(IFA_RTA(a), m->v[i].len - NLMSG_ALIGN(sizeof(*a)), t, IFA_MAX);
+		if (!t[IFA_ADDRESS])
+			continue;
+		if (a->ifa_family == AF_INET)
+			found4 |= ld_be32(RTA_DATA(t[IFA_ADDRESS])) == lan_gateway4(&r->def);
+		else
+			found6 |= !memcmp(RTA_DATA(t[IFA_ADDRESS]), &six, sizeof(six));
+	}
+	return found4 && found6;
+}
+
+/* The bridge is up and has its addresses; the server's cable is in it. */
+static bool is_connected(const struct host *h, const struct lan_run *r, const struct rtnl_link *bridge)
+{
+	const struct rtnl_link *server;
+	char name[IFNAMSIZ];
+
+	lan_server_name(&r->def, name);
+	server = rtnl_find(&h->links, name);
+	return !r->made || ((bridge->flags & IFF_UP) && has_addresses(&h->addresses, r, bridge->index) &&
+			    (!server || server->master == bridge->index));
 }
 
 static void add_table(void *opaque, unsigned family, const char *table)
@@ -87,8 +170,7 @@ static void give_back(struct lan *l, struct lan_run *r)
 	lan_run_save(l, r, &ignored);
 }
 
-static int look(struct lan *l, const char *name, const struct rtnl_links *links, const struct lan_names *filters,
-		struct err *err)
+static int look(struct lan *l, const char *name, const struct host *h, struct err *err)
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
 	const struct rtnl_link *bridge;
@@ -102,11 +184,11 @@ static int look(struct lan *l, const char *name, const struct rtnl_links *links,
 		free(r);
 		return again(l, name, err);
 	}
-	bridge = rtnl_find(links, r->bridge);
+	bridge = rtnl_find(&h->links, r->bridge);
 	there = bridge && (!r->made || lan_is_ours(&l->store, bridge, name));
-	whole = there && r->up && lan_names_has(filters, name) &&
+	whole = there && r->up && is_connected(h, r, bridge) && has_filters(l, r) &&
 		(!lan_has_server(&r->def) || lan_server_alive(l, name));
-	if (lan_prune_ports(l, r, links) && whole)
+	if (lan_prune_ports(l, r, &h->links) && whole)
 		whole = !lan_run_save(l, r, &why) && !lan_load_rules(l, r, &why) && !lan_server_hosts(l, r, &why);
 	if (!there && r->uplink && lan_has_cables(r))
 		give_back(l, r);
@@ -137,8 +219,9 @@ static void owner(const struct lan_store *s, const struct rtnl_link *k, char nam
 int lan_reconcile(struct lan *l, struct err *err)
 {
 	struct lan_names running = { 0 }, seen = { 0 };
-	struct tables t = { 0 };
-	struct rtnl_links links = { 0 };
+	struct host h = { 0 };
+	struct tables *t = &h.tables;
+	const struct rtnl_links *links = &h.links;
 	char name[LAN_NET_NAME + 1], path[2 * LAN_PATH];
 	struct err ignored;
 	int rc = -1;
@@ -146,29 +229,33 @@ int lan_reconcile(struct lan *l, struct err *err)
 	/* Whoever may change nothing finds nothing either. */
 	if (lan_host_rights(&ignored))
 		return 0;
-	if (lan_store_running(&l->store, &running, err) || rtnl_links(&l->nl, &links, err))
+	if (lan_store_running(&l->store, &running, err) || rtnl_links(&l->nl, &h.links, err) ||
+	    rtnl_dump(&l->nl, RTM_GETADDR, &h.addresses, err))
 		goto out;
 	/* A kernel without packet filters has none that could be left. */
-	rc = nfnl_tables(&l->nf, add_table, &t, err) && running.len ? -1 : 0;
+	rc = nfnl_tables(&l->nf, add_table, t, err) && running.len ? -1 : 0;
+	if (!rc && !t->forwarding)
+		t->forwarding = lan_forwarding_recall(&l->nf, &l->store);
 	for (unsigned i = 0; i < running.len && !rc; i++)
-		rc = look(l, running.v[i], &links, &t.names, err);
-	for (unsigned i = 0; i < links.len && !rc; i++) {
-		owner(&l->store, &links.v[i], name);
+		rc = look(l, running.v[i], &h, err);
+	for (unsigned i = 0; i < links->len && !rc; i++) {
+		owner(&l->store, &links->v[i], name);
 		if (!*name || lan_names_has(&running, name) || lan_names_has(&seen, name))
 			continue;
 		add_name(&seen, name);
 		rc = again(l, name, err);
 	}
-	for (unsigned i = 0; i < t.names.len && !rc; i++)
-		if (!lan_names_has(&running, t.names.v[i]) && !lan_is_others(l, t.names.v[i]) &&
-		    lan_run_path(&l->store, t.names.v[i], "", path, sizeof(path)) == 0 && access(path, F_OK))
-			rc = lan_remove_rules(l, t.names.v[i], err);
-	if (t.forwarding && !running.len)
+	for (unsigned i = 0; i < t->names.len && !rc; i++)
+		if (!lan_names_has(&running, t->names.v[i]) && !lan_is_others(l, t->names.v[i]) &&
+		    lan_run_path(&l->store, t->names.v[i], "", path, sizeof(path)) == 0 && access(path, F_OK))
+			rc = lan_remove_rules(l, t->names.v[i], err);
+	if (t->forwarding && !running.len)
 		lan_remove_rules(l, "", &ignored);
 out:
 	lan_names_free(&running);
 	lan_names_free(&seen);
-	lan_names_free(&t.names);
-	rtnl_links_free(&links);
+	lan_names_free(&t->names);
+	rtnl_links_free(&h.links);
+	rtnl_messages_free(&h.addresses);
 	return rc;
 }

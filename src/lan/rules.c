@@ -565,7 +565,7 @@ static void guarded(FILE *f, const struct lan_rules *r)
 			port(f, r, &r->ports->v[i]);
 	between(f, r);
 	/* By number: the name is free for anybody's again once its machine was killed. */
-	fputs("\tchain from {\n\t\ttype filter hook prerouting priority -300; policy accept;\n", f);
+	fputs("\tchain " LAN_FROM " {\n\t\ttype filter hook prerouting priority -300; policy accept;\n", f);
 	for (unsigned i = 0; i < r->ports->len; i++) {
 		const struct lan_port *p = &r->ports->v[i];
 

@@ -418,7 +418,7 @@ static int take_up(struct lan *l, struct lan_run *r, struct err *err)
 	/* Filters come before the cables. */
 	if ((r->made && make_bridge(l, r, err)) || lan_load_rules(l, r, err) ||
 	    (r->made && give_addresses(l, r, err)) || lan_plug_cables(l, r, err) ||
-	    (lan_has_gateway(&r->def) && lan_forwarding_on(&l->nl, &l->nf, &r->def, err)) ||
+	    (lan_has_gateway(&r->def) && lan_forwarding_on(&l->nl, &l->nf, &l->store, &r->def, err)) ||
 	    (r->def.model == LAN_BRIDGED && r->made && lan_uplink_take(l, r, err)) || lan_server_start(l, r, err))
 		return -1;
 	r->up = true;

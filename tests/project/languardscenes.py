@@ -96,6 +96,40 @@ def closed(lab):
     return found
 
 
+BREAK = {
+    "bridge": "nft delete table bridge vireo-lab", "netdev": "nft delete table netdev vireo-iso", "inet": "nft flush table inet vireo-lab",
+    "from": "nft flush chain bridge vireo-lab from", "chain": "nft flush chain netdev vireo-iso in", "server": "ip link set vs-lab nomaster",
+    "addresses": "ip addr flush dev vr-lab", "down": "ip link set vr-iso down", "all": "nft flush ruleset",
+}
+
+
+def repaired(lab):
+    """What somebody has taken of networks that run is there again after the next command, whichever part of it."""
+    lab.vireo("net", "create", "iso", "--isolated")
+    sh("sysctl -qw net.ipv6.conf.up0.accept_ra=1")
+    lab.vireo("net", "create", "lab", "--nat")
+    lab.machine("lab", "a")
+
+    def look():
+        links = json.loads(sh("ip -j addr"))
+        own = {l["ifname"]: [l.get("master"), "UP" in l["flags"], sorted(a["local"] for a in l["addr_info"] if a.get("local", "fe80")[:4] != "fe80")]
+               for l in links if l["ifname"] != "vt0"}
+        return own, sorted(line for line in sh("nft -s list ruleset").splitlines() if "elements" not in line)
+
+    before, found = look(), {}
+    for name, line in BREAK.items():
+        sh(line)
+        another_command(lab)
+        now = look()
+        found[name] = now == before or [now[0], before[0], sorted(set(before[1]) ^ set(now[1]))]
+    sh("nft flush ruleset")
+    lab.vireo("net", "delete", "--force", "lab")
+    lab.vireo("net", "delete", "iso")
+    left = gone(lab)
+    left["links"].remove("vt0")
+    return {"mended": found, "left": left, "accept_ra": sh("sysctl -n net.ipv6.conf.up0.accept_ra").strip()}
+
+
 if __name__ == "__main__":
     lab = Lab()
     try:

@@ -45,3 +45,11 @@ def test_who_is_not_known_sends_nothing(scenes):
     everything = ["dhcp server", "mac", "router"]
     assert scenes.result("closed") == {"bad": [], "alias": [["good"], True], "delete": 1, "renamed": ["good"], "named": "other0",
                                        "stranger": [[], False], "without": [everything, True]}
+
+
+@pytest.mark.scene("repaired")
+def test_each_part_that_is_taken_is_made_again(scenes):
+    r = scenes.result("repaired")
+    assert {k: v for k, v in r["mended"].items() if v is not True} == {}
+    # And what forwarding was like before is known without any table.
+    assert (r["left"], r["accept_ra"]) == (test_lan.NOTHING, "1")
