@@ -353,6 +353,7 @@ static int check_host(struct lan *l, struct lan_run *r, struct err *err)
 {
 	const struct rtnl_link *k;
 	struct rtnl_links links;
+	char server[IFNAMSIZ];
 	bool joined = false;
 	int rc = 0;
 
@@ -375,6 +376,10 @@ static int check_host(struct lan *l, struct lan_run *r, struct err *err)
 			     "bridge: the name %s is taken by an interface that is not this network's (--bridge says "
 			     "another)",
 			     r->bridge);
+	lan_server_name(&r->def, server);
+	k = rtnl_find(&links, server);
+	if (!rc && k && lan_has_server(&r->def) && !lan_is_ours(&l->store, k, r->def.name))
+		rc = err_set(err, "the name %s is taken by an interface that is not this network's", server);
 	rtnl_links_free(&links);
 	return rc || load_rules(l, r, true, err) ? -1 : 0;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "lan/lan_impl.h"
 
 #define SIOCGIWNAME 0x8b01 /* linux/wireless.h, which does not go together with net/if.h */
@@ -430,15 +431,19 @@ static void restore(struct lan *l, const json_t *uplink, int index, bool address
 int lan_uplink_give_back(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	const char *name = json_string_value(json_object_get(r->uplink, "name"));
-	const int bridge = (int)if_nametoindex(r->bridge);
+	/* Not somebody else's, who has its name. */
+	const int bridge = lan_link_is_ours(l, r->bridge, r->def.name) ? (int)if_nametoindex(r->bridge) : 0;
 	bool down;
 	const int index = find_taken(l, r->uplink, bridge, &down);
 	struct rtnl_messages m[KINDS] = { 0 };
 	struct err ignored;
 	int rc = 0;
 
-	if (!index)
+	if (!index) {
+		log_line(LOG_WARN, "lan", "%s: the interface %s is gone: it is not given back what it had", r->def.name,
+			 name ? name : "?");
 		return 0;
+	}
 	rc = (bridge && find(l, bridge, m, err)) || rtnl_set_master(&l->nl, index, 0, err) ||
 	     (bridge && move(l, (int[]){ bridge, index }, m, err));
 	restore(l, r->uplink, index, !m[ADDRESSES].len);

@@ -248,49 +248,6 @@ def test_lost_files(scenes, which):
         assert r["cables"]
 
 
-@pytest.mark.scene("edited")
-def test_edits(scenes):
-    r = scenes.result("edited")
-    errors = r.pop("errors")
-    says = {"host": "machine a has the address 10.50.0.", "subnet": "10.50.0.", "subnet6": "has the address fd", "taken": "the name taken is taken",
-            "bridge": "has a cable in it", "model": "has a cable in it", "uplink": "there is no interface nope0", "server": "server.sock"}
-    for name, words in says.items():
-        assert words in errors[name], (name, errors[name])
-    assert r == {"after errors": True, "same": True, "kept": True, "other": [True, 1500], "moved": True, "static": True, "routed": True,
-                 "bridge": "again", "left": NOTHING}
-
-
-@pytest.mark.scene("mended")
-def test_destroyed_under_machines(scenes):
-    assert scenes.result("mended") == {"bridge": True, "served": 1, "definition": True, "stopped": True, "state": "broken", "later": True}
-
-
-@pytest.mark.scene("strangers")
-def test_other_run_directories(scenes):
-    r = scenes.result("strangers")
-    assert "there is one of this name on the host" in r.pop("taken")
-    assert r == {"create": 0, "there": True, "delete": 0, "after": True, "tmp": False, "lock": 1, "left": NOTHING}
-
-
-@pytest.mark.scene("cards")
-def test_macs(scenes):
-    r = scenes.result("cards")
-    assert len(set(r["macs"])) == len(r["macs"]) and all(m.startswith("52:54:00:") for m in r["macs"]) and r["other"]
-    assert ["network's own" in e for e in r["errors"]] == [True, True, True, False] and "no character" in r["errors"][3]
-
-
-@pytest.mark.scene("refused")
-def test_wrong_definitions(scenes):
-    r = scenes.result("refused")
-    says = {"long": "is not a network's name", "host": "9.9.9.9 is not an address of a machine in the subnet 10.",
-            "range": "it must lie in the subnet 10.", "none": "the network has no IPv4 subnet", "publish": "9.9.9.9 is not an address of a machine",
-            "taken": "port 80 leads to network there already", "bridge": "'all' is no name", "route": "there is no network named 'nosuch'"}
-    for name, words in says.items():
-        assert words in r["errors"][name], (name, r["errors"][name])
-    assert "do not reach the host" in r["note"]
-    assert sorted(r["defined"]) == ["mine.json", "there.json"] and r["left"] == NOTHING
-
-
 @pytest.mark.scene("full", "create")
 def test_full_directory(scenes):
     for kind in ("create", "readonly", "stop"):

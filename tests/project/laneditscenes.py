@@ -1,0 +1,241 @@
+"""Definitions that are wrong or change, and what is odd of the host that networks stand in, in a lab (lanlab.py): scenarios for
+test_lan_edits.py.
+"""
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from lanlab import Lab, sh
+from lanscenes import gone, make, servers, shown, wait
+
+
+def which(program):
+    return shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+
+
+def tried(lab, *args):
+    """The error of a command."""
+    r = lab.vireo(*args, check=False)
+    return r.stderr if r.returncode else ""
+
+
+def there(lab, *machines):
+    """Whether the network is up, with these machines' cables in its bridge under their names, and they reach each other."""
+    show = shown(lab)
+    masters = {l["ifname"]: l.get("master") for l in json.loads(sh("ip -j link"))}
+    a, b = machines[:2]
+    return (show["state"] == "up" and sorted(c["machine"] for c in show["cables"]) == sorted(m.name for m in machines)
+            and all(masters[m.tap] == show["bridge"] for m in machines) and all(lab.table([(a, b), (a, lab.host)], 0.6).values()))
+
+
+def edited(lab):
+    """Edits that are refused change nothing; those that are not, nothing that machines have."""
+    lab.vireo("net", "create", "lab", "--nat", "--subnet", "10.50.0.0/24")
+    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+    lab.machine("lab", "gone").end()
+    lab.machines.pop()
+    sh("ip link add taken type bridge")
+    before, errors = shown(lab)["definition"], {}
+    other = "52:54:00:00:00:99"
+    for name, args in {"host": ["--host", f"{other},other,{a.addresses['4']}"], "subnet": ["--subnet", "10.60.0.0/24"],
+                       "subnet6": ["--subnet6", "fd00:60::/64"], "bridge": ["--bridge", "newbr"],
+                       "taken": ["--bridge", "taken", "--force"], "model": ["--isolated"],
+                       "uplink": ["--bridged", "nope0", "--subnet", "none", "--subnet6", "none", "--domain", "none", "--force"]}.items():
+        errors[name] = tried(lab, "net", "edit", "lab", *args)
+    # One that fails in the middle: the server is refused its directory.
+    server = os.path.join(lab.dir, "run", "lab", "server.sock")
+    lab.vireo("net", "edit", "lab", "--no-dhcp", "--dns", "off")
+    if os.path.exists(server):
+        os.unlink(server)
+    os.mkdir(server)
+    errors["server"] = tried(lab, "net", "edit", "lab", "--dhcp", "--mtu", "1400")
+    middle = shown(lab)["definition"]
+    found = {"after errors": there(lab, a, b)}
+    os.rmdir(server)
+    lab.vireo("net", "edit", "lab", "--dhcp", "--dns", "own")
+    found["same"] = shown(lab)["definition"] == before and middle == {**before, "dhcp": False, "dns": "off"}
+    # A machine that comes back has what it is given by now.
+    lab.vireo("net", "edit", "lab", "--mtu", "1300", "--dhcp-range", "10.50.0.200-10.50.0.254", "--host", f"{b.mac},b,10.50.0.77")
+    mtu = lambda: {l["ifname"]: l["mtu"] for l in json.loads(sh("ip -j link"))}
+    narrow = [mtu()[x] for x in ("vr-lab", a.tap)]
+    found["kept"] = there(lab, a, b) and b.shown()["address"] == b.addresses["4"] and narrow == [1300, 1300]
+    b.end()
+    lab.vireo("net", "edit", "lab", "--mtu", "0", "--subnet", "10.61.0.0/24", "--host", "none", "--force")
+    found["other"] = [a.shown()["address"].startswith("10.61.0."), mtu()[a.tap]]
+    b = lab.machines[1] = lab.machine("lab", "b")
+    lab.machines.pop()
+    found["moved"] = b.addresses["4"].startswith("10.61.0.")
+    b.end()
+    lab.vireo("net", "edit", "lab", "--host", f"{b.mac},b,10.61.0.77", "--bridge", "newbr", "--force")
+    b = lab.machines[1] = lab.machine("lab", "b")
+    lab.machines.pop()
+    a.sh("ip addr flush dev eth0")
+    a.configure()
+    found["static"] = b.addresses["4"] == "10.61.0.77" and there(lab, a, b)
+    lab.vireo("net", "edit", "lab", "--routed", "--force")
+    found["routed"] = there(lab, a, b)
+    for m in (a, b):
+        m.end()
+    lab.machines.clear()
+    lab.vireo("net", "edit", "lab", "--bridge", "again", "--subnet6", "fd00:61::/64")
+    found["bridge"] = shown(lab)["bridge"]
+    lab.vireo("net", "delete", "lab")
+    sh("ip link del taken")
+    return {**found, "errors": errors, "left": gone(lab)}
+
+
+def mended(lab):
+    """What somebody else has destroyed under machines is made again, by what is written or what is there."""
+    a, b = make(lab, "nat")
+    found = {}
+    sh("ip link del vr-lab")
+    lab.vireo("net", "start", "other", check=False)
+    found["bridge"] = there(lab, a, b)
+    # Its definition cannot be read, and its server is dead.
+    definition = os.path.join(lab.dir, "networks", "lab.json")
+    text = open(definition).read()
+    open(definition, "w").close()
+    for pid in servers(lab):
+        os.kill(pid, signal.SIGKILL)
+    wait(lambda: not servers(lab))
+    lab.vireo("net", "start", "other", check=False)
+    found["served"] = len(servers(lab))
+    open(definition, "w").write(text)
+    found["definition"] = there(lab, a, b)
+    lab.vireo("net", "stop", "--force", "lab")
+    lab.vireo("net", "start", "lab")
+    found["stopped"] = there(lab, a, b)
+    # What cannot be mended now is, later.
+    sh("ip link del vr-lab; ip link add vr-lab type bridge")
+    lab.vireo("net", "start", "other", check=False)
+    found["state"] = shown(lab)["state"]
+    sh("ip link del vr-lab")
+    lab.vireo("net", "start", "other", check=False)
+    found["later"] = there(lab, a, b)
+    return found
+
+
+def strangers(lab):
+    """Two run directories in one host: neither touches what is the other's. And what is odd of one."""
+    theirs = lambda *args: subprocess.run([lab.VIREO, *args], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL,
+                                          env={**os.environ, "VIREO_NET_DIR": "theirs"}, cwd=lab.dir)
+    lab.vireo("net", "create", "lab", "--nat")
+    lab.vireo("net", "create", "idle", "--isolated")
+    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+    r = {"create": theirs("net", "create", "theirs", "--nat", "--dns", "dnsmasq" if which("dnsmasq") else "own").returncode}
+    r["taken"] = theirs("net", "create", "lab", "--isolated", "--bridge", "other").stderr
+    r["there"] = there(lab, a, b) and shown(lab, "idle")["state"] == "up"
+    r["delete"] = theirs("net", "delete", "theirs").returncode
+    r["after"] = there(lab, a, b) and all(lab.table([(a, lab.outside)]).values()) and "vireo-idle" in sh("nft list tables")
+    for m in (a, b):
+        m.end()
+    lab.machines.clear()
+    # Somebody was killed while he wrote.
+    tmp = os.path.join(lab.dir, "networks", "killed.json.tmp")
+    open(tmp, "w").close()
+    lab.vireo("net", "delete", "lab", "idle")
+    r["tmp"] = os.path.exists(tmp)
+    # Who waits for a directory that is moved away has not locked the one that is there then.
+    run = os.path.join(lab.dir, "run")
+    held, later = (os.open(run, os.O_RDONLY), None)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    waiting = subprocess.Popen([lab.VIREO, "net", "start", "other"], stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+    wait(lambda: "FLOCK" in sh(f"grep -h -A0 -e '->' /proc/locks", check=False))
+    os.rename(run, run + ".old")
+    os.mkdir(run, 0o700)
+    later = os.open(run, os.O_RDONLY)
+    fcntl.flock(later, fcntl.LOCK_EX)
+    os.close(held)
+    try:
+        waiting.wait(0.3)
+        r["lock"] = "of the old one"
+    except subprocess.TimeoutExpired:
+        os.close(later)
+        r["lock"] = waiting.wait(5)
+    r["left"] = gone(lab)
+    return r
+
+
+def cards(lab):
+    """MACs: not the same on two hosts and two networks of one; not the network's own. Names that are none."""
+    ids = [os.path.join(lab.dir, str(n)) for n in range(2)]
+    r, macs = {}, []
+    for n in ids:
+        with open(n, "w") as f:
+            f.write(os.path.basename(n) * 32 + "\n")
+    lab.vireo("net", "create", "lab", "--nat")
+    lab.vireo("net", "create", "two", "--bridged", "up0")
+    for n in ids if os.path.exists("/etc/machine-id") else []:
+        sh(f"mount --bind {n} /etc/machine-id")
+        m = lab.machine("lab", "a", configure=False)
+        macs.append(m.mac)
+        m.end()
+        lab.machines.pop()
+        sh("umount /etc/machine-id")
+    first = lab.machine("lab", "b", configure=False)
+    first.end()
+    lab.machines.pop()
+    lab.machine("two", "b", first.mac, configure=False)
+    again = lab.machine("lab", "b", configure=False)
+    links = {l["ifname"]: l["address"] for l in json.loads(sh("ip -j link"))}
+    errors = []
+    for network, name, mac in (("lab", "x", links["vr-lab"]), ("lab", "x", links["vr-lab"].replace(":56:", ":53:", 1)),
+                               ("two", "x", links["vr-two"]), ("lab", "x\n10.0.0.1 evil", "-")):
+        try:
+            lab.machine(network, name, mac, configure=False)
+            errors.append("none")
+        except RuntimeError as e:
+            errors.append(str(e))
+    return {"macs": macs, "errors": errors, "other": first.mac != again.mac}
+
+
+def refused(lab):
+    """What is wrong in a definition is said as it is, and nothing is made."""
+    lab.vireo("net", "create", "there", "--nat", "--publish", "tcp:80-x:80", "--no-start")
+    errors = {name: tried(lab, "net", "create", *args) for name, args in {
+        "long": ["a" * 64, "--isolated"],
+        "host": ["lab", "--nat", "--host", "52:54:00:00:00:01,web,9.9.9.9"],
+        "range": ["lab", "--nat", "--dhcp-range", "9.9.9.3-9.9.9.9"],
+        "none": ["lab", "--nat", "--subnet", "none", "--host", "52:54:00:00:00:01,web,9.9.9.9"],
+        "publish": ["lab", "--nat", "--publish", "tcp:8080-9.9.9.9:80"],
+        "taken": ["lab", "--nat", "--publish", "tcp:192.0.2.1:80-x:80"],
+        "bridge": ["lab", "--nat", "--bridge", "all"],
+        "route": ["lab", "--nat", "--route", "nosuch"]}.items()}
+    # Whoever reads a file that does not end keeps nobody waiting.
+    slow = subprocess.Popen([lab.VIREO, "net", "import", "-", "--no-start", "--name", "mine"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.15)
+    lab.vireo("net", "create", "a" * 31, "--isolated")
+    note = slow.communicate("<network><name>my net</name><ip address='10.9.9.1' prefix='24'/></network>")[1]
+    lab.vireo("net", "delete", "a" * 31)
+    return {"errors": errors, "note": note, "defined": os.listdir(os.path.join(lab.dir, "networks")), "left": gone(lab)}
+
+
+def interfaces(lab):
+    """Interfaces that others take, rename and remove."""
+    sh("ip link add vs-lab type bridge")
+    r = {"taken": tried(lab, "net", "create", "lab", "--isolated"), "links": lab.left()["links"], "tables": lab.left()["tables"]}
+    sh("ip link del vs-lab; ip link add gone0 type veth peer name gone1")
+    has = lambda link: sorted(a["local"] for l in json.loads(sh(f"ip -j addr show dev {link} scope global")) for a in l.get("addr_info", []) if "local" in a)
+    lab.vireo("net", "create", "lab", "--bridged", "up0")
+    lab.vireo("net", "create", "two", "--bridged", "gone0")
+    sh("ip link set up0 down; ip link set up0 name e9; ip link set e9 up; ip link del gone0")
+    r["renamed"] = lab.vireo("net", "delete", "lab", check=False).returncode
+    r["kept"] = has("e9")
+    gone0 = lab.vireo("net", "delete", "two", check=False)
+    r["gone"] = [gone0.returncode, gone0.stderr]
+    sh("ip link set e9 down; ip link set e9 name up0; ip link set up0 up")
+    r["left"] = gone(lab)
+    return r
+
+
+if __name__ == "__main__":
+    lab = Lab()
+    try:
+        print(json.dumps(globals()[sys.argv[1]](lab, *sys.argv[2:])))
+    finally:
+        lab.end()

@@ -1,0 +1,83 @@
+"""Networks that change while machines are in them, wrong definitions, and hosts that others change, too. In name spaces, as
+test_lan.py.
+"""
+import os
+import subprocess
+import sys
+
+import pytest
+
+import test_lan
+from test_lan import NOTHING, UNSHARE
+
+LAB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "laneditscenes.py")
+pytestmark = test_lan.pytestmark
+
+
+class Scenes(test_lan.Scenes):
+    def start(self, *scene):
+        if scene not in self.started:
+            self.started[scene] = subprocess.Popen([*UNSHARE, sys.executable, LAB, *scene], stdout=subprocess.PIPE,
+                                                   stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def scenes(request):
+    s = Scenes()
+    for item in request.session.items:
+        scene = item.get_closest_marker("scene")
+        if scene and item.module is request.module:
+            s.start(*scene.args)
+    return s
+
+
+@pytest.mark.scene("edited")
+def test_edits(scenes):
+    r = scenes.result("edited")
+    errors = r.pop("errors")
+    says = {"host": "machine a has the address 10.50.0.", "subnet": "10.50.0.", "subnet6": "has the address fd", "taken": "the name taken is taken",
+            "bridge": "has a cable in it", "model": "has a cable in it", "uplink": "there is no interface nope0", "server": "server.sock"}
+    for name, words in says.items():
+        assert words in errors[name], (name, errors[name])
+    assert r == {"after errors": True, "same": True, "kept": True, "other": [True, 1500], "moved": True, "static": True, "routed": True,
+                 "bridge": "again", "left": NOTHING}
+
+
+@pytest.mark.scene("mended")
+def test_destroyed_under_machines(scenes):
+    assert scenes.result("mended") == {"bridge": True, "served": 1, "definition": True, "stopped": True, "state": "broken", "later": True}
+
+
+@pytest.mark.scene("strangers")
+def test_other_run_directories(scenes):
+    r = scenes.result("strangers")
+    assert "there is one of this name on the host" in r.pop("taken")
+    assert r == {"create": 0, "there": True, "delete": 0, "after": True, "tmp": False, "lock": 1, "left": NOTHING}
+
+
+@pytest.mark.scene("cards")
+def test_macs(scenes):
+    r = scenes.result("cards")
+    assert len(set(r["macs"])) == len(r["macs"]) and all(m.startswith("52:54:00:") for m in r["macs"]) and r["other"]
+    assert ["network's own" in e for e in r["errors"]] == [True, True, True, False] and "no character" in r["errors"][3]
+
+
+@pytest.mark.scene("refused")
+def test_wrong_definitions(scenes):
+    r = scenes.result("refused")
+    says = {"long": "is not a network's name", "host": "9.9.9.9 is not an address of a machine in the subnet 10.",
+            "range": "it must lie in the subnet 10.", "none": "the network has no IPv4 subnet", "publish": "9.9.9.9 is not an address of a machine",
+            "taken": "port 80 leads to network there already", "bridge": "'all' is no name", "route": "there is no network named 'nosuch'"}
+    for name, words in says.items():
+        assert words in r["errors"][name], (name, r["errors"][name])
+    assert "do not reach the host" in r["note"]
+    assert sorted(r["defined"]) == ["mine.json", "there.json"] and r["left"] == NOTHING
+
+
+@pytest.mark.scene("interfaces")
+def test_interfaces_of_others(scenes):
+    r = scenes.result("interfaces")
+    assert "the name vs-lab is taken" in r["taken"] and r["links"] == ["vs-lab"] and r["tables"] == []
+    assert (r["renamed"], r["kept"]) == (0, ["192.0.2.1", "2001:db8::1"])
+    assert r["gone"][0] == 0 and "the interface gone0 is gone" in r["gone"][1]
+    assert r["left"] == NOTHING
