@@ -314,7 +314,9 @@ static void port_ipv6(FILE *f, const struct lan_rules *r, const struct lan_port 
 	if (r->def->net6.len)
 		snprintf(prefixes, sizeof(prefixes), "0xfe80000000000000, 0x%016llx",
 			 (unsigned long long)ld_be64(r->def->net6.addr.s6_addr));
-	fputs("\t\ticmpv6 type { nd-router-advert, nd-redirect } counter drop\n", f);
+	fputs("\t\tip6 nexthdr { 0, 43, 44, 60, 135 } jump extended\n"
+	      "\t\ticmpv6 type { nd-router-advert, nd-redirect } counter drop\n",
+	      f);
 	/*
 	 * What is its own; what it has made itself and nobody has before; nothing else. What asks whether an address is
 	 * taken (from ::) must not ask so for somebody else's, who would let go of it.
@@ -431,6 +433,19 @@ static void sets(FILE *f, const struct lan_rules *r)
 	free(v);
 }
 
+/*
+ * Behind more headers: what is in the packet must be seen here, and not be put together only by who gets it (RFC 7112,
+ * 7113); what neighbors say is not fragmented (RFC 6980). In later parts nothing is to be seen. A
+ * comparison that is always true fails where there is nothing to compare.
+ */
+static void extended(FILE *f)
+{
+	fputs("\tchain extended {\n\t\texthdr frag exists icmpv6 type { nd-router-solicit, nd-router-advert, "
+	      "nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } counter drop\n"
+	      "\t\tfrag frag-off != 0 return\n\t\t@th,56,8 >= 0 return\n\t\tcounter drop\n\t}\n",
+	      f);
+}
+
 static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 {
 	bool bridged = r->def->model == LAN_BRIDGED;
@@ -444,6 +459,9 @@ static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 	if (p->addr4)
 		fprintf(f, "\t\tether type arp arp saddr ip != { 0.0.0.0, %s } counter drop\n",
 			lan_text4(p->addr4, ip));
+	/* Who hears one for the address that it wants does not take it. */
+	if (p->addr4)
+		fprintf(f, "\t\tether type arp arp saddr ip 0.0.0.0 arp daddr ip != %s counter drop\n", ip);
 	fputs("\t\tether type arp accept\n"
 	      /* Only the network's own server answers as one. */
 	      "\t\tudp sport { 67, 547 } counter drop\n"
@@ -451,8 +469,10 @@ static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 	      f);
 	if (p->addr4)
 		fprintf(f, "\t\tether type ip ip saddr != %s counter drop\n", ip);
-	/* Tags would hide what is within. */
-	fputs(bridged ? "\t\tether type { 8021q, 8021ad } counter drop\n\t\tether type != ip6 accept\n"
+	/* Tags would hide what is within. No switch of the network outside shall hear another one here. */
+	fputs(bridged ? "\t\tether type { 8021q, 8021ad } counter drop\n"
+			"\t\tether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 counter drop\n"
+			"\t\tether type < 0x0600 counter drop\n\t\tether type != ip6 accept\n"
 		      : "\t\tether type ip accept\n\t\tether type != ip6 counter drop\n",
 	      f);
 	port_ipv6(f, r, p);
@@ -560,6 +580,7 @@ static void guarded(FILE *f, const struct lan_rules *r)
 	}
 	fputs(" }; }\n", f);
 	sets(f, r);
+	extended(f);
 	for (unsigned i = 0; i < r->ports->len; i++)
 		if (*r->ports->v[i].tap)
 			port(f, r, &r->ports->v[i]);

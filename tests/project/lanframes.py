@@ -46,6 +46,16 @@ def nd(src, dst, kind, target, mark):
                 socket.inet_pton(socket.AF_INET6, target) + mark)
 
 
+def options(then, body):
+    """An extension header that says nothing, with `body` in it."""
+    pad = (-len(body) - 4) % 8
+    return struct.pack("!BBBB", then, (len(body) + 4 + pad) // 8 - 1, 1, len(body) + pad) + body + bytes(pad)
+
+
+def part(then, offset, more):
+    return struct.pack("!BBHI", then, 0, offset | more, 77)
+
+
 def own6(prefix, of):
     """The address of a /64 that follows from a MAC."""
     m = mac(of)
@@ -58,13 +68,20 @@ def hostile(a, b, gateway4, gateway6, prefix):
     other, d, s = "52:54:00:99:99:99", b["mac"], a["mac"]
     frames = {
         "good arp": lambda m: eth(d, s, 0x806, arp(1, s, a["4"], b["4"], m)),
-        "good arp probe": lambda m: eth(d, s, 0x806, arp(1, s, "0.0.0.0", b["4"], m)),
+        "good arp probe": lambda m: eth(d, s, 0x806, arp(1, s, "0.0.0.0", a["4"], m)),
         "good ipv4": lambda m: eth(d, s, 0x800, ipv4(a["4"], b["4"], 1000, 1000, m)),
         "good dhcp": lambda m: eth("ff:ff:ff:ff:ff:ff", s, 0x800, ipv4("0.0.0.0", "255.255.255.255", 68, 67, m)),
         "good ipv6": lambda m: eth(d, s, 0x86dd, udp6(a["6"], b["6"], 1000, 1000, m)),
         "good ipv6 of its own making": lambda m: eth(d, s, 0x86dd, udp6(prefix + "aaaa:1", b["6"], 1000, 1000, m)),
         "good nd": lambda m: eth(d, s, 0x86dd, nd(a["6"], b["6"], 136, a["6"], m)),
         "good dad": lambda m: eth("33:33:ff:00:00:01", s, 0x86dd, nd("::", "ff02::1:ff00:1", 135, prefix + "aaaa:2", m)),
+        "good options": lambda m: eth(d, s, 0x86dd, ipv6(a["6"], b["6"], 60, options(17, b"") + udp6(a["6"], b["6"], 1000, 1000, m)[40:])),
+        "good fragment": lambda m: eth(d, s, 0x86dd, ipv6(a["6"], b["6"], 44, part(17, 0, 1) + udp6(a["6"], b["6"], 1000, 1000, m)[40:])),
+        "good rest of a fragment": lambda m: eth(d, s, 0x86dd, ipv6(a["6"], b["6"], 44, part(17, 24, 0) + m)),
+        "fragment that ends before its head": lambda m: eth(d, s, 0x86dd, ipv6(a["6"], b["6"], 44, part(60, 0, 1) + options(17, m))),
+        "options and no more": lambda m: eth(d, s, 0x86dd, ipv6(a["6"], b["6"], 60, options(17, m))),
+        "nd in fragments": lambda m: eth(d, s, 0x86dd, ipv6(a["6"], b["6"], 44, part(58, 0, 0) + nd(a["6"], b["6"], 136, a["6"], m)[40:])),
+        "arp probe of another": lambda m: eth("ff:ff:ff:ff:ff:ff", s, 0x806, arp(1, s, "0.0.0.0", b["4"], m)),
         "mac": lambda m: eth(d, other, 0x800, ipv4(a["4"], b["4"], 1000, 1000, m)),
         "arp address": lambda m: eth(d, s, 0x806, arp(2, s, gateway4, b["4"], m)),
         "arp mac": lambda m: eth(d, s, 0x806, arp(2, other, a["4"], b["4"], m)),

@@ -211,6 +211,20 @@ def tables(lab):
     return found
 
 
+def switches(lab):
+    """What a machine of a bridged network says to the switches outside."""
+    sh("ip link add e0 type veth peer name e1; ip link set e0 up; ip link set e1 up")
+    lab.vireo("net", "create", "lab", "--bridged", "e0")
+    a = lab.machine("lab", "a", configure=False)
+    frames = {"good": lanframes.eth("ff:ff:ff:ff:ff:ff", a.mac, 0x88b5, lanframes.MARK % 0)}
+    for name, to, kind, body in (("bpdu", "01:80:c2:00:00:00", 39, b"\x42\x42\3\0\0\0\0"),
+                                 ("pvst", "01:00:0c:cc:cc:cd", 50, b"\xaa\xaa\3\0\0\x0c\1\x0b"),
+                                 ("llc", "ff:ff:ff:ff:ff:ff", 30, b"\xe0\xe0\3"),
+                                 ("stp by type", "01:80:c2:00:00:00", 0x88b5, b"")):
+        frames[name] = lanframes.eth(to, a.mac, kind, body + lanframes.MARK % len(frames))
+    return arriving(wire(a), wire(lab.host, "e1"), frames)
+
+
 if __name__ == "__main__":
     lab = Lab()
     try:

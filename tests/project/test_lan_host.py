@@ -89,3 +89,8 @@ def test_tables_of_others_stay(scenes):
     assert (r["forwards"], r["between"]) == ("0", [])
     assert r["while"] == ["table bridge vireo-lab", "table inet vireo-lab"]
     assert r["after"] == ["table inet vireo_forwarding"]  # that somebody has deleted
+
+
+@pytest.mark.scene("switches")
+def test_machines_are_no_switches(scenes):
+    assert scenes.result("switches") == ["good"]
