@@ -605,6 +605,13 @@ void e1000_set_link(struct device *d, bool up)
 	pthread_mutex_unlock(&e->lock);
 }
 
+static void unplugged(void *opaque)
+{
+	struct e1000 *e = opaque;
+
+	e1000_set_link(&e->dev, false);
+}
+
 static int init(struct e1000 *e, const struct e1000_config *c, struct err *err)
 {
 	struct bus_range mem = { "e1000", &bar_ops, e, &e->lock }, io = { "e1000-io", &io_ops, e, &e->lock };
@@ -653,7 +660,7 @@ struct device *e1000_new(const struct e1000_config *c, struct err *err)
 		unmake(e);
 		return NULL;
 	}
-	e->peer->receiver = (struct net_receiver){ receive, writable, e };
+	e->peer->receiver = (struct net_receiver){ receive, writable, e, unplugged };
 	net_set_guest(e->peer, 0, 1); /* it gets complete frames */
 	return &e->dev;
 }

@@ -11,6 +11,9 @@
 #define NET_HEADER_MIN 14u /* what is shorter is no frame */
 #define NET_OUT_MAX    (256u << 10)
 
+/* Tell the receiver that the other end is gone for good. */
+void net_unplugged(struct net_peer *first);
+
 /* --- out.c: frames on their way to a socket, each behind its length of four bytes, big-endian --- */
 
 struct net_out {

@@ -121,6 +121,13 @@ static void dump_writable(void *opaque)
 		t->peer.receiver.writable(t->peer.receiver.opaque);
 }
 
+static void dump_unplugged(void *opaque)
+{
+	struct tapped *t = opaque;
+
+	net_unplugged(&t->peer);
+}
+
 /* --- life --- */
 
 static int begin_file(struct dump *d, const char *path, struct err *err)
@@ -156,7 +163,7 @@ struct net_peer *net_dump_new(struct net_peer *inner, const struct net_dump_conf
 		*t = (struct tapped){ .peer = { .ops = &d->ops, .takes = p->takes }, .inner = p, .dump = d };
 		if (n)
 			d->queue[n - 1].peer.next = &t->peer;
-		p->receiver = (struct net_receiver){ dump_receive, dump_writable, t };
+		p->receiver = (struct net_receiver){ dump_receive, dump_writable, t, dump_unplugged };
 	}
 	if (!begin_file(d, c->path, err))
 		return &d->queue[0].peer;

@@ -68,6 +68,11 @@ struct net_receiver {
 	/* The peer has room again, after a send() that found none; never from within send(). May be NULL. */
 	void (*writable)(void *opaque);
 	void *opaque;
+	/*
+	 * The other end is gone for good, as a cable that was pulled. Of the first peer, never from within send(). May
+	 * be NULL.
+	 */
+	void (*unplugged)(void *opaque);
 };
 
 struct net_peer;

@@ -1,7 +1,7 @@
 /* What all peers and front ends share: what a guest accepts, and frames from one side to the other. */
 #include <string.h>
 
-#include "net/net.h"
+#include "net/backend.h"
 
 void net_set_guest(struct net_peer *p, unsigned accepts, unsigned queues)
 {
@@ -12,6 +12,12 @@ void net_set_guest(struct net_peer *p, unsigned accepts, unsigned queues)
 		q->accepts = accepts;
 	if (changed && p->ops->set_guest)
 		p->ops->set_guest(p);
+}
+
+void net_unplugged(struct net_peer *p)
+{
+	if (p->receiver.unplugged)
+		p->receiver.unplugged(p->receiver.opaque);
 }
 
 bool net_gso_known(unsigned gso)

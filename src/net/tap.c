@@ -34,11 +34,13 @@ struct tap {
 	struct net_peer_ops ops;
 	char name[32];
 	int fd;
-	unsigned header; /* HEADER or 0 */
-	bool attached;	 /* a queue that gets frames */
-	struct loop_fd *watch;
-	bool full;    /* send() found no room */
-	bool starved; /* `in`, of `len` bytes with its header, waits for the receiver */
+	unsigned header;       /* HEADER or 0 */
+	bool attached;	       /* a queue that gets frames */
+	bool gone;	       /* of the first: this was said */
+	struct tap *first;     /* of the queues */
+	struct loop_fd *watch; /* NULL: somebody has deleted the interface */
+	bool full;	       /* send() found no room */
+	bool starved;	       /* `in`, of `len` bytes with its header, waits for the receiver */
 	size_t len;
 	struct net_tap_script down; /* of the first */
 	uint8_t in[HEADER + NET_FRAME_MAX];
@@ -46,7 +48,8 @@ struct tap {
 
 static void update_watch(struct tap *t)
 {
-	loop_fd_mod(t->watch, (t->starved ? 0u : EPOLLIN) | (t->full ? EPOLLOUT : 0u));
+	if (t->watch)
+		loop_fd_mod(t->watch, (t->starved ? 0u : EPOLLIN) | (t->full ? EPOLLOUT : 0u));
 }
 
 /* --- from the kernel, whose headers can be those of somebody who writes to its packet sockets --- */
@@ -75,15 +78,42 @@ static bool deliver(struct tap *t)
 	return !t->starved;
 }
 
+static void wake_guest(struct tap *t)
+{
+	bool was_full = t->full;
+
+	t->full = false;
+	if (was_full && t->peer.receiver.writable)
+		t->peer.receiver.writable(t->peer.receiver.opaque);
+}
+
+/* The interface has been deleted: its descriptor would be ready with an error for ever. What is sent is lost. */
+static void gone(struct tap *t)
+{
+	struct tap *first = t->first;
+
+	loop_fd_del(t->watch);
+	t->watch = NULL;
+	t->starved = false;
+	wake_guest(t);
+	if (first->gone)
+		return;
+	first->gone = true;
+	log_line(LOG_WARN, "net", "%s: somebody has deleted the tap: the cable is out", first->name);
+	net_unplugged(&first->peer);
+}
+
 static void on_event(void *opaque, int fd, uint32_t events)
 {
 	struct tap *t = opaque;
+	struct ifreq r;
 
-	if (events & EPOLLOUT && t->full) {
-		t->full = false;
-		if (t->peer.receiver.writable)
-			t->peer.receiver.writable(t->peer.receiver.opaque);
+	if (events & (EPOLLERR | EPOLLHUP) && ioctl(fd, TUNGETIFF, &r) && errno == EBADFD) {
+		gone(t);
+		return;
 	}
+	if (events & EPOLLOUT)
+		wake_guest(t);
 	for (int turn = 0; !t->starved && turn < TURN; turn++) {
 		ssize_t n = read(fd, t->in, t->header + NET_FRAME_MAX);
 
@@ -186,6 +216,8 @@ static void tap_set_guest(struct net_peer *p)
 	struct tap *first = container_of(p, struct tap, peer);
 	unsigned n = 0;
 
+	if (first->gone)
+		return;
 	/* What has a header and cannot be set is completed by net_deliver(). */
 	if (first->header && ioctl(first->fd, TUNSETOFFLOAD, tun_offloads(p->accepts & p->takes)))
 		log_guest("net", "%s: TUNSETOFFLOAD: %s", first->name, strerror(errno));
@@ -280,6 +312,7 @@ struct net_peer *net_tap_from_fds(struct loop *loop, const char *name, const int
 				first->ops->destroy(first);
 			return NULL;
 		}
+		t->first = first ? container_of(first, struct tap, peer) : t;
 		*last = &t->peer;
 		last = &t->peer.next;
 	}

@@ -419,13 +419,20 @@ static const struct state_desc state_control = {
 	(BIT(F_CTRL_VQ) | BIT(F_CTRL_RX) | BIT(F_CTRL_VLAN) | BIT(F_CTRL_RX_EXTRA) | BIT(F_GUEST_ANNOUNCE) |           \
 	 BIT(F_CTRL_MAC_ADDR) | BIT(F_CTRL_GUEST_OFFLOADS))
 
+static void unplugged(void *opaque)
+{
+	const struct net_pair *p = opaque;
+
+	virtio_net_set_link(&p->n->d, false);
+}
+
 static void add_pairs(struct net *n)
 {
 	for (struct net_peer *p = n->peer; p && n->pairs < (n->control ? NET_QUEUES_MAX : 1); p = p->next) {
 		struct net_pair *pair = &n->pair[n->pairs];
 
 		*pair = (struct net_pair){ .n = n, .peer = p, .index = n->pairs++ };
-		p->receiver = (struct net_receiver){ receive, writable, pair };
+		p->receiver = (struct net_receiver){ receive, writable, pair, unplugged };
 	}
 }
 

@@ -902,6 +902,9 @@ static void the_cable(void **state)
 	assert_int_equal(sent, 1);
 	assert_true(receive(100));
 	assert_int_equal(get(RDH), 1);
+	/* At the host's end. */
+	peer.receiver.unplugged(peer.receiver.opaque);
+	assert_int_equal(get(STATUS) & 2, 0);
 	end();
 }
 

@@ -23,6 +23,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -297,6 +298,75 @@ static void test_passed_descriptors(void **state)
 	assert_false(open_tap(&w, 0, text, NULL));
 }
 
+static int delete_link(const char *name)
+{
+	char command[64];
+
+	snprintf(command, sizeof(command), "ip link delete %s", name);
+	return system(command);
+}
+
+static unsigned rounds;
+
+static void before_round(void *opaque, int *timeout_ms)
+{
+	*timeout_ms = 20;
+}
+
+static void after_round(void *opaque)
+{
+	if (++rounds == 5)
+		loop_quit(wire_loop);
+}
+
+/* A loop that nothing happens in: five rounds take as long as it sleeps. */
+static bool sleeps(void)
+{
+	struct loop_hook hook = { before_round, after_round, NULL, NULL };
+	struct timespec begin, end;
+
+	rounds = 0;
+	loop_hook_add(wire_loop, &hook);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	loop_run(wire_loop);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	loop_hook_del(wire_loop, &hook);
+	return (end.tv_sec - begin.tv_sec) * 1000 + (end.tv_nsec - begin.tv_nsec) / 1000000 >= 90;
+}
+
+/* Somebody deletes the interface: the cable is out, whatever waits is lost, and the loop sleeps. */
+static void test_a_deleted_tap(void **state)
+{
+	struct net_dump_config d = { .name = "net0", .path = "deleted", .maxlen = 100 };
+	struct net_offload o;
+	struct wire w;
+	size_t len;
+
+	NEEDS_TAP();
+	assert_true(open_tap(&w, NET_CSUM, "ifname=vt8", "queues=3", NULL));
+	w.peer = net_dump_new(w.peer, &d, &err);
+	wire_attach(&w, w.peer, NET_CSUM);
+	unlink("deleted");
+	up("vt8");
+	net_set_guest(w.peer, NET_CSUM, 2);
+	wire_run(5);
+	assert_int_equal(w.unplugged, 0);
+	assert_int_equal(delete_link("vt8"), 0);
+	wire_run(5);
+	assert_int_equal(w.unplugged, 1);
+	len = wire_tcp(frame, 100, &o, 0);
+	for (struct net_peer *p = w.peer; p; p = p->next) {
+		assert_true(net_send(p, frame, len, &o));
+		if (p->ops->ready)
+			p->ops->ready(p);
+	}
+	net_set_guest(w.peer, 0, 3);
+	net_set_guest(w.peer, 0, 1);
+	assert_true(sleeps());
+	assert_int_equal(w.unplugged, 1);
+	wire_end(&w);
+}
+
 static void script(const char *path, const char *what)
 {
 	FILE *f = fopen(path, "w");
@@ -429,10 +499,15 @@ static int group_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole_frames), cmocka_unit_test(test_wrong_headers),
-		cmocka_unit_test(test_queues),	     cmocka_unit_test(test_a_deaf_guest),
-		cmocka_unit_test(test_scripts),	     cmocka_unit_test(test_passed_descriptors),
-		cmocka_unit_test(test_wrong_words),  cmocka_unit_test(test_helper),
+		cmocka_unit_test(test_whole_frames),
+		cmocka_unit_test(test_wrong_headers),
+		cmocka_unit_test(test_queues),
+		cmocka_unit_test(test_a_deaf_guest),
+		cmocka_unit_test(test_a_deleted_tap),
+		cmocka_unit_test(test_scripts),
+		cmocka_unit_test(test_passed_descriptors),
+		cmocka_unit_test(test_wrong_words),
+		cmocka_unit_test(test_helper),
 	};
 
 	return cmocka_run_group_tests(tests, group_begin, group_end);

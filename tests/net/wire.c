@@ -39,6 +39,11 @@ static void writable(void *opaque)
 	((struct wire *)opaque)->writables++;
 }
 
+static void unplugged(void *opaque)
+{
+	((struct wire *)opaque)->unplugged++;
+}
+
 void wire_attach(struct wire *w, struct net_peer *p, unsigned accepts)
 {
 	unsigned queues = 0;
@@ -46,7 +51,7 @@ void wire_attach(struct wire *w, struct net_peer *p, unsigned accepts)
 	memset(w, 0, sizeof(*w));
 	w->peer = p;
 	for (struct net_peer *q = p; q; q = q->next, queues++)
-		q->receiver = (struct net_receiver){ receive, writable, w };
+		q->receiver = (struct net_receiver){ receive, writable, w, unplugged };
 	net_set_guest(p, accepts, queues);
 }
 

@@ -8,7 +8,7 @@
 
 struct wire {
 	struct net_peer *peer;
-	unsigned frames, writables;
+	unsigned frames, writables, unplugged;
 	bool deaf; /* receive() has no room */
 	uint8_t last[NET_FRAME_MAX];
 	size_t len;

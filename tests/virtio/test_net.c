@@ -493,6 +493,10 @@ static void test_the_cable(void **state)
 	assert_int_equal(sent, 1);
 	assert_true(deliver(100));
 	assert_int_equal(rig_wait(&rig, RX), HDR + 100);
+	/* At the host's end. */
+	peer.receiver.unplugged(peer.receiver.opaque);
+	virtio_config_read(rig.d, 0, c, 8);
+	assert_int_equal(ld_le16(c + 6), 0);
 	end();
 }
 
