@@ -1,27 +1,14 @@
 /* See sandbox.h. */
 #include "cli/sandbox.h"
 
-#include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/confine.h"
 
 enum group { OBSOLETE, PRIVILEGES, SPAWN, RESOURCES, GROUPS };
-
-#ifdef __x86_64__
-#define ARCH	 AUDIT_ARCH_X86_64
-#define X32_CALL 0x40000000u
-#else
-#define ARCH	 AUDIT_ARCH_AARCH64
-#define X32_CALL 0xffffffffu
-#endif
 
 /* As QEMU has them, as far as the architecture does. `clone` with a thread is no new process. */
 static const struct {
@@ -99,38 +86,24 @@ int sandbox_read(struct sandbox *s, struct config *c, struct err *err)
 /* The groups of `denied` fail from now on. */
 static int install(unsigned denied, unsigned flags, struct err *err)
 {
-	struct sock_filter code[2 * ARRAY_LEN(calls) + 16];
-	struct sock_fprog program = { .filter = code };
-	unsigned n = 0;
+	struct call_rule rules[ARRAY_LEN(calls)];
+	struct err why;
+	size_t n = 0;
 
-#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
-	code[n++] = (struct sock_filter)LOAD(arch);
-	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-	code[n++] = (struct sock_filter)LOAD(nr);
-	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_CALL, 0, 1);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
 	for (size_t k = 0; k < ARRAY_LEN(calls); k++) {
-		/* The C library asks for clone3 first, whose flags are not to be seen, and goes on with clone. */
-		unsigned why = calls[k].nr == SYS_clone3 ? ENOSYS : EPERM;
+		struct call_rule *r = &rules[n];
 
-		if (!(denied >> calls[k].group & 1) || calls[k].nr == SYS_clone)
+		if (!(denied >> calls[k].group & 1))
 			continue;
-		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[k].nr, 0, 1);
-		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | why);
+		n++;
+		*r = (struct call_rule){ calls[k].nr, CALL_REFUSED };
+		if (r->nr == SYS_clone)
+			*r = (struct call_rule){ SYS_clone, CALL_REFUSED, CALL_WITHOUT, 0, CLONE_THREAD };
+		/* The C library asks for clone3 first, whose flags are not to be seen, and goes on with clone. */
+		if (r->nr == SYS_clone3)
+			r->answer = CALL_UNKNOWN;
 	}
-	if (denied >> SPAWN & 1) {
-		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3);
-		code[n++] = (struct sock_filter)LOAD(args[0]);
-		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0);
-		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
-	}
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-#undef LOAD
-	program.len = (unsigned short)n;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program))
-		return err_errno(err, errno, "sandbox: failed to install seccomp syscall filter in the kernel");
-	return 0;
+	return confine_calls(rules, n, CALL_ALLOWED, flags, &why) ? err_set(err, "sandbox: %s", why.msg) : 0;
 }
 
 int sandbox_begin(const struct sandbox *s, struct err *err)

@@ -34,6 +34,7 @@ struct process {
 	struct loop *loop;
 	char name[32];
 	struct net_peer *(*make)(struct loop *loop, const void *opaque, struct err *err);
+	int (*confine)(const void *opaque, struct err *err);
 	void *opaque;
 	pid_t pid;
 	int fd; /* -1: the process has ended */
@@ -170,7 +171,7 @@ static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 	if (c.peer && identity_take(&err))
 		c.peer = NULL;
 	c.watch = c.peer ? loop_fd_add(loop, c.fd, EPOLLIN, child_event, &c, &err) : NULL;
-	if (!c.watch) {
+	if (!c.watch || (p->confine && p->confine(p->opaque, &err))) {
 		child_says(&c, err.msg, strlen(err.msg));
 		_exit(1);
 	}
@@ -234,7 +235,9 @@ static void bury(struct process *p, char how[static 48])
 	p->fd = -1;
 	kill(p->pid, SIGKILL);
 	waitpid(p->pid, &status, 0);
-	if (WIFSIGNALED(status))
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+		snprintf(how, 48, "by a system call that it may not make");
+	else if (WIFSIGNALED(status))
 		snprintf(how, 48, "by signal %d", WTERMSIG(status));
 	else
 		snprintf(how, 48, "with status %d", WEXITSTATUS(status));
@@ -374,6 +377,7 @@ struct net_peer *net_process_new(struct loop *loop, const struct net_process_con
 	p->loop = loop;
 	p->fd = -1;
 	p->make = c->make;
+	p->confine = c->confine;
 	snprintf(p->name, sizeof(p->name), "%s", c->name);
 	p->ops.name = p->name;
 	p->opaque = malloc(c->size);

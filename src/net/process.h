@@ -15,6 +15,8 @@ struct net_process_config {
 	const char *name;
 	/* Called in the new process, whose loop runs it. */
 	struct net_peer *(*make)(struct loop *loop, const void *opaque, struct err *err);
+	/* There as well, once it is made: what the process gives up before the first frame. May be NULL. */
+	int (*confine)(const void *opaque, struct err *err);
 	const void *opaque; /* copied, `size` bytes */
 	size_t size;
 };

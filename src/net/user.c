@@ -181,11 +181,16 @@ static struct net_peer *make(struct loop *loop, const void *config, struct err *
 	return net_slirp_new(loop, config, err);
 }
 
+static int confine(const void *config, struct err *err)
+{
+	return net_user_confine(config, err);
+}
+
 struct net_peer *net_user_new(struct loop *loop, struct config *c, const char *prefix, struct err *err)
 {
 	struct net_user_config u;
 
 	if (net_user_read(&u, c, prefix, err))
 		return NULL;
-	return net_process_new(loop, &(struct net_process_config){ u.name, make, &u, sizeof(u) }, err);
+	return net_process_new(loop, &(struct net_process_config){ u.name, make, confine, &u, sizeof(u) }, err);
 }

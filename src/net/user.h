@@ -43,6 +43,12 @@ struct net_user_config {
 /* The keys below `prefix`. Opens nothing. */
 int net_user_read(struct net_user_config *u, struct config *c, const char *prefix, struct err *err);
 
+/*
+ * user_jail.c: from now on this process, which is the network's alone, may do no more than libslirp has to for this
+ * configuration.
+ */
+int net_user_confine(const struct net_user_config *c, struct err *err);
+
 /* libslirp in this process. Taken ports are an error. */
 struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *c, struct err *err);
 

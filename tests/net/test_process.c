@@ -13,10 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/confine.h"
+#include "base/log.h"
 #include "net/process.h"
 
 /* --- the peer inside: does what its frames say --- */
@@ -67,6 +70,9 @@ static bool inside_send(struct net_peer *p, const struct net_packet *k)
 		abort();
 	case 'e':
 		_exit(3);
+	case 'p': /* not allowed to those that are confined */
+		syscall(SYS_getppid);
+		break;
 	case 'm': /* all the memory there is */
 		for (;;) {
 			/* Not to be optimized away. */
@@ -126,6 +132,15 @@ static struct net_peer *make(struct loop *loop, const void *opaque, struct err *
 	return &i->peer;
 }
 
+static int confine(const void *opaque, struct err *err)
+{
+	static const struct call_rule rules[] = { { SYS_getppid, CALL_ENDS } };
+
+	if (!strcmp(opaque, "loose"))
+		return err_set(err, "net7: it cannot be confined");
+	return strcmp(opaque, "confined") ? 0 : confine_calls(rules, 1, CALL_ALLOWED, 0, err);
+}
+
 /* --- outside --- */
 
 static struct loop *loop;
@@ -157,7 +172,7 @@ static void writable(void *opaque)
 
 static struct net_peer *open_peer(const char *how)
 {
-	const struct net_process_config c = { "net7", make, how, strlen(how) + 1 };
+	const struct net_process_config c = { "net7", make, confine, how, strlen(how) + 1 };
 	struct net_peer *p = net_process_new(loop, &c, &err);
 
 	if (p)
@@ -283,6 +298,37 @@ static void test_making_fails(void **state)
 	assert_string_equal(err.msg, "net7: it cannot be done");
 	assert_null(open_peer("die"));
 	assert_string_equal(err.msg, "net7: its process has ended");
+	assert_null(open_peer("loose"));
+	assert_string_equal(err.msg, "net7: it cannot be confined");
+}
+
+/* What it has given up it is killed for, people are told, and there is a new one, which has given it up as well. */
+static void test_forbidden_call(void **state)
+{
+	char text[500] = "";
+	int fds[2];
+
+#ifndef __x86_64__
+	print_message("skipped: qemu-user has no filters of system calls\n");
+	skip();
+#endif
+	peer->ops->destroy(peer);
+	peer = open_peer("confined");
+	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+	log_set_fd(fds[1]);
+	for (unsigned k = 0; k < 2; k++) {
+		received = 0;
+		assert_true(send_frame('x', 0, 60, NULL));
+		expect_frames(1);
+		assert_true(send_frame('p', 0, 60, NULL));
+		run(1300);
+		assert_int_equal(received, 1);
+		assert_true(read(fds[0], text, sizeof(text) - 1) > 0);
+		assert_non_null(strstr(text, "net7: its process has ended by a system call that it may not make"));
+	}
+	log_set_fd(2);
+	close(fds[0]);
+	close(fds[1]);
 }
 
 /* A process that is busy: frames wait with the sender, and none is lost. */
@@ -403,9 +449,16 @@ static void test_machine_dies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_frames),	  TEST(test_nothing_is_inherited), TEST(test_making_fails),
-		TEST(test_sending_waits), TEST(test_receiving_waits),	   TEST(test_crash),
-		TEST(test_end),		  TEST(test_memory_has_a_limit),   TEST(test_crash_while_the_guest_is_deaf),
+		TEST(test_frames),
+		TEST(test_nothing_is_inherited),
+		TEST(test_making_fails),
+		TEST(test_forbidden_call),
+		TEST(test_sending_waits),
+		TEST(test_receiving_waits),
+		TEST(test_crash),
+		TEST(test_end),
+		TEST(test_memory_has_a_limit),
+		TEST(test_crash_while_the_guest_is_deaf),
 		TEST(test_machine_dies),
 	};
 

@@ -684,17 +684,12 @@ int main(void)
 		cmocka_unit_test(test_nonsense),
 	};
 	const struct CMUnitTest in_process[] = {
-		cmocka_unit_test(test_dhcp),
-		cmocka_unit_test(test_connect_to_the_host),
-		cmocka_unit_test(test_segmentation),
-		cmocka_unit_test(test_datagrams),
-		cmocka_unit_test(test_large_datagram),
-		cmocka_unit_test(test_restricted),
-		cmocka_unit_test(test_forwarded_port),
-		cmocka_unit_test(test_forwarded_datagrams),
-		cmocka_unit_test(test_bad_forwards),
-		cmocka_unit_test(test_taken_port),
-		cmocka_unit_test(test_ports_for_the_guest),
+		cmocka_unit_test(test_dhcp),	       cmocka_unit_test(test_connect_to_the_host),
+		cmocka_unit_test(test_segmentation),   cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_large_datagram), cmocka_unit_test(test_restricted),
+		cmocka_unit_test(test_forwarded_port), cmocka_unit_test(test_forwarded_datagrams),
+		cmocka_unit_test(test_bad_forwards),   cmocka_unit_test(test_taken_port),
+		cmocka_unit_test(test_names),	       cmocka_unit_test(test_ports_for_the_guest),
 		cmocka_unit_test(test_nonsense),
 	};
 	struct rlimit files = { 4096, 4096 };
