@@ -257,6 +257,8 @@ static int check_subnets(struct lan_def *d, struct err *err)
 
 static int check_model(const struct lan_def *d, struct err *err)
 {
+	char server[IFNAMSIZ];
+
 	if ((d->model == LAN_BRIDGED) != !!*d->uplink)
 		return err_set(err, d->model == LAN_BRIDGED ? "a bridged network needs an interface of the host"
 							    : "only a bridged network has an interface of the host");
@@ -264,6 +266,9 @@ static int check_model(const struct lan_def *d, struct err *err)
 		return err_set(err, "bridged: '%s' is no name of an interface", d->uplink);
 	if (*d->bridge && !lan_ifname_ok(d->bridge))
 		return err_set(err, "bridge: '%s' is no name of an interface", d->bridge);
+	lan_server_name(d, server);
+	if (!strcmp(d->bridge, server))
+		return err_set(err, "bridge: '%s' is the name of the servers' interface", d->bridge);
 	if (*d->bridge && !strcmp(d->bridge, d->uplink))
 		return err_set(err, "bridge: '%s' is the interface itself", d->bridge);
 	if (d->publish_len && d->model != LAN_NAT && d->model != LAN_ROUTED)

@@ -71,33 +71,45 @@ static int add6(struct lan_taken *t, struct lan_net6 n, const char *what, const 
 	return 0;
 }
 
-/* Unicast routes but the default one, which every subnet is part of, and those of the network `own` itself. */
+/* Loopback has addresses that are the host's for others as well. */
+static bool is_loopback(const struct rtmsg *r, const struct rtattr *dst)
+{
+	const uint8_t *addr = RTA_DATA(dst);
+
+	return r->rtm_family == AF_INET ? addr[0] == 127 : !memcmp(addr, &in6addr_loopback, 16);
+}
+
+/*
+ * Routes but the default one, which every subnet is part of, and those of the network `own` itself. One that leads
+ * nowhere keeps its subnet for somebody.
+ */
 static int add_route(struct lan_taken *t, const struct rtnl_message *m, const struct rtnl_links *links, const char *own)
 {
 	const struct rtmsg *r = (const void *)m->data;
 	const struct rtattr *a[RTA_MAX + 1];
 	const struct rtnl_link *link = NULL;
 	struct lan_net6 n6 = { .len = r->rtm_dst_len };
+	const size_t len = r->rtm_family == AF_INET ? 4 : 16;
 	int index;
 
-	if (m->len < sizeof(*r) || (r->rtm_type != RTN_UNICAST && r->rtm_type != RTN_LOCAL) || !r->rtm_dst_len)
+	if (m->len < sizeof(*r) || r->rtm_type == RTN_BROADCAST || r->rtm_type == RTN_MULTICAST ||
+	    r->rtm_type == RTN_ANYCAST || !r->rtm_dst_len || (r->rtm_family != AF_INET && r->rtm_family != AF_INET6))
 		return 0;
 	rtnl_attrs(RTM_RTA(r), m->len - NLMSG_ALIGN(sizeof(*r)), a, RTA_MAX);
 	if (a[RTA_OIF] && RTA_PAYLOAD(a[RTA_OIF]) == sizeof(index)) {
 		memcpy(&index, RTA_DATA(a[RTA_OIF]), sizeof(index));
 		link = rtnl_find_index(links, index);
 	}
-	if (!a[RTA_DST] || (link && (link->loopback || lan_is_ours(t->store, link, own))))
+	if (!a[RTA_DST] || RTA_PAYLOAD(a[RTA_DST]) != len || is_loopback(r, a[RTA_DST]) ||
+	    (link && lan_is_ours(t->store, link, own)))
 		return 0;
-	if (r->rtm_family == AF_INET && RTA_PAYLOAD(a[RTA_DST]) == 4)
+	if (r->rtm_family == AF_INET)
 		return add4(t, (struct lan_net4){ ld_be32(RTA_DATA(a[RTA_DST])), r->rtm_dst_len },
-			    "a route of the host by", link ? link->name : "?");
-	if (r->rtm_family != AF_INET6 || RTA_PAYLOAD(a[RTA_DST]) != 16)
-		return 0;
+			    "a route of the host by", link ? link->name : "nothing");
 	memcpy(&n6.addr, RTA_DATA(a[RTA_DST]), 16);
 	if (n6.addr.s6_addr[0] >= 0xfe)
 		return 0; /* link-local, multicast */
-	return add6(t, n6, "a route of the host by", link ? link->name : "?");
+	return add6(t, n6, "a route of the host by", link ? link->name : "nothing");
 }
 
 static int add_routes(struct lan_taken *t, struct rtnl *nl, const char *own, struct err *err)

@@ -81,10 +81,21 @@ static int check_published(struct lan *l, const struct lan_def *d, struct err *e
 /* One that was named before may have gone since. */
 static int check_routes(struct lan *l, const struct lan_def *d, const struct lan_def *old, struct err *err)
 {
-	for (unsigned i = 0; i < d->routes_len; i++)
-		if (!(old && lan_def_names(old, d->routes[i])) && !lan_store_has(&l->store, d->routes[i]))
-			return err_set(err, "route: there is no network named '%s'", d->routes[i]);
-	return 0;
+	struct lan_def *o = malloc(sizeof(*o));
+	struct err ignored;
+	int rc = o ? 0 : err_set(err, "out of memory");
+
+	for (unsigned i = 0; i < d->routes_len && !rc; i++) {
+		if (old && lan_def_names(old, d->routes[i]))
+			continue;
+		if (!lan_store_has(&l->store, d->routes[i]))
+			rc = err_set(err, "route: there is no network named '%s'", d->routes[i]);
+		else if (!lan_load(l, d->routes[i], o, &ignored) && !lan_has_gateway(o))
+			rc = err_set(err, "route: network %s is %s, and has routes to no other one", o->name,
+				     lan_model_names[o->model]);
+	}
+	free(o);
+	return rc;
 }
 
 /* Complete it, and hold it against the host and the other networks. */
@@ -112,13 +123,14 @@ int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
 	if (lan_store_has(&l->store, d->name))
 		return err_set(err, "a network named '%s' is there already", d->name);
 	if ((!w->no_start && lan_host_rights(err)) || fit(l, d, w, err) || check_routes(l, d, NULL, err) ||
-	    lan_store_save(&l->store, d, err))
+	    (!w->no_start && lan_up(l, d, false, err)))
 		return -1;
-	if (!w->no_start && lan_up(l, d, false, err)) {
-		lan_store_remove(&l->store, d->name, &ignored);
-		return -1;
-	}
-	return 0;
+	/* Last, so that whoever is killed before leaves nothing that would be kept. */
+	if (!lan_store_save(&l->store, d, err))
+		return 0;
+	if (!w->no_start)
+		lan_down(l, d->name, &ignored);
+	return -1;
 }
 
 int lan_start(struct lan *l, const char *name, struct err *err)

@@ -192,7 +192,8 @@ static int look(struct lan *l, const char *name, const struct host *h, struct er
 		whole = !lan_run_save(l, r, &why) && !lan_load_rules(l, r, &why) && !lan_server_hosts(l, r, &why);
 	if (!there && r->uplink && lan_has_cables(r))
 		give_back(l, r);
-	if ((!there || !r->up) && !lan_has_cables(r))
+	/* One without a definition is one whose create was killed. */
+	if ((!there || !r->up || !lan_store_has(&l->store, name)) && !lan_has_cables(r))
 		rc = lan_down(l, name, err);
 	else if (!whole)
 		rc = again(l, name, err);

@@ -430,10 +430,12 @@ static int take_up(struct lan *l, struct lan_run *r, struct err *err)
 	return lan_run_save(l, r, err);
 }
 
-/* Whether what there is of a network cannot become the other, but must go for it. */
+/* Whether what there is of a network cannot become the other, but must go for it. Filters alone make nat of routed. */
 static bool is_other(const struct lan_run *a, const struct lan_run *b)
 {
-	return a->def.model != b->def.model || a->made != b->made || strcmp(a->bridge, b->bridge) ||
+	const bool filters = lan_has_gateway(&a->def) && lan_has_gateway(&b->def);
+
+	return (a->def.model != b->def.model && !filters) || a->made != b->made || strcmp(a->bridge, b->bridge) ||
 	       strcmp(a->def.uplink, b->def.uplink);
 }
 

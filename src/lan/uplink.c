@@ -185,6 +185,8 @@ int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struc
 			     "bridged: %s is wireless, and an access point takes one address only; use a network with "
 			     "model nat",
 			     d->uplink);
+	else if (d->mtu > k->mtu)
+		rc = err_set(err, "mtu: %u is more than %s has, which is %u", d->mtu, d->uplink, k->mtu);
 	else if (k->master && !(master && lan_is_ours(&l->store, master, d->name)))
 		rc = err_set(err, "bridged: %s is part of another interface already; name that one if it is a bridge",
 			     d->uplink);

@@ -77,7 +77,7 @@ def edited(lab):
     a.sh("ip addr flush dev eth0")
     a.configure()
     found["static"] = b.addresses["4"] == "10.61.0.77" and there(lab, a, b)
-    lab.vireo("net", "edit", "lab", "--routed", "--force")
+    lab.vireo("net", "edit", "lab", "--routed")
     found["routed"] = there(lab, a, b)
     for m in (a, b):
         m.end()
@@ -197,6 +197,8 @@ def cards(lab):
 def refused(lab):
     """What is wrong in a definition is said as it is, and nothing is made."""
     lab.vireo("net", "create", "there", "--nat", "--publish", "tcp:80-x:80", "--no-start")
+    lab.vireo("net", "create", "alone", "--isolated", "--no-start")
+    sh("ip addr add 10.202.0.5/32 dev lo; ip addr add fd00:202::5/128 dev lo; ip route add blackhole 10.203.0.0/16")
     errors = {name: tried(lab, "net", "create", *args) for name, args in {
         "long": ["a" * 64, "--isolated"],
         "host": ["lab", "--nat", "--host", "52:54:00:00:00:01,web,9.9.9.9"],
@@ -205,7 +207,14 @@ def refused(lab):
         "publish": ["lab", "--nat", "--publish", "tcp:8080-9.9.9.9:80"],
         "taken": ["lab", "--nat", "--publish", "tcp:192.0.2.1:80-x:80"],
         "bridge": ["lab", "--nat", "--bridge", "all"],
+        "server": ["lab", "--nat", "--bridge", "vs-lab"],
+        "address": ["lab", "--nat", "--subnet", "10.202.0.0/24"],
+        "address6": ["lab", "--nat", "--subnet6", "fd00:202::/64"],
+        "nowhere": ["lab", "--nat", "--subnet", "10.203.1.0/24"],
+        "mtu": ["lab", "--bridged", "up0", "--mtu", "9000"],
+        "alone": ["lab", "--nat", "--route", "alone"],
         "route": ["lab", "--nat", "--route", "nosuch"]}.items()}
+    sh("ip route del blackhole 10.203.0.0/16")
     # Whoever reads a file that does not end keeps nobody waiting.
     slow = subprocess.Popen([lab.VIREO, "net", "import", "-", "--no-start", "--name", "mine"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(0.15)

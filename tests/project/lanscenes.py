@@ -198,7 +198,7 @@ def killed(lab, command, count):
         # A command that is about another network, then one about this.
         r = lab.vireo("net", "start", "other", check=False)
         states = [x["state"] for x in json.loads(lab.vireo("net", "list", "--json"))]
-        if "broken" in states or "no network named 'other'" not in r.stderr:
+        if "broken" in states or (command == "create" and "down" in states) or "no network named 'other'" not in r.stderr:
             bad.append([n, "state", states, r.stderr])
         r = lab.vireo("net", "delete", "--force", "lab", check=False)
         if r.returncode and "no network named" not in r.stderr:

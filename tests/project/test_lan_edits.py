@@ -67,11 +67,14 @@ def test_wrong_definitions(scenes):
     r = scenes.result("refused")
     says = {"long": "is not a network's name", "host": "9.9.9.9 is not an address of a machine in the subnet 10.",
             "range": "it must lie in the subnet 10.", "none": "the network has no IPv4 subnet", "publish": "9.9.9.9 is not an address of a machine",
-            "taken": "port 80 leads to network there already", "bridge": "'all' is no name", "route": "there is no network named 'nosuch'"}
+            "taken": "port 80 leads to network there already", "bridge": "'all' is no name", "route": "there is no network named 'nosuch'", "alone": "network alone is isolated",
+            "server": "'vs-lab' is the name of the servers' interface", "address": "overlaps a route of the host by lo",
+            "address6": "overlaps a route of the host by lo", "nowhere": "overlaps a route of the host by nothing",
+            "mtu": "9000 is more than up0 has, which is 1500"}
     for name, words in says.items():
         assert words in r["errors"][name], (name, r["errors"][name])
     assert "do not reach the host" in r["note"]
-    assert sorted(r["defined"]) == ["mine.json", "there.json"] and r["left"] == NOTHING
+    assert sorted(r["defined"]) == ["alone.json", "mine.json", "there.json"] and r["left"] == NOTHING
 
 
 @pytest.mark.scene("interfaces")
