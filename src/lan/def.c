@@ -107,6 +107,12 @@ void lan_bridge_mac(const char *name, uint8_t mac[6])
 	st_be32(mac + 2, h);
 }
 
+void lan_server_own_mac(const char *name, uint8_t mac[6])
+{
+	lan_bridge_mac(name, mac);
+	mac[1] = 'S';
+}
+
 bool lan_def_names(const struct lan_def *d, const char *name)
 {
 	for (unsigned i = 0; i < d->routes_len; i++)

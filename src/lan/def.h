@@ -90,6 +90,8 @@ void lan_bridge_name(const struct lan_def *d, char buf[IFNAMSIZ]);
 void lan_server_name(const struct lan_def *d, char buf[IFNAMSIZ]);
 /* The MAC of the bridge, by which it is known as ours from its first moment on. */
 void lan_bridge_mac(const char *name, uint8_t mac[6]);
+/* By which the server is known to machines. */
+void lan_server_own_mac(const char *name, uint8_t mac[6]);
 /* Whether it may talk with a network of this name. */
 bool lan_def_names(const struct lan_def *d, const char *name);
 /* A name of an interface that can be used anywhere, filters as well. The kernel takes all but spaces and slashes. */

@@ -33,6 +33,13 @@ struct lan_ports {
 	unsigned len;
 };
 
+/* What the host itself has in a bridged network; more than these are not kept from machines. */
+struct lan_own {
+	uint32_t v4[64];
+	struct in6_addr v6[64];
+	unsigned len4, len6;
+};
+
 /* All that the tables of a network are made of. */
 struct lan_rules {
 	const struct lan_def *def;
@@ -41,6 +48,7 @@ struct lan_rules {
 	/* Networks of this host with which this one may talk, as their bridges. */
 	char (*peers)[IFNAMSIZ];
 	unsigned peers_len;
+	struct lan_own own;
 	struct rtnl *nf; /* where what machines have learned is kept from; NULL: nowhere */
 };
 

@@ -315,7 +315,9 @@ static void port_ipv6(FILE *f, const struct lan_rules *r, const struct lan_port 
 		snprintf(prefixes, sizeof(prefixes), "0xfe80000000000000, 0x%016llx",
 			 (unsigned long long)ld_be64(r->def->net6.addr.s6_addr));
 	fputs("\t\tip6 nexthdr { 0, 43, 44, 60, 135 } jump extended\n"
-	      "\t\ticmpv6 type { nd-router-advert, nd-redirect } counter drop\n",
+	      /* What only routers say, and what claims addresses in other ways (RFC 3122, 3971). */
+	      "\t\ticmpv6 type { nd-router-advert, nd-redirect, mld-listener-query, 138, ind-neighbor-solicit, "
+	      "ind-neighbor-advert, 148, 151 } counter drop\n",
 	      f);
 	/*
 	 * What is its own; what it has made itself and nobody has before; nothing else. What asks whether an address is
@@ -449,7 +451,7 @@ static void extended(FILE *f)
 static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 {
 	bool bridged = r->def->model == LAN_BRIDGED;
-	char mac[LAN_TEXTMAC], ip[LAN_TEXT4];
+	char mac[LAN_TEXTMAC], ip[LAN_TEXT4], own[LAN_TEXT4];
 
 	lan_text_mac(p->mac, mac);
 	fprintf(f,
@@ -462,6 +464,10 @@ static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 	/* Who hears one for the address that it wants does not take it. */
 	if (p->addr4)
 		fprintf(f, "\t\tether type arp arp saddr ip 0.0.0.0 arp daddr ip != %s counter drop\n", ip);
+	for (unsigned i = 0; i < r->own.len4; i++)
+		fprintf(f,
+			"\t\tether type arp arp saddr ip %s counter drop\n\t\tether type ip ip saddr %s counter drop\n",
+			lan_text4(r->own.v4[i], own), own);
 	fputs("\t\tether type arp accept\n"
 	      /* Only the network's own server answers as one. */
 	      "\t\tudp sport { 67, 547 } counter drop\n"
@@ -553,17 +559,26 @@ static void to_host(FILE *f, const struct lan_rules *r)
 
 static void guarded(FILE *f, const struct lan_rules *r)
 {
+	const struct in6_addr local = { .s6_addr = { 0xfe, 0x80 } };
 	const struct lan_def *d = r->def;
 	struct in6_addr a[2];
 	uint8_t mac[6];
 	bool any = false;
 
 	table(f, "bridge", d->name);
-	/* What is somebody's by right. */
+	/* What is somebody's by right: the server's and the bridge's, which are there where the model has them. */
 	fputs("\tset taken { typeof @nh,64,128; elements = { ", f);
-	lan_bridge_mac(d->name, mac);
-	a[0] = lan_eui64(&(struct in6_addr){ .s6_addr = { 0xfe, 0x80 } }, mac);
+	lan_server_own_mac(d->name, mac);
+	a[0] = lan_eui64(&local, mac);
 	hex6(f, &a[0]);
+	lan_bridge_mac(d->name, mac);
+	a[0] = lan_eui64(&local, mac);
+	fputs(", ", f);
+	hex6(f, &a[0]);
+	for (unsigned i = 0; i < r->own.len6; i++) {
+		fputs(", ", f);
+		hex6(f, &r->own.v6[i]);
+	}
 	for (uint32_t n = 1; d->net6.len && n <= 2; n++) {
 		struct in6_addr own = lan_host6(&d->net6.addr, n);
 

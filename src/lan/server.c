@@ -84,12 +84,6 @@ void lan_server_mac(const char *name, uint8_t mac[6])
 	mac[1] = 'H';
 }
 
-static void own_mac(const char *name, uint8_t mac[6])
-{
-	lan_bridge_mac(name, mac);
-	mac[1] = 'S';
-}
-
 /* Nobody, for root; in a user name space that does not have it whoever we are. */
 static uid_t unprivileged(void)
 {
@@ -112,7 +106,7 @@ static void fill(struct lan_serve *s, const struct lan_run *r)
 	memset(s, 0, sizeof(*s));
 	snprintf(s->name, sizeof(s->name), "%s", d->name);
 	snprintf(s->ifname, sizeof(s->ifname), "lan0");
-	own_mac(d->name, s->mac);
+	lan_server_own_mac(d->name, s->mac);
 	s->uid = s->gid = unprivileged();
 	s->mtu = d->mtu;
 	snprintf(s->domain, sizeof(s->domain), "%s", d->domain);
@@ -151,7 +145,7 @@ int lan_server_join(struct lan *l, const struct lan_run *r, pid_t pid, struct er
 	uint8_t mac[6], outer[6];
 	int index;
 
-	own_mac(r->def.name, mac);
+	lan_server_own_mac(r->def.name, mac);
 	lan_server_mac(r->def.name, outer);
 	lan_server_name(&r->def, name);
 	if (rtnl_add_veth(nl, &(struct rtnl_new){ .name = name, .mac = outer, .mtu = mtu },

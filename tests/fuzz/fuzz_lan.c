@@ -13,7 +13,7 @@ static void check(struct lan_def *d)
 {
 	static struct lan_def again;
 	struct lan_ports ports = { 0 };
-	const struct lan_rules r = { d, "vr-fuzz", &ports, NULL, 0 };
+	const struct lan_rules r = { .def = d, .bridge = "vr-fuzz", .ports = &ports };
 	json_t *o = lan_def_to_json(d);
 	char *text = NULL;
 	size_t len;

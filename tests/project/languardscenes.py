@@ -7,7 +7,7 @@ import sys
 
 import lanframes
 from lanlab import Lab, Space, sh
-from lanscenes import gone, send, shown
+from lanscenes import gone, send, servers, shown
 
 
 def lose(lab, *which):
@@ -94,6 +94,32 @@ def closed(lab):
     found["without"] = reached()
     c.end()
     return found
+
+
+def as_host(lab):
+    """Frames of a machine that says that it is the host, of which the bridge has the addresses; and its server in a nat network."""
+    lab.vireo("net", "create", "lab", "--bridged", "up0")
+    a, b = lab.machine("lab", "a", configure=False), lab.machine("lab", "b", configure=False)
+    local = sh("ip -br -6 addr show dev vr-lab scope link").split()[2].split("/")[0]
+    arp = lambda mark: lanframes.eth(b.mac, a.mac, 0x806, lanframes.arp(2, a.mac, "192.0.2.1", "192.0.2.9", mark))
+    six = lambda body: lanframes.eth(b.mac, a.mac, 0x86dd, body)
+    frames = {
+        "good": lambda m: six(lanframes.udp6("2001:db8::99", "2001:db8::9", 1, 1, m)),
+        "good address": lambda m: lanframes.eth(b.mac, a.mac, 0x800, lanframes.ipv4("192.0.2.99", "192.0.2.9", 1, 1, m)),
+        "arp": arp,
+        "address": lambda m: lanframes.eth(b.mac, a.mac, 0x800, lanframes.ipv4("192.0.2.1", "192.0.2.9", 1, 1, m)),
+        "neighbor": lambda m: six(lanframes.nd("2001:db8::99", "ff02::1", 136, "2001:db8::1", m)),
+        "local neighbor": lambda m: six(lanframes.nd("2001:db8::99", "ff02::1", 136, local, m)),
+        "asks": lambda m: six(lanframes.nd("::", "ff02::1", 135, "2001:db8::1", m)),
+        "address6": lambda m: six(lanframes.udp6("2001:db8::1", "2001:db8::9", 1, 1, m)),
+        "querier": lambda m: six(lanframes.nd(lanframes.own6("fe80::", a.mac), "ff02::1", 130, "::", m)),
+    }
+    found = send(lab, a, b, {name: make(lanframes.MARK % n) for n, (name, make) in enumerate(frames.items())})
+    lab.vireo("net", "create", "nat", "--nat")
+    a, b = lab.machine("nat", "a"), lab.machine("nat", "b")
+    inside = sh(f"nsenter -t {servers(lab)[0]} -n ip -br -6 addr show dev lan0 scope link")
+    frame = six(lanframes.nd(a.addresses["6"], "ff02::1", 136, inside.split()[2].split("/")[0], lanframes.MARK % 0))
+    return {"host": found, "server": send(lab, a, b, {"server": frame}), "inside": inside}
 
 
 BREAK = {

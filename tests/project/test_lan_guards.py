@@ -53,3 +53,9 @@ def test_each_part_that_is_taken_is_made_again(scenes):
     assert {k: v for k, v in r["mended"].items() if v is not True} == {}
     # And what forwarding was like before is known without any table.
     assert (r["left"], r["accept_ra"]) == (test_lan.NOTHING, "1")
+
+
+@pytest.mark.scene("as_host")
+def test_no_machine_is_the_host_or_the_server(scenes):
+    r = scenes.result("as_host")
+    assert (r["host"], r["server"]) == (["good", "good address"], []), r
