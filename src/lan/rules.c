@@ -3,10 +3,14 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "lan/host.h"
 #include "lan/nft.h"
 
 /* What one machine may have learned by whom it hears: addresses of its own making (RFC 6620). */
 #define LEARNED_MOST 16u
+/* A machine's part of the connections that the host can follow, and what it has in any case. */
+#define SHARE 16u
+#define LEAST 256u
 
 static const char *const families[] = { "inet", "netdev", "bridge" };
 
@@ -209,11 +213,37 @@ static void serve_own(FILE *f, const struct lan_rules *r)
 	}
 }
 
+/*
+ * The host follows connections of all its networks in one table. A machine, which is its MAC, has a share of it; what
+ * machines say to each other has none (where bridged frames pass through here, by br_netfilter).
+ */
+static void share(FILE *f, const struct lan_rules *r)
+{
+	const struct lan_def *d = r->def;
+	const struct in6_addr six = lan_host6(&d->net6.addr, 1);
+	char net[LAN_TEXT6], own[LAN_TEXT6], most[32];
+	unsigned long all =
+		lan_sysctl_get("netfilter/nf_conntrack_max", most, sizeof(most)) ? strtoul(most, NULL, 10) : 0;
+
+	fputs("\tchain untracked {\n\t\ttype filter hook prerouting priority raw; policy accept;\n", f);
+	if (d->net4.len)
+		fprintf(f, "\t\tiifname \"%s\" ip saddr %s ip daddr %s ip daddr != %s notrack\n", r->bridge,
+			lan_text_net4(&d->net4, net), net, lan_text4(lan_gateway4(d), own));
+	if (d->net6.len)
+		fprintf(f, "\t\tiifname \"%s\" ip6 saddr %s ip6 daddr %s ip6 daddr != %s notrack\n", r->bridge,
+			lan_text_net6(&d->net6, net), net, lan_text6(&six, own));
+	fprintf(f,
+		"\t}\n\tset conns { type ether_addr; flags dynamic; size 65536; }\n\tchain fair {\n"
+		"\t\tct state new add @conns { ether saddr ct count over %lu } counter drop\n\t}\n",
+		all / SHARE > LEAST ? all / SHARE : LEAST);
+}
+
 static void routed(FILE *f, const struct lan_rules *r)
 {
 	const struct lan_def *d = r->def;
 
 	table(f, "inet", d->name);
+	share(f, r);
 	/* What has come by a published port into the network, and other ways into it. What was let in once is not for
 	 * ever. */
 	fputs("\tchain published {\n", f);
@@ -232,14 +262,15 @@ static void routed(FILE *f, const struct lan_rules *r)
 	fputs("\t\tcounter drop\n\t}\n", f);
 	fprintf(f,
 		"\tchain forward {\n\t\ttype filter hook forward priority filter; policy accept;\n"
+		"\t\tiifname \"%s\" jump fair\n"
 		"\t\tiifname \"%s\" oifname \"%s\" accept\n\t\toifname \"%s\" goto in\n\t\tiifname \"%s\" goto "
 		"out\n\t}\n",
-		r->bridge, r->bridge, r->bridge, r->bridge);
+		r->bridge, r->bridge, r->bridge, r->bridge, r->bridge);
 	/* To the host. */
 	fprintf(f, "\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n");
 	if (d->dns == LAN_DNS_DNSMASQ)
 		serve_own(f, r);
-	fprintf(f, "\t\tiifname != \"%s\" accept\n\t\tct state established,related accept\n", r->bridge);
+	fprintf(f, "\t\tiifname != \"%s\" accept\n\t\tct state established,related accept\n\t\tjump fair\n", r->bridge);
 	accept_net(f, d, "saddr");
 	if (d->dns == LAN_DNS_DNSMASQ)
 		fputs("\t\tip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n", f);
@@ -448,6 +479,26 @@ static void extended(FILE *f)
 	      f);
 }
 
+/*
+ * Machines reach each other without the host. It would look for each address of the subnet that it is to bring
+ * something to, and have no room left for neighbors of others.
+ */
+static void not_by_host(FILE *f, const struct lan_def *d)
+{
+	const struct in6_addr six = lan_host6(&d->net6.addr, 1);
+	char mac[LAN_TEXTMAC], net[LAN_TEXT6], own[LAN_TEXT6];
+	uint8_t bridge[6];
+
+	lan_bridge_mac(d->name, bridge);
+	lan_text_mac(bridge, mac);
+	if (d->net4.len)
+		fprintf(f, "\t\tether daddr %s ether type ip ip daddr %s ip daddr != %s counter drop\n", mac,
+			lan_text_net4(&d->net4, net), lan_text4(lan_gateway4(d), own));
+	if (d->net6.len)
+		fprintf(f, "\t\tether daddr %s ether type ip6 ip6 daddr %s ip6 daddr != %s counter drop\n", mac,
+			lan_text_net6(&d->net6, net), lan_text6(&six, own));
+}
+
 static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 {
 	bool bridged = r->def->model == LAN_BRIDGED;
@@ -473,6 +524,8 @@ static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 	      "\t\tudp sport { 67, 547 } counter drop\n"
 	      "\t\tip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n",
 	      f);
+	if (lan_has_gateway(r->def))
+		not_by_host(f, r->def);
 	if (p->addr4)
 		fprintf(f, "\t\tether type ip ip saddr != %s counter drop\n", ip);
 	/* Tags would hide what is within. No switch of the network outside shall hear another one here. */

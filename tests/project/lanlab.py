@@ -136,12 +136,25 @@ def reach_flow(family, to, deadline):
     return s.recv(100) == b"still"
 
 
+def reach_long(family, to, deadline):
+    """By UDP in fragments."""
+    with socket.socket(family, socket.SOCK_DGRAM) as s:
+        s.settimeout(0.3)
+        while time.monotonic() < deadline:
+            try:
+                s.sendto(b"hello" * 500, to)
+                return s.recv(100)[:5] == b"hello"
+            except OSError:
+                time.sleep(0.02)
+    return False
+
+
 def reach(ask):
     deadline = time.monotonic() + ask["patience"]
     family = socket.AF_INET6 if ":" in ask["to"] else socket.AF_INET
     to = (ask["to"], 0 if ask["protocol"] == "icmp" else ask.get("port", PORT))
     try:
-        return {"tcp": reach_tcp, "udp": reach_udp, "icmp": reach_icmp, "flow": reach_flow}[ask["protocol"]](family, to, deadline)
+        return {"tcp": reach_tcp, "udp": reach_udp, "icmp": reach_icmp, "flow": reach_flow, "long": reach_long}[ask["protocol"]](family, to, deadline)
     except OSError:
         return False
 
