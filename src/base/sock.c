@@ -20,15 +20,15 @@ const char *sock_path(const char *where)
 	return strncmp(where, "unix:", 5) ? NULL : where + 5;
 }
 
-/* What a program that was killed has left: nobody listens there any more. A file is refused alike, and is not ours. */
-static void remove_stale(const struct sockaddr_un *a)
+/* A file is refused alike, and is not ours. */
+void sock_remove_stale(const struct sockaddr_un *a, int type)
 {
 	struct stat st;
 	int fd;
 
 	if (lstat(a->sun_path, &st) || !S_ISSOCK(st.st_mode))
 		return;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return;
 	if (connect(fd, (const struct sockaddr *)a, sizeof(*a)) && errno == ECONNREFUSED)
@@ -60,7 +60,7 @@ static int open_unix(const char *key, const char *path, bool listening, struct e
 		return err_set(err, "%s: '%s' is no path for a socket", key, path);
 	strcpy(a.sun_path, path);
 	if (listening)
-		remove_stale(&a);
+		sock_remove_stale(&a, SOCK_STREAM);
 	fd = finish(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), (struct sockaddr *)&a, sizeof(a), listening);
 	if (fd < 0)
 		err_errno(err, errno, "%s: cannot %s %s", key, listening ? "listen on" : "connect to", path);

@@ -6,6 +6,7 @@
 #define VIREO_BASE_SOCK_H
 
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/err.h"
 
@@ -14,6 +15,8 @@ const char *sock_path(const char *where);
 /* -1 with an error that begins with `key`. Both are closed on exec. */
 int sock_listen(const char *key, const char *where, struct err *err);
 int sock_connect(const char *key, const char *where, struct err *err);
+/* Remove what a program that was killed has left of its socket of this type (SOCK_STREAM, SOCK_DGRAM): it refuses. */
+void sock_remove_stale(const struct sockaddr_un *a, int type);
 /* The address that these words mean (the first of a host that has several). */
 int sock_address(const char *key, const char *where, struct sockaddr_storage *addr, socklen_t *len, struct err *err);
 

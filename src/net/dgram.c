@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "net/backend.h"
 
 #define TURN 64 /* frames before the loop does something else */
@@ -17,9 +18,9 @@ struct dgram {
 	struct net_peer peer;
 	struct net_peer_ops ops;
 	struct net_dgram_config c;
-	struct loop_fd *watch;
-	bool full;    /* send() found no room */
-	bool starved; /* `in`, of `len` bytes, waits for the receiver */
+	struct loop_fd *watch; /* NULL: somebody has shut it down */
+	bool full;	       /* send() found no room */
+	bool starved;	       /* `in`, of `len` bytes, waits for the receiver */
 	size_t len;
 	struct net_out out;
 	uint8_t in[NET_FRAME_MAX + 1];
@@ -32,7 +33,8 @@ static const struct sockaddr *to(const struct dgram *d)
 
 static void update_watch(struct dgram *d)
 {
-	loop_fd_mod(d->watch, (d->starved ? 0u : EPOLLIN) | (net_out_empty(&d->out) ? 0 : EPOLLOUT));
+	if (d->watch)
+		loop_fd_mod(d->watch, (d->starved ? 0u : EPOLLIN) | (net_out_empty(&d->out) ? 0 : EPOLLOUT));
 }
 
 static bool deliver(struct dgram *d)
@@ -54,10 +56,25 @@ static bool flush(struct dgram *d)
 	return net_out_empty(&d->out);
 }
 
+/* Whoever has passed the descriptor has shut it down: it would be ready with nothing for ever. */
+static void gone(struct dgram *d)
+{
+	loop_fd_del(d->watch);
+	d->watch = NULL;
+	d->starved = false;
+	net_out_clear(&d->out);
+	log_line(LOG_WARN, "net", "%s: the socket has been shut down: the cable is out", d->c.name);
+	net_unplugged(&d->peer);
+}
+
 static void on_event(void *opaque, int fd, uint32_t events)
 {
 	struct dgram *d = opaque;
 
+	if (events & EPOLLHUP) {
+		gone(d);
+		return;
+	}
 	if (!net_out_empty(&d->out) && flush(d) && d->full) {
 		d->full = false;
 		if (d->peer.receiver.writable)

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,6 +42,8 @@ static void keep(struct dump *d, const struct iovec *iov, unsigned count, size_t
 	uint32_t header[4];
 	struct timespec t;
 	unsigned n = 1;
+	ssize_t done;
+	off_t at;
 
 	if (d->fd < 0)
 		return;
@@ -56,9 +59,14 @@ static void keep(struct dump *d, const struct iovec *iov, unsigned count, size_t
 			v[n].iov_len = left;
 		left -= (uint32_t)v[n].iov_len;
 	}
-	if (writev(d->fd, v, (int)n) == (ssize_t)(sizeof(header) + kept))
+	done = writev(d->fd, v, (int)n);
+	if (done == (ssize_t)(sizeof(header) + kept))
 		return;
-	log_line(LOG_ERROR, "net", "%s.dump: nothing more is kept: %s", d->name, strerror(errno));
+	log_line(LOG_ERROR, "net", "%s.dump: nothing more is kept: %s", d->name, strerror(done < 0 ? errno : ENOSPC));
+	/* Half a record at the end would make the whole a file that is cut short. */
+	at = lseek(d->fd, 0, SEEK_CUR);
+	if (done > 0 && (at < done || ftruncate(d->fd, at - done)))
+		log_line(LOG_WARN, "net", "%s.dump: its last frame is not whole", d->name);
 	close(d->fd);
 	d->fd = -1;
 }
@@ -134,8 +142,13 @@ static int begin_file(struct dump *d, const char *path, struct err *err)
 {
 	const uint32_t header[6] = { MAGIC_US, 4u << 16 | 2u, 0, 0, d->maxlen, LINKTYPE_ETHERNET };
 
-	d->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (d->fd < 0 || write(d->fd, header, sizeof(header)) != sizeof(header))
+	struct stat st;
+
+	/* A pipe or a device could hold up the machine's loop, and opening one already. */
+	d->fd = open(path, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
+	if (d->fd < 0 ? errno == ENXIO : !fstat(d->fd, &st) && !S_ISREG(st.st_mode))
+		return err_set(err, "%s.dump: %s is no regular file", d->name, path);
+	if (d->fd < 0 || ftruncate(d->fd, 0) || write(d->fd, header, sizeof(header)) != sizeof(header))
 		return err_errno(err, errno, "%s.dump: %s", d->name, path);
 	return 0;
 }

@@ -132,8 +132,10 @@ static int pair_socket(struct net_dgram_config *d, const struct keys *k, struct 
 	if (at.ss_family != d->to.ss_family)
 		return err_set(err, "%s: '%s' is an address of another kind than where frames go", key_of(k, name),
 			       local);
-	if (at.ss_family == AF_UNIX)
+	if (at.ss_family == AF_UNIX) {
+		sock_remove_stale((const struct sockaddr_un *)&at, SOCK_DGRAM);
 		snprintf(d->path, sizeof(d->path), "%s", sock_path(local));
+	}
 	d->fd = bound(key_of(k, name), &at, len, err);
 	if (d->fd < 0)
 		*d->path = 0; /* somebody else's */
@@ -182,7 +184,9 @@ static int is_stream(const struct keys *k, bool *stream, struct err *err)
 	if (getsockopt(k->fd, SOL_SOCKET, SO_TYPE, &type, &len))
 		return err_errno(err, errno, "%s: %d", key_of(k, "fd"), k->fd);
 	*stream = type == SOCK_STREAM;
-	return 0;
+	return type == SOCK_STREAM || type == SOCK_DGRAM
+		       ? 0
+		       : err_set(err, "%s: %d is a socket of neither streams nor datagrams", key_of(k, "fd"), k->fd);
 }
 
 static struct net_peer *make(struct loop *loop, struct config *c, const char *prefix, const char *words,

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -303,6 +304,71 @@ static void test_datagrams(void **state)
 	assert_int_equal(access(in_dir("", "a"), F_OK), -1);
 }
 
+/* What a killed machine has left of its socket is taken over; what is in use or no socket is not. */
+static void test_left_sockets(void **state)
+{
+	const char *local = in_dir("local=unix:", "left"), *remote = in_dir("remote=unix:", "far");
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	static const int types[] = { SOCK_DGRAM, SOCK_STREAM };
+	struct stat before, after;
+	struct wire a;
+	int fd;
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_dir("", "left"));
+	for (size_t k = 0; k < ARRAY_LEN(types); k++) {
+		fd = socket(AF_UNIX, types[k], 0);
+		assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+		assert_true(types[k] == SOCK_DGRAM || !listen(fd, 1));
+		assert_int_equal(stat(at.sun_path, &before), 0);
+		assert_false(open_wire(&a, net_dgram_new, local, remote, NULL));
+		assert_non_null(strstr(err.msg, "net0.local: Address already in use"));
+		assert_int_equal(stat(at.sun_path, &after), 0);
+		assert_int_equal(after.st_ino, before.st_ino);
+		close(fd);
+		assert_true(open_wire(&a, net_dgram_new, local, remote, NULL));
+		wire_end(&a);
+		assert_int_equal(access(at.sun_path, F_OK), -1);
+	}
+	/* One that sends to another is in use as well. */
+	fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_false(open_wire(&a, net_dgram_new, local, remote, NULL));
+	close(fd);
+	unlink(at.sun_path);
+	close(open(at.sun_path, O_CREAT | O_WRONLY, 0600));
+	assert_false(open_wire(&a, net_dgram_new, local, remote, NULL));
+	assert_int_equal(stat(at.sun_path, &after), 0);
+	unlink(at.sun_path);
+}
+
+/* Whoever has passed a socket shuts it down, or has one of another kind: the loop does not go in circles. */
+static void test_ended_descriptors(void **state)
+{
+	char text[16];
+	int pair[2], mine;
+	struct wire w;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair), 0);
+	mine = dup(pair[0]);
+	snprintf(text, sizeof(text), "fd=%d", pair[0]);
+	assert_true(open_wire(&w, net_dgram_new, text, NULL));
+	assert_int_equal(shutdown(mine, SHUT_RDWR), 0);
+	wire_run(5);
+	assert_int_equal(w.unplugged, 1);
+	assert_true(sends(&w, 60, 1));
+	assert_true(wire_sleeps());
+	wire_end(&w);
+	close(mine);
+	close(pair[1]);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+	snprintf(text, sizeof(text), "fd=%d", pair[0]);
+	assert_false(open_wire(&w, net_dgram_new, text, NULL));
+	assert_non_null(strstr(err.msg, "is a socket of neither streams nor datagrams"));
+	close(pair[0]);
+	close(pair[1]);
+}
+
 static void small(struct wire *a, struct wire *b)
 {
 	assert_true(sends(a, 1400, 7));
@@ -499,6 +565,47 @@ static void test_dump(void **state)
 	assert_non_null(strstr(err.msg, "net0.dump: /nonexistent/x"));
 }
 
+/* What is no regular file could hold up the loop, and is left as it is. */
+static void test_dump_to_what_is_no_file(void **state)
+{
+	struct net_dump_config d = { .name = "net0", .path = in_dir("", "fifo"), .maxlen = 100 };
+	int reader;
+
+	assert_int_equal(mkfifo(d.path, 0600), 0);
+	for (unsigned k = 0; k < 2; k++) {
+		reader = k ? open(d.path, O_RDONLY | O_NONBLOCK) : -1;
+		alarm(10);
+		assert_null(net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err));
+		alarm(0);
+		assert_non_null(strstr(err.msg, "fifo is no regular file"));
+		close(reader);
+	}
+	d.path = "/dev/tty";
+	assert_null(net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err));
+}
+
+/* A frame that has room in part only is not there. */
+static void test_dump_without_room(void **state)
+{
+	struct net_dump_config d = { .name = "net0", .path = in_dir("", "full"), .maxlen = 65536 };
+	struct net_peer *p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err);
+	const struct net_offload none = { 0 };
+	struct rlimit before, small = { 1000, 0 };
+	struct stat st;
+
+	assert_non_null(p);
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &before);
+	small.rlim_max = before.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	for (unsigned k = 0; k < 4; k++)
+		assert_true(net_send(p, frame, 400, &none));
+	setrlimit(RLIMIT_FSIZE, &before);
+	p->ops->destroy(p);
+	assert_int_equal(stat(d.path, &st), 0);
+	assert_int_equal(st.st_size, 24 + 2 * 416);
+}
+
 /* --- QEMU itself: a hub of its user network and a socket, without a machine --- */
 
 static pid_t start_qemu(const char *netdev)
@@ -684,12 +791,16 @@ int main(void)
 		cmocka_unit_test(test_passed_descriptors),
 		cmocka_unit_test(test_no_delay),
 		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_left_sockets),
+		cmocka_unit_test(test_ended_descriptors),
 		cmocka_unit_test(test_udp_and_groups),
 		cmocka_unit_test(test_hostile_datagrams),
 		cmocka_unit_test(test_wrong_words),
 		cmocka_unit_test(test_passt),
 		cmocka_unit_test(test_null),
 		cmocka_unit_test(test_dump),
+		cmocka_unit_test(test_dump_to_what_is_no_file),
+		cmocka_unit_test(test_dump_without_room),
 		cmocka_unit_test(test_qemu),
 		cmocka_unit_test(test_tcpdump),
 		cmocka_unit_test(test_tshark),

@@ -23,7 +23,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -306,34 +305,6 @@ static int delete_link(const char *name)
 	return system(command);
 }
 
-static unsigned rounds;
-
-static void before_round(void *opaque, int *timeout_ms)
-{
-	*timeout_ms = 20;
-}
-
-static void after_round(void *opaque)
-{
-	if (++rounds == 5)
-		loop_quit(wire_loop);
-}
-
-/* A loop that nothing happens in: five rounds take as long as it sleeps. */
-static bool sleeps(void)
-{
-	struct loop_hook hook = { before_round, after_round, NULL, NULL };
-	struct timespec begin, end;
-
-	rounds = 0;
-	loop_hook_add(wire_loop, &hook);
-	clock_gettime(CLOCK_MONOTONIC, &begin);
-	loop_run(wire_loop);
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	loop_hook_del(wire_loop, &hook);
-	return (end.tv_sec - begin.tv_sec) * 1000 + (end.tv_nsec - begin.tv_nsec) / 1000000 >= 90;
-}
-
 /* Somebody deletes the interface: the cable is out, whatever waits is lost, and the loop sleeps. */
 static void test_a_deleted_tap(void **state)
 {
@@ -362,7 +333,7 @@ static void test_a_deleted_tap(void **state)
 	}
 	net_set_guest(w.peer, 0, 3);
 	net_set_guest(w.peer, 0, 1);
-	assert_true(sleeps());
+	assert_true(wire_sleeps());
 	assert_int_equal(w.unplugged, 1);
 	wire_end(&w);
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -73,6 +74,33 @@ void wire_run(int ms)
 		loop_run(wire_loop);
 		usleep(1000);
 	} while (ms-- > 0);
+}
+
+static unsigned rounds;
+
+static void before_round(void *opaque, int *timeout_ms)
+{
+	*timeout_ms = 20;
+}
+
+static void after_round(void *opaque)
+{
+	if (++rounds == 5)
+		loop_quit(wire_loop);
+}
+
+bool wire_sleeps(void)
+{
+	struct loop_hook hook = { before_round, after_round, NULL, NULL };
+	struct timespec begin, end;
+
+	rounds = 0;
+	loop_hook_add(wire_loop, &hook);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	loop_run(wire_loop);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	loop_hook_del(wire_loop, &hook);
+	return (end.tv_sec - begin.tv_sec) * 1000 + (end.tv_nsec - begin.tv_nsec) / 1000000 >= 60;
 }
 
 void wire_expect(struct wire *w, unsigned frames)

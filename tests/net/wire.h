@@ -22,6 +22,8 @@ void wire_end(struct wire *w);
 /* Until so many frames have come; fails the test after some seconds. */
 void wire_expect(struct wire *w, unsigned frames);
 void wire_run(int ms);
+/* Nothing happens in the loop: some rounds of it take as long as they sleep. */
+bool wire_sleeps(void);
 /* Keys below "net0", "KEY=VALUE" each. */
 struct config *wire_config(const char *const *settings);
 /* A network of this process alone, with `lo` up. False, and it is said, where that is not allowed. */
