@@ -13,17 +13,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/limit.h"
 #include "lan/lan_impl.h"
 
 #define PATIENCE_MS 3000
-#define ARGS_MOST   40
+#define ARGS_MOST   48
 #define LOG	    "server.log"
 #define HOSTS	    "hosts"
+#define ID	    "dnsmasq.id" /* its number and when it began */
+#define FILE_MOST   (4u << 20)	 /* bytes of its log */
 
 static const char *program(void)
 {
@@ -84,27 +88,104 @@ static void mark(struct lan *l, const char *name, char buf[3 * LAN_PATH])
 	snprintf(buf, 3 * LAN_PATH, "--pid-file=%s", path);
 }
 
-/* 0: none. */
-static pid_t find(struct lan *l, const char *name)
+/* When it began, in ticks; 0: it has ended. */
+static unsigned long long start_of(pid_t pid)
+{
+	char path[64], text[1024], *p, state;
+	unsigned long long start = 0;
+	FILE *f;
+	size_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+	if (f)
+		fclose(f);
+	text[n] = '\0';
+	/* The name, which may have anything in it, is in parentheses. */
+	p = strrchr(text, ')');
+	if (!p ||
+	    sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state,
+		   &start) != 2 ||
+	    state == 'Z')
+		return 0;
+	return start;
+}
+
+static int write_id(struct lan *l, const char *name, pid_t pid, struct err *err)
+{
+	char path[2 * LAN_PATH], text[64];
+
+	path_of(l, name, ID, path);
+	snprintf(text, sizeof(text), "%d %llu\n", (int)pid, start_of(pid));
+	return lan_write_file(path, text, false, err);
+}
+
+/* As it was written down; 0: it is not, or has ended. */
+static pid_t read_id(struct lan *l, const char *name)
+{
+	char path[2 * LAN_PATH];
+	unsigned long long start;
+	int pid = 0;
+	FILE *f;
+
+	path_of(l, name, ID, path);
+	f = fopen(path, "re");
+	if (!f || fscanf(f, "%d %llu", &pid, &start) != 2 || pid <= 1 || !start || start_of(pid) != start)
+		pid = 0;
+	if (f)
+		fclose(f);
+	return pid;
+}
+
+static bool shares(const char *pid, const char *space)
+{
+	struct stat a, b;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%.16s/ns/%s", pid, space);
+	if (stat(path, &a))
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/ns/%s", space);
+	return !stat(path, &b) && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+}
+
+/*
+ * Anybody can have the argument: who may kill us does it, from where the same path is the same file, at the place where
+ * the servers of such a network are. Of one that is not known any more no place is asked for.
+ */
+static bool is_ours(const char *pid, const struct lan_run *r)
+{
+	const bool place = shares(pid, "net") == lan_has_gateway(&r->def);
+	char path[32];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%.16s", pid);
+	return !stat(path, &st) && st.st_uid == geteuid() && shares(pid, "user") && shares(pid, "pid") &&
+	       (place || (!r->def.net4.len && !r->def.net6.len));
+}
+
+/* By what is written down, or where that is lost by what it is. 0: none. */
+static pid_t find(struct lan *l, const struct lan_run *r)
 {
 	char argument[3 * LAN_PATH];
 	struct dirent *e;
-	DIR *d = opendir("/proc");
-	pid_t pid = 0;
+	pid_t pid = read_id(l, r->def.name);
+	DIR *d = pid ? NULL : opendir("/proc");
 
-	mark(l, name, argument);
+	mark(l, r->def.name, argument);
 	while (d && !pid && (e = readdir(d)))
 		if (isdigit((unsigned char)*e->d_name) && is_called(e->d_name, "dnsmasq") &&
-		    has_argument(e->d_name, argument))
+		    has_argument(e->d_name, argument) && is_ours(e->d_name, r))
 			pid = (pid_t)atoi(e->d_name);
 	if (d)
 		closedir(d);
 	return pid;
 }
 
-bool lan_dnsmasq_alive(struct lan *l, const char *name)
+bool lan_dnsmasq_alive(struct lan *l, const struct lan_run *r)
 {
-	return find(l, name) > 0;
+	return find(l, r) > 0;
 }
 
 static void nap(void)
@@ -122,7 +203,7 @@ void lan_dnsmasq_stop(struct lan *l, const struct lan_run *r)
 	if (r->known && access(path, F_OK))
 		return;
 	for (int n = 0; n < PATIENCE_MS / 2; n++) {
-		pid_t pid = find(l, name);
+		pid_t pid = find(l, r);
 
 		if (!pid)
 			return;
@@ -175,7 +256,7 @@ static int write_files(struct lan *l, const struct lan_run *r, struct err *err)
 
 int lan_dnsmasq_hosts(struct lan *l, const struct lan_run *r, struct err *err)
 {
-	pid_t pid = find(l, r->def.name);
+	pid_t pid = find(l, r);
 
 	if (write_files(l, r, err))
 		return -1;
@@ -230,6 +311,10 @@ static void make_args(struct lan *l, const struct lan_run *r, const char *ifname
 	add(a, "--addn-hosts=%s", text);
 	path_of(l, d->name, LOG, text);
 	add(a, "--log-facility=%s", text);
+	/* What guests do is not news, and they can do it for ever. */
+	add(a, "--quiet-dhcp");
+	add(a, "--quiet-dhcp6");
+	add(a, "--quiet-ra");
 	add(a, "--dhcp-authoritative");
 	if (*d->domain) {
 		add(a, "--domain=%s", d->domain);
@@ -292,6 +377,9 @@ static _Noreturn void child(const char *path, const struct lan_def *d, struct ar
 	dup2(null, 1);
 	dup2(fd, 2);
 	close_range(3, ~0u, 0);
+	/* A log that is full is given up, and dnsmasq goes on. */
+	limit_set(RLIMIT_FSIZE, FILE_MOST);
+	signal(SIGXFSZ, SIG_IGN);
 	if (!lan_has_gateway(d)) {
 		if (unshare(CLONE_NEWNET)) {
 			dprintf(2, "a network name space: %s", strerror(errno));
@@ -376,7 +464,7 @@ int lan_dnsmasq_start(struct lan *l, const struct lan_run *r, struct err *err)
 	else if (!gateway && (recv(pair[0], &word, 1, 0) != 1 || word != 'n'))
 		err_set(err, "network %s: a network name space cannot be made", r->def.name);
 	else if (gateway || (!lan_server_join(l, r, pid, err) && send(pair[0], "g", 1, MSG_NOSIGNAL) == 1))
-		rc = await(l, &r->def, pair[0], pid, err);
+		rc = await(l, &r->def, pair[0], pid, err) || write_id(l, r->def.name, pid, err) ? -1 : 0;
 	if (rc && pid > 0) {
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);

@@ -91,7 +91,7 @@ void lan_server_await(struct lan *l);
 void lan_server_unplug(struct lan *l, const struct lan_run *r);
 /* The MAC of that end, by which it is known as ours from the beginning. */
 void lan_server_mac(const char *name, uint8_t mac[6]);
-bool lan_server_alive(struct lan *l, const char *name);
+bool lan_server_alive(struct lan *l, const struct lan_run *r);
 /* Tell it of the machines that the network knows now. */
 int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err);
 json_t *lan_server_ask(struct lan *l, const char *name, const char *what, json_t *args, struct err *err);
@@ -104,7 +104,7 @@ int lan_server_join(struct lan *l, const struct lan_run *r, pid_t pid, struct er
 /* --- dnsmasq.c --- */
 int lan_dnsmasq_start(struct lan *l, const struct lan_run *r, struct err *err);
 void lan_dnsmasq_stop(struct lan *l, const struct lan_run *r);
-bool lan_dnsmasq_alive(struct lan *l, const char *name);
+bool lan_dnsmasq_alive(struct lan *l, const struct lan_run *r);
 int lan_dnsmasq_hosts(struct lan *l, const struct lan_run *r, struct err *err);
 json_t *lan_dnsmasq_leases(struct lan *l, const char *name, struct err *err);
 

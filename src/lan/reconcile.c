@@ -187,7 +187,7 @@ static int look(struct lan *l, const char *name, const struct host *h, struct er
 	bridge = rtnl_find(&h->links, r->bridge);
 	there = bridge && (!r->made || lan_is_ours(&l->store, bridge, name));
 	whole = there && r->up && is_connected(h, r, bridge) && has_filters(l, r) &&
-		(!lan_has_server(&r->def) || lan_server_alive(l, name));
+		(!lan_has_server(&r->def) || lan_server_alive(l, r));
 	if (lan_prune_ports(l, r, &h->links) && whole)
 		whole = !lan_run_save(l, r, &why) && !lan_load_rules(l, r, &why) && !lan_server_hosts(l, r, &why);
 	if (!there && r->uplink && lan_has_cables(r))

@@ -297,12 +297,12 @@ out:
 	return result;
 }
 
-bool lan_server_alive(struct lan *l, const char *name)
+bool lan_server_alive(struct lan *l, const struct lan_run *r)
 {
-	int fd = dial(l, name);
+	int fd = dial(l, r->def.name);
 
 	if (fd < 0)
-		return lan_dnsmasq_alive(l, name);
+		return lan_dnsmasq_alive(l, r);
 
 	close(fd);
 	return true;

@@ -3,14 +3,16 @@ import ctypes
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import time
 
 import lanframes
+from lan_net import discover
 from lanlab import Lab, sh
-from lanscenes import gone, routes_to, servers, shown
+from lanscenes import gone, routes_to, servers, shown, wait
 
 
 def jailed(lab):
@@ -223,6 +225,59 @@ def switches(lab):
                                  ("stp by type", "01:80:c2:00:00:00", 0x88b5, b"")):
         frames[name] = lanframes.eth(to, a.mac, kind, body + lanframes.MARK % len(frames))
     return arriving(wire(a), wire(lab.host, "e1"), frames)
+
+
+FAKE = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None)
+if sys.argv[1] == "net":
+    libc.unshare(0x40000000)
+else:
+    os.setgid(65534), os.setuid(65534)
+libc.prctl(15, b"dnsmasq")
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def processes(lab):
+    """dnsmasq beside processes that look like it: one in another network, one of another user; and what it writes."""
+    lab.vireo("net", "create", "lab", "--nat", "--dns", "dnsmasq")
+    run = os.path.join(lab.dir, "run", "lab")
+    first = servers(lab)
+    fakes = [subprocess.Popen([sys.executable, "-c", FAKE, how, f"--pid-file={run}/dnsmasq.pid"], stdout=subprocess.PIPE, text=True)
+             for how in ("net", "user")]
+    assert all(f.stdout.readline() == "ready\n" for f in fakes)
+    real = lambda: [p for p in servers(lab) if p not in [f.pid for f in fakes]]
+    limits = open(f"/proc/{first[0]}/limits").read()
+    found = {"limited": int(re.search(r"Max file size +(\d+)", limits).group(1))}
+    log = os.path.join(run, "server.log")
+    a, size = lab.machine("lab", "a", configure=False), os.path.getsize(log)
+    mouth, ear = wire(a), wire(a)
+    for n in range(100):
+        mouth.send(discover(a.mac, n))
+    ear.settimeout(2)
+    while b"\x63\x82\x53\x63\x35\1\2" not in ear.recv(2000):
+        pass  # until it has made an offer
+    found["grown"] = os.path.getsize(log) - size
+    os.kill(first[0], signal.SIGKILL)
+    wait(lambda: not real())
+    lab.vireo("net", "start", "other", check=False)
+    found["again"] = len(real())
+    # Where it is written down nowhere it is found all the same.
+    os.unlink(os.path.join(run, "dnsmasq.id"))
+    second = real()
+    lab.vireo("net", "start", "other", check=False)
+    found["same"] = real() == second
+    a.end()
+    lab.machines.clear()
+    lab.vireo("net", "delete", "lab")
+    found["left"] = len(real())
+    found["fakes"] = [f.poll() for f in fakes]
+    for f in fakes:
+        f.kill()
+        f.wait()
+    return found
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ from test_lan import NOTHING, UNSHARE
 LAB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lanhostscenes.py")
 # All users are there.
 AS_ROOT = [w.replace("-rn", "-n") for w in UNSHARE]
+DNSMASQ = pytest.mark.skipif(not shutil.which("dnsmasq", path=os.environ["PATH"] + ":/usr/sbin:/sbin"), reason="dnsmasq is not there")
 pytestmark = test_lan.pytestmark
 
 
 class Scenes(test_lan.Scenes):
     def start(self, *scene):
         if scene not in self.started:
-            self.started[scene] = subprocess.Popen([*(AS_ROOT if scene[0] == "jailed" else UNSHARE), sys.executable, LAB, *scene],
+            self.started[scene] = subprocess.Popen([*(AS_ROOT if scene[0] in ("jailed", "processes") else UNSHARE), sys.executable, LAB, *scene],
                                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
 
 
@@ -41,7 +42,7 @@ def test_the_servers_are_nobody_and_see_nothing(scenes):
     assert r["left"] == NOTHING
 
 
-@pytest.mark.skipif(not shutil.which("dnsmasq", path=os.environ["PATH"] + ":/usr/sbin:/sbin"), reason="dnsmasq is not there")
+@DNSMASQ
 @pytest.mark.scene("resolver")
 def test_dnsmasq_answers_its_network_alone(scenes):
     r = scenes.result("resolver")
@@ -94,3 +95,12 @@ def test_tables_of_others_stay(scenes):
 @pytest.mark.scene("switches")
 def test_machines_are_no_switches(scenes):
     assert scenes.result("switches") == ["good"]
+
+
+@DNSMASQ
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users are root's only")
+@pytest.mark.scene("processes")
+def test_dnsmasq_is_no_other_process_and_writes_little(scenes):
+    r = scenes.result("processes")
+    assert r["grown"] < 500
+    assert (r["limited"], r["again"], r["same"], r["left"], r["fakes"]) == (4 << 20, 1, True, 0, [None, None])
