@@ -592,8 +592,9 @@ static void between(FILE *f, const struct lan_rules *r)
 	fprintf(f,
 		"%s}\n\tchain between {\n\t\ttype filter hook forward priority -300; policy accept;\n"
 		"\t\tiif @known oif != @known oifname != \"%s\" counter drop\n"
-		"\t\toif @known iif != @known iifname != \"%s\" counter drop\n\t}\n",
-		any ? "}; " : "", server, server);
+		"\t\toif @known iif != @known iifname != \"%s\" counter drop\n"
+		"\t\toifname \"%s\" iif != @known counter drop\n\t\tiifname \"%s\" oif != @known counter drop\n\t}\n",
+		any ? "}; " : "", server, server, server, server);
 }
 
 /* And to the host. */

@@ -37,8 +37,11 @@ def uplink_kept(lab):
     lose(lab, "run", "networks")
     another_command(lab)
     lab.outside.addresses = {"4": "192.0.2.2"}
-    return {"same": sh("ip -br addr show dev up0 scope global; ip route") == before, "left": gone(lab),
-            "outside": all(lab.table([(lab.host, lab.outside)]).values())}
+    found = {"same": sh("ip -br addr show dev up0 scope global; ip route") == before, "left": gone(lab),
+             "outside": all(lab.table([(lab.host, lab.outside)]).values())}
+    sh("ip addr add 192.0.2.7/24 dev up0 valid_lft 3600 preferred_lft 3600")
+    r = lab.vireo("net", "create", "br", "--bridged", "up0", check=False)
+    return {**found, "lease": [r.returncode, "up0 has 192.0.2.7 for 3" in r.stderr, "192.0.2.7" in sh("ip addr show dev up0")]}
 
 
 def joined(lab):
@@ -86,9 +89,10 @@ def closed(lab):
     c.sh(f"ip link set eth0 up; ip addr add {a.addresses['4']}/24 dev eth0; ip route add default via {gateway}")
     c.mac = "52:54:00:11:11:11"
     edit(4)
-    host = Space.__new__(Space)
+    host, server = Space.__new__(Space), Space.__new__(Space)
     host.name, host.addresses = "host", {"4": gateway}
-    reached = lambda: [send(lab, c, b, forged(c, b)), any(lab.table([(c, host)], 0.3).values())]
+    server.name, server.addresses = "server", {"4": gateway[:-1] + "2"}
+    reached = lambda: [send(lab, c, b, forged(c, b)), sorted(k for k, v in lab.table([(c, host), (c, server)], 0.3).items() if v)]
     found["stranger"] = reached()
     sh("nft delete table bridge vireo-lab")
     found["without"] = reached()
