@@ -20,6 +20,4 @@ int crypt_read(struct crypt_io *io, uint64_t at, uint64_t iv_at, uint64_t bytes,
 int crypt_write(struct crypt_io *io, uint64_t at, uint64_t iv_at, uint64_t bytes, const struct iovec *iov,
 		unsigned niov);
 
-extern const struct node_driver node_luks;
-
 #endif

@@ -360,12 +360,11 @@ int luks_take_wishes(struct luks_wishes *w, struct opts *o, const char *prefix, 
 	return 0;
 }
 
-int luks_plan(struct luks *l, const struct luks_wishes *w, uint8_t key[CRYPT_KEY_MAX], struct err *err)
+/* What a header says, and where its slots are. */
+static int lay_out(struct luks *l, const struct luks_wishes *w, struct err *err)
 {
 	const char *cipher = w->cipher ? w->cipher : "aes-256", *mode = w->mode ? w->mode : "xts",
 		   *iv = w->iv ? w->iv : "plain64", *iv_hash = w->iv_hash;
-	struct job j = { .l = l, .key = key, .ms = (uint32_t)w->iter_ms };
-	struct crypt *c;
 	unsigned bits = 0;
 
 	*l = (struct luks){ .cipher = "aes" };
@@ -382,11 +381,32 @@ int luks_plan(struct luks *l, const struct luks_wishes *w, uint8_t key[CRYPT_KEY
 		return -1;
 	if (!w->secret)
 		return err_set(err, "Parameter '%skey-secret' is required for cipher", w->prefix);
-	new_uuid(l->uuid);
 	for (unsigned i = 0; i < LUKS_SLOTS; i++)
 		l->slot[i].offset = LUKS_HEADER_SECTORS + i * slot_sectors(l);
 	l->payload = LUKS_HEADER_SECTORS + LUKS_SLOTS * slot_sectors(l);
 	l->room = (uint64_t)l->payload * CRYPT_SECTOR;
+	return 0;
+}
+
+int luks_room(const struct node_ctx *c, const struct luks_wishes *w, uint64_t *room, struct err *err)
+{
+	struct luks l;
+	size_t len;
+
+	if (lay_out(&l, w, err) || !secret_get(c, w->secret, &len, err))
+		return -1;
+	*room = l.room;
+	return 0;
+}
+
+int luks_plan(struct luks *l, const struct luks_wishes *w, uint8_t key[CRYPT_KEY_MAX], struct err *err)
+{
+	struct job j = { .l = l, .key = key, .ms = (uint32_t)w->iter_ms };
+	struct crypt *c;
+
+	if (lay_out(l, w, err))
+		return -1;
+	new_uuid(l->uuid);
 	if (crypt_random(l->salt, LUKS_SALT) || crypt_random(key, l->key_bytes) || digest_key(&j))
 		return err_set(err, "Failed to make a key");
 	c = crypt_new(&l->spec, key, l->key_bytes, err);

@@ -1,6 +1,6 @@
 /*
  * LUKS version 1, as of cryptsetup's "LUKS On-Disk Format Specification": the header and its key slots, wherever a file
- * has them. Private to block/; the thread of the node's loop; what reads or writes waits.
+ * has them. Private to block/ and the image tool; the thread of the node's loop; what reads or writes waits.
  */
 #ifndef VIREO_BLOCK_LUKS_H
 #define VIREO_BLOCK_LUKS_H
@@ -41,6 +41,8 @@ int luks_read(struct luks *l, struct node *n, uint64_t base, uint64_t room, stru
 int luks_unlock(struct luks *l, const void *pass, size_t len, uint8_t key[CRYPT_KEY_MAX], struct err *err);
 /* A header for a new disk and its key; nothing is written yet. `payload` sectors before the data are its room. */
 int luks_plan(struct luks *l, const struct luks_wishes *w, uint8_t key[CRYPT_KEY_MAX], struct err *err);
+/* What the header of such a disk takes; its passphrase must be there. */
+int luks_room(const struct node_ctx *c, const struct luks_wishes *w, uint64_t *room, struct err *err);
 /* Put the key into a slot under a passphrase, with the header. */
 int luks_put_key(struct luks *l, unsigned slot, const struct luks_wishes *w, const uint8_t *key, struct err *err);
 int luks_take_wishes(struct luks_wishes *w, struct opts *o, const char *prefix, struct err *err);

@@ -212,7 +212,7 @@ struct node_driver {
 
 extern const struct node_driver node_file, node_host_device, node_host_cdrom, node_null_co, node_null_aio, node_raw,
 	node_qcow2, node_blkdebug, node_blklogwrites, node_throttle, node_copy_on_read, node_compress, node_nbd,
-	node_nbd_tcp, node_nbd_unix;
+	node_nbd_tcp, node_nbd_unix, node_luks;
 /* NULL-terminated. */
 extern const struct node_driver *const node_drivers[];
 const struct node_driver *node_driver_find(const char *name);

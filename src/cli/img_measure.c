@@ -6,14 +6,12 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/luks.h"
 #include "cli/img_impl.h"
-
-/* Of AES with 256 bits in XTS mode. */
-#define LUKS_HEADER 2068480u
 
 struct measure {
 	uint64_t size, data; /* of the disk; of what is stored, in whole clusters */
-	uint64_t required, full;
+	uint64_t required, full, cluster;
 };
 
 static uint64_t divide_up(uint64_t a, uint64_t b)
@@ -82,85 +80,136 @@ struct request {
 	int64_t size;
 };
 
-static int measure(struct node *n, const struct request *r)
+/* What the header of an encrypted image takes, by options with `prefix`; -1 after saying why. */
+static int luks_header(struct img *t, const struct opts *o, const char *prefix, uint64_t *room)
 {
-	const struct node_driver *d = node_driver_find(r->format);
-	struct measure m = { 0 };
-	uint64_t cluster, bits;
-	bool extended, bitmaps;
-	const char *prealloc, *crypt, *compat;
+	struct opts *copy = opts_copy(o);
+	struct luks_wishes w;
+	struct err err;
+	int ret = luks_take_wishes(&w, copy, prefix, &err);
+
+	if (!ret)
+		ret = luks_room(&t->ctx, &w, room, &err);
+	if (ret)
+		img_error("%s", err.msg);
+	opts_free(copy);
+	return ret;
+}
+
+static int of_qcow2(struct img *t, struct node *n, const struct request *r, struct measure *m)
+{
+	const char *prealloc = opts_get(r->o, "preallocation"), *crypt = opts_get(r->o, "encrypt.format");
+	uint64_t cluster, bits, room = 0;
+	bool extended;
 	struct opts *copy;
 	struct err err;
 	int ret;
+
+	if (opts_size(r->o, "cluster_size", 65536, &cluster, &err) ||
+	    opts_number(r->o, "refcount_bits", 16, &bits, &err) ||
+	    opts_bool(r->o, "extended_l2", false, &extended, &err)) {
+		img_error("%s", err.msg);
+		return -1;
+	}
+	copy = opts_copy(r->o);
+	ret = node_qcow2.check_create(copy, &err);
+	opts_free(copy);
+	if (ret) {
+		img_error("%s", err.msg);
+		return -1;
+	}
+	if (crypt && !strcmp(crypt, "luks") && luks_header(t, r->o, "encrypt.", &room))
+		return -1;
+	if (too_large(m->size, cluster, extended)) {
+		img_error("The image size is too large (try using a larger cluster size)");
+		return -1;
+	}
+	ret = n ? count_data(n, cluster, m) : 0;
+	if (ret) {
+		img_error("Unable to get block status: %s", strerror(-ret));
+		return -1;
+	}
+	if (opts_get(r->o, "backing_file") && n)
+		m->data = align_up(m->size, cluster); /* nothing may be the same */
+	if (prealloc && (!strcmp(prealloc, "falloc") || !strcmp(prealloc, "full")))
+		m->data = align_up(m->size, cluster);
+	measure_qcow2(m, cluster, bits, extended);
+	m->full += align_up(room, cluster);
+	m->required += align_up(room, cluster);
+	m->cluster = cluster;
+	return 0;
+}
+
+/* All of it is stored, whatever it is. */
+static int of_luks(struct img *t, const struct request *r, struct measure *m)
+{
+	uint64_t room;
+
+	if (luks_header(t, r->o, "", &room))
+		return -1;
+	m->required = m->full = m->size + room;
+	return 0;
+}
+
+static bool has_bitmaps(const struct node *n, const struct node_driver *d, const struct opts *o)
+{
+	const char *compat = opts_get(o, "compat");
+
+	return d == &node_qcow2 && n && n->drv == &node_qcow2 &&
+	       !(compat && (!strcmp(compat, "0.10") || !strcmp(compat, "v2")));
+}
+
+static void tell(struct node *n, const struct measure *m, bool bitmaps, bool json)
+{
+	unsigned long long bytes = bitmaps ? img_bitmaps_size(n, m->cluster) : 0;
+
+	if (json) {
+		json_t *o = json_pack("{s:I, s:I}", "required", (json_int_t)m->required, "fully-allocated",
+				      (json_int_t)m->full);
+
+		if (bitmaps)
+			json_object_set_new(o, "bitmaps", json_integer((json_int_t)bytes));
+		img_print_json(o);
+		return;
+	}
+	printf("required size: %llu\nfully allocated size: %llu\n", (unsigned long long)m->required,
+	       (unsigned long long)m->full);
+	if (bitmaps)
+		printf("bitmaps size: %llu\n", bytes);
+}
+
+static int measure(struct img *t, struct node *n, const struct request *r)
+{
+	const struct node_driver *d = node_driver_find(r->format);
+	struct measure m = { 0 };
+	struct err err;
+	int ret = 0;
 
 	if (!d) {
 		img_error("Unknown file format '%s'", r->format);
 		return 1;
 	}
-	if (d != &node_raw && d != &node_qcow2) {
+	if (d != &node_raw && d != &node_qcow2 && d != &node_luks) {
 		img_error("Block driver '%s' does not support size measurement", d->name);
-		return 1;
-	}
-	if (opts_size(r->o, "cluster_size", 65536, &cluster, &err) ||
-	    opts_number(r->o, "refcount_bits", 16, &bits, &err) ||
-	    opts_bool(r->o, "extended_l2", false, &extended, &err)) {
-		img_error("%s", err.msg);
 		return 1;
 	}
 	if (img_check_create_options(d->create_options, node_file.create_options, r->o, &err)) {
 		img_error("%s", err.msg);
-		img_error("Invalid options for file format '%s'", r->format);
+		img_error("Invalid options for file format '%s'", d->name);
 		return 1;
 	}
-	copy = opts_copy(r->o);
-	ret = d->check_create ? d->check_create(copy, &err) : 0;
-	opts_free(copy);
-	if (ret) {
-		img_error("%s", err.msg);
-		return 1;
-	}
-	m.size = align_up(n ? n->size : (uint64_t)r->size, 512);
-	if (d == &node_qcow2 && too_large(m.size, cluster, extended)) {
-		img_error("The image size is too large (try using a larger cluster size)");
-		return 1;
-	}
-	if (d == &node_raw) {
+	m.size = n ? n->size : (uint64_t)r->size;
+	if (n || d != &node_luks)
+		m.size = align_up(m.size, 512);
+	if (d == &node_qcow2)
+		ret = of_qcow2(t, n, r, &m);
+	else if (d == &node_luks)
+		ret = of_luks(t, r, &m);
+	else
 		m.required = m.full = m.size;
-	} else {
-		ret = n ? count_data(n, cluster, &m) : 0;
-		if (ret) {
-			img_error("Unable to get block status: %s", strerror(-ret));
-			return 1;
-		}
-		if (opts_get(r->o, "backing_file") && n)
-			m.data = align_up(m.size, cluster); /* nothing may be the same */
-		prealloc = opts_get(r->o, "preallocation");
-		if (prealloc && (!strcmp(prealloc, "falloc") || !strcmp(prealloc, "full")))
-			m.data = align_up(m.size, cluster);
-		measure_qcow2(&m, cluster, bits, extended);
-		crypt = opts_get(r->o, "encrypt.format");
-		if (crypt && !strcmp(crypt, "luks"))
-			m.full += align_up(LUKS_HEADER, cluster);
-		if (crypt && !strcmp(crypt, "luks"))
-			m.required += align_up(LUKS_HEADER, cluster);
-	}
-	compat = opts_get(r->o, "compat");
-	bitmaps = d == &node_qcow2 && n && n->drv == &node_qcow2 &&
-		  !(compat && (!strcmp(compat, "0.10") || !strcmp(compat, "v2")));
-	if (r->json) {
-		json_t *o = json_pack("{s:I, s:I}", "required", (json_int_t)m.required, "fully-allocated",
-				      (json_int_t)m.full);
-
-		if (bitmaps)
-			json_object_set_new(o, "bitmaps", json_integer((json_int_t)img_bitmaps_size(n, cluster)));
-		img_print_json(o);
-		return 0;
-	}
-	printf("required size: %llu\nfully allocated size: %llu\n", (unsigned long long)m.required,
-	       (unsigned long long)m.full);
-	if (bitmaps)
-		printf("bitmaps size: %llu\n", (unsigned long long)img_bitmaps_size(n, cluster));
-	return 0;
+	if (!ret)
+		tell(n, &m, has_bitmaps(n, d, r->o), r->json);
+	return ret ? 1 : 0;
 }
 
 int img_measure(struct img *t, int argc, char **argv)
@@ -197,7 +246,7 @@ int img_measure(struct img *t, int argc, char **argv)
 	else if (!s.name && r.size < 0)
 		img_error("Either --size N or one filename must be specified.");
 	else if (!s.name || ((n = img_open_node(t, &s)) && !(r.snapshot && img_load_snapshot(n, r.snapshot))))
-		status = measure(n, &r);
+		status = measure(t, n, &r);
 	node_close(n);
 out:
 	opts_free(r.o);
