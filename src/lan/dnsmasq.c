@@ -6,12 +6,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <pwd.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -24,6 +27,8 @@
 
 #define PATIENCE_MS 3000
 #define ARGS_MOST   48
+#define MEMORY	    (256u << 20)
+#define FILES	    256u
 #define LOG	    "server.log"
 #define HOSTS	    "hosts"
 #define ID	    "dnsmasq.id" /* its number and when it began */
@@ -151,18 +156,38 @@ static bool shares(const char *pid, const char *space)
 }
 
 /*
+ * Whom it becomes once it has its sockets: nobody, for root. Not in a user name space that does not have nobody, nor
+ * where nobody could not read what it is told.
+ */
+static const char *user(struct lan *l)
+{
+	const struct passwd *nobody = lan_unprivileged() == (uid_t)-1 ? NULL : getpwuid(lan_unprivileged());
+	char path[LAN_PATH];
+	struct stat st;
+
+	for (const char *p = l->store.run; nobody && p && *p;) {
+		p = strchr(p + 1, '/');
+		snprintf(path, sizeof(path), "%.*s", p ? (int)(p - l->store.run) : LAN_PATH - 1, l->store.run);
+		if (stat(path, &st) || !(st.st_mode & S_IXOTH))
+			return "root";
+	}
+	return nobody ? nobody->pw_name : "root";
+}
+
+/*
  * Anybody can have the argument: who may kill us does it, from where the same path is the same file, at the place where
  * the servers of such a network are. Of one that is not known any more no place is asked for.
  */
-static bool is_ours(const char *pid, const struct lan_run *r)
+static bool is_ours(struct lan *l, const char *pid, const struct lan_run *r)
 {
+	const uid_t becomes = strcmp(user(l), "root") ? lan_unprivileged() : geteuid();
 	const bool place = shares(pid, "net") == lan_has_gateway(&r->def);
 	char path[32];
 	struct stat st;
 
 	snprintf(path, sizeof(path), "/proc/%.16s", pid);
-	return !stat(path, &st) && st.st_uid == geteuid() && shares(pid, "user") && shares(pid, "pid") &&
-	       (place || (!r->def.net4.len && !r->def.net6.len));
+	return !stat(path, &st) && (st.st_uid == geteuid() || st.st_uid == becomes) && shares(pid, "user") &&
+	       shares(pid, "pid") && (place || (!r->def.net4.len && !r->def.net6.len));
 }
 
 /* By what is written down, or where that is lost by what it is. 0: none. */
@@ -176,7 +201,7 @@ static pid_t find(struct lan *l, const struct lan_run *r)
 	mark(l, r->def.name, argument);
 	while (d && !pid && (e = readdir(d)))
 		if (isdigit((unsigned char)*e->d_name) && is_called(e->d_name, "dnsmasq") &&
-		    has_argument(e->d_name, argument) && is_ours(e->d_name, r))
+		    has_argument(e->d_name, argument) && is_ours(l, e->d_name, r))
 			pid = (pid_t)atoi(e->d_name);
 	if (d)
 		closedir(d);
@@ -247,6 +272,9 @@ static int write_files(struct lan *l, const struct lan_run *r, struct err *err)
 	for (int i = 0; i < 2 && !rc; i++) {
 		path_of(l, r->def.name, i ? "names" : HOSTS, path);
 		rc = lan_write_file(path, text[i], false, err);
+		/* It reads them again when it is nobody. */
+		if (!rc && chmod(path, 0644))
+			rc = err_errno(err, errno, "%s", path);
 	}
 	free(text[0]);
 	free(text[1]);
@@ -301,8 +329,8 @@ static void make_args(struct lan *l, const struct lan_run *r, const char *ifname
 	add(a, "--bind-dynamic"); /* and not what comes for its address by other interfaces */
 	add(a, "--except-interface=lo");
 	add(a, "--interface=%s", ifname);
-	add(a, "--user=root");
-	add(a, "--group="); /* stay as it is: in a user name space it could not change */
+	add(a, "--user=%s", user(l));
+	add(a, "--group="); /* that of the user; without another one stay as it is */
 	path_of(l, d->name, "leases", text);
 	add(a, "--dhcp-leasefile=%s", text);
 	path_of(l, d->name, HOSTS, text);
@@ -363,6 +391,26 @@ static int set_inside(const struct lan_def *d, struct err *err)
 	return rc ? -1 : 0;
 }
 
+/* What it needs until it has its sockets and is somebody else; no program that it starts gets more. */
+static void limit_rights(void)
+{
+	static const unsigned needed[] = { CAP_CHOWN,	  CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_NET_BIND_SERVICE,
+					   CAP_NET_ADMIN, CAP_NET_RAW };
+
+	for (unsigned n = 0; n < 64; n++) {
+		bool keep = false;
+
+		for (size_t i = 0; i < ARRAY_LEN(needed); i++)
+			keep |= needed[i] == n;
+		if (!keep)
+			prctl(PR_CAPBSET_DROP, n, 0, 0, 0);
+	}
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	limit_memory(MEMORY);
+	limit_set(RLIMIT_NOFILE, FILES);
+	limit_set(RLIMIT_CORE, 0);
+}
+
 static _Noreturn void child(const char *path, const struct lan_def *d, struct args *a, int fd)
 {
 	struct err err;
@@ -392,6 +440,7 @@ static _Noreturn void child(const char *path, const struct lan_def *d, struct ar
 			_exit(1);
 		}
 	}
+	limit_rights();
 	execv(path, a->v);
 	dprintf(2, "%s: %s", path, strerror(errno));
 	_exit(1);

@@ -101,6 +101,9 @@ struct lan_host *lan_known_hosts(const struct lan_run *r, unsigned *len);
 /* The cable between the bridge and the name space of the server. */
 int lan_server_join(struct lan *l, const struct lan_run *r, pid_t pid, struct err *err);
 
+/* Whom servers become: nobody, for root who has one; else -1. */
+uid_t lan_unprivileged(void);
+
 /* --- dnsmasq.c --- */
 int lan_dnsmasq_start(struct lan *l, const struct lan_run *r, struct err *err);
 void lan_dnsmasq_stop(struct lan *l, const struct lan_run *r);

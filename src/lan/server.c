@@ -85,7 +85,7 @@ void lan_server_mac(const char *name, uint8_t mac[6])
 }
 
 /* Nobody, for root; in a user name space that does not have it whoever we are. */
-static uid_t unprivileged(void)
+uid_t lan_unprivileged(void)
 {
 	FILE *f = geteuid() ? NULL : fopen("/proc/self/uid_map", "re");
 	unsigned first, outside, count;
@@ -107,7 +107,7 @@ static void fill(struct lan_serve *s, const struct lan_run *r)
 	snprintf(s->name, sizeof(s->name), "%s", d->name);
 	snprintf(s->ifname, sizeof(s->ifname), "lan0");
 	lan_server_own_mac(d->name, s->mac);
-	s->uid = s->gid = unprivileged();
+	s->uid = s->gid = lan_unprivileged();
 	s->mtu = d->mtu;
 	snprintf(s->domain, sizeof(s->domain), "%s", d->domain);
 	s->dns = d->dns == LAN_DNS_OWN;

@@ -96,7 +96,7 @@ int lan_store_lock(struct lan_store *s, struct err *err)
 	struct stat held, now;
 
 	for (;;) {
-		if (make_dir(s->run, 0700, err))
+		if (make_dir(s->run, 0711, err))
 			return -1;
 		/* The directory itself, which can be locked also where nothing can be written any more. */
 		s->lock = open(s->run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -376,7 +376,8 @@ int lan_run_write(const struct lan_store *s, const char *name, const char *file,
 	char path[2 * LAN_PATH];
 
 	lan_run_path(s, name, "", path, sizeof(path));
-	if (make_dir(path, 0700, err))
+	/* Names in it can be used by who knows them: what others shall read they can. */
+	if (make_dir(path, 0711, err))
 		return -1;
 	lan_run_path(s, name, file, path, sizeof(path));
 	return write_json(path, o, false, err);

@@ -29,6 +29,25 @@ def jailed(lab):
     return {**found, "left": gone(lab)}
 
 
+def dnsmasq_jailed(lab):
+    """What dnsmasq is when it has begun, and whether it still hears of machines."""
+    os.chmod(lab.dir, 0o755)
+    lab.vireo("net", "create", "lab", "--nat", "--dns", "dnsmasq")
+    pid, = servers(lab)
+    status = dict(line.split(":\t", 1) for line in open(f"/proc/{pid}/status").read().splitlines() if ":\t" in line)
+    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+    gateway = shown(lab)["subnet"].rsplit(".", 1)[0] + ".1"
+    wait(lambda: b.addresses["4"] in a.sh(f"busybox nslookup -type=a b {gateway}", check=False))
+    found = {"uid": status["Uid"].split(), "capabilities": int(status["CapPrm"], 16), "bounds": int(status["CapBnd"], 16),
+             "no new": status["NoNewPrivs"], "named": b.addresses["4"] in a.sh(f"busybox nslookup -type=a b {gateway}", check=False),
+             "lease": "obtained" in a.sh("busybox udhcpc -i eth0 -n -q -f -t 5 -T 1 -s /bin/true 2>&1", check=False)}
+    for m in (a, b):
+        m.end()
+    lab.machines.clear()
+    lab.vireo("net", "delete", "lab")
+    return {**found, "left": gone(lab)}
+
+
 ASK = """
 import socket, struct, sys
 q = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + b"\\1a\\3lab\\x08internal\\0" + struct.pack("!2H", 1, 1)

@@ -19,7 +19,7 @@ pytestmark = test_lan.pytestmark
 class Scenes(test_lan.Scenes):
     def start(self, *scene):
         if scene not in self.started:
-            self.started[scene] = subprocess.Popen([*(AS_ROOT if scene[0] in ("jailed", "processes") else UNSHARE), sys.executable, LAB, *scene],
+            self.started[scene] = subprocess.Popen([*(AS_ROOT if scene[0] in ("jailed", "dnsmasq_jailed", "processes") else UNSHARE), sys.executable, LAB, *scene],
                                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
 
 
