@@ -7,11 +7,15 @@
  *
  * The words, the file's rules and the message are those of QEMU's helper, and each program works with the other's. The
  * file has a rule a line: `allow BRIDGE|all`, `deny BRIDGE|all`, `include FILE`, `# comment`. One `deny` is enough;
- * without an `allow` nothing is.
+ * without an `allow` nothing is. A relative FILE is beside the one that includes it. `allow all` is not meant for the
+ * bridges of Vireo's networks, whose machines have filters: those are allowed by their names.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <stdbool.h>
@@ -25,9 +29,11 @@
 
 #define INCLUDES_MAX 8 /* files within files */
 #define LINE_LEN     512
+#define BLANK	     " \t\r\n"
 
 struct access {
 	const char *bridge;
+	bool ours; /* of a network of Vireo's */
 	bool allowed, denied;
 };
 
@@ -38,31 +44,113 @@ static int fail(const char *what, const char *name)
 	return 1;
 }
 
-/* --- who may --- */
+/* --- which bridge it is --- */
 
-static bool names(const char *rule, const char *bridge)
+static bool is_text(const struct rtattr *t, const char *text, size_t len)
 {
-	return !strcmp(rule, "all") || !strcmp(rule, bridge);
+	return RTA_PAYLOAD(t) >= len && !memcmp(RTA_DATA(t), text, len);
 }
+
+static bool is_bridge(const struct rtattr *info)
+{
+	int left = (int)RTA_PAYLOAD(info);
+
+	for (const struct rtattr *t = RTA_DATA(info); RTA_OK(t, left); t = RTA_NEXT(t, left))
+		if (t->rta_type == IFLA_INFO_KIND)
+			return is_text(t, "bridge", sizeof("bridge"));
+	return false;
+}
+
+/*
+ * The kernel's other ways to look up a name also take "br0:x" and alternative names for br0, which no rule knows, and
+ * load modules by names that nobody has.
+ */
+static int look(struct access *a, const struct nlmsghdr *h, int len)
+{
+	bool bridge = false, named = false;
+	const struct rtattr *t;
+	int left;
+
+	if (!NLMSG_OK(h, len) || h->nlmsg_type != RTM_NEWLINK || h->nlmsg_len < NLMSG_LENGTH(sizeof(struct ifinfomsg)))
+		return fail("no bridge ", a->bridge);
+	a->ours = !strncmp(a->bridge, "vr-", 3);
+	t = IFLA_RTA((struct ifinfomsg *)NLMSG_DATA(h));
+	left = (int)IFLA_PAYLOAD(h);
+	for (; RTA_OK(t, left); t = RTA_NEXT(t, left)) {
+		if (t->rta_type == IFLA_IFNAME)
+			named = is_text(t, a->bridge, strlen(a->bridge) + 1);
+		else if (t->rta_type == IFLA_LINKINFO)
+			bridge = is_bridge(t);
+		else if (t->rta_type == IFLA_IFALIAS)
+			a->ours |= is_text(t, "vireo:", 6);
+	}
+	return named && bridge ? 0 : fail("not a bridge by its own name: ", a->bridge);
+}
+
+static int find_bridge(struct access *a)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg i;
+		struct rtattr t;
+		char name[IFNAMSIZ];
+	} q = { .h = { .nlmsg_len = sizeof(q), .nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST },
+		.t = { .rta_len = RTA_LENGTH(IFNAMSIZ), .rta_type = IFLA_IFNAME } };
+	struct sockaddr_nl from = { .nl_family = AF_NETLINK };
+	_Alignas(struct nlmsghdr) char answer[16384];
+	int s = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), rc;
+	socklen_t from_len = sizeof(from);
+	ssize_t len = -1;
+
+	strcpy(q.name, a->bridge);
+	if (s >= 0 && sendto(s, &q, sizeof(q), 0, (struct sockaddr *)&from, sizeof(from)) == sizeof(q))
+		len = recvfrom(s, answer, sizeof(answer), 0, (struct sockaddr *)&from, &from_len);
+	if (len < 0 || from.nl_pid)
+		return fail("cannot ask the kernel for ", a->bridge);
+	errno = 0;
+	rc = look(a, (struct nlmsghdr *)answer, (int)len);
+	close(s);
+	return rc;
+}
+
+/* --- who may --- */
 
 static int read_rules(struct access *a, const char *path, unsigned depth);
 
-static int read_rule(struct access *a, char *line, unsigned depth)
+/* One that this user may not read allows him nothing. Where he is has no meaning. */
+static int include(struct access *a, const char *by, const char *file, unsigned depth)
 {
-	char *rest, *word = strtok_r(line, " \t\n", &rest), *value = strtok_r(NULL, " \t\n", &rest);
+	const char *slash = strrchr(by, '/');
+	char path[PATH_MAX];
+	int dir = *file != '/' && slash ? (int)(slash - by) + 1 : 0;
+
+	if (snprintf(path, sizeof(path), "%.*s%s", dir, by, file) >= (int)sizeof(path))
+		return fail("the path is too long: ", file);
+	return access(path, R_OK) ? 0 : read_rules(a, path, depth + 1);
+}
+
+static int read_rule(struct access *a, const char *path, char *line, unsigned depth)
+{
+	char *rest, *word = strtok_r(line, BLANK, &rest), *value, *more;
+	bool named, all;
 
 	errno = 0;
 	if (!word || *word == '#')
 		return 0;
-	if (!value)
+	value = strtok_r(NULL, BLANK, &rest);
+	if (!value || *value == '#')
 		return fail("a rule without a value: ", word);
+	more = strtok_r(NULL, BLANK, &rest);
+	if (more && *more != '#')
+		return fail("a rule has one value, and this is another: ", more);
+	named = !strcmp(value, a->bridge);
+	all = !strcmp(value, "all");
 	if (!strcmp(word, "allow"))
-		a->allowed |= names(value, a->bridge);
+		a->allowed |= named || (all && !a->ours);
 	else if (!strcmp(word, "deny"))
-		a->denied |= names(value, a->bridge);
+		a->denied |= named || all;
 	else if (!strcmp(word, "include"))
-		/* One that this user may not read allows him nothing. */
-		return access(value, R_OK) ? 0 : read_rules(a, value, depth + 1);
+		return include(a, path, value, depth);
 	else
 		return fail("no such rule: ", word);
 	return 0;
@@ -82,7 +170,9 @@ static int read_rules(struct access *a, const char *path, unsigned depth)
 		return fail("", path);
 	while (!rc && fgets(line, sizeof(line), f))
 		rc = strlen(line) == sizeof(line) - 1 ? fail("a line is too long in ", path)
-						      : read_rule(a, line, depth);
+						      : read_rule(a, path, line, depth);
+	if (!rc && ferror(f))
+		rc = fail("cannot read ", path);
 	fclose(f);
 	return rc;
 }
@@ -192,11 +282,13 @@ int main(int argc, char **argv)
 	if (rc)
 		return rc;
 	a.bridge = w.bridge;
-	if (read_rules(&a, w.rules, 0))
+	if (find_bridge(&a) || read_rules(&a, w.rules, 0))
 		return 1;
 	errno = 0;
 	if (a.denied || !a.allowed)
-		return fail("the administrator does not allow ", w.bridge);
+		return fail(a.ours && !a.denied ? "no rule names this bridge of a network of vireo's: "
+						: "the administrator does not allow ",
+			    w.bridge);
 	s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	tap = make_tap(&r, w.vnet);
 	if (s < 0 || tap < 0)
