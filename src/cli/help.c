@@ -25,7 +25,7 @@ void cli_help(const struct cli_command *cmd, FILE *out)
 	if (cmd->text)
 		fprintf(out, "\n%s\n", cmd->text);
 	if (cmd->subcommands)
-		fprintf(out, "\nCommands ('vireo %s COMMAND --help' describes one):\n", cmd->name);
+		fprintf(out, "\nCommands ('vireo help %s COMMAND' describes one):\n", cmd->name);
 	for (const struct cli_command *const *s = cmd->subcommands; s && *s; s++)
 		fprintf(out, "  %-12s %s\n", (*s)->name + strlen(cmd->name) + 1, (*s)->summary);
 	if (cmd->options)
@@ -52,6 +52,10 @@ static int help_run(struct config *c, int argc, char **argv)
 		return 0;
 	}
 	cmd = cli_command_find(argv[0], &err);
+	if (cmd && argc > 1 && cmd->subcommands)
+		cmd = cli_subcommand_find(cmd, argv[1], &err);
+	else if (cmd && argc > 1)
+		cmd = err_set(&err, "%s has no commands (see 'vireo help %s')", cmd->name, cmd->name) ? NULL : cmd;
 	if (!cmd)
 		return cli_fail(&err);
 	cli_help(cmd, stdout);
@@ -61,8 +65,8 @@ static int help_run(struct config *c, int argc, char **argv)
 const struct cli_command cli_help_command = {
 	.name = "help",
 	.summary = "Describe vireo or one of its commands",
-	.operands = "[COMMAND]",
-	.max_operands = 1,
+	.operands = "[COMMAND [SUBCOMMAND]]",
+	.max_operands = 2,
 	.operand_words = { "@command" },
 	.run = help_run,
 };

@@ -59,7 +59,7 @@ static const char head[] =
 	".TH VIREO 1 " VIREO_DATE " \"vireo " VIREO_VERSION "\" \"User Commands\"\n"
 	".SH NAME\nvireo \\- run virtual machines on any Linux host\n"
 	".SH SYNOPSIS\n.B vireo\n.I COMMAND\n[\\fIOPTION\\fR]...\n.br\n"
-	".B vireo help\n[\\fICOMMAND\\fR]\n"
+	".B vireo help\n[\\fICOMMAND\\fR [\\fISUBCOMMAND\\fR]]\n"
 	".SH DESCRIPTION\nVireo runs unmodified x86\\-64 operating systems. One process is one machine; its\n"
 	"first serial port is the terminal that it was started in.\n"
 	".SH COMMANDS\n";

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/suggest.h"
 #include "cli/commands.h"
 #include "cli/help.h"
 
@@ -124,9 +123,8 @@ const struct cli_command net_delete_command = {
 
 static int run_raw(int argc, char **argv)
 {
-	const struct cli_command *const *cmd = subcommands;
+	const struct cli_command *cmd;
 	struct config *c;
-	struct suggestion s;
 	struct err err;
 	int operands, parsed, status;
 
@@ -134,27 +132,20 @@ static int run_raw(int argc, char **argv)
 		cli_help(&cli_net_command, argc < 1 ? stderr : stdout);
 		return argc < 1;
 	}
-	suggest_begin(&s, argv[0]);
-	for (; *cmd && strcmp((*cmd)->name + strlen(PREFIX), argv[0]); cmd++)
-		suggest_offer(&s, (*cmd)->name + strlen(PREFIX));
-	if (!*cmd) {
-		err_set(&err,
-			s.best ? "net: no command '%s' (did you mean '%s'?)"
-			       : "net: no command '%s' (see 'vireo help net')",
-			argv[0], s.best);
+	cmd = cli_subcommand_find(&cli_net_command, argv[0], &err);
+	if (!cmd)
 		return cli_fail(&err);
-	}
 	c = config_new();
 	if (!c) {
 		err_set(&err, "out of memory");
 		return cli_fail(&err);
 	}
-	parsed = cli_parse(*cmd, c, argc - 1, argv + 1, &operands, &err);
+	parsed = cli_parse(cmd, c, argc - 1, argv + 1, &operands, &err);
 	status = 0;
 	if (parsed == CLI_PARSED_HELP)
-		cli_help(*cmd, stdout);
+		cli_help(cmd, stdout);
 	else
-		status = parsed ? cli_fail(&err) : (*cmd)->run(c, operands, argv + 1);
+		status = parsed ? cli_fail(&err) : cmd->run(c, operands, argv + 1);
 	config_free(c);
 	return status;
 }

@@ -24,6 +24,24 @@ const struct cli_command *cli_command_find(const char *name, struct err *err)
 	return NULL;
 }
 
+const struct cli_command *cli_subcommand_find(const struct cli_command *cmd, const char *name, struct err *err)
+{
+	size_t prefix = strlen(cmd->name) + 1;
+	struct suggestion s;
+
+	suggest_begin(&s, name);
+	for (const struct cli_command *const *c = cmd->subcommands; *c; c++) {
+		if (!strcmp((*c)->name + prefix, name))
+			return *c;
+		suggest_offer(&s, (*c)->name + prefix);
+	}
+	if (s.best)
+		err_set(err, "%s: no command '%s' (did you mean '%s'?)", cmd->name, name, s.best);
+	else
+		err_set(err, "%s: no command '%s' (see 'vireo help %s')", cmd->name, name, cmd->name);
+	return NULL;
+}
+
 static const struct cli_option *find_option(const struct cli_command *cmd, const char *name, size_t len, char letter)
 {
 	for (const struct cli_option *o = cmd->options; o && o->name; o++)

@@ -61,6 +61,9 @@ extern const struct cli_command *const cli_commands[];
 /* NULL with an error that suggests the nearest command when there is none of this name. */
 const struct cli_command *cli_command_find(const char *name, struct err *err);
 
+/* The same of a command that has commands, by the second word of its name. */
+const struct cli_command *cli_subcommand_find(const struct cli_command *cmd, const char *name, struct err *err);
+
 /*
  * Parse argv[0..argc) of `cmd` into `c`; operands are moved to the front of argv and counted in
  * *operands. `--config FILE` is read at its place, so that later options win. Returns 0, -1 on an error,

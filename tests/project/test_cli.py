@@ -36,6 +36,16 @@ def test_help_of_a_command(vireo, command):
     assert vireo(command, "--help").stdout == vireo(command, "-h").stdout == r.stdout
 
 
+def test_help_of_a_commands_commands(vireo):
+    listed = vireo("help", "net").stdout.split("describes one):\n")[1].split("\n\n")[0]
+    commands = [line.split()[0] for line in listed.splitlines()]
+    assert {"create", "list", "delete"} <= set(commands)
+    for c in commands:
+        r = vireo("help", "net", c)
+        assert r.returncode == 0 and r.stdout.startswith(f"Usage: vireo net {c}") and not r.stderr
+        assert vireo("net", c, "--help").stdout == r.stdout
+
+
 def test_help_among_other_options(vireo):
     assert vireo("run", "--memory", "2G", "--help").stdout == vireo("help", "run").stdout
     assert vireo("run", "--append", "--help").returncode == 1  # a value, not a request
@@ -46,6 +56,11 @@ def test_help_among_other_options(vireo):
     (["sav", "a", "b"], "no command 'sav' (did you mean 'save'?)"),
     (["zebra"], "no command 'zebra' (see 'vireo help')"),
     (["help", "stpo"], "no command 'stpo' (did you mean 'stop'?)"),
+    (["help", "net", "craete"], "net: no command 'craete' (did you mean 'create'?)"),
+    (["help", "net", "zebra"], "net: no command 'zebra' (see 'vireo help net')"),
+    (["net", "zebra"], "net: no command 'zebra' (see 'vireo help net')"),
+    (["net", "create", "--zebra"], "unknown option '--zebra' (see 'vireo help net create')"),
+    (["help", "ps", "net"], "ps has no commands (see 'vireo help ps')"),
     (["--nonsense"], "unknown option '--nonsense' before the command (see 'vireo help')"),
     (["run", "--kernal=x"], "unknown option '--kernal=x' (did you mean '--kernel'?)"),
     (["run", "--mem", "2G"], "unknown option '--mem' (did you mean '--memory'?)"),
