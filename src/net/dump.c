@@ -174,6 +174,7 @@ struct net_peer *net_dump_new(struct net_peer *inner, const struct net_dump_conf
 		struct tapped *t = &d->queue[n];
 
 		*t = (struct tapped){ .peer = { .ops = &d->ops, .takes = p->takes }, .inner = p, .dump = d };
+		memcpy(t->peer.interface, p->interface, sizeof(t->peer.interface));
 		if (n)
 			d->queue[n - 1].peer.next = &t->peer;
 		p->receiver = (struct net_receiver){ dump_receive, dump_writable, t, dump_unplugged };

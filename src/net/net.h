@@ -99,6 +99,7 @@ struct net_peer {
 	unsigned takes;		      /* the work that is passed on and not done in software */
 	unsigned accepts;	      /* work that the guest takes: see net_set_guest() */
 	unsigned queues;	      /* pairs in use; of the first peer */
+	char interface[16];	      /* of the host, where it is one: for people; of the first peer */
 };
 
 /* What the front end accepts, after each negotiation; before the first it is nothing, of one queue. */

@@ -257,6 +257,7 @@ static int look(struct tap *t, struct err *err)
 	if (!(r.ifr_flags & IFF_TAP) || !(r.ifr_flags & IFF_NO_PI))
 		return err_set(err, "%s: %s is no tap without packet information (IFF_TAP | IFF_NO_PI)", t->name,
 			       r.ifr_name);
+	memcpy(t->peer.interface, r.ifr_name, sizeof(t->peer.interface));
 	if (!(r.ifr_flags & IFF_VNET_HDR))
 		return 0;
 	if (ioctl(t->fd, TUNSETVNETHDRSZ, &size) || ioctl(t->fd, TUNSETVNETLE, &little))

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/lineedit.h"
 #include "vm/hmp.h"
 #include "vm/impl.h"
@@ -145,40 +146,78 @@ static void migrate(struct hmp *h, const struct hmp_args *a)
 	json_decref(o);
 }
 
-static void network(struct hmp *h, const struct hmp_args *a)
+/* What there is to say of a host's end, besides its interface: keys that were given. */
+static const struct {
+	const char *backend, *keys[8];
+} host_ends[] = {
+	{ "tap", { "fd", "fds", "bridge", "helper", "script", "downscript", "queues" } },
+	{ "socket", { "listen", "connect", "mcast", "udp", "localaddr", "fd", "reconnect" } },
+	{ "stream", { "listen", "connect", "fd", "reconnect" } },
+	{ "dgram", { "local", "remote", "fd" } },
+	{ "passt", { "socket", "program", "tcp-ports", "udp-ports" } },
+	{ "null", { NULL } },
+};
+
+static const char *of_net(const struct hmp *h, const char *prefix, const char *name)
 {
-	struct config *c = h->vm->config;
-	char prefix[16], key[32], dflt[24];
+	char key[64];
 
-#define PEEK(name) (snprintf(key, sizeof(key), "%s." name, prefix), config_peek(c, key))
-	for (unsigned n = 0;; n++) {
-		const char *backend, *model, *mac, *restricted, *qdev, *id;
+	snprintf(key, sizeof(key), "%s.%s", prefix, name);
+	return config_peek(h->vm->config, key);
+}
 
-		snprintf(prefix, sizeof(prefix), "net%u", n);
-		backend = PEEK("backend");
-		if (!backend)
-			break;
-		if (!strcmp(backend, "none"))
-			continue;
-		model = PEEK("model");
-		mac = PEEK("mac");
-		restricted = PEEK("restrict");
-		snprintf(dflt, sizeof(dflt), "52:54:00:12:34:%02x", (0x56 + n) & 0xff);
-		qdev = PEEK("qdev");
-		id = PEEK("id");
-		fprintf(h->out, "%s: index=0,type=nic,model=%s,macaddr=%s\n", qdev ? qdev : prefix,
-			!model || !strcmp(model, "virtio") ? "virtio-net-pci" : model, mac ? mac : dflt);
-		fprintf(h->out, " \\ %s%s: index=0,type=%s,net=10.0.2.0,restrict=%s\n",
-			id     ? id
-			: qdev ? qdev
-			       : prefix,
-			id ? "" : ".peer", backend,
+static void host_end(struct hmp *h, const char *prefix, const char *backend)
+{
+	const char *restricted = of_net(h, prefix, "restrict");
+	size_t n = 0;
+
+	if (!strcmp(backend, "user")) {
+		fprintf(h->out, "type=user,net=10.0.2.0,restrict=%s\n",
 			restricted && (!strcmp(restricted, "on") || !strcmp(restricted, "yes") ||
 				       !strcmp(restricted, "true"))
 				? "on"
 				: "off");
+		return;
 	}
-#undef PEEK
+	while (n < ARRAY_LEN(host_ends) && strcmp(backend, host_ends[n].backend))
+		n++;
+	/* Any other word is a network of the host. */
+	fprintf(h->out, n < ARRAY_LEN(host_ends) ? "type=%s" : "type=tap,network=%s", backend);
+	for (unsigned k = 0; k < h->vm->net_count; k++)
+		if (!strcmp(h->vm->nets[k].name, prefix) && *h->vm->nets[k].interface)
+			fprintf(h->out, ",ifname=%s", h->vm->nets[k].interface);
+	for (unsigned k = 0; n < ARRAY_LEN(host_ends) && host_ends[n].keys[k]; k++) {
+		const char *value = of_net(h, prefix, host_ends[n].keys[k]);
+
+		if (value)
+			fprintf(h->out, ",%s=%s", host_ends[n].keys[k], value);
+	}
+	fputc('\n', h->out);
+}
+
+static void network(struct hmp *h, const struct hmp_args *a)
+{
+	char prefix[16], dflt[24];
+
+	for (unsigned n = 0;; n++) {
+		const char *backend, *model, *mac, *qdev, *id;
+
+		snprintf(prefix, sizeof(prefix), "net%u", n);
+		backend = of_net(h, prefix, "backend");
+		if (!backend)
+			break;
+		if (!strcmp(backend, "none"))
+			continue;
+		model = of_net(h, prefix, "model");
+		mac = of_net(h, prefix, "mac");
+		snprintf(dflt, sizeof(dflt), "52:54:00:12:34:%02x", (0x56 + n) & 0xff);
+		qdev = of_net(h, prefix, "qdev");
+		id = of_net(h, prefix, "id");
+		fprintf(h->out, "%s: index=0,type=nic,model=%s,macaddr=%s\n", qdev ? qdev : prefix,
+			!model || !strcmp(model, "virtio") ? "virtio-net-pci" : model, mac ? mac : dflt);
+		fprintf(h->out, " \\ %s%s: index=0,", id ? id : qdev ? qdev : prefix, id ? "" : ".peer");
+		host_end(h, prefix, backend);
+	}
 }
 
 /* --- PCI --- */

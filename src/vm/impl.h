@@ -101,6 +101,7 @@ bool vm_is_called(const struct vm_names *names, const char *prefix, const char *
 struct vm_net {
 	char name[32]; /* "net0" */
 	struct vm_names called;
+	char interface[16];	   /* of the host, at its end; "": there is none */
 	struct virtio_dev *virtio; /* or, NULL: */
 	struct device *e1000;
 };

@@ -279,6 +279,7 @@ int vm_add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 	c.peer = make_peer(vm, backend, p, err);
 	if (!c.peer)
 		return -1;
+	memcpy(net->interface, c.peer->interface, sizeof(net->interface));
 	if (c.peer->next && !c.control) {
 		c.peer->ops->destroy(c.peer);
 		return err_set(err, "%s.queues: this card has one pair", p);

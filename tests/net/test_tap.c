@@ -316,6 +316,7 @@ static void test_a_deleted_tap(void **state)
 	NEEDS_TAP();
 	assert_true(open_tap(&w, NET_CSUM, "ifname=vt8", "queues=3", NULL));
 	w.peer = net_dump_new(w.peer, &d, &err);
+	assert_string_equal(w.peer->interface, "vt8");
 	wire_attach(&w, w.peer, NET_CSUM);
 	unlink("deleted");
 	up("vt8");

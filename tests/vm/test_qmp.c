@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "machine.h"
 #include "vm/impl.h"
 #include "vm/qmp.h"
@@ -603,6 +604,33 @@ static void cables_of_both_cards(void **state)
 	assert_int_equal(machine_quit(&q), 0);
 }
 
+/* Each in its own words: QEMU's of its user network are no other's. */
+static void the_hosts_ends_are_told(void **state)
+{
+	static const char *const says[] = {
+		"\r\n \\ net0.peer: index=0,type=null\r\n",
+		"\r\n \\ net1.peer: index=0,type=stream,listen=unix:listens\r\n",
+		"\r\n \\ net2.peer: index=0,type=tap,network=lab,ifname=vt7\r\n",
+		"\r\n \\ net3.peer: index=0,type=user,net=10.0.2.0,restrict=off\r\n",
+	};
+	struct machine q;
+	json_t *o;
+
+	machine_new(&q, CODE_HALT,
+		    "name=q net0.backend=null net1.backend=stream net1.listen=unix:listens net2.backend=null "
+		    "net3.backend=user");
+	machine_start(&q);
+	/* As `--net lab` is, which only root may have. */
+	assert_int_equal(config_set(q.config, "net2.backend", "lab", NULL), 0);
+	strcpy(q.vm->nets[2].interface, "vt7");
+	o = machine_execute(&q, "human-monitor-command", "{\"command-line\": \"info network\"}");
+	for (size_t n = 0; n < ARRAY_LEN(says); n++)
+		if (!strstr(json_string_value(o), says[n]))
+			fail_msg("no '%s' in:\n%s", says[n], json_string_value(o));
+	json_decref(o);
+	assert_int_equal(machine_quit(&q), 0);
+}
+
 /* --- what a guest changes --- */
 
 static void set_rtc(struct machine *q, uint8_t reg, uint8_t v)
@@ -663,6 +691,7 @@ int main(void)
 		cmocka_unit_test(descriptors_are_passed),
 		cmocka_unit_test(balloon_has_a_target),
 		cmocka_unit_test(cables_of_both_cards),
+		cmocka_unit_test(the_hosts_ends_are_told),
 		cmocka_unit_test(clocks_and_balloons_are_told_of),
 	};
 
