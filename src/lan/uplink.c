@@ -64,12 +64,12 @@ static int out_of(const struct rtattr *a)
 }
 
 /* Whether one of several ways goes out there; then it goes out at `to` instead, if that is not 0. */
-static bool change_ways(void *ways, size_t len, int from, int to)
+static bool change_ways(void *ways, int len, int from, int to)
 {
 	struct rtnexthop *h = ways;
 	bool any = false;
 
-	for (; RTNH_OK(h, len); len -= RTNH_ALIGN(h->rtnh_len), h = RTNH_NEXT(h)) {
+	for (; RTNH_OK(h, len); len -= (int)RTNH_ALIGN(h->rtnh_len), h = RTNH_NEXT(h)) {
 		if (to)
 			h->rtnh_flags &= RTNH_F_ONLINK;
 		if (h->rtnh_ifindex != from)
