@@ -9,12 +9,14 @@
 
 /* Words that bash has split at '=' are looked at across it. Operands are counted past the options' values. */
 static const char head[] =
-	"# bash completion for vireo, made from its option tables\n"
 	"_vireo_words()\n"
 	"{\n"
 	"\tcase $1 in\n"
 	"\t@file) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- \"$2\") ;;\n"
 	"\t@command) mapfile -t COMPREPLY < <(compgen -W \"${3//|/ }\" -- \"$2\") ;;\n"
+	"\t@subcommand)\n"
+	"\t\t_vireo_subcommands \"${COMP_WORDS[COMP_CWORD-1]}\"\n"
+	"\t\tmapfile -t COMPREPLY < <(compgen -W \"${subcommands//|/ }\" -- \"$2\") ;;\n"
 	"\t@machine) mapfile -t COMPREPLY < <(compgen -W \"$(\"${COMP_WORDS[0]}\" ps 2>/dev/null | awk 'NR > 1 { print "
 	"$1 }')\""
 	" -- \"$2\") ;;\n"
@@ -30,7 +32,7 @@ static const char head[] =
 	"_vireo()\n"
 	"{\n"
 	"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words='' n=0 i\n"
-	"\tlocal commands='' options='' valued='' operands=()\n"
+	"\tlocal commands='' subcommands='' options='' valued='' operands=() first=2\n"
 	"\tCOMPREPLY=()\n"
 	"\tif [[ $cur == = ]]; then\n"
 	"\t\tcur=''\n"
@@ -42,6 +44,11 @@ static const char tail[] = "\tif ((COMP_CWORD == 1)); then\n"
 			   "\t\t_vireo_words \"$commands|--help|--version\" \"$cur\"\n"
 			   "\t\treturn\n"
 			   "\tfi\n"
+			   "\tif ((COMP_CWORD == 2)) && [[ -n $subcommands ]]; then\n"
+			   "\t\t_vireo_words \"$subcommands|--help\" \"$cur\"\n"
+			   "\t\treturn\n"
+			   "\tfi\n"
+			   "\t[[ -z $subcommands ]] || first=3\n"
 			   "\tif [[ -n $words ]]; then\n"
 			   "\t\t_vireo_words \"$words\" \"$cur\"\n"
 			   "\t\treturn\n"
@@ -52,7 +59,7 @@ static const char tail[] = "\tif ((COMP_CWORD == 1)); then\n"
 			   "\t\tmapfile -t COMPREPLY < <(compgen -W \"$options --help\" -- \"$cur\")\n"
 			   "\t\treturn\n"
 			   "\tfi\n"
-			   "\tfor ((i = 2; i < COMP_CWORD; i++)); do\n"
+			   "\tfor ((i = first; i < COMP_CWORD; i++)); do\n"
 			   "\t\tif [[ ${COMP_WORDS[i]} != -* ]]; then\n"
 			   "\t\t\t((n++))\n"
 			   "\t\telif [[ ${COMP_WORDS[i+1]} == = ]]; then\n"
@@ -69,16 +76,34 @@ static const char tail[] = "\tif ((COMP_CWORD == 1)); then\n"
 			   "}\n"
 			   "complete -o bashdefault -o default -F _vireo vireo\n";
 
-static void command(FILE *out, const struct cli_command *cmd)
+static void name(const struct cli_command *cmd, void *out)
 {
-	fprintf(out, "\t%s)\n\t\toptions='", cmd->name);
-	for (const struct cli_option *o = cmd->options; o && o->name; o++)
-		fprintf(out, "%s--%s", o == cmd->options ? "" : " ", o->name);
+	fprintf(out, "%s|", cli_last_word(cmd));
+}
+
+static bool has_subcommands(const struct cli_command *cmd)
+{
+	return cmd->subcommands || cmd->each_subcommand;
+}
+
+/* A case pattern with what is to be known of a command. */
+static void command(const struct cli_command *cmd, void *opaque)
+{
+	FILE *out = opaque;
+
+	fprintf(out, "\t\"%s\")\n\t\toptions='", cmd->name);
+	for (const struct cli_option *o = cmd->options; !cli_option_end(o); o++) {
+		fputs(o == cmd->options ? "" : " ", out);
+		if (o->name)
+			fprintf(out, "--%s", o->name);
+		else
+			fprintf(out, "-%c", o->letter);
+	}
 	fputs("'\n\t\tvalued='", out);
-	for (const struct cli_option *o = cmd->options; o && o->name; o++) {
+	for (const struct cli_option *o = cmd->options; !cli_option_end(o); o++) {
 		if (o->metavar && o->letter)
 			fprintf(out, "-%c ", o->letter);
-		if (o->metavar)
+		if (o->metavar && o->name)
 			fprintf(out, "--%s ", o->name);
 	}
 	fputs("'\n\t\toperands=(", out);
@@ -86,19 +111,31 @@ static void command(FILE *out, const struct cli_command *cmd)
 		if (cmd->operand_words[i])
 			fprintf(out, "%s'%s'", i ? " " : "", cmd->operand_words[i]);
 	fputs(")\n\t\tcase $prev in\n", out);
-	for (const struct cli_option *o = cmd->options; o && o->name; o++) {
+	for (const struct cli_option *o = cmd->options; !cli_option_end(o); o++) {
 		if (!o->words)
 			continue;
 		fputs("\t\t", out);
 		if (o->letter)
-			fprintf(out, "-%c | ", o->letter);
-		fprintf(out, "--%s) words='%s' ;;\n", o->name, o->words);
+			fprintf(out, "-%c%s", o->letter, o->name ? " | " : "");
+		if (o->name)
+			fprintf(out, "--%s", o->name);
+		fprintf(out, ") words='%s' ;;\n", o->words);
 	}
 	fputs("\t\tesac\n\t\t;;\n", out);
+	cli_each_subcommand(cmd, command, out);
 }
 
 void cli_bash_completion(FILE *out)
 {
+	fputs("# bash completion for vireo, made from its option tables\n_vireo_subcommands()\n{\n\tcase $1 in\n", out);
+	for (const struct cli_command *const *c = cli_commands; *c; c++) {
+		if (!has_subcommands(*c))
+			continue;
+		fprintf(out, "\t%s) subcommands='", (*c)->name);
+		cli_each_subcommand(*c, name, out);
+		fputs("' ;;\n", out);
+	}
+	fputs("\tesac\n}\n\n", out);
 	fputs(head, out);
 	fputs("\tcommands='", out);
 	for (const struct cli_command *const *c = cli_commands; *c; c++)
@@ -109,9 +146,11 @@ void cli_bash_completion(FILE *out)
 	fputs("' features='", out);
 	for (unsigned n = 0; x86_feature_name(n); n++)
 		fprintf(out, "%s+%s -%s", n ? " " : "", x86_feature_name(n), x86_feature_name(n));
-	fputs("'\n\tcase ${COMP_WORDS[1]} in\n", out);
+	fputs("'\n\t_vireo_subcommands \"${COMP_WORDS[1]}\"\n"
+	      "\tcase \"${COMP_WORDS[1]}${subcommands:+ ${COMP_WORDS[2]}}\" in\n",
+	      out);
 	for (const struct cli_command *const *c = cli_commands; *c; c++)
-		command(out, *c);
+		command(*c, out);
 	fputs("\tesac\n", out);
 	fputs(tail, out);
 }

@@ -10,18 +10,27 @@
 #include "block/incomplete.h"
 #include "block/secret.h"
 #include "cli/commands.h"
+#include "cli/help.h"
 #include "cli/img_impl.h"
 
-static const struct {
-	const char *name;
-	img_fn *fn;
-} subcommands[] = {
-	{ "amend", img_amend },	  { "bench", img_bench },     { "bitmap", img_bitmap },	    { "check", img_check },
-	{ "commit", img_commit }, { "compare", img_compare }, { "convert", img_convert },   { "create", img_create },
-	{ "dd", img_dd },	  { "info", img_info },	      { "map", img_map },	    { "measure", img_measure },
-	{ "rebase", img_rebase }, { "resize", img_resize },   { "snapshot", img_snapshot },
+const struct img_command img_commands[] = {
+	{ "img amend", img_amend, "FILENAME", "Change options that an image was created with" },
+	{ "img bench", img_bench, "FILENAME", "Send requests to an image and measure the time they take" },
+	{ "img bitmap", img_bitmap, "FILENAME BITMAP", "Change a persistent dirty bitmap" },
+	{ "img check", img_check, "FILENAME", "Look for errors in the metadata of an image, and mend them" },
+	{ "img commit", img_commit, "FILENAME", "Write what an image has into its backing file" },
+	{ "img compare", img_compare, "FILENAME1 FILENAME2", "Tell whether two disks have the same content" },
+	{ "img convert", img_convert, "FILENAME... OUTPUT", "Copy a disk, or several as one, into a new image" },
+	{ "img create", img_create, "FILENAME [SIZE]", "Make an image" },
+	{ "img dd", img_dd, "[bs=SIZE] [count=BLOCKS] [skip=BLOCKS] if=FILENAME of=OUTPUT", "Copy a disk in blocks" },
+	{ "img info", img_info, "FILENAME", "Show what is known of an image" },
+	{ "img map", img_map, "FILENAME", "Show where the data of a disk is" },
+	{ "img measure", img_measure, "[FILENAME]", "Tell how large the file of an image would be" },
+	{ "img rebase", img_rebase, "FILENAME", "Give an image another backing file" },
+	{ "img resize", img_resize, "FILENAME [+|-]SIZE", "Make a disk larger or smaller" },
+	{ "img snapshot", img_snapshot, "FILENAME", "List, make, apply and delete snapshots inside an image" },
+	{ NULL },
 };
-#define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 
 /* What is behind the first line is a hint, which ends as it likes. */
 void img_error(const char *fmt, ...)
@@ -243,7 +252,6 @@ void img_print_json(json_t *o)
 
 struct run {
 	struct img t;
-	img_fn *fn;
 	int argc;
 	char **argv;
 	int status;
@@ -253,42 +261,45 @@ static void body(void *opaque)
 {
 	struct run *r = opaque;
 
-	r->status = r->fn(&r->t, r->argc, r->argv);
+	r->status = r->t.command->fn(&r->t, r->argc, r->argv);
 }
 
-void img_help(FILE *out)
+static void print_help(const struct cli_command *cmd, void *out)
 {
-	fputs("usage: vireo img COMMAND [OPTION]... (or by the name qemu-img)\n\nThe commands and their options are "
-	      "those of "
-	      "qemu-img:",
-	      out);
-	for (size_t i = 0; i < SUBCOMMANDS; i++)
-		fprintf(out, " %s", subcommands[i].name);
-	fputc('\n', out);
+	cli_help(cmd, out);
+}
+
+static bool is_help(const char *arg)
+{
+	return !strcmp(arg, "--help") || !strcmp(arg, "-h");
 }
 
 int cli_img(int argc, char **argv)
 {
-	struct run r = { .argc = argc, .argv = argv };
+	struct run r = { .t = { .help = print_help, .help_opaque = stdout }, .argc = argc, .argv = argv };
 	struct err err;
 
 	if (argc < 1)
 		return img_usage("Not enough arguments");
-	if (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h")) {
+	if (is_help(argv[0])) {
 		img_help(stdout);
 		return 0;
 	}
 	if (!strcmp(argv[0], "--version") || !strcmp(argv[0], "-V")) {
-		puts("qemu-img version 7.2 (vireo " VIREO_VERSION ")");
+		puts(IMG_VERSION);
 		return 0;
 	}
-	for (size_t i = 0; i < SUBCOMMANDS; i++)
-		if (!strcmp(argv[0], subcommands[i].name))
-			r.fn = subcommands[i].fn;
+	for (const struct img_command *c = img_commands; c->name; c++)
+		if (!strcmp(argv[0], c->name + IMG_PREFIX))
+			r.t.command = c;
 	if (*argv[0] == '-')
 		return img_usage("unrecognized option '%s'", argv[0]);
-	if (!r.fn)
+	if (!r.t.command)
 		return img_usage("Command not found: %s", argv[0]);
+	if (argc > 1 && is_help(argv[1])) {
+		img_ask(r.t.command, print_help, stdout);
+		return 0;
+	}
 	if (node_ctx_init(&r.t.ctx, &err)) {
 		img_error("%s", err.msg);
 		return 1;
@@ -305,14 +316,14 @@ int cli_img(int argc, char **argv)
 
 const struct cli_command cli_img_command = {
 	.name = "img",
-	.summary = "make, look at, convert and repair disk images, as qemu-img does",
+	.summary = "Make, look at, convert and repair disk images, as qemu-img does",
 	.operands = "COMMAND [OPTION]...",
 	.max_operands = CLI_MANY,
-	.operand_words = { "amend|bench|bitmap|check|commit|compare|convert|create|dd|info|map|measure|rebase|resize|"
-			   "snapshot",
-			   "@file" },
+	.each_subcommand = img_each_command,
+	.help = img_help,
+	.items_title = "Values of options",
+	.items = img_values,
 	.text = "The commands, their options and their output are those of qemu-img. Called by the name qemu-img (a "
-		"symbolic "
-		"link to vireo), the program is this command.",
+		"symbolic link to vireo), the program is this command.",
 	.run_raw = cli_img,
 };

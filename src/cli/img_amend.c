@@ -85,13 +85,15 @@ int img_amend(struct img *t, int argc, char **argv)
 	struct node *n = NULL;
 	int status;
 	const struct img_option list[] = {
-		{ 'o', NULL, IMG_CALL, &a, .call = add_o },
-		{ 'f', NULL, IMG_TEXT, &s.format },
-		{ 't', NULL, IMG_TEXT, &cache },
-		{ 'p', NULL, IMG_ON, &a.progress },
-		{ 'q', NULL, IMG_ON, &t->quiet },
-		{ 0, "image-opts", IMG_ON, &s.is_opts },
-		{ 0, "force", IMG_ON, &a.force },
+		{ 'o', NULL, IMG_CALL, &a, "OPTIONS",
+		  "options to change, as KEY=VALUE,...; help lists those that can be", .call = add_o,
+		  .syntax = IMG_MUST },
+		IMG_ROW_FORMAT(NULL, &s.format),
+		IMG_ROW_IMAGE_OPTS(&s.is_opts),
+		IMG_ROW_CACHE(&cache),
+		IMG_ROW_PROGRESS(&a.progress),
+		IMG_ROW_QUIET(&t->quiet),
+		{ 0, "force", IMG_ON, &a.force, NULL, "change also what may lock everybody out, as the last key slot" },
 		{ 0 },
 	};
 

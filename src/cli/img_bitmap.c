@@ -102,17 +102,22 @@ int img_bitmap(struct img *t, int argc, char **argv)
 	const char *why;
 	int status;
 	const struct img_option list[] = {
-		{ 0, "add", IMG_NOTE, &a, .call = put_add },
-		{ 0, "remove", IMG_NOTE, &a, .call = put_remove },
-		{ 0, "clear", IMG_NOTE, &a, .call = put_clear },
-		{ 0, "enable", IMG_NOTE, &a, .call = put_enable },
-		{ 0, "disable", IMG_NOTE, &a, .call = put_disable },
-		{ 0, "merge", IMG_CALL, &a, .call = put_merge },
-		{ 'g', "granularity", IMG_SIZE, &granularity, "granularity" },
-		{ 'b', "source-file", IMG_TEXT, &src.name },
-		{ 'F', "source-format", IMG_TEXT, &src.format },
-		{ 'f', NULL, IMG_TEXT, &s.format },
-		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 0, "add", IMG_NOTE, &a, NULL, "make the bitmap", .call = put_add, .syntax = IMG_MUST | IMG_MANY },
+		{ 0, "remove", IMG_NOTE, &a, NULL, "take it away", .call = put_remove, .syntax = IMG_OR },
+		{ 0, "clear", IMG_NOTE, &a, NULL, "nothing in it is marked any more", .call = put_clear,
+		  .syntax = IMG_OR },
+		{ 0, "enable", IMG_NOTE, &a, NULL, "writes are marked in it from now on", .call = put_enable,
+		  .syntax = IMG_OR },
+		{ 0, "disable", IMG_NOTE, &a, NULL, "writes are not marked in it any more", .call = put_disable,
+		  .syntax = IMG_OR },
+		{ 0, "merge", IMG_CALL, &a, "BITMAP", "mark in it what this other one has marked", .call = put_merge,
+		  .syntax = IMG_OR },
+		{ 'g', "granularity", IMG_SIZE, &granularity, "SIZE", "with --add: how many bytes a bit stands for",
+		  "granularity" },
+		{ 'b', "source-file", IMG_TEXT, &src.name, "FILE", "with --merge: the image that has the other one" },
+		{ 'F', "source-format", IMG_TEXT, &src.format, "FMT", "with -b: the format of that image" },
+		IMG_ROW_FORMAT(NULL, &s.format),
+		IMG_ROW_IMAGE_OPTS(&s.is_opts),
 		{ 0 },
 	};
 

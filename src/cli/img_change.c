@@ -139,22 +139,20 @@ int img_snapshot(struct img *t, int argc, char **argv)
 	struct snapshot a = { 0 };
 	struct node *n;
 	const struct img_option list[] = {
-		{ 'l', NULL, IMG_NOTE, &a, .call = choose_list },
-		{ 'a', NULL, IMG_CALL, &a, .call = choose_apply },
-		{ 'c', NULL, IMG_CALL, &a, .call = choose_create },
-		{ 'd', NULL, IMG_CALL, &a, .call = choose_delete },
-		{ 'q', NULL, IMG_ON, &t->quiet },
-		{ 'U', "force-share", IMG_ON, &t->force_share },
-		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 'l', NULL, IMG_NOTE, &a, NULL, "list the snapshots", .call = choose_list },
+		{ 'a', NULL, IMG_CALL, &a, "SNAPSHOT", "go back to one", .call = choose_apply, .syntax = IMG_OR },
+		{ 'c', NULL, IMG_CALL, &a, "SNAPSHOT", "make one of this name", .call = choose_create,
+		  .syntax = IMG_OR },
+		{ 'd', NULL, IMG_CALL, &a, "SNAPSHOT", "delete one", .call = choose_delete, .syntax = IMG_OR },
+		IMG_ROW_QUIET(&t->quiet),
+		IMG_ROW_SHARE(&t->force_share),
+		IMG_ROW_IMAGE_OPTS(&s.is_opts),
 		{ 0 },
 	};
-	int ret = img_options(t, list, argc, argv);
+	int ret = img_options_one(t, list, argc, argv, &s);
 
 	if (ret >= 0)
 		return ret;
-	if (optind != argc - 1)
-		return img_usage("Expecting one image file name");
-	s.name = argv[optind];
 	s.flags = a.action == 'l' ? 0 : NODE_RDWR;
 	n = img_open_node(t, &s);
 	if (!n)
@@ -243,11 +241,12 @@ int img_resize(struct img *t, int argc, char **argv)
 	struct node *n;
 	int status;
 	const struct img_option list[] = {
-		{ 'f', NULL, IMG_TEXT, &s.format },
-		{ 'q', NULL, IMG_ON, &t->quiet },
-		{ 0, "preallocation", IMG_CALL, &r.prealloc, .call = choose_prealloc },
-		{ 0, "shrink", IMG_ON, &r.shrink },
-		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		IMG_ROW_FORMAT(NULL, &s.format),
+		IMG_ROW_IMAGE_OPTS(&s.is_opts),
+		IMG_ROW_QUIET(&t->quiet),
+		{ 0, "preallocation", IMG_CALL, &r.prealloc, "off|metadata|falloc|full",
+		  "what is allocated of what is new", .call = choose_prealloc },
+		{ 0, "shrink", IMG_ON, &r.shrink, NULL, "it may become smaller, and lose what is behind the new end" },
 		{ 0 },
 	};
 
@@ -390,24 +389,27 @@ int img_rebase(struct img *t, int argc, char **argv)
 	struct node *n;
 	int status;
 	const struct img_option list[] = {
-		{ 'f', NULL, IMG_TEXT, &s.format },	  { 'F', NULL, IMG_TEXT, &r.format },
-		{ 'b', NULL, IMG_TEXT, &r.base },	  { 'u', NULL, IMG_ON, &r.unsafe },
-		{ 'p', NULL, IMG_ON, &r.progress },	  { 't', NULL, IMG_TEXT, &cache },
-		{ 'T', NULL, IMG_TEXT, &src_cache },	  { 'q', NULL, IMG_ON, &t->quiet },
-		{ 'U', "force-share", IMG_ON, &r.share }, /* of the new backing file */
-		{ 0, "image-opts", IMG_ON, &s.is_opts },  { 0 },
+		{ 'b', NULL, IMG_TEXT, &r.base, "FILE", "the new backing file; an empty name: none" },
+		{ 'F', NULL, IMG_TEXT, &r.format, "FMT", "its format" },
+		{ 'u', NULL, IMG_ON, &r.unsafe, NULL,
+		  "change the name only: the two have the same content, or it does not matter" },
+		IMG_ROW_FORMAT(NULL, &s.format),
+		IMG_ROW_IMAGE_OPTS(&s.is_opts),
+		IMG_ROW_PROGRESS(&r.progress),
+		IMG_ROW_QUIET(&t->quiet),
+		IMG_ROW_CACHE(&cache),
+		IMG_ROW_SRC_CACHE(&src_cache),
+		IMG_ROW_SHARE(&r.share), /* of the new backing file */
+		{ 0 },
 	};
 
-	status = img_options(t, list, argc, argv);
+	status = img_options_one(t, list, argc, argv, &s);
 	if (status >= 0)
 		return status;
-	if (optind != argc - 1)
-		return img_usage("Expecting one image file name");
 	if (!r.unsafe && !r.base)
 		return img_usage("Must specify backing file (-b) or use unsafe mode (-u)");
 	if (!r.base)
 		r.base = "";
-	s.name = argv[optind];
 	if (r.unsafe)
 		s.flags |= NODE_NO_BACKING;
 	if (img_cache_mode(cache, &s.flags)) {
@@ -538,25 +540,23 @@ int img_commit(struct img *t, int argc, char **argv)
 	struct node *n;
 	int status;
 	const struct img_option list[] = {
-		{ 'f', NULL, IMG_TEXT, &s.format },
-		{ 't', NULL, IMG_TEXT, &cache },
-		{ 'b', NULL, IMG_TEXT, &c.base },
-		{ 'd', NULL, IMG_ON, &c.drop },
-		{ 'p', NULL, IMG_ON, &c.progress },
-		{ 'q', NULL, IMG_ON, &t->quiet },
-		{ 'r', NULL, IMG_SIZE, &c.rate, "rate limit" },
-		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 'b', NULL, IMG_TEXT, &c.base, "FILE", "the image of the chain into which (default: the next)" },
+		{ 'd', NULL, IMG_ON, &c.drop, NULL, "leave the image as it is, instead of emptying it" },
+		IMG_ROW_FORMAT(NULL, &s.format),
+		IMG_ROW_IMAGE_OPTS(&s.is_opts),
+		IMG_ROW_CACHE(&cache),
+		IMG_ROW_PROGRESS(&c.progress),
+		IMG_ROW_QUIET(&t->quiet),
+		IMG_ROW_RATE(&c.rate),
 		{ 0 },
 	};
 
-	status = img_options(t, list, argc, argv);
+	status = img_options_one(t, list, argc, argv, &s);
 	if (status >= 0)
 		return status;
-	if (optind != argc - 1)
-		return img_usage("Expecting one image file name");
 	if (c.base)
 		c.drop = true; /* of what lies between nothing is taken away */
-	s.name = c.name = argv[optind];
+	c.name = s.name;
 	if (img_cache_mode(cache, &s.flags)) {
 		img_error("Invalid cache option: %s", cache);
 		return 1;

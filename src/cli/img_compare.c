@@ -142,14 +142,14 @@ int img_compare(struct img *t, int argc, char **argv)
 	bool is_opts = false, progress = false;
 	int status;
 	const struct img_option list[] = {
-		{ 'f', NULL, IMG_TEXT, &s[0].format },
-		{ 'F', NULL, IMG_TEXT, &s[1].format },
-		{ 'T', NULL, IMG_TEXT, &cache },
-		{ 'p', NULL, IMG_ON, &progress },
-		{ 'q', NULL, IMG_ON, &t->quiet },
-		{ 's', NULL, IMG_ON, &c.strict },
-		{ 'U', "force-share", IMG_ON, &t->force_share },
-		{ 0, "image-opts", IMG_ON, &is_opts },
+		{ 'f', NULL, IMG_TEXT, &s[0].format, "FMT", "format of the first image" },
+		{ 'F', NULL, IMG_TEXT, &s[1].format, "FMT", "format of the second image" },
+		{ 's', NULL, IMG_ON, &c.strict, NULL, "sizes and what is allocated must be the same too" },
+		{ 0, "image-opts", IMG_ON, &is_opts, NULL, "both names are lists of options" },
+		IMG_ROW_SRC_CACHE(&cache),
+		IMG_ROW_PROGRESS(&progress),
+		IMG_ROW_QUIET(&t->quiet),
+		IMG_ROW_SHARE(&t->force_share),
 		{ 0 },
 	};
 
@@ -323,23 +323,20 @@ int img_map(struct img *t, int argc, char **argv)
 	bool json;
 	int status;
 	const struct img_option list[] = {
-		{ 'f', "format", IMG_TEXT, &s.format },
-		{ 'U', "force-share", IMG_ON, &t->force_share },
-		{ 0, "output", IMG_TEXT, &output },
-		{ 's', "start-offset", IMG_SIZE, &start, "start offset" },
-		{ 'l', "max-length", IMG_SIZE, &length, "max length" },
-		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 's', "start-offset", IMG_SIZE, &start, "OFFSET", "where to begin", "start offset" },
+		{ 'l', "max-length", IMG_SIZE, &length, "SIZE", "how many bytes to look at", "max length" },
+		IMG_ROW_FORMAT("format", &s.format),
+		IMG_ROW_IMAGE_OPTS(&s.is_opts),
+		IMG_ROW_OUTPUT(&output),
+		IMG_ROW_SHARE(&t->force_share),
 		{ 0 },
 	};
 
-	status = img_options(t, list, argc, argv);
+	status = img_options_one(t, list, argc, argv, &s);
 	if (status >= 0)
 		return status;
-	if (optind != argc - 1)
-		return img_usage("Expecting one image file name");
 	if (img_output(output, &json))
 		return 1;
-	s.name = argv[optind];
 	n = img_open_node(t, &s);
 	if (!n)
 		return 1;

@@ -254,12 +254,12 @@ int img_create(struct img *t, int argc, char **argv)
 	struct err err;
 	int status;
 	const struct img_option list[] = {
-		{ 'F', NULL, IMG_TEXT, &c.backing_format },
-		{ 'b', NULL, IMG_TEXT, &c.backing },
-		{ 'f', NULL, IMG_TEXT, &c.format },
-		{ 'o', NULL, IMG_CALL, c.o, .call = img_add_options },
-		{ 'q', NULL, IMG_ON, &c.quiet },
-		{ 'u', NULL, IMG_ON, &c.no_backing },
+		{ 'f', NULL, IMG_TEXT, &c.format, "FMT", "format of the new image (default: raw)" },
+		IMG_ROW_O(c.o, img_add_options),
+		{ 'b', NULL, IMG_TEXT, &c.backing, "FILE", "backing file: it has what the new image does not have" },
+		{ 'F', NULL, IMG_TEXT, &c.backing_format, "FMT", "its format" },
+		{ 'u', NULL, IMG_ON, &c.no_backing, NULL, "do not look at the backing file" },
+		IMG_ROW_QUIET(&c.quiet),
 		{ 0 },
 	};
 

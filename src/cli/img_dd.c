@@ -131,10 +131,10 @@ int img_dd(struct img *t, int argc, char **argv)
 	struct node *in;
 	int status;
 	const struct img_option list[] = {
-		{ 'f', NULL, IMG_TEXT, &s.format },
-		{ 'O', NULL, IMG_TEXT, &d.out_format },
-		{ 'U', "force-share", IMG_ON, &t->force_share },
-		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		IMG_ROW_FORMAT(NULL, &s.format),
+		{ 0, "image-opts", IMG_ON, &s.is_opts, NULL, "what if= names is a list of options" },
+		{ 'O', NULL, IMG_TEXT, &d.out_format, "FMT", "format of the copy (default: raw)" },
+		IMG_ROW_SHARE(&t->force_share),
 		{ 0 },
 	};
 
@@ -297,31 +297,33 @@ int img_bench(struct img *t, int argc, char **argv)
 	const char *cache = NULL, *aio = NULL, *why;
 	int status;
 	const struct img_option list[] = {
-		{ 'c', NULL, IMG_NUMBER, &b.count, "Invalid request count specified", 0, INT_MAX },
-		{ 'd', NULL, IMG_NUMBER, &b.depth, "Invalid queue depth specified", 0, INT_MAX },
-		{ 'f', NULL, IMG_TEXT, &s.format },
-		{ 'n', NULL, IMG_OFF },
-		{ 'i', NULL, IMG_TEXT, &aio },
-		{ 'o', NULL, IMG_SIZE, &b.offset, "offset" },
-		{ 'q', NULL, IMG_ON, &t->quiet },
-		{ 's', NULL, IMG_SIZE, &b.size, "buffer size", 0, INT_MAX },
-		{ 'S', NULL, IMG_SIZE, &b.step, "step_size", 0, INT_MAX },
-		{ 't', NULL, IMG_TEXT, &cache },
-		{ 'w', NULL, IMG_ON, &b.write },
-		{ 'U', "force-share", IMG_ON, &t->force_share },
-		{ 0, "pattern", IMG_NUMBER, &b.pattern, "Invalid pattern byte specified", 0, 255 },
-		{ 0, "flush-interval", IMG_NUMBER, &b.flush, "Invalid flush interval specified", 0, INT_MAX },
-		{ 0, "no-drain", IMG_ON, &b.no_drain },
-		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 'c', NULL, IMG_NUMBER, &b.count, "N", "number of requests (default: 75000)",
+		  "Invalid request count specified", 0, INT_MAX },
+		{ 'd', NULL, IMG_NUMBER, &b.depth, "N", "requests at once (default: 64)",
+		  "Invalid queue depth specified", 0, INT_MAX },
+		{ 's', NULL, IMG_SIZE, &b.size, "SIZE", "bytes of each (default: 4096)", "buffer size", 0, INT_MAX },
+		{ 'o', NULL, IMG_SIZE, &b.offset, "OFFSET", "where the first begins", "offset" },
+		{ 'S', NULL, IMG_SIZE, &b.step, "SIZE",
+		  "from the beginning of one to that of the next (default: as -s)", "step_size", 0, INT_MAX },
+		{ 'w', NULL, IMG_ON, &b.write, NULL, "write instead of reading" },
+		{ 0, "pattern", IMG_NUMBER, &b.pattern, "BYTE", "with -w: what is written",
+		  "Invalid pattern byte specified", 0, 255 },
+		{ 0, "flush-interval", IMG_NUMBER, &b.flush, "N", "with -w: flush after so many",
+		  "Invalid flush interval specified", 0, INT_MAX },
+		{ 0, "no-drain", IMG_ON, &b.no_drain, NULL, "go on while a flush is on its way" },
+		{ 'i', NULL, IMG_TEXT, &aio, "threads|native|io_uring", "how the host is asked" },
+		{ 'n', NULL, IMG_OFF, NULL, NULL, "taken, without effect: the host is asked in the best way anyway" },
+		IMG_ROW_FORMAT(NULL, &s.format),
+		IMG_ROW_IMAGE_OPTS(&s.is_opts),
+		{ 't', NULL, IMG_TEXT, &cache, "CACHE", "cache mode of the image" },
+		IMG_ROW_QUIET(&t->quiet),
+		IMG_ROW_SHARE(&t->force_share),
 		{ 0 },
 	};
 
-	status = img_options(t, list, argc, argv);
+	status = img_options_one(t, list, argc, argv, &s);
 	if (status >= 0)
 		return status;
-	if (optind != argc - 1)
-		return img_usage("Expecting one image file name");
-	s.name = argv[optind];
 	s.flags = b.write ? NODE_RDWR : 0;
 	why = img_cache_mode(cache, &s.flags) ? "Invalid cache mode" : check_bench(&b, aio);
 	if (why) {

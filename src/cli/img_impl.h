@@ -11,16 +11,28 @@
 #include <stdio.h>
 
 #include "block/node.h"
+#include "cli/options.h"
 
 struct img {
 	struct node_ctx ctx;
 	bool quiet, force_share;
 	double progress, progress_said; /* percent */
 	bool progress_on;
+	/* What --help does: with the command as the documents have it (cli/options.h). */
+	const struct img_command *command;
+	cli_command_fn *help;
+	void *help_opaque;
 };
 
 /* Exit status of the process. argv[0] is the subcommand's name. */
 typedef int img_fn(struct img *t, int argc, char **argv);
+struct img_command {
+	const char *name; /* with "img " in front */
+	img_fn *fn;
+	const char *operands, *summary;
+};
+#define IMG_PREFIX 4				/* bytes of that */
+extern const struct img_command img_commands[]; /* by name; ends with name == NULL */
 img_fn img_create, img_info, img_check, img_convert, img_compare, img_map, img_snapshot, img_resize, img_rebase,
 	img_commit, img_measure, img_dd, img_bench, img_amend, img_bitmap;
 
@@ -28,7 +40,16 @@ img_fn img_create, img_info, img_check, img_convert, img_compare, img_map, img_s
 void img_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same with where to get help; returns 1. */
 int img_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* For scripts, which look for the first three words; also in front of the help. */
+#define IMG_VERSION "qemu-img version 7.2 (vireo " VIREO_VERSION ")"
+
+/* img_help.c: all of the tool; what values mean. A command for a document, by asking it for help; all; by its rows. */
 void img_help(FILE *out);
+void img_values(cli_item_fn *item, FILE *out);
+void img_ask(const struct img_command *c, cli_command_fn *fn, void *opaque);
+void img_each_command(cli_command_fn *fn, void *opaque);
+struct img_option;
+void img_describe(const struct img *t, const struct img_option *const *rows, unsigned n);
 /* On stdout unless -q was given. */
 void img_say(const struct img *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -48,15 +69,70 @@ struct img_option {
 	const char *name; /* NULL: only the letter */
 	enum img_option_kind kind;
 	void *to;
+	/* For people: what it takes (NULL: nothing; "a|b": one of these words; see img_help.c) and what it does. */
+	const char *value, *help;
 	const char *what;
 	int64_t least, most;
 	int (*call)(void *to, const char *text);
+	unsigned syntax; /* IMG_OR... */
 };
+#define IMG_OR		1u /* in the place of the row before it */
+#define IMG_MUST	2u /* it, or one of those in its place, is needed */
+#define IMG_MANY	4u /* more than one of those in its place may be given */
+#define IMG_OPTIONS_MAX 32u
+
+/* Rows that several lists have. */
+#define IMG_ROW_FORMAT(name, to)                                                                                       \
+	{                                                                                                              \
+		'f', name, IMG_TEXT, to, "FMT", "format of the image (default: its header tells)"                      \
+	}
+#define IMG_ROW_IMAGE_OPTS(to)                                                                                         \
+	{                                                                                                              \
+		0, "image-opts", IMG_ON, to, NULL, "FILENAME is a list of options, as driver=qcow2,file.filename=PATH" \
+	}
+#define IMG_ROW_SHARE(to)                                                                                              \
+	{                                                                                                              \
+		'U', "force-share", IMG_ON, to, NULL, "open what is read also while others write it"                   \
+	}
+#define IMG_ROW_QUIET(to)                                                                                              \
+	{                                                                                                              \
+		'q', NULL, IMG_ON, to, NULL, "say nothing but errors"                                                  \
+	}
+#define IMG_ROW_PROGRESS(to)                                                                                           \
+	{                                                                                                              \
+		'p', NULL, IMG_ON, to, NULL, "show how far the work is"                                                \
+	}
+#define IMG_ROW_CACHE(to)                                                                                              \
+	{                                                                                                              \
+		't', NULL, IMG_TEXT, to, "CACHE", "cache mode of the image that is written"                            \
+	}
+#define IMG_ROW_SRC_CACHE(to)                                                                                          \
+	{                                                                                                              \
+		'T', NULL, IMG_TEXT, to, "CACHE", "cache mode of what is read"                                         \
+	}
+#define IMG_ROW_OUTPUT(to)                                                                                             \
+	{                                                                                                              \
+		0, "output", IMG_TEXT, to, "human|json", "for people (default), or for programs"                       \
+	}
+#define IMG_ROW_RATE(to)                                                                                               \
+	{                                                                                                              \
+		'r', NULL, IMG_SIZE, to, "RATE", "write at most so many bytes a second", "rate limit"                  \
+	}
+#define IMG_ROW_O(to, fn)                                                                                              \
+	{                                                                                                              \
+		'o', NULL, IMG_CALL, to, "OPTIONS", "options of the format, as KEY=VALUE,...; help lists them",        \
+			.call = fn                                                                                     \
+	}
+
 /*
  * Take the options of `argv` by a list; --help and --object belong to all lists. `optind` is the first operand then.
  * -1, or the exit status with which to end.
  */
 int img_options(struct img *t, const struct img_option *list, int argc, char **argv);
+
+/* The same where one image is the only operand, which gets s->name. */
+struct img_source;
+int img_options_one(struct img *t, const struct img_option *list, int argc, char **argv, struct img_source *s);
 
 struct img_source {
 	const char *name, *format;  /* format NULL: probe */

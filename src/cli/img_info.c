@@ -265,17 +265,17 @@ int img_info(struct img *t, int argc, char **argv)
 	bool json, chain = false;
 	const char *output = NULL;
 	const struct img_option list[] = {
-		{ 'f', "format", IMG_TEXT, &s.format },	 { 'U', "force-share", IMG_ON, &t->force_share },
-		{ 0, "output", IMG_TEXT, &output },	 { 0, "backing-chain", IMG_ON, &chain },
-		{ 0, "image-opts", IMG_ON, &s.is_opts }, { 0 },
+		IMG_ROW_FORMAT("format", &s.format),
+		IMG_ROW_IMAGE_OPTS(&s.is_opts),
+		IMG_ROW_OUTPUT(&output),
+		{ 0, "backing-chain", IMG_ON, &chain, NULL, "show its backing files too" },
+		IMG_ROW_SHARE(&t->force_share),
+		{ 0 },
 	};
-	int ret = img_options(t, list, argc, argv);
+	int ret = img_options_one(t, list, argc, argv, &s);
 
 	if (ret >= 0)
 		return ret;
-	if (optind != argc - 1)
-		return img_usage("Expecting one image file name");
-	s.name = argv[optind];
 	if (img_output(output, &json) || (chain && chain_ends(t, &s)))
 		return 1;
 	return show(t, &s, json, chain);
@@ -398,22 +398,20 @@ int img_check(struct img *t, int argc, char **argv)
 	unsigned fix = 0;
 	bool json;
 	const struct img_option list[] = {
-		{ 'f', "format", IMG_TEXT, &s.format },
-		{ 'r', "repair", IMG_CALL, &fix, .call = choose_repair },
-		{ 'T', NULL, IMG_TEXT, &cache },
-		{ 'q', NULL, IMG_ON, &t->quiet },
-		{ 'U', "force-share", IMG_ON, &t->force_share },
-		{ 0, "output", IMG_TEXT, &output },
-		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 'r', "repair", IMG_CALL, &fix, "leaks|all", "mend what is lost space only, or everything",
+		  .call = choose_repair },
+		IMG_ROW_FORMAT("format", &s.format),
+		IMG_ROW_IMAGE_OPTS(&s.is_opts),
+		IMG_ROW_OUTPUT(&output),
+		IMG_ROW_SRC_CACHE(&cache),
+		IMG_ROW_QUIET(&t->quiet),
+		IMG_ROW_SHARE(&t->force_share),
 		{ 0 },
 	};
-	int ret = img_options(t, list, argc, argv);
+	int ret = img_options_one(t, list, argc, argv, &s);
 
 	if (ret >= 0)
 		return ret;
-	if (optind != argc - 1)
-		return img_usage("Expecting one image file name");
-	s.name = argv[optind];
 	if (fix)
 		s.flags |= NODE_RDWR;
 	if (img_output(output, &json))

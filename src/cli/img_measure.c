@@ -219,14 +219,15 @@ int img_measure(struct img *t, int argc, char **argv)
 	struct node *n = NULL;
 	int status;
 	const struct img_option list[] = {
-		{ 'f', NULL, IMG_TEXT, &s.format },
-		{ 'O', NULL, IMG_TEXT, &r.format },
-		{ 'o', NULL, IMG_CALL, r.o, .call = img_add_options },
-		{ 'l', NULL, IMG_CALL, &r.snapshot, .call = img_choose_snapshot },
-		{ 'U', "force-share", IMG_ON, &t->force_share },
-		{ 0, "output", IMG_TEXT, &r.output },
-		{ 0, "size", IMG_SIZE, &r.size, "image size" },
-		{ 0, "image-opts", IMG_ON, &s.is_opts },
+		{ 'O', NULL, IMG_TEXT, &r.format, "FMT", "format that the image would get (default: raw)" },
+		IMG_ROW_O(r.o, img_add_options),
+		{ 0, "size", IMG_SIZE, &r.size, "SIZE", "of a new disk, instead of FILENAME", "image size" },
+		IMG_ROW_FORMAT(NULL, &s.format),
+		IMG_ROW_IMAGE_OPTS(&s.is_opts),
+		{ 'l', NULL, IMG_CALL, &r.snapshot, "SNAPSHOT", "measure one of the image, by its name or its ID",
+		  .call = img_choose_snapshot },
+		IMG_ROW_OUTPUT(&r.output),
+		IMG_ROW_SHARE(&t->force_share),
 		{ 0 },
 	};
 

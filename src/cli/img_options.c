@@ -10,8 +10,7 @@
 #include "block/secret.h"
 #include "cli/img_impl.h"
 
-#define OPTIONS_MAX 32u
-#define LONG_ONLY   256
+#define LONG_ONLY 256
 
 static int add_object(void *opaque, const char *text)
 {
@@ -88,10 +87,16 @@ static bool has_text(const struct img_option *x)
 
 int img_options(struct img *t, const struct img_option *list, int argc, char **argv)
 {
-	const struct img_option object = { 0, "object", IMG_CALL, t, .call = add_object };
-	struct option longs[OPTIONS_MAX + 3] = { { "help", no_argument, 0, 'h' } };
-	const struct img_option *by[OPTIONS_MAX + 2] = { 0 };
-	char shorts[3 * OPTIONS_MAX] = ":h", *p = shorts + 2;
+	const struct img_option object = { 0,
+					   "object",
+					   IMG_CALL,
+					   t,
+					   "OBJECT",
+					   "what options of the image name, as secret,id=ID,file=PATH",
+					   .call = add_object };
+	struct option longs[IMG_OPTIONS_MAX + 3] = { { "help", no_argument, 0, 'h' } };
+	const struct img_option *by[IMG_OPTIONS_MAX + 2] = { 0 };
+	char shorts[3 * IMG_OPTIONS_MAX] = ":h", *p = shorts + 2;
 	unsigned n = 1;
 	int k;
 
@@ -106,14 +111,14 @@ int img_options(struct img *t, const struct img_option *list, int argc, char **a
 				*p++ = ':';
 		}
 		n++;
-		if (x == &object || n > OPTIONS_MAX)
+		if (x == &object || n > IMG_OPTIONS_MAX)
 			break;
 	}
 	while ((k = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
 		unsigned i = 1;
 
 		if (k == 'h') {
-			img_help(stdout);
+			img_describe(t, by + 1, n - 1);
 			return 0;
 		}
 		if (k == ':')
@@ -129,6 +134,16 @@ int img_options(struct img *t, const struct img_option *list, int argc, char **a
 			return 1;
 	}
 	return -1;
+}
+
+int img_options_one(struct img *t, const struct img_option *list, int argc, char **argv, struct img_source *s)
+{
+	int status = img_options(t, list, argc, argv);
+
+	if (status < 0 && optind != argc - 1)
+		return img_usage("Expecting one image file name");
+	s->name = argv[optind];
+	return status;
 }
 
 int img_output(const char *text, bool *json)

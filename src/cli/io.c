@@ -13,6 +13,7 @@
 #include "block/secret.h"
 #include "block/throttle.h"
 #include "cli/commands.h"
+#include "cli/help.h"
 #include "cli/img_impl.h"
 #include "cli/io_impl.h"
 
@@ -449,55 +450,35 @@ static void body(void *opaque)
 	io_close(&s->t);
 }
 
-static void usage(void)
-{
-	puts("Usage: qemu-io [OPTIONS]... [-c STRING]... [file]\n"
-	     "Read and write a disk image, by commands from -c or from standard input.\n"
-	     "\n"
-	     "  --object OBJECTDEF   an object that options of the image name\n"
-	     "  --image-opts         FILE is a list of options\n"
-	     "  -c, --cmd STRING     a command with its arguments\n"
-	     "  -f, --format FMT     the driver of the image\n"
-	     "  -r, --read-only      for reading only\n"
-	     "  -s, --snapshot       writes go to a file that is forgotten\n"
-	     "  -n, --nocache        around the page cache, as -t none\n"
-	     "  -C, --copy-on-read   keep what is read from backing files\n"
-	     "  -m, --misalign       buffers that are not aligned\n"
-	     "  -k, --native-aio     asynchronous I/O of the kernel\n"
-	     "  -i, --aio=MODE       threads, native or io_uring\n"
-	     "  -t, --cache=MODE     none, writeback, unsafe, directsync or writethrough\n"
-	     "  -d, --discard=MODE   ignore or unmap\n"
-	     "  -T, --trace [[enable=]PATTERN][,events=FILE][,file=LOG]\n"
-	     "                       show requests to the image; -T help: the events\n"
-	     "  -U, --force-share    while others write the image\n"
-	     "  -h, --help           this text\n"
-	     "  -V, --version        the version\n"
-	     "\n"
-	     "The command 'help' lists the commands.");
-}
+/* Those without a letter are known by their place. */
+enum { OBJECT, IMAGE_OPTS, OPTION_LONG = 256 };
 
-enum { OPTION_OBJECT = 256, OPTION_IMAGE_OPTS };
-
-static const struct option options[] = {
-	{ "help", no_argument, NULL, 'h' },
-	{ "version", no_argument, NULL, 'V' },
-	{ "cmd", required_argument, NULL, 'c' },
-	{ "format", required_argument, NULL, 'f' },
-	{ "read-only", no_argument, NULL, 'r' },
-	{ "snapshot", no_argument, NULL, 's' },
-	{ "nocache", no_argument, NULL, 'n' },
-	{ "copy-on-read", no_argument, NULL, 'C' },
-	{ "misalign", no_argument, NULL, 'm' },
-	{ "native-aio", no_argument, NULL, 'k' },
-	{ "aio", required_argument, NULL, 'i' },
-	{ "discard", required_argument, NULL, 'd' },
-	{ "cache", required_argument, NULL, 't' },
-	{ "trace", required_argument, NULL, 'T' },
-	{ "object", required_argument, NULL, OPTION_OBJECT },
-	{ "image-opts", no_argument, NULL, OPTION_IMAGE_OPTS },
-	{ "force-share", no_argument, NULL, 'U' },
-	{ NULL },
+static const struct cli_option options[] = {
+	[OBJECT] = { "object", .metavar = "OBJECT", .words = "secret,id=|throttle-group,id=",
+		     .help = "what options of the image name, as secret,id=ID,file=PATH or "
+			     "throttle-group,id=ID,x-iops-total=N" },
+	[IMAGE_OPTS] = { "image-opts", .help = "FILE, and what the command open gets, is a list of options" },
+	{ "cmd", 'c', .metavar = "COMMAND", .help = "carry out a command with its arguments, instead of reading them" },
+	{ "format", 'f', .metavar = "FMT", .words = "luks|qcow2|raw",
+	  .help = "format of the image (default: its header tells)" },
+	{ "read-only", 'r', .help = "open it for reading only" },
+	{ "snapshot", 's', .help = "writes go to a file that is forgotten" },
+	{ "nocache", 'n', .help = "around the page cache, as -t none" },
+	{ "copy-on-read", 'C', .help = "keep what is read from backing files" },
+	{ "misalign", 'm', .help = "use buffers that are not aligned" },
+	{ "native-aio", 'k', .help = "asynchronous I/O of the kernel" },
+	{ "aio", 'i', .metavar = "threads|native|io_uring", .words = "threads|native|io_uring",
+	  .help = "how the host is asked" },
+	{ "cache", 't', .metavar = "CACHE", .words = "none|writeback|writethrough|directsync|unsafe",
+	  .help = "cache mode: none, writeback, writethrough (default), directsync, unsafe" },
+	{ "discard", 'd', .metavar = "ignore|unmap", .words = "ignore|unmap", .help = "what discards do" },
+	{ "trace", 'T', .metavar = "[[enable=]PATTERN][,events=FILE][,file=LOG]", .words = "help",
+	  .help = "show requests to the image; -T help lists the events" },
+	{ "force-share", 'U', .help = "open it also while others write it" },
+	{ "version", 'V', .help = "print the version" },
+	{ 0 },
 };
+#define OPTIONS (sizeof(options) / sizeof(options[0]))
 
 static int add_object(struct session *s, const char *text)
 {
@@ -538,19 +519,19 @@ static int one_option(struct session *s, int c)
 	case 'U':
 		s->share = true;
 		return -1;
-	case OPTION_IMAGE_OPTS:
+	case OPTION_LONG + IMAGE_OPTS:
 		s->t.image_opts = true;
 		return -1;
-	case OPTION_OBJECT:
+	case OPTION_LONG + OBJECT:
 		return add_object(s, optarg) ? 1 : -1;
 	case 'V':
 		puts("qemu-io version 7.2 (vireo " VIREO_VERSION ")");
 		return 0;
 	case 'h':
-		usage();
+		cli_help(&cli_io_command, stdout);
 		return 0;
 	default:
-		usage();
+		cli_help(&cli_io_command, stdout);
 		return 1;
 	}
 }
@@ -558,16 +539,28 @@ static int one_option(struct session *s, int c)
 /* -1: go on; else the exit status. */
 static int take_options(struct session *s, int argc, char **argv)
 {
+	struct option longs[OPTIONS + 1] = { { "help", no_argument, NULL, 'h' } };
+	char shorts[2 * OPTIONS + 2] = "h", *p = shorts + 1;
 	int c, status = -1;
 
+	for (int i = 0; !cli_option_end(&options[i]); i++) {
+		const struct cli_option *o = &options[i];
+
+		longs[i + 1] = (struct option){ o->name, o->metavar ? required_argument : no_argument, NULL,
+						o->letter ? o->letter : OPTION_LONG + i };
+		if (o->letter)
+			*p++ = o->letter;
+		if (o->letter && o->metavar)
+			*p++ = ':';
+	}
 	reset_options(&s->t);
 	optind = 0;
-	while (status < 0 && (c = getopt_long(argc, argv, "hVc:d:f:rsnCmki:t:T:U", options, NULL)) != -1)
+	while (status < 0 && (c = getopt_long(argc, argv, shorts, longs, NULL)) != -1)
 		status = one_option(s, c);
 	if (status >= 0)
 		return status;
 	if (argc - optind > 1) {
-		usage();
+		cli_help(&cli_io_command, stdout);
 		return 1;
 	}
 	if (s->format && s->t.image_opts) {
@@ -622,11 +615,14 @@ int cli_io(int argc, char **argv)
 
 const struct cli_command cli_io_command = {
 	.name = "io",
-	.summary = "read and write a disk image by commands, as qemu-io does",
-	.operands = "[OPTION]... [-c COMMAND]... [FILE]",
+	.summary = "Read and write a disk image by commands, as qemu-io does",
+	.operands = "[FILE]",
 	.max_operands = CLI_MANY,
 	.operand_words = { "@file", "@file" },
+	.options = options,
 	.text = "The options, the commands and their output are those of qemu-io; without -c commands are read from "
 		"standard input. Called by the name qemu-io (a symbolic link to vireo), the program is this command.",
+	.items_title = "The commands ('help NAME' tells more of one)",
+	.items = io_items,
 	.run_raw = cli_io,
 };

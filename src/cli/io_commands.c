@@ -395,6 +395,16 @@ const struct io_command io_commands[] = {
 	{ NULL },
 };
 
+void io_items(cli_item_fn *item, FILE *out)
+{
+	for (const struct io_command *c = io_commands; c->name; c++) {
+		char name[40];
+
+		snprintf(name, sizeof(name), "%s%s%s", c->name, c->alt ? ", " : "", c->alt ? c->alt : "");
+		item(out, (const char *[4]){ name, c->args ? c->args : "", c->oneline, c->help });
+	}
+}
+
 const struct io_command *io_find(const char *name)
 {
 	for (const struct io_command *c = io_commands; c->name; c++)

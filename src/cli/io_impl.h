@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "block/node.h"
+#include "cli/options.h"
 
 /* The most bytes of one request: what QEMU takes. */
 #define IO_MAX_BYTES ((int64_t)(INT32_MAX >> 9) << 9)
@@ -52,6 +53,7 @@ struct io_command {
 #define IO_RESIZES 4u
 
 extern const struct io_command io_commands[]; /* by name; ends with name == NULL */
+void io_items(cli_item_fn *item, FILE *out);  /* each for help and the man page */
 const struct io_command *io_find(const char *name);
 /* Carry out one line. */
 int io_line(struct io *t, const char *line);

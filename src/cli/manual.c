@@ -1,6 +1,8 @@
 /* The man page vireo(1), from the option tables, in the man(7) macros. */
 #include "cli/help.h"
 
+#include <string.h>
+
 /* Running text: a leading dot or quote would be a request, a dash must stay a dash, an empty line is a paragraph. */
 void cli_roff(FILE *out, const char *text)
 {
@@ -25,9 +27,11 @@ static void option(FILE *out, const struct cli_option *o)
 {
 	fputs(".TP\n.B ", out);
 	if (o->letter)
-		fprintf(out, "\\-%c, ", o->letter);
-	fputs("\\-\\-", out);
-	cli_roff(out, o->name);
+		fprintf(out, "\\-%c%s", o->letter, o->name ? ", " : "");
+	if (o->name) {
+		fputs("\\-\\-", out);
+		cli_roff(out, o->name);
+	}
 	if (o->metavar) {
 		fputs(" \\fI", out);
 		cli_roff(out, o->metavar);
@@ -38,8 +42,36 @@ static void option(FILE *out, const struct cli_option *o)
 	fputs(".\n", out);
 }
 
-static void command(FILE *out, const struct cli_command *cmd)
+static void item(FILE *out, const char *const item[4])
 {
+	fputs(".TP\n.B ", out);
+	cli_roff(out, item[0]);
+	fputs(" \\fR", out);
+	cli_roff(out, item[1]);
+	fputc('\n', out);
+	cli_roff(out, item[2]);
+	fputs(item[3] ? ".\n.RS\n" : ".\n", out);
+	/* "  -x  what it does", a line each. */
+	for (const char *line = item[3]; line && *line;) {
+		const char *head = line + strspn(line, " "), *gap = strstr(head, "  "), *end = strchr(head, '\n');
+		char text[160];
+
+		snprintf(text, sizeof(text), "%.*s", (int)(gap - head), head);
+		fputs(".TP\n.B ", out);
+		cli_roff(out, text);
+		snprintf(text, sizeof(text), "%.*s", (int)(end - gap - 2), gap + 2);
+		fputc('\n', out);
+		cli_roff(out, text);
+		fputs(".\n", out);
+		line = end + 1;
+	}
+	fputs(item[3] ? ".RE\n" : "", out);
+}
+
+static void command(const struct cli_command *cmd, void *opaque)
+{
+	FILE *out = opaque;
+
 	fprintf(out, ".SS \"vireo %s%s%s%s\"\n", cmd->name, cmd->options ? " [OPTION]..." : "",
 		*cmd->operands ? " " : "", cmd->operands);
 	cli_roff(out, cmd->summary);
@@ -49,10 +81,13 @@ static void command(FILE *out, const struct cli_command *cmd)
 		cli_roff(out, cmd->text);
 		fputc('\n', out);
 	}
-	for (const struct cli_option *o = cmd->options; o && o->name; o++)
+	for (const struct cli_option *o = cmd->options; !cli_option_end(o); o++)
 		option(out, o);
-	for (const struct cli_command *const *s = cmd->subcommands; s && *s; s++)
-		command(out, *s);
+	if (cmd->items) {
+		fprintf(out, ".PP\n%s:\n", cmd->items_title);
+		cmd->items(item, out);
+	}
+	cli_each_subcommand(cmd, command, out);
 }
 
 static const char head[] =
@@ -84,6 +119,6 @@ void cli_man_page(FILE *out)
 {
 	fputs(head, out);
 	for (const struct cli_command *const *c = cli_commands; *c; c++)
-		command(out, *c);
+		command(*c, out);
 	fputs(tail, out);
 }

@@ -121,6 +121,11 @@ const struct cli_command net_delete_command = {
 
 /* --- the command itself --- */
 
+static void keep(const struct cli_command *cmd, void *to)
+{
+	*(const struct cli_command **)to = cmd;
+}
+
 static int run_raw(int argc, char **argv)
 {
 	const struct cli_command *cmd;
@@ -132,8 +137,7 @@ static int run_raw(int argc, char **argv)
 		cli_help(&cli_net_command, argc < 1 ? stderr : stdout);
 		return argc < 1;
 	}
-	cmd = cli_subcommand_find(&cli_net_command, argv[0], &err);
-	if (!cmd)
+	if (cli_subcommand(&cli_net_command, argv[0], keep, &cmd, &err))
 		return cli_fail(&err);
 	c = config_new();
 	if (!c) {
@@ -155,7 +159,6 @@ const struct cli_command cli_net_command = {
 	.summary = "Make, show and remove networks of this host that machines share",
 	.operands = "COMMAND [OPTION]...",
 	.max_operands = CLI_MANY,
-	.operand_words = { "create|list|show|edit|delete|start|stop|leases|stats|import" },
 	.subcommands = subcommands,
 	.text = "A network is a bridge of the host with its packet filters and its servers (DHCP, router "
 		"advertisements,\n"

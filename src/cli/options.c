@@ -24,22 +24,58 @@ const struct cli_command *cli_command_find(const char *name, struct err *err)
 	return NULL;
 }
 
-const struct cli_command *cli_subcommand_find(const struct cli_command *cmd, const char *name, struct err *err)
+bool cli_option_end(const struct cli_option *o)
 {
-	size_t prefix = strlen(cmd->name) + 1;
-	struct suggestion s;
+	return !o || !(o->name || o->letter);
+}
 
-	suggest_begin(&s, name);
-	for (const struct cli_command *const *c = cmd->subcommands; *c; c++) {
-		if (!strcmp((*c)->name + prefix, name))
-			return *c;
-		suggest_offer(&s, (*c)->name + prefix);
-	}
-	if (s.best)
-		err_set(err, "%s: no command '%s' (did you mean '%s'?)", cmd->name, name, s.best);
-	else
-		err_set(err, "%s: no command '%s' (see 'vireo help %s')", cmd->name, name, cmd->name);
-	return NULL;
+const char *cli_last_word(const struct cli_command *cmd)
+{
+	const char *space = strchr(cmd->name, ' ');
+
+	return space ? space + 1 : cmd->name;
+}
+
+void cli_each_subcommand(const struct cli_command *cmd, cli_command_fn *fn, void *opaque)
+{
+	for (const struct cli_command *const *s = cmd->subcommands; s && *s; s++)
+		fn(*s, opaque);
+	if (cmd->each_subcommand)
+		cmd->each_subcommand(fn, opaque);
+}
+
+struct sought {
+	const char *name;
+	cli_command_fn *fn; /* NULL: found */
+	void *opaque;
+	struct suggestion suggestion;
+};
+
+static void seek(const struct cli_command *cmd, void *opaque)
+{
+	struct sought *s = opaque;
+	cli_command_fn *fn = s->fn;
+
+	suggest_offer(&s->suggestion, cli_last_word(cmd));
+	if (!fn || strcmp(cli_last_word(cmd), s->name))
+		return;
+	s->fn = NULL;
+	fn(cmd, s->opaque);
+}
+
+int cli_subcommand(const struct cli_command *cmd, const char *name, cli_command_fn *fn, void *opaque, struct err *err)
+{
+	struct sought s = { name, fn, opaque };
+
+	if (!cmd->subcommands && !cmd->each_subcommand)
+		return err_set(err, "%s has no commands (see 'vireo help %s')", cmd->name, cmd->name);
+	suggest_begin(&s.suggestion, name);
+	cli_each_subcommand(cmd, seek, &s);
+	if (!s.fn)
+		return 0;
+	if (s.suggestion.best)
+		return err_set(err, "%s: no command '%s' (did you mean '%s'?)", cmd->name, name, s.suggestion.best);
+	return err_set(err, "%s: no command '%s' (see 'vireo help %s')", cmd->name, name, cmd->name);
 }
 
 static const struct cli_option *find_option(const struct cli_command *cmd, const char *name, size_t len, char letter)

@@ -27,8 +27,9 @@ enum cli_kind {
 
 #define CLI_MANY 10000
 
+/* A list of them ends with one that has neither name nor letter. */
 struct cli_option {
-	const char *name; /* without dashes */
+	const char *name; /* without dashes; NULL where only the letter is known (of a run_raw command) */
 	char letter;	  /* 0: none */
 	enum cli_kind kind;
 	const char *key;     /* of the configuration tree */
@@ -38,18 +39,30 @@ struct cli_option {
 	const char *words; /* of the value, for completion: see cli_command */
 };
 
+struct cli_command;
+typedef void cli_command_fn(const struct cli_command *cmd, void *opaque);
+/* Writes one of the things that a command describes further, each with a name, what follows that, what it does, and
+ * lines of details ("  -x  what it does", or NULL). */
+typedef void cli_item_fn(FILE *out, const char *const item[4]);
+
 struct cli_command {
 	const char *name;
 	const char *summary;		/* one line */
 	const char *operands;		/* "NAME FILE"; "" for none */
 	int min_operands, max_operands; /* CLI_MANY: any number */
 	/* What completes each operand, the last of them also those that follow: "word|word", "@file", "@machine" (a
-	 * running one), "@command", "@cpu" or NULL. */
+	 * running one), "@command", "@subcommand" (of the command before it), "@cpu" or NULL. */
 	const char *operand_words[2];
-	const struct cli_option *options; /* ends with name == NULL; may be NULL */
-	/* Of a command that has commands: NULL-terminated, with names of two words. */
+	const struct cli_option *options; /* may be NULL */
+	/* Of a command that has commands: NULL-terminated, with names of two words; or what makes each for a
+	 * call (its name stays). */
 	const struct cli_command *const *subcommands;
-	const char *text; /* paragraphs for the man page and help */
+	void (*each_subcommand)(cli_command_fn *fn, void *opaque);
+	const char *text;	 /* paragraphs for the man page and help */
+	void (*help)(FILE *out); /* what `vireo help` prints, when that is not made from the rest */
+	/* More for the man page and help, under a title. */
+	const char *items_title;
+	void (*items)(cli_item_fn *item, FILE *out);
 	/* Returns the exit status. */
 	int (*run)(struct config *c, int argc, char **argv);
 	/* Instead of that and of options: the command takes its arguments apart by itself. */
@@ -58,11 +71,17 @@ struct cli_command {
 
 /* All subcommands, NULL-terminated, in the order of `vireo help`. */
 extern const struct cli_command *const cli_commands[];
+bool cli_option_end(const struct cli_option *o);
+/* Of "net create" the second word. */
+const char *cli_last_word(const struct cli_command *cmd);
+/* Every command that `cmd` has. */
+void cli_each_subcommand(const struct cli_command *cmd, cli_command_fn *fn, void *opaque);
 /* NULL with an error that suggests the nearest command when there is none of this name. */
 const struct cli_command *cli_command_find(const char *name, struct err *err);
 
-/* The same of a command that has commands, by the second word of its name. */
-const struct cli_command *cli_subcommand_find(const struct cli_command *cmd, const char *name, struct err *err);
+/* Call fn(subcommand, opaque) with the one whose second word is `name`; -1 with an error like that when there is none.
+ */
+int cli_subcommand(const struct cli_command *cmd, const char *name, cli_command_fn *fn, void *opaque, struct err *err);
 
 /*
  * Parse argv[0..argc) of `cmd` into `c`; operands are moved to the front of argv and counted in
