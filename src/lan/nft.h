@@ -50,6 +50,7 @@ struct lan_rules {
 	unsigned peers_len;
 	struct lan_own own;
 	struct rtnl *nf; /* where what machines have learned is kept from; NULL: nowhere */
+	struct rtnl *nl; /* whose neighbors are spared; NULL: nobody's */
 };
 
 /*

@@ -9,8 +9,9 @@
 /* What one machine may have learned by whom it hears: addresses of its own making (RFC 6620). */
 #define LEARNED_MOST 16u
 /* A machine's part of the connections that the host can follow, and what it has in any case. */
-#define SHARE 16u
-#define LEAST 256u
+#define SHARE	  16u
+#define LEAST	  256u
+#define WIDE_MOST 32u /* subnets of the host */
 
 static const char *const families[] = { "inet", "netdev", "bridge" };
 
@@ -238,18 +239,110 @@ static void share(FILE *f, const struct lan_rules *r)
 		all / SHARE > LEAST ? all / SHARE : LEAST);
 }
 
+/* --- neighbors of the host --- */
+
+static void known(FILE *f, const struct lan_rules *r, bool six)
+{
+	char text[LAN_TEXT6];
+	bool any = false;
+
+	for (unsigned i = 0; i < r->ports->len; i++) {
+		const struct lan_port *p = &r->ports->v[i];
+
+		if (!*p->tap || (six ? lan_zero6(&p->addr6) : !p->addr4))
+			continue;
+		fprintf(f, "%s%s",
+			any   ? ", "
+			: six ? "\t\tip6 daddr { "
+			      : "\t\tip daddr { ",
+			six ? lan_text6(&p->addr6, text) : lan_text4(p->addr4, text));
+		any = true;
+	}
+	fputs(any ? " } return\n" : "", f);
+}
+
+/*
+ * The host looks for whom it is to bring something to, and keeps that in one table for all its networks. Places that do
+ * not answer are asked for by each sender as often as by no machine that means well.
+ */
+static void strange(FILE *f, const struct lan_rules *r)
+{
+	for (unsigned six = 0; six < 2; six++)
+		fprintf(f,
+			"\tset asked%u { typeof ether saddr . %s daddr; flags dynamic,timeout; timeout 10s; size "
+			"65536; }\n",
+			six ? 6 : 4, six ? "ip6" : "ip");
+	fputs("\tset asking { type ether_addr; flags dynamic,timeout; timeout 1m; size 65536; }\n"
+	      "\tchain strange {\n\t\tct state established,related return\n",
+	      f);
+	known(f, r, false);
+	known(f, r, true);
+	fputs("\t\tether saddr . ip daddr @asked4 return\n\t\tether saddr . ip6 daddr @asked6 return\n"
+	      "\t\tadd @asking { ether saddr limit rate over 25/second burst 50 packets } counter drop\n"
+	      "\t\tadd @asked4 { ether saddr . ip daddr }\n\t\tadd @asked6 { ether saddr . ip6 daddr }\n\t}\n",
+	      f);
+}
+
+/* The text of a subnet that the host is in itself, and that has more addresses than its table has room for. */
+static const char *wide(const struct rtnl_message *m, char text[LAN_TEXT6])
+{
+	const struct rtmsg *t = (const void *)m->data;
+	const struct rtattr *a[RTA_MAX + 1];
+	struct lan_net6 six = { .len = t->rtm_dst_len };
+	struct lan_net4 four = { .len = t->rtm_dst_len };
+
+	if (m->len < sizeof(*t) || t->rtm_type != RTN_UNICAST || !t->rtm_dst_len)
+		return NULL;
+	rtnl_attrs(RTM_RTA(t), m->len - NLMSG_ALIGN(sizeof(*t)), a, RTA_MAX);
+	if (a[RTA_GATEWAY] || a[RTA_VIA] || a[RTA_MULTIPATH] || a[RTA_NH_ID] || !a[RTA_DST])
+		return NULL;
+	if (t->rtm_family == AF_INET && t->rtm_dst_len < 24 && RTA_PAYLOAD(a[RTA_DST]) == 4) {
+		four.addr = ld_be32(RTA_DATA(a[RTA_DST]));
+		return lan_text_net4(&four, text);
+	}
+	if (t->rtm_family != AF_INET6 || t->rtm_dst_len > 120 || RTA_PAYLOAD(a[RTA_DST]) != 16)
+		return NULL;
+	memcpy(&six.addr, RTA_DATA(a[RTA_DST]), 16);
+	return six.addr.s6_addr[0] == 0xff || six.addr.s6_addr[0] == 0xfe ? NULL : lan_text_net6(&six, text);
+}
+
+/* The subnets that the host is in itself. */
+static void near(FILE *f, const struct lan_rules *r)
+{
+	struct rtnl_messages m = { 0 };
+	struct err ignored;
+	char text[LAN_TEXT6];
+
+	if (r->nl)
+		rtnl_dump(r->nl, RTM_GETROUTE, &m, &ignored);
+	fputs("\tchain near {\n", f);
+	for (unsigned i = 0, n = 0; i < m.len && n < WIDE_MOST; i++) {
+		const char *net = wide(&m.v[i], text);
+
+		if (!net)
+			continue;
+		fprintf(f, "\t\t%s daddr %s goto strange\n", strchr(net, ':') ? "ip6" : "ip", net);
+		n++;
+	}
+	fputs("\t}\n", f);
+	rtnl_messages_free(&m);
+}
+
 static void routed(FILE *f, const struct lan_rules *r)
 {
 	const struct lan_def *d = r->def;
 
 	table(f, "inet", d->name);
 	share(f, r);
+	strange(f, r);
+	near(f, r);
 	/* What has come by a published port into the network, and other ways into it. What was let in once is not for
 	 * ever. */
 	fputs("\tchain published {\n", f);
 	each_published(f, r, admit);
 	fputs("\t\tcounter drop\n\t}\n\tchain in {\n\t\tct state related accept\n"
-	      "\t\tct direction reply ct state established accept\n\t\tct status dnat goto published\n",
+	      "\t\tct direction reply ct state established accept\n\t\tct status dnat goto published\n"
+	      "\t\tjump strange\n",
 	      f);
 	for (unsigned i = 0; i < r->peers_len; i++)
 		fprintf(f, "\t\tiifname \"%s\" accept\n", r->peers[i]);
@@ -262,10 +355,10 @@ static void routed(FILE *f, const struct lan_rules *r)
 	fputs("\t\tcounter drop\n\t}\n", f);
 	fprintf(f,
 		"\tchain forward {\n\t\ttype filter hook forward priority filter; policy accept;\n"
-		"\t\tiifname \"%s\" jump fair\n"
+		"\t\tiifname \"%s\" jump fair\n\t\tiifname \"%s\" ct state != { established, related } jump near\n"
 		"\t\tiifname \"%s\" oifname \"%s\" accept\n\t\toifname \"%s\" goto in\n\t\tiifname \"%s\" goto "
 		"out\n\t}\n",
-		r->bridge, r->bridge, r->bridge, r->bridge, r->bridge);
+		r->bridge, r->bridge, r->bridge, r->bridge, r->bridge, r->bridge);
 	/* To the host. */
 	fprintf(f, "\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n");
 	if (d->dns == LAN_DNS_DNSMASQ)

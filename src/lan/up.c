@@ -154,7 +154,8 @@ static int load_rules(struct lan *l, const struct lan_run *r, bool check, struct
 				   .ports = &r->ports,
 				   .peers = peers,
 				   .peers_len = find_peers(l, &r->def, peers, 64),
-				   .nf = check ? NULL : &l->nf };
+				   .nf = check ? NULL : &l->nf,
+				   .nl = &l->nl };
 	size_t len;
 	FILE *f = open_memstream(&text, &len);
 	int rc;

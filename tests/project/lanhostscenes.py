@@ -299,6 +299,35 @@ def processes(lab):
     return found
 
 
+SCAN = """
+import socket, sys
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+for i in range(400):
+    try:
+        s.sendto(b"x", (sys.argv[1] + "%x:%x" % (0x1000 + i // 250, i), 9))
+    except OSError:
+        pass
+"""
+
+
+def scans(lab):
+    """Addresses of nobody: of the host's own subnet and of another network by a machine, and by the outside."""
+    lab.vireo("net", "create", "two", "--routed")
+    lab.vireo("net", "create", "lab", "--nat")
+    a, c = lab.machine("lab", "a"), lab.machine("two", "c")
+    routes_to(lab, lab.outside, shown(lab, "two"))
+    lab.vireo("net", "edit", "two", "--route", "lab")
+    two = shown(lab, "two")["subnet6"].split("/")[0]
+    count = lambda dev: len(sh(f"ip -6 neigh show dev {dev} nud all").splitlines())
+    found = {}
+    for who, to, dev in ((a, "2001:db8::", "up0"), (a, two, "vr-two"), (lab.outside, two, "vr-two")):
+        sh("ip -6 neigh flush dev vr-two nud failed; ip -6 neigh flush dev vr-two nud incomplete", check=False)
+        subprocess.run(["nsenter", "-t", str(who.pid), "-n", sys.executable, "-c", SCAN, to], check=True)
+        found[f"{who.name} {dev}"] = count(dev)
+    found["reached"] = lab.table([(lab.outside, c), (a, c)], 1)
+    return found
+
+
 if __name__ == "__main__":
     lab = Lab()
     try:

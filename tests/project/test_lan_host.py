@@ -104,3 +104,10 @@ def test_dnsmasq_is_no_other_process_and_writes_little(scenes):
     r = scenes.result("processes")
     assert r["grown"] < 500
     assert (r["limited"], r["again"], r["same"], r["left"], r["fakes"]) == (4 << 20, 1, True, 0, [None, None])
+
+
+@pytest.mark.scene("scans")
+def test_scans_do_not_fill_the_hosts_table(scenes):
+    r = scenes.result("scans")
+    assert all(r.pop("reached").values())
+    assert set(r) == {"a up0", "a vr-two", "outside vr-two"} and all(n < 150 for n in r.values()), r
