@@ -283,27 +283,31 @@ static void strange(FILE *f, const struct lan_rules *r)
 	      f);
 }
 
-/* The text of a subnet that the host is in itself, and that has more addresses than its table has room for. */
+/* The text of a subnet that the host has this address of, if it has more addresses than the host's table has room for.
+ */
 static const char *wide(const struct rtnl_message *m, char text[LAN_TEXT6])
 {
-	const struct rtmsg *t = (const void *)m->data;
-	const struct rtattr *a[RTA_MAX + 1];
-	struct lan_net6 six = { .len = t->rtm_dst_len };
-	struct lan_net4 four = { .len = t->rtm_dst_len };
+	const struct ifaddrmsg *t = (const void *)m->data;
+	const struct rtattr *a[IFA_MAX + 1];
+	struct lan_net6 six = { .len = t->ifa_prefixlen };
+	struct lan_net4 four = { .len = t->ifa_prefixlen };
 
-	if (m->len < sizeof(*t) || t->rtm_type != RTN_UNICAST || !t->rtm_dst_len)
+	if (m->len < sizeof(*t) || !t->ifa_prefixlen || t->ifa_scope >= RT_SCOPE_LINK)
 		return NULL;
-	rtnl_attrs(RTM_RTA(t), m->len - NLMSG_ALIGN(sizeof(*t)), a, RTA_MAX);
-	if (a[RTA_GATEWAY] || a[RTA_VIA] || a[RTA_MULTIPATH] || a[RTA_NH_ID] || !a[RTA_DST])
+	rtnl_attrs(IFA_RTA(t), m->len - NLMSG_ALIGN(sizeof(*t)), a, IFA_MAX);
+	if (!a[IFA_ADDRESS])
 		return NULL;
-	if (t->rtm_family == AF_INET && t->rtm_dst_len < 24 && RTA_PAYLOAD(a[RTA_DST]) == 4) {
-		four.addr = ld_be32(RTA_DATA(a[RTA_DST]));
+	if (t->ifa_family == AF_INET && t->ifa_prefixlen < 24 && RTA_PAYLOAD(a[IFA_ADDRESS]) == 4) {
+		four.addr = ld_be32(RTA_DATA(a[IFA_ADDRESS])) & lan_mask4(four.len);
 		return lan_text_net4(&four, text);
 	}
-	if (t->rtm_family != AF_INET6 || t->rtm_dst_len > 120 || RTA_PAYLOAD(a[RTA_DST]) != 16)
+	if (t->ifa_family != AF_INET6 || t->ifa_prefixlen > 120 || RTA_PAYLOAD(a[IFA_ADDRESS]) != 16)
 		return NULL;
-	memcpy(&six.addr, RTA_DATA(a[RTA_DST]), 16);
-	return six.addr.s6_addr[0] == 0xff || six.addr.s6_addr[0] == 0xfe ? NULL : lan_text_net6(&six, text);
+	memcpy(&six.addr, RTA_DATA(a[IFA_ADDRESS]), six.len / 8);
+	if (six.len % 8)
+		six.addr.s6_addr[six.len / 8] =
+			((const uint8_t *)RTA_DATA(a[IFA_ADDRESS]))[six.len / 8] & (uint8_t)(0xff00 >> six.len % 8);
+	return lan_text_net6(&six, text);
 }
 
 /* The subnets that the host is in itself. */
@@ -314,7 +318,7 @@ static void near(FILE *f, const struct lan_rules *r)
 	char text[LAN_TEXT6];
 
 	if (r->nl)
-		rtnl_dump(r->nl, RTM_GETROUTE, &m, &ignored);
+		rtnl_dump(r->nl, RTM_GETADDR, &m, &ignored);
 	fputs("\tchain near {\n", f);
 	for (unsigned i = 0, n = 0; i < m.len && n < WIDE_MOST; i++) {
 		const char *net = wide(&m.v[i], text);
