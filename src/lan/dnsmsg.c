@@ -190,6 +190,24 @@ bool dns_read_answer(uint8_t *m, size_t len, const struct dns_query *q, struct d
 	return true;
 }
 
+bool dns_any_address(const uint8_t *m, size_t len, bool (*fn)(const void *opaque, bool six, const uint8_t *data),
+		     const void *opaque)
+{
+	unsigned records = ld_be16(m + 6) + ld_be16(m + 8) + ld_be16(m + 10);
+	struct dns_name name;
+	size_t at = DNS_HEADER;
+	struct record r;
+
+	if (!read_name(m, len, &at, &name) || len - at < 4)
+		return false;
+	at += 4;
+	while (records-- && read_record(m, len, &at, &r))
+		if (((r.type == DNS_A && r.len == 4) || (r.type == DNS_AAAA && r.len == 16)) &&
+		    fn(opaque, r.type == DNS_AAAA, m + r.data))
+			return true;
+	return false;
+}
+
 void dns_age(uint8_t *m, size_t len, uint32_t by)
 {
 	unsigned records = ld_be16(m + 6) + ld_be16(m + 8) + ld_be16(m + 10);

@@ -72,6 +72,9 @@ struct dns_answer {
  * it is passed on. `m` is changed: OPT is taken out.
  */
 bool dns_read_answer(uint8_t *m, size_t len, const struct dns_query *q, struct dns_answer *a);
+/* Whether one of its records of addresses (A and AAAA, of the bytes `data`) is such that `fn` says so. */
+bool dns_any_address(const uint8_t *m, size_t len, bool (*fn)(const void *opaque, bool six, const uint8_t *data),
+		     const void *opaque);
 /* The times to live of a message that dns_read_answer() took, `by` seconds later. */
 void dns_age(uint8_t *m, size_t len, uint32_t by);
 

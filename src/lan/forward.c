@@ -259,6 +259,25 @@ static void go_by_stream(struct pending *p)
 	ask(p);
 }
 
+static bool is_inside(const void *opaque, bool six, const uint8_t *data)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, 0xff };
+	const struct lan_serve *s = opaque;
+	const uint32_t mask = s->prefix4 ? ~0u << (32 - s->prefix4) : 0;
+
+	if (six && memcmp(data, mapped, sizeof(mapped)))
+		return s->prefix6 && !memcmp(data, &s->addr6, 8);
+	return s->prefix4 && !((ld_be32(six ? data + 12 : data) ^ be32toh(s->addr4.s_addr)) & mask);
+}
+
+static void refuse(struct pending *p)
+{
+	p->d->n.refused++;
+	for (unsigned n = 0; n < p->waiters; n++)
+		dns_reply_rcode(p->d, &p->waiter[n].c, &p->waiter[n].q, DNS_REFUSED);
+	end(p);
+}
+
 static void take_answer(struct pending *p, uint8_t *m, size_t len)
 {
 	struct dns_answer a;
@@ -277,6 +296,8 @@ static void take_answer(struct pending *p, uint8_t *m, size_t len)
 	} else if ((a.rcode == DNS_SERVFAIL || a.rcode == DNS_REFUSED || a.rcode == DNS_NOTIMP) &&
 		   p->tries + 1 < TRIES && p->d->forward->servers > 1) {
 		try_next(p);
+	} else if (p->d->v->s.alone && dns_any_address(m, a.len, is_inside, &p->d->v->s)) {
+		refuse(p);
 	} else {
 		succeed(p, m, &a);
 	}

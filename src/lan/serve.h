@@ -70,6 +70,11 @@ struct lan_serve {
 	 * of /etc/resolv.conf, as it is from time to time.
 	 */
 	bool forward;
+	/*
+	 * Nobody else has addresses of this network: answers of the rest of the world that have one are refused, so
+	 * that a page from there cannot ask the network's machines in its own name (DNS rebinding).
+	 */
+	bool alone;
 	unsigned forwarders;
 	struct sockaddr_storage forwarder[LAN_FORWARDERS_MAX]; /* AF_INET or AF_INET6, with port */
 

@@ -112,6 +112,7 @@ static void fill(struct lan_serve *s, const struct lan_run *r)
 	snprintf(s->domain, sizeof(s->domain), "%s", d->domain);
 	s->dns = d->dns == LAN_DNS_OWN;
 	s->forward = lan_has_gateway(d);
+	s->alone = d->model == LAN_NAT;
 	if (d->net4.len) {
 		s->addr4 = in4(lan_server4(d));
 		s->prefix4 = d->net4.len;

@@ -92,13 +92,9 @@ static bool set_switch(const char *key, const char *v)
 	const struct {
 		const char *key;
 		bool *at;
-	} keys[] = { { "dhcp4", &s.dhcp4 },
-		     { "dhcp6", &s.dhcp6 },
-		     { "ra", &s.ra },
-		     { "dns", &s.dns },
-		     { "slaac", &s.slaac },
-		     { "forward", &s.forward },
-		     { "foreground", &foreground } };
+	} keys[] = { { "dhcp4", &s.dhcp4 }, { "dhcp6", &s.dhcp6 },	  { "ra", &s.ra },
+		     { "dns", &s.dns },	    { "slaac", &s.slaac },	  { "forward", &s.forward },
+		     { "alone", &s.alone }, { "foreground", &foreground } };
 
 	for (size_t n = 0; n < ARRAY_LEN(keys); n++) {
 		if (strcmp(keys[n].key, key))

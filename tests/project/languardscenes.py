@@ -119,11 +119,16 @@ def as_host(lab):
         "querier": lambda m: six(lanframes.nd(lanframes.own6("fe80::", a.mac), "ff02::1", 130, "::", m)),
     }
     found = send(lab, a, b, {name: make(lanframes.MARK % n) for n, (name, make) in enumerate(frames.items())})
-    lab.vireo("net", "create", "nat", "--nat")
+    lab.vireo("net", "create", "nat", "--nat", "--no-start")
     a, b = lab.machine("nat", "a"), lab.machine("nat", "b")
-    inside = sh(f"nsenter -t {servers(lab)[0]} -n ip -br -6 addr show dev lan0 scope link")
+    # A machine has started it, but it is not the machine's.
+    pid, = servers(lab, "vireo:")
+    parent = open(f"/proc/{pid}/status").read().split("PPid:\t")[1].split()[0]
+    process = [open(f"/proc/{pid}/cmdline").read().strip("\0"), *(os.readlink(f"/proc/{p}/cwd") for p in servers(lab, "vireo-")),
+               parent == str(a.cable.pid)]
+    inside = sh(f"nsenter -t {pid} -n ip -br -6 addr show dev lan0 scope link")
     frame = six(lanframes.nd(a.addresses["6"], "ff02::1", 136, inside.split()[2].split("/")[0], lanframes.MARK % 0))
-    return {"host": found, "server": send(lab, a, b, {"server": frame}), "inside": inside}
+    return {"host": found, "server": send(lab, a, b, {"server": frame}), "inside": inside, "process": process}
 
 
 BREAK = {

@@ -298,6 +298,17 @@ def test_answers_that_lie(lab):
     assert up.asked[-1][3] == "tcp"
 
 
+def test_answers_that_lead_inside(lab):
+    """Nobody else has addresses of the network: names of elsewhere do not lead to it, where it is so."""
+    n, c, up = lab("alone=on", forward="on")
+    inside = {"own": record(A, bytes([10, 77, 0, 1])), "six": record(AAAA, socket.inet_pton(socket.AF_INET6, "fd77::50")),
+              "mapped": record(AAAA, socket.inet_pton(socket.AF_INET6, "::ffff:10.77.0.9"))}
+    for name, r in {**inside, "other": record(A, bytes([10, 78, 0, 1]))}.items():
+        up.answers[f"{name}.example"] = lambda q, tcp, r=r: [answer(q, record(5, labels("x.example")), r)]
+        assert rcode(c.ask(f"{name}.example")) == (0 if name == "other" else 5), name
+    assert n.ask("stats")["dns"]["refused"] == len(inside)
+
+
 def test_large_answers(lab):
     n, c, up = lab(forward="on")
     big = [record(TXT, b"\xc8" + b"x" * 200) for _ in range(100)]

@@ -60,3 +60,4 @@ def test_each_part_that_is_taken_is_made_again(scenes):
 def test_no_machine_is_the_host_or_the_server(scenes):
     r = scenes.result("as_host")
     assert (r["host"], r["server"]) == (["good", "good address"], []), r
+    assert r["process"] == ["vireo:nat", "/", False]
