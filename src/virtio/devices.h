@@ -55,6 +55,7 @@ struct virtio_net_config {
 	uint8_t mac[6];
 	uint16_t mtu;	   /* 0: not said to the guest */
 	bool control;	   /* a control queue and what it is for */
+	bool rss, hash;	   /* with it: queues by hashes of what comes in, hashes in its headers */
 	uint64_t withheld; /* feature bits that are not offered */
 };
 struct virtio_dev *virtio_net_new(const struct virtio_net_config *c, struct err *err);

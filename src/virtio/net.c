@@ -10,6 +10,7 @@
 #include "virtio/net_impl.h"
 
 #define HEADER	       12u /* struct virtio_net_hdr with num_buffers */
+#define HEADER_HASH    20u /* and with a hash */
 #define HDR_NEEDS_CSUM 1u
 #define HDR_DATA_VALID 2u
 #define GSO_ECN	       0x80u
@@ -26,6 +27,11 @@ static unsigned rx_queue(const struct net_pair *p)
 static unsigned tx_queue(const struct net_pair *p)
 {
 	return 2 * p->index + 1;
+}
+
+static size_t header_size(const struct net *n)
+{
+	return virtio_has_feature(&n->d, F_HASH_REPORT) ? HEADER_HASH : HEADER;
 }
 
 /* --- transmit --- */
@@ -50,10 +56,10 @@ static bool send_chain(struct net_pair *p, struct vring_chain *c)
 	struct net *n = p->n;
 	struct iovec iov[NET_PIECES];
 	struct net_packet k = { .iov = iov };
-	uint8_t hdr[HEADER];
-	size_t bytes;
+	uint8_t hdr[HEADER_HASH];
+	size_t bytes, header = header_size(n);
 
-	if (vring_read(c, hdr, HEADER) != HEADER || !offload_of(hdr, &k.offload) || !net_link_up(n))
+	if (vring_read(c, hdr, header) != header || !offload_of(hdr, &k.offload) || !net_link_up(n))
 		return true;
 	k.len = vring_read_left(c);
 	if (k.len <= 14 || k.len > NET_FRAME_MAX)
@@ -134,7 +140,7 @@ static enum gathered gather(struct net_pair *p, size_t need, struct vring_chain 
 			return TOO_LITTLE;
 		c[(*count)++] = next;
 		room += vring_write_left(next);
-		if (vring_write_left(next) < HEADER) { /* 5.1.6.3.1 */
+		if (vring_write_left(next) < header_size(p->n)) { /* 5.1.6.3.1 */
 			virtio_fail(d, "a receive buffer without room for its header");
 			return NEVER;
 		}
@@ -142,7 +148,9 @@ static enum gathered gather(struct net_pair *p, size_t need, struct vring_chain 
 	return room >= need ? ENOUGH : NEVER;
 }
 
-static void header_of(const struct net *n, const struct net_offload *o, unsigned buffers, uint8_t hdr[static HEADER])
+/* All but how many buffers there are. */
+static void header_of(const struct net *n, const struct net_offload *o, struct net_hash hash,
+		      uint8_t hdr[static HEADER_HASH])
 {
 	bool valid = o->valid && virtio_has_feature(&n->d, F_GUEST_CSUM);
 
@@ -152,18 +160,46 @@ static void header_of(const struct net *n, const struct net_offload *o, unsigned
 	st_le16(hdr + 4, o->mss);
 	st_le16(hdr + 6, o->csum_start);
 	st_le16(hdr + 8, o->csum_offset);
-	st_le16(hdr + 10, (uint16_t)buffers);
+	st_le32(hdr + 12, hash.value);
+	st_le16(hdr + 16, hash.report);
+	st_le16(hdr + 18, 0);
+}
+
+/* Into the buffers of `p`, from the peer of pair `from`. False: there is no room yet. */
+static bool put(struct net_pair *p, unsigned from, const uint8_t *frame, size_t len, uint8_t hdr[static HEADER_HASH])
+{
+	struct net *n = p->n;
+	size_t header = header_size(n), done = 0;
+	struct vring_chain *c[MAX_CHAINS];
+	enum gathered g;
+	unsigned count;
+
+	g = gather(p, header + len, c, &count);
+	if (g != ENOUGH) {
+		while (count)
+			vring_unpop(c[--count]);
+		p->starved |= g == TOO_LITTLE ? 1u << from : 0;
+		return g == NEVER;
+	}
+	st_le16(hdr + 10, (uint16_t)count);
+	for (unsigned k = 0; k < count; k++) {
+		size_t w = k ? 0 : vring_write(c[k], hdr, header), m;
+
+		m = vring_write(c[k], frame + done, len - done);
+		done += m;
+		vring_push(c[k], (uint32_t)(w + m));
+	}
+	virtio_publish(&n->d, rx_queue(p));
+	return true;
 }
 
 static bool receive(void *opaque, const uint8_t *frame, size_t len, const struct net_offload *o)
 {
 	struct net_pair *p = opaque;
 	struct net *n = p->n;
-	struct vring_chain *c[MAX_CHAINS];
-	uint8_t hdr[HEADER];
-	enum gathered g;
-	unsigned count;
-	size_t done = 0;
+	uint8_t hdr[HEADER_HASH];
+	struct net_hash hash;
+	unsigned to = p->index;
 	bool taken = true;
 
 	pthread_mutex_lock(&n->d.lock);
@@ -171,25 +207,15 @@ static bool receive(void *opaque, const uint8_t *frame, size_t len, const struct
 		taken = !atomic_load(&n->d.paused); /* no driver: nobody listens */
 		goto out;
 	}
-	if (!net_link_up(n) || p->index >= n->active || !net_filter_passes(n, frame, len))
+	hash = net_rss_hash(&n->rss, frame, len);
+	if (n->rss.steers)
+		to = net_rss_pair(&n->rss, hash);
+	else if (to >= n->active)
 		goto out;
-	g = gather(p, HEADER + len, c, &count);
-	if (g != ENOUGH) {
-		while (count)
-			vring_unpop(c[--count]);
-		p->starved = g == TOO_LITTLE;
-		taken = g == NEVER;
-		goto out;
+	if (net_link_up(n) && net_filter_passes(n, frame, len)) {
+		header_of(n, o, hash, hdr);
+		taken = put(&n->pair[to], p->index, frame, len, hdr);
 	}
-	header_of(n, o, count, hdr);
-	for (unsigned k = 0; k < count; k++) {
-		size_t w = k ? 0 : vring_write(c[k], hdr, HEADER), m;
-
-		m = vring_write(c[k], frame + done, len - done);
-		done += m;
-		vring_push(c[k], (uint32_t)(w + m));
-	}
-	virtio_publish(&n->d, rx_queue(p));
 out:
 	pthread_mutex_unlock(&n->d.lock);
 	return taken;
@@ -216,8 +242,10 @@ static void process(struct virtio_dev *d, unsigned q)
 	} else if (q & 1) {
 		transmit(p);
 	} else if (p->starved) {
-		p->starved = false;
-		loop_post(d->loop, tell_peer, p);
+		for (unsigned k = 0; k < n->pairs; k++)
+			if (p->starved >> k & 1)
+				loop_post(d->loop, tell_peer, &n->pair[k]);
+		p->starved = 0;
 	}
 }
 
@@ -327,7 +355,7 @@ static void resume(struct virtio_dev *d)
 
 	pthread_mutex_lock(&d->lock);
 	for (unsigned k = 0; k < n->pairs; k++)
-		n->pair[k].starved = true;
+		n->pair[k].starved = (1u << n->pairs) - 1; /* whoever it was */
 	if (n->announce)
 		announce(n);
 	pthread_mutex_unlock(&d->lock);
@@ -379,6 +407,8 @@ static const struct virtio_need needs[] = {
 	{ F_MQ, F_CTRL_VQ },
 	{ F_CTRL_MAC_ADDR, F_CTRL_VQ },
 	{ F_CTRL_GUEST_OFFLOADS, F_CTRL_VQ },
+	{ F_HASH_REPORT, F_CTRL_VQ },
+	{ F_RSS, F_CTRL_VQ },
 	{ 0, 0 },
 };
 
@@ -399,15 +429,19 @@ static const struct state_field fields[] = { CONFIG_FIELD, STATE_FIELD_END };
 static const struct state_desc state = {
 	.name = "net", .version = 1, .min_version = 1, .fields = fields, .post_load = post_load
 };
-static const struct state_field control_fields[] = {
-	CONFIG_FIELD,
-	STATE_SUB(struct net, filter, &net_filter_state),
-	STATE_U16F(struct net, active),
-	STATE_U64F(struct net, offloads),
-	STATE_FIELD_END,
-};
+#define CONTROL_FIELDS                                                                                                 \
+	CONFIG_FIELD, STATE_SUB(struct net, filter, &net_filter_state), STATE_U16F(struct net, active),                \
+		STATE_U64F(struct net, offloads)
+static const struct state_field control_fields[] = { CONTROL_FIELDS, STATE_FIELD_END };
 static const struct state_desc state_control = {
 	.name = "net", .version = 1, .min_version = 1, .fields = control_fields, .post_load = post_load
+};
+
+/* Where hashes are offered, which is said with the machine's configuration. */
+static const struct state_field hash_fields[] = { CONTROL_FIELDS, STATE_SUB(struct net, rss, &net_rss_state),
+						  STATE_FIELD_END };
+static const struct state_desc state_hash = {
+	.name = "net", .version = 1, .min_version = 1, .fields = hash_fields, .post_load = post_load
 };
 
 #define BIT(feature) (1ull << (feature))
@@ -444,12 +478,13 @@ static void describe(struct net *n, const struct virtio_net_config *c)
 	d->id = VIRTIO_ID_NET;
 	d->ops = &ops;
 	d->self = n;
-	d->state = n->control ? &state_control : &state;
+	d->state = n->hashes ? &state_hash : n->control ? &state_control : &state;
 	d->mem = c->mem;
 	d->loop = c->loop;
 	d->pci_class = 0x02000000;
 	d->offered =
 		ALWAYS | (n->control ? WITH_CONTROL : 0) | (n->pairs > 1 ? BIT(F_MQ) : 0) | (c->mtu ? BIT(F_MTU) : 0);
+	d->offered |= (c->rss ? BIT(F_RSS) : 0) | (c->hash ? BIT(F_HASH_REPORT) : 0);
 	d->withheld = c->withheld;
 	d->needs = needs;
 	memcpy(n->config.head, c->mac, 6);
@@ -457,7 +492,14 @@ static void describe(struct net *n, const struct virtio_net_config *c)
 	st_le16(n->config.tail, (uint16_t)n->pairs);
 	st_le16(n->config.tail + 2, c->mtu);
 	d->config = (uint8_t *)&n->config;
-	d->config_size = n->control || c->mtu ? sizeof(n->config) : sizeof(n->config.head);
+	st_le32(n->config.rss, UINT32_MAX); /* a speed that is not known, nor duplex */
+	n->config.rss[4] = 0xff;
+	n->config.rss[5] = NET_RSS_KEY;
+	st_le16(n->config.rss + 6, NET_RSS_TABLE);
+	st_le32(n->config.rss + 8, NET_RSS_TYPES);
+	d->config_size = n->hashes		? sizeof(n->config)
+			 : n->control || c->mtu ? offsetof(struct net_space, rss)
+						: sizeof(n->config.head);
 	d->n_queues = 2 * n->pairs + n->control;
 	for (unsigned q = 0; q < d->n_queues; q++)
 		d->queues[q].max_size = q == 2 * n->pairs ? 64 : QUEUE_SIZE;
@@ -474,6 +516,7 @@ struct virtio_dev *virtio_net_new(const struct virtio_net_config *c, struct err 
 	}
 	n->peer = c->peer;
 	n->control = c->control;
+	n->hashes = c->rss || c->hash;
 	pthread_mutex_init(&n->tx_lock, NULL);
 	add_pairs(n);
 	net_ctrl_reset(n);

@@ -21,6 +21,7 @@ enum { ACK_OK, ACK_ERR };
 void net_ctrl_reset(struct net *n)
 {
 	n->filter = (struct net_filter){ .promisc = true };
+	n->rss = (struct net_rss){ 0 };
 	n->active = 1;
 	n->offloads = GUEST_OFFLOADS;
 }
@@ -142,12 +143,15 @@ static bool set_pairs(struct net *n, unsigned command, struct vring_chain *c)
 	uint8_t word[2];
 	unsigned pairs;
 
-	if (command || !virtio_has_feature(&n->d, F_MQ) || vring_read(c, word, 2) != 2)
+	if (command)
+		return net_rss_command(n, command, c);
+	if (!virtio_has_feature(&n->d, F_MQ) || vring_read(c, word, 2) != 2)
 		return false;
 	pairs = ld_le16(word);
 	if (!pairs || pairs > n->pairs)
 		return false;
 	n->active = (uint16_t)pairs;
+	n->rss.steers = false;
 	net_tell_guest(n);
 	return true;
 }
@@ -215,7 +219,9 @@ int net_ctrl_loaded(const struct net *n, struct err *err)
 {
 	if (!n->active || n->active > n->pairs)
 		return err_set(err, "%u queue pairs of %u", n->active, n->pairs);
-	return n->offloads & ~GUEST_OFFLOADS ? err_set(err, "offloads that there are not") : 0;
+	if (n->offloads & ~GUEST_OFFLOADS)
+		return err_set(err, "offloads that there are not");
+	return net_rss_loaded(n, err);
 }
 
 #define F struct net_filter

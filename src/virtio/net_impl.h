@@ -33,7 +33,9 @@ enum {
 	F_CTRL_MAC_ADDR = 23,
 	F_GUEST_USO4 = 54,
 	F_GUEST_USO6 = 55,
-	F_HOST_USO = 56
+	F_HOST_USO = 56,
+	F_HASH_REPORT = 57,
+	F_RSS = 60
 };
 
 #define NET_MACS 64 /* of the receive filter; more and all are let in */
@@ -49,18 +51,37 @@ struct net_filter {
 	uint32_t vlans[4096 / 32];
 };
 
+#define NET_RSS_TABLE 128   /* queues in the table */
+#define NET_RSS_KEY   40    /* bytes */
+#define NET_RSS_TYPES 0x3fu /* IPv4, IPv6, TCP and UDP over each */
+
+/* Hashes of what comes in, as the driver last said. */
+struct net_rss {
+	bool steers;	/* the table says which queue a frame goes to; else it is the peer's */
+	uint32_t types; /* what is hashed */
+	uint16_t mask, unclassified;
+	uint16_t table[NET_RSS_TABLE];
+	uint8_t key[NET_RSS_KEY];
+};
+
+struct net_hash {
+	uint32_t value;
+	uint16_t report; /* what was hashed; 0: nothing */
+};
+
 struct net;
 struct net_pair {
 	struct net *n;
 	struct net_peer *peer;
 	unsigned index;
-	bool starved; /* the peer waits for receive buffers */
+	unsigned starved; /* peers that wait for receive buffers here, a bit each */
 };
 
 /* The configuration space. `mac` and `status` are always there. */
 struct net_space {
 	uint8_t head[8]; /* mac, status */
 	uint8_t tail[4]; /* max_virtqueue_pairs, mtu */
+	uint8_t rss[12]; /* speed, duplex, rss_max_key_size, rss_max_indirection_table_length, supported_hash_types */
 };
 
 struct net {
@@ -69,6 +90,7 @@ struct net {
 	struct net_space config;
 	unsigned pairs;
 	bool control;  /* there is a control queue */
+	bool hashes;   /* RSS or reports are offered */
 	bool announce; /* at the next resume: the guest has come from elsewhere */
 	pthread_mutex_t tx_lock;
 	struct net_pair pair[NET_QUEUES_MAX];
@@ -76,6 +98,7 @@ struct net {
 	struct net_filter filter;
 	uint16_t active;   /* pairs in use */
 	uint64_t offloads; /* of the features that the guest has accepted */
+	struct net_rss rss;
 	uint8_t frame[NET_FRAME_MAX];
 };
 
@@ -93,6 +116,15 @@ bool net_filter_passes(const struct net *n, const uint8_t *frame, size_t len);
 /* Which queue it is depends on what was agreed. */
 unsigned net_ctrl_queue(const struct net *n);
 void net_ctrl_process(struct net *n);
+
+/* --- net_rss.c; with the lock --- */
+extern const struct state_desc net_rss_state;
+int net_rss_loaded(const struct net *n, struct err *err);
+struct net_hash net_rss_hash(const struct net_rss *r, const uint8_t *frame, size_t len);
+/* The pair that a frame goes to. */
+unsigned net_rss_pair(const struct net_rss *r, struct net_hash h);
+/* Of the class MQ: 1 and 2. */
+bool net_rss_command(struct net *n, unsigned command, struct vring_chain *c);
 
 /* --- net.c --- */
 /* Tell the peer what the guest takes now. */

@@ -236,6 +236,16 @@ static int read_virtio(struct vm *vm, const char *p, struct virtio_net_config *v
 	if (config_bool(vm->config, key, !vm->restored, &v->control, err) ||
 	    config_choose(vm->config, key, v->control ? "on" : "off", err))
 		return -1;
+	snprintf(key, sizeof(key), "%s.rss", p);
+	if (config_bool(vm->config, key, false, &v->rss, err))
+		return -1;
+	if (v->rss && !v->control)
+		return err_set(err, "%s: it needs a control queue (ctrl_vq=on)", key);
+	snprintf(key, sizeof(key), "%s.hash", p);
+	if (config_bool(vm->config, key, false, &v->hash, err))
+		return -1;
+	if (v->hash && !v->control)
+		return err_set(err, "%s: it needs a control queue (ctrl_vq=on)", key);
 	v->withheld = v->control ? 0 : 1ull << VIRTIO_F_RING_RESET;
 	snprintf(key, sizeof(key), "%s.mtu", p);
 	if (config_uint(vm->config, key, 0, (struct config_range){ 68, 65535 }, &mtu, err))

@@ -175,9 +175,10 @@ static const struct {
 					    "net0.downscript=/etc/qemu-ifdown" },
 	{ "-nic tap,fd=7,vhost=off", "net0.fd=7 net0.script=-" },
 	{ "-nic tap,helper=/h", "net0.helper=/h net0.bridge=br0 net0.script=-" },
-	{ "-netdev bridge,id=b,br=lan -device virtio-net-pci,netdev=b,mq=on,guest_tso4=off,host_mtu=1300,ctrl_vq=off",
+	{ "-netdev bridge,id=b,br=lan -device "
+	  "virtio-net-pci,netdev=b,mq=on,guest_tso4=off,host_mtu=1300,ctrl_vq=off,rss=on,hash=on",
 	  "net0.backend=tap net0.bridge=lan net0.feature.mq=on net0.feature.guest_tso4=off net0.mtu=1300 "
-	  "net0.ctrl_vq=off" },
+	  "net0.ctrl_vq=off net0.rss=on net0.hash=on" },
 	{ "-netdev tap,id=t,ifname=t,script=no,downscript=no,queues=4 -device virtio-net-pci,netdev=t",
 	  "net0.script=no net0.queues=4" },
 	{ "-nic socket,listen=:1234 -nic socket,connect=h:1", "net0.listen=0.0.0.0:1234 net1.connect=h:1" },

@@ -25,6 +25,7 @@ import net as bench  # noqa: E402
 # The card of each side, and the other side.
 WIRES = {
     "tap": ("tap,ifname=tap0", "host"),
+    "hashes": ("tap,ifname=tap1,queues=2,rss=on,hash=on", "host"),
     "user": ("user", "host"),
     "passt": ("passt", "host"),
     "socket": ("socket,listen=127.0.0.1:4001", "socket,connect=127.0.0.1:4001,reconnect=1"),
@@ -47,7 +48,7 @@ ip link add out type veth peer name far
 ip addr add 198.51.100.15/24 dev out; ip -6 addr add 2001:db8:f::15/64 dev out nodad; ip link set out up; ip link set far up
 ip -6 addr add 2001:db8:f::1/128 dev lo nodad
 ip route add default via 198.51.100.2; ip -6 route add default via 2001:db8:f::2
-ip tuntap add tap0 mode tap vnet_hdr multi_queue
+for n in 0 1; do ip tuntap add tap$n mode tap vnet_hdr multi_queue; done
 """
 # In a guest: up MAC IPv4 IPv6.
 UP = ("up() { for d in /sys/class/net/*; do read m <$d/address; [ $m = $1 ] && n=${d##*/}; done; "
@@ -159,9 +160,10 @@ class Lab:
             lines["a"].append(f"up {self.mac(0, wire)} {own[0]} {own[1]}")
             if self.other(wire) != "host":
                 lines[self.other(wire)].append(f"up {self.mac(1, wire)} {far[0]} {far[1]}")
-            elif wire == "tap":
-                subprocess.run(["sh", "-ec", f"ip addr add {far[0]}/24 dev tap0; ip -6 addr add {far[1]}/64 dev tap0 nodad; "
-                                "ip link set tap0 up"], check=True)
+            elif "ifname=" in WIRES[wire][0]:
+                tap = re.search(r"ifname=(\w+)", WIRES[wire][0])[1]
+                subprocess.run(["sh", "-ec", f"ip addr add {far[0]}/24 dev {tap}; ip -6 addr add {far[1]}/64 dev {tap} nodad; "
+                                f"ip link set {tap} up"], check=True)
         for name, guest in self.guests.items():
             for line in lines[name]:
                 guest.sh(line)

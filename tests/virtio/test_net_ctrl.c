@@ -522,6 +522,173 @@ static void test_saved_nonsense(void **state)
 	}
 }
 
+/* --- hashes --- */
+
+#define RSS (CONTROL | BIT(F_RSS))
+
+/* A frame of TCP over IPv4: one of the suite's flows (test_net_rss.c), whose hash is 0x51ccc178. */
+static size_t tcp_frame(void)
+{
+	memset(frame, 0, 100);
+	memcpy(frame, OWN, 6);
+	memcpy(frame + 12, "\x08\0\x45", 3);
+	frame[14 + 9] = 6;
+	memcpy(frame + 14 + 12, "\x42\x09\x95\xbb\xa1\x8e\x64\x50\x0a\xea\x06\xe6", 12);
+	return 100;
+}
+
+static uint32_t rss_config(uint8_t *b, uint32_t types, uint16_t mask, uint16_t senders, uint8_t key_len)
+{
+	static const char key[] = "\x6d\x5a\x56\xda\x25\x5b\x0e\xc2\x41\x67\x25\x3d\x43\xa3\x8f\xb0\xd0\xca\x2b\xcb"
+				  "\xae\x7b\x30\xb4\x77\xcb\x2d\xa3\x80\x30\xf2\x0c\x6a\x42\xb7\x3b\xbe\xac\x01\xfa";
+	uint32_t at = 8;
+
+	st_le32(b, types);
+	st_le16(b + 4, mask);
+	st_le16(b + 6, 0); /* what has no hash */
+	for (unsigned k = 0; k <= mask; k++, at += 2)
+		st_le16(b + at, k == (0x51ccc178 & mask) ? 2 : 1);
+	st_le16(b + at, senders);
+	b[at + 2] = key_len;
+	memcpy(b + at + 3, key, sizeof(key) - 1);
+	return at + 3 + key_len;
+}
+
+static void begin_rss(void)
+{
+	begin_with(PAIRS, RSS | BIT(F_HASH_REPORT), (struct virtio_net_config){ .rss = true, .hash = true });
+}
+
+static void test_rss(void **state)
+{
+	uint8_t b[600], space[24], hdr[20], none[20 + 60] = { 0 };
+	uint64_t buffer;
+	struct rig_seg s;
+	size_t len;
+
+	begin_rss();
+	virtio_config_read(rig.d, 0, space, 24);
+	assert_true(space[17] == NET_RSS_KEY && ld_le16(space + 18) == NET_RSS_TABLE);
+	assert_int_equal(ld_le32(space + 20), NET_RSS_TYPES);
+	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 127, 2, 40)), OK);
+	assert_int_equal(peers->queues, 2);
+	/* By its hash, whichever queue of the peer it has come by; the header has it. */
+	len = tcp_frame();
+	buffer = offer(4, 2000);
+	assert_true(net_deliver(&peers[1], frame, len, &(struct net_offload){ 0 }));
+	assert_int_equal(rig_wait(&rig, 4), 20 + len);
+	rig_get(&rig, buffer, hdr, 20);
+	assert_true(ld_le16(hdr + 10) == 1 && ld_le32(hdr + 12) == 0x51ccc178 && ld_le16(hdr + 16) == 2);
+	/* Who waits is the one that it has come by. */
+	assert_false(net_deliver(&peers[1], frame, len, &(struct net_offload){ 0 }));
+	readies[1] = readies[2] = 0;
+	offer(2, 2000);
+	assert_int_equal(readies[1], 0);
+	offer(4, 2000);
+	assert_true(readies[1] == 1 && readies[2] == 0);
+	/* What has no hash has its own queue. */
+	memset(frame + 12, 0, 2);
+	buffer = offer(0, 2000);
+	assert_true(net_deliver(&peers[2], frame, len, &(struct net_offload){ 0 }));
+	assert_int_equal(rig_wait(&rig, 0), 20 + len);
+	rig_get(&rig, buffer, hdr, 20);
+	assert_true(!ld_le32(hdr + 12) && !ld_le16(hdr + 16));
+	/* The header is as long the other way. */
+	s = (struct rig_seg){ rig_alloc(&rig, none, sizeof(none)), sizeof(none), false };
+	rig_add(&rig, 1, &s, 1);
+	rig_kick(&rig, 1);
+	rig_wait(&rig, 1);
+	assert_int_equal(last_len, 60);
+	/* The peer chooses again when pairs are set. */
+	st_le16(b, 3);
+	assert_int_equal(command(4, 0, b, 2), OK);
+	len = tcp_frame();
+	offer(2, 2000);
+	assert_true(net_deliver(&peers[1], frame, len, &(struct net_offload){ 0 }));
+	assert_int_equal(rig_wait(&rig, 2), 20 + len); /* the first of the two that wait there */
+	end();
+}
+
+static void test_reports_alone(void **state)
+{
+	uint8_t b[600] = { 0 }, hdr[20];
+	uint64_t buffer;
+	size_t len;
+
+	begin_rss();
+	rss_config(b, 0x3f, 1, 1, 40);
+	memmove(b + 12, b + 14, 41); /* types, reserved, the key */
+	memset(b + 4, 0, 8);
+	b[12] = 40;
+	assert_int_equal(command(4, 2, b, 13 + 40), OK);
+	len = tcp_frame();
+	buffer = offer(0, 2000);
+	assert_true(net_deliver(&peers[0], frame, len, &(struct net_offload){ 0 }));
+	assert_int_equal(rig_wait(&rig, 0), 20 + len);
+	rig_get(&rig, buffer, hdr, 20);
+	assert_true(ld_le32(hdr + 12) == 0x51ccc178 && ld_le16(hdr + 16) == 2);
+	rig_reset(&rig);
+	assert_int_equal(net()->rss.types, 0);
+	end();
+}
+
+static void test_what_is_no_rss(void **state)
+{
+	uint8_t b[600];
+	uint32_t len;
+
+	begin_rss();
+	assert_int_equal(command(4, 1, b, rss_config(b, 0x40, 127, 1, 40)), ERR); /* types that are not offered */
+	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 126, 1, 40)), ERR); /* no power of two */
+	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 255, 1, 40)), ERR);
+	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 127, 0, 40)), ERR);
+	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 127, PAIRS + 1, 40)), ERR);
+	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 127, 1, 41)), ERR);
+	len = rss_config(b, 0x3f, 127, 1, 40);
+	assert_int_equal(command(4, 1, b, len - 1), ERR);
+	st_le16(b + 8, PAIRS);
+	assert_int_equal(command(4, 1, b, len), ERR);
+	st_le16(b + 8, 0);
+	st_le16(b + 6, PAIRS);
+	assert_int_equal(command(4, 1, b, len), ERR);
+	assert_int_equal(command(4, 2, b, 12), ERR);
+	assert_int_equal(command(4, 3, b, 12), ERR);
+	assert_true(!net()->rss.steers && !net()->rss.types);
+	end();
+	/* Nor without what it needs. */
+	begin(PAIRS, CONTROL);
+	len = rss_config(b, 0x3f, 127, 1, 40);
+	assert_int_equal(command(4, 1, b, len), ERR);
+	assert_int_equal(command(4, 2, b, len), ERR);
+	end();
+}
+
+static void test_saved_rss(void **state)
+{
+	struct net_rss rss;
+	uint8_t b[600];
+	struct err err;
+	FILE *f;
+
+	begin_rss();
+	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 127, 2, 40)), OK);
+	rss = net()->rss;
+	for (unsigned k = 0; k < 5; k++) {
+		net()->rss.types |= k == 1 ? 0x100 : 0;
+		net()->rss.mask = k == 2 ? 0xffff : 127;
+		net()->rss.table[5] = k == 3 ? PAIRS : 1;
+		net()->rss.unclassified = k == 4 ? PAIRS : 0;
+		f = save();
+		memset(&net()->rss, 0, sizeof(rss));
+		assert_int_equal(state_load(f, rig.d->state, "0", rig.d->self, &err), k ? -1 : 0);
+		if (!k)
+			assert_memory_equal(&net()->rss, &rss, sizeof(rss));
+		net()->rss = rss;
+		fclose(f);
+	}
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -530,7 +697,9 @@ int main(void)
 		cmocka_unit_test(test_offloads),       cmocka_unit_test(test_pairs),
 		cmocka_unit_test(test_offers),	       cmocka_unit_test(test_ring_reset),
 		cmocka_unit_test(test_save),	       cmocka_unit_test(test_announced),
-		cmocka_unit_test(test_saved_nonsense),
+		cmocka_unit_test(test_saved_nonsense), cmocka_unit_test(test_rss),
+		cmocka_unit_test(test_reports_alone),  cmocka_unit_test(test_what_is_no_rss),
+		cmocka_unit_test(test_saved_rss),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
