@@ -114,6 +114,20 @@ static int fit(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
 	return rc || lan_def_check(d, err) || check_published(l, d, err) ? -1 : 0;
 }
 
+/* From now on it is one whose definition may be lost. */
+static void has_begun(struct lan *l, const char *name)
+{
+	struct lan_run *r = calloc(1, sizeof(*r));
+	struct err ignored;
+
+	if (r && !lan_run_load(l, name, r)) {
+		r->fresh = false;
+		lan_run_save(l, r, &ignored);
+		lan_run_free(r);
+	}
+	free(r);
+}
+
 int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, struct err *err)
 {
 	struct err ignored;
@@ -126,8 +140,11 @@ int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
 	    (!w->no_start && lan_up(l, d, false, err)))
 		return -1;
 	/* Last, so that whoever is killed before leaves nothing that would be kept. */
-	if (!lan_store_save(&l->store, d, err))
+	if (!lan_store_save(&l->store, d, err)) {
+		if (!w->no_start)
+			has_begun(l, d->name);
 		return 0;
+	}
 	if (!w->no_start)
 		lan_down(l, d->name, &ignored);
 	return -1;

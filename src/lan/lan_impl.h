@@ -22,6 +22,7 @@ struct lan_run {
 	bool made;	/* the bridge is ours */
 	bool up;	/* else it is being started or stopped, or whoever did that was killed */
 	bool known;	/* it was found written down */
+	bool fresh;	/* its create has not ended */
 	json_t *uplink; /* what was moved from the interface; NULL: nothing */
 	struct lan_ports ports;
 };

@@ -192,8 +192,8 @@ static int look(struct lan *l, const char *name, const struct host *h, struct er
 		whole = !lan_run_save(l, r, &why) && !lan_load_rules(l, r, &why) && !lan_server_hosts(l, r, &why);
 	if (!there && r->uplink && lan_has_cables(r))
 		give_back(l, r);
-	/* One without a definition is one whose create was killed. */
-	if ((!there || !r->up || !lan_store_has(&l->store, name)) && !lan_has_cables(r))
+	/* Nothing else is left of a create that was killed. */
+	if ((!there || !r->up || (r->fresh && !lan_store_has(&l->store, name))) && !lan_has_cables(r))
 		rc = lan_down(l, name, err);
 	else if (!whole)
 		rc = again(l, name, err);

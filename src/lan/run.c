@@ -41,6 +41,8 @@ int lan_run_save(struct lan *l, const struct lan_run *r, struct err *err)
 		return err_set(err, "out of memory");
 	if (r->uplink)
 		json_object_set(o, "uplink", r->uplink);
+	if (r->fresh)
+		json_object_set_new(o, "fresh", json_true());
 	rc = lan_run_write(&l->store, r->def.name, STATE, o, err);
 	json_decref(o);
 	return rc;
@@ -87,6 +89,7 @@ int lan_run_load(struct lan *l, const char *name, struct lan_run *r)
 	snprintf(r->bridge, sizeof(r->bridge), "%s", text(o, "bridge"));
 	r->made = json_is_true(json_object_get(o, "made"));
 	r->up = json_is_true(json_object_get(o, "up"));
+	r->fresh = json_is_true(json_object_get(o, "fresh"));
 	if (!*r->bridge || lan_def_from_json(&r->def, json_object_get(o, "def"), &ignored) ||
 	    strcmp(r->def.name, name) || read_ports(&r->ports, json_object_get(o, "ports"))) {
 		memset(r, 0, sizeof(*r));

@@ -514,6 +514,7 @@ int lan_up(struct lan *l, const struct lan_def *d, bool force, struct err *err)
 	lan_run_load(l, d->name, now);
 	lan_run_load(l, d->name, r);
 	r->def = *d;
+	r->fresh = !lan_store_has(&l->store, d->name);
 	if (check_host(l, r, err) || adopt(l, r, err) || check_machines(r, now, force, err))
 		goto out;
 	rc = become(l, r, now, err);
