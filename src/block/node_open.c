@@ -242,7 +242,7 @@ int node_open_child(struct node *n, const char *name, const char *filename, stru
 	const char *dummy;
 
 	if (ref) {
-		err_set(err, "Cannot find device='' nor node-name='%s'", ref);
+		err_set(err, "Cannot find device='%s' nor node-name='%s'", ref, ref);
 	} else if (!filename && !opts_at(sub, 0, &dummy, &dummy)) {
 		err_set(err, "A block device must be specified for \"%s\"", name);
 	} else {
@@ -409,7 +409,7 @@ int node_open_backing(struct node *n, struct opts *o, struct err *err)
 	if (!(n->flags & NODE_BACKING_RDWR))
 		flags &= ~NODE_RDWR;
 	if (ref && *ref) {
-		err_set(err, "Cannot find device='' nor node-name='%s'", ref);
+		err_set(err, "Cannot find device='%s' nor node-name='%s'", ref, ref);
 		goto out;
 	}
 	if ((ref && !*ref) || (!own && !n->backing_name)) {

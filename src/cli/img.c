@@ -83,7 +83,7 @@ struct node *img_open_node(struct img *t, const struct img_source *s)
 	if (s->is_opts) {
 		if (s->format)
 			err_set(&err, "--image-opts and --format are mutually exclusive");
-		if (s->format || opts_parse(o, s->name, NULL, &err)) {
+		if (s->format || opts_parse(o, s->name, "file", &err)) {
 			img_error("%s", err.msg);
 			opts_free(o);
 			return NULL;

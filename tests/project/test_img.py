@@ -391,6 +391,15 @@ info --image-opts driver=qcow2,file.filename=ov.q,detect-zeroes=foo
 measure -O qcow2 -o foo=1 --size 1M
 measure -O qcow2 -o size=1G
 measure -O qcow2 -o size=1G --size 2G
+info json:[1]
+map json:{'driver':'raw','offset':65536,'size':65536,'file.filename':'ov.q'}
+info -f raw json:{"driver":"qcow2","file":{"driver":"file","filename":"ov.q"}}
+info json:{"driver":"qcow2","bogus":{"x":[true]},"file":{"driver":"file","filename":"ov.q"}}
+compare json:{"driver":"blkdebug","inject-error":[{"event":"none","iotype":"read","errno":5}],"image":{"driver":"file","filename":"ov.q"}} ov.q
+info json:{"driver":"qcow2","file":"nope"}
+info --image-opts ov.q
+info --image-opts driver=qcow2,file=nope
+info --image-opts driver=qcow2,file.filename=missing
 create -f qcow2 dr.q 1M
 poke: dr.q 95 02
 map dr.q
@@ -852,6 +861,13 @@ def test_rate_and_progress(ours, tmp_path):
     assert child.wait() == 0
     r = subprocess.run([ours, "convert", "-p", "-O", "raw", "-f", "raw", raw, tmp_path / "out"], check=True, capture_output=True)
     assert r.stdout.startswith(b"    (0.00/100%)\r") and r.stdout.endswith(b"    (100.00/100%)\r\n")
+    steps = [float(x) for x in re.findall(rb"\((.*?)/100%\)\r", r.stdout)]
+    assert steps == sorted(steps) and len(steps) > 4
+    subprocess.run([THEIRS, "create", "-q", "-f", "qcow2", "-b", "raw", "-F", "raw", "top.q"], cwd=tmp_path, check=True)
+    subprocess.run([IO, "-c", "write -q -P 5 0 12M", "top.q"], cwd=tmp_path, check=True)
+    start = time.monotonic()
+    r = subprocess.run([ours, "commit", "-p", "-r", "8M", "top.q"], cwd=tmp_path, check=True, capture_output=True)
+    assert time.monotonic() - start > 1.0 and r.stdout.count(b"/100%)\r") > 4
 
 
 def test_without_the_name(tmp_path):
