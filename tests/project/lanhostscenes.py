@@ -125,7 +125,7 @@ def arriving(mouth, ear, frames):
     for frame in frames.values():
         mouth.send(frame)
     heard, end = set(), time.monotonic() + 0.15
-    while (left := end - time.monotonic()) > 0:
+    while len(heard) < len(frames) and (left := end - time.monotonic()) > 0:
         ear.settimeout(left)
         try:
             data, where = ear.recvfrom(4000)
@@ -145,9 +145,12 @@ def bindings(lab):
     right = lanframes.own6(shown(lab)["subnet6"], "52:54:00:00:00:03")
 
     def arrive(m, to, **sources):
-        return arriving(wire(m), wire(to), {
+        mouth, ear = wire(m), wire(to)
+        send = lambda **sources: arriving(mouth, ear, {
             name: lanframes.eth(to.mac, m.mac, 0x86dd, lanframes.udp6(source, to.addresses["6"], 1, 1, lanframes.MARK % n))
             for n, (name, source) in enumerate(sources.items())})
+        wait(lambda: send(own=m.addresses["6"]), 2)
+        return send(**sources)
 
     found = {"first": arrive(b, a, made=made), "free": arrive(a, b, right=right)}
     c = lab.machine("lab", "c", "52:54:00:00:00:03")
@@ -170,8 +173,10 @@ def reused(lab):
     lab.machines.clear()
     sh(f"ip link add other type bridge; ip link set other up; ip link add {tap} type veth peer name in0; ip link set {tap} master other up; "
        "ip link add out1 type veth peer name in1; ip link set out1 master other up; ip link set in0 up; ip link set in1 up")
-    heard = arriving(wire(lab.host, "in0"), wire(lab.host, "in1"),
-                     {"foreign": lanframes.eth("ff:ff:ff:ff:ff:ff", "52:54:00:99:99:99", 0x88b5, lanframes.MARK % 0)})
+    mouth, ear = wire(lab.host, "in0"), wire(lab.host, "in1")
+    # A port carries once the kernel has seen that its link is up, some time later.
+    heard = wait(lambda: arriving(mouth, ear, {"foreign": lanframes.eth("ff:ff:ff:ff:ff:ff", "52:54:00:99:99:99", 0x88b5,
+                                                                        lanframes.MARK % 0)}), 2)
     still = tap in sh("nft list table bridge vireo-lab")
     sh(f"ip link del {tap}; ip link del out1; ip link del other")
     return {"before": before, "still": still, "heard": heard}
@@ -243,7 +248,9 @@ def switches(lab):
                                  ("llc", "ff:ff:ff:ff:ff:ff", 30, b"\xe0\xe0\3"),
                                  ("stp by type", "01:80:c2:00:00:00", 0x88b5, b"")):
         frames[name] = lanframes.eth(to, a.mac, kind, body + lanframes.MARK % len(frames))
-    return arriving(wire(a), wire(lab.host, "e1"), frames)
+    mouth, ear = wire(a), wire(lab.host, "e1")
+    wait(lambda: arriving(mouth, ear, {"good": frames["good"]}), 2)
+    return arriving(mouth, ear, frames)
 
 
 FAKE = """
