@@ -85,6 +85,11 @@ static int open_queue(const struct keys *k, struct ifreq *r, short flags, struct
 			"%s: making the tap '%s' needs CAP_NET_ADMIN; without it, use bridge= with a helper, or a "
 			"tap that is this user's",
 			key_of(k, "ifname"), r->ifr_name);
+	else if (errno == EINVAL && k->queues > 1)
+		err_set(err,
+			"%s: the tap '%s' was made for one queue; make it with several (ip tuntap add dev %s mode tap "
+			"multi_queue vnet_hdr), or leave queues out",
+			key_of(k, "queues"), r->ifr_name, r->ifr_name);
 	else
 		err_errno(err, errno, "%s: tap '%s'", key_of(k, "ifname"), r->ifr_name);
 	close(fd);

@@ -204,7 +204,7 @@ static void test_queues(void **state)
 		assert_int_equal(next(fd, got), 10 + len);
 	}
 	net_set_guest(w.peer, 0, 1);
-	/* A queue that is taken away takes nothing, and the others go on. */
+	/* The others go on without it. */
 	assert_true(net_send(w.peer->next, frame, len, &o));
 	assert_true(net_send(w.peer, frame, len, &o));
 	assert_int_equal(next(fd, got), 10 + len);
@@ -255,6 +255,22 @@ static int open_tun(short flags, const char *name)
 	strcpy(r.ifr_name, name);
 	assert_int_equal(ioctl(fd, TUNSETIFF, &r), 0);
 	return fd;
+}
+
+/* Whoever has made it for one queue is told what to do. */
+static void test_too_few_queues(void **state)
+{
+	struct wire w;
+	int tap;
+
+	NEEDS_TAP();
+	tap = open_tun(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, "vt8");
+	assert_int_equal(ioctl(tap, TUNSETPERSIST, 1), 0);
+	close(tap);
+	assert_false(open_tap(&w, 0, "ifname=vt8", "queues=2", NULL));
+	assert_non_null(strstr(err.msg, "net0.queues: the tap 'vt8' was made for one queue; make it with several"));
+	assert_true(open_tap(&w, 0, "ifname=vt8", NULL));
+	wire_end(&w);
 }
 
 static void test_passed_descriptors(void **state)
@@ -516,6 +532,7 @@ int main(void)
 		cmocka_unit_test(test_scripts),
 		cmocka_unit_test(test_passed_descriptors),
 		cmocka_unit_test(test_wrong_words),
+		cmocka_unit_test(test_too_few_queues),
 		cmocka_unit_test(test_helper),
 	};
 
