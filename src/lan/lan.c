@@ -27,6 +27,7 @@ struct lan *lan_open(bool change, struct err *err)
 	if (!change)
 		return l;
 	if (!lan_store_lock(&l->store, err)) {
+		nft_hold(l->store.lock);
 		lan_store_tidy(&l->store);
 		if (!lan_reconcile(l, err))
 			return l;
@@ -38,6 +39,7 @@ struct lan *lan_open(bool change, struct err *err)
 void lan_close(struct lan *l)
 {
 	lan_server_await(l);
+	nft_hold(-1);
 	lan_store_unlock(&l->store);
 	rtnl_close(&l->nl);
 	rtnl_close(&l->nf);

@@ -86,6 +86,13 @@ static void talk(int to, int from, int errors, const char *in, struct output out
 		close(to);
 }
 
+static int held = -1;
+
+void nft_hold(int fd)
+{
+	held = fd;
+}
+
 static int start(const char *path, const char *const *argv, int fds[6], pid_t *pid, struct err *err)
 {
 	posix_spawn_file_actions_t a;
@@ -101,6 +108,8 @@ static int start(const char *path, const char *const *argv, int fds[6], pid_t *p
 	posix_spawn_file_actions_adddup2(&a, fds[0], 0);
 	posix_spawn_file_actions_adddup2(&a, fds[3], 1);
 	posix_spawn_file_actions_adddup2(&a, fds[5], 2);
+	if (held >= 0)
+		posix_spawn_file_actions_adddup2(&a, held, held); /* open there, too */
 	rc = posix_spawn(pid, path, &a, &attr, (char *const *)argv, environ);
 	posix_spawn_file_actions_destroy(&a);
 	posix_spawnattr_destroy(&attr);

@@ -63,6 +63,11 @@ int lan_rules_check(struct rtnl *nf, const char *name, struct err *err);
 /* Add to a transaction what removes those that there are. */
 int lan_rules_remove(struct rtnl *nf, const char *name, struct nfnl_batch *b, struct err *err);
 
+/*
+ * Whoever waits for what `fd` locks waits also for a program nft whose caller was killed: it would make tables after
+ * all has been looked at. -1: none.
+ */
+void nft_hold(int fd);
 /* Run a transaction, or only see whether it could be run. */
 int nft_run(const char *text, bool check, struct err *err);
 /* `nft -j ARGUMENT...`: what it prints, or NULL. */

@@ -178,7 +178,7 @@ def killed(lab, command, count):
             "delete": ["net", "delete", "lab"], "bridged": ["net", "create", "lab", "--bridged", "up0"],
             "unbridged": ["net", "delete", "lab"], "edit": ["net", "edit", "lab", "--subnet", "10.99.0.0/24"]}[command]
     before = sh("ip -j addr show dev up0 | sed 's/\"tentative\":true,//g'; ip route; ip -6 route show dev up0")
-    bad, took = [], 0
+    bad, took, nothing = [], 0, {"links": [], "tables": [], "files": [], "forward": ["0", "0"], "servers": []}
     # The first one is let go on, and says how long it takes.
     for n in range(int(count) + 1):
         if command == "start":
@@ -200,11 +200,13 @@ def killed(lab, command, count):
         states = [x["state"] for x in json.loads(lab.vireo("net", "list", "--json"))]
         if "broken" in states or (command == "create" and "down" in states) or "no network named 'other'" not in r.stderr:
             bad.append([n, "state", states, r.stderr])
+        if "up" not in states and (left := gone(lab)) != nothing:
+            bad.append([n, "left by the next command", left])
         r = lab.vireo("net", "delete", "--force", "lab", check=False)
         if r.returncode and "no network named" not in r.stderr:
             bad.append([n, "delete", r.stderr])
         left = gone(lab)
-        if left != {"links": [], "tables": [], "files": [], "forward": ["0", "0"], "servers": []}:
+        if left != nothing:
             bad.append([n, "left", left])
         now = sh("ip -j addr show dev up0 | sed 's/\"tentative\":true,//g'; ip route; ip -6 route show dev up0")
         if now.replace("up0", "") != before.replace("up0", ""):
