@@ -43,6 +43,17 @@ bool lan_label_ok(const char *name, unsigned len)
 	return true;
 }
 
+bool lan_label_of(const char *name, char label[LAN_NAME_LABEL + 1])
+{
+	size_t n = strlen(name);
+
+	if (n > LAN_NAME_LABEL)
+		return false;
+	for (size_t i = 0; i <= n; i++)
+		label[i] = name[i] && strchr("_. ", name[i]) ? '-' : name[i];
+	return lan_label_ok(label, (unsigned)n);
+}
+
 static bool domain_ok(const char *name)
 {
 	while (*name) {
@@ -416,7 +427,7 @@ int lan_parse_publish(struct lan_def *d, const char *text, struct err *err)
 	    !host_port(dash + 1, strlen(dash + 1), p->to, &p->to_port) || !*p->to)
 		return err_set(err, "publish: '%s' is not [tcp|udp]:[ADDRESS:]PORT-MACHINE:PORT", text);
 	p->ip6 = lan_parse6(p->to, &to6);
-	if (!p->ip6 && !lan_parse4(p->to, &to4) && !lan_label_ok(p->to, (unsigned)strlen(p->to)))
+	if (!p->ip6 && !lan_parse4(p->to, &to4) && !lan_label_of(p->to, p->to))
 		return err_set(err, "publish: '%s' is neither a machine's name nor an address", p->to);
 	if (*host && lan_parse6(host, &p->at6))
 		p->ip6 = true;

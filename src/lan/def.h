@@ -83,6 +83,8 @@ int lan_name_check(const char *name, struct err *err);
 bool lan_publish_meets(const struct lan_publish *a, const struct lan_publish *b);
 /* 1 to 63 letters, digits and dashes, as a name in DNS. */
 bool lan_label_ok(const char *name, unsigned len);
+/* The label that a machine's name is in DNS: `_`, `.` and spaces are `-` there. False: it is none all the same. */
+bool lan_label_of(const char *name, char label[LAN_NAME_LABEL + 1]);
 
 /* --- what follows from a definition --- */
 void lan_bridge_name(const struct lan_def *d, char buf[IFNAMSIZ]);

@@ -61,8 +61,10 @@ static void table(FILE *f, const char *family, const char *name)
 
 static const struct lan_port *by_name(const struct lan_rules *r, const char *name)
 {
+	char label[LAN_NAME_LABEL + 1];
+
 	for (unsigned i = 0; i < r->ports->len; i++)
-		if (*r->ports->v[i].tap && !strcasecmp(r->ports->v[i].vm, name))
+		if (*r->ports->v[i].tap && lan_label_of(r->ports->v[i].vm, label) && !strcasecmp(label, name))
 			return &r->ports->v[i];
 	return NULL;
 }

@@ -27,12 +27,14 @@
 /* A name that DNS can have, and that nobody before has. */
 static void give_name(struct lan_host *hosts, unsigned len, const char *name)
 {
-	if (!lan_label_ok(name, (unsigned)strlen(name)))
+	char label[LAN_NAME_LABEL + 1];
+
+	if (!lan_label_of(name, label))
 		return;
 	for (unsigned i = 0; i < len; i++)
-		if (!strcasecmp(hosts[i].name, name))
+		if (!strcasecmp(hosts[i].name, label))
 			return;
-	snprintf(hosts[len].name, sizeof(hosts[len].name), "%s", name);
+	snprintf(hosts[len].name, sizeof(hosts[len].name), "%s", label);
 }
 
 static void give_address(struct lan_host *h, const struct lan_def *d, uint32_t addr4)
@@ -301,12 +303,16 @@ out:
 bool lan_server_alive(struct lan *l, const struct lan_run *r)
 {
 	int fd = dial(l, r->def.name);
+	struct err ignored;
+	json_t *answer;
 
 	if (fd < 0)
 		return lan_dnsmasq_alive(l, r);
-
 	close(fd);
-	return true;
+	/* One that is there and does not answer serves nobody. */
+	answer = lan_server_ask(l, r->def.name, "stats", NULL, &ignored);
+	json_decref(answer);
+	return answer != NULL;
 }
 
 int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err)

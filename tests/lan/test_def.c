@@ -173,6 +173,22 @@ static void ports_of_the_host(void **state)
 #undef PORTS
 }
 
+/* What machines are called that DNS has no names for. */
+static void test_labels(void **state)
+{
+	char label[LAN_NAME_LABEL + 1];
+
+	assert_true(lan_label_of("web_1.prod", label));
+	assert_string_equal(label, "web-1-prod");
+	assert_false(lan_label_of("_web", label));
+	assert_false(lan_label_of("w\xc3", label));
+	assert_false(lan_label_of("a23456789012345678901234567890123456789012345678901234567890abcd", label));
+	nat();
+	assert_int_equal(lan_parse_publish(&d, "tcp:80-web_1:80", &err), 0);
+	assert_string_equal(d.publish[d.publish_len - 1].to, "web-1");
+	d.publish_len = 0;
+}
+
 static void test_words(void **state)
 {
 	static const char *const good[] = { "tcp:80-web:8080", "udp:192.0.2.1:53-10.1.2.3:53",
@@ -184,7 +200,7 @@ static void test_words(void **state)
 					   "tcp:80-web:65536",
 					   "tcp:80-:80",
 					   "tcp:x:80-web:80",
-					   "tcp:80-we_b:80",
+					   "tcp:80-we*b:80",
 					   "tcp:80-[fd00::5:80",
 					   "sctp:80-web:80",
 					   "tcp:10.0.0.1:80-[fd00::5]:80",
@@ -342,10 +358,15 @@ static void ports_by_another_definition(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_addresses),    cmocka_unit_test(test_names),
-		cmocka_unit_test(test_checks),	     cmocka_unit_test(test_words),
-		cmocka_unit_test(test_json),	     cmocka_unit_test(test_choice),
-		cmocka_unit_test(test_ports),	     cmocka_unit_test(ports_by_another_definition),
+		cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_checks),
+		cmocka_unit_test(test_words),
+		cmocka_unit_test(test_labels),
+		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_choice),
+		cmocka_unit_test(test_ports),
+		cmocka_unit_test(ports_by_another_definition),
 		cmocka_unit_test(ports_of_the_host),
 	};
 

@@ -61,3 +61,9 @@ def test_no_machine_is_the_host_or_the_server(scenes):
     r = scenes.result("as_host")
     assert (r["host"], r["server"]) == (["good", "good address"], []), r
     assert r["process"] == ["vireo:nat", "/", False]
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_is_replaced(scenes):
+    # What a machine is called is a name in DNS as well.
+    assert scenes.result("hung") == {"status": 0, "another": True, "names": ["web-1"]}
