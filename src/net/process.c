@@ -1,6 +1,7 @@
 /*
  * See process.h. A socket pair carries a frame a message, with what is left to do to it, both ways.
- * The first message from the process says whether make() has succeeded: a zero, or the error line.
+ * The first message from the process says whether make() has succeeded: a zero, or the error line. Only the first
+ * process of all is waited for: make() may take a while (a host that does not answer), and the machine runs.
  */
 #include "net/process.h"
 
@@ -25,6 +26,7 @@
 #define HEADER	      10u
 #define TURN	      64 /* messages before the loop does something else */
 #define RESTART_S     1
+#define RETRY_S	      2 /* after one that could not begin */
 #define MESSAGE_MAX   (HEADER + NET_FRAME_MAX)
 #define SOCKET_BUFFER (1 << 20) /* the kernel gives what it allows */
 
@@ -37,7 +39,9 @@ struct process {
 	int (*confine)(const void *opaque, struct err *err);
 	void *opaque;
 	pid_t pid;
-	int fd; /* -1: the process has ended */
+	int fd;	       /* -1: the process has ended */
+	bool starting; /* its first message has not come */
+	bool told;     /* that none could begin */
 	struct loop_fd *watch;
 	bool full;    /* send() found no room */
 	bool starved; /* `message` waits for the receiver */
@@ -186,44 +190,6 @@ static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 
 static void on_event(void *opaque, int fd, uint32_t events);
 
-/* Waits for make() in the process. */
-static int spawn(struct process *p, struct err *err)
-{
-	const int buffer = SOCKET_BUFFER;
-	pid_t parent = getpid();
-	int pair[2];
-	ssize_t n;
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
-		return err_errno(err, errno, "%s: socketpair", p->name);
-	for (unsigned k = 0; k < 2; k++)
-		setsockopt(pair[k], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
-	p->pid = fork();
-	if (p->pid == 0)
-		run_child(p, pair[1], parent);
-	close(pair[1]);
-	if (p->pid < 0) {
-		close(pair[0]);
-		return err_errno(err, errno, "%s: fork", p->name);
-	}
-	do
-		n = recv(pair[0], err->msg, sizeof(err->msg) - 1, 0);
-	while (n < 0 && errno == EINTR);
-	if (n == 1 && !err->msg[0])
-		p->watch = loop_fd_add(p->loop, pair[0], EPOLLIN, on_event, p, err);
-	else if (n > 0)
-		err->msg[n] = 0;
-	else
-		err_set(err, "%s: its process has ended", p->name);
-	if (!p->watch) {
-		close(pair[0]);
-		waitpid(p->pid, NULL, 0);
-		return -1;
-	}
-	p->fd = pair[0];
-	return 0;
-}
-
 /* The end of the process; its status for people in `how`. */
 static void bury(struct process *p, char how[static 48])
 {
@@ -233,6 +199,7 @@ static void bury(struct process *p, char how[static 48])
 	p->watch = NULL;
 	close(p->fd);
 	p->fd = -1;
+	p->starting = false;
 	kill(p->pid, SIGKILL);
 	waitpid(p->pid, &status, 0);
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
@@ -243,14 +210,85 @@ static void bury(struct process *p, char how[static 48])
 		snprintf(how, 48, "with status %d", WEXITSTATUS(status));
 }
 
+static int spawn(struct process *p, struct err *err)
+{
+	const int buffer = SOCKET_BUFFER;
+	pid_t parent = getpid();
+	char how[48];
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return err_errno(err, errno, "%s: socketpair", p->name);
+	for (unsigned k = 0; k < 2; k++)
+		setsockopt(pair[k], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
+	p->pid = fork();
+	if (p->pid == 0)
+		run_child(p, pair[1], parent);
+	close(pair[1]);
+	if (p->pid < 0) {
+		err_errno(err, errno, "%s: fork", p->name);
+		close(pair[0]);
+		return -1;
+	}
+	p->fd = pair[0];
+	p->starting = true;
+	p->watch = loop_fd_add(p->loop, p->fd, EPOLLIN, on_event, p, err);
+	if (p->watch)
+		return 0;
+	bury(p, how);
+	return -1;
+}
+
+/* The first message, if it is there: a process that cannot begin is buried. */
+static int hear(struct process *p, int flags, struct err *err)
+{
+	char how[48];
+	ssize_t n;
+
+	do
+		n = recv(p->fd, err->msg, sizeof(err->msg) - 1, flags);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN)
+		return 0;
+	if (n == 1 && !err->msg[0]) {
+		p->starting = p->told = false;
+		return 0;
+	}
+	if (n > 0)
+		err->msg[n] = 0;
+	else
+		err_set(err, "%s: its process has ended", p->name);
+	bury(p, how);
+	return -1;
+}
+
+static void arm(struct process *p, time_t seconds)
+{
+	const struct itimerspec t = { .it_value.tv_sec = seconds };
+
+	timerfd_settime(p->timer, 0, &t, NULL);
+}
+
 static void ended(struct process *p)
 {
-	const struct itimerspec t = { .it_value.tv_sec = RESTART_S };
+	bool was_full = p->full;
 	char how[48];
 
 	bury(p, how);
 	log_guest("net", "%s: its process has ended %s and is started again; connections are lost", p->name, how);
-	timerfd_settime(p->timer, 0, &t, NULL);
+	arm(p, RESTART_S);
+	/* What waited for room is lost from now on. */
+	p->full = p->starved = false;
+	if (was_full && p->peer.receiver.writable)
+		p->peer.receiver.writable(p->peer.receiver.opaque);
+}
+
+static void not_begun(struct process *p, const struct err *err)
+{
+	if (!p->told)
+		log_line(LOG_ERROR, "net", "%s; the guest is without this network, until that works again", err->msg);
+	p->told = true;
+	arm(p, RETRY_S);
 }
 
 static void on_restart(void *opaque, int fd, uint32_t events)
@@ -259,16 +297,8 @@ static void on_restart(void *opaque, int fd, uint32_t events)
 	uint64_t expired;
 	struct err err;
 
-	if (read(fd, &expired, sizeof(expired)) < 0 || p->fd >= 0)
-		return;
-	if (spawn(p, &err)) {
-		log_line(LOG_ERROR, "net", "%s; the guest is without this network", err.msg);
-		return;
-	}
-	p->starved = false;
-	if (p->full && p->peer.receiver.writable)
-		p->peer.receiver.writable(p->peer.receiver.opaque);
-	p->full = false;
+	if (read(fd, &expired, sizeof(expired)) >= 0 && p->fd < 0 && spawn(p, &err))
+		not_begun(p, &err);
 }
 
 /* What to be told of. */
@@ -308,7 +338,13 @@ static void take_messages(struct process *p)
 static void on_event(void *opaque, int fd, uint32_t events)
 {
 	struct process *p = opaque;
+	struct err err;
 
+	if (p->starting) {
+		if (hear(p, MSG_DONTWAIT, &err))
+			not_begun(p, &err);
+		return;
+	}
 	if (events & EPOLLOUT && p->full) {
 		p->full = false;
 		update_watch(p);
@@ -328,7 +364,7 @@ static bool process_send(struct net_peer *peer, const struct net_packet *k)
 	struct iovec iov[1 + NET_PIECES] = { { header, HEADER } };
 	const struct msghdr m = { .msg_iov = iov, .msg_iovlen = 1 + k->count };
 
-	if (p->fd < 0)
+	if (p->fd < 0 || p->starting)
 		return true; /* lost, as on a wire that nobody holds */
 	put_header(header, &k->offload);
 	memcpy(iov + 1, k->iov, k->count * sizeof(*iov));
@@ -388,7 +424,7 @@ struct net_peer *net_process_new(struct loop *loop, const struct net_process_con
 	}
 	memcpy(p->opaque, c->opaque, c->size);
 	p->timer_watch = loop_fd_add(loop, p->timer, EPOLLIN, on_restart, p, err);
-	if (p->timer_watch && !spawn(p, err))
+	if (p->timer_watch && !spawn(p, err) && !hear(p, 0, err))
 		return &p->peer;
 fail:
 	process_destroy(&p->peer);

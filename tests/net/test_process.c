@@ -10,11 +10,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -118,10 +121,21 @@ static const struct net_peer_ops inside_ops = {
 	.name = "inside", .send = inside_send, .ready = inside_ready, .destroy = inside_destroy
 };
 
+/* Of all processes, also those that are made later. */
+static struct {
+	atomic_bool slow, fails;
+} * shared;
+
 static struct net_peer *make(struct loop *loop, const void *opaque, struct err *err)
 {
 	struct inside *i = calloc(1, sizeof(*i));
 
+	if (shared->slow)
+		usleep(1500000);
+	if (shared->fails) {
+		err_set(err, "net7: not now");
+		return NULL;
+	}
 	if (!strcmp(opaque, "fail")) {
 		err_set(err, "net7: it cannot be done");
 		return NULL;
@@ -406,6 +420,54 @@ static void test_memory_has_a_limit(void **state)
 	dies('m');
 }
 
+/* A process that takes its time to begin holds up nobody. */
+static void test_slow_restart(void **state)
+{
+	struct timespec before, after;
+	long longest = 0;
+
+	shared->slow = true;
+	assert_true(send_frame('e', 0, 60, NULL));
+	for (int ms = 0; !received; ms++) {
+		assert_true(ms < 15000);
+		clock_gettime(CLOCK_MONOTONIC, &before);
+		assert_true(send_frame('x', 1, 60, NULL));
+		run(0);
+		clock_gettime(CLOCK_MONOTONIC, &after);
+		if ((after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000 > longest)
+			longest = (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
+	}
+	shared->slow = false;
+	if (longest > 1000)
+		fail_msg("the loop stood still for %ld ms", longest);
+}
+
+/* One that cannot begin now may do so later; that it could not is said once. */
+static void test_failed_restart(void **state)
+{
+	char text[500] = "";
+	int fds[2];
+
+	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+	log_set_fd(fds[1]);
+	shared->fails = true;
+	assert_true(send_frame('e', 0, 60, NULL));
+	run(3500);
+	shared->fails = false;
+	assert_true(send_frame('x', 1, 60, NULL));
+	for (int ms = 0; !received; ms++) {
+		assert_true(ms < 15000);
+		send_frame('x', 1, 60, NULL);
+		run(0);
+	}
+	log_set_fd(2);
+	assert_true(read(fds[0], text, sizeof(text) - 1) > 0);
+	assert_non_null(strstr(text, "net7: not now; the guest is without this network"));
+	assert_null(strstr(strstr(text, "not now") + 1, "not now"));
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* Even while a frame waits for the guest. */
 static void test_crash_while_the_guest_is_deaf(void **state)
 {
@@ -458,9 +520,12 @@ int main(void)
 		TEST(test_crash),
 		TEST(test_end),
 		TEST(test_memory_has_a_limit),
+		TEST(test_slow_restart),
+		TEST(test_failed_restart),
 		TEST(test_crash_while_the_guest_is_deaf),
 		TEST(test_machine_dies),
 	};
 
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
