@@ -12,8 +12,10 @@
 #define UDP	17
 #define UDP_LEN 8
 #define MSS_MIN 64 /* a frame becomes a thousand at most */
-#define FIN_PSH 0x09u
-#define CWR	0x80u
+/* Each of them has all headers: longer ones than any extensions of IPv6 would be 16 MB of one frame. */
+#define HEADERS_MAX 1024
+#define FIN_PSH	    0x09u
+#define CWR	    0x80u
 
 /* The sum of big-endian words, not folded. Words of any order and size have the same sum, in their own order. */
 static uint32_t sum(const uint8_t *b, size_t len, uint32_t s)
@@ -77,7 +79,7 @@ static bool parse(const uint8_t *f, size_t len, const struct net_offload *o, str
 		  : f[t->ip] >> 4 != 4 || f[t->ip + 9] != (t->udp ? UDP : TCP) || t->l4 != t->ip + (f[t->ip] & 15u) * 4)
 		return false;
 	t->payload = t->l4 + (t->udp ? UDP_LEN : (f[t->l4 + 12] >> 4) * 4u);
-	return t->payload >= t->l4 + least && t->payload <= len;
+	return t->payload >= t->l4 + least && t->payload <= len && t->payload <= HEADERS_MAX;
 }
 
 /* What the segments of TCP have of their own. */

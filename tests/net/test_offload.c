@@ -250,6 +250,8 @@ static void test_complete_frames_pass(void **state)
 static void test_contradictions(void **state)
 {
 	const struct shape v4 = { .flags = ACK }, v6 = { .v6 = true, .flags = ACK };
+	const struct shape wide = { .v6 = true, .flags = ACK, .extension = 904 };
+	const struct shape wider = { .v6 = true, .flags = ACK, .extension = 1000 };
 	size_t len = build(&v4, 3000);
 	struct net_offload o;
 
@@ -291,6 +293,16 @@ static void test_contradictions(void **state)
 	o.csum_start = (uint16_t)(len - 10);
 	net_segment(frame, len, &o, keep, NULL);
 	o.csum_start = 65535;
+	net_segment(frame, len, &o, keep, NULL);
+
+	/* Headers that would be copied a thousand times, each as long as a frame. */
+	len = build(&wide, 3000);
+	o = offload(&wide, 1000);
+	net_segment(frame, len, &o, keep, NULL);
+	assert_int_equal(outs, 3);
+	outs = 0;
+	len = build(&wider, 3000);
+	o = offload(&wider, 1000);
 	net_segment(frame, len, &o, keep, NULL);
 
 	/* Checksums that lie outside of the frame. */
