@@ -19,6 +19,7 @@ struct dgram {
 	struct net_peer_ops ops;
 	struct net_dgram_config c;
 	struct loop_fd *watch; /* NULL: somebody has shut it down */
+	bool waits;	       /* connected, to hear that there is room */
 	bool full;	       /* send() found no room */
 	bool starved;	       /* `in`, of `len` bytes, waits for the receiver */
 	size_t len;
@@ -48,12 +49,23 @@ static bool deliver(struct dgram *d)
 /* What can be sent. */
 static bool flush(struct dgram *d)
 {
-	if (net_out_datagrams(&d->out, d->c.fd, to(d), d->c.to_len))
-		return true;
-	/* Only of the socket that it is connected to does one of this family hear that there is room. */
-	if (d->c.to.ss_family == AF_UNIX && connect(d->c.fd, to(d), d->c.to_len))
+	static const struct sockaddr none = { .sa_family = AF_UNSPEC };
+
+	if (!net_out_datagrams(&d->out, d->c.fd, to(d), d->c.to_len)) {
+		if (d->c.to.ss_family != AF_UNIX)
+			return false;
+		/* Only of the socket that it is connected to does one of this family hear that there is room. */
+		if (!connect(d->c.fd, to(d), d->c.to_len)) {
+			d->waits = true;
+			return false;
+		}
 		net_out_clear(&d->out);
-	return net_out_empty(&d->out);
+	}
+	/* Connected, it would hear nobody but the socket that is there now, and that may be another soon. */
+	if (d->waits)
+		connect(d->c.fd, &none, sizeof(none));
+	d->waits = false;
+	return true;
 }
 
 /* Whoever has passed the descriptor has shut it down: it would be ready with nothing for ever. */

@@ -75,11 +75,17 @@ static struct net_peer *make_stream(struct loop *loop, const struct keys *k, str
 
 /* --- datagrams --- */
 
+static bool is_multicast(const struct sockaddr_storage *a)
+{
+	return a->ss_family == AF_INET && IN_MULTICAST(ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr));
+}
+
 static int bound(const char *key, const struct sockaddr_storage *at, socklen_t len, struct err *err)
 {
 	int fd = socket(at->ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (fd >= 0 && at->ss_family != AF_UNIX)
+	/* Of a group each machine has a socket; a port of one is nobody else's. */
+	if (fd >= 0 && is_multicast(at))
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
 	if (fd >= 0 && !bind(fd, (const struct sockaddr *)at, len))
 		return fd;
@@ -87,11 +93,6 @@ static int bound(const char *key, const struct sockaddr_storage *at, socklen_t l
 	if (fd >= 0)
 		close(fd);
 	return -1;
-}
-
-static bool is_multicast(const struct sockaddr_storage *a)
-{
-	return a->ss_family == AF_INET && IN_MULTICAST(ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr));
 }
 
 /* Other machines of this host are in the group, too. */

@@ -342,6 +342,37 @@ static void test_left_sockets(void **state)
 	unlink(at.sun_path);
 }
 
+/* The other machine ends while there was no room with it: the one that comes in its place is heard. */
+static void test_another_machine_at_the_other_end(void **state)
+{
+	const char *near[] = { in_dir("local=unix:", "a"), in_dir("remote=unix:", "b") };
+	const char *far[] = { in_dir("local=unix:", "b"), in_dir("remote=unix:", "a") };
+	struct wire a, b;
+
+	for (unsigned drained = 0; drained < 2; drained++) {
+		unsigned sent = 0;
+
+		assert_true(open_wire(&a, net_dgram_new, near[0], near[1], NULL));
+		assert_true(open_wire(&b, net_dgram_new, far[0], far[1], NULL));
+		b.deaf = true;
+		while (sends(&a, 1514, (uint8_t)sent))
+			assert_true(++sent < 10000);
+		wire_run(5);
+		if (drained) {
+			b.deaf = false;
+			b.peer->ops->ready(b.peer);
+			wire_expect(&b, sent);
+		}
+		wire_end(&b);
+		wire_run(5);
+		assert_true(open_wire(&b, net_dgram_new, far[0], far[1], NULL));
+		connected(&b, &a);
+		connected(&a, &b);
+		wire_end(&a);
+		wire_end(&b);
+	}
+}
+
 /* Whoever has passed a socket shuts it down, or has one of another kind: the loop does not go in circles. */
 static void test_ended_descriptors(void **state)
 {
@@ -386,6 +417,9 @@ static void test_udp_and_groups(void **state)
 	assert_true(open_wire(&b, net_dgram_new, "remote=127.0.0.1:3000", "local=127.0.0.1:3001", NULL));
 	small(&a, &b);
 	small(&b, &a);
+	/* A port that is taken would get the frames of both. */
+	assert_false(open_wire(&c, net_dgram_new, "remote=127.0.0.1:3000", "local=127.0.0.1:3001", NULL));
+	assert_non_null(strstr(err.msg, "net0.local: Address already in use"));
 	wire_end(&a);
 	wire_end(&b);
 	assert_true(open_wire(&a, net_socket_new, "mcast=230.0.0.1:3003", "localaddr=127.0.0.1", NULL));
@@ -793,6 +827,7 @@ int main(void)
 		cmocka_unit_test(test_datagrams),
 		cmocka_unit_test(test_left_sockets),
 		cmocka_unit_test(test_ended_descriptors),
+		cmocka_unit_test(test_another_machine_at_the_other_end),
 		cmocka_unit_test(test_udp_and_groups),
 		cmocka_unit_test(test_hostile_datagrams),
 		cmocka_unit_test(test_wrong_words),
