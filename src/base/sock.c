@@ -10,10 +10,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG 4
+#define BACKLOG	  4
+#define CONNECT_S 5
 
 const char *sock_path(const char *where)
 {
@@ -36,6 +38,21 @@ void sock_remove_stale(const struct sockaddr_un *a, int type)
 	close(fd);
 }
 
+/* Not longer than CONNECT_S: whoever starts a machine that waits for its network cannot end it. */
+static int connect_soon(int fd, const struct sockaddr *a, socklen_t len)
+{
+	const struct timeval limit = { CONNECT_S, 0 }, none = { 0 };
+	int rc;
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	rc = connect(fd, a, len);
+	if (rc && (errno == EINPROGRESS || errno == EAGAIN))
+		errno = ETIMEDOUT;
+	if (!rc)
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
+	return rc;
+}
+
 /* Bind and listen, or connect; closes `fd` and keeps errno on failure. */
 static int finish(int fd, const struct sockaddr *a, socklen_t len, bool listening)
 {
@@ -43,7 +60,7 @@ static int finish(int fd, const struct sockaddr *a, socklen_t len, bool listenin
 
 	if (fd < 0)
 		return -1;
-	if (listening ? !bind(fd, a, len) && !listen(fd, BACKLOG) : !connect(fd, a, len))
+	if (listening ? !bind(fd, a, len) && !listen(fd, BACKLOG) : !connect_soon(fd, a, len))
 		return fd;
 	e = errno;
 	close(fd);

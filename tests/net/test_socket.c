@@ -243,6 +243,31 @@ static void test_reconnect(void **state)
 	wire_end(&b);
 }
 
+/* Whoever listens and takes nobody holds up the start for a while, not for ever. */
+static void test_nobody_accepts(void **state)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0), fds[8], count = 0;
+	struct wire w;
+
+	if (wire_emulated())
+		skip();
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_dir("", "busy"));
+	assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof(at)) || listen(listener, 0), 0);
+	do
+		fds[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	while (!connect(fds[count++], (struct sockaddr *)&at, sizeof(at)) && count < 8);
+	alarm(30);
+	assert_false(open_wire(&w, net_stream_new, in_dir("connect=unix:", "busy"), NULL));
+	alarm(0);
+	assert_non_null(strstr(err.msg, "net0.connect: cannot connect to"));
+	assert_non_null(strstr(err.msg, "Connection timed out"));
+	while (count)
+		close(fds[--count]);
+	close(listener);
+	unlink(at.sun_path);
+}
+
 static void test_passed_descriptors(void **state)
 {
 	static const int types[] = { SOCK_STREAM, SOCK_DGRAM };
@@ -824,6 +849,7 @@ int main(void)
 		cmocka_unit_test(test_reconnect),
 		cmocka_unit_test(test_passed_descriptors),
 		cmocka_unit_test(test_no_delay),
+		cmocka_unit_test(test_nobody_accepts),
 		cmocka_unit_test(test_datagrams),
 		cmocka_unit_test(test_left_sockets),
 		cmocka_unit_test(test_ended_descriptors),
