@@ -27,7 +27,6 @@ static _Noreturn void run(const struct passt *p, int fd, pid_t parent)
 {
 	const char *argv[ARGS] = { p->program, "--foreground", "--quiet", "--fd", "3" };
 	unsigned n = 5;
-	sigset_t none;
 
 	if (*p->tcp) {
 		argv[n++] = "--tcp-ports";
@@ -40,10 +39,7 @@ static _Noreturn void run(const struct passt *p, int fd, pid_t parent)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(0);
-	for (int s = 1; s < NSIG; s++)
-		signal(s, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	net_default_signals();
 	if (fd == 3 ? fcntl(fd, F_SETFD, 0) : dup2(fd, 3) < 0)
 		_exit(126);
 	close_range(4, ~0u, 0);

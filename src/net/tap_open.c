@@ -39,6 +39,7 @@ static int run(const char *const *argv, int fd)
 	int status;
 
 	if (pid == 0) {
+		net_default_signals();
 		if (fd >= 0 && fd != 3 && dup2(fd, 3) < 0)
 			_exit(126);
 		if (fd == 3)
@@ -194,6 +195,9 @@ static int parse_fds(const struct keys *k, const char *key, int *fds, unsigned *
 
 		if (end == at || fd < 3 || fd > 65535 || (*end && *end != ':'))
 			return err_set(err, "%s: '%s' is not a list of descriptors (3:4:5)", key, k->fds);
+		for (unsigned n = 0; n < *count; n++)
+			if (fds[n] == fd)
+				return err_set(err, "%s: descriptor %ld is there twice", key, fd);
 		fds[(*count)++] = (int)fd;
 		if (!*end)
 			return 0;

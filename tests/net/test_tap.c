@@ -17,6 +17,7 @@
 #include <linux/sockios.h>
 #include <net/ethernet.h>
 #include <net/if.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -366,6 +367,7 @@ static void script(const char *path, const char *what)
 
 static void test_scripts(void **state)
 {
+	sigset_t set;
 	struct wire w;
 
 	NEEDS_TAP();
@@ -374,6 +376,17 @@ static void test_scripts(void **state)
 	assert_true(open_tap(&w, 0, "ifname=vt7", "script=./ifup", "downscript=./ifdown", NULL));
 	wire_end(&w);
 	assert_int_equal(system("grep -qx 'vt7 up' if.log && grep -qx 'vt7 down' if.log"), 0);
+	/* Their signals are not those of a machine, which takes them by its loop. */
+	script("ifup", "grep -Eq '^SigBlk:.0+$' /proc/self/status && grep -Eq '^SigIgn:.0+$' /proc/self/status");
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (!open_tap(&w, 0, "ifname=vt7", "script=./ifup", NULL))
+		fail_msg("%s", err.msg);
+	wire_end(&w);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_DFL);
 	script("ifup", "exit 3");
 	assert_false(open_tap(&w, 0, "ifname=vt7", "script=./ifup", NULL));
 	assert_non_null(strstr(err.msg, "net0.script: ./ifup vt7 has ended with status 3"));
@@ -479,11 +492,12 @@ static void test_wrong_words(void **state)
 		{ "fd=9", "ifname=x", "net0.fd: a tap that is open" },
 		{ "fd=x", NULL, "net0.fd: 'x' is not a list" },
 		{ "fds=9:", NULL, "is not a list" },
-		{ "fds=9:8:7:6:5:4:3:9:9", NULL, "more than 8" },
+		{ "fds=9:8:7:6:5:4:3:10:11", NULL, "more than 8" },
 		{ "bridge=br0", "script=x", "the helper names the tap" },
 		{ "helper=x", NULL, "a helper needs a bridge" },
 		{ "bridge=br0", "queues=2", "a tap of the helper has one" },
 		{ "queues=9", NULL, "net0.queues" },
+		{ "fds=9:8:9", NULL, "net0.fd: descriptor 9 is there twice" },
 		{ "bridge=br0", "helper=/bin/false", "has not given a tap of br0" },
 	};
 
