@@ -65,7 +65,7 @@ static bool is_bridge(const struct rtattr *info)
  * The kernel's other ways to look up a name also take "br0:x" and alternative names for br0, which no rule knows, and
  * load modules by names that nobody has.
  */
-static int look(struct access *a, const struct nlmsghdr *h, int len)
+static int look(struct access *a, const struct nlmsghdr *h, unsigned len)
 {
 	bool bridge = false, named = false;
 	const struct rtattr *t;
@@ -108,7 +108,7 @@ static int find_bridge(struct access *a)
 	if (len < 0 || from.nl_pid)
 		return fail("cannot ask the kernel for ", a->bridge);
 	errno = 0;
-	rc = look(a, (struct nlmsghdr *)answer, (int)len);
+	rc = look(a, (struct nlmsghdr *)answer, (unsigned)len);
 	close(s);
 	return rc;
 }

@@ -331,6 +331,7 @@ def scans(lab):
         sh("ip -6 neigh flush dev vr-two nud failed; ip -6 neigh flush dev vr-two nud incomplete", check=False)
         subprocess.run(["nsenter", "-t", str(who.pid), "-n", sys.executable, "-c", SCAN, to], check=True)
         found[f"{who.name} {dev}"] = count(dev)
+    time.sleep(2)  # who has scanned has used up what it may ask for
     found["reached"] = lab.table([(lab.outside, c), (a, c)], 1)
     return found
 

@@ -42,6 +42,17 @@ def test_the_servers_are_nobody_and_see_nothing(scenes):
     assert r["left"] == NOTHING
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users are root's only")
+@DNSMASQ
+@pytest.mark.scene("dnsmasq_jailed")
+def test_dnsmasq_is_nobody(scenes):
+    r = scenes.result("dnsmasq_jailed")
+    rights = sum(1 << n for n in (0, 6, 7, 8, 10, 12, 13))  # chown, setgid, setuid, setpcap, and what its sockets take
+    assert r["uid"] == ["65534"] * 4 and r["no new"] == "1"
+    assert not r["capabilities"] & ~rights and not r["bounds"] & ~rights, (hex(r["capabilities"]), hex(r["bounds"]))
+    assert r["named"] and r["lease"] and r["left"] == NOTHING
+
+
 @DNSMASQ
 @pytest.mark.scene("resolver")
 def test_dnsmasq_answers_its_network_alone(scenes):
