@@ -41,8 +41,13 @@ static int read_backend(struct config *c, const char *prefix, size_t *backend, s
 		words[n] = backends[n].name;
 	snprintf(key, sizeof(key), "%s.backend", prefix);
 	if (config_choice(c, key, 0, words, &choice, err)) {
+		size_t said = strlen(err->msg);
+
 		*backend = NETWORK;
-		return vm_lan_is(config_get(c, key)) ? 0 : -1;
+		if (vm_lan_is(config_get(c, key)))
+			return 0;
+		snprintf(err->msg + said, sizeof(err->msg) - said, ", nor a network (see `vireo net list`)");
+		return -1;
 	}
 	*backend = (size_t)choice;
 	return 0;

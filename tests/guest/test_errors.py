@@ -115,7 +115,7 @@ def test_kvm_has_so_many_physical_addresses(good):
     ("engine", "steam", "engine: 'steam' is not one of those that `vireo engines` lists"),
     ("clock", "sundial", "clock: 'sundial' is not one of host, icount"),
     ("clock", "icount,idle=often", "clock.idle: 'often' is not one of sleep, skip"),
-    ("net", "carrier-pigeon", "net0.backend: 'carrier-pigeon' is not one of user, tap, socket, stream, dgram, passt, null, none"),
+    ("net", "carrier-pigeon", "net0.backend: 'carrier-pigeon' is not one of user, tap, socket, stream, dgram, passt, null, none, nor a network (see `vireo net list`)"),
     ("net", "user,hostfwd=tcp:nonsense", "net0.hostfwd: 'tcp:nonsense' is not [tcp|udp]:[ADDRESS]:PORT-[ADDRESS]:PORT"),
     ("net", "user,mac=1:2", "net0.mac: '1:2' is not a unicast MAC address (52:54:00:12:34:56)"),
     ("net", "user,colour=red", "unknown key 'net0.colour'"),

@@ -133,7 +133,7 @@ def test_config_file(tmp_path):
 @pytest.mark.parametrize("text,says", [
     ("memroy = 16M", "4: unknown key 'memroy' (did you mean 'memory'?)"),
     ("memory = lots", "4: memory: 'lots' is not a size such as 512M or 2G"),
-    ("[net0]\nbackend = pigeon", "5: net0.backend: 'pigeon' is not one of user, tap, socket, stream, dgram, passt, null, none"),
+    ("[net0]\nbackend = pigeon", "5: net0.backend: 'pigeon' is not one of user, tap, socket, stream, dgram, passt, null, none, nor a network (see `vireo net list`)"),
     ("[net0]\nbackend = user\nmac = 1:2", "6: net0.mac: '1:2' is not a unicast MAC address (52:54:00:12:34:56)"),
     ("cpu.model = pentium9", "4: cpu.model: 'pentium9' is not one of max, host, qemu64, kvm64, Opteron_G1, x86-64-v2, x86-64-v3, Nehalem, Westmere, SandyBridge, IvyBridge, Haswell-noTSX, Haswell, Broadwell-noTSX, Broadwell, Skylake-Server, EPYC"),
     ("serial1 = wall", "4: serial1: 'wall' is not one of stdio, none, null, pty, socket, file:PATH, unix:PATH, tcp:[HOST:]PORT"),
