@@ -2,6 +2,7 @@
 #include "block/crypt.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
@@ -191,6 +192,18 @@ int crypt_af_merge(const char *hash, const uint8_t *in, size_t len, unsigned str
 	}
 	mix(key, in + (size_t)(stripes - 1) * len, len);
 	return ret;
+}
+
+int crypt_open(const uint8_t key[32], const uint8_t iv[16], uint8_t *data, size_t *len)
+{
+	EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
+	int most = *len > INT_MAX ? 0 : (int)*len, n = 0, last = 0;
+	bool ok = c && most && EVP_DecryptInit_ex(c, EVP_aes_256_cbc(), NULL, key, iv) &&
+		  EVP_DecryptUpdate(c, data, &n, data, most) && EVP_DecryptFinal_ex(c, data + n, &last);
+
+	EVP_CIPHER_CTX_free(c);
+	*len = ok ? (size_t)n + (size_t)last : 0;
+	return ok ? 0 : -1;
 }
 
 int crypt_random(void *buf, size_t len)

@@ -45,6 +45,8 @@ int crypt_pbkdf2(const struct crypt_kdf *k, const void *pass, size_t len, uint8_
 /* Anti-forensic splitting: a key as `stripes` blocks of its length, all of which are needed to have it again. */
 int crypt_af_split(const char *hash, const uint8_t *key, size_t len, unsigned stripes, uint8_t *out);
 int crypt_af_merge(const char *hash, const uint8_t *in, size_t len, unsigned stripes, uint8_t *key);
+/* What was sealed by AES-256 in CBC mode with PKCS#7 padding, opened in place. 0, or -1: it was not with this key. */
+int crypt_open(const uint8_t key[32], const uint8_t iv[16], uint8_t *data, size_t *len);
 int crypt_random(void *buf, size_t len);
 void crypt_wipe(void *buf, size_t len);
 

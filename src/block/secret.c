@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "block/crypt.h"
+
 #define SECRET_MAX 65536u /* bytes; a key file of more is a slip */
 
 struct secret {
@@ -64,9 +66,44 @@ static int decode(unsigned char *data, size_t *len)
 	return seen % 4 || ends > 2 ? -1 : 0;
 }
 
-static int fill(struct secret *s, struct opts *o, struct err *err)
+/* What came sealed, as libvirt hands passwords over: with another secret, 32 bytes as base64, for its key. */
+static int unseal(const struct node_ctx *c, struct secret *s, const char *keyid, const char *iv_text, struct err *err)
+{
+	unsigned char *key, iv[64] = { 0 };
+	const void *key_text;
+	size_t key_len, iv_len;
+	int ret = -1;
+
+	if (!iv_text)
+		return err_set(err, "IV is required to decrypt secret");
+	iv_len = strnlen(iv_text, sizeof(iv));
+	memcpy(iv, iv_text, iv_len);
+	if (iv_len == sizeof(iv) || decode(iv, &iv_len))
+		return err_set(err, "Base64 data '%s' is not valid", iv_text);
+	if (iv_len != 16)
+		return err_set(err, "IV should be 16 bytes in length not %zu", iv_len);
+	key_text = secret_get(c, keyid, &key_len, err);
+	if (!key_text)
+		return -1;
+	key = malloc(key_len + 1);
+	if (!key)
+		return err_errno(err, ENOMEM, "secret");
+	memcpy(key, key_text, key_len);
+	if (key_len != 32)
+		err_set(err, "Key should be 32 bytes in length, not %zu", key_len);
+	else if (crypt_open(key, iv, s->data, &s->len))
+		err_set(err, "Incorrect number of padding bytes found on decrypted data");
+	else
+		ret = 0;
+	crypt_wipe(key, key_len);
+	free(key);
+	return ret;
+}
+
+static int fill(const struct node_ctx *c, struct secret *s, struct opts *o, struct err *err)
 {
 	const char *data = opts_take(o, "data"), *file = opts_take(o, "file"), *format = opts_take(o, "format");
+	const char *keyid = opts_take(o, "keyid"), *iv = opts_take(o, "iv");
 
 	if (data && file)
 		return err_set(err, "'file' and 'data' are mutually exclusive");
@@ -84,6 +121,8 @@ static int fill(struct secret *s, struct opts *o, struct err *err)
 		return -1;
 	if (format && !strcmp(format, "base64") && decode(s->data, &s->len))
 		return err_set(err, "Base64 data '%s' is not valid", data ? data : file);
+	if (keyid && unseal(c, s, keyid, iv, err))
+		return -1;
 	s->data[s->len] = 0;
 	return 0;
 }
@@ -124,7 +163,7 @@ int secret_add(struct node_ctx *c, struct opts *o, struct err *err)
 		free(s);
 		return err_errno(err, ENOMEM, "secret");
 	}
-	if (fill(s, o, err)) {
+	if (fill(c, s, o, err)) {
 		forget(s);
 		return -1;
 	}

@@ -1,4 +1,5 @@
 """vireo img by the name qemu-img, beside QEMU's own: the same commands must say the same and make what the other reads."""
+import base64
 import json
 import os
 import re
@@ -527,6 +528,23 @@ def test_a_table_of_snapshots_over_the_header(ours, tmp_path):
     assert subprocess.run([ours, "check", image], capture_output=True).returncode == 1
     assert subprocess.run([ours, "check", "-r", "all", image], capture_output=True).returncode == 0
     assert subprocess.run([THEIRS, "check", image], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+def test_secrets_that_come_sealed(ours, tmp_path):
+    """As libvirt hands them over: by a key that is a secret itself."""
+    key, iv = os.urandom(32), os.urandom(16)
+    master = f"secret,id=master,data={base64.b64encode(key).decode()},format=base64"
+    sealed = base64.b64encode(subprocess.run(["openssl", "enc", "-aes-256-cbc", "-K", key.hex(), "-iv", iv.hex()], input=b"correct horse",
+                                             capture_output=True, check=True).stdout).decode()
+    good = f"secret,id=s0,data={sealed},format=base64,keyid=master,iv={base64.b64encode(iv).decode()}"
+    subprocess.run([ours, "create", "-q", *SECRETS[:2], "-f", "luks", "-o", "key-secret=s0,iter-time=10", "a.luks", "1M"], cwd=tmp_path, check=True)
+    for secret in good, good.replace("keyid=master", "keyid=nobody"), good.rpartition(",iv")[0], good.replace("iv=", "iv=AAAA"), good + "AAAA", \
+            good.replace("data=", "data=AAAA"), good.replace("master", "short"):
+        said = [subprocess.run([tool, "map", "--output=json", "--object", master, "--object", "secret,id=short,data=abc", "--object", secret, "--image-opts",
+                                "driver=luks,file.filename=a.luks,key-secret=s0"], cwd=tmp_path, capture_output=True, text=True) for tool in (THEIRS, ours)]
+        assert [r.returncode for r in said] == [said[0].returncode] * 2, (secret, said)
+        assert said[0].returncode == (secret is not good) and bool(said[1].stderr) == bool(said[0].stderr), (secret, said)
 
 
 def test_more_sources_than_anybody_has(ours, tmp_path):
