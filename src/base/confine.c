@@ -74,6 +74,11 @@ int confine_calls(const struct call_rule *rules, size_t count, enum call_answer 
 	return 0;
 }
 
+bool confine_has_filters(void)
+{
+	return prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0;
+}
+
 int confine_capabilities(uint64_t keep, struct err *err)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };

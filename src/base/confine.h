@@ -5,6 +5,7 @@
 #ifndef VIREO_BASE_CONFINE_H
 #define VIREO_BASE_CONFINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,6 +39,9 @@ struct call_rule {
  */
 int confine_calls(const struct call_rule *rules, size_t count, enum call_answer otherwise, unsigned flags,
 		  struct err *err);
+
+/* Whether the kernel filters system calls: one that is emulated for a program of another architecture does not. */
+bool confine_has_filters(void);
 
 /* Only those whose bits `keep` has stay, and none can be had by exec. */
 int confine_capabilities(uint64_t keep, struct err *err);
