@@ -1,5 +1,6 @@
 /* The event loop: epoll, an eventfd for wake-ups, and a locked queue of posted functions. */
 #include "base/loop.h"
+#include "base/now.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -30,6 +31,7 @@ struct post {
 };
 
 struct loop {
+	int64_t patience, last_wait; /* ns */
 	int epfd, wakefd;
 	atomic_bool quit;
 	struct loop_hook *hooks;
@@ -188,6 +190,28 @@ void loop_quit(struct loop *l)
 	wake(l);
 }
 
+void loop_set_patience(struct loop *l, int64_t ns)
+{
+	l->patience = ns;
+}
+
+static int wait_for_events(struct loop *l, struct epoll_event *events, int timeout)
+{
+	int64_t begin, until;
+	int n = 0;
+
+	if (!l->patience || !timeout)
+		return epoll_wait(l->epfd, events, EVENTS_PER_WAIT, timeout);
+	begin = now_ns();
+	until = l->last_wait < l->patience ? begin + l->patience : begin;
+	while (!n && now_ns() < until)
+		n = epoll_wait(l->epfd, events, EVENTS_PER_WAIT, 0);
+	if (!n)
+		n = epoll_wait(l->epfd, events, EVENTS_PER_WAIT, timeout);
+	l->last_wait = now_ns() - begin;
+	return n;
+}
+
 void loop_run(struct loop *l)
 {
 	struct epoll_event events[EVENTS_PER_WAIT];
@@ -197,7 +221,7 @@ void loop_run(struct loop *l)
 
 		for (struct loop_hook *h = l->hooks; h; h = h->next)
 			h->prepare(h->opaque, &timeout);
-		n = epoll_wait(l->epfd, events, EVENTS_PER_WAIT, timeout);
+		n = wait_for_events(l, events, timeout);
 		for (int i = 0; i < n; i++) {
 			struct loop_fd *w = events[i].data.ptr;
 			uint64_t drained;

@@ -47,6 +47,13 @@ void loop_hook_del(struct loop *l, struct loop_hook *h);
 /* Call fn(opaque) once, soon, in the loop thread. */
 void loop_post(struct loop *l, loop_fn *fn, void *opaque);
 
+/*
+ * Look for work so long (ns; 0, at first: not at all) before going to sleep, if the last wait was as short: who comes
+ * again at once finds the thread awake, and no time is spent on a loop that has little to do. Before the loop runs, or
+ * in it.
+ */
+void loop_set_patience(struct loop *l, int64_t ns);
+
 void loop_run(struct loop *l); /* until loop_quit() */
 void loop_quit(struct loop *l);
 

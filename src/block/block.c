@@ -24,7 +24,8 @@
 #include "block/format.h"
 #include "block/image.h"
 
-#define RETRY_MS 250
+#define RETRY_MS    250
+#define PATIENCE_NS 60000 /* a guest that asks for one block after the other is back by then */
 
 _Static_assert(BLOCK_MAX_IOV + 1 <= IOV_MAX, "preadv and friends take IOV_MAX, and the guard may add one");
 
@@ -582,6 +583,7 @@ static void *io_thread(void *opaque)
 	node_ctx_run(&n->ctx, open_body, o);
 	ret = o->ret;
 	sem_post(&o->done);
+	loop_set_patience(n->loop, PATIENCE_NS);
 	if (!ret)
 		loop_run(n->loop);
 	if (n->top)
