@@ -4,11 +4,11 @@ import os
 import socket
 import struct
 import subprocess
-import sys
 import time
 
 import lanframes
-from lanlab import CABLE, ECHO, Lab, sh
+import lanlab
+from lanlab import CABLE, ECHO, sh
 from lanscenes import servers, shown
 
 STORM = os.path.join(os.path.dirname(CABLE), "lan_storm")
@@ -97,8 +97,4 @@ def storms(lab, count, *only):
 
 
 if __name__ == "__main__":
-    lab = Lab()
-    try:
-        print(json.dumps(globals()[sys.argv[1]](lab, *sys.argv[2:])))
-    finally:
-        lab.end()
+    lanlab.play(globals())

@@ -7,10 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
-from lanlab import Lab, sh
+import lanlab
+from lanlab import sh
 from lanscenes import gone, make, servers, shown, wait
 
 
@@ -243,8 +243,4 @@ def interfaces(lab):
 
 
 if __name__ == "__main__":
-    lab = Lab()
-    try:
-        print(json.dumps(globals()[sys.argv[1]](lab, *sys.argv[2:])))
-    finally:
-        lab.end()
+    lanlab.play(globals())

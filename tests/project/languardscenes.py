@@ -4,10 +4,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import lanframes
-from lanlab import Lab, Space, sh
+import lanlab
+from lanlab import Space, sh
 from lanscenes import gone, send, servers, shown
 
 
@@ -180,8 +180,4 @@ def repaired(lab):
 
 
 if __name__ == "__main__":
-    lab = Lab()
-    try:
-        print(json.dumps(globals()[sys.argv[1]](lab, *sys.argv[2:])))
-    finally:
-        lab.end()
+    lanlab.play(globals())

@@ -10,8 +10,9 @@ import sys
 import time
 
 import lanframes
+import lanlab
 from lan_net import discover
-from lanlab import Lab, sh
+from lanlab import sh
 from lanscenes import gone, routes_to, servers, shown, wait
 
 
@@ -337,8 +338,4 @@ def scans(lab):
 
 
 if __name__ == "__main__":
-    lab = Lab()
-    try:
-        print(json.dumps(globals()[sys.argv[1]](lab, *sys.argv[2:])))
-    finally:
-        lab.end()
+    lanlab.play(globals())

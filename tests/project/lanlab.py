@@ -353,10 +353,15 @@ class Lab:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-if __name__ == "__main__":
-    import lanscenes
+def play(scenes):
+    """The scenario that the command line names, in a lab of its own; what came of it is printed."""
     lab = Lab()
     try:
-        print(json.dumps(getattr(lanscenes, sys.argv[1])(lab, *sys.argv[2:])))
+        print(json.dumps(scenes[sys.argv[1]](lab, *sys.argv[2:])))
     finally:
         lab.end()
+
+
+if __name__ == "__main__":
+    import lanscenes
+    play(vars(lanscenes))

@@ -31,12 +31,13 @@ pytestmark = pytest.mark.skipif(WHY is not None, reason=str(WHY))
 class Scenes:
     """Scenarios that run beside each other; their results when they are asked for."""
 
-    def __init__(self):
+    def __init__(self, lab, unshare):
+        self.lab, self.unshare = lab, unshare
         self.started = {}
 
     def start(self, *scene):
         if scene not in self.started:
-            self.started[scene] = subprocess.Popen([*UNSHARE, sys.executable, LAB, *scene], stdout=subprocess.PIPE,
+            self.started[scene] = subprocess.Popen([*self.unshare(scene[0]), sys.executable, self.lab, *scene], stdout=subprocess.PIPE,
                                                    stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
 
     def result(self, *scene):
@@ -49,14 +50,20 @@ class Scenes:
         return p
 
 
-@pytest.fixture(scope="module")
-def scenes(request):
-    s = Scenes()
-    for item in request.session.items:
-        first = item.get_closest_marker("scene") if not item.get_closest_marker("slow") else None
-        if first and item.module is request.module:
-            s.start(*first.args)
-    return s
+def scenes_of(lab, unshare=lambda scene: UNSHARE):
+    """A fixture: the scenes of a module, those of tests that are not slow begun at once. `unshare`: with which command each."""
+    @pytest.fixture(scope="module")
+    def scenes(request):
+        s = Scenes(lab, unshare)
+        for item in request.session.items:
+            first = item.get_closest_marker("scene") if not item.get_closest_marker("slow") else None
+            if first and item.module is request.module:
+                s.start(*first.args)
+        return s
+    return scenes
+
+
+scenes = scenes_of(LAB)
 
 
 # Who reaches whom, "4" or "6" where only by one family.

@@ -1,33 +1,14 @@
 """Networks whose files, rules or interfaces are lost or changed by somebody else: nothing of the host goes with them, and no
 machine is without its filters. Name spaces as in test_lan.py."""
 import os
-import subprocess
-import sys
 
 import pytest
 
 import test_lan
-from test_lan import UNSHARE
 
 LAB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "languardscenes.py")
 pytestmark = test_lan.pytestmark
-
-
-class Scenes(test_lan.Scenes):
-    def start(self, *scene):
-        if scene not in self.started:
-            self.started[scene] = subprocess.Popen([*UNSHARE, sys.executable, LAB, *scene], stdout=subprocess.PIPE,
-                                                   stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
-
-
-@pytest.fixture(scope="module")
-def scenes(request):
-    s = Scenes()
-    for item in request.session.items:
-        scene = item.get_closest_marker("scene")
-        if scene and item.module is request.module:
-            s.start(*scene.args)
-    return s
+scenes = test_lan.scenes_of(LAB)
 
 
 @pytest.mark.scene("uplink_kept")

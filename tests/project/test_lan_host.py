@@ -1,8 +1,6 @@
 """What a network does to its host, beside what it is for: nothing. Name spaces as in test_lan.py, whose host has more in it."""
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -14,23 +12,7 @@ LAB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lanhostscenes.py
 AS_ROOT = [w.replace("-rn", "-n") for w in UNSHARE]
 DNSMASQ = pytest.mark.skipif(not shutil.which("dnsmasq", path=os.environ["PATH"] + ":/usr/sbin:/sbin"), reason="dnsmasq is not there")
 pytestmark = test_lan.pytestmark
-
-
-class Scenes(test_lan.Scenes):
-    def start(self, *scene):
-        if scene not in self.started:
-            self.started[scene] = subprocess.Popen([*(AS_ROOT if scene[0] in ("jailed", "dnsmasq_jailed", "processes") else UNSHARE), sys.executable, LAB, *scene],
-                                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
-
-
-@pytest.fixture(scope="module")
-def scenes(request):
-    s = Scenes()
-    for item in request.session.items:
-        scene = item.get_closest_marker("scene")
-        if scene and item.module is request.module:
-            s.start(*scene.args)
-    return s
+scenes = test_lan.scenes_of(LAB, lambda scene: AS_ROOT if scene in ("jailed", "dnsmasq_jailed", "processes") else UNSHARE)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="other users are root's only")
