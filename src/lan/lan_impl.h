@@ -6,6 +6,7 @@
 #include "lan/lan.h"
 #include "lan/nft.h"
 #include "lan/rtnl.h"
+#include "lan/rules.h"
 #include "lan/serve.h"
 #include "lan/store.h"
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "lan/lan.h"
-#include "lan/nft.h"
+#include "lan/rules.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
