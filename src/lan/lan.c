@@ -325,6 +325,8 @@ static json_t *cables(const struct lan_ports *p)
 		put(o, "machine", port->vm);
 		put(o, "tap", port->tap);
 		put(o, "mac", lan_text_mac(port->mac, text));
+		if (port->trusted)
+			json_object_set_new(o, "trusted", json_true());
 		if (port->addr4)
 			put(o, "address", lan_text4(port->addr4, text));
 		if (!lan_zero6(&port->addr6))

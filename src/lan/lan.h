@@ -53,6 +53,7 @@ struct lan_cable {
 	const char *network, *vm;
 	uint8_t mac[6]; /* all zero: one is chosen */
 	unsigned queues;
+	bool trusted; /* it may send whatever it wants: a router, a host of machines of its own */
 	/* What there is: descriptors of the tap, one a queue, with virtio-net headers; they end the cable. */
 	int fd[LAN_QUEUES_MAX];
 	char tap[IFNAMSIZ];

@@ -26,14 +26,18 @@ struct lan_port {
 	uint8_t mac[6];
 	uint32_t addr4;	       /* 0: none of ours (bridged) */
 	struct in6_addr addr6; /* zero: as addr4 */
+	bool trusted;	       /* what it sends is not looked at */
 };
 struct lan_ports {
 	struct lan_port *v;
 	unsigned len;
 };
 
-/* What the host itself has in a bridged network; more than these are not kept from machines. */
-struct lan_own {
+/*
+ * What the host itself has in a bridged network, and the routers that its routes lead by there; more than these are not
+ * kept from machines.
+ */
+struct lan_reserved {
 	uint32_t v4[64];
 	struct in6_addr v6[64];
 	unsigned len4, len6;
@@ -47,7 +51,7 @@ struct lan_rules {
 	/* Networks of this host with which this one may talk, as their bridges. */
 	char (*peers)[IFNAMSIZ];
 	unsigned peers_len;
-	struct lan_own own;
+	struct lan_reserved reserved;
 	struct rtnl *nf; /* where what machines have learned is kept from; NULL: nowhere */
 	struct rtnl *nl; /* whose neighbors are spared; NULL: nobody's */
 };

@@ -216,6 +216,10 @@ static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 	bool bridged = r->def->model == LAN_BRIDGED;
 	char mac[LAN_TEXTMAC], ip[LAN_TEXT4], own[LAN_TEXT4];
 
+	if (p->trusted) {
+		fprintf(f, "\tchain p-%s {\n\t\taccept\n\t}\n", p->tap);
+		return;
+	}
 	lan_text_mac(p->mac, mac);
 	fprintf(f,
 		"\tchain p-%s {\n\t\tether saddr != %s counter drop\n"
@@ -227,10 +231,10 @@ static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 	/* Who hears one for the address that it wants does not take it. */
 	if (p->addr4)
 		fprintf(f, "\t\tether type arp arp saddr ip 0.0.0.0 arp daddr ip != %s counter drop\n", ip);
-	for (unsigned i = 0; i < r->own.len4; i++)
+	for (unsigned i = 0; i < r->reserved.len4; i++)
 		fprintf(f,
 			"\t\tether type arp arp saddr ip %s counter drop\n\t\tether type ip ip saddr %s counter drop\n",
-			lan_text4(r->own.v4[i], own), own);
+			lan_text4(r->reserved.v4[i], own), own);
 	fputs("\t\tether type arp accept\n"
 	      /* Only the network's own server answers as one. */
 	      "\t\tudp sport { 67, 547 } counter drop\n"
@@ -341,9 +345,9 @@ void lan_rules_guarded(FILE *f, const struct lan_rules *r)
 	a[0] = lan_eui64(&local, mac);
 	fputs(", ", f);
 	hex6(f, &a[0]);
-	for (unsigned i = 0; i < r->own.len6; i++) {
+	for (unsigned i = 0; i < r->reserved.len6; i++) {
 		fputs(", ", f);
-		hex6(f, &r->own.v6[i]);
+		hex6(f, &r->reserved.v6[i]);
 	}
 	for (uint32_t n = 1; d->net6.len && n <= 2; n++) {
 		struct in6_addr own = lan_host6(&d->net6.addr, n);

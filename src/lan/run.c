@@ -19,9 +19,10 @@ static json_t *ports_to_json(const struct lan_ports *p)
 		json_t *o = json_pack("{s:s, s:i, s:s}", "tap", port->tap, "index", port->index, "mac",
 				      lan_text_mac(port->mac, mac));
 
+		if (port->trusted)
+			json_object_set_new(o, "trusted", json_true());
 		/* One that is no text is lost, not what is kept for its machine. */
 		json_object_set_new(o, "machine", json_string(port->vm));
-
 		if (port->addr4)
 			json_object_set_new(o, "address", json_string(lan_text4(port->addr4, text)));
 		if (!lan_zero6(&port->addr6))
@@ -73,6 +74,7 @@ static int read_ports(struct lan_ports *p, const json_t *a)
 		snprintf(port->tap, sizeof(port->tap), "%s", text(o, "tap"));
 		port->index = (int)json_integer_value(json_object_get(o, "index"));
 		snprintf(port->vm, sizeof(port->vm), "%s", text(o, "machine"));
+		port->trusted = json_is_true(json_object_get(o, "trusted"));
 		lan_parse4(text(o, "address"), &port->addr4);
 		lan_parse6(text(o, "address6"), &port->addr6);
 		p->len++;

@@ -110,42 +110,6 @@ static unsigned find_peers(struct lan *l, const struct lan_def *d, char (*peers)
 	return len;
 }
 
-/* At its bridge, and before they are moved there at its interface, with the one that it makes of its MAC. */
-static int find_own(struct lan *l, const struct lan_run *r, struct lan_own *own, struct err *err)
-{
-	const struct in6_addr local = { .s6_addr = { 0xfe, 0x80 } };
-	const struct rtnl_link *k;
-	struct rtnl_links links;
-	struct rtnl_messages m;
-
-	if (r->def.model != LAN_BRIDGED)
-		return 0;
-	if (rtnl_links(&l->nl, &links, err))
-		return -1;
-	k = rtnl_find(&links, r->def.uplink);
-	if (k)
-		own->v6[own->len6++] = lan_eui64(&local, k->mac);
-	rtnl_links_free(&links);
-	if (rtnl_dump(&l->nl, RTM_GETADDR, &m, err))
-		return -1;
-	for (unsigned i = 0; i < m.len; i++) {
-		const struct ifaddrmsg *a = (const void *)m.v[i].data;
-		const struct rtattr *t[IFA_MAX + 1], *addr;
-
-		if (m.v[i].len < sizeof(*a) || !a->ifa_index ||
-		    (a->ifa_index != if_nametoindex(r->bridge) && a->ifa_index != if_nametoindex(r->def.uplink)))
-			continue;
-		rtnl_attrs(IFA_RTA(a), m.v[i].len - NLMSG_ALIGN(sizeof(*a)), t, IFA_MAX);
-		addr = t[IFA_LOCAL] ? t[IFA_LOCAL] : t[IFA_ADDRESS];
-		if (addr && a->ifa_family == AF_INET && own->len4 < ARRAY_LEN(own->v4))
-			own->v4[own->len4++] = ld_be32(RTA_DATA(addr));
-		else if (addr && a->ifa_family == AF_INET6 && own->len6 < ARRAY_LEN(own->v6))
-			memcpy(&own->v6[own->len6++], RTA_DATA(addr), sizeof(*own->v6));
-	}
-	rtnl_messages_free(&m);
-	return 0;
-}
-
 static int load_rules(struct lan *l, const struct lan_run *r, bool check, struct err *err)
 {
 	char peers[64][IFNAMSIZ], *text = NULL;
@@ -162,7 +126,7 @@ static int load_rules(struct lan *l, const struct lan_run *r, bool check, struct
 
 	if (!f)
 		return err_set(err, "out of memory");
-	if (lan_rules_check(&l->nf, r->def.name, err) || find_own(l, r, &rules.own, err)) {
+	if (lan_rules_check(&l->nf, r->def.name, err) || lan_find_reserved(l, r, &rules.reserved, err)) {
 		fclose(f);
 		free(text);
 		return -1;

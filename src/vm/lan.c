@@ -38,6 +38,9 @@ static int read_cable(struct config *c, const char *prefix, struct lan_cable *ca
 	if (config_uint(c, key, 1, (struct config_range){ 1, NET_QUEUES_MAX }, &queues, err))
 		return -1;
 	cable->queues = (unsigned)queues;
+	snprintf(key, sizeof(key), "%s.trust", prefix);
+	if (config_bool(c, key, false, &cable->trusted, err))
+		return -1;
 	snprintf(key, sizeof(key), "%s.mac", prefix);
 	mac = config_peek(c, key);
 	return mac && !lan_parse_mac(mac, cable->mac)

@@ -1,7 +1,7 @@
 /*
- * A machine made of a name space, for the tests of the models: `lan_cable NETWORK VM MAC|- NETNS` gets a cable of
- * the network as a machine does, and carries frames between it and the tap eth0 of the name space with the path NETNS
- * until its standard input ends. Prints the MAC and the tap once it carries.
+ * A machine made of a name space, for the tests of the models: `lan_cable NETWORK VM MAC|- NETNS [trust]` gets a cable
+ * of the network as a machine does, and carries frames between it and the tap eth0 of the name space with the path
+ * NETNS until its standard input ends. Prints the MAC and the tap once it carries.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -67,6 +67,7 @@ int main(int argc, char **argv)
 	char text[LAN_TEXTMAC];
 	struct err err;
 
+	c.trusted = argc == 6 && !strcmp(argv[5], "trust");
 	if (argc < 5 || (strcmp(argv[3], "-") && !lan_parse_mac(argv[3], c.mac)))
 		return 2;
 	if (lan_attach(&c, &err)) {

@@ -102,8 +102,12 @@ def closed(lab):
 
 
 def as_host(lab):
-    """Frames of a machine that says that it is the host, of which the bridge has the addresses; and its server in a nat network."""
+    """Frames of a machine that says that it is the host, of which the bridge has the addresses, or a router that the host
+    has routes by; and its server in a nat network."""
     lab.vireo("net", "create", "lab", "--bridged", "up0")
+    sh("ip route add 203.0.113.0/25 via 192.0.2.7 dev vr-lab; ip route add 203.0.113.128/25 nexthop via 192.0.2.8 dev vr-lab"
+       " nexthop via 192.0.2.9 dev vr-lab; ip route add 198.51.100.0/24 via inet6 fe80::7 dev vr-lab;"
+       " ip -6 route add 2001:db8:7::/48 via 2001:db8::8 dev vr-lab")
     a, b = lab.machine("lab", "a", configure=False), lab.machine("lab", "b", configure=False)
     local = sh("ip -br -6 addr show dev vr-lab scope link").split()[2].split("/")[0]
     arp = lambda mark: lanframes.eth(b.mac, a.mac, 0x806, lanframes.arp(2, a.mac, "192.0.2.1", "192.0.2.9", mark))
@@ -117,6 +121,11 @@ def as_host(lab):
         "local neighbor": lambda m: six(lanframes.nd("2001:db8::99", "ff02::1", 136, local, m)),
         "asks": lambda m: six(lanframes.nd("::", "ff02::1", 135, "2001:db8::1", m)),
         "address6": lambda m: six(lanframes.udp6("2001:db8::1", "2001:db8::9", 1, 1, m)),
+        **{f"router {last}": lambda m, last=last: lanframes.eth(b.mac, a.mac, 0x800,
+                                                                  lanframes.ipv4(f"192.0.2.{last}", "192.0.2.77", 1, 1, m))
+           for last in (7, 8, 9)},
+        **{f"router {addr}": lambda m, addr=addr: six(lanframes.nd("2001:db8::99", "ff02::1", 136, addr, m))
+           for addr in ("fe80::7", "2001:db8::8")},
         "querier": lambda m: six(lanframes.nd(lanframes.own6("fe80::", a.mac), "ff02::1", 130, "::", m)),
     }
     found = send(lab, a, b, {name: make(lanframes.MARK % n) for n, (name, make) in enumerate(frames.items())})
@@ -130,6 +139,20 @@ def as_host(lab):
     inside = sh(f"nsenter -t {pid} -n ip -br -6 addr show dev lan0 scope link")
     frame = six(lanframes.nd(a.addresses["6"], "ff02::1", 136, inside.split()[2].split("/")[0], lanframes.MARK % 0))
     return {"host": found, "server": send(lab, a, b, {"server": frame}), "inside": inside, "process": process}
+
+
+def trusted(lab):
+    """What no filter lets pass, from a machine that is trusted, and from the one that comes after it."""
+    lab.vireo("net", "create", "lab", "--nat")
+    a = lab.machine("lab", "a", trust=True)
+    b, c = lab.machine("lab", "b"), lab.machine("lab", "c")
+    frames = forged(a, b)
+    found = {"all": sorted(frames), "trusted": send(lab, a, b, frames), "another": send(lab, c, b, forged(c, b)),
+             "shown": [m.shown().get("trusted") for m in (a, b)]}
+    a.end()
+    lab.machines.remove(a)
+    a = lab.machine("lab", "a")
+    return {**found, "after": send(lab, a, b, forged(a, b))}
 
 
 def hung(lab):

@@ -253,11 +253,11 @@ class Space:
 class Machine(Space):
     """A cable of a network with a name space at its other end."""
 
-    def __init__(self, lab, network, name, mac="-"):
+    def __init__(self, lab, network, name, mac="-", trust=False):
         super().__init__(lab, name)
         self.network = network
-        self.cable = subprocess.Popen([CABLE, network, name, mac, f"/proc/{self.pid}/ns/net"], stdin=subprocess.PIPE,
-                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.cable = subprocess.Popen([CABLE, network, name, mac, f"/proc/{self.pid}/ns/net", *(["trust"] if trust else [])],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         line = self.cable.stdout.readline().split()
         if len(line) != 2:
             raise RuntimeError(f"{name}: {self.cable.stderr.read()}")
@@ -315,8 +315,8 @@ class Lab:
             raise RuntimeError(f"vireo {' '.join(args)}: {r.stderr.strip()}")
         return r.stdout if check else r
 
-    def machine(self, network, name, mac="-", configure=True):
-        m = Machine(self, network, name, mac)
+    def machine(self, network, name, mac="-", configure=True, trust=False):
+        m = Machine(self, network, name, mac, trust)
         if configure:
             m.configure()
         self.machines.append(m)

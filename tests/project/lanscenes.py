@@ -447,11 +447,11 @@ def configured(lab, dns="own", model="nat"):
 
 
 class Guest:
-    def __init__(self, lab, name, files):
+    def __init__(self, lab, name, files, net="lab"):
         self.out = os.path.join(lab.dir, name + ".out")
         self.process = subprocess.Popen(
             [lab.VIREO, "run", "--name", name, "--memory", "256M", "--kernel", files + "/vmlinuz", "--initrd", files + "/initrd.img",
-             "--append", "console=ttyS0 quiet", "--disk", files + "/disk.img,snapshot=on", "--net", "lab"],
+             "--append", "console=ttyS0 quiet", "--disk", files + "/disk.img,snapshot=on", "--net", net],
             stdin=subprocess.PIPE, stdout=open(self.out, "w"), stderr=subprocess.STDOUT, text=True)
 
     def text(self):
@@ -486,9 +486,10 @@ def machines(lab, files):
          "outside": " 0% packet loss" in one.sh("ping -c 1 192.0.2.2"), "mtu": one.sh("cat /sys/class/net/eth0/mtu").split("\n")[1].strip()}
     two.kill()
     r["gone"] = sorted(addresses())
-    two = Guest(lab, "two", files)
+    two = Guest(lab, "two", files, "lab,trust=on")
     two.booted()
     r["again"] = addresses()
+    r["trusted"] = [c["machine"] for c in shown(lab)["cables"] if c.get("trusted")]
     one.kill()
     two.kill()
     r["killed"] = shown(lab)["cables"]

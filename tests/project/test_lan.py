@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(WHY is not None, reason=str(WHY))
 class Scenes:
     """Scenarios that run beside each other; their results when they are asked for."""
 
-    def __init__(self, lab, unshare):
+    def __init__(self, lab=LAB, unshare=lambda scene: UNSHARE):
         self.lab, self.unshare = lab, unshare
         self.started = {}
 

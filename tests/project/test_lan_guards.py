@@ -44,6 +44,12 @@ def test_no_machine_is_the_host_or_the_server(scenes):
     assert r["process"] == ["vireo:nat", "/", False]
 
 
+@pytest.mark.scene("trusted")
+def test_who_is_trusted_is_not_looked_at(scenes):
+    r = scenes.result("trusted")
+    assert r["trusted"] == r["all"] and r["another"] == r["after"] == [] and r["shown"] == [True, None], r
+
+
 @pytest.mark.slow
 def test_a_server_that_hangs_is_replaced(scenes):
     # What a machine is called is a name in DNS as well.
