@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
@@ -24,6 +25,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -59,6 +61,16 @@ static bool open_tap(struct wire *w, unsigned accepts, ...)
 	return p;
 }
 
+static int open_tun(short flags, const char *name)
+{
+	struct ifreq r = { .ifr_flags = flags };
+	int fd = open("/dev/net/tun", O_RDWR);
+
+	strcpy(r.ifr_name, name);
+	assert_int_equal(ioctl(fd, TUNSETIFF, &r), 0);
+	return fd;
+}
+
 static void up(const char *name)
 {
 	struct ifreq r = { 0 };
@@ -83,18 +95,26 @@ static int packets(const char *name)
 	return fd;
 }
 
-/* The next TCP packet, behind its header. */
-static size_t next(int fd, uint8_t *b)
+#define TCP	   0x0800
+#define EXPERIMENT 0x88b5 /* of a protocol that no filter of the host looks into */
+
+/* The next packet of that type (of IP, the next of TCP), behind its header. */
+static size_t next_of(int fd, uint8_t *b, uint16_t type)
 {
 	for (int ms = 0; ms < 2000; ms++) {
 		ssize_t n = recv(fd, b, 10 + NET_FRAME_MAX, 0);
 
-		if (n >= 10 + 54 && b[10 + 23] == 6 && ld_be16(b + 10 + 12) == 0x0800)
+		if (n >= 10 + 54 && ld_be16(b + 10 + 12) == type && (type != TCP || b[10 + 23] == 6))
 			return (size_t)n;
 		if (n < 0)
 			wire_run(0);
 	}
 	return 0;
+}
+
+static size_t next(int fd, uint8_t *b)
+{
+	return next_of(fd, b, TCP);
 }
 
 static uint8_t got[10 + NET_FRAME_MAX];
@@ -183,37 +203,212 @@ static void test_wrong_headers(void **state)
 	wire_end(&w);
 }
 
-/* As many queues as the guest uses; frames come in by one of them. */
-static void test_queues(void **state)
+/*
+ * How long its headers are, a guest says as it likes. The kernel refuses more than the frame has, and puts so much in
+ * one piece, of all 64 KiB without a word: then what is known of them.
+ */
+static void test_lengths_of_headers(void **state)
 {
-	struct wire w;
-	unsigned n = 0;
+	static const struct {
+		uint16_t said, in_one_piece; /* 0: the kernel's own choice */
+	} cases[] = { { 65535, 0 }, { 1000, 1000 }, { 54, 54 }, { 20, 54 }, { 0, 54 } };
 	struct net_offload o;
+	struct wire w;
 	size_t len;
 	int fd;
 
 	NEEDS_TAP();
-	assert_true(open_tap(&w, 0, "ifname=vt2", "queues=3", NULL));
-	for (struct net_peer *p = w.peer; p; p = p->next)
-		n++;
-	assert_int_equal(n, 3);
+	assert_true(open_tap(&w, 0, "ifname=vt11", NULL));
+	up("vt11");
+	fd = packets("vt11");
+	len = wire_tcp(frame, 60000, &o, 1400);
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		o.header = cases[k].said;
+		assert_true(net_send(w.peer, frame, len, &o));
+		assert_int_equal(next(fd, got), 10 + len);
+		if (cases[k].in_one_piece)
+			assert_int_equal(ld_le16(got + 2), cases[k].in_one_piece);
+	}
+	/* Of a checksum's place the kernel makes a length itself. */
+	o.checksum = false;
+	assert_true(net_send(w.peer, frame, len, &o));
+	assert_int_equal(next(fd, got), 10 + len);
+	assert_int_equal(ld_le16(got + 2), 54);
+	close(fd);
+	wire_end(&w);
+}
+
+/* A program of the tap's that leaves so many bytes of each frame. False: the kernel has no such programs. */
+static bool cut_frames(int tap, int len)
+{
+	const struct bpf_insn code[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = len },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr a = { .prog_type = BPF_PROG_TYPE_SOCKET_FILTER, .insn_cnt = ARRAY_LEN(code) };
+	int program, rc;
+
+	a.insns = (uintptr_t)code;
+	a.license = (uintptr_t) "";
+	program = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &a, sizeof(a));
+	if (program < 0)
+		return false;
+	rc = ioctl(tap, TUNSETFILTEREBPF, &program);
+	close(program);
+	return !rc;
+}
+
+/* What comes without an Ethernet header is no frame, and no reason to wait. */
+static void test_short_frames(void **state)
+{
+	struct net_offload o;
+	char text[32];
+	struct wire w;
+	size_t len;
+	int fd, tap;
+
+	NEEDS_TAP();
+	tap = open_tun(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, "vt12");
+	snprintf(text, sizeof(text), "fd=%d", tap);
+	assert_true(open_tap(&w, 0, text, NULL));
+	up("vt12");
+	fd = packets("vt12");
+	len = wire_tcp(got + 10, 100, &o, 0);
+	memset(got, 0, 10);
+	for (int n = 1; n <= 15; n++) {
+		if (!cut_frames(tap, n)) {
+			print_message("skipped: taps have no programs here\n");
+			skip();
+		}
+		w.frames = 0;
+		assert_int_equal(send(fd, got, 10 + len, 0), 10 + len);
+		wire_run(2);
+		assert_int_equal(w.frames, n >= 14);
+	}
+	assert_int_equal(w.len, 15);
+	close(fd);
+	wire_end(&w);
+}
+
+#define QUEUES	    3
+#define CONNECTIONS 64
+
+/* Frames of many connections to the guest; the queues that they come by, as a mask. */
+static unsigned queues_of_connections(struct wire *w, int fd)
+{
+	struct net_offload o;
+	size_t len = wire_tcp(got + 10, 100, &o, 0);
+	unsigned used = 0, frames = 0;
+
+	memset(got, 0, 10);
+	for (unsigned k = 0; k < QUEUES; k++)
+		w[k].frames = 0;
+	for (uint16_t k = 0; k < CONNECTIONS; k++) {
+		st_be16(got + 10 + 34, k);
+		assert_int_equal(send(fd, got, 10 + len, 0), 10 + len);
+	}
+	wire_run(20);
+	for (unsigned k = 0; k < QUEUES; k++) {
+		frames += w[k].frames;
+		used |= w[k].frames ? 1u << k : 0;
+	}
+	assert_true(frames >= CONNECTIONS); /* the kernel has something to say itself */
+	return used;
+}
+
+/* As many queues as the guest uses: frames come by none of the others, and are not lost there. */
+static void test_queues(void **state)
+{
+	struct wire w[QUEUES];
+	struct net_offload o;
+	struct net_peer *p;
+	unsigned n = 0;
+	size_t len;
+	int fd;
+
+	NEEDS_TAP();
+	assert_true(open_tap(&w[0], 0, "ifname=vt2", "queues=3", NULL));
+	for (p = w[0].peer; p; p = p->next, n++) {
+		assert_true(n < QUEUES);
+		memset(&w[n], 0, sizeof(w[n]));
+		w[n].peer = p;
+		p->receiver.opaque = &w[n];
+	}
+	assert_int_equal(n, QUEUES);
 	up("vt2");
 	fd = packets("vt2");
 	len = wire_tcp(frame, 100, &o, 0);
-	for (struct net_peer *p = w.peer; p; p = p->next) {
-		assert_true(net_send(p, frame, len, &o));
+	for (n = 0; n < QUEUES; n++) {
+		assert_true(net_send(w[n].peer, frame, len, &o));
 		assert_int_equal(next(fd, got), 10 + len);
 	}
-	net_set_guest(w.peer, 0, 1);
-	/* The others go on without it. */
-	assert_true(net_send(w.peer->next, frame, len, &o));
-	assert_true(net_send(w.peer, frame, len, &o));
-	assert_int_equal(next(fd, got), 10 + len);
-	net_set_guest(w.peer, 0, 2);
-	assert_true(net_send(w.peer->next, frame, len, &o));
-	assert_int_equal(next(fd, got), 10 + len);
+	assert_int_equal(queues_of_connections(w, fd), 7);
+	net_set_guest(w[0].peer, 0, 1);
+	assert_int_equal(queues_of_connections(w, fd), 1);
+	net_set_guest(w[0].peer, 0, 2);
+	assert_int_equal(queues_of_connections(w, fd), 3);
+	net_set_guest(w[0].peer, 0, 3);
+	assert_int_equal(queues_of_connections(w, fd), 7);
+	close(fd);
+	wire_end(&w[0]);
+}
+
+static bool send_mark(struct net_peer *p, uint8_t mark)
+{
+	memset(frame, mark, 200);
+	memcpy(frame, "\x52\0\0\0\0\1\x52\0\0\0\0\2", 12); /* not to all: the bridge makes no copies */
+	st_be16(frame + 12, EXPERIMENT);
+	return net_send(p, frame, 200, &(struct net_offload){ 0 });
+}
+
+/* The host has no room: frames wait with the guest until there is some, are not lost, and nothing turns in a circle. */
+static void test_a_full_host(void **state)
+{
+	const int room = 8192;
+	char text[32];
+	struct wire w;
+	int tap, other, fd;
+	uint8_t k = 0;
+
+	NEEDS_TAP();
+	tap = open_tun(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, "vt9");
+	other = open_tun(IFF_TAP | IFF_NO_PI, "vt10");
+	/* There is nothing that the host says itself. */
+	if (system("echo 1 2>&- >/proc/sys/net/ipv6/conf/all/disable_ipv6; "
+		   "ip link add vbr9 type bridge mcast_snooping 0 && "
+		   "ip link set vt9 master vbr9 && ip link set vt10 master vbr9 && "
+		   "ip link set vbr9 up && ip link set vt9 up && ip link set vt10 up && "
+		   "tc qdisc add dev vt10 root tbf rate 100kbit burst 1600 limit 10000")) {
+		print_message("skipped: no bridge, or no qdisc that delays\n");
+		skip();
+	}
+	/* What waits in the other tap's queue is what this one's descriptor has written. */
+	assert_int_equal(ioctl(tap, TUNSETSNDBUF, &room), 0);
+	snprintf(text, sizeof(text), "fd=%d", tap);
+	assert_true(open_tap(&w, 0, text, NULL));
+	fd = packets("vt10");
+	while (send_mark(w.peer, k))
+		if (++k == 100)
+			fail_msg("there is room for everything");
+	assert_true(k > 0);
+	assert_int_equal(w.writables, 0);
+	for (unsigned ms = 0; !w.writables; ms++) {
+		assert_true(ms < 5000);
+		wire_run(0);
+	}
+	assert_true(send_mark(w.peer, k));
+	for (uint8_t n = 0; n <= k; n++) {
+		assert_int_equal(next_of(fd, got, EXPERIMENT), 10 + 200);
+		assert_int_equal(got[10 + 60], n);
+	}
+	wire_run(5);
+	assert_int_equal(w.writables, 1);
+	assert_true(wire_sleeps());
+	assert_int_equal(w.frames, 0);
 	close(fd);
 	wire_end(&w);
+	close(other);
+	assert_int_equal(system("echo 0 2>&- >/proc/sys/net/ipv6/conf/all/disable_ipv6; ip link del vbr9"), 0);
 }
 
 /* Frames wait with the kernel while the guest has no buffers, and come in order. */
@@ -246,16 +441,6 @@ static void test_a_deaf_guest(void **state)
 	assert_int_equal(w.last[60], 19);
 	close(fd);
 	wire_end(&w);
-}
-
-static int open_tun(short flags, const char *name)
-{
-	struct ifreq r = { .ifr_flags = flags };
-	int fd = open("/dev/net/tun", O_RDWR);
-
-	strcpy(r.ifr_name, name);
-	assert_int_equal(ioctl(fd, TUNSETIFF, &r), 0);
-	return fd;
 }
 
 /* Whoever has made it for one queue is told what to do. */
@@ -541,7 +726,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_whole_frames),
 		cmocka_unit_test(test_wrong_headers),
+		cmocka_unit_test(test_lengths_of_headers),
+		cmocka_unit_test(test_short_frames),
 		cmocka_unit_test(test_queues),
+		cmocka_unit_test(test_a_full_host),
 		cmocka_unit_test(test_a_deaf_guest),
 		cmocka_unit_test(test_a_deleted_tap),
 		cmocka_unit_test(test_scripts),
