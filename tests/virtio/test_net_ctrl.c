@@ -475,6 +475,43 @@ static void test_save(void **state)
 	end();
 }
 
+/* The bytes of a state from before there was a control queue: a card without one takes them, and no other. */
+static void test_a_state_of_before(void **state)
+{
+	static const char old[] = "\3net\0010\1\0" /* section, instance, version */
+				  "\6config\0\10\0\0\0" OTHER "\1\0"
+				  "\0\0"; /* the ends of fields and of parts */
+	FILE *f = fmemopen((void *)old, sizeof(old) - 1, "r");
+	struct err err;
+	uint8_t b[8];
+
+	for (int control = 0; control < 2; control++) {
+		rig_init(&rig, false);
+		rig_attach(&rig, make(1, (struct virtio_net_config){ .control = control }));
+		rig_start(&rig, GUEST | BIT(F_STATUS));
+		assert_int_equal(rig.d->n_queues, 2 + control);
+		rewind(f);
+		assert_int_equal(state_load(f, rig.d->state, "0", rig.d->self, &err), control ? -1 : 0);
+		if (!control) {
+			assert_int_equal(fgetc(f), EOF);
+			virtio_config_read(rig.d, 0, b, 8);
+			assert_memory_equal(b, OTHER "\1\0", 8);
+			assert_true(net()->filter.promisc && net()->active == 1 && !net()->rss.types);
+			virtio_drain(rig.d);
+			virtio_resume(rig.d);
+			run();
+			assert_int_equal(sent[0], 1);
+			assert_memory_equal(last, BROADCAST OTHER "\x80\x35", 14);
+			offer(0, 2000);
+			assert_true(net_deliver(peers, frame, 60, &(struct net_offload){ 0 }));
+			assert_int_equal(rig_wait(&rig, 0), HDR + 60);
+			assert_int_equal(peers->accepts, NET_CSUM | NET_TSO4 | NET_TSO6 | NET_ECN | NET_USO);
+		}
+		end();
+	}
+	fclose(f);
+}
+
 /* A driver that cannot announce itself is announced by a frame of ours. */
 static void test_announced(void **state)
 {
@@ -699,7 +736,7 @@ int main(void)
 		cmocka_unit_test(test_save),	       cmocka_unit_test(test_announced),
 		cmocka_unit_test(test_saved_nonsense), cmocka_unit_test(test_rss),
 		cmocka_unit_test(test_reports_alone),  cmocka_unit_test(test_what_is_no_rss),
-		cmocka_unit_test(test_saved_rss),
+		cmocka_unit_test(test_saved_rss),      cmocka_unit_test(test_a_state_of_before),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -384,6 +384,37 @@ static void a_cpu_keeps_what_it_was_saved_with(void **state)
 	stream_free(&s);
 }
 
+/*
+ * Before there was a control queue no configuration had a word of it, and of virtio-net MAC and link were saved. Such a
+ * machine keeps the card that it had, and says so when it is saved again.
+ */
+static void a_card_without_a_control_queue_stays_one(void **state)
+{
+	const char *path = saved_machine("net0.backend=null net0.ctrl_vq=off");
+	struct machine m;
+	struct stream s;
+
+	for (int again = 0; again < 2; again++) {
+		unsigned fields = 0;
+
+		stream_read(&s, path);
+		for (size_t n = 0; n < s.field_count; n++)
+			if (!strcmp(s.fields[n].section, "virtio-net") && !strncmp(s.fields[n].name, "self.", 5)) {
+				assert_string_equal(s.fields[n].name, "self.config");
+				fields++;
+			}
+		assert_int_equal(fields, 8);
+		edit_config(&s, "net0.ctrl_vq = off", "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n");
+		stream_seal(&s);
+		stream_write(&s, path);
+		stream_free(&s);
+		restore(&m, path, "");
+		save_to(&m, path, "completed");
+		machine_quit(&m);
+	}
+	refused(path, "net0.ctrl_vq=on", "net0.ctrl_vq: 'on' is not what the saved machine has ('off')");
+}
+
 static void other_formats_are_refused_by_name(void **state)
 {
 	const char *path = saved_machine("");
@@ -448,6 +479,7 @@ int main(void)
 		cmocka_unit_test(the_machine_itself_cannot_be_changed),
 		cmocka_unit_test(another_cpu_is_refused_by_name),
 		cmocka_unit_test(a_cpu_keeps_what_it_was_saved_with),
+		cmocka_unit_test(a_card_without_a_control_queue_stays_one),
 		cmocka_unit_test(other_formats_are_refused_by_name),
 		cmocka_unit_test(any_damage_is_noticed),
 	};
