@@ -48,36 +48,49 @@ static void claim(FILE *f, const char *what, const char *at, const char *set)
 		fprintf(f, "\t\t%s%s != @o-%s %s != @l-%s %s @%s counter drop\n", what, at, set, at, set, at, sets[i]);
 }
 
+/* It says so of what stands there, and nobody has it yet: it has it from now on (RFC 6620). */
+static void bind_address(FILE *f, const char *what, const char *set, const char *prefixes)
+{
+	static const char target[] = "@th,64,128";
+
+	claim(f, what, target, set);
+	if (*prefixes)
+		fprintf(f, "\t\t%s@th,64,64 != { %s } counter drop\n", what, prefixes);
+	/* Its set may be full: then nothing is added, and the packet is not what it may send. */
+	fprintf(f, "\t\t%s%s != @o-%s add @l-%s { %s } add @learned { %s }\n", what, target, set, set, target, target);
+	fprintf(f, "\t\t%s%s != @o-%s %s != @l-%s counter drop\n", what, target, set, target, set);
+}
+
 static void port_ipv6(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 {
-	static const char na[] = "icmpv6 type nd-neighbor-advert ", target[] = "@th,64,128", source[] = "@nh,64,128";
-	char prefixes[64] = "0xfe80000000000000", t[13];
+	static const char na[] = "icmpv6 type nd-neighbor-advert ", source[] = "@nh,64,128";
+	static const char dad[] = "ip6 saddr :: icmpv6 type nd-neighbor-solicit ";
+	char prefixes[64] = "", t[13];
 
 	set_name(p, t);
 	if (r->def->net6.len)
 		snprintf(prefixes, sizeof(prefixes), "0xfe80000000000000, 0x%016llx",
 			 (unsigned long long)ld_be64(r->def->net6.addr.s6_addr));
+	else if (r->def->model != LAN_BRIDGED)
+		snprintf(prefixes, sizeof(prefixes), "0xfe80000000000000");
 	fputs("\t\tip6 nexthdr { 0, 43, 44, 60, 135 } jump extended\n"
 	      /* What only routers say, and what claims addresses in other ways (RFC 3122, 3971). */
 	      "\t\ticmpv6 type { nd-router-advert, nd-redirect, mld-listener-query, 138, ind-neighbor-solicit, "
 	      "ind-neighbor-advert, 148, 151 } counter drop\n",
 	      f);
 	/*
-	 * What is its own; what it has made itself and nobody has before; nothing else. What asks whether an address is
-	 * taken (from ::) must not ask so for somebody else's, who would let go of it.
+	 * What is its own; what it has made itself and nobody has before; nothing else. Who asks whether an address is
+	 * taken (from ::) has it from then on, or another one would say that it is its own; for somebody else's, who
+	 * would let go of it, nobody asks so.
 	 */
-	claim(f, "ip6 saddr :: icmpv6 type nd-neighbor-solicit ", target, t);
+	bind_address(f, dad, t, prefixes);
 	fputs("\t\tip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report, "
 	      "mld-listener-report, mld-listener-done } accept\n\t\tip6 saddr :: counter drop\n",
 	      f);
-	claim(f, na, target, t);
 	claim(f, "", source, t);
-	if (r->def->model != LAN_BRIDGED)
-		fprintf(f, "\t\t%s@th,64,64 != { %s } counter drop\n\t\t@nh,64,64 != { %s } counter drop\n", na,
-			prefixes, prefixes);
-	/* Its set may be full: then nothing is added, and the packet is not what it may send. */
-	fprintf(f, "\t\t%s%s != @o-%s add @l-%s { %s } add @learned { %s }\n", na, target, t, t, target, target);
-	fprintf(f, "\t\t%s%s != @o-%s %s != @l-%s counter drop\n", na, target, t, target, t);
+	if (*prefixes)
+		fprintf(f, "\t\t@nh,64,64 != { %s } counter drop\n", prefixes);
+	bind_address(f, na, t, prefixes);
 	fprintf(f, "\t\t%s @o-%s accept\n", source, t);
 	fprintf(f, "\t\tupdate @l-%s { %s } update @learned { %s } accept\n\t\tcounter drop\n", t, source, source);
 }
@@ -236,8 +249,9 @@ static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
 			"\t\tether type arp arp saddr ip %s counter drop\n\t\tether type ip ip saddr %s counter drop\n",
 			lan_text4(r->reserved.v4[i], own), own);
 	fputs("\t\tether type arp accept\n"
-	      /* Only the network's own server answers as one. */
+	      /* Only the network's own server answers as one: clients take what comes to them from any port. */
 	      "\t\tudp sport { 67, 547 } counter drop\n"
+	      "\t\tudp dport { 68, 546 } counter drop\n"
 	      "\t\tip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n",
 	      f);
 	if (lan_has_gateway(r->def))

@@ -98,6 +98,8 @@ def hostile(a, b, gateway4, gateway6, prefix):
         "redirect": lambda m: eth(d, s, 0x86dd, nd(a["6"], b["6"], 137, "fe80::", m)),
         "dhcp server": lambda m: eth("ff:ff:ff:ff:ff:ff", s, 0x800, ipv4(a["4"], "255.255.255.255", 67, 68, m)),
         "dhcpv6 server": lambda m: eth(d, s, 0x86dd, udp6(a["6"], b["6"], 547, 546, m)),
+        "dhcp server of any port": lambda m: eth("ff:ff:ff:ff:ff:ff", s, 0x800, ipv4(a["4"], "255.255.255.255", 6767, 68, m)),
+        "dhcpv6 server of any port": lambda m: eth(d, s, 0x86dd, udp6(a["6"], b["6"], 5470, 546, m)),
         "vlan": lambda m: eth(d, s, 0x8100, struct.pack("!HH", 1, 0x800) + ipv4(gateway4, b["4"], 1000, 1000, m)),
         "unknown": lambda m: eth(d, s, 0x88b5, m),
     }

@@ -317,6 +317,11 @@ def spoofed(lab):
     made = shown(lab)["subnet6"].split("/")[0] + "cccc:1"
     mine = lambda m, to: {"made": lanframes.eth(to.mac, m.mac, 0x86dd, lanframes.udp6(made, to.addresses["6"], 1, 1, lanframes.MARK % 0))}
     first, stolen = send(lab, b, a, mine(b, a)), send(lab, a, b, mine(a, b))
+    # So is one that b has asked for, from when it asks.
+    asked = shown(lab)["subnet6"].split("/")[0] + "cccc:2"
+    send(lab, b, a, {"dad": lanframes.eth("33:33:ff:cc:00:02", b.mac, 0x86dd, lanframes.nd("::", "ff02::1:ffcc:2", 135, asked, lanframes.MARK % 0))})
+    answer = {"answer": lanframes.eth(b.mac, a.mac, 0x86dd, lanframes.nd(asked, "ff02::1", 136, asked, lanframes.MARK % 0))}
+    stolen += send(lab, a, b, answer)
     refused = json.loads(lab.vireo("net", "stats", "lab", "--json"))["refused"]
     sh("nft delete table bridge vireo-lab")
     return {"with": with_filters, "first": first, "stolen": stolen, "refused": sum(refused.values()),
