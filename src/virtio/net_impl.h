@@ -51,9 +51,9 @@ struct net_filter {
 	uint32_t vlans[4096 / 32];
 };
 
-#define NET_RSS_TABLE 128   /* queues in the table */
-#define NET_RSS_KEY   40    /* bytes */
-#define NET_RSS_TYPES 0x3fu /* IPv4, IPv6, TCP and UDP over each */
+#define NET_RSS_TABLE 128    /* queues in the table */
+#define NET_RSS_KEY   40     /* bytes */
+#define NET_RSS_TYPES 0x1ffu /* IPv4, IPv6, TCP and UDP over each; the three of IPv6 with extension headers */
 
 /* Hashes of what comes in, as the driver last said. */
 struct net_rss {

@@ -13,16 +13,21 @@
 #define IP6	    40u
 #define PORTS	    4u
 #define EXTENSIONS  8 /* headers of IPv6 that are passed over; behind more there is no TCP or UDP */
+#define IP6_ADDRESS 16u
+#define IP_HOP	    0u
 #define IP_TCP	    6u
 #define IP_UDP	    17u
+#define IP_ROUTING  43u
 #define IP_FRAGMENT 44u
+#define IP_OPTIONS  60u
 
 /* --- the frame --- */
 
 /* Where its addresses and ports are, as far as there are any. */
 struct flow {
-	bool v6;
+	bool v6, extended;		  /* extended: by headers of IPv6 */
 	const uint8_t *addresses, *ports; /* NULL: none */
+	const uint8_t *home, *route;	  /* what headers of mobile nodes have instead of the addresses; or NULL */
 	uint8_t protocol;
 };
 
@@ -39,6 +44,28 @@ static void find4(const uint8_t *ip, size_t len, struct flow *f)
 		f->ports = ip + header;
 }
 
+/* The home address in options for the destination (RFC 6275, 6.3). */
+static const uint8_t *find_home(const uint8_t *h, size_t size)
+{
+	enum { PAD1 = 0, HOME = 201 };
+
+	for (size_t at = 2; at + 2 <= size; at += h[at] == PAD1 ? 1 : 2u + h[at + 1])
+		if (h[at] == HOME && h[at + 1] == IP6_ADDRESS && at + 2 + IP6_ADDRESS <= size)
+			return h + at + 2;
+	return NULL;
+}
+
+/* That of routing headers of type 2 (RFC 6275, 6.4), which have this size. */
+static const uint8_t *find_route(const uint8_t *h, size_t size)
+{
+	return size == 8 + IP6_ADDRESS && h[2] == 2 ? h + 8 : NULL;
+}
+
+static bool is_passed(uint8_t header)
+{
+	return header == IP_HOP || header == IP_ROUTING || header == IP_OPTIONS;
+}
+
 static void find6(const uint8_t *ip, size_t len, struct flow *f)
 {
 	size_t at = IP6;
@@ -49,9 +76,18 @@ static void find6(const uint8_t *ip, size_t len, struct flow *f)
 	f->v6 = true;
 	f->addresses = ip + 8;
 	next = ip[6];
-	for (unsigned n = 0; n < EXTENSIONS && (next == 0 || next == 43 || next == 60) && at + 8 <= len; n++) {
+	f->extended = is_passed(next) || next == IP_FRAGMENT;
+	for (unsigned n = 0; n < EXTENSIONS && is_passed(next) && at + 8 <= len; n++) {
+		size_t size = (ip[at + 1] + 1u) * 8;
+
+		if (size > len - at) /* there is nothing behind it */
+			break;
+		if (next == IP_OPTIONS && !f->home)
+			f->home = find_home(ip + at, size);
+		if (next == IP_ROUTING && !f->route)
+			f->route = find_route(ip + at, size);
 		next = ip[at];
-		at += (ip[at + 1] + 1u) * 8;
+		at += size;
 	}
 	f->protocol = next;
 	if (next != IP_FRAGMENT && len >= PORTS && at <= len - PORTS)
@@ -93,29 +129,34 @@ static uint32_t toeplitz(const uint8_t *key, const uint8_t *data, size_t len)
 	return hash;
 }
 
-/* A hash type's bit, and what it is called in a report. */
+/* A hash type's bit, and what it is called in a report; the first that a frame is of. */
 static const struct {
 	uint8_t protocol; /* 0: any */
-	bool v6;
+	bool v6, mobile;  /* mobile: of what is extended, with the addresses that mobile nodes have (5.1.6.4.3.4) */
 	uint32_t type;
 	uint16_t report;
 } kinds[] = {
-	{ IP_TCP, false, 1u << 1, 2 }, { IP_UDP, false, 1u << 2, 3 }, { 0, false, 1u << 0, 1 },
-	{ IP_TCP, true, 1u << 4, 5 },  { IP_UDP, true, 1u << 5, 6 },  { 0, true, 1u << 3, 4 },
+	{ IP_TCP, false, false, 1u << 1, 2 }, { IP_UDP, false, false, 1u << 2, 3 }, { 0, false, false, 1u << 0, 1 },
+	{ IP_TCP, true, true, 1u << 7, 8 },   { IP_UDP, true, true, 1u << 8, 9 },   { 0, true, true, 1u << 6, 7 },
+	{ IP_TCP, true, false, 1u << 4, 5 },  { IP_UDP, true, false, 1u << 5, 6 },  { 0, true, false, 1u << 3, 4 },
 };
 
 struct net_hash net_rss_hash(const struct net_rss *r, const uint8_t *frame, size_t len)
 {
 	struct flow f = r->types ? find(frame, len) : (struct flow){ 0 };
-	size_t size = f.v6 ? 32 : 8;
-	uint8_t data[32 + PORTS];
+	size_t size = f.v6 ? 2 * IP6_ADDRESS : 8;
+	uint8_t data[2 * IP6_ADDRESS + PORTS];
 
 	for (size_t k = 0; f.addresses && k < ARRAY_LEN(kinds); k++) {
-		if (!(r->types & kinds[k].type) || kinds[k].v6 != f.v6)
+		if (!(r->types & kinds[k].type) || kinds[k].v6 != f.v6 || (kinds[k].mobile && !f.extended))
 			continue;
 		if (kinds[k].protocol && (kinds[k].protocol != f.protocol || !f.ports))
 			continue;
 		memcpy(data, f.addresses, size);
+		if (kinds[k].mobile && f.home)
+			memcpy(data, f.home, IP6_ADDRESS);
+		if (kinds[k].mobile && f.route)
+			memcpy(data + IP6_ADDRESS, f.route, IP6_ADDRESS);
 		if (kinds[k].protocol) {
 			memcpy(data + size, f.ports, PORTS);
 			size += PORTS;

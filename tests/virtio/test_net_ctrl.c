@@ -675,8 +675,8 @@ static void test_what_is_no_rss(void **state)
 	uint32_t len;
 
 	begin_rss();
-	assert_int_equal(command(4, 1, b, rss_config(b, 0x40, 127, 1, 40)), ERR); /* types that are not offered */
-	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 126, 1, 40)), ERR); /* no power of two */
+	assert_int_equal(command(4, 1, b, rss_config(b, 0x200, 127, 1, 40)), ERR); /* types that are not offered */
+	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 126, 1, 40)), ERR);  /* no power of two */
 	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 255, 1, 40)), ERR);
 	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 127, 0, 40)), ERR);
 	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 127, PAIRS + 1, 40)), ERR);
@@ -711,7 +711,7 @@ static void test_saved_rss(void **state)
 	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 127, 2, 40)), OK);
 	rss = net()->rss;
 	for (unsigned k = 0; k < 5; k++) {
-		net()->rss.types |= k == 1 ? 0x100 : 0;
+		net()->rss.types |= k == 1 ? 0x200 : 0;
 		net()->rss.mask = k == 2 ? 0xffff : 127;
 		net()->rss.table[5] = k == 3 ? PAIRS : 1;
 		net()->rss.unclassified = k == 4 ? PAIRS : 0;

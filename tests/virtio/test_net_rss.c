@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -115,6 +116,125 @@ static void test_headers(void **state)
 	expect(0x3f, len, vectors[5].addresses, 4);
 }
 
+/* --- mobile nodes: the types of IPv6 with extension headers --- */
+
+#define ALL	0x1ffu
+#define HOME	"\xc9\x10\x3f\xfe\x25\1\2\0\x1f\xff\0\0\0\0\0\0\0\7" /* the source of vectors[5] */
+#define ROUTE	"\x3f\xfe\x25\1\2\0\0\3\0\0\0\0\0\0\0\1"	     /* its destination */
+#define NOWHERE "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+#define EIGHT	"\1\4\0\0\0\0"
+
+/* A packet from 2001:db8:aaaa::1 to 2001:db8:bbbb::2 with such headers, the first of `next`. */
+static size_t make_mobile(uint8_t next, const char *headers, size_t headers_len)
+{
+	size_t len = make(5, next, (const uint8_t *)headers, headers_len);
+
+	inet_pton(AF_INET6, "2001:db8:aaaa::1", frame + 14 + 8);
+	inet_pton(AF_INET6, "2001:db8:bbbb::2", frame + 14 + 24);
+	return len;
+}
+
+/*
+ * The hashes over addresses, and ports, with each of the two addresses that may stand in headers, or both. Those of
+ * both are the published ones; the others come from a few lines of Python that give these as well: of a key and data as
+ * whole numbers, the exclusive or of the key's 32 bits at each bit of the data that is set.
+ */
+enum { NEITHER, HOME_ALONE, ROUTE_ALONE, BOTH };
+static const struct {
+	uint32_t addresses, ports;
+} mobile[] = {
+	[NEITHER] = { 0xfc13d79b, 0x90f22673 },
+	[HOME_ALONE] = { 0x6f55cd9c, 0x03b43c74 },
+	[ROUTE_ALONE] = { 0xbf8796d2, 0xd366673a },
+	[BOTH] = { 0x2cc18cd5, 0x40207d3d },
+};
+
+#define HEADERS(text) text, sizeof(text) - 1
+static const struct {
+	uint8_t next;	     /* the first header */
+	const char *headers; /* TCP behind them */
+	size_t len;
+	int has;
+} packets[] = {
+	{ 0, HEADERS("\6\0" EIGHT), NEITHER },
+	{ 60, HEADERS("\6\0" EIGHT), NEITHER },
+	{ 60, HEADERS("\6\2\1\2\0\0" HOME), HOME_ALONE },
+	{ 60, HEADERS("\6\2\0\1\1\0" HOME), HOME_ALONE },
+	{ 60, HEADERS("\6\2" HOME "\0\0\0\0"), HOME_ALONE },
+	{ 60, HEADERS("\6\3\xc8\2\0\0" HOME "\5\2\0\0\0\0\0\0"), HOME_ALONE },
+	{ 43, HEADERS("\6\2\2\1\0\0\0\0" ROUTE), ROUTE_ALONE },
+	{ 43, HEADERS("\x3c\2\2\1\0\0\0\0" ROUTE "\6\2\1\2\0\0" HOME), BOTH },
+	{ 60, HEADERS("\x2b\2\1\2\0\0" HOME "\6\2\2\1\0\0\0\0" ROUTE), BOTH },
+	{ 0, HEADERS("\x2b\0" EIGHT "\x3c\2\2\1\0\0\0\0" ROUTE "\6\2\1\2\0\0" HOME), BOTH },
+	/* The first of several. */
+	{ 60, HEADERS("\x3c\2\0\0\0\0" HOME "\6\2\1\2\0\0\xc9\x10" NOWHERE), HOME_ALONE },
+	{ 43, HEADERS("\x2b\2\2\1\0\0\0\0" ROUTE "\6\2\2\1\0\0\0\0" NOWHERE), ROUTE_ALONE },
+	/* Of another type, size or length, or in another header. */
+	{ 43, HEADERS("\6\2\0\1\0\0\0\0" ROUTE), NEITHER },
+	{ 43, HEADERS("\6\4\2\1\0\0\0\0" ROUTE NOWHERE), NEITHER },
+	{ 43, HEADERS("\6\0\2\1\0\0\0\0"), NEITHER },
+	{ 0, HEADERS("\6\2\1\2\0\0" HOME), NEITHER },
+	{ 60, HEADERS("\6\2\1\2\0\0\xc9\x0f" NOWHERE), NEITHER },
+	{ 60, HEADERS("\6\2\1\2\0\0\xc9\x11" NOWHERE), NEITHER },
+	{ 60, HEADERS("\6\0\1\2\0\0\xc9\x10"), NEITHER },
+	{ 60, HEADERS("\6\2\1\3\0\0" HOME), NEITHER },
+	{ 60, HEADERS("\6\2\1\xff\0\0" HOME), NEITHER },
+};
+
+static void test_extension_headers(void **state)
+{
+	for (size_t k = 0; k < ARRAY_LEN(packets); k++) {
+		uint32_t ports = mobile[packets[k].has].ports, addresses = mobile[packets[k].has].addresses;
+		size_t len = make_mobile(packets[k].next, packets[k].headers, packets[k].len);
+
+		expect(ALL, len, ports, 8);
+		expect(1u << 7, len, ports, 8);
+		expect(ALL & ~(1u << 7), len, addresses, 7); /* before those that know no headers */
+		expect(1u << 6, len, addresses, 7);
+		expect(1u << 8, len, 0, 0);
+		/* Without the types the headers are passed over. */
+		expect(0x3f, len, mobile[NEITHER].ports, 5);
+		expect(0x2f | 1u << 8, len, mobile[NEITHER].addresses, 4);
+	}
+	expect(ALL, make_mobile(60, HEADERS("\x11\2\1\2\0\0" HOME)), mobile[HOME_ALONE].ports, 9);
+	expect(ALL, make_mobile(60, HEADERS("\x3a\2\1\2\0\0" HOME)), mobile[HOME_ALONE].addresses, 7);
+	/* A fragment has no ports, and the headers in front of it all the same. */
+	expect(ALL, make_mobile(60, HEADERS("\x2c\2\1\2\0\0" HOME "\6\0\0\1\0\0\0\1")), mobile[HOME_ALONE].addresses,
+	       7);
+	expect(ALL, make_mobile(44, HEADERS("\6\0\0\1\0\0\0\1")), mobile[NEITHER].addresses, 7);
+	/* What has no headers is not of these types. */
+	expect(ALL, make_mobile(6, NULL, 0), mobile[NEITHER].ports, 5);
+	expect(0x1c0, make_mobile(6, NULL, 0), 0, 0);
+	expect(0x1c0, make(0, 6, NULL, 0), 0, 0);
+}
+
+/* Of the packets with headers, each that ends somewhere: as long as it is, and not a byte more. */
+static void test_short_extension_headers(void **state)
+{
+	for (size_t k = 0; k < ARRAY_LEN(packets); k++) {
+		size_t len = make_mobile(packets[k].next, packets[k].headers, packets[k].len);
+		size_t headers = 14 + 40 + packets[k].len;
+
+		for (size_t n = 0; n <= len; n++) {
+			struct net_rss r = { .types = ALL };
+			uint8_t *exact = malloc(n ? n : 1);
+			struct net_hash h;
+
+			memcpy(r.key, key, sizeof(key));
+			memcpy(exact, frame, n);
+			h = net_rss_hash(&r, exact, n);
+			assert_int_equal(h.report, n < 14 + 40 ? 0 : n < headers + 4 ? 7 : 8);
+			assert_int_equal(h.value, net_rss_hash(&r, frame, n).value);
+			if (n >= headers)
+				assert_int_equal(h.value, n < headers + 4 ? mobile[packets[k].has].addresses
+									  : mobile[packets[k].has].ports);
+			else if (n >= 14 + 40 && n < 14 + 40 + 8)
+				assert_int_equal(h.value, mobile[NEITHER].addresses);
+			free(exact);
+		}
+	}
+}
+
 /* Frames that end anywhere, and headers that lie: nothing is read behind the end. */
 static void test_short_frames(void **state)
 {
@@ -152,6 +272,8 @@ int main(void)
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_headers),
 		cmocka_unit_test(test_short_frames),
+		cmocka_unit_test(test_extension_headers),
+		cmocka_unit_test(test_short_extension_headers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
