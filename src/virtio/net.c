@@ -302,13 +302,17 @@ static void wait_for_tx(struct net *n)
 	pthread_mutex_unlock(&n->tx_lock);
 }
 
-/* `starved` stays: frames that wait with the peer are asked for with the next buffer. */
+/*
+ * `starved` stays: frames that wait with the peer are asked for with the next buffer. The next driver, maybe of another
+ * system, finds the card's own address.
+ */
 static void reset(struct virtio_dev *d)
 {
 	struct net *n = d->self;
 
 	wait_for_tx(n);
 	net_ctrl_reset(n);
+	memcpy(n->config.head, n->mac, sizeof(n->mac));
 	n->config.head[6] &= (uint8_t)~STATUS_ANNOUNCE;
 }
 
@@ -487,7 +491,8 @@ static void describe(struct net *n, const struct virtio_net_config *c)
 	d->offered |= (c->rss ? BIT(F_RSS) : 0) | (c->hash ? BIT(F_HASH_REPORT) : 0);
 	d->withheld = c->withheld;
 	d->needs = needs;
-	memcpy(n->config.head, c->mac, 6);
+	memcpy(n->mac, c->mac, sizeof(n->mac));
+	memcpy(n->config.head, c->mac, sizeof(n->mac));
 	st_le16(n->config.head + 6, STATUS_LINK_UP);
 	st_le16(n->config.tail, (uint16_t)n->pairs);
 	st_le16(n->config.tail + 2, c->mtu);

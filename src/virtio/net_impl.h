@@ -88,6 +88,7 @@ struct net {
 	struct virtio_dev d;
 	struct net_peer *peer; /* of pair 0 */
 	struct net_space config;
+	uint8_t mac[6]; /* the card's own, which it has again after a reset */
 	unsigned pairs;
 	bool control;  /* there is a control queue */
 	bool hashes;   /* RSS or reports are offered */

@@ -247,6 +247,15 @@ static void test_mac_table(void **state)
 	assert_int_equal(command(1, 1, OTHER, 6), OK);
 	virtio_config_read(rig.d, 0, b, 6);
 	assert_memory_equal(b, OTHER, 6);
+	assert_true(comes(OTHER));
+	/* Whoever has the machine after a reset finds the one that it was made with. */
+	rig_reset(&rig);
+	virtio_config_read(rig.d, 0, b, 6);
+	assert_memory_equal(b, OWN, 6);
+	rig_start(&rig, CONTROL & ~BIT(F_MQ));
+	rx_mode(0, 0);
+	assert_true(comes(OWN));
+	assert_false(comes(OTHER));
 	end();
 }
 
@@ -448,6 +457,7 @@ static void test_save(void **state)
 	assert_int_equal(command(4, 0, n, 2), OK);
 	st_le64(bits, BIT(F_GUEST_CSUM));
 	assert_int_equal(command(5, 0, bits, 8), OK);
+	assert_int_equal(command(1, 1, "\x52\x54\0\1\2\x9", 6), OK);
 	filter = net()->filter;
 	f = save();
 	rig_reset(&rig);
@@ -460,11 +470,14 @@ static void test_save(void **state)
 	virtio_resume(rig.d);
 	run();
 	virtio_config_read(rig.d, 0, b, 8);
+	assert_memory_equal(b, "\x52\x54\0\1\2\x9", 6);
 	assert_int_equal(ld_le16(b + 6), STATUS_LINK_UP | STATUS_ANNOUNCE);
 	assert_int_equal(peers->accepts, NET_CSUM);
 	assert_int_equal(rig.config_irqs, 1);
 	assert_int_equal(sent[0], 0);
 	rig_reset(&rig);
+	virtio_config_read(rig.d, 0, b, 6);
+	assert_memory_equal(b, OWN, 6);
 	rig_start(&rig, CONTROL | GUEST);
 	pthread_mutex_lock(&rig.d->lock);
 	net()->config.head[6] |= STATUS_ANNOUNCE;
