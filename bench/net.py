@@ -44,24 +44,24 @@ def missing():
     return None
 
 
-def initrd(guest, work):
-    """The guest's with iperf3, its libraries and an init that sets the card up."""
+def initrd(guest, work, *more):
+    """The guest's with iperf3, its libraries and an init that sets the card up; more programs beside them, if they need none."""
     root, out = f"{work}/net", f"{work}/net.img"
     os.makedirs(f"{root}/net")
     program = shutil.which("iperf3")
     listed = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
-    for path in [program, *re.findall(r"(/\S+) \(", listed)]:
+    for path in [program, *re.findall(r"(/\S+) \(", listed), *more]:
         shutil.copy(path, f"{root}/net")
     with open(f"{root}/net-init", "w") as f:
         f.write(INIT)
     os.chmod(f"{root}/net-init", 0o755)
     names = subprocess.run(["find", "."], cwd=root, check=True, capture_output=True).stdout
-    more = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], input=names, cwd=root, check=True,
-                          stdout=subprocess.PIPE).stdout
+    own = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], input=names, cwd=root, check=True,
+                         stdout=subprocess.PIPE).stdout
     with open(f"{guest}/initrd.img", "rb") as f:
         image = f.read()
     with open(out, "wb") as f:
-        f.write(image + bytes(-len(image) % 4) + more)
+        f.write(image + bytes(-len(image) % 4) + own)
     loader = next(n for n in os.listdir(f"{root}/net") if n.startswith("ld-"))
     return out, f"/net/{loader} --library-path /net /net/iperf3"
 

@@ -157,6 +157,110 @@ void start(void)
 __asm__(".globl _start\n _start: and $-16, %esp\n call start");
 """
 
+# Runs in the guest, where there is no ethtool: steer CARD on HEX | table QUEUE... | hash 4|6 sd|sdfn | count.
+# `on` turns hashes on (-K CARD rxhash on), with a key; `table` repeats its queues to the end of the card's table; `count`
+# says the packets that each queue has received.
+STEER = r"""
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+static struct ifreq r;
+static int fd;
+
+static void call(void *what)
+{
+	r.ifr_data = what;
+	if (!ioctl(fd, SIOCETHTOOL, &r))
+		return;
+	perror("steer");
+	exit(1);
+}
+
+static void set(const char *key, char **queues, int count)
+{
+	struct ethtool_rxfh sizes = { .cmd = ETHTOOL_GRSSH }, *h;
+
+	call(&sizes);
+	h = calloc(1, sizeof(*h) + 4 * sizes.indir_size + sizes.key_size);
+	h->cmd = ETHTOOL_SRSSH;
+	h->indir_size = count ? sizes.indir_size : ETH_RXFH_INDIR_NO_CHANGE;
+	h->key_size = key ? sizes.key_size : 0;
+	for (uint32_t n = 0; count && n < sizes.indir_size; n++)
+		h->rss_config[n] = atoi(queues[n % count]);
+	for (uint32_t n = 0; key && n < sizes.key_size; n++)
+		sscanf(key + 2 * n, "%2hhx", (uint8_t *)(h->rss_config + (count ? sizes.indir_size : 0)) + n);
+	call(h);
+	printf("steer: %u queues, %u bytes\n", sizes.indir_size, sizes.key_size);
+}
+
+static void on(const char *key)
+{
+	struct ethtool_value flags = { .cmd = ETHTOOL_GFLAGS };
+
+	call(&flags);
+	flags = (struct ethtool_value){ ETHTOOL_SFLAGS, flags.data | ETH_FLAG_RXHASH };
+	call(&flags);
+	set(key, NULL, 0);
+}
+
+static void hash(const char *family, const char *fields)
+{
+	struct ethtool_rxnfc c = { .cmd = ETHTOOL_SRXFH, .flow_type = *family == '6' ? UDP_V6_FLOW : UDP_V4_FLOW };
+
+	c.data = RXH_IP_SRC | RXH_IP_DST | (strcmp(fields, "sd") ? RXH_L4_B_0_1 | RXH_L4_B_2_3 : 0);
+	call(&c);
+	c.cmd = ETHTOOL_GRXFH;
+	c.data = 0;
+	call(&c);
+	printf("steer: hash %s\n", c.data & RXH_L4_B_0_1 ? "sdfn" : "sd");
+}
+
+static void count(void)
+{
+	struct { struct ethtool_sset_info i; uint32_t n; } size = { { ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_STATS } };
+	struct ethtool_gstrings *names;
+	struct ethtool_stats *values;
+
+	call(&size);
+	names = calloc(1, sizeof(*names) + size.n * ETH_GSTRING_LEN);
+	values = calloc(1, sizeof(*values) + size.n * 8);
+	*names = (struct ethtool_gstrings){ ETHTOOL_GSTRINGS, ETH_SS_STATS, size.n };
+	*values = (struct ethtool_stats){ ETHTOOL_GSTATS, size.n };
+	call(names);
+	call(values);
+	for (uint32_t n = 0; n < size.n; n++) {
+		const char *name = (const char *)names->data + n * ETH_GSTRING_LEN;
+		int queue;
+		char end;
+
+		if (sscanf(name, "rx_queue_%d_packet%c", &queue, &end) == 2)
+			printf("steer: queue %d %llu\n", queue, (unsigned long long)values->data[n]);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	strncpy(r.ifr_name, argv[1], IFNAMSIZ - 1);
+	if (!strcmp(argv[2], "on"))
+		on(argv[3]);
+	else if (!strcmp(argv[2], "table"))
+		set(NULL, argv + 3, argc - 3);
+	else if (!strcmp(argv[2], "hash"))
+		hash(argv[3], argv[4]);
+	else
+		count();
+	return 0;
+}
+"""
+
 
 def build(source, path, *options):
     subprocess.run(["cc", *options, "-o", path, "-x", "c", "-"], input=source, text=True, check=True)

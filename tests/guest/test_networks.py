@@ -13,7 +13,7 @@ from conftest import SLOW, TOP, guest_files
 from wirelab import FULL, SHORT, WIRES
 
 PROJECT = os.path.join(TOP, "tests", "project")
-LAB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wirelab.py")
+HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, PROJECT)
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 UNSHARE = ["unshare", "-rnmp", "--mount-proc", "--kill-child", "-f"]
@@ -41,14 +41,19 @@ def missing(wire=None):
     return None
 
 
-def iperf(choice, wires, limit):
+def play(limit, program, *words):
+    """What it has found with a guest, in name spaces of its own."""
     why = missing()
     if why:
         pytest.skip(why)
-    r = subprocess.run([*UNSHARE, sys.executable, LAB, guest_files("busybox"), choice, *(w for w in wires if not missing(w))],
+    r = subprocess.run([*UNSHARE, sys.executable, os.path.join(HERE, program), guest_files("busybox"), *words],
                        capture_output=True, text=True, timeout=limit * SLOW, stdin=subprocess.DEVNULL)
     assert r.returncode == 0, r.stderr
     return json.loads(r.stdout.splitlines()[-1])
+
+
+def iperf(choice, wires, limit):
+    return play(limit, "wirelab.py", choice, *(w for w in wires if not missing(w)))
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +87,10 @@ def test_nothing_outlives_its_machine(short):
 @pytest.mark.parametrize("wire", WIRES)
 def test_data_arrives_by_each_protocol(full, wire):
     arrived(full, wire, FULL)
+
+
+def test_the_guest_says_which_queue():
+    """By its table, its key, and what it wants hashed."""
+    for what, (came, should) in play(90, "steering.py").items():
+        # There may be a few that the host sends itself.
+        assert all(s <= c <= s + 4 for c, s in zip(came, should)), (what, came, should)

@@ -92,11 +92,11 @@ class Guest:
 
 
 class Lab:
-    def __init__(self, files, wires):
+    def __init__(self, files, wires, *programs, cpus=1):
         self.dir = tempfile.mkdtemp(prefix="wirelab-")
         os.environ.update(VIREO_NET_DIR=self.dir, XDG_RUNTIME_DIR=self.dir, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
-        self.files, self.wires = files, wires
-        self.initrd, self.iperf = bench.initrd(files, self.dir)
+        self.files, self.wires, self.cpus = files, wires, cpus
+        self.initrd, self.iperf = bench.initrd(files, self.dir, *(p(self.dir) for p in programs))
         subprocess.run(["sh", "-ec", HOST], check=True)
         self.servers = []
         self.guests = {}
@@ -125,7 +125,7 @@ class Lab:
         for name, more in zip("ab", cards):
             if more:
                 self.guests[name] = Guest(self.dir, name, [
-                    VIREO, "run", "--name", name, "--memory", "256M", "--kernel", kernel, "--initrd", self.initrd, "--append",
+                    VIREO, "run", "--name", name, "--memory", "256M", "--cpus", str(self.cpus), "--kernel", kernel, "--initrd", self.initrd, "--append",
                     append, *more])
         for guest in list(self.guests.values()):
             guest.until("/ # ", 0, 60)
