@@ -184,6 +184,8 @@ static int make_paths(struct lan *l, struct lan_serve *s, struct err *err)
 	    lan_run_path(&l->store, s->name, "server/leases", s->lease_path, sizeof(s->lease_path)) ||
 	    lan_run_path(&l->store, s->name, "server.log", s->log_path, sizeof(s->log_path)))
 		return err_set(err, "%s: the path is too long for a socket", l->store.run);
+	/* Of one that is there no more, whatever still holds its socket. */
+	unlink(s->control_path);
 	if ((mkdir(dir, 0700) && errno != EEXIST) || (s->uid != (uid_t)-1 && lchown(dir, s->uid, s->gid)))
 		return err_errno(err, errno, "%s", dir);
 	return 0;
@@ -232,6 +234,31 @@ static int dial(struct lan *l, const char *name)
 		return fd;
 	close(fd);
 	return -1;
+}
+
+static int pidfd_open(pid_t pid)
+{
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+/* The process at the other end, as the kernel knows it. */
+static pid_t peer(int fd)
+{
+	struct ucred c = { 0 };
+	socklen_t len = sizeof(c);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &len) ? 0 : c.pid;
+}
+
+/* Its socket may be there a while longer: on a busy host the kernel takes it down some time after the kill. */
+static bool has_ended(pid_t pid)
+{
+	struct pollfd p = { .fd = pid > 1 ? pidfd_open(pid) : -1, .events = POLLIN };
+	bool ended = p.fd < 0 ? pid > 1 && errno == ESRCH : poll(&p, 1, 0) > 0;
+
+	if (p.fd >= 0)
+		close(p.fd);
+	return ended;
 }
 
 /* One line. NULL with errno; 0: the other end has closed. */
@@ -303,12 +330,15 @@ out:
 bool lan_server_alive(struct lan *l, const struct lan_run *r)
 {
 	int fd = dial(l, r->def.name);
+	bool ended = fd >= 0 && has_ended(peer(fd));
 	struct err ignored;
 	json_t *answer;
 
 	if (fd < 0)
 		return lan_dnsmasq_alive(l, r);
 	close(fd);
+	if (ended)
+		return false;
 	/* One that is there and does not answer serves nobody. */
 	answer = lan_server_ask(l, r->def.name, "stats", NULL, &ignored);
 	json_decref(answer);
@@ -348,20 +378,6 @@ int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err)
 
 /* --- the end --- */
 
-static int pidfd_open(pid_t pid)
-{
-	return (int)syscall(SYS_pidfd_open, pid, 0);
-}
-
-/* The process at the other end, as the kernel knows it. */
-static pid_t peer(int fd)
-{
-	struct ucred c = { 0 };
-	socklen_t len = sizeof(c);
-
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &len) ? 0 : c.pid;
-}
-
 /*
  * By word, else by force; it serves no more when its end of the connection is gone. The kernel takes its sockets down
  * after that, which takes longer than all else: what can be done meanwhile is.
@@ -371,11 +387,10 @@ void lan_server_stop(struct lan *l, const struct lan_run *r)
 	static const char stop[] = "{\"execute\":\"stop\"}\n";
 	struct pollfd p = { .fd = dial(l, r->def.name), .events = POLLRDHUP };
 	char rest[256];
-	pid_t pid;
+	pid_t pid = p.fd < 0 ? 0 : peer(p.fd);
 
-	if (p.fd >= 0) {
+	if (p.fd >= 0 && !has_ended(pid)) {
 		lan_server_await(l);
-		pid = peer(p.fd);
 		l->leaving = pid > 1 ? pidfd_open(pid) : -1;
 		if (send(p.fd, stop, sizeof(stop) - 1, MSG_NOSIGNAL) < 0 || poll(&p, 1, PATIENCE_MS) <= 0) {
 			if (pid > 1)
@@ -384,8 +399,9 @@ void lan_server_stop(struct lan *l, const struct lan_run *r)
 		}
 		while (read(p.fd, rest, sizeof(rest)) > 0)
 			;
-		close(p.fd);
 	}
+	if (p.fd >= 0)
+		close(p.fd);
 	lan_dnsmasq_stop(l, r);
 }
 

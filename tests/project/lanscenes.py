@@ -1,9 +1,11 @@
 """What is tried in a lab (lanlab.py): each function is a scenario, and returns what came of it for test_lan.py."""
+import ctypes
 import json
 import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -147,10 +149,16 @@ def servers(lab, names=("vireo:", "dnsmasq")):
         try:
             if open(f"/proc/{pid}/stat").read().split(")")[-1].split()[0] == "Z":
                 continue  # nobody here waits for it
-            if open(f"/proc/{pid}/comm").read().startswith(names) and os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user"):
-                found.append(int(pid))
+            if not open(f"/proc/{pid}/comm").read().startswith(names):
+                continue
         except OSError:
-            pass
+            continue
+        try:
+            if os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user"):
+                continue
+        except OSError:
+            pass  # it is being killed, and still has what it has
+        found.append(int(pid))
     return found
 
 
@@ -215,17 +223,31 @@ def killed(lab, command, count):
     return {"bad": bad}
 
 
-def server_killed(lab):
+def listening(pid):
+    """A copy of the socket that a process listens at: as if it were still being killed."""
+    libc, process = ctypes.CDLL(None, use_errno=True), os.pidfd_open(pid)
+    for fd in map(int, os.listdir(f"/proc/{pid}/fd")):
+        if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:"):
+            s = socket.socket(fileno=libc.syscall(438, process, fd, 0))  # pidfd_getfd
+            if s.family == socket.AF_UNIX and s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                os.close(process)
+                return s
+            s.close()
+    raise RuntimeError(f"process {pid} listens nowhere")
+
+
+def server_killed(lab, how=""):
     """The server dies alone: the next command has another one, and no machine notices but for a moment."""
     a, b = make(lab, "nat")
     first = servers(lab)
+    held = [listening(pid) for pid in first if how == "held"]
     for pid in first:
         os.kill(pid, signal.SIGKILL)
     wait(lambda: not servers(lab))
     lab.vireo("net", "start", "other", check=False)
     again = servers(lab)
     leases = json.loads(lab.vireo("net", "leases", "lab", "--json"))
-    return {"first": len(first), "again": len(again), "other": first != again,
+    return {"first": len(first), "again": len(again), "other": first != again, "held": len(held),
             "known": sorted(l["name"] for l in leases if l["family"] == 4), "table": lab.table(pairs(lab, a, b))}
 
 
