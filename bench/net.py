@@ -1,6 +1,6 @@
-"""What `net` of scripts/bench measures: iperf3 of a guest to its host, by a tap and by the user-mode network, on the translator
-and on QEMU's TCG: the same kernel, initramfs and card, in turns. Each machine has a network name space of its own with its
-server, and sends nothing outside."""
+"""What `net` of scripts/bench measures: iperf3 of a guest to its host, by a tap, with one queue and with several, and by the
+user-mode network, on the translator and on QEMU's TCG: the same kernel, initramfs and card, in turns. Each machine has a network
+name space of its own with its servers, and sends nothing outside."""
 import os
 import re
 import shutil
@@ -11,7 +11,8 @@ import subprocess
 import compare
 
 SECONDS = 3
-ADDRESS = {"tap": ("192.0.2.2", "192.0.2.1"), "user": ("10.0.2.15", "10.0.2.2")}
+STREAMS = 4  # of the guest with several queues, each a process
+ADDRESS = {"tap0": ("192.0.2.2", "192.0.2.1"), "tap1": ("192.0.2.2", "192.0.2.1"), "user": ("10.0.2.15", "10.0.2.2")}
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
@@ -26,10 +27,13 @@ stty -echo -onlcr
 echo net:ready
 exec sh
 """
-# What runs in the name space: the server, and the machine in its place.
+# What runs in the name space: the servers, and the machine in its place. tap1 has several queues.
 SPACE = """ip link set lo up
-ip tuntap add tap0 mode tap vnet_hdr && ip addr add 192.0.2.1/24 dev tap0 && ip link set tap0 up
-iperf3 -s >/dev/null 2>&1 &
+ip tuntap add tap0 mode tap vnet_hdr && ip tuntap add tap1 mode tap vnet_hdr multi_queue
+for tap in tap0 tap1; do ip link set $tap up; done
+ip addr add 192.0.2.1/24 dev "$1"
+shift
+for port in 5201 5202 5203 5204; do iperf3 -s -p $port >/dev/null 2>&1 & done
 exec "$@"
 """
 
@@ -68,8 +72,9 @@ def initrd(guest, work, *more):
 
 class Machine:
     def __init__(self, command, network):
-        self.process = subprocess.Popen(["unshare", "--net", "sh", "-c", SPACE, "sh", *command], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        space = ["unshare", "--net", "sh", "-c", SPACE, "sh", "tap1" if network == "tap1" else "tap0"]
+        self.process = subprocess.Popen([*space, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, start_new_session=True)
         self.own, self.host = ADDRESS[network]
         self.until(b"net:ready")
         self.say(f"ip addr add {self.own}/24 dev eth0")
@@ -89,13 +94,14 @@ class Machine:
             seen += got
         return seen.decode(errors="replace")
 
-    def rate(self, iperf):
-        """Gbit/s that arrived at the host."""
-        text = self.say(f"{iperf} -f m -t {SECONDS} -c {self.host}")
+    def rate(self, iperf, streams=1):
+        """Gbit/s that arrived at the host, of all processes."""
+        clients = "".join(f"{iperf} -f m -t {SECONDS} -c {self.host} -p {5201 + n} >/tmp/{n} & " for n in range(streams))
+        text = self.say(f"{clients} wait; cat /tmp/[0-9]")
         found = re.findall(r"([\d.]+) Mbits/sec +receiver", text)
-        if not found:
+        if len(found) != streams:
             raise EOFError(f"iperf3: {text[-300:]}")
-        return float(found[-1]) / 1000
+        return sum(map(float, found)) / 1000
 
     def stop(self):
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -104,32 +110,54 @@ class Machine:
         self.process.stdout.close()
 
 
-def commands(vireo, guest, image, network, options):
-    append, kernel = "console=ttyS0 quiet rdinit=/net-init", f"{guest}/vmlinuz"
-    tap = network == "tap"
-    ours = [vireo, "run", "--engine", "jit", "--cpu", compare.model("jit", options), "--memory", "512M", "--kernel", kernel,
-            "--initrd", image, "--append", append, "--net", "tap,ifname=tap0" if tap else "user"]
-    theirs = [shutil.which("qemu-system-x86_64"), "-accel", "tcg", "-cpu", compare.model("tcg", options), "-m", "512",
-              "-display", "none", "-nodefaults", "-serial", "stdio", "-kernel", kernel, "-initrd", image, "-append", append,
-              "-netdev", "tap,id=n,ifname=tap0,script=no,downscript=no" if tap else "user,id=n", "-device",
-              "virtio-net-pci,netdev=n"]
-    return ours, theirs
+class Engine:
+    """The command lines of both, for the same guest."""
+
+    def __init__(self, vireo, work, options):
+        self.vireo, self.options, self.guest = vireo, options, compare.guest(vireo, "busybox")
+        if not os.path.exists(f"{work}/net.img"):
+            Engine.made = initrd(self.guest, work)
+        self.image, self.iperf = Engine.made
+        self.append = "console=ttyS0 quiet rdinit=/net-init"
+
+    def ours(self, net, cpus=1):
+        return [self.vireo, "run", "--engine", "jit", "--cpu", compare.model("jit", self.options), "--memory", "512M", "--cpus",
+                str(cpus), "--kernel", f"{self.guest}/vmlinuz", "--initrd", self.image, "--append", self.append, "--net", net]
+
+    def theirs(self, net, card="", cpus=1):
+        return [shutil.which("qemu-system-x86_64"), "-accel", "tcg", "-cpu", compare.model("tcg", self.options), "-m", "512",
+                "-smp", str(cpus), "-display", "none", "-nodefaults", "-serial", "stdio", "-kernel", f"{self.guest}/vmlinuz",
+                "-initrd", self.image, "-append", self.append, "-netdev", f"{net},id=n", "-device",
+                f"virtio-net-pci,netdev=n{card}"]
 
 
-def measure(vireo, work, network, runs, options):
-    """Medians of ours and of QEMU's, in Gbit/s."""
-    guest = compare.guest(vireo, "busybox")
-    if not os.path.exists(f"{work}/net.img"):
-        measure.made = initrd(guest, work)
-    image, iperf = measure.made
-    machines, rates = [], ([], [])
+def medians(places, runs, rate):
+    """Of machines that run beside each other, in turns: each a command and its network."""
+    machines, rates = [], [[] for _ in places]
     try:
-        for command in commands(vireo, guest, image, network, options):
+        for command, network in places:
             machines.append(Machine(command, network))
         for _ in range(runs):
-            for machine, rate in zip(machines, rates):
-                rate.append(machine.rate(iperf))
+            for machine, figures in zip(machines, rates):
+                figures.append(rate(machine))
     finally:
         for machine in machines:
             machine.stop()
     return [statistics.median(r) for r in rates]
+
+
+def measure(vireo, work, network, runs, options):
+    """Gbit/s of ours and of QEMU's."""
+    e = Engine(vireo, work, options)
+    tap = network == "tap0"
+    ours = e.ours("tap,ifname=tap0" if tap else "user")
+    theirs = e.theirs("tap,ifname=tap0,script=no,downscript=no" if tap else "user")
+    return medians([(ours, network), (theirs, network)], runs, lambda machine: machine.rate(e.iperf))
+
+
+def queues(vireo, work, runs, options):
+    """Gbit/s of several streams of a guest with two processors: ours with two queues and with one, QEMU's with two."""
+    e = Engine(vireo, work, options)
+    places = [(e.ours("tap,ifname=tap1,queues=2", 2), "tap1"), (e.ours("tap,ifname=tap0", 2), "tap0"),
+              (e.theirs("tap,ifname=tap1,queues=2,script=no,downscript=no", ",mq=on,vectors=6", 2), "tap1")]
+    return medians(places, runs, lambda machine: machine.rate(e.iperf, STREAMS))
