@@ -332,18 +332,18 @@ def frames_of(lab, a, b):
 def spoofed(lab):
     """From a to b with the filters, and without."""
     lab.vireo("net", "create", "lab", "--isolated")
-    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+    a, b, c = (lab.machine("lab", name) for name in "abc")
     frames = frames_of(lab, a, b)
     with_filters = send(lab, a, b, frames)
     # An address that b has made itself is b's.
     made = shown(lab)["subnet6"].split("/")[0] + "cccc:1"
     mine = lambda m, to: {"made": lanframes.eth(to.mac, m.mac, 0x86dd, lanframes.udp6(made, to.addresses["6"], 1, 1, lanframes.MARK % 0))}
     first, stolen = send(lab, b, a, mine(b, a)), send(lab, a, b, mine(a, b))
-    # So is one that b has asked for, from when it asks.
+    # So is one that b has asked for, from when it asks: another one, which has room for more, does not get it.
     asked = shown(lab)["subnet6"].split("/")[0] + "cccc:2"
     send(lab, b, a, {"dad": lanframes.eth("33:33:ff:cc:00:02", b.mac, 0x86dd, lanframes.nd("::", "ff02::1:ffcc:2", 135, asked, lanframes.MARK % 0))})
-    answer = {"answer": lanframes.eth(b.mac, a.mac, 0x86dd, lanframes.nd(asked, "ff02::1", 136, asked, lanframes.MARK % 0))}
-    stolen += send(lab, a, b, answer)
+    answer = {"answer": lanframes.eth(b.mac, c.mac, 0x86dd, lanframes.nd(asked, "ff02::1", 136, asked, lanframes.MARK % 0))}
+    stolen += send(lab, c, b, answer)
     refused = json.loads(lab.vireo("net", "stats", "lab", "--json"))["refused"]
     sh("nft delete table bridge vireo-lab")
     return {"with": with_filters, "first": first, "stolen": stolen, "refused": sum(refused.values()),
