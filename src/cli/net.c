@@ -86,7 +86,8 @@ static int run_delete(struct config *c, int argc, char **argv)
 }
 
 static const struct cli_option force_options[] = {
-	{ "force", 0, CLI_FLAG, "force", NULL, NULL, "also while machines have cables in it", NULL },
+	{ "force", 0, CLI_FLAG, "force", NULL, NULL,
+	  "also while machines have cables in it, or where it is of another run directory", NULL },
 	{ 0 },
 };
 

@@ -19,7 +19,9 @@ int lan_host_rights(struct err *err)
 	static const struct {
 		unsigned number;
 		const char *name;
-	} needed[] = { { CAP_NET_ADMIN, "CAP_NET_ADMIN" }, { CAP_SYS_ADMIN, "CAP_SYS_ADMIN" } };
+	} needed[] = { { CAP_NET_ADMIN, "CAP_NET_ADMIN" },
+		       { CAP_NET_RAW, "CAP_NET_RAW" },
+		       { CAP_SYS_ADMIN, "CAP_SYS_ADMIN" } };
 	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct d[2] = { { 0 } };
 

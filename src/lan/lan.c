@@ -138,8 +138,8 @@ int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
 		return -1;
 	if (lan_store_has(&l->store, d->name))
 		return err_set(err, "a network named '%s' is there already", d->name);
-	if ((!w->no_start && lan_host_rights(err)) || fit(l, d, w, err) || check_routes(l, d, NULL, err) ||
-	    (!w->no_start && lan_up(l, d, false, err)))
+	if ((!w->no_start && (lan_host_rights(err) || lan_not_others(l, d->name, err))) || fit(l, d, w, err) ||
+	    check_routes(l, d, NULL, err) || (!w->no_start && lan_up(l, d, false, err)))
 		return -1;
 	/* Last, so that whoever is killed before leaves nothing that would be kept. */
 	if (!lan_store_save(&l->store, d, err)) {
@@ -162,7 +162,7 @@ int lan_start(struct lan *l, const char *name, struct err *err)
 		err_set(err, "out of memory");
 		return -1;
 	}
-	if (lan_load(l, name, d, err) || lan_host_rights(err))
+	if (lan_load(l, name, d, err) || lan_host_rights(err) || lan_not_others(l, name, err))
 		goto out;
 	if (lan_taken(&t, &l->store, &l->nl, d, err))
 		goto out;
@@ -207,8 +207,30 @@ static bool runs(struct lan *l, const char *name)
 	return !lan_run_path(&l->store, name, "", path, sizeof(path)) && !access(path, F_OK);
 }
 
+/*
+ * What another run directory made here and may know of no more: one that was mounted over, or a container's that has
+ * ended. With its marks taken for ours.
+ */
+static int stop_others(struct lan *l, const char *name, bool force, struct err *err)
+{
+	char own[LAN_ID], theirs[LAN_ID];
+	int rc;
+
+	if ((!force && lan_not_others(l, name, err)) || lan_host_rights(err))
+		return -1;
+	if (!lan_find_others(l, name, theirs))
+		return 0;
+	memcpy(own, l->store.id, sizeof(own));
+	memcpy(l->store.id, theirs, sizeof(theirs));
+	rc = lan_down(l, name, err);
+	memcpy(l->store.id, own, sizeof(own));
+	return rc;
+}
+
 int lan_stop(struct lan *l, const char *name, bool force, struct err *err)
 {
+	if (lan_name_ok(name) && !runs(l, name) && lan_is_others(l, name))
+		return stop_others(l, name, force, err);
 	if (!lan_name_ok(name) || (!lan_store_has(&l->store, name) && !runs(l, name)))
 		return err_set(err, "no network named '%s' (see `vireo net list`)", name);
 	if (!runs(l, name))

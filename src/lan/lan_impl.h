@@ -51,20 +51,28 @@ int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err);
 int lan_find_reserved(struct lan *l, const struct lan_run *r, struct lan_reserved *found, struct err *err);
 /* And what forwarding was like before, once nobody needs it; of no network ("") only that. */
 int lan_remove_rules(struct lan *l, const char *name, struct err *err);
-bool lan_link_is_ours(struct lan *l, const char *link, const char *name);
-bool lan_is_ours(const struct lan_store *s, const struct rtnl_link *k, const char *name);
+/* Those that are written down are in the bridge, whoever has pulled them out. */
+int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err);
+
+/* --- marks.c --- */
+/* In the mark of a bridge that has a host's interface, before its name: that is given back whatever files are lost. */
+#define LAN_MARK_UPLINK ":uplink="
 /* What marks an interface as one of the network's, and a cable up to the machine's name. */
 void lan_mark(const struct lan_store *s, const char *name, char buf[RTNL_ALIAS]);
 void lan_cable_mark(const struct lan_store *s, const char *name, const uint8_t mac[6], char buf[RTNL_ALIAS]);
-/*
- * Whether there is something of a network of this name ("": any) that another run directory knows of, which is none of
- * our business.
- */
-bool lan_is_others(struct lan *l, const char *name);
-/* Those that are written down are in the bridge, whoever has pulled them out. */
-int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err);
+bool lan_has_mark(const struct rtnl_link *k, const char *mark);
+bool lan_is_ours(const struct lan_store *s, const struct rtnl_link *k, const char *name);
+bool lan_link_is_ours(struct lan *l, const char *link, const char *name);
 /* Of a machine in this network. */
 bool lan_is_cable(const struct lan_store *s, const struct rtnl_link *k, const char *name);
+/*
+ * Whether there is something of a network of this name ("": any) that another run directory knows of, which is none of
+ * our business; and that directory's identity.
+ */
+bool lan_is_others(struct lan *l, const char *name);
+bool lan_find_others(struct lan *l, const char *name, char id[LAN_ID]);
+/* An error if so: both would have the same filters. */
+int lan_not_others(struct lan *l, const char *name, struct err *err);
 
 /* --- conns.c --- */
 /* Connections of this network; those by ports of the host that are published no more, or lead elsewhere now. */

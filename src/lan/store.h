@@ -15,11 +15,12 @@
 #include "lan/def.h"
 
 #define LAN_PATH 192
+#define LAN_ID	 9
 
 struct lan_store {
 	char etc[LAN_PATH]; /* NAME.json */
 	char run[LAN_PATH]; /* NAME/state.json and so on */
-	char id[9];	    /* of the directory of what runs, for marks: others may stand in the same host */
+	char id[LAN_ID];    /* of the directory of what runs, for marks: others may stand in the same host */
 	int lock;	    /* -1: not held */
 };
 

@@ -9,81 +9,6 @@
 #include "base/bytes.h"
 #include "lan/lan_impl.h"
 
-void lan_mark(const struct lan_store *s, const char *name, char buf[RTNL_ALIAS])
-{
-	snprintf(buf, RTNL_ALIAS, "vireo:%s@%s", name, s->id);
-}
-
-/* In the mark of a bridge that has a host's interface, before its name: that is given back whatever files are lost. */
-#define UPLINK ":uplink="
-
-static bool marked(const char *alias, const char *mark)
-{
-	size_t len = strlen(mark);
-
-	return !strncmp(alias, mark, len) && (!alias[len] || !strncmp(alias + len, UPLINK, strlen(UPLINK)));
-}
-
-/* The mark that is seen, and the one that what we make has before that can be put on it. */
-bool lan_is_ours(const struct lan_store *s, const struct rtnl_link *k, const char *name)
-{
-	bool bridge = !strcmp(k->kind, "bridge");
-	char alias[RTNL_ALIAS];
-	uint8_t mac[6];
-
-	lan_mark(s, name, alias);
-	(bridge ? lan_bridge_mac : lan_server_mac)(name, mac);
-	return marked(k->alias, alias) ||
-	       ((bridge || !strcmp(k->kind, "veth")) && !*k->alias && !memcmp(k->mac, mac, 6));
-}
-
-bool lan_is_cable(const struct lan_store *s, const struct rtnl_link *k, const char *name)
-{
-	char begin[RTNL_ALIAS];
-
-	lan_mark(s, name, begin);
-	strcat(begin, ":");
-	return !strcmp(k->kind, "tun") && !strncmp(k->alias, begin, strlen(begin));
-}
-
-bool lan_link_is_ours(struct lan *l, const char *link, const char *name)
-{
-	struct rtnl_links links;
-	const struct rtnl_link *k;
-	struct err ignored;
-	bool ours;
-
-	if (rtnl_links(&l->nl, &links, &ignored))
-		return false;
-	k = rtnl_find(&links, link);
-	ours = k && lan_is_ours(&l->store, k, name);
-	rtnl_links_free(&links);
-	return ours;
-}
-
-static bool is_others(const struct lan_store *s, const struct rtnl_link *k, const char *name)
-{
-	const size_t len = strlen(name);
-	const char *at = !strncmp(k->alias, "vireo:", 6) ? strchr(k->alias, '@') : NULL;
-
-	return at && (!len || (at == k->alias + 6 + len && !strncmp(k->alias + 6, name, len))) &&
-	       strncmp(at + 1, s->id, strlen(s->id));
-}
-
-bool lan_is_others(struct lan *l, const char *name)
-{
-	struct rtnl_links links;
-	struct err ignored;
-	bool yes = false;
-
-	if (rtnl_links(&l->nl, &links, &ignored))
-		return false;
-	for (unsigned i = 0; i < links.len && !yes; i++)
-		yes = is_others(&l->store, &links.v[i], name);
-	rtnl_links_free(&links);
-	return yes;
-}
-
 /* --- filters --- */
 
 /* The bridges of the networks that may talk with this one: whichever of both says so. */
@@ -175,23 +100,6 @@ static unsigned mtu_of(const struct lan_run *r)
 	return r->def.mtu || r->def.model == LAN_BRIDGED ? r->def.mtu : ETH_DATA_LEN;
 }
 
-void lan_cable_mark(const struct lan_store *s, const char *name, const uint8_t mac[6], char buf[RTNL_ALIAS])
-{
-	char text[LAN_TEXTMAC];
-	size_t len;
-
-	lan_mark(s, name, buf);
-	len = strlen(buf);
-	snprintf(buf + len, RTNL_ALIAS - len, ":%s", lan_text_mac(mac, text));
-}
-
-static bool has_mark(const struct rtnl_link *k, const char *mark)
-{
-	const size_t len = strlen(mark);
-
-	return !strncmp(k->alias, mark, len) && (!k->alias[len] || k->alias[len] == ':');
-}
-
 /* The interface of a cable: by its number, and by its mark or, if somebody has replaced that, in the bridge. */
 static const struct rtnl_link *find_cable(struct lan *l, const struct lan_run *r, const struct lan_port *p,
 					  const struct rtnl_links *links)
@@ -202,7 +110,7 @@ static const struct rtnl_link *find_cable(struct lan *l, const struct lan_run *r
 
 	lan_cable_mark(&l->store, r->def.name, p->mac, mark);
 	return k && lan_ifname_ok(k->name) &&
-			       (has_mark(k, mark) ||
+			       (lan_has_mark(k, mark) ||
 				(bridge && k->master == bridge->index && strncmp(k->alias, "vireo:", strlen("vireo:"))))
 		       ? k
 		       : NULL;
@@ -298,7 +206,7 @@ static int make_bridge(struct lan *l, struct lan_run *r, struct err *err)
 	index = if_nametoindex(r->bridge);
 	lan_mark(&l->store, r->def.name, alias);
 	if (r->def.model == LAN_BRIDGED) {
-		strcat(alias, UPLINK);
+		strcat(alias, LAN_MARK_UPLINK);
 		strcat(alias, r->def.uplink);
 	}
 	if (rtnl_set_alias(&l->nl, (int)index, alias, err) ||
@@ -361,10 +269,8 @@ static int check_host(struct lan *l, struct lan_run *r, struct err *err)
 	bool joined = false;
 	int rc = 0;
 
-	/* They would have the same filters. */
-	if (lan_is_others(l, r->def.name))
-		return err_set(err, "network %s: there is one of this name on the host, of another run directory",
-			       r->def.name);
+	if (lan_not_others(l, r->def.name, err))
+		return -1;
 	if (r->def.model == LAN_BRIDGED && lan_uplink_check(l, &r->def, &joined, err))
 		return -1;
 	r->made = !joined;
@@ -601,12 +507,12 @@ static void find_uplink(struct lan *l, const char *name, struct lan_run *r)
 		return;
 	for (unsigned i = 0; i < links.len && !r->uplink; i++) {
 		const struct rtnl_link *k = &links.v[i];
-		const char *uplink = strstr(k->alias, UPLINK);
+		const char *uplink = strstr(k->alias, LAN_MARK_UPLINK);
 
 		if (!uplink || strcmp(k->kind, "bridge") || !lan_is_ours(&l->store, k, name))
 			continue;
 		snprintf(r->bridge, sizeof(r->bridge), "%s", k->name);
-		r->uplink = json_pack("{s:s}", "name", uplink + strlen(UPLINK));
+		r->uplink = json_pack("{s:s}", "name", uplink + strlen(LAN_MARK_UPLINK));
 	}
 	rtnl_links_free(&links);
 }

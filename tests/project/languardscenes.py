@@ -2,6 +2,7 @@
 scenarios for test_lan_guards.py."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 
@@ -153,6 +154,20 @@ def trusted(lab):
     lab.machines.remove(a)
     a = lab.machine("lab", "a")
     return {**found, "after": send(lab, a, b, forged(a, b))}
+
+
+def unable(lab):
+    """What is said, and what there is, without each of the rights, and without the program nft."""
+    create = lambda *before: subprocess.run([*before, lab.VIREO, "net", "create", "lab", "--nat"], capture_output=True, text=True,
+                                            stdin=subprocess.DEVNULL, timeout=30)
+    r = {right: create("setpriv", "--bounding-set", f"-{right}") for right in ("net_admin", "net_raw", "sys_admin")}
+    nothing = os.path.join(lab.dir, "nothing")
+    open(nothing, "w").close()
+    program = os.path.realpath(shutil.which("nft"))
+    sh(f"mount --bind {nothing} {program}")
+    r["nft"] = create()
+    sh(f"umount {program}")
+    return {name: (p.returncode, p.stderr) for name, p in r.items()} | {"left": gone(lab)}
 
 
 def hung(lab):

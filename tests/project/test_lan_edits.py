@@ -33,7 +33,12 @@ def test_destroyed_under_machines(scenes):
 @pytest.mark.scene("strangers")
 def test_other_run_directories(scenes):
     r = scenes.result("strangers")
-    assert "there is one of this name on the host" in r.pop("taken")
+    odd = "there is one of this name on the host"
+    assert odd in r.pop("taken")
+    said, untouched, *then = r.pop("theirs")
+    assert odd in said and untouched and then == [0, ["vr-idle"], 0]
+    mounted = r.pop("mounted")
+    assert all(odd in m for m in mounted[:2]) and mounted[2:] == ["", "", ""], mounted
     assert r == {"create": 0, "there": True, "delete": 0, "after": True, "tmp": False, "lock": 1, "left": NOTHING}
 
 

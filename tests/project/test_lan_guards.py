@@ -50,6 +50,13 @@ def test_who_is_trusted_is_not_looked_at(scenes):
     assert r["trusted"] == r["all"] and r["another"] == r["after"] == [] and r["shown"] == [True, None], r
 
 
+@pytest.mark.scene("unable")
+def test_what_is_missing_is_named_before_anything_is_changed(scenes):
+    r = scenes.result("unable")
+    assert r.pop("left") == test_lan.NOTHING
+    assert all(status == 1 and name in text.lower() and text.count("\n") == 1 for name, (status, text) in r.items()), r
+
+
 @pytest.mark.slow
 def test_a_server_that_hangs_is_replaced(scenes):
     # What a machine is called is a name in DNS as well.
