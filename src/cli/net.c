@@ -41,14 +41,16 @@ void net_print_json(json_t *o)
 	json_decref(o);
 }
 
-/* --- start, stop, delete --- */
+/* --- start, stop, delete: what cannot be done with one network is told, and the others have their turn --- */
 
 static int start(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
 {
+	int status = 0;
+
 	for (int i = 0; i < argc; i++)
 		if (lan_start(l, argv[i], err))
-			return -1;
-	return 0;
+			status = cli_fail(err);
+	return status;
 }
 
 static int run_start(struct config *c, int argc, char **argv)
@@ -58,14 +60,15 @@ static int run_start(struct config *c, int argc, char **argv)
 
 static int end(struct lan *l, struct config *c, char **argv, int argc, struct err *err)
 {
+	int status = 0;
 	bool force;
 
 	if (config_bool(c, "force", false, &force, err))
 		return -1;
 	for (int i = 0; i < argc; i++)
 		if ((config_peek(c, "delete") ? lan_delete : lan_stop)(l, argv[i], force, err))
-			return -1;
-	return 0;
+			status = cli_fail(err);
+	return status;
 }
 
 static int stop(struct lan *l, struct config *c, int argc, char **argv, struct err *err)

@@ -233,6 +233,18 @@ def refused(lab):
     return {"errors": errors, "note": note, "defined": os.listdir(os.path.join(lab.dir, "networks")), "left": gone(lab)}
 
 
+def several(lab):
+    """Of several networks each has its turn, whatever becomes of those before it."""
+    for name in ("a", "b", "c"):
+        lab.vireo("net", "create", name, "--isolated", "--no-start")
+    state = lambda: {n["name"]: n["state"] for n in json.loads(lab.vireo("net", "list", "--json"))}
+    r = {}
+    for command in ("start", "stop", "delete"):
+        done = lab.vireo("net", command, "a", "nope", "b", "nope2", check=False)
+        r[command] = [done.returncode, done.stderr.count("no network named 'nope"), state()]
+    return r
+
+
 def interfaces(lab):
     """Interfaces that others take, rename and remove."""
     sh("ip link add vs-lab type bridge")

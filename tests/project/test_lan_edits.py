@@ -71,3 +71,10 @@ def test_interfaces_of_others(scenes):
     assert (r["renamed"], r["kept"]) == (0, ["192.0.2.1", "2001:db8::1"])
     assert r["gone"][0] == 0 and "the interface gone0 is gone" in r["gone"][1]
     assert r["left"] == NOTHING
+
+
+@pytest.mark.scene("several")
+def test_several_networks(scenes):
+    r = scenes.result("several")
+    down = {"a": "down", "b": "down", "c": "down"}
+    assert r == {"start": [1, 2, {**down, "a": "up", "b": "up"}], "stop": [1, 2, down], "delete": [1, 2, {"c": "down"}]}
