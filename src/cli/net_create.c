@@ -15,13 +15,13 @@
 	{ "routed", 0, CLI_FLAG, "routed", NULL, NULL, "the host routes to the network, without translation", NULL }, \
 	{ "bridged", 0, CLI_VALUE, "bridged", NULL, "IFACE", \
 	  "machines are hosts of the network that this interface of the host (or this bridge) is in", NULL }, \
-	{ "subnet", 0, CLI_VALUE, "subnet", NULL, "A.B.C.0/24|none", "IPv4 addresses (default: a free private subnet)", NULL }, \
-	{ "subnet6", 0, CLI_VALUE, "subnet6", NULL, "PREFIX/64|none", "IPv6 addresses (default: a unique local prefix)", NULL }, \
+	{ "subnet", 0, CLI_VALUE, "subnet", NULL, "A.B.C.D/8..29|none", "IPv4 addresses (default: a free private /24)", NULL }, \
+	{ "subnet6", 0, CLI_VALUE, "subnet6", NULL, "PREFIX/64|none", "IPv6 addresses, always a /64 (default: a unique local one)", NULL }, \
 	{ "domain", 0, CLI_VALUE, "domain", NULL, "NAME|none", "DNS domain of the machines (default: the network's name, .internal)", NULL }, \
 	{ "dhcp-range", 0, CLI_VALUE, "dhcp-range", NULL, "A-B", "addresses that are handed out (default: all but the first two)", NULL }, \
 	{ "host", 0, CLI_NUMBERED, "host", NULL, "MAC,NAME,ADDRESS", "a machine's name and address; several times; NAME or ADDRESS may be empty", NULL }, \
-	{ "publish", 0, CLI_NUMBERED, "publish", NULL, "[tcp|udp]:[ADDRESS:]PORT-MACHINE:PORT", \
-	  "a port of the host that leads to one of a machine (name or address); several times", NULL }, \
+	{ "publish", 0, CLI_NUMBERED, "publish", NULL, "[tcp|udp:][ADDRESS:]PORT[-PORT]-MACHINE:PORT[-PORT]", \
+	  "ports of the host that lead to those of a machine (name or address); several times", NULL }, \
 	{ "route", 0, CLI_NUMBERED, "route", NULL, "NETWORK", "another network that this one reaches and is reached from; several times", NULL }, \
 	{ "dns", 0, CLI_VALUE, "dns", NULL, "own|dnsmasq|off", "who answers DNS (and DHCP): Vireo (default), or dnsmasq; off: no DNS", "own|dnsmasq|off" }, \
 	{ "no-dhcp", 0, CLI_FLAG, "no-dhcp", NULL, NULL, "hand out no addresses", NULL }, \

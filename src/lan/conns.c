@@ -85,7 +85,8 @@ static bool came_by(const struct conns *c, const struct side *s)
 	for (unsigned i = 0; i < c->ports_len; i++) {
 		const struct lan_publish *p = &c->ports[i];
 
-		if (p->port == s->dport && (p->udp ? IPPROTO_UDP : IPPROTO_TCP) == s->proto)
+		if (s->dport >= p->port && s->dport <= p->port + p->more &&
+		    (p->udp ? IPPROTO_UDP : IPPROTO_TCP) == s->proto)
 			return true;
 	}
 	return false;
@@ -153,8 +154,9 @@ static bool publishes(const struct lan_def *d, const struct lan_publish *p)
 	for (unsigned i = 0; i < d->publish_len; i++) {
 		const struct lan_publish *o = &d->publish[i];
 
-		if (o->port == p->port && o->udp == p->udp && o->ip6 == p->ip6 && o->at4 == p->at4 &&
-		    o->to_port == p->to_port && !memcmp(&o->at6, &p->at6, sizeof(o->at6)) && !strcmp(o->to, p->to))
+		if (o->port == p->port && o->more == p->more && o->udp == p->udp && o->ip6 == p->ip6 &&
+		    o->at4 == p->at4 && o->to_port == p->to_port && !memcmp(&o->at6, &p->at6, sizeof(o->at6)) &&
+		    !strcmp(o->to, p->to))
 			return true;
 	}
 	return false;

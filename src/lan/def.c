@@ -217,12 +217,41 @@ static unsigned families(const struct lan_publish *p)
 	return !lan_zero6(&p->at6) || lan_parse6(p->to, &six) ? 2 : 3;
 }
 
-bool lan_publish_meets(const struct lan_publish *a, const struct lan_publish *b)
+static bool at_any(const struct lan_publish *p)
 {
-	const bool any = (!a->at4 && lan_zero6(&a->at6)) || (!b->at4 && lan_zero6(&b->at6));
+	return !p->at4 && lan_zero6(&p->at6);
+}
 
-	return a->port == b->port && a->udp == b->udp && families(a) & families(b) &&
-	       (any || (a->at4 == b->at4 && !memcmp(&a->at6, &b->at6, sizeof(a->at6))));
+static bool has_port(const struct lan_publish *p, unsigned port)
+{
+	return port >= p->port && port <= p->port + (unsigned)p->more;
+}
+
+unsigned lan_publish_meets(const struct lan_publish *a, const struct lan_publish *b)
+{
+	const unsigned port = a->port > b->port ? a->port : b->port;
+	const bool same = a->at4 == b->at4 && !memcmp(&a->at6, &b->at6, sizeof(a->at6));
+
+	return has_port(a, port) && has_port(b, port) && a->udp == b->udp && families(a) & families(b) &&
+			       (same || at_any(a) || at_any(b))
+		       ? port
+		       : 0;
+}
+
+/* Of dnsmasq, which answers at the gateway's address: one of the host's. 0: none of these. */
+static unsigned server_port(const struct lan_def *d, const struct lan_publish *p)
+{
+	static const struct {
+		unsigned port;
+		bool udp_only;
+	} ports[] = { { 53, false }, { 67, true }, { 547, true } };
+	const struct in6_addr six = lan_host6(&d->net6.addr, 1);
+	const bool there = at_any(p) || p->at4 == lan_gateway4(d) || !memcmp(&p->at6, &six, sizeof(six));
+
+	for (size_t i = 0; i < ARRAY_LEN(ports) && d->dns == LAN_DNS_DNSMASQ && there; i++)
+		if (has_port(p, ports[i].port) && (p->udp || !ports[i].udp_only))
+			return ports[i].port;
+	return 0;
 }
 
 /* Ports lead to machines of this network: others have filters of their own, which would let them pass. */
@@ -234,15 +263,21 @@ static int check_published(const struct lan_def *d, struct err *err)
 
 	for (unsigned i = 0; i < d->publish_len; i++) {
 		const struct lan_publish *p = &d->publish[i];
+		unsigned port = server_port(d, p);
 
 		lan_publish_text(p, text, sizeof(text));
+		if (port)
+			return err_set(err, "publish %s: port %u is where dnsmasq answers the network", text, port);
 		if ((lan_parse4(p->to, &four) && !lan_is_machine4(d, four)) ||
 		    (lan_parse6(p->to, &six) && !is_machine6(d, &six)))
 			return err_set(err, "publish %s: %s is not an address of a machine in the network", text,
 				       p->to);
-		for (unsigned k = 0; k < i; k++)
-			if (lan_publish_meets(p, &d->publish[k]))
-				return err_set(err, "publish %s: the port leads to %s already", text, d->publish[k].to);
+		for (unsigned k = 0; k < i; k++) {
+			port = lan_publish_meets(p, &d->publish[k]);
+			if (port)
+				return err_set(err, "publish %s: port %u leads to %s already", text, port,
+					       d->publish[k].to);
+		}
 	}
 	return 0;
 }
@@ -353,9 +388,10 @@ int lan_parse_static(struct lan_def *d, const char *text, struct err *err)
 	if (!name || name - text != sizeof(mac) - 1 || !lan_parse_mac(mac, s->mac))
 		return err_set(err, "host: '%s' is not MAC,NAME,ADDRESS (as 52:54:00:00:00:01,web,10.1.2.3)", text);
 	len = addr ? (size_t)(addr - name - 1) : strlen(name + 1);
-	if (len && !lan_label_ok(name + 1, (unsigned)len))
-		return err_set(err, "host: '%.*s' is no name: 1 to 63 letters, digits and dashes", (int)len, name + 1);
-	memcpy(s->name, name + 1, len);
+	snprintf(s->name, sizeof(s->name), "%.*s", (int)len, name + 1);
+	if (len > LAN_NAME_LABEL || (len && !lan_label_of(s->name, s->name)))
+		return err_set(err, "host: '%.*s' is no name of a machine (1 to 63 letters, digits and dashes)",
+			       (int)len, name + 1);
 	if (addr && addr[1] && !lan_parse4(addr + 1, &s->addr4))
 		return err_set(err, "host: '%s' is no IPv4 address", addr + 1);
 	d->statics_len++;
@@ -382,8 +418,22 @@ static bool port(const char *text, uint16_t *p)
 	return isdigit((unsigned char)*text) && !*end && n && n <= 65535;
 }
 
-/* "[ADDR:]PORT" with brackets around an IPv6 address: the port goes to `p`, the rest to `host` ("": none). */
-static bool host_port(const char *text, size_t len, char host[LAN_NAME_LABEL + 1], uint16_t *p)
+/* "PORT" or "PORT-PORT": the first of them, and how many follow. */
+static bool ports(char *text, uint16_t *first, uint16_t *more)
+{
+	char *dash = strchr(text, '-');
+	uint16_t last;
+
+	if (dash)
+		*dash = '\0';
+	if (!port(text, first) || !port(dash ? dash + 1 : text, &last))
+		return false;
+	*more = (uint16_t)(last - *first);
+	return last >= *first;
+}
+
+/* "[ADDR:]PORTS" with brackets around an IPv6 address, which goes to `host` ("": none). */
+static bool host_ports(const char *text, size_t len, char host[LAN_NAME_LABEL + 1], uint16_t *first, uint16_t *more)
 {
 	char buf[128], *colon;
 
@@ -393,7 +443,7 @@ static bool host_port(const char *text, size_t len, char host[LAN_NAME_LABEL + 1
 	buf[len] = '\0';
 	*host = '\0';
 	colon = strrchr(buf, ':');
-	if (!port(colon ? colon + 1 : buf, p))
+	if (!ports(colon ? colon + 1 : buf, first, more))
 		return false;
 	if (!colon)
 		return true;
@@ -407,12 +457,21 @@ static bool host_port(const char *text, size_t len, char host[LAN_NAME_LABEL + 1
 	return snprintf(host, LAN_NAME_LABEL + 1, "%s", buf) <= LAN_NAME_LABEL;
 }
 
+/* How long the number is that a dash follows, as in "8010-web": the end of a range, which no machine's name is. */
+static size_t number_and_dash(const char *text)
+{
+	const size_t n = strspn(text, "0123456789");
+
+	return text[n] == '-' ? n : 0;
+}
+
 int lan_parse_publish(struct lan_def *d, const char *text, struct err *err)
 {
 	struct lan_publish *p = &d->publish[d->publish_len];
 	const char *where = text, *dash;
 	char host[LAN_NAME_LABEL + 1];
 	struct in6_addr to6;
+	uint16_t more = 0;
 	uint32_t to4;
 
 	if (d->publish_len == LAN_PUBLISH_MAX)
@@ -423,9 +482,20 @@ int lan_parse_publish(struct lan_def *d, const char *text, struct err *err)
 	else if (!strncmp(where, "tcp:", 4))
 		where += 4;
 	dash = strchr(where, '-');
-	if (!dash || !host_port(where, (size_t)(dash - where), host, &p->port) ||
-	    !host_port(dash + 1, strlen(dash + 1), p->to, &p->to_port) || !*p->to)
-		return err_set(err, "publish: '%s' is not [tcp|udp]:[ADDRESS:]PORT-MACHINE:PORT", text);
+	if (dash && number_and_dash(dash + 1))
+		dash += 1 + number_and_dash(dash + 1);
+	if (!dash || !host_ports(where, (size_t)(dash - where), host, &p->port, &p->more) ||
+	    !host_ports(dash + 1, strlen(dash + 1), p->to, &p->to_port, &more) || !p->to[strspn(p->to, "0123456789")])
+		return err_set(err,
+			       "publish: '%s' is not [tcp|udp:][ADDRESS:]PORT[-PORT]-MACHINE:PORT[-PORT], as "
+			       "tcp:8080-web:80 or tcp:8000-8010-10.1.2.3:9000-9010",
+			       text);
+	if (p->more != more)
+		return err_set(err, "publish: '%s': of the host there are %u ports, and %u of the machine", text,
+			       p->more + 1u, more + 1u);
+	if (p->port != p->to_port && more >= LAN_SHIFTED_MAX)
+		return err_set(err, "publish: '%s': more than %d ports can only lead to the same ones", text,
+			       LAN_SHIFTED_MAX);
 	p->ip6 = lan_parse6(p->to, &to6);
 	if (!p->ip6 && !lan_parse4(p->to, &to4) && !lan_label_of(p->to, p->to))
 		return err_set(err, "publish: '%s' is neither a machine's name nor an address", p->to);
@@ -439,10 +509,16 @@ int lan_parse_publish(struct lan_def *d, const char *text, struct err *err)
 	return 0;
 }
 
+static const char *ports_text(unsigned first, unsigned more, bool range, char buf[16])
+{
+	snprintf(buf, 16, range ? "%u-%u" : "%u", first, first + more);
+	return buf;
+}
+
 const char *lan_publish_text(const struct lan_publish *p, char *buf, unsigned size)
 {
 	bool bracket = strchr(p->to, ':');
-	char at[LAN_TEXT6 + 4] = "", text[LAN_TEXT6];
+	char at[LAN_TEXT6 + 4] = "", text[LAN_TEXT6], here[16], there[16];
 	int n;
 
 	if (!lan_zero6(&p->at6)) {
@@ -450,7 +526,8 @@ const char *lan_publish_text(const struct lan_publish *p, char *buf, unsigned si
 	} else if (p->at4) {
 		snprintf(at, sizeof(at), "%s:", lan_text4(p->at4, text));
 	}
-	n = snprintf(buf, size, "%s:%s%u-%s%s%s:%u", p->udp ? "udp" : "tcp", at, p->port, bracket ? "[" : "", p->to,
-		     bracket ? "]" : "", p->to_port);
+	n = snprintf(buf, size, "%s:%s%s-%s%s%s:%s", p->udp ? "udp" : "tcp", at,
+		     ports_text(p->port, p->more, p->more || number_and_dash(p->to), here), bracket ? "[" : "", p->to,
+		     bracket ? "]" : "", ports_text(p->to_port, p->more, p->more, there));
 	return n < (int)size ? buf : "";
 }

@@ -16,6 +16,7 @@
 #define LAN_STATIC_MAX	256
 #define LAN_PUBLISH_MAX 64
 #define LAN_ROUTES_MAX	16
+#define LAN_SHIFTED_MAX 1024 /* ports of a range that have other numbers at the machine: a rule has each */
 
 enum lan_model { LAN_NAT, LAN_ISOLATED, LAN_ROUTED, LAN_BRIDGED, LAN_MODELS };
 enum lan_dns { LAN_DNS_OWN, LAN_DNS_DNSMASQ, LAN_DNS_OFF, LAN_DNS_KINDS };
@@ -27,13 +28,14 @@ struct lan_static {
 	uint32_t addr4;		       /* 0: one of the range */
 };
 
-/* A port of the host that leads to a machine of the network. */
+/* Ports of the host that lead to those of a machine of the network. */
 struct lan_publish {
 	bool udp;
 	bool ip6;     /* of which family `to` is */
 	uint32_t at4; /* of the host; 0: any */
 	struct in6_addr at6;
-	uint16_t port, to_port;
+	uint16_t port, to_port;	     /* the first ones */
+	uint16_t more;		     /* that follow them */
 	char to[LAN_NAME_LABEL + 1]; /* name of a machine, or an address */
 };
 
@@ -69,7 +71,7 @@ int lan_def_from_json(struct lan_def *d, const json_t *o, struct err *err);
 
 /* "MAC,NAME,ADDR": name or address may be empty. */
 int lan_parse_static(struct lan_def *d, const char *text, struct err *err);
-/* "[tcp|udp]:[ADDR:]PORT-VM:PORT"; IPv6 addresses in brackets. */
+/* "[tcp|udp:][ADDR:]PORT[-PORT]-VM:PORT[-PORT]"; IPv6 addresses in brackets. */
 int lan_parse_publish(struct lan_def *d, const char *text, struct err *err);
 /* "A-B" */
 int lan_parse_range(struct lan_def *d, const char *text, struct err *err);
@@ -79,8 +81,8 @@ const char *lan_publish_text(const struct lan_publish *p, char *buf, unsigned si
 bool lan_name_ok(const char *name);
 /* The same, or that it means something else, as an error. */
 int lan_name_check(const char *name, struct err *err);
-/* Whether a packet to the host could be meant by both. */
-bool lan_publish_meets(const struct lan_publish *a, const struct lan_publish *b);
+/* A port that a packet to the host could come to and be meant by both; 0: none. */
+unsigned lan_publish_meets(const struct lan_publish *a, const struct lan_publish *b);
 /* 1 to 63 letters, digits and dashes, as a name in DNS. */
 bool lan_label_ok(const char *name, unsigned len);
 /* The label that a machine's name is in DNS: `_`, `.` and spaces are `-` there. False: it is none all the same. */

@@ -70,9 +70,11 @@ static int check_published(struct lan *l, const struct lan_def *d, struct err *e
 			continue;
 		for (unsigned i = 0; i < d->publish_len && !rc; i++)
 			for (unsigned k = 0; k < o->publish_len && !rc; k++) {
-				if (lan_publish_meets(&d->publish[i], &o->publish[k]))
-					rc = err_set(err, "publish: port %u leads to network %s already",
-						     d->publish[i].port, o->name);
+				const unsigned port = lan_publish_meets(&d->publish[i], &o->publish[k]);
+
+				if (port)
+					rc = err_set(err, "publish: port %u leads to network %s already", port,
+						     o->name);
 			}
 	}
 	lan_names_free(&names);

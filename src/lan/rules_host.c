@@ -58,10 +58,16 @@ static void lead(FILE *f, const struct lan_publish *p, bool six, const char *to)
 	fputs("\t\t", f);
 	if (six ? !lan_zero6(&p->at6) : p->at4 != 0)
 		fprintf(f, "%s daddr %s ", family, six ? lan_text6(&p->at6, at) : lan_text4(p->at4, at));
-	fprintf(f,
-		six ? "meta nfproto ipv6 %s dport %u dnat ip6 to [%s]:%u\n"
-		    : "meta nfproto ipv4 %s dport %u dnat ip to %s:%u\n",
-		proto, p->port, to, p->to_port);
+	fprintf(f, "meta nfproto %s %s dport %u-%u dnat %s to %s", six ? "ipv6" : "ipv4", proto, p->port,
+		p->port + p->more, family, to);
+	/* Each to its own: a range there would mean any of it. */
+	if (p->port != p->to_port) {
+		fprintf(f, " : %s dport map {", proto);
+		for (unsigned i = 0; i <= p->more; i++)
+			fprintf(f, "%s %u : %u", i ? "," : "", p->port + i, p->to_port + i);
+		fputs(" }", f);
+	}
+	putc('\n', f);
 }
 
 /* What has come by it: seen at each packet, so that what is published no more ends at once. */
@@ -70,8 +76,8 @@ static void admit(FILE *f, const struct lan_publish *p, bool six, const char *to
 	const char *family = six ? "ip6" : "ip";
 	char at[LAN_TEXT6];
 
-	fprintf(f, "\t\t%s daddr %s %s dport %u ct original proto-dst %u ", family, to, p->udp ? "udp" : "tcp",
-		p->to_port, p->port);
+	fprintf(f, "\t\t%s daddr %s %s dport %u-%u ct original proto-dst %u-%u ", family, to, p->udp ? "udp" : "tcp",
+		p->to_port, p->to_port + p->more, p->port, p->port + p->more);
 	if (six ? !lan_zero6(&p->at6) : p->at4 != 0)
 		fprintf(f, "ct original %s daddr %s ", family, six ? lan_text6(&p->at6, at) : lan_text4(p->at4, at));
 	fputs("accept\n", f);

@@ -163,13 +163,43 @@ static void ports_of_the_host(void **state)
 	published(PORTS("tcp:80-[2001:db8::5]:80"), "publish tcp:80-[2001:db8::5]:80: 2001:db8::5 is not");
 	published(PORTS("tcp:80-[fd00:1:2:3::2]:80"), "publish");
 	published(PORTS("tcp:80-a:80", "udp:80-b:80", "tcp:81-b:80"), "");
-	published(PORTS("tcp:80-a:80", "tcp:80-b:81"), "publish tcp:80-b:81: the port leads to a already");
+	published(PORTS("tcp:80-a:80", "tcp:80-b:81"), "publish tcp:80-b:81: port 80 leads to a already");
 	published(PORTS("tcp:80-a:80", "tcp:192.0.2.1:80-b:80"), "publish");
 	published(PORTS("tcp:[2001:db8::1]:80-b:80", "tcp:80-a:80"), "publish");
 	published(PORTS("tcp:192.0.2.2:80-a:80", "tcp:192.0.2.1:80-b:80", "tcp:[2001:db8::1]:80-b:80"), "");
 	published(PORTS("tcp:192.0.2.2:80-a:80", "tcp:192.0.2.2:80-b:80"), "publish");
 	/* By one family each. */
 	published(PORTS("tcp:80-10.1.2.3:80", "tcp:80-[fd00:1:2:3::3]:80"), "");
+	/* Ranges that meet. */
+	published(PORTS("tcp:80-89-a:80-89", "tcp:90-99-b:80-89", "udp:80-99-b:80-99"), "");
+	published(PORTS("tcp:80-90-a:80-90", "tcp:85-b:80"), "publish tcp:85-b:80: port 85 leads to a already");
+	published(PORTS("tcp:85-a:80", "tcp:80-90-b:80-90"), "publish tcp:80-90-b:80-90: port 85 leads to a already");
+	published(PORTS("tcp:80-90-a:80-90", "tcp:90-99-b:80-89"), "publish tcp:90-99-b:80-89: port 90 leads");
+}
+
+/* dnsmasq answers by the host's own addresses, and goes on doing so. */
+static void ports_of_dnsmasq(void **state)
+{
+	static const struct {
+		const char *port;
+		bool refused;
+	} rows[] = { { "udp:53-a:53", true },
+		     { "tcp:50-60-a:50-60", true },
+		     { "udp:67-a:67", true },
+		     { "tcp:67-a:67", false },
+		     { "udp:500-600-a:500-600", true },
+		     { "udp:54-a:53", false },
+		     { "udp:192.0.2.1:53-a:53", false },
+		     { "udp:10.1.2.1:53-a:53", true },
+		     { "udp:[fd00:1:2:3::1]:53-a:53", true } };
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		published(PORTS(rows[i].port), "");
+		d.dns = LAN_DNS_DNSMASQ;
+		assert_int_equal(lan_def_check(&d, &err), rows[i].refused ? -1 : 0);
+		if (rows[i].refused)
+			assert_non_null(strstr(err.msg, "is where dnsmasq answers"));
+	}
 #undef PORTS
 }
 
@@ -187,12 +217,22 @@ static void test_labels(void **state)
 	assert_int_equal(lan_parse_publish(&d, "tcp:80-web_1:80", &err), 0);
 	assert_string_equal(d.publish[d.publish_len - 1].to, "web-1");
 	d.publish_len = 0;
+	assert_int_equal(lan_parse_static(&d, "52:54:00:00:00:01,web_1.prod,", &err), 0);
+	assert_string_equal(d.statics[0].name, "web-1-prod");
 }
 
 static void test_words(void **state)
 {
-	static const char *const good[] = { "tcp:80-web:8080", "udp:192.0.2.1:53-10.1.2.3:53",
-					    "tcp:[2001:db8::1]:80-[fd00::5]:80", "tcp:[2001:db8::1]:80-web:80" };
+	static const char *const good[] = { "tcp:80-web:8080",
+					    "udp:192.0.2.1:53-10.1.2.3:53",
+					    "tcp:[2001:db8::1]:80-[fd00::5]:80",
+					    "tcp:[2001:db8::1]:80-web:80",
+					    "tcp:8000-8010-web:9000-9010",
+					    "udp:192.0.2.1:1-65535-10.1.2.3:1-65535",
+					    "tcp:1-1024-[fd00::5]:2-1025",
+					    "tcp:80-80-8-bit-web:80",
+					    "tcp:80-80s-web:80",
+					    "tcp:80-web-80:80" };
 	static const char *const bad[] = { "",
 					   "80",
 					   "tcp:80-web",
@@ -205,12 +245,24 @@ static void test_words(void **state)
 					   "sctp:80-web:80",
 					   "tcp:10.0.0.1:80-[fd00::5]:80",
 					   "tcp:[2001:db8::1]:80-10.0.0.1:80",
-					   "tcp:80-web:80;drop" };
+					   "tcp:80-web:80;drop",
+					   "8000-8010-web:80",
+					   "tcp:8010-8000-web:9010-9000",
+					   "tcp:8000-8010-web:9000-9011",
+					   "tcp:80-web:80-81",
+					   "tcp:80-80:80",
+					   "tcp:80-70000-web:80-70000",
+					   "tcp:1-1025-web:2-1026",
+					   "tcp:80-81-:80-81",
+					   "tcp:80-8-bit-web:80",
+					   "8080:80" };
 	static const char *const bad_hosts[] = { "",
 						 "52:54:00:00:00:01",
 						 "52:54:00:00:00,web,",
 						 "x,web,10.0.0.1",
-						 "52:54:00:00:00:01,w b,",
+						 "52:54:00:00:00:01,w*b,",
+						 "52:54:00:00:00:01,"
+						 "a23456789012345678901234567890123456789012345678901234567890abcd,",
 						 "52:54:00:00:00:01,,10.0.0",
 						 "52:54:00:00:00:01,-a," };
 	char text[256];
@@ -222,7 +274,8 @@ static void test_words(void **state)
 		assert_string_equal(lan_publish_text(&d.publish[0], text, sizeof(text)), good[i]);
 	}
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-		assert_int_equal(lan_parse_publish(&d, bad[i], &err), -1);
+		if (!lan_parse_publish(&d, bad[i], &err))
+			fail_msg("taken: %s", bad[i]);
 	for (size_t i = 0; i < ARRAY_LEN(bad_hosts); i++)
 		assert_int_equal(lan_parse_static(&d, bad_hosts[i], &err), -1);
 }
@@ -368,6 +421,7 @@ int main(void)
 		cmocka_unit_test(test_ports),
 		cmocka_unit_test(ports_by_another_definition),
 		cmocka_unit_test(ports_of_the_host),
+		cmocka_unit_test(ports_of_dnsmasq),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

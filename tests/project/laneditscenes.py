@@ -7,10 +7,11 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import lanlab
-from lanlab import sh
+from lanlab import ECHO, sh
 from lanscenes import gone, make, servers, shown, wait
 
 
@@ -231,6 +232,51 @@ def refused(lab):
     note = slow.communicate("<network><name>my net</name><ip address='10.9.9.1' prefix='24'/></network>")[1]
     lab.vireo("net", "delete", "a" * 31)
     return {"errors": errors, "note": note, "defined": os.listdir(os.path.join(lab.dir, "networks")), "left": gone(lab)}
+
+
+TELL = """import select, socket, sys
+ears = [socket.create_server(("::", int(p)), family=socket.AF_INET6, dualstack_ipv6=True) for p in sys.argv[1:]]
+print("ready", flush=True)
+while True:
+    for ear in select.select(ears, [], [])[0]:
+        s = ear.accept()[0]
+        s.sendall(str(ear.getsockname()[1]).encode())
+        s.close()
+"""
+ASK = """import socket, sys
+for p in sys.argv[2:]:
+    try:
+        with socket.create_connection((sys.argv[1], int(p)), 0.6) as s:
+            print(s.recv(10).decode())
+    except OSError:
+        print("-")
+"""
+
+
+def ranges(lab):
+    """Ports of the host that lead to as many of a machine, each to its own; to the same ones; and to others after an edit."""
+    lab.vireo("net", "create", "lab", "--nat", "--publish", f"tcp:{ECHO - 1}-{ECHO}-a:{ECHO - 1}-{ECHO}")
+    a = lab.machine("lab", "a")
+    # Connections by the last of a range that ends are forgotten.
+    flows = [lab.outside.ask(to, "flow", 2, ECHO) for to in ("192.0.2.1", "2001:db8::1")]
+    count = lambda: int(sh("sysctl -n net.netfilter.nf_conntrack_count"))
+    answers = lab.outside.answers()
+    followed = [[answers[n] for n in flows], count()]
+    lab.vireo("net", "edit", "lab", "--publish", "tcp:9000-9002-a:9500-9502", "--publish", "tcp:9600-9602-a:9600-9602")
+    followed.append(count())
+    inside = lambda space, code, *args: ["nsenter", "-t", str(space.pid), "-n", sys.executable, "-c", code, *map(str, args)]
+    tell = subprocess.Popen(inside(a, TELL, *range(9500, 9504), *range(9600, 9604)), stdout=subprocess.PIPE)
+    tell.stdout.readline()
+    reached = lambda *ports: [subprocess.run(inside(lab.outside, ASK, to, *ports), capture_output=True, text=True, check=True).stdout.split()
+                              for to in ("192.0.2.1", "2001:db8::1")]
+    found = {"followed": followed, "shifted": reached(8999, 9000, 9001, 9002, 9003), "same": reached(9599, 9600, 9601, 9602, 9603)}
+    lab.vireo("net", "edit", "lab", "--publish", "tcp:9001-9003-a:9500-9502")
+    found["after"] = reached(9000, 9001, 9002, 9003, 9601)
+    found["text"] = shown(lab)["definition"]["publish"]
+    found["taken"] = tried(lab, "net", "create", "two", "--nat", "--publish", "tcp:8000-9001-x:8000-9001")
+    tell.kill()
+    tell.wait()
+    return found
 
 
 def several(lab):

@@ -73,6 +73,15 @@ def test_interfaces_of_others(scenes):
     assert r["left"] == NOTHING
 
 
+@pytest.mark.scene("ranges")
+def test_ranges_of_ports(scenes):
+    r = scenes.result("ranges")
+    assert r["followed"] == [[True, True], 2, 0]
+    assert r["shifted"] == [["-", "9500", "9501", "9502", "-"]] * 2 and r["same"] == [["-", "9600", "9601", "9602", "-"]] * 2
+    assert r["after"] == [["-", "9500", "9501", "9502", "-"]] * 2 and r["text"] == ["tcp:9001-9003-a:9500-9502"]
+    assert "publish: port 9001 leads to network lab already" in r["taken"]
+
+
 @pytest.mark.scene("several")
 def test_several_networks(scenes):
     r = scenes.result("several")
