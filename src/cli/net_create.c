@@ -257,38 +257,52 @@ static int run_edit(struct config *c, int argc, char **argv)
 	return net_with(true, edit, c, argc, argv);
 }
 
-static int read_import(struct config *c, const char *path, struct lan_def *d, struct lan_wishes *w, struct err *err)
+static int read_import(struct config *c, const char *path, struct lan_def *d, struct lan_wishes *w, FILE *notes,
+		       struct err *err)
 {
-	const char *name = config_get(c, "name");
-	size_t len;
-	char *text = read_file(path, &len, err);
+	struct lan_xml x = { .name = config_get(c, "name"), .notes = notes };
+	char *text = read_file(path, &x.len, err);
 	int rc;
 
 	if (!text)
 		return -1;
-	rc = lan_def_from_xml(d, w, name, text, len, err);
+	x.text = text;
+	rc = lan_def_from_xml(d, w, &x, err);
 	free(text);
 	return rc ? err_prefix(err, "%s", path) : config_bool(c, "no-start", false, &w->no_start, err);
 }
 
 /* The file is read before anything is held: it may be one that somebody else still writes. */
-static int run_import(struct config *c, int argc, char **argv)
+static int import(struct config *c, const char *path, FILE *notes, struct err *err)
 {
 	struct lan_def *d = malloc(sizeof(*d));
 	struct lan_wishes w;
 	struct lan *l = NULL;
-	struct err err;
-	int rc = d ? read_import(c, argv[0], d, &w, &err) : err_set(&err, "out of memory");
+	int rc = d ? read_import(c, path, d, &w, notes, err) : err_set(err, "out of memory");
 
 	if (!rc)
-		l = lan_open(true, &err);
-	rc = l ? lan_create(l, d, &w, &err) : -1;
-	if (!rc && d->model == LAN_ISOLATED)
-		fprintf(stderr, "vireo: %s: machines of an isolated network do not reach the host, as libvirt's do\n",
-			argv[0]);
+		l = lan_open(true, err);
+	rc = l ? lan_create(l, d, &w, err) : -1;
 	if (l)
 		lan_close(l);
 	free(d);
+	return rc;
+}
+
+static int run_import(struct config *c, int argc, char **argv)
+{
+	char *text = NULL, *rest;
+	struct err err;
+	size_t len;
+	FILE *notes = open_memstream(&text, &len);
+	int rc = notes ? import(c, argv[0], notes, &err) : err_set(&err, "out of memory");
+
+	if (notes && fclose(notes))
+		rc = err_set(&err, "out of memory");
+	/* Of what has come to nothing, the error says enough. */
+	for (const char *line = rc ? NULL : strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+		fprintf(stderr, "vireo: %s: %s\n", argv[0], line);
+	free(text);
 	return rc ? cli_fail(&err) : 0;
 }
 
@@ -322,6 +336,8 @@ const struct cli_command net_import_command = {
 	.max_operands = 1,
 	.operand_words = { "@file" },
 	.options = import_options,
-	.text = "What cannot be kept is refused by its name; nothing is left out silently.",
+	.text = "What would change who reaches whom, or where, is refused by its name; what is a little otherwise than "
+		"with\nlibvirt is said on stderr. Nothing is left out silently. FILE - is stdin: "
+		"`virsh net-dumpxml lab | vireo net import -`.",
 	.run = run_import,
 };

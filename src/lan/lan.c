@@ -102,6 +102,20 @@ static int check_routes(struct lan *l, const struct lan_def *d, const struct lan
 	return rc;
 }
 
+static int check_bridge(struct lan *l, const struct lan_def *d, const struct lan_wishes *w, struct err *err)
+{
+	struct rtnl_links links;
+	const struct rtnl_link *k;
+	int rc;
+
+	if (rtnl_links(&l->nl, &links, err))
+		return -1;
+	k = rtnl_find(&links, d->uplink);
+	rc = (k ? !strcmp(k->kind, "bridge") : w->no_start) ? 0 : err_set(err, "there is no bridge %s", d->uplink);
+	rtnl_links_free(&links);
+	return rc;
+}
+
 /* Complete it, and hold it against the host and the other networks. */
 static int fit(struct lan *l, struct lan_def *d, const struct lan_wishes *w, struct err *err)
 {
@@ -109,7 +123,7 @@ static int fit(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
 	bool own = d->model != LAN_BRIDGED;
 	int rc;
 
-	if (lan_taken(&t, &l->store, &l->nl, d, err))
+	if ((w->bridge && check_bridge(l, d, w, err)) || lan_taken(&t, &l->store, &l->nl, d, err))
 		return -1;
 	rc = lan_taken_check(&t, d, err) || lan_choose_subnets(&t, d, own && !w->no4, own && !w->no6, err) ? -1 : 0;
 	lan_taken_free(&t);

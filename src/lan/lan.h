@@ -10,6 +10,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/err.h"
 #include "lan/def.h"
@@ -24,6 +25,7 @@ void lan_close(struct lan *l);
 struct lan_wishes {
 	bool no4, no6; /* no addresses of this family */
 	bool no_start;
+	bool bridge; /* the interface of a bridged network must be a bridge */
 };
 /* `d` is checked and completed, kept, and the network started: all of it or nothing. */
 int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, struct err *err);
@@ -69,9 +71,14 @@ int lan_prepare(struct lan_cable *c, unsigned n, struct err *err);
 /* Starts the network, if it is down. */
 int lan_attach(struct lan_cable *c, struct err *err);
 
-/* A definition from libvirt's XML: what cannot be kept is refused by its name. `name` (NULL: none) is in place of its
- * own. */
-int lan_def_from_xml(struct lan_def *d, struct lan_wishes *w, const char *name, const char *text, size_t len,
-		     struct err *err);
+/* libvirt's XML of a network. */
+struct lan_xml {
+	const char *text;
+	size_t len;
+	const char *name; /* in place of its own; NULL: none */
+	FILE *notes;	  /* gets a line for each thing that will be otherwise */
+};
+/* What cannot be kept is refused by its name. */
+int lan_def_from_xml(struct lan_def *d, struct lan_wishes *w, const struct lan_xml *x, struct err *err);
 
 #endif

@@ -43,8 +43,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!size)
 		return 0;
 	if (data[0] == '<') {
-		if (!lan_def_from_xml(&d, &w, NULL, (const char *)data, size, &err))
+		const struct lan_xml x = { .text = (const char *)data, .len = size, .notes = fmemopen(NULL, 1, "w") };
+
+		if (x.notes && !lan_def_from_xml(&d, &w, &x, &err))
 			check(&d);
+		if (x.notes)
+			fclose(x.notes);
 		return 0;
 	}
 	o = json_loadb((const char *)data, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);

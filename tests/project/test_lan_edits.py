@@ -87,3 +87,14 @@ def test_several_networks(scenes):
     r = scenes.result("several")
     down = {"a": "down", "b": "down", "c": "down"}
     assert r == {"start": [1, 2, {**down, "a": "up", "b": "up"}], "stop": [1, 2, down], "delete": [1, 2, {"c": "down"}]}
+
+
+@pytest.mark.scene("imported")
+def test_imports(scenes):
+    r = scenes.result("imported")
+    assert r.pop("default") == [0, "vireo: default: the second address, 192.168.122.2, is the server's and is not handed out\n"
+                                   "vireo: default: not kept: uuid\n"]
+    assert r.pop("twice") == [1, "vireo: a network named 'default' is there already\n"]
+    assert r.pop("card") == [1, "vireo: there is no bridge up0\n"] and r.pop("none") == [1, "vireo: there is no bridge nope0\n"]
+    assert r == {"later": [0, ""], "bridge": [0, ""], "left": NOTHING,
+                 "list": {"default": ["nat", "up", "192.168.122.0/24"], "lan": ["bridged", "up", None], "later": ["bridged", "down", None]}}
