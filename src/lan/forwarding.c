@@ -279,6 +279,8 @@ static void give_back(void *opaque, unsigned family, const char *chain)
 	bool listened = !own[0] && ifname_of(chain, ra, ifname), six;
 	struct err ignored;
 
+	if (family != NFPROTO_INET)
+		return;
 	own[1] = !own[0] && !listened && ifname_of(chain, switches[1].on, ifname);
 	six = listened || own[1] || !strcmp(chain, switches[1].chain);
 	if (n->keep[six] || (!six && !own[0] && strcmp(chain, switches[0].chain) && strcmp(chain, REDIRECTS))) {

@@ -271,14 +271,17 @@ void nfnl_del_chain(struct nfnl_batch *b, unsigned family, const char *table, co
 	change(b, NFT_MSG_DELCHAIN, family, table, name);
 }
 
-/* The kernel has answered when it has taken the batch: to the last change, or why it takes none. */
-static int answers(struct rtnl *nf, struct err *err)
+/*
+ * The kernel has answered when it has taken the batch: to the last change, which is the one before the number `end`, or
+ * why it takes none.
+ */
+static int answers(struct rtnl *nf, uint32_t begin, uint32_t end, struct err *err)
 {
 	_Alignas(8) char buf[8192];
-	bool done = false;
+	bool done = false, last = false;
 	int e = 0;
 
-	for (;;) {
+	while (!last) {
 		ssize_t n = recv(nf->fd, buf, sizeof(buf), MSG_DONTWAIT);
 		size_t len = n < 0 ? 0 : (size_t)n;
 
@@ -287,30 +290,33 @@ static int answers(struct rtnl *nf, struct err *err)
 		if (n < 0)
 			break;
 		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, len); h = rtnl_next(h, &len)) {
-			if (h->nlmsg_type != NLMSG_ERROR)
+			if (h->nlmsg_type != NLMSG_ERROR || h->nlmsg_seq - begin > end - begin)
 				continue;
 			done = true;
+			last |= h->nlmsg_seq + 1 == end;
 			if (!e)
 				e = -((struct nlmsgerr *)NLMSG_DATA(h))->error;
 		}
 	}
-	return e || !done ? err_errno(err, e ? e : EIO, "packet filters") : 0;
+	e = done ? e : EIO;
+	return e ? err_errno(err, e, "packet filters"), -e : 0;
 }
 
 int nfnl_commit(struct rtnl *nf, struct nfnl_batch *b, struct err *err)
 {
 	const int room = (int)b->len * 2;
+	const uint32_t begin = nf->seq + 1;
 
 	if (!b->last)
-		return b->full ? err_set(err, "out of memory") : 0;
+		return b->full ? err_set(err, "out of memory"), -ENOMEM : 0;
 	((struct nlmsghdr *)(b->buf + b->last))->nlmsg_flags |= NLM_F_ACK;
 	put_mark(b, NFNL_MSG_BATCH_END);
 	if (b->full)
-		return err_set(err, "out of memory");
+		return err_set(err, "out of memory"), -ENOMEM;
 	for (size_t at = 0; at < b->len; at += NLMSG_ALIGN(((struct nlmsghdr *)(b->buf + at))->nlmsg_len))
 		((struct nlmsghdr *)(b->buf + at))->nlmsg_seq = ++nf->seq;
 	setsockopt(nf->fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
 	if (send(nf->fd, b->buf, b->len, 0) != (ssize_t)b->len)
-		return err_errno(err, errno, "packet filters");
-	return answers(nf, err);
+		return err_errno(err, errno, "packet filters"), -EIO;
+	return answers(nf, begin, nf->seq, err);
 }

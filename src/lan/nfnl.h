@@ -46,7 +46,7 @@ void nfnl_add_table(struct nfnl_batch *b, unsigned family, const char *name);
 void nfnl_add_chain(struct nfnl_batch *b, unsigned family, const char *table, const char *name);
 void nfnl_del_table(struct nfnl_batch *b, unsigned family, const char *name);
 void nfnl_del_chain(struct nfnl_batch *b, unsigned family, const char *table, const char *name);
-/* An empty one is done at once. */
+/* An empty one is done at once. Or -errno: -ENOENT where something that it names is not there. */
 int nfnl_commit(struct rtnl *nf, struct nfnl_batch *b, struct err *err);
 void nfnl_end(struct nfnl_batch *b);
 

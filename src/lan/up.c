@@ -9,6 +9,8 @@
 #include "base/bytes.h"
 #include "lan/lan_impl.h"
 
+#define REMOVALS 8 /* of filters, while others remove some of them */
+
 /* --- filters --- */
 
 /* The bridges of the networks that may talk with this one: whichever of both says so. */
@@ -447,13 +449,18 @@ static int prepare_removal(struct lan *l, const char *name, struct nfnl_batch *b
 	return lan_rules_remove(&l->nf, name, b, err);
 }
 
+/* A transaction fails as a whole where something has gone since it was listed: what is left then is listed anew. */
 int lan_remove_rules(struct lan *l, const char *name, struct err *err)
 {
-	struct nfnl_batch b;
-	int rc = prepare_removal(l, name, &b, err) || nfnl_commit(&l->nf, &b, err) ? -1 : 0;
+	int rc = -ENOENT;
 
-	nfnl_end(&b);
-	return rc;
+	for (unsigned n = 0; n < REMOVALS && rc == -ENOENT; n++) {
+		struct nfnl_batch b;
+
+		rc = prepare_removal(l, name, &b, err) ? -1 : nfnl_commit(&l->nf, &b, err);
+		nfnl_end(&b);
+	}
+	return rc ? -1 : 0;
 }
 
 struct removal {
@@ -492,6 +499,8 @@ static int remove_all(struct lan *l, const struct lan_run *r, struct err *err)
 	else if (!v.rc)
 		remove_filters(&v);
 	nfnl_end(&v.batch);
+	if (v.rc == -ENOENT)
+		v.rc = lan_remove_rules(l, r->def.name, &v.err);
 	if (v.rc)
 		rc = err_set(rc ? &ignored : err, "%s", v.err.msg);
 	return rc;

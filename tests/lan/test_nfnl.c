@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "lan/lan_impl.h"
 #include "lan/nfnl.h"
 
 /* The kernel's end of a socket. */
@@ -44,7 +45,8 @@ static void say(struct rtnl_req *q, uint32_t seq)
 	assert_int_equal(send(kernel, q->buf, q->h->nlmsg_len, 0), q->h->nlmsg_len);
 }
 
-static void say_table_of(unsigned family, const char *name, size_t len, const char *comment, size_t comment_len)
+static void say_table_to(uint32_t seq, unsigned family, const char *name, size_t len, const char *comment,
+			 size_t comment_len)
 {
 	const struct nfgenmsg g = { .nfgen_family = (uint8_t)family };
 	struct rtnl_req q;
@@ -54,7 +56,17 @@ static void say_table_of(unsigned family, const char *name, size_t len, const ch
 		put_text(&q, name, len);
 	if (comment)
 		rtnl_put(&q, NFTA_TABLE_USERDATA, comment, comment_len);
-	say(&q, 1);
+	say(&q, seq);
+}
+
+static void say_table_of(unsigned family, const char *name, size_t len, const char *comment, size_t comment_len)
+{
+	say_table_to(1, family, name, len, comment, comment_len);
+}
+
+static void say_table_at(uint32_t seq, unsigned family, const char *name)
+{
+	say_table_to(seq, family, name, strlen(name) + 1, "\0\7vireo:", 9);
 }
 
 static void say_table(unsigned family, const char *name, size_t len)
@@ -211,17 +223,72 @@ static void test_transactions(void **state)
 	nfnl_del_table(&b, NFPROTO_INET, "table");
 	say_end(NLMSG_ERROR, -ENOENT, 104);
 	say_end(NLMSG_ERROR, 0, 105);
-	assert_int_equal(nfnl_commit(&nf, &b, &err), -1);
+	assert_int_equal(nfnl_commit(&nf, &b, &err), -ENOENT);
 	assert_string_equal(err.msg, "packet filters: No such file or directory");
-	assert_int_equal(nfnl_commit(&nf, &b, &err), -1);
+	nfnl_end(&b);
+	nfnl_begin(&b);
+	nfnl_del_table(&b, NFPROTO_INET, "table");
+	assert_int_equal(nfnl_commit(&nf, &b, &err), -EIO);
 	nfnl_end(&b);
 	close_both(&nf);
+}
+
+/* The families of the tables that the transaction removes which the kernel hears next. */
+static void hear_removals(void)
+{
+	_Alignas(8) char buf[4096];
+	size_t len;
+	ssize_t n;
+
+	*seen = '\0';
+	while (!*seen && (n = recv(kernel, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
+		len = (size_t)n;
+		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, len); h = rtnl_next(h, &len))
+			if (h->nlmsg_type == (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE))
+				note(NULL, ((struct nfgenmsg *)NLMSG_DATA(h))->nfgen_family, "");
+	}
+}
+
+static void test_what_has_gone_is_removed(void **state)
+{
+	static const char table[] = "vireo-lab";
+	struct lan l = { .store = { .run = "/nowhere" } };
+	struct err err;
+	int links;
+
+	/* No links at all, each time. */
+	open_both(&l.nl);
+	for (uint32_t seq = 1; seq <= 2; seq++)
+		say_end(NLMSG_DONE, 0, seq);
+	links = kernel;
+	open_both(&l.nf);
+	/* Nothing about forwarding, and two tables of which one goes by itself. */
+	say_end(NLMSG_DONE, 0, 1);
+	say_table_at(2, NFPROTO_INET, table);
+	say_table_at(2, NFPROTO_BRIDGE, table);
+	say_end(NLMSG_DONE, 0, 2);
+	say_end(NLMSG_ERROR, -ENOENT, 4);
+	say_end(NLMSG_ERROR, 0, 5);
+	/* The rest. */
+	say_end(NLMSG_DONE, 0, 7);
+	say_table_at(8, NFPROTO_BRIDGE, table);
+	say_end(NLMSG_DONE, 0, 8);
+	say_end(NLMSG_ERROR, 0, 10);
+	assert_int_equal(lan_remove_rules(&l, "lab", &err), 0);
+	hear_removals();
+	assert_string_equal(seen, "1 ;7 ;");
+	hear_removals();
+	assert_string_equal(seen, "7 ;");
+	close_both(&l.nf);
+	kernel = links;
+	close_both(&l.nl);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_tables), cmocka_unit_test(test_tables_of_others),
-					    cmocka_unit_test(test_elements), cmocka_unit_test(test_transactions) };
+					    cmocka_unit_test(test_elements), cmocka_unit_test(test_transactions),
+					    cmocka_unit_test(test_what_has_gone_is_removed) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -222,7 +222,8 @@ def uplink(lab):
 
 def tables(lab):
     """Tables of somebody else's with names as ours have, and interfaces whose names mean something to nft."""
-    sh("nft 'add table inet vireo-foo; add chain inet vireo-foo x; add table bridge vireo-bar; add table ip vireo-lab; add table inet vireo_forwarding'; "
+    sh("nft 'add table inet vireo-foo; add chain inet vireo-foo x; add table bridge vireo-bar; add table ip vireo-lab; add table inet vireo_forwarding; "
+       "add table ip vireo_forwarding; add chain ip vireo_forwarding ipv4'; "
        "ip link add 'a\"b' type veth peer name 'e*'")
     before = sorted(sh("nft list tables").splitlines())
     found = {"errors": [lab.vireo("net", "create", name, *how, check=False).stderr for name, how in
