@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +15,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG	  4
-#define CONNECT_S 5
+#include "base/now.h"
+
+#define BACKLOG	 4
+#define LIMIT_MS 5000 /* of all addresses of a name: whoever starts a machine that waits cannot end it */
+#define LISTEN	 0    /* in place of a limit */
 
 const char *sock_path(const char *where)
 {
@@ -38,10 +42,9 @@ void sock_remove_stale(const struct sockaddr_un *a, int type)
 	close(fd);
 }
 
-/* Not longer than CONNECT_S: whoever starts a machine that waits for its network cannot end it. */
-static int connect_soon(int fd, const struct sockaddr *a, socklen_t len)
+static int connect_within(int fd, const struct sockaddr *a, socklen_t len, int64_t ms)
 {
-	const struct timeval limit = { CONNECT_S, 0 }, none = { 0 };
+	const struct timeval limit = { ms / 1000, ms % 1000 * 1000 }, none = { 0 };
 	int rc;
 
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
@@ -53,14 +56,14 @@ static int connect_soon(int fd, const struct sockaddr *a, socklen_t len)
 	return rc;
 }
 
-/* Bind and listen, or connect; closes `fd` and keeps errno on failure. */
-static int finish(int fd, const struct sockaddr *a, socklen_t len, bool listening)
+/* Bind and listen, or connect within so many milliseconds; closes `fd` and keeps errno on failure. */
+static int finish(int fd, const struct sockaddr *a, socklen_t len, int64_t ms)
 {
 	int e;
 
 	if (fd < 0)
 		return -1;
-	if (listening ? !bind(fd, a, len) && !listen(fd, BACKLOG) : !connect_soon(fd, a, len))
+	if (ms == LISTEN ? !bind(fd, a, len) && !listen(fd, BACKLOG) : !connect_within(fd, a, len, ms))
 		return fd;
 	e = errno;
 	close(fd);
@@ -78,19 +81,20 @@ static int open_unix(const char *key, const char *path, bool listening, struct e
 	strcpy(a.sun_path, path);
 	if (listening)
 		sock_remove_stale(&a, SOCK_STREAM);
-	fd = finish(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), (struct sockaddr *)&a, sizeof(a), listening);
+	fd = finish(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), (struct sockaddr *)&a, sizeof(a),
+		    listening ? LISTEN : LIMIT_MS);
 	if (fd < 0)
 		err_errno(err, errno, "%s: cannot %s %s", key, listening ? "listen on" : "connect to", path);
 	return fd;
 }
 
-static int open_at(const struct addrinfo *a, bool listening)
+static int open_at(const struct addrinfo *a, int64_t ms)
 {
 	int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
 
-	if (fd >= 0 && listening)
+	if (fd >= 0 && ms == LISTEN)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
-	return finish(fd, a->ai_addr, a->ai_addrlen, listening);
+	return finish(fd, a->ai_addr, a->ai_addrlen, ms);
 }
 
 /* "port 1234" */
@@ -143,12 +147,19 @@ static struct addrinfo *resolve(const char *key, const char *where, struct err *
 static int open_tcp(const char *key, const char *where, bool listening, struct err *err)
 {
 	struct addrinfo *list = resolve(key, where, err);
-	int fd = -1;
+	int64_t end = now_ms() + LIMIT_MS;
+	int fd = -1, count = 0;
 
 	if (!list)
 		return -1;
-	for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
-		fd = open_at(a, listening);
+	for (const struct addrinfo *a = list; a; a = a->ai_next)
+		count++;
+	/* Each has its share of what those before it have left. */
+	for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next, count--) {
+		int64_t share = (end - now_ms()) / count;
+
+		fd = open_at(a, listening ? LISTEN : share > 0 ? share : 1);
+	}
 	if (fd < 0)
 		err_errno(err, errno, "%s: cannot %s %s", key, listening ? "listen on" : "connect to", port_of(where));
 	freeaddrinfo(list);

@@ -12,7 +12,10 @@
 
 /* The path in "unix:PATH", which whoever listens there removes at the end; else NULL. */
 const char *sock_path(const char *where);
-/* -1 with an error that begins with `key`, for what does not answer after 5 s. Both are closed on exec. */
+/*
+ * -1 with an error that begins with `key`; so are places that do not answer after 5 s, which all addresses of a name
+ * share. Both are closed on exec.
+ */
 int sock_listen(const char *key, const char *where, struct err *err);
 int sock_connect(const char *key, const char *where, struct err *err);
 /* Remove what a program that was killed has left of its socket of this type (SOCK_STREAM, SOCK_DGRAM): it refuses. */

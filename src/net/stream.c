@@ -20,7 +20,7 @@
 
 #define PREFIX	4u
 #define IN_SIZE (PREFIX + NET_FRAME_MAX + 65536u)
-#define RATE_S	1 /* a program that ends at once is not started in a circle */
+#define RATE_S	1 /* what does not work at once is not tried in a circle */
 
 struct stream {
 	struct net_peer peer;
@@ -48,9 +48,9 @@ static void update_watch(struct stream *s)
 		loop_fd_mod(s->watch, in | out);
 }
 
-static void arm(struct stream *s)
+static void arm(struct stream *s, unsigned seconds)
 {
-	const struct itimerspec t = { .it_value.tv_sec = s->c.reconnect_s ? s->c.reconnect_s : RATE_S };
+	const struct itimerspec t = { .it_value.tv_sec = seconds };
 
 	timerfd_settime(s->timer, 0, &t, NULL);
 }
@@ -83,7 +83,7 @@ static void disconnect(struct stream *s, const char *why)
 	if (s->listen_watch)
 		loop_fd_mod(s->listen_watch, EPOLLIN);
 	else if (s->c.reconnect_s)
-		arm(s);
+		arm(s, s->c.reconnect_s);
 	wake_guest(s);
 }
 
@@ -106,16 +106,22 @@ static int connected(struct stream *s, int fd, bool connecting, struct err *err)
 	return 0;
 }
 
+/* Whoever waits there makes the descriptor ready, also as long as the host has no room for another connection. */
 static void on_listen(void *opaque, int fd, uint32_t events)
 {
 	struct stream *s = opaque;
 	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
 	struct err err;
 
-	if (c >= 0 && s->fd >= 0)
+	if (c < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
+		log_guest("net", "%s: no connection can be taken for now: %s", s->c.name, strerror(errno));
+		loop_fd_mod(s->listen_watch, 0);
+		arm(s, RATE_S);
+	} else if (c >= 0 && s->fd >= 0) {
 		close(c);
-	else if (c >= 0 && !connected(s, c, false, &err))
+	} else if (c >= 0 && !connected(s, c, false, &err)) {
 		log_line(LOG_INFO, "net", "%s: connected", s->c.name);
+	}
 }
 
 /* One that is made, or begun. */
@@ -146,8 +152,12 @@ static void on_timer(void *opaque, int fd, uint32_t events)
 	uint64_t expired;
 	struct err err;
 
-	if (read(fd, &expired, sizeof(expired)) >= 0 && s->fd < 0 && connect_again(s, &err))
-		arm(s);
+	if (read(fd, &expired, sizeof(expired)) < 0 || s->fd >= 0)
+		return;
+	if (s->listen_watch)
+		loop_fd_mod(s->listen_watch, EPOLLIN);
+	else if (connect_again(s, &err))
+		arm(s, s->c.reconnect_s);
 }
 
 /* --- from the socket --- */
@@ -310,7 +320,7 @@ static int begin(struct stream *s, int fd, struct err *err)
 	if (s->c.listen_fd < 0 && connect_again(s, err)) {
 		if (!s->c.reconnect_s || s->c.open)
 			return -1;
-		arm(s);
+		arm(s, s->c.reconnect_s);
 	}
 	return 0;
 }

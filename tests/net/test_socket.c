@@ -7,13 +7,16 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -24,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "base/sock.h"
 #include "wire.h"
 
@@ -266,6 +270,108 @@ static void test_nobody_accepts(void **state)
 		close(fds[--count]);
 	close(listener);
 	unlink(at.sun_path);
+}
+
+typedef int resolver(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **list);
+
+/* In the C library's place: one name more, of two addresses. */
+int getaddrinfo(const char *restrict host, const char *restrict port, const struct addrinfo *restrict hints,
+		struct addrinfo **restrict list)
+{
+	static resolver *next;
+	int rc;
+
+	*(void **)&next = dlsym(RTLD_NEXT, "getaddrinfo");
+	if (strcmp(host, "two.example"))
+		return next(host, port, hints, list);
+	rc = next("127.0.0.1", port, hints, list);
+	return rc ? rc : next("127.0.0.2", port, hints, &(*list)->ai_next);
+}
+
+/* A name of several addresses where nobody accepts takes no longer than one of them. */
+static void test_nobody_accepts_anywhere(void **state)
+{
+	static const char *const places[] = { "127.0.0.1:2352", "127.0.0.2:2352" };
+	struct sockaddr_storage at;
+	struct timespec begin, end;
+	int fds[2][4];
+	socklen_t len;
+
+	if (wire_emulated())
+		skip();
+	for (unsigned n = 0; n < 2; n++) {
+		assert_int_equal(sock_address("test", places[n], &at, &len, &err), 0);
+		for (unsigned k = 0; k < 4; k++)
+			fds[n][k] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		assert_int_equal(bind(fds[n][0], (struct sockaddr *)&at, len) || listen(fds[n][0], 0), 0);
+		for (unsigned k = 1; k < 4; k++)
+			connect(fds[n][k], (struct sockaddr *)&at, len);
+	}
+	wire_run(20);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	assert_int_equal(sock_connect("test", "two.example:2352", &err), -1);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	assert_string_equal(err.msg, "test: cannot connect to port 2352: Connection timed out");
+	assert_in_range(end.tv_sec - begin.tv_sec, 3, 8);
+	/* The second one may be there. */
+	close(fds[1][0]);
+	fds[1][0] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	setsockopt(fds[1][0], SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
+	assert_int_equal(bind(fds[1][0], (struct sockaddr *)&at, len) || listen(fds[1][0], 4), 0);
+	close(fds[0][1]);
+	fds[0][1] = sock_connect("test", "two.example:2352", &err);
+	assert_true(fds[0][1] >= 0);
+	for (unsigned n = 0; n < 2; n++)
+		for (unsigned k = 0; k < 4; k++)
+			close(fds[n][k]);
+}
+
+/* A host without descriptors for who comes: it is said, tried again each second, and works as soon as there are some.
+ */
+static void test_no_room_to_accept(void **state)
+{
+	static const char says[] =
+		"vireo: warning: net: net0: no connection can be taken for now: Too many open files\n";
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	char text[2 * sizeof(says)] = "";
+	struct rlimit before, none;
+	int client, log;
+	struct wire w;
+
+	assert_true(open_wire(&w, net_stream_new, in_dir("listen=unix:", "full"), NULL));
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_dir("", "full"));
+	log = memfd_create("log", MFD_CLOEXEC);
+	client = socket(AF_UNIX, SOCK_STREAM, 0);
+	getrlimit(RLIMIT_NOFILE, &before);
+	none = before;
+	none.rlim_cur = (rlim_t)dup(client);
+	close((int)none.rlim_cur);
+	log_set_fd(log);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(connect(client, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_true(wire_sleeps());
+	for (unsigned ms = 0; pread(log, text, sizeof(text), 0) < (ssize_t)(2 * strlen(says)); ms++) {
+		assert_true(ms < 5000);
+		wire_run(0);
+	}
+	assert_true(wire_sleeps());
+	setrlimit(RLIMIT_NOFILE, &before);
+	log_set_fd(2);
+	assert_memory_equal(text, says, strlen(says));
+	assert_memory_equal(text + strlen(says), says, strlen(says));
+	assert_int_equal(write(client, "\0\0\0\16ABCDEFGHIJKLMN", 18), 18);
+	wire_expect(&w, 1);
+	assert_memory_equal(w.last, "ABCDEFGHIJKLMN", 14);
+	/* And again after an end. */
+	close(client);
+	client = socket(AF_UNIX, SOCK_STREAM, 0);
+	wire_run(5);
+	assert_int_equal(connect(client, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(write(client, "\0\0\0\16NMLKJIHGFEDCBA", 18), 18);
+	wire_expect(&w, 2);
+	close(client);
+	close(log);
+	wire_end(&w);
 }
 
 static void test_passed_descriptors(void **state)
@@ -850,6 +956,8 @@ int main(void)
 		cmocka_unit_test(test_passed_descriptors),
 		cmocka_unit_test(test_no_delay),
 		cmocka_unit_test(test_nobody_accepts),
+		cmocka_unit_test(test_nobody_accepts_anywhere),
+		cmocka_unit_test(test_no_room_to_accept),
 		cmocka_unit_test(test_datagrams),
 		cmocka_unit_test(test_left_sockets),
 		cmocka_unit_test(test_ended_descriptors),
