@@ -86,6 +86,7 @@ static bool came_by(const struct conns *c, const struct side *s)
 		const struct lan_publish *p = &c->ports[i];
 
 		if (s->dport >= p->port && s->dport <= p->port + p->more &&
+		    p->families & (s->family == AF_INET ? LAN_4 : LAN_6) &&
 		    (p->udp ? IPPROTO_UDP : IPPROTO_TCP) == s->proto)
 			return true;
 	}
@@ -154,7 +155,7 @@ static bool publishes(const struct lan_def *d, const struct lan_publish *p)
 	for (unsigned i = 0; i < d->publish_len; i++) {
 		const struct lan_publish *o = &d->publish[i];
 
-		if (o->port == p->port && o->more == p->more && o->udp == p->udp && o->ip6 == p->ip6 &&
+		if (o->port == p->port && o->more == p->more && o->udp == p->udp && o->families == p->families &&
 		    o->at4 == p->at4 && o->to_port == p->to_port && !memcmp(&o->at6, &p->at6, sizeof(o->at6)) &&
 		    !strcmp(o->to, p->to))
 			return true;

@@ -206,17 +206,7 @@ static int check_range(struct lan_def *d, struct err *err)
 	return 0;
 }
 
-/* By which of both families a packet can come that is meant. */
-static unsigned families(const struct lan_publish *p)
-{
-	struct in6_addr six;
-	uint32_t four;
-
-	if (p->at4 || lan_parse4(p->to, &four))
-		return 1;
-	return !lan_zero6(&p->at6) || lan_parse6(p->to, &six) ? 2 : 3;
-}
-
+/* All addresses of the host, if only of one family. */
 static bool at_any(const struct lan_publish *p)
 {
 	return !p->at4 && lan_zero6(&p->at6);
@@ -232,7 +222,7 @@ unsigned lan_publish_meets(const struct lan_publish *a, const struct lan_publish
 	const unsigned port = a->port > b->port ? a->port : b->port;
 	const bool same = a->at4 == b->at4 && !memcmp(&a->at6, &b->at6, sizeof(a->at6));
 
-	return has_port(a, port) && has_port(b, port) && a->udp == b->udp && families(a) & families(b) &&
+	return has_port(a, port) && has_port(b, port) && a->udp == b->udp && a->families & b->families &&
 			       (same || at_any(a) || at_any(b))
 		       ? port
 		       : 0;
@@ -254,6 +244,13 @@ static unsigned server_port(const struct lan_def *d, const struct lan_publish *p
 	return 0;
 }
 
+/* What nobody else can send to, or what is not one host's. */
+static bool is_elsewhere(const struct lan_publish *p)
+{
+	return p->at4 >> 24 == 127 || p->at4 >> 28 >= 14 || IN6_IS_ADDR_LOOPBACK(&p->at6) ||
+	       IN6_IS_ADDR_LINKLOCAL(&p->at6) || IN6_IS_ADDR_MULTICAST(&p->at6);
+}
+
 /* Ports lead to machines of this network: others have filters of their own, which would let them pass. */
 static int check_published(const struct lan_def *d, struct err *err)
 {
@@ -266,6 +263,8 @@ static int check_published(const struct lan_def *d, struct err *err)
 		unsigned port = server_port(d, p);
 
 		lan_publish_text(p, text, sizeof(text));
+		if (is_elsewhere(p))
+			return err_set(err, "publish %s: nobody else reaches the host by that address", text);
 		if (port)
 			return err_set(err, "publish %s: port %u is where dnsmasq answers the network", text, port);
 		if ((lan_parse4(p->to, &four) && !lan_is_machine4(d, four)) ||
@@ -470,6 +469,7 @@ int lan_parse_publish(struct lan_def *d, const char *text, struct err *err)
 	struct lan_publish *p = &d->publish[d->publish_len];
 	const char *where = text, *dash;
 	char host[LAN_NAME_LABEL + 1];
+	unsigned to = LAN_4 | LAN_6;
 	struct in6_addr to6;
 	uint16_t more = 0;
 	uint32_t to4;
@@ -496,14 +496,16 @@ int lan_parse_publish(struct lan_def *d, const char *text, struct err *err)
 	if (p->port != p->to_port && more >= LAN_SHIFTED_MAX)
 		return err_set(err, "publish: '%s': more than %d ports can only lead to the same ones", text,
 			       LAN_SHIFTED_MAX);
-	p->ip6 = lan_parse6(p->to, &to6);
-	if (!p->ip6 && !lan_parse4(p->to, &to4) && !lan_label_of(p->to, p->to))
+	if (lan_parse4(p->to, &to4))
+		to = LAN_4;
+	else if (lan_parse6(p->to, &to6))
+		to = LAN_6;
+	else if (!lan_label_of(p->to, p->to))
 		return err_set(err, "publish: '%s' is neither a machine's name nor an address", p->to);
-	if (*host && lan_parse6(host, &p->at6))
-		p->ip6 = true;
-	else if (*host && !lan_parse4(host, &p->at4))
+	if (*host && !lan_parse4(host, &p->at4) && !lan_parse6(host, &p->at6))
 		return err_set(err, "publish: '%s' is no address of the host", host);
-	if (p->ip6 && (p->at4 || lan_parse4(p->to, &to4)))
+	p->families = to & (!*host ? to : strchr(host, ':') ? LAN_6 : LAN_4);
+	if (!p->families)
 		return err_set(err, "publish: '%s' goes from one family of addresses to the other", text);
 	d->publish_len++;
 	return 0;
@@ -519,13 +521,14 @@ const char *lan_publish_text(const struct lan_publish *p, char *buf, unsigned si
 {
 	bool bracket = strchr(p->to, ':');
 	char at[LAN_TEXT6 + 4] = "", text[LAN_TEXT6], here[16], there[16];
+	uint32_t four;
 	int n;
 
-	if (!lan_zero6(&p->at6)) {
+	/* The family is that of one end, or of neither. */
+	if (p->families == LAN_6 && (!at_any(p) || !bracket))
 		snprintf(at, sizeof(at), "[%s]:", lan_text6(&p->at6, text));
-	} else if (p->at4) {
+	if (p->families == LAN_4 && (!at_any(p) || !lan_parse4(p->to, &four)))
 		snprintf(at, sizeof(at), "%s:", lan_text4(p->at4, text));
-	}
 	n = snprintf(buf, size, "%s:%s%s-%s%s%s:%s", p->udp ? "udp" : "tcp", at,
 		     ports_text(p->port, p->more, p->more || number_and_dash(p->to), here), bracket ? "[" : "", p->to,
 		     bracket ? "]" : "", ports_text(p->to_port, p->more, p->more, there));

@@ -18,6 +18,7 @@
 #define LAN_ROUTES_MAX	16
 #define LAN_SHIFTED_MAX 1024 /* ports of a range that have other numbers at the machine: a rule has each */
 
+enum { LAN_4 = 1, LAN_6 = 2 };
 enum lan_model { LAN_NAT, LAN_ISOLATED, LAN_ROUTED, LAN_BRIDGED, LAN_MODELS };
 enum lan_dns { LAN_DNS_OWN, LAN_DNS_DNSMASQ, LAN_DNS_OFF, LAN_DNS_KINDS };
 
@@ -31,8 +32,8 @@ struct lan_static {
 /* Ports of the host that lead to those of a machine of the network. */
 struct lan_publish {
 	bool udp;
-	bool ip6;     /* of which family `to` is */
-	uint32_t at4; /* of the host; 0: any */
+	unsigned families; /* that it is for: LAN_4, LAN_6 or both */
+	uint32_t at4;	   /* of the host; 0: any */
 	struct in6_addr at6;
 	uint16_t port, to_port;	     /* the first ones */
 	uint16_t more;		     /* that follow them */
@@ -71,7 +72,7 @@ int lan_def_from_json(struct lan_def *d, const json_t *o, struct err *err);
 
 /* "MAC,NAME,ADDR": name or address may be empty. */
 int lan_parse_static(struct lan_def *d, const char *text, struct err *err);
-/* "[tcp|udp:][ADDR:]PORT[-PORT]-VM:PORT[-PORT]"; IPv6 addresses in brackets. */
+/* "[tcp|udp:][ADDR:]PORT[-PORT]-VM:PORT[-PORT]"; IPv6 addresses in brackets. 0.0.0.0 and [::] are all of a family. */
 int lan_parse_publish(struct lan_def *d, const char *text, struct err *err);
 /* "A-B" */
 int lan_parse_range(struct lan_def *d, const char *text, struct err *err);

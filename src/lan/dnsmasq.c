@@ -250,7 +250,7 @@ static int write_files(struct lan *l, const struct lan_run *r, struct err *err)
 	unsigned count;
 	int rc;
 
-	hosts = lan_known_hosts(r, &count);
+	hosts = lan_known_hosts(&r->def, &r->ports, &count);
 	for (unsigned i = 0; f[0] && f[1] && hosts && i < count; i++) {
 		const struct lan_host *h = &hosts[i];
 

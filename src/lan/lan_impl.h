@@ -3,6 +3,7 @@
 #define VIREO_LAN_LAN_IMPL_H
 
 #include "lan/host.h"
+#include "lan/known.h"
 #include "lan/lan.h"
 #include "lan/nft.h"
 #include "lan/rtnl.h"
@@ -108,8 +109,6 @@ bool lan_server_alive(struct lan *l, const struct lan_run *r);
 int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err);
 json_t *lan_server_ask(struct lan *l, const char *name, const char *what, json_t *args, struct err *err);
 
-/* What it knows of machines: those that the definition names, and those that have cables. NULL: no memory. */
-struct lan_host *lan_known_hosts(const struct lan_run *r, unsigned *len);
 /* The cable between the bridge and the name space of the server. */
 int lan_server_join(struct lan *l, const struct lan_run *r, pid_t pid, struct err *err);
 

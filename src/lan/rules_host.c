@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "lan/host.h"
+#include "lan/known.h"
 #include "lan/rules_impl.h"
 
 /* A machine's part of the connections that the host can follow, and what it has in any case. */
@@ -13,40 +14,13 @@
 
 /* --- published ports --- */
 
-static const struct lan_port *by_name(const struct lan_rules *r, const char *name)
+/* The machine that is called so, as DNS has it; NULL: it is not there. */
+static const struct lan_host *by_name(const struct lan_host *hosts, unsigned len, const char *name)
 {
-	char label[LAN_NAME_LABEL + 1];
-
-	for (unsigned i = 0; i < r->ports->len; i++)
-		if (*r->ports->v[i].tap && lan_label_of(r->ports->v[i].vm, label) && !strcasecmp(label, name))
-			return &r->ports->v[i];
+	for (unsigned i = 0; i < len; i++)
+		if (!strcasecmp(hosts[i].name, name))
+			return &hosts[i];
 	return NULL;
-}
-
-/* The addresses that a published port leads to; false: the machine is not there. */
-static bool target(const struct lan_rules *r, const struct lan_publish *p, uint32_t *to4, struct in6_addr *to6)
-{
-	const struct lan_port *port;
-
-	*to4 = 0;
-	*to6 = in6addr_any;
-	if (lan_parse4(p->to, to4) || lan_parse6(p->to, to6))
-		return true;
-	for (unsigned i = 0; i < r->def->statics_len; i++) {
-		const struct lan_static *s = &r->def->statics[i];
-
-		if (strcasecmp(s->name, p->to))
-			continue;
-		*to4 = s->addr4;
-		if (r->def->net6.len)
-			*to6 = lan_eui64(&r->def->net6.addr, s->mac);
-	}
-	port = by_name(r, p->to);
-	if (port) {
-		*to4 = port->addr4;
-		*to6 = port->addr6;
-	}
-	return *to4 || !lan_zero6(to6);
 }
 
 /* Where a port leads to. */
@@ -86,19 +60,22 @@ static void admit(FILE *f, const struct lan_publish *p, bool six, const char *to
 static void each_published(FILE *f, const struct lan_rules *r,
 			   void (*write)(FILE *f, const struct lan_publish *p, bool six, const char *to))
 {
+	unsigned len;
+	struct lan_host *hosts = lan_known_hosts(r->def, r->ports, &len);
+
 	for (unsigned i = 0; i < r->def->publish_len; i++) {
 		const struct lan_publish *p = &r->def->publish[i];
+		const struct lan_host *h = by_name(hosts, len, p->to);
+		struct in6_addr to6 = h ? h->addr6 : in6addr_any;
+		uint32_t to4 = h ? be32toh(h->addr4.s_addr) : 0;
 		char text[LAN_TEXT6];
-		struct in6_addr to6;
-		uint32_t to4;
 
-		if (!target(r, p, &to4, &to6))
-			continue;
-		if (to4 && !p->ip6)
+		if (((h && to4) || lan_parse4(p->to, &to4)) && p->families & LAN_4)
 			write(f, p, false, lan_text4(to4, text));
-		if (!lan_zero6(&to6) && !p->at4)
+		if (((h && !lan_zero6(&to6)) || lan_parse6(p->to, &to6)) && p->families & LAN_6)
 			write(f, p, true, lan_text6(&to6, text));
 	}
+	free(hosts);
 }
 
 /*

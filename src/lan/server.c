@@ -24,57 +24,6 @@
 
 /* --- what they are told --- */
 
-/* A name that DNS can have, and that nobody before has. */
-static void give_name(struct lan_host *hosts, unsigned len, const char *name)
-{
-	char label[LAN_NAME_LABEL + 1];
-
-	if (!lan_label_of(name, label))
-		return;
-	for (unsigned i = 0; i < len; i++)
-		if (!strcasecmp(hosts[i].name, label))
-			return;
-	snprintf(hosts[len].name, sizeof(hosts[len].name), "%s", label);
-}
-
-static void give_address(struct lan_host *h, const struct lan_def *d, uint32_t addr4)
-{
-	h->addr4.s_addr = htobe32(addr4);
-	if (d->net6.len)
-		h->addr6 = lan_eui64(&d->net6.addr, h->mac);
-}
-
-/* Those that the definition names, and those that have cables. NULL: no memory. */
-struct lan_host *lan_known_hosts(const struct lan_run *r, unsigned *len)
-{
-	struct lan_host *hosts = calloc(r->def.statics_len + r->ports.len + 1, sizeof(*hosts));
-
-	*len = 0;
-	for (unsigned i = 0; hosts && i < r->def.statics_len; i++) {
-		const struct lan_static *s = &r->def.statics[i];
-
-		memcpy(hosts[*len].mac, s->mac, 6);
-		give_name(hosts, *len, s->name);
-		give_address(&hosts[*len], &r->def, s->addr4);
-		++*len;
-	}
-	for (unsigned i = 0; hosts && i < r->ports.len; i++) {
-		const struct lan_port *p = &r->ports.v[i];
-		unsigned n = 0;
-
-		if (!*p->tap)
-			continue;
-		while (n < *len && memcmp(hosts[n].mac, p->mac, 6))
-			n++;
-		memcpy(hosts[n].mac, p->mac, 6);
-		if (n == *len || !*hosts[n].name)
-			give_name(hosts, n, p->vm);
-		give_address(&hosts[n], &r->def, p->addr4);
-		*len += n == *len;
-	}
-	return hosts;
-}
-
 static struct in_addr in4(uint32_t addr)
 {
 	return (struct in_addr){ htobe32(addr) };
@@ -205,7 +154,7 @@ int lan_server_start(struct lan *l, const struct lan_run *r, struct err *err)
 	if (r->def.dns == LAN_DNS_DNSMASQ)
 		return lan_dnsmasq_start(l, r, err);
 	fill(&s, r);
-	hosts = lan_known_hosts(r, &s.hosts_len);
+	hosts = lan_known_hosts(&r->def, &r->ports, &s.hosts_len);
 	s.hosts = hosts;
 	if (!hosts)
 		err_set(err, "out of memory");
@@ -356,7 +305,7 @@ int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err)
 		return 0;
 	if (r->def.dns == LAN_DNS_DNSMASQ)
 		return lan_dnsmasq_hosts(l, r, err);
-	hosts = lan_known_hosts(r, &len);
+	hosts = lan_known_hosts(&r->def, &r->ports, &len);
 	if (!hosts)
 		return err_set(err, "out of memory");
 	list = json_array();

@@ -170,6 +170,16 @@ static void ports_of_the_host(void **state)
 	published(PORTS("tcp:192.0.2.2:80-a:80", "tcp:192.0.2.2:80-b:80"), "publish");
 	/* By one family each. */
 	published(PORTS("tcp:80-10.1.2.3:80", "tcp:80-[fd00:1:2:3::3]:80"), "");
+	published(PORTS("tcp:0.0.0.0:80-a:80", "tcp:[::]:80-b:80", "udp:80-a:80"), "");
+	published(PORTS("tcp:0.0.0.0:80-a:80", "tcp:192.0.2.1:80-b:80"), "publish tcp:192.0.2.1:80-b:80");
+	published(PORTS("tcp:[::]:80-a:80", "tcp:80-b:80"), "publish tcp:80-b:80");
+	/* Addresses that lead nobody here. */
+	published(PORTS("tcp:127.0.0.1:80-a:80"), "publish tcp:127.0.0.1:80-a:80: nobody else reaches");
+	published(PORTS("tcp:224.0.0.1:80-a:80"), "publish tcp:224.0.0.1:80-a:80: nobody");
+	published(PORTS("tcp:255.255.255.255:80-a:80"), "publish");
+	published(PORTS("tcp:[::1]:80-a:80"), "publish tcp:[::1]:80-a:80: nobody");
+	published(PORTS("tcp:[fe80::1]:80-a:80"), "publish tcp:[fe80::1]:80-a:80: nobody");
+	published(PORTS("tcp:[ff02::1]:80-a:80"), "publish tcp:[ff02::1]:80-a:80: nobody");
 	/* Ranges that meet. */
 	published(PORTS("tcp:80-89-a:80-89", "tcp:90-99-b:80-89", "udp:80-99-b:80-99"), "");
 	published(PORTS("tcp:80-90-a:80-90", "tcp:85-b:80"), "publish tcp:85-b:80: port 85 leads to a already");
@@ -232,7 +242,9 @@ static void test_words(void **state)
 					    "tcp:1-1024-[fd00::5]:2-1025",
 					    "tcp:80-80-8-bit-web:80",
 					    "tcp:80-80s-web:80",
-					    "tcp:80-web-80:80" };
+					    "tcp:80-web-80:80",
+					    "tcp:0.0.0.0:80-web:80",
+					    "udp:[::]:80-web:80" };
 	static const char *const bad[] = { "",
 					   "80",
 					   "tcp:80-web",
@@ -255,7 +267,9 @@ static void test_words(void **state)
 					   "tcp:1-1025-web:2-1026",
 					   "tcp:80-81-:80-81",
 					   "tcp:80-8-bit-web:80",
-					   "8080:80" };
+					   "8080:80",
+					   "tcp:0.0.0.0:80-[fd00::5]:80",
+					   "tcp:[::]:80-10.1.2.3:80" };
 	static const char *const bad_hosts[] = { "",
 						 "52:54:00:00:00:01",
 						 "52:54:00:00:00,web,",
@@ -273,6 +287,9 @@ static void test_words(void **state)
 		assert_int_equal(lan_parse_publish(&d, good[i], &err), 0);
 		assert_string_equal(lan_publish_text(&d.publish[0], text, sizeof(text)), good[i]);
 	}
+	d.publish_len = 0;
+	assert_int_equal(lan_parse_publish(&d, "0.0.0.0:80-10.1.2.3:80", &err), 0);
+	assert_string_equal(lan_publish_text(&d.publish[0], text, sizeof(text)), "tcp:80-10.1.2.3:80");
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
 		if (!lan_parse_publish(&d, bad[i], &err))
 			fail_msg("taken: %s", bad[i]);

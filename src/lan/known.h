@@ -1,0 +1,18 @@
+/*
+ * Who a network's machines are: the same for its DHCP, its DNS and its published ports. Any thread; a list belongs to
+ * its caller.
+ */
+#ifndef VIREO_LAN_KNOWN_H
+#define VIREO_LAN_KNOWN_H
+
+#include "lan/def.h"
+#include "lan/rules.h"
+#include "lan/serve.h"
+
+/*
+ * Those that the definition names, and those that have cables. A name is the first one's that has it, and nobody
+ * else's: those of the definition come first. NULL: no memory.
+ */
+struct lan_host *lan_known_hosts(const struct lan_def *d, const struct lan_ports *ports, unsigned *len);
+
+#endif
