@@ -232,8 +232,20 @@ void config_tell_origin(const struct config *c, struct err *err)
 	memcpy(key, err->msg, n);
 	key[n] = 0;
 	at = locate(c, key, &found);
-	if (found)
+	if (found) {
 		tell_origin(&c->entries[at], err);
+		return;
+	}
+	/* One that is missing, or "net0" alone: where the user wrote of the same thing. */
+	n = strcspn(key, ".");
+	for (at = 0; n && at < c->count; at++) {
+		const struct entry *e = &c->entries[at];
+
+		if (!e->origin || strncmp(e->key, key, n) || e->key[n] != '.')
+			continue;
+		tell_origin(e, err);
+		return;
+	}
 }
 
 int config_choose(struct config *c, const char *key, const char *value, struct err *err)

@@ -62,7 +62,7 @@ int config_copy(struct config *to, const struct config *from, struct err *err);
 
 /*
  * For an error of any reader: if it begins with a key ("memory: ...") that came from a file, put the file and the line
- * before it, or what else its origin is.
+ * before it, or what else its origin is. Of a key that is not there it is that of the first one below the same name.
  */
 void config_tell_origin(const struct config *c, struct err *err);
 

@@ -34,6 +34,8 @@ static const struct property of_pci[] = {
 	{ "bus", "str", NULL, "pci.0|pci", NULL },
 	{ "multifunction", "bool", NULL, "off", NULL },
 	{ "acpi-index", "uint32", NULL, "0", NULL },
+	{ "rombar", "uint32", NULL, "0|1", NULL },
+	{ "romsize", "uint32", NULL, "4294967295", NULL },
 	{ NULL },
 };
 static const struct property of_virtio[] = {
@@ -41,10 +43,19 @@ static const struct property of_virtio[] = {
 	{ "disable-modern", "bool", NULL, "off", NULL },
 	{ "iommu_platform", "bool", NULL, "off", NULL },
 	{ "ats", "bool", NULL, "off", NULL },
-	{ "packed", "bool", NULL, "off", NULL },
-	{ "event_idx", "bool", NULL, "on", NULL },
-	{ "indirect_desc", "bool", NULL, "on", NULL },
-	{ "rombar", "uint32", NULL, "0|1", NULL },
+	{ "aer", "bool", NULL, "off", NULL },
+	{ "ioeventfd", "bool", NULL, "on", NULL },
+	{ "page-per-vq", "bool", NULL, "off", NULL },
+	{ "modern-pio-notify", "bool", NULL, "off", NULL },
+	{ "migrate-extra", "bool", NULL, "on", NULL },
+	{ "virtio-pci-bus-master-bug-migration", "bool", NULL, "off", NULL },
+	{ "use-started", "bool", NULL, "on", NULL },
+	{ "use-disabled-flag", "bool", NULL, "on", NULL },
+	{ "packed", "bool", "feature.packed", NULL, "(default: on)" },
+	{ "event_idx", "bool", "feature.event_idx", NULL, "(default: on)" },
+	{ "indirect_desc", "bool", "feature.indirect_desc", NULL, "(default: on)" },
+	{ "any_layout", "bool", NULL, "on|off", "of drivers from before virtio 1" },
+	{ "notify_on_empty", "bool", NULL, "on|off", "of drivers from before virtio 1" },
 	{ NULL },
 };
 
@@ -118,15 +129,22 @@ static const struct property net[] = {
 	FEATURE("queue_reset"),
 #undef FEATURE
 	{ "ctrl_vq", "bool", "ctrl_vq", NULL, "(default: on)" },
-	{ "host_mtu", "uint16", "mtu", NULL, "told to the guest" },
-	{ "guest_ufo", "bool", NULL, "on|off", NULL },
-	{ "host_ufo", "bool", NULL, "on|off", NULL },
-	{ "gso", "bool", NULL, "on", NULL },
+	{ "host_mtu", "uint16", "mtu", NULL, "told to the guest (default: 0, not told)" },
+	{ "speed", "int32", "speed", NULL, "Mbit/s, told to the guest (default: -1, not told)" },
+	{ "duplex", "str", "duplex", "half|full", "told to the guest" },
+	{ "guest_ufo", "bool", NULL, "on|off", "no network has it" },
+	{ "host_ufo", "bool", NULL, "on|off", "no network has it" },
+	{ "gso", "bool", NULL, "on|off", "of drivers from before virtio 1" },
+	{ "guest_rsc_ext", "bool", NULL, "off", NULL },
+	{ "rsc_interval", "uint32", NULL, "300000", NULL },
 	{ "rss", "bool", "rss", NULL, "(default: off)" },
 	{ "hash", "bool", "hash", NULL, "(default: off)" },
-	{ "rx_queue_size", "uint16", NULL, "256", NULL },
-	{ "tx_queue_size", "uint16", NULL, "256", NULL },
-	{ "vectors", "uint32", NULL, NULL, NULL },
+	{ "rx_queue_size", "uint16", "rx-queue-size", NULL, "256, 512 or 1024 (default: 256)" },
+	{ "tx_queue_size", "uint16", "tx-queue-size", NULL, "256, 512 or 1024 (default: 256)" },
+	{ "tx", "str", NULL, "bh", NULL },
+	{ "failover", "bool", NULL, "off", NULL },
+	{ "vectors", "uint32", NULL, NULL, "each queue has one, and changes of the configuration" },
+	{ "rombar", "uint32", NULL, NULL, "0: a card without ROM" },
 	{ NULL },
 };
 static const struct property e1000[] = {
@@ -134,12 +152,19 @@ static const struct property e1000[] = {
 	{ "mac", "str", "mac", NULL, "Ethernet 6-byte MAC address" },
 	{ "bootindex", "int32", "bootindex", NULL, NULL },
 	{ "romfile", "str", NULL, NULL, "expansion ROM; empty: none" },
+	{ "rombar", "uint32", NULL, NULL, "0: a card without ROM" },
+	{ "autonegotiation", "bool", NULL, "on", NULL },
+	{ "mitigation", "bool", NULL, "on", NULL },
+	{ "extra_mac_registers", "bool", NULL, "on", NULL },
+	{ "init-vet", "bool", NULL, "on", NULL },
+	{ "migrate_tso_props", "bool", NULL, "on", NULL },
 	{ NULL },
 };
 static const struct property vga[] = {
 	{ "vgamem_mb", "uint32", NULL, NULL, "frame buffer (default: 16)" },
 	{ "edid", "bool", NULL, "on", NULL },
 	{ "romfile", "str", "rom", NULL, NULL },
+	{ "rombar", "uint32", NULL, "1", NULL },
 	{ NULL },
 };
 static const struct property rng[] = {
@@ -431,7 +456,7 @@ static int read_slot(struct qemu *q, struct qopts *o, int *slot)
 	unsigned long n;
 
 	*slot = -1;
-	if (!text)
+	if (!text || !strcmp(text, "-1"))
 		return 0;
 	n = strtoul(text, &end, 16);
 	if (end == text || (*end && strcmp(end, ".0") != 0) || !n || n > 31)
@@ -458,6 +483,32 @@ static int normalize(struct qemu *q, struct qopts *o, const struct device *d)
 	return 0;
 }
 
+/* QEMU's ways to leave a property as it is. */
+static bool is_default(const struct property *p, const char *value)
+{
+	return !strcmp(value, "auto") || (!strcmp(p->type, "int32") && !strcmp(value, "-1"));
+}
+
+/* One value of a property that is known. */
+static int set_property(struct qemu *q, struct qopts *o, const struct device *d, const struct property *p,
+			const char *value, const char *prefix)
+{
+	unsigned long n;
+	char *end;
+
+	if (p->values && !qvalue_in(p->values, value))
+		return qopts_fail(o, q->err, "Property '%s.%s': '%s' is not there, only %s", d->name, p->name, value,
+				  p->values);
+	/* Keys have readers of their own. */
+	n = p->key || strncmp(p->type, "uint", 4) ? 0 : strtoul(value, &end, 0);
+	if (!p->key && !strncmp(p->type, "uint", 4) && (!*value || *end || *value == '-' || n > UINT32_MAX))
+		return qopts_fail(o, q->err, "Parameter '%s' expects integer", p->name);
+	/* A kernel is loaded directly: there is nothing to choose. */
+	if (!p->key || is_default(p, value) || (!strcmp(p->key, "bootindex") && config_peek(q->c, "kernel")))
+		return 0;
+	return qemu_set(q, o, prefix, p->key, value);
+}
+
 static int set_properties(struct qemu *q, struct qopts *o, const struct device *d, const char *prefix)
 {
 	for (unsigned n = 0; n < o->count; n++) {
@@ -467,15 +518,7 @@ static int set_properties(struct qemu *q, struct qopts *o, const struct device *
 		if (!p && !pair->used)
 			return qopts_fail(o, q->err, "Property '%s.%s' not found", d->name, pair->name);
 		pair->used = true;
-		if (!p)
-			continue;
-		if (p->values && !qvalue_in(p->values, pair->value))
-			return qopts_fail(o, q->err, "Property '%s.%s': '%s' is not there, only %s", d->name, p->name,
-					  pair->value, p->values);
-		/* A kernel is loaded directly: there is nothing to choose. */
-		if (p->key && strcmp(pair->value, "auto") &&
-		    (strcmp(p->key, "bootindex") || !config_peek(q->c, "kernel")) &&
-		    qemu_set(q, o, prefix, p->key, pair->value))
+		if (p && set_property(q, o, d, p, pair->value, prefix))
 			return -1;
 	}
 	return 0;
@@ -573,13 +616,16 @@ static int check_global(struct qemu *q, struct qopts *g)
 /* Objects that others name by their ids. Each says what is so anyhow. */
 static const struct {
 	const char *type;
-	struct property properties[4];
+	struct property properties[7];
 } objects[] = {
 	{ "iothread", { { "poll-max-ns", "int", NULL, NULL, NULL } } },
 	{ "filter-dump",
 	  { { "netdev", "str", NULL, NULL, NULL },
 	    { "file", "str", NULL, NULL, NULL },
-	    { "maxlen", "int", NULL, NULL, NULL } } },
+	    { "maxlen", "int", NULL, NULL, NULL },
+	    { "queue", "NetFilterDirection", NULL, "all", NULL },
+	    { "status", "str", NULL, "on", NULL },
+	    { "position", "str", NULL, "head|tail", NULL } } },
 	{ "rng-builtin", { { NULL } } },
 	/* For -vnc. */
 	{ "secret", { { "file", "str", NULL, NULL, NULL }, { "format", "str", NULL, "raw", NULL } } },

@@ -1,4 +1,5 @@
 /* -netdev, -nic and -net. */
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,15 +22,19 @@ static const struct parameter of_user[] = {
 	{ "dns", NULL, "10.0.2.3" },
 	{ "dhcpstart", NULL, "10.0.2.15" },
 	{ "ipv4", NULL, "on" },
-	{ "vlan", NULL, "0" },
+	{ "ipv6", NULL, "on" },
+	{ "ipv6-net", NULL, "fec0::/64" },
+	{ "ipv6-prefix", NULL, "fec0::" },
+	{ "ipv6-prefixlen", NULL, "64" },
+	{ "ipv6-host", NULL, "fec0::2" },
+	{ "ipv6-dns", NULL, "fec0::3" },
 	{ NULL },
 };
 static const struct parameter of_tap[] = {
-	{ "ifname", "ifname", NULL }, { "fd", "fd", NULL },
-	{ "fds", "fds", NULL },	      { "br", "bridge", NULL },
-	{ "helper", "helper", NULL }, { "queues", "queues", NULL },
-	{ "vnet_hdr", NULL, "on" },   { "vhost", NULL, "off" },
-	{ "sndbuf", NULL, NULL },     { NULL },
+	{ "ifname", "ifname", NULL }, { "fd", "fd", NULL },	    { "fds", "fds", NULL },
+	{ "br", "bridge", NULL },     { "helper", "helper", NULL }, { "queues", "queues", NULL },
+	{ "vnet_hdr", NULL, "on" },   { "vhost", NULL, "off" },	    { "vhostforce", NULL, "off" },
+	{ "poll-us", NULL, "0" },     { "sndbuf", "sndbuf", NULL }, { NULL },
 };
 static const struct parameter of_bridge[] = { { "br", "bridge", NULL }, { "helper", "helper", NULL }, { NULL } };
 static const struct parameter of_socket[] = {
@@ -39,7 +44,10 @@ static const struct parameter of_socket[] = {
 	{ "localaddr", "localaddr", NULL },
 	{ NULL },
 };
-static const struct parameter of_stream[] = { { "reconnect", "reconnect", NULL }, { NULL } };
+static const struct parameter of_stream[] = {
+	{ "reconnect", "reconnect", NULL }, { "addr.keep-alive", NULL, "off" }, { "addr.mptcp", NULL, "off" },
+	{ "addr.abstract", NULL, "off" },   { "addr.tight", NULL, "on" },	{ NULL },
+};
 static const struct parameter nothing[] = { { NULL } };
 
 void qemu_netdev_help(FILE *out)
@@ -155,32 +163,48 @@ static const char *address(struct qemu *q, struct qopts *o, const char *what, ch
 
 static int set_stream(struct qemu *q, struct qopts *o, const char *prefix)
 {
-	const char *server = qopts_get(o, "server"), *at;
-	bool listens = server && strcmp(server, "off") != 0, fd;
+	bool listens, fd;
+	const char *at;
 	char text[300];
 	int rc;
 
+	if (qopts_bool(o, "server", false, &listens, q->err))
+		return -1;
 	at = address(q, o, "addr", text, &fd, &rc);
 	if (!at)
 		return rc ? rc : qopts_fail(o, q->err, "Parameter 'addr.type' is missing");
 	return qemu_set(q, o, prefix, fd ? "fd" : listens ? "listen" : "connect", at);
 }
 
+/* To a group, "local" is the interface of that address, and its port is the group's. NULL: it is no group, or not said.
+ */
+static const char *interface_of_group(struct qopts *o)
+{
+	const char *group = qopts_get(o, "remote.host"), *type = qopts_get(o, "local.type");
+	struct in_addr a;
+
+	if (!type || strcmp(type, "inet") || !group || inet_pton(AF_INET, group, &a) != 1 ||
+	    !IN_MULTICAST(ntohl(a.s_addr)))
+		return NULL;
+	qopts_get(o, "local.port");
+	return qopts_get(o, "local.host");
+}
+
 static int set_dgram(struct qemu *q, struct qopts *o, const char *prefix)
 {
-	static const char *const sides[] = { "local", "remote" };
-	bool fd, any = false;
-	char text[300];
-	int rc;
+	const char *local = interface_of_group(o), *remote;
+	bool local_fd = false, remote_fd;
+	char text[2][300];
+	int rc = 0;
 
-	for (unsigned n = 0; n < 2; n++) {
-		const char *at = address(q, o, sides[n], text, &fd, &rc);
-
-		if (rc || (at && qemu_set(q, o, prefix, fd ? "fd" : sides[n], at)))
-			return -1;
-		any |= !!at;
-	}
-	return any ? 0 : qopts_fail(o, q->err, "one of 'local' and 'remote' is needed");
+	if (!local)
+		local = address(q, o, "local", text[0], &local_fd, &rc);
+	if (rc || (local && qemu_set(q, o, prefix, local_fd ? "fd" : "local", local)))
+		return -1;
+	remote = address(q, o, "remote", text[1], &remote_fd, &rc);
+	if (rc || (remote && qemu_set(q, o, prefix, remote_fd ? "fd" : "remote", remote)))
+		return -1;
+	return local || remote ? 0 : qopts_fail(o, q->err, "one of 'local' and 'remote' is needed");
 }
 
 static const struct type {
@@ -207,6 +231,8 @@ static const struct type *type_of(struct qopts *o)
 /* -object filter-dump for the network `id`: what passes is kept. */
 static int set_dump(struct qemu *q, const char *id, const char *prefix)
 {
+	bool kept = false;
+
 	for (unsigned n = 0; id && n < q->objects.count; n++) {
 		struct qopts *o = &q->objects.v[n];
 		const char *type = qopts_get(o, "qom-type"), *of = qopts_get(o, "netdev");
@@ -214,7 +240,9 @@ static int set_dump(struct qemu *q, const char *id, const char *prefix)
 
 		if (!type || strcmp(type, "filter-dump") || !of || strcmp(of, id))
 			continue;
-		o->taken = true;
+		if (kept)
+			return qopts_fail(o, q->err, "a second filter-dump of network '%s' is not there", id);
+		o->taken = kept = true;
 		if (qemu_set(q, o, prefix, "dump", qopts_get(o, "file")) ||
 		    (maxlen && qemu_set(q, o, prefix, "dump-maxlen", maxlen)))
 			return -1;
@@ -309,11 +337,14 @@ static bool boots_from_net(struct qemu *q)
 
 int qemu_net_rom(struct qemu *q, struct qopts *o, const char *prefix)
 {
-	const char *file = qopts_get(o, "romfile"), *index = qopts_get(o, "bootindex");
+	const char *file = qopts_get(o, "romfile"), *index = qopts_get(o, "bootindex"), *bar = qopts_get(o, "rombar");
+	bool boots = (index && strcmp(index, "-1") != 0) || boots_from_net(q);
 
+	if (bar && !strtoul(bar, NULL, 0))
+		return 0;
 	if (file)
 		return *file ? qemu_set(q, o, prefix, "rom", file) : 0;
-	return !config_peek(q->c, "kernel") && (index || boots_from_net(q)) ? qemu_set(q, o, prefix, "rom", "ipxe") : 0;
+	return boots && !config_peek(q->c, "kernel") ? qemu_set(q, o, prefix, "rom", "ipxe") : 0;
 }
 
 int qemu_name_card(struct qemu *q, const char *prefix, const char *model, const char *id)

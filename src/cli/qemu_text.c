@@ -102,6 +102,27 @@ static char *json_text(const json_t *v)
 	return strdup("");
 }
 
+/* A list of QAPI's String, [{"str": "a"}, {"str": "b"}], is several values of one name. */
+static bool is_strings(const json_t *list)
+{
+	size_t n;
+	json_t *v;
+
+	json_array_foreach(list, n,
+			   v) if (json_object_size(v) != 1 || !json_is_string(json_object_get(v, "str"))) return false;
+	return json_is_array(list);
+}
+
+static int add_strings(struct qopts *o, const char *name, const json_t *list, struct err *err)
+{
+	size_t n;
+	json_t *v;
+
+	json_array_foreach(list, n,
+			   v) if (add_pair(o, strdup(name), json_text(json_object_get(v, "str")), err)) return -1;
+	return 0;
+}
+
 #define JSON_DEPTH 8
 
 static int parse_object(struct qopts *o, json_t *object, const char *prefix, unsigned depth, struct err *err)
@@ -117,6 +138,12 @@ static int parse_object(struct qopts *o, json_t *object, const char *prefix, uns
 			return err_set(err, "out of memory");
 		if (json_is_object(v) && depth < JSON_DEPTH) {
 			int rc = parse_object(o, v, full, depth + 1, err);
+
+			free(full);
+			if (rc)
+				return rc;
+		} else if (is_strings(v)) {
+			int rc = add_strings(o, full, v, err);
 
 			free(full);
 			if (rc)

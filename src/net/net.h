@@ -120,12 +120,16 @@ const uint8_t *net_flat(const struct net_packet *k, uint8_t *buf);
  */
 struct net_peer *net_user_new(struct loop *loop, struct config *c, const char *prefix, struct err *err);
 
-/* The same keys, read only. */
+/* The same keys, read only: nothing is opened. So are those of the others below. */
 int net_user_check(struct config *c, const char *prefix, struct err *err);
+int net_tap_check(struct config *c, const char *prefix, struct err *err);
+int net_socket_check(struct config *c, const char *prefix, struct err *err);
+int net_stream_check(struct config *c, const char *prefix, struct err *err);
+int net_dgram_check(struct config *c, const char *prefix, struct err *err);
 
 #define NET_QUEUES_MAX 8 /* pairs of one card */
 
-/* A tap of the host. Keys: ifname, fd, fds, script, downscript, bridge, helper, queues. */
+/* A tap of the host. Keys: ifname, fd, fds, script, downscript, bridge, helper, queues, sndbuf. */
 struct net_peer *net_tap_new(struct loop *loop, struct config *c, const char *prefix, struct err *err);
 /*
  * The same of descriptors that are open (IFF_TAP | IFF_NO_PI, and IFF_VNET_HDR for frames that travel whole), each a

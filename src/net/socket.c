@@ -20,6 +20,15 @@ struct keys {
 	uint64_t reconnect;
 };
 
+/* A back end, and which socket it may be: exactly one of the words. */
+struct backend {
+	enum { SOCKET = 1, STREAM = 2, DGRAM = 4 } kind;
+	const char *words;
+};
+static const struct backend of_socket = { SOCKET, "listen, connect, mcast, udp and fd" };
+static const struct backend of_stream = { STREAM, "listen, connect and fd" };
+static const struct backend of_dgram = { DGRAM, "remote (with local) and fd" };
+
 /* "net0.listen": valid until the next call. */
 static const char *key_of(const struct keys *k, const char *name)
 {
@@ -29,23 +38,41 @@ static const char *key_of(const struct keys *k, const char *name)
 	return key;
 }
 
-static int read_keys(struct keys *k, struct config *c, struct err *err)
+static int read_keys(struct keys *k, struct config *c, const char *prefix, const struct backend *b, struct err *err)
 {
 	const struct {
 		const char *name, **to;
-	} texts[] = { { "listen", &k->listen },	     { "connect", &k->connect },
-		      { "mcast", &k->mcast },	     { "udp", &k->udp },
-		      { "local", &k->local },	     { "remote", &k->remote },
-		      { "localaddr", &k->localaddr } };
+		unsigned of;
+	} texts[] = {
+		{ "listen", &k->listen, SOCKET | STREAM },
+		{ "connect", &k->connect, SOCKET | STREAM },
+		{ "mcast", &k->mcast, SOCKET },
+		{ "udp", &k->udp, SOCKET },
+		{ "localaddr", &k->localaddr, SOCKET },
+		{ "local", &k->local, DGRAM },
+		{ "remote", &k->remote, DGRAM },
+	};
 	uint64_t fd;
 
+	*k = (struct keys){ .prefix = prefix };
 	for (size_t n = 0; n < sizeof(texts) / sizeof(texts[0]); n++)
-		if (config_str(c, key_of(k, texts[n].name), NULL, texts[n].to, err))
+		if (texts[n].of & b->kind && config_str(c, key_of(k, texts[n].name), NULL, texts[n].to, err))
 			return -1;
-	if (config_uint(c, key_of(k, "reconnect"), 0, (struct config_range){ 0, 3600 }, &k->reconnect, err) ||
+	if ((b->kind & (SOCKET | STREAM) &&
+	     config_uint(c, key_of(k, "reconnect"), 0, (struct config_range){ 0, 3600 }, &k->reconnect, err)) ||
 	    config_uint(c, key_of(k, "fd"), UINT32_MAX, (struct config_range){ 3, 65535 }, &fd, err))
 		return -1;
 	k->fd = fd == UINT32_MAX ? -1 : (int)fd;
+	if (!!k->listen + !!k->connect + !!k->mcast + !!k->udp + !!k->remote + (k->fd >= 0) != 1)
+		return err_set(err, "%s: one of %s is needed", key_of(k, "backend"), b->words);
+	if (k->reconnect && !k->connect)
+		return err_set(err, "%s: only what connects can do so again", key_of(k, "reconnect"));
+	if (k->udp && !k->localaddr)
+		return err_set(err, "%s: udp needs an address that datagrams come to", key_of(k, "localaddr"));
+	if (k->localaddr && !k->udp && !k->mcast)
+		return err_set(err, "%s: it is for udp and mcast only", key_of(k, "localaddr"));
+	if (k->local && !k->remote)
+		return err_set(err, "%s: it needs a remote", key_of(k, "local"));
 	return 0;
 }
 
@@ -110,11 +137,11 @@ static int join(int fd, const char *key, const struct sockaddr_in *group, struct
 /* An address without a port, as QEMU's localaddr= of mcast= is. */
 static int group_socket(struct net_dgram_config *d, const struct keys *k, const char *name, struct err *err)
 {
-	const char *from = k->localaddr ? k->localaddr : k->local;
+	const char *from = k->remote ? k->local : k->localaddr;
 	struct in_addr addr = { 0 };
 
 	if (from && inet_pton(AF_INET, from, &addr) != 1)
-		return err_set(err, "%s: '%s' is not an IPv4 address", key_of(k, k->localaddr ? "localaddr" : "local"),
+		return err_set(err, "%s: '%s' is not an IPv4 address", key_of(k, k->remote ? "local" : "localaddr"),
 			       from);
 	d->fd = bound(key_of(k, name), &d->to, d->to_len, err);
 	return d->fd < 0 ? -1 : join(d->fd, key_of(k, name), (struct sockaddr_in *)&d->to, addr, err);
@@ -122,7 +149,7 @@ static int group_socket(struct net_dgram_config *d, const struct keys *k, const 
 
 static int pair_socket(struct net_dgram_config *d, const struct keys *k, struct err *err)
 {
-	const char *name = k->localaddr ? "localaddr" : "local", *local = k->localaddr ? k->localaddr : k->local;
+	const char *name = k->udp ? "localaddr" : "local", *local = k->udp ? k->localaddr : k->local;
 	struct sockaddr_storage at;
 	socklen_t len;
 
@@ -170,12 +197,6 @@ static struct net_peer *make_dgram(struct loop *loop, const struct keys *k, stru
 
 /* --- by name --- */
 
-/* Which socket it is: exactly one of the words. */
-static int count_words(const struct keys *k)
-{
-	return !!k->listen + !!k->connect + !!k->mcast + !!k->udp + !!k->remote + (k->fd >= 0);
-}
-
 /* What kind the passed descriptor is. */
 static int is_stream(const struct keys *k, bool *stream, struct err *err)
 {
@@ -190,39 +211,52 @@ static int is_stream(const struct keys *k, bool *stream, struct err *err)
 		       : err_set(err, "%s: %d is a socket of neither streams nor datagrams", key_of(k, "fd"), k->fd);
 }
 
-static struct net_peer *make(struct loop *loop, struct config *c, const char *prefix, const char *words,
+static struct net_peer *make(struct loop *loop, struct config *c, const char *prefix, const struct backend *b,
 			     struct err *err)
 {
-	struct keys k = { .prefix = prefix };
+	struct keys k;
 	bool stream;
 
-	if (read_keys(&k, c, err))
+	if (read_keys(&k, c, prefix, b, err))
 		return NULL;
 	stream = k.listen || k.connect;
-	if (count_words(&k) != 1) {
-		err_set(err, "%s.backend: one of %s is needed", prefix, words);
-		return NULL;
-	}
 	if (k.fd >= 0 && is_stream(&k, &stream, err))
 		return NULL;
-	if (k.reconnect && !k.connect) {
-		err_set(err, "%s: only what connects can do so again", key_of(&k, "reconnect"));
-		return NULL;
-	}
 	return stream ? make_stream(loop, &k, err) : make_dgram(loop, &k, err);
 }
 
 struct net_peer *net_socket_new(struct loop *loop, struct config *c, const char *prefix, struct err *err)
 {
-	return make(loop, c, prefix, "listen, connect, mcast, udp and fd", err);
+	return make(loop, c, prefix, &of_socket, err);
 }
 
 struct net_peer *net_stream_new(struct loop *loop, struct config *c, const char *prefix, struct err *err)
 {
-	return make(loop, c, prefix, "listen, connect and fd", err);
+	return make(loop, c, prefix, &of_stream, err);
 }
 
 struct net_peer *net_dgram_new(struct loop *loop, struct config *c, const char *prefix, struct err *err)
 {
-	return make(loop, c, prefix, "remote (with local) and fd", err);
+	return make(loop, c, prefix, &of_dgram, err);
+}
+
+int net_socket_check(struct config *c, const char *prefix, struct err *err)
+{
+	struct keys k;
+
+	return read_keys(&k, c, prefix, &of_socket, err);
+}
+
+int net_stream_check(struct config *c, const char *prefix, struct err *err)
+{
+	struct keys k;
+
+	return read_keys(&k, c, prefix, &of_stream, err);
+}
+
+int net_dgram_check(struct config *c, const char *prefix, struct err *err)
+{
+	struct keys k;
+
+	return read_keys(&k, c, prefix, &of_dgram, err);
 }

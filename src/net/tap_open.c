@@ -19,7 +19,7 @@
 struct keys {
 	const char *prefix;
 	const char *ifname, *fds, *script, *downscript, *bridge, *helper;
-	uint64_t queues;
+	uint64_t queues, sndbuf; /* 0: the kernel's, which has no bound */
 };
 
 static const char *key_of(const struct keys *k, const char *name)
@@ -234,6 +234,22 @@ static int read_keys(struct keys *k, struct config *c, struct err *err)
 		return -1;
 	if (k->bridge && k->queues > 1)
 		return err_set(err, "%s: a tap of the helper has one", key_of(k, "queues"));
+	return config_size(c, key_of(k, "sndbuf"), 0, 1, &k->sndbuf, err);
+}
+
+/* How many bytes of frames from the guest may wait in the kernel. Closes the descriptors on error. */
+static int set_sndbuf(const struct keys *k, const int *fds, unsigned count, struct err *err)
+{
+	int bytes = k->sndbuf > INT_MAX ? INT_MAX : (int)k->sndbuf;
+
+	for (unsigned n = 0; bytes && n < count; n++) {
+		if (!ioctl(fds[n], TUNSETSNDBUF, &bytes))
+			continue;
+		err_errno(err, errno, "%s: %d", key_of(k, "sndbuf"), bytes);
+		for (n = 0; n < count; n++)
+			close(fds[n]);
+		return -1;
+	}
 	return 0;
 }
 
@@ -253,7 +269,7 @@ static struct net_peer *open_with_scripts(struct loop *loop, struct keys *k, str
 	struct net_peer *p;
 
 	k->ifname = k->ifname ? k->ifname : "tap%d";
-	if (open_named(k, fds, &r, err))
+	if (open_named(k, fds, &r, err) || set_sndbuf(k, fds, (unsigned)k->queues, err))
 		return NULL;
 	p = net_tap_from_fds(loop, k->prefix, fds, (unsigned)k->queues, err);
 	if (!p)
@@ -282,5 +298,14 @@ struct net_peer *net_tap_new(struct loop *loop, struct config *c, const char *pr
 		return open_with_scripts(loop, &k, err);
 	if (k.fds ? parse_fds(&k, key_of(&k, "fd"), fds, &count, err) : open_bridge(&k, fds, err))
 		return NULL;
+	if (set_sndbuf(&k, fds, count, err))
+		return NULL;
 	return net_tap_from_fds(loop, prefix, fds, count, err);
+}
+
+int net_tap_check(struct config *c, const char *prefix, struct err *err)
+{
+	struct keys k = { .prefix = prefix };
+
+	return read_keys(&k, c, err);
 }

@@ -53,7 +53,12 @@ struct virtio_net_config {
 	struct loop *loop;
 	struct net_peer *peer; /* with `control`, and others behind it, the card has as many queue pairs */
 	uint8_t mac[6];
-	uint16_t mtu;	   /* 0: not said to the guest */
+	uint16_t mtu;	 /* 0: not said to the guest */
+	bool link_known; /* these two are said to the guest */
+	uint32_t speed;	 /* Mbit/s; all ones: not known */
+	uint8_t duplex;	 /* 0: half, 1: full, 0xff: not known */
+	/* Of the queues: powers of two up to VRING_MAX_SIZE; 0: 256. */
+	uint16_t rx_size, tx_size;
 	bool control;	   /* a control queue and what it is for */
 	bool rss, hash;	   /* with it: queues by hashes of what comes in, hashes in its headers */
 	uint64_t withheld; /* feature bits that are not offered */

@@ -17,7 +17,8 @@
 #define MAX_CHAINS     64  /* of one received frame */
 #define TURN	       128 /* frames before the loop does something else */
 #define PUBLISH	       32  /* frames before the driver gets their buffers back */
-#define QUEUE_SIZE     256
+#define QUEUE_SIZE     256 /* unless another one is said */
+#define SPEED_DUPLEX   5   /* bytes of the configuration space */
 
 static unsigned rx_queue(const struct net_pair *p)
 {
@@ -474,6 +475,11 @@ static void add_pairs(struct net *n)
 	}
 }
 
+static uint16_t queue_size(uint16_t said)
+{
+	return said ? said : QUEUE_SIZE;
+}
+
 static void describe(struct net *n, const struct virtio_net_config *c)
 {
 	struct virtio_dev *d = &n->d;
@@ -488,7 +494,8 @@ static void describe(struct net *n, const struct virtio_net_config *c)
 	d->pci_class = 0x02000000;
 	d->offered =
 		ALWAYS | (n->control ? WITH_CONTROL : 0) | (n->pairs > 1 ? BIT(F_MQ) : 0) | (c->mtu ? BIT(F_MTU) : 0);
-	d->offered |= (c->rss ? BIT(F_RSS) : 0) | (c->hash ? BIT(F_HASH_REPORT) : 0);
+	d->offered |= (c->rss ? BIT(F_RSS) : 0) | (c->hash ? BIT(F_HASH_REPORT) : 0) |
+		      (c->link_known ? BIT(F_SPEED_DUPLEX) : 0);
 	d->withheld = c->withheld;
 	d->needs = needs;
 	memcpy(n->mac, c->mac, sizeof(n->mac));
@@ -497,17 +504,18 @@ static void describe(struct net *n, const struct virtio_net_config *c)
 	st_le16(n->config.tail, (uint16_t)n->pairs);
 	st_le16(n->config.tail + 2, c->mtu);
 	d->config = (uint8_t *)&n->config;
-	st_le32(n->config.rss, UINT32_MAX); /* a speed that is not known, nor duplex */
-	n->config.rss[4] = 0xff;
+	st_le32(n->config.rss, c->link_known ? c->speed : UINT32_MAX);
+	n->config.rss[4] = c->link_known ? c->duplex : 0xff;
 	n->config.rss[5] = NET_RSS_KEY;
 	st_le16(n->config.rss + 6, NET_RSS_TABLE);
 	st_le32(n->config.rss + 8, NET_RSS_TYPES);
 	d->config_size = n->hashes		? sizeof(n->config)
+			 : c->link_known	? offsetof(struct net_space, rss) + SPEED_DUPLEX
 			 : n->control || c->mtu ? offsetof(struct net_space, rss)
 						: sizeof(n->config.head);
 	d->n_queues = 2 * n->pairs + n->control;
 	for (unsigned q = 0; q < d->n_queues; q++)
-		d->queues[q].max_size = q == 2 * n->pairs ? 64 : QUEUE_SIZE;
+		d->queues[q].max_size = q == 2 * n->pairs ? 64 : queue_size(q & 1 ? c->tx_size : c->rx_size);
 }
 
 struct virtio_dev *virtio_net_new(const struct virtio_net_config *c, struct err *err)

@@ -35,7 +35,8 @@ enum {
 	F_GUEST_USO6 = 55,
 	F_HOST_USO = 56,
 	F_HASH_REPORT = 57,
-	F_RSS = 60
+	F_RSS = 60,
+	F_SPEED_DUPLEX = 63
 };
 
 #define NET_MACS 64 /* of the receive filter; more and all are let in */

@@ -59,6 +59,29 @@ int vm_pci_name(struct vm *vm, const char *prefix, unsigned slot, struct err *er
 	return config_str(vm->config, key, NULL, &vm->pci_names[slot], err);
 }
 
+/* What drivers may agree on about rings, by QEMU's names, which can be taken away: "disk0.feature.packed=off". */
+static int read_ring_features(struct vm *vm, struct virtio_dev *d, const char *prefix, struct err *err)
+{
+	static const struct {
+		const char *name;
+		unsigned bit;
+	} features[] = {
+		{ "indirect_desc", VIRTIO_F_INDIRECT_DESC },
+		{ "event_idx", VIRTIO_F_EVENT_IDX },
+		{ "packed", VIRTIO_F_RING_PACKED },
+	};
+	char key[64];
+	bool on;
+
+	for (size_t n = 0; n < ARRAY_LEN(features); n++) {
+		snprintf(key, sizeof(key), "%s.feature.%s", prefix, features[n].name);
+		if (config_bool(vm->config, key, true, &on, err))
+			return -1;
+		d->withheld |= on ? 0 : 1ull << features[n].bit;
+	}
+	return 0;
+}
+
 int vm_attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struct err *err)
 {
 	static const char *const buses[] = { "pci", "mmio", NULL };
@@ -73,7 +96,7 @@ int vm_attach(struct vm *vm, struct virtio_dev *d, const char *prefix, struct er
 		return -1;
 	snprintf(key, sizeof(key), "%s.bus", prefix);
 	if (config_choice(vm->config, key, 0, strncmp(prefix, "disk", 4) ? buses : disk_buses, &bus, err) ||
-	    (bus == 0 && vm_pci_address(vm, prefix, &pci.devfn, err))) {
+	    read_ring_features(vm, d, prefix, err) || (bus == 0 && vm_pci_address(vm, prefix, &pci.devfn, err))) {
 		d->ops->destroy(d);
 		return -1;
 	}

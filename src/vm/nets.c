@@ -20,10 +20,10 @@ static const struct {
 	int (*check)(struct config *c, const char *prefix, struct err *err); /* keys only. May be NULL */
 } backends[] = {
 	{ "user", net_user_new, net_user_check },
-	{ "tap", net_tap_new, NULL },
-	{ "socket", net_socket_new, NULL },
-	{ "stream", net_stream_new, NULL },
-	{ "dgram", net_dgram_new, NULL },
+	{ "tap", net_tap_new, net_tap_check },
+	{ "socket", net_socket_new, net_socket_check },
+	{ "stream", net_stream_new, net_stream_check },
+	{ "dgram", net_dgram_new, net_dgram_check },
 	{ "passt", net_passt_new, NULL },
 	{ "null", net_null_new, NULL },
 };
@@ -70,7 +70,7 @@ static struct net_peer *add_dump(struct vm *vm, struct net_peer *peer, const cha
 	uint64_t maxlen;
 
 	snprintf(key, sizeof(key), "%s.dump-maxlen", prefix);
-	if (config_uint(vm->config, key, 65536, (struct config_range){ 64, 262144 }, &maxlen, err))
+	if (config_uint(vm->config, key, 65536, (struct config_range){ 1, 262144 }, &maxlen, err))
 		goto fail;
 	snprintf(key, sizeof(key), "%s.dump", prefix);
 	if (config_str(vm->config, key, NULL, &d.path, err))
@@ -196,7 +196,7 @@ static int add_e1000(struct vm *vm, struct vm_net *net, struct net_peer *peer, c
 	return 0;
 }
 
-/* Features by QEMU's names, which can be taken away: "net0.feature.csum=off". virtio 1.2, 5.1.3 and 6. */
+/* Features by QEMU's names, which can be taken away: "net0.feature.csum=off". virtio 1.2, 5.1.3. */
 static const struct {
 	const char *name;
 	uint64_t bits;
@@ -218,14 +218,52 @@ static const struct {
 	{ "guest_announce", 1ull << 21 },
 	{ "mq", 1ull << 22 },
 	{ "ctrl_mac_addr", 1ull << 23 },
-	{ "indirect_desc", 1ull << VIRTIO_F_INDIRECT_DESC },
-	{ "event_idx", 1ull << VIRTIO_F_EVENT_IDX },
-	{ "packed", 1ull << VIRTIO_F_RING_PACKED },
 	{ "queue_reset", 1ull << VIRTIO_F_RING_RESET },
 	{ "guest_uso4", 1ull << 54 },
 	{ "guest_uso6", 1ull << 55 },
 	{ "host_uso", 1ull << 56 },
 };
+
+/* What the guest is told of the cable, which nothing is faster or slower by. */
+static int read_link(struct vm *vm, const char *p, struct virtio_net_config *v, struct err *err)
+{
+	static const char *const duplexes[] = { "half", "full", "unknown", NULL };
+	uint64_t speed;
+	char key[64];
+	int duplex;
+
+	snprintf(key, sizeof(key), "%s.speed", p);
+	if (config_uint(vm->config, key, UINT32_MAX, (struct config_range){ 0, INT32_MAX }, &speed, err))
+		return -1;
+	snprintf(key, sizeof(key), "%s.duplex", p);
+	if (config_choice(vm->config, key, 2, duplexes, &duplex, err))
+		return -1;
+	v->link_known = speed != UINT32_MAX || duplex != 2;
+	v->speed = (uint32_t)speed;
+	v->duplex = duplex == 2 ? 0xff : (uint8_t)duplex;
+	return 0;
+}
+
+/* How many buffers wait at most. */
+static int read_sizes(struct vm *vm, const char *p, struct virtio_net_config *v, struct err *err)
+{
+	const struct {
+		const char *name;
+		uint16_t *to;
+	} sizes[] = { { "rx-queue-size", &v->rx_size }, { "tx-queue-size", &v->tx_size } };
+	uint64_t size;
+	char key[64];
+
+	for (size_t n = 0; n < ARRAY_LEN(sizes); n++) {
+		snprintf(key, sizeof(key), "%s.%s", p, sizes[n].name);
+		if (config_uint(vm->config, key, 256, (struct config_range){ 256, VRING_MAX_SIZE }, &size, err))
+			return -1;
+		if (size & (size - 1))
+			return err_set(err, "%s: '%u' is not a power of two", key, (unsigned)size);
+		*sizes[n].to = (uint16_t)size;
+	}
+	return 0;
+}
 
 /*
  * What the guest sees of a virtio card. Machines that were saved before there was a control queue have none, and no
@@ -253,9 +291,13 @@ static int read_virtio(struct vm *vm, const char *p, struct virtio_net_config *v
 		return err_set(err, "%s: it needs a control queue (ctrl_vq=on)", key);
 	v->withheld = v->control ? 0 : 1ull << VIRTIO_F_RING_RESET;
 	snprintf(key, sizeof(key), "%s.mtu", p);
-	if (config_uint(vm->config, key, 0, (struct config_range){ 68, 65535 }, &mtu, err))
+	if (config_uint(vm->config, key, 0, (struct config_range){ 0, 65535 }, &mtu, err))
 		return -1;
+	if (mtu && mtu < 68)
+		return err_set(err, "%s: '%u' is not a number from 68 to 65535, nor 0 for none", key, (unsigned)mtu);
 	v->mtu = (uint16_t)mtu;
+	if (read_link(vm, p, v, err) || read_sizes(vm, p, v, err))
+		return -1;
 	for (size_t n = 0; n < ARRAY_LEN(features); n++) {
 		snprintf(key, sizeof(key), "%s.feature.%s", p, features[n].name);
 		if (config_bool(vm->config, key, true, &on, err))

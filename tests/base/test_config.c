@@ -186,6 +186,17 @@ static void errors_name_the_line_of_the_file(void **state)
 	assert_int_equal(config_size(c, "memory", 1, 1, &v, &err), -1);
 	config_tell_origin(c, &err);
 	assert_string_equal(err.msg, "memory: 'more' is not a size such as 512M or 2G");
+	/* Of a key that nobody wrote, where its kin is. */
+	write_file("memory.path = x\n", 16);
+	assert_int_equal(config_read_file(c, path, &err), 0);
+	for (int n = 0; n < 2; n++) {
+		err_set(&err, n ? "memory.share: that: is nonsense" : "memory.other: nonsense");
+		config_tell_origin(c, &err);
+		assert_non_null(strstr(err.msg, n ? ":1: memory.share: that" : ":1: memory.other: nonsense"));
+	}
+	err_set(&err, "mem: nonsense");
+	config_tell_origin(c, &err);
+	assert_string_equal(err.msg, "mem: nonsense");
 	/* Not every error is about a key. */
 	err_set(&err, "out of memory");
 	config_tell_origin(c, &err);

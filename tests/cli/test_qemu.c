@@ -189,7 +189,30 @@ static const struct {
 	{ "-nic stream,addr.type=fd,addr.str=9", "net0.fd=9 net0.listen=-" },
 	{ "-nic dgram,remote.type=inet,remote.host=h,remote.port=5,local.type=inet,local.host=,local.port=6",
 	  "net0.backend=dgram net0.remote=h:5 net0.local=0.0.0.0:6" },
-	{ "-nic user,id=u -object filter-dump,id=f,netdev=u,file=/d,maxlen=99", "net0.dump=/d net0.dump-maxlen=99" },
+	{ "-nic user,id=u -object filter-dump,id=f,netdev=u,file=/d,maxlen=99,queue=all,status=on,position=tail",
+	  "net0.dump=/d net0.dump-maxlen=99" },
+	{ "-nic dgram,remote.type=inet,remote.host=230.0.0.1,remote.port=5,local.type=inet,local.host=1.2.3.4,"
+	  "local.port=6",
+	  "net0.remote=230.0.0.1:5 net0.local=1.2.3.4" },
+	{ "-nic stream,addr.type=unix,addr.path=/s,addr.abstract=off,addr.tight=on,server=no", "net0.connect=unix:/s" },
+	{ "-nic tap,ifname=t,sndbuf=1M,vhostforce=off,poll-us=0", "net0.sndbuf=1M" },
+	{ "-nic "
+	  "user,ipv6=on,ipv6-net=fec0::/64,ipv6-prefix=fec0::,ipv6-prefixlen=64,ipv6-host=fec0::2,ipv6-dns=fec0::3",
+	  "net0.backend=user" },
+	{ "-netdev "
+	  "{\"type\":\"user\",\"id\":\"n\",\"hostfwd\":[{\"str\":\"tcp::1-:2\"},{\"str\":\"udp::3-:4\"}],"
+	  "\"guestfwd\":[]} -device e1000,netdev=n",
+	  "net0.hostfwd=tcp::1-:2+udp::3-:4 net0.guestfwd0=-" },
+	{ "-netdev user,id=n -device virtio-net-pci,netdev=n,speed=10000,duplex=full,host_mtu=0,rx_queue_size=1024,"
+	  "tx_queue_size=512,packed=off,event_idx=off,indirect_desc=no,bootindex=-1,addr=-1",
+	  "net0.speed=10000 net0.duplex=full net0.mtu=0 net0.rx-queue-size=1024 net0.tx-queue-size=512 "
+	  "net0.feature.packed=off net0.feature.event_idx=off net0.feature.indirect_desc=no net0.bootindex=- "
+	  "net0.addr=- net0.rom=-" },
+	{ "-netdev user,id=n -device virtio-net-pci,netdev=n,speed=-1,tx=bh,vectors=10,gso=off,guest_ufo=on",
+	  "net0.speed=-" },
+	{ "-device virtio-rng-pci,packed=off", "rng.feature.packed=off" },
+	{ "-boot n -netdev user,id=n -device e1000,netdev=n,rombar=0,mitigation=on", "net0.rom=-" },
+	{ "-netdev user,id=n -device e1000,netdev=n,rombar=1,bootindex=2", "net0.rom=ipxe" },
 	{ "-nic user -nic user,model=virtio-net-pci", "net0.model=e1000 net1.backend=user net1.model=- net1.rom=-" },
 	{ "-netdev user,id=n -device e1000,netdev=n,addr=7,bootindex=1", "net0.model=e1000 net0.addr=7 net0.rom=ipxe" },
 	{ "-boot n", "net0.rom=ipxe" },
@@ -369,7 +392,13 @@ static const struct {
 	{ "-cpu max,kvm=off", "kvm=off is not there" },
 	{ "-device foo", "-device foo: 'foo' is not a valid device model name" },
 	{ "-device virtio-rng-pci,foo=1", "Property 'virtio-rng-pci.foo' not found" },
-	{ "-device virtio-rng-pci,packed=on", "Property 'virtio-rng-pci.packed': 'on' is not there" },
+	{ "-device virtio-rng-pci,ats=on", "Property 'virtio-rng-pci.ats': 'on' is not there, only off" },
+	{ "-netdev user,id=n -device virtio-net-pci,netdev=n,tx=timer", "'timer' is not there, only bh" },
+	{ "-netdev user,id=n -device virtio-net-pci,netdev=n,duplex=x", "'x' is not there, only half|full" },
+	{ "-netdev user,id=n -device virtio-net-pci,netdev=n,vectors=abc", "Parameter 'vectors' expects integer" },
+	{ "-netdev user,id=n -device virtio-net-pci,netdev=n,vectors=-1", "Parameter 'vectors' expects integer" },
+	{ "-netdev user,id=n -device virtio-net-pci,netdev=n,rombar=", "Parameter 'rombar' expects integer" },
+	{ "-netdev user,id=n -device e1000,netdev=n,mitigation=off", "'off' is not there, only on" },
 	{ "-device virtio-rng-pci -device virtio-rng-pci", "a machine has one virtio-rng-pci at most" },
 	{ "-device virtio-rng-pci,rng=x", "Property 'rng' can't find value 'x'" },
 	{ "-device virtio-rng-pci,addr=3.1", "addr '3.1'" },
@@ -399,14 +428,31 @@ static const struct {
 	{ "-drive file=a,id=x,if=none -drive file=a,id=x,if=none", "Duplicate ID 'x' for drive" },
 	{ "-blockdev driver=raw,node-name=n,file=x", "node-name='x'" },
 	{ "-blockdev driver=raw,node-name=n,file=n", "Unknown driver 'raw' below a format" },
-	{ "-blockdev {\"driver\":[]}", "Parameter 'driver' is none of" },
+	{ "-blockdev {\"driver\":[1]}", "Parameter 'driver' is none of" },
 	{ "-blockdev {", "JSON parse error" },
 	{ "-netdev user", "Parameter 'id' is missing" },
 	{ "-netdev vde,id=n", "does not accept value 'vde'" },
 	{ "-nic tap,vhost=on", "vhost=on is not there, only off" },
 	{ "-nic stream,server=on", "Parameter 'addr.type' is missing" },
 	{ "-nic stream,addr.type=vsock", "addr.type=vsock: inet with host and port" },
+	{ "-nic stream,addr.type=unix,addr.path=/s,server=x", "Parameter 'server' expects 'on' or 'off'" },
+	{ "-nic stream,addr.type=unix,addr.path=/s,addr.tight=off", "addr.tight=off is not there, only on" },
+	{ "-nic user,ipv6=off", "ipv6=off is not there, only on" },
+	{ "-nic user,vlan=0", "Invalid parameter 'vlan'" },
 	{ "-nic dgram", "one of 'local' and 'remote' is needed" },
+	/* What no card has is looked at all the same. */
+	{ "-netdev socket,id=n,udp=127.0.0.1:1", "-netdev socket,id=n,udp=127.0.0.1:1: net0.localaddr: udp needs" },
+	{ "-netdev socket,id=n,listen=:1,localaddr=1.2.3.4", "net0.localaddr: it is for udp and mcast only" },
+	{ "-netdev socket,id=n", "-netdev socket,id=n: net0.backend: one of listen, connect, mcast" },
+	{ "-netdev stream,id=n,addr.type=unix,addr.path=/s,server=on,reconnect=3",
+	  "net0.reconnect: only what connects" },
+	{ "-netdev dgram,id=n,local.type=unix,local.path=/s",
+	  "-netdev dgram,id=n,local.type=unix,local.path=/s: net0." },
+	{ "-netdev tap,id=n,sndbuf=x", "-netdev tap,id=n,sndbuf=x: net0.sndbuf: 'x' is not a size" },
+	{ "-nic user,id=u -object filter-dump,id=f,netdev=u,file=/d -object filter-dump,id=g,netdev=u,file=/e",
+	  "-object filter-dump,id=g,netdev=u,file=/e: a second filter-dump of network 'u' is not there" },
+	{ "-object filter-dump,id=f,netdev=u,file=/d,queue=rx", "'filter-dump.queue': 'rx' is not there, only all" },
+	{ "-netdev {\"type\":\"user\",\"id\":\"n\",\"hostfwd\":[\"x\"]}", "Parameter 'hostfwd' is none of" },
 	{ "-object filter-dump,id=f,netdev=u,file=/d", "'netdev' expects a network" },
 	{ "-object filter-dump,id=f,netdev=u", "needs 'file' property" },
 	{ "-netdev user,id=n,foo=1", "Invalid parameter 'foo'" },
@@ -530,6 +576,13 @@ static void errors_of_keys_name_the_option(void **state)
 	err_set(&err, "isa-debug-exit.iobase: bad");
 	config_tell_origin(l->c, &err);
 	assert_string_equal(err.msg, "-device isa-debug-exit,iobase=zz: isa-debug-exit.iobase: bad");
+	/* Also of what the user has not written. */
+	config_free(l->c);
+	l = parse("-netdev tap,id=n,fd=77 -device virtio-net-pci,netdev=n,addr=5 -kernel /k");
+	assert_int_equal(l->rc, 0);
+	err_set(&err, "net0: descriptor 77: bad");
+	config_tell_origin(l->c, &err);
+	assert_string_equal(err.msg, "-netdev tap,id=n,fd=77: net0: descriptor 77: bad");
 	/* kvm-unit-tests looks for these words. */
 	err_set(&err, "kernel: no such file");
 	config_tell_origin(l->c, &err);

@@ -1,6 +1,7 @@
 """Machines started by QEMU's command line, by the command and by a link of its name."""
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -93,6 +94,44 @@ def test_what_is_wrong_is_one_line_and_status_1(qemu, args, says):
     r = run(qemu, "-display", "none", *args)
     assert (r.returncode, r.stdout) == (1, "")
     assert r.stderr.strip().removeprefix("qemu-system-x86_64: ").removeprefix("-daemonize: ") == says
+
+
+@pytest.mark.parametrize("card", ["virtio-net-pci", "e1000"])
+def test_qemus_own_defaults_are_taken(vms, card):
+    """What QEMU has a property of a card at by itself can be said; those that begin with x- are its own affair."""
+    judge = shutil.which("qemu-system-x86_64")
+    if not judge or "Vireo" in subprocess.run([judge, "-version"], capture_output=True, text=True).stdout:
+        pytest.skip("no QEMU is installed")
+    listed = subprocess.run([judge, "-device", f"{card},help"], capture_output=True, text=True).stdout
+    defaults = re.findall(r'^  ([\w-]+)=<\w+> .*\(default: "?([^)"]+)"?\)$', listed, re.M)
+    said = ",".join(f"{name}={value}" for name, value in defaults if not name.startswith("x-"))
+    assert len(said) > 100
+    vm = vms(["-nodefaults", "-display", "none", "-S", "-netdev", "user,id=n", "-device", f"{card},netdev=n,{said}"],
+             command="qemu-system-x86_64")
+    until(lambda: run_file(vm.name, "qmp.sock").exists() or not vm.child.isalive())
+    assert vm.child.isalive(), vm.child.read()
+
+
+def test_a_guest_sees_what_properties_say(busybox, vms):
+    said = "speed=10000,duplex=full,packed=off,rx_queue_size=1024,host_mtu=1400"
+    vm = vms([*boot_args(busybox), "-nographic", "-nodefaults", "-serial", "mon:stdio", "-netdev", "user,id=n", "-device",
+              f"virtio-net-pci,netdev=n,mac=52:54:00:0:0:1,{said}", "-netdev", "user,id=m", "-device",
+              "virtio-net-pci,netdev=m,mac=52:54:00:0:0:2,speed=-1,event_idx=off,indirect_desc=off", "-device",
+              "virtio-rng-pci,event_idx=off"], command="qemu-system-x86_64").boot()
+    cards = {vm.sh(f"cat /sys/class/net/eth{n}/address"): n for n in (0, 1)}
+    first, second = cards["52:54:00:00:00:01"], cards["52:54:00:00:00:02"]
+    vm.sh("for n in 0 1; do ip link set eth$n up; done")
+    assert vm.sh(f"(cd /sys/class/net/eth{first}; cat speed duplex mtu)").split("\n") == ["10000", "full", "1400"]
+    assert vm.sh(f"(cd /sys/class/net/eth{second}; cat speed duplex mtu)").split("\n") == ["-1", "unknown", "1500"]
+
+    def features(device):
+        return {n for n, bit in enumerate(vm.sh(f"cat {device}/features")) if bit == "1"}
+
+    of_first, of_second = (features(f"/sys/class/net/eth{n}/device") for n in (first, second))
+    assert {63, 28, 29} <= of_first and 34 not in of_first
+    assert 34 in of_second and not {63, 28, 29} & of_second
+    rng = vm.sh("grep -l 0x0004 /sys/bus/virtio/devices/*/device").rsplit("/", 1)[0]
+    assert 29 not in features(rng) and 28 in features(rng)
 
 
 def test_a_linux_with_disks_and_a_network(busybox, vms):

@@ -606,6 +606,12 @@ static void test_wrong_words(void **state)
 		{ net_stream_new, "fd=1", NULL, "net0.fd: '1' is not" },
 		{ net_dgram_new, "remote=127.0.0.1:1", NULL, "net0.local: datagrams need an address" },
 		{ net_dgram_new, "remote=127.0.0.1:1", "local=unix:/x", "is an address of another kind" },
+		{ net_dgram_new, "local=127.0.0.1:1", "fd=77", "net0.local: it needs a remote" },
+		{ net_socket_new, "udp=127.0.0.1:1", NULL, "net0.localaddr: udp needs an address" },
+		{ net_socket_new, "listen=127.0.0.1:2999", "localaddr=127.0.0.1", "net0.localaddr: it is for udp and" },
+		/* The words of one are not those of another. */
+		{ net_stream_new, "mcast=230.0.0.1:1", NULL, "net0.backend: one of listen, connect and fd is" },
+		{ net_dgram_new, "listen=127.0.0.1:2999", NULL, "net0.backend: one of remote" },
 		{ net_socket_new, "mcast=127.0.0.1:1", NULL, "is not an IPv4 group" },
 		{ net_socket_new, "mcast=230.0.0.1:1", "localaddr=x", "net0.localaddr: 'x' is not an IPv4" },
 	};

@@ -490,6 +490,13 @@ static void test_passed_descriptors(void **state)
 	assert_true(open_tap(&w, 0, text, NULL));
 	assert_true(w.peer->next && !w.peer->next->next);
 	wire_end(&w);
+	/* What may wait in the kernel has the bound that is said. */
+	tap = open_tun(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, "vt4");
+	snprintf(text, sizeof(text), "fd=%d", tap);
+	assert_true(open_tap(&w, 0, text, "sndbuf=100k"));
+	assert_return_code(ioctl(tap, TUNGETSNDBUF, &fd), errno);
+	assert_int_equal(fd, 100 << 10);
+	wire_end(&w);
 	/* What is no tap. */
 	tap = open_tun(IFF_TUN | IFF_NO_PI, "vt6");
 	snprintf(text, sizeof(text), "fd=%d", tap);

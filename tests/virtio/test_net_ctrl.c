@@ -395,7 +395,37 @@ static void test_offers(void **state)
 	assert_true(virtio_offered(rig.d) & BIT(VIRTIO_F_RING_RESET));
 	virtio_config_read(rig.d, 0, space, 12);
 	assert_true(ld_le16(space + 8) == 1 && ld_le16(space + 10) == 1300);
+	assert_false(virtio_offered(rig.d) & BIT(F_SPEED_DUPLEX));
+	assert_true(rig.d->config_size == 12 && rig.d->queues[0].max_size == 256);
 	end();
+}
+
+/* What is said of the cable is in the configuration space, behind what else there may be. */
+static void test_speed(void **state)
+{
+	const struct virtio_net_config cases[] = {
+		{ .link_known = true, .speed = 40000, .duplex = 1, .rx_size = 1024, .tx_size = 512 },
+		{ .link_known = true, .speed = 40000, .duplex = 1, .rx_size = 1024, .tx_size = 512, .rss = true },
+		{ .link_known = true, .speed = UINT32_MAX, .duplex = 0xff, .rx_size = 256 },
+		{ .rss = true },
+	};
+	uint8_t space[24];
+
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		const struct virtio_net_config *c = &cases[k];
+		size_t size = c->rss ? 24 : 17;
+
+		begin_with(1, 0, *c);
+		assert_int_equal(!!(virtio_offered(rig.d) & BIT(F_SPEED_DUPLEX)), c->link_known);
+		assert_int_equal(rig.d->config_size, size);
+		virtio_config_read(rig.d, 0, space, (unsigned)size);
+		assert_int_equal(ld_le32(space + 12), c->link_known ? c->speed : UINT32_MAX);
+		assert_int_equal(space[16], c->link_known ? c->duplex : 0xff);
+		assert_int_equal(rig.d->queues[0].max_size, c->rx_size ? c->rx_size : 256);
+		assert_int_equal(rig.d->queues[1].max_size, c->tx_size ? c->tx_size : 256);
+		assert_int_equal(rig.d->queues[2].max_size, 64);
+		end();
+	}
 }
 
 /* One queue alone begins anew, with the others going on. */
@@ -742,14 +772,23 @@ static void test_saved_rss(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_receive_modes),  cmocka_unit_test(test_mac_table),
-		cmocka_unit_test(test_vlans),	       cmocka_unit_test(test_what_is_no_command),
-		cmocka_unit_test(test_offloads),       cmocka_unit_test(test_pairs),
-		cmocka_unit_test(test_offers),	       cmocka_unit_test(test_ring_reset),
-		cmocka_unit_test(test_save),	       cmocka_unit_test(test_announced),
-		cmocka_unit_test(test_saved_nonsense), cmocka_unit_test(test_rss),
-		cmocka_unit_test(test_reports_alone),  cmocka_unit_test(test_what_is_no_rss),
-		cmocka_unit_test(test_saved_rss),      cmocka_unit_test(test_a_state_of_before),
+		cmocka_unit_test(test_receive_modes),
+		cmocka_unit_test(test_mac_table),
+		cmocka_unit_test(test_vlans),
+		cmocka_unit_test(test_what_is_no_command),
+		cmocka_unit_test(test_offloads),
+		cmocka_unit_test(test_pairs),
+		cmocka_unit_test(test_offers),
+		cmocka_unit_test(test_ring_reset),
+		cmocka_unit_test(test_save),
+		cmocka_unit_test(test_announced),
+		cmocka_unit_test(test_saved_nonsense),
+		cmocka_unit_test(test_rss),
+		cmocka_unit_test(test_reports_alone),
+		cmocka_unit_test(test_what_is_no_rss),
+		cmocka_unit_test(test_saved_rss),
+		cmocka_unit_test(test_speed),
+		cmocka_unit_test(test_a_state_of_before),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
