@@ -23,6 +23,7 @@
 
 #include "base/bytes.h"
 #include "base/limit.h"
+#include "base/log.h"
 #include "lan/lan_impl.h"
 
 #define PATIENCE_MS 3000
@@ -312,6 +313,29 @@ static void free_args(struct args *a)
 		free(a->v[--a->len]);
 }
 
+/* Its own in the directory of what runs, where nothing can be kept longer. */
+static void lease_path(struct lan *l, const char *name, char buf[2 * LAN_PATH])
+{
+	path_of(l, name, "leases", buf);
+	if (access(buf, F_OK))
+		lan_keep_path(&l->store, name, LAN_KEPT_DNSMASQ, buf);
+}
+
+static int make_leases(struct lan *l, const char *name, struct err *err)
+{
+	char path[2 * LAN_PATH];
+	struct err why;
+
+	lan_keep_remove(&l->store, name, LAN_KEPT_OWN);
+	path_of(l, name, "leases", path);
+	if (!lan_keep_prepare(&l->store, name, &why)) {
+		unlink(path);
+		return 0;
+	}
+	log_line(LOG_WARN, "lan", "network %s: its leases will not outlive a boot: %s", name, why.msg);
+	return access(path, F_OK) ? lan_write_file(path, "", false, err) : 0;
+}
+
 static void make_args(struct lan *l, const struct lan_run *r, const char *ifname, struct args *a)
 {
 	const struct lan_def *d = &r->def;
@@ -331,7 +355,7 @@ static void make_args(struct lan *l, const struct lan_run *r, const char *ifname
 	add(a, "--interface=%s", ifname);
 	add(a, "--user=%s", user(l));
 	add(a, "--group="); /* that of the user; without another one stay as it is */
-	path_of(l, d->name, "leases", text);
+	lease_path(l, d->name, text);
 	add(a, "--dhcp-leasefile=%s", text);
 	path_of(l, d->name, HOSTS, text);
 	add(a, "--dhcp-hostsfile=%s", text);
@@ -499,7 +523,7 @@ int lan_dnsmasq_start(struct lan *l, const struct lan_run *r, struct err *err)
 		return err_set(err, "dnsmasq is not installed (Debian: package dnsmasq-base)");
 	path_of(l, r->def.name, LOG, file);
 	unlink(file);
-	if (write_files(l, r, err))
+	if (write_files(l, r, err) || make_leases(l, r->def.name, err))
 		return -1;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return err_errno(err, errno, "dnsmasq");
@@ -533,7 +557,7 @@ json_t *lan_dnsmasq_leases(struct lan *l, const char *name, struct err *err)
 	long long expires;
 	FILE *f;
 
-	path_of(l, name, "leases", path);
+	lease_path(l, name, path);
 	f = fopen(path, "re");
 	while (f && fgets(line, sizeof(line), f)) {
 		bool six;

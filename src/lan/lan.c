@@ -259,7 +259,10 @@ int lan_stop(struct lan *l, const char *name, bool force, struct err *err)
 int lan_delete(struct lan *l, const char *name, bool force, struct err *err)
 {
 	/* A definition that cannot be read any more can be removed. */
-	return lan_stop(l, name, force, err) || lan_store_remove(&l->store, name, err) ? -1 : 0;
+	if (lan_stop(l, name, force, err))
+		return -1;
+	lan_keep_remove(&l->store, name, NULL);
+	return lan_store_remove(&l->store, name, err);
 }
 
 int lan_edit(struct lan *l, struct lan_def *d, bool force, struct err *err)

@@ -113,6 +113,7 @@ bool leases_restore(struct leases *l, const struct lease *from, int64_t now);
 struct lease_file {
 	int dir;
 	const char *name;
+	int64_t ahead; /* seconds by which the day's clock, which the file goes by, is ahead of the caller's */
 };
 int leases_load(struct leases *l4, struct leases *l6, const struct lease_file *f, int64_t now, unsigned *bad);
 /* -1 with errno set; the old one is there still. */

@@ -76,7 +76,7 @@ int leases_load(struct leases *l4, struct leases *l6, const struct lease_file *f
 	for (unsigned n = 0; n < LINES_MAX && fgets(line, sizeof(line), in); n++) {
 		struct leases *l;
 
-		if (!parse(line, &e, &v4)) {
+		if (!parse(line, &e, &v4) || __builtin_sub_overflow(e.expires, f->ahead, &e.expires)) {
 			*bad += 1;
 			continue;
 		}
@@ -89,7 +89,7 @@ int leases_load(struct leases *l4, struct leases *l6, const struct lease_file *f
 	return 0;
 }
 
-static void write_table(FILE *out, const struct leases *l, int family)
+static void write_table(FILE *out, const struct leases *l, int family, int64_t ahead)
 {
 	char mac[MAC_TEXT], addr[ADDR_TEXT];
 
@@ -97,7 +97,7 @@ static void write_table(FILE *out, const struct leases *l, int family)
 		if (e->state != LEASE_BOUND)
 			continue;
 		fprintf(out, "%d %s %s %" PRId64 " %s ", family, mac_text(e->mac, mac), addr_text(e->addr, addr),
-			e->expires, *e->name ? e->name : "-");
+			e->expires + ahead, *e->name ? e->name : "-");
 		for (unsigned n = 0; n < e->id_len; n++)
 			fprintf(out, "%02x", e->id[n]);
 		fputs(e->id_len ? "\n" : "-\n", out);
@@ -122,8 +122,8 @@ int leases_save(struct leases *l4, struct leases *l6, const struct lease_file *f
 		return -1;
 	}
 	fputs(HEAD, out);
-	write_table(out, l4, 4);
-	write_table(out, l6, 6);
+	write_table(out, l4, 4, f->ahead);
+	write_table(out, l6, 6, f->ahead);
 	ok = !ferror(out);
 	ok = !fclose(out) && ok;
 	if (ok && !renameat(f->dir, temp, f->dir, f->name))

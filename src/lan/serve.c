@@ -67,7 +67,7 @@ static int give_up(struct server *v, struct err *err)
 
 static void load_leases(struct server *v)
 {
-	const struct lease_file f = { v->lease_dir, v->lease_name };
+	const struct lease_file f = { .dir = v->lease_dir, .name = v->lease_name };
 	unsigned bad;
 
 	if (v->lease_dir < 0)
@@ -80,9 +80,10 @@ static void load_leases(struct server *v)
 
 static void save_leases(struct server *v)
 {
-	const struct lease_file f = { v->lease_dir, v->lease_name };
+	struct lease_file f = { .dir = v->lease_dir, .name = v->lease_name };
 	int64_t pause = SAVE_MS;
 	struct leases_count n;
+	struct timespec t;
 
 	for (unsigned k = 0; k < 2; k++) {
 		struct leases *l = k ? v->l6 : v->l4;
@@ -95,6 +96,9 @@ static void save_leases(struct server *v)
 	}
 	if (v->lease_dir < 0 || !v->unsaved || v->now_ms - v->saved_ms < pause)
 		return;
+	/* Somebody may have set it since the start; the next one goes by what it is by then. */
+	clock_gettime(CLOCK_REALTIME, &t);
+	f.ahead = t.tv_sec - v->now;
 	v->saved_ms = v->now_ms;
 	v->unsaved = false;
 	v->n.saves++;

@@ -14,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "base/jsonparse.h"
+#include "base/log.h"
 #include "lan/lan_impl.h"
 #include "lan/serve.h"
 
@@ -123,21 +124,43 @@ static int join(void *opaque, pid_t pid, struct err *err)
 	return lan_server_join(j->l, j->r, pid, err);
 }
 
-/* Its leases are in a directory that is its own: all else in ours is believed. */
+/* Leases are in a directory that is the server's own: all else in ours is believed. */
+static int make_own(struct lan_serve *s, const char *dir, struct err *err)
+{
+	struct stat st;
+
+	if ((mkdir(dir, 0700) && errno != EEXIST) || lstat(dir, &st) ||
+	    (s->uid != (uid_t)-1 && lchown(dir, s->uid, s->gid)))
+		return err_errno(err, errno, "%s", dir);
+	if (!S_ISDIR(st.st_mode) ||
+	    snprintf(s->lease_path, sizeof(s->lease_path), "%s/leases", dir) >= (int)sizeof(s->lease_path))
+		return err_set(err, "%s is no directory for leases", dir);
+	return 0;
+}
+
+/* They outlive a boot, or where that cannot be the process. */
+static int make_leases(struct lan *l, struct lan_serve *s, struct err *err)
+{
+	char dir[2 * LAN_PATH];
+	struct err why;
+
+	lan_keep_remove(&l->store, s->name, LAN_KEPT_DNSMASQ);
+	lan_keep_path(&l->store, s->name, LAN_KEPT_OWN, dir);
+	if (!lan_keep_prepare(&l->store, s->name, &why) && !make_own(s, dir, &why))
+		return 0;
+	log_line(LOG_WARN, "lan", "network %s: its leases will not outlive a boot: %s", s->name, why.msg);
+	lan_run_path(&l->store, s->name, "server", dir, sizeof(dir));
+	return make_own(s, dir, err);
+}
+
 static int make_paths(struct lan *l, struct lan_serve *s, struct err *err)
 {
-	char dir[sizeof(s->lease_path)];
-
 	if (lan_run_path(&l->store, s->name, CONTROL, s->control_path, sizeof(s->control_path)) ||
-	    lan_run_path(&l->store, s->name, "server", dir, sizeof(dir)) ||
-	    lan_run_path(&l->store, s->name, "server/leases", s->lease_path, sizeof(s->lease_path)) ||
 	    lan_run_path(&l->store, s->name, "server.log", s->log_path, sizeof(s->log_path)))
 		return err_set(err, "%s: the path is too long for a socket", l->store.run);
 	/* Of one that is there no more, whatever still holds its socket. */
 	unlink(s->control_path);
-	if ((mkdir(dir, 0700) && errno != EEXIST) || (s->uid != (uid_t)-1 && lchown(dir, s->uid, s->gid)))
-		return err_errno(err, errno, "%s", dir);
-	return 0;
+	return make_leases(l, s, err);
 }
 
 int lan_server_start(struct lan *l, const struct lan_run *r, struct err *err)

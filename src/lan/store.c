@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+
 #define FILE_MOST (1u << 20) /* bytes of a definition that is read */
 
 /* --- where --- */
@@ -37,10 +39,19 @@ static void identify(struct lan_store *s)
 	free(full);
 }
 
+/* A user's own: in a directory that a variable names, or as usual below his home. */
+static int user_place(char buf[LAN_PATH], const char *variable, const char *usual, struct err *err)
+{
+	const char *dir = getenv(variable), *home = getenv("HOME");
+	char rest[64];
+
+	snprintf(rest, sizeof(rest), "%s/vireo/networks", dir && *dir == '/' ? "" : usual);
+	return place(buf, dir && *dir == '/' ? dir : home ? home : "", rest, err);
+}
+
 static int find(struct lan_store *s, struct err *err)
 {
-	const char *all = getenv("VIREO_NET_DIR"), *config = getenv("XDG_CONFIG_HOME"),
-		   *run = getenv("XDG_RUNTIME_DIR"), *home = getenv("HOME");
+	const char *all = getenv("VIREO_NET_DIR"), *run = getenv("XDG_RUNTIME_DIR");
 	char tmp[64], here[LAN_PATH], whole[LAN_PATH];
 
 	/* Programs that are started elsewhere are told of files in it. */
@@ -52,13 +63,18 @@ static int find(struct lan_store *s, struct err *err)
 		all = whole;
 	}
 	if (all && *all)
-		return place(s->etc, all, "/networks", err) || place(s->run, all, "/run", err) ? -1 : 0;
+		return place(s->etc, all, "/networks", err) || place(s->run, all, "/run", err) ||
+				       place(s->keep, all, "/kept", err)
+			       ? -1
+			       : 0;
 	if (!geteuid())
-		return place(s->etc, "/etc/vireo", "/networks", err) || place(s->run, "/run/vireo", "/net", err) ? -1
-														 : 0;
+		return place(s->etc, "/etc/vireo", "/networks", err) || place(s->run, "/run/vireo", "/net", err) ||
+				       place(s->keep, "/var/lib/vireo", "/networks", err)
+			       ? -1
+			       : 0;
 	snprintf(tmp, sizeof(tmp), "/tmp/vireo-net-%u", (unsigned)geteuid());
-	if (config && *config == '/' ? place(s->etc, config, "/vireo/networks", err)
-				     : place(s->etc, home ? home : "", "/.config/vireo/networks", err))
+	if (user_place(s->etc, "XDG_CONFIG_HOME", "/.config", err) ||
+	    user_place(s->keep, "XDG_STATE_HOME", "/.local/state", err))
 		return -1;
 	return run && *run == '/' ? place(s->run, run, "/vireo-net", err) : place(s->run, tmp, "", err);
 }
@@ -419,4 +435,41 @@ int lan_run_remove(const struct lan_store *s, const char *name, struct err *err)
 	lan_run_path(s, name, "", dir, sizeof(dir));
 	empty(open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), true);
 	return rmdir(dir) && errno != ENOENT ? err_errno(err, errno, "%s", dir) : 0;
+}
+
+/* --- of leases --- */
+
+void lan_keep_path(const struct lan_store *s, const char *name, const char *suffix, char buf[2 * LAN_PATH])
+{
+	snprintf(buf, 2 * LAN_PATH, "%s/%s%s", s->keep, name, suffix);
+}
+
+int lan_keep_prepare(const struct lan_store *s, const char *name, struct err *err)
+{
+	char path[2 * LAN_PATH], text[4096];
+
+	/* A file system that is full takes a name, but nothing in it. */
+	memset(text, '.', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	lan_keep_path(s, name, ".try", path);
+	if (make_dir(s->keep, 0755, err) || lan_write_file(path, text, false, err))
+		return -1;
+	unlink(path);
+	return 0;
+}
+
+void lan_keep_remove(const struct lan_store *s, const char *name, const char *suffix)
+{
+	static const char *const all[] = { LAN_KEPT_OWN, LAN_KEPT_DNSMASQ };
+	char path[2 * LAN_PATH];
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		if (suffix && strcmp(suffix, all[i]))
+			continue;
+		lan_keep_path(s, name, all[i], path);
+		if (!unlink(path) || errno == ENOENT)
+			continue;
+		empty(open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), false);
+		rmdir(path);
+	}
 }

@@ -18,15 +18,17 @@
 #define LAN_ID	 9
 
 struct lan_store {
-	char etc[LAN_PATH]; /* NAME.json */
-	char run[LAN_PATH]; /* NAME/state.json and so on */
-	char id[LAN_ID];    /* of the directory of what runs, for marks: others may stand in the same host */
-	int lock;	    /* -1: not held */
+	char etc[LAN_PATH];  /* NAME.json */
+	char run[LAN_PATH];  /* NAME/state.json and so on */
+	char keep[LAN_PATH]; /* what servers keep for a network's next start, which may be after a boot */
+	char id[LAN_ID];     /* of the directory of what runs, for marks: others may stand in the same host */
+	int lock;	     /* -1: not held */
 };
 
 /*
- * As root /etc/vireo/networks and /run/vireo/net, else $XDG_CONFIG_HOME/vireo/networks and
- * $XDG_RUNTIME_DIR/vireo-net; $VIREO_NET_DIR says another place for both. Nothing is made before something is written.
+ * As root /etc/vireo/networks, /run/vireo/net and /var/lib/vireo/networks, else $XDG_CONFIG_HOME/vireo/networks,
+ * $XDG_RUNTIME_DIR/vireo-net and $XDG_STATE_HOME/vireo/networks; $VIREO_NET_DIR says another place for all. Nothing is
+ * made before something is written.
  */
 int lan_store_find(struct lan_store *s, struct err *err);
 /* Make the directory of what runs, and wait for its lock. */
@@ -51,6 +53,15 @@ int lan_store_names(const struct lan_store *s, struct lan_names *n, struct err *
 int lan_store_running(const struct lan_store *s, struct lan_names *n, struct err *err);
 void lan_names_free(struct lan_names *n);
 bool lan_names_has(const struct lan_names *n, const char *name);
+
+/* --- of leases --- */
+#define LAN_KEPT_OWN	 ".leases"  /* a directory: the servers' own */
+#define LAN_KEPT_DNSMASQ ".dnsmasq" /* a file */
+void lan_keep_path(const struct lan_store *s, const char *name, const char *suffix, char buf[2 * LAN_PATH]);
+/* Make their directory. An error where nothing can be written in it now. */
+int lan_keep_prepare(const struct lan_store *s, const char *name, struct err *err);
+/* `suffix` NULL: all that is kept of the network. */
+void lan_keep_remove(const struct lan_store *s, const char *name, const char *suffix);
 
 /* --- of a network that runs: files in its directory --- */
 /* The path; `file` may be "". */

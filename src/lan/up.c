@@ -553,6 +553,8 @@ int lan_down(struct lan *l, const char *name, struct err *err)
 		lan_forget_conns(l, &r->def);
 	if (!rc)
 		rc = lan_run_remove(&l->store, name, err);
+	if (!lan_store_has(&l->store, name))
+		lan_keep_remove(&l->store, name, NULL);
 	if (r->known)
 		load_others(l, name, &r->def);
 	lan_run_free(r);

@@ -326,7 +326,7 @@ static void test_file(void **state)
 	FILE *file;
 
 	assert_non_null(mkdtemp(dir));
-	f = (struct lease_file){ open(dir, O_PATH | O_DIRECTORY), "leases" };
+	f = (struct lease_file){ .dir = open(dir, O_PATH | O_DIRECTORY), .name = "leases" };
 	assert_false(leases_load(l4, l6, &f, NOW, &bad)); /* there is none */
 	memset(id, 0xab, sizeof(id));
 	c.id = id;
@@ -345,6 +345,19 @@ static void test_file(void **state)
 	assert_string_equal(leases_find(l4, &c)->name, "one");
 	assert_int_equal(leases_find(l4, &c)->expires, NOW + 3600);
 	assert_non_null(leases_at(l6, b));
+	/* Somebody has set the clock: the file goes by what it is now. */
+	f.ahead = 1000;
+	assert_false(leases_save(l4, l6, &f));
+	f.ahead = 0;
+	end(NULL);
+	begin(NULL);
+	assert_false(leases_load(l4, l6, &f, NOW + 1010, &bad));
+	assert_int_equal(leases_find(l4, &c)->expires, NOW + 1000 + 3600);
+	/* It was set back: nobody has an address for longer than it was given for. */
+	end(NULL);
+	begin(NULL);
+	assert_false(leases_load(l4, l6, &f, NOW - 1000000, &bad));
+	assert_int_equal(leases_find(l4, &c)->expires, NOW - 1000000 + 3600);
 
 	/* Lies: lines that are none, another's address, a time that never ends, out of the range, twice. */
 	snprintf(path, sizeof(path), "%s/leases", dir);

@@ -4,7 +4,6 @@ test_lan_edits.py.
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +11,7 @@ import time
 
 import lanlab
 from lanlab import ECHO, sh
-from lanscenes import gone, make, servers, shown, wait
-
-
-def which(program):
-    return shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+from lanscenes import gone, make, servers, shown, wait, which
 
 
 def tried(lab, *args):

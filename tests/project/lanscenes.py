@@ -4,6 +4,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,10 @@ import lanframes
 from lanlab import ECHO, PORT, sh
 
 MODELS = {"nat": ["--nat"], "isolated": ["--isolated"], "routed": ["--routed"], "bridged": ["--bridged", "up0"]}
+
+
+def which(program):
+    return shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
 
 
 def shown(lab, name="lab"):
@@ -265,6 +270,63 @@ def files_lost(lab, which):
     lab.machines.clear()
     r = lab.vireo("net", "delete", "lab", check=False)
     return {"table": table, "cables": cables, "served": served, "deleted": r.returncode, "left": gone(lab)}
+
+
+def leased(lab, m):
+    """Whether a machine is given its address when it asks."""
+    m.sh("ip link set eth0 up; busybox udhcpc -i eth0 -n -q -f -t 5 -T 1 -s /bin/true")
+    return lease_of(lab, m)
+
+
+def lease_of(lab, m):
+    """Its lease, once; dnsmasq writes its file anew in place, so that there is none in it for a moment."""
+    known = lambda: json.loads(lab.vireo("net", "leases", "lab", "--json"))
+    return wait(lambda: [e["family"] for e in known() if e["expires"] and e["address"] == m.addresses["4"]] == [4])
+
+
+def rebooted(lab, dns):
+    """A network after a boot of its host, which has lost all but what is on its disks; and a network that is stopped."""
+    lab.vireo("net", "create", "lab", "--nat", "--dns", dns)
+    a = lab.machine("lab", "a")
+    kept = lambda: sorted(os.listdir(os.path.join(lab.dir, "kept")))
+    found = {"leased": leased(lab, a), "kept": kept()}
+    path = os.path.join(lab.dir, "kept", *(["lab.leases", "leases"] if dns == "own" else ["lab.dnsmasq"]))
+    found["written"] = wait(lambda: os.path.exists(path) and a.addresses["4"] in open(path).read())
+    a.end()
+    lab.machines.clear()
+    for pid in servers(lab):
+        os.kill(pid, signal.SIGKILL)
+    wait(lambda: not servers(lab))
+    sh(f"nft flush ruleset; ip link del vr-lab; rm -rf {lab.dir}/run; "
+       "sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0; sysctl -qw net.ipv4.conf.all.accept_redirects=1")
+    lab.vireo("net", "start", "lab")
+    found["again"] = lease_of(lab, a)
+    # Somebody has written into it what nobody can have.
+    lab.vireo("net", "stop", "lab")
+    with open(path, "a") as f:
+        f.write("4 52:54:00:77:00:66 203.0.113.9 99999999999 thief -\n99999999999 52:54:00:77:00:66 203.0.113.9 thief *\n\0\xff\n4 ")
+    lab.vireo("net", "start", "lab")
+    found["lied"] = lease_of(lab, a)
+    lab.vireo("net", "delete", "lab")
+    return {**found, "deleted": kept(), "left": gone(lab)}
+
+
+def unkept(lab, kind):
+    """Where nothing can be kept the network runs all the same, and that is said."""
+    kept = os.path.join(lab.dir, "kept")
+    os.makedirs(kept)
+    sh(f"mount -t tmpfs -o size=16k,mode=700 tmpfs {kept}")
+    sh(f"mount -o remount,ro {kept}" if kind == "readonly" else f"dd if=/dev/zero of={kept}/fill bs=1k count=64 2>/dev/null", check=False)
+    found = {}
+    for dns in "own", "dnsmasq" if which("dnsmasq") else "own":
+        r = lab.vireo("net", "create", "lab", "--nat", "--dns", dns, check=False)
+        a = lab.machine("lab", "a")
+        found[dns] = [r.returncode, r.stderr, leased(lab, a)]
+        a.end()
+        lab.machines.clear()
+        lab.vireo("net", "delete", "lab")
+    sh(f"umount {kept}")
+    return {**found, "left": gone(lab)}
 
 
 def full(lab, kind):

@@ -256,6 +256,25 @@ def test_lost_files(scenes, which):
         assert r["cables"]
 
 
+DNSMASQ = pytest.mark.skipif(not shutil.which("dnsmasq", path=os.environ["PATH"] + ":/usr/sbin:/sbin"), reason="dnsmasq is not there")
+
+
+@pytest.mark.parametrize("dns,kept", [pytest.param("own", "lab.leases", marks=pytest.mark.scene("rebooted", "own")),
+                                      pytest.param("dnsmasq", "lab.dnsmasq", marks=[pytest.mark.scene("rebooted", "dnsmasq"), DNSMASQ])])
+def test_leases_outlive_a_boot(scenes, dns, kept):
+    r = scenes.result("rebooted", dns)
+    assert r == {"leased": True, "kept": [kept], "written": True, "again": True, "lied": True, "deleted": [], "left": NOTHING}
+
+
+@pytest.mark.parametrize("kind,error", [pytest.param(*k, marks=pytest.mark.scene("unkept", k[0])) for k in
+                                        (("full", "No space left"), ("readonly", "Read-only"))])
+def test_leases_that_cannot_be_kept(scenes, kind, error):
+    r = scenes.result("unkept", kind)
+    assert r.pop("left") == NOTHING
+    for status, words, count in r.values():
+        assert (status, count) == (0, True) and words.count("will not outlive a boot") == 1 and error in words
+
+
 @pytest.mark.scene("full", "create")
 def test_full_directory(scenes):
     for kind in ("create", "readonly", "stop"):
