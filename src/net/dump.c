@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -141,13 +142,15 @@ static void dump_unplugged(void *opaque)
 static int begin_file(struct dump *d, const char *path, struct err *err)
 {
 	const uint32_t header[6] = { MAGIC_US, 4u << 16 | 2u, 0, 0, d->maxlen, LINKTYPE_ETHERNET };
-
 	struct stat st;
 
 	/* A pipe or a device could hold up the machine's loop, and opening one already. */
 	d->fd = open(path, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
 	if (d->fd < 0 ? errno == ENXIO : !fstat(d->fd, &st) && !S_ISREG(st.st_mode))
 		return err_set(err, "%s.dump: %s is no regular file", d->name, path);
+	/* Records of two in one file would be those of none. */
+	if (d->fd >= 0 && flock(d->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+		return err_set(err, "%s.dump: %s is in use: another card's frames are kept there", d->name, path);
 	if (d->fd < 0 || ftruncate(d->fd, 0) || write(d->fd, header, sizeof(header)) != sizeof(header))
 		return err_errno(err, errno, "%s.dump: %s", d->name, path);
 	return 0;

@@ -66,14 +66,6 @@ static bool open_wire(struct wire *w, make_fn *make, ...)
 	return p;
 }
 
-static bool sends(struct wire *w, size_t len, uint8_t mark)
-{
-	const struct net_offload none = { 0 };
-
-	memset(frame, mark, len);
-	return net_send(w->peer, frame, len, &none);
-}
-
 /* A frame crosses, in both directions. */
 static void connected(struct wire *a, struct wire *b)
 {
@@ -82,13 +74,13 @@ static void connected(struct wire *a, struct wire *b)
 	for (unsigned k = 0; k < 5; k++) {
 		unsigned before = b->frames;
 
-		assert_true(sends(a, sizes[k], (uint8_t)k));
+		assert_true(wire_mark(a, frame, sizes[k], (uint8_t)k));
 		wire_expect(b, before + 1);
 		assert_int_equal(b->len, sizes[k]);
 		assert_memory_equal(b->last, frame, sizes[k]);
 		assert_true(!b->offload.valid && !b->offload.checksum);
 		before = a->frames;
-		assert_true(sends(b, sizes[k], (uint8_t)(k + 100)));
+		assert_true(wire_mark(b, frame, sizes[k], (uint8_t)(k + 100)));
 		wire_expect(a, before + 1);
 		assert_memory_equal(a->last, frame, sizes[k]);
 	}
@@ -128,7 +120,7 @@ static void test_streams(void **state)
 		wire_end(&b);
 		/* Without a connection frames are lost; then there is a new one. */
 		wire_run(20);
-		assert_true(sends(&a, 60, 1));
+		assert_true(wire_mark(&a, frame, 60, 1));
 		assert_true(open_wire(&b, net_stream_new, tcp ? "connect=127.0.0.1:2345" : in_dir("connect=unix:", "s"),
 				      NULL));
 		wire_run(20);
@@ -147,7 +139,7 @@ static void test_a_stream_without_room(void **state)
 
 	begin_stream(&a, &b, false);
 	b.deaf = true;
-	while (sends(&a, 60000, (uint8_t)sent)) {
+	while (wire_mark(&a, frame, 60000, (uint8_t)sent)) {
 		sent++;
 		assert_true(sent < 1000);
 	}
@@ -234,7 +226,7 @@ static void test_reconnect(void **state)
 	assert_false(open_wire(&b, net_stream_new, in_dir("connect=unix:", "later"), NULL));
 	assert_non_null(strstr(err.msg, "net0.connect: cannot connect"));
 	assert_true(open_wire(&b, net_stream_new, in_dir("connect=unix:", "later"), "reconnect=1", NULL));
-	assert_true(sends(&b, 60, 1));
+	assert_true(wire_mark(&b, frame, 60, 1));
 	assert_true(open_wire(&a, net_stream_new, in_dir("listen=unix:", "later"), NULL));
 	wire_run(1300);
 	connected(&a, &b);
@@ -424,7 +416,7 @@ static void test_datagrams(void **state)
 	struct wire a, b;
 
 	assert_true(open_wire(&a, net_dgram_new, in_dir("local=unix:", "a"), in_dir("remote=unix:", "b"), NULL));
-	assert_true(sends(&a, 60, 1)); /* nobody is there */
+	assert_true(wire_mark(&a, frame, 60, 1)); /* nobody is there */
 	assert_true(open_wire(&b, net_dgram_new, in_dir("local=unix:", "b"), in_dir("remote=unix:", "a"), NULL));
 	connected(&a, &b);
 	/* More of them than the socket takes at once. */
@@ -486,7 +478,7 @@ static void test_another_machine_at_the_other_end(void **state)
 		assert_true(open_wire(&a, net_dgram_new, near[0], near[1], NULL));
 		assert_true(open_wire(&b, net_dgram_new, far[0], far[1], NULL));
 		b.deaf = true;
-		while (sends(&a, 1514, (uint8_t)sent))
+		while (wire_mark(&a, frame, 1514, (uint8_t)sent))
 			assert_true(++sent < 10000);
 		wire_run(5);
 		if (drained) {
@@ -518,7 +510,7 @@ static void test_ended_descriptors(void **state)
 	assert_int_equal(shutdown(mine, SHUT_RDWR), 0);
 	wire_run(5);
 	assert_int_equal(w.unplugged, 1);
-	assert_true(sends(&w, 60, 1));
+	assert_true(wire_mark(&w, frame, 60, 1));
 	assert_true(wire_sleeps());
 	wire_end(&w);
 	close(mine);
@@ -533,7 +525,7 @@ static void test_ended_descriptors(void **state)
 
 static void small(struct wire *a, struct wire *b)
 {
-	assert_true(sends(a, 1400, 7));
+	assert_true(wire_mark(a, frame, 1400, 7));
 	wire_expect(b, b->frames + 1);
 	assert_memory_equal(b->last, frame, 1400);
 }
@@ -650,14 +642,14 @@ static void test_passt(void **state)
 		skip();
 	}
 	assert_true(open_wire(&w, net_passt_new, in_dir("program=", "passt"), "tcp-ports=2222:22", NULL));
-	assert_true(sends(&w, 1514, 5));
+	assert_true(wire_mark(&w, frame, 1514, 5));
 	wire_expect(&w, 1);
 	assert_memory_equal(w.last, frame, 1514);
 	/* It ends, and there is a new one. */
 	memcpy(frame, "END", 3);
 	net_send(w.peer, frame, 60, &(struct net_offload){ 0 });
 	wire_run(1500);
-	assert_true(sends(&w, 100, 6));
+	assert_true(wire_mark(&w, frame, 100, 6));
 	wire_expect(&w, 2);
 	wire_end(&w);
 }
@@ -675,108 +667,6 @@ static void test_null(void **state)
 	wire_end(&w);
 }
 
-/* --- captures --- */
-
-static uint32_t word(const uint8_t *b)
-{
-	uint32_t w;
-
-	memcpy(&w, b, 4);
-	return w;
-}
-
-static void test_dump(void **state)
-{
-	static uint8_t file[400000];
-	struct net_dump_config d = { .name = "net0", .path = in_dir("", "dump"), .maxlen = 100 };
-	struct wire a, b;
-	struct net_offload o;
-	size_t len, at = 24, lens[] = { 60, 1514, 60 };
-	FILE *f;
-
-	begin_stream(&a, &b, false);
-	a.peer->receiver = (struct net_receiver){ 0 };
-	a.peer = net_dump_new(a.peer, &d, &err);
-	assert_non_null(a.peer);
-	assert_string_equal(a.peer->ops->name, "net0");
-	wire_attach(&a, a.peer, 0);
-	assert_true(sends(&a, 60, 1));
-	wire_expect(&b, 1);
-	assert_true(sends(&b, 1514, 2));
-	wire_expect(&a, 1);
-	a.deaf = true; /* a frame that has not come is not there */
-	assert_true(sends(&b, 60, 3));
-	wire_run(10);
-	a.deaf = false;
-	a.peer->ops->ready(a.peer);
-	assert_int_equal(a.frames, 2);
-	len = wire_tcp(frame, 14000, &o, 1400);
-	assert_true(net_send(a.peer, frame, len, &o));
-	wire_end(&a);
-	wire_end(&b);
-	f = fopen(d.path, "r");
-	len = fread(file, 1, sizeof(file), f);
-	fclose(f);
-	assert_int_equal(word(file), 0xa1b2c3d4);
-	assert_int_equal(word(file + 16), 100);
-	assert_int_equal(word(file + 20), 1);
-	for (unsigned k = 0; k < 3; k++) {
-		size_t kept = lens[k] < 100 ? lens[k] : 100;
-
-		assert_true(at + 16 + kept <= len);
-		assert_int_equal(word(file + at + 8), kept);
-		assert_int_equal(word(file + at + 12), lens[k]);
-		assert_int_equal(file[at + 16 + 13], k + 1);
-		at += 16 + kept;
-	}
-	assert_int_equal(word(file + at + 12), 14054); /* whole, as it travelled */
-	assert_int_equal(at + 116, len);
-	assert_null(net_dump_new(net_null_new(wire_loop, NULL, "net0", &err),
-				 &(struct net_dump_config){ "net0", "/nonexistent/x", 100 }, &err));
-	assert_non_null(strstr(err.msg, "net0.dump: /nonexistent/x"));
-}
-
-/* What is no regular file could hold up the loop, and is left as it is. */
-static void test_dump_to_what_is_no_file(void **state)
-{
-	struct net_dump_config d = { .name = "net0", .path = in_dir("", "fifo"), .maxlen = 100 };
-	int reader;
-
-	assert_int_equal(mkfifo(d.path, 0600), 0);
-	for (unsigned k = 0; k < 2; k++) {
-		reader = k ? open(d.path, O_RDONLY | O_NONBLOCK) : -1;
-		alarm(10);
-		assert_null(net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err));
-		alarm(0);
-		assert_non_null(strstr(err.msg, "fifo is no regular file"));
-		close(reader);
-	}
-	d.path = "/dev/tty";
-	assert_null(net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err));
-}
-
-/* A frame that has room in part only is not there. */
-static void test_dump_without_room(void **state)
-{
-	struct net_dump_config d = { .name = "net0", .path = in_dir("", "full"), .maxlen = 65536 };
-	struct net_peer *p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err);
-	const struct net_offload none = { 0 };
-	struct rlimit before, small = { 1000, 0 };
-	struct stat st;
-
-	assert_non_null(p);
-	signal(SIGXFSZ, SIG_IGN);
-	getrlimit(RLIMIT_FSIZE, &before);
-	small.rlim_max = before.rlim_max;
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-	for (unsigned k = 0; k < 4; k++)
-		assert_true(net_send(p, frame, 400, &none));
-	setrlimit(RLIMIT_FSIZE, &before);
-	p->ops->destroy(p);
-	assert_int_equal(stat(d.path, &st), 0);
-	assert_int_equal(st.st_size, 24 + 2 * 416);
-}
-
 /* --- QEMU itself: a hub of its user network and a socket, without a machine --- */
 
 static pid_t start_qemu(const char *netdev)
@@ -790,17 +680,6 @@ static pid_t start_qemu(const char *netdev)
 	       "user,id=u", "-netdev", "hubport,hubid=0,id=h0,netdev=u", "-netdev", netdev, "-netdev",
 	       "hubport,hubid=0,id=h1,netdev=s", (char *)NULL);
 	_exit(127);
-}
-
-static bool has(const char *program)
-{
-	char command[100];
-
-	snprintf(command, sizeof(command), "command -v %s >/dev/null", program);
-	if (!system(command))
-		return true;
-	print_message("skipped: %s is not installed\n", program);
-	return false;
 }
 
 /* ARP for the router of its user network: until it answers, which takes as long as it starts. */
@@ -838,7 +717,7 @@ static void test_qemu(void **state)
 		  "remote=127.0.0.1:4008", "local=127.0.0.1:4007", net_dgram_new },
 	};
 
-	if (wire_emulated() || !has("qemu-system-x86_64"))
+	if (wire_emulated() || !wire_has("qemu-system-x86_64"))
 		skip();
 	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
 		struct wire w;
@@ -851,89 +730,6 @@ static void test_qemu(void **state)
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
 	}
-}
-
-/* What tcpdump says of a capture. */
-static void test_tcpdump(void **state)
-{
-	struct net_dump_config d = { .name = "net0", .path = in_dir("", "tcpdump"), .maxlen = 65536 };
-	struct net_offload o;
-	char command[200], line[300];
-	struct net_peer *p;
-	size_t len;
-	FILE *f;
-
-	if (!has("tcpdump"))
-		skip();
-	p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err);
-	assert_non_null(p);
-	len = wire_tcp(frame, 20000, &o, 1400);
-	assert_true(net_send(p, frame, len, &o));
-	len = wire_tcp(frame, 0, &o, 0);
-	assert_true(net_send(p, frame, len, &o));
-	p->ops->destroy(p);
-	snprintf(command, sizeof(command), "tcpdump -nn -t -r %s 2>&1 | grep -v 'reading from'", d.path);
-	f = popen(command, "r");
-	assert_non_null(fgets(line, sizeof(line), f));
-	assert_non_null(strstr(line, "IP 192.0.2.2.1000 > 192.0.2.1.2000: Flags [.]"));
-	assert_non_null(strstr(line, "length 20000"));
-	assert_non_null(fgets(line, sizeof(line), f));
-	assert_non_null(strstr(line, "length 0"));
-	assert_null(fgets(line, sizeof(line), f));
-	assert_int_equal(pclose(f), 0);
-}
-
-/* What tshark says of one: when each frame passed, its length, how much of it was kept, and what it is. */
-static void test_tshark(void **state)
-{
-	struct net_dump_config d = { .name = "net0", .path = in_dir("", "tshark"), .maxlen = 90 };
-	static const struct {
-		size_t payload;
-		uint16_t mss;
-	} frames[] = { { 20000, 1400 }, { 0, 0 }, { 1000, 0 } };
-	struct timespec before, after;
-	struct net_offload o;
-	char command[200];
-	double last = 0;
-	struct net_peer *p;
-	FILE *f;
-
-	if (!has("tshark"))
-		skip();
-	p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err);
-	assert_non_null(p);
-	clock_gettime(CLOCK_REALTIME, &before);
-	for (size_t k = 0; k < ARRAY_LEN(frames); k++) {
-		size_t len = wire_tcp(frame, frames[k].payload, &o, frames[k].mss);
-
-		assert_true(net_send(p, frame, len, &o));
-		usleep(20000);
-	}
-	clock_gettime(CLOCK_REALTIME, &after);
-	p->ops->destroy(p);
-	snprintf(
-		command, sizeof(command),
-		"tshark -n -r %s -T fields -e frame.time_epoch -e frame.len -e frame.cap_len -e tcp.srcport -e tcp.len "
-		"2>%s.err",
-		d.path, d.path);
-	f = popen(command, "r");
-	for (size_t k = 0; k < ARRAY_LEN(frames); k++) {
-		unsigned len, kept, port, payload;
-		double when;
-
-		assert_int_equal(fscanf(f, "%lf %u %u %u %u", &when, &len, &kept, &port, &payload), 5);
-		assert_int_equal(len, 54 + frames[k].payload);
-		assert_int_equal(kept, len < d.maxlen ? len : d.maxlen);
-		assert_int_equal(port, 1000);
-		assert_int_equal(payload, frames[k].payload);
-		/* Frames are 20 ms apart; what is kept are microseconds. */
-		assert_true(when >= (double)before.tv_sec + (double)before.tv_nsec / 1e9 - 2e-6);
-		assert_true(when >= last + 0.0199 && when <= (double)after.tv_sec + (double)after.tv_nsec / 1e9);
-		last = when;
-	}
-	assert_int_equal(fgetc(f), '\n');
-	assert_int_equal(fgetc(f), EOF);
-	assert_int_equal(pclose(f), 0); /* it complains of files that are cut short */
 }
 
 static int group_begin(void **state)
@@ -973,12 +769,7 @@ int main(void)
 		cmocka_unit_test(test_wrong_words),
 		cmocka_unit_test(test_passt),
 		cmocka_unit_test(test_null),
-		cmocka_unit_test(test_dump),
-		cmocka_unit_test(test_dump_to_what_is_no_file),
-		cmocka_unit_test(test_dump_without_room),
 		cmocka_unit_test(test_qemu),
-		cmocka_unit_test(test_tcpdump),
-		cmocka_unit_test(test_tshark),
 	};
 
 	return cmocka_run_group_tests(tests, group_begin, group_end);

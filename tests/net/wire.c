@@ -188,3 +188,20 @@ size_t wire_tcp(uint8_t *f, size_t payload, struct net_offload *o, uint16_t mss)
 				   .header = 54 };
 	return len;
 }
+
+bool wire_mark(struct wire *w, uint8_t *frame, size_t len, uint8_t mark)
+{
+	memset(frame, mark, len);
+	return net_send(w->peer, frame, len, &(struct net_offload){ 0 });
+}
+
+bool wire_has(const char *program)
+{
+	char command[100];
+
+	snprintf(command, sizeof(command), "command -v %s >/dev/null", program);
+	if (!system(command))
+		return true;
+	print_message("skipped: %s is not installed\n", program);
+	return false;
+}

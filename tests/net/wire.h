@@ -30,6 +30,10 @@ struct config *wire_config(const char *const *settings);
 bool wire_own_network(void);
 /* Not on this host's kernel itself: qemu-user knows little of taps, packet sockets and groups. It is said. */
 bool wire_emulated(void);
+/* Sends `frame`, filled with `mark`; whether there was room. */
+bool wire_mark(struct wire *w, uint8_t *frame, size_t len, uint8_t mark);
+/* Whether it is installed; if not, it is said. */
+bool wire_has(const char *program);
 /* A TCP frame over IPv4 with `payload` bytes, its checksum left to do. Its length. */
 size_t wire_tcp(uint8_t *f, size_t payload, struct net_offload *o, uint16_t mss);
 
