@@ -27,13 +27,14 @@
 #include "lan/lan_impl.h"
 
 #define PATIENCE_MS 3000
-#define ARGS_MOST   48
+#define ARGS_MOST   64
 #define MEMORY	    (256u << 20)
 #define FILES	    256u
 #define LOG	    "server.log"
 #define HOSTS	    "hosts"
 #define ID	    "dnsmasq.id" /* its number and when it began */
 #define FILE_MOST   (4u << 20)	 /* bytes of its log */
+#define LEASES_MOST (2 * LAN_HOSTS_MAX)
 
 static const char *program(void)
 {
@@ -336,12 +337,23 @@ static int make_leases(struct lan *l, const char *name, struct err *err)
 	return access(path, F_OK) ? lan_write_file(path, "", false, err) : 0;
 }
 
+/* What no machine is called because it says so: programs look for these names and do what they find there. */
+static void reserve_names(struct args *a)
+{
+	static const char *const names[] = { "localhost", "wpad", "isatap", "gateway", "dns" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		add(a, "--dhcp-name-match=set:reserved,%s", names[i]);
+		add(a, "--dhcp-name-match=set:reserved,%s.*", names[i]); /* its domain is cut off later */
+	}
+	add(a, "--dhcp-ignore-names=tag:reserved");
+}
+
 static void make_args(struct lan *l, const struct lan_run *r, const char *ifname, struct args *a)
 {
 	const struct lan_def *d = &r->def;
 	const bool gateway = lan_has_gateway(d);
-	char text[3 * LAN_PATH], other[LAN_TEXT6];
-	struct in6_addr six;
+	char text[3 * LAN_PATH], other[LAN_TEXT4];
 
 	*a = (struct args){ 0 };
 	add(a, "dnsmasq");
@@ -368,6 +380,11 @@ static void make_args(struct lan *l, const struct lan_run *r, const char *ifname
 	add(a, "--quiet-dhcp6");
 	add(a, "--quiet-ra");
 	add(a, "--dhcp-authoritative");
+	/* It would do nothing else for three seconds, for each address that anybody asks for. */
+	add(a, "--no-ping");
+	add(a, "--dhcp-lease-max=%u", LEASES_MOST);
+	add(a, "--domain-needed"); /* nobody elsewhere is asked for names without dots */
+	reserve_names(a);
 	if (*d->domain) {
 		add(a, "--domain=%s", d->domain);
 		add(a, "--local=/%s/", d->domain);
@@ -385,14 +402,9 @@ static void make_args(struct lan *l, const struct lan_run *r, const char *ifname
 		    lan_text4(lan_mask4(d->net4.len), (char[LAN_TEXT4]){ 0 }));
 	if (!d->net6.len)
 		return;
-	six = lan_host6(&d->net6.addr, 0xffff);
-	lan_text6(&six, other);
-	six = lan_host6(&d->net6.addr, 3);
 	add(a, "--enable-ra");
-	if (d->dhcp)
-		add(a, "--dhcp-range=%s,%s,slaac,64,1h", lan_text6(&six, text), other);
-	else
-		add(a, "--dhcp-range=%s,ra-only,64", lan_text6(&d->net6.addr, text));
+	/* None but its own: by each DUID a machine would have another one, of a table that all share. */
+	add(a, "--dhcp-range=%s,%s", lan_text6(&d->net6.addr, text), d->dhcp ? "static,slaac,64,1h" : "ra-only,64");
 }
 
 /* --- start --- */

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -72,12 +73,41 @@ def answers(spaces, to, patience="0.5"):
     return sorted(f"{name} {how}" for (name, how), p in asked.items() if int(p.communicate()[0]))
 
 
+KNOCK = """
+import socket, sys, time
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as s:
+    for port in sys.argv[2:]:
+        for n in range(50):
+            try:
+                s.sendto(b"x" * 300, (sys.argv[1], int(port)))
+                break
+            except OSError:
+                time.sleep(0.02)  # a router advertisement that has just come is being taken
+with socket.socket(family, socket.SOCK_STREAM) as s:
+    s.settimeout(0.5)
+    print(s.connect_ex((sys.argv[1], 53)) == 0)
+"""
+
+
+def knock(space, to, *ports):
+    """Whether the host takes a connection to port 53, and how many datagrams for these ports a socket of its."""
+    def taken():
+        rows = [line.split() for line in open("/proc/net/snmp6") if line.startswith("Udp6InDatagrams")]
+        return int(rows[0][1]) if ":" in to else int([line.split() for line in open("/proc/net/snmp") if line.startswith("Udp:")][1][1])
+    before = taken()
+    r = subprocess.run(["nsenter", "-t", str(space.pid), "-n", sys.executable, "-c", KNOCK, to, *map(str, ports)], stdout=subprocess.PIPE, text=True, check=True)
+    wait(lambda: taken() - before == len(ports), 0.3)
+    return [r.stdout.strip() == "True", taken() - before]
+
+
 def resolver(lab):
-    """Who is answered by dnsmasq at the gateway's address, which the outside has a way to."""
+    """Who is answered by dnsmasq at the gateway's address, which the outside has a way to; and whose packets it gets at all."""
     lab.vireo("net", "create", "lab", "--nat", "--dns", "dnsmasq", "--subnet", "198.51.100.0/24", "--subnet6", "2001:db8:9::/64")
     a = lab.machine("lab", "a")
     routes_to(lab, lab.outside, shown(lab))
     found = {to: answers((a, lab.host, lab.outside), to) for to in ("198.51.100.1", "2001:db8:9::1")}
+    found["knocks"] = {s.name: [knock(s, "198.51.100.1", 53, 67), knock(s, "2001:db8:9::1", 53)] for s in (a, lab.outside)}
     found["outside reaches"] = lab.outside.ask("198.51.100.1", "udp", 0.5) and any(lab.outside.answers().values())
     return found
 
@@ -305,6 +335,49 @@ def processes(lab):
     for f in fakes:
         f.kill()
         f.wait()
+    return found
+
+
+def solicit6(mac, number):
+    """A DHCPv6 SOLICIT with rapid commit, of a DUID and an IAID of its own."""
+    option = lambda kind, data: struct.pack("!HH", kind, len(data)) + data
+    m = struct.pack("!I", 1 << 24 | number) + option(1, struct.pack("!H16x", 4)[:14] + struct.pack("!I", number)) + \
+        option(3, struct.pack("!III", number, 0, 0)) + option(8, b"\0\0") + option(14, b"")
+    own, all_servers = lanframes.own6("fe80::", mac), "ff02::1:2"
+    udp = struct.pack("!HHHH", 546, 547, 8 + len(m), 0) + m
+    total = lanlab.checksum(socket.inet_pton(socket.AF_INET6, own) + socket.inet_pton(socket.AF_INET6, all_servers) +
+                            struct.pack("!II", len(udp), 17) + udp + bytes(len(udp) % 2))
+    return lanframes.eth("33:33:00:01:00:02", mac, 0x86dd, lanframes.ipv6(own, all_servers, 17, udp[:6] + struct.pack("!H", total or 0xffff) + udp[8:]))
+
+
+def greedy(lab):
+    """What machines that want all of dnsmasq leave to others: many MACs (of one that may have them), many DUIDs, names."""
+    lab.vireo("net", "create", "lab", "--nat", "--dns", "dnsmasq")
+    a, b, c = lab.machine("lab", "a", configure=False, trust=True), lab.machine("lab", "b"), lab.machine("lab", "b")
+    gateway = shown(lab)["subnet"].rsplit(".", 1)[0] + ".1"
+    leases = lambda m: "obtained" in m.sh("timeout 4 busybox udhcpc -i eth0 -n -q -f -t 8 -T 1 -s /bin/true 2>&1", check=False)
+    found = {"peace": leases(b)}
+    mouth = wire(a)
+    for n in range(300):
+        mouth.send(discover(f"02:00:00:00:{n >> 8:02x}:{n & 255:02x}", n))
+        time.sleep(0.002)
+    found["many MACs"] = leases(b)
+    mouth = wire(c)
+    for n in range(1100):
+        mouth.send(solicit6(c.mac, n))
+        time.sleep(0.002)
+    six = lambda: sum(x["family"] == 6 for x in json.loads(lab.vireo("net", "leases", "lab", "--json")))
+    wait(six)
+    time.sleep(0.2)
+    found["many DUIDs"] = leases(lab.machine("lab", "d"))
+    found["addresses"] = six()
+    found["without dots"] = "NXDOMAIN" in b.sh(f"busybox nslookup -type=a nosuch {gateway}", check=False)
+    # The second of a name has none of the network's; it is whatever it is not taken for.
+    found["names"] = []
+    for name in ("good", "wpad", "gateway", "isatap", "localhost", "dns", "wpad.x", "wpad.lab.internal"):
+        c.sh(f"busybox udhcpc -i eth0 -n -q -f -t 5 -T 1 -x hostname:{name} -s /bin/true", check=False)
+        said = b.sh(f"busybox nslookup -type=a {name.split('.')[0]} {gateway}", check=False).split("Name:")[1:]
+        found["names"] += [name] if any(c.addresses["4"] in x for x in said) else []
     return found
 
 

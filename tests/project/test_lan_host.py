@@ -41,6 +41,8 @@ def test_dnsmasq_answers_its_network_alone(scenes):
     r = scenes.result("resolver")
     for to in ("198.51.100.1", "2001:db8:9::1"):
         assert r[to] == ["a tcp", "a udp", "host tcp", "host udp"]
+    # dnsmasq looks at the interface, too; what is not for it does not come so far.
+    assert r["knocks"] == {"a": [[True, 2], [True, 1]], "outside": [[False, 0], [False, 0]]}
     assert r["outside reaches"]  # the host's own services, which are its own business
 
 
@@ -97,6 +99,13 @@ def test_dnsmasq_is_no_other_process_and_writes_little(scenes):
     r = scenes.result("processes")
     assert r["grown"] < 500
     assert (r["limited"], r["again"], r["same"], r["left"], r["fakes"]) == (4 << 20, 1, True, 0, [None, None])
+
+
+@DNSMASQ
+@pytest.mark.scene("greedy")
+def test_dnsmasq_serves_others_beside_who_wants_all(scenes):
+    assert scenes.result("greedy") == {"peace": True, "many MACs": True, "many DUIDs": True, "addresses": 1, "without dots": True,
+                                       "names": ["good"]}
 
 
 @pytest.mark.scene("scans")
