@@ -52,8 +52,8 @@ static bool has_mac(const struct lan_run *r, const uint8_t mac[6])
 	return false;
 }
 
-/* In any network: several may be bridged to one wire. */
-static bool is_used(struct lan *l, const uint8_t mac[6])
+/* In the networks of this bridge, of which several may be bridged to one wire; NULL: in any. */
+static bool is_used(struct lan *l, const uint8_t mac[6], const char *bridge)
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
 	struct lan_names names = { 0 };
@@ -66,7 +66,7 @@ static bool is_used(struct lan *l, const uint8_t mac[6])
 			if (lan_run_load(l, names.v[i], r))
 				continue;
 			lan_prune_ports(l, r, &links);
-			yes = has_mac(r, mac);
+			yes = has_mac(r, mac) && (!bridge || !strcmp(bridge, r->bridge));
 			lan_run_free(r);
 		}
 	}
@@ -100,7 +100,7 @@ static int choose(struct lan *l, const struct lan_cable *c, unsigned card, uint8
 		snprintf(seed, sizeof(seed), "%s/%s/%s/%u/%u", host, c->network, c->vm, card, n);
 		h = lan_sum(seed, (unsigned)strlen(seed));
 		memcpy(mac, (const uint8_t[6]){ 0x52, 0x54, 0, (uint8_t)(h >> 16), (uint8_t)(h >> 8), (uint8_t)h }, 6);
-		if (!is_used(l, mac))
+		if (!is_used(l, mac, NULL))
 			return 0;
 	}
 	return err_set(err, "network %s: no MAC is free", c->network);
@@ -126,7 +126,7 @@ static int take_mac(struct lan *l, struct lan_cable *c, const struct lan_run *r,
 		return choose(l, c, 0, c->mac, err);
 	if (rtnl_links(&l->nl, &links, err))
 		return -1;
-	if (has_mac(r, c->mac))
+	if (is_used(l, c->mac, r->bridge))
 		rc = err_set(err, "network %s: another machine has this MAC", c->network);
 	else if (is_networks_own(r, &links, c->mac))
 		rc = err_set(err, "network %s: this MAC is the network's own", c->network);

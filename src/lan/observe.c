@@ -46,7 +46,36 @@ static void add_drops(json_t *drops, const json_t *rule)
 	json_object_set_new(drops, chain, json_integer(packets));
 }
 
-static json_t *filter_stats(const char *name)
+/* By its interface, which nft has the name of or, where that is gone, the number. */
+static const char *machine_at(const struct lan_run *r, const char *interface)
+{
+	const int index = (int)if_nametoindex(interface);
+
+	for (unsigned i = 0; i < r->ports.len; i++)
+		if (r->ports.v[i].index == (index ? index : atoi(interface)))
+			return lan_port_name(&r->ports.v[i]);
+	return interface;
+}
+
+/* What the filters have refused of each cable. */
+static void add_cables(json_t *drops, const struct lan_run *r, const json_t *set)
+{
+	json_t *e;
+	size_t i;
+
+	if (strcmp(json_string_value(json_object_get(set, "name")), LAN_REFUSED))
+		return;
+	json_array_foreach(json_object_get(set, "elem"), i, e)
+	{
+		const json_t *elem = json_object_get(e, "elem"), *counter = json_object_get(elem, "counter");
+		const char *interface = json_string_value(json_object_get(elem, "val"));
+
+		if (interface)
+			json_object_set(drops, machine_at(r, interface), json_object_get(counter, "packets"));
+	}
+}
+
+static json_t *filter_stats(const struct lan_run *r)
 {
 	static const char *const families[] = { "inet", "bridge" };
 	json_t *drops = json_object(), *o;
@@ -54,12 +83,17 @@ static json_t *filter_stats(const char *name)
 	struct err ignored;
 	size_t n;
 
-	snprintf(table, sizeof(table), LAN_TABLE "%s", name);
+	snprintf(table, sizeof(table), LAN_TABLE "%s", r->def.name);
 	for (size_t i = 0; i < 2; i++) {
 		json_t *j = nft_json((const char *const[]){ "list", "table", families[i], table, NULL }, &ignored);
 
-		json_array_foreach(json_object_get(j, "nftables"), n, o) if (json_object_get(o, "rule"))
-			add_drops(drops, json_object_get(o, "rule"));
+		json_array_foreach(json_object_get(j, "nftables"), n, o)
+		{
+			if (json_object_get(o, "rule"))
+				add_drops(drops, json_object_get(o, "rule"));
+			else if (json_object_get(o, "set"))
+				add_cables(drops, r, json_object_get(o, "set"));
+		}
 		json_decref(j);
 	}
 	return drops;
@@ -101,7 +135,7 @@ json_t *lan_stats(struct lan *l, const char *name, struct err *err)
 				json_object_set_new(cables, *p->vm ? p->vm : p->tap, link_stats(l, p->tap, true));
 		}
 		json_object_set_new(o, "machines", cables);
-		json_object_set_new(o, "refused", filter_stats(name));
+		json_object_set_new(o, "refused", filter_stats(r));
 		server = lan_has_server(&r->def) && r->def.dns != LAN_DNS_DNSMASQ
 				 ? lan_server_ask(l, name, "stats", NULL, &ignored)
 				 : NULL;

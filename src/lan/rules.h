@@ -16,7 +16,9 @@
 #include "lan/nfnl.h"
 
 #define LAN_TABLE "vireo-" /* before the name of a network */
-#define LAN_FROM  "from"   /* the chain that is without rules where no machine has a cable */
+#define LAN_REFUSED                                                                                                    \
+	"refused"	/* a chain, and the set in which it counts what each cable has sent that was not its own */
+#define LAN_FROM "from" /* the chain that is without rules where no machine has a cable */
 
 /* A machine's cable in a network. */
 struct lan_port {

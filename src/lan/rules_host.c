@@ -203,6 +203,7 @@ static void known(FILE *f, const struct lan_rules *r, bool six)
 /*
  * The host looks for whom it is to bring something to, and keeps that in one table for all its networks. Places that do
  * not answer are asked for by each sender as often as by no machine that means well.
+ * What machines have made themselves is known once they have sent something by it.
  */
 static void strange(FILE *f, const struct lan_rules *r)
 {
@@ -211,12 +212,14 @@ static void strange(FILE *f, const struct lan_rules *r)
 			"\tset asked%u { typeof ether saddr . %s daddr; flags dynamic,timeout; timeout 10s; size "
 			"65536; }\n",
 			six ? 6 : 4, six ? "ip6" : "ip");
-	fputs("\tset asking { type ether_addr; flags dynamic,timeout; timeout 1m; size 65536; }\n"
+	fputs("\tset seen { type ipv6_addr; flags dynamic,timeout; timeout 1h; size 65536; }\n"
+	      "\tset asking { type ether_addr; flags dynamic,timeout; timeout 1m; size 65536; }\n"
 	      "\tchain strange {\n\t\tct state established,related return\n",
 	      f);
 	known(f, r, false);
 	known(f, r, true);
-	fputs("\t\tether saddr . ip daddr @asked4 return\n\t\tether saddr . ip6 daddr @asked6 return\n"
+	fputs("\t\tip6 daddr @seen return\n\t\tether saddr . ip daddr @asked4 return\n\t\tether saddr . ip6 daddr "
+	      "@asked6 return\n"
 	      "\t\tadd @asking { ether saddr limit rate over 25/second burst 50 packets } counter drop\n"
 	      "\t\tadd @asked4 { ether saddr . ip daddr }\n\t\tadd @asked6 { ether saddr . ip6 daddr }\n\t}\n",
 	      f);
@@ -274,6 +277,7 @@ static void near(FILE *f, const struct lan_rules *r)
 void lan_rules_routed(FILE *f, const struct lan_rules *r)
 {
 	const struct lan_def *d = r->def;
+	char text[LAN_TEXT6];
 
 	lan_rules_table(f, "inet", d->name);
 	share(f, r);
@@ -294,6 +298,8 @@ void lan_rules_routed(FILE *f, const struct lan_rules *r)
 	fputs("\t\tcounter drop\n\t}\n", f);
 	/* Out of it, in nobody else's name. */
 	fputs("\tchain out {\n", f);
+	if (d->net6.len)
+		fprintf(f, "\t\tip6 saddr %s update @seen { ip6 saddr }\n", lan_text_net6(&d->net6, text));
 	accept_net(f, d, "saddr");
 	fputs("\t\tcounter drop\n\t}\n", f);
 	fprintf(f,

@@ -1,20 +1,11 @@
-/* What a machine may send: see rules.h. */
-#include <stdlib.h>
+/*
+ * What a machine may send: see rules.h. The rules are the same for all machines, and look up in sets what is whose, by
+ * the MAC that a frame must have come with: a machine more costs a few elements and two short chains.
+ */
 #include <string.h>
 
 #include "base/bytes.h"
 #include "lan/rules_impl.h"
-
-/* What one machine may have learned by whom it hears: addresses of its own making (RFC 6620). */
-#define LEARNED_MOST 16u
-
-/* As the kernel compares it with bytes of a packet. */
-static void hex6(FILE *f, const struct in6_addr *a)
-{
-	fputs("0x", f);
-	for (int i = 0; i < 16; i++)
-		fprintf(f, "%02x", a->s6_addr[i]);
-}
 
 /* Addresses that a machine has by what it is: both follow from its MAC. */
 static unsigned own6(const struct lan_def *d, const struct lan_port *p, struct in6_addr a[2])
@@ -28,180 +19,160 @@ static unsigned own6(const struct lan_def *d, const struct lan_port *p, struct i
 	return n;
 }
 
-/*
- * The names of a machine's sets: "o-" before it are its own addresses, "l-" those that it has made. By its MAC, since
- * it comes back by another tap.
- */
-static const char *set_name(const struct lan_port *p, char buf[13])
+/* Whether machines have IPv4 addresses of ours. */
+static bool gives4(const struct lan_def *d)
 {
-	for (unsigned i = 0; i < 6; i++)
-		snprintf(buf + 2 * i, 3, "%02x", p->mac[i]);
-	return buf;
+	return d->model != LAN_BRIDGED && d->net4.len;
 }
 
-/* Says that an address is its own: with neighbor advertisements; `at` is where in the packet it stands. */
-static void claim(FILE *f, const char *what, const char *at, const char *set)
-{
-	const char *const sets[] = { "taken", "learned" };
+/* --- what is whose --- */
 
-	for (size_t i = 0; i < 2; i++)
-		fprintf(f, "\t\t%s%s != @o-%s %s != @l-%s %s @%s counter drop\n", what, at, set, at, set, at, sets[i]);
+static void put_cable(struct lan_set *s, const struct lan_rules *r, const struct lan_port *p)
+{
+	fprintf(lan_set_next(s), "%d", p->index);
 }
 
-/* It says so of what stands there, and nobody has it yet: it has it from now on (RFC 6620). */
-static void bind_address(FILE *f, const char *what, const char *set, const char *prefixes)
+static void put_mac(struct lan_set *s, const struct lan_rules *r, const struct lan_port *p)
 {
-	static const char target[] = "@th,64,128";
+	char mac[LAN_TEXTMAC];
 
-	claim(f, what, target, set);
-	if (*prefixes)
-		fprintf(f, "\t\t%s@th,64,64 != { %s } counter drop\n", what, prefixes);
-	/* Its set may be full: then nothing is added, and the packet is not what it may send. */
-	fprintf(f, "\t\t%s%s != @o-%s add @l-%s { %s } add @learned { %s }\n", what, target, set, set, target, target);
-	fprintf(f, "\t\t%s%s != @o-%s %s != @l-%s counter drop\n", what, target, set, target, set);
+	fprintf(lan_set_next(s), "%d . %s", p->index, lan_text_mac(p->mac, mac));
 }
 
-static void port_ipv6(FILE *f, const struct lan_rules *r, const struct lan_port *p)
+static void put_same(struct lan_set *s, const struct lan_rules *r, const struct lan_port *p)
 {
-	static const char na[] = "icmpv6 type nd-neighbor-advert ", source[] = "@nh,64,128";
-	static const char dad[] = "ip6 saddr :: icmpv6 type nd-neighbor-solicit ";
-	char prefixes[64] = "", t[13];
+	char mac[LAN_TEXTMAC];
 
-	set_name(p, t);
-	if (r->def->net6.len)
-		snprintf(prefixes, sizeof(prefixes), "0xfe80000000000000, 0x%016llx",
-			 (unsigned long long)ld_be64(r->def->net6.addr.s6_addr));
-	else if (r->def->model != LAN_BRIDGED)
-		snprintf(prefixes, sizeof(prefixes), "0xfe80000000000000");
-	fputs("\t\tip6 nexthdr { 0, 43, 44, 60, 135 } jump extended\n"
-	      /* What only routers say, and what claims addresses in other ways (RFC 3122, 3971). */
-	      "\t\ticmpv6 type { nd-router-advert, nd-redirect, mld-listener-query, 138, ind-neighbor-solicit, "
-	      "ind-neighbor-advert, 148, 151 } counter drop\n",
-	      f);
-	/*
-	 * What is its own; what it has made itself and nobody has before; nothing else. Who asks whether an address is
-	 * taken (from ::) has it from then on, or another one would say that it is its own; for somebody else's, who
-	 * would let go of it, nobody asks so.
-	 */
-	bind_address(f, dad, t, prefixes);
-	fputs("\t\tip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report, "
-	      "mld-listener-report, mld-listener-done } accept\n\t\tip6 saddr :: counter drop\n",
-	      f);
-	claim(f, "", source, t);
-	if (*prefixes)
-		fprintf(f, "\t\t@nh,64,64 != { %s } counter drop\n", prefixes);
-	bind_address(f, na, t, prefixes);
-	fprintf(f, "\t\t%s @o-%s accept\n", source, t);
-	fprintf(f, "\t\tupdate @l-%s { %s } update @learned { %s } accept\n\t\tcounter drop\n", t, source, source);
+	lan_text_mac(p->mac, mac);
+	fprintf(lan_set_next(s), "%s . %s", mac, mac);
 }
 
-/* What one machine has learned, from the filters that there are. */
-struct learned {
-	const struct lan_rules *r;
-	struct in6_addr addr[LEARNED_MOST];
-	unsigned expires[LEARNED_MOST]; /* seconds */
-	unsigned len;
-};
-
-/* Somebody else has it by right by now. */
-static bool is_taken(const struct lan_rules *r, const struct in6_addr *a)
+/* As the kernel compares it with bytes of a packet. */
+static void put_client(struct lan_set *s, const struct lan_rules *r, const struct lan_port *p)
 {
-	const uint8_t *b = a->s6_addr + 8;
-	const uint8_t mac[6] = { b[0] ^ 2, b[1], b[2], b[5], b[6], b[7] };
-	uint8_t bridge[6];
+	char mac[LAN_TEXTMAC], name[LAN_MACHINE];
 
-	lan_bridge_mac(r->def->name, bridge);
-	if (b[3] != 0xff || b[4] != 0xfe)
-		return false;
-	for (unsigned i = 0; i < r->ports->len; i++)
-		if (*r->ports->v[i].tap && !memcmp(r->ports->v[i].mac, mac, 6))
-			return true;
-	return !memcmp(bridge, mac, 6);
+	fprintf(lan_set_next(s), "%s . 0x%s", lan_text_mac(p->mac, mac), lan_machine(p->mac, name));
 }
 
-static void learn(void *opaque, const void *key, size_t len, uint64_t expires)
+static void put_own4(struct lan_set *s, const struct lan_rules *r, const struct lan_port *p)
 {
-	struct learned *v = opaque;
-	struct in6_addr a;
+	char mac[LAN_TEXTMAC], ip[LAN_TEXT4];
 
-	memcpy(&a, key, len == sizeof(a) ? sizeof(a) : 0);
-	if (len != sizeof(a) || v->len == LEARNED_MOST || expires < 1000 || is_taken(v->r, &a))
-		return;
-	v->addr[v->len] = a;
-	v->expires[v->len++] = (unsigned)(expires / 1000);
+	if (p->addr4)
+		fprintf(lan_set_next(s), "%s . %s", lan_text_mac(p->mac, mac), lan_text4(p->addr4, ip));
 }
 
-static void find_learned(const struct lan_rules *r, const struct lan_port *p, struct learned *v)
-{
-	char table_name[LAN_NET_NAME + sizeof(LAN_TABLE)], name[16] = "l-";
-	struct err ignored;
-
-	*v = (struct learned){ .r = r };
-	snprintf(table_name, sizeof(table_name), LAN_TABLE "%s", r->def->name);
-	set_name(p, name + 2);
-	if (r->nf)
-		nfnl_elements(r->nf, &(struct nfnl_set){ NFPROTO_BRIDGE, table_name, name }, learn, v, &ignored);
-}
-
-static void learned_set(FILE *f, const char *name, unsigned size, const struct learned *v, unsigned len)
-{
-	bool any = false;
-
-	fprintf(f, "\tset %s { typeof @nh,64,128; flags dynamic,timeout; timeout 1h; size %u; ", name, size);
-	for (unsigned i = 0; i < len; i++)
-		for (unsigned k = 0; k < v[i].len; k++) {
-			fputs(any ? ", " : "elements = { ", f);
-			hex6(f, &v[i].addr[k]);
-			fprintf(f, " expires %us", v[i].expires[k]);
-			any = true;
-		}
-	fputs(any ? " }; }\n" : "}\n", f);
-}
-
-static void port_sets(FILE *f, const struct lan_rules *r, const struct lan_port *p, const struct learned *v)
+static void put_own6(struct lan_set *s, const struct lan_rules *r, const struct lan_port *p)
 {
 	struct in6_addr a[2];
-	unsigned n = own6(r->def, p, a);
-	char name[16] = "l-";
+	char mac[LAN_TEXTMAC];
+	const unsigned n = own6(r->def, p, a);
 
-	set_name(p, name + 2);
-	/* Of who has no cable now, until it comes back. */
-	if (*p->tap || v->len)
-		learned_set(f, name, LEARNED_MOST, v, 1);
-	if (!*p->tap)
-		return;
-	fprintf(f, "\tset o-%s { typeof @nh,64,128; elements = { ", name + 2);
 	for (unsigned i = 0; i < n; i++) {
-		fputs(i ? ", " : "", f);
-		hex6(f, &a[i]);
+		fprintf(lan_set_next(s), "%s . ", lan_text_mac(p->mac, mac));
+		lan_rules_hex6(s->f, &a[i]);
 	}
-	fputs(" }; }\n", f);
 }
 
-/* All sets, with what was learned under the filters before. */
-static void sets(FILE *f, const struct lan_rules *r)
+static void own_sets(FILE *f, const struct lan_rules *r)
 {
-	struct learned *v = calloc(r->ports->len + 1, sizeof(*v));
+	static const struct {
+		const char *name, *type;
+		void (*put)(struct lan_set *s, const struct lan_rules *r, const struct lan_port *p);
+	} kinds[] = {
+		{ "cables", "typeof iif", put_cable },
+		{ "macs", "typeof iif . ether saddr", put_mac },
+		{ "same", "typeof ether saddr . arp saddr ether", put_same },
+		{ "clients", "typeof ether saddr . @th,288,48", put_client },
+		{ "own4", "typeof ether saddr . ip saddr", put_own4 },
+		{ "own6", "typeof ether saddr . @nh,64,128", put_own6 },
+	};
 
-	for (unsigned i = 0; v && i < r->ports->len; i++)
-		find_learned(r, &r->ports->v[i], &v[i]);
-	learned_set(f, "learned", LEARNED_MOST * (r->ports->len + 1), v, v ? r->ports->len : 0);
-	for (unsigned i = 0; i < r->ports->len; i++)
-		port_sets(f, r, &r->ports->v[i], v ? &v[i] : &(struct learned){ 0 });
-	free(v);
+	for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+		struct lan_set s;
+
+		lan_set_open(&s, f, kinds[k].name, kinds[k].type);
+		for (unsigned i = 0; i < r->ports->len; i++)
+			if (lan_is_looked_at(&r->ports->v[i]))
+				kinds[k].put(&s, r, &r->ports->v[i]);
+		lan_set_close(&s);
+	}
+}
+
+/* What is somebody's by right: the server's and the bridge's, which are there where the model has them. */
+static void taken(FILE *f, const struct lan_rules *r)
+{
+	const struct in6_addr local = { .s6_addr = { 0xfe, 0x80 } };
+	const struct lan_def *d = r->def;
+	struct in6_addr a[2];
+	struct lan_set s;
+	uint8_t mac[6];
+
+	lan_set_open(&s, f, "taken", "typeof @nh,64,128");
+	lan_server_own_mac(d->name, mac);
+	a[0] = lan_eui64(&local, mac);
+	lan_bridge_mac(d->name, mac);
+	a[1] = lan_eui64(&local, mac);
+	for (unsigned i = 0; i < 2; i++)
+		lan_rules_hex6(lan_set_next(&s), &a[i]);
+	for (unsigned i = 0; i < r->reserved.len6; i++)
+		lan_rules_hex6(lan_set_next(&s), &r->reserved.v6[i]);
+	for (uint32_t n = 1; d->net6.len && n <= 2; n++) {
+		const struct in6_addr own = lan_host6(&d->net6.addr, n);
+
+		lan_rules_hex6(lan_set_next(&s), &own);
+	}
+	for (unsigned i = 0; i < r->ports->len; i++) {
+		const unsigned n = *r->ports->v[i].tap ? own6(d, &r->ports->v[i], a) : 0;
+
+		for (unsigned k = 0; k < n; k++)
+			lan_rules_hex6(lan_set_next(&s), &a[k]);
+	}
+	lan_set_close(&s);
+	lan_set_open(&s, f, "taken4", "type ipv4_addr");
+	for (unsigned i = 0; i < r->reserved.len4; i++) {
+		char ip[LAN_TEXT4];
+
+		fputs(lan_text4(r->reserved.v4[i], ip), lan_set_next(&s));
+	}
+	lan_set_close(&s);
+}
+
+/* --- what is looked at --- */
+
+/* Dropped, and counted for its cable. */
+static void refused(FILE *f, const struct lan_rules *r)
+{
+	fprintf(f,
+		"\tset " LAN_REFUSED " { typeof iif; flags dynamic; size %u; }\n"
+		"\tchain " LAN_REFUSED " {\n\t\tadd @" LAN_REFUSED " { iif counter } drop\n\t\tdrop\n\t}\n",
+		r->ports->len + 1);
+}
+
+/* Who hears a probe for the address that it wants does not take it. */
+static void arps(FILE *f, const struct lan_rules *r)
+{
+	fputs("\tchain arps {\n\t\tether saddr . arp saddr ether != @same goto refused\n", f);
+	if (gives4(r->def))
+		fputs("\t\tarp saddr ip != 0.0.0.0 ether saddr . arp saddr ip != @own4 goto refused\n"
+		      "\t\tarp saddr ip 0.0.0.0 ether saddr . arp daddr ip != @own4 goto refused\n",
+		      f);
+	fputs("\t\tarp saddr ip @taken4 goto refused\n\t\taccept\n\t}\n", f);
 }
 
 /*
- * Behind more headers: what is in the packet must be seen here, and not be put together only by who gets it (RFC 7112,
- * 7113); what neighbors say is not fragmented (RFC 6980). In later parts nothing is to be seen. A
- * comparison that is always true fails where there is nothing to compare.
+ * What a DHCP server hears: of a machine that says who it is, and not more than it has to say. Others' turns would be
+ * taken otherwise.
  */
-static void extended(FILE *f)
+static void dhcp(FILE *f, const struct lan_rules *r)
 {
-	fputs("\tchain extended {\n\t\texthdr frag exists icmpv6 type { nd-router-solicit, nd-router-advert, "
-	      "nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } counter drop\n"
-	      "\t\tfrag frag-off != 0 return\n\t\t@th,56,8 >= 0 return\n\t\tcounter drop\n\t}\n",
-	      f);
+	fprintf(f,
+		"\tset clients_rate { type ether_addr; flags dynamic,timeout; timeout 1m; size %u; }\n"
+		"\tchain dhcp {\n\t\tadd @clients_rate { ether saddr limit rate over 10/second burst 30 packets } "
+		"goto refused\n\t\tether type ip6 return\n\t\tether saddr . @th,288,48 @clients return\n"
+		"\t\tgoto refused\n\t}\n",
+		r->ports->len + 1);
 }
 
 /*
@@ -217,187 +188,107 @@ static void not_by_host(FILE *f, const struct lan_def *d)
 	lan_bridge_mac(d->name, bridge);
 	lan_text_mac(bridge, mac);
 	if (d->net4.len)
-		fprintf(f, "\t\tether daddr %s ether type ip ip daddr %s ip daddr != %s counter drop\n", mac,
+		fprintf(f, "\t\tether daddr %s ether type ip ip daddr %s ip daddr != %s goto refused\n", mac,
 			lan_text_net4(&d->net4, net), lan_text4(lan_gateway4(d), own));
 	if (d->net6.len)
-		fprintf(f, "\t\tether daddr %s ether type ip6 ip6 daddr %s ip6 daddr != %s counter drop\n", mac,
+		fprintf(f, "\t\tether daddr %s ether type ip6 ip6 daddr %s ip6 daddr != %s goto refused\n", mac,
 			lan_text_net6(&d->net6, net), lan_text6(&six, own));
 }
 
-static void port(FILE *f, const struct lan_rules *r, const struct lan_port *p)
+static void ipv4(FILE *f, const struct lan_rules *r)
 {
-	bool bridged = r->def->model == LAN_BRIDGED;
-	char mac[LAN_TEXTMAC], ip[LAN_TEXT4], own[LAN_TEXT4];
-
-	if (p->trusted) {
-		fprintf(f, "\tchain p-%s {\n\t\taccept\n\t}\n", p->tap);
-		return;
-	}
-	lan_text_mac(p->mac, mac);
-	fprintf(f,
-		"\tchain p-%s {\n\t\tether saddr != %s counter drop\n"
-		"\t\tether type arp arp saddr ether != %s counter drop\n",
-		p->tap, mac, mac);
-	if (p->addr4)
-		fprintf(f, "\t\tether type arp arp saddr ip != { 0.0.0.0, %s } counter drop\n",
-			lan_text4(p->addr4, ip));
-	/* Who hears one for the address that it wants does not take it. */
-	if (p->addr4)
-		fprintf(f, "\t\tether type arp arp saddr ip 0.0.0.0 arp daddr ip != %s counter drop\n", ip);
-	for (unsigned i = 0; i < r->reserved.len4; i++)
-		fprintf(f,
-			"\t\tether type arp arp saddr ip %s counter drop\n\t\tether type ip ip saddr %s counter drop\n",
-			lan_text4(r->reserved.v4[i], own), own);
-	fputs("\t\tether type arp accept\n"
-	      /* Only the network's own server answers as one: clients take what comes to them from any port. */
-	      "\t\tudp sport { 67, 547 } counter drop\n"
-	      "\t\tudp dport { 68, 546 } counter drop\n"
-	      "\t\tip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n",
-	      f);
-	if (lan_has_gateway(r->def))
-		not_by_host(f, r->def);
-	if (p->addr4)
-		fprintf(f, "\t\tether type ip ip saddr != %s counter drop\n", ip);
-	/* Tags would hide what is within. No switch of the network outside shall hear another one here. */
-	fputs(bridged ? "\t\tether type { 8021q, 8021ad } counter drop\n"
-			"\t\tether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 counter drop\n"
-			"\t\tether type < 0x0600 counter drop\n\t\tether type != ip6 accept\n"
-		      : "\t\tether type ip accept\n\t\tether type != ip6 counter drop\n",
-	      f);
-	port_ipv6(f, r, p);
-	fputs("\t}\n", f);
-}
-
-static void each_tap(FILE *f, const struct lan_rules *r, bool with_mac)
-{
-	bool any = false;
-	char mac[LAN_TEXTMAC];
-
-	for (unsigned i = 0; i < r->ports->len; i++) {
-		const struct lan_port *p = &r->ports->v[i];
-
-		if (!*p->tap)
-			continue;
-		fprintf(f, "%s\"%s\" . \"%s\"%s%s", any ? ", " : "", p->tap, p->tap, with_mac ? " . " : "",
-			with_mac ? lan_text_mac(p->mac, mac) : "");
-		any = true;
-	}
-}
-
-/* By a port that gives back what comes from it (lan_plug_cables()): nothing but what is for the machine itself. */
-static void hairpin(FILE *f, const struct lan_rules *r)
-{
-	fputs("\tset self { type ifname . ifname . ether_addr; elements = { ", f);
-	each_tap(f, r, true);
-	fputs(" }; }\n\tset back { type ifname . ifname; elements = { ", f);
-	each_tap(f, r, false);
-	fputs(" }; }\n\tchain through {\n\t\ttype filter hook forward priority -200; policy accept;\n"
-	      "\t\tiifname . oifname . ether daddr @self accept\n\t\tiifname . oifname @back drop\n\t}\n",
-	      f);
+	fputs("\tchain ipv4 {\n\t\tip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n", f);
+	if (gives4(r->def))
+		fputs("\t\tether saddr . ip saddr != @own4 goto refused\n", f);
+	fputs("\t\tip saddr @taken4 goto refused\n\t\tigmp type membership-query goto refused\n", f);
+	fputs("\t\taccept\n\t}\n", f);
 }
 
 /*
- * Between ports of a bridge of ours: only what looks at both ends passes. Whoever else is in it, put there by hand or
- * not known any more, reaches nobody. That is seen behind the filters of ports, because not each kernel can say in
- * which bridge a frame is (NFT_BRIDGE_META).
+ * Behind more headers: what is in the packet must be seen here, and not be put together only by who gets it (RFC 7112,
+ * 7113); what neighbors say is not fragmented (RFC 6980). In later parts nothing is to be seen. A
+ * comparison that is always true fails where there is nothing to compare.
  */
-static void between(FILE *f, const struct lan_rules *r)
+static void extended(FILE *f)
 {
-	const unsigned uplink = *r->def->uplink ? if_nametoindex(r->def->uplink) : 0;
-	char server[IFNAMSIZ];
-	bool any = uplink != 0;
+	fputs("\tchain extended {\n\t\texthdr frag exists icmpv6 type { nd-router-solicit, nd-router-advert, "
+	      "nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } goto refused\n"
+	      "\t\tfrag frag-off != 0 return\n\t\t@th,56,8 >= 0 return\n\t\tgoto refused\n\t}\n",
+	      f);
+}
 
-	if (!strcmp(r->bridge, r->def->uplink))
-		return;
-	lan_server_name(r->def, server);
-	fputs("\tset known { type iface_index; ", f);
-	if (uplink)
-		fprintf(f, "elements = { %u", uplink);
-	for (unsigned i = 0; i < r->ports->len; i++) {
-		if (!*r->ports->v[i].tap || !r->ports->v[i].index)
-			continue;
-		fprintf(f, "%s%d", any ? ", " : "elements = { ", r->ports->v[i].index);
-		any = true;
-	}
+/* An address that is another one's: `at` is where in the packet it stands. */
+static void not_anothers(FILE *f, const char *at)
+{
 	fprintf(f,
-		"%s}\n\tchain between {\n\t\ttype filter hook forward priority -300; policy accept;\n"
-		"\t\tiif @known oif != @known oifname != \"%s\" counter drop\n"
-		"\t\toif @known iif != @known iifname != \"%s\" counter drop\n"
-		"\t\toifname \"%s\" iif != @known counter drop\n\t\tiifname \"%s\" oif != @known counter drop\n\t}\n",
-		any ? "}; " : "", server, server, server, server);
+		"\t\tether saddr . %s != @own6 %s @taken goto refused\n"
+		"\t\tether saddr . %s != @own6 ether saddr . %s != @mine %s @learned goto refused\n",
+		at, at, at, at, at);
 }
 
-/* And to the host. */
-static void to_host(FILE *f, const struct lan_rules *r)
+static void in_subnets(FILE *f, const struct lan_rules *r, const char *at)
 {
-	char server[IFNAMSIZ], text[LAN_TEXTMAC];
-	uint8_t mac[6];
-
-	if (!lan_has_gateway(r->def))
+	if (r->def->model == LAN_BRIDGED)
 		return;
-	lan_server_name(r->def, server);
-	lan_bridge_mac(r->def->name, mac);
-	fprintf(f, "\t\tether daddr %s iif != @known iifname != \"%s\" counter drop\n", lan_text_mac(mac, text),
-		server);
+	fprintf(f, "\t\t%s,64 != { 0xfe80000000000000", at);
+	if (r->def->net6.len)
+		fprintf(f, ", 0x%016llx", (unsigned long long)ld_be64(r->def->net6.addr.s6_addr));
+	fputs(" } goto refused\n", f);
 }
 
-void lan_rules_guarded(FILE *f, const struct lan_rules *r)
+/*
+ * What is its own; what it has made itself and nobody has before; nothing else (RFC 6620). Who asks whether an address
+ * is taken (from ::) has it from then on, or another one would say that it is its own; for somebody else's, who would
+ * let go of it, nobody asks so.
+ */
+static void ipv6(FILE *f, const struct lan_rules *r)
 {
-	const struct in6_addr local = { .s6_addr = { 0xfe, 0x80 } };
-	const struct lan_def *d = r->def;
-	struct in6_addr a[2];
-	uint8_t mac[6];
-	bool any = false;
+	fputs("\tchain target {\n", f);
+	not_anothers(f, "@th,64,128");
+	in_subnets(f, r, "@th,64");
+	fputs("\t\tether saddr . @th,64,128 @own6 return\n", f);
+	lan_rules_learn(f, r, "@th,64,128");
+	fputs("\t}\n\tchain ipv6 {\n\t\tip6 nexthdr { 0, 43, 44, 60 } jump extended\n"
+	      /* What only routers say, and what claims addresses in other ways (RFC 3122, 3971). */
+	      "\t\ticmpv6 type { nd-router-advert, nd-redirect, mld-listener-query, 138, ind-neighbor-solicit, "
+	      "ind-neighbor-advert, 148, 151 } goto refused\n"
+	      "\t\tip6 saddr :: icmpv6 type nd-neighbor-solicit jump target\n"
+	      "\t\tip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report, "
+	      "mld-listener-report, mld-listener-done } accept\n\t\tip6 saddr :: goto refused\n",
+	      f);
+	not_anothers(f, "@nh,64,128");
+	in_subnets(f, r, "@nh,64");
+	fputs("\t\ticmpv6 type nd-neighbor-advert jump target\n\t\tether saddr . @nh,64,128 @own6 accept\n", f);
+	lan_rules_learn(f, r, "@nh,64,128");
+	fputs("\t\taccept\n\t}\n", f);
+}
 
-	lan_rules_table(f, "bridge", d->name);
-	/* What is somebody's by right: the server's and the bridge's, which are there where the model has them. */
-	fputs("\tset taken { typeof @nh,64,128; elements = { ", f);
-	lan_server_own_mac(d->name, mac);
-	a[0] = lan_eui64(&local, mac);
-	hex6(f, &a[0]);
-	lan_bridge_mac(d->name, mac);
-	a[0] = lan_eui64(&local, mac);
-	fputs(", ", f);
-	hex6(f, &a[0]);
-	for (unsigned i = 0; i < r->reserved.len6; i++) {
-		fputs(", ", f);
-		hex6(f, &r->reserved.v6[i]);
-	}
-	for (uint32_t n = 1; d->net6.len && n <= 2; n++) {
-		struct in6_addr own = lan_host6(&d->net6.addr, n);
+void lan_rules_ports(FILE *f, const struct lan_rules *r)
+{
+	const bool bridged = r->def->model == LAN_BRIDGED;
 
-		fputs(", ", f);
-		hex6(f, &own);
-	}
-	for (unsigned i = 0; i < r->ports->len; i++) {
-		unsigned n = *r->ports->v[i].tap ? own6(d, &r->ports->v[i], a) : 0;
-
-		for (unsigned k = 0; k < n; k++) {
-			fputs(", ", f);
-			hex6(f, &a[k]);
-		}
-	}
-	fputs(" }; }\n", f);
-	sets(f, r);
+	own_sets(f, r);
+	taken(f, r);
+	lan_rules_learned(f, r);
+	refused(f, r);
+	dhcp(f, r);
+	arps(f, r);
+	ipv4(f, r);
 	extended(f);
-	for (unsigned i = 0; i < r->ports->len; i++)
-		if (*r->ports->v[i].tap)
-			port(f, r, &r->ports->v[i]);
-	between(f, r);
-	/* By number: the name is free for anybody's again once its machine was killed. */
-	fputs("\tchain " LAN_FROM " {\n\t\ttype filter hook prerouting priority -300; policy accept;\n", f);
-	for (unsigned i = 0; i < r->ports->len; i++) {
-		const struct lan_port *p = &r->ports->v[i];
-
-		if (!*p->tap || !p->index)
-			continue;
-		fprintf(f, "%s%d : goto p-%s", any ? ", " : "\t\tiif vmap { ", p->index, p->tap);
-		any = true;
-	}
-	fputs(any ? " }\n" : "", f);
-	to_host(f, r);
-	fputs("\t}\n", f);
-	if (any && lan_has_gateway(d) && d->publish_len)
-		hairpin(f, r);
-	fputs("}\n", f);
+	ipv6(f, r);
+	fputs("\tchain cable {\n\t\tiif . ether saddr != @macs goto refused\n\t\tether type arp goto arps\n"
+	      /* Only the network's own server answers as one: clients take what comes to them from any port. */
+	      "\t\tudp sport { 67, 547 } goto refused\n\t\tudp dport { 68, 546 } goto refused\n"
+	      "\t\tudp dport { 67, 547 } jump dhcp\n",
+	      f);
+	if (lan_has_gateway(r->def))
+		not_by_host(f, r->def);
+	/* Tags would hide what is within. No switch of the network outside shall hear another one here. */
+	if (bridged)
+		fputs("\t\tether type { 8021q, 8021ad } goto refused\n"
+		      "\t\tether daddr & ff:ff:ff:ff:ff:d0 == 01:80:c2:00:00:00 goto refused\n"
+		      "\t\tether type < 0x0600 goto refused\n",
+		      f);
+	fprintf(f, "\t\tether type ip goto ipv4\n\t\tether type ip6 goto ipv6\n\t\t%s\n\t}\n",
+		bridged ? "accept" : "goto refused");
 }

@@ -189,7 +189,11 @@ def cards(lab):
     again = lab.machine("lab", "b", configure=False)
     links = {l["ifname"]: l["address"] for l in json.loads(sh("ip -j link"))}
     errors = []
-    for network, name, mac in (("lab", "x", links["vr-lab"]), ("lab", "x", links["vr-lab"].replace(":56:", ":53:", 1)),
+    sh("ip link add wire type bridge; ip link set wire up")
+    for name in ("three", "four"):
+        lab.vireo("net", "create", name, "--bridged", "wire")
+    lab.machine("three", "c", "52:54:00:00:00:33", configure=False)
+    for network, name, mac in (("four", "x", "52:54:00:00:00:33"), ("lab", "x", links["vr-lab"]), ("lab", "x", links["vr-lab"].replace(":56:", ":53:", 1)),
                                ("two", "x", links["vr-two"]), ("lab", "x\n10.0.0.1 evil", "-")):
         try:
             lab.machine(network, name, mac, configure=False)

@@ -25,11 +25,19 @@ def arp(op, src_mac, src_ip, dst_ip, mark):
         socket.inet_aton(dst_ip) + mark
 
 
-def ipv4(src, dst, sport, dport, mark):
-    body = struct.pack("!HHHH", sport, dport, 8 + len(mark), 0) + mark
-    head = lambda total: struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, 17, total) + socket.inet_aton(src) + \
+def ipv4_of(src, dst, proto, body):
+    head = lambda total: struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, proto, total) + socket.inet_aton(src) + \
         socket.inet_aton(dst)
     return head(checksum(head(0))) + body
+
+
+def ipv4(src, dst, sport, dport, mark):
+    return ipv4_of(src, dst, 17, struct.pack("!HHHH", sport, dport, 8 + len(mark), 0) + mark)
+
+
+def asks_dhcp(src, machine, mark):
+    """What a DHCP server gets from `src`, as far as the MAC that it is to be for."""
+    return eth("ff:ff:ff:ff:ff:ff", src, 0x800, ipv4("0.0.0.0", "255.255.255.255", 68, 67, bytes(28) + mac(machine) + mark))
 
 
 def ipv6(src, dst, proto, body):
@@ -70,7 +78,7 @@ def hostile(a, b, gateway4, gateway6, prefix):
         "good arp": lambda m: eth(d, s, 0x806, arp(1, s, a["4"], b["4"], m)),
         "good arp probe": lambda m: eth(d, s, 0x806, arp(1, s, "0.0.0.0", a["4"], m)),
         "good ipv4": lambda m: eth(d, s, 0x800, ipv4(a["4"], b["4"], 1000, 1000, m)),
-        "good dhcp": lambda m: eth("ff:ff:ff:ff:ff:ff", s, 0x800, ipv4("0.0.0.0", "255.255.255.255", 68, 67, m)),
+        "good dhcp": lambda m: asks_dhcp(s, s, m),
         "good ipv6": lambda m: eth(d, s, 0x86dd, udp6(a["6"], b["6"], 1000, 1000, m)),
         "good ipv6 of its own making": lambda m: eth(d, s, 0x86dd, udp6(prefix + "aaaa:1", b["6"], 1000, 1000, m)),
         "good nd": lambda m: eth(d, s, 0x86dd, nd(a["6"], b["6"], 136, a["6"], m)),
@@ -100,6 +108,11 @@ def hostile(a, b, gateway4, gateway6, prefix):
         "dhcpv6 server": lambda m: eth(d, s, 0x86dd, udp6(a["6"], b["6"], 547, 546, m)),
         "dhcp server of any port": lambda m: eth("ff:ff:ff:ff:ff:ff", s, 0x800, ipv4(a["4"], "255.255.255.255", 6767, 68, m)),
         "dhcpv6 server of any port": lambda m: eth(d, s, 0x86dd, udp6(a["6"], b["6"], 5470, 546, m)),
+        "dhcp for another": lambda m: asks_dhcp(s, other, m),
+        "dhcp for nobody": lambda m: eth("ff:ff:ff:ff:ff:ff", s, 0x800, ipv4("0.0.0.0", "255.255.255.255", 68, 67, m)),
+        "dhcp for another by its own address": lambda m: eth(d, s, 0x800, ipv4(a["4"], b["4"], 68, 67, bytes(28) + mac(other) + m)),
+        "querier": lambda m: eth("01:00:5e:00:00:01", s, 0x800, ipv4_of(a["4"], "224.0.0.1", 2, struct.pack("!BBHI", 0x11, 1, 0, 0) + m)),
+        **{f"nd {kind}": lambda m, kind=kind: eth(d, s, 0x86dd, nd(a["6"], b["6"], kind, a["6"], m)) for kind in (138, 141, 142, 148, 151)},
         "vlan": lambda m: eth(d, s, 0x8100, struct.pack("!HH", 1, 0x800) + ipv4(gateway4, b["4"], 1000, 1000, m)),
         "unknown": lambda m: eth(d, s, 0x88b5, m),
     }

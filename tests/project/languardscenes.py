@@ -120,6 +120,8 @@ def as_host(lab):
         "address": lambda m: lanframes.eth(b.mac, a.mac, 0x800, lanframes.ipv4("192.0.2.1", "192.0.2.9", 1, 1, m)),
         "neighbor": lambda m: six(lanframes.nd("2001:db8::99", "ff02::1", 136, "2001:db8::1", m)),
         "local neighbor": lambda m: six(lanframes.nd("2001:db8::99", "ff02::1", 136, local, m)),
+        "nothing": lambda m: six(lanframes.udp6("::", "2001:db8::9", 1, 1, m)),
+        "switches": lambda m: lanframes.eth("01:80:c2:00:00:21", a.mac, 0x88f5, m),
         "asks": lambda m: six(lanframes.nd("::", "ff02::1", 135, "2001:db8::1", m)),
         "address6": lambda m: six(lanframes.udp6("2001:db8::1", "2001:db8::9", 1, 1, m)),
         **{f"router {last}": lambda m, last=last: lanframes.eth(b.mac, a.mac, 0x800,

@@ -199,7 +199,7 @@ def reused(lab):
     """A tap with the name that a killed machine's had, in somebody else's bridge: what comes of its frames."""
     lab.vireo("net", "create", "lab", "--isolated")
     a = lab.machine("lab", "a", configure=False)
-    tap, before = a.tap, "vt" in sh("nft list table bridge vireo-lab")
+    tap, before = a.tap, "elements" in sh("nft list set bridge vireo-lab cables")
     a.end()
     lab.machines.clear()
     sh(f"ip link add other type bridge; ip link set other up; ip link add {tap} type veth peer name in0; ip link set {tap} master other up; "
@@ -208,7 +208,7 @@ def reused(lab):
     # A port carries once the kernel has seen that its link is up, some time later.
     heard = wait(lambda: arriving(mouth, ear, {"foreign": lanframes.eth("ff:ff:ff:ff:ff:ff", "52:54:00:99:99:99", 0x88b5,
                                                                         lanframes.MARK % 0)}), 2)
-    still = tap in sh("nft list table bridge vireo-lab")
+    still = "elements" in sh("nft list set bridge vireo-lab cables")
     sh(f"ip link del {tap}; ip link del out1; ip link del other")
     return {"before": before, "still": still, "heard": heard}
 
@@ -408,6 +408,14 @@ def scans(lab):
         found[f"{who.name} {dev}"] = count(dev)
     time.sleep(2)  # who has scanned has used up what it may ask for
     found["reached"] = lab.table([(lab.outside, c), (a, c)], 1)
+    # All that comes from outside has the router's MAC: who scans must not use up what others may ask for.
+    made = two + "cccc:1"
+    c.sh(f"ip addr add {made}/64 dev eth0 nodad")
+    subprocess.run(["nsenter", "-t", str(c.pid), "-n", sys.executable, "-c", "import socket, sys; s = socket.socket(socket.AF_INET6, "
+                    "socket.SOCK_DGRAM); s.bind((sys.argv[1], 0)); s.sendto(b'x', ('2001:db8::2', 9))", made], check=True)
+    subprocess.run(["nsenter", "-t", str(lab.outside.pid), "-n", sys.executable, "-c", SCAN, two], check=True)
+    c.addresses = {"6": made}
+    found["made"] = lab.table([(lab.outside, c)], 1)
     return found
 
 

@@ -401,14 +401,16 @@ def spoofed(lab):
     made = shown(lab)["subnet6"].split("/")[0] + "cccc:1"
     mine = lambda m, to: {"made": lanframes.eth(to.mac, m.mac, 0x86dd, lanframes.udp6(made, to.addresses["6"], 1, 1, lanframes.MARK % 0))}
     first, stolen = send(lab, b, a, mine(b, a)), send(lab, a, b, mine(a, b))
-    # So is one that b has asked for, from when it asks: another one, which has room for more, does not get it.
+    # A server has others to hear.
+    asking = len(send(lab, b, a, {n: lanframes.asks_dhcp(b.mac, b.mac, lanframes.MARK % n) for n in range(80)}))
+    # An address is b's also from when it asks: another one, which has room for more, does not get it.
     asked = shown(lab)["subnet6"].split("/")[0] + "cccc:2"
     send(lab, b, a, {"dad": lanframes.eth("33:33:ff:cc:00:02", b.mac, 0x86dd, lanframes.nd("::", "ff02::1:ffcc:2", 135, asked, lanframes.MARK % 0))})
     answer = {"answer": lanframes.eth(b.mac, c.mac, 0x86dd, lanframes.nd(asked, "ff02::1", 136, asked, lanframes.MARK % 0))}
     stolen += send(lab, c, b, answer)
     refused = json.loads(lab.vireo("net", "stats", "lab", "--json"))["refused"]
     sh("nft delete table bridge vireo-lab")
-    return {"with": with_filters, "first": first, "stolen": stolen, "refused": sum(refused.values()),
+    return {"with": with_filters, "first": first, "stolen": stolen, "asking": asking, "refused": sum(refused.values()),
             "without": send(lab, a, b, frames), "all": sorted(frames)}
 
 
