@@ -6,9 +6,13 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "base/bytes.h"
 
 #ifdef __x86_64__
 #define ARCH	 AUDIT_ARCH_X86_64
@@ -20,6 +24,8 @@
 
 #define RULE_CODE 5u  /* instructions of a rule */
 #define MORE_CODE 16u /* of all else */
+
+#define TOO_MANY "more than %u rules for system calls"
 
 #define LOAD(at)	       (struct sock_filter) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(at))
 #define LOAD_NUMBER	       LOAD(offsetof(struct seccomp_data, nr))
@@ -58,7 +64,7 @@ int confine_calls(const struct call_rule *rules, size_t count, enum call_answer 
 	unsigned n = 0;
 
 	if (count > CONFINE_RULES)
-		return err_set(err, "more than %u rules for system calls", CONFINE_RULES);
+		return err_set(err, TOO_MANY, CONFINE_RULES);
 	code[n++] = LOAD(offsetof(struct seccomp_data, arch));
 	code[n++] = JUMP(BPF_JEQ, ARCH, 1, 0);
 	code[n++] = RETURN(SECCOMP_RET_KILL_PROCESS);
@@ -72,6 +78,65 @@ int confine_calls(const struct call_rule *rules, size_t count, enum call_answer 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program))
 		return err_errno(err, errno, "cannot install the filter of system calls");
 	return 0;
+}
+
+/* What every process that serves does. */
+static const struct call_rule common[] = {
+	/* descriptors that are open */
+	{ SYS_read },
+	{ SYS_write },
+	{ SYS_readv },
+	{ SYS_writev },
+	{ SYS_lseek },
+	{ SYS_fcntl },
+	{ SYS_fstat },
+	{ SYS_newfstatat },
+	{ SYS_statx },
+	{ SYS_close },
+	{ SYS_epoll_ctl },
+	{ SYS_epoll_pwait },
+	{ SYS_ppoll },
+	/* memory, which is not executed */
+	{ SYS_mmap, CALL_ALLOWED, CALL_WITHOUT, 2, PROT_EXEC },
+	{ SYS_mprotect, CALL_ALLOWED, CALL_WITHOUT, 2, PROT_EXEC },
+	{ SYS_munmap },
+	{ SYS_mremap },
+	{ SYS_madvise },
+	{ SYS_brk },
+	{ SYS_futex },
+	/* clocks */
+	{ SYS_clock_gettime },
+	{ SYS_clock_nanosleep },
+	{ SYS_timerfd_settime },
+	/* itself, and its end */
+	{ SYS_getrandom },
+	{ SYS_getpid },
+	{ SYS_gettid },
+	{ SYS_rt_sigprocmask },
+	{ SYS_rt_sigaction },
+	{ SYS_rt_sigreturn },
+	{ SYS_restart_syscall },
+	{ SYS_exit },
+	{ SYS_exit_group },
+#ifdef __x86_64__
+	{ SYS_epoll_wait },
+	{ SYS_poll },
+	{ SYS_gettimeofday },
+	{ SYS_time },
+#endif
+};
+
+int confine_to(const struct call_rule *more, size_t count, struct err *err)
+{
+	/* Signals to itself: others of the same user are there, too. */
+	struct call_rule rules[CONFINE_RULES] = { { SYS_tgkill, CALL_ALLOWED, CALL_EQUAL, 0, (uint32_t)getpid() } };
+	size_t n = 1 + ARRAY_LEN(common);
+
+	if (count > CONFINE_RULES - n)
+		return err_set(err, TOO_MANY, CONFINE_RULES);
+	memcpy(rules + 1, common, sizeof(common));
+	memcpy(rules + n, more, count * sizeof(*more));
+	return confine_calls(rules, n + count, CALL_REFUSED, 0, err);
 }
 
 bool confine_has_filters(void)

@@ -40,6 +40,12 @@ struct call_rule {
 int confine_calls(const struct call_rule *rules, size_t count, enum call_answer otherwise, unsigned flags,
 		  struct err *err);
 
+/*
+ * From now on this is a process that serves: it may do what each of them does with open descriptors, its memory, clocks
+ * and itself, then what these rules say. All else is refused: nothing more can be opened, and no memory be executed.
+ */
+int confine_to(const struct call_rule *more, size_t count, struct err *err);
+
 /* Whether the kernel filters system calls: one that is emulated for a program of another architecture does not. */
 bool confine_has_filters(void);
 

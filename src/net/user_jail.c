@@ -9,11 +9,9 @@
 #include <linux/sockios.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/confine.h"
@@ -22,20 +20,12 @@
 
 #define WRITES ((uint32_t)(O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_TMPFILE))
 
-/* What is not here fails with EPERM. */
+/* Beside what every process that serves does. */
 static const struct call_rule calls[] = {
 	{ SYS_recvfrom },
 	{ SYS_sendto },
 	{ SYS_recvmsg },
 	{ SYS_sendmsg },
-	{ SYS_read },
-	{ SYS_write },
-	{ SYS_readv },
-	{ SYS_writev },
-	{ SYS_ppoll },
-	{ SYS_epoll_pwait },
-	{ SYS_epoll_ctl },
-	{ SYS_timerfd_settime },
 	{ SYS_socket, CALL_ALLOWED, CALL_EQUAL, 0, AF_INET },
 	{ SYS_socket, CALL_ALLOWED, CALL_EQUAL, 0, AF_INET6 },
 	{ SYS_connect },
@@ -52,38 +42,10 @@ static const struct call_rule calls[] = {
 	{ SYS_ioctl, CALL_ALLOWED, CALL_EQUAL, 1, FIONBIO },
 	{ SYS_ioctl, CALL_ALLOWED, CALL_EQUAL, 1, SIOCATMARK },
 	{ SYS_ioctl, CALL_ALLOWED, CALL_EQUAL, 1, SIOCGIFINDEX },
-	{ SYS_fcntl },
-	{ SYS_close },
 	{ SYS_openat, CALL_ALLOWED, CALL_WITHOUT, 2, WRITES },
-	{ SYS_lseek },
-	{ SYS_fstat },
-	{ SYS_newfstatat },
-	{ SYS_statx },
-	{ SYS_mmap, CALL_ALLOWED, CALL_WITHOUT, 2, PROT_EXEC },
-	{ SYS_mprotect, CALL_ALLOWED, CALL_WITHOUT, 2, PROT_EXEC },
-	{ SYS_munmap },
-	{ SYS_mremap },
-	{ SYS_madvise },
-	{ SYS_brk },
-	{ SYS_futex },
-	{ SYS_clock_gettime },
-	{ SYS_clock_nanosleep },
-	{ SYS_getrandom },
-	{ SYS_getpid },
-	{ SYS_gettid },
-	{ SYS_rt_sigprocmask },
-	{ SYS_rt_sigaction },
-	{ SYS_rt_sigreturn },
-	{ SYS_restart_syscall },
-	{ SYS_exit },
-	{ SYS_exit_group },
 #ifdef __x86_64__
 	{ SYS_open, CALL_ALLOWED, CALL_WITHOUT, 1, WRITES },
 	{ SYS_stat },
-	{ SYS_epoll_wait },
-	{ SYS_poll },
-	{ SYS_gettimeofday },
-	{ SYS_time },
 #endif
 	/* Nobody tries these by mistake: the next process begins anew. */
 	{ SYS_execve, CALL_ENDS },
@@ -99,7 +61,7 @@ static const struct call_rule calls[] = {
 
 int net_user_confine(const struct net_user_config *c, struct err *err)
 {
-	struct call_rule rules[ARRAY_LEN(calls) + 2];
+	struct call_rule rules[ARRAY_LEN(calls) + 1];
 	uint64_t keep = CAP(CAP_NET_RAW); /* pings, where the host has no sockets for them */
 	bool to_unix = false;
 	size_t n = 0;
@@ -109,7 +71,6 @@ int net_user_confine(const struct net_user_config *c, struct err *err)
 			return 0;
 		to_unix |= c->guest_forward[k].kind == NET_TO_UNIX;
 	}
-	rules[n++] = (struct call_rule){ SYS_tgkill, CALL_ALLOWED, CALL_EQUAL, 0, (uint32_t)getpid() };
 	if (to_unix)
 		rules[n++] = (struct call_rule){ SYS_socket, CALL_ALLOWED, CALL_EQUAL, 0, AF_UNIX };
 	/* Files and sockets of others, as far as the machine's user had them. */
@@ -126,5 +87,5 @@ int net_user_confine(const struct net_user_config *c, struct err *err)
 			 "any");
 		return 0;
 	}
-	return confine_calls(rules, n, CALL_REFUSED, 0, err);
+	return confine_to(rules, n, err);
 }

@@ -7,15 +7,20 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/confine.h"
@@ -96,7 +101,64 @@ static int too_many(void)
 {
 	static struct call_rule rules[CONFINE_RULES + 1];
 
-	return !confine_calls(rules, CONFINE_RULES + 1, CALL_ALLOWED, 0, &err);
+	return !confine_calls(rules, CONFINE_RULES + 1, CALL_ALLOWED, 0, &err) ||
+	       !confine_to(rules, CONFINE_RULES, &err);
+}
+
+static volatile int signals;
+
+static void on_signal(int number)
+{
+	signals++;
+}
+
+/* What a process that serves goes on with: what it has, and itself. */
+static bool can_serve(const int pipe_fds[2], int epoll)
+{
+	struct timespec t = { .tv_nsec = 1000000 };
+	struct epoll_event e = { .events = EPOLLIN };
+	struct pollfd p = { .fd = pipe_fds[0], .events = POLLIN };
+	void *m = mmap(NULL, 1 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t b;
+
+	if (write(pipe_fds[1], "x", 1) != 1 || epoll_ctl(epoll, EPOLL_CTL_ADD, pipe_fds[0], &e) ||
+	    epoll_wait(epoll, &e, 1, 1000) != 1 || poll(&p, 1, 1000) != 1 || read(pipe_fds[0], &b, 1) != 1)
+		return false;
+	if (m == MAP_FAILED || mprotect(m, 4096, PROT_READ | PROT_WRITE) || munmap(m, 1 << 20))
+		return false;
+	signal(SIGUSR1, on_signal);
+	return !raise(SIGUSR1) && signals == 1 && !clock_gettime(CLOCK_REALTIME, &t) &&
+	       !nanosleep(&(struct timespec){ .tv_nsec = 1000 }, NULL);
+}
+
+/* What it does not: other things of the host, code, and other processes, be it of the same user. */
+static bool is_shut_in(void *page, pid_t parent)
+{
+	const char *const argv[] = { "true", NULL };
+
+	if (refused(open("/", O_RDONLY)) != EPERM || refused(socket(AF_UNIX, SOCK_STREAM, 0)) != EPERM)
+		return false;
+	if (mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED ||
+	    refused(mprotect(page, 4096, PROT_READ | PROT_EXEC)) != EPERM)
+		return false;
+	return refused(syscall(SYS_tgkill, parent, parent, 0)) == EPERM && refused(kill(parent, 0)) == EPERM &&
+	       refused(syscall(SYS_getuid)) == EPERM && refused(execve("/bin/true", (char **)argv, NULL)) == EPERM &&
+	       refused(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)) == EPERM;
+}
+
+static int servers_serve(void)
+{
+	static const struct call_rule more[] = { { SYS_getpgid }, { SYS_getuid, CALL_REFUSED } };
+	void *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fds[2], epoll = epoll_create1(0);
+	pid_t parent = getppid();
+
+	if (pipe(fds) || confine_to(more, ARRAY_LEN(more), &err))
+		return NO_FILTERS;
+	return (int)syscall(SYS_exit_group, !can_serve(fds, epoll)	? 1
+					    : !is_shut_in(page, parent) ? 2
+					    : refused(getpgid(0)) != 0	? 3
+									: 0);
 }
 
 static void test_calls(void **state)
@@ -108,6 +170,7 @@ static void test_calls(void **state)
 	status = in_child(one_ends_it);
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
 	assert_int_equal(in_child(too_many), 0);
+	assert_int_equal(in_child(servers_serve), 0);
 }
 
 static unsigned long long of_status(const char *field)
