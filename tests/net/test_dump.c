@@ -21,17 +21,7 @@
 #include "wire.h"
 
 static struct err err;
-static char dir[] = "/tmp/vireo-dump-XXXXXX";
 static uint8_t frame[NET_FRAME_MAX];
-
-static const char *in_dir(const char *name)
-{
-	static char text[4][200];
-	static unsigned next;
-
-	snprintf(text[next % 4], sizeof(text[0]), "%s/%s", dir, name);
-	return text[next++ % 4];
-}
 
 static struct net_peer *stream(int fd)
 {
@@ -58,7 +48,7 @@ static uint32_t word(const uint8_t *b)
 static void test_dump(void **state)
 {
 	static uint8_t file[400000];
-	struct net_dump_config d = { .name = "net0", .path = in_dir("dump"), .maxlen = 100 };
+	struct net_dump_config d = { .name = "net0", .path = wire_path("", "dump"), .maxlen = 100 };
 	struct wire a, b;
 	struct net_offload o;
 	int fds[2];
@@ -110,7 +100,7 @@ static void test_dump(void **state)
 /* What is no regular file could hold up the loop, and is left as it is. */
 static void test_dump_to_what_is_no_file(void **state)
 {
-	struct net_dump_config d = { .name = "net0", .path = in_dir("fifo"), .maxlen = 100 };
+	struct net_dump_config d = { .name = "net0", .path = wire_path("", "fifo"), .maxlen = 100 };
 	int reader;
 
 	assert_int_equal(mkfifo(d.path, 0600), 0);
@@ -129,8 +119,8 @@ static void test_dump_to_what_is_no_file(void **state)
 /* Of two that name one file the second is refused, and the first goes on. */
 static void test_one_capture_a_file(void **state)
 {
-	struct net_dump_config d = { .name = "net0", .path = in_dir("mine"), .maxlen = 100 };
-	struct net_dump_config other = { .name = "net7", .path = in_dir("also"), .maxlen = 100 };
+	struct net_dump_config d = { .name = "net0", .path = wire_path("", "mine"), .maxlen = 100 };
+	struct net_dump_config other = { .name = "net7", .path = wire_path("", "also"), .maxlen = 100 };
 	struct net_peer *p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err);
 	const struct net_offload none = { 0 };
 	char says[300];
@@ -153,7 +143,7 @@ static void test_one_capture_a_file(void **state)
 /* A frame that has room in part only is not there. */
 static void test_dump_without_room(void **state)
 {
-	struct net_dump_config d = { .name = "net0", .path = in_dir("full"), .maxlen = 65536 };
+	struct net_dump_config d = { .name = "net0", .path = wire_path("", "full"), .maxlen = 65536 };
 	struct net_peer *p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err);
 	const struct net_offload none = { 0 };
 	struct rlimit before, small = { 1000, 0 };
@@ -175,7 +165,7 @@ static void test_dump_without_room(void **state)
 /* What tcpdump says of a capture. */
 static void test_tcpdump(void **state)
 {
-	struct net_dump_config d = { .name = "net0", .path = in_dir("tcpdump"), .maxlen = 65536 };
+	struct net_dump_config d = { .name = "net0", .path = wire_path("", "tcpdump"), .maxlen = 65536 };
 	struct net_offload o;
 	char command[200], line[300];
 	struct net_peer *p;
@@ -205,7 +195,7 @@ static void test_tcpdump(void **state)
 /* What tshark says of one: when each frame passed, its length, how much of it was kept, and what it is. */
 static void test_tshark(void **state)
 {
-	struct net_dump_config d = { .name = "net0", .path = in_dir("tshark"), .maxlen = 90 };
+	struct net_dump_config d = { .name = "net0", .path = wire_path("", "tshark"), .maxlen = 90 };
 	static const struct {
 		size_t payload;
 		uint16_t mss;
@@ -255,21 +245,6 @@ static void test_tshark(void **state)
 	assert_int_equal(pclose(f), 0); /* it complains of files that are cut short */
 }
 
-static int group_begin(void **state)
-{
-	wire_loop = loop_new(&err);
-	return mkdtemp(dir) ? 0 : -1;
-}
-
-static int group_end(void **state)
-{
-	char command[100];
-
-	loop_free(wire_loop);
-	snprintf(command, sizeof(command), "rm -r %s", dir);
-	return system(command);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -281,5 +256,5 @@ int main(void)
 		cmocka_unit_test(test_dump_without_room),
 	};
 
-	return cmocka_run_group_tests(tests, group_begin, group_end);
+	return cmocka_run_group_tests(tests, wire_begin, wire_finish);
 }

@@ -34,17 +34,7 @@
 typedef struct net_peer *make_fn(struct loop *loop, struct config *c, const char *prefix, struct err *err);
 
 static struct err err;
-static char dir[] = "/tmp/vireo-net-XXXXXX";
 static uint8_t frame[NET_FRAME_MAX];
-
-static const char *in_dir(const char *before, const char *name)
-{
-	static char text[8][200];
-	static unsigned next;
-
-	snprintf(text[next % 8], sizeof(text[0]), "%s%s/%s", before, dir, name);
-	return text[next++ % 8];
-}
 
 static bool open_wire(struct wire *w, make_fn *make, ...)
 {
@@ -100,8 +90,8 @@ static void segments(struct wire *a, struct wire *b)
 
 static void begin_stream(struct wire *a, struct wire *b, bool tcp)
 {
-	const char *listen = tcp ? "listen=127.0.0.1:2345" : in_dir("listen=unix:", "s");
-	const char *connect = tcp ? "connect=127.0.0.1:2345" : in_dir("connect=unix:", "s");
+	const char *listen = tcp ? "listen=127.0.0.1:2345" : wire_path("listen=unix:", "s");
+	const char *connect = tcp ? "connect=127.0.0.1:2345" : wire_path("connect=unix:", "s");
 
 	assert_true(open_wire(a, net_socket_new, listen, NULL));
 	assert_true(open_wire(b, net_stream_new, connect, NULL));
@@ -121,14 +111,14 @@ static void test_streams(void **state)
 		/* Without a connection frames are lost; then there is a new one. */
 		wire_run(20);
 		assert_true(wire_mark(&a, frame, 60, 1));
-		assert_true(open_wire(&b, net_stream_new, tcp ? "connect=127.0.0.1:2345" : in_dir("connect=unix:", "s"),
-				      NULL));
+		assert_true(open_wire(&b, net_stream_new,
+				      tcp ? "connect=127.0.0.1:2345" : wire_path("connect=unix:", "s"), NULL));
 		wire_run(20);
 		connected(&b, &a);
 		wire_end(&b);
 		wire_end(&a);
 	}
-	assert_int_equal(access(in_dir("", "s"), F_OK), -1);
+	assert_int_equal(access(wire_path("", "s"), F_OK), -1);
 }
 
 /* The side that reads nothing: what there is no room for waits, and nothing is cut short. */
@@ -161,7 +151,7 @@ static void test_a_stream_without_room(void **state)
 
 static int raw(const char *name)
 {
-	int fd = sock_connect("test", in_dir("unix:", name), &err);
+	int fd = sock_connect("test", wire_path("unix:", name), &err);
 
 	assert_true(fd >= 0);
 	return fd;
@@ -183,7 +173,7 @@ static void test_lying_streams(void **state)
 	struct wire w;
 	int fd;
 
-	assert_true(open_wire(&w, net_stream_new, in_dir("listen=unix:", "lies"), NULL));
+	assert_true(open_wire(&w, net_stream_new, wire_path("listen=unix:", "lies"), NULL));
 	for (size_t k = 0; k < ARRAY_LEN(lies); k++) {
 		fd = raw("lies");
 		put(fd, 60, 60);
@@ -223,16 +213,16 @@ static void test_reconnect(void **state)
 {
 	struct wire a, b;
 
-	assert_false(open_wire(&b, net_stream_new, in_dir("connect=unix:", "later"), NULL));
+	assert_false(open_wire(&b, net_stream_new, wire_path("connect=unix:", "later"), NULL));
 	assert_non_null(strstr(err.msg, "net0.connect: cannot connect"));
-	assert_true(open_wire(&b, net_stream_new, in_dir("connect=unix:", "later"), "reconnect=1", NULL));
+	assert_true(open_wire(&b, net_stream_new, wire_path("connect=unix:", "later"), "reconnect=1", NULL));
 	assert_true(wire_mark(&b, frame, 60, 1));
-	assert_true(open_wire(&a, net_stream_new, in_dir("listen=unix:", "later"), NULL));
+	assert_true(open_wire(&a, net_stream_new, wire_path("listen=unix:", "later"), NULL));
 	wire_run(1300);
 	connected(&a, &b);
 	wire_end(&a);
 	wire_run(20);
-	assert_true(open_wire(&a, net_stream_new, in_dir("listen=unix:", "later"), NULL));
+	assert_true(open_wire(&a, net_stream_new, wire_path("listen=unix:", "later"), NULL));
 	wire_run(1300);
 	connected(&b, &a);
 	wire_end(&a);
@@ -248,13 +238,13 @@ static void test_nobody_accepts(void **state)
 
 	if (wire_emulated())
 		skip();
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_dir("", "busy"));
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", wire_path("", "busy"));
 	assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof(at)) || listen(listener, 0), 0);
 	do
 		fds[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	while (!connect(fds[count++], (struct sockaddr *)&at, sizeof(at)) && count < 8);
 	alarm(30);
-	assert_false(open_wire(&w, net_stream_new, in_dir("connect=unix:", "busy"), NULL));
+	assert_false(open_wire(&w, net_stream_new, wire_path("connect=unix:", "busy"), NULL));
 	alarm(0);
 	assert_non_null(strstr(err.msg, "net0.connect: cannot connect to"));
 	assert_non_null(strstr(err.msg, "Connection timed out"));
@@ -330,8 +320,8 @@ static void test_no_room_to_accept(void **state)
 	int client, log;
 	struct wire w;
 
-	assert_true(open_wire(&w, net_stream_new, in_dir("listen=unix:", "full"), NULL));
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_dir("", "full"));
+	assert_true(open_wire(&w, net_stream_new, wire_path("listen=unix:", "full"), NULL));
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", wire_path("", "full"));
 	log = memfd_create("log", MFD_CLOEXEC);
 	client = socket(AF_UNIX, SOCK_STREAM, 0);
 	getrlimit(RLIMIT_NOFILE, &before);
@@ -415,29 +405,29 @@ static void test_datagrams(void **state)
 {
 	struct wire a, b;
 
-	assert_true(open_wire(&a, net_dgram_new, in_dir("local=unix:", "a"), in_dir("remote=unix:", "b"), NULL));
+	assert_true(open_wire(&a, net_dgram_new, wire_path("local=unix:", "a"), wire_path("remote=unix:", "b"), NULL));
 	assert_true(wire_mark(&a, frame, 60, 1)); /* nobody is there */
-	assert_true(open_wire(&b, net_dgram_new, in_dir("local=unix:", "b"), in_dir("remote=unix:", "a"), NULL));
+	assert_true(open_wire(&b, net_dgram_new, wire_path("local=unix:", "b"), wire_path("remote=unix:", "a"), NULL));
 	connected(&a, &b);
 	/* More of them than the socket takes at once. */
 	segments(&a, &b);
 	segments(&b, &a);
 	wire_end(&a);
 	wire_end(&b);
-	assert_int_equal(access(in_dir("", "a"), F_OK), -1);
+	assert_int_equal(access(wire_path("", "a"), F_OK), -1);
 }
 
 /* What a killed machine has left of its socket is taken over; what is in use or no socket is not. */
 static void test_left_sockets(void **state)
 {
-	const char *local = in_dir("local=unix:", "left"), *remote = in_dir("remote=unix:", "far");
+	const char *local = wire_path("local=unix:", "left"), *remote = wire_path("remote=unix:", "far");
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	static const int types[] = { SOCK_DGRAM, SOCK_STREAM };
 	struct stat before, after;
 	struct wire a;
 	int fd;
 
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_dir("", "left"));
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", wire_path("", "left"));
 	for (size_t k = 0; k < ARRAY_LEN(types); k++) {
 		fd = socket(AF_UNIX, types[k], 0);
 		assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
@@ -468,8 +458,8 @@ static void test_left_sockets(void **state)
 /* The other machine ends while there was no room with it: the one that comes in its place is heard. */
 static void test_another_machine_at_the_other_end(void **state)
 {
-	const char *near[] = { in_dir("local=unix:", "a"), in_dir("remote=unix:", "b") };
-	const char *far[] = { in_dir("local=unix:", "b"), in_dir("remote=unix:", "a") };
+	const char *near[] = { wire_path("local=unix:", "a"), wire_path("remote=unix:", "b") };
+	const char *far[] = { wire_path("local=unix:", "b"), wire_path("remote=unix:", "a") };
 	struct wire a, b;
 
 	for (unsigned drained = 0; drained < 2; drained++) {
@@ -564,8 +554,8 @@ static void test_hostile_datagrams(void **state)
 	struct wire w;
 	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
 
-	assert_true(open_wire(&w, net_dgram_new, in_dir("local=unix:", "h"), in_dir("remote=unix:", "x"), NULL));
-	snprintf(to.sun_path, sizeof(to.sun_path), "%s", in_dir("", "h"));
+	assert_true(open_wire(&w, net_dgram_new, wire_path("local=unix:", "h"), wire_path("remote=unix:", "x"), NULL));
+	snprintf(to.sun_path, sizeof(to.sun_path), "%s", wire_path("", "h"));
 	for (size_t len = 0; len < 14; len++)
 		sendto(fd, giant, len, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof(to)), wire_run(0);
 	sendto(fd, giant, NET_FRAME_MAX + 1, 0, (struct sockaddr *)&to, sizeof(to));
@@ -624,7 +614,7 @@ static void test_passt(void **state)
 {
 	struct stat st;
 	struct wire w;
-	FILE *f = fopen(in_dir("", "passt"), "w");
+	FILE *f = fopen(wire_path("", "passt"), "w");
 
 	if (wire_emulated())
 		skip();
@@ -634,14 +624,14 @@ static void test_passt(void **state)
 		"assert sys.argv[5:] == ['--tcp-ports', '2222:22'], sys.argv\n"
 		"while True:\n d = os.read(3, 65536)\n if not d or b'END' in d: break\n os.write(3, d)\n");
 	fclose(f);
-	chmod(in_dir("", "passt"), 0755);
+	chmod(wire_path("", "passt"), 0755);
 	assert_false(open_wire(&w, net_passt_new, "program=/nonexistent/passt", NULL));
 	assert_non_null(strstr(err.msg, "net0.program: no program /nonexistent/passt is installed (package passt)"));
 	if (stat("/usr/bin/python3", &st)) {
 		print_message("skipped: no python3\n");
 		skip();
 	}
-	assert_true(open_wire(&w, net_passt_new, in_dir("program=", "passt"), "tcp-ports=2222:22", NULL));
+	assert_true(open_wire(&w, net_passt_new, wire_path("program=", "passt"), "tcp-ports=2222:22", NULL));
 	assert_true(wire_mark(&w, frame, 1514, 5));
 	wire_expect(&w, 1);
 	assert_memory_equal(w.last, frame, 1514);
@@ -734,18 +724,8 @@ static void test_qemu(void **state)
 
 static int group_begin(void **state)
 {
-	wire_loop = loop_new(&err);
 	wire_own_network(); /* without one all is on the loopback of this host */
-	return mkdtemp(dir) ? 0 : -1;
-}
-
-static int group_end(void **state)
-{
-	char command[100];
-
-	loop_free(wire_loop);
-	snprintf(command, sizeof(command), "rm -r %s", dir);
-	return system(command);
+	return wire_begin(state);
 }
 
 int main(void)
@@ -772,5 +752,5 @@ int main(void)
 		cmocka_unit_test(test_qemu),
 	};
 
-	return cmocka_run_group_tests(tests, group_begin, group_end);
+	return cmocka_run_group_tests(tests, group_begin, wire_finish);
 }

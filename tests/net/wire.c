@@ -20,6 +20,33 @@
 #include "base/bytes.h"
 
 struct loop *wire_loop;
+static char dir[] = "/tmp/vireo-wire-XXXXXX";
+
+int wire_begin(void **state)
+{
+	struct err err;
+
+	wire_loop = loop_new(&err);
+	return wire_loop && mkdtemp(dir) ? 0 : -1;
+}
+
+int wire_finish(void **state)
+{
+	char command[100];
+
+	loop_free(wire_loop);
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	return system(command);
+}
+
+const char *wire_path(const char *before, const char *name)
+{
+	static char text[8][200];
+	static unsigned next;
+
+	snprintf(text[next % 8], sizeof(text[0]), "%s%s/%s", before, dir, name);
+	return text[next++ % 8];
+}
 
 static bool receive(void *opaque, const uint8_t *frame, size_t len, const struct net_offload *o)
 {

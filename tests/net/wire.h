@@ -17,6 +17,12 @@ struct wire {
 
 extern struct loop *wire_loop;
 
+/* What a group begins and ends with: the loop, and a directory. */
+int wire_begin(void **state);
+int wire_finish(void **state);
+/* NAME in it, behind a word as "listen=unix:"; valid until the eighth call. */
+const char *wire_path(const char *before, const char *name);
+
 void wire_attach(struct wire *w, struct net_peer *p, unsigned accepts);
 void wire_end(struct wire *w);
 /* Until so many frames have come; fails the test after some seconds. */

@@ -277,6 +277,12 @@ void rig_run(struct rig *r)
 	loop_run(r->loop);
 }
 
+void rig_settle(struct rig *r)
+{
+	for (int n = 0; n < 4; n++)
+		rig_run(r);
+}
+
 void rig_until(struct rig *r, bool (*fn)(void *opaque), void *opaque)
 {
 	for (int ms = 0; ms < WAIT_MS; ms++) {

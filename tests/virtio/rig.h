@@ -64,6 +64,8 @@ bool rig_poll(struct rig *r, unsigned q, uint16_t *id, uint32_t *len);
 uint32_t rig_wait(struct rig *r, unsigned q);
 /* Run the loop until it has nothing more to do at once. */
 void rig_run(struct rig *r);
+/* The same, and what that has led to. */
+void rig_settle(struct rig *r);
 /* Run the loop until fn(opaque); fails the test after some seconds. */
 void rig_until(struct rig *r, bool (*fn)(void *opaque), void *opaque);
 bool rig_needs_reset(struct rig *r);

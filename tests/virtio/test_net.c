@@ -86,12 +86,6 @@ static void end(void)
 	assert_false(locked_while_sending);
 }
 
-static void run(void)
-{
-	for (int n = 0; n < 4; n++)
-		rig_run(&rig);
-}
-
 /* --- transmit --- */
 
 static uint8_t frame[NET_FRAME_MAX + 100];
@@ -112,7 +106,7 @@ static void send_pieces(const uint8_t *hdr, size_t len, const uint32_t *sizes, u
 	}
 	rig_add(&rig, TX, segs, n);
 	rig_kick(&rig, TX);
-	run();
+	rig_settle(&rig);
 }
 
 static void send_frame(const uint8_t *hdr, size_t len)
@@ -217,11 +211,11 @@ static void test_transmit_waits_for_the_peer(void **state)
 	assert_false(rig_poll(&rig, TX, &id, &len));
 	assert_int_equal(sent, 2);
 	peer.receiver.writable(peer.receiver.opaque); /* not really */
-	run();
+	rig_settle(&rig);
 	assert_int_equal(sent, 2);
 	room = 100;
 	peer.receiver.writable(peer.receiver.opaque);
-	run();
+	rig_settle(&rig);
 	assert_int_equal(sent, 6);
 	assert_int_equal(ld_be32(last + 14), 5);
 	for (unsigned k = 0; k < 4; k++)
@@ -233,7 +227,7 @@ static void test_transmit_waits_for_the_peer(void **state)
 	rig_start(&rig, 0);
 	room = 100;
 	peer.receiver.writable(peer.receiver.opaque);
-	run();
+	rig_settle(&rig);
 	assert_int_equal(sent, 6);
 	end();
 }
@@ -269,7 +263,7 @@ static uint64_t offer(uint32_t len)
 
 	rig_add(&rig, RX, &s, 1);
 	rig_kick(&rig, RX);
-	run();
+	rig_settle(&rig);
 	return s.addr;
 }
 
@@ -293,7 +287,7 @@ static void receive(bool packed)
 				     { rig_alloc(&rig, NULL, 1600), 1600, true } };
 	rig_add(&rig, RX, pieces, 3);
 	rig_kick(&rig, RX);
-	run();
+	rig_settle(&rig);
 	assert_true(deliver(500));
 	assert_int_equal(rig_wait(&rig, RX), HDR + 500);
 	rig_get(&rig, pieces[1].addr + 5, got, 5);
@@ -409,7 +403,7 @@ static void test_buffers_without_room_for_a_header(void **state)
 		s = (struct rig_seg){ rig_alloc(&rig, NULL, 64), write ? HDR - 1 : 64, write };
 		rig_add(&rig, RX, &s, 1);
 		rig_kick(&rig, RX);
-		run();
+		rig_settle(&rig);
 		assert_true(deliver(60));
 		assert_true(rig_needs_reset(&rig));
 		assert_true(deliver(60)); /* nobody listens */
@@ -444,7 +438,7 @@ static void test_paused(void **state)
 	assert_false(deliver(60)); /* it may come later */
 	readies = 0;
 	virtio_resume(rig.d);
-	run();
+	rig_settle(&rig);
 	assert_true(readies > 0);
 	assert_true(deliver(60));
 	rig_wait(&rig, RX);

@@ -89,8 +89,7 @@ static void begin_with(unsigned pairs, uint64_t features, struct virtio_net_conf
 	c.control = true;
 	rig_attach(&rig, make(pairs, c));
 	rig_start(&rig, features);
-	for (int n = 0; n < 4; n++)
-		rig_run(&rig);
+	rig_settle(&rig);
 }
 
 static void begin(unsigned pairs, uint64_t features)
@@ -102,12 +101,6 @@ static void end(void)
 {
 	rig_fini(&rig);
 	assert_true(destroyed);
-}
-
-static void run(void)
-{
-	for (int n = 0; n < 4; n++)
-		rig_run(&rig);
 }
 
 static struct net *net(void)
@@ -130,7 +123,7 @@ static uint8_t command_at(unsigned q, uint8_t class, uint8_t cmd, const void *da
 	rig_add(&rig, q, segs, 2);
 	rig_kick(&rig, q);
 	assert_int_equal(rig_wait(&rig, q), 1);
-	run();
+	rig_settle(&rig);
 	rig_get(&rig, segs[1].addr, &ack, 1);
 	return ack;
 }
@@ -146,7 +139,7 @@ static uint64_t offer(unsigned q, uint32_t len)
 
 	rig_add(&rig, q, &s, 1);
 	rig_kick(&rig, q);
-	run();
+	rig_settle(&rig);
 	return s.addr;
 }
 
@@ -333,7 +326,7 @@ static void test_offloads(void **state)
 	assert_int_equal(command(5, 0, bits, 8), ERR);
 	rig_reset(&rig);
 	rig_start(&rig, BIT(F_GUEST_CSUM) | BIT(F_GUEST_TSO6));
-	run();
+	rig_settle(&rig);
 	assert_int_equal(peers->accepts, NET_CSUM | NET_TSO6);
 	end();
 }
@@ -376,7 +369,7 @@ static void test_pairs(void **state)
 	/* A driver that does not know of pairs has its control queue behind the first. */
 	rig_reset(&rig);
 	rig_start(&rig, CONTROL & ~BIT(F_MQ));
-	run();
+	rig_settle(&rig);
 	assert_int_equal(peers->queues, 1);
 	assert_int_equal(command_at(2, 0, 0, n, 1), OK);
 	end();
@@ -498,7 +491,7 @@ static void test_save(void **state)
 	/* It comes from elsewhere: the guest is asked to say so. */
 	rig.d->status = VIRTIO_S_DRIVER_OK | VIRTIO_S_FEATURES_OK;
 	virtio_resume(rig.d);
-	run();
+	rig_settle(&rig);
 	virtio_config_read(rig.d, 0, b, 8);
 	assert_memory_equal(b, "\x52\x54\0\1\2\x9", 6);
 	assert_int_equal(ld_le16(b + 6), STATUS_LINK_UP | STATUS_ANNOUNCE);
@@ -542,7 +535,7 @@ static void test_a_state_of_before(void **state)
 			assert_true(net()->filter.promisc && net()->active == 1 && !net()->rss.types);
 			virtio_drain(rig.d);
 			virtio_resume(rig.d);
-			run();
+			rig_settle(&rig);
 			assert_int_equal(sent[0], 1);
 			assert_memory_equal(last, BROADCAST OTHER "\x80\x35", 14);
 			offer(0, 2000);
@@ -566,14 +559,14 @@ static void test_announced(void **state)
 	assert_int_equal(state_load(f, rig.d->state, "0", rig.d->self, &err), 0);
 	virtio_drain(rig.d);
 	virtio_resume(rig.d);
-	run();
+	rig_settle(&rig);
 	assert_int_equal(sent[0], 1);
 	assert_int_equal(last_len, 60);
 	assert_memory_equal(last, BROADCAST OWN "\x80\x35", 14);
 	assert_memory_equal(last + 20, "\0\3" OWN, 8);
 	virtio_drain(rig.d);
 	virtio_resume(rig.d);
-	run();
+	rig_settle(&rig);
 	assert_int_equal(sent[0], 1); /* once */
 	fclose(f);
 	end();
