@@ -40,7 +40,13 @@ static void *more(void *v, unsigned len, size_t size)
 	return len & (len - 1) ? v : realloc(v, (len ? 2 * len : 1) * size);
 }
 
-static int add4(struct lan_taken *t, struct lan_net4 n, const char *what, const char *name)
+static void hold(struct lan_holder *h, enum lan_hold how, const char *name)
+{
+	h->how = how;
+	snprintf(h->who, sizeof(h->who), "%s %s", how == LAN_HOLD_NETWORK ? "network" : "a route of the host by", name);
+}
+
+static int add4(struct lan_taken *t, struct lan_net4 n, enum lan_hold how, const char *name)
 {
 	void *v = more(t->v4, t->len4, sizeof(*t->v4)), *w;
 
@@ -51,13 +57,13 @@ static int add4(struct lan_taken *t, struct lan_net4 n, const char *what, const 
 	if (!w)
 		return -1;
 	t->who4 = w;
-	snprintf(t->who4[t->len4], sizeof(*t->who4), "%s %s", what, name);
+	hold(&t->who4[t->len4], how, name);
 	n.addr &= lan_mask4(n.len);
 	t->v4[t->len4++] = n;
 	return 0;
 }
 
-static int add6(struct lan_taken *t, struct lan_net6 n, const char *what, const char *name)
+static int add6(struct lan_taken *t, struct lan_net6 n, enum lan_hold how, const char *name)
 {
 	void *v = more(t->v6, t->len6, sizeof(*t->v6)), *w;
 
@@ -68,7 +74,7 @@ static int add6(struct lan_taken *t, struct lan_net6 n, const char *what, const 
 	if (!w)
 		return -1;
 	t->who6 = w;
-	snprintf(t->who6[t->len6], sizeof(*t->who6), "%s %s", what, name);
+	hold(&t->who6[t->len6], how, name);
 	t->v6[t->len6++] = n;
 	return 0;
 }
@@ -83,7 +89,7 @@ static bool is_loopback(const struct rtmsg *r, const struct rtattr *dst)
 
 /*
  * Routes but the default one, which every subnet is part of, and those of the network `own` itself. One that leads
- * nowhere keeps its subnet for somebody.
+ * nowhere keeps its subnet for somebody. The kernel's own ones are of addresses that the host has.
  */
 static int add_route(struct lan_taken *t, const struct rtnl_message *m, const struct rtnl_links *links, const char *own)
 {
@@ -92,6 +98,7 @@ static int add_route(struct lan_taken *t, const struct rtnl_message *m, const st
 	const struct rtnl_link *link = NULL;
 	struct lan_net6 n6 = { .len = r->rtm_dst_len };
 	const size_t len = r->rtm_family == AF_INET ? 4 : 16;
+	const enum lan_hold how = r->rtm_protocol == RTPROT_KERNEL ? LAN_HOLD_LINK : LAN_HOLD_ROUTE;
 	int index;
 
 	if (m->len < sizeof(*r) || r->rtm_type == RTN_BROADCAST || r->rtm_type == RTN_MULTICAST ||
@@ -106,12 +113,12 @@ static int add_route(struct lan_taken *t, const struct rtnl_message *m, const st
 	    (link && lan_is_ours(t->store, link, own)))
 		return 0;
 	if (r->rtm_family == AF_INET)
-		return add4(t, (struct lan_net4){ ld_be32(RTA_DATA(a[RTA_DST])), r->rtm_dst_len },
-			    "a route of the host by", link ? link->name : "nothing");
+		return add4(t, (struct lan_net4){ ld_be32(RTA_DATA(a[RTA_DST])), r->rtm_dst_len }, how,
+			    link ? link->name : "nothing");
 	memcpy(&n6.addr, RTA_DATA(a[RTA_DST]), 16);
 	if (n6.addr.s6_addr[0] >= 0xfe)
 		return 0; /* link-local, multicast */
-	return add6(t, n6, "a route of the host by", link ? link->name : "nothing");
+	return add6(t, n6, how, link ? link->name : "nothing");
 }
 
 static int add_routes(struct lan_taken *t, struct rtnl *nl, const char *own, struct err *err)
@@ -150,8 +157,8 @@ int lan_taken(struct lan_taken *t, const struct lan_store *s, struct rtnl *nl, c
 	for (unsigned i = 0; i < names.len; i++) {
 		if (!strcmp(names.v[i], d->name) || lan_store_load(s, names.v[i], other, &ignored))
 			continue;
-		if ((other->net4.len && add4(t, other->net4, "network", names.v[i])) ||
-		    (other->net6.len && add6(t, other->net6, "network", names.v[i]))) {
+		if ((other->net4.len && add4(t, other->net4, LAN_HOLD_NETWORK, names.v[i])) ||
+		    (other->net6.len && add6(t, other->net6, LAN_HOLD_NETWORK, names.v[i]))) {
 			err_set(err, "out of memory");
 			goto out;
 		}
@@ -174,36 +181,60 @@ void lan_taken_free(struct lan_taken *t)
 	*t = (struct lan_taken){ 0 };
 }
 
-static const char *overlap4(const struct lan_taken *t, const struct lan_net4 *n)
+/*
+ * Whether who has a subnet of `theirs` bits keeps one of `ours` bits, which overlaps it, from the network. What goes by
+ * a longer route goes by that one: wider ones (a way to all private addresses, or halves of the world, as a VPN has
+ * them) are for what nobody else has.
+ */
+static bool keeps(const struct lan_holder *h, unsigned theirs, unsigned ours, const struct lan_def *d)
+{
+	return h->how == LAN_HOLD_NETWORK || (lan_has_gateway(d) && (h->how == LAN_HOLD_LINK || theirs >= ours));
+}
+
+/* Who has it; `any`: also where that is no harm. */
+static const char *overlap4(const struct lan_taken *t, const struct lan_def *d, bool any)
 {
 	for (unsigned i = 0; i < t->len4; i++)
-		if (lan_overlap4(&t->v4[i], n))
-			return t->who4[i];
+		if (lan_overlap4(&t->v4[i], &d->net4) && (any || keeps(&t->who4[i], t->v4[i].len, d->net4.len, d)))
+			return t->who4[i].who;
 	return NULL;
 }
 
-static const char *overlap6(const struct lan_taken *t, const struct lan_net6 *n)
+static const char *overlap6(const struct lan_taken *t, const struct lan_def *d, bool any)
 {
 	for (unsigned i = 0; i < t->len6; i++)
-		if (lan_overlap6(&t->v6[i], n))
-			return t->who6[i];
+		if (lan_overlap6(&t->v6[i], &d->net6) && (any || keeps(&t->who6[i], t->v6[i].len, d->net6.len, d)))
+			return t->who6[i].who;
 	return NULL;
 }
 
-int lan_taken_check(const struct lan_taken *t, const struct lan_def *d, struct err *err)
+/* Whether it has been in this subnet before. */
+static bool had4(const struct lan_def *before, const struct lan_def *d)
+{
+	return before && lan_has_gateway(before) && before->net4.len == d->net4.len &&
+	       before->net4.addr == d->net4.addr;
+}
+
+static bool had6(const struct lan_def *before, const struct lan_def *d)
+{
+	return before && lan_has_gateway(before) && before->net6.len == d->net6.len &&
+	       !memcmp(&before->net6.addr, &d->net6.addr, sizeof(d->net6.addr));
+}
+
+int lan_taken_check(const struct lan_taken *t, const struct lan_def *d, const struct lan_def *before, struct err *err)
 {
 	const char *who;
 	char text[LAN_TEXT6];
 
-	who = d->net4.len ? overlap4(t, &d->net4) : NULL;
+	who = d->net4.len && !had4(before, d) ? overlap4(t, d, false) : NULL;
 	if (who)
 		return err_set(err, "subnet %s overlaps %s", lan_text_net4(&d->net4, text), who);
-	who = d->net6.len ? overlap6(t, &d->net6) : NULL;
+	who = d->net6.len && !had6(before, d) ? overlap6(t, d, false) : NULL;
 	return who ? err_set(err, "subnet6 %s overlaps %s", lan_text_net6(&d->net6, text), who) : 0;
 }
 
 /* The private address space (RFC 1918): first 10/8, from a place that the name says, so that hosts differ. */
-static int choose4(const struct lan_taken *t, struct lan_def *d, struct err *err)
+static bool choose4(const struct lan_taken *t, struct lan_def *d, bool any)
 {
 	static const struct lan_net4 spaces[] = { { 0x0a000000, 8 }, { 0xac100000, 12 }, { 0xc0a80000, 16 } };
 
@@ -212,30 +243,35 @@ static int choose4(const struct lan_taken *t, struct lan_def *d, struct err *err
 
 		for (uint32_t n = 0; n < count; n++) {
 			d->net4 = (struct lan_net4){ spaces[i].addr | (from + n) % count << 8, 24 };
-			if (!overlap4(t, &d->net4))
-				return 0;
+			if (!overlap4(t, d, any))
+				return true;
 		}
 	}
-	return err_set(err, "subnet: all private addresses are taken; name one by --subnet");
+	d->net4.len = 0;
+	return false;
 }
 
 /* RFC 4193: 40 random bits. */
-static int choose6(const struct lan_taken *t, struct lan_def *d, struct err *err)
+static bool choose6(const struct lan_taken *t, struct lan_def *d, bool any)
 {
 	for (unsigned n = 0; n < 1000; n++) {
 		d->net6 = (struct lan_net6){ .addr.s6_addr = { 0xfd }, .len = 64 };
 		entropy_get(d->net6.addr.s6_addr + 1, 5);
-		if (!overlap6(t, &d->net6))
-			return 0;
+		if (!overlap6(t, d, any))
+			return true;
 	}
-	return err_set(err, "subnet6: all unique local prefixes are taken; name one by --subnet6");
+	d->net6.len = 0;
+	return false;
 }
 
 int lan_choose_subnets(const struct lan_taken *t, struct lan_def *d, bool want4, bool want6, struct err *err)
 {
-	if (want4 && !d->net4.len && choose4(t, d, err))
-		return -1;
-	return want6 && !d->net6.len ? choose6(t, d, err) : 0;
+	/* Rather one that nothing is said of. */
+	if (want4 && !d->net4.len && !choose4(t, d, true) && !choose4(t, d, false))
+		return err_set(err, "subnet: all private addresses are taken; name one by --subnet");
+	if (want6 && !d->net6.len && !choose6(t, d, true) && !choose6(t, d, false))
+		return err_set(err, "subnet6: all unique local prefixes are taken; name one by --subnet6");
+	return 0;
 }
 
 /* --- switches --- */

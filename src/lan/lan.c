@@ -116,8 +116,8 @@ static int check_bridge(struct lan *l, const struct lan_def *d, const struct lan
 	return rc;
 }
 
-/* Complete it, and hold it against the host and the other networks. */
-static int fit(struct lan *l, struct lan_def *d, const struct lan_wishes *w, struct err *err)
+/* Complete it, and hold it against the host and the other networks. `old`: what it was before an edit. */
+static int fit(struct lan *l, struct lan_def *d, const struct lan_def *old, const struct lan_wishes *w, struct err *err)
 {
 	struct lan_taken t;
 	bool own = d->model != LAN_BRIDGED;
@@ -125,7 +125,8 @@ static int fit(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
 
 	if ((w->bridge && check_bridge(l, d, w, err)) || lan_taken(&t, &l->store, &l->nl, d, err))
 		return -1;
-	rc = lan_taken_check(&t, d, err) || lan_choose_subnets(&t, d, own && !w->no4, own && !w->no6, err) ? -1 : 0;
+	rc = lan_taken_check(&t, d, old, err) || lan_choose_subnets(&t, d, own && !w->no4, own && !w->no6, err) ? -1
+														: 0;
 	lan_taken_free(&t);
 	if (!rc && own && !d->net4.len && !d->net6.len)
 		rc = err_set(err, "a network has IPv4 or IPv6 or both");
@@ -154,7 +155,7 @@ int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
 		return -1;
 	if (lan_store_has(&l->store, d->name))
 		return err_set(err, "a network named '%s' is there already", d->name);
-	if ((!w->no_start && (lan_host_rights(err) || lan_not_others(l, d->name, err))) || fit(l, d, w, err) ||
+	if ((!w->no_start && (lan_host_rights(err) || lan_not_others(l, d->name, err))) || fit(l, d, NULL, w, err) ||
 	    check_routes(l, d, NULL, err) || (!w->no_start && lan_up(l, d, false, err)))
 		return -1;
 	/* Last, so that whoever is killed before leaves nothing that would be kept. */
@@ -171,22 +172,25 @@ int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
 int lan_start(struct lan *l, const char *name, struct err *err)
 {
 	struct lan_def *d = malloc(sizeof(*d));
+	struct lan_run *r = calloc(1, sizeof(*r));
 	struct lan_taken t;
 	int rc = -1;
 
-	if (!d) {
+	if (!d || !r) {
 		err_set(err, "out of memory");
-		return -1;
+		goto out;
 	}
 	if (lan_load(l, name, d, err) || lan_host_rights(err) || lan_not_others(l, name, err))
 		goto out;
 	if (lan_taken(&t, &l->store, &l->nl, d, err))
 		goto out;
-	rc = lan_taken_check(&t, d, err);
+	rc = lan_taken_check(&t, d, lan_run_load(l, name, r) ? NULL : &r->def, err);
 	lan_taken_free(&t);
+	lan_run_free(r);
 	if (!rc)
 		rc = lan_up(l, d, false, err);
 out:
+	free(r);
 	free(d);
 	return rc;
 }
@@ -276,7 +280,7 @@ int lan_edit(struct lan *l, struct lan_def *d, bool force, struct err *err)
 	if (!old)
 		return err_set(err, "out of memory");
 	if (lan_load(l, d->name, old, err) || lan_def_check(d, err) || (started && lan_host_rights(err)) ||
-	    fit(l, d, &w, err) || check_routes(l, d, old, err) || lan_store_save(&l->store, d, err))
+	    fit(l, d, old, &w, err) || check_routes(l, d, old, err) || lan_store_save(&l->store, d, err))
 		goto out;
 	rc = started ? lan_up(l, d, force, err) : 0;
 	if (rc) {

@@ -207,7 +207,7 @@ def refused(lab):
     """What is wrong in a definition is said as it is, and nothing is made."""
     lab.vireo("net", "create", "there", "--nat", "--publish", "tcp:80-x:80", "--no-start")
     lab.vireo("net", "create", "alone", "--isolated", "--no-start")
-    sh("ip addr add 10.202.0.5/32 dev lo; ip addr add fd00:202::5/128 dev lo; ip route add blackhole 10.203.0.0/16")
+    sh("ip addr add 10.202.0.5/32 dev lo; ip addr add fd00:202::5/128 dev lo; ip route add blackhole 10.203.1.0/24")
     errors = {name: tried(lab, "net", "create", *args) for name, args in {
         "long": ["a" * 64, "--isolated"],
         "host": ["lab", "--nat", "--host", "52:54:00:00:00:01,web,9.9.9.9"],
@@ -223,7 +223,7 @@ def refused(lab):
         "mtu": ["lab", "--bridged", "up0", "--mtu", "9000"],
         "alone": ["lab", "--nat", "--route", "alone"],
         "route": ["lab", "--nat", "--route", "nosuch"]}.items()}
-    sh("ip route del blackhole 10.203.0.0/16")
+    sh("ip route del blackhole 10.203.1.0/24")
     # Whoever reads a file that does not end keeps nobody waiting.
     slow = subprocess.Popen([lab.VIREO, "net", "import", "-", "--no-start", "--name", "mine"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(0.15)
@@ -231,6 +231,29 @@ def refused(lab):
     note = slow.communicate("<network><name>my net</name><ip address='10.9.9.1' prefix='24'/></network>")[1]
     lab.vireo("net", "delete", "a" * 31)
     return {"errors": errors, "note": note, "defined": os.listdir(os.path.join(lab.dir, "networks")), "left": gone(lab)}
+
+
+def vpn(lab):
+    """A host with ways to half of the world each, and to no private address: networks are made, started and changed all the same."""
+    lab.vireo("net", "create", "before", "--nat", "--no-start")
+    for route in ("0.0.0.0/1 via 192.0.2.2", "128.0.0.0/1 via 192.0.2.2", "2000::/3 via 2001:db8::2", "fc00::/7 via 2001:db8::2",
+                  "unreachable 10.0.0.0/8", "unreachable 172.16.0.0/12", "unreachable 192.168.0.0/16", "10.97.1.128/25 via 192.0.2.2"):
+        sh("ip route add " + route)
+    sh("ip addr add 10.98.0.1/16 dev up0")
+    r = {"made": [tried(lab, "net", *args) for args in (
+        ["create", "lab", "--nat"], ["start", "before"], ["create", "alone", "--isolated", "--subnet", "10.98.1.0/24"])],
+         "link": tried(lab, "net", "create", "link", "--nat", "--subnet", "10.98.2.0/24"),
+         "longer": tried(lab, "net", "create", "longer", "--routed", "--subnet", "10.97.1.0/24"),
+         "network": tried(lab, "net", "create", "same", "--isolated", "--subnet", "10.98.0.0/16")}
+    a = lab.machine("lab", "a")
+    r["reached"] = [k for k, v in lab.table([(a, lab.host), (a, lab.outside)]).items() if not v]
+    # What has come into its subnet since is no reason to refuse what has nothing to do with it.
+    sh("ip route add " + shown(lab)["subnet"].replace(".0/24", ".128/25") + " via 192.0.2.2")
+    r["later"] = [tried(lab, "net", *args) for args in (
+        ["edit", "lab", "--publish", "80-x:80", "--mtu", "1400"], ["start", "lab"], ["edit", "alone", "--host", f"{a.mac},a,"])]
+    r["edits"] = [tried(lab, "net", "edit", *args) for args in (["lab", "--subnet", "10.98.2.0/24", "--force"], ["alone", "--nat", "--force"])]
+    sh("ip addr del 10.98.0.1/16 dev up0")
+    return r
 
 
 TELL = """import select, socket, sys

@@ -65,6 +65,15 @@ def test_wrong_definitions(scenes):
     assert sorted(r["defined"]) == ["alone.json", "mine.json", "there.json"] and r["left"] == NOTHING
 
 
+@pytest.mark.scene("vpn")
+def test_wider_routes_keep_no_subnet(scenes):
+    r = scenes.result("vpn")
+    assert r["made"] == ["", "", ""] and r["later"] == ["", "", ""] and r["reached"] == []
+    assert "overlaps a route of the host by up0" in r["link"] and "overlaps a route of the host by up0" in r["longer"]
+    assert "overlaps network alone" in r["network"]
+    assert ["overlaps" in e for e in r["edits"]] == [True, True]
+
+
 @pytest.mark.scene("interfaces")
 def test_interfaces_of_others(scenes):
     r = scenes.result("interfaces")
