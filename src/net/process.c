@@ -144,6 +144,7 @@ static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 {
 	static const int ignored[] = { SIGINT, SIGTERM, SIGQUIT, SIGTSTP, SIGHUP, SIGPIPE, SIGWINCH };
 	struct child c = { .fd = 3 };
+	struct rlimit files;
 	char title[16];
 	struct err err;
 	struct loop *loop;
@@ -167,6 +168,8 @@ static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 	prctl(PR_SET_NAME, title);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	limit_memory(NET_PROCESS_MEMORY);
+	if (!getrlimit(RLIMIT_NOFILE, &files))
+		limit_set(RLIMIT_NOFILE, files.rlim_max < NET_PROCESS_FILES ? files.rlim_max : NET_PROCESS_FILES);
 	limit_set(RLIMIT_CORE, 0);
 
 	loop = loop_new(&err);

@@ -9,7 +9,8 @@
 
 #include "net/net.h"
 
-#define NET_PROCESS_MEMORY (256u << 20) /* bytes that it may allocate */
+#define NET_PROCESS_MEMORY (384u << 20) /* bytes that it may allocate */
+#define NET_PROCESS_FILES  1400		/* descriptors, where its user may have so many */
 
 struct net_process_config {
 	const char *name;

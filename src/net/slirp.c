@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,7 +23,6 @@
 #include "net/fragment.h"
 #include "net/user.h"
 
-#define POLL_MAX  1024
 #define QUEUE_MAX 256 /* frames that wait for the guest's buffers */
 /*
  * Sockets of the host that the guest can hold, each with up to 256 KiB of buffers. Beyond the first number new TCP
@@ -30,6 +30,8 @@
  */
 #define SOCKETS_TCP 512
 #define SOCKETS_MAX 640
+#define INCOMING    512 /* by forwarded ports; others wait at the port. They take nothing from the guest's own */
+#define POLL_MAX    (SOCKETS_MAX + INCOMING + NET_FORWARDS + 64)
 
 struct frame {
 	struct frame *next;
@@ -45,9 +47,13 @@ struct timer {
 	int64_t deadline_ms; /* -1: not armed */
 };
 
+/* Whose a socket is. */
+enum whose { OF_GUEST, OF_OTHERS, PORT, KINDS };
+
 /* What is known of a file descriptor, by its number. */
 struct watch {
-	bool open;	 /* one of slirp's */
+	bool open; /* one of slirp's */
+	enum whose whose;
 	uint32_t events; /* in the epoll set; 0: it is not there */
 	uint32_t wanted; /* in the round of the poll set that is being made */
 };
@@ -74,7 +80,9 @@ struct user {
 	int watched[POLL_MAX]; /* what is in the epoll set */
 	unsigned watched_count;
 	struct watch *watches; /* by descriptor */
-	unsigned watches_size, sockets;
+	unsigned watches_size, sockets[KINDS], incoming_max;
+	struct net_forward forwards[NET_FORWARDS];
+	unsigned forward_count;
 	int epoll;
 	struct loop_fd *watch;
 	struct frame *first, **last;
@@ -216,6 +224,23 @@ static struct watch *watch_of(struct user *u, int fd)
 	return &u->watches[fd];
 }
 
+/* What somebody has opened by a forwarded port has that port at this end, as the port's own socket has. */
+static enum whose whose(const struct user *u, int fd)
+{
+	struct sockaddr_in at;
+	socklen_t len = sizeof(at), size = sizeof(int);
+	int type = 0, listens = 0;
+
+	if (!u->forward_count || getsockname(fd, (struct sockaddr *)&at, &len) || at.sin_family != AF_INET ||
+	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) ||
+	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size))
+		return OF_GUEST;
+	for (unsigned n = 0; n < u->forward_count; n++)
+		if (u->forwards[n].udp == (type == SOCK_DGRAM) && u->forwards[n].host_port == ntohs(at.sin_port))
+			return type == SOCK_DGRAM || listens ? PORT : OF_OTHERS;
+	return OF_GUEST;
+}
+
 /* slirp tells of sockets that it opens, though not of all: the others are seen when they are polled. */
 static void opened(int fd, void *opaque)
 {
@@ -224,7 +249,8 @@ static void opened(int fd, void *opaque)
 
 	if (w && !w->open) {
 		w->open = true;
-		u->sockets++;
+		w->whose = whose(u, fd);
+		u->sockets[w->whose]++;
 	}
 }
 
@@ -237,8 +263,8 @@ static void closing(int fd, void *opaque)
 		return;
 	if (w->events)
 		epoll_ctl(u->epoll, EPOLL_CTL_DEL, fd, NULL);
+	u->sockets[w->whose]--;
 	*w = (struct watch){ 0 };
-	u->sockets--;
 }
 
 static void nothing(void *opaque)
@@ -269,6 +295,9 @@ static int add_poll(int fd, int events, void *opaque)
 	if (u->count == POLL_MAX || !w)
 		return -1;
 	opened(fd, u);
+	/* Whoever comes now waits until another one has gone. */
+	if (w->whose == PORT && u->sockets[OF_OTHERS] >= u->incoming_max)
+		return -1;
 	w->wanted |= (uint32_t)e;
 	u->polls[u->count] = (struct pollfd){ .fd = fd, .events = e };
 	return (int)u->count++;
@@ -435,10 +464,10 @@ static void input(void *opaque, const uint8_t *frame, size_t len)
 		if (!frame)
 			return;
 	}
-	if (u->sockets < socket_limit(frame, len))
+	if (u->sockets[OF_GUEST] < socket_limit(frame, len))
 		slirp_input(u->slirp, frame, (int)len);
 	else
-		log_guest("net", "the guest has %u connections open; further ones are refused", u->sockets);
+		log_guest("net", "the guest has %u connections open; further ones are refused", u->sockets[OF_GUEST]);
 }
 
 static bool user_send(struct net_peer *p, const struct net_packet *k)
@@ -491,14 +520,36 @@ static void destroy(struct net_peer *p)
 
 static const struct net_peer_ops ops = { .name = "user", .send = user_send, .ready = user_ready, .destroy = destroy };
 
+/* Where there are few descriptors, what others open leaves the guest its share. */
+static unsigned incoming_max(void)
+{
+	const unsigned others = SOCKETS_MAX + NET_FORWARDS + 64;
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur >= INCOMING + others)
+		return INCOMING;
+	return files.rlim_cur > others + 16 ? (unsigned)files.rlim_cur - others : 16;
+}
+
 static int add_forwards(struct user *u, const struct net_user_config *c, struct err *err)
 {
+	memcpy(u->forwards, c->forward, sizeof(u->forwards));
+	u->forward_count = c->count;
+	u->incoming_max = incoming_max();
 	for (unsigned n = 0; n < c->count; n++) {
 		const struct net_forward *f = &c->forward[n];
 
 		if (slirp_add_hostfwd(u->slirp, f->udp, f->host, f->host_port, f->guest, f->guest_port))
 			return err_errno(err, errno, "%s.hostfwd: %s port %u of %s", c->name, f->udp ? "UDP" : "TCP",
 					 f->host_port, inet_ntoa(f->host));
+	}
+	/* Some were told of before they had their port. */
+	memset(u->sockets, 0, sizeof(u->sockets));
+	for (unsigned fd = 0; fd < u->watches_size; fd++) {
+		if (!u->watches[fd].open)
+			continue;
+		u->watches[fd].whose = whose(u, (int)fd);
+		u->sockets[u->watches[fd].whose]++;
 	}
 	return 0;
 }

@@ -477,6 +477,71 @@ static void test_names(void **state)
 
 /* --- too much of everything --- */
 
+/* A connection that is made while the loop runs. */
+static int host_begin(uint16_t port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_port = htons(port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	assert_true(fd >= 0);
+	assert_true(!connect(fd, (struct sockaddr *)&a, sizeof(a)) || errno == EINPROGRESS);
+	return fd;
+}
+
+static bool all_came(void *opaque)
+{
+	return guest_established(&g) >= *(unsigned *)opaque;
+}
+
+/* Whoever may reach a forwarded port takes nothing of what the guest may open itself. */
+static void test_many_come_in(void **state)
+{
+	uint16_t forwarded = free_port(SOCK_STREAM), port = 0;
+	int listener = host_socket(SOCK_STREAM, &port), fd[600];
+	unsigned count = 0;
+	char setting[64];
+	struct conn *c;
+
+	snprintf(setting, sizeof(setting), "hostfwd=tcp::%u-:80", forwarded);
+	assert_true(guest_start(&g, &err, setting, NULL));
+	guest_arp(&g);
+	for (unsigned n = 0; n < 512; n++) {
+		fd[n] = host_begin(forwarded);
+		count++;
+		guest_until(&g, all_came, &count);
+	}
+	/* These wait. */
+	for (unsigned n = 512; n < 600; n++)
+		fd[n] = host_begin(forwarded);
+	guest_run(&g, 50);
+	assert_int_equal(guest_established(&g), 512);
+	/* The guest can do what it could without them, to the same bound. */
+	for (unsigned n = 0; n < 400; n++) {
+		c = guest_connect(&g, HOST_IP, port);
+		close(host_accept(&g, listener));
+		guest_connected(&g, c);
+	}
+	/* Others have gone: who waited comes in. */
+	for (unsigned n = 0; n < 400; n++)
+		close(fd[n]);
+	guest_run(&g, 50);
+	for (unsigned n = 0; n < GUEST_CONNS; n++)
+		if (g.conn[n].port == 80 && g.conn[n].fin)
+			guest_close(&g, &g.conn[n]);
+	guest_run(&g, 50);
+	for (unsigned n = 0; n < GUEST_CONNS; n++)
+		if (g.conn[n].port == 80 && g.conn[n].fin)
+			g.conn[n].used = false;
+	count = 200 + 400;
+	guest_until(&g, all_came, &count);
+	for (unsigned n = 400; n < 600; n++)
+		close(fd[n]);
+	close(listener);
+	guest_end(&g);
+}
+
 static bool quiet(void *opaque)
 {
 	unsigned *last = opaque, now = guest_established(&g);
@@ -677,6 +742,7 @@ int main(void)
 		cmocka_unit_test(test_bad_forwards),
 		cmocka_unit_test(test_taken_port),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_many_come_in),
 		cmocka_unit_test(test_many_connections),
 		cmocka_unit_test(test_many_flows),
 		cmocka_unit_test(test_back_pressure),
