@@ -64,13 +64,19 @@ struct parsed {
 	bool v6, udp;
 };
 
+/* Of a VLAN, or of one within another. */
+static bool is_tag(unsigned type)
+{
+	return type == 0x8100 || type == 0x88a8;
+}
+
 /* The driver says where TCP or UDP begins (its checksum starts there): behind IPv6 there may be extension headers. */
 static bool parse(const uint8_t *f, size_t len, const struct net_offload *o, struct parsed *t)
 {
 	size_t least = o->gso == NET_GSO_UDP ? UDP_LEN : TCP_MIN;
 
 	*t = (struct parsed){ .ip = ETH, .l4 = o->csum_start, .udp = o->gso == NET_GSO_UDP };
-	if (len > ETH + 4 && ld_be16(f + 12) == 0x8100)
+	while (len > t->ip + 4 && is_tag(ld_be16(f + t->ip - 2)))
 		t->ip += 4;
 	t->v6 = t->udp ? len > t->ip && f[t->ip] >> 4 == 6 : o->gso == NET_GSO_TCP6;
 	if (!o->checksum || len < t->l4 + least || t->l4 < t->ip + (t->v6 ? IP6 : IP4_MIN))

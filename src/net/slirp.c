@@ -477,9 +477,10 @@ static bool user_send(struct net_peer *p, const struct net_packet *k)
 
 	/*
 	 * A segment of TCP ends here, whatever its size: one of 64 KiB costs the library as much as one of 1460 bytes.
-	 * It has its own length in the header, as it would travel whole.
+	 * It has its own length in the header, as it would travel whole. Over IPv6 the library answers that a packet
+	 * is too big when it is larger than its MTU.
 	 */
-	if (o.gso == NET_GSO_TCP4 || o.gso == NET_GSO_TCP6)
+	if (o.gso == NET_GSO_TCP4)
 		o.gso = NET_GSO_NONE;
 	net_segment(net_flat(k, buf), k->len, &o, input, p);
 	return true;

@@ -44,6 +44,7 @@ static uint16_t pseudo(const uint8_t *ip, bool v6, uint8_t protocol, size_t len)
 struct shape {
 	bool v6;
 	unsigned vlan, ip_options, tcp_options, extension; /* bytes */
+	bool service;					   /* the innermost tag is of 802.1ad, as others are always */
 	uint8_t flags;
 	uint32_t seq;
 	uint16_t id;
@@ -72,9 +73,9 @@ static size_t build(const struct shape *s, size_t len)
 
 	memset(frame, 0, total);
 	memset(frame, 0x52, 12);
-	if (s->vlan) {
-		st_be16(frame + 12, 0x8100);
-		st_be16(frame + 14, 42);
+	for (unsigned at = 0; at < s->vlan; at += 4) {
+		st_be16(frame + 12 + at, at + 4 < s->vlan || s->service ? 0x88a8 : 0x8100);
+		st_be16(frame + 14 + at, 42);
 	}
 	st_be16(ip - 2, s->v6 ? 0x86dd : 0x0800);
 	if (s->v6) {
@@ -174,6 +175,9 @@ static const struct shape shapes[] = {
 	{ .v6 = true, .flags = ACK | PSH | CWR, .seq = 99 },
 	{ .v6 = true, .flags = ACK | FIN, .vlan = 4, .tcp_options = 12 },
 	{ .v6 = true, .flags = ACK | PSH, .extension = 24 },
+	{ .flags = ACK, .vlan = 4, .service = true },
+	{ .v6 = true, .flags = ACK | PSH, .vlan = 8 },
+	{ .flags = ACK | PSH, .vlan = 8, .service = true, .tcp_options = 12 },
 };
 
 static void test_segments(void **state)
@@ -379,6 +383,26 @@ static void test_datagrams(void **state)
 	}
 }
 
+/* A checksum of zero says that there is none. */
+static void test_datagrams_have_checksums(void **state)
+{
+	struct net_offload o = {
+		.checksum = true, .csum_start = 34, .csum_offset = 6, .gso = NET_GSO_UDP, .mss = 1000
+	};
+	uint16_t sum;
+
+	memset(frame, 0, 44);
+	st_be16(frame + 12, 0x0800);
+	frame[ETH] = 0x45;
+	frame[ETH + 9] = 17;
+	net_segment(frame, 44, &o, keep, NULL);
+	sum = ld_be16(out + 40);
+	assert_true(sum != 0 && sum != 0xffff);
+	st_be16(frame + 42, sum);
+	net_segment(frame, 44, &o, keep, NULL);
+	assert_int_equal(ld_be16(out + 40), 0xffff);
+}
+
 /* --- frames to the guest --- */
 
 static unsigned room, guest_told;
@@ -465,6 +489,7 @@ int main(void)
 		cmocka_unit_test(test_complete_frames_pass),
 		cmocka_unit_test(test_contradictions),
 		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_datagrams_have_checksums),
 		cmocka_unit_test(test_delivery),
 		cmocka_unit_test(test_flat),
 	};

@@ -124,6 +124,116 @@ static void test_segmentation(void **state)
 	guest_end(&g);
 }
 
+/* --- IPv6 --- */
+
+static const uint8_t guest6[16] = { 0xfe, 0xc0, [15] = 0x15 }, host6[16] = { 0xfe, 0xc0, [15] = 2 };
+static const uint8_t neighbors6[16] = { 0xff, 2, [11] = 1, 0xff, [15] = 2 };
+static bool open6;
+static uint32_t seq6;
+static unsigned too_big;
+
+static bool receive6(void *opaque, const uint8_t *f, size_t len, const struct net_offload *o)
+{
+	const uint8_t *l4 = f + 54;
+
+	if (len < 74 || ld_be16(f + 12) != 0x86dd)
+		return true;
+	too_big += f[20] == IPPROTO_ICMPV6 && l4[0] == 2;
+	if (f[20] == IPPROTO_TCP && l4[13] == 0x12) {
+		open6 = true;
+		seq6 = ld_be32(l4 + 4) + 1;
+	}
+	return true;
+}
+
+static bool is_open6(void *opaque)
+{
+	return open6;
+}
+
+/* The sums are made as for a card: `at` is where the one of `l4` is. */
+static void send6(const uint8_t to[16], uint8_t next, const uint8_t *l4, size_t len, uint16_t at, uint16_t mss)
+{
+	struct net_offload o = { .checksum = true, .csum_start = 54, .csum_offset = at, .mss = mss };
+	static uint8_t f[NET_FRAME_MAX];
+	uint32_t sum = (uint32_t)len + next;
+
+	o.gso = mss ? NET_GSO_TCP6 : NET_GSO_NONE;
+	memset(f, 0, 54);
+	memset(f, 0xff, 6);
+	memcpy(f + 6, g.mac, 6);
+	st_be16(f + 12, 0x86dd);
+	f[14] = 0x60;
+	st_be16(f + 18, (uint16_t)len);
+	f[20] = next;
+	f[21] = 255;
+	memcpy(f + 22, guest6, 16);
+	memcpy(f + 38, to, 16);
+	memcpy(f + 54, l4, len);
+	for (unsigned k = 22; k < 54; k += 2)
+		sum += ld_be16(f + k);
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	st_be16(f + 54 + at, (uint16_t)sum);
+	net_send(g.peer, f, 54 + len, &o);
+}
+
+static void tcp6(uint16_t port, uint32_t seq, uint8_t flags, const uint8_t *data, size_t len, uint16_t mss)
+{
+	static uint8_t t[NET_FRAME_MAX];
+
+	memset(t, 0, 20);
+	st_be16(t, 5000);
+	st_be16(t + 2, port);
+	st_be32(t + 4, seq);
+	st_be32(t + 8, seq6);
+	t[12] = 0x50;
+	t[13] = flags;
+	st_be16(t + 14, 65535);
+	if (len)
+		memcpy(t + 20, data, len);
+	send6(host6, IPPROTO_TCP, t, 20 + len, 16, mss);
+}
+
+/* A frame that is larger than the MTU arrives over IPv6 as well. */
+static void test_segmentation6(void **state)
+{
+	struct sockaddr_in6 at = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	int listener = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0), fd;
+	uint8_t neighbor[32] = { 135 };
+	static uint8_t big[40000], buf[40000];
+	socklen_t len = sizeof(at);
+
+	if (bind(listener, (struct sockaddr *)&at, sizeof(at))) {
+		close(listener);
+		skip();
+	}
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &len), 0);
+	start();
+	g.peer->receiver.receive = receive6;
+	open6 = false;
+	seq6 = too_big = 0;
+	memcpy(neighbor + 8, host6, 16);
+	neighbor[24] = neighbor[25] = 1;
+	memcpy(neighbor + 26, g.mac, 6);
+	send6(neighbors6, IPPROTO_ICMPV6, neighbor, sizeof(neighbor), 2, 0);
+	tcp6(ntohs(at.sin6_port), 1000, 0x02, NULL, 0, 0);
+	fd = host_accept(&g, listener);
+	guest_until(&g, is_open6, NULL);
+	tcp6(ntohs(at.sin6_port), 1001, 0x10, NULL, 0, 0);
+	for (size_t i = 0; i < sizeof(big); i++)
+		big[i] = (uint8_t)(i * 13 + i / 100);
+	tcp6(ntohs(at.sin6_port), 1001, 0x18, big, sizeof(big), 1428);
+	guest_run(&g, 50);
+	assert_int_equal(too_big, 0);
+	host_read(&g, fd, buf, sizeof(big));
+	assert_memory_equal(buf, big, sizeof(big));
+	close(fd);
+	close(listener);
+	guest_end(&g);
+}
+
 static bool got_datagram(void *opaque)
 {
 	return g.udp_len > 0;
@@ -734,6 +844,7 @@ int main(void)
 		cmocka_unit_test(test_dhcp),
 		cmocka_unit_test(test_connect_to_the_host),
 		cmocka_unit_test(test_segmentation),
+		cmocka_unit_test(test_segmentation6),
 		cmocka_unit_test(test_datagrams),
 		cmocka_unit_test(test_large_datagram),
 		cmocka_unit_test(test_restricted),
@@ -750,12 +861,19 @@ int main(void)
 		cmocka_unit_test(test_nonsense),
 	};
 	const struct CMUnitTest in_process[] = {
-		cmocka_unit_test(test_dhcp),	       cmocka_unit_test(test_connect_to_the_host),
-		cmocka_unit_test(test_segmentation),   cmocka_unit_test(test_datagrams),
-		cmocka_unit_test(test_large_datagram), cmocka_unit_test(test_restricted),
-		cmocka_unit_test(test_forwarded_port), cmocka_unit_test(test_forwarded_datagrams),
-		cmocka_unit_test(test_bad_forwards),   cmocka_unit_test(test_taken_port),
-		cmocka_unit_test(test_names),	       cmocka_unit_test(test_ports_for_the_guest),
+		cmocka_unit_test(test_dhcp),
+		cmocka_unit_test(test_connect_to_the_host),
+		cmocka_unit_test(test_segmentation),
+		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_segmentation6),
+		cmocka_unit_test(test_large_datagram),
+		cmocka_unit_test(test_restricted),
+		cmocka_unit_test(test_forwarded_port),
+		cmocka_unit_test(test_forwarded_datagrams),
+		cmocka_unit_test(test_bad_forwards),
+		cmocka_unit_test(test_taken_port),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_ports_for_the_guest),
 		cmocka_unit_test(test_nonsense),
 	};
 	struct rlimit files = { 4096, 4096 };
