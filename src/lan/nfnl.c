@@ -112,36 +112,6 @@ int nfnl_chains(struct rtnl *nf, const char *table, nfnl_fn *fn, void *opaque, s
 	return rtnl_each(nf, &q, found, &(struct walk){ fn, opaque, table, false }, err);
 }
 
-struct bases {
-	nfnl_base_fn *fn;
-	void *opaque;
-};
-
-static int found_base(void *opaque, const struct nlmsghdr *h)
-{
-	const size_t head = NLMSG_SPACE(sizeof(struct nfgenmsg));
-	const struct nfgenmsg *g = NLMSG_DATA(h);
-	const struct rtattr *t[NFTA_CHAIN_USE + 1];
-	char table[NFNL_NAME], name[NFNL_NAME];
-	struct bases *b = opaque;
-
-	if (h->nlmsg_len < head)
-		return 0;
-	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, ARRAY_LEN(t) - 1);
-	if (t[NFTA_CHAIN_HOOK] && t[NFTA_CHAIN_USE] && RTA_PAYLOAD(t[NFTA_CHAIN_USE]) == 4 &&
-	    text_of(t[NFTA_CHAIN_TABLE], table) && text_of(t[NFTA_CHAIN_NAME], name))
-		b->fn(b->opaque, g->nfgen_family, table, name, ld_be32(RTA_DATA(t[NFTA_CHAIN_USE])) != 0);
-	return 0;
-}
-
-int nfnl_base_chains(struct rtnl *nf, nfnl_base_fn *fn, void *opaque, struct err *err)
-{
-	struct rtnl_req q;
-
-	begin(&q, type(NFT_MSG_GETCHAIN), NLM_F_DUMP, NFPROTO_UNSPEC);
-	return rtnl_each(nf, &q, found_base, &(struct bases){ fn, opaque }, err) ? -1 : 0;
-}
-
 struct elements {
 	nfnl_element_fn *fn;
 	void *opaque;
@@ -193,6 +163,149 @@ int nfnl_elements(struct rtnl *nf, const struct nfnl_set *set, nfnl_element_fn *
 	rtnl_put_text(&q, NFTA_SET_ELEM_LIST_TABLE, set->table);
 	rtnl_put_text(&q, NFTA_SET_ELEM_LIST_SET, set->name);
 	return rtnl_each(nf, &q, found_elements, &(struct elements){ fn, opaque }, err) ? -1 : 0;
+}
+
+/* --- a sum of all that tables are --- */
+
+#define SETS_MOST 65536u
+
+/*
+ * What says that something is another one: the kernel gives a new handle to each that is made, but for a rule in place
+ * of another one. All name their table. A dump of rules is of one family, others are of all.
+ */
+static const struct part {
+	uint16_t message;
+	uint16_t attrs[6];
+	uint8_t family;
+} parts[] = {
+	{ NFT_MSG_GETTABLE, { NFTA_TABLE_HANDLE, NFTA_TABLE_FLAGS } },
+	{ NFT_MSG_GETCHAIN,
+	  { NFTA_CHAIN_NAME, NFTA_CHAIN_HANDLE, NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE,
+	    NFTA_CHAIN_FLAGS } },
+	{ NFT_MSG_GETRULE, { NFTA_RULE_CHAIN, NFTA_RULE_HANDLE }, NFPROTO_INET },
+	{ NFT_MSG_GETRULE, { NFTA_RULE_CHAIN, NFTA_RULE_HANDLE }, NFPROTO_NETDEV },
+	{ NFT_MSG_GETRULE, { NFTA_RULE_CHAIN, NFTA_RULE_HANDLE }, NFPROTO_BRIDGE },
+	{ NFT_MSG_GETSET, { NFTA_SET_NAME, NFTA_SET_HANDLE, NFTA_SET_FLAGS } },
+};
+#define ATTRS_MOST NFTA_SET_HANDLE
+
+struct set_name {
+	unsigned family;
+	char name[NFNL_NAME];
+};
+
+struct sum {
+	const char *table;
+	const struct part *part;
+	uint64_t v;
+	/* Whose elements are the same until somebody else changes them. */
+	struct set_name *sets;
+	unsigned len;
+};
+
+/* FNV-1a. */
+static uint64_t mix(uint64_t v, const void *data, size_t len)
+{
+	for (const uint8_t *p = data; len--; p++)
+		v = (v ^ *p) * 0x100000001b3u;
+	return v;
+}
+
+#define MIX_BEGIN 0xcbf29ce484222325u
+
+/* What a rule does, without what its counters have counted. */
+static uint64_t mix_expressions(uint64_t v, const struct rtattr *list)
+{
+	int left = list ? (int)RTA_PAYLOAD(list) : 0;
+
+	for (const struct rtattr *a = list ? RTA_DATA(list) : NULL; a && RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+		const struct rtattr *t[NFTA_EXPR_DATA + 1];
+		char name[NFNL_NAME];
+
+		nested(a, t, NFTA_EXPR_DATA);
+		if (!text_of(t[NFTA_EXPR_NAME], name))
+			continue;
+		v = mix(v, name, strlen(name));
+		if (t[NFTA_EXPR_DATA] && strcmp(name, "counter"))
+			v = mix(v, t[NFTA_EXPR_DATA], t[NFTA_EXPR_DATA]->rta_len);
+	}
+	return v;
+}
+
+static int add_set(struct sum *s, unsigned family, const struct rtattr *const *t)
+{
+	const struct rtattr *flags = t[NFTA_SET_FLAGS];
+	const uint32_t bits = flags && RTA_PAYLOAD(flags) == 4 ? ld_be32(RTA_DATA(flags)) : 0;
+	struct set_name *v;
+
+	if ((bits & (NFT_SET_ANONYMOUS | NFT_SET_EVAL | NFT_SET_TIMEOUT)) || s->len == SETS_MOST)
+		return 0;
+	if (!(s->len & (s->len - 1))) {
+		v = realloc(s->sets, (s->len ? 2 * s->len : 1) * sizeof(*v));
+		if (!v)
+			return -1;
+		s->sets = v;
+	}
+	s->sets[s->len].family = family;
+	s->len += text_of(t[NFTA_SET_NAME], s->sets[s->len].name);
+	return 0;
+}
+
+static int add_part(void *opaque, const struct nlmsghdr *h)
+{
+	const size_t head = NLMSG_SPACE(sizeof(struct nfgenmsg));
+	const struct nfgenmsg *g = NLMSG_DATA(h);
+	const struct rtattr *t[ATTRS_MOST + 1];
+	char table[NFNL_NAME];
+	struct sum *s = opaque;
+
+	if (h->nlmsg_len < head)
+		return 0;
+	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, ATTRS_MOST);
+	if (!text_of(t[NFTA_TABLE_NAME], table) || strcmp(table, s->table))
+		return 0;
+	s->v = mix(s->v, &g->nfgen_family, sizeof(g->nfgen_family));
+	s->v = mix(s->v, &s->part->message, sizeof(s->part->message));
+	for (size_t i = 0; i < ARRAY_LEN(s->part->attrs); i++)
+		if (s->part->attrs[i] && t[s->part->attrs[i]])
+			s->v = mix(s->v, t[s->part->attrs[i]], t[s->part->attrs[i]]->rta_len);
+	if (s->part->message == NFT_MSG_GETRULE)
+		s->v = mix_expressions(s->v, t[NFTA_RULE_EXPRESSIONS]);
+	return s->part->message == NFT_MSG_GETSET ? add_set(s, g->nfgen_family, t) : 0;
+}
+
+/* In any order. */
+static void add_element(void *opaque, const void *key, size_t len, uint64_t expires)
+{
+	uint64_t *v = opaque;
+
+	*v += mix(MIX_BEGIN, key, len);
+}
+
+int nfnl_sum(struct rtnl *nf, const char *table, uint64_t *sum, struct err *err)
+{
+	struct sum s = { .table = table, .v = MIX_BEGIN };
+	int rc = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(parts) && !rc; i++) {
+		struct rtnl_req q;
+
+		s.part = &parts[i];
+		begin(&q, type(parts[i].message), NLM_F_DUMP, parts[i].family);
+		if (parts[i].family)
+			rtnl_put_text(&q, NFTA_RULE_TABLE, table);
+		rc = rtnl_each(nf, &q, add_part, &s, err);
+	}
+	for (unsigned i = 0; i < s.len && !rc; i++) {
+		const struct nfnl_set set = { s.sets[i].family, table, s.sets[i].name };
+		uint64_t elements = 0;
+
+		rc = nfnl_elements(nf, &set, add_element, &elements, err);
+		s.v = mix(s.v, &elements, sizeof(elements));
+	}
+	free(s.sets);
+	*sum = s.v;
+	return rc ? -1 : 0;
 }
 
 /* --- transactions --- */

@@ -22,10 +22,6 @@ int nfnl_tables(struct rtnl *nf, nfnl_fn *fn, void *opaque, struct err *err);
 int nfnl_check_table(struct rtnl *nf, const char *name, struct err *err);
 int nfnl_chains(struct rtnl *nf, const char *table, nfnl_fn *fn, void *opaque, struct err *err);
 
-/* Chains with a hook, of all tables: `full` where they have rules. */
-typedef void nfnl_base_fn(void *opaque, unsigned family, const char *table, const char *chain, bool full);
-int nfnl_base_chains(struct rtnl *nf, nfnl_base_fn *fn, void *opaque, struct err *err);
-
 /* An element of a set: its key, and in how many ms it is gone (0: never). */
 typedef void nfnl_element_fn(void *opaque, const void *key, size_t len, uint64_t expires);
 struct nfnl_set {
@@ -33,6 +29,13 @@ struct nfnl_set {
 	const char *table, *name;
 };
 int nfnl_elements(struct rtnl *nf, const struct nfnl_set *set, nfnl_element_fn *fn, void *opaque, struct err *err);
+
+/*
+ * Over all that the tables of this name are, in all families: chains with their hooks, rules in order, sets, and the
+ * elements of those that nobody but who has made them changes. Another one once any of it is not the same any more,
+ * also where it says the same.
+ */
+int nfnl_sum(struct rtnl *nf, const char *table, uint64_t *sum, struct err *err);
 
 /* A transaction: all of it or nothing. */
 struct nfnl_batch {

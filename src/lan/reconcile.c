@@ -34,44 +34,6 @@ struct host {
 	struct tables tables;
 };
 
-/* Those that a network has. */
-struct filters {
-	char table[NFNL_NAME];
-	bool cables;		    /* it has some: their chain must have rules */
-	unsigned families, emptied; /* bits */
-};
-
-static unsigned family_bit(unsigned family)
-{
-	return family == NFPROTO_INET ? 1 : family == NFPROTO_NETDEV ? 2 : family == NFPROTO_BRIDGE ? 4 : 0;
-}
-
-static void see_chain(void *opaque, unsigned family, const char *table, const char *chain, bool full)
-{
-	struct filters *f = opaque;
-
-	if (strcmp(table, f->table))
-		return;
-	f->families |= family_bit(family);
-	if (!full && (f->cables || strcmp(chain, LAN_FROM)))
-		f->emptied |= family_bit(family);
-}
-
-/* Each family that the model has, with rules in each of its chains. */
-static bool has_filters(struct lan *l, const struct lan_run *r)
-{
-	struct filters f = { .cables = lan_has_cables(r) };
-	unsigned wanted = family_bit(NFPROTO_BRIDGE);
-	struct err ignored;
-
-	if (lan_has_gateway(&r->def))
-		wanted |= family_bit(NFPROTO_INET);
-	if (r->def.model == LAN_ISOLATED)
-		wanted |= family_bit(NFPROTO_NETDEV);
-	snprintf(f.table, sizeof(f.table), LAN_TABLE "%s", r->def.name);
-	return !nfnl_base_chains(&l->nf, see_chain, &f, &ignored) && !(wanted & ~f.families) && !f.emptied;
-}
-
 /* The host's own in the network. */
 static bool has_addresses(const struct rtnl_messages *m, const struct lan_run *r, int index)
 {
@@ -174,7 +136,7 @@ static int look(struct lan *l, const char *name, const struct host *h, struct er
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
 	const struct rtnl_link *bridge;
-	bool there, whole;
+	bool there, whole, moved;
 	struct err why;
 	int rc = 0;
 
@@ -186,10 +148,12 @@ static int look(struct lan *l, const char *name, const struct host *h, struct er
 	}
 	bridge = rtnl_find(&h->links, r->bridge);
 	there = bridge && (!r->made || lan_is_ours(&l->store, bridge, name));
-	whole = there && r->up && is_connected(h, r, bridge) && has_filters(l, r) &&
-		(!lan_has_server(&r->def) || lan_server_alive(l, r));
-	if (lan_prune_ports(l, r, &h->links) && whole)
+	whole = there && r->up && is_connected(h, r, bridge) && (!lan_has_server(&r->def) || lan_server_alive(l, r));
+	moved = lan_prune_ports(l, r, &h->links);
+	if (whole && moved)
 		whole = !lan_run_save(l, r, &why) && !lan_load_rules(l, r, &why) && !lan_server_hosts(l, r, &why);
+	else if (whole && !lan_has_rules(l, name))
+		whole = !lan_load_rules(l, r, &why);
 	if (!there && r->uplink && lan_has_cables(r))
 		give_back(l, r);
 	/* Nothing else is left of a create that was killed. */

@@ -1,5 +1,6 @@
 /* A network taken up and down on its host: see lan_impl.h. */
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/if_ether.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -64,9 +65,48 @@ static int load_rules(struct lan *l, const struct lan_run *r, bool check, struct
 	return rc;
 }
 
+/* What a network's filters were when they were loaded; false: that cannot be seen. */
+#define FILTERS "filters"
+
+static bool sum_rules(struct lan *l, const char *name, char sum[24])
+{
+	char table[NFNL_NAME];
+	struct err ignored;
+	uint64_t v;
+
+	snprintf(table, sizeof(table), LAN_TABLE "%s", name);
+	if (nfnl_sum(&l->nf, table, &v, &ignored))
+		return false;
+	snprintf(sum, 24, "%016" PRIx64 "\n", v);
+	return true;
+}
+
+bool lan_has_rules(struct lan *l, const char *name)
+{
+	char path[2 * LAN_PATH], loaded[24] = "", sum[24];
+	FILE *f;
+	bool same;
+
+	lan_run_path(&l->store, name, FILTERS, path, sizeof(path));
+	f = fopen(path, "re");
+	same = f && fgets(loaded, sizeof(loaded), f) && sum_rules(l, name, sum) && !strcmp(sum, loaded);
+	if (f)
+		fclose(f);
+	return same;
+}
+
 int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err)
 {
-	return load_rules(l, r, false, err);
+	char path[2 * LAN_PATH], sum[24];
+	struct err ignored;
+
+	if (load_rules(l, r, false, err))
+		return -1;
+	/* Where it cannot be written down they are loaded once more than is needed. */
+	lan_run_path(&l->store, r->def.name, FILTERS, path, sizeof(path));
+	if (sum_rules(l, r->def.name, sum))
+		lan_write_file(path, sum, false, &ignored);
+	return 0;
 }
 
 /* Those whose filters know of this network; without `d` all. */

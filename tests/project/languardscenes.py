@@ -184,10 +184,16 @@ def hung(lab):
             "names": sorted({x["name"] for x in json.loads(lab.vireo("net", "leases", "lab", "--json"))})}
 
 
+LAST = "$(nft -a list chain inet vireo-lab in | awk '/handle/ { last = $NF } END { print last }')"
 BREAK = {
     "bridge": "nft delete table bridge vireo-lab", "netdev": "nft delete table netdev vireo-iso", "inet": "nft flush table inet vireo-lab",
     "from": "nft flush chain bridge vireo-lab from", "chain": "nft flush chain netdev vireo-iso in", "server": "ip link set vs-lab nomaster",
     "addresses": "ip addr flush dev vr-lab", "down": "ip link set vr-iso down", "all": "nft flush ruleset",
+    # One thing alone, so that all else is as it was.
+    "rule": f"nft delete rule inet vireo-lab in handle {LAST}", "replaced": f"nft replace rule inet vireo-lab in handle {LAST} accept",
+    "inserted": "nft insert rule bridge vireo-lab from accept", "policy": "nft add chain netdev vireo-iso in '{ policy accept; }'",
+    "elements": "nft flush set bridge vireo-lab known", "element": "nft add element bridge vireo-lab known '{ 1 }'",
+    "dormant": "nft add table inet vireo-lab '{ flags dormant; }'", "strange": "nft add chain bridge vireo-lab mine",
 }
 
 
@@ -196,16 +202,22 @@ def repaired(lab):
     lab.vireo("net", "create", "iso", "--isolated")
     sh("sysctl -qw net.ipv6.conf.up0.accept_ra=1")
     lab.vireo("net", "create", "lab", "--nat")
-    lab.machine("lab", "a")
+    a = lab.machine("lab", "a")
 
     def look():
         links = json.loads(sh("ip -j addr"))
         own = {l["ifname"]: [l.get("master"), "UP" in l["flags"], sorted(a["local"] for a in l["addr_info"] if a.get("local", "fe80")[:4] != "fe80")]
                for l in links if l["ifname"] != "vt0"}
         # Where the host is is as it was when they were loaded, with the network's own addresses or not yet.
-        return own, sorted(line for line in sh("nft -s list ruleset").splitlines() if "elements" not in line and "goto strange" not in line)
+        return own, sorted(line for line in sh("nft -s list ruleset").splitlines() if "elements" not in line and "goto strange" not in line) + [sh("nft list set bridge vireo-lab known")]
 
     before, found = look(), {}
+    # What passes by them changes nothing of them, and no command loads them again then.
+    handles = lambda: sh("nft -a -s list ruleset | grep -o '# handle .*'")
+    loaded = handles()
+    lab.table([(a, lab.host), (a, lab.outside)])
+    another_command(lab)
+    found["nothing"] = handles() == loaded
     for name, line in BREAK.items():
         sh(line)
         another_command(lab)
