@@ -313,7 +313,10 @@ const struct cli_command net_create_command = {
 	.min_operands = 1,
 	.max_operands = 1,
 	.options = create_options,
-	.text = "One of --nat, --isolated, --routed and --bridged says how far machines reach.",
+	.text = "One of --nat, --isolated, --routed and --bridged says how far machines reach.\n"
+		"--bridged moves the addresses and routes of IFACE to the bridge until the network is down, unless "
+		"IFACE is\n"
+		"a bridge: rules of the host's firewall that name IFACE do not see what comes by the bridge.",
 	.run = run_create,
 };
 

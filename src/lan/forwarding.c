@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "lan/host.h"
+#include "lan/lan_impl.h"
 
 #define MOST		 256 /* interfaces of which one is given back what it had */
 #define NOTES		 "/.forwarding"
@@ -39,6 +39,12 @@ static bool is_set(const char *path, const char *value)
 	char now[8];
 
 	return lan_sysctl_get(path, now, sizeof(now)) && !strcmp(now, value);
+}
+
+/* Ours, and none that has an interface of the host in it and what that had. */
+static bool is_inner(const struct rtnl_link *k)
+{
+	return !strncmp(k->alias, "vireo:", 6) && !lan_has_uplink(k);
 }
 
 /* The same of an interface's own switches. */
@@ -93,27 +99,11 @@ static bool ifname_of(const char *chain, const char *begin, char buf[IFNAMSIZ])
  */
 static bool listens(const struct rtnl_link *k)
 {
-	return !k->loopback && strncmp(k->alias, "vireo:", 6) && is_own(true, k->name, accept_ra, "1") &&
+	return !k->loopback && !is_inner(k) && is_own(true, k->name, accept_ra, "1") &&
 	       !is_own(true, k->name, forwarding, "1");
 }
 
 /* --- the file --- */
-
-/* Of which boot and name space the switches are: a file may outlive both. */
-static void where(char buf[80])
-{
-	FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-	struct stat st = { 0 };
-	char boot[40] = "";
-
-	if (f) {
-		if (fscanf(f, "%39s", boot) != 1)
-			*boot = '\0';
-		fclose(f);
-	}
-	stat("/proc/self/ns/net", &st);
-	snprintf(buf, 80, "%s/%llu", boot, (unsigned long long)st.st_ino);
-}
 
 static void notes_path(const struct lan_store *s, char path[2 * LAN_PATH])
 {
@@ -128,14 +118,14 @@ static void write_note(void *opaque, unsigned family, const char *chain)
 /* All chains that there are. */
 static int write_notes(struct rtnl *nf, const struct lan_store *s, struct err *err)
 {
-	char path[2 * LAN_PATH], here[80], *text = NULL;
+	char path[2 * LAN_PATH], here[LAN_HERE], *text = NULL;
 	size_t len;
 	FILE *f = open_memstream(&text, &len);
 	int rc;
 
 	if (!f)
 		return err_set(err, "out of memory");
-	where(here);
+	lan_here(here);
 	fprintf(f, "%s\n", here);
 	rc = nfnl_chains(nf, LAN_FORWARDING, write_note, f, err);
 	if (fclose(f))
@@ -157,7 +147,7 @@ static bool is_note(const char *word)
 
 bool lan_forwarding_recall(struct rtnl *nf, const struct lan_store *s)
 {
-	char path[2 * LAN_PATH], here[80], word[128]; /* more than a name's bytes as hex */
+	char path[2 * LAN_PATH], here[LAN_HERE], word[128]; /* more than a name's bytes as hex */
 	struct nfnl_batch b;
 	struct err ignored;
 	bool any = false;
@@ -167,7 +157,7 @@ bool lan_forwarding_recall(struct rtnl *nf, const struct lan_store *s)
 	f = fopen(path, "re");
 	if (!f)
 		return false;
-	where(here);
+	lan_here(here);
 	nfnl_begin(&b);
 	nfnl_add_table(&b, NFPROTO_INET, LAN_FORWARDING);
 	if (fscanf(f, "%127s", word) == 1 && !strcmp(word, here))
@@ -198,7 +188,7 @@ static int note(struct rtnl *nf, const struct rtnl_links *links, const bool off[
 		if (is_own(i, "default", forwarding, "1"))
 			add_chain(&b, switches[i].on, "default");
 		for (unsigned n = 0; n < links->len; n++)
-			if (strncmp(links->v[n].alias, "vireo:", 6) && is_own(i, links->v[n].name, forwarding, "1"))
+			if (!is_inner(&links->v[n]) && is_own(i, links->v[n].name, forwarding, "1"))
 				add_chain(&b, switches[i].on, links->v[n].name);
 	}
 	if (off[0] && is_set(ACCEPT_REDIRECTS, "0"))
@@ -325,14 +315,14 @@ static void turn_off(const struct notes *n)
 void lan_forwarding_off(struct rtnl *nf, const struct lan_store *s, const char *but, struct nfnl_batch *b)
 {
 	struct notes n = { .b = b };
-	char path[2 * LAN_PATH], here[80], *text = NULL;
+	char path[2 * LAN_PATH], here[LAN_HERE], *text = NULL;
 	struct err ignored;
 	size_t len;
 
 	if (nfnl_tables(nf, note_table, &n, &ignored) || !n.any)
 		return;
 	n.kept = open_memstream(&text, &len);
-	where(here);
+	lan_here(here);
 	if (n.kept)
 		fprintf(n.kept, "%s\n", here);
 	for (size_t i = 0; i < ARRAY_LEN(switches); i++) {

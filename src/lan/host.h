@@ -47,6 +47,12 @@ int lan_choose_subnets(const struct lan_taken *t, struct lan_def *d, bool want4,
 /* /proc/sys/net/PATH, as "ipv4/ip_forward". */
 bool lan_sysctl_get(const char *path, char *buf, unsigned size);
 int lan_sysctl_set(const char *path, const char *value, struct err *err);
+/* All switches that an interface has for itself, to another one that is not up yet. */
+int lan_switches_copy(const char *from, const char *to, struct err *err);
+
+/* Of which boot and name space what is so is: a file may outlive both. */
+#define LAN_HERE 80
+void lan_here(char buf[LAN_HERE]);
 
 #define LAN_FORWARDING "vireo_forwarding" /* a table of nft */
 /*

@@ -66,6 +66,8 @@ void lan_cable_mark(const struct lan_store *s, const char *name, const uint8_t m
 bool lan_has_mark(const struct rtnl_link *k, const char *mark);
 bool lan_is_ours(const struct lan_store *s, const struct rtnl_link *k, const char *name);
 bool lan_link_is_ours(struct lan *l, const char *link, const char *name);
+/* A bridge of a network of ours that has what an interface of the host had. */
+bool lan_has_uplink(const struct rtnl_link *k);
 /* Of a machine in this network. */
 bool lan_is_cable(const struct lan_store *s, const struct rtnl_link *k, const char *name);
 /*

@@ -30,6 +30,11 @@ bool lan_is_ours(const struct lan_store *s, const struct rtnl_link *k, const cha
 	       ((bridge || !strcmp(k->kind, "veth")) && !*k->alias && !memcmp(k->mac, mac, 6));
 }
 
+bool lan_has_uplink(const struct rtnl_link *k)
+{
+	return !strcmp(k->kind, "bridge") && !strncmp(k->alias, "vireo:", 6) && strstr(k->alias, LAN_MARK_UPLINK);
+}
+
 bool lan_is_cable(const struct lan_store *s, const struct rtnl_link *k, const char *name)
 {
 	char begin[RTNL_ALIAS];

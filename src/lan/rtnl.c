@@ -354,25 +354,39 @@ static int add_message(void *opaque, const struct nlmsghdr *h)
 	return 0;
 }
 
-int rtnl_dump(struct rtnl *r, uint16_t type, struct rtnl_messages *m, struct err *err)
+static int dump(struct rtnl *r, uint16_t type, uint8_t neighbors, struct rtnl_messages *m, struct err *err)
 {
-	static const int families[] = { AF_INET, AF_INET6 };
+	static const uint8_t families[] = { AF_INET, AF_INET6 };
 	struct rtnl_req q;
 
 	*m = (struct rtnl_messages){ 0 };
 	for (unsigned i = 0; i < ARRAY_LEN(families); i++) {
+		const struct ndmsg n = { .ndm_family = families[i], .ndm_flags = neighbors };
+		const struct ifaddrmsg a = { .ifa_family = families[i] };
+		const struct rtmsg route = { .rtm_family = families[i] };
+
 		if (type == RTM_GETADDR)
-			rtnl_begin(&q, type, NLM_F_DUMP, &(struct ifaddrmsg){ .ifa_family = (uint8_t)families[i] },
-				   sizeof(struct ifaddrmsg));
+			rtnl_begin(&q, type, NLM_F_DUMP, &a, sizeof(a));
+		else if (type == RTM_GETNEIGH)
+			rtnl_begin(&q, type, NLM_F_DUMP, &n, sizeof(n));
 		else
-			rtnl_begin(&q, type, NLM_F_DUMP, &(struct rtmsg){ .rtm_family = (uint8_t)families[i] },
-				   sizeof(struct rtmsg));
+			rtnl_begin(&q, type, NLM_F_DUMP, &route, sizeof(route));
 		if (rtnl_each(r, &q, add_message, m, err)) {
 			rtnl_messages_free(m);
 			return -1;
 		}
 	}
 	return 0;
+}
+
+int rtnl_dump(struct rtnl *r, uint16_t type, struct rtnl_messages *m, struct err *err)
+{
+	return dump(r, type, 0, m, err);
+}
+
+int rtnl_dump_proxies(struct rtnl *r, struct rtnl_messages *m, struct err *err)
+{
+	return dump(r, RTM_GETNEIGH, NTF_PROXY, m, err);
 }
 
 void rtnl_messages_free(struct rtnl_messages *m)

@@ -110,8 +110,10 @@ struct rtnl_messages {
 	struct rtnl_message *v;
 	unsigned len;
 };
-/* RTM_GETADDR or RTM_GETROUTE of both families. */
+/* RTM_GETADDR, RTM_GETROUTE or RTM_GETNEIGH of both families. */
 int rtnl_dump(struct rtnl *r, uint16_t type, struct rtnl_messages *m, struct err *err);
+/* Neighbors for which the host answers. */
+int rtnl_dump_proxies(struct rtnl *r, struct rtnl_messages *m, struct err *err);
 void rtnl_messages_free(struct rtnl_messages *m);
 
 int rtnl_add_addr(struct rtnl *r, int index, int family, const void *addr, unsigned prefix, struct err *err);

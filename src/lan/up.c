@@ -208,11 +208,26 @@ int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err)
 
 /* --- up --- */
 
+static bool is_up(struct lan *l, const char *name)
+{
+	const struct rtnl_link *k;
+	struct rtnl_links links;
+	struct err ignored;
+	bool up;
+
+	if (rtnl_links(&l->nl, &links, &ignored))
+		return false;
+	k = rtnl_find(&links, name);
+	up = k && k->flags & IFF_UP;
+	rtnl_links_free(&links);
+	return up;
+}
+
 /*
  * The bridge's switches, before it is up: it takes no address by itself, believes no router, and does not wait until
- * nobody says that its address is taken: filters see to that.
+ * nobody says that its address is taken: filters see to that. In the place of an interface it does what that did.
  */
-static int set_switches(const struct lan_run *r, struct err *err)
+static int set_switches(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	const bool six = lan_has_gateway(&r->def) && r->def.net6.len;
 	const struct {
@@ -223,7 +238,7 @@ static int set_switches(const struct lan_run *r, struct err *err)
 	char path[64], now[8];
 
 	if (r->def.model == LAN_BRIDGED)
-		return 0;
+		return is_up(l, r->bridge) ? 0 : lan_switches_copy(r->def.uplink, r->bridge, err);
 	for (size_t i = 0; i < ARRAY_LEN(values); i++) {
 		snprintf(path, sizeof(path), "ipv6/conf/%s/%s", r->bridge, values[i].name);
 		/* A host without IPv6 has none of these. */
@@ -254,7 +269,7 @@ static int make_bridge(struct lan *l, struct lan_run *r, struct err *err)
 	if (rtnl_set_alias(&l->nl, (int)index, alias, err) ||
 	    (mtu_of(r) && rtnl_set_mtu(&l->nl, (int)index, mtu_of(r), err)))
 		return err_prefix(err, "bridge %s", r->bridge);
-	return set_switches(r, err);
+	return set_switches(l, r, err);
 }
 
 /* What was edited away goes, too. */
@@ -558,7 +573,7 @@ static void find_uplink(struct lan *l, const char *name, struct lan_run *r)
 		const struct rtnl_link *k = &links.v[i];
 		const char *uplink = strstr(k->alias, LAN_MARK_UPLINK);
 
-		if (!uplink || strcmp(k->kind, "bridge") || !lan_is_ours(&l->store, k, name))
+		if (!lan_has_uplink(k) || !lan_is_ours(&l->store, k, name))
 			continue;
 		snprintf(r->bridge, sizeof(r->bridge), "%s", k->name);
 		r->uplink = json_pack("{s:s}", "name", uplink + strlen(LAN_MARK_UPLINK));

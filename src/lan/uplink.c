@@ -1,6 +1,6 @@
 /*
  * The interface of a bridged network: put into a bridge of ours, which then has the interface's addresses and routes,
- * and given back. What there was is written down before anything is moved. See lan_impl.h.
+ * and given back. What is moved is written down first. See lan_impl.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "lan/lan_impl.h"
+#include "lan/move.h"
 
 #define SIOCGIWNAME 0x8b01 /* linux/wireless.h, which does not go together with net/if.h */
 
@@ -30,136 +31,14 @@ static bool is_wireless(const char *name)
 	return yes;
 }
 
-/* --- what is moved --- */
-
-enum { ADDRESSES, ROUTES, NEIGHBORS, KINDS };
-
-static const struct {
-	uint16_t get, new, del;
-	size_t head;
-	const char *key; /* where it is written down */
-} kinds[KINDS] = {
-	[ADDRESSES] = { RTM_GETADDR, RTM_NEWADDR, RTM_DELADDR, sizeof(struct ifaddrmsg), "addresses" },
-	[ROUTES] = { RTM_GETROUTE, RTM_NEWROUTE, RTM_DELROUTE, sizeof(struct rtmsg), "routes" },
-	[NEIGHBORS] = { RTM_GETNEIGH, RTM_NEWNEIGH, RTM_DELNEIGH, sizeof(struct ndmsg), "neighbors" },
-};
-
-#define MOST 64u /* attributes */
-
-/* The attributes of a message of a kind. */
-static void attrs(const struct rtnl_message *m, unsigned kind, const struct rtattr *t[MOST])
+static int check_routes(struct lan *l, const struct rtnl_link *k, struct err *err)
 {
-	const size_t head = NLMSG_ALIGN(kinds[kind].head);
+	struct lan_held h;
+	int rc = lan_held_find(&l->nl, k, &h, err);
 
-	rtnl_attrs((const void *)(m->data + head), m->len > head ? m->len - head : 0, t, MOST - 1);
-}
-
-static int out_of(const struct rtattr *a)
-{
-	int index = 0;
-
-	if (a && RTA_PAYLOAD(a) == sizeof(index))
-		memcpy(&index, RTA_DATA(a), sizeof(index));
-	return index;
-}
-
-/* Whether one of several ways goes out there; then it goes out at `to` instead, if that is not 0. */
-static bool change_ways(void *ways, int len, int from, int to)
-{
-	struct rtnexthop *h = ways;
-	bool any = false;
-
-	for (; RTNH_OK(h, len); len -= (int)RTNH_ALIGN(h->rtnh_len), h = RTNH_NEXT(h)) {
-		if (to)
-			h->rtnh_flags &= RTNH_F_ONLINK;
-		if (h->rtnh_ifindex != from)
-			continue;
-		any = true;
-		if (to)
-			h->rtnh_ifindex = to;
-	}
-	return any;
-}
-
-static bool goes_out(const struct rtnl_message *m, int index)
-{
-	uint8_t ways[RTNL_MESSAGE];
-	const struct rtattr *t[MOST];
-
-	attrs(m, ROUTES, t);
-	if (!t[RTA_MULTIPATH])
-		return out_of(t[RTA_OIF]) == index;
-	memcpy(ways, RTA_DATA(t[RTA_MULTIPATH]), RTA_PAYLOAD(t[RTA_MULTIPATH]));
-	return change_ways(ways, RTA_PAYLOAD(t[RTA_MULTIPATH]), index, 0);
-}
-
-/* What every interface has by itself. */
-static bool is_local(const struct rtmsg *r, const struct rtnl_message *m)
-{
-	const struct rtattr *t[MOST];
-	const uint8_t *to;
-
-	attrs(m, ROUTES, t);
-	to = t[RTA_DST] && RTA_PAYLOAD(t[RTA_DST]) == 16 ? RTA_DATA(t[RTA_DST]) : NULL;
-	return r->rtm_table == RT_TABLE_LOCAL || (r->rtm_family == AF_INET6 && r->rtm_protocol == RTPROT_KERNEL && to &&
-						  (to[0] == 0xff || (to[0] == 0xfe && (to[1] & 0xc0) == 0x80)));
-}
-
-/*
- * Global addresses; routes; neighbors that somebody has written down. Of routes also the kernel's: it makes them again,
- * unless an address says that it shall not, and those of an address with a time stay when it goes.
- */
-static bool is_of(unsigned kind, const struct rtnl_message *m, int index)
-{
-	const struct ifaddrmsg *a = (const void *)m->data;
-	const struct ndmsg *n = (const void *)m->data;
-	const struct rtmsg *r = (const void *)m->data;
-
-	if (m->len < kinds[kind].head)
-		return false;
-	if (kind == ADDRESSES)
-		return (int)a->ifa_index == index && a->ifa_scope < RT_SCOPE_LINK;
-	if (kind == NEIGHBORS)
-		return n->ndm_ifindex == index && n->ndm_state & NUD_PERMANENT;
-	return r->rtm_type == RTN_UNICAST && !is_local(r, m) && goes_out(m, index);
-}
-
-static int find(struct lan *l, int index, struct rtnl_messages m[KINDS], struct err *err)
-{
-	int rc = 0;
-
-	memset(m, 0, KINDS * sizeof(*m));
-	for (unsigned k = 0; k < KINDS && !rc; k++) {
-		unsigned kept = 0;
-
-		rc = rtnl_dump(&l->nl, kinds[k].get, &m[k], err);
-		for (unsigned i = 0; i < m[k].len; i++)
-			if (is_of(k, &m[k].v[i], index))
-				m[k].v[kept++] = m[k].v[i];
-		m[k].len = kept;
-	}
-	return rc;
-}
-
-static void forget(struct rtnl_messages m[KINDS])
-{
-	for (unsigned k = 0; k < KINDS; k++)
-		rtnl_messages_free(&m[k]);
-}
-
-/* A nexthop object is its interface's, and others may use it. */
-static int check_routes(struct lan *l, const char *uplink, struct err *err)
-{
-	struct rtnl_messages m[KINDS];
-	const struct rtattr *t[MOST];
-	int rc = find(l, (int)if_nametoindex(uplink), m, err);
-
-	for (unsigned i = 0; i < m[ROUTES].len && !rc; i++) {
-		attrs(&m[ROUTES].v[i], ROUTES, t);
-		if (t[RTA_NH_ID])
-			rc = err_set(err, "bridged: %s has a route by a nexthop object, which cannot be moved", uplink);
-	}
-	forget(m);
+	if (!rc && lan_held_has_nexthops(&h))
+		rc = err_set(err, "bridged: %s has a route by a nexthop object, which cannot be moved", k->name);
+	lan_held_free(&h);
 	return rc;
 }
 
@@ -226,266 +105,172 @@ int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struc
 		rc = err_set(err, "bridged: %s is part of another interface already; name that one if it is a bridge",
 			     d->uplink);
 	else if (!k->master && !*joined)
-		rc = check_routes(l, d->uplink, err) || check_lifetimes(l, d->uplink, err) ? -1 : 0;
+		rc = check_routes(l, k, err) || check_lifetimes(l, d->uplink, err) ? -1 : 0;
 	rtnl_links_free(&links);
 	return rc;
 }
 
-/* What userland may say of an address. */
-#define ADDRESS_FLAGS (IFA_F_NOPREFIXROUTE | IFA_F_MANAGETEMPADDR | IFA_F_HOMEADDRESS | IFA_F_MCAUTOJOIN)
+/* --- what is written down --- */
 
-static void head_of_address(struct rtnl_req *q, const struct rtattr *t[MOST], int index)
+/* As it was before, "from" the interface. */
+static json_t *write_down(const struct rtnl_link *k, const struct lan_held *h)
 {
-	struct ifaddrmsg *a = NLMSG_DATA(q->h);
+	char here[LAN_HERE];
+	json_t *o;
 
-	/* One that is an alias stays; else it is the interface's name. */
-	if (t[IFA_LABEL] && !memchr(RTA_DATA(t[IFA_LABEL]), ':', RTA_PAYLOAD(t[IFA_LABEL])))
-		t[IFA_LABEL] = NULL;
-	rtnl_put_u32(q, IFA_FLAGS,
-		     ((uint32_t)out_of(t[IFA_FLAGS]) & ADDRESS_FLAGS) |
-			     (a->ifa_family == AF_INET6 ? (uint32_t)IFA_F_NODAD : 0));
-	a->ifa_index = (uint32_t)index;
-	a->ifa_flags = 0;
-	t[IFA_FLAGS] = NULL;
+	lan_here(here);
+	o = json_pack("{s:s, s:i, s:b, s:s}", "name", k->name, "index", k->index, "up", !!(k->flags & IFF_UP), "boot",
+		      here);
+	if (o)
+		lan_held_write(h, o);
+	return o;
 }
 
-static void head_of_route(struct rtnl_req *q, const struct rtattr *t[MOST], int from, int index)
+/* Numbers and addresses of another boot or name space say nothing here. */
+static bool is_of_here(const json_t *uplink)
 {
-	struct rtmsg *r = NLMSG_DATA(q->h);
-	uint8_t ways[RTNL_MESSAGE];
-	const struct rta_cacheinfo *c;
+	const char *boot = json_string_value(json_object_get(uplink, "boot"));
+	char here[LAN_HERE];
 
-	r->rtm_flags &= RTNH_F_ONLINK;
-	if (t[RTA_MULTIPATH]) {
-		memcpy(ways, RTA_DATA(t[RTA_MULTIPATH]), RTA_PAYLOAD(t[RTA_MULTIPATH]));
-		change_ways(ways, RTA_PAYLOAD(t[RTA_MULTIPATH]), abs(from), index);
-		rtnl_put(q, RTA_MULTIPATH, ways, RTA_PAYLOAD(t[RTA_MULTIPATH]));
-	} else {
-		rtnl_put_u32(q, RTA_OIF, (uint32_t)index);
-	}
-	/* What a router has said ends when it has said so. */
-	c = t[RTA_CACHEINFO] && RTA_PAYLOAD(t[RTA_CACHEINFO]) >= sizeof(*c) ? RTA_DATA(t[RTA_CACHEINFO]) : NULL;
-	if (r->rtm_family == AF_INET6 && c && c->rta_expires > 0)
-		rtnl_put_u32(q, RTA_EXPIRES, (uint32_t)c->rta_expires / (uint32_t)sysconf(_SC_CLK_TCK));
-	t[RTA_OIF] = t[RTA_CACHEINFO] = t[RTA_MULTIPATH] = NULL;
+	lan_here(here);
+	return !boot || !strcmp(boot, here);
 }
 
-/* The message again, for another interface, without what only the kernel says. */
-static int repeat(struct lan *l, unsigned kind, const struct rtnl_message *m, const int between[2], struct err *err)
+/* Whether all of it is at the bridge, or whoever moved it was killed. */
+static bool is_whole(const json_t *uplink)
 {
-	/* By IPv6 there can be one to the same place already, by another interface. */
-	const bool beside = kind == ROUTES && ((const struct rtmsg *)m->data)->rtm_family == AF_INET6;
-	const struct rtattr *t[MOST];
-	struct rtnl_req q;
-	int rc;
-
-	rtnl_begin(&q, kinds[kind].new,
-		   NLM_F_CREATE | (kind != ROUTES ? NLM_F_REPLACE
-				   : beside	  ? NLM_F_APPEND
-						  : NLM_F_EXCL),
-		   m->data, kinds[kind].head);
-	attrs(m, kind, t);
-	if (kind == ADDRESSES)
-		head_of_address(&q, t, between[1]);
-	else if (kind == ROUTES)
-		head_of_route(&q, t, between[0], between[1]);
-	else
-		((struct ndmsg *)NLMSG_DATA(q.h))->ndm_ifindex = between[1], t[NDA_CACHEINFO] = t[NDA_PROBES] = NULL;
-	for (size_t i = 0; i < MOST; i++)
-		if (t[i])
-			rtnl_put(&q, (uint16_t)i, RTA_DATA(t[i]), RTA_PAYLOAD(t[i]));
-	rc = rtnl_do(&l->nl, &q, err);
-	return rc == -EEXIST ? 0 : rc;
-}
-
-/* It may have gone with something else. */
-static int delete (struct lan *l, unsigned kind, const struct rtnl_message *m, struct err *err)
-{
-	struct rtnl_req q;
-	int rc;
-
-	rtnl_begin(&q, kinds[kind].del, 0, m->data, m->len);
-	rc = rtnl_do(&l->nl, &q, err);
-	return rc == -EADDRNOTAVAIL || rc == -ESRCH || rc == -ENOENT ? 0 : rc;
-}
-
-/* An IPv4 route goes with its addresses, unless its interface has others; it is the only one to its place. */
-static int move_route(struct lan *l, const struct rtnl_message *m, const int between[2], struct err *err)
-{
-	const bool four = ((const struct rtmsg *)m->data)->rtm_family == AF_INET, out = between[0] > 0;
-	struct err ignored;
-	int rc;
-
-	if (four && out)
-		delete (l, ROUTES, m, &ignored);
-	rc = repeat(l, ROUTES, m, between, err);
-	if (!rc && !four && out)
-		delete (l, ROUTES, m, &ignored);
-	return rc;
+	return json_is_true(json_object_get(uplink, "whole"));
 }
 
 /*
- * Each address is at one of both interfaces at any time; a route by way of another one comes behind that. `between`
- * are the interfaces from and to which; the first is negative where nothing is to be taken away from it.
+ * What was written down and is nowhere any more. While it is moved an address is somewhere, and so is what routers have
+ * said; a route may have gone with them.
  */
-static int move(struct lan *l, const int between[2], const struct rtnl_messages m[KINDS], struct err *err)
+static void restore(struct lan *l, const json_t *uplink, int to, bool routes_only)
 {
-	struct err last;
-	int rc = 0;
+	struct lan_held h;
+	struct err ignored;
 
-	for (unsigned i = 0; i < m[ADDRESSES].len && !rc; i++)
-		rc = repeat(l, ADDRESSES, &m[ADDRESSES].v[i], between, err);
-	for (unsigned i = 0; i < m[ADDRESSES].len && !rc && between[0] > 0; i++)
-		if (is_of(ADDRESSES, &m[ADDRESSES].v[i], between[0]))
-			rc = delete (l, ADDRESSES, &m[ADDRESSES].v[i], err);
-	for (unsigned pass = 0; pass < 2; pass++)
-		for (unsigned i = 0; i < m[ROUTES].len && !rc; i++)
-			if (move_route(l, &m[ROUTES].v[i], between, &last) && pass)
-				rc = err_set(err, "a route cannot be moved: %s", last.msg);
-	for (unsigned i = 0; i < m[NEIGHBORS].len && !rc; i++)
-		rc = repeat(l, NEIGHBORS, &m[NEIGHBORS].v[i], between, err);
-	return rc;
-}
-
-/* --- written down --- */
-
-static json_t *to_json(const struct rtnl_messages *m)
-{
-	json_t *a = json_array();
-	char hex[2 * RTNL_MESSAGE + 1];
-
-	for (unsigned i = 0; i < m->len; i++) {
-		for (unsigned k = 0; k < m->v[i].len; k++)
-			snprintf(hex + 2 * k, 3, "%02x", m->v[i].data[k]);
-		json_array_append_new(a, json_string(hex));
-	}
-	return a;
-}
-
-static void from_json(struct rtnl_messages *m, const json_t *a)
-{
-	size_t i;
-	json_t *o;
-
-	*m = (struct rtnl_messages){ calloc(json_array_size(a) + 1, sizeof(*m->v)), 0 };
-	if (!m->v)
+	if (!is_of_here(uplink))
 		return;
-	json_array_foreach(a, i, o)
-	{
-		const char *hex = json_string_value(o);
-		struct rtnl_message *v = &m->v[m->len];
-
-		if (!hex || strlen(hex) > 2 * RTNL_MESSAGE)
-			continue;
-		for (v->len = 0; sscanf(hex + 2 * v->len, "%2hhx", &v->data[v->len]) == 1; v->len++)
-			;
-		m->len += v->len >= sizeof(struct rtmsg);
-	}
+	lan_held_read(&h, uplink);
+	if (routes_only)
+		lan_held_keep_routes(&h);
+	lan_held_move(&l->nl, &h, to, false, &ignored);
+	lan_held_free(&h);
 }
 
-/* As it was before. */
-static json_t *write_down(const struct rtnl_link *k, const struct rtnl_messages m[KINDS])
-{
-	json_t *o = json_pack("{s:s, s:i, s:b}", "name", k->name, "index", k->index, "up", !!(k->flags & IFF_UP));
+/* --- taken and given back --- */
 
-	for (unsigned i = 0; i < KINDS && o; i++)
-		json_object_set_new(o, kinds[i].key, to_json(&m[i]));
-	return o;
+static int take(struct lan *l, struct lan_run *r, const struct rtnl_link *k, int bridge, struct err *err)
+{
+	const bool interrupted = r->uplink != NULL;
+	struct lan_held h;
+	int rc;
+
+	/* The host goes on under the MAC by which the network outside knows it. */
+	if (rtnl_set_mac(&l->nl, bridge, k->mac, err) || lan_held_find(&l->nl, k, &h, err))
+		return -1;
+	if (!interrupted)
+		r->uplink = write_down(k, &h);
+	json_object_set_new(r->uplink, "whole", json_false());
+	rc = lan_run_save(l, r, err) || rtnl_set_master(&l->nl, k->index, bridge, err) ||
+	     rtnl_set_up(&l->nl, k->index, true, err);
+	rc = rc || lan_held_move(&l->nl, &h, bridge, true, err) ? -1 : 0;
+	if (!rc && interrupted)
+		restore(l, r->uplink, bridge, true);
+	if (!rc && h.of[LAN_ADDRESSES].len)
+		log_line(LOG_WARN, "lan",
+			 "%s: the host's addresses are %s's while the network is up: rules of its firewall that name "
+			 "%s do not see what comes by %s",
+			 r->def.name, r->bridge, k->name, r->bridge);
+	lan_held_free(&h);
+	json_object_set_new(r->uplink, "whole", json_boolean(!rc));
+	return rc;
 }
 
 int lan_uplink_take(struct lan *l, struct lan_run *r, struct err *err)
 {
-	const int index = (int)if_nametoindex(r->def.uplink), bridge = (int)if_nametoindex(r->bridge);
+	const int bridge = (int)if_nametoindex(r->bridge);
 	const struct rtnl_link *k;
 	struct rtnl_links links;
-	struct rtnl_messages m[KINDS] = { 0 };
-	int rc;
+	int rc = 0;
 
 	if (rtnl_links(&l->nl, &links, err))
 		return -1;
+	if (r->uplink && !is_of_here(r->uplink)) {
+		json_decref(r->uplink);
+		r->uplink = NULL;
+	}
 	k = rtnl_find(&links, r->def.uplink);
-	if (k && k->master == bridge && r->uplink) {
-		rtnl_links_free(&links);
-		return 0; /* taken before */
-	}
-	/* The host goes on under the MAC by which the network outside knows it. */
-	rc = !k || rtnl_set_mac(&l->nl, bridge, k->mac, err) || find(l, index, m, err);
-	if (!rc && !r->uplink)
-		r->uplink = write_down(k, m);
+	if (!k)
+		rc = err_set(err, "there is no such interface");
+	else if (k->master != bridge || !is_whole(r->uplink))
+		rc = take(l, r, k, bridge, err);
 	rtnl_links_free(&links);
-	if (rc) {
-		forget(m);
-		return err_prefix(err, "bridged: %s", r->def.uplink);
-	}
-	rc = lan_run_save(l, r, err) || rtnl_set_master(&l->nl, index, bridge, err) ||
-	     rtnl_set_up(&l->nl, index, true, err) || move(l, (int[]){ index, bridge }, m, err);
-	forget(m);
 	return rc ? err_prefix(err, "bridged: %s", r->def.uplink) : 0;
 }
 
-/* Also by another name, and not another one by its name. 0: it is gone, or was never in the bridge. */
-static int find_taken(struct lan *l, const json_t *uplink, int bridge, bool *down)
+/* Also by another name, and not another one by its name. NULL: it is gone. */
+static const struct rtnl_link *find_taken(const struct rtnl_links *links, const json_t *uplink, int bridge)
 {
 	const char *name = json_string_value(json_object_get(uplink, "name"));
-	const struct rtnl_link *k;
-	struct rtnl_links links;
-	struct err ignored;
-	int index;
+	const int index = is_of_here(uplink) ? (int)json_integer_value(json_object_get(uplink, "index")) : 0;
+	const struct rtnl_link *k = rtnl_find_index(links, index);
 
-	if (rtnl_links(&l->nl, &links, &ignored))
-		return 0;
-	k = rtnl_find_index(&links, (int)json_integer_value(json_object_get(uplink, "index")));
-	if (!k || (k->master != bridge && (!name || strcmp(k->name, name))))
-		k = name ? rtnl_find(&links, name) : NULL;
-	index = k ? k->index : 0;
-	rtnl_links_free(&links);
-	*down = json_is_false(json_object_get(uplink, "up"));
-	return index;
-}
-
-/* What was written down and is nowhere any more, as somebody was killed while it was moved. */
-static void restore(struct lan *l, const json_t *uplink, int index, bool addresses)
-{
-	const int between[2] = { -(int)json_integer_value(json_object_get(uplink, "index")), index };
-	struct rtnl_messages written[KINDS];
-	struct err ignored;
-	unsigned kept = 0;
-
-	for (unsigned k = 0; k < KINDS; k++)
-		from_json(&written[k], json_object_get(uplink, kinds[k].key));
-	/* A lease that has changed since is the bridge's, not the old one. */
-	for (unsigned i = 0; i < written[ROUTES].len; i++)
-		if (addresses || ((const struct rtmsg *)written[ROUTES].v[i].data)->rtm_protocol != RTPROT_KERNEL)
-			written[ROUTES].v[kept++] = written[ROUTES].v[i];
-	written[ROUTES].len = kept;
-	if (!addresses)
-		written[ADDRESSES].len = written[NEIGHBORS].len = 0;
-	move(l, between, written, &ignored);
-	forget(written);
+	if (k && (k->master == bridge || (name && !strcmp(k->name, name))))
+		return k;
+	return name ? rtnl_find(links, name) : NULL;
 }
 
 /* What the bridge has by now, and what is written where somebody was killed between both. */
+static int give_back(struct lan *l, const struct lan_run *r, const struct rtnl_link *bridge, const struct rtnl_link *k,
+		     struct err *err)
+{
+	const bool down = json_is_false(json_object_get(r->uplink, "up")), whole = is_whole(r->uplink);
+	struct lan_held h = { 0 };
+	struct err ignored;
+	int rc;
+
+	if (bridge && lan_held_find(&l->nl, bridge, &h, err))
+		return -1;
+	/* A directory that takes no files any more keeps nothing from going. */
+	if (bridge && whole) {
+		json_object_set_new(r->uplink, "whole", json_false());
+		lan_held_write(&h, r->uplink);
+		lan_run_save(l, r, &ignored);
+	}
+	rc = bridge && k->master == bridge->index ? rtnl_set_master(&l->nl, k->index, 0, err) : 0;
+	/* First, since IPv6 addresses go when it goes down; it has no routes then. */
+	if (!rc && down)
+		rc = rtnl_set_up(&l->nl, k->index, false, err);
+	if (down)
+		rtnl_messages_free(&h.of[LAN_ROUTES]);
+	rc = rc || lan_held_move(&l->nl, &h, k->index, true, err) ? -1 : 0;
+	restore(l, r->uplink, k->index, h.of[LAN_ADDRESSES].len);
+	lan_held_free(&h);
+	return rc;
+}
+
 int lan_uplink_give_back(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	const char *name = json_string_value(json_object_get(r->uplink, "name"));
-	/* Not somebody else's, who has its name. */
-	const int bridge = lan_link_is_ours(l, r->bridge, r->def.name) ? (int)if_nametoindex(r->bridge) : 0;
-	bool down;
-	const int index = find_taken(l, r->uplink, bridge, &down);
-	struct rtnl_messages m[KINDS] = { 0 };
-	struct err ignored;
+	const struct rtnl_link *bridge, *k;
+	struct rtnl_links links;
 	int rc = 0;
 
-	if (!index) {
+	if (rtnl_links(&l->nl, &links, err))
+		return -1;
+	/* Not somebody else's, who has its name. */
+	bridge = rtnl_find(&links, r->bridge);
+	if (bridge && !lan_is_ours(&l->store, bridge, r->def.name))
+		bridge = NULL;
+	k = find_taken(&links, r->uplink, bridge ? bridge->index : 0);
+	if (k && (bridge || is_of_here(r->uplink)))
+		rc = give_back(l, r, bridge, k, err);
+	else if (!k)
 		log_line(LOG_WARN, "lan", "%s: the interface %s is gone: it is not given back what it had", r->def.name,
 			 name ? name : "?");
-		return 0;
-	}
-	rc = (bridge && find(l, bridge, m, err)) || rtnl_set_master(&l->nl, index, 0, err) ||
-	     (bridge && move(l, (int[]){ bridge, index }, m, err));
-	restore(l, r->uplink, index, !m[ADDRESSES].len);
-	if (down)
-		rtnl_set_up(&l->nl, index, false, &ignored);
-	forget(m);
+	rtnl_links_free(&links);
 	return rc ? err_prefix(err, "bridged: %s", name) : 0;
 }

@@ -214,10 +214,20 @@ def reused(lab):
 
 
 def addressed(ifname):
-    """All that an interface has of addresses, routes and neighbors, without the times that pass."""
-    text = sh(f"ip addr show dev {ifname}; ip -4 route show table all; ip -6 route show table all; ip neigh show nud permanent")
+    """All that an interface has of addresses, routes and neighbors, without the times that pass and its own link-local address."""
+    own = lanframes.own6("fe80::/64", json.loads(sh(f"ip -j link show dev {ifname}"))[0]["address"])
+    text = sh(f"ip addr show dev {ifname}; ip -4 route show table all; ip -6 route show table all; ip neigh show nud permanent; ip neigh show proxy; "
+              "ip -6 neigh show proxy")
     lines = [re.sub(r" (expires|valid_lft|preferred_lft) \S+| linkdown| pref medium| tentative| dadfailed", "", line).strip() for line in text.splitlines()]
-    return sorted(line for line in lines if not re.search(r"^(\d+: |link/)|fe80|ff00::|local |broadcast |valid_lft", line))
+    return sorted(line for line in lines if not re.search(fr"^(\d+: |link/)|{own}|fe80::/|ff00::|local |anycast |broadcast |valid_lft", line))
+
+
+def rewrite(lab, **values):
+    """Change what is written of the uplink of a network."""
+    path = os.path.join(lab.dir, "run", "lab", "state.json")
+    state = json.load(open(path))
+    state["uplink"].update(values)
+    json.dump(state, open(path, "w"))
 
 
 def uplink(lab):
@@ -230,23 +240,111 @@ def uplink(lab):
                  "ip route add 172.22.0.0/16 via 10.99.0.1 dev up0 onlink table 77",
                  "ip -6 route add 2001:db8:55::/48 via 2001:db8::2 metric 5",
                  "ip -6 route add 2001:db8:56::/48 via 2001:db8::2 dev up0 proto ra expires 900",
+                 "ip addr add fe80::1/64 dev up0; ip addr add 169.254.7.7/16 scope link dev up0; ip addr add 2001:db8:8::1/64 dev up0",
+                 "ip neigh add proxy 192.0.2.78 dev up0; ip neigh add proxy 2001:db8::78 dev up0",
                  "ip neigh add 192.0.2.77 lladdr 52:54:00:00:00:77 nud permanent dev up0",
                  "ip link add e0 type veth peer name e1"):
         sh(line)
     before = addressed("up0")
-    lab.vireo("net", "create", "lab", "--bridged", "up0")
-    found = {"count": len(before), "still": [line for line in addressed("up0") if "up0" in line and "nud" not in line and "PERMANENT" not in line],
+    note = lab.vireo("net", "create", "lab", "--bridged", "up0", check=False).stderr
+    found = {"note": note, "count": len(before), "still": [line for line in addressed("up0") if "up0" in line and not re.search("nud|PERMANENT|proxy", line)],
              "gets": [sh(f"ip route get {to}").split(" dev ")[1].split()[0]
                       for to in ("192.0.2.2", "172.21.0.1", "2001:db8::2", "2001:db8:9::2", "2001:db8:55::1", "2001:db8:56::1", "2001:db8:99::1")],
              "moved": sorted(set(before) ^ set(line.replace("vr-lab", "up0") for line in addressed("vr-lab")))}
+    # What somebody removes meanwhile does not come back,
+    sh("ip -6 route del 2001:db8:55::/48 dev vr-lab")
     lab.vireo("net", "delete", "lab")
     found["after"] = sorted(set(before) ^ set(addressed("up0")))
+    # but what is lost where who moved it is killed.
+    before = addressed("up0")
+    lab.vireo("net", "create", "lab", "--bridged", "up0")
+    rewrite(lab, whole=False)
+    sh("ip route del 172.21.0.0/16; ip route del 172.22.0.0/16 table 77")
+    lab.vireo("net", "delete", "lab")
+    found["killed"] = sorted(set(before) ^ set(addressed("up0")))
+    sh("ip addr add 198.18.1.1/24 dev e0; ip addr add 2001:db8:18::1/64 dev e0")
     lab.vireo("net", "create", "lab", "--bridged", "e0")
     lab.vireo("net", "delete", "lab")
-    found["down"] = "UP" in json.loads(sh("ip -j link show dev e0"))[0]["flags"]
+    down, = json.loads(sh("ip -j addr show dev e0"))
+    found["down"] = ["UP" in down["flags"], sorted(a["local"] for a in down["addr_info"])]
     sh("ip nexthop add id 7 via 192.0.2.2 dev up0; ip route add 172.23.0.0/16 nhid 7")
     found["refused"] = lab.vireo("net", "create", "lab", "--bridged", "up0", check=False).stderr
-    sh("ip link del e0")
+    sh("ip link del e0; ip route del 172.23.0.0/16; ip nexthop del id 7")
+    # What was so before the host has booted does not come back after that.
+    lab.vireo("net", "create", "lab", "--bridged", "up0")
+    rewrite(lab, boot="another")
+    sh("ip link del vr-lab; ip addr add 198.51.100.9/24 dev up0")
+    lab.vireo("net", "start", "other", check=False)
+    found["booted"] = [line for line in sh("ip -4 -br addr show dev up0").split()[2:]]
+    return {**found, "left": gone(lab)}
+
+
+# Switches as an administrator has set them, each unlike what a new interface has.
+SWITCHES = {"ipv4/conf/%s/rp_filter": "2", "ipv4/conf/%s/forwarding": "1", "ipv4/conf/%s/proxy_arp": "1", "ipv4/conf/%s/arp_ignore": "1",
+            "ipv4/conf/%s/accept_redirects": "0", "ipv4/neigh/%s/retrans_time_ms": "160", "ipv6/conf/%s/accept_ra": "0",
+            "ipv6/conf/%s/autoconf": "0", "ipv6/conf/%s/forwarding": "1", "ipv6/conf/%s/stable_secret": "2001:db8::7"}
+
+
+def advertise(lab, lifetime, valid):
+    """A router of the outside says that it is one, and a prefix."""
+    link, = json.loads(lab.outside.sh("ip -j addr show dev out0"))
+    own = next(a["local"] for a in link["addr_info"] if a["scope"] == "link")
+    six = lambda text: socket.inet_pton(socket.AF_INET6, text)
+    body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, lifetime, 0, 0) + struct.pack("!BBBBIII", 3, 4, 64, 0xc0, valid, valid, 0) + six("2001:db8:7::")
+    total = lanlab.checksum(six(own) + six("ff02::1") + struct.pack("!II", len(body), 58) + body)
+    with wire(lab.outside, "out0") as s:
+        s.send(lanframes.eth("33:33:00:00:00:01", link["address"], 0x86dd,
+                             lanframes.ipv6(own, "ff02::1", 58, body[:2] + struct.pack("!H", total) + body[4:])))
+    return own
+
+
+def heard(ifname):
+    """What there is of that router: its address' time, how it stands beside the static route, and whether the kernel calls it its own."""
+    address = [a for a in json.loads(sh(f"ip -j -6 addr show dev {ifname}"))[0]["addr_info"] if a["local"].startswith("2001:db8:7:")]
+    routes = sh(f"ip -6 route show default dev {ifname}")
+    flags = [int(line.split()[8], 16) for line in open("/proc/net/ipv6_route") if line.startswith("0" * 32 + " 00 ") and line.split()[4][:4] == "fe80"]
+    return [round(address[0]["valid_life_time"], -2) if address else 0, routes.count("default via"), "expires" in routes, "nexthop" in routes,
+            [f >> 16 & 0x45 for f in flags]]
+
+
+def routers(lab):
+    """Routers outside that the uplink believes or not, before, while and after its bridge has what it had."""
+    lab.outside.sh("sysctl -qw net.ipv6.conf.all.forwarding=1")
+    sh("sysctl -qw net.ipv6.conf.default.accept_dad=0")
+    found = {"first": heard("up0")}
+    wait(lambda: advertise(lab, 1800, 2000) and heard("up0")[0])
+    found["before"] = heard("up0")
+    lab.vireo("net", "create", "lab", "--bridged", "up0")
+    found["moved"] = heard("vr-lab")
+    wait(lambda: advertise(lab, 1800, 3000) and heard("vr-lab")[0] == 3000)
+    found["goes on"] = heard("vr-lab")
+    # A network that makes the host forward does not make it deaf.
+    lab.vireo("net", "create", "nat", "--nat")
+    wait(lambda: advertise(lab, 1800, 4000) and heard("vr-lab")[0] == 4000)
+    found["forwards"] = heard("vr-lab")
+    lab.vireo("net", "delete", "nat")
+    lab.vireo("net", "delete", "lab")
+    found["after"] = heard("up0")
+    wait(lambda: advertise(lab, 0, 5000) and heard("up0")[0] == 5000)
+    found["ended"] = heard("up0")
+    sh("ip -6 addr del $(ip -6 -br addr show dev up0 | tr ' ' '\\n' | grep 2001:db8:7:) dev up0; ip -6 route flush 2001:db8:7::/64")
+    for name, value in SWITCHES.items():
+        open("/proc/sys/net/" + name % "up0", "w").write(value)
+    look = lambda ifname: {name: open("/proc/sys/net/" + name % ifname).read().strip() for name in SWITCHES}
+    found["set"] = {name: value for name, value in look("up0").items() if not SWITCHES[name] in (value, "2001:db8::7")}
+    before, own = look("up0"), sh("ip -6 -br addr show dev up0")
+    lab.vireo("net", "create", "lab", "--bridged", "up0")
+    found["copied"] = [n % "X" for n, v in look("vr-lab").items() if v != before[n]]
+    for n in range(5):
+        advertise(lab, 1800, 2000)
+        time.sleep(0.1)
+    found["not believed"] = heard("vr-lab")
+    lab.vireo("net", "delete", "lab")
+    found["kept"] = [heard("up0"), [n % "X" for n, v in look("up0").items() if v != before[n]], sh("ip -6 -br addr show dev up0") == own]
+    sh("sysctl -qw net.ipv6.conf.up0.disable_ipv6=1")
+    lab.vireo("net", "create", "lab", "--bridged", "up0")
+    found["off"] = sh("sysctl -n net.ipv6.conf.vr-lab.disable_ipv6").strip()
+    lab.vireo("net", "delete", "lab")
     return {**found, "left": gone(lab)}
 
 

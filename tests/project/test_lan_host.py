@@ -73,8 +73,24 @@ def test_names_of_taps_count_in_our_bridge_only(scenes):
 def test_what_an_uplink_has_moves_and_comes_back(scenes):
     r = scenes.result("uplink")
     assert r["count"] > 15 and r["gets"] == ["vr-lab"] * 7
-    assert (r["still"], r["moved"], r["after"], r["down"]) == ([], [], [], False)
+    assert (r["still"], r["moved"], r["after"], r["down"]) == ([], [], ["2001:db8:55::/48 via 2001:db8::2 dev up0 metric 5"], [False, ["198.18.1.1", "2001:db8:18::1"]])
+    assert (r["killed"], r["booted"]) == ([], ["198.51.100.9/24"])
+    assert "rules of its firewall that name up0 do not see what comes by vr-lab" in r["note"]
     assert "up0 has a route by a nexthop object" in r["refused"] and r["left"] == NOTHING
+
+
+@pytest.mark.scene("routers")
+def test_an_uplink_believes_the_same_routers_as_before(scenes):
+    r = scenes.result("routers")
+    # Seconds; default routes, of which one ends and none is made part of another; and whose it is.
+    believed = lambda life: [life, 2, True, False, [0x45]]
+    assert (r["first"], r["before"], r["moved"]) == ([0, 1, False, False, []], believed(2000), believed(2000))
+    assert (r["goes on"], r["forwards"], r["after"]) == (believed(3000), believed(4000), believed(4000))
+    assert r["ended"] == [5000, 1, False, False, []]
+    assert (r["set"], r["copied"]) == ({}, [])
+    assert r["not believed"] == [0, 1, False, False, []]
+    assert (r["kept"], r["off"]) == ([r["not believed"], [], True], "1")
+    assert r["left"] == NOTHING
 
 
 @pytest.mark.scene("tables")
