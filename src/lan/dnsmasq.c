@@ -243,6 +243,20 @@ void lan_dnsmasq_stop(struct lan *l, const struct lan_run *r)
 
 /* --- what it is told --- */
 
+/* The network's own two, as our server names them. */
+static void put_own(FILE *f, const struct lan_def *d)
+{
+	const bool gateway = lan_has_gateway(d);
+	const struct in6_addr six = lan_host6(&d->net6.addr, gateway ? 1 : 2);
+	const char *names = gateway ? "gateway dns" : "dns";
+	char text[LAN_TEXT6];
+
+	if (d->net4.len)
+		fprintf(f, "%s %s\n", lan_text4(gateway ? lan_gateway4(d) : lan_server4(d), text), names);
+	if (d->net6.len)
+		fprintf(f, "%s %s\n", lan_text6(&six, text), names);
+}
+
 static int write_files(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	char path[2 * LAN_PATH], mac[LAN_TEXTMAC], four[LAN_TEXT4], six[LAN_TEXT6], *text[2] = { NULL, NULL };
@@ -267,6 +281,8 @@ static int write_files(struct lan *l, const struct lan_run *r, struct err *err)
 		if (*h->name && !lan_zero6(&h->addr6))
 			fprintf(f[1], "%s %s\n", six, h->name);
 	}
+	if (f[1])
+		put_own(f[1], &r->def);
 	rc = !f[0] || !f[1] || !hosts ? err_set(err, "out of memory") : 0;
 	for (int i = 0; i < 2; i++)
 		if (f[i] && fclose(f[i]))

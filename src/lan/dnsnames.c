@@ -38,8 +38,9 @@ static void find_machine(const struct dns *d, const char *name, struct place *p)
 	} else if (!strcmp(name, "dns")) {
 		p->v4 = v->s.addr4;
 		p->v6 = v->s.addr6;
-	} else if (!strcmp(name, "gateway") && v->s.gateway4.s_addr) {
+	} else if (!strcmp(name, "gateway") && (v->s.gateway4.s_addr || !addr_any(addr_of6(&v->s.router6)))) {
 		p->v4 = v->s.gateway4;
+		p->v6 = v->s.router6;
 	} else {
 		p->exists = false;
 	}
@@ -61,7 +62,7 @@ static void find_address(const struct dns *d, struct lan_addr a, struct place *p
 
 	if (addr_eq(a, addr_of4(v->s.addr4)) || addr_eq(a, addr_of6(&v->s.addr6)))
 		set_target(d, "dns", p);
-	else if (addr_eq(a, addr_of4(v->s.gateway4)))
+	else if (addr_eq(a, addr_of4(v->s.gateway4)) || addr_eq(a, addr_of6(&v->s.router6)))
 		set_target(d, "gateway", p);
 	else if (e)
 		set_target(d, e->name, p);

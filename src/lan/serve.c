@@ -325,7 +325,7 @@ static int make_leases(struct server *v, struct err *err)
 					  .lease_s = s->lease_s };
 	const struct leases_config c6 = { .first = addr_of6(&s->first6),
 					  .last = addr_of6(&s->last6),
-					  .own = { addr_of6(&s->addr6), addr_of6(&s->gateway6) },
+					  .own = { addr_of6(&s->addr6), addr_of6(&s->router6) },
 					  .net = addr_of6(&s->addr6),
 					  .bits = s->prefix6,
 					  .lease_s = s->lease_s };

@@ -59,6 +59,7 @@ struct lan_serve {
 	 * what filters the server's port must let them pass.
 	 */
 	struct in6_addr gateway6;
+	struct in6_addr router6; /* the one of the network that it has as well */
 	uint8_t gateway_mac[6];
 
 	bool dhcp4, dhcp6, ra, dns;

@@ -84,7 +84,7 @@ static void fill(struct lan_serve *s, const struct lan_run *r)
 		s->last6 = lan_host6(&d->net6.addr, d->net4.len ? d->last4 - d->net4.addr : 0xffff);
 		lan_bridge_mac(d->name, s->gateway_mac);
 		if (lan_has_gateway(d))
-			s->gateway6 = lan_eui64(&local, s->gateway_mac);
+			s->gateway6 = lan_eui64(&local, s->gateway_mac), s->router6 = lan_host6(&d->net6.addr, 1);
 	}
 }
 

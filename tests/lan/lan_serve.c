@@ -52,15 +52,11 @@ static bool set_address(const char *key, const char *v)
 		struct in_addr *v4;
 		struct in6_addr *v6;
 	} keys[] = {
-		{ "addr4", &s.addr4, NULL },
-		{ "addr6", NULL, &s.addr6 },
-		{ "first4", &s.first4, NULL },
-		{ "last4", &s.last4, NULL },
-		{ "first6", NULL, &s.first6 },
-		{ "last6", NULL, &s.last6 },
-		{ "gateway4", &s.gateway4, NULL },
-		{ "gateway6", NULL, &s.gateway6 },
-		{ "boot_server", &s.boot_server, NULL },
+		{ "addr4", &s.addr4, NULL },	   { "addr6", NULL, &s.addr6 },
+		{ "first4", &s.first4, NULL },	   { "last4", &s.last4, NULL },
+		{ "first6", NULL, &s.first6 },	   { "last6", NULL, &s.last6 },
+		{ "gateway4", &s.gateway4, NULL }, { "gateway6", NULL, &s.gateway6 },
+		{ "router6", NULL, &s.router6 },   { "boot_server", &s.boot_server, NULL },
 	};
 
 	for (size_t n = 0; n < ARRAY_LEN(keys); n++)

@@ -28,6 +28,7 @@ struct lan_serve test_network(void)
 	inet_pton(AF_INET, "10.0.0.109", &s.last4);
 	inet_pton(AF_INET6, "fd00::2", &s.addr6);
 	inet_pton(AF_INET6, "fe80::1", &s.gateway6);
+	inet_pton(AF_INET6, "fd00::1", &s.router6);
 	inet_pton(AF_INET6, "fd00::1000", &s.first6);
 	inet_pton(AF_INET6, "fd00::1fff", &s.last6);
 	return s;
@@ -38,7 +39,7 @@ struct leases *test_leases(const struct lan_serve *s, bool v6)
 	const struct leases_config c = { .first = v6 ? addr_of6(&s->first6) : addr_of4(s->first4),
 					 .last = v6 ? addr_of6(&s->last6) : addr_of4(s->last4),
 					 .own = { v6 ? addr_of6(&s->addr6) : addr_of4(s->addr4),
-						  addr_of4(s->gateway4) },
+						  v6 ? addr_of6(&s->router6) : addr_of4(s->gateway4) },
 					 .net = v6 ? addr_of6(&s->addr6) : addr_of4(s->addr4),
 					 .bits = v6 ? s->prefix6 : s->prefix4,
 					 .lease_s = s->lease_s };

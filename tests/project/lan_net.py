@@ -16,7 +16,7 @@ SERVER_MAC = "52:54:00:00:00:02"
 # What a network is without further words.
 DEFAULTS = {"ifname": "srv0", "mac": SERVER_MAC, "addr4": "10.77.0.2", "prefix4": "24", "first4": "10.77.0.100",
             "last4": "10.77.0.199", "gateway4": "10.77.0.1", "addr6": "fd77::2", "prefix6": "64", "first6": "fd77::1000",
-            "last6": "fd77::1fff", "gateway6": "fe80::1", "gateway_mac": GATEWAY_MAC, "mtu": "1400", "dhcp4": "on",
+            "last6": "fd77::1fff", "gateway6": "fe80::1", "router6": "fd77::1", "gateway_mac": GATEWAY_MAC, "mtu": "1400", "dhcp4": "on",
             "dhcp6": "on", "ra": "on", "dns": "on", "domain": "lab.internal", "uid": "65534", "gid": "65534"}
 
 

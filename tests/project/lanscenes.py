@@ -520,8 +520,8 @@ def configured(lab, dns="own", model="nat"):
     wait(six, 5)
     a.addresses = {"4": bound[0], "6": six()[0] if six() else "none"}
     names = {}
-    for name in ("b", "b.lab.internal", "a", "nobody"):
-        r = a.sh(f"busybox nslookup -type=a {name} {bound[2]} 2>/dev/null | awk '/^Address/ {{ print $NF }}' | tail -n +2", check=False)
+    for kind, name in (("a", "b"), ("a", "b.lab.internal"), ("a", "a"), ("a", "nobody"), ("a", "gateway"), ("aaaa", "gateway.lab.internal")):
+        r = a.sh(f"busybox nslookup -type={kind} {name} {bound[2]} 2>/dev/null | awk '/^Address/ {{ print $NF }}' | tail -n +2", check=False)
         names[name] = r.split()
     result = {"bound": bound, "took": took, "six": six(), "kept": a.shown(), "names": names, "b": b.addresses,
               "leases": json.loads(lab.vireo("net", "leases", "lab", "--json")),

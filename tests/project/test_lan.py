@@ -177,7 +177,8 @@ def check_configured(r, dns):
     base = address.rsplit(".", 1)[0]
     assert (router, server, domain, mtu) == (base + ".1", base + dns, "lab.internal", "1400")
     assert address == r["kept"]["address"] and r["six"] == [r["kept"]["address6"]]
-    assert r["names"] == {"b": [r["b"]["4"]], "b.lab.internal": [r["b"]["4"]], "a": [address], "nobody": []}
+    assert r["names"] == {"b": [r["b"]["4"]], "b.lab.internal": [r["b"]["4"]], "a": [address], "nobody": [], "gateway": [r["bound"][1]],
+                          "gateway.lab.internal": [r["b"]["6"].split(":0:")[0] + "::1"]}
     assert [x["address"] for x in r["leases"] if x["family"] == 4 and x["name"] == "a" and x["expires"]] == [address]
     assert all(r["table"].values()), r["table"]
     assert r["served"] == 1 and r["left"] == NOTHING

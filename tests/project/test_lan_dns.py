@@ -29,6 +29,10 @@ def record(kind, data, ttl=300, name=b"\xc0\x0c"):
     return name + struct.pack(">2HIH", kind, 1, ttl, len(data)) + data
 
 
+def reverse(address):
+    return ".".join(reversed(socket.inet_pton(socket.AF_INET6, address).hex())) + ".ip6.arpa"
+
+
 def rcode(m):
     return m[3] & 15
 
@@ -104,11 +108,11 @@ def answer(q, *records, flags=0x8180, authority=(), question=None, ident=None):
 
 
 class Client:
-    def __init__(self, machine, address="10.77.0.50"):
-        machine.run(f"ip addr add {address}/24 dev eth0")
+    def __init__(self, machine, address="10.77.0.50/24", server="10.77.0.2"):
+        machine.run(f"ip addr add {address} dev eth0")
         self.machine = machine
-        self.udp = machine.enter(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        self.udp.connect(("10.77.0.2", 53))
+        self.udp = machine.enter(lambda: socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM))
+        self.udp.connect((server, 53))
         self.udp.settimeout(8)
 
     def ask(self, name, kind=A, **kw):
@@ -166,10 +170,12 @@ def test_names_of_machines(lab):
         assert labels(name) in m
         assert c.ask(name, AAAA).endswith(record(AAAA, alpha6, 10))
         assert rcode(c.ask(name, TXT)) == 0
-    reverse6 = ".".join(reversed("fd770000000000000000000000000050")) + ".ip6.arpa"
-    for name in ("50.0.77.10.in-addr.arpa", reverse6):
+    for name in ("50.0.77.10.in-addr.arpa", reverse("fd77::50")):
         assert c.ask(name, PTR).endswith(record(PTR, labels("alpha.lab.internal"), 10))
     assert c.ask("gateway.lab.internal").endswith(record(A, bytes([10, 77, 0, 1]), 10))
+    assert c.ask("gateway", AAAA).endswith(record(AAAA, socket.inet_pton(socket.AF_INET6, "fd77::1"), 10))
+    for name in ("1.0.77.10.in-addr.arpa", reverse("fd77::1")):
+        assert c.ask(name, PTR).endswith(record(PTR, labels("gateway.lab.internal"), 10))
     assert c.ask("localhost").endswith(record(A, bytes([127, 0, 0, 1]), 10))
     # What does not exist here exists nowhere, and says how long.
     for name, kind in (("beta.lab.internal", A), ("x.alpha.lab.internal", A), ("51.0.77.10.in-addr.arpa", PTR),
@@ -183,6 +189,20 @@ def test_names_of_machines(lab):
     # Who has an address has a name.
     n.ask("hosts", hosts=[{"mac": ALPHA, "name": "beta", "address4": "10.77.0.50"}])
     assert rcode(c.ask("alpha")) == 3 and rcode(c.ask("beta.lab.internal")) == 0
+
+
+def test_the_gateway_without_ipv4(tmp_path):
+    why = absent()
+    if why:
+        pytest.skip(why)
+    n = Net(tmp_path, addr4=None, prefix4=None, gateway4=None, first4=None, last4=None, dhcp4="off")
+    try:
+        n.serve()
+        c = Client(n.machine(ALPHA), "fd77::50/64", "fd77::2")
+        assert c.ask("gateway.lab.internal", AAAA).endswith(record(AAAA, socket.inet_pton(socket.AF_INET6, "fd77::1"), 10))
+        assert rcode(c.ask("gateway")) == 0
+    finally:
+        n.close()
 
 
 def test_servers_of_the_host(tmp_path):
