@@ -51,6 +51,8 @@ struct server {
 };
 
 void server_clock(struct server *v);
+/* What is seen of this process is that, not the words of who made the network. */
+void server_title(const char *title);
 /* Known machines from now on; refused as a whole. */
 int server_set_hosts(struct server *v, const struct lan_host *h, unsigned len, struct err *err);
 json_t *server_leases(struct server *v);

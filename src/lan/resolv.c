@@ -5,11 +5,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lan/impl.h"
 #include "lan/jail.h"
 
 #define RESOLV	 "/etc/resolv.conf"
@@ -46,7 +46,7 @@ static _Noreturn void watch(const struct lan_serve *s, int fd, struct stat *was)
 	if (fd != 3)
 		dup2(fd, 3);
 	close_range(4, ~0u, 0);
-	prctl(PR_SET_NAME, "vireo-resolv");
+	server_title("vireo-resolv");
 	if (jail_rights(s, NULL, &err) || jail_calls(&err))
 		_exit(1);
 	/* Nothing is read from there; its end is seen without asking. */

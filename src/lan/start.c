@@ -51,8 +51,7 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* What is seen of it is its own name, not the words of who made the network. */
-static void set_title(const char *title)
+void server_title(const char *title)
 {
 	FILE *f = fopen("/proc/self/stat", "re");
 	unsigned long begin = 0, end = 0;
@@ -94,7 +93,7 @@ static _Noreturn void child(const struct lan_serve *s, int fd)
 	if (s->dns && s->forward && !(f = forward_new(s, &err)))
 		fail(3, &err);
 	snprintf(title, sizeof(title), "vireo:%.9s", s->name);
-	set_title(title);
+	server_title(title);
 	snprintf(hello, sizeof(hello), "\1%d", getpid());
 	if (unshare(CLONE_NEWNET)) {
 		err_errno(&err, errno, "%s: a network name space", s->name);

@@ -231,6 +231,7 @@ def test_servers_of_the_host(tmp_path):
         assert c.ask("b.example").find(bytes([192, 0, 2, 2])) > 0
         children = open(f"/proc/{n.pid}/task/{n.pid}/children").read().split()
         status = open(f"/proc/{children[0]}/status").read()
+        assert open(f"/proc/{children[0]}/cmdline").read().rstrip("\0") == "vireo-resolv"
         assert len(children) == 1 and "Seccomp:\t2" in status and "Uid:\t65534\t" in status
         n.kill()
         end = time.monotonic() + 2
