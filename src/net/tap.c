@@ -171,6 +171,8 @@ static bool tap_send(struct net_peer *p, const struct net_packet *k)
 	uint8_t header[HEADER];
 	struct iovec iov[1 + NET_PIECES] = { { header, HEADER } };
 
+	if (!t->header && !k->offload.checksum && !k->offload.gso)
+		return give(t, k->iov, k->count);
 	if (!t->header) {
 		if (t->full)
 			return false;
