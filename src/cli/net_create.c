@@ -141,7 +141,7 @@ static int read_lists(struct config *c, struct lan_def *d, struct err *err)
 			text = config_get(c, key);
 			if (!text)
 				break;
-			if (!n)
+			if (!n || is_none(text))
 				*lists[i].len = 0;
 			if (!is_none(text) && lists[i].add(d, text, err))
 				return -1;
@@ -207,12 +207,29 @@ static int do_create(struct lan *l, struct config *c, struct lan_def *d, char **
 static int do_edit(struct lan *l, struct config *c, struct lan_def *d, char **argv, struct err *err)
 {
 	struct lan_wishes w = { 0 };
-	bool said, force;
+	bool said, force, was_bridged;
 
-	if (lan_load(l, argv[0], d, err) || read_model(c, d, &said, err) || net_read_options(c, d, &w, err) ||
-	    config_bool(c, "force", false, &force, err))
+	if (lan_load(l, argv[0], d, err))
 		return -1;
-	return lan_edit(l, d, force, err);
+	was_bridged = d->model == LAN_BRIDGED;
+	if (read_model(c, d, &said, err))
+		return -1;
+	/* What is the outside's of a bridged network goes with what it was, or is chosen as for a new one. */
+	if (d->model == LAN_BRIDGED && !was_bridged) {
+		d->net4 = (struct lan_net4){ 0 };
+		d->net6 = (struct lan_net6){ 0 };
+		d->first4 = d->last4 = 0;
+		*d->domain = '\0';
+	}
+	if (net_read_options(c, d, &w, err) || config_bool(c, "force", false, &force, err))
+		return -1;
+	if (was_bridged) {
+		choose_domain(c, d);
+	} else {
+		w.no4 = !d->net4.len;
+		w.no6 = !d->net6.len;
+	}
+	return lan_edit(l, d, &w, force, err);
 }
 
 /* --- import --- */

@@ -292,10 +292,14 @@ static int check_subnets(struct lan_def *d, struct err *err)
 				"a bridged network has the addresses of the network outside: no subnet, no dhcp-range");
 		return 0;
 	}
+	if (!d->net4.len && !d->net6.len)
+		return err_set(err, "a network has IPv4 or IPv6 or both: a subnet or a subnet6 is needed");
 	if (d->net4.len && (d->net4.len < 8 || d->net4.len > 29))
 		return err_set(err, "subnet %s: a prefix of 8 to 29 bits is needed", lan_text_net4(&d->net4, text));
-	if (d->net4.len && (d->net4.addr >> 24 == 0 || d->net4.addr >> 24 == 127 || d->net4.addr >> 24 >= 224))
-		return err_set(err, "subnet %s: no addresses of machines", lan_text_net4(&d->net4, text));
+	if (d->net4.len && (d->net4.addr >> 24 == 0 || d->net4.addr >> 24 == 127 || d->net4.addr >> 24 >= 224 ||
+			    lan_overlap4(&d->net4, &(struct lan_net4){ 0xa9fe0000, 16 })))
+		return err_set(err, "subnet %s: no addresses of machines (nor are those of 169.254.0.0/16)",
+			       lan_text_net4(&d->net4, text));
 	if (d->net6.len && d->net6.len != 64)
 		return err_set(err, "subnet6 %s: a prefix of 64 bits is needed", lan_text_net6(&d->net6, text));
 	if (d->net6.len &&

@@ -53,8 +53,10 @@ int lan_load(struct lan *l, const char *name, struct lan_def *d, struct err *err
 
 /* --- making --- */
 
-/* A port of the host leads to one place. */
-static int check_published(struct lan *l, const struct lan_def *d, struct err *err)
+typedef int other_fn(struct lan *l, struct lan_def *o, const void *opaque, struct err *err);
+
+/* Call `fn` with each other definition that can be read, until one is not 0. */
+static int each_other(struct lan *l, const char *name, other_fn *fn, const void *opaque, struct err *err)
 {
 	struct lan_def *o = malloc(sizeof(*o));
 	struct lan_names names = { 0 };
@@ -63,23 +65,38 @@ static int check_published(struct lan *l, const struct lan_def *d, struct err *e
 
 	if (!o || lan_store_names(&l->store, &names, err)) {
 		free(o);
-		return -1;
+		return o ? -1 : err_set(err, "out of memory");
 	}
-	for (unsigned n = 0; n < names.len && !rc; n++) {
-		if (!strcmp(names.v[n], d->name) || lan_store_load(&l->store, names.v[n], o, &ignored))
-			continue;
-		for (unsigned i = 0; i < d->publish_len && !rc; i++)
-			for (unsigned k = 0; k < o->publish_len && !rc; k++) {
-				const unsigned port = lan_publish_meets(&d->publish[i], &o->publish[k]);
-
-				if (port)
-					rc = err_set(err, "publish: port %u leads to network %s already", port,
-						     o->name);
-			}
-	}
+	for (unsigned n = 0; n < names.len && !rc; n++)
+		if (strcmp(names.v[n], name) && !lan_store_load(&l->store, names.v[n], o, &ignored))
+			rc = fn(l, o, opaque, err);
 	lan_names_free(&names);
 	free(o);
 	return rc;
+}
+
+/* A port of the host leads to one place, and an interface is one network's, also of those that are down. */
+static int check_other(struct lan *l, struct lan_def *o, const void *opaque, struct err *err)
+{
+	const struct lan_def *d = opaque;
+	char mine[2][IFNAMSIZ], theirs[2][IFNAMSIZ];
+	unsigned port;
+
+	for (unsigned i = 0; i < d->publish_len; i++)
+		for (unsigned k = 0; k < o->publish_len; k++) {
+			port = lan_publish_meets(&d->publish[i], &o->publish[k]);
+			if (port)
+				return err_set(err, "publish: port %u leads to network %s already", port, o->name);
+		}
+	lan_bridge_name(d, mine[0]);
+	lan_server_name(d, mine[1]);
+	lan_bridge_name(o, theirs[0]);
+	lan_server_name(o, theirs[1]);
+	for (unsigned i = 0; i < 4; i++)
+		if (!strcmp(mine[i / 2], theirs[i % 2]))
+			return err_set(err, "bridge: the name %s is one of network %s's (--bridge gives another)",
+				       mine[i / 2], o->name);
+	return 0;
 }
 
 /* One that was named before may have gone since. */
@@ -128,9 +145,7 @@ static int fit(struct lan *l, struct lan_def *d, const struct lan_def *old, cons
 	rc = lan_taken_check(&t, d, old, err) || lan_choose_subnets(&t, d, own && !w->no4, own && !w->no6, err) ? -1
 														: 0;
 	lan_taken_free(&t);
-	if (!rc && own && !d->net4.len && !d->net6.len)
-		rc = err_set(err, "a network has IPv4 or IPv6 or both");
-	return rc || lan_def_check(d, err) || check_published(l, d, err) ? -1 : 0;
+	return rc || lan_def_check(d, err) || each_other(l, d->name, check_other, d, err) ? -1 : 0;
 }
 
 /* From now on it is one whose definition may be lost. */
@@ -260,27 +275,55 @@ int lan_stop(struct lan *l, const char *name, bool force, struct err *err)
 	return lan_down(l, name, err);
 }
 
+static bool drop_route(struct lan_def *d, const char *name)
+{
+	unsigned len = 0;
+	bool any;
+
+	for (unsigned i = 0; i < d->routes_len; i++)
+		if (strcmp(d->routes[i], name))
+			memmove(d->routes[len++], d->routes[i], sizeof(d->routes[i]));
+	any = len < d->routes_len;
+	memset(d->routes[len], 0, (d->routes_len - len) * sizeof(d->routes[0]));
+	d->routes_len = len;
+	return any;
+}
+
+/* A later network of this name is another one: nobody has said that it is to be reached. */
+static int forget_route(struct lan *l, struct lan_def *o, const void *opaque, struct err *err)
+{
+	struct lan_run *r = calloc(1, sizeof(*r));
+	int rc = 0;
+
+	if (r && !lan_run_load(l, o->name, r)) {
+		if (drop_route(&r->def, opaque))
+			rc = lan_run_save(l, r, err);
+		lan_run_free(r);
+	}
+	free(r);
+	return rc || (drop_route(o, opaque) && lan_store_save(&l->store, o, err)) ? -1 : 0;
+}
+
 int lan_delete(struct lan *l, const char *name, bool force, struct err *err)
 {
 	/* A definition that cannot be read any more can be removed. */
-	if (lan_stop(l, name, force, err))
+	if (lan_stop(l, name, force, err) || each_other(l, name, forget_route, name, err))
 		return -1;
 	lan_keep_remove(&l->store, name, NULL);
 	return lan_store_remove(&l->store, name, err);
 }
 
-int lan_edit(struct lan *l, struct lan_def *d, bool force, struct err *err)
+int lan_edit(struct lan *l, struct lan_def *d, const struct lan_wishes *w, bool force, struct err *err)
 {
 	struct lan_def *old = malloc(sizeof(*old));
-	const struct lan_wishes w = { .no4 = !d->net4.len, .no6 = !d->net6.len };
 	bool started = runs(l, d->name);
 	struct err ignored;
 	int rc = -1;
 
 	if (!old)
 		return err_set(err, "out of memory");
-	if (lan_load(l, d->name, old, err) || lan_def_check(d, err) || (started && lan_host_rights(err)) ||
-	    fit(l, d, old, &w, err) || check_routes(l, d, old, err) || lan_store_save(&l->store, d, err))
+	if (lan_load(l, d->name, old, err) || (started && lan_host_rights(err)) || fit(l, d, old, w, err) ||
+	    check_routes(l, d, old, err) || lan_store_save(&l->store, d, err))
 		goto out;
 	rc = started ? lan_up(l, d, force, err) : 0;
 	if (rc) {

@@ -33,7 +33,7 @@ int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
  * Another definition for a network of that name; what runs follows, without its machines losing their cables. Refused
  * where one could not keep its addresses, or is cut off for a moment, unless `force`. After an error all is as it was.
  */
-int lan_edit(struct lan *l, struct lan_def *d, bool force, struct err *err);
+int lan_edit(struct lan *l, struct lan_def *d, const struct lan_wishes *w, bool force, struct err *err);
 int lan_load(struct lan *l, const char *name, struct lan_def *d, struct err *err);
 /* Refused while machines have cables in it, unless `force`. */
 int lan_delete(struct lan *l, const char *name, bool force, struct err *err);

@@ -135,6 +135,11 @@ static void test_checks(void **state)
 	assert_true(lan_parse_net4("127.0.0.0/24", &d.net4));
 	refused("subnet 127");
 	nat();
+	assert_true(lan_parse_net4("169.254.169.0/24", &d.net4));
+	refused("subnet 169.254");
+	lan_def_init(&d, "lab");
+	refused("a network has IPv4 or IPv6 or both");
+	nat();
 	assert_true(lan_parse_net6("fe80::/64", &d.net6));
 	refused("subnet6 fe80");
 	nat();

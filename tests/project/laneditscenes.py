@@ -31,6 +31,9 @@ def there(lab, *machines):
 
 def edited(lab):
     """Edits that are refused change nothing; those that are not, nothing that machines have."""
+    lab.vireo("net", "create", "narrow", "--isolated", "--mtu", "1400")
+    first = {l["ifname"]: l["mtu"] for l in json.loads(sh("ip -j link"))}["vr-narrow"]
+    lab.vireo("net", "delete", "narrow")
     lab.vireo("net", "create", "lab", "--nat", "--subnet", "10.50.0.0/24")
     a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
     lab.machine("lab", "gone").end()
@@ -51,7 +54,7 @@ def edited(lab):
     os.mkdir(server)
     errors["server"] = tried(lab, "net", "edit", "lab", "--dhcp", "--mtu", "1400")
     middle = shown(lab)["definition"]
-    found = {"after errors": there(lab, a, b)}
+    found = {"first": first, "after errors": there(lab, a, b)}
     os.rmdir(server)
     lab.vireo("net", "edit", "lab", "--dhcp", "--dns", "own")
     found["same"] = shown(lab)["definition"] == before and middle == {**before, "dhcp": False, "dns": "off"}
@@ -62,7 +65,8 @@ def edited(lab):
     found["kept"] = there(lab, a, b) and b.shown()["address"] == b.addresses["4"] and narrow == [1300, 1300]
     b.end()
     lab.vireo("net", "edit", "lab", "--mtu", "0", "--subnet", "10.61.0.0/24", "--host", "none", "--force")
-    found["other"] = [a.shown()["address"].startswith("10.61.0."), mtu()[a.tap]]
+    host = [x["local"] for l in json.loads(sh("ip -j -4 addr show dev vr-lab")) for x in l["addr_info"]]
+    found["other"] = [a.shown()["address"].startswith("10.61.0."), mtu()[a.tap], host]
     b = lab.machines[1] = lab.machine("lab", "b")
     lab.machines.pop()
     found["moved"] = b.addresses["4"].startswith("10.61.0.")
@@ -311,6 +315,46 @@ def several(lab):
         done = lab.vireo("net", command, "a", "nope", "b", "nope2", check=False)
         r[command] = [done.returncode, done.stderr.count("no network named 'nope"), state()]
     return r
+
+
+def remodelled(lab):
+    """To the outside's addresses and back to ones of its own."""
+    lab.vireo("net", "create", "w", "--bridged", "up0")
+    r = {}
+    for name, args in {"nat": ["--nat", "--subnet6", "none"], "isolated": ["--isolated"], "bridged": ["--bridged", "up0"],
+                       "both": ["--routed"]}.items():
+        lab.vireo("net", "edit", "w", *args)
+        d = shown(lab, "w")["definition"]
+        r[name] = [d["model"], "subnet" in d, "subnet6" in d, d.get("domain"), shown(lab, "w")["state"]]
+    lab.vireo("net", "delete", "w")
+    return {**r, "left": gone(lab)}
+
+
+def neighbors(lab):
+    """What is another network's, also of one that is down, and what is nobody's any more."""
+    lab.vireo("net", "create", "a", "--nat", "--no-start")
+    r = {name: tried(lab, "net", "create", "q", "--nat", "--bridge", name) for name in ("vr-a", "vs-a")}
+    lab.vireo("net", "create", "vr", "--isolated", "--bridge", "vs-b", "--no-start")
+    r["vs-b"] = tried(lab, "net", "create", "b", "--nat")
+    lab.vireo("net", "delete", "vr")
+    # Another network a is not the one that b was to reach, whether b runs or not.
+    lab.vireo("net", "start", "a")
+    for name, more in (("b", []), ("c", ["--no-start"])):
+        lab.vireo("net", "create", name, "--nat", "--route", "a", *more)
+    filters = lambda: "vr-a" in sh("nft list table inet vireo-b")
+    r["before"] = [filters(), shown(lab, "c")["definition"]["routes"]]
+    lab.vireo("net", "delete", "a")
+    lab.vireo("net", "create", "a", "--nat")
+    r["after"] = [filters(), *("routes" in shown(lab, name)["definition"] for name in ("b", "c"))]
+    # The last word on a list counts.
+    lab.vireo("net", "edit", "c", "--host", "52:54:00:00:00:01,x,", "--host", "none", "--publish", "none", "--publish", "tcp:80-x:80")
+    d = shown(lab, "c")["definition"]
+    r["lists"] = ["hosts" in d, d["publish"]]
+    with open(os.path.join(lab.dir, "networks", "j.json"), "w") as f:
+        f.write('{"name": "j"}')
+    r["empty"] = tried(lab, "net", "start", "j")
+    lab.vireo("net", "delete", "a", "b", "c", "j")
+    return {**r, "left": gone(lab)}
 
 
 def imported(lab):

@@ -21,7 +21,7 @@ def test_edits(scenes):
             "bridge": "has a cable in it", "model": "has a cable in it", "uplink": "there is no interface nope0", "server": "server.sock"}
     for name, words in says.items():
         assert words in errors[name], (name, errors[name])
-    assert r == {"after errors": True, "same": True, "kept": True, "other": [True, 1500], "moved": True, "static": True, "routed": True,
+    assert r == {"first": 1400, "after errors": True, "same": True, "kept": True, "other": [True, 1500, ["10.61.0.1"]], "moved": True, "static": True, "routed": True,
                  "bridge": "again", "left": NOTHING}
 
 
@@ -97,6 +97,22 @@ def test_several_networks(scenes):
     r = scenes.result("several")
     down = {"a": "down", "b": "down", "c": "down"}
     assert r == {"start": [1, 2, {**down, "a": "up", "b": "up"}], "stop": [1, 2, down], "delete": [1, 2, {"c": "down"}]}
+
+
+@pytest.mark.scene("remodelled")
+def test_models_are_changed(scenes):
+    assert scenes.result("remodelled") == {"nat": ["nat", True, False, "w.internal", "up"], "isolated": ["isolated", True, False, "w.internal", "up"],
+                                           "bridged": ["bridged", False, False, None, "up"], "both": ["routed", True, True, "w.internal", "up"],
+                                           "left": NOTHING}
+
+
+@pytest.mark.scene("neighbors")
+def test_what_is_other_networks(scenes):
+    r = scenes.result("neighbors")
+    assert "the name vr-a is one of network a's" in r["vr-a"] and "the name vs-a is one of network a's" in r["vs-a"]
+    assert "the name vs-b is one of network vr's" in r["vs-b"]
+    assert r["before"] == [True, ["a"]] and r["after"] == [False, False, False] and r["lists"] == [False, ["tcp:80-x:80"]]
+    assert "a network has IPv4 or IPv6 or both" in r["empty"] and r["left"] == NOTHING
 
 
 @pytest.mark.scene("imported")
