@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/uio.h>
 
 #include "base/config.h"
@@ -89,6 +90,8 @@ struct net_peer_ops {
 	void (*ready)(struct net_peer *p);
 	/* `accepts` or `queues` has changed. Of the first peer. May be NULL. */
 	void (*set_guest)(struct net_peer *p);
+	/* For people, what `info usernet` says. Of the first peer. May be NULL. */
+	void (*print)(struct net_peer *p, FILE *out);
 	void (*destroy)(struct net_peer *p);
 };
 

@@ -37,6 +37,8 @@ struct process {
 	char name[32];
 	struct net_peer *(*make)(struct loop *loop, const void *opaque, struct err *err);
 	int (*confine)(const void *opaque, struct err *err);
+	void (*print)(const void *opaque, FILE *out);
+	void (*end)(void *opaque);
 	void *opaque;
 	pid_t pid;
 	int fd;	       /* -1: the process has ended */
@@ -387,6 +389,13 @@ static void process_ready(struct net_peer *peer)
 		update_watch(p);
 }
 
+static void process_print(struct net_peer *peer, FILE *out)
+{
+	const struct process *p = (struct process *)peer;
+
+	p->print(p->opaque, out);
+}
+
 static void process_destroy(struct net_peer *peer)
 {
 	struct process *p = (struct process *)peer;
@@ -397,6 +406,8 @@ static void process_destroy(struct net_peer *peer)
 	loop_fd_del(p->timer_watch);
 	if (p->timer >= 0)
 		close(p->timer);
+	if (p->end)
+		p->end(p->opaque);
 	free(p->opaque);
 	free(p);
 }
@@ -409,14 +420,17 @@ struct net_peer *net_process_new(struct loop *loop, const struct net_process_con
 		err_set(err, "out of memory");
 		return NULL;
 	}
-	p->ops = (struct net_peer_ops){
-		.name = c->name, .send = process_send, .ready = process_ready, .destroy = process_destroy
-	};
+	p->ops = (struct net_peer_ops){ .name = c->name,
+					.send = process_send,
+					.ready = process_ready,
+					.print = c->print ? process_print : NULL,
+					.destroy = process_destroy };
 	p->peer.ops = &p->ops;
 	p->loop = loop;
 	p->fd = -1;
 	p->make = c->make;
 	p->confine = c->confine;
+	p->print = c->print;
 	snprintf(p->name, sizeof(p->name), "%s", c->name);
 	p->ops.name = p->name;
 	p->opaque = malloc(c->size);
@@ -427,8 +441,10 @@ struct net_peer *net_process_new(struct loop *loop, const struct net_process_con
 	}
 	memcpy(p->opaque, c->opaque, c->size);
 	p->timer_watch = loop_fd_add(loop, p->timer, EPOLLIN, on_restart, p, err);
-	if (p->timer_watch && !spawn(p, err) && !hear(p, 0, err))
+	if (p->timer_watch && !spawn(p, err) && !hear(p, 0, err)) {
+		p->end = c->end;
 		return &p->peer;
+	}
 fail:
 	process_destroy(&p->peer);
 	return NULL;

@@ -20,9 +20,12 @@ struct net_process_config {
 	int (*confine)(const void *opaque, struct err *err);
 	const void *opaque; /* copied, `size` bytes */
 	size_t size;
+	/* Here: for net_peer_ops.print; and at the end. They get the copy of `opaque`. May be NULL. */
+	void (*print)(const void *opaque, FILE *out);
+	void (*end)(void *opaque);
 };
 
-/* NULL with the line in `err` that make() has left. */
+/* NULL with the line in `err` that make() has left; end() is not called then. */
 struct net_peer *net_process_new(struct loop *loop, const struct net_process_config *c, struct err *err);
 
 #endif

@@ -10,8 +10,8 @@
 
 #include "net/process.h"
 
-/* "[ADDRESS]:PORT" or "PORT"; an empty address stays as it is. */
-static bool parse_end(const char *text, struct in_addr *addr, uint16_t *port)
+/* "[ADDRESS]:PORT" or "PORT"; an empty address stays as it is. A port of `least` and more. */
+static bool parse_end(const char *text, struct in_addr *addr, uint16_t *port, int least)
 {
 	const char *colon = strrchr(text, ':');
 	char host[32];
@@ -32,7 +32,7 @@ static bool parse_end(const char *text, struct in_addr *addr, uint16_t *port)
 		return false;
 	n = atoi(text);
 	*port = (uint16_t)n;
-	return n > 0 && n < 65536;
+	return n >= least && n < 65536;
 }
 
 /*
@@ -51,7 +51,7 @@ static bool parse_forward(char *text, struct net_forward *f)
 	if (from == text || !dash)
 		return false;
 	*dash = 0;
-	return parse_end(from, &f->host, &f->host_port) && parse_end(dash + 1, &f->guest, &f->guest_port);
+	return parse_end(from, &f->host, &f->host_port, 0) && parse_end(dash + 1, &f->guest, &f->guest_port, 1);
 }
 
 static int read_forwards(struct net_user_config *u, struct config *c, const char *key, struct err *err)
@@ -94,7 +94,7 @@ static bool parse_guest_forward(const char *text, struct net_guest_forward *f)
 	if (!dash || dash - text >= (int)sizeof(end))
 		return false;
 	snprintf(end, sizeof(end), "%.*s", (int)(dash - text), text);
-	if (!parse_end(end, &f->addr, &f->port) || !f->addr.s_addr)
+	if (!parse_end(end, &f->addr, &f->port, 1) || !f->addr.s_addr)
 		return false;
 	for (unsigned n = 0; n < 3; n++) {
 		size_t len = strlen(kinds[n]);
@@ -186,11 +186,80 @@ static int confine(const void *config, struct err *err)
 	return net_user_confine(config, err);
 }
 
+/* --- ports that the kernel chooses --- */
+
+/*
+ * One of TCP is held as long as the network is there: each process of it listens there, as two sockets may be bound to
+ * one port if both allow it, and nobody else does. libslirp does not allow it for its sockets of UDP.
+ */
+static int hold_port(struct net_forward *f, const char *name, struct err *err)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr = f->host };
+	socklen_t len = sizeof(at);
+
+	f->held = socket(AF_INET, (f->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+	if (f->held < 0 || setsockopt(f->held, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int)) ||
+	    bind(f->held, (struct sockaddr *)&at, sizeof(at)) || getsockname(f->held, (struct sockaddr *)&at, &len))
+		return err_errno(err, errno, "%s.hostfwd: a port of %s", name, inet_ntoa(f->host));
+	f->host_port = ntohs(at.sin_port);
+	if (f->udp) {
+		close(f->held);
+		f->held = 0;
+	}
+	return 0;
+}
+
+static int hold_ports(struct net_user_config *u, struct err *err)
+{
+	for (unsigned n = 0; n < u->count; n++)
+		if (!u->forward[n].host_port && hold_port(&u->forward[n], u->name, err))
+			return -1;
+	return 0;
+}
+
+static void release_ports(void *config)
+{
+	const struct net_user_config *u = config;
+
+	for (unsigned n = 0; n < u->count; n++)
+		if (u->forward[n].held > 0)
+			close(u->forward[n].held);
+}
+
+/* As QEMU's monitor has it; the descriptors are another process's. */
+static void print_ports(const void *config, FILE *out)
+{
+	const struct net_user_config *u = config;
+
+	fputs("  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n", out);
+	for (unsigned n = 0; n < u->count; n++) {
+		const struct net_forward *f = &u->forward[n];
+		char host[INET_ADDRSTRLEN] = "*", guest[INET_ADDRSTRLEN];
+
+		if (f->host.s_addr)
+			inet_ntop(AF_INET, &f->host, host, sizeof(host));
+		inet_ntop(AF_INET, &f->guest, guest, sizeof(guest));
+		fprintf(out, "  %s[HOST_FORWARD]  -1 %15s %5u %15s %5u     0     0\n", f->udp ? "UDP" : "TCP", host,
+			f->host_port, guest, f->guest_port);
+	}
+}
+
 struct net_peer *net_user_new(struct loop *loop, struct config *c, const char *prefix, struct err *err)
 {
 	struct net_user_config u;
+	struct net_process_config p = { .make = make,
+					.confine = confine,
+					.print = print_ports,
+					.end = release_ports,
+					.opaque = &u,
+					.size = sizeof(u) };
+	struct net_peer *peer;
 
 	if (net_user_read(&u, c, prefix, err))
 		return NULL;
-	return net_process_new(loop, &(struct net_process_config){ u.name, make, confine, &u, sizeof(u) }, err);
+	p.name = u.name;
+	peer = hold_ports(&u, err) ? NULL : net_process_new(loop, &p, err);
+	if (!peer)
+		release_ports(&u);
+	return peer;
 }

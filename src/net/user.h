@@ -14,7 +14,8 @@
 struct net_forward {
 	bool udp;
 	struct in_addr host, guest;
-	uint16_t host_port, guest_port; /* host byte order */
+	uint16_t host_port, guest_port; /* host byte order; of the host 0: the kernel chooses */
+	int held;			/* > 0: a socket that keeps the chosen one; closed in the network's process */
 };
 
 #define NET_GUEST_FORWARDS 8

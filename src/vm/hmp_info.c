@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/lineedit.h"
+#include "net/net.h"
 #include "vm/hmp.h"
 #include "vm/impl.h"
 
@@ -220,6 +221,19 @@ static void network(struct hmp *h, const struct hmp_args *a)
 	}
 }
 
+static void usernet(struct hmp *h, const struct hmp_args *a)
+{
+	for (unsigned n = 0; n < h->vm->net_count; n++) {
+		const struct vm_net *net = &h->vm->nets[n];
+		const char *id = of_net(h, net->name, "id");
+
+		if (!net->back_end->ops->print)
+			continue;
+		fprintf(h->out, "Hub -1 (%s):\n", id ? id : net->name);
+		net->back_end->ops->print(net->back_end, h->out);
+	}
+}
+
 /* --- PCI --- */
 
 static void pci_region(struct hmp *h, const json_t *r)
@@ -342,6 +356,7 @@ const struct hmp_command hmp_info_commands[] = {
 	{ "snapshots", "", "", "show the currently saved VM snapshots", snapshots },
 	{ "status", "", "", "show the current VM status (running|paused)", status },
 	{ "usb", "", "", "show guest USB devices", usb },
+	{ "usernet", "", "", "show the forwarded ports of user-mode networks", usernet },
 	{ "uuid", "", "", "show the current VM UUID", uuid },
 	{ "version", "", "", "show the version of Vireo", version },
 	{ 0 },

@@ -102,6 +102,7 @@ struct vm_net {
 	char name[32]; /* "net0" */
 	struct vm_names called;
 	char interface[16];	   /* of the host, at its end; "": there is none */
+	struct net_peer *back_end; /* behind a capture; the card's */
 	struct virtio_dev *virtio; /* or, NULL: */
 	struct device *e1000;
 };

@@ -82,11 +82,13 @@ fail:
 	return NULL;
 }
 
-static struct net_peer *make_peer(struct vm *vm, size_t backend, const char *prefix, struct err *err)
+static struct net_peer *make_peer(struct vm *vm, size_t backend, struct vm_net *net, struct err *err)
 {
+	const char *prefix = net->name;
 	struct net_peer *peer =
 		(backend == NETWORK ? vm_lan_peer : backends[backend].make)(vm->loop, vm->config, prefix, err);
 
+	net->back_end = peer;
 	return peer ? add_dump(vm, peer, prefix, err) : NULL;
 }
 
@@ -333,7 +335,7 @@ int vm_add_net(struct vm *vm, unsigned n, const char *p, struct err *err)
 	snprintf(net->name, sizeof(net->name), "%s", p);
 	if (vm_read_names(vm, net->name, &net->called, err))
 		return -1;
-	c.peer = make_peer(vm, backend, p, err);
+	c.peer = make_peer(vm, backend, net, err);
 	if (!c.peer)
 		return -1;
 	memcpy(net->interface, c.peer->interface, sizeof(net->interface));

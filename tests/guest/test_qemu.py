@@ -373,6 +373,27 @@ def test_clients_call_things_by_their_ids(vms, tmp_path):
     assert "not inserted" in run_cli("monitor", vm.name, "info block ide1-cd0").stdout
 
 
+def test_a_port_that_the_kernel_chooses_is_told_and_stays(vms, tmp_path):
+    """Scripts take it from `info usernet`; it is the same after the network's process has ended."""
+    vm = vms(["-nodefaults", "-display", "none", "-S", "-netdev", "user,id=n,hostfwd=tcp::0-:22", "-device",
+              "virtio-net-pci,netdev=n", "-object", f"filter-dump,id=f,netdev=n,file={tmp_path}/dump"],
+             command="qemu-system-x86_64")
+    until(lambda: run_file(vm.name, "qmp.sock").exists())
+    said = run_cli("monitor", vm.name, "info usernet").stdout
+    assert said.startswith("Hub -1 (n):\n  Protocol[State]")
+    port = int(re.search(r"TCP.HOST_FORWARD.*?(\d+)\s+10\.0\.2\.15\s+22", said)[1])
+
+    def listens():
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+
+    assert listens()
+    children = Path(f"/proc/{vm.child.pid}/task").glob("*/children")
+    os.kill(int(" ".join(c.read_text() for c in children).split()[0]), signal.SIGKILL)
+    until(lambda: not listens())
+    until(listens)
+
+
 def test_a_fault_that_is_to_be_looked_at(vms, tmp_path):
     vm = vms(["-nodefaults", "-kernel", tiny.kernel(tmp_path, tiny.TRIPLE_FAULT), "-display", "none", "-no-reboot", "-no-shutdown"],
              command="qemu-system-x86_64")
