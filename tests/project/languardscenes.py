@@ -9,7 +9,7 @@ import subprocess
 import lanframes
 import lanlab
 from lanlab import Space, sh
-from lanscenes import gone, send, servers, shown
+from lanscenes import gone, send, servers, shown, wait
 
 
 def lose(lab, *which):
@@ -94,7 +94,10 @@ def closed(lab):
     host, server = Space.__new__(Space), Space.__new__(Space)
     host.name, host.addresses = "host", {"4": gateway}
     server.name, server.addresses = "server", {"4": gateway[:-1] + "2"}
-    reached = lambda: [send(lab, c, b, forged(c, b)), sorted(k for k, v in lab.table([(c, host), (c, server)], 0.3).items() if v)]
+    says = {"says": lanframes.eth("ff:ff:ff:ff:ff:ff", a.mac, 0x800,
+                                  lanframes.ipv4(a.addresses["4"], "255.255.255.255", 1, 1, lanframes.MARK % 0))}
+    reached = lambda: [send(lab, c, b, forged(c, b)), send(lab, a, c, says),
+                       sorted(k for k, v in lab.table([(c, host), (c, server)], 0.3).items() if v)]
     found["stranger"] = reached()
     sh("nft delete table bridge vireo-lab")
     found["without"] = reached()
@@ -170,6 +173,24 @@ def unable(lab):
     r["nft"] = create()
     sh(f"umount {program}")
     return {name: (p.returncode, p.stderr) for name, p in r.items()} | {"left": gone(lab)}
+
+
+def held(lab):
+    """A create that is killed while nft works: who comes next finds all that nft makes then."""
+    program, slow = os.path.realpath(shutil.which("nft")), os.path.join(lab.dir, "slow")
+    real = os.path.join(lab.dir, "nft")
+    shutil.copy(program, real)
+    with open(slow, "w") as f:
+        f.write(f"#!/bin/sh\ncase \"$*\" in *-c*) ;; *) touch {lab.dir}/begun; sleep 1;; esac\nexec {real} \"$@\"\n")
+    os.chmod(slow, 0o755)
+    sh(f"mount --bind {slow} {program}")
+    p = subprocess.Popen([lab.VIREO, "net", "create", "lab", "--nat"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    begun = wait(lambda: os.path.exists(f"{lab.dir}/begun"), 20)
+    p.kill()
+    p.wait()
+    another_command(lab)
+    sh(f"umount {program}")
+    return {"begun": begun, "left": gone(lab)}
 
 
 def hung(lab):

@@ -192,6 +192,16 @@ def bindings(lab):
     lab.vireo("net", "edit", "lab", "--host", "52:54:00:00:00:99,fixed,")
     found["stolen while away"] = arrive(a, c, made=made)
     found["back"] = arrive(lab.machine("lab", "b"), a, made=made)
+    # And of the host's own saying nothing comes into this network.
+    def said():
+        try:
+            return arriving(wire(lab.host, "vr-lab"), wire(a), {"said": lanframes.eth(a.mac, c.mac, 0x88b5, lanframes.MARK % 0)})
+        except OSError as e:
+            return e.strerror
+
+    found["host"] = [said()]
+    sh("nft delete table netdev vireo-lab")
+    found["host"].append(said())
     return found
 
 

@@ -438,7 +438,7 @@ def published(lab):
         numbers = [a.ask(to, "tcp", 0.6, 8080) for to in ("192.0.2.1", "2001:db8::1")]
         answers = a.answers()
         found.update({f"own {bridged} tcp{f}": answers[n] for f, n in zip("46", numbers)})
-    probe = lanframes.arp(1, a.mac, "0.0.0.0", b.addresses["4"], lanframes.MARK % 0)
+    probe = lanframes.arp(1, a.mac, a.addresses["4"], b.addresses["4"], lanframes.MARK % 0)
     found["own broadcast"] = bool(send(lab, a, a, {"probe": lanframes.eth("ff:ff:ff:ff:ff:ff", a.mac, 0x806, probe)}))
     # Taken away while it runs.
     lab.vireo("net", "edit", "lab", "--publish", "none")

@@ -26,7 +26,7 @@ def test_no_machine_is_in_a_foreign_bridge_without_filters(scenes):
 def test_who_is_not_known_sends_nothing(scenes):
     everything = ["dhcp server", "mac", "router"]
     assert scenes.result("closed") == {"bad": [], "alias": [["good"], True], "delete": 1, "renamed": ["good"], "named": "other0",
-                                       "stranger": [[], []], "without": [everything, ["c>host icmp4", "c>host tcp4", "c>host udp4", "c>server icmp4"]]}
+                                       "stranger": [[], [], []], "without": [everything, ["says"], ["c>host icmp4", "c>host tcp4", "c>host udp4", "c>server icmp4"]]}
 
 
 @pytest.mark.scene("repaired")
@@ -55,6 +55,11 @@ def test_what_is_missing_is_named_before_anything_is_changed(scenes):
     r = scenes.result("unable")
     assert r.pop("left") == test_lan.NOTHING
     assert all(status == 1 and name in text.lower() and text.count("\n") == 1 for name, (status, text) in r.items()), r
+
+
+@pytest.mark.scene("held")
+def test_nobody_looks_before_nft_has_ended(scenes):
+    assert scenes.result("held") == {"begun": True, "left": test_lan.NOTHING}
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def test_switches_of_the_host_come_back(scenes):
 @pytest.mark.scene("bindings")
 def test_addresses_of_their_own_making_outlive_rules(scenes):
     assert scenes.result("bindings") == {"first": ["made"], "free": ["right"], "stolen": [], "again": ["made"],
-                                         "stolen while away": [], "back": ["made"]}
+                                         "stolen while away": [], "back": ["made"], "host": ["No buffer space available", ["said"]]}
 
 
 @pytest.mark.scene("reused")
