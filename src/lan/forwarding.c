@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "lan/host.h"
 #include "lan/lan_impl.h"
 
@@ -250,6 +251,7 @@ struct notes {
 	struct nfnl_batch *b;
 	FILE *kept;		     /* what stays in the file */
 	bool keep[2], off[2], taken; /* the switches as they are; redirects are taken */
+	struct lan_forwarders others;
 	bool any, left;
 	/* What is given back. */
 	bool noted[2], refuse;
@@ -279,7 +281,7 @@ static void give_back(void *opaque, unsigned family, const char *chain)
 			write_note(n->kept, family, chain);
 		return;
 	}
-	if (listened && is_own(true, ifname, accept_ra, "2"))
+	if (listened && !*n->others.who[1] && is_own(true, ifname, accept_ra, "2"))
 		set_own(true, ifname, accept_ra, "1", &ignored);
 	/* Where the switch is off already this has been begun before. */
 	if (own[six] && n->len < MOST && (n->off[six] || is_own(six, ifname, forwarding, "1"))) {
@@ -303,16 +305,23 @@ static void turn_off(const struct notes *n)
 {
 	struct err ignored;
 
-	for (size_t i = 0; i < ARRAY_LEN(switches); i++)
-		if (n->noted[i] && !n->off[i])
+	for (size_t i = 0; i < ARRAY_LEN(switches); i++) {
+		if (!n->noted[i] || n->off[i])
+			continue;
+		if (*n->others.who[i])
+			log_line(LOG_WARN, "lan", "IPv%d forwarding stays on, for others (%s)", i ? 6 : 4,
+				 n->others.who[i]);
+		else
 			lan_sysctl_set(switches[i].path, "0", &ignored);
+	}
 	if (n->refuse)
 		lan_sysctl_set(ACCEPT_REDIRECTS, "0", &ignored);
 	for (unsigned i = 0; i < n->len; i++)
 		set_own(n->on[i].six, n->on[i].ifname, forwarding, "1", &ignored);
 }
 
-void lan_forwarding_off(struct rtnl *nf, const struct lan_store *s, const char *but, struct nfnl_batch *b)
+void lan_forwarding_off(struct rtnl *nl, struct rtnl *nf, const struct lan_store *s, const char *but,
+			struct nfnl_batch *b)
 {
 	struct notes n = { .b = b };
 	char path[2 * LAN_PATH], here[LAN_HERE], *text = NULL;
@@ -329,6 +338,8 @@ void lan_forwarding_off(struct rtnl *nf, const struct lan_store *s, const char *
 		n.keep[i] = needed(s, but, i);
 		n.off[i] = !is_set(switches[i].path, "1");
 	}
+	if (!n.keep[0] || !n.keep[1])
+		lan_find_forwarders(nl, nf, &n.others);
 	n.taken = is_set(ACCEPT_REDIRECTS, "1");
 	notes_path(s, path);
 	if (!nfnl_chains(nf, LAN_FORWARDING, give_back, &n, &ignored)) {

@@ -54,6 +54,16 @@ int lan_switches_copy(const char *from, const char *to, struct err *err);
 #define LAN_HERE 80
 void lan_here(char buf[LAN_HERE]);
 
+/*
+ * Who else has the host forward, by family: whoever translates addresses, or has a bridge or a pair with the host in it
+ * for others to leave by. "": nobody is seen.
+ */
+#define LAN_WHO 48
+struct lan_forwarders {
+	char who[2][LAN_WHO];
+};
+void lan_find_forwarders(struct rtnl *nl, struct rtnl *nf, struct lan_forwarders *f);
+
 #define LAN_FORWARDING "vireo_forwarding" /* a table of nft */
 /*
  * Let the host forward, and remember what was so before: given back by lan_forwarding_off(), once no network needs it,
@@ -63,7 +73,11 @@ int lan_forwarding_on(struct rtnl *nl, struct rtnl *nf, const struct lan_store *
 		      struct err *err);
 /* The table is not there: whether it was lost, and is there again. */
 bool lan_forwarding_recall(struct rtnl *nf, const struct lan_store *s);
-/* That of the name `but` counts no more. What was remembered goes with `b`. */
-void lan_forwarding_off(struct rtnl *nf, const struct lan_store *s, const char *but, struct nfnl_batch *b);
+/*
+ * That of the name `but` counts no more. What was remembered goes with `b`. Where others forward by now it stays on,
+ * and is theirs: they have found it so, and would be cut off.
+ */
+void lan_forwarding_off(struct rtnl *nl, struct rtnl *nf, const struct lan_store *s, const char *but,
+			struct nfnl_batch *b);
 
 #endif

@@ -308,6 +308,44 @@ int nfnl_sum(struct rtnl *nf, const char *table, uint64_t *sum, struct err *err)
 	return rc ? -1 : 0;
 }
 
+/* --- hooks --- */
+
+struct hooks {
+	nfnl_hook_fn *fn;
+	void *opaque;
+};
+
+static int found_hook(void *opaque, const struct nlmsghdr *m)
+{
+	const size_t head = NLMSG_SPACE(sizeof(struct nfgenmsg));
+	const struct nfgenmsg *g = NLMSG_DATA(m);
+	const struct rtattr *t[NFTA_CHAIN_TYPE + 1], *hook[NFTA_HOOK_HOOKNUM + 1];
+	char table[NFNL_NAME], kind[NFNL_NAME];
+	const struct hooks *w = opaque;
+
+	if (m->nlmsg_len < head)
+		return 0;
+	rtnl_attrs((const void *)((const char *)m + head), m->nlmsg_len - head, t, ARRAY_LEN(t) - 1);
+	nested(t[NFTA_CHAIN_HOOK], hook, ARRAY_LEN(hook) - 1);
+	if (hook[NFTA_HOOK_HOOKNUM] && RTA_PAYLOAD(hook[NFTA_HOOK_HOOKNUM]) == 4 && t[NFTA_CHAIN_USE] &&
+	    RTA_PAYLOAD(t[NFTA_CHAIN_USE]) == 4 && text_of(t[NFTA_CHAIN_TABLE], table) &&
+	    text_of(t[NFTA_CHAIN_TYPE], kind))
+		w->fn(w->opaque, &(struct nfnl_hook){ .family = g->nfgen_family,
+						      .hook = ld_be32(RTA_DATA(hook[NFTA_HOOK_HOOKNUM])),
+						      .table = table,
+						      .type = kind,
+						      .full = ld_be32(RTA_DATA(t[NFTA_CHAIN_USE])) != 0 });
+	return 0;
+}
+
+int nfnl_hooks(struct rtnl *nf, nfnl_hook_fn *fn, void *opaque, struct err *err)
+{
+	struct rtnl_req q;
+
+	begin(&q, type(NFT_MSG_GETCHAIN), NLM_F_DUMP, NFPROTO_UNSPEC);
+	return rtnl_each(nf, &q, found_hook, &(struct hooks){ fn, opaque }, err) ? -1 : 0;
+}
+
 /* --- transactions --- */
 
 static void put(struct nfnl_batch *b, const struct rtnl_req *q)

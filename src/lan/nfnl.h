@@ -37,6 +37,15 @@ int nfnl_elements(struct rtnl *nf, const struct nfnl_set *set, nfnl_element_fn *
  */
 int nfnl_sum(struct rtnl *nf, const char *table, uint64_t *sum, struct err *err);
 
+/* A chain with a hook, of anybody's tables. */
+struct nfnl_hook {
+	unsigned family, hook; /* NF_INET_POST_ROUTING and so on */
+	const char *table, *type;
+	bool full; /* it has rules */
+};
+typedef void nfnl_hook_fn(void *opaque, const struct nfnl_hook *h);
+int nfnl_hooks(struct rtnl *nf, nfnl_hook_fn *fn, void *opaque, struct err *err);
+
 /* A transaction: all of it or nothing. */
 struct nfnl_batch {
 	char *buf;

@@ -500,7 +500,7 @@ static int prepare_removal(struct lan *l, const char *name, struct nfnl_batch *b
 {
 	nfnl_begin(b);
 	if (!lan_is_others(l, ""))
-		lan_forwarding_off(&l->nf, &l->store, name, b);
+		lan_forwarding_off(&l->nl, &l->nf, &l->store, name, b);
 	return lan_rules_remove(&l->nf, name, b, err);
 }
 

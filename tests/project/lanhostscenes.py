@@ -139,6 +139,35 @@ def forwarding(lab):
     return {**found, "left": gone(lab)}
 
 
+def relied(lab):
+    """Forwarding that others rely on by now stays on, by family; who does not forward keeps nothing on."""
+    off = "sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0 net.ipv6.conf.up0.accept_ra=1"
+    bridge = "ip link add x0 type bridge; ip link set x0 up; ip addr add 10.66.0.1/24 dev x0"
+    nat = "add table {0} x; add chain {0} x y {{ type nat hook postrouting priority 100; }}; "
+    found = {}
+    for name, begin, end in (
+            ("bridge", bridge, "ip link del x0"),
+            ("bridge6", "ip link add x0 type bridge; ip link set x0 up; ip addr add fd00:66::1/64 dev x0 nodad", "ip link del x0"),
+            ("pair", "ip link add x0 type veth peer name x1; ip addr add 10.66.0.1/24 dev x0", "ip link del x0"),
+            ("nat", "nft '" + nat.format("ip") + "add rule ip x y masquerade'", "nft delete table ip x"),
+            ("nat6", "nft '" + nat.format("ip6") + "add rule ip6 x y masquerade'", "nft delete table ip6 x"),
+            ("both", "nft '" + nat.format("inet") + "add rule inet x y masquerade'", "nft delete table inet x"),
+            ("machine", bridge + "; ip route add default via 10.66.0.2 dev x0 metric 9000", "ip link del x0"),
+            ("filters", "nft '" + nat.format("ip") + "add chain ip x z { type filter hook forward priority 0; }; add rule ip x z counter'",
+             "nft delete table ip x"),
+            ("nobody", "ip link add x0 type bridge; ip link set x0 up", "ip link del x0")):
+        sh(off)
+        lab.vireo("net", "create", "lab", "--nat")
+        sh(begin)
+        said = lab.vireo("net", "delete", "lab", check=False).stderr
+        left = lab.left()
+        found[name] = [*left["forward"], sh("sysctl -n net.ipv6.conf.up0.accept_ra").strip(), re.findall(r"IPv.*", said),
+                       [t for t in left["tables"] if "vireo" in t] + left["files"]]
+        sh(end)
+    sh(off)
+    return found
+
+
 def wire(space, ifname="eth0"):
     """A packet socket in a name space."""
     own = os.open("/proc/self/ns/net", os.O_RDONLY)

@@ -58,6 +58,16 @@ def test_switches_of_the_host_come_back(scenes):
     assert r["left"] == NOTHING
 
 
+@pytest.mark.scene("relied")
+def test_forwarding_stays_on_for_others(scenes):
+    four, six = [f"IPv{n} forwarding stays on, for others (%s)" for n in "46"]
+    assert scenes.result("relied") == {
+        "bridge": ["1", "0", "1", [four % "x0"], []], "bridge6": ["0", "1", "2", [six % "x0"], []], "pair": ["1", "0", "1", [four % "x0"], []],
+        "nat": ["1", "0", "1", [four % "table x"], []], "nat6": ["0", "1", "2", [six % "table x"], []],
+        "both": ["1", "1", "2", [four % "table x", six % "table x"], []],
+        **{name: ["0", "0", "1", [], []] for name in ("machine", "filters", "nobody")}}
+
+
 @pytest.mark.scene("bindings")
 def test_addresses_of_their_own_making_outlive_rules(scenes):
     assert scenes.result("bindings") == {"first": ["made"], "free": ["right"], "stolen": [], "again": ["made"],
