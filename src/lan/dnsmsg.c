@@ -190,6 +190,30 @@ bool dns_read_answer(uint8_t *m, size_t len, const struct dns_query *q, struct d
 	return true;
 }
 
+/* The addresses in a record of services, behind a priority, a name and what else it tells: RFC 9460, 2.2 and 7.3. */
+static bool any_hint(const uint8_t *p, size_t len, bool (*fn)(const void *opaque, bool six, const uint8_t *data),
+		     const void *opaque)
+{
+	enum { IPV4HINT = 4, IPV6HINT = 6 };
+	size_t at = 2;
+
+	while (at < len && p[at])
+		at += 1u + p[at];
+	for (at++; at < len && len - at >= 4;) {
+		unsigned key = ld_be16(p + at), n = ld_be16(p + at + 2);
+		unsigned size = key == IPV4HINT ? 4 : key == IPV6HINT ? 16 : n + 1;
+
+		at += 4;
+		if (n > len - at)
+			return false; /* nobody can read it */
+		for (unsigned k = 0; k + size <= n; k += size)
+			if (fn(opaque, key == IPV6HINT, p + at + k))
+				return true;
+		at += n;
+	}
+	return false;
+}
+
 bool dns_any_address(const uint8_t *m, size_t len, bool (*fn)(const void *opaque, bool six, const uint8_t *data),
 		     const void *opaque)
 {
@@ -202,8 +226,9 @@ bool dns_any_address(const uint8_t *m, size_t len, bool (*fn)(const void *opaque
 		return false;
 	at += 4;
 	while (records-- && read_record(m, len, &at, &r))
-		if (((r.type == DNS_A && r.len == 4) || (r.type == DNS_AAAA && r.len == 16)) &&
-		    fn(opaque, r.type == DNS_AAAA, m + r.data))
+		if (((r.type == DNS_A && r.len == 4) || (r.type == DNS_AAAA && r.len == 16))
+			    ? fn(opaque, r.type == DNS_AAAA, m + r.data)
+			    : ((r.type == DNS_SVCB || r.type == DNS_HTTPS) && any_hint(m + r.data, r.len, fn, opaque)))
 			return true;
 	return false;
 }
@@ -306,6 +331,7 @@ void dns_end(struct dns_writer *w, const struct dns_query *q, enum dns_rcode rco
 bool dns_text(const struct dns_name *n, char text[DNS_NAME_MAX + 1])
 {
 	unsigned at = 0, out = 0;
+	bool good = true;
 
 	while (at < n->len && n->b[at]) {
 		unsigned len = n->b[at++];
@@ -315,13 +341,15 @@ bool dns_text(const struct dns_name *n, char text[DNS_NAME_MAX + 1])
 		for (; len; len--, at++) {
 			uint8_t c = n->b[at] >= 'A' && n->b[at] <= 'Z' ? n->b[at] | 32 : n->b[at];
 
-			if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_'))
-				return false;
+			if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_')) {
+				good = false;
+				c = '?';
+			}
 			text[out++] = (char)c;
 		}
 	}
 	text[out] = 0;
-	return true;
+	return good;
 }
 
 bool dns_name_of(const char *text, struct dns_name *n)

@@ -24,6 +24,10 @@ enum dns_type {
 	DNS_PTR = 12,
 	DNS_AAAA = 28,
 	DNS_OPT = 41,
+	DNS_DS = 43,
+	DNS_DNSKEY = 48,
+	DNS_SVCB = 64,
+	DNS_HTTPS,
 	DNS_IXFR = 251,
 	DNS_AXFR,
 	DNS_ANY = 255,
@@ -72,7 +76,8 @@ struct dns_answer {
  * it is passed on. `m` is changed: OPT is taken out.
  */
 bool dns_read_answer(uint8_t *m, size_t len, const struct dns_query *q, struct dns_answer *a);
-/* Whether one of its records of addresses (A and AAAA, of the bytes `data`) is such that `fn` says so. */
+/* Whether one of its addresses (of A and AAAA, or that services hint at), the bytes `data`, is such that `fn` says so.
+ */
 bool dns_any_address(const uint8_t *m, size_t len, bool (*fn)(const void *opaque, bool six, const uint8_t *data),
 		     const void *opaque);
 /* The times to live of a message that dns_read_answer() took, `by` seconds later. */
@@ -98,7 +103,7 @@ void dns_put(struct dns_writer *w, enum dns_section where, const struct dns_reco
 /* OPT, if the query had one, and the rcode. Cut to `q->size` with TC, if it is to be. */
 void dns_end(struct dns_writer *w, const struct dns_query *q, enum dns_rcode rcode, bool cut);
 
-/* Labels in small letters, dots between; "" is the root. False: with bytes that no host's name has. */
+/* Labels in small letters, dots between; "" is the root. False: with bytes that no host's name has, which are '?'. */
 bool dns_text(const struct dns_name *n, char text[DNS_NAME_MAX + 1]);
 /* False: it is no name. */
 bool dns_name_of(const char *text, struct dns_name *n);

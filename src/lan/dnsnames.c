@@ -144,6 +144,12 @@ static void find_reverse6(const struct dns *d, const char *text, size_t len, str
 		find_address(d, a, p);
 }
 
+/* Of what there is at the top of a zone. Who validates asks top-level domains so, which a machine may be called as. */
+static bool is_of_a_zone(unsigned type)
+{
+	return type == DNS_NS || type == DNS_SOA || type == DNS_DS || type == DNS_DNSKEY;
+}
+
 static void find(const struct dns *d, const struct dns_query *q, struct place *p)
 {
 	const char *domain = d->v->s.domain;
@@ -151,8 +157,7 @@ static void find(const struct dns *d, const struct dns_query *q, struct place *p
 	size_t head;
 
 	memset(p, 0, sizeof(*p));
-	if (!dns_text(&q->name, text))
-		return;
+	dns_text(&q->name, text);
 	if (ends_with(text, ".in-addr.arpa", &head)) {
 		find_reverse4(d, text, head, p);
 	} else if (ends_with(text, ".ip6.arpa", &head)) {
@@ -173,8 +178,8 @@ static void find(const struct dns *d, const struct dns_query *q, struct place *p
 			find_machine(d, text, p);
 	} else if (*text && !strchr(text, '.')) {
 		find_machine(d, text, p);
-		/* Addresses of a name without dots are nobody else's; that of a top-level domain may be asked for. */
-		p->ours = p->exists || q->type == DNS_A || q->type == DNS_AAAA;
+		/* Addresses of a name without dots are nobody else's; what else is asked of such a name may be. */
+		p->ours = p->exists ? !is_of_a_zone(q->type) : q->type == DNS_A || q->type == DNS_AAAA;
 	}
 }
 

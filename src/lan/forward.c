@@ -18,7 +18,7 @@
 
 #define SOCKETS	   64u /* by UDP, of each family: questions at a time */
 #define STREAMS	   8u  /* by TCP, of each family */
-#define WAITERS	   8u  /* for one answer */
+#define WAITERS	   24u /* for one answer: more than one machine has addresses */
 #define ASKING_MAX 32u /* of one client */
 #define TRIES	   4u
 #define TRY_MS	   1000
@@ -33,6 +33,7 @@ struct waiter {
 struct pending {
 	struct dns *d;
 	bool used, stream;
+	bool plain;	    /* without EDNS, which somebody does not know */
 	struct dns_query q; /* in small letters; `sent` as it went out */
 	struct dns_query sent;
 	unsigned tries, server, mistakes;
@@ -57,6 +58,7 @@ struct forward {
 };
 
 static void ask(struct pending *p);
+static void fail(struct pending *p);
 
 /* --- whom to ask --- */
 
@@ -164,7 +166,7 @@ unsigned forward_pending(const struct forward *f)
 
 /* --- sockets --- */
 
-static bool take_socket(struct pending *p, int family)
+static bool take_free(struct pending *p, int family)
 {
 	struct forward *f = p->d->forward;
 	unsigned k = family == AF_INET6, len = p->stream ? STREAMS : SOCKETS;
@@ -180,6 +182,48 @@ static bool take_socket(struct pending *p, int family)
 		return true;
 	}
 	return false;
+}
+
+static unsigned streams_of(const struct forward *f, int family, uint16_t bucket)
+{
+	unsigned count = 0;
+
+	for (unsigned n = 0; n < SOCKETS; n++) {
+		const struct pending *p = &f->pending[n];
+
+		count += p->stream && p->slot >= 0 && p->family == family && p->waiters &&
+			 p->waiter[0].c.bucket == bucket;
+	}
+	return count;
+}
+
+/* Streams are few: the oldest of who has most of them gives way to who has less. */
+static bool take_socket(struct pending *p, int family)
+{
+	struct forward *f = p->d->forward;
+	struct pending *worst = NULL;
+	unsigned most;
+
+	if (take_free(p, family))
+		return true;
+	if (!p->stream)
+		return false;
+	most = streams_of(f, family, p->waiter[0].c.bucket);
+	for (unsigned n = 0; n < SOCKETS; n++) {
+		struct pending *o = &f->pending[n];
+		unsigned has;
+
+		if (!o->stream || o->slot < 0 || o->family != family || !o->waiters)
+			continue;
+		has = streams_of(f, family, o->waiter[0].c.bucket);
+		if (has > most || (worst && has == most && o->since_ms < worst->since_ms)) {
+			most = has;
+			worst = o;
+		}
+	}
+	if (worst)
+		fail(worst);
+	return worst && take_free(p, family);
 }
 
 static int fd_of(const struct pending *p)
@@ -293,6 +337,11 @@ static void take_answer(struct pending *p, uint8_t *m, size_t len)
 			fail(p);
 		else
 			go_by_stream(p);
+	} else if (a.rcode == DNS_FORMERR && !p->plain) {
+		/* RFC 6891, 7: it may be EDNS that it does not know. */
+		p->plain = true;
+		p->server--;
+		try_next(p);
 	} else if ((a.rcode == DNS_SERVFAIL || a.rcode == DNS_REFUSED || a.rcode == DNS_NOTIMP) &&
 		   p->tries + 1 < TRIES && p->d->forward->servers > 1) {
 		try_next(p);
@@ -361,7 +410,7 @@ static size_t write_question(struct pending *p, uint8_t *m)
 	struct dns_writer w;
 
 	p->sent = p->q;
-	p->sent.edns = true;
+	p->sent.edns = !p->plain;
 	p->sent.size = DNS_UDP_MAX;
 	if (!entropy_get(&p->sent.id, sizeof(p->sent.id)))
 		p->sent.id = (uint16_t)p->d->v->now_ms;
@@ -448,10 +497,40 @@ static struct pending *place(struct dns *d, uint16_t bucket)
 	return worst;
 }
 
-static void add_waiter(struct pending *p, const struct dns_query *q, const struct dns_client *c)
+static unsigned waiters_of(const struct pending *p, uint16_t bucket)
 {
-	p->waiter[p->waiters++] = (struct waiter){ *c, *q };
+	unsigned count = 0;
+
+	for (unsigned n = 0; n < p->waiters; n++)
+		count += p->waiter[n].c.bucket == bucket;
+	return count;
+}
+
+/* One more who waits; where there is no room, in place of one of who does so most. False: that is who asks. */
+static bool add_waiter(struct pending *p, const struct dns_query *q, const struct dns_client *c)
+{
+	unsigned most = waiters_of(p, c->bucket);
+	struct waiter *w = NULL;
+
+	for (unsigned n = 0; p->waiters == WAITERS && n < WAITERS; n++) {
+		unsigned has = waiters_of(p, p->waiter[n].c.bucket);
+
+		if (has <= most)
+			continue;
+		most = has;
+		w = &p->waiter[n];
+	}
+	if (w) {
+		p->d->asking[w->c.bucket]--;
+		dns_reply_rcode(p->d, &w->c, &w->q, DNS_SERVFAIL);
+	} else if (p->waiters < WAITERS) {
+		w = &p->waiter[p->waiters++];
+	} else {
+		return false;
+	}
+	*w = (struct waiter){ *c, *q };
 	p->d->asking[c->bucket]++;
+	return true;
 }
 
 bool forward_ask(struct dns *d, const struct dns_query *q, const struct dns_client *c)
@@ -466,17 +545,13 @@ bool forward_ask(struct dns *d, const struct dns_query *q, const struct dns_clie
 	for (unsigned n = 0; n < SOCKETS && !p; n++)
 		if (is_same(&f->pending[n], &small))
 			p = &f->pending[n];
-	if (p) {
-		if (p->waiters >= WAITERS)
-			return false;
-		add_waiter(p, q, c);
-		return true;
-	}
+	if (p)
+		return add_waiter(p, q, c);
 	p = place(d, c->bucket);
 	if (!p)
 		return false;
 	p->used = true;
-	p->stream = false;
+	p->stream = p->plain = false;
 	p->q = small;
 	p->tries = p->mistakes = 0;
 	p->server = f->good;

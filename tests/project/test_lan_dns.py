@@ -13,7 +13,7 @@ from lan_net import Net, absent, gone
 
 ALPHA = "52:54:00:77:00:01"
 KNOWN = f"host={ALPHA},alpha,10.77.0.50,fd77::50"
-A, NS, SOA, PTR, TXT, AAAA, OPT = 1, 2, 6, 12, 16, 28, 41
+A, NS, SOA, PTR, TXT, AAAA, OPT, DS, HTTPS = 1, 2, 6, 12, 16, 28, 41, 43, 65
 
 
 def labels(name):
@@ -31,6 +31,11 @@ def record(kind, data, ttl=300, name=b"\xc0\x0c"):
 
 def reverse(address):
     return ".".join(reversed(socket.inet_pton(socket.AF_INET6, address).hex())) + ".ip6.arpa"
+
+
+def service(*parts):
+    """A record of a service at its own name, with these parameters."""
+    return b"\0\1\0" + b"".join(struct.pack(">2H", key, len(data)) + data for key, data in parts)
 
 
 def rcode(m):
@@ -82,11 +87,14 @@ class Upstream:
                 c, peer = self.tcp.accept()
             except OSError:
                 return
-            m = c.recv(4096)[2:]
-            self.asked.append((self.name(m), m[:2], peer[1], "tcp"))
-            for answer in self.reply(m, True):
-                c.sendall(struct.pack(">H", len(answer)) + answer)
-            c.close()
+            threading.Thread(target=self.serve_connection, args=(c, peer), daemon=True).start()
+
+    def serve_connection(self, c, peer):
+        m = c.recv(4096)[2:]
+        self.asked.append((self.name(m), m[:2], peer[1], "tcp"))
+        for answer in self.reply(m, True):
+            c.sendall(struct.pack(">H", len(answer)) + answer)
+        c.close()
 
     def close(self):
         if self.udp.fileno() < 0:
@@ -323,11 +331,68 @@ def test_answers_that_lead_inside(lab):
     """Nobody else has addresses of the network: names of elsewhere do not lead to it, where it is so."""
     n, c, up = lab("alone=on", forward="on")
     inside = {"own": record(A, bytes([10, 77, 0, 1])), "six": record(AAAA, socket.inet_pton(socket.AF_INET6, "fd77::50")),
-              "mapped": record(AAAA, socket.inet_pton(socket.AF_INET6, "::ffff:10.77.0.9"))}
-    for name, r in {**inside, "other": record(A, bytes([10, 78, 0, 1]))}.items():
+              "mapped": record(AAAA, socket.inet_pton(socket.AF_INET6, "::ffff:10.77.0.9")),
+              "hint4": record(HTTPS, service((1, b"\2h2"), (4, bytes([192, 0, 2, 1, 10, 77, 0, 9])))),
+              "hint6": record(HTTPS, service((6, socket.inet_pton(socket.AF_INET6, "fd77::9"))))}
+    outside = {"other": record(A, bytes([10, 78, 0, 1])), "hint": record(HTTPS, service((4, bytes([192, 0, 2, 1])))),
+               "hint cut": record(HTTPS, service((4, bytes([192, 0, 2, 1])))[:-3]), "no hint": record(HTTPS, b"\0\1\77a"),
+               "key": record(HTTPS, service((7, bytes([10, 77, 0, 9]))))}
+    for name, r in {**inside, **outside}.items():
         up.answers[f"{name}.example"] = lambda q, tcp, r=r: [answer(q, record(5, labels("x.example")), r)]
-        assert rcode(c.ask(f"{name}.example")) == (0 if name == "other" else 5), name
+        assert rcode(c.ask(f"{name}.example")) == (0 if name in outside else 5), name
     assert n.ask("stats")["dns"]["refused"] == len(inside)
+
+
+def test_names_that_are_ours_alone(lab):
+    """Whatever bytes are in them. But a machine that calls itself as a top-level domain is not one."""
+    n, c, up = lab(forward="on")
+    for name in ("*.lab.internal", "a b.lab.internal", "a\0.alpha.lab.internal"):
+        assert rcode(c.ask(name)) == 3, name
+    assert not up.asked
+    m = n.machine()
+    assert "obtained" in m.run("busybox udhcpc -i eth0 -n -q -f -t 5 -T 1 -x hostname:com -s /bin/true", check=False).stderr
+    up.answers["com"] = lambda q, tcp: [answer(q, record(NS, labels("a.example")))]
+    assert c.ask("com")[-4:-1] == bytes([10, 77, 0]) and not up.asked
+    for kind in (NS, SOA, DS, 48):
+        assert labels("a.example") in c.ask("com", kind), kind
+
+
+def test_who_asks_most_gives_way(lab):
+    n, c, up = lab(forward="on")
+    other = Client(n.machine(), "10.77.0.51/24")
+    good = record(A, bytes([192, 0, 2, 1]))
+    # One name that is answered late, and all who wait for it.
+    up.answers["late.example"] = lambda q, tcp: [answer(q, good)] if len(up.asked) > 1 else []
+    for ident in range(32):
+        c.udp.send(query("late.example", ident=ident))
+    assert rcode(other.ask("late.example")) == 0
+    codes = [rcode(c.udp.recv(4096)) for _ in range(32)]
+    assert codes.count(0) == 23 and codes.count(2) == 9  # the rest has no room at once
+    # Answers that take all connections to other servers, and never end.
+    def hang(q, tcp):
+        if tcp:
+            time.sleep(8)
+        return [] if tcp else [answer(q, flags=0x8380)]
+    for k in range(10):
+        up.answers[f"hang{k}.example"] = hang
+        c.udp.send(query(f"hang{k}.example", ident=k))
+    end = time.monotonic() + 5
+    while len([x for x in up.asked if x[3] == "tcp"]) < 8:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    up.answers["big.example"] = lambda q, tcp: [answer(q, *[record(TXT, b"\xc8" + b"x" * 200)] * 8) if tcp else answer(q, flags=0x8380)]
+    m = other.ask("big.example", TXT)
+    assert rcode(m) == 0 and m[2] & 2  # it asks by TCP now
+    assert n.ask("stats")["dns"]["failed"] >= 1
+
+
+def test_a_server_without_edns(lab):
+    n, c, up = lab(forward="on")
+    up.answers["old.example"] = lambda q, tcp: [q[:2] + b"\x81\x81\0\1" + bytes(6) + q[12:q.index(b"\0", 12) + 5]] if q[11] else \
+        [answer(q, record(A, bytes([192, 0, 2, 1])))]
+    assert bytes([192, 0, 2, 1]) in c.ask("old.example")
+    up.answers["never.example"] = lambda q, tcp: [q[:2] + b"\x81\x81\0\1" + bytes(6) + q[12:q.index(b"\0", 12) + 5]]
+    assert rcode(c.ask("never.example")) == 1
 
 
 def test_large_answers(lab):
