@@ -43,10 +43,35 @@ void net_print_json(json_t *o)
 
 /* --- start, stop, delete: what cannot be done with one network is told, and the others have their turn --- */
 
+static int start_all(struct lan *l, struct err *err)
+{
+	json_t *all = lan_list(l, err), *o;
+	int status = 0;
+	size_t i;
+
+	if (!all)
+		return -1;
+	json_array_foreach(all, i, o)
+	{
+		if (lan_start(l, json_string_value(json_object_get(o, "name")), err))
+			status = cli_fail(err);
+	}
+	json_decref(all);
+	return status;
+}
+
 static int start(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
 {
 	int status = 0;
+	bool all;
 
+	if (config_bool(c, "all", false, &all, err))
+		return -1;
+	if (all == !!argc)
+		return err_set(err,
+			       all ? "--all and no name is meant, or names" : "names of networks are needed, or --all");
+	if (all)
+		return start_all(l, err);
 	for (int i = 0; i < argc; i++)
 		if (lan_start(l, argv[i], err))
 			status = cli_fail(err);
@@ -94,12 +119,23 @@ static const struct cli_option force_options[] = {
 	{ 0 },
 };
 
+static const struct cli_option start_options[] = {
+	{ "all", 0, CLI_FLAG, "all", NULL, NULL, "all that are defined", NULL },
+	{ 0 },
+};
+
 const struct cli_command net_start_command = {
 	.name = PREFIX "start",
 	.summary = "Start networks that are defined, as after the host has booted",
 	.operands = "NAME...",
-	.min_operands = 1,
 	.max_operands = CLI_MANY,
+	.operand_words = { "@network", "@network" },
+	.options = start_options,
+	.text = "`systemctl enable vireo-networks` has all started at each boot. What somebody else has changed of a "
+		"network "
+		"that\nruns (its packet filters, its bridge, its servers) is made again, as by each command that "
+		"changes "
+		"something.",
 	.run = run_start,
 };
 
@@ -109,6 +145,7 @@ const struct cli_command net_stop_command = {
 	.operands = "NAME...",
 	.min_operands = 1,
 	.max_operands = CLI_MANY,
+	.operand_words = { "@network", "@network" },
 	.options = force_options,
 	.run = run_stop,
 };
@@ -119,6 +156,7 @@ const struct cli_command net_delete_command = {
 	.operands = "NAME...",
 	.min_operands = 1,
 	.max_operands = CLI_MANY,
+	.operand_words = { "@network", "@network" },
 	.options = force_options,
 	.run = run_delete,
 };
@@ -170,6 +208,11 @@ const struct cli_command cli_net_command = {
 		"nat: machines reach the host and the world; the world reaches a machine by published ports only.\n"
 		"isolated: machines reach each other only, not even the host.\n"
 		"routed: as nat with the machines' own addresses; the world must know the way back.\n"
-		"bridged: machines are hosts of the network that an interface of the host is in.",
+		"bridged: machines are hosts of the network that an interface of the host is in.\n"
+		"A machine sends by its own MAC and the addresses that it is given (`vireo net show`); another address "
+		"is "
+		"its own by\n--host. `vireo run --net NAME,trust=on` lets a router, a DHCP server or a host of "
+		"containers send "
+		"what it wants.",
 	.run_raw = run_raw,
 };

@@ -14,17 +14,17 @@
 	{ "isolated", 0, CLI_FLAG, "isolated", NULL, NULL, "machines reach each other only", NULL }, \
 	{ "routed", 0, CLI_FLAG, "routed", NULL, NULL, "the host routes to the network, without translation", NULL }, \
 	{ "bridged", 0, CLI_VALUE, "bridged", NULL, "IFACE", \
-	  "machines are hosts of the network that this interface of the host (or this bridge) is in", NULL }, \
+	  "machines are hosts of the network that this interface of the host (or this bridge) is in", "@interface" }, \
 	{ "subnet", 0, CLI_VALUE, "subnet", NULL, "A.B.C.D/8..29|none", "IPv4 addresses (default: a free private /24)", NULL }, \
 	{ "subnet6", 0, CLI_VALUE, "subnet6", NULL, "PREFIX/64|none", "IPv6 addresses, always a /64 (default: a unique local one)", NULL }, \
 	{ "domain", 0, CLI_VALUE, "domain", NULL, "NAME|none", "DNS domain of the machines (default: the network's name, .internal)", NULL }, \
 	{ "dhcp-range", 0, CLI_VALUE, "dhcp-range", NULL, "A-B", "addresses that are handed out (default: all but the first two)", NULL }, \
-	{ "host", 0, CLI_NUMBERED, "host", NULL, "MAC,NAME,ADDRESS", "a machine's name and address; several times; NAME or ADDRESS may be empty", NULL }, \
+	{ "host", 0, CLI_NUMBERED, "host", NULL, "MAC,NAME,ADDRESS", "a machine's name and address, by which alone it sends; several times; NAME or ADDRESS may be empty", NULL }, \
 	{ "publish", 0, CLI_NUMBERED, "publish", NULL, "[tcp|udp:][ADDRESS:]PORT[-PORT]-MACHINE:PORT[-PORT]", \
 	  "ports of the host that lead to those of a machine (name or address); several times", NULL }, \
-	{ "route", 0, CLI_NUMBERED, "route", NULL, "NETWORK", "another network that this one reaches and is reached from; several times", NULL }, \
+	{ "route", 0, CLI_NUMBERED, "route", NULL, "NETWORK", "another network that this one reaches and is reached from; several times", "@network" }, \
 	{ "dns", 0, CLI_VALUE, "dns", NULL, "own|dnsmasq|off", "who answers DNS (and DHCP): Vireo (default), or dnsmasq; off: no DNS", "own|dnsmasq|off" }, \
-	{ "no-dhcp", 0, CLI_FLAG, "no-dhcp", NULL, NULL, "hand out no addresses", NULL }, \
+	{ "no-dhcp", 0, CLI_FLAG, "no-dhcp", NULL, NULL, "hand out no addresses; machines have those of `vireo net show` all the same, or of --host", NULL }, \
 	{ "mtu", 0, CLI_VALUE, "mtu", NULL, "N", "largest packet, 1280 to 65535 (default: 1500)", NULL }, \
 	{ "bridge", 0, CLI_VALUE, "bridge", NULL, "NAME", "name of the bridge interface (default: vr-NAME)", NULL }
 /* clang-format on */
@@ -188,6 +188,17 @@ static int with_def(struct lan *l, struct config *c, struct err *err, int argc, 
 	return rc;
 }
 
+/* Allowed, since they may be the user's own: said, since they may be a slip. */
+static void note_public(const struct lan_def *d)
+{
+	char net[LAN_TEXT4];
+
+	if (d->model == LAN_NAT && d->net4.len && !lan_private4(&d->net4))
+		fprintf(stderr,
+			"vireo: subnet %s is not a private one: who has it elsewhere is not reached from here\n",
+			lan_text_net4(&d->net4, net));
+}
+
 static int do_create(struct lan *l, struct config *c, struct lan_def *d, char **argv, struct err *err)
 {
 	struct lan_wishes w = { 0 };
@@ -201,7 +212,10 @@ static int do_create(struct lan *l, struct config *c, struct lan_def *d, char **
 	if (!said)
 		return err_set(err, "one of --nat, --isolated, --routed and --bridged IFACE is needed");
 	choose_domain(c, d);
-	return lan_create(l, d, &w, err);
+	if (lan_create(l, d, &w, err))
+		return -1;
+	note_public(d);
+	return 0;
 }
 
 static int do_edit(struct lan *l, struct config *c, struct lan_def *d, char **argv, struct err *err)
@@ -229,7 +243,11 @@ static int do_edit(struct lan *l, struct config *c, struct lan_def *d, char **ar
 		w.no4 = !d->net4.len;
 		w.no6 = !d->net6.len;
 	}
-	return lan_edit(l, d, &w, force, err);
+	if (lan_edit(l, d, &w, force, err))
+		return -1;
+	if (config_peek(c, "subnet"))
+		note_public(d);
+	return 0;
 }
 
 /* --- import --- */
@@ -343,6 +361,7 @@ const struct cli_command net_edit_command = {
 	.operands = "NAME",
 	.min_operands = 1,
 	.max_operands = 1,
+	.operand_words = { "@network" },
 	.options = edit_options,
 	.text = "What is not given stays. --host, --publish and --route replace all of their kind; none empties them.",
 	.run = run_edit,

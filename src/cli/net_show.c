@@ -47,6 +47,14 @@ static int list(struct lan *l, struct config *c, int argc, char **argv, struct e
 		       text(o, "bridge"), text(o, "subnet"), text(o, "subnet6"),
 		       (int)json_integer_value(json_object_get(o, "cables")));
 	}
+	/* Why some say so little, and why there are none. */
+	json_array_foreach(a, i, o)
+	{
+		if (json_object_get(o, "error"))
+			fprintf(stderr, "vireo: %s: %s\n", text(o, "name"), text(o, "error"));
+	}
+	if (!json_array_size(a) && lan_roots_are_elsewhere(l))
+		fputs("vireo: these are your own networks; root has others\n", stderr);
 	json_decref(a);
 	return 0;
 }
@@ -205,6 +213,7 @@ const struct cli_command net_show_command = {
 	.operands = "NAME",
 	.min_operands = 1,
 	.max_operands = 1,
+	.operand_words = { "@network" },
 	.options = options,
 	.run = run_show,
 };
@@ -215,6 +224,7 @@ const struct cli_command net_leases_command = {
 	.operands = "NAME",
 	.min_operands = 1,
 	.max_operands = 1,
+	.operand_words = { "@network" },
 	.options = options,
 	.run = run_leases,
 };
@@ -225,6 +235,7 @@ const struct cli_command net_stats_command = {
 	.operands = "NAME",
 	.min_operands = 1,
 	.max_operands = 1,
+	.operand_words = { "@network" },
 	.options = options,
 	.run = run_stats,
 };

@@ -51,7 +51,8 @@ struct cli_command {
 	const char *operands;		/* "NAME FILE"; "" for none */
 	int min_operands, max_operands; /* CLI_MANY: any number */
 	/* What completes each operand, the last of them also those that follow: "word|word", "@file", "@machine" (a
-	 * running one), "@command", "@subcommand" (of the command before it), "@cpu" or NULL. */
+	 * running one), "@network" (also "@network|word": or one of these), "@interface" (of the host), "@command",
+	 * "@subcommand" (of the command before it), "@cpu" or NULL. */
 	const char *operand_words[2];
 	const struct cli_option *options; /* may be NULL */
 	/* Of a command that has commands: NULL-terminated, with names of two words; or what makes each for a

@@ -39,7 +39,7 @@
 	  "add a CD-ROM drive (IDE) with an image, or none; keys: aio, addr, changed, bootindex", "@file" },                      \
 	{ "net", 0, CLI_SERIES, "net", "backend", "BACKEND[,KEY=VALUE]...",                                            \
 	  "add a network card; BACKEND user, tap, socket, stream, dgram, passt, null or none, or the name of a network (vireo net); keys: model=virtio|e1000, mac, bus, addr, bootindex, rom, queues, mtu, dump=FILE; of user: hostfwd, restrict, tftp, bootfile; of tap: ifname, fd, fds, script, downscript, bridge, helper; of socket and stream: listen, connect, reconnect, fd; of socket and dgram: mcast, udp, localaddr, remote, local; of passt: socket, program, tcp-ports, udp-ports; of a network: trust", \
-	  "user|tap|socket|stream|dgram|passt|null|none" },   \
+	  "@network|user|tap|socket|stream|dgram|passt|null|none" },   \
 	{ "vnc", 0, CLI_PAIRS, "vnc", NULL, "WHERE",                                                                   \
 	  "let VNC viewers come (and have a screen): unix (vnc.sock in the run directory), unix:PATH, 127.0.0.1:PORT or :N; other addresses with ,tls-creds=DIR,password-file=FILE",\
 	  "unix|none" },                                                                                              \

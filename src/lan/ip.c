@@ -127,6 +127,18 @@ bool lan_in6(const struct lan_net6 *n, const struct in6_addr *addr)
 	return !memcmp(&m, &n->addr, sizeof(m));
 }
 
+bool lan_private4(const struct lan_net4 *n)
+{
+	static const struct lan_net4 spaces[] = {
+		{ 0x0a000000, 8 }, { 0xac100000, 12 }, { 0xc0a80000, 16 }, { 0x64400000, 10 }
+	};
+
+	for (unsigned i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++)
+		if (n->len >= spaces[i].len && lan_in4(&spaces[i], n->addr))
+			return true;
+	return false;
+}
+
 bool lan_overlap4(const struct lan_net4 *a, const struct lan_net4 *b)
 {
 	return a->len <= b->len ? lan_in4(a, b->addr) : lan_in4(b, a->addr);

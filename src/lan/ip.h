@@ -39,6 +39,8 @@ const char *lan_text_mac(const uint8_t mac[6], char buf[LAN_TEXTMAC]);
 uint32_t lan_mask4(unsigned len);
 bool lan_in4(const struct lan_net4 *n, uint32_t addr);
 bool lan_in6(const struct lan_net6 *n, const struct in6_addr *addr);
+/* Nobody's in the world: RFC 1918, and the carriers' 100.64.0.0/10 (RFC 6598). */
+bool lan_private4(const struct lan_net4 *n);
 bool lan_overlap4(const struct lan_net4 *a, const struct lan_net4 *b);
 bool lan_overlap6(const struct lan_net6 *a, const struct lan_net6 *b);
 

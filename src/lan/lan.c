@@ -359,7 +359,7 @@ static json_t *describe(struct lan *l, const char *name)
 	if (!d || !r) {
 		put(o, "state", "unknown");
 	} else if (lan_load(l, name, d, &err)) {
-		put(o, "state", "broken");
+		put(o, "state", "unknown");
 		put(o, "error", err.msg);
 	} else {
 		bool known = !lan_run_load(l, name, r);
@@ -396,6 +396,11 @@ json_t *lan_list(struct lan *l, struct err *err)
 		json_array_append_new(a, describe(l, names.v[i]));
 	lan_names_free(&names);
 	return a;
+}
+
+bool lan_roots_are_elsewhere(const struct lan *l)
+{
+	return geteuid() && !getenv("VIREO_NET_DIR") && !access(LAN_ROOTS_NETWORKS, F_OK);
 }
 
 static json_t *cables(const struct lan_ports *p)

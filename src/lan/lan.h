@@ -42,6 +42,8 @@ int lan_stop(struct lan *l, const char *name, bool force, struct err *err);
 
 /* An array of objects: name, model, state, bridge, ... */
 json_t *lan_list(struct lan *l, struct err *err);
+/* Whether this user has a place of his own for networks, and root has some, too. */
+bool lan_roots_are_elsewhere(const struct lan *l);
 /* One of them, with its definition and its cables. */
 json_t *lan_show(struct lan *l, const char *name, struct err *err);
 json_t *lan_leases(struct lan *l, const char *name, struct err *err);

@@ -17,6 +17,8 @@
 #define LAN_PATH 192
 #define LAN_ID	 9
 
+#define LAN_ROOTS_NETWORKS "/etc/vireo/networks"
+
 struct lan_store {
 	char etc[LAN_PATH];  /* NAME.json */
 	char run[LAN_PATH];  /* NAME/state.json and so on */

@@ -310,7 +310,9 @@ def several(lab):
     for name in ("a", "b", "c"):
         lab.vireo("net", "create", name, "--isolated", "--no-start")
     state = lambda: {n["name"]: n["state"] for n in json.loads(lab.vireo("net", "list", "--json"))}
-    r = {}
+    lab.vireo("net", "start", "--all")
+    r = {"all": state(), "neither": [tried(lab, "net", "start"), tried(lab, "net", "start", "--all", "a")]}
+    lab.vireo("net", "stop", "a", "b", "c")
     for command in ("start", "stop", "delete"):
         done = lab.vireo("net", command, "a", "nope", "b", "nope2", check=False)
         r[command] = [done.returncode, done.stderr.count("no network named 'nope"), state()]
@@ -330,6 +332,25 @@ def remodelled(lab):
     return {**r, "left": gone(lab)}
 
 
+def hidden(lab):
+    """What somebody sees who may not read definitions, or has a place of his own for them."""
+    lab.vireo("net", "create", "lab", "--nat", "--no-start")
+    os.chmod(lab.dir, 0o755)
+    os.chmod(os.path.join(lab.dir, "networks", "lab.json"), 0)  # who leaves the name space for one of his own has its owner's number still
+    user = lambda **env: subprocess.run(["unshare", "-U", lab.VIREO, "net", "list"], capture_output=True, text=True, timeout=20,
+                                        env={**{k: v for k, v in os.environ.items() if k != "VIREO_NET_DIR"}, **env})
+    seen = user(VIREO_NET_DIR=lab.dir)
+    r = {"state": seen.stdout.split("\n")[1].split()[2], "error": seen.stderr}
+    sh("mount -t tmpfs tmpfs /etc")
+    own = [user(HOME=os.path.join(lab.dir, "nobody")).stderr]
+    os.makedirs("/etc/vireo/networks")
+    own.append(user(HOME=os.path.join(lab.dir, "nobody")).stderr)
+    own.append(user(VIREO_NET_DIR=os.path.join(lab.dir, "nobody")).stderr)
+    sh("umount /etc")
+    lab.vireo("net", "delete", "lab")
+    return {**r, "own": own}
+
+
 def neighbors(lab):
     """What is another network's, also of one that is down, and what is nobody's any more."""
     lab.vireo("net", "create", "a", "--nat", "--no-start")
@@ -346,6 +367,9 @@ def neighbors(lab):
     lab.vireo("net", "delete", "a")
     lab.vireo("net", "create", "a", "--nat")
     r["after"] = [filters(), *("routes" in shown(lab, name)["definition"] for name in ("b", "c"))]
+    r["public"] = [lab.vireo("net", "create", f"p{n}", *args, "--no-start", check=False).stderr for n, args in
+                   enumerate((["--nat", "--subnet", "8.8.8.0/24"], ["--routed", "--subnet", "9.8.8.0/24"], ["--nat", "--subnet", "100.64.7.0/24"]))]
+    lab.vireo("net", "delete", "p0", "p1", "p2")
     # The last word on a list counts.
     lab.vireo("net", "edit", "c", "--host", "52:54:00:00:00:01,x,", "--host", "none", "--publish", "none", "--publish", "tcp:80-x:80")
     d = shown(lab, "c")["definition"]

@@ -21,7 +21,7 @@ def install(destdir, prefix):
 def files_of(prefix):
     return {f"{prefix}/{f}" for f in ("bin/vireo", "share/man/man1/vireo.1", "share/man/man1/vireo-qemu.1",
                                       "libexec/vireo/qemu-system-x86_64", "share/bash-completion/completions/vireo",
-                                      "share/vireo/guest/build")}
+                                      "share/vireo/guest/build", "lib/systemd/system/vireo-networks.service")}
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,12 @@ def installed(tmp_path_factory):
     root = str(tmp_path_factory.mktemp("root"))
     assert files_of("usr/local") <= install(root, "/usr/local")
     return f"{root}/usr/local"
+
+
+def test_networks_are_started_at_a_boot(installed):
+    unit = f"{installed}/lib/systemd/system/vireo-networks.service"
+    with open(unit) as f:
+        assert "\nExecStart=/usr/local/bin/vireo net start --all\n" in f.read()
 
 
 def test_prefix(tmp_path):
@@ -148,6 +154,10 @@ def bash(installed, tmp_path_factory):
     ("vireo stop --timeout 5 we", "vireo stop --timeout 5 web1 "),
     ("vireo stop --timeout=5 we", "vireo stop --timeout=5 web1 "),
     ("vireo stop web1 we", "vireo stop web1 we"),
+    ("vireo net show we", "vireo net show web1 "),
+    ("vireo net delete --force web1 we", "vireo net delete --force web1 web1 "),
+    ("vireo net edit lab --bridged l", "vireo net edit lab --bridged lo "),
+    ("vireo run --net we", "vireo run --net web1 "),
     ("vireo stop --timeout we", "vireo stop --timeout we"),
 ])
 def test_completion(bash, line, becomes):

@@ -96,6 +96,8 @@ def test_ranges_of_ports(scenes):
 def test_several_networks(scenes):
     r = scenes.result("several")
     down = {"a": "down", "b": "down", "c": "down"}
+    assert r.pop("all") == {"a": "up", "b": "up", "c": "up"}
+    assert ["names of networks are needed, or --all" in e or "--all and no name" in e for e in r.pop("neither")] == [True, True]
     assert r == {"start": [1, 2, {**down, "a": "up", "b": "up"}], "stop": [1, 2, down], "delete": [1, 2, {"c": "down"}]}
 
 
@@ -106,12 +108,20 @@ def test_models_are_changed(scenes):
                                            "left": NOTHING}
 
 
+@pytest.mark.scene("hidden")
+def test_who_may_not_see(scenes):
+    r = scenes.result("hidden")
+    assert r["state"] == "unknown" and "networks/lab.json: Permission denied" in r["error"]
+    assert r["own"] == ["", "vireo: these are your own networks; root has others\n", ""]
+
+
 @pytest.mark.scene("neighbors")
 def test_what_is_other_networks(scenes):
     r = scenes.result("neighbors")
     assert "the name vr-a is one of network a's" in r["vr-a"] and "the name vs-a is one of network a's" in r["vs-a"]
     assert "the name vs-b is one of network vr's" in r["vs-b"]
     assert r["before"] == [True, ["a"]] and r["after"] == [False, False, False] and r["lists"] == [False, ["tcp:80-x:80"]]
+    assert "subnet 8.8.8.0/24 is not a private one" in r["public"][0] and r["public"][1:] == ["", ""]
     assert "a network has IPv4 or IPv6 or both" in r["empty"] and r["left"] == NOTHING
 
 
