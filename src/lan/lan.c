@@ -26,7 +26,7 @@ struct lan *lan_open(bool change, struct err *err)
 	}
 	if (!change)
 		return l;
-	if (!lan_store_lock(&l->store, err)) {
+	if (!lan_store_lock(&l->store, err) && !lan_check_space(l, err)) {
 		nft_hold(l->store.lock);
 		lan_store_tidy(&l->store);
 		if (!lan_reconcile(l, err))
@@ -346,6 +346,15 @@ static void put(json_t *o, const char *key, const char *text)
 	json_object_set_new(o, key, json_string(text));
 }
 
+static const char *state_of(struct lan *l, const char *name, const struct lan_run *r)
+{
+	if (!r->known)
+		return runs(l, name) ? "broken" : "down";
+	if (!lan_is_here(r))
+		return lan_is_elsewhere(l, r) ? "elsewhere" : "down";
+	return r->up ? "up" : "broken";
+}
+
 static json_t *describe(struct lan *l, const char *name)
 {
 	struct lan_def *d = malloc(sizeof(*d));
@@ -365,7 +374,7 @@ static json_t *describe(struct lan *l, const char *name)
 		bool known = !lan_run_load(l, name, r);
 
 		put(o, "model", lan_model_names[d->model]);
-		put(o, "state", !known && !runs(l, name) ? "down" : known && r->up ? "up" : "broken");
+		put(o, "state", state_of(l, name, r));
 		if (*d->uplink)
 			put(o, "uplink", d->uplink);
 		if (known)

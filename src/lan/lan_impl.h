@@ -21,11 +21,12 @@ struct lan {
 struct lan_run {
 	struct lan_def def; /* as it was started */
 	char bridge[IFNAMSIZ];
-	bool made;	/* the bridge is ours */
-	bool up;	/* else it is being started or stopped, or whoever did that was killed */
-	bool known;	/* it was found written down */
-	bool fresh;	/* its create has not ended */
-	json_t *uplink; /* what was moved from the interface; NULL: nothing */
+	bool made;	      /* the bridge is ours */
+	bool up;	      /* else it is being started or stopped, or whoever did that was killed */
+	bool known;	      /* it was found written down */
+	bool fresh;	      /* its create has not ended */
+	char space[LAN_HERE]; /* where it is; "": that is not written */
+	json_t *uplink;	      /* what was moved from the interface; NULL: nothing */
 	struct lan_ports ports;
 };
 /* -1: it does not run, or that is not known any more. */
@@ -84,6 +85,13 @@ int lan_not_others(struct lan *l, const char *name, struct err *err);
 void lan_forget_conns(struct lan *l, const struct lan_def *d);
 void lan_forget_published(struct lan *l, const struct lan_def *before, const struct lan_def *now);
 
+/* --- space.c --- */
+bool lan_is_here(const struct lan_run *r);
+/* Whether a network is in another one, where something of it lives. */
+bool lan_is_elsewhere(struct lan *l, const struct lan_run *r);
+/* An error where one that runs is; records of those of which nothing lives are removed. Before anything is changed. */
+int lan_check_space(struct lan *l, struct err *err);
+
 /* --- ports.c --- */
 /* What a machine is called where its user reads. */
 const char *lan_port_name(const struct lan_port *p);
@@ -109,6 +117,8 @@ void lan_server_unplug(struct lan *l, const struct lan_run *r);
 /* The MAC of that end, by which it is known as ours from the beginning. */
 void lan_server_mac(const char *name, uint8_t mac[6]);
 bool lan_server_alive(struct lan *l, const struct lan_run *r);
+/* It is there, among processes that cannot be seen from here. */
+bool lan_server_is_hidden(struct lan *l, const char *name);
 /* Tell it of the machines that the network knows now. */
 int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err);
 json_t *lan_server_ask(struct lan *l, const char *name, const char *what, json_t *args, struct err *err);

@@ -46,7 +46,7 @@ static _Noreturn void watch(const struct lan_serve *s, int fd, struct stat *was)
 	if (fd != 3)
 		dup2(fd, 3);
 	close_range(4, ~0u, 0);
-	server_title("vireo-resolv");
+	server_title(RESOLV_NAME);
 	if (jail_rights(s, NULL, &err) || jail_calls(&err))
 		_exit(1);
 	/* Nothing is read from there; its end is seen without asking. */

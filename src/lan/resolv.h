@@ -7,7 +7,8 @@
 
 #include "lan/serve.h"
 
-#define RESOLV_MAX 16384 /* bytes of it that are read */
+#define RESOLV_MAX  16384 /* bytes of it that are read */
+#define RESOLV_NAME "vireo-resolv"
 
 /*
  * Start that process, which ends once nobody has the other end of the socket that is returned; -1 with an error. A

@@ -36,12 +36,15 @@ int lan_run_save(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	json_t *o = json_pack("{s:s, s:b, s:b, s:o, s:o}", "bridge", r->bridge, "made", r->made, "up", r->up, "def",
 			      lan_def_to_json(&r->def), "ports", ports_to_json(&r->ports));
+	char space[LAN_HERE];
 	int rc;
 
 	if (!o)
 		return err_set(err, "out of memory");
 	if (r->uplink)
 		json_object_set(o, "uplink", r->uplink);
+	lan_here(space);
+	json_object_set_new(o, "space", json_string(space));
 	if (r->fresh)
 		json_object_set_new(o, "fresh", json_true());
 	rc = lan_run_write(&l->store, r->def.name, STATE, o, err);
@@ -92,6 +95,7 @@ int lan_run_load(struct lan *l, const char *name, struct lan_run *r)
 	r->made = json_is_true(json_object_get(o, "made"));
 	r->up = json_is_true(json_object_get(o, "up"));
 	r->fresh = json_is_true(json_object_get(o, "fresh"));
+	snprintf(r->space, sizeof(r->space), "%s", text(o, "space"));
 	if (!*r->bridge || lan_def_from_json(&r->def, json_object_get(o, "def"), &ignored) ||
 	    strcmp(r->def.name, name) || read_ports(&r->ports, json_object_get(o, "ports"))) {
 		memset(r, 0, sizeof(*r));

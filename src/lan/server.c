@@ -299,6 +299,16 @@ out:
 	return result;
 }
 
+bool lan_server_is_hidden(struct lan *l, const char *name)
+{
+	int fd = dial(l, name);
+	bool hidden = fd >= 0 && !peer(fd);
+
+	if (fd >= 0)
+		close(fd);
+	return hidden;
+}
+
 bool lan_server_alive(struct lan *l, const struct lan_run *r)
 {
 	int fd = dial(l, r->def.name);

@@ -170,6 +170,34 @@ def strangers(lab):
     return r
 
 
+def spaces(lab):
+    """Two network name spaces with one run directory: what is in one of them is not the other's."""
+    there = lambda *args: subprocess.run(["nsenter", "-t", str(lab.outside.pid), "-n", lab.VIREO, *args], capture_output=True, text=True,
+                                         timeout=30, stdin=subprocess.DEVNULL)
+    state = lambda: {n["name"]: n["state"] for n in json.loads(lab.vireo("net", "list", "--json"))}
+    # One that ends with its network in it: with nothing that lives any more, as after a boot.
+    sh(f"unshare -n {lab.VIREO} net create ended --nat")
+    found = {"cleared": wait(lambda: "no network named 'other'" in tried(lab, "net", "start", "other"), 8), "ended": state()["ended"],
+             "run": [f for f in os.listdir(os.path.join(lab.dir, "run")) if f[0] != "."]}
+    lab.vireo("net", "delete", "ended")
+    # With a server, and one that has none.
+    lab.vireo("net", "create", "bare", "--isolated", "--no-dhcp", "--dns", "off")
+    found["bare"] = [there("net", "create", "two", "--nat").stderr.split(" (")[0].split(", and")[0], state()]
+    lab.vireo("net", "create", "lab", "--nat")
+    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+    files = lambda: sorted((f, os.stat(f).st_mtime) for f in lab.left()["files"])
+    before = files(), lab.outside.sh("ip link; nft list ruleset")
+    found["refused"] = [there("net", *args).returncode for args in (("start", "bare"), ("stop", "--force", "lab"), ("delete", "--force", "lab"),
+                                                                     ("edit", "lab", "--mtu", "1400"), ("create", "lab2", "--isolated"))]
+    found["listed"] = {n["name"]: n["state"] for n in json.loads(there("net", "list", "--json").stdout)}
+    found["same"] = before == (files(), lab.outside.sh("ip link; nft list ruleset")) and all(lab.table([(a, b), (a, lab.host), (a, lab.outside)]).values())
+    for m in (a, b):
+        m.end()
+    lab.machines.clear()
+    lab.vireo("net", "delete", "lab", "bare")
+    return {**found, "left": gone(lab)}
+
+
 def cards(lab):
     """MACs: not the same on two hosts and two networks of one; not the network's own. Names that are none."""
     ids = [os.path.join(lab.dir, str(n)) for n in range(2)]

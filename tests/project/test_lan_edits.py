@@ -42,6 +42,14 @@ def test_other_run_directories(scenes):
     assert r == {"create": 0, "there": True, "delete": 0, "after": True, "tmp": False, "lock": 1, "left": NOTHING}
 
 
+@pytest.mark.scene("spaces")
+def test_two_name_spaces_with_one_run_directory(scenes):
+    r = scenes.result("spaces")
+    assert r == {"cleared": True, "ended": "down", "run": [], "left": NOTHING, "same": True, "refused": [1] * 5,
+                 "bare": ["vireo: network bare is in another network name space", {"bare": "up"}],
+                 "listed": {"bare": "elsewhere", "lab": "elsewhere"}}
+
+
 @pytest.mark.scene("cards")
 def test_macs(scenes):
     r = scenes.result("cards")

@@ -1,0 +1,119 @@
+/*
+ * In which network name space a network is: one run directory may be seen from several (`ip netns exec`, containers),
+ * and what is written in it is of one of them. See lan_impl.h.
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "lan/lan_impl.h"
+#include "lan/resolv.h"
+
+/* What goes with the servers is no way into it. */
+static bool is_servers(const char *pid)
+{
+	char path[64], text[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%.16s/comm", pid);
+	f = fopen(path, "re");
+	if (f && fgets(text, sizeof(text), f))
+		text[strcspn(text, "\n")] = '\0';
+	if (f)
+		fclose(f);
+	return !strcmp(text, RESOLV_NAME);
+}
+
+/* By a process in it. */
+static bool has_process(unsigned long long inode)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	struct stat st;
+	bool yes = false;
+	char path[64];
+
+	while (d && !yes && (e = readdir(d))) {
+		snprintf(path, sizeof(path), "/proc/%.16s/ns/net", e->d_name);
+		yes = isdigit((unsigned char)*e->d_name) && !stat(path, &st) && st.st_ino == inode &&
+		      !is_servers(e->d_name);
+	}
+	if (d)
+		closedir(d);
+	return yes;
+}
+
+/* By a name that somebody has given it (`ip netns add`). */
+static bool has_name(unsigned long long inode)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char mark[40], *line = NULL;
+	size_t size = 0;
+	bool yes = false;
+
+	snprintf(mark, sizeof(mark), " net:[%llu] ", inode);
+	while (f && !yes && getline(&line, &size, f) > 0)
+		yes = strstr(line, mark);
+	free(line);
+	if (f)
+		fclose(f);
+	return yes;
+}
+
+bool lan_is_here(const struct lan_run *r)
+{
+	char here[LAN_HERE];
+
+	lan_here(here);
+	return !*r->space || !strcmp(r->space, here);
+}
+
+bool lan_is_elsewhere(struct lan *l, const struct lan_run *r)
+{
+	const char *inode = strrchr(r->space, '/');
+	char here[LAN_HERE];
+	unsigned long long n;
+
+	lan_here(here);
+	/* Of another boot nothing is left. */
+	if (!inode || lan_is_here(r) || strncmp(r->space, here, (size_t)(inode - r->space) + 1))
+		return false;
+	n = strtoull(inode + 1, NULL, 10);
+	/* A server alone, which holds it by its sockets, is no way in for anybody. */
+	return has_name(n) || has_process(n) || lan_server_is_hidden(l, r->def.name);
+}
+
+int lan_check_space(struct lan *l, struct err *err)
+{
+	struct lan_run *r = calloc(1, sizeof(*r));
+	struct lan_names running = { 0 };
+	struct err ignored;
+	int rc = 0;
+
+	/* Whoever may change nothing makes nothing that could meet it. */
+	if (!r || lan_host_rights(&ignored) || lan_store_running(&l->store, &running, &ignored)) {
+		free(r);
+		return 0;
+	}
+	for (unsigned i = 0; i < running.len && !rc; i++) {
+		if (lan_run_load(l, running.v[i], r))
+			continue;
+		if (lan_is_elsewhere(l, r))
+			rc = err_set(err,
+				     "network %s is in another network name space, and this one has the same run "
+				     "directory %s (VIREO_NET_DIR says another)",
+				     running.v[i], l->store.run);
+		/* Nothing of it is here, and nobody is there. */
+		else if (!lan_is_here(r)) {
+			lan_server_stop(l, r);
+			rc = lan_run_remove(&l->store, running.v[i], err);
+		}
+		lan_run_free(r);
+	}
+	lan_names_free(&running);
+	free(r);
+	return rc;
+}
