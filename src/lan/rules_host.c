@@ -284,13 +284,14 @@ void lan_rules_routed(FILE *f, const struct lan_rules *r)
 	strange(f, r);
 	near(f, r);
 	/* What has come by a published port into the network, and other ways into it. What was let in once is not for
-	 * ever. */
+	 * ever. To machines that anybody reaches, somebody else may lead as well. */
 	fputs("\tchain published {\n", f);
 	each_published(f, r, admit);
-	fputs("\t\tcounter drop\n\t}\n\tchain in {\n\t\tct state related accept\n"
-	      "\t\tct direction reply ct state established accept\n\t\tct status dnat goto published\n"
-	      "\t\tjump strange\n",
-	      f);
+	fprintf(f,
+		"%s\t}\n\tchain in {\n\t\tct state related accept\n"
+		"\t\tct direction reply ct state established accept\n\t\tct status dnat jump published\n"
+		"\t\tjump strange\n",
+		d->model == LAN_ROUTED ? "" : "\t\tcounter drop\n");
 	for (unsigned i = 0; i < r->peers_len; i++)
 		fprintf(f, "\t\tiifname \"%s\" accept\n", r->peers[i]);
 	if (d->model == LAN_ROUTED)

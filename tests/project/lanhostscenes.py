@@ -168,6 +168,32 @@ def relied(lab):
     return found
 
 
+def led(lab):
+    """The administrator's own translation to machines: of a network that anybody reaches, and of one that nobody does. A port that
+    the first one publishes no more ends for all that.
+    """
+    lab.vireo("net", "create", "lab", "--routed", "--publish", f"tcp:8081-a:{lanlab.ECHO}")
+    lab.vireo("net", "create", "two", "--nat")
+    a, b = lab.machine("lab", "a"), lab.machine("two", "b")
+    rules = "".join(f"add rule inet x y meta nfproto ipv{f} tcp dport {port} dnat {'ip' if f == '4' else 'ip6'} to {m.addresses[f]} : {lanlab.PORT}; "
+                    for f in "46" for m, port in ((a, 9090), (b, 9091)))
+    sh(f"nft 'add table inet x; add chain inet x y {{ type nat hook prerouting priority -110; }}; {rules}'")
+    hosts = {"4": "192.0.2.1", "6": "2001:db8::1"}
+
+    def flows():
+        asked = [lab.outside.ask(to, "flow", 1, 8081) for to in hosts.values()]
+        answers = lab.outside.answers()
+        return [answers[n] for n in asked]
+
+    asked = {f"{name}{f}": lab.outside.ask(to, "tcp", 0.8, port) for f, to in hosts.items() for name, port in (("routed", 9090), ("nat", 9091))}
+    answers = lab.outside.answers()
+    found = {**{name: answers[n] for name, n in asked.items()}, "published": flows()}
+    lab.vireo("net", "edit", "lab", "--publish", "none")
+    found["no more"] = flows()
+    sh("nft delete table inet x")
+    return found
+
+
 def wire(space, ifname="eth0"):
     """A packet socket in a name space."""
     own = os.open("/proc/self/ns/net", os.O_RDONLY)

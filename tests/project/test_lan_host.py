@@ -68,6 +68,12 @@ def test_forwarding_stays_on_for_others(scenes):
         **{name: ["0", "0", "1", [], []] for name in ("machine", "filters", "nobody")}}
 
 
+@pytest.mark.scene("led")
+def test_others_lead_to_machines_that_anybody_reaches(scenes):
+    assert scenes.result("led") == {"routed4": True, "routed6": True, "nat4": False, "nat6": False,
+                                    "published": [True, True], "no more": [False, False]}
+
+
 @pytest.mark.scene("bindings")
 def test_addresses_of_their_own_making_outlive_rules(scenes):
     assert scenes.result("bindings") == {"first": ["made"], "free": ["right"], "stolen": [], "again": ["made"],
