@@ -307,7 +307,8 @@ static int forget_route(struct lan *l, struct lan_def *o, const void *opaque, st
 int lan_delete(struct lan *l, const char *name, bool force, struct err *err)
 {
 	/* A definition that cannot be read any more can be removed. */
-	if (lan_stop(l, name, force, err) || each_other(l, name, forget_route, name, err))
+	if (lan_stop(l, name, force, err) || lan_unmark_cables(l, name, err) ||
+	    each_other(l, name, forget_route, name, err))
 		return -1;
 	lan_keep_remove(&l->store, name, NULL);
 	return lan_store_remove(&l->store, name, err);

@@ -44,6 +44,20 @@ bool lan_is_cable(const struct lan_store *s, const struct rtnl_link *k, const ch
 	return !strcmp(k->kind, "tun") && !strncmp(k->alias, begin, strlen(begin));
 }
 
+int lan_unmark_cables(struct lan *l, const char *name, struct err *err)
+{
+	struct rtnl_links links;
+	int rc = 0;
+
+	if (rtnl_links(&l->nl, &links, err))
+		return -1;
+	for (unsigned i = 0; i < links.len && !rc; i++)
+		if (lan_is_cable(&l->store, &links.v[i], name))
+			rc = rtnl_set_alias(&l->nl, links.v[i].index, "", err);
+	rtnl_links_free(&links);
+	return rc ? err_prefix(err, "cables of %s", name) : 0;
+}
+
 bool lan_link_is_ours(struct lan *l, const char *link, const char *name)
 {
 	struct rtnl_links links;

@@ -120,6 +120,23 @@ def mended(lab):
     return found
 
 
+def pulled(lab):
+    """Cables that were pulled are in no later network of that name; those of one that was only stopped come back to it."""
+    r = {}
+    for how in (["delete"], ["stop", "delete"], ["stop"]):
+        lab.vireo("net", "create", "lab", "--isolated")
+        m = lab.machine("lab", "a", configure=False)
+        for command in how:
+            lab.vireo("net", command, "--force", "lab")
+        lab.vireo("net", *(["create", "lab", "--bridged", "up0"] if "delete" in how else ["start", "lab"]))
+        link, = json.loads(sh(f"ip -j link show {m.tap}"))
+        r[" ".join(how)] = [len(shown(lab)["cables"]), link.get("master"), "ifalias" in link]
+        m.end()
+        lab.machines.clear()
+        lab.vireo("net", "delete", "lab")
+    return {**r, "left": gone(lab)}
+
+
 def strangers(lab):
     """Two run directories in one host: neither touches what is the other's. And what is odd of one."""
     theirs = lambda *args: subprocess.run([lab.VIREO, *args], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL,

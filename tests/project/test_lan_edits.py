@@ -30,6 +30,12 @@ def test_destroyed_under_machines(scenes):
     assert scenes.result("mended") == {"bridge": True, "served": 1, "definition": True, "stopped": True, "state": "broken", "later": True}
 
 
+@pytest.mark.scene("pulled")
+def test_pulled_cables(scenes):
+    out = [0, None, False]
+    assert scenes.result("pulled") == {"delete": out, "stop delete": out, "stop": [1, "vr-lab", True], "left": NOTHING}
+
+
 @pytest.mark.scene("strangers")
 def test_other_run_directories(scenes):
     r = scenes.result("strangers")
