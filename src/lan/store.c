@@ -13,7 +13,8 @@
 
 #include "base/bytes.h"
 
-#define FILE_MOST (1u << 20) /* bytes of a definition that is read */
+/* Bytes of a file that is read, and so of one that is written: the routes of an interface may be many. */
+#define FILE_MOST (64u << 20)
 
 /* --- where --- */
 
@@ -200,6 +201,8 @@ static int write_json(const char *path, const json_t *o, bool sync, struct err *
 
 	if (!text || asprintf(&line, "%s\n", text) < 0)
 		rc = err_set(err, "out of memory");
+	else if (strlen(line) > FILE_MOST)
+		rc = err_set(err, "%s: more than %u MiB would have to be kept", path, FILE_MOST >> 20);
 	else
 		rc = lan_write_file(path, line, sync, err);
 	free(text);
@@ -207,26 +210,39 @@ static int write_json(const char *path, const json_t *o, bool sync, struct err *
 	return rc;
 }
 
+/* All of it, but not much more than FILE_MOST; NULL with errno. */
+static char *read_all(int fd, size_t *len)
+{
+	char *text = NULL, *more;
+	ssize_t n = 1;
+
+	*len = 0;
+	for (size_t size = 1u << 16; n > 0 && *len <= FILE_MOST; size *= 2) {
+		more = realloc(text, size);
+		if (!more)
+			break;
+		text = more;
+		while (*len < size && (n = read(fd, text + *len, size - *len)) > 0)
+			*len += (size_t)n;
+	}
+	if (n == 0 || *len > FILE_MOST)
+		return text;
+	free(text);
+	return NULL;
+}
+
 /* NULL with errno, or with EINVAL and what is wrong in the file. */
 static json_t *read_json(const char *path, json_error_t *e)
 {
-	char *text = malloc(FILE_MOST + 1);
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	ssize_t n = -1, len = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), errnum;
+	size_t len;
+	char *text = fd < 0 ? NULL : read_all(fd, &len);
 	json_t *o = NULL;
-	int errnum;
 
+	errnum = text ? EINVAL : errno;
 	snprintf(e->text, sizeof(e->text), "larger than a file of ours");
-	while (text && fd >= 0 && len <= (ssize_t)FILE_MOST &&
-	       (n = read(fd, text + len, FILE_MOST + 1 - (size_t)len)) > 0)
-		len += n;
-	errnum = errno;
-	if (n == 0 && len <= (ssize_t)FILE_MOST) {
-		o = json_loadb(text, (size_t)len, JSON_REJECT_DUPLICATES, e);
-		errnum = EINVAL;
-	} else if (n > 0) {
-		errnum = EINVAL;
-	}
+	if (text && len <= FILE_MOST)
+		o = json_loadb(text, len, JSON_REJECT_DUPLICATES, e);
 	if (fd >= 0)
 		close(fd);
 	free(text);
