@@ -6,8 +6,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
-#include <pwd.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -17,6 +17,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -157,23 +158,28 @@ static bool shares(const char *pid, const char *space)
 	return !stat(path, &b) && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
 }
 
-/*
- * Whom it becomes once it has its sockets: nobody, for root. Not in a user name space that does not have nobody, nor
- * where nobody could not read what it is told.
- */
-static const char *user(struct lan *l)
+static bool is_open(const char *dir)
 {
-	const struct passwd *nobody = lan_unprivileged() == (uid_t)-1 ? NULL : getpwuid(lan_unprivileged());
 	char path[LAN_PATH];
 	struct stat st;
 
-	for (const char *p = l->store.run; nobody && p && *p;) {
+	for (const char *p = dir; p && *p;) {
 		p = strchr(p + 1, '/');
-		snprintf(path, sizeof(path), "%.*s", p ? (int)(p - l->store.run) : LAN_PATH - 1, l->store.run);
+		snprintf(path, sizeof(path), "%.*s", p ? (int)(p - dir) : LAN_PATH - 1, dir);
 		if (stat(path, &st) || !(st.st_mode & S_IXOTH))
-			return "root";
+			return false;
 	}
-	return nobody ? nobody->pw_name : "root";
+	return true;
+}
+
+/* Whom it is: that of our servers, where that one can get at what it is told and what it writes. */
+static uid_t user(struct lan *l, const char *name)
+{
+	const uid_t uid = lan_server_user(name);
+
+	return uid != (uid_t)-1 && is_open(l->store.run) && (access(l->store.keep, F_OK) || is_open(l->store.keep))
+		       ? uid
+		       : geteuid();
 }
 
 /*
@@ -182,7 +188,7 @@ static const char *user(struct lan *l)
  */
 static bool is_ours(struct lan *l, const char *pid, const struct lan_run *r)
 {
-	const uid_t becomes = strcmp(user(l), "root") ? lan_unprivileged() : geteuid();
+	const uid_t becomes = user(l, r->def.name);
 	const bool place = shares(pid, "net") == lan_has_gateway(&r->def);
 	char path[32];
 	struct stat st;
@@ -290,7 +296,7 @@ static int write_files(struct lan *l, const struct lan_run *r, struct err *err)
 	for (int i = 0; i < 2 && !rc; i++) {
 		path_of(l, r->def.name, i ? "names" : HOSTS, path);
 		rc = lan_write_file(path, text[i], false, err);
-		/* It reads them again when it is nobody. */
+		/* Whoever it is reads them. */
 		if (!rc && chmod(path, 0644))
 			rc = err_errno(err, errno, "%s", path);
 	}
@@ -381,8 +387,9 @@ static void make_args(struct lan *l, const struct lan_run *r, const char *ifname
 	add(a, "--bind-dynamic"); /* and not what comes for its address by other interfaces */
 	add(a, "--except-interface=lo");
 	add(a, "--interface=%s", ifname);
-	add(a, "--user=%s", user(l));
-	add(a, "--group="); /* that of the user; without another one stay as it is */
+	/* It is who it shall be. */
+	add(a, "--user=%s", geteuid() || user(l, d->name) ? "" : "root");
+	add(a, "--group=");
 	lease_path(l, d->name, text);
 	add(a, "--dhcp-leasefile=%s", text);
 	path_of(l, d->name, HOSTS, text);
@@ -443,27 +450,39 @@ static int set_inside(const struct lan_def *d, struct err *err)
 	return rc ? -1 : 0;
 }
 
-/* What it needs until it has its sockets and is somebody else; no program that it starts gets more. */
-static void limit_rights(void)
+/* What it needs for its sockets, if it is not root; no program that it starts gets more. */
+static int become(uid_t uid)
 {
-	static const unsigned needed[] = { CAP_CHOWN,	  CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_NET_BIND_SERVICE,
-					   CAP_NET_ADMIN, CAP_NET_RAW };
+	static const unsigned needed[] = { CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW };
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
 
-	for (unsigned n = 0; n < 64; n++) {
-		bool keep = false;
-
-		for (size_t i = 0; i < ARRAY_LEN(needed); i++)
-			keep |= needed[i] == n;
-		if (!keep)
+	for (size_t i = 0; i < ARRAY_LEN(needed); i++)
+		data[0].permitted |= 1u << needed[i];
+	data[0].effective = data[0].inheritable = data[0].permitted;
+	for (unsigned n = 0; n < 64; n++)
+		if (n >= 32 || !(data[0].permitted >> n & 1))
 			prctl(PR_CAPBSET_DROP, n, 0, 0, 0);
-	}
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (uid != geteuid() && (setgroups(0, NULL) || prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || setresgid(uid, uid, uid) ||
+				 setresuid(uid, uid, uid)))
+		return -1;
+	if (syscall(SYS_capset, &head, data))
+		return -1;
+	for (size_t i = 0; i < ARRAY_LEN(needed); i++)
+		if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, needed[i], 0, 0))
+			return -1;
+	return 0;
+}
+
+static int limit_rights(uid_t uid)
+{
 	limit_memory(MEMORY);
 	limit_set(RLIMIT_NOFILE, FILES);
 	limit_set(RLIMIT_CORE, 0);
+	return become(uid) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? -1 : 0;
 }
 
-static _Noreturn void child(const char *path, const struct lan_def *d, struct args *a, int fd)
+static _Noreturn void child(const char *path, const struct lan_def *d, struct args *a, uid_t uid, int fd)
 {
 	struct err err;
 	sigset_t none;
@@ -492,8 +511,8 @@ static _Noreturn void child(const char *path, const struct lan_def *d, struct ar
 			_exit(1);
 		}
 	}
-	limit_rights();
-	execv(path, a->v);
+	if (!limit_rights(uid))
+		execv(path, a->v);
 	dprintf(2, "%s: %s", path, strerror(errno));
 	_exit(1);
 }
@@ -538,6 +557,18 @@ static int await(struct lan *l, const struct lan_def *d, int fd, pid_t pid, stru
 	return err_set(err, "network %s: dnsmasq does not start", d->name);
 }
 
+/* A file that it writes, in a directory in which it makes none. */
+static int give(struct lan *l, const char *name, const char *path, struct err *err)
+{
+	const uid_t uid = user(l, name);
+	int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+	int rc = fd < 0 || (uid != geteuid() && fchown(fd, uid, uid)) ? err_errno(err, errno, "%s", path) : 0;
+
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
 int lan_dnsmasq_start(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	const bool gateway = lan_has_gateway(&r->def);
@@ -551,14 +582,17 @@ int lan_dnsmasq_start(struct lan *l, const struct lan_run *r, struct err *err)
 		return err_set(err, "dnsmasq is not installed (Debian: package dnsmasq-base)");
 	path_of(l, r->def.name, LOG, file);
 	unlink(file);
-	if (write_files(l, r, err) || make_leases(l, r->def.name, err))
+	if (write_files(l, r, err) || make_leases(l, r->def.name, err) || give(l, r->def.name, file, err))
+		return -1;
+	lease_path(l, r->def.name, file);
+	if (give(l, r->def.name, file, err))
 		return -1;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return err_errno(err, errno, "dnsmasq");
 	make_args(l, r, gateway ? r->bridge : "lan0", &a);
 	pid = fork();
 	if (!pid)
-		child(path, &r->def, &a, pair[1]);
+		child(path, &r->def, &a, user(l, r->def.name), pair[1]);
 	close(pair[1]);
 	if (pid < 0)
 		err_errno(err, errno, "dnsmasq");

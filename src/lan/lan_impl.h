@@ -128,8 +128,11 @@ json_t *lan_server_ask(struct lan *l, const char *name, const char *what, json_t
 /* The cable between the bridge and the name space of the server. */
 int lan_server_join(struct lan *l, const struct lan_run *r, pid_t pid, struct err *err);
 
-/* Whom servers become: nobody, for root who has one; else -1. */
-uid_t lan_unprivileged(void);
+/*
+ * Whom the servers of this network become, for root: a user (and group) whom nothing else is, so that no other process
+ * may end them or have their files. Nobody, in a user name space without that one; without both, and for others, -1.
+ */
+uid_t lan_server_user(const char *name);
 
 /* --- dnsmasq.c --- */
 int lan_dnsmasq_start(struct lan *l, const struct lan_run *r, struct err *err);

@@ -22,6 +22,12 @@
 #define PATIENCE_MS 2000
 #define ANSWER_MOST (16u << 20)
 #define NOBODY	    65534u
+/*
+ * Users that nobody makes: above what systemd gives to services and containers, shadow to users (subuid(5)) and sssd to
+ * those of a directory, and below what has a sign. (systemd.io/UIDS-GIDS: 1879048192 to 2147483647 are unused.)
+ */
+#define USERS	  0x7f000000u
+#define USERS_LEN (1u << 24)
 
 /* --- what they are told --- */
 
@@ -36,18 +42,27 @@ void lan_server_mac(const char *name, uint8_t mac[6])
 	mac[1] = 'H';
 }
 
-/* Nobody, for root; in a user name space that does not have it whoever we are. */
-uid_t lan_unprivileged(void)
+/* Whether there is such a user in our user name space. */
+static bool is_mapped(uid_t uid)
 {
-	FILE *f = geteuid() ? NULL : fopen("/proc/self/uid_map", "re");
+	FILE *f = fopen("/proc/self/uid_map", "re");
 	unsigned first, outside, count;
 	bool mapped = false;
 
 	while (f && !mapped && fscanf(f, "%u %u %u", &first, &outside, &count) == 3)
-		mapped = NOBODY - first < count;
+		mapped = uid - first < count;
 	if (f)
 		fclose(f);
-	return mapped ? NOBODY : (uid_t)-1;
+	return mapped;
+}
+
+uid_t lan_server_user(const char *name)
+{
+	const uid_t own = USERS + lan_sum(name, (unsigned)strlen(name)) % USERS_LEN;
+
+	if (geteuid())
+		return (uid_t)-1;
+	return is_mapped(own) ? own : is_mapped(NOBODY) ? NOBODY : (uid_t)-1;
 }
 
 static void fill(struct lan_serve *s, const struct lan_run *r)
@@ -59,7 +74,7 @@ static void fill(struct lan_serve *s, const struct lan_run *r)
 	snprintf(s->name, sizeof(s->name), "%s", d->name);
 	snprintf(s->ifname, sizeof(s->ifname), "lan0");
 	lan_server_own_mac(d->name, s->mac);
-	s->uid = s->gid = lan_unprivileged();
+	s->uid = s->gid = lan_server_user(d->name);
 	s->mtu = d->mtu;
 	snprintf(s->domain, sizeof(s->domain), "%s", d->domain);
 	s->dns = d->dns == LAN_DNS_OWN;

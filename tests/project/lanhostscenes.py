@@ -17,6 +17,12 @@ from lanlab import sh
 from lanscenes import gone, routes_to, servers, shown, wait
 
 
+def ended_by_nobody(pid):
+    """Whether a process of user nobody may end it."""
+    words = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", "-c", f"kill -0 {pid}"]
+    return subprocess.run(words, stderr=subprocess.DEVNULL).returncode == 0
+
+
 def jailed(lab):
     """What the process of the servers is and sees."""
     lab.vireo("net", "create", "lab", "--nat")
@@ -24,10 +30,12 @@ def jailed(lab):
     status = dict(line.split(":\t", 1) for line in open(f"/proc/{pid}/status").read().splitlines() if ":\t" in line)
     found = {"uid": status["Uid"].split(), "gid": status["Gid"].split(), "groups": status["Groups"].split(),
              "capabilities": status["CapPrm"], "root": os.listdir(f"/proc/{pid}/root/"),
-             "leases": os.stat(f"/proc/{pid}/root/leases").st_uid,
+             "leases": os.stat(f"/proc/{pid}/root/leases").st_uid, "ended": ended_by_nobody(pid),
              "mounts": open(f"/proc/{pid}/mountinfo").read().count("\n"),
              "own": os.stat(os.path.join(lab.dir, "run", "lab")).st_uid}
-    lab.vireo("net", "delete", "lab")
+    lab.vireo("net", "create", "two", "--nat")
+    found["others"] = [os.stat(f"/proc/{p}/root/leases").st_uid for p in servers(lab) if p != pid]
+    lab.vireo("net", "delete", "two", "lab")
     return {**found, "left": gone(lab)}
 
 
@@ -40,7 +48,7 @@ def dnsmasq_jailed(lab):
     a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
     gateway = shown(lab)["subnet"].rsplit(".", 1)[0] + ".1"
     wait(lambda: b.addresses["4"] in a.sh(f"busybox nslookup -type=a b {gateway}", check=False))
-    found = {"uid": status["Uid"].split(), "capabilities": int(status["CapPrm"], 16), "bounds": int(status["CapBnd"], 16),
+    found = {"uid": status["Uid"].split(), "ended": ended_by_nobody(pid), "capabilities": int(status["CapPrm"], 16), "bounds": int(status["CapBnd"], 16),
              "no new": status["NoNewPrivs"], "named": b.addresses["4"] in a.sh(f"busybox nslookup -type=a b {gateway}", check=False),
              "lease": "obtained" in a.sh("busybox udhcpc -i eth0 -n -q -f -t 5 -T 1 -s /bin/true 2>&1", check=False)}
     for m in (a, b):
@@ -107,7 +115,7 @@ def resolver(lab):
     a = lab.machine("lab", "a")
     routes_to(lab, lab.outside, shown(lab))
     found = {to: answers((a, lab.host, lab.outside), to) for to in ("198.51.100.1", "2001:db8:9::1")}
-    found["knocks"] = {s.name: [knock(s, "198.51.100.1", 53, 67), knock(s, "2001:db8:9::1", 53)] for s in (a, lab.outside)}
+    found["knocks"] = {s.name: [knock(s, "198.51.100.1", *ports), knock(s, "2001:db8:9::1", 53)] for s, ports in ((a, (53,)), (lab.outside, (53, 67)))}
     found["outside reaches"] = lab.outside.ask("198.51.100.1", "udp", 0.5) and any(lab.outside.answers().values())
     return found
 
