@@ -91,7 +91,7 @@ static const struct {
 	[E1000_FCT] = { 0xffff, 0x8808 },
 	[E1000_VET] = { 0xffff, 0x8100 },
 	[E1000_ITR] = { 0xffff, 0 },
-	[E1000_RCTL] = { 0x067ffffe, 0 },
+	[E1000_RCTL] = { 0x06fffffe, 0 },
 	[E1000_FCTTV] = { 0xffff, 0 },
 	[E1000_TCTL] = { 0x03fffffa, 0 },
 	[E1000_TIPG] = { 0x3fffffff, 0x00602008 },

@@ -88,7 +88,7 @@ enum {
 	ICR_MDAC = 0x200,
 	ICR_TXD_LOW = 0x8000
 };
-#define ICR_MASK 0x1f6dfu /* causes that there are */
+#define ICR_MASK 0x1f7ffu /* causes that there are, and those that only ICS makes */
 
 #define RCTL_EN	   (1u << 1)
 #define RCTL_UPE   (1u << 3)

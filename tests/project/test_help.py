@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import VIREO
+from conftest import TOP, VIREO
 
 THEIRS = shutil.which("qemu-img")
 
@@ -45,6 +45,21 @@ def options(*command):
 def commands():
     return ["amend", "bench", "bitmap", "check", "commit", "compare", "convert", "create", "dd", "info", "map", "measure",
             "rebase", "resize", "snapshot"]
+
+
+def test_the_keys_of_networks_are_named():
+    """What the readers of `netN.` ask for is in the help of --net, and so in the manual."""
+    src = f"{TOP}/src"
+    keys = set(re.findall(r'"%s\.([\w-]+?)(?:%u)?"', open(f"{src}/vm/nets.c").read()))
+    keys |= set(re.findall(r'\{ "([\w-]+-size)", &v->', open(f"{src}/vm/nets.c").read()))
+    for name in ("user", "socket", "passt", "tap_open"):
+        text = open(f"{src}/net/{name}.c").read()
+        for words in re.findall(r'"%s\.([\w-]+?)(?:%u)?"|key_of\(&?k, "([\w-]+)"\)|\{ "([\w-]+)", &k->', text):
+            keys |= {word for word in words if word}
+    keys -= {"backend"}
+    assert len(keys) > 35, keys
+    block = re.sub(r"\s+", " ", said("help", "run").split("  --net ")[1].split("  --vnc ")[0])
+    assert [key for key in sorted(keys) if not re.search(rf"\b{key}\d*\b", block)] == []
 
 
 def test_the_tool_says_what_there_is(tmp_path):
