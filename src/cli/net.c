@@ -126,6 +126,7 @@ static const struct cli_option start_options[] = {
 
 const struct cli_command net_start_command = {
 	.name = PREFIX "start",
+	.also = "up",
 	.summary = "Start networks that are defined, as after the host has booted",
 	.operands = "NAME...",
 	.max_operands = CLI_MANY,
@@ -141,6 +142,7 @@ const struct cli_command net_start_command = {
 
 const struct cli_command net_stop_command = {
 	.name = PREFIX "stop",
+	.also = "down|destroy",
 	.summary = "Take networks down; their definitions are kept",
 	.operands = "NAME...",
 	.min_operands = 1,
@@ -152,6 +154,7 @@ const struct cli_command net_stop_command = {
 
 const struct cli_command net_delete_command = {
 	.name = PREFIX "delete",
+	.also = "rm|remove|undefine",
 	.summary = "Take networks down and forget them",
 	.operands = "NAME...",
 	.min_operands = 1,

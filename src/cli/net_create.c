@@ -52,7 +52,7 @@ static const struct cli_option import_options[] = {
 static int read_model(struct config *c, struct lan_def *d, bool *said, struct err *err)
 {
 	const char *uplink = config_get(c, "bridged");
-	unsigned count = !!uplink;
+	unsigned count = !!uplink, index;
 	bool on;
 
 	for (int i = LAN_NAT; i < LAN_BRIDGED; i++) {
@@ -71,6 +71,10 @@ static int read_model(struct config *c, struct lan_def *d, bool *said, struct er
 		d->model = LAN_BRIDGED;
 	if (snprintf(d->uplink, sizeof(d->uplink), "%s", uplink ? uplink : "") >= (int)sizeof(d->uplink))
 		return err_set(err, "bridged: '%s' is no name of an interface", uplink);
+	/* An alternative name (`ip link property`) finds it as well, and is none that it has elsewhere. */
+	index = uplink ? if_nametoindex(uplink) : 0;
+	if (index)
+		if_indextoname(index, d->uplink);
 	return 0;
 }
 
@@ -110,7 +114,9 @@ static int copy(struct config *c, const char *key, char *to, size_t size, struct
 		return 0;
 	if (is_none(text))
 		text = "";
-	return snprintf(to, size, "%s", text) < (int)size ? 0 : err_set(err, "%s: '%s' is too long", key, text);
+	return snprintf(to, size, "%s", text) < (int)size
+		       ? 0
+		       : err_set(err, "%s: '%s' is longer than %zu characters", key, text, size - 1);
 }
 
 static int add_route(struct lan_def *d, const char *text, struct err *err)
@@ -218,12 +224,25 @@ static int do_create(struct lan *l, struct config *c, struct lan_def *d, char **
 	return 0;
 }
 
+/* `virsh net-edit` opens an editor then. */
+static int check_said(const struct config *c, struct err *err)
+{
+	char key[32];
+
+	for (const struct cli_option *o = edit_options; !cli_option_end(o); o++) {
+		snprintf(key, sizeof(key), o->kind == CLI_NUMBERED ? "%s0" : "%s", o->key);
+		if (strcmp(o->key, "force") && config_peek(c, key))
+			return 0;
+	}
+	return err_set(err, "no change is said (see 'vireo help net edit')");
+}
+
 static int do_edit(struct lan *l, struct config *c, struct lan_def *d, char **argv, struct err *err)
 {
 	struct lan_wishes w = { 0 };
 	bool said, force, was_bridged;
 
-	if (lan_load(l, argv[0], d, err))
+	if (lan_load(l, argv[0], d, err) || check_said(c, err))
 		return -1;
 	was_bridged = d->model == LAN_BRIDGED;
 	if (read_model(c, d, &said, err))
@@ -343,6 +362,7 @@ static int run_import(struct config *c, int argc, char **argv)
 
 const struct cli_command net_create_command = {
 	.name = "net create",
+	.also = "add|define|new",
 	.summary = "Define a network and start it",
 	.operands = "NAME",
 	.min_operands = 1,
@@ -357,6 +377,7 @@ const struct cli_command net_create_command = {
 
 const struct cli_command net_edit_command = {
 	.name = "net edit",
+	.also = "set|update|modify",
 	.summary = "Change what a network is; one that runs follows at once",
 	.operands = "NAME",
 	.min_operands = 1,

@@ -201,6 +201,7 @@ static int run_stats(struct config *c, int argc, char **argv)
 
 const struct cli_command net_list_command = {
 	.name = "net list",
+	.also = "ls",
 	.summary = "List the networks",
 	.operands = "",
 	.options = options,
@@ -209,6 +210,7 @@ const struct cli_command net_list_command = {
 
 const struct cli_command net_show_command = {
 	.name = "net show",
+	.also = "inspect|info|get|dumpxml",
 	.summary = "Show a network, its definition and who has a cable in it",
 	.operands = "NAME",
 	.min_operands = 1,
@@ -220,6 +222,7 @@ const struct cli_command net_show_command = {
 
 const struct cli_command net_leases_command = {
 	.name = "net leases",
+	.also = "dhcp-leases|list-leases",
 	.summary = "List the addresses that a network has handed out",
 	.operands = "NAME",
 	.min_operands = 1,

@@ -49,7 +49,18 @@ struct sought {
 	cli_command_fn *fn; /* NULL: found */
 	void *opaque;
 	struct suggestion suggestion;
+	const char *other; /* what the word is called here */
 };
+
+static bool is_called(const struct cli_command *cmd, const char *word)
+{
+	const size_t n = strlen(word);
+
+	for (const char *p = n ? cmd->also : NULL; p && (p = strstr(p, word)); p += n)
+		if ((p == cmd->also || p[-1] == '|') && (!p[n] || p[n] == '|'))
+			return true;
+	return false;
+}
 
 static void seek(const struct cli_command *cmd, void *opaque)
 {
@@ -57,6 +68,8 @@ static void seek(const struct cli_command *cmd, void *opaque)
 	cli_command_fn *fn = s->fn;
 
 	suggest_offer(&s->suggestion, cli_last_word(cmd));
+	if (is_called(cmd, s->name))
+		s->other = cli_last_word(cmd);
 	if (!fn || strcmp(cli_last_word(cmd), s->name))
 		return;
 	s->fn = NULL;
@@ -65,7 +78,7 @@ static void seek(const struct cli_command *cmd, void *opaque)
 
 int cli_subcommand(const struct cli_command *cmd, const char *name, cli_command_fn *fn, void *opaque, struct err *err)
 {
-	struct sought s = { name, fn, opaque };
+	struct sought s = { .name = name, .fn = fn, .opaque = opaque };
 
 	if (!cmd->subcommands && !cmd->each_subcommand)
 		return err_set(err, "%s has no commands (see 'vireo help %s')", cmd->name, cmd->name);
@@ -73,8 +86,9 @@ int cli_subcommand(const struct cli_command *cmd, const char *name, cli_command_
 	cli_each_subcommand(cmd, seek, &s);
 	if (!s.fn)
 		return 0;
-	if (s.suggestion.best)
-		return err_set(err, "%s: no command '%s' (did you mean '%s'?)", cmd->name, name, s.suggestion.best);
+	if (s.other || s.suggestion.best)
+		return err_set(err, "%s: no command '%s' (did you mean '%s'?)", cmd->name, name,
+			       s.other ? s.other : s.suggestion.best);
 	return err_set(err, "%s: no command '%s' (see 'vireo help %s')", cmd->name, name, cmd->name);
 }
 

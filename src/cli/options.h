@@ -47,6 +47,7 @@ typedef void cli_item_fn(FILE *out, const char *const item[4]);
 
 struct cli_command {
 	const char *name;
+	const char *also;		/* "rm|remove": what others call a subcommand, which it is suggested for */
 	const char *summary;		/* one line */
 	const char *operands;		/* "NAME FILE"; "" for none */
 	int min_operands, max_operands; /* CLI_MANY: any number */

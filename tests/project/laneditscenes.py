@@ -366,8 +366,10 @@ def several(lab):
 
 def remodelled(lab):
     """To the outside's addresses and back to ones of its own."""
-    lab.vireo("net", "create", "w", "--bridged", "up0")
-    r = {}
+    sh("ip link property add dev up0 altname enp0s9alt")
+    lab.vireo("net", "create", "w", "--bridged", "enp0s9alt")
+    r = {"uplink": shown(lab, "w")["uplink"], "nothing": tried(lab, "net", "edit", "w"),
+         "words": [tried(lab, "net", *words) for words in (["rm", "w"], ["ls"], ["destroy", "w"], ["inspect", "w"], ["creat", "w"], [""])]}
     for name, args in {"nat": ["--nat", "--subnet6", "none"], "isolated": ["--isolated"], "bridged": ["--bridged", "up0"],
                        "both": ["--routed"]}.items():
         lab.vireo("net", "edit", "w", *args)

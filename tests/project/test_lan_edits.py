@@ -117,9 +117,12 @@ def test_several_networks(scenes):
 
 @pytest.mark.scene("remodelled")
 def test_models_are_changed(scenes):
-    assert scenes.result("remodelled") == {"nat": ["nat", True, False, "w.internal", "up"], "isolated": ["isolated", True, False, "w.internal", "up"],
-                                           "bridged": ["bridged", False, False, None, "up"], "both": ["routed", True, True, "w.internal", "up"],
-                                           "left": NOTHING}
+    r = scenes.result("remodelled")
+    assert r.pop("uplink") == "up0" and "no change is said" in r.pop("nothing")
+    for error, word in zip(r.pop("words"), ("'delete'?", "'list'?", "'stop'?", "'show'?", "'create'?", "see 'vireo help net'")):
+        assert word in error
+    assert r == {"nat": ["nat", True, False, "w.internal", "up"], "isolated": ["isolated", True, False, "w.internal", "up"],
+                 "bridged": ["bridged", False, False, None, "up"], "both": ["routed", True, True, "w.internal", "up"], "left": NOTHING}
 
 
 @pytest.mark.scene("hidden")
