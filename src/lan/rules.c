@@ -44,48 +44,6 @@ int lan_rules_check(struct rtnl *nf, const char *name, struct err *err)
 	return nfnl_check_table(nf, table, err);
 }
 
-void lan_rules_table(FILE *f, const char *family, const char *name)
-{
-	fprintf(f, "table %s " LAN_TABLE "%s {\n\tcomment \"" NFNL_MARK "%s\"\n", family, name, name);
-}
-
-void lan_set_open(struct lan_set *s, FILE *f, const char *name, const char *head)
-{
-	*s = (struct lan_set){ .f = f };
-	fprintf(f, "\tset %s { %s; ", name, head);
-}
-
-FILE *lan_set_next(struct lan_set *s)
-{
-	fputs(s->any ? ", " : "elements = { ", s->f);
-	s->any = true;
-	return s->f;
-}
-
-void lan_set_close(struct lan_set *s)
-{
-	fputs(s->any ? " }; }\n" : "}\n", s->f);
-}
-
-void lan_rules_hex6(FILE *f, const struct in6_addr *a)
-{
-	fputs("0x", f);
-	for (int i = 0; i < 16; i++)
-		fprintf(f, "%02x", a->s6_addr[i]);
-}
-
-const char *lan_machine(const uint8_t mac[6], char buf[LAN_MACHINE])
-{
-	for (unsigned i = 0; i < 6; i++)
-		snprintf(buf + 2 * i, 3, "%02x", mac[i]);
-	return buf;
-}
-
-bool lan_is_looked_at(const struct lan_port *p)
-{
-	return *p->tap && p->index && !p->trusted;
-}
-
 void lan_rules_write(FILE *f, const struct lan_rules *r, bool device)
 {
 	remove_tables(f, r->def->name);

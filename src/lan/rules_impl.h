@@ -4,8 +4,6 @@
 
 #include "lan/rules.h"
 
-/* The beginning of a table, by which it is known as ours. */
-void lan_rules_table(FILE *f, const char *family, const char *name);
 /* Of a network in which the host has an address. */
 void lan_rules_routed(FILE *f, const struct lan_rules *r);
 /* Of one in which it has none; its bridge must be there. */
@@ -16,12 +14,16 @@ void lan_rules_guarded(FILE *f, const struct lan_rules *r);
 /* --- inside of that --- */
 /* The chain "cable", by which everything goes that comes from a cable that is looked at, in the set "cables". */
 void lan_rules_ports(FILE *f, const struct lan_rules *r);
-bool lan_is_looked_at(const struct lan_port *p);
 /* Sets of the addresses that machines have made themselves, with what was learned under the filters before. */
 void lan_rules_learned(FILE *f, const struct lan_rules *r);
+/* Whether there is a cable by which not all may pass. */
+bool lan_is_looked_at(const struct lan_port *p);
 /* Rules by which the sender has the address at this place of its packet from now on, or is refused. */
 void lan_rules_learn(FILE *f, const struct lan_rules *r, const char *at);
 
+/* --- rules_text.c --- */
+/* The beginning of a table, by which it is known as ours. */
+void lan_rules_table(FILE *f, const char *family, const char *name);
 /* A set whose elements come one by one. */
 struct lan_set {
 	FILE *f;

@@ -39,6 +39,11 @@ static bool is_taken(const struct lan_rules *r, const struct in6_addr *a)
 	return !memcmp(bridge, mac, 6);
 }
 
+bool lan_is_looked_at(const struct lan_port *p)
+{
+	return *p->tap && p->index && !p->trusted;
+}
+
 static const struct lan_port *owner(const struct lan_rules *r, const uint8_t mac[6])
 {
 	for (unsigned i = 0; i < r->ports->len; i++)
