@@ -283,10 +283,16 @@ void lan_rules_ports(FILE *f, const struct lan_rules *r)
 	      f);
 	if (lan_has_gateway(r->def))
 		not_by_host(f, r->def);
-	/* Tags would hide what is within. No switch of the network outside shall hear another one here. */
+	/*
+	 * Tags would hide what is within: 802.1Q and ad, as they were before, ah, AE (MACsec), BR. No switch of the
+	 * network outside shall hear another one here, nor who logs in at its port: pause, LACP, EAPOL, LLDP, TRILL,
+	 * MSRP, MVRP, MMRP and CFM, also to one's own address.
+	 */
 	if (bridged)
-		fputs("\t\tether type { 8021q, 8021ad } goto refused\n"
-		      "\t\tether daddr & ff:ff:ff:ff:ff:d0 == 01:80:c2:00:00:00 goto refused\n"
+		fputs("\t\tether type { 8021q, 8021ad, 0x9100, 0x9200, 0x88e7, 0x88e5, 0x893f } goto refused\n"
+		      "\t\tether type { 0x8808, 0x8809, 0x888e, 0x88cc, 0x22f3, 0x22ea, 0x88f5, 0x88f6, 0x8902 } goto "
+		      "refused\n"
+		      "\t\tether daddr & ff:ff:ff:ff:ff:c0 == 01:80:c2:00:00:00 goto refused\n"
 		      "\t\tether type < 0x0600 goto refused\n",
 		      f);
 	fprintf(f, "\t\tether type ip goto ipv4\n\t\tether type ip6 goto ipv6\n\t\t%s\n\t}\n",

@@ -445,11 +445,17 @@ def switches(lab):
     sh("ip link add e0 type veth peer name e1; ip link set e0 up; ip link set e1 up")
     lab.vireo("net", "create", "lab", "--bridged", "e0")
     a = lab.machine("lab", "a", configure=False)
-    frames = {"good": lanframes.eth("ff:ff:ff:ff:ff:ff", a.mac, 0x88b5, lanframes.MARK % 0)}
+    frames, one = {"good": lanframes.eth("ff:ff:ff:ff:ff:ff", a.mac, 0x88b5, lanframes.MARK % 0)}, "52:54:00:99:99:99"
     for name, to, kind, body in (("bpdu", "01:80:c2:00:00:00", 39, b"\x42\x42\3\0\0\0\0"),
                                  ("pvst", "01:00:0c:cc:cc:cd", 50, b"\xaa\xaa\3\0\0\x0c\1\x0b"),
                                  ("llc", "ff:ff:ff:ff:ff:ff", 30, b"\xe0\xe0\3"),
-                                 ("stp by type", "01:80:c2:00:00:00", 0x88b5, b"")):
+                                 ("stp by type", "01:80:c2:00:00:00", 0x88b5, b""),
+                                 ("mvrp", "01:80:c2:00:00:21", 0x88b5, b""), ("cfm", "01:80:c2:00:00:31", 0x88b5, b""),
+                                 ("eapol", "01:80:c2:00:00:03", 0x888e, b"\2\1\0\0"), ("eapol to one", one, 0x888e, b"\2\1\0\0"),
+                                 ("lldp", one, 0x88cc, b"\2\7\4"), ("macsec", one, 0x88e5, b"\x20\0\0\0\0\1"), ("lacp", one, 0x8809, b"\1\1"),
+                                 ("pause", one, 0x8808, b"\0\1\xff\xff"), ("old tag", one, 0x9100, b"\0\1\x08\0"),
+                                 # What a host may say.
+                                 ("pppoe", one, 0x8863, b"\x11\x09\0\0\0\0"), ("mpls", one, 0x8847, b"\0\0\1\xff"), ("raw", one, 0x88b5, b"")):
         frames[name] = lanframes.eth(to, a.mac, kind, body + lanframes.MARK % len(frames))
     mouth, ear = wire(a), wire(lab.host, "e1")
     wait(lambda: arriving(mouth, ear, {"good": frames["good"]}), 2)

@@ -123,7 +123,7 @@ def test_tables_of_others_stay(scenes):
 
 @pytest.mark.scene("switches")
 def test_machines_are_no_switches(scenes):
-    assert scenes.result("switches") == ["good"]
+    assert scenes.result("switches") == ["good", "mpls", "pppoe", "raw"]
 
 
 @DNSMASQ
