@@ -148,7 +148,7 @@ static bool set_pairs(struct net *n, unsigned command, struct vring_chain *c)
 	if (!virtio_has_feature(&n->d, F_MQ) || vring_read(c, word, 2) != 2)
 		return false;
 	pairs = ld_le16(word);
-	if (!pairs || pairs > n->pairs)
+	if (!pairs || pairs > net_agreed_pairs(n))
 		return false;
 	n->active = (uint16_t)pairs;
 	n->rss.steers = false;
@@ -171,9 +171,14 @@ static bool set_offloads(struct net *n, unsigned command, struct vring_chain *c)
 	return true;
 }
 
+unsigned net_agreed_pairs(const struct net *n)
+{
+	return virtio_has_feature(&n->d, F_MQ) || virtio_has_feature(&n->d, F_RSS) ? n->pairs : 1;
+}
+
 unsigned net_ctrl_queue(const struct net *n)
 {
-	return virtio_has_feature(&n->d, F_MQ) ? 2 * n->pairs : 2;
+	return 2 * net_agreed_pairs(n);
 }
 
 void net_ctrl_process(struct net *n)
@@ -217,8 +222,8 @@ static int filter_loaded(void *obj, struct err *err)
 
 int net_ctrl_loaded(const struct net *n, struct err *err)
 {
-	if (!n->active || n->active > n->pairs)
-		return err_set(err, "%u queue pairs of %u", n->active, n->pairs);
+	if (!n->active || n->active > net_agreed_pairs(n))
+		return err_set(err, "%u queue pairs of %u", n->active, net_agreed_pairs(n));
 	if (n->offloads & ~GUEST_OFFLOADS)
 		return err_set(err, "offloads that there are not");
 	return net_rss_loaded(n, err);

@@ -115,7 +115,9 @@ extern const struct state_desc net_filter_state;
 int net_ctrl_loaded(const struct net *n, struct err *err);
 void net_ctrl_reset(struct net *n);
 bool net_filter_passes(const struct net *n, const uint8_t *frame, size_t len);
-/* Which queue it is depends on what was agreed. */
+/* How many pairs the driver may use: one, unless it has agreed to more. */
+unsigned net_agreed_pairs(const struct net *n);
+/* It is behind these (5.1.2). */
 unsigned net_ctrl_queue(const struct net *n);
 void net_ctrl_process(struct net *n);
 

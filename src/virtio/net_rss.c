@@ -221,7 +221,8 @@ static bool set_queues(struct net *n, struct vring_chain *c)
 	for (unsigned k = 0; k <= r.mask; k++)
 		if (!read16(c, &r.table[k]))
 			return false;
-	if (!read16(c, &senders) || !senders || senders > n->pairs || !read_key(c, &r) || !possible(&r, n->pairs))
+	if (!read16(c, &senders) || !senders || senders > net_agreed_pairs(n) || !read_key(c, &r) ||
+	    !possible(&r, net_agreed_pairs(n)))
 		return false;
 	n->rss = r;
 	n->active = senders;
@@ -256,7 +257,7 @@ bool net_rss_command(struct net *n, unsigned command, struct vring_chain *c)
 
 int net_rss_loaded(const struct net *n, struct err *err)
 {
-	if (n->rss.types & ~NET_RSS_TYPES || !possible(&n->rss, n->pairs))
+	if (n->rss.types & ~NET_RSS_TYPES || !possible(&n->rss, net_agreed_pairs(n)))
 		return err_set(err, "a table of receive queues that there are not");
 	return 0;
 }

@@ -26,6 +26,7 @@ import net as bench  # noqa: E402
 WIRES = {
     "tap": ("tap,ifname=tap0", "host"),
     "hashes": ("tap,ifname=tap1,queues=2,rss=on,hash=on", "host"),
+    "hashes-alone": ("tap,ifname=tap2,queues=2,rss=on,feature.mq=off", "host"),
     "user": ("user", "host"),
     "passt": ("passt", "host"),
     "socket": ("socket,listen=127.0.0.1:4001", "socket,connect=127.0.0.1:4001,reconnect=1"),
@@ -48,7 +49,7 @@ ip link add out type veth peer name far
 ip addr add 198.51.100.15/24 dev out; ip -6 addr add 2001:db8:f::15/64 dev out nodad; ip link set out up; ip link set far up
 ip -6 addr add 2001:db8:f::1/128 dev lo nodad
 ip route add default via 198.51.100.2; ip -6 route add default via 2001:db8:f::2
-for n in 0 1; do ip tuntap add tap$n mode tap vnet_hdr multi_queue; done
+for n in 0 1 2; do ip tuntap add tap$n mode tap vnet_hdr multi_queue; done
 """
 # In a guest: up MAC IPv4 IPv6.
 UP = ("up() { for d in /sys/class/net/*; do read m <$d/address; [ $m = $1 ] && n=${d##*/}; done; "

@@ -372,6 +372,8 @@ static void test_pairs(void **state)
 	rig_settle(&rig);
 	assert_int_equal(peers->queues, 1);
 	assert_int_equal(command_at(2, 0, 0, n, 1), OK);
+	st_le16(n, 1);
+	assert_int_equal(command_at(2, 4, 0, n, 2), ERR);
 	end();
 }
 
@@ -682,6 +684,52 @@ static void test_rss(void **state)
 	end();
 }
 
+/* One that does is told so by hashes as well; and by neither, no table leads to the control queue. */
+static void test_rss_without_pairs(void **state)
+{
+	const uint64_t without = (RSS | BIT(F_HASH_REPORT)) & ~BIT(F_MQ);
+	uint8_t b[600], one[2] = { 1 };
+	struct err err;
+	size_t len;
+	FILE *f;
+
+	begin_rss();
+	rig_reset(&rig);
+	rig_start(&rig, without);
+	rig_settle(&rig);
+	assert_int_equal(command_at(2 * PAIRS, 4, 1, b, rss_config(b, 0x3f, 127, 2, 40)), OK);
+	assert_int_equal(peers->queues, 2);
+	len = tcp_frame();
+	offer(4, 2000);
+	assert_true(net_deliver(&peers[0], frame, len, &(struct net_offload){ 0 }));
+	assert_int_equal(rig_wait(&rig, 4), 20 + len);
+	assert_int_equal(command_at(2 * PAIRS, 4, 0, one, 2), ERR);
+	f = save();
+	assert_int_equal(state_load(f, rig.d->state, "0", rig.d->self, &err), 0);
+	rig_reset(&rig);
+	rig_start(&rig, without & ~BIT(F_RSS));
+	rig_settle(&rig);
+	assert_int_equal(command_at(2, 4, 1, b, rss_config(b, 0x3f, 127, 2, 40)), ERR);
+	assert_int_equal(command_at(2, 0, 0, one, 1), OK);
+	/* What another driver has set, in a state that says it is this one's. */
+	rewind(f);
+	assert_int_equal(state_load(f, rig.d->state, "0", rig.d->self, &err), -1);
+	net_ctrl_reset(net());
+	fclose(f);
+	f = save();
+	assert_int_equal(state_load(f, rig.d->state, "0", rig.d->self, &err), 0);
+	fclose(f);
+	for (unsigned k = 0; k < 2; k++) {
+		net()->rss.table[0] = k == 0;
+		net()->active = 1 + (k == 1);
+		f = save();
+		assert_int_equal(state_load(f, rig.d->state, "0", rig.d->self, &err), -1);
+		net_ctrl_reset(net());
+		fclose(f);
+	}
+	end();
+}
+
 static void test_reports_alone(void **state)
 {
 	uint8_t b[600] = { 0 }, hdr[20];
@@ -777,6 +825,7 @@ int main(void)
 		cmocka_unit_test(test_announced),
 		cmocka_unit_test(test_saved_nonsense),
 		cmocka_unit_test(test_rss),
+		cmocka_unit_test(test_rss_without_pairs),
 		cmocka_unit_test(test_reports_alone),
 		cmocka_unit_test(test_what_is_no_rss),
 		cmocka_unit_test(test_saved_rss),
