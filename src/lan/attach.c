@@ -1,6 +1,7 @@
 /* A machine's cable: a tap in the network's bridge, with an address that is kept for it. See lan.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_ether.h>
 #include <linux/if_tun.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,12 +143,34 @@ bool lan_is_defined(const char *name)
 	return lan_name_ok(name) && !lan_store_find(&s, &ignored) && lan_store_has(&s, name);
 }
 
+/* Larger frames would be lost on their way, and IPv6 has no smaller ones. */
+static int check_mtu(struct lan *l, const struct lan_def *d, unsigned mtu, struct err *err)
+{
+	unsigned most = d->mtu ? d->mtu : ETH_DATA_LEN;
+	const struct rtnl_link *k;
+	struct rtnl_links links;
+
+	/* As the network outside is. */
+	if (!d->mtu && d->model == LAN_BRIDGED) {
+		if (rtnl_links(&l->nl, &links, err))
+			return -1;
+		k = rtnl_find(&links, d->uplink);
+		most = k ? k->mtu : most;
+		rtnl_links_free(&links);
+	}
+	return mtu >= LAN_MTU_MIN && mtu <= most ? 0
+						 : err_set(err, "mtu: %u is not within %u and %u, which network %s has",
+							   mtu, LAN_MTU_MIN, most, d->name);
+}
+
 int lan_prepare(struct lan_cable *c, unsigned n, struct err *err)
 {
 	struct lan *l = lan_open(false, err);
 	struct lan_def *d = malloc(sizeof(*d));
 	int rc = l && d ? lan_load(l, c->network, d, err) : -1;
 
+	if (!rc && c->mtu)
+		rc = check_mtu(l, d, c->mtu, err);
 	if (!rc) {
 		c->mtu = d->mtu;
 		if (!has_any(c->mac))
@@ -190,20 +213,26 @@ static int plug(struct lan *l, struct lan_run *r, struct lan_cable *c, struct er
 static int attach(struct lan *l, struct lan_cable *c, struct err *err)
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
+	struct err ignored;
 	int rc = -1;
 
 	if (!r)
 		return err_set(err, "out of memory");
-	if (!lan_run_load(l, c->network, r) && r->up)
+	c->started = false;
+	if (!lan_run_load(l, c->network, r) && r->up) {
 		rc = 0;
-	else if (!lan_start(l, c->network, err))
+	} else if (!lan_start(l, c->network, err)) {
+		c->started = true;
 		rc = lan_run_load(l, c->network, r) ? err_set(err, "network %s is down again", c->network) : 0;
+	}
 	if (rc || take_mac(l, c, r, err) || open_tap(c, err)) {
 		rc = -1;
 	} else if (plug(l, r, c, err)) {
 		close_queues(c, c->queues);
 		rc = -1;
 	}
+	if (rc && c->started)
+		lan_stop(l, c->network, false, &ignored);
 	lan_run_free(r);
 	free(r);
 	return rc;
@@ -225,4 +254,15 @@ int lan_attach(struct lan_cable *c, struct err *err)
 	if (l)
 		lan_close(l);
 	return rc;
+}
+
+void lan_leave(const char *network)
+{
+	struct err ignored;
+	struct lan *l = lan_open(true, &ignored);
+
+	if (!l)
+		return;
+	lan_stop(l, network, false, &ignored);
+	lan_close(l);
 }

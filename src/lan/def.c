@@ -365,8 +365,8 @@ int lan_def_check(struct lan_def *d, struct err *err)
 		return -1;
 	if (*d->domain && !domain_ok(d->domain))
 		return err_set(err, "domain: '%s' is no name of a domain", d->domain);
-	if (d->mtu && (d->mtu < 1280 || d->mtu > 65535))
-		return err_set(err, "mtu: %u is not within 1280 and 65535", d->mtu);
+	if (d->mtu && (d->mtu < LAN_MTU_MIN || d->mtu > 65535))
+		return err_set(err, "mtu: %u is not within %u and 65535", d->mtu, LAN_MTU_MIN);
 	for (unsigned i = 0; i < d->routes_len; i++)
 		if (!lan_name_ok(d->routes[i]) || !strcmp(d->routes[i], d->name))
 			return err_set(err, "route: '%s' is not another network", d->routes[i]);

@@ -16,6 +16,7 @@
 #define LAN_STATIC_MAX	256
 #define LAN_PUBLISH_MAX 64
 #define LAN_ROUTES_MAX	16
+#define LAN_MTU_MIN	1280
 #define LAN_SHIFTED_MAX 1024 /* ports of a range that have other numbers at the machine: a rule has each */
 
 enum { LAN_4 = 1, LAN_6 = 2 };

@@ -62,16 +62,21 @@ struct lan_cable {
 	int fd[LAN_QUEUES_MAX];
 	char tap[IFNAMSIZ];
 	unsigned mtu; /* 0: as usual */
+	bool started; /* the network was down before */
 };
 /* Whether a name is that of a network; needs no rights. */
 bool lan_is_defined(const char *name);
 /*
- * What card `n` of a machine should be before it has its cable: the network's MTU, and a MAC if it has none, which
- * follows from the names, so that the machine comes back to its address, and which nobody in the network has now.
+ * What card `n` of a machine should be before it has its cable: the network's MTU, or one that it can have, and a MAC
+ * if it has none, which follows from the names, so that the machine comes back to its address, and which nobody in the
+ * network has now.
  */
 int lan_prepare(struct lan_cable *c, unsigned n, struct err *err);
 /* Starts the network, if it is down. */
 int lan_attach(struct lan_cable *c, struct err *err);
+/* For a machine that has come to nothing, once its cables are closed: stop what it has started, if nobody else is in
+ * it. */
+void lan_leave(const char *network);
 
 /* libvirt's XML of a network. */
 struct lan_xml {

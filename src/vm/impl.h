@@ -105,6 +105,7 @@ struct vm_net {
 	struct net_peer *back_end; /* behind a capture; the card's */
 	struct virtio_dev *virtio; /* or, NULL: */
 	struct device *e1000;
+	bool started; /* the network of the host that it is in, which was down */
 };
 
 #define VM_FDS 64

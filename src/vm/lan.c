@@ -1,10 +1,12 @@
 /* A card in a network of the host (docs/lan.md): `--net NAME`, by a tap in the network's bridge. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "lan/lan.h"
 #include "net/net.h"
+#include "vm/impl.h"
 #include "vm/lan.h"
 
 /* As the run directory calls it, before there is one. */
@@ -55,6 +57,10 @@ int vm_lan_prepare(struct config *c, unsigned n, const char *prefix, struct err 
 
 	if (read_cable(c, prefix, &cable, vm, err))
 		return -1;
+	snprintf(key, sizeof(key), "%s.mtu", prefix);
+	/* What is no number is told by the card. */
+	if (config_peek(c, key))
+		cable.mtu = (unsigned)strtoul(config_peek(c, key), NULL, 10);
 	if (lan_prepare(&cable, n, err))
 		return err_prefix(err, "%s", prefix);
 	snprintf(key, sizeof(key), "%s.mac", prefix);
@@ -65,16 +71,25 @@ int vm_lan_prepare(struct config *c, unsigned n, const char *prefix, struct err 
 	return cable.mtu && !config_peek(c, key) ? config_choose(c, key, text, err) : 0;
 }
 
-struct net_peer *vm_lan_peer(struct loop *loop, struct config *c, const char *prefix, struct err *err)
+void vm_lan_leave(struct config *c, const char *prefix)
+{
+	char key[64];
+
+	snprintf(key, sizeof(key), "%s.backend", prefix);
+	lan_leave(config_get(c, key));
+}
+
+struct net_peer *vm_lan_peer(struct vm *vm, const char *prefix, bool *started, struct err *err)
 {
 	struct lan_cable cable;
-	char vm[64];
+	char name[64];
 
-	if (read_cable(c, prefix, &cable, vm, err))
+	if (read_cable(vm->config, prefix, &cable, name, err))
 		return NULL;
 	if (lan_attach(&cable, err)) {
 		err_prefix(err, "%s", prefix);
 		return NULL;
 	}
-	return net_tap_from_fds(loop, prefix, cable.fd, cable.queues, err);
+	*started = cable.started;
+	return net_tap_from_fds(vm->loop, prefix, cable.fd, cable.queues, err);
 }

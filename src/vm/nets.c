@@ -85,8 +85,8 @@ fail:
 static struct net_peer *make_peer(struct vm *vm, size_t backend, struct vm_net *net, struct err *err)
 {
 	const char *prefix = net->name;
-	struct net_peer *peer =
-		(backend == NETWORK ? vm_lan_peer : backends[backend].make)(vm->loop, vm->config, prefix, err);
+	struct net_peer *peer = backend == NETWORK ? vm_lan_peer(vm, prefix, &vm->nets[vm->net_count].started, err)
+						   : backends[backend].make(vm->loop, vm->config, prefix, err);
 
 	net->back_end = peer;
 	return peer ? add_dump(vm, peer, prefix, err) : NULL;

@@ -8,6 +8,7 @@
 #include "vm/control.h"
 #include "vm/gdb.h"
 #include "vm/impl.h"
+#include "vm/lan.h"
 #include "vm/qmp.h"
 #include "vm/rundir.h"
 #include "vm/save.h"
@@ -574,6 +575,9 @@ void vm_free(struct vm *vm)
 		if (d->destroy)
 			d->destroy(d->self);
 	}
+	for (unsigned n = 0; n < VM_DISKS && !vm->begun; n++)
+		if (vm->nets[n].started)
+			vm_lan_leave(vm->config, vm->nets[n].name);
 	boot_pass_free(vm->pass); /* fw_cfg's files */
 	vm_ide_free(vm);
 	control_free(vm->control);

@@ -305,6 +305,42 @@ def vpn(lab):
     return r
 
 
+def unstarted(lab):
+    """Machines that cannot start leave networks as they were; so do cards with an MTU that the network has not."""
+    image = os.path.join(lab.dir, "zero.img")
+    with open(image, "wb") as f:
+        f.truncate(1 << 20)
+    env = {**os.environ, "XDG_RUNTIME_DIR": lab.dir}
+    words = lambda net, *more: [lab.VIREO, "run", "--memory", "64M", "--net", net, *more]
+    run = lambda *args: subprocess.run(words(*args), capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, env=env).stderr
+    lab.vireo("net", "create", "lab", "--nat")
+    mac = json.loads(sh("ip -j link show vr-lab"))[0]["address"]
+    lab.vireo("net", "stop", "lab")
+    lab.vireo("net", "create", "small", "--isolated", "--mtu", "1400", "--no-start")
+    sh("ip link add e0 mtu 4000 type veth peer name e1")
+    lab.vireo("net", "create", "wire", "--bridged", "e0", "--no-start")
+    states = lambda: [n["state"] for n in json.loads(lab.vireo("net", "list", "--json"))]
+    r = {"kernel": [run("lab", "--net", "small", "--kernel", "/nope"), states(), lab.left()["forward"]],
+         "queues": [run("lab,model=e1000,queues=2", image), states()], "word": [run("lab,nope=1", image), states()],
+         "mac": [run(f"lab,mac={mac}", image), states()], "left": [x for x in lab.left()["links"] if x.startswith("v")] + lab.left()["tables"],
+         "mtu": [run(net, image).split("mtu: ")[-1].strip() for net in ("lab,mtu=1501", "lab,mtu=1279", "small,mtu=1401", "wire,mtu=4001")]}
+    r["none"] = states()
+    # One that fails while another machine is there, and one that has begun.
+    m = lab.machine("lab", "m", configure=False)
+    run("lab", "--kernel", "/nope")
+    r["other"] = states()
+    m.end()
+    lab.machines.clear()
+    began = subprocess.Popen(words("small,mtu=1300", image), env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    r["began"] = wait(lambda: shown(lab, "small")["cables"], 20)
+    time.sleep(1)
+    began.terminate()
+    began.communicate()
+    r["ended"] = states()
+    sh("ip link del e0")
+    return r
+
+
 TELL = """import select, socket, sys
 ears = [socket.create_server(("::", int(p)), family=socket.AF_INET6, dualstack_ipv6=True) for p in sys.argv[1:]]
 print("ready", flush=True)

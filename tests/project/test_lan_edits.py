@@ -88,6 +88,19 @@ def test_wider_routes_keep_no_subnet(scenes):
     assert ["overlaps" in e for e in r["edits"]] == [True, True]
 
 
+@pytest.mark.scene("unstarted")
+def test_machines_that_cannot_start(scenes):
+    r = scenes.result("unstarted")
+    down = ["down"] * 3
+    assert "/nope" in r["kernel"][0] and r["kernel"][2] == ["0", "0"]
+    for what, words in (("kernel", "/nope"), ("queues", "one pair"), ("word", "nope"), ("mac", "network's own")):
+        assert words in r[what][0] and r[what][1] == down, (what, r[what])
+    assert r["left"] == [] and r["none"] == down
+    assert r["mtu"] == ["1501 is not within 1280 and 1500, which network lab has", "1279 is not within 1280 and 1500, which network lab has",
+                        "1401 is not within 1280 and 1400, which network small has", "4001 is not within 1280 and 4000, which network wire has"]
+    assert r["other"] == ["up", "down", "down"] and r["began"] and r["ended"] == ["up", "up", "down"]
+
+
 @pytest.mark.scene("interfaces")
 def test_interfaces_of_others(scenes):
     r = scenes.result("interfaces")
