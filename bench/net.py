@@ -12,7 +12,8 @@ import compare
 
 SECONDS = 3
 STREAMS = 4  # of the guest with several queues, each a process
-ADDRESS = {"tap0": ("192.0.2.2", "192.0.2.1"), "tap1": ("192.0.2.2", "192.0.2.1"), "user": ("10.0.2.15", "10.0.2.2")}
+ADDRESS = {"tap0": ("192.0.2.2", "192.0.2.1"), "tap1": ("192.0.2.2", "192.0.2.1"), "user": ("10.0.2.15", "10.0.2.2"),
+           "user6": ("fec0::15", "fec0::2")}
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
@@ -22,6 +23,7 @@ mount -t devtmpfs dev /dev
 modprobe -a $(cat /etc/modules) 2>/dev/null
 mkdir -p /tmp
 ip link set lo up
+echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
 ip link set eth0 up
 stty -echo -onlcr
 echo net:ready
@@ -77,7 +79,7 @@ class Machine:
                                         stderr=subprocess.DEVNULL, start_new_session=True)
         self.own, self.host = ADDRESS[network]
         self.until(b"net:ready")
-        self.say(f"ip addr add {self.own}/24 dev eth0")
+        self.say(f"ip addr add {self.own}/{64 if ':' in self.own else 24} dev eth0")
 
     def say(self, line):
         # The quotes tell its output from its echo.

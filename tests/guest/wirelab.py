@@ -18,6 +18,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 VIREO = os.environ.get("VIREO", os.path.join(TOP, "build", "vireo"))
 SLOW = float(os.environ.get("VIREO_SLOW", "1"))
 AMOUNT = {"tcp": 600_000, "udp": 200_000}  # bytes of a run
+MORE = {"user": 25}  # times: libslirp takes large frames of one family only, and one that loses the others is not done in time
 
 sys.path.insert(0, os.path.join(TOP, "bench"))
 import net as bench  # noqa: E402
@@ -42,7 +43,7 @@ ADDRESSES = {
     "user": (("10.0.2.15", "fec0::15"), ("10.0.2.2", "fec0::2")),
     "passt": (("198.51.100.15", "2001:db8:f::15"), ("198.51.100.2", "2001:db8:f::1")),
 }
-SHORT = [("tcp", "4", "out"), ("tcp", "6", "in"), ("udp", "6", "out")]
+SHORT = [("tcp", "4", "out"), ("tcp", "6", "in"), ("tcp", "6", "out"), ("udp", "6", "out")]
 FULL = [(p, f, d) for p in ("tcp", "udp") for f in "46" for d in ("out", "in")]
 HOST = """ip link set lo up
 ip link add out type veth peer name far
@@ -174,7 +175,7 @@ class Lab:
 
     def run(self, wire, protocol, family, direction):
         to = self.addresses(wire)[1][family == "6"]
-        words = [self.iperf, "-c", to, "-n", str(AMOUNT[protocol]), "--connect-timeout 5000", "-f K"]
+        words = [self.iperf, "-c", to, "-n", str(AMOUNT[protocol] * (MORE.get(wire, 1) if protocol == "tcp" else 1)), "--connect-timeout 5000", "-f K"]
         words += ["-u -b 50M -l 1200"] if protocol == "udp" else []
         words += ["-R"] if direction == "in" else []
         for _ in range(3):  # its server resets who comes while it is busy with the end of the last one

@@ -129,8 +129,8 @@ static void test_segmentation(void **state)
 static const uint8_t guest6[16] = { 0xfe, 0xc0, [15] = 0x15 }, host6[16] = { 0xfe, 0xc0, [15] = 2 };
 static const uint8_t neighbors6[16] = { 0xff, 2, [11] = 1, 0xff, [15] = 2 };
 static bool open6;
-static uint32_t seq6;
-static unsigned too_big;
+static uint32_t seq6, acked6;
+static unsigned too_big, acks6;
 
 static bool receive6(void *opaque, const uint8_t *f, size_t len, const struct net_offload *o)
 {
@@ -143,7 +143,16 @@ static bool receive6(void *opaque, const uint8_t *f, size_t len, const struct ne
 		open6 = true;
 		seq6 = ld_be32(l4 + 4) + 1;
 	}
+	if (f[20] == IPPROTO_TCP && l4[13] == 0x10) {
+		acked6 = ld_be32(l4 + 8);
+		acks6++;
+	}
 	return true;
+}
+
+static bool all_acked6(void *opaque)
+{
+	return acked6 == *(uint32_t *)opaque;
 }
 
 static bool is_open6(void *opaque)
@@ -195,13 +204,17 @@ static void tcp6(uint16_t port, uint32_t seq, uint8_t flags, const uint8_t *data
 	send6(host6, IPPROTO_TCP, t, 20 + len, 16, mss);
 }
 
-/* A frame that is larger than the MTU arrives over IPv6 as well. */
+/*
+ * A frame that is larger than the MTU arrives over IPv6 as well, and is not acknowledged by a frame for each segment;
+ * but each that is out of its order is.
+ */
 static void test_segmentation6(void **state)
 {
 	struct sockaddr_in6 at = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
 	int listener = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0), fd;
 	uint8_t neighbor[32] = { 135 };
 	static uint8_t big[40000], buf[40000];
+	const uint32_t end = 1001 + sizeof(big);
 	socklen_t len = sizeof(at);
 
 	if (bind(listener, (struct sockaddr *)&at, sizeof(at))) {
@@ -224,11 +237,19 @@ static void test_segmentation6(void **state)
 	tcp6(ntohs(at.sin6_port), 1001, 0x10, NULL, 0, 0);
 	for (size_t i = 0; i < sizeof(big); i++)
 		big[i] = (uint8_t)(i * 13 + i / 100);
+	acks6 = 0;
 	tcp6(ntohs(at.sin6_port), 1001, 0x18, big, sizeof(big), 1428);
 	guest_run(&g, 50);
 	assert_int_equal(too_big, 0);
 	host_read(&g, fd, buf, sizeof(big));
 	assert_memory_equal(buf, big, sizeof(big));
+	guest_until(&g, all_acked6, (void *)&end);
+	assert_true(acks6 < 5);
+	acks6 = 0;
+	for (unsigned k = 0; k < 10; k++)
+		tcp6(ntohs(at.sin6_port), end + 100 + k, 0x18, big, 1, 0);
+	guest_run(&g, 50);
+	assert_int_equal(acks6, 10);
 	close(fd);
 	close(listener);
 	guest_end(&g);
