@@ -13,11 +13,14 @@
 
 /* --- reading --- */
 
-/* Past a name at `*at`; each pointer leads to before where its part began. `n` NULL: it is of no interest. */
+/*
+ * Past a name at `*at`; each pointer leads to before where its part began, and there are no more of them than labels in
+ * the longest name. `n` NULL: it is of no interest.
+ */
 static bool read_name(const uint8_t *m, size_t len, size_t *at, struct dns_name *n)
 {
 	size_t p = *at, begin = p, total = 0;
-	bool jumped = false;
+	unsigned jumps = 0;
 
 	for (;;) {
 		uint8_t c;
@@ -28,11 +31,10 @@ static bool read_name(const uint8_t *m, size_t len, size_t *at, struct dns_name 
 		if ((c & POINTER) == POINTER) {
 			if (len - p < 2)
 				return false;
-			if (!jumped)
+			if (!jumps++)
 				*at = p + 2;
-			jumped = true;
 			p = ld_be16(m + p) & 0x3fff;
-			if (p >= begin || p < DNS_HEADER)
+			if (p >= begin || p < DNS_HEADER || jumps > DNS_NAME_MAX / 2)
 				return false;
 			begin = p;
 			continue;
@@ -48,7 +50,7 @@ static bool read_name(const uint8_t *m, size_t len, size_t *at, struct dns_name 
 	}
 	if (n)
 		n->len = (uint8_t)total;
-	if (!jumped)
+	if (!jumps)
 		*at = p;
 	return true;
 }

@@ -173,6 +173,7 @@ static void test_names(void **state)
 	bytes("\3a.b\0\0\1\0\1", 9);
 	assert_int_equal(read_query(&q), DNS_OK);
 	assert_false(dns_text(&q.name, text));
+	assert_non_null(strchr(text, '?'));
 }
 
 static void test_answers(void **state)
@@ -285,6 +286,25 @@ static void test_lies(void **state)
 	}
 }
 
+/* Pointers that lead to pointers: as many as a name may have labels, and no more. */
+static void test_chains(void **state)
+{
+	struct dns_query q = asked("www.example", DNS_A);
+	uint8_t chain[400], last[3] = { 0 };
+	struct dns_answer a;
+
+	for (unsigned hops = 100; hops <= 200; hops += 100) {
+		header(DNS_QR, 1, 2, 0, 0);
+		question("www.example", DNS_A);
+		for (unsigned k = 0; k < hops; k++)
+			st_be16(chain + 2 * k, (uint16_t)(0xc000 | (k ? len + 12 + 2 * (k - 1) : DNS_HEADER)));
+		record(SELF, 16, 300, chain, 2 * hops);
+		st_be16(last, (uint16_t)(0xc000 | (len - 2)));
+		record((const char *)last, DNS_A, 300, "\1\2\3\4", 4);
+		assert_int_equal(read_answer(&q, &a), hops < 128);
+	}
+}
+
 static void test_cache(void **state)
 {
 	struct dns_cache *c = dns_cache_new();
@@ -349,8 +369,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_queries), cmocka_unit_test(test_names),
 		cmocka_unit_test(test_answers), cmocka_unit_test(test_how_long_what_is_absent_is),
-		cmocka_unit_test(test_lies),	cmocka_unit_test(test_cache),
-		cmocka_unit_test(test_written),
+		cmocka_unit_test(test_lies),	cmocka_unit_test(test_chains),
+		cmocka_unit_test(test_cache),	cmocka_unit_test(test_written),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
