@@ -263,6 +263,15 @@ static void put_own(FILE *f, const struct lan_def *d)
 		fprintf(f, "%s %s\n", lan_text6(&six, text), names);
 }
 
+/* Whether a machine may be called so among dnsmasq's words, where these are something else: how long, or not at all. */
+static bool is_no_word(const char *name)
+{
+	const char *behind = name + strspn(name, "0123456789");
+
+	return strcmp(name, "ignore") && strcmp(name, "infinite") && *behind &&
+	       (behind == name || behind[1] || !strchr("wdhms", *behind));
+}
+
 static int write_files(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	char path[2 * LAN_PATH], mac[LAN_TEXTMAC], four[LAN_TEXT4], six[LAN_TEXT6], *text[2] = { NULL, NULL };
@@ -281,7 +290,7 @@ static int write_files(struct lan *l, const struct lan_run *r, struct err *err)
 			fprintf(f[0], ",%s", lan_text4(be32toh(h->addr4.s_addr), four));
 		if (!lan_zero6(&h->addr6))
 			fprintf(f[0], ",[%s]", lan_text6(&h->addr6, six));
-		fprintf(f[0], "%s%s\n", *h->name ? "," : "", h->name);
+		fprintf(f[0], "%s%s\n", is_no_word(h->name) ? "," : "", is_no_word(h->name) ? h->name : "");
 		if (*h->name && h->addr4.s_addr)
 			fprintf(f[1], "%s %s\n", four, h->name);
 		if (*h->name && !lan_zero6(&h->addr6))

@@ -549,6 +549,8 @@ def greedy(lab):
     found["many DUIDs"] = leases(lab.machine("lab", "d"))
     found["addresses"] = six()
     found["without dots"] = "NXDOMAIN" in b.sh(f"busybox nslookup -type=a nosuch {gateway}", check=False)
+    found["words"] = [leases(lab.machine("lab", "ignore")), lab.machine("lab", "3h").addresses["4"] in
+                      b.sh(f"busybox nslookup -type=a 3h {gateway}", check=False)]
     # The second of a name has none of the network's; it is whatever it is not taken for.
     found["names"] = []
     for name in ("good", "wpad", "gateway", "isatap", "localhost", "dns", "wpad.x", "wpad.lab.internal"):
