@@ -334,7 +334,7 @@ static int name_hosts(struct reader *r)
 		char *name = r->d->statics[i].name, given[LAN_NAME_LABEL + 1], *dot = strchr(name, '.');
 
 		if (dot && *r->d->domain && !strcasecmp(dot + 1, r->d->domain))
-			*dot = '\0';
+			memset(dot, 0, strlen(dot));
 		memcpy(given, name, sizeof(given));
 		if (*name && !lan_label_of(name, name))
 			return err_set(r->err, "host: '%s' is no name of a machine", given);
@@ -500,7 +500,7 @@ int lan_def_from_xml(struct lan_def *d, struct lan_wishes *w, const struct lan_x
 	/* <forward mode='bridge'> is with a bridge that is there: <bridge name='br0'/>. */
 	if (d->model == LAN_BRIDGED) {
 		memcpy(d->uplink, d->bridge, sizeof(d->uplink));
-		*d->bridge = '\0';
+		memset(d->bridge, 0, sizeof(d->bridge));
 		w->bridge = true;
 	}
 	/* Machines whose IPv4 addresses are handed out get IPv6 ones by DHCP, too: those that they make themselves. */

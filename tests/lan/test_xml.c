@@ -17,6 +17,18 @@ static struct lan_wishes w;
 static struct err err;
 static char notes[1024];
 
+/* As it is kept. */
+static void check_kept(void)
+{
+	struct lan_def *again = malloc(sizeof(*again));
+	json_t *o = lan_def_to_json(&d);
+
+	assert_int_equal(lan_def_from_json(again, o, &err), 0);
+	assert_memory_equal(again, &d, sizeof(d));
+	json_decref(o);
+	free(again);
+}
+
 static int read_as(const char *text, const char *name)
 {
 	const struct lan_xml x = {
@@ -28,6 +40,8 @@ static int read_as(const char *text, const char *name)
 	*notes = '\0';
 	rc = lan_def_from_xml(&d, &w, &x, &err);
 	assert_int_equal(fclose(x.notes), 0);
+	if (!rc)
+		check_kept();
 	return rc;
 }
 
