@@ -133,10 +133,14 @@ static void test_contradictions(void **state)
 		{ { 0, 12, true }, { 12, 4, false }, { 16, 8, false } }, /* not a multiple of eight */
 		{ { 0, 0, true }, { 0, 8, true }, { 16, 8, false } },	 /* nothing */
 		{ { 8, 8, false }, { 8, 8, false }, { 0, 8, true } },	 /* two ends */
+		/* As many bytes as there should be, with a hole. */
+		{ { 0, 8, true }, { 0, 8, true }, { 16, 8, false } },
+		{ { 0, 16, true }, { 8, 8, true }, { 24, 8, false } },
+		{ { 8, 8, true }, { 0, 16, true }, { 24, 8, false } },
 	};
 	size_t whole = 0;
 
-	for (size_t k = 0; k < sizeof(bad) / sizeof(bad[0]); k++)
+	for (size_t k = 0; k < sizeof(bad) / sizeof(bad[0]); k++, now_ms++)
 		for (unsigned n = 0; n < 3; n++)
 			if (add_as((uint16_t)(100 + k), 20, bad[k][n], &whole))
 				fail_msg("case %zu was put together", k);
