@@ -2,6 +2,9 @@
  * A machine made of a name space, for the tests of the models: `lan_cable NETWORK VM MAC|- NETNS [trust]` gets a cable
  * of the network as a machine does, and carries frames between it and the tap eth0 of the name space with the path
  * NETNS until its standard input ends. Prints the MAC and the tap once it carries.
+ *
+ * A line "COUNT AT FRAME" makes it hostile: it sends the frame (hex) so often itself, as fast as the cable takes it,
+ * its 4 bytes at AT another number each time, and prints how many were taken and in how many seconds.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,8 +16,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "lan/frame.h"
 #include "lan/ip.h"
 #include "lan/lan.h"
 
@@ -60,11 +66,87 @@ static void carry(int from, int to)
 		perror("write");
 }
 
+/* --- the hostile machine --- */
+
+#define HEAD  10u  /* of virtio-net, all zero: nothing is asked for */
+#define TURNS 256u /* frames before it looks whether it shall end, and takes what was sent to it */
+
+static struct {
+	uint8_t b[HEAD + 65536];
+	unsigned len, at;
+	bool summed; /* IPv4 with the right checksum, which is kept right */
+} storm;
+
+static uint16_t sum_of_head(const uint8_t *ip)
+{
+	const unsigned len = (ip[0] & 15) * 4u;
+	uint32_t sum = 0;
+
+	for (unsigned i = 0; i < len; i += 2)
+		sum += ld_be16(ip + i);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)((sum & 0xffff) + (sum >> 16));
+}
+
+static bool read_storm(const char *line, unsigned *count)
+{
+	const uint8_t *frame = storm.b + HEAD;
+	int hex = 0;
+
+	storm.len = 0;
+	if (sscanf(line, "%u %u %n", count, &storm.at, &hex) < 2)
+		return false;
+	for (line += hex; storm.len < sizeof(storm.b) - HEAD && sscanf(line, "%2hhx", &storm.b[HEAD + storm.len]) == 1;
+	     line += 2)
+		storm.len++;
+	storm.summed =
+		storm.len >= FRAME_ETH + 60 && ld_be16(frame + 12) == 0x800 && sum_of_head(frame + FRAME_ETH) == 0xffff;
+	return storm.at + 4 <= storm.len;
+}
+
+static void next_frame(void)
+{
+	uint8_t *frame = storm.b + HEAD;
+
+	st_be32(frame + storm.at, ld_be32(frame + storm.at) + 1);
+	if (storm.summed) {
+		st_be16(frame + FRAME_ETH + 10, 0);
+		st_be16(frame + FRAME_ETH + 10, (uint16_t)~sum_of_head(frame + FRAME_ETH));
+	}
+}
+
+/* False: whoever has started it has ended. */
+static bool send_storm(const char *line, struct pollfd p[3])
+{
+	struct timespec begin, end;
+	unsigned count, taken = 0;
+
+	if (!read_storm(line, &count))
+		return false;
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	for (unsigned n = 0; n < count; n++, next_frame()) {
+		taken += write(p[0].fd, storm.b, HEAD + storm.len) > 0;
+		if (n % TURNS || poll(p, 3, 0) <= 0)
+			continue;
+		if (p[2].revents)
+			return false;
+		for (unsigned i = 0; i < TURNS && (p[0].revents & POLLIN); i++) {
+			carry(p[0].fd, p[1].fd);
+			poll(p, 1, 0);
+		}
+	}
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	printf("%u %.3f\n", taken, (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9);
+	fflush(stdout);
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	struct lan_cable c = { .network = argv[1], .vm = argv[2], .queues = 1 };
 	struct pollfd p[3] = { 0 };
-	char text[LAN_TEXTMAC];
+	char text[LAN_TEXTMAC], *line = NULL;
+	size_t size = 0;
 	struct err err;
 
 	c.trusted = argc == 6 && !strcmp(argv[5], "trust");
@@ -86,7 +168,7 @@ int main(int argc, char **argv)
 			carry(p[0].fd, p[1].fd);
 		if (p[1].revents & POLLIN)
 			carry(p[1].fd, p[0].fd);
-		if (p[2].revents)
+		if (p[2].revents && (getline(&line, &size, stdin) <= 0 || !send_storm(line, p)))
 			return 0;
 		if ((p[0].revents | p[1].revents) & (POLLERR | POLLHUP))
 			return 0;

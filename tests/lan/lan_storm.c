@@ -2,13 +2,10 @@
  * lan_storm IFACE KIND COUNT: frames of an attacker on an interface, as fast as it takes them: DHCPDISCOVER of as many
  * MACs (discover) or of one (one), DHCPREQUEST (request), DHCPv6 SOLICIT with rapid commit (solicit), router
  * solicitations (rs), ARP requests (arp), queries for names that are not there from many addresses (dns). For
- * project/test_lan_storm.py. `lan_storm IFACE template COUNT FRAME AT`, for test_lan_cables.py: a frame in hex, whose 4
- * bytes at AT are another number each time.
+ * project/test_lan_storm.py.
  */
-#include <errno.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,49 +139,14 @@ static void dns(uint32_t n)
 	frame_udp4(&out, &ends, 34);
 }
 
-static struct {
-	uint8_t b[65536];
-	unsigned len, at;
-	bool summed; /* IPv4 with the right checksum, which is kept right */
-} given;
-
-static uint16_t sum_of_head(void)
-{
-	const unsigned len = (given.b[FRAME_ETH] & 15) * 4u;
-	uint32_t sum = 0;
-
-	for (unsigned i = 0; i < len; i += 2)
-		sum += ld_be16(given.b + FRAME_ETH + i);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)((sum & 0xffff) + (sum >> 16));
-}
-
-static int read_template(const char *hex, const char *at)
-{
-	while (given.len < sizeof(given.b) && sscanf(hex + 2 * given.len, "%2hhx", &given.b[given.len]) == 1)
-		given.len++;
-	given.at = (unsigned)strtoul(at, NULL, 10);
-	given.summed = given.len >= FRAME_ETH + 60 && ld_be16(given.b + 12) == 0x800 && sum_of_head() == 0xffff;
-	return given.at + 4 <= given.len ? 0 : -1;
-}
-
-static void template(uint32_t n)
-{
-	st_be32(given.b + given.at, ld_be32(given.b + given.at) + !!n);
-	if (given.summed) {
-		st_be16(given.b + FRAME_ETH + 10, 0);
-		st_be16(given.b + FRAME_ETH + 10, (uint16_t)~sum_of_head());
-	}
-}
-
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		void (*make)(uint32_t n);
 	} kinds[] = {
-		{ "discover", discover }, { "one", one }, { "request", request },  { "solicit", solicit }, { "rs", rs },
-		{ "arp", arp },		  { "dns", dns }, { "template", template }
+		{ "discover", discover }, { "one", one }, { "request", request }, { "solicit", solicit }, { "rs", rs },
+		{ "arp", arp },		  { "dns", dns }
 	};
 	struct sockaddr_ll a = { .sll_family = AF_PACKET };
 	void (*make)(uint32_t n) = NULL;
@@ -192,9 +154,7 @@ int main(int argc, char **argv)
 	uint32_t count, lost = 0;
 	int fd;
 
-	if (argc == 6 && read_template(argv[4], argv[5]))
-		argc = 0;
-	for (size_t k = 0; (argc == 4 || argc == 6) && k < ARRAY_LEN(kinds); k++)
+	for (size_t k = 0; argc == 4 && k < ARRAY_LEN(kinds); k++)
 		if (!strcmp(kinds[k].name, argv[2]))
 			make = kinds[k].make;
 	fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
@@ -207,16 +167,9 @@ int main(int argc, char **argv)
 	count = (uint32_t)strtoul(argv[3], NULL, 10);
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	for (uint32_t n = 0; n < count; n++) {
-		bool sent;
-
 		set_sender(n);
 		make(n);
-		/* What a cable has no room for waits for it, as a guest does. */
-		do {
-			sent = send(fd, make == template ? given.b : out.b, make == template ? given.len : out.len,
-				    0) >= 0;
-		} while (!sent && make == template && errno == ENOBUFS && !sched_yield());
-		lost += !sent;
+		lost += send(fd, out.b, out.len, 0) < 0;
 	}
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	printf("%u %.3f\n", count - lost,
