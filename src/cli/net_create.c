@@ -25,7 +25,7 @@
 	{ "route", 0, CLI_NUMBERED, "route", NULL, "NETWORK", "another network that this one reaches and is reached from; several times", "@network" }, \
 	{ "dns", 0, CLI_VALUE, "dns", NULL, "own|dnsmasq|off", "who answers DNS (and DHCP): Vireo (default), or dnsmasq; off: no DNS", "own|dnsmasq|off" }, \
 	{ "no-dhcp", 0, CLI_FLAG, "no-dhcp", NULL, NULL, "hand out no addresses; machines have those of `vireo net show` all the same, or of --host", NULL }, \
-	{ "mtu", 0, CLI_VALUE, "mtu", NULL, "N", "largest packet, 1280 to 65535 (default: 1500)", NULL }, \
+	{ "mtu", 0, CLI_VALUE, "mtu", NULL, "N", "largest packet, 1280 to 65535 (default: 1500; bridged: as IFACE has)", NULL }, \
 	{ "bridge", 0, CLI_VALUE, "bridge", NULL, "NAME", "name of the bridge interface (default: vr-NAME)", NULL }
 /* clang-format on */
 

@@ -27,7 +27,7 @@ static const struct {
 #define MOST 64u /* attributes */
 
 /* The attributes of a message of a kind. */
-static void attrs(const struct rtnl_message *m, unsigned kind, const struct rtattr *t[MOST])
+static void attrs(const struct lan_message *m, unsigned kind, const struct rtattr *t[MOST])
 {
 	const size_t head = NLMSG_ALIGN(kinds[kind].head);
 
@@ -72,32 +72,30 @@ static bool change_ways(void *ways, int len, int from, int to)
 	return any;
 }
 
-static bool goes_out(const struct rtnl_message *m, int index)
+static bool goes_out(const struct lan_message *m, int index)
 {
-	uint8_t ways[RTNL_MESSAGE];
 	const struct rtattr *t[MOST];
 
 	attrs(m, LAN_ROUTES, t);
-	if (!t[RTA_MULTIPATH])
-		return int_of(t[RTA_OIF]) == index;
-	memcpy(ways, RTA_DATA(t[RTA_MULTIPATH]), RTA_PAYLOAD(t[RTA_MULTIPATH]));
-	return change_ways(ways, RTA_PAYLOAD(t[RTA_MULTIPATH]), index, 0);
+	return t[RTA_MULTIPATH] ? change_ways(RTA_DATA(t[RTA_MULTIPATH]), RTA_PAYLOAD(t[RTA_MULTIPATH]), index, 0)
+				: int_of(t[RTA_OIF]) == index;
 }
 
 /* What every interface has by itself. */
-static bool is_local(const struct rtmsg *r, const struct rtnl_message *m)
+static bool is_local(const struct rtmsg *r, const struct lan_message *m)
 {
 	const struct rtattr *t[MOST];
 	const uint8_t *to;
 
 	attrs(m, LAN_ROUTES, t);
 	to = t[RTA_DST] && RTA_PAYLOAD(t[RTA_DST]) == 16 ? RTA_DATA(t[RTA_DST]) : NULL;
-	return r->rtm_table == RT_TABLE_LOCAL || (r->rtm_family == AF_INET6 && r->rtm_protocol == RTPROT_KERNEL && to &&
-						  (to[0] == 0xff || (to[0] == 0xfe && (to[1] & 0xc0) == 0x80)));
+	return r->rtm_protocol == RTPROT_KERNEL &&
+	       (r->rtm_table == RT_TABLE_LOCAL ||
+		(r->rtm_family == AF_INET6 && to && (to[0] == 0xff || (to[0] == 0xfe && (to[1] & 0xc0) == 0x80))));
 }
 
 /* The link-local address that the kernel makes: it says so, or (before Linux 5.18) it follows from the MAC. */
-static bool is_own(const struct ifaddrmsg *a, const struct rtnl_message *m, const uint8_t mac[6])
+static bool is_own(const struct ifaddrmsg *a, const struct lan_message *m, const uint8_t mac[6])
 {
 	const struct in6_addr prefix = { .s6_addr = { 0xfe, 0x80 } }, own = lan_eui64(&prefix, mac);
 	const struct rtattr *t[MOST];
@@ -111,7 +109,7 @@ static bool is_own(const struct ifaddrmsg *a, const struct rtnl_message *m, cons
 	       !memcmp(&addr, &own, sizeof(own));
 }
 
-static bool is_of(unsigned kind, const struct rtnl_message *m, const struct rtnl_link *k)
+static bool is_of(unsigned kind, const struct lan_message *m, const struct rtnl_link *k)
 {
 	const struct ifaddrmsg *a = (const void *)m->data;
 	const struct ndmsg *n = (const void *)m->data;
@@ -123,7 +121,7 @@ static bool is_of(unsigned kind, const struct rtnl_message *m, const struct rtnl
 	case LAN_ADDRESSES:
 		return (int)a->ifa_index == k->index && !is_own(a, m, k->mac);
 	case LAN_ROUTES:
-		return r->rtm_type == RTN_UNICAST && !is_local(r, m) && goes_out(m, k->index);
+		return !is_local(r, m) && goes_out(m, k->index);
 	case LAN_NEIGHBORS:
 		return n->ndm_ifindex == k->index && n->ndm_state & NUD_PERMANENT;
 	default:
@@ -147,7 +145,7 @@ static bool is_text(const struct rtattr *a, const char *hex)
 	return !strcmp(text, hex);
 }
 
-static bool is_line(const struct rtnl_message *m, const char *to, unsigned len, const char *by, unsigned metric)
+static bool is_line(const struct lan_message *m, const char *to, unsigned len, const char *by, unsigned metric)
 {
 	const struct rtmsg *r = (const void *)m->data;
 	const struct rtattr *t[MOST];
@@ -158,7 +156,7 @@ static bool is_line(const struct rtnl_message *m, const char *to, unsigned len, 
 }
 
 /* /proc/net/ipv6_route says which. */
-static void mark_heard(struct rtnl_messages *m, const char *ifname)
+static void mark_heard(struct lan_messages *m, const char *ifname)
 {
 	FILE *f = fopen("/proc/net/ipv6_route", "re");
 	char line[256], to[33], by[33], dev[IFNAMSIZ];
@@ -171,63 +169,128 @@ static void mark_heard(struct rtnl_messages *m, const char *ifname)
 		    !(flags & RTF_ADDRCONF) || !(flags & (RTF_DEFAULT | RTF_ROUTEINFO)) || strcmp(dev, ifname))
 			continue;
 		for (unsigned i = 0; i < m->len; i++)
-			if (is_line(&m->v[i], to, len, by, metric))
-				((struct rtmsg *)m->v[i].data)->rtm_flags |= HEARD;
+			if (is_line(m->v[i], to, len, by, metric))
+				((struct rtmsg *)m->v[i]->data)->rtm_flags |= HEARD;
 	}
 	fclose(f);
 }
 
+static struct lan_message *new_message(struct lan_messages *m, size_t len)
+{
+	struct lan_message *v;
+
+	if (!(m->len & (m->len - 1))) {
+		void *more = realloc(m->v, (m->len ? 2 * m->len : 1) * sizeof(*m->v));
+
+		if (!more)
+			return NULL;
+		m->v = more;
+	}
+	v = malloc(sizeof(*v) + len);
+	if (v) {
+		v->len = len;
+		m->v[m->len++] = v;
+	}
+	return v;
+}
+
+struct search {
+	struct lan_held *h;
+	const struct rtnl_link *k;
+	unsigned kind;
+};
+
+static int see(void *opaque, const struct nlmsghdr *head)
+{
+	const struct search *s = opaque;
+	struct lan_messages *m = &s->h->of[s->kind];
+	const size_t len = head->nlmsg_len - NLMSG_HDRLEN;
+	struct lan_message *v = new_message(m, len);
+
+	if (!v)
+		return -1;
+	memcpy(v->data, NLMSG_DATA(head), len);
+	if (!is_of(s->kind, v, s->k))
+		free(m->v[--m->len]);
+	return 0;
+}
+
 int lan_held_find(struct rtnl *nl, const struct rtnl_link *k, struct lan_held *h, struct err *err)
 {
+	struct search s = { h, k, 0 };
 	int rc = 0;
 
 	*h = (struct lan_held){ .index = k->index };
-	for (unsigned i = 0; i < LAN_KINDS && !rc; i++) {
-		struct rtnl_messages *m = &h->of[i];
-		unsigned kept = 0;
-
-		rc = i == LAN_PROXIES ? rtnl_dump_proxies(nl, m, err) : rtnl_dump(nl, kinds[i].get, m, err);
-		for (unsigned n = 0; n < m->len; n++)
-			if (is_of(i, &m->v[n], k))
-				m->v[kept++] = m->v[n];
-		m->len = kept;
-	}
+	for (; s.kind < LAN_KINDS && !rc; s.kind++)
+		rc = s.kind == LAN_PROXIES ? rtnl_each_proxy(nl, see, &s, err)
+					   : rtnl_each_of(nl, kinds[s.kind].get, see, &s, err);
 	mark_heard(&h->of[LAN_ROUTES], k->name);
 	if (rc)
 		lan_held_free(h);
 	return rc;
 }
 
+static void empty(struct lan_messages *m)
+{
+	for (unsigned i = 0; i < m->len; i++)
+		free(m->v[i]);
+	free(m->v);
+	*m = (struct lan_messages){ 0 };
+}
+
 void lan_held_free(struct lan_held *h)
 {
 	for (unsigned i = 0; i < LAN_KINDS; i++)
-		rtnl_messages_free(&h->of[i]);
+		empty(&h->of[i]);
 }
 
-bool lan_held_has_nexthops(const struct lan_held *h)
+void lan_held_drop_routes(struct lan_held *h)
+{
+	empty(&h->of[LAN_ROUTES]);
+}
+
+/* With room for what a request has beside it. */
+#define LONGEST	     (RTNL_REQUEST - 256u)
+#define MOST_WRITTEN (512u * 1024)
+
+int lan_held_check(const struct lan_held *h, const char *ifname, struct err *err)
 {
 	const struct rtattr *t[MOST];
+	size_t written = 0;
 
-	for (unsigned i = 0; i < h->of[LAN_ROUTES].len; i++) {
-		attrs(&h->of[LAN_ROUTES].v[i], LAN_ROUTES, t);
-		if (t[RTA_NH_ID])
-			return true;
-	}
-	return false;
+	for (unsigned i = 0; i < LAN_KINDS; i++)
+		for (unsigned n = 0; n < h->of[i].len; n++) {
+			const struct lan_message *m = h->of[i].v[n];
+
+			written += 2 * m->len + 4;
+			attrs(m, i, t);
+			if (i == LAN_ROUTES && t[RTA_NH_ID])
+				return err_set(err, "%s has a route by a nexthop object, which cannot be moved",
+					       ifname);
+			if (m->len > LONGEST)
+				return err_set(err, "%s has a route by so many ways that it cannot be moved", ifname);
+		}
+	return written > MOST_WRITTEN ? err_set(err,
+						"%s has more routes than can be moved: %u; let what makes them make "
+						"a bridge of it, and name that one",
+						ifname, h->of[LAN_ROUTES].len)
+				      : 0;
 }
 
 void lan_held_keep_routes(struct lan_held *h)
 {
-	struct rtnl_messages *m = &h->of[LAN_ROUTES];
+	struct lan_messages *m = &h->of[LAN_ROUTES];
 	unsigned kept = 0;
 
 	for (unsigned i = 0; i < m->len; i++)
-		if (!(((const struct rtmsg *)m->v[i].data)->rtm_flags & HEARD))
+		if (((const struct rtmsg *)m->v[i]->data)->rtm_flags & HEARD)
+			free(m->v[i]);
+		else
 			m->v[kept++] = m->v[i];
 	m->len = kept;
 	for (unsigned i = 0; i < LAN_KINDS; i++)
 		if (i != LAN_ROUTES)
-			h->of[i].len = 0;
+			empty(&h->of[i]);
 }
 
 /* --- its move --- */
@@ -235,7 +298,7 @@ void lan_held_keep_routes(struct lan_held *h)
 /* What userland may say of an address. */
 #define ADDRESS_FLAGS (IFA_F_NODAD | IFA_F_NOPREFIXROUTE | IFA_F_MANAGETEMPADDR | IFA_F_HOMEADDRESS | IFA_F_MCAUTOJOIN)
 
-static uint32_t flags_of(const struct rtnl_message *address)
+static uint32_t flags_of(const struct lan_message *address)
 {
 	const struct rtattr *t[MOST];
 
@@ -259,11 +322,11 @@ static void put_address(struct rtnl_req *q, const struct rtattr *t[MOST], int to
 static void put_route(struct rtnl_req *q, const struct rtattr *t[MOST], int from, int to)
 {
 	struct rtmsg *r = NLMSG_DATA(q->h);
-	uint8_t ways[RTNL_MESSAGE];
+	uint8_t ways[RTNL_REQUEST];
 	const struct rta_cacheinfo *c;
 
 	r->rtm_flags &= RTNH_F_ONLINK;
-	if (t[RTA_MULTIPATH]) {
+	if (t[RTA_MULTIPATH] && RTA_PAYLOAD(t[RTA_MULTIPATH]) <= sizeof(ways)) {
 		memcpy(ways, RTA_DATA(t[RTA_MULTIPATH]), RTA_PAYLOAD(t[RTA_MULTIPATH]));
 		change_ways(ways, RTA_PAYLOAD(t[RTA_MULTIPATH]), from, to);
 		rtnl_put(q, RTA_MULTIPATH, ways, RTA_PAYLOAD(t[RTA_MULTIPATH]));
@@ -277,7 +340,7 @@ static void put_route(struct rtnl_req *q, const struct rtattr *t[MOST], int from
 }
 
 /* Netlink knows no such routes, but the older way does. */
-static int repeat_heard(const struct rtnl_message *m, int to, struct err *err)
+static int repeat_heard(const struct lan_message *m, int to, struct err *err)
 {
 	const struct rtmsg *r = (const void *)m->data;
 	const struct rta_cacheinfo *c;
@@ -307,7 +370,7 @@ static int repeat_heard(const struct rtnl_message *m, int to, struct err *err)
 	return rc;
 }
 
-static int repeat_as(struct rtnl *nl, unsigned kind, const struct rtnl_message *m, const int between[2], uint32_t flags,
+static int repeat_as(struct rtnl *nl, unsigned kind, const struct lan_message *m, const int between[2], uint32_t flags,
 		     struct err *err)
 {
 	/* By IPv6 there can be one to the same place already, by another interface. */
@@ -339,7 +402,7 @@ static int repeat_as(struct rtnl *nl, unsigned kind, const struct rtnl_message *
  * The message again, for another interface, without what only the kernel says. An IPv6 address is the host's already:
  * the kernel shall not ask first whether it is somebody else's, but may do so the next time.
  */
-static int repeat(struct rtnl *nl, unsigned kind, const struct rtnl_message *m, const int between[2], struct err *err)
+static int repeat(struct rtnl *nl, unsigned kind, const struct lan_message *m, const int between[2], struct err *err)
 {
 	const bool address = kind == LAN_ADDRESSES,
 		   six = address && ((const struct ifaddrmsg *)m->data)->ifa_family == AF_INET6;
@@ -353,7 +416,7 @@ static int repeat(struct rtnl *nl, unsigned kind, const struct rtnl_message *m, 
 }
 
 /* It may have gone with something else. */
-static int delete (struct rtnl *nl, unsigned kind, const struct rtnl_message *m, struct err *err)
+static int delete (struct rtnl *nl, unsigned kind, const struct lan_message *m, struct err *err)
 {
 	struct rtnl_req q;
 	int rc;
@@ -366,7 +429,7 @@ static int delete (struct rtnl *nl, unsigned kind, const struct rtnl_message *m,
 }
 
 /* An IPv4 route goes with its addresses, unless its interface has others; it is the only one to its place. */
-static int move_route(struct rtnl *nl, const struct rtnl_message *m, const int between[2], bool away, struct err *err)
+static int move_route(struct rtnl *nl, const struct lan_message *m, const int between[2], bool away, struct err *err)
 {
 	const bool four = ((const struct rtmsg *)m->data)->rtm_family == AF_INET;
 	struct err ignored;
@@ -382,71 +445,70 @@ static int move_route(struct rtnl *nl, const struct rtnl_message *m, const int b
 
 int lan_held_move(struct rtnl *nl, const struct lan_held *h, int to, bool away, struct err *err)
 {
-	const struct rtnl_messages *addresses = &h->of[LAN_ADDRESSES], *routes = &h->of[LAN_ROUTES];
+	const struct lan_messages *addresses = &h->of[LAN_ADDRESSES], *routes = &h->of[LAN_ROUTES];
 	const int between[2] = { h->index, to };
 	struct err last;
 	int rc = 0;
 
 	for (unsigned i = 0; i < addresses->len && !rc; i++)
-		rc = repeat(nl, LAN_ADDRESSES, &addresses->v[i], between, err);
+		rc = repeat(nl, LAN_ADDRESSES, addresses->v[i], between, err);
 	for (unsigned i = 0; i < addresses->len && !rc && away; i++)
-		rc = delete (nl, LAN_ADDRESSES, &addresses->v[i], err);
+		rc = delete (nl, LAN_ADDRESSES, addresses->v[i], err);
 	for (unsigned pass = 0; pass < 2; pass++)
 		for (unsigned i = 0; i < routes->len && !rc; i++)
-			if (move_route(nl, &routes->v[i], between, away, &last) && pass)
+			if (move_route(nl, routes->v[i], between, away, &last) && pass)
 				rc = err_set(err, "a route cannot be moved: %s", last.msg);
 	for (unsigned kind = LAN_NEIGHBORS; kind <= LAN_PROXIES; kind++)
 		for (unsigned i = 0; i < h->of[kind].len && !rc; i++)
-			rc = repeat(nl, kind, &h->of[kind].v[i], between, err);
+			rc = repeat(nl, kind, h->of[kind].v[i], between, err);
 	return rc;
 }
 
 /* --- written down --- */
 
-static json_t *to_json(const struct rtnl_messages *m)
+static json_t *to_json(const struct lan_message *m)
 {
-	json_t *a = json_array();
-	char hex[2 * RTNL_MESSAGE + 1];
-
-	for (unsigned i = 0; i < m->len; i++) {
-		for (unsigned k = 0; k < m->v[i].len; k++)
-			snprintf(hex + 2 * k, 3, "%02x", m->v[i].data[k]);
-		json_array_append_new(a, json_string(hex));
-	}
-	return a;
-}
-
-static void from_json(struct rtnl_messages *m, const json_t *a)
-{
-	size_t i;
+	char *hex = malloc(2 * m->len + 1);
 	json_t *o;
 
-	*m = (struct rtnl_messages){ calloc(json_array_size(a) + 1, sizeof(*m->v)), 0 };
-	if (!m->v)
-		return;
-	json_array_foreach(a, i, o)
-	{
-		const char *hex = json_string_value(o);
-		struct rtnl_message *v = &m->v[m->len];
+	if (!hex)
+		return NULL;
+	for (size_t i = 0; i < m->len; i++)
+		snprintf(hex + 2 * i, 3, "%02x", m->data[i]);
+	o = json_stringn(hex, 2 * m->len);
+	free(hex);
+	return o;
+}
 
-		if (!hex || strlen(hex) > 2 * RTNL_MESSAGE)
-			continue;
-		for (v->len = 0; sscanf(hex + 2 * v->len, "%2hhx", &v->data[v->len]) == 1; v->len++)
-			;
-		m->len += v->len >= sizeof(struct rtmsg);
-	}
+static void from_json(struct lan_messages *m, unsigned kind, const json_t *o)
+{
+	const char *hex = json_string_value(o);
+	const size_t len = hex ? strlen(hex) / 2 : 0;
+	struct lan_message *v = len >= kinds[kind].head && len <= LONGEST ? new_message(m, len) : NULL;
+
+	for (size_t i = 0; v && i < len; i++)
+		if (sscanf(hex + 2 * i, "%2hhx", &v->data[i]) != 1)
+			v->data[i] = 0;
 }
 
 void lan_held_write(const struct lan_held *h, json_t *o)
 {
 	json_object_set_new(o, "from", json_integer(h->index));
-	for (unsigned i = 0; i < LAN_KINDS; i++)
-		json_object_set_new(o, kinds[i].key, to_json(&h->of[i]));
+	for (unsigned i = 0; i < LAN_KINDS; i++) {
+		json_t *a = json_array();
+
+		for (unsigned n = 0; n < h->of[i].len; n++)
+			json_array_append_new(a, to_json(h->of[i].v[n]));
+		json_object_set_new(o, kinds[i].key, a);
+	}
 }
 
 void lan_held_read(struct lan_held *h, const json_t *o)
 {
-	h->index = (int)json_integer_value(json_object_get(o, "from"));
+	size_t n;
+	json_t *v;
+
+	*h = (struct lan_held){ .index = (int)json_integer_value(json_object_get(o, "from")) };
 	for (unsigned i = 0; i < LAN_KINDS; i++)
-		from_json(&h->of[i], json_object_get(o, kinds[i].key));
+		json_array_foreach(json_object_get(o, kinds[i].key), n, v) from_json(&h->of[i], i, v);
 }

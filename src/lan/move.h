@@ -14,9 +14,17 @@
 /* Proxies are neighbors for which the host answers. */
 enum { LAN_ADDRESSES, LAN_ROUTES, LAN_NEIGHBORS, LAN_PROXIES, LAN_KINDS };
 
+struct lan_message {
+	size_t len; /* of data: what follows the header */
+	_Alignas(8) uint8_t data[];
+};
+struct lan_messages {
+	struct lan_message **v;
+	unsigned len;
+};
 struct lan_held {
 	int index; /* of the interface that has it, or had it */
-	struct rtnl_messages of[LAN_KINDS];
+	struct lan_messages of[LAN_KINDS];
 };
 
 /*
@@ -28,8 +36,12 @@ int lan_held_find(struct rtnl *nl, const struct rtnl_link *k, struct lan_held *h
 void lan_held_free(struct lan_held *h);
 /* Nothing else, and none that routers have said. */
 void lan_held_keep_routes(struct lan_held *h);
-/* A nexthop object is its interface's, and others may use it. */
-bool lan_held_has_nexthops(const struct lan_held *h);
+void lan_held_drop_routes(struct lan_held *h);
+/*
+ * Whether all of it can be moved, and written down before. A nexthop object cannot: it is its interface's, and others
+ * may use it.
+ */
+int lan_held_check(const struct lan_held *h, const char *ifname, struct err *err);
 
 /*
  * To the interface `to`. Each address is at one of both at any time; a route by way of another one comes behind that.

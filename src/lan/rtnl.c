@@ -354,13 +354,14 @@ static int add_message(void *opaque, const struct nlmsghdr *h)
 	return 0;
 }
 
-static int dump(struct rtnl *r, uint16_t type, uint8_t neighbors, struct rtnl_messages *m, struct err *err)
+static int each(struct rtnl *r, uint16_t type, uint8_t neighbors, int (*fn)(void *opaque, const struct nlmsghdr *h),
+		void *opaque, struct err *err)
 {
 	static const uint8_t families[] = { AF_INET, AF_INET6 };
 	struct rtnl_req q;
+	int rc = 0;
 
-	*m = (struct rtnl_messages){ 0 };
-	for (unsigned i = 0; i < ARRAY_LEN(families); i++) {
+	for (unsigned i = 0; i < ARRAY_LEN(families) && !rc; i++) {
 		const struct ndmsg n = { .ndm_family = families[i], .ndm_flags = neighbors };
 		const struct ifaddrmsg a = { .ifa_family = families[i] };
 		const struct rtmsg route = { .rtm_family = families[i] };
@@ -371,22 +372,31 @@ static int dump(struct rtnl *r, uint16_t type, uint8_t neighbors, struct rtnl_me
 			rtnl_begin(&q, type, NLM_F_DUMP, &n, sizeof(n));
 		else
 			rtnl_begin(&q, type, NLM_F_DUMP, &route, sizeof(route));
-		if (rtnl_each(r, &q, add_message, m, err)) {
-			rtnl_messages_free(m);
-			return -1;
-		}
+		rc = rtnl_each(r, &q, fn, opaque, err);
 	}
-	return 0;
+	return rc ? -1 : 0;
+}
+
+int rtnl_each_of(struct rtnl *r, uint16_t type, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque,
+		 struct err *err)
+{
+	return each(r, type, 0, fn, opaque, err);
+}
+
+int rtnl_each_proxy(struct rtnl *r, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque, struct err *err)
+{
+	return each(r, RTM_GETNEIGH, NTF_PROXY, fn, opaque, err);
 }
 
 int rtnl_dump(struct rtnl *r, uint16_t type, struct rtnl_messages *m, struct err *err)
 {
-	return dump(r, type, 0, m, err);
-}
+	int rc;
 
-int rtnl_dump_proxies(struct rtnl *r, struct rtnl_messages *m, struct err *err)
-{
-	return dump(r, RTM_GETNEIGH, NTF_PROXY, m, err);
+	*m = (struct rtnl_messages){ 0 };
+	rc = each(r, type, 0, add_message, m, err);
+	if (rc)
+		rtnl_messages_free(m);
+	return rc;
 }
 
 void rtnl_messages_free(struct rtnl_messages *m)

@@ -29,9 +29,10 @@ void rtnl_close(struct rtnl *r);
 
 /* --- requests: a message that is built up --- */
 
+#define RTNL_REQUEST 16384
 struct rtnl_req {
 	struct nlmsghdr *h; /* into buf */
-	_Alignas(8) char buf[2048];
+	_Alignas(8) char buf[RTNL_REQUEST];
 	bool full; /* something did not fit: rtnl_do() refuses it */
 };
 
@@ -110,10 +111,13 @@ struct rtnl_messages {
 	struct rtnl_message *v;
 	unsigned len;
 };
-/* RTM_GETADDR, RTM_GETROUTE or RTM_GETNEIGH of both families. */
-int rtnl_dump(struct rtnl *r, uint16_t type, struct rtnl_messages *m, struct err *err);
+/* Each of RTM_GETADDR, RTM_GETROUTE or RTM_GETNEIGH of both families. */
+int rtnl_each_of(struct rtnl *r, uint16_t type, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque,
+		 struct err *err);
 /* Neighbors for which the host answers. */
-int rtnl_dump_proxies(struct rtnl *r, struct rtnl_messages *m, struct err *err);
+int rtnl_each_proxy(struct rtnl *r, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque, struct err *err);
+/* The same as a list, but for those that are longer than RTNL_MESSAGE, and of very many the first. */
+int rtnl_dump(struct rtnl *r, uint16_t type, struct rtnl_messages *m, struct err *err);
 void rtnl_messages_free(struct rtnl_messages *m);
 
 int rtnl_add_addr(struct rtnl *r, int index, int family, const void *addr, unsigned prefix, struct err *err);

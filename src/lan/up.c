@@ -136,10 +136,29 @@ void lan_load_others(struct lan *l, const char *name)
 
 /* --- cables --- */
 
-/* 0: as it comes, which is what the network outside has. */
-static unsigned mtu_of(const struct lan_run *r)
+static bool find_link(struct lan *l, const char *name, struct rtnl_link *found)
 {
-	return r->def.mtu || r->def.model == LAN_BRIDGED ? r->def.mtu : ETH_DATA_LEN;
+	const struct rtnl_link *k;
+	struct rtnl_links links;
+	struct err ignored;
+
+	if (rtnl_links(&l->nl, &links, &ignored))
+		return false;
+	k = rtnl_find(&links, name);
+	if (k)
+		*found = *k;
+	rtnl_links_free(&links);
+	return k;
+}
+
+/* As it comes in a bridged network is what its interface has: a bridge has the least that any of its ports has. */
+static unsigned mtu_of(struct lan *l, const struct lan_run *r)
+{
+	struct rtnl_link k;
+
+	if (r->def.mtu)
+		return r->def.mtu;
+	return r->def.model == LAN_BRIDGED && find_link(l, r->def.uplink, &k) ? k.mtu : ETH_DATA_LEN;
 }
 
 /* The interface of a cable: by its number, and by its mark or, if somebody has replaced that, in the bridge. */
@@ -187,7 +206,7 @@ static int set_hairpin(struct lan *l, const struct lan_run *r, int index, struct
 int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	const int bridge = (int)if_nametoindex(r->bridge);
-	const unsigned mtu = mtu_of(r);
+	const unsigned mtu = mtu_of(l, r);
 	struct rtnl_links links;
 	int rc = 0;
 
@@ -196,7 +215,7 @@ int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err)
 	for (unsigned i = 0; i < r->ports.len && !rc; i++) {
 		const struct rtnl_link *k = *r->ports.v[i].tap ? rtnl_find(&links, r->ports.v[i].tap) : NULL;
 
-		if (k && ((mtu && k->mtu != mtu && rtnl_set_mtu(&l->nl, k->index, mtu, err)) ||
+		if (k && ((k->mtu != mtu && rtnl_set_mtu(&l->nl, k->index, mtu, err)) ||
 			  (k->master != bridge && rtnl_set_master(&l->nl, k->index, bridge, err)) ||
 			  set_hairpin(l, r, k->index, err) ||
 			  (!(k->flags & IFF_UP) && rtnl_set_up(&l->nl, k->index, true, err))))
@@ -208,41 +227,32 @@ int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err)
 
 /* --- up --- */
 
-static bool is_up(struct lan *l, const char *name)
-{
-	const struct rtnl_link *k;
-	struct rtnl_links links;
-	struct err ignored;
-	bool up;
-
-	if (rtnl_links(&l->nl, &links, &ignored))
-		return false;
-	k = rtnl_find(&links, name);
-	up = k && k->flags & IFF_UP;
-	rtnl_links_free(&links);
-	return up;
-}
-
 /*
- * The bridge's switches, before it is up: it takes no address by itself, believes no router, and does not wait until
- * nobody says that its address is taken: filters see to that. In the place of an interface it does what that did.
+ * The bridge's switches, before it is up: it takes no address by itself but the link-local one that follows from its
+ * MAC, believes no router, does not wait until nobody says that its address is taken (filters see to that), and
+ * forwards, whatever new interfaces do. In the place of an interface it does what that did.
  */
-static int set_switches(struct lan *l, const struct lan_run *r, struct err *err)
+static int set_switches(const struct lan_run *r, const struct rtnl_link *bridge, struct err *err)
 {
-	const bool six = lan_has_gateway(&r->def) && r->def.net6.len;
+	const bool inner = lan_has_gateway(&r->def), four = inner && r->def.net4.len, six = inner && r->def.net6.len;
 	const struct {
+		unsigned version;
 		const char *name, *value;
-	} values[] = {
-		{ "accept_ra", "0" }, { "autoconf", "0" }, { "accept_dad", "0" }, { "disable_ipv6", six ? "0" : "1" }
-	};
+	} values[] = { { 6, "accept_ra", "0" },
+		       { 6, "autoconf", "0" },
+		       { 6, "accept_dad", "0" },
+		       { 6, "addr_gen_mode", "0" },
+		       { 6, "disable_ipv6", six ? "0" : "1" },
+		       { 6, "forwarding", six ? "1" : "0" },
+		       { 4, "forwarding", four ? "1" : "0" } };
 	char path[64], now[8];
 
 	if (r->def.model == LAN_BRIDGED)
-		return is_up(l, r->bridge) ? 0 : lan_switches_copy(r->def.uplink, r->bridge, err);
+		return bridge->flags & IFF_UP ? 0 : lan_switches_copy(r->def.uplink, r->bridge, err);
 	for (size_t i = 0; i < ARRAY_LEN(values); i++) {
-		snprintf(path, sizeof(path), "ipv6/conf/%s/%s", r->bridge, values[i].name);
-		/* A host without IPv6 has none of these. */
-		if (!lan_sysctl_get(path, now, sizeof(now)) && !six)
+		snprintf(path, sizeof(path), "ipv%u/conf/%s/%s", values[i].version, r->bridge, values[i].name);
+		/* A host without IPv6 has none of its switches. */
+		if (!lan_sysctl_get(path, now, sizeof(now)) && !(values[i].version == 6 ? six : four))
 			continue;
 		if (lan_sysctl_set(path, values[i].value, err))
 			return -1;
@@ -252,24 +262,28 @@ static int set_switches(struct lan *l, const struct lan_run *r, struct err *err)
 
 static int make_bridge(struct lan *l, struct lan_run *r, struct err *err)
 {
+	const unsigned mtu = mtu_of(l, r);
 	char alias[RTNL_ALIAS];
+	struct rtnl_link k;
 	uint8_t mac[6];
-	unsigned index;
+	bool follows;
 
 	lan_bridge_mac(r->def.name, mac);
 	if (!if_nametoindex(r->bridge) &&
 	    rtnl_add_bridge(&l->nl, &(struct rtnl_new){ .name = r->bridge, .mac = mac, .mtu = r->def.mtu }, err))
 		return err_prefix(err, "bridge %s", r->bridge);
-	index = if_nametoindex(r->bridge);
+	if (!find_link(l, r->bridge, &k))
+		return err_set(err, "bridge %s: it is gone", r->bridge);
 	lan_mark(&l->store, r->def.name, alias);
 	if (r->def.model == LAN_BRIDGED) {
 		strcat(alias, LAN_MARK_UPLINK);
 		strcat(alias, r->def.uplink);
 	}
-	if (rtnl_set_alias(&l->nl, (int)index, alias, err) ||
-	    (mtu_of(r) && rtnl_set_mtu(&l->nl, (int)index, mtu_of(r), err)))
+	/* Once it is set it follows no interface any more. */
+	follows = r->def.model == LAN_BRIDGED && !r->def.mtu && k.mtu == mtu;
+	if (rtnl_set_alias(&l->nl, k.index, alias, err) || (!follows && rtnl_set_mtu(&l->nl, k.index, mtu, err)))
 		return err_prefix(err, "bridge %s", r->bridge);
-	return set_switches(l, r, err);
+	return set_switches(r, &k, err);
 }
 
 /* What was edited away goes, too. */

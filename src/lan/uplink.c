@@ -34,10 +34,11 @@ static bool is_wireless(const char *name)
 static int check_routes(struct lan *l, const struct rtnl_link *k, struct err *err)
 {
 	struct lan_held h;
-	int rc = lan_held_find(&l->nl, k, &h, err);
+	int rc;
 
-	if (!rc && lan_held_has_nexthops(&h))
-		rc = err_set(err, "bridged: %s has a route by a nexthop object, which cannot be moved", k->name);
+	if (lan_held_find(&l->nl, k, &h, err))
+		return -1;
+	rc = lan_held_check(&h, k->name, err) ? err_prefix(err, "bridged") : 0;
 	lan_held_free(&h);
 	return rc;
 }
@@ -235,7 +236,7 @@ static int give_back(struct lan *l, const struct lan_run *r, const struct rtnl_l
 	if (bridge && lan_held_find(&l->nl, bridge, &h, err))
 		return -1;
 	/* A directory that takes no files any more keeps nothing from going. */
-	if (bridge && whole) {
+	if (bridge && whole && !lan_held_check(&h, r->bridge, &ignored)) {
 		json_object_set_new(r->uplink, "whole", json_false());
 		lan_held_write(&h, r->uplink);
 		lan_run_save(l, r, &ignored);
@@ -245,7 +246,7 @@ static int give_back(struct lan *l, const struct lan_run *r, const struct rtnl_l
 	if (!rc && down)
 		rc = rtnl_set_up(&l->nl, k->index, false, err);
 	if (down)
-		rtnl_messages_free(&h.of[LAN_ROUTES]);
+		lan_held_drop_routes(&h);
 	rc = rc || lan_held_move(&l->nl, &h, k->index, true, err) ? -1 : 0;
 	restore(l, r->uplink, k->index, h.of[LAN_ADDRESSES].len);
 	lan_held_free(&h);

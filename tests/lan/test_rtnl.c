@@ -37,7 +37,7 @@ static void test_build(void **state)
 
 static void test_full(void **state)
 {
-	static const char much[1500];
+	static const char much[RTNL_REQUEST / 4 * 3];
 	struct rtnl r = { .fd = -1 };
 	struct rtnl_req q;
 	struct err err;

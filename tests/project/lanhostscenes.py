@@ -292,7 +292,7 @@ def addressed(ifname):
     text = sh(f"ip addr show dev {ifname}; ip -4 route show table all; ip -6 route show table all; ip neigh show nud permanent; ip neigh show proxy; "
               "ip -6 neigh show proxy")
     lines = [re.sub(r" (expires|valid_lft|preferred_lft) \S+| linkdown| pref medium| tentative| dadfailed", "", line).strip() for line in text.splitlines()]
-    return sorted(line for line in lines if not re.search(fr"^(\d+: |link/)|{own}|fe80::/|ff00::|local |anycast |broadcast |valid_lft", line))
+    return sorted(line for line in lines if not re.search(fr"^(\d+: |link/)|{own}|fe80::/|ff00::|^(local|anycast|broadcast) .*proto kernel|valid_lft", line))
 
 
 def rewrite(lab, **values):
@@ -314,6 +314,9 @@ def uplink(lab):
                  "ip -6 route add 2001:db8:55::/48 via 2001:db8::2 metric 5",
                  "ip -6 route add 2001:db8:56::/48 via 2001:db8::2 dev up0 proto ra expires 900",
                  "ip addr add fe80::1/64 dev up0; ip addr add 169.254.7.7/16 scope link dev up0; ip addr add 2001:db8:8::1/64 dev up0",
+                 "ip route add 172.24.0.0/16" + "".join(f" nexthop via 192.0.2.{n} dev up0" for n in range(100, 140)),
+                 "ip -6 route add 2001:db8:57::/48" + "".join(f" nexthop via 2001:db8::{n} dev up0" for n in range(100, 140)),
+                 "ip route add local 198.51.100.0/25 dev up0; ip route add multicast 239.1.0.0/16 dev up0",
                  "ip neigh add proxy 192.0.2.78 dev up0; ip neigh add proxy 2001:db8::78 dev up0",
                  "ip neigh add 192.0.2.77 lladdr 52:54:00:00:00:77 nud permanent dev up0",
                  "ip link add e0 type veth peer name e1"):
@@ -342,7 +345,10 @@ def uplink(lab):
     found["down"] = ["UP" in down["flags"], sorted(a["local"] for a in down["addr_info"])]
     sh("ip nexthop add id 7 via 192.0.2.2 dev up0; ip route add 172.23.0.0/16 nhid 7")
     found["refused"] = lab.vireo("net", "create", "lab", "--bridged", "up0", check=False).stderr
-    sh("ip link del e0; ip route del 172.23.0.0/16; ip nexthop del id 7")
+    sh("ip route del 172.23.0.0/16; ip nexthop del id 7; ip link set e0 up; "
+       "seq 10000 | awk '{ printf \"route add 172.25.%d.%d via 198.18.1.2 dev e0\\n\", $1 / 250, $1 % 250 }' | ip -batch -")
+    found["many"] = [lab.vireo("net", "create", "lab", "--bridged", "e0", check=False).stderr, sh("ip route show dev e0 | wc -l").strip()]
+    sh("ip link del e0")
     # What was so before the host has booted does not come back after that.
     lab.vireo("net", "create", "lab", "--bridged", "up0")
     rewrite(lab, boot="another")
@@ -419,6 +425,29 @@ def routers(lab):
     found["off"] = sh("sysctl -n net.ipv6.conf.vr-lab.disable_ipv6").strip()
     lab.vireo("net", "delete", "lab")
     return {**found, "left": gone(lab)}
+
+
+def unlike(lab):
+    """A host whose new interfaces do not forward and have link-local addresses of another making, and with a wide link outside."""
+    sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.default.forwarding=0 net.ipv6.conf.default.forwarding=0 "
+       "net.ipv6.conf.default.addr_gen_mode=1; ip link set up0 mtu 9000")
+    lab.outside.sh("ip link set out0 mtu 9000")
+    lab.vireo("net", "create", "lab", "--nat")
+    a = lab.machine("lab", "a")
+    link, = json.loads(sh("ip -j addr show dev vr-lab"))
+    found = {"reached": lab.table([(a, lab.outside)]), "switches": sh("sysctl -n net.ipv4.conf.vr-lab.forwarding net.ipv6.conf.vr-lab.forwarding").split(),
+             "own": [x["local"] for x in link["addr_info"] if x["scope"] == "link"] == [lanframes.own6("fe80::/64", link["address"])]}
+    a.end()
+    lab.machines.clear()
+    lab.vireo("net", "delete", "lab")
+    mtu = lambda name: json.loads(sh(f"ip -j link show dev {name}"))[0]["mtu"]
+    lab.vireo("net", "create", "lab", "--bridged", "up0")
+    b = lab.machine("lab", "b", configure=False)
+    found["widths"] = [[mtu("vr-lab"), mtu(b.tap)]]
+    for width in ("1400", "0"):
+        lab.vireo("net", "edit", "lab", "--mtu", width)
+        found["widths"].append([mtu("vr-lab"), mtu(b.tap)])
+    return found
 
 
 def tables(lab):

@@ -95,6 +95,7 @@ def test_what_an_uplink_has_moves_and_comes_back(scenes):
     assert (r["killed"], r["booted"]) == ([], ["198.51.100.9/24"])
     assert "rules of its firewall that name up0 do not see what comes by vr-lab" in r["note"]
     assert "up0 has a route by a nexthop object" in r["refused"] and r["left"] == NOTHING
+    assert "e0 has more routes than can be moved: 10002" in r["many"][0] and r["many"][1] == "10001"
 
 
 @pytest.mark.scene("routers")
@@ -109,6 +110,15 @@ def test_an_uplink_believes_the_same_routers_as_before(scenes):
     assert r["not believed"] == [0, 1, False, False, []]
     assert (r["kept"], r["off"]) == ([r["not believed"], [], True], "1")
     assert r["left"] == NOTHING
+
+
+@pytest.mark.scene("unlike")
+def test_hosts_whose_new_interfaces_are_unlike_others(scenes):
+    r = scenes.result("unlike")
+    assert len(r["reached"]) == 6 and all(r["reached"].values()), r["reached"]
+    assert (r["switches"], r["own"]) == (["1", "1"], True)
+    # A bridge has no more than any of its ports: a machine does not make the host's link narrow.
+    assert r["widths"] == [[9000, 9000], [1400, 1400], [9000, 9000]]
 
 
 @pytest.mark.scene("tables")
