@@ -26,7 +26,9 @@ struct lan_run {
 	bool known;	      /* it was found written down */
 	bool fresh;	      /* its create has not ended */
 	char space[LAN_HERE]; /* where it is; "": that is not written */
-	json_t *uplink;	      /* what was moved from the interface; NULL: nothing */
+	struct lan_old6 old6[LAN_OLD6_MAX];
+	unsigned old6_len;
+	json_t *uplink; /* what was moved from the interface; NULL: nothing */
 	struct lan_ports ports;
 };
 /* -1: it does not run, or that is not known any more. */

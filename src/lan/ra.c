@@ -10,7 +10,6 @@
 #define ADVERTISEMENT 134
 #define LIFETIME_S    1800u
 #define HEADER	      16u
-#define PREFIX_S      86400u
 
 enum option { SOURCE_MAC = 1, PREFIX = 3, MTU = 5, RDNSS = 25, DNSSL = 31 };
 
@@ -45,28 +44,45 @@ static uint8_t *option(uint8_t **p, enum option type, unsigned len)
 	return at;
 }
 
-static void put_prefix(uint8_t **p, const struct lan_serve *s)
+static void put_prefix(uint8_t **p, const struct in6_addr *addr, unsigned bits, bool everybody, uint32_t lifetime)
 {
-	bool everybody = s->prefix6 == 64 && (s->slaac || !s->dhcp6);
 	uint8_t *o = option(p, PREFIX, 32);
 
-	o[2] = (uint8_t)s->prefix6;
+	o[2] = (uint8_t)bits;
 	o[3] = (uint8_t)(0x80 | (everybody ? 0x40 : 0));
-	st_be32(o + 4, PREFIX_S);
-	st_be32(o + 8, PREFIX_S / 2);
-	memcpy(o + 16, &s->addr6, 16);
+	st_be32(o + 4, lifetime);
+	st_be32(o + 8, lifetime / 2);
+	memcpy(o + 16, addr, 16);
 	/* The bits behind it are nobody's. */
-	for (unsigned bit = s->prefix6; bit < 128; bit++)
+	for (unsigned bit = bits; bit < 128; bit++)
 		o[16 + bit / 8] &= (uint8_t) ~(0x80u >> bit % 8);
+}
+
+static uint8_t *put_resolver(uint8_t **p, const struct in6_addr *addr, uint32_t lifetime)
+{
+	uint8_t *o = option(p, RDNSS, 24);
+
+	st_be32(o + 4, lifetime);
+	memcpy(o + 8, addr, 16);
+	return o;
+}
+
+/* RFC 9096: a host that is not told keeps an address of before, and prefers it, for half a day. */
+static void put_old(uint8_t **p, const struct lan_serve *s)
+{
+	for (unsigned i = 0; i < s->old6_len; i++) {
+		put_prefix(p, &s->old6[i].addr6, 64, true, 0);
+		if (s->dns)
+			put_resolver(p, &s->old6[i].addr6, 0);
+	}
 }
 
 static void put_names(uint8_t **p, const struct lan_serve *s, const struct in6_addr *dns)
 {
 	size_t len = strlen(s->domain);
-	uint8_t *o = option(p, RDNSS, 24), *label;
+	uint8_t *o, *label;
 
-	st_be32(o + 4, LIFETIME_S);
-	memcpy(o + 8, dns, 16);
+	put_resolver(p, dns, LIFETIME_S);
 	if (!len)
 		return;
 	/* As many bytes as the text has, one for the first length and one for the end. */
@@ -101,8 +117,9 @@ void ra_make(const struct lan_serve *s, const uint8_t mac[6], const uint8_t *to,
 	if (s->mtu >= 1280)
 		st_be32(option(&p, MTU, 8) + 4, s->mtu);
 	if (prefix)
-		put_prefix(&p, s);
-	if (s->dns)
+		put_prefix(&p, &s->addr6, s->prefix6, s->prefix6 == 64 && (s->slaac || !s->dhcp6), RA_OLD_S);
+	put_old(&p, s);
+	if (s->dns && (prefix || !s->old6_len))
 		put_names(&p, s, prefix ? &s->addr6 : &own);
 	memcpy(e.src_mac, mac, 6);
 	memcpy(e.dst_mac, to ? to : all_mac, 6);

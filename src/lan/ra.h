@@ -8,7 +8,8 @@
 #include "lan/frame.h"
 #include "lan/serve.h"
 
-#define RA_EVERY_S 200 /* unsolicited ones, after the first three */
+#define RA_EVERY_S 200	 /* unsolicited ones, after the first three */
+#define RA_OLD_S   86400 /* how long somebody may believe in a prefix */
 #define RA_FIRST_S 16
 #define RA_FIRSTS  3
 

@@ -32,6 +32,17 @@ static json_t *ports_to_json(const struct lan_ports *p)
 	return a;
 }
 
+static json_t *old6_to_json(const struct lan_run *r)
+{
+	json_t *a = json_array();
+	char at[LAN_TEXT6];
+
+	for (unsigned i = 0; i < r->old6_len; i++)
+		json_array_append_new(a, json_pack("{s:s, s:I}", "address6", lan_text6(&r->old6[i].addr6, at), "until",
+						   (json_int_t)r->old6[i].until));
+	return a;
+}
+
 int lan_run_save(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	json_t *o = json_pack("{s:s, s:b, s:b, s:o, s:o}", "bridge", r->bridge, "made", r->made, "up", r->up, "def",
@@ -43,6 +54,8 @@ int lan_run_save(struct lan *l, const struct lan_run *r, struct err *err)
 		return err_set(err, "out of memory");
 	if (r->uplink)
 		json_object_set(o, "uplink", r->uplink);
+	if (r->old6_len)
+		json_object_set_new(o, "old6", old6_to_json(r));
 	lan_here(space);
 	json_object_set_new(o, "space", json_string(space));
 	if (r->fresh)
@@ -85,6 +98,19 @@ static int read_ports(struct lan_ports *p, const json_t *a)
 	return 0;
 }
 
+static void read_old6(struct lan_run *r, const json_t *a)
+{
+	size_t i;
+	json_t *o;
+
+	json_array_foreach(a, i, o)
+	{
+		if (r->old6_len == LAN_OLD6_MAX || !lan_parse6(text(o, "address6"), &r->old6[r->old6_len].addr6))
+			break;
+		r->old6[r->old6_len++].until = json_integer_value(json_object_get(o, "until"));
+	}
+}
+
 int lan_run_load(struct lan *l, const char *name, struct lan_run *r)
 {
 	json_t *o = lan_run_read(&l->store, name, STATE);
@@ -102,6 +128,7 @@ int lan_run_load(struct lan *l, const char *name, struct lan_run *r)
 		json_decref(o);
 		return -1;
 	}
+	read_old6(r, json_object_get(o, "old6"));
 	r->known = true;
 	r->uplink = json_incref(json_object_get(o, "uplink"));
 	json_decref(o);

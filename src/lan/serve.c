@@ -257,6 +257,8 @@ static void on_timer(void *opaque, int fd, uint32_t events)
 	mute_tick(&v->mute);
 	if (v->dns)
 		dns_tick(v->dns);
+	while (v->s.old6_len && v->s.old6[v->s.old6_len - 1].until <= v->now)
+		v->s.old6_len--;
 	if (v->s.ra && v->now >= v->next_ra_s) {
 		advertise(v, false);
 		v->next_ra_s = v->now + (++v->ras < RA_FIRSTS ? RA_FIRST_S : RA_EVERY_S);

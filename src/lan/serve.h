@@ -18,6 +18,7 @@
 
 #define LAN_HOSTS_MAX	   4096u
 #define LAN_FORWARDERS_MAX 4u
+#define LAN_OLD6_MAX	   4u
 #define LAN_NAME_MAX	   63u	/* a label of DNS */
 #define LAN_DOMAIN_MAX	   127u /* bytes of text */
 
@@ -30,6 +31,13 @@ struct lan_host {
 	char name[LAN_NAME_MAX + 1];
 	struct in_addr addr4;
 	struct in6_addr addr6;
+};
+
+/* Where the servers were before, in a prefix that the network has no more, as somebody may still believe `until` then.
+ */
+struct lan_old6 {
+	struct in6_addr addr6;
+	int64_t until; /* seconds since 1970 */
 };
 
 /* All of it is copied. Addresses that are all zero are absent. */
@@ -63,6 +71,8 @@ struct lan_serve {
 	uint8_t gateway_mac[6];
 
 	bool dhcp4, dhcp6, ra, dns;
+	struct lan_old6 old6[LAN_OLD6_MAX]; /* the newest first; said to be no more by RAs */
+	unsigned old6_len;
 	bool slaac;			 /* RAs let everybody make its own address, too (with dhcp6; without, always) */
 	char domain[LAN_DOMAIN_MAX + 1]; /* of the names of the machines: "lab.internal"; "": they have none */
 

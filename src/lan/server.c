@@ -101,6 +101,9 @@ static void fill(struct lan_serve *s, const struct lan_run *r)
 		if (lan_has_gateway(d))
 			s->gateway6 = lan_eui64(&local, s->gateway_mac), s->router6 = lan_host6(&d->net6.addr, 1);
 	}
+	memcpy(s->old6, r->old6, sizeof(s->old6));
+	s->old6_len = r->old6_len;
+	s->ra |= s->old6_len > 0;
 }
 
 /* --- start --- */

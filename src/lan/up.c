@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/bytes.h"
 #include "lan/lan_impl.h"
+#include "lan/ra.h"
 
 #define REMOVALS 8 /* of filters, while others remove some of them */
 
@@ -431,6 +433,22 @@ static int check_machines(struct lan_run *r, const struct lan_run *now, bool for
 	return lan_ports_fit(r, force, err) ? err_prefix(err, "network %s", r->def.name) : 0;
 }
 
+/* What machines believe of before is said to be no more, as long as they may. */
+static void keep_old6(struct lan_run *r, const struct lan_run *now)
+{
+	const bool moved = now->known && now->def.net6.len &&
+			   (!r->def.net6.len || memcmp(&now->def.net6.addr, &r->def.net6.addr, 16));
+	const time_t t = time(NULL);
+
+	r->old6_len = 0;
+	if (moved)
+		r->old6[r->old6_len++] = (struct lan_old6){ lan_host6(&now->def.net6.addr, 2), t + RA_OLD_S };
+	for (unsigned i = 0; i < now->old6_len && r->old6_len < LAN_OLD6_MAX; i++)
+		if (now->old6[i].until > t && !(r->def.net6.len && lan_in6(&r->def.net6, &now->old6[i].addr6)) &&
+		    !(moved && lan_in6(&now->def.net6, &now->old6[i].addr6)))
+			r->old6[r->old6_len++] = now->old6[i];
+}
+
 /* From what `now` is. Written down first, so that whoever comes next knows what may be there. */
 static int become(struct lan *l, struct lan_run *r, const struct lan_run *now, struct err *err)
 {
@@ -440,6 +458,7 @@ static int become(struct lan *l, struct lan_run *r, const struct lan_run *now, s
 		json_decref(r->uplink);
 		r->uplink = NULL;
 	}
+	keep_old6(r, now);
 	r->up = false;
 	return lan_run_save(l, r, err) || take_up(l, r, err) ? -1 : 0;
 }

@@ -333,12 +333,18 @@ static const struct frame_in *advertise(bool last)
 	return test_answer(&out);
 }
 
-static const uint8_t *nd_option(const struct frame_in *a, unsigned type)
+/* The `n`th of a type. */
+static const uint8_t *nd_nth(const struct frame_in *a, unsigned type, unsigned n)
 {
 	for (size_t at = 16; at < a->len; at += a->data[at + 1] * 8u)
-		if (a->data[at] == type)
+		if (a->data[at] == type && !n--)
 			return a->data + at;
 	return NULL;
+}
+
+static const uint8_t *nd_option(const struct frame_in *a, unsigned type)
+{
+	return nd_nth(a, type, 0);
 }
 
 static void test_advertisement(void **state)
@@ -373,6 +379,40 @@ static void test_advertisement(void **state)
 	assert_int_equal(ld_be16(a->data + 6), 0);
 	assert_int_equal(a->src6.s6_addr[0], 0xfe);
 	assert_memory_equal(nd_option(a, 1) + 2, SERVER, 6);
+}
+
+static void test_prefixes_of_before(void **state)
+{
+	static const char zeros[8];
+	const struct lan_serve before = s;
+	const struct frame_in *a;
+
+	for (unsigned i = 0; i < LAN_OLD6_MAX; i++)
+		inet_pton(AF_INET6, (const char *[]){ "fd01::2", "fd02::2", "fd03::2", "fd04::2" }[i],
+			  &s.old6[i].addr6);
+	s.old6_len = LAN_OLD6_MAX;
+	a = advertise(false);
+	assert_int_equal(ld_be32(nd_nth(a, 3, 0) + 4), 86400);
+	for (unsigned i = 0; i < LAN_OLD6_MAX; i++) {
+		const uint8_t *prefix = nd_nth(a, 3, 1 + i), *resolver = nd_nth(a, 25, i);
+
+		assert_int_equal(prefix[2], 64);
+		assert_int_equal(prefix[3], 0xc0);
+		assert_memory_equal(prefix + 4, zeros, 8);
+		assert_int_equal(prefix[17], 1 + i);
+		assert_int_equal(prefix[31], 0);
+		assert_memory_equal(resolver + 4, zeros, 4);
+		assert_memory_equal(resolver + 8, &s.old6[i].addr6, 16);
+	}
+	assert_int_equal(ld_be32(nd_nth(a, 25, LAN_OLD6_MAX) + 4), 1800);
+	/* And nothing else where there is none any more. */
+	memset(&s.addr6, 0, 16);
+	a = advertise(false);
+	assert_non_null(nd_nth(a, 3, LAN_OLD6_MAX - 1));
+	assert_null(nd_nth(a, 3, LAN_OLD6_MAX));
+	assert_null(nd_nth(a, 25, LAN_OLD6_MAX));
+	assert_null(nd_option(a, 31));
+	s = before;
 }
 
 static bool solicited(const void *data, size_t n, bool nameless)
@@ -441,6 +481,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_not_answered, begin, end),
 		cmocka_unit_test_setup_teardown(test_as_many_as_there_may_be, begin, end),
 		cmocka_unit_test_setup_teardown(test_advertisement, begin, end),
+		cmocka_unit_test_setup_teardown(test_prefixes_of_before, begin, end),
 		cmocka_unit_test_setup_teardown(test_solicitation, begin, end),
 		cmocka_unit_test_setup_teardown(test_frames, begin, end),
 	};

@@ -2,13 +2,16 @@
 test_lan_edits.py.
 """
 import fcntl
+import ipaddress
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import lanframes
 import lanlab
 from lanlab import ECHO, sh
 from lanscenes import gone, make, servers, shown, wait, which
@@ -135,6 +138,58 @@ def pulled(lab):
         lab.machines.clear()
         lab.vireo("net", "delete", "lab")
     return {**r, "left": gone(lab)}
+
+
+SOLICIT = """import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+s.sendto(bytes([133]) + bytes(7), ("ff02::2", 0, 0, socket.if_nametoindex("eth0")))
+"""
+
+
+def renumbered(lab):
+    """What a machine thinks of its IPv6 addresses when the network's prefix is another one, none, and the first one again."""
+    first, second = "fd00:52:1::/64", "fd00:52:2::/64"
+    lab.vireo("net", "create", "lab", "--nat", "--subnet6", first)
+    m = lab.machine("lab", "m", configure=False)
+
+    def preferred():
+        links = json.loads(m.sh("ip -j -6 addr show dev eth0 scope global"))
+        found = [a for link in links for a in link.get("addr_info", []) if a.get("preferred_life_time")]
+        return sorted({str(ipaddress.ip_network(a["local"] + "/64", False)) for a in found})
+
+    has = lambda *prefixes: wait(lambda: preferred() == list(prefixes), 4) or preferred()
+    edit = lambda prefix: lab.vireo("net", "edit", "lab", "--subnet6", prefix, "--force")
+    kept = lambda: [o["address6"] for o in json.load(open(os.path.join(lab.dir, "run", "lab", "state.json"))).get("old6", [])]
+    r = {"begin": has(first)}
+    for name, prefix in (("second", second), ("none", "none"), ("first", first)):
+        edit(prefix)
+        r[name] = [has(*([prefix] if prefix != "none" else [])), kept(), m.sh("ip -6 route show default").count("default")]
+    # A machine that has slept is told by a later server, too.
+    def sleep():
+        for prefix in (first, second):
+            m.sh(f"ip addr change {lanframes.own6(prefix, m.mac)}/64 dev eth0 valid_lft 9000 preferred_lft 9000")
+        return has(first, second)
+
+    def restart():
+        for pid in servers(lab):
+            os.kill(pid, signal.SIGKILL)
+        lab.vireo("net", "start", "lab")
+
+    r["slept"] = sleep()
+    restart()
+    r["later"] = [has(first), kept()]
+    # Not for ever.
+    state = os.path.join(lab.dir, "run", "lab", "state.json")
+    text, end = open(state).read(), int(time.time()) + 2
+    with open(state, "w") as f:
+        f.write(re.sub(r'"until": \d+', f'"until": {end}', text))
+    restart()
+    time.sleep(max(0, end + 1.2 - time.time()))
+    r["slept again"] = sleep()
+    m.sh(f"{sys.executable} -c '{SOLICIT}'")
+    r["over"] = [wait(lambda: re.search(r"preferred_lft 4\d{4}sec", m.sh("ip addr show dev eth0")), 4), preferred()]
+    return r
 
 
 def strangers(lab):

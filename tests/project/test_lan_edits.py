@@ -36,6 +36,14 @@ def test_pulled_cables(scenes):
     assert scenes.result("pulled") == {"delete": out, "stop delete": out, "stop": [1, "vr-lab", True], "left": NOTHING}
 
 
+@pytest.mark.scene("renumbered")
+def test_prefixes_of_before_are_given_up(scenes):
+    one, two = "fd00:52:1::2", "fd00:52:2::2"
+    assert scenes.result("renumbered") == {"begin": True, "second": [True, [one], 1], "none": [True, [two, one], 0], "first": [True, [two], 1],
+                                           "slept": True, "later": [True, [two]],
+                                           "slept again": True, "over": [True, ["fd00:52:1::/64", "fd00:52:2::/64"]]}
+
+
 @pytest.mark.scene("strangers")
 def test_other_run_directories(scenes):
     r = scenes.result("strangers")
