@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/accept.h"
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/now.h"
@@ -288,10 +289,13 @@ static void come(struct front *f, int fd)
 static void *wait_for_viewers(void *opaque)
 {
 	struct front *f = opaque;
+	bool full = false;
 
 	for (;;) {
-		struct pollfd p = { .fd = f->fd, .events = POLLIN };
-		int fd = poll(&p, 1, 1000) > 0 ? accept4(f->fd, NULL, NULL, SOCK_CLOEXEC) : -1;
+		struct pollfd p = { .fd = full ? -1 : f->fd, .events = POLLIN };
+		int fd = poll(&p, 1, ACCEPT_PAUSE_MS) > 0 ? accept_one(f->fd, 0, "vnc", &full) : -1;
+
+		full &= p.fd >= 0; /* for one pause */
 
 		pthread_mutex_lock(&f->lock);
 		for (unsigned n = 0; n < VIEWERS; n++)

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/accept.h"
 #include "base/jsonstream.h"
 #include "base/sock.h"
 #include "lan/dns.h"
@@ -30,7 +31,7 @@ struct client {
 struct lan_control {
 	struct server *v;
 	int fd;
-	struct loop_fd *watch;
+	struct accepter *accepter;
 	uint64_t turns;
 	struct client client[CLIENTS];
 };
@@ -289,22 +290,18 @@ static struct client *place(struct lan_control *c)
 	return k;
 }
 
-static void on_connect(void *opaque, int fd, uint32_t events)
+static void on_connect(void *opaque, int fd)
 {
 	struct lan_control *c = opaque;
-	int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	struct client *k;
+	struct client *k = place(c);
 	struct err err;
 
-	if (client < 0)
-		return;
-	k = place(c);
-	k->watch = loop_fd_add(c->v->loop, client, EPOLLIN, on_client, k, &err);
+	k->watch = loop_fd_add(c->v->loop, fd, EPOLLIN, on_client, k, &err);
 	if (!k->watch) {
-		close(client);
+		close(fd);
 		return;
 	}
-	k->fd = client;
+	k->fd = fd;
 	k->turn = ++c->turns;
 	k->last = false;
 	jsonstream_init(&k->in, on_value, k);
@@ -331,8 +328,8 @@ struct lan_control *lan_control_new(struct server *v, struct err *err)
 		c->client[n].fd = -1;
 		c->client[n].c = c;
 	}
-	c->watch = loop_fd_add(v->loop, c->fd, EPOLLIN, on_connect, c, err);
-	if (c->watch)
+	c->accepter = accepter_new(v->loop, c->fd, v->s.name, on_connect, c, err);
+	if (c->accepter)
 		return c;
 	close(c->fd);
 	free(c);

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/accept.h"
 #include "lan/dns_impl.h"
 
 #define IDLE_MS 10000
@@ -146,26 +147,27 @@ static struct dns_connection *place(struct dns *d)
 	return worst;
 }
 
-static void on_connect(void *opaque, int fd, uint32_t events)
+static void on_connect(void *opaque, int fd)
 {
 	struct dns *d = opaque;
 	struct sockaddr_in6 a;
 	socklen_t len = sizeof(a);
-	int client = accept4(fd, (struct sockaddr *)&a, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct dns_connection *k;
 	struct err err;
 
-	if (client < 0)
+	if (getpeername(fd, (struct sockaddr *)&a, &len)) { /* it has gone */
+		close(fd);
 		return;
+	}
 	server_clock(d->v);
 	k = place(d);
 	k->d = d;
-	k->watch = loop_fd_add(d->v->loop, client, EPOLLIN, on_connection, k, &err);
+	k->watch = loop_fd_add(d->v->loop, fd, EPOLLIN, on_connection, k, &err);
 	if (!k->watch) {
-		close(client);
+		close(fd);
 		return;
 	}
-	k->fd = client;
+	k->fd = fd;
 	k->bucket = dns_bucket(d, (struct sockaddr *)&a);
 	k->since_ms = d->v->now_ms;
 	k->busy = false;
@@ -182,7 +184,7 @@ void dns_tcp_tick(struct dns *d)
 int dns_tcp_begin(struct dns *d, struct err *err)
 {
 	for (unsigned k = 0; k < 2; k++)
-		if (d->tcp[k] >= 0 && !loop_fd_add(d->v->loop, d->tcp[k], EPOLLIN, on_connect, d, err))
+		if (d->tcp[k] >= 0 && !accepter_new(d->v->loop, d->tcp[k], d->v->s.name, on_connect, d, err))
 			return -1;
 	return 0;
 }

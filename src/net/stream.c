@@ -14,13 +14,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/accept.h"
 #include "base/bytes.h"
 #include "base/log.h"
 #include "net/backend.h"
 
 #define PREFIX	4u
 #define IN_SIZE (PREFIX + NET_FRAME_MAX + 65536u)
-#define RATE_S	1 /* what does not work at once is not tried in a circle */
 
 struct stream {
 	struct net_peer peer;
@@ -29,7 +29,8 @@ struct stream {
 	struct net_stream_config c;
 	int fd; /* -1: there is no connection */
 	bool connecting;
-	struct loop_fd *watch, *listen_watch, *timer_watch;
+	struct loop_fd *watch, *timer_watch;
+	struct accepter *accepter; /* NULL: it connects */
 	int timer;
 	bool full;    /* send() found no room */
 	bool starved; /* the frame at in_begin waits for the receiver */
@@ -80,8 +81,8 @@ static void disconnect(struct stream *s, const char *why)
 	net_out_clear(&s->out);
 	if (s->c.close)
 		s->c.close(s->c.opaque);
-	if (s->listen_watch)
-		loop_fd_mod(s->listen_watch, EPOLLIN);
+	if (s->accepter)
+		accepter_hold(s->accepter, false);
 	else if (s->c.reconnect_s)
 		arm(s, s->c.reconnect_s);
 	wake_guest(s);
@@ -101,27 +102,18 @@ static int connected(struct stream *s, int fd, bool connecting, struct err *err)
 	}
 	s->fd = fd;
 	s->connecting = connecting;
-	if (s->listen_watch)
-		loop_fd_mod(s->listen_watch, 0); /* the others wait */
+	if (s->accepter)
+		accepter_hold(s->accepter, true);
 	return 0;
 }
 
-/* Whoever waits there makes the descriptor ready, also as long as the host has no room for another connection. */
-static void on_listen(void *opaque, int fd, uint32_t events)
+static void on_client(void *opaque, int fd)
 {
 	struct stream *s = opaque;
-	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
 	struct err err;
 
-	if (c < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
-		log_guest("net", "%s: no connection can be taken for now: %s", s->c.name, strerror(errno));
-		loop_fd_mod(s->listen_watch, 0);
-		arm(s, RATE_S);
-	} else if (c >= 0 && s->fd >= 0) {
-		close(c);
-	} else if (c >= 0 && !connected(s, c, false, &err)) {
+	if (!connected(s, fd, false, &err))
 		log_line(LOG_INFO, "net", "%s: connected", s->c.name);
-	}
 }
 
 /* One that is made, or begun. */
@@ -154,9 +146,7 @@ static void on_timer(void *opaque, int fd, uint32_t events)
 
 	if (read(fd, &expired, sizeof(expired)) < 0 || s->fd >= 0)
 		return;
-	if (s->listen_watch)
-		loop_fd_mod(s->listen_watch, EPOLLIN);
-	else if (connect_again(s, &err))
+	if (connect_again(s, &err))
 		arm(s, s->c.reconnect_s);
 }
 
@@ -285,7 +275,7 @@ static void stream_destroy(struct net_peer *p)
 	struct stream *s = container_of(p, struct stream, peer);
 
 	loop_fd_del(s->watch);
-	loop_fd_del(s->listen_watch);
+	accepter_free(s->accepter);
 	loop_fd_del(s->timer_watch);
 	if (s->fd >= 0)
 		close(s->fd);
@@ -311,8 +301,8 @@ static int begin(struct stream *s, int fd, struct err *err)
 	if (!s->timer_watch || net_out_init(&s->out, err))
 		return -1;
 	if (s->c.listen_fd >= 0) {
-		s->listen_watch = loop_fd_add(s->loop, s->c.listen_fd, EPOLLIN, on_listen, s, err);
-		if (!s->listen_watch)
+		s->accepter = accepter_new(s->loop, s->c.listen_fd, s->c.name, on_client, s, err);
+		if (!s->accepter)
 			return -1;
 	}
 	if (fd >= 0)

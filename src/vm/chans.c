@@ -9,6 +9,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/accept.h"
 #include "base/log.h"
 #include "base/sock.h"
 #include "vm/conlog.h"
@@ -16,24 +17,18 @@
 #include "vm/rundir.h"
 #include "vm/terminal.h"
 
-static void client(void *opaque, int fd, uint32_t events)
+static void client(void *opaque, int fd)
 {
-	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-	if (c >= 0)
-		chan_attach(opaque, c);
+	chan_attach(opaque, fd);
 }
 
 /* At the port's own place. */
-static void place_client(void *opaque, int fd, uint32_t events)
+static void place_client(void *opaque, int fd)
 {
 	struct vm_chan *v = opaque;
-	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	bool was = v->waits;
 
-	if (c < 0)
-		return;
-	chan_attach(v->chan, c);
+	chan_attach(v->chan, fd);
 	v->waits = false;
 	if (was)
 		vm_clients_came(v->vm);
@@ -86,8 +81,8 @@ static int serve(struct vm *vm, struct vm_chan *v, bool console, struct err *err
 	v->listen_fd = rundir_listen(vm->rundir, file, err);
 	if (v->listen_fd < 0 || (console && rundir_link(vm->rundir, file, "console.sock", err)))
 		return -1;
-	v->listen_watch = loop_fd_add(vm->loop, v->listen_fd, EPOLLIN, client, v->chan, err);
-	return v->listen_watch ? 0 : -1;
+	v->accepter = accepter_new(vm->loop, v->listen_fd, v->key, client, v->chan, err);
+	return v->accepter ? 0 : -1;
 }
 
 /*
@@ -109,13 +104,13 @@ static int open_place(struct vm *vm, struct vm_chan *v, struct err *err)
 	if (v->place_fd < 0)
 		return -1;
 	if (v->place_server)
-		v->place_watch = loop_fd_add(vm->loop, v->place_fd, EPOLLIN, place_client, v, err);
-	return v->place_server && !v->place_watch ? -1 : 0;
+		v->place_accepter = accepter_new(vm->loop, v->place_fd, v->key, place_client, v, err);
+	return v->place_server && !v->place_accepter ? -1 : 0;
 }
 
 static void close_place(struct vm_chan *v)
 {
-	loop_fd_del(v->place_watch);
+	accepter_free(v->place_accepter);
 	if (v->place_fd < 0)
 		return;
 	close(v->place_fd);
@@ -230,7 +225,7 @@ void vm_chans_free(struct vm *vm)
 	for (unsigned n = 0; n < vm->chan_count; n++) {
 		struct vm_chan *v = &vm->chans[n];
 
-		loop_fd_del(v->listen_watch);
+		accepter_free(v->accepter);
 		if (v->listen_fd >= 0)
 			close(v->listen_fd);
 		close_place(v);

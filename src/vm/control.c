@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/accept.h"
 #include "base/log.h"
 #include "base/sock.h"
 #include "vm/impl.h"
@@ -32,7 +33,7 @@ struct place {
 	char key[16];
 	const char *path; /* of a socket of ours, to be removed; or NULL */
 	int fd;		  /* it listens; -1: it does not */
-	struct loop_fd *watch;
+	struct accepter *accepter;
 	bool wait, pretty;
 };
 
@@ -382,13 +383,10 @@ static void arrived(struct place *p)
 		vm_clients_came(p->control->vm);
 }
 
-static void accept_client(void *opaque, int listen_fd, uint32_t events)
+static void take_client(void *opaque, int fd)
 {
 	struct place *p = opaque;
-	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd < 0)
-		return;
 	if (open_link(p->control, p->protocol, p, fd, fd))
 		arrived(p);
 	else
@@ -399,8 +397,8 @@ static int listen_at(struct place *p, int fd, struct err *err)
 {
 	p->fd = fd;
 	if (fd >= 0)
-		p->watch = loop_fd_add(p->control->vm->loop, fd, EPOLLIN, accept_client, p, err);
-	return p->watch ? 0 : -1;
+		p->accepter = accepter_new(p->control->vm->loop, fd, p->key, take_client, p, err);
+	return p->accepter ? 0 : -1;
 }
 
 static int connected(struct place *p, int fd, struct err *err)
@@ -538,7 +536,7 @@ void control_free(struct control *c)
 	for (unsigned n = 0; n < c->place_count; n++) {
 		struct place *p = &c->places[n];
 
-		loop_fd_del(p->watch);
+		accepter_free(p->accepter);
 		if (p->fd >= 0)
 			close(p->fd);
 		if (p->path)

@@ -2,6 +2,7 @@
 #include "vm/gdb.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/accept.h"
 #include "base/log.h"
 #include "base/sock.h"
 #include "vm/gdb_impl.h"
@@ -131,14 +133,11 @@ static void client_ready(void *opaque, int fd, uint32_t events)
 		drop(g);
 }
 
-static void accept_client(void *opaque, int listen_fd, uint32_t events)
+static void take_client(void *opaque, int fd)
 {
 	struct gdb *g = opaque;
 	struct err err;
-	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
 
-	if (fd < 0)
-		return;
 	if (g->client < 0)
 		g->client_watch = loop_fd_add(g->vm->loop, fd, EPOLLIN, client_ready, g, &err);
 	if (g->client >= 0 || !g->client_watch) {
@@ -146,6 +145,7 @@ static void accept_client(void *opaque, int listen_fd, uint32_t events)
 		close(fd);
 		return;
 	}
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){ .tv_sec = 5 }, sizeof(struct timeval));
 	g->client = fd;
@@ -255,9 +255,9 @@ int gdb_listen(struct vm *vm, const char *where, struct gdb **out, struct err *e
 	g->fd = sock_listen("gdb", where, err);
 	if (g->fd >= 0) {
 		g->path = sock_path(where) ? strdup(sock_path(where)) : NULL;
-		g->watch = loop_fd_add(vm->loop, g->fd, EPOLLIN, accept_client, g, err);
+		g->accepter = accepter_new(vm->loop, g->fd, "gdb", take_client, g, err);
 	}
-	if (!g->watch) {
+	if (!g->accepter) {
 		gdb_free(g);
 		return -1;
 	}
@@ -279,7 +279,7 @@ void gdb_free(struct gdb *g)
 	loop_fd_del(g->client_watch);
 	if (g->client >= 0)
 		close(g->client);
-	loop_fd_del(g->watch);
+	accepter_free(g->accepter);
 	if (g->fd >= 0)
 		close(g->fd);
 	if (g->path)

@@ -11,7 +11,8 @@
 struct gdb {
 	struct vm *vm;
 	int fd, client; /* -1: none */
-	struct loop_fd *watch, *client_watch;
+	struct accepter *accepter;
+	struct loop_fd *client_watch;
 	char *path; /* of the socket that goes with it, or NULL */
 
 	bool holding; /* the machine stands still for the debugger */

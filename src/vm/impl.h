@@ -78,7 +78,7 @@ struct vm_chan {
 	const char *key, *path;
 	const char *label; /* what QMP calls it: "KEY.id", by default the key */
 	int slave;	   /* of a pty, so that it exists before somebody opens it; or -1 */
-	struct loop_fd *listen_watch, *place_watch;
+	struct accepter *accepter, *place_accepter;
 	int listen_fd;
 	/* "unix:PATH", "tcp:[HOST:]PORT": where clients come, or a connection that is made; or -1. */
 	const char *place;

@@ -313,7 +313,7 @@ static void test_nobody_accepts_anywhere(void **state)
 static void test_no_room_to_accept(void **state)
 {
 	static const char says[] =
-		"vireo: warning: net: net0: no connection can be taken for now: Too many open files\n";
+		"vireo: warning: accept: net0: no connection can be taken for now: Too many open files\n";
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	char text[2 * sizeof(says)] = "";
 	struct rlimit before, none;

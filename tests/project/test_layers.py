@@ -65,6 +65,7 @@ def test_arrows(tree, path, include, says):
     ("src/mem/mem.c", "/* Wide. */\nint f(int a, int b, int c, int d,\n      int e, int g, int h)\n{\n}\n", "f() takes 7"),
     ("src/mem/mem.c", "/* Wide. */\nint f(int (*a)(int, int), int b, int c, int d, int e, int g, int h);\n", "f() takes 7"),
     ("src/mem/mem.c", "/* Aborts. */\n#include <assert.h>\n", "assert()"),
+    ("src/mem/mem.c", "/* Serves. */\nint c = accept4(fd, NULL, NULL, 0);\n", "base/accept.h"),
     ("src/mem/dead.c", "/* Not built. */\n", "no meson.build names it"),
     ("src/mem/a.h", "/* Short. */\n#ifndef VIREO_MEM_A_H\n#define VIREO_MEM_A_H\n#endif\n", "what it is for"),
     ("src/mem/a.h", HEADER + "#ifndef MEM_A\n#define MEM_A\n#endif\n", "include guard"),
