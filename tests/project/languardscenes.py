@@ -58,10 +58,11 @@ def joined(lab):
     found = {"lost": send(lab, a, b, frames), "state": shown(lab, "one")["state"]}
     master = lambda m: json.loads(sh(f"ip -j link show {m.tap}"))[0].get("master", "")
     found["before"] = master(a)
+    mark = json.loads(sh(f"ip -j link show {a.tap}"))[0]["ifalias"]
     lab.vireo("net", "delete", "--force", "one")
     found["deleted"] = master(a)
-    # Put back by somebody, and with nothing that says what it is but its mark.
-    sh(f"ip link set {a.tap} master br0")
+    # As a delete that was killed leaves it: with nothing that says what it is but its mark.
+    sh(f"ip link set {a.tap} master br0 alias '{mark}'")
     another_command(lab)
     found["again"] = master(a)
     found["b"] = master(b)
