@@ -51,6 +51,13 @@ int lan_load(struct lan *l, const char *name, struct lan_def *d, struct err *err
 	return lan_store_load(&l->store, name, d, err);
 }
 
+static bool runs(struct lan *l, const char *name)
+{
+	char path[2 * LAN_PATH];
+
+	return !lan_run_path(&l->store, name, "", path, sizeof(path)) && !access(path, F_OK);
+}
+
 /* --- making --- */
 
 typedef int other_fn(struct lan *l, struct lan_def *o, const void *opaque, struct err *err);
@@ -171,7 +178,8 @@ int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
 	if (lan_store_has(&l->store, d->name))
 		return err_set(err, "a network named '%s' is there already", d->name);
 	if ((!w->no_start && (lan_host_rights(err) || lan_not_others(l, d->name, err))) || fit(l, d, NULL, w, err) ||
-	    check_routes(l, d, NULL, err) || (!w->no_start && lan_up(l, d, false, err)))
+	    check_routes(l, d, NULL, err) || (!runs(l, d->name) && lan_unmark_cables(l, d->name, err)) ||
+	    (!w->no_start && lan_up(l, d, false, err)))
 		return -1;
 	/* Last, so that whoever is killed before leaves nothing that would be kept. */
 	if (!lan_store_save(&l->store, d, err)) {
@@ -233,13 +241,6 @@ static int check_unused(struct lan *l, const char *name, struct err *err)
 	lan_run_free(r);
 	free(r);
 	return rc;
-}
-
-static bool runs(struct lan *l, const char *name)
-{
-	char path[2 * LAN_PATH];
-
-	return !lan_run_path(&l->store, name, "", path, sizeof(path)) && !access(path, F_OK);
 }
 
 /*
@@ -307,8 +308,7 @@ static int forget_route(struct lan *l, struct lan_def *o, const void *opaque, st
 int lan_delete(struct lan *l, const char *name, bool force, struct err *err)
 {
 	/* A definition that cannot be read any more can be removed. */
-	if (lan_stop(l, name, force, err) || lan_unmark_cables(l, name, err) ||
-	    each_other(l, name, forget_route, name, err))
+	if (lan_stop(l, name, force, err) || each_other(l, name, forget_route, name, err))
 		return -1;
 	lan_keep_remove(&l->store, name, NULL);
 	return lan_store_remove(&l->store, name, err);

@@ -73,7 +73,7 @@ bool lan_link_is_ours(struct lan *l, const char *link, const char *name);
 bool lan_has_uplink(const struct rtnl_link *k);
 /* Of a machine in this network. */
 bool lan_is_cable(const struct lan_store *s, const struct rtnl_link *k, const char *name);
-/* Those that were pulled are none any more: a later network of this name is another one. */
+/* Those of a network of this name that was before are none of the one that is made now. */
 int lan_unmark_cables(struct lan *l, const char *name, struct err *err);
 /*
  * Whether there is something of a network of this name ("": any) that another run directory knows of, which is none of

@@ -356,7 +356,7 @@ def full(lab, kind):
 def foreign(lab):
     """What is not ours stays: an interface with our name, a table of another one, a route to our subnet, forwarding."""
     sh("ip link add vr-lab type bridge; ip link add vr-x type veth peer name vs-x; nft add table inet mine; "
-       "nft add table inet vireoother; sysctl -qw net.ipv4.ip_forward=1; ip route add 10.77.0.0/16 via 192.0.2.2")
+       "nft add table inet vireoother; sysctl -qw net.ipv4.ip_forward=1; ip route add 10.77.3.0/24 via 192.0.2.2")
     first = lab.left()
     taken = lab.vireo("net", "create", "lab", "--nat", check=False)
     between = lab.left()
