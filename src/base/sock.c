@@ -71,14 +71,25 @@ static int finish(int fd, const struct sockaddr *a, socklen_t len, int64_t ms)
 	return -1;
 }
 
+static int unix_address(const char *key, const char *path, struct sockaddr_un *a, struct err *err)
+{
+	if (!*path)
+		return err_set(err, "%s: '%s' is no path for a socket", key, path);
+	if (strlen(path) >= sizeof(a->sun_path))
+		return err_set(err, "%s: '%s' has %zu bytes, and a socket's path at most %zu", key, path, strlen(path),
+			       sizeof(a->sun_path) - 1);
+	*a = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	strcpy(a->sun_path, path);
+	return 0;
+}
+
 static int open_unix(const char *key, const char *path, bool listening, struct err *err)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct sockaddr_un a;
 	int fd;
 
-	if (!*path || strlen(path) >= sizeof(a.sun_path))
-		return err_set(err, "%s: '%s' is no path for a socket", key, path);
-	strcpy(a.sun_path, path);
+	if (unix_address(key, path, &a, err))
+		return -1;
 	if (listening)
 		sock_remove_stale(&a, SOCK_STREAM);
 	fd = finish(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), (struct sockaddr *)&a, sizeof(a),
@@ -173,14 +184,8 @@ int sock_address(const char *key, const char *where, struct sockaddr_storage *ad
 
 	memset(addr, 0, sizeof(*addr));
 	if (path) {
-		struct sockaddr_un *un = (struct sockaddr_un *)addr;
-
-		if (!*path || strlen(path) >= sizeof(un->sun_path))
-			return err_set(err, "%s: '%s' is no path for a socket", key, path);
-		un->sun_family = AF_UNIX;
-		strcpy(un->sun_path, path);
-		*len = sizeof(*un);
-		return 0;
+		*len = sizeof(struct sockaddr_un);
+		return unix_address(key, path, (struct sockaddr_un *)addr, err);
 	}
 	list = resolve(key, where, err);
 	if (!list)

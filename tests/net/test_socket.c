@@ -254,6 +254,30 @@ static void test_nobody_accepts(void **state)
 	unlink(at.sun_path);
 }
 
+/* The kernel's limit is named, by each of the two who know it. */
+static void test_long_paths(void **state)
+{
+	const char *keys[] = { "listen", "connect", "remote" };
+	make_fn *const makes[] = { net_stream_new, net_stream_new, net_dgram_new };
+	char setting[200], says[300], path[109];
+	struct wire w;
+
+	memset(path, 'x', sizeof(path) - 1);
+	path[108] = 0;
+	for (unsigned k = 0; k < ARRAY_LEN(keys); k++) {
+		snprintf(setting, sizeof(setting), "%s=unix:%s", keys[k], path);
+		snprintf(says, sizeof(says), "net0.%s: '%s' has 108 bytes, and a socket's path at most 107", keys[k],
+			 path);
+		assert_false(open_wire(&w, makes[k], setting, NULL));
+		assert_string_equal(err.msg, says);
+	}
+	/* One byte less is a path: nobody is there. */
+	path[107] = 0;
+	snprintf(setting, sizeof(setting), "connect=unix:%s", path);
+	assert_false(open_wire(&w, net_stream_new, setting, NULL));
+	assert_non_null(strstr(err.msg, "No such file"));
+}
+
 typedef int resolver(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **list);
 
 /* In the C library's place: one name more, of two addresses. */
@@ -738,6 +762,7 @@ int main(void)
 		cmocka_unit_test(test_passed_descriptors),
 		cmocka_unit_test(test_no_delay),
 		cmocka_unit_test(test_nobody_accepts),
+		cmocka_unit_test(test_long_paths),
 		cmocka_unit_test(test_nobody_accepts_anywhere),
 		cmocka_unit_test(test_no_room_to_accept),
 		cmocka_unit_test(test_datagrams),
