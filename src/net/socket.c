@@ -165,8 +165,6 @@ static int pair_socket(struct net_dgram_config *d, const struct keys *k, struct 
 		snprintf(d->path, sizeof(d->path), "%s", sock_path(local));
 	}
 	d->fd = bound(key_of(k, name), &at, len, err);
-	if (d->fd < 0)
-		*d->path = 0; /* somebody else's */
 	return d->fd < 0 ? -1 : 0;
 }
 
