@@ -139,20 +139,30 @@ static void dump_unplugged(void *opaque)
 
 /* --- life --- */
 
-static int begin_file(struct dump *d, const char *path, struct err *err)
+/* A new file, or the end of one that has this header. */
+static bool begin_records(const struct dump *d, bool goes_on)
 {
 	const uint32_t header[6] = { MAGIC_US, 4u << 16 | 2u, 0, 0, d->maxlen, LINKTYPE_ETHERNET };
+	uint32_t there[6];
+
+	if (goes_on && pread(d->fd, there, sizeof(there), 0) == sizeof(there) && !memcmp(there, header, sizeof(header)))
+		return lseek(d->fd, 0, SEEK_END) >= 0;
+	return !ftruncate(d->fd, 0) && write(d->fd, header, sizeof(header)) == sizeof(header);
+}
+
+static int begin_file(struct dump *d, const struct net_dump_config *c, struct err *err)
+{
 	struct stat st;
 
 	/* A pipe or a device could hold up the machine's loop, and opening one already. */
-	d->fd = open(path, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
+	d->fd = open(c->path, O_RDWR | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
 	if (d->fd < 0 ? errno == ENXIO : !fstat(d->fd, &st) && !S_ISREG(st.st_mode))
-		return err_set(err, "%s.dump: %s is no regular file", d->name, path);
+		return err_set(err, "%s.dump: %s is no regular file", d->name, c->path);
 	/* Records of two in one file would be those of none. */
 	if (d->fd >= 0 && flock(d->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
-		return err_set(err, "%s.dump: %s is in use: another card's frames are kept there", d->name, path);
-	if (d->fd < 0 || ftruncate(d->fd, 0) || write(d->fd, header, sizeof(header)) != sizeof(header))
-		return err_errno(err, errno, "%s.dump: %s", d->name, path);
+		return err_set(err, "%s.dump: %s is in use: another card's frames are kept there", d->name, c->path);
+	if (d->fd < 0 || !begin_records(d, c->goes_on))
+		return err_errno(err, errno, "%s.dump: %s", d->name, c->path);
 	return 0;
 }
 
@@ -182,7 +192,7 @@ struct net_peer *net_dump_new(struct net_peer *inner, const struct net_dump_conf
 			d->queue[n - 1].peer.next = &t->peer;
 		p->receiver = (struct net_receiver){ dump_receive, dump_writable, t, dump_unplugged };
 	}
-	if (!begin_file(d, c->path, err))
+	if (!begin_file(d, c, err))
 		return &d->queue[0].peer;
 	dump_destroy(&d->queue[0].peer);
 	return NULL;

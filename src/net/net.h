@@ -159,6 +159,7 @@ struct net_dump_config {
 	const char *name; /* "net0" */
 	const char *path;
 	uint32_t maxlen; /* bytes of a frame that are kept */
+	bool goes_on;	 /* behind what there is, if that is a capture like this one */
 };
 struct net_peer *net_dump_new(struct net_peer *inner, const struct net_dump_config *c, struct err *err);
 

@@ -65,7 +65,7 @@ int vm_check_network(struct config *c, const char *prefix, struct err *err)
 /* `net0.dump=FILE`, with `net0.dump.maxlen`. Takes the peer. */
 static struct net_peer *add_dump(struct vm *vm, struct net_peer *peer, const char *prefix, struct err *err)
 {
-	struct net_dump_config d = { .name = prefix };
+	struct net_dump_config d = { .name = prefix, .goes_on = vm->restored };
 	char key[64];
 	uint64_t maxlen;
 

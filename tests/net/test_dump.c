@@ -93,7 +93,7 @@ static void test_dump(void **state)
 	assert_int_equal(word(file + at + 12), 14054); /* whole, as it travelled */
 	assert_int_equal(at + 116, len);
 	assert_null(net_dump_new(net_null_new(wire_loop, NULL, "net0", &err),
-				 &(struct net_dump_config){ "net0", "/nonexistent/x", 100 }, &err));
+				 &(struct net_dump_config){ "net0", "/nonexistent/x", 100, false }, &err));
 	assert_non_null(strstr(err.msg, "net0.dump: /nonexistent/x"));
 }
 
@@ -138,6 +138,29 @@ static void test_one_capture_a_file(void **state)
 	p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &other, &err);
 	assert_non_null(p);
 	p->ops->destroy(p);
+}
+
+/* A machine that goes on has one capture, and one of another kind begins anew, as does any machine that is new. */
+static void test_a_capture_goes_on(void **state)
+{
+	static const struct {
+		uint32_t maxlen;
+		bool goes_on;
+		unsigned frames; /* afterwards */
+	} turns[] = { { 100, true, 1 }, { 100, true, 2 }, { 100, false, 1 }, { 50, true, 1 }, { 50, true, 2 } };
+	const struct net_offload none = { 0 };
+	struct stat st;
+
+	for (unsigned k = 0; k < ARRAY_LEN(turns); k++) {
+		struct net_dump_config d = { "net0", wire_path("", "more"), turns[k].maxlen, turns[k].goes_on };
+		struct net_peer *p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err);
+
+		assert_non_null(p);
+		assert_true(net_send(p, frame, 40, &none));
+		p->ops->destroy(p);
+		assert_int_equal(stat(d.path, &st), 0);
+		assert_int_equal(st.st_size, 24 + turns[k].frames * 56);
+	}
 }
 
 /* A frame that has room in part only is not there. */
@@ -253,6 +276,7 @@ int main(void)
 		cmocka_unit_test(test_tshark),
 		cmocka_unit_test(test_dump_to_what_is_no_file),
 		cmocka_unit_test(test_one_capture_a_file),
+		cmocka_unit_test(test_a_capture_goes_on),
 		cmocka_unit_test(test_dump_without_room),
 	};
 

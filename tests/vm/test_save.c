@@ -415,6 +415,31 @@ static void a_card_without_a_control_queue_stays_one(void **state)
 	refused(path, "net0.ctrl_vq=on", "net0.ctrl_vq: 'on' is not what the saved machine has ('off')");
 }
 
+/* What its frames are kept in has those from before the save as well. */
+static void a_capture_goes_on(void **state)
+{
+	const char *file = machines_path("capture"), *path = machines_path("state");
+	const char frame[16 + 4] = { [8] = 4, [12] = 4 };
+	struct machine m;
+	char keys[200];
+	struct stat st;
+	int fd;
+
+	snprintf(keys, sizeof(keys), "net0.backend=null net0.dump=%s", file);
+	machine_new(&m, CODE_TWO, keys);
+	machine_start(&m);
+	machine_wait_progress(&m, COUNTER);
+	fd = open(file, O_WRONLY | O_APPEND);
+	assert_int_equal(write(fd, frame, sizeof(frame)), sizeof(frame));
+	close(fd);
+	save_to(&m, path, "completed");
+	machine_quit(&m);
+	restore(&m, path, "");
+	assert_int_equal(stat(file, &st), 0);
+	assert_int_equal(st.st_size, 24 + sizeof(frame));
+	machine_quit(&m);
+}
+
 static void other_formats_are_refused_by_name(void **state)
 {
 	const char *path = saved_machine("");
@@ -480,6 +505,7 @@ int main(void)
 		cmocka_unit_test(another_cpu_is_refused_by_name),
 		cmocka_unit_test(a_cpu_keeps_what_it_was_saved_with),
 		cmocka_unit_test(a_card_without_a_control_queue_stays_one),
+		cmocka_unit_test(a_capture_goes_on),
 		cmocka_unit_test(other_formats_are_refused_by_name),
 		cmocka_unit_test(any_damage_is_noticed),
 	};
