@@ -672,7 +672,8 @@ static void test_helper(void **state)
 		skip();
 	}
 	assert_int_equal(system("ip link property add dev vbr0 altname other0 && ip link add vr-x type bridge && "
-				"ip link add vbr2 type bridge && ip link set vbr2 alias vireo:lab@0123"),
+				"ip link add vbr2 type bridge && ip link set vbr2 alias vireo:lab@0123 && "
+				"ip link set vbr0 mtu 1400"),
 			 0);
 	chmod(".", 0755);
 	mkdir("etc", 0755);
@@ -682,7 +683,7 @@ static void test_helper(void **state)
 	put_file("more", "deny all\n");
 	put_file("etc/more", "allow vbr0\n");
 	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
-		char bridge[64];
+		char bridge[100];
 
 		snprintf(bridge, sizeof(bridge), "bridge=%s", cases[k].bridge);
 		put_file("etc/rules", cases[k].rules);
@@ -691,7 +692,11 @@ static void test_helper(void **state)
 		if (!cases[k].given)
 			continue;
 		assert_int_equal(w.peer->takes & NET_TSO4, NET_TSO4);
-		snprintf(bridge, sizeof(bridge), "ip -br link show master %s | grep -q tap", cases[k].bridge);
+		/* A port with the bridge's MTU, and an address that the bridge does not take. */
+		snprintf(bridge, sizeof(bridge), "ip -br link show master %s | grep -q '^tap.* fe:'", cases[k].bridge);
+		assert_int_equal(system(bridge), 0);
+		snprintf(bridge, sizeof(bridge), "ip link show master %s | grep -q 'tap.* mtu %d '", cases[k].bridge,
+			 strcmp(cases[k].bridge, "vbr0") ? 1500 : 1400);
 		assert_int_equal(system(bridge), 0);
 		wire_end(&w);
 	}
