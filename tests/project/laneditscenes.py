@@ -29,7 +29,7 @@ def there(lab, *machines):
     masters = {l["ifname"]: l.get("master") for l in json.loads(sh("ip -j link"))}
     a, b = machines[:2]
     return (show["state"] == "up" and sorted(c["machine"] for c in show["cables"]) == sorted(m.name for m in machines)
-            and all(masters[m.tap] == show["bridge"] for m in machines) and all(lab.table([(a, b), (a, lab.host)], 0.6).values()))
+            and all(masters[m.tap] == show["bridge"] for m in machines) and all(lab.table([(a, b), (a, lab.host)], 2).values()))
 
 
 def edited(lab):
