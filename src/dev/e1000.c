@@ -522,9 +522,10 @@ static int post_load(void *obj, struct err *err)
 	for (unsigned n = 0; n < E1000_WORDS; n++)
 		if (e->reg[n] & ~(words[n].mask | own_bits(n)))
 			return err_set(err, "e1000: register %u is out of range", n);
-	if (e->packet.len > NET_FRAME_MAX || e->eeprom.at >= E1000_EEPROM || e->eeprom.bits_out > 15 ||
-	    e->eeprom.bits_in > 9 || e->io_addr & ~(BAR_SIZE - 4) || e->quiet_until > TIME_MAX ||
-	    (e->due > TIME_MAX && e->due != CLOCK_NEVER) || e->line != e->pci.intx_level)
+	/* What is gathered leaves room for a tag, as take_data() does. */
+	if (e->packet.len > NET_FRAME_MAX - (e->packet.open ? 4 : 0) || e->eeprom.at >= E1000_EEPROM ||
+	    e->eeprom.bits_out > 15 || e->eeprom.bits_in > 9 || e->io_addr & ~(BAR_SIZE - 4) ||
+	    e->quiet_until > TIME_MAX || (e->due > TIME_MAX && e->due != CLOCK_NEVER) || e->line != e->pci.intx_level)
 		return err_set(err, "e1000: the card is out of range");
 	update(e);
 	e1000_kick(e);
