@@ -175,6 +175,8 @@ static const struct {
 					    "net0.downscript=/etc/qemu-ifdown" },
 	{ "-nic tap,fd=7,vhost=off", "net0.fd=7 net0.script=-" },
 	{ "-nic tap,helper=/h", "net0.helper=/h net0.bridge=br0 net0.script=-" },
+	{ "-netdev bridge,id=b -device e1000,netdev=b", "net0.backend=tap net0.bridge=br0" },
+	{ "-nic bridge", "net0.backend=tap net0.bridge=br0" },
 	{ "-netdev bridge,id=b,br=lan -device "
 	  "virtio-net-pci,netdev=b,mq=on,guest_tso4=off,host_mtu=1300,ctrl_vq=off,rss=on,hash=on",
 	  "net0.backend=tap net0.bridge=lan net0.feature.mq=on net0.feature.guest_tso4=off net0.mtu=1300 "

@@ -666,6 +666,9 @@ static void test_passt(void **state)
 	assert_true(wire_mark(&w, frame, 100, 6));
 	wire_expect(&w, 2);
 	wire_end(&w);
+	/* None of them is left. */
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
 }
 
 static void test_null(void **state)

@@ -187,6 +187,7 @@ static void test_offload_header(void **state)
 			continue;
 		assert_int_equal(last_offload.checksum, cases[k].flags & 1);
 		assert_int_equal(last_offload.gso, cases[k].gso & 0x7f);
+		assert_int_equal(last_offload.ecn, cases[k].gso >> 7);
 		assert_true(last_offload.mss == 1448 && last_offload.csum_start == 34 &&
 			    last_offload.csum_offset == 16);
 	}

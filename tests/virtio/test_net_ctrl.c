@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "rig.h"
@@ -455,6 +456,52 @@ static void test_ring_reset(void **state)
 	end();
 }
 
+static _Atomic bool over;
+
+static void *reset_tx(void *opaque)
+{
+	pthread_mutex_lock(&rig.d->lock);
+	virtio_queue_reset(rig.d, 1);
+	pthread_mutex_unlock(&rig.d->lock);
+	over = true;
+	return NULL;
+}
+
+static void *reset_all(void *opaque)
+{
+	rig_reset(&rig);
+	over = true;
+	return NULL;
+}
+
+static void *drain(void *opaque)
+{
+	rig.d->ops->drain(rig.d);
+	over = true;
+	return NULL;
+}
+
+/* A frame goes to the peer straight from the guest's buffers: none of these is over before that is. */
+static void test_waits_for_what_is_being_sent(void **state)
+{
+	void *(*const fns[])(void *) = { reset_tx, reset_all, drain };
+
+	for (size_t k = 0; k < ARRAY_LEN(fns); k++) {
+		pthread_t thread;
+
+		begin(1, BIT(VIRTIO_F_RING_RESET));
+		over = false;
+		pthread_mutex_lock(&net()->tx_lock);
+		assert_int_equal(pthread_create(&thread, NULL, fns[k], NULL), 0);
+		usleep(50000);
+		if (over)
+			fail_msg("case %zu does not wait", k);
+		pthread_mutex_unlock(&net()->tx_lock);
+		pthread_join(thread, NULL);
+		end();
+	}
+}
+
 /* --- saved --- */
 
 static FILE *save(void)
@@ -638,6 +685,7 @@ static void test_rss(void **state)
 {
 	uint8_t b[600], space[24], hdr[20], none[20 + 60] = { 0 };
 	uint64_t buffer;
+	uint32_t size;
 	struct rig_seg s;
 	size_t len;
 
@@ -645,7 +693,9 @@ static void test_rss(void **state)
 	virtio_config_read(rig.d, 0, space, 24);
 	assert_true(space[17] == NET_RSS_KEY && ld_le16(space + 18) == NET_RSS_TABLE);
 	assert_int_equal(ld_le32(space + 20), NET_RSS_TYPES);
-	assert_int_equal(command(4, 1, b, rss_config(b, 0x3f, 127, 2, 40)), OK);
+	size = rss_config(b, 0x3f, 127, 2, 40);
+	st_le16(b + 6, 2);
+	assert_int_equal(command(4, 1, b, size), OK);
 	assert_int_equal(peers->queues, 2);
 	/* By its hash, whichever queue of the peer it has come by; the header has it. */
 	len = tcp_frame();
@@ -659,13 +709,12 @@ static void test_rss(void **state)
 	readies[1] = readies[2] = 0;
 	offer(2, 2000);
 	assert_int_equal(readies[1], 0);
-	offer(4, 2000);
+	buffer = offer(4, 2000);
 	assert_true(readies[1] == 1 && readies[2] == 0);
 	/* What has no hash has its own queue. */
 	memset(frame + 12, 0, 2);
-	buffer = offer(0, 2000);
-	assert_true(net_deliver(&peers[2], frame, len, &(struct net_offload){ 0 }));
-	assert_int_equal(rig_wait(&rig, 0), 20 + len);
+	assert_true(net_deliver(&peers[1], frame, len, &(struct net_offload){ 0 }));
+	assert_int_equal(rig_wait(&rig, 4), 20 + len);
 	rig_get(&rig, buffer, hdr, 20);
 	assert_true(!ld_le32(hdr + 12) && !ld_le16(hdr + 16));
 	/* The header is as long the other way. */
@@ -821,6 +870,7 @@ int main(void)
 		cmocka_unit_test(test_pairs),
 		cmocka_unit_test(test_offers),
 		cmocka_unit_test(test_ring_reset),
+		cmocka_unit_test(test_waits_for_what_is_being_sent),
 		cmocka_unit_test(test_save),
 		cmocka_unit_test(test_announced),
 		cmocka_unit_test(test_saved_nonsense),

@@ -86,6 +86,16 @@ static void test_vectors(void **state)
 	}
 }
 
+/* The table's entry, or what the driver has said for frames without a hash. */
+static void test_pairs(void **state)
+{
+	const struct net_rss r = { .mask = 3, .unclassified = 2, .table = { 0, 1, 3, 1 } };
+
+	assert_int_equal(net_rss_pair(&r, (struct net_hash){ .report = 2, .value = 0x76 }), 3);
+	assert_int_equal(net_rss_pair(&r, (struct net_hash){ .report = 1, .value = 0x80 }), 0);
+	assert_int_equal(net_rss_pair(&r, (struct net_hash){ .report = 0, .value = 0x76 }), 2);
+}
+
 /* What is in front of, and instead of, the ports. */
 static void test_headers(void **state)
 {
@@ -271,6 +281,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_headers),
+		cmocka_unit_test(test_pairs),
 		cmocka_unit_test(test_short_frames),
 		cmocka_unit_test(test_extension_headers),
 		cmocka_unit_test(test_short_extension_headers),
