@@ -47,8 +47,8 @@ struct timer {
 	int64_t deadline_ms; /* -1: not armed */
 };
 
-/* Whose a socket is. */
-enum whose { OF_GUEST, OF_OTHERS, PORT, KINDS };
+/* Whose a socket is. Datagrams of all who send some come by their port's own. */
+enum whose { OF_GUEST, OF_OTHERS, TCP_PORT, UDP_PORT, KINDS };
 
 /* What is known of a file descriptor, by its number. */
 struct watch {
@@ -257,7 +257,7 @@ static enum whose whose(const struct user *u, int fd)
 		return OF_GUEST;
 	for (unsigned n = 0; n < u->forward_count; n++)
 		if (u->forwards[n].udp == (type == SOCK_DGRAM) && u->forwards[n].host_port == ntohs(at.sin_port))
-			return type == SOCK_DGRAM || listens ? PORT : OF_OTHERS;
+			return type == SOCK_DGRAM ? UDP_PORT : listens ? TCP_PORT : OF_OTHERS;
 	return OF_GUEST;
 }
 
@@ -316,7 +316,7 @@ static int add_poll(int fd, int events, void *opaque)
 		return -1;
 	opened(fd, u);
 	/* Whoever comes now waits until another one has gone. */
-	if (w->whose == PORT && u->sockets[OF_OTHERS] >= u->incoming_max)
+	if (w->whose == TCP_PORT && u->sockets[OF_OTHERS] >= u->incoming_max)
 		return -1;
 	w->wanted |= (uint32_t)e;
 	u->polls[u->count] = (struct pollfd){ .fd = fd, .events = e };

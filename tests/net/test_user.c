@@ -688,13 +688,14 @@ static bool all_came(void *opaque)
 /* Whoever may reach a forwarded port takes nothing of what the guest may open itself. */
 static void test_many_come_in(void **state)
 {
-	uint16_t forwarded = free_port(SOCK_STREAM), port = 0;
-	int listener = host_socket(SOCK_STREAM, &port), fd[600];
+	uint16_t forwarded = free_port(SOCK_STREAM), datagrams = free_port(SOCK_DGRAM), port = 0, own = 0;
+	int listener = host_socket(SOCK_STREAM, &port), udp = host_socket(SOCK_DGRAM, &own), fd[600];
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(datagrams) };
 	unsigned count = 0;
 	char setting[64];
 	struct conn *c;
 
-	snprintf(setting, sizeof(setting), "hostfwd=tcp::%u-:80", forwarded);
+	snprintf(setting, sizeof(setting), "hostfwd=tcp::%u-:80+udp::%u-:53", forwarded, datagrams);
 	assert_true(guest_start(&g, &err, setting, NULL));
 	guest_arp(&g);
 	for (unsigned n = 0; n < 512; n++) {
@@ -707,6 +708,13 @@ static void test_many_come_in(void **state)
 		fd[n] = host_begin(forwarded);
 	guest_run(&g, 50);
 	assert_int_equal(guest_established(&g), 512);
+	/* Datagrams come in all the same. */
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	g.udp_len = 0;
+	assert_int_equal(sendto(udp, "query", 5, 0, (struct sockaddr *)&to, sizeof(to)), 5);
+	guest_until(&g, got_datagram, NULL);
+	assert_memory_equal(g.udp, "query", 5);
+	close(udp);
 	/* The guest can do what it could without them, to the same bound. */
 	for (unsigned n = 0; n < 400; n++) {
 		c = guest_connect(&g, HOST_IP, port);
@@ -746,11 +754,14 @@ static bool quiet(void *opaque)
 static void test_many_connections(void **state)
 {
 	static struct conn *c[900];
-	uint16_t port = 0;
+	uint16_t port = 0, forwarded = free_port(SOCK_STREAM), eighty = 80;
+	char setting[64];
 	int listener = host_socket(SOCK_STREAM, &port), fd[1000];
 	unsigned before, count, accepted_count = 0, last = 0;
 
-	start();
+	snprintf(setting, sizeof(setting), "hostfwd=tcp::%u-:80", forwarded);
+	assert_true(guest_start(&g, &err, setting, NULL));
+	guest_arp(&g);
 	before = open_files();
 	for (unsigned n = 0; n < 900; n++) {
 		c[n] = guest_connect(&g, HOST_IP, port);
@@ -765,6 +776,10 @@ static void test_many_connections(void **state)
 	count = guest_established(&g);
 	assert_true(count >= 400 && count <= 512 + 40);
 	assert_true(open_files() - before <= count + accepted_count + 40);
+	/* Who comes in by a port is none of them. */
+	close(host_begin(forwarded));
+	guest_until(&g, has_accepted, &eighty);
+	accepted->used = false;
 	/* All of them work. */
 	for (unsigned n = 0; n < accepted_count; n++)
 		assert_int_equal(send(fd[n], "x", 1, 0), 1);
