@@ -120,7 +120,7 @@ STANDS = {
     "table": Thing("nft delete table inet vireo-lab"),
     "in": Rule("in", "counter"),
     "in ip": Rule("in", "ip daddr"), "in ip6": Rule("in", "ip6 daddr"),
-    "out ip": Rule("out", "ip saddr"), "out ip6": Rule("out", "ip6 saddr"),
+    "out ip": Rule("out", "ip saddr .* accept"), "out ip6": Rule("out", "ip6 saddr .* accept"),
     "input ip": Rule("input", "ip saddr"),
     # Also who answers to neighbors by IPv6 is let in by it.
     "input ip6": Rule("input", "ip6 saddr fd", Thing("ip neigh flush dev vr-lab")),
