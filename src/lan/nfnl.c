@@ -322,10 +322,12 @@ static int found_hook(void *opaque, const struct nlmsghdr *m)
 	const struct rtattr *t[NFTA_CHAIN_TYPE + 1], *hook[NFTA_HOOK_HOOKNUM + 1];
 	char table[NFNL_NAME], kind[NFNL_NAME];
 	const struct hooks *w = opaque;
+	const struct rtattr *policy;
 
 	if (m->nlmsg_len < head)
 		return 0;
 	rtnl_attrs((const void *)((const char *)m + head), m->nlmsg_len - head, t, ARRAY_LEN(t) - 1);
+	policy = t[NFTA_CHAIN_POLICY];
 	nested(t[NFTA_CHAIN_HOOK], hook, ARRAY_LEN(hook) - 1);
 	if (hook[NFTA_HOOK_HOOKNUM] && RTA_PAYLOAD(hook[NFTA_HOOK_HOOKNUM]) == 4 && t[NFTA_CHAIN_USE] &&
 	    RTA_PAYLOAD(t[NFTA_CHAIN_USE]) == 4 && text_of(t[NFTA_CHAIN_TABLE], table) &&
@@ -334,7 +336,9 @@ static int found_hook(void *opaque, const struct nlmsghdr *m)
 						      .hook = ld_be32(RTA_DATA(hook[NFTA_HOOK_HOOKNUM])),
 						      .table = table,
 						      .type = kind,
-						      .full = ld_be32(RTA_DATA(t[NFTA_CHAIN_USE])) != 0 });
+						      .full = ld_be32(RTA_DATA(t[NFTA_CHAIN_USE])) != 0,
+						      .drops = policy && RTA_PAYLOAD(policy) == 4 &&
+							       ld_be32(RTA_DATA(policy)) == NF_DROP });
 	return 0;
 }
 

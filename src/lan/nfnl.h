@@ -41,7 +41,8 @@ int nfnl_sum(struct rtnl *nf, const char *table, uint64_t *sum, struct err *err)
 struct nfnl_hook {
 	unsigned family, hook; /* NF_INET_POST_ROUTING and so on */
 	const char *table, *type;
-	bool full; /* it has rules */
+	bool full;  /* it has rules */
+	bool drops; /* what none of them decides */
 };
 typedef void nfnl_hook_fn(void *opaque, const struct nfnl_hook *h);
 int nfnl_hooks(struct rtnl *nf, nfnl_hook_fn *fn, void *opaque, struct err *err);

@@ -450,6 +450,17 @@ def unlike(lab):
     return found
 
 
+def dropped(lab):
+    """What is said where a firewall of the host's lets nothing through, and where it does."""
+    said = []
+    for policy in ("accept", "drop"):
+        sh(f"nft 'add table ip fw; add chain ip fw f {{ type filter hook forward priority 0; policy {policy}; }}'")
+        said.append(lab.vireo("net", "create", "lab", "--nat", check=False).stderr)
+        said.append(lab.vireo("net", "edit", "lab", "--mtu", "1400", check=False).stderr)
+        lab.vireo("net", "delete", "lab")
+    return said
+
+
 def tables(lab):
     """Tables of somebody else's with names as ours have, and interfaces whose names mean something to nft."""
     sh("nft 'add table inet vireo-foo; add chain inet vireo-foo x; add table bridge vireo-bar; add table ip vireo-lab; add table inet vireo_forwarding; "

@@ -121,6 +121,13 @@ def test_hosts_whose_new_interfaces_are_unlike_others(scenes):
     assert r["widths"] == [[9000, 9000], [1400, 1400], [9000, 9000]]
 
 
+@pytest.mark.scene("dropped")
+def test_a_firewall_that_drops_what_is_forwarded_is_named(scenes):
+    accept, edited, drop, edited_too = scenes.result("dropped")
+    assert "table fw of packet filters drops what it forwards" in drop
+    assert accept + edited + edited_too == ""
+
+
 @pytest.mark.scene("tables")
 def test_tables_of_others_stay(scenes):
     r = scenes.result("tables")
