@@ -96,9 +96,19 @@ static int end(struct lan *l, struct config *c, char **argv, int argc, struct er
 	return status;
 }
 
+static int stop_foreign(struct lan *l, int argc, char **argv, struct err *err)
+{
+	int status = 0;
+
+	for (int i = 0; i < argc; i++)
+		if (lan_stop_foreign(l, argv[i], err))
+			status = cli_fail(err);
+	return status;
+}
+
 static int stop(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
 {
-	return end(l, c, argv, argc, err);
+	return config_peek(c, "foreign") ? stop_foreign(l, argc, argv, err) : end(l, c, argv, argc, err);
 }
 
 static int run_stop(struct config *c, int argc, char **argv)
@@ -113,9 +123,17 @@ static int run_delete(struct config *c, int argc, char **argv)
 	return config_set(c, "delete", "on", &err) ? cli_fail(&err) : net_with(true, stop, c, argc, argv);
 }
 
-static const struct cli_option force_options[] = {
-	{ "force", 0, CLI_FLAG, "force", NULL, NULL,
-	  "also while machines have cables in it, or where it is of another run directory", NULL },
+#define PULLS "also while machines have cables in it"
+
+static const struct cli_option delete_options[] = {
+	{ "force", 0, CLI_FLAG, "force", NULL, NULL, PULLS, NULL },
+	{ 0 },
+};
+
+static const struct cli_option stop_options[] = {
+	{ "force", 0, CLI_FLAG, "force", NULL, NULL, PULLS, NULL },
+	{ "foreign", 0, CLI_FLAG, "foreign", NULL, NULL,
+	  "what another run directory has made, a container's or one that is lost, with its machines in it", NULL },
 	{ 0 },
 };
 
@@ -148,7 +166,7 @@ const struct cli_command net_stop_command = {
 	.min_operands = 1,
 	.max_operands = CLI_MANY,
 	.operand_words = { "@network", "@network" },
-	.options = force_options,
+	.options = stop_options,
 	.run = run_stop,
 };
 
@@ -160,7 +178,7 @@ const struct cli_command net_delete_command = {
 	.min_operands = 1,
 	.max_operands = CLI_MANY,
 	.operand_words = { "@network", "@network" },
-	.options = force_options,
+	.options = delete_options,
 	.run = run_delete,
 };
 

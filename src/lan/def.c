@@ -252,6 +252,26 @@ static bool is_elsewhere(const struct lan_publish *p)
 }
 
 /* Ports lead to machines of this network: others have filters of their own, which would let them pass. */
+/* What is of no use to anybody: refused when it is asked for, and left alone where it is so already. */
+static int check_use(const struct lan_def *d, struct err *err)
+{
+	char text[2 * LAN_NAME_LABEL + 64];
+
+	for (unsigned i = 0; i < d->publish_len; i++) {
+		const unsigned port = server_port(d, &d->publish[i]);
+
+		lan_publish_text(&d->publish[i], text, sizeof(text));
+		if (is_elsewhere(&d->publish[i]))
+			return err_set(err, "publish %s: nobody else reaches the host by that address", text);
+		if (port)
+			return err_set(err, "publish %s: port %u is where dnsmasq answers the network", text, port);
+	}
+	if (d->net4.len && lan_overlap4(&d->net4, &(struct lan_net4){ 0xa9fe0000, 16 }))
+		return err_set(err, "subnet %s: no addresses of machines (nor are those of 169.254.0.0/16)",
+			       lan_text_net4(&d->net4, text));
+	return 0;
+}
+
 static int check_published(const struct lan_def *d, struct err *err)
 {
 	char text[2 * LAN_NAME_LABEL + 64];
@@ -260,19 +280,15 @@ static int check_published(const struct lan_def *d, struct err *err)
 
 	for (unsigned i = 0; i < d->publish_len; i++) {
 		const struct lan_publish *p = &d->publish[i];
-		unsigned port = server_port(d, p);
 
 		lan_publish_text(p, text, sizeof(text));
-		if (is_elsewhere(p))
-			return err_set(err, "publish %s: nobody else reaches the host by that address", text);
-		if (port)
-			return err_set(err, "publish %s: port %u is where dnsmasq answers the network", text, port);
 		if ((lan_parse4(p->to, &four) && !lan_is_machine4(d, four)) ||
 		    (lan_parse6(p->to, &six) && !is_machine6(d, &six)))
 			return err_set(err, "publish %s: %s is not an address of a machine in the network", text,
 				       p->to);
 		for (unsigned k = 0; k < i; k++) {
-			port = lan_publish_meets(p, &d->publish[k]);
+			const unsigned port = lan_publish_meets(p, &d->publish[k]);
+
 			if (port)
 				return err_set(err, "publish %s: port %u leads to %s already", text, port,
 					       d->publish[k].to);
@@ -296,10 +312,8 @@ static int check_subnets(struct lan_def *d, struct err *err)
 		return err_set(err, "a network has IPv4 or IPv6 or both: a subnet or a subnet6 is needed");
 	if (d->net4.len && (d->net4.len < 8 || d->net4.len > 29))
 		return err_set(err, "subnet %s: a prefix of 8 to 29 bits is needed", lan_text_net4(&d->net4, text));
-	if (d->net4.len && (d->net4.addr >> 24 == 0 || d->net4.addr >> 24 == 127 || d->net4.addr >> 24 >= 224 ||
-			    lan_overlap4(&d->net4, &(struct lan_net4){ 0xa9fe0000, 16 })))
-		return err_set(err, "subnet %s: no addresses of machines (nor are those of 169.254.0.0/16)",
-			       lan_text_net4(&d->net4, text));
+	if (d->net4.len && (d->net4.addr >> 24 == 0 || d->net4.addr >> 24 == 127 || d->net4.addr >> 24 >= 224))
+		return err_set(err, "subnet %s: no addresses of machines", lan_text_net4(&d->net4, text));
 	if (d->net6.len && d->net6.len != 64)
 		return err_set(err, "subnet6 %s: a prefix of 64 bits is needed", lan_text_net6(&d->net6, text));
 	if (d->net6.len &&
@@ -360,6 +374,11 @@ int lan_name_check(const char *name, struct err *err)
 }
 
 int lan_def_check(struct lan_def *d, struct err *err)
+{
+	return lan_def_check_stored(d, err) || check_use(d, err) ? -1 : 0;
+}
+
+int lan_def_check_stored(struct lan_def *d, struct err *err)
 {
 	if (lan_name_check(d->name, err))
 		return -1;

@@ -66,6 +66,8 @@ extern const char *const lan_dns_names[LAN_DNS_KINDS + 1];
 void lan_def_init(struct lan_def *d, const char *name);
 /* The whole definition: an error names what is wrong in it. Fills in the range, if none is given. */
 int lan_def_check(struct lan_def *d, struct err *err);
+/* One that was written down: without what would only be of no use, which older versions took. */
+int lan_def_check_stored(struct lan_def *d, struct err *err);
 
 json_t *lan_def_to_json(const struct lan_def *d);
 /* Checked. What is not known is refused by its name. */

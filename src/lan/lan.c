@@ -243,19 +243,16 @@ static int check_unused(struct lan *l, const char *name, struct err *err)
 	return rc;
 }
 
-/*
- * What another run directory made here and may know of no more: one that was mounted over, or a container's that has
- * ended. With its marks taken for ours.
- */
-static int stop_others(struct lan *l, const char *name, bool force, struct err *err)
+int lan_stop_foreign(struct lan *l, const char *name, struct err *err)
 {
 	char own[LAN_ID], theirs[LAN_ID];
 	int rc;
 
-	if ((!force && lan_not_others(l, name, err)) || lan_host_rights(err))
+	if (!lan_name_ok(name) || !lan_find_others(l, name, theirs))
+		return err_set(err, "no other run directory has a network named '%s' on this host", name);
+	if (lan_host_rights(err))
 		return -1;
-	if (!lan_find_others(l, name, theirs))
-		return 0;
+	/* With its marks taken for ours. */
 	memcpy(own, l->store.id, sizeof(own));
 	memcpy(l->store.id, theirs, sizeof(theirs));
 	rc = lan_down(l, name, err);
@@ -265,8 +262,8 @@ static int stop_others(struct lan *l, const char *name, bool force, struct err *
 
 int lan_stop(struct lan *l, const char *name, bool force, struct err *err)
 {
-	if (lan_name_ok(name) && !runs(l, name) && lan_is_others(l, name))
-		return stop_others(l, name, force, err);
+	if (lan_name_ok(name) && !runs(l, name) && lan_not_others(l, name, err))
+		return -1;
 	if (!lan_name_ok(name) || (!lan_store_has(&l->store, name) && !runs(l, name)))
 		return err_set(err, "no network named '%s' (see `vireo net list`)", name);
 	if (!runs(l, name))

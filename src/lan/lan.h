@@ -39,6 +39,8 @@ int lan_load(struct lan *l, const char *name, struct lan_def *d, struct err *err
 int lan_delete(struct lan *l, const char *name, bool force, struct err *err);
 int lan_start(struct lan *l, const char *name, struct err *err);
 int lan_stop(struct lan *l, const char *name, bool force, struct err *err);
+/* What another run directory has made of this name, which may know of it no more. */
+int lan_stop_foreign(struct lan *l, const char *name, struct err *err);
 
 /* An array of objects: name, model, state, bridge, ... */
 json_t *lan_list(struct lan *l, struct err *err);

@@ -55,6 +55,7 @@ int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err);
 bool lan_has_rules(struct lan *l, const char *name);
 /* What no machine of a bridged network may have; of others nothing. Of what the kernel has now. */
 int lan_find_reserved(struct lan *l, const struct lan_run *r, struct lan_reserved *found, struct err *err);
+void lan_reserved_free(struct lan_reserved *v);
 /* And what forwarding was like before, once nobody needs it; of no network ("") only that. */
 int lan_remove_rules(struct lan *l, const char *name, struct err *err);
 /* Those that are written down are in the bridge, whoever has pulled them out. */

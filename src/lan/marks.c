@@ -112,7 +112,7 @@ int lan_not_others(struct lan *l, const char *name, struct err *err)
 {
 	return lan_is_others(l, name) ? err_set(err,
 						"network %s: there is one of this name on the host, of another run "
-						"directory (`vireo net stop --force` removes it)",
+						"directory (`vireo net stop --foreign` removes it)",
 						name)
 				      : 0;
 }

@@ -36,12 +36,11 @@ struct lan_ports {
 };
 
 /*
- * What the host itself has in a bridged network, and the routers that its routes lead by there; more than these are not
- * kept from machines.
+ * What the host itself has in a bridged network, and the routers that its routes lead by there; each once.
  */
 struct lan_reserved {
-	uint32_t v4[64];
-	struct in6_addr v6[64];
+	uint32_t *v4;
+	struct in6_addr *v6;
 	unsigned len4, len6;
 };
 

@@ -57,13 +57,14 @@ static int load_rules(struct lan *l, const struct lan_run *r, bool check, struct
 
 	if (!f)
 		return err_set(err, "out of memory");
-	if (lan_rules_check(&l->nf, r->def.name, err) || lan_find_reserved(l, r, &rules.reserved, err)) {
-		fclose(f);
-		free(text);
-		return -1;
-	}
-	lan_rules_write(f, &rules, !check);
-	rc = fclose(f) ? err_set(err, "out of memory") : nft_run(text, check, err);
+	rc = lan_rules_check(&l->nf, r->def.name, err) || lan_find_reserved(l, r, &rules.reserved, err) ? -1 : 0;
+	if (!rc)
+		lan_rules_write(f, &rules, !check);
+	if (fclose(f) && !rc)
+		rc = err_set(err, "out of memory");
+	if (!rc)
+		rc = nft_run(text, check, err);
+	lan_reserved_free(&rules.reserved);
 	free(text);
 	return rc;
 }

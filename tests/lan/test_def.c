@@ -401,6 +401,26 @@ static void test_holders(void **state)
 	assert_int_equal(lan_taken_check(&t, &d, NULL, &err), -1);
 }
 
+/* A network that runs must not go because it could not be asked for any more. */
+static void what_older_versions_took(void **state)
+{
+	static const char *const texts[] = {
+		"{\"name\":\"n\", \"model\":\"nat\", \"subnet\":\"10.1.2.0/24\", "
+		"\"publish\":[\"tcp:127.0.0.1:80-web:80\"]}",
+		"{\"name\":\"n\", \"model\":\"nat\", \"subnet\":\"10.1.2.0/24\", \"dns\":\"dnsmasq\", "
+		"\"publish\":[\"udp:53-web:53\"]}",
+		"{\"name\":\"n\", \"model\":\"nat\", \"subnet\":\"169.254.7.0/24\"}",
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		json_t *o = json_loads(texts[i], 0, NULL);
+
+		assert_int_equal(lan_def_from_json(&d, o, &err), 0);
+		assert_int_equal(lan_def_check(&d, &err), -1);
+		json_decref(o);
+	}
+}
+
 static void test_ports(void **state)
 {
 	struct lan_run r = { 0 };
@@ -472,12 +492,19 @@ static void ports_by_another_definition(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_addresses),    cmocka_unit_test(test_names),
-		cmocka_unit_test(test_checks),	     cmocka_unit_test(test_words),
-		cmocka_unit_test(test_labels),	     cmocka_unit_test(test_json),
-		cmocka_unit_test(test_choice),	     cmocka_unit_test(test_holders),
-		cmocka_unit_test(test_ports),	     cmocka_unit_test(ports_by_another_definition),
-		cmocka_unit_test(ports_of_the_host), cmocka_unit_test(ports_of_dnsmasq),
+		cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_checks),
+		cmocka_unit_test(test_words),
+		cmocka_unit_test(test_labels),
+		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_choice),
+		cmocka_unit_test(test_holders),
+		cmocka_unit_test(test_ports),
+		cmocka_unit_test(ports_by_another_definition),
+		cmocka_unit_test(ports_of_the_host),
+		cmocka_unit_test(ports_of_dnsmasq),
+		cmocka_unit_test(what_older_versions_took),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

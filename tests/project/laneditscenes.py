@@ -205,7 +205,7 @@ def strangers(lab):
     r["delete"] = theirs("net", "delete", "theirs").returncode
     r["after"] = there(lab, a, b) and all(lab.table([(a, lab.outside)]).values()) and "vireo-idle" in sh("nft list tables")
     # By his own wish only.
-    r["theirs"] = [theirs("net", "delete", "lab").stderr, there(lab, a, b), theirs("net", "delete", "--force", "lab").returncode,
+    r["theirs"] = [theirs("net", "delete", "--force", "lab").stderr, there(lab, a, b), theirs("net", "stop", "--foreign", "lab").returncode,
                    sh("ip -br link show type bridge").split()[::4], sh("nft list tables").count("vireo-lab")]
     for m in (a, b):
         m.end()
@@ -214,7 +214,7 @@ def strangers(lab):
     lost = lambda *args: lab.vireo("net", *args, check=False).stderr
     lab.vireo("net", "start", "lab")
     sh(f"mount -t tmpfs none {lab.dir}/run")
-    r["mounted"] = [lost("start", "lab"), lost("stop", "lab"), lost("stop", "--force", "lab"), lost("start", "lab"), lost("stop", "lab")]
+    r["mounted"] = [lost("start", "lab"), lost("stop", "lab"), lost("stop", "--foreign", "lab"), lost("start", "lab"), lost("stop", "lab")]
     sh(f"umount {lab.dir}/run")
     # Somebody was killed while he wrote.
     tmp = os.path.join(lab.dir, "networks", "killed.json.tmp")

@@ -110,6 +110,9 @@ def as_host(lab):
     """Frames of a machine that says that it is the host, of which the bridge has the addresses, or a router that the host
     has routes by; and its server in a nat network."""
     lab.vireo("net", "create", "lab", "--bridged", "up0")
+    # More of them than one, by one router.
+    for n in range(70):
+        sh(f"ip route add 198.18.{n}.0/24 via 192.0.2.6 dev vr-lab; ip -6 route add 2001:db8:6:{n}::/64 via 2001:db8::6 dev vr-lab")
     sh("ip route add 203.0.113.0/25 via 192.0.2.7 dev vr-lab; ip route add 203.0.113.128/25 nexthop via 192.0.2.8 dev vr-lab"
        " nexthop via 192.0.2.9 dev vr-lab; ip route add 198.51.100.0/24 via inet6 fe80::7 dev vr-lab;"
        " ip -6 route add 2001:db8:7::/48 via 2001:db8::8 dev vr-lab")
