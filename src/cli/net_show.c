@@ -101,7 +101,7 @@ static void print_value(const char *key, const json_t *v, int indent)
 		json_object_foreach(e, k, m)
 		{
 			printf(" %s", k);
-			print_word("=", json_string_value(m));
+			print_word("=", json_is_true(m) ? "yes" : json_string_value(m));
 		}
 		putchar('\n');
 	}

@@ -415,6 +415,27 @@ static void a_card_without_a_control_queue_stays_one(void **state)
 	refused(path, "net0.ctrl_vq=on", "net0.ctrl_vq: 'on' is not what the saved machine has ('off')");
 }
 
+/* What a driver has seen of a card stays, also when its other end is another one. */
+static void a_card_stays_what_it_is(void **state)
+{
+	static const char *const others[] = { "net0.speed=2000", "net0.duplex=half", "net0.rx-queue-size=1024",
+					      "net0.tx-queue-size=256" };
+	const char *path = saved_machine("net0.backend=null net0.speed=1000 net0.duplex=full net0.rx-queue-size=512 "
+					 "net0.tx-queue-size=512");
+	struct machine m;
+	char said[128];
+
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+		const char *value = strchr(others[i], '=');
+
+		snprintf(said, sizeof(said), "%.*s: '%s' is not what the saved machine has", (int)(value - others[i]),
+			 others[i], value + 1);
+		refused(path, others[i], said);
+	}
+	restore(&m, path, "net0.backend=null");
+	machine_quit(&m);
+}
+
 /* What its frames are kept in has those from before the save as well. */
 static void a_capture_goes_on(void **state)
 {
@@ -505,6 +526,7 @@ int main(void)
 		cmocka_unit_test(another_cpu_is_refused_by_name),
 		cmocka_unit_test(a_cpu_keeps_what_it_was_saved_with),
 		cmocka_unit_test(a_card_without_a_control_queue_stays_one),
+		cmocka_unit_test(a_card_stays_what_it_is),
 		cmocka_unit_test(a_capture_goes_on),
 		cmocka_unit_test(other_formats_are_refused_by_name),
 		cmocka_unit_test(any_damage_is_noticed),
