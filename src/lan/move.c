@@ -109,6 +109,12 @@ static bool is_own(const struct ifaddrmsg *a, const struct lan_message *m, const
 	       !memcmp(&addr, &own, sizeof(own));
 }
 
+/* One that the kernel has made beside another one and takes back with it (RFC 8981). Nobody else can make such ones. */
+static bool is_temporary(const struct ifaddrmsg *a)
+{
+	return a->ifa_family == AF_INET6 && a->ifa_flags & IFA_F_TEMPORARY;
+}
+
 static bool is_of(unsigned kind, const struct lan_message *m, const struct rtnl_link *k)
 {
 	const struct ifaddrmsg *a = (const void *)m->data;
@@ -119,7 +125,7 @@ static bool is_of(unsigned kind, const struct lan_message *m, const struct rtnl_
 		return false;
 	switch (kind) {
 	case LAN_ADDRESSES:
-		return (int)a->ifa_index == k->index && !is_own(a, m, k->mac);
+		return (int)a->ifa_index == k->index && !is_own(a, m, k->mac) && !is_temporary(a);
 	case LAN_ROUTES:
 		return !is_local(r, m) && goes_out(m, k->index);
 	case LAN_NEIGHBORS:

@@ -427,6 +427,23 @@ def routers(lab):
     return {**found, "left": gone(lab)}
 
 
+def temporary(lab):
+    """What the uplink and its bridge have of a router's prefix in turn, where the kernel makes temporary addresses of it."""
+    sh("sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.up0.use_tempaddr=2")
+
+    def made(ifname):
+        of = [a for a in json.loads(sh(f"ip -j -6 addr show dev {ifname}"))[0]["addr_info"] if a["local"].startswith("2001:db8:7:")]
+        return sorted("temporary" if "temporary" in a else "mngtmpaddr" if "mngtmpaddr" in a else a["local"] for a in of)
+    wait(lambda: advertise(lab, 1800, 2000) and len(made("up0")) == 2)
+    found = [made("up0")]
+    for _ in range(2):
+        lab.vireo("net", "create", "lab", "--bridged", "up0")
+        found.append(made("vr-lab"))
+        lab.vireo("net", "delete", "lab")
+        found.append(made("up0"))
+    return {"made": found, "left": gone(lab)}
+
+
 def unlike(lab):
     """A host whose new interfaces do not forward and have link-local addresses of another making, and with a wide link outside."""
     sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.default.forwarding=0 net.ipv6.conf.default.forwarding=0 "

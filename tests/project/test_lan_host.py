@@ -112,6 +112,12 @@ def test_an_uplink_believes_the_same_routers_as_before(scenes):
     assert r["left"] == NOTHING
 
 
+@pytest.mark.scene("temporary")
+def test_temporary_addresses_do_not_pile_up(scenes):
+    r = scenes.result("temporary")
+    assert r["made"] == [["mngtmpaddr", "temporary"]] * 5 and r["left"] == NOTHING
+
+
 @pytest.mark.scene("unlike")
 def test_hosts_whose_new_interfaces_are_unlike_others(scenes):
     r = scenes.result("unlike")
