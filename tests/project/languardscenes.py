@@ -179,6 +179,17 @@ def unable(lab):
     return {name: (p.returncode, p.stderr) for name, p in r.items()} | {"left": gone(lab)}
 
 
+def hundred(lab):
+    """Machines of one network, whose filters the kernel takes as a whole."""
+    lab.vireo("net", "create", "lab", "--nat", "--publish", "tcp:8080-m0:80")
+    machines = [lab.machine("lab", f"m{n}", configure=False) for n in range(100)]
+    first, last = machines[0], machines[-1]
+    for m in (first, last):
+        m.configure()
+    reached = lab.table([(first, last), (last, first)])
+    return {"there": len(shown(lab)["cables"]), "reached": all(reached.values()), "forged": send(lab, last, first, forged(last, first))}
+
+
 def held(lab):
     """A create that is killed while nft works: who comes next finds all that nft makes then."""
     program, slow = os.path.realpath(shutil.which("nft")), os.path.join(lab.dir, "slow")

@@ -63,6 +63,11 @@ def test_nobody_looks_before_nft_has_ended(scenes):
 
 
 @pytest.mark.slow
+def test_a_hundred_machines(scenes):
+    assert scenes.result("hundred") == {"there": 100, "reached": True, "forged": []}
+
+
+@pytest.mark.slow
 def test_a_server_that_hangs_is_replaced(scenes):
     # What a machine is called is a name in DNS as well.
     assert scenes.result("hung") == {"status": 0, "another": True, "names": ["web-1"]}
