@@ -137,10 +137,15 @@ static bool is_of_here(const json_t *uplink)
 	return !boot || !strcmp(boot, here);
 }
 
-/* Whether all of it is at the bridge, or whoever moved it was killed. */
-static bool is_whole(const json_t *uplink)
+/*
+ * Whether all of it is at the bridge, or whoever moved it was killed. Older versions do not say so: with them it is
+ * when the interface is in the bridge. (Where files are lost nothing is known but its name.)
+ */
+static bool is_whole(const json_t *uplink, bool joined)
 {
-	return json_is_true(json_object_get(uplink, "whole"));
+	const json_t *whole = json_object_get(uplink, "whole");
+
+	return whole ? json_is_true(whole) : joined && json_object_get(uplink, "index");
 }
 
 /*
@@ -206,7 +211,7 @@ int lan_uplink_take(struct lan *l, struct lan_run *r, struct err *err)
 	k = rtnl_find(&links, r->def.uplink);
 	if (!k)
 		rc = err_set(err, "there is no such interface");
-	else if (k->master != bridge || !is_whole(r->uplink))
+	else if (k->master != bridge || !is_whole(r->uplink, true))
 		rc = take(l, r, k, bridge, err);
 	rtnl_links_free(&links);
 	return rc ? err_prefix(err, "bridged: %s", r->def.uplink) : 0;
@@ -228,7 +233,8 @@ static const struct rtnl_link *find_taken(const struct rtnl_links *links, const 
 static int give_back(struct lan *l, const struct lan_run *r, const struct rtnl_link *bridge, const struct rtnl_link *k,
 		     struct err *err)
 {
-	const bool down = json_is_false(json_object_get(r->uplink, "up")), whole = is_whole(r->uplink);
+	const bool down = json_is_false(json_object_get(r->uplink, "up")),
+		   joined = bridge && k->master == bridge->index;
 	struct lan_held h = { 0 };
 	struct err ignored;
 	int rc;
@@ -236,12 +242,12 @@ static int give_back(struct lan *l, const struct lan_run *r, const struct rtnl_l
 	if (bridge && lan_held_find(&l->nl, bridge, &h, err))
 		return -1;
 	/* A directory that takes no files any more keeps nothing from going. */
-	if (bridge && whole && !lan_held_check(&h, r->bridge, &ignored)) {
+	if (bridge && is_whole(r->uplink, joined) && !lan_held_check(&h, r->bridge, &ignored)) {
 		json_object_set_new(r->uplink, "whole", json_false());
 		lan_held_write(&h, r->uplink);
 		lan_run_save(l, r, &ignored);
 	}
-	rc = bridge && k->master == bridge->index ? rtnl_set_master(&l->nl, k->index, 0, err) : 0;
+	rc = joined ? rtnl_set_master(&l->nl, k->index, 0, err) : 0;
 	/* First, since IPv6 addresses go when it goes down; it has no routes then. */
 	if (!rc && down)
 		rc = rtnl_set_up(&l->nl, k->index, false, err);

@@ -296,10 +296,10 @@ def addressed(ifname):
 
 
 def rewrite(lab, **values):
-    """Change what is written of the uplink of a network."""
+    """Change what is written of the uplink of a network. None: it is not written."""
     path = os.path.join(lab.dir, "run", "lab", "state.json")
     state = json.load(open(path))
-    state["uplink"].update(values)
+    state["uplink"] = {k: v for k, v in {**state["uplink"], **values}.items() if v is not None}
     json.dump(state, open(path, "w"))
 
 
@@ -338,6 +338,14 @@ def uplink(lab):
     sh("ip route del 172.21.0.0/16; ip route del 172.22.0.0/16 table 77")
     lab.vireo("net", "delete", "lab")
     found["killed"] = sorted(set(before) ^ set(addressed("up0")))
+    # An older version has moved it.
+    lab.vireo("net", "create", "lab", "--bridged", "up0")
+    rewrite(lab, whole=None, boot=None)
+    sh("ip route del 172.21.0.0/16; ip -6 route del 2001:db8:56::/48")
+    lab.vireo("net", "edit", "lab", "--mtu", "1400")
+    found["older"] = [sh("ip route show 172.21.0.0/16; ip -6 route show 2001:db8:56::/48")]
+    lab.vireo("net", "delete", "lab")
+    found["older"].append(sorted(line.split(" ")[0] for line in set(before) ^ set(addressed("up0"))))
     sh("ip addr add 198.18.1.1/24 dev e0; ip addr add 2001:db8:18::1/64 dev e0")
     lab.vireo("net", "create", "lab", "--bridged", "e0")
     lab.vireo("net", "delete", "lab")
