@@ -54,6 +54,7 @@ enum whose { OF_GUEST, OF_OTHERS, TCP_PORT, UDP_PORT, KINDS };
 struct watch {
 	bool open; /* one of slirp's */
 	enum whose whose;
+	unsigned port;	 /* unless it is the guest's: of the forwarded ones, by its number */
 	uint32_t events; /* in the epoll set; 0: it is not there */
 	uint32_t wanted; /* in the round of the poll set that is being made */
 };
@@ -80,9 +81,11 @@ struct user {
 	int watched[POLL_MAX]; /* what is in the epoll set */
 	unsigned watched_count;
 	struct watch *watches; /* by descriptor */
-	unsigned watches_size, sockets[KINDS], incoming_max;
+	unsigned watches_size, sockets[KINDS];
 	struct net_forward forwards[NET_FORWARDS];
 	unsigned forward_count;
+	/* By forwarded ports of TCP: what each has for itself, what is for whoever comes, and what each has now. */
+	unsigned incoming_own, incoming_shared, incoming[NET_FORWARDS];
 	int epoll;
 	struct loop_fd *watch;
 	struct frame *first, **last;
@@ -245,7 +248,7 @@ static struct watch *watch_of(struct user *u, int fd)
 }
 
 /* What somebody has opened by a forwarded port has that port at this end, as the port's own socket has. */
-static enum whose whose(const struct user *u, int fd)
+static enum whose whose(const struct user *u, int fd, unsigned *port)
 {
 	struct sockaddr_in at;
 	socklen_t len = sizeof(at), size = sizeof(int);
@@ -255,10 +258,37 @@ static enum whose whose(const struct user *u, int fd)
 	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) ||
 	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size))
 		return OF_GUEST;
-	for (unsigned n = 0; n < u->forward_count; n++)
-		if (u->forwards[n].udp == (type == SOCK_DGRAM) && u->forwards[n].host_port == ntohs(at.sin_port))
+	for (*port = 0; *port < u->forward_count; ++*port) {
+		const struct net_forward *f = &u->forwards[*port];
+
+		if (f->udp == (type == SOCK_DGRAM) && f->host_port == ntohs(at.sin_port) &&
+		    (!f->host.s_addr || f->host.s_addr == at.sin_addr.s_addr))
 			return type == SOCK_DGRAM ? UDP_PORT : listens ? TCP_PORT : OF_OTHERS;
+	}
 	return OF_GUEST;
+}
+
+static void count(struct user *u, const struct watch *w, int change)
+{
+	u->sockets[w->whose] += (unsigned)change;
+	if (w->whose == OF_OTHERS)
+		u->incoming[w->port] += (unsigned)change;
+}
+
+/*
+ * Half of what may come in is divided among the ports of TCP, the other half is for whoever comes: no port takes all
+ * from another.
+ */
+static bool may_come(const struct user *u, unsigned port)
+{
+	unsigned beyond = 0;
+
+	if (u->incoming[port] < u->incoming_own)
+		return true;
+	for (unsigned n = 0; n < u->forward_count; n++)
+		if (u->incoming[n] > u->incoming_own)
+			beyond += u->incoming[n] - u->incoming_own;
+	return beyond < u->incoming_shared;
 }
 
 /* slirp tells of sockets that it opens, though not of all: the others are seen when they are polled. */
@@ -269,8 +299,8 @@ static void opened(int fd, void *opaque)
 
 	if (w && !w->open) {
 		w->open = true;
-		w->whose = whose(u, fd);
-		u->sockets[w->whose]++;
+		w->whose = whose(u, fd, &w->port);
+		count(u, w, 1);
 	}
 }
 
@@ -283,7 +313,7 @@ static void closing(int fd, void *opaque)
 		return;
 	if (w->events)
 		epoll_ctl(u->epoll, EPOLL_CTL_DEL, fd, NULL);
-	u->sockets[w->whose]--;
+	count(u, w, -1);
 	*w = (struct watch){ 0 };
 }
 
@@ -316,7 +346,7 @@ static int add_poll(int fd, int events, void *opaque)
 		return -1;
 	opened(fd, u);
 	/* Whoever comes now waits until another one has gone. */
-	if (w->whose == TCP_PORT && u->sockets[OF_OTHERS] >= u->incoming_max)
+	if (w->whose == TCP_PORT && !may_come(u, w->port))
 		return -1;
 	w->wanted |= (uint32_t)e;
 	u->polls[u->count] = (struct pollfd){ .fd = fd, .events = e };
@@ -554,24 +584,29 @@ static unsigned incoming_max(void)
 
 static int add_forwards(struct user *u, const struct net_user_config *c, struct err *err)
 {
+	unsigned most = incoming_max(), ports = 0;
+
 	memcpy(u->forwards, c->forward, sizeof(u->forwards));
 	u->forward_count = c->count;
-	u->incoming_max = incoming_max();
 	for (unsigned n = 0; n < c->count; n++) {
 		const struct net_forward *f = &c->forward[n];
 
+		ports += !f->udp;
 		if (slirp_add_hostfwd(u->slirp, f->udp, f->host, f->host_port, f->guest, f->guest_port))
 			return err_errno(err, errno, "%s.hostfwd: %s port %u of %s", c->name, f->udp ? "UDP" : "TCP",
 					 f->host_port, inet_ntoa(f->host));
 	}
 	/* Some were told of before they had their port. */
 	memset(u->sockets, 0, sizeof(u->sockets));
+	memset(u->incoming, 0, sizeof(u->incoming));
 	for (unsigned fd = 0; fd < u->watches_size; fd++) {
 		if (!u->watches[fd].open)
 			continue;
-		u->watches[fd].whose = whose(u, (int)fd);
-		u->sockets[u->watches[fd].whose]++;
+		u->watches[fd].whose = whose(u, (int)fd, &u->watches[fd].port);
+		count(u, &u->watches[fd], 1);
 	}
+	u->incoming_own = ports ? most / 2 / ports : 0;
+	u->incoming_shared = most - ports * u->incoming_own;
 	return 0;
 }
 

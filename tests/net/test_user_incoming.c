@@ -1,0 +1,108 @@
+/* The user-mode network when many come in by forwarded ports. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "guest.h"
+
+static struct guest g;
+static struct err err;
+
+static uint16_t free_port(void)
+{
+	uint16_t port = 0;
+
+	close(host_socket(SOCK_STREAM, &port));
+	return port;
+}
+
+/* A connection that is made while the loop runs. */
+static int begin(uint16_t port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_port = htons(port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	assert_true(fd >= 0);
+	assert_true(!connect(fd, (struct sockaddr *)&a, sizeof(a)) || errno == EINPROGRESS);
+	return fd;
+}
+
+/* How many have come in to a port of the guest. */
+static unsigned came(uint16_t port)
+{
+	unsigned count = 0;
+
+	for (unsigned n = 0; n < GUEST_CONNS; n++)
+		count += g.conn[n].used && g.conn[n].established && g.conn[n].port == port;
+	return count;
+}
+
+struct expected {
+	uint16_t port;
+	unsigned count;
+};
+
+static bool have_come(void *opaque)
+{
+	const struct expected *e = opaque;
+
+	return came(e->port) >= e->count;
+}
+
+/* Whoever fills one forwarded port leaves the others theirs. */
+static void test_shares(void **state)
+{
+	uint16_t one = free_port(), other = free_port();
+	static int fd[600];
+	unsigned count = 0;
+	char setting[80];
+
+	snprintf(setting, sizeof(setting), "hostfwd=tcp::%u-:22+tcp::%u-:23", one, other);
+	assert_true(guest_start(&g, &err, setting, NULL));
+	guest_arp(&g);
+	/* What it has for itself, 128, and all that is for whoever comes. */
+	for (unsigned n = 0; n < 384; n++) {
+		fd[count++] = begin(one);
+		guest_until(&g, have_come, &(struct expected){ 22, n + 1 });
+	}
+	for (unsigned n = 0; n < 50; n++)
+		fd[count++] = begin(one);
+	guest_run(&g, 50);
+	assert_int_equal(came(22), 384);
+	for (unsigned n = 0; n < 128; n++) {
+		fd[count++] = begin(other);
+		guest_until(&g, have_come, &(struct expected){ 23, n + 1 });
+	}
+	fd[count++] = begin(other);
+	guest_run(&g, 50);
+	assert_int_equal(came(22), 384);
+	assert_int_equal(came(23), 128);
+	while (count)
+		close(fd[--count]);
+	guest_end(&g);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_shares),
+	};
+	struct rlimit files = { 4096, 4096 };
+
+	setrlimit(RLIMIT_NOFILE, &files);
+	return cmocka_run_group_tests_name("incoming", tests, NULL, NULL);
+}
