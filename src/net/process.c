@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,11 +143,31 @@ static void child_event(void *opaque, int fd, uint32_t events)
 		_exit(0);
 }
 
+static struct rlimit files_before;
+
+/* In a program that the network starts, before it begins: descriptors as the machine may have them. */
+static void give_files_back(void)
+{
+	setrlimit(RLIMIT_NOFILE, &files_before);
+}
+
+/* The hard limit stays: nobody could give it back. Where calls are filtered, none sets a limit. */
+static void limit_files(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &files_before))
+		return;
+	r = files_before;
+	r.rlim_cur = r.rlim_max < NET_PROCESS_FILES ? r.rlim_max : NET_PROCESS_FILES;
+	if (!setrlimit(RLIMIT_NOFILE, &r))
+		pthread_atfork(NULL, NULL, give_files_back);
+}
+
 static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 {
 	static const int ignored[] = { SIGINT, SIGTERM, SIGQUIT, SIGTSTP, SIGHUP, SIGPIPE, SIGWINCH };
 	struct child c = { .fd = 3 };
-	struct rlimit files;
 	char title[16];
 	struct err err;
 	struct loop *loop;
@@ -170,8 +191,7 @@ static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 	prctl(PR_SET_NAME, title);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	limit_memory(NET_PROCESS_MEMORY);
-	if (!getrlimit(RLIMIT_NOFILE, &files))
-		limit_set(RLIMIT_NOFILE, files.rlim_max < NET_PROCESS_FILES ? files.rlim_max : NET_PROCESS_FILES);
+	limit_files();
 	limit_set(RLIMIT_CORE, 0);
 
 	loop = loop_new(&err);

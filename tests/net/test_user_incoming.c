@@ -1,4 +1,4 @@
-/* The user-mode network when many come in by forwarded ports. */
+/* The user-mode network when many come in by forwarded ports, and what its programs may have. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -96,10 +96,32 @@ static void test_shares(void **state)
 	guest_end(&g);
 }
 
+/* A program behind a port of the guest's network has as many descriptors as whoever has started the machine. */
+static void test_limits_of_programs(void **state)
+{
+	struct rlimit before, ours = { 3000, 4096 };
+	struct conn *c;
+
+	getrlimit(RLIMIT_NOFILE, &before);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &ours), 0);
+	guest_make = net_user_new;
+	assert_true(guest_start(&g, &err, "guestfwd0=tcp:10.0.2.100:80-cmd:sh -c 'ulimit -Sn; ulimit -Hn'", NULL));
+	guest_arp(&g);
+	c = guest_connect(&g, 0x0a000264, 80);
+	guest_connected(&g, c);
+	c->data = calloc(1, GUEST_DATA);
+	guest_read(&g, c, 10);
+	assert_string_equal((char *)c->data, "3000\n4096\n");
+	guest_end(&g);
+	guest_make = NULL;
+	setrlimit(RLIMIT_NOFILE, &before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_shares),
+		cmocka_unit_test(test_limits_of_programs),
 	};
 	struct rlimit files = { 4096, 4096 };
 
