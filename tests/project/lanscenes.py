@@ -106,6 +106,8 @@ class HostFilter(Thing):
         super().take(lab, a, b)
         gateway = shown(lab)["subnet6"].split("/")[0] + "1"
         a.sh(f"ip -6 route del 2001:db8::1 dev eth0; ip -6 route replace default via {gateway}")
+        # IPv6 of an interface begins some time after it was turned on.
+        wait(lambda: all(v for k, v in lab.table([(a, lab.host), (lab.host, a)]).items() if k.endswith("6")), 3)
 
 
 WAY_BACK = Thing("ip route del {subnet}; ip -6 route del {subnet6}",
@@ -137,7 +139,10 @@ def rows(lab, which, *without):
     """The table of a model, whole and without each of these that it stands on."""
     a, b = make(lab, which)
     found = {"": lab.table(pairs(lab, a, b))}
-    for name in without:
+    for n, name in enumerate(without):
+        # What came back last works again some time later: links are up, and neighbors are found.
+        if n:
+            wait(lambda: lab.table(pairs(lab, a, b)) == found[""], 3)
         STANDS[name].take(lab, a, b)
         found[name] = lab.table(pairs(lab, a, b))
         STANDS[name].give(lab, a, b)
