@@ -55,8 +55,17 @@ static void path_of(struct lan *l, const char *name, const char *file, char buf[
 
 /* --- which process it is --- */
 
+/* Its beginning and its end, or with an empty end all of it. */
+static bool is_argument(const char *text, const char *begin, const char *end)
+{
+	const size_t len = strlen(text), head = strlen(begin), tail = strlen(end);
+
+	return tail ? len >= head + tail && !strncmp(text, begin, head) && !strcmp(text + len - tail, end)
+		    : !strcmp(text, begin);
+}
+
 /* Whether this process has the argument, which nobody else's would. */
-static bool has_argument(const char *pid, const char *argument)
+static bool has_argument(const char *pid, const char *begin, const char *end)
 {
 	char path[64], text[8192];
 	ssize_t len;
@@ -69,7 +78,7 @@ static bool has_argument(const char *pid, const char *argument)
 		close(fd);
 	text[len < 0 ? 0 : len] = '\0';
 	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(text + at) + 1)
-		if (!strcmp(text + at, argument))
+		if (is_argument(text + at, begin, end))
 			return true;
 	return false;
 }
@@ -88,12 +97,15 @@ static bool is_called(const char *pid, const char *name)
 	return yes;
 }
 
+#define MARK	 "--pid-file="
+#define PID_FILE "dnsmasq.pid"
+
 static void mark(struct lan *l, const char *name, char buf[3 * LAN_PATH])
 {
 	char path[2 * LAN_PATH];
 
-	path_of(l, name, "dnsmasq.pid", path);
-	snprintf(buf, 3 * LAN_PATH, "--pid-file=%s", path);
+	path_of(l, name, PID_FILE, path);
+	snprintf(buf, 3 * LAN_PATH, MARK "%s", path);
 }
 
 /* When it began, in ticks; 0: it has ended. */
@@ -186,9 +198,8 @@ static uid_t user(struct lan *l, const char *name)
  * Anybody can have the argument: who may kill us does it, from where the same path is the same file, at the place where
  * the servers of such a network are. Of one that is not known any more no place is asked for.
  */
-static bool is_ours(struct lan *l, const char *pid, const struct lan_run *r)
+static bool is_ours(const char *pid, const struct lan_run *r, uid_t becomes)
 {
-	const uid_t becomes = user(l, r->def.name);
 	const bool place = shares(pid, "net") == lan_has_gateway(&r->def);
 	char path[32];
 	struct stat st;
@@ -198,22 +209,38 @@ static bool is_ours(struct lan *l, const char *pid, const struct lan_run *r)
 	       shares(pid, "pid") && (place || (!r->def.net4.len && !r->def.net6.len));
 }
 
-/* By what is written down, or where that is lost by what it is. 0: none. */
-static pid_t find(struct lan *l, const struct lan_run *r)
+static pid_t search(const struct lan_run *r, const char *begin, const char *end, uid_t becomes)
 {
-	char argument[3 * LAN_PATH];
+	DIR *d = opendir("/proc");
 	struct dirent *e;
-	pid_t pid = read_id(l, r->def.name);
-	DIR *d = pid ? NULL : opendir("/proc");
+	pid_t pid = 0;
 
-	mark(l, r->def.name, argument);
 	while (d && !pid && (e = readdir(d)))
 		if (isdigit((unsigned char)*e->d_name) && is_called(e->d_name, "dnsmasq") &&
-		    has_argument(e->d_name, argument) && is_ours(l, e->d_name, r))
+		    has_argument(e->d_name, begin, end) && is_ours(e->d_name, r, becomes))
 			pid = (pid_t)atoi(e->d_name);
 	if (d)
 		closedir(d);
 	return pid;
+}
+
+/* By what is written down, or where that is lost by what it is. 0: none. */
+static pid_t find(struct lan *l, const struct lan_run *r)
+{
+	char argument[3 * LAN_PATH];
+	pid_t pid = read_id(l, r->def.name);
+
+	mark(l, r->def.name, argument);
+	return pid ? pid : search(r, argument, "", user(l, r->def.name));
+}
+
+/* Of another run directory, whose path nobody here knows. */
+static pid_t find_foreign(struct lan *l, const struct lan_run *r)
+{
+	char end[LAN_PATH];
+
+	snprintf(end, sizeof(end), "/%s/" PID_FILE, r->def.name);
+	return search(r, MARK, end, lan_server_user(r->def.name));
 }
 
 bool lan_dnsmasq_alive(struct lan *l, const struct lan_run *r)
@@ -226,17 +253,10 @@ static void nap(void)
 	nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 }
 
-void lan_dnsmasq_stop(struct lan *l, const struct lan_run *r)
+static void stop(struct lan *l, const struct lan_run *r, pid_t (*who)(struct lan *, const struct lan_run *))
 {
-	const char *name = r->def.name;
-	char path[2 * LAN_PATH];
-
-	/* Where what is written is not lost and it has no files there was none: a look at all processes is saved. */
-	path_of(l, name, HOSTS, path);
-	if (r->known && access(path, F_OK))
-		return;
 	for (int n = 0; n < PATIENCE_MS / 2; n++) {
-		pid_t pid = find(l, r);
+		pid_t pid = who(l, r);
 
 		if (!pid)
 			return;
@@ -245,6 +265,30 @@ void lan_dnsmasq_stop(struct lan *l, const struct lan_run *r)
 		waitpid(pid, NULL, WNOHANG); /* if it is ours */
 		nap();
 	}
+}
+
+void lan_dnsmasq_stop(struct lan *l, const struct lan_run *r)
+{
+	char path[2 * LAN_PATH];
+
+	/* Where what is written is not lost and it has no files there was none: a look at all processes is saved. */
+	path_of(l, r->def.name, HOSTS, path);
+	if (!r->known || !access(path, F_OK))
+		stop(l, r, find);
+}
+
+void lan_dnsmasq_stop_foreign(struct lan *l, const char *name)
+{
+	struct lan_run *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return;
+	snprintf(r->def.name, sizeof(r->def.name), "%s", name);
+	/* On the host: one in a name space of its own, which has lost its interface, may as well be another host's. */
+	r->def.model = LAN_NAT;
+	r->def.net4.len = 24;
+	stop(l, r, find_foreign);
+	free(r);
 }
 
 /* --- what it is told --- */

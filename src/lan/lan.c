@@ -257,6 +257,8 @@ int lan_stop_foreign(struct lan *l, const char *name, struct err *err)
 	memcpy(l->store.id, theirs, sizeof(theirs));
 	rc = lan_down(l, name, err);
 	memcpy(l->store.id, own, sizeof(own));
+	/* Our own servers end when their interface is gone. */
+	lan_dnsmasq_stop_foreign(l, name);
 	return rc;
 }
 

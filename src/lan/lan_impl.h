@@ -140,6 +140,8 @@ uid_t lan_server_user(const char *name);
 /* --- dnsmasq.c --- */
 int lan_dnsmasq_start(struct lan *l, const struct lan_run *r, struct err *err);
 void lan_dnsmasq_stop(struct lan *l, const struct lan_run *r);
+/* One of another run directory, of a network that the host is in. */
+void lan_dnsmasq_stop_foreign(struct lan *l, const char *name);
 bool lan_dnsmasq_alive(struct lan *l, const struct lan_run *r);
 int lan_dnsmasq_hosts(struct lan *l, const struct lan_run *r, struct err *err);
 json_t *lan_dnsmasq_leases(struct lan *l, const char *name, struct err *err);

@@ -210,6 +210,12 @@ def strangers(lab):
     for m in (a, b):
         m.end()
     lab.machines.clear()
+    for name in ("dm", "stays") if which("dnsmasq") else ():
+        lab.vireo("net", "create", name, "--nat", "--dns", "dnsmasq")
+    before = servers(lab, ("dnsmasq",))
+    theirs("net", "stop", "--foreign", "dm")
+    r["served"] = [len(before), len(servers(lab, ("dnsmasq",)))]
+    lab.vireo("net", "delete", "dm", "stays", check=False)
     # A directory that something is mounted over knows of nothing that it has made.
     lost = lambda *args: lab.vireo("net", *args, check=False).stderr
     lab.vireo("net", "start", "lab")
