@@ -31,6 +31,7 @@
 #define SOCKETS_TCP 512
 #define SOCKETS_MAX 640
 #define INCOMING    512 /* by forwarded ports; others wait at the port. They take nothing from the guest's own */
+#define RELEASE_MS  100 /* between looks for those of them that have ended, while they are many */
 #define POLL_MAX    (SOCKETS_MAX + INCOMING + NET_FORWARDS + 64)
 
 struct frame {
@@ -54,9 +55,10 @@ enum whose { OF_GUEST, OF_OTHERS, TCP_PORT, UDP_PORT, KINDS };
 struct watch {
 	bool open; /* one of slirp's */
 	enum whose whose;
-	unsigned port;	 /* unless it is the guest's: of the forwarded ones, by its number */
-	uint32_t events; /* in the epoll set; 0: it is not there */
-	uint32_t wanted; /* in the round of the poll set that is being made */
+	unsigned port;		 /* unless it is the guest's: of the forwarded ones, by its number */
+	struct sockaddr_in peer; /* who has come by it */
+	uint32_t events;	 /* in the epoll set; 0: it is not there */
+	uint32_t wanted;	 /* in the round of the poll set that is being made */
 };
 
 /* A port of the guest's network that is one connection of the host. */
@@ -86,6 +88,7 @@ struct user {
 	unsigned forward_count;
 	/* By forwarded ports of TCP: what each has for itself, what is for whoever comes, and what each has now. */
 	unsigned incoming_own, incoming_shared, incoming[NET_FORWARDS];
+	int64_t release_ms; /* when those that have ended are looked for again */
 	int epoll;
 	struct loop_fd *watch;
 	struct frame *first, **last;
@@ -300,6 +303,8 @@ static void opened(int fd, void *opaque)
 	if (w && !w->open) {
 		w->open = true;
 		w->whose = whose(u, fd, &w->port);
+		if (w->whose == OF_OTHERS)
+			getpeername(fd, (struct sockaddr *)&w->peer, &(socklen_t){ sizeof(w->peer) });
 		count(u, w, 1);
 	}
 }
@@ -394,6 +399,67 @@ static void update_epoll(struct user *u)
 	}
 }
 
+/* --- connections that have ended --- */
+
+static uint16_t checksum(const uint8_t *p, size_t len, uint32_t sum)
+{
+	for (; len; p += 2, len -= 2)
+		sum += ld_be16(p);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t) ~(sum + (sum >> 16));
+}
+
+/* A reset of the guest's, as if it had sent that itself. */
+static void reset(struct user *u, struct in_addr guest, uint16_t port, const struct sockaddr_in *peer, uint32_t seq)
+{
+	uint8_t f[14 + 20 + 20] = { 0 }, *ip = f + 14, *tcp = ip + 20;
+	bool local = ntohl(peer->sin_addr.s_addr) >> 24 == 127;
+
+	st_be16(f + 12, 0x0800);
+	ip[0] = 0x45;
+	st_be16(ip + 2, 40);
+	ip[8] = 64;
+	ip[9] = IPPROTO_TCP;
+	memcpy(ip + 12, &guest, 4);
+	st_be32(ip + 16, local ? 0x0a000202 : ntohl(peer->sin_addr.s_addr));
+	st_be16(ip + 10, checksum(ip, 20, 0));
+	st_be16(tcp, port);
+	st_be16(tcp + 2, ntohs(peer->sin_port));
+	st_be32(tcp + 4, seq);
+	tcp[12] = 5 << 4;
+	tcp[13] = TH_RST;
+	st_be16(tcp + 16, checksum(ip + 12, 28, IPPROTO_TCP + 20));
+	slirp_input(u->slirp, f, sizeof(f));
+}
+
+/*
+ * The library keeps what both sides have ended for ten seconds, with its descriptor and buffers (TIME_WAIT). Where
+ * others may need the room a reset ends that at once; the guest does not see it. Only the library's text tells the
+ * states. Of two numbers that are half of all apart one is of the past, which a reset must be.
+ */
+static void release_ended(struct user *u)
+{
+	char *text = slirp_connection_info(u->slirp), address[16];
+	unsigned fd, received, sent;
+	struct in_addr guest;
+	uint16_t port;
+
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		const struct watch *w;
+
+		line += *line == '\n';
+		if (sscanf(line, " TCP[TIME_WAIT] %u %*s %*u %15s %hu %u %u", &fd, address, &port, &received, &sent) !=
+			    5 ||
+		    fd >= u->watches_size || !u->watches[fd].peer.sin_port || received || sent ||
+		    !inet_aton(address, &guest))
+			continue;
+		w = &u->watches[fd];
+		for (uint32_t k = 0; k < 2 && w->open && w->whose == OF_OTHERS; k++)
+			reset(u, guest, port, &w->peer, k << 31);
+	}
+	g_free(text);
+}
+
 /* --- connections of the host --- */
 
 /* The guest's bytes. Whoever does not read them holds up this network, and no other. */
@@ -464,6 +530,14 @@ static void prepare(void *opaque, int *timeout_ms)
 	uint32_t timeout = *timeout_ms < 0 ? 60000 : (uint32_t)*timeout_ms;
 
 	u->count = 0;
+	if (u->sockets[OF_OTHERS] > u->incoming_shared / 2) {
+		if (now >= u->release_ms) {
+			release_ended(u);
+			u->release_ms = now + RELEASE_MS;
+		}
+		if (timeout > RELEASE_MS)
+			timeout = RELEASE_MS;
+	}
 	watch_pipes(u);
 	slirp_pollfds_fill(u->slirp, &timeout, add_poll, u);
 	update_epoll(u);

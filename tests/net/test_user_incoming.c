@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -63,6 +64,22 @@ static bool have_come(void *opaque)
 	return came(e->port) >= e->count;
 }
 
+static bool has_ended(void *opaque)
+{
+	return ((struct conn *)opaque)->fin;
+}
+
+static unsigned open_files(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
 /* Whoever fills one forwarded port leaves the others theirs. */
 static void test_shares(void **state)
 {
@@ -96,6 +113,38 @@ static void test_shares(void **state)
 	guest_end(&g);
 }
 
+/* What has ended on both sides keeps nobody out, and what has come in goes out first. */
+static void test_short_ones(void **state)
+{
+	uint16_t forwarded = free_port();
+	char setting[80], buf[8];
+	unsigned before;
+
+	snprintf(setting, sizeof(setting), "hostfwd=tcp::%u-:22", forwarded);
+	assert_true(guest_start(&g, &err, setting, NULL));
+	guest_arp(&g);
+	before = open_files();
+	for (unsigned n = 0; n < 1500; n++) {
+		int fd = begin(forwarded);
+		struct conn *c;
+
+		guest_until(&g, have_come, &(struct expected){ 22, 1 });
+		c = guest_accepted(&g, 22);
+		shutdown(fd, SHUT_WR);
+		guest_until(&g, has_ended, c);
+		guest_send(&g, c, "bye", 3);
+		guest_close(&g, c);
+		host_read(&g, fd, buf, 3);
+		assert_memory_equal(buf, "bye", 3);
+		assert_int_equal(recv(fd, buf, 1, 0), 0);
+		assert_false(c->reset);
+		c->used = false;
+		close(fd);
+		assert_true(open_files() - before <= 400);
+	}
+	guest_end(&g);
+}
+
 /* A program behind a port of the guest's network has as many descriptors as whoever has started the machine. */
 static void test_limits_of_programs(void **state)
 {
@@ -121,6 +170,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_shares),
+		cmocka_unit_test(test_short_ones),
 		cmocka_unit_test(test_limits_of_programs),
 	};
 	struct rlimit files = { 4096, 4096 };
