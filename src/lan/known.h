@@ -7,7 +7,7 @@
 
 #include "lan/def.h"
 #include "lan/rules.h"
-#include "lan/serve.h"
+#include "lan/serve/serve.h"
 
 /*
  * Those that the definition names, and those that have cables. A name is the first one's that has it, and nobody

@@ -8,7 +8,7 @@
 #include "lan/nft.h"
 #include "lan/rtnl.h"
 #include "lan/rules.h"
-#include "lan/serve.h"
+#include "lan/serve/serve.h"
 #include "lan/store.h"
 
 struct lan {

@@ -16,7 +16,7 @@
 #include "base/jsonparse.h"
 #include "base/log.h"
 #include "lan/lan_impl.h"
-#include "lan/serve.h"
+#include "lan/serve/serve.h"
 
 #define CONTROL	    "server.sock"
 #define PATIENCE_MS 2000

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 
 #include "lan/lan_impl.h"
-#include "lan/resolv.h"
+#include "lan/serve/resolv.h"
 
 /* What goes with the servers is no way into it. */
 static bool is_servers(const char *pid)

@@ -11,7 +11,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "lan/lan_impl.h"
-#include "lan/ra.h"
+#include "lan/serve/ra.h"
 
 #define REMOVALS 8 /* of filters, while others remove some of them */
 

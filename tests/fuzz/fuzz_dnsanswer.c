@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lan/dns_impl.h"
+#include "lan/serve/dns_impl.h"
 
 /* Reads all of it. */
 static bool is_zero(const void *opaque, bool six, const uint8_t *data)

@@ -20,9 +20,9 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "lan/frame.h"
 #include "lan/ip.h"
 #include "lan/lan.h"
+#include "lan/serve/frame.h"
 
 #define FRAME_MOST (70 * 1024)
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "lan/addr.h"
-#include "lan/serve.h"
+#include "lan/serve/serve.h"
 
 static struct lan_serve s = { .name = "test", .uid = (uid_t)-1, .gid = (gid_t)-1 };
 static struct lan_host hosts[LAN_HOSTS_MAX];

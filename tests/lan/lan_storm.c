@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "lan/frame.h"
+#include "lan/serve/frame.h"
 
 #define NET4	0x0a4d0000u /* the network of tests/project/lan_net.py */
 #define SERVER4 (NET4 + 2)

@@ -2,8 +2,8 @@
 #ifndef VIREO_TESTS_LAN_MESSAGE_H
 #define VIREO_TESTS_LAN_MESSAGE_H
 
-#include "lan/frame.h"
-#include "lan/lease.h"
+#include "lan/serve/frame.h"
+#include "lan/serve/lease.h"
 
 #define NOW	1700000000
 #define SERVER	"\x52\x54\0\0\0\2"

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lan/dhcp6.h"
-#include "lan/ra.h"
+#include "lan/serve/dhcp6.h"
+#include "lan/serve/ra.h"
 #include "message.h"
 
 enum { SOLICIT = 1, ADVERTISE, REQUEST, CONFIRM, RENEW, REBIND, REPLY, RELEASE, DECLINE, INFORMATION = 11, RELAY };

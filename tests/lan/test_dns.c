@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lan/dns_impl.h"
+#include "lan/serve/dns_impl.h"
 
 static uint8_t m[4096];
 static size_t len;

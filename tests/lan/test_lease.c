@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lan/lease.h"
+#include "lan/serve/lease.h"
 
 #define NOW 1700000000
 

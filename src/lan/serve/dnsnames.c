@@ -1,0 +1,250 @@
+/* The names of a network's machines, and what is said of names that are nobody's else. */
+#include <string.h>
+
+#include "lan/serve/dns_impl.h"
+
+#define TTL_S 10u /* a machine may have another address soon */
+
+/* What a name is here. */
+struct place {
+	bool ours; /* of this network: nobody else is asked */
+	bool exists;
+	struct in_addr v4;
+	struct in6_addr v6;
+	char target[LAN_NAME_MAX + LAN_DOMAIN_MAX + 2]; /* of a reverse name */
+};
+
+static bool ends_with(const char *text, const char *suffix, size_t *head)
+{
+	size_t len = strlen(text), n = strlen(suffix);
+
+	if (len < n || strcmp(text + len - n, suffix))
+		return false;
+	*head = len - n;
+	return true;
+}
+
+/* By the name of a machine, without its domain. */
+static void find_machine(const struct dns *d, const char *name, struct place *p)
+{
+	const struct server *v = d->v;
+	const struct lease *e4 = v->l4 ? leases_named(v->l4, name) : NULL;
+	const struct lease *e6 = v->l6 ? leases_named(v->l6, name) : NULL;
+
+	p->exists = true;
+	if (e4 || e6) {
+		p->v4 = e4 ? addr_to4(e4->addr) : p->v4;
+		p->v6 = e6 ? addr_to6(e6->addr) : p->v6;
+	} else if (!strcmp(name, "dns")) {
+		p->v4 = v->s.addr4;
+		p->v6 = v->s.addr6;
+	} else if (!strcmp(name, "gateway") && (v->s.gateway4.s_addr || !addr_any(addr_of6(&v->s.router6)))) {
+		p->v4 = v->s.gateway4;
+		p->v6 = v->s.router6;
+	} else {
+		p->exists = false;
+	}
+}
+
+static void set_target(const struct dns *d, const char *name, struct place *p)
+{
+	if (!*name)
+		return;
+	snprintf(p->target, sizeof(p->target), "%s%s%s", name, *d->v->s.domain ? "." : "", d->v->s.domain);
+	p->exists = true;
+}
+
+static void find_address(const struct dns *d, struct lan_addr a, struct place *p)
+{
+	const struct server *v = d->v;
+	const struct leases *l = addr_is4(a) ? v->l4 : v->l6;
+	const struct lease *e = l ? leases_at(l, a) : NULL;
+
+	if (addr_eq(a, addr_of4(v->s.addr4)) || addr_eq(a, addr_of6(&v->s.addr6)))
+		set_target(d, "dns", p);
+	else if (addr_eq(a, addr_of4(v->s.gateway4)) || addr_eq(a, addr_of6(&v->s.router6)))
+		set_target(d, "gateway", p);
+	else if (e)
+		set_target(d, e->name, p);
+}
+
+/* "4.3.2.1": bytes from the last on; how many there are, or -1. */
+static int read_octets(const char *text, size_t len, uint8_t b[4])
+{
+	int n = 0;
+	size_t at = len;
+
+	while (at) {
+		unsigned value = 0, unit = 1, digits = 0;
+
+		while (at && text[at - 1] != '.') {
+			char c = text[--at];
+
+			if (c < '0' || c > '9' || ++digits > 3)
+				return -1;
+			value += (unsigned)(c - '0') * unit;
+			unit *= 10;
+		}
+		if (!digits || value > 255 || n == 4)
+			return -1;
+		b[n++] = (uint8_t)value;
+		if (at)
+			at--;
+	}
+	return n;
+}
+
+static int read_nibbles(const char *text, size_t len, uint8_t b[16])
+{
+	int n = 0;
+
+	memset(b, 0, 16);
+	for (size_t at = len; at;) {
+		const char *digits = "0123456789abcdef", *c = strchr(digits, text[at - 1]);
+
+		if (!c || n == 32 || (at > 1 && text[at - 2] != '.'))
+			return -1;
+		b[n / 2] |= (uint8_t)((c - digits) << (n % 2 ? 0 : 4));
+		n++;
+		at -= at > 1 ? 2 : 1;
+	}
+	return n;
+}
+
+static void find_reverse4(const struct dns *d, const char *text, size_t len, struct place *p)
+{
+	const struct lan_serve *s = &d->v->s;
+	uint8_t b[4] = { 0 };
+	int n = read_octets(text, len, b);
+	struct lan_addr a;
+
+	/* As many bytes as the network's prefix has at least. */
+	if (!s->addr4.s_addr || n < 0 || (unsigned)n * 8 < s->prefix4)
+		return;
+	a = (struct lan_addr){ 0, LAN_V4 | ld_be32(b) };
+	p->ours = addr_same_net(a, addr_of4(s->addr4), s->prefix4);
+	p->exists = n < 4;
+	if (p->ours && n == 4)
+		find_address(d, a, p);
+}
+
+static void find_reverse6(const struct dns *d, const char *text, size_t len, struct place *p)
+{
+	const struct lan_serve *s = &d->v->s;
+	struct lan_addr own = addr_of6(&s->addr6), a;
+	uint8_t b[16];
+	int n = read_nibbles(text, len, b);
+
+	if (addr_any(own) || n < 0 || (unsigned)n * 4 < s->prefix6)
+		return;
+	a = (struct lan_addr){ ld_be64(b), ld_be64(b + 8) };
+	p->ours = addr_same_net(a, own, s->prefix6);
+	p->exists = n < 32;
+	if (p->ours && n == 32)
+		find_address(d, a, p);
+}
+
+/* Of what there is at the top of a zone. Who validates asks top-level domains so, which a machine may be called as. */
+static bool is_of_a_zone(unsigned type)
+{
+	return type == DNS_NS || type == DNS_SOA || type == DNS_DS || type == DNS_DNSKEY;
+}
+
+static void find(const struct dns *d, const struct dns_query *q, struct place *p)
+{
+	const char *domain = d->v->s.domain;
+	char text[DNS_NAME_MAX + 1];
+	size_t head;
+
+	memset(p, 0, sizeof(*p));
+	dns_text(&q->name, text);
+	if (ends_with(text, ".in-addr.arpa", &head)) {
+		find_reverse4(d, text, head, p);
+	} else if (ends_with(text, ".ip6.arpa", &head)) {
+		find_reverse6(d, text, head, p);
+	} else if (!strcmp(text, "localhost") || ends_with(text, ".localhost", &head)) {
+		/* RFC 6761, 6.3. */
+		p->ours = p->exists = true;
+		p->v4.s_addr = htobe32(INADDR_LOOPBACK);
+		p->v6 = (struct in6_addr)IN6ADDR_LOOPBACK_INIT;
+	} else if (ends_with(text, ".invalid", &head) || ends_with(text, ".onion", &head)) {
+		p->ours = true;
+	} else if (*domain && !strcmp(text, domain)) {
+		p->ours = p->exists = true;
+	} else if (*domain && ends_with(text, domain, &head) && head && text[head - 1] == '.') {
+		p->ours = true;
+		text[head - 1] = 0;
+		if (!strchr(text, '.'))
+			find_machine(d, text, p);
+	} else if (*text && !strchr(text, '.')) {
+		find_machine(d, text, p);
+		/* Addresses of a name without dots are nobody else's; what else is asked of such a name may be. */
+		p->ours = p->exists ? !is_of_a_zone(q->type) : q->type == DNS_A || q->type == DNS_AAAA;
+	}
+}
+
+/* Who says that something does not exist, so that it can be remembered: RFC 2308. */
+static void put_soa(struct dns_writer *w, const struct dns *d)
+{
+	struct dns_name zone, server;
+	uint8_t data[2 * DNS_NAME_MAX + 20];
+	char text[LAN_DOMAIN_MAX + 8];
+	size_t n;
+
+	snprintf(text, sizeof(text), "dns.%s", d->v->s.domain);
+	if (!*d->v->s.domain || !dns_name_of(d->v->s.domain, &zone) || !dns_name_of(text, &server))
+		return;
+	memcpy(data, server.b, server.len);
+	n = server.len;
+	data[n++] = 0; /* nobody's mailbox */
+	for (unsigned k = 0; k < 5; k++, n += 4)
+		st_be32(data + n, k ? TTL_S : 1);
+	dns_put(w, DNS_AUTHORITY,
+		&(struct dns_record){ .name = &zone, .type = DNS_SOA, .ttl = TTL_S, .data = data, .len = n });
+}
+
+/* Those records of the name that are asked for; false: none. */
+static bool put_records(struct dns_writer *w, const struct dns_query *q, const struct place *p)
+{
+	static const struct in6_addr none;
+	struct dns_record r = { .ttl = TTL_S };
+	struct dns_name target;
+	bool any = false;
+
+	if (p->v4.s_addr && (q->type == DNS_A || q->type == DNS_ANY)) {
+		r.type = DNS_A, r.data = &p->v4, r.len = 4;
+		dns_put(w, DNS_ANSWER, &r);
+		any = true;
+	}
+	if (memcmp(&p->v6, &none, 16) && (q->type == DNS_AAAA || q->type == DNS_ANY)) {
+		r.type = DNS_AAAA, r.data = &p->v6, r.len = 16;
+		dns_put(w, DNS_ANSWER, &r);
+		any = true;
+	}
+	if (*p->target && (q->type == DNS_PTR || q->type == DNS_ANY) && dns_name_of(p->target, &target)) {
+		r.type = DNS_PTR, r.data = target.b, r.len = target.len;
+		dns_put(w, DNS_ANSWER, &r);
+		any = true;
+	}
+	return any;
+}
+
+bool dns_local(const struct dns *d, const struct dns_query *q, struct dns_writer *w, enum dns_rcode *rcode)
+{
+	struct place p;
+
+	*rcode = DNS_OK;
+	if (q->class != DNS_IN || q->type == DNS_AXFR || q->type == DNS_IXFR) {
+		*rcode = DNS_REFUSED;
+		return true;
+	}
+	find(d, q, &p);
+	if (!p.ours)
+		return false;
+	st_be16(w->b + 2, ld_be16(w->b + 2) | DNS_AA);
+	if (!p.exists)
+		*rcode = DNS_NXDOMAIN;
+	if (!p.exists || !put_records(w, q, &p))
+		put_soa(w, d);
+	return true;
+}
