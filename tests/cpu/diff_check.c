@@ -33,13 +33,18 @@ static bool pointers_defined(const uint8_t *fx)
 }
 
 /* The instruction that faulted; NULL: the block was done, or an INT3 or the like ended it. */
-static const struct diff_insn *fault_at(const struct diff_block *b, const struct diff_slot *s)
+static const struct diff_insn *insn_at(const struct diff_block *b, const struct diff_result *d)
 {
-	if (s->host.vector != DIFF_DONE)
+	if (d->vector != DIFF_DONE)
 		for (unsigned n = 0; n < b->insns; n++)
-			if (s->host.s.rip == b->entry + b->insn[n].at)
+			if (d->s.rip == b->entry + b->insn[n].at)
 				return &b->insn[n];
 	return NULL;
+}
+
+static const struct diff_insn *fault_at(const struct diff_block *b, const struct diff_slot *s)
+{
+	return insn_at(b, &s->host);
 }
 
 /* The flags that are undefined where the block ended. */
@@ -171,6 +176,32 @@ static bool loaded_in_part(const struct diff_insn *fault, uint32_t vector)
 	return fault && fault->form->row->attr & A_FPU_PART && (vector == X86_GP || vector == X86_SS_FAULT);
 }
 
+/* Of two operands the one that faults is the one that is touched first: with CMPS, on Zen 4, that at DI. */
+static bool in_own_order(const struct diff_insn *fault)
+{
+	return fault && fault->form->row->attr & A_ORDER && fault->form->row->attr & A_SI;
+}
+
+/*
+ * Elements of a masked operand wrap one by one at the end of a short address or of a segment (Zen 4), or it is beyond
+ * the end as a whole (Zen 5): other faults, or none.
+ */
+static bool is_masked_and_short(const struct diff_insn *i)
+{
+	return i && i->asize < 8 && i->form->row->attr & A_ORDER && !(i->form->row->attr & A_SI);
+}
+
+static bool wraps_by_elements(const struct diff_block *b, const struct diff_result *host,
+			      const struct diff_result *guest)
+{
+	const struct diff_insn *at = insn_at(b, guest);
+
+	if (!is_masked_and_short(at))
+		at = insn_at(b, host);
+	return is_masked_and_short(at) && (guest->vector != host->vector || guest->s.rip != host->s.rip ||
+					   guest->cr2 - host->cr2 == 1ull << 8 * at->asize);
+}
+
 /*
  * It was led into the code of another block and ended there, or went through it to that one's end: what is undefined
  * after that is not known here.
@@ -208,6 +239,8 @@ enum diff_why diff_left_out(const struct diff_shared *sh, const struct diff_bloc
 		return DIFF_MXCSR;
 	if (went_astray(b, &s->host))
 		return DIFF_ASTRAY;
+	if (wraps_by_elements(b, &s->host, guest))
+		return DIFF_SHORT;
 	return is_hosts_own(sh, &s->host, guest) ? DIFF_OWN : DIFF_COMPARED;
 }
 
@@ -242,7 +275,7 @@ bool diff_check(const struct diff_block *b, const struct diff_slot *s, const str
 		differ(&r, "error", 0, error_code(host, host->cr2), error_code(guest, host->cr2));
 		differ(&r, "rip", b->entry, host->s.rip, guest->s.rip);
 		/* In what order such an instruction touches memory is its own affair. */
-		if (host->vector == X86_PF_FAULT)
+		if (host->vector == X86_PF_FAULT && !in_own_order(fault))
 			differ(&r, "cr2", 0, partial ? host->cr2 & ~0xfffull : host->cr2,
 			       partial ? guest->cr2 & ~0xfffull : guest->cr2);
 	}

@@ -14,6 +14,7 @@ enum diff_why {
 	DIFF_MXCSR,  /* the host's MXCSR has a bit that we do not offer */
 	DIFF_ASTRAY, /* it ended in another block's code */
 	DIFF_OWN,    /* an address at which the host's process has something of its own */
+	DIFF_SHORT,  /* a masked operand over the end of a short address, of which each processor makes its own */
 	DIFF_WHYS
 };
 enum diff_why diff_left_out(const struct diff_shared *sh, const struct diff_block *b, const struct diff_slot *s,

@@ -61,6 +61,7 @@
 #define A_WIDE	   (1u << 27) /* REX.W means something although no operand shows it */
 #define A_VSIB	   (1u << 28) /* the index is a vector register, found by a tweak */
 #define A_KNOWN	   (1u << 29) /* other values of L and W are other instructions, which are not ours */
+#define A_ORDER	   (1u << 31) /* which address of several is the one that faults is the processor's own affair */
 #define A_FPU_PART (1u << 30) /* a fault behind the first field may leave part of the x87 state loaded */
 
 enum diff_size {

@@ -194,8 +194,8 @@ static const struct diff_row rows[] = {
 	/* --- strings --- */
 	{ "movsb", "a4", "", A_SI | A_DI | A_REP, 0, tweak_count },
 	{ "movs v", "a5", "", A_SI | A_DI | A_REP, 0, tweak_count },
-	{ "cmpsb", "a6", ALL, A_SI | A_DI | A_REP, 0, tweak_count },
-	{ "cmps v", "a7", ALL, A_SI | A_DI | A_REP, 0, tweak_count },
+	{ "cmpsb", "a6", ALL, A_SI | A_DI | A_REP | A_ORDER, 0, tweak_count },
+	{ "cmps v", "a7", ALL, A_SI | A_DI | A_REP | A_ORDER, 0, tweak_count },
 	{ "stosb", "aa", "", A_DI | A_REP, 0, tweak_count },
 	{ "stos v", "ab", "", A_DI | A_REP, 0, tweak_count },
 	{ "lodsb", "ac", "", A_SI | A_REP, AX, tweak_count },

@@ -361,8 +361,8 @@ static void print_table(const struct test *t)
 		       diff_modes[m].name, t->cases[m], t->faults[m], t->translated[m], t->executed[m]);
 	printf("special operands of floating point: %" PRIu64 " runs\n", t->swept);
 	printf("runs of which nothing was compared: MXCSR %" PRIu64 ", into other code %" PRIu64
-	       ", the host's own memory %" PRIu64 "\n",
-	       t->left_out[DIFF_MXCSR], t->left_out[DIFF_ASTRAY], t->left_out[DIFF_OWN]);
+	       ", the host's own memory %" PRIu64 ", ends of short addresses %" PRIu64 "\n",
+	       t->left_out[DIFF_MXCSR], t->left_out[DIFF_ASTRAY], t->left_out[DIFF_OWN], t->left_out[DIFF_SHORT]);
 	print_sums(t);
 }
 
