@@ -76,6 +76,12 @@ void guest_raw(struct guest *g, const uint8_t *frame, size_t len);
 
 /* A socket of the host on 127.0.0.1, which does not block; a port of 0 is chosen. */
 int host_socket(int type, uint16_t *port);
+/* A TCP or UDP port of the host that nobody has. */
+uint16_t free_port(int type);
+/* A connection to a port of this host that is made while the loop runs. */
+int host_begin(uint16_t port);
+/* How many descriptors the test has. */
+unsigned open_files(void);
 /* The next connection; so many bytes, while the guest's loop runs. */
 int host_accept(struct guest *g, int fd);
 void host_read(struct guest *g, int fd, void *buf, size_t len);

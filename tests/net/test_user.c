@@ -7,8 +7,6 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -33,25 +31,6 @@ static void start(void)
 {
 	assert_true(guest_start(&g, &err, NULL));
 	guest_arp(&g);
-}
-
-static uint16_t free_port(int type)
-{
-	uint16_t port = 0;
-
-	close(host_socket(type, &port));
-	return port;
-}
-
-static unsigned open_files(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
 }
 
 /* --- addresses --- */
@@ -666,19 +645,6 @@ static void test_names(void **state)
 }
 
 /* --- too much of everything --- */
-
-/* A connection that is made while the loop runs. */
-static int host_begin(uint16_t port)
-{
-	struct sockaddr_in a = { .sin_family = AF_INET,
-				 .sin_port = htons(port),
-				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-
-	assert_true(fd >= 0);
-	assert_true(!connect(fd, (struct sockaddr *)&a, sizeof(a)) || errno == EINPROGRESS);
-	return fd;
-}
 
 static bool all_came(void *opaque)
 {

@@ -6,8 +6,6 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,27 +18,6 @@
 
 static struct guest g;
 static struct err err;
-
-static uint16_t free_port(void)
-{
-	uint16_t port = 0;
-
-	close(host_socket(SOCK_STREAM, &port));
-	return port;
-}
-
-/* A connection that is made while the loop runs. */
-static int begin(uint16_t port)
-{
-	struct sockaddr_in a = { .sin_family = AF_INET,
-				 .sin_port = htons(port),
-				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-
-	assert_true(fd >= 0);
-	assert_true(!connect(fd, (struct sockaddr *)&a, sizeof(a)) || errno == EINPROGRESS);
-	return fd;
-}
 
 /* How many have come in to a port of the guest. */
 static unsigned came(uint16_t port)
@@ -69,21 +46,10 @@ static bool has_ended(void *opaque)
 	return ((struct conn *)opaque)->fin;
 }
 
-static unsigned open_files(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
-
 /* Whoever fills one forwarded port leaves the others theirs. */
 static void test_shares(void **state)
 {
-	uint16_t one = free_port(), other = free_port();
+	uint16_t one = free_port(SOCK_STREAM), other = free_port(SOCK_STREAM);
 	static int fd[600];
 	unsigned count = 0;
 	char setting[80];
@@ -93,18 +59,18 @@ static void test_shares(void **state)
 	guest_arp(&g);
 	/* What it has for itself, 128, and all that is for whoever comes. */
 	for (unsigned n = 0; n < 384; n++) {
-		fd[count++] = begin(one);
+		fd[count++] = host_begin(one);
 		guest_until(&g, have_come, &(struct expected){ 22, n + 1 });
 	}
 	for (unsigned n = 0; n < 50; n++)
-		fd[count++] = begin(one);
+		fd[count++] = host_begin(one);
 	guest_run(&g, 50);
 	assert_int_equal(came(22), 384);
 	for (unsigned n = 0; n < 128; n++) {
-		fd[count++] = begin(other);
+		fd[count++] = host_begin(other);
 		guest_until(&g, have_come, &(struct expected){ 23, n + 1 });
 	}
-	fd[count++] = begin(other);
+	fd[count++] = host_begin(other);
 	guest_run(&g, 50);
 	assert_int_equal(came(22), 384);
 	assert_int_equal(came(23), 128);
@@ -116,7 +82,7 @@ static void test_shares(void **state)
 /* What has ended on both sides keeps nobody out, and what has come in goes out first. */
 static void test_short_ones(void **state)
 {
-	uint16_t forwarded = free_port();
+	uint16_t forwarded = free_port(SOCK_STREAM);
 	char setting[80], buf[8];
 	unsigned before;
 
@@ -125,7 +91,7 @@ static void test_short_ones(void **state)
 	guest_arp(&g);
 	before = open_files();
 	for (unsigned n = 0; n < 1500; n++) {
-		int fd = begin(forwarded);
+		int fd = host_begin(forwarded);
 		struct conn *c;
 
 		guest_until(&g, have_come, &(struct expected){ 22, 1 });
