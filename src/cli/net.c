@@ -83,32 +83,19 @@ static int run_start(struct config *c, int argc, char **argv)
 	return net_with(true, start, c, argc, argv);
 }
 
-static int end(struct lan *l, struct config *c, char **argv, int argc, struct err *err)
+static int stop(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
 {
+	const bool foreign = config_peek(c, "foreign");
 	int status = 0;
 	bool force;
 
 	if (config_bool(c, "force", false, &force, err))
 		return -1;
 	for (int i = 0; i < argc; i++)
-		if ((config_peek(c, "delete") ? lan_delete : lan_stop)(l, argv[i], force, err))
+		if (foreign ? lan_stop_foreign(l, argv[i], err)
+			    : (config_peek(c, "delete") ? lan_delete : lan_stop)(l, argv[i], force, err))
 			status = cli_fail(err);
 	return status;
-}
-
-static int stop_foreign(struct lan *l, int argc, char **argv, struct err *err)
-{
-	int status = 0;
-
-	for (int i = 0; i < argc; i++)
-		if (lan_stop_foreign(l, argv[i], err))
-			status = cli_fail(err);
-	return status;
-}
-
-static int stop(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
-{
-	return config_peek(c, "foreign") ? stop_foreign(l, argc, argv, err) : end(l, c, argv, argc, err);
 }
 
 static int run_stop(struct config *c, int argc, char **argv)
