@@ -26,11 +26,9 @@ struct rundir {
 
 /* --- where --- */
 
-static bool is_private(const char *path)
+static bool of_this_user(const struct stat *st)
 {
-	struct stat st;
-
-	return !lstat(path, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid();
+	return S_ISDIR(st->st_mode) && st->st_uid == geteuid();
 }
 
 /* $XDG_RUNTIME_DIR, else what a login session would have set it to, else a private directory. */
@@ -38,13 +36,14 @@ static int base_path(char buf[BASE_LEN], struct err *err)
 {
 	const char *dir = getenv("XDG_RUNTIME_DIR");
 	unsigned uid = (unsigned)geteuid();
+	struct stat st;
 	int n;
 
 	if (dir && *dir == '/') {
 		n = snprintf(buf, BASE_LEN, "%s/vireo", dir);
 	} else {
 		n = snprintf(buf, BASE_LEN, "/run/user/%u", uid);
-		if (is_private(buf))
+		if (!lstat(buf, &st) && of_this_user(&st))
 			n = snprintf(buf, BASE_LEN, "/run/user/%u/vireo", uid);
 		else
 			n = snprintf(buf, BASE_LEN, "/tmp/vireo-%u", uid);
@@ -57,12 +56,16 @@ static int make_private(const char *path, struct err *err)
 {
 	struct stat st;
 
-	/* Whoever sweeps may remove it in between. */
-	do {
+	/* Whoever sweeps may remove it in between, at any time: so it is looked at once. */
+	for (;;) {
 		if (mkdir(path, 0700) && errno != EEXIST)
 			return err_errno(err, errno, "%s", path);
-	} while (lstat(path, &st) && errno == ENOENT);
-	if (!is_private(path) && !access(path, F_OK))
+		if (!lstat(path, &st))
+			break;
+		if (errno != ENOENT)
+			return err_errno(err, errno, "%s", path);
+	}
+	if (!of_this_user(&st))
 		return err_set(err, "%s is not a directory of this user", path);
 	if (st.st_mode & 077 && chmod(path, 0700) && errno != ENOENT)
 		return err_errno(err, errno, "%s", path);
