@@ -305,6 +305,12 @@ static void opened(int fd, void *opaque)
 		w->whose = whose(u, fd, &w->port);
 		if (w->whose == OF_OTHERS)
 			getpeername(fd, (struct sockaddr *)&w->peer, &(socklen_t){ sizeof(w->peer) });
+		/*
+		 * The library lets one wait, and the kernel drops what those who come beside it send: some begin again
+		 * after a second, others believe that they are connected and never hear of anybody (SYN cookies).
+		 */
+		if (w->whose == TCP_PORT)
+			listen(fd, INCOMING);
 		count(u, w, 1);
 	}
 }

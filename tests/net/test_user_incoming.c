@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "guest.h"
 
 static struct guest g;
@@ -79,6 +81,25 @@ static void test_shares(void **state)
 	guest_end(&g);
 }
 
+/* All who come while the network does something else are connected at once: nobody has to begin again. */
+static void test_many_at_once(void **state)
+{
+	uint16_t forwarded = free_port(SOCK_STREAM);
+	struct pollfd begun[200];
+	char setting[80];
+
+	snprintf(setting, sizeof(setting), "hostfwd=tcp::%u-:22", forwarded);
+	assert_true(guest_start(&g, &err, setting, NULL));
+	guest_arp(&g);
+	for (unsigned n = 0; n < ARRAY_LEN(begun); n++)
+		begun[n] = (struct pollfd){ .fd = host_begin(forwarded), .events = POLLOUT };
+	assert_int_equal(poll(begun, ARRAY_LEN(begun), 0), ARRAY_LEN(begun));
+	guest_until(&g, have_come, &(struct expected){ 22, ARRAY_LEN(begun) });
+	for (unsigned n = 0; n < ARRAY_LEN(begun); n++)
+		close(begun[n].fd);
+	guest_end(&g);
+}
+
 /* What has ended on both sides keeps nobody out, and what has come in goes out first. */
 static void test_short_ones(void **state)
 {
@@ -136,6 +157,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_shares),
+		cmocka_unit_test(test_many_at_once),
 		cmocka_unit_test(test_short_ones),
 		cmocka_unit_test(test_limits_of_programs),
 	};
