@@ -19,6 +19,8 @@
 #define TIME_MAX  (1ull << 62)
 #define STATUS_UP 0x283u /* full duplex, link, 1000 Mbit/s as detected */
 #define RAH_VALID (1u << 31)
+#define RAH_MASK  0x8003ffffu /* address, what it is compared with, valid (13.5.3) */
+#define TXCW_MASK 0xc000ffffu
 
 /* --- where registers are --- */
 
@@ -41,6 +43,7 @@ static const uint8_t map[MAP_WORDS] = {
 	[0x00d8 / 4] = E1000_IMC,
 	[0x0100 / 4] = E1000_RCTL,
 	[0x0170 / 4] = E1000_FCTTV,
+	[0x0178 / 4] = E1000_TXCW,
 	[0x0400 / 4] = E1000_TCTL,
 	[0x0410 / 4] = E1000_TIPG,
 	[0x0458 / 4] = E1000_AIT,
@@ -126,9 +129,12 @@ static const struct {
 	[E1000_IPAV] = { 0x1010f, 0 },
 };
 
-static uint32_t *array_word(struct e1000 *e, unsigned row, uint32_t off)
+/* Of a row behind E1000_WORDS. */
+static uint32_t *other_word(struct e1000 *e, unsigned row, uint32_t off)
 {
 	switch (row) {
+	case E1000_TXCW:
+		return &e->txcw;
 	case E1000_STATS:
 		return &e->stat[(off - 0x4000) / 4];
 	case E1000_MTA:
@@ -295,6 +301,7 @@ static void reset_mac(struct e1000 *e)
 	memset(e->ra, 0, sizeof(e->ra));
 	e->ra[0] = (uint32_t)e->eeprom_data[1] << 16 | e->eeprom_data[0];
 	e->ra[1] = RAH_VALID | e->eeprom_data[2];
+	e->txcw = 0;
 	memset(e->context, 0, sizeof(e->context));
 	e->packet.open = false;
 	e->packet.len = 0;
@@ -324,14 +331,15 @@ static uint32_t reg_read(struct e1000 *e, uint32_t off)
 	case E1000_ICS: /* the same without that */
 		return e->reg[E1000_ICR];
 	case E1000_STATS: /* clear on read */
-		word = array_word(e, row, off);
+		word = other_word(e, row, off);
 		v = *word;
 		*word = 0;
 		return v;
 	case E1000_MTA:
 	case E1000_RA:
 	case E1000_VFTA:
-		return *array_word(e, row, off);
+	case E1000_TXCW:
+		return *other_word(e, row, off);
 	default:
 		return e->reg[row];
 	}
@@ -359,10 +367,15 @@ static void reg_write(struct e1000 *e, uint32_t off, uint32_t val)
 	case E1000_STATS:
 	case E1000_STATUS:
 		return;
-	case E1000_MTA:
 	case E1000_RA:
+		*other_word(e, row, off) = val & (off & 4 ? RAH_MASK : UINT32_MAX);
+		return;
+	case E1000_TXCW:
+		e->txcw = val & TXCW_MASK;
+		return;
+	case E1000_MTA:
 	case E1000_VFTA:
-		*array_word(e, row, off) = val;
+		*other_word(e, row, off) = val;
 		return;
 	case E1000_CTRL:
 		write_ctrl(e, val);
@@ -524,7 +537,7 @@ static int post_load(void *obj, struct err *err)
 			return err_set(err, "e1000: register %u is out of range", n);
 	/* What is gathered leaves room for a tag, as take_data() does. */
 	if (e->packet.len > NET_FRAME_MAX - (e->packet.open ? 4 : 0) || e->eeprom.at >= E1000_EEPROM ||
-	    e->eeprom.bits_out > 15 || e->eeprom.bits_in > 9 || e->io_addr & ~(BAR_SIZE - 4) ||
+	    e->eeprom.bits_out > 15 || e->eeprom.bits_in > 9 || e->io_addr & ~(BAR_SIZE - 4) || e->txcw & ~TXCW_MASK ||
 	    e->quiet_until > TIME_MAX || (e->due > TIME_MAX && e->due != CLOCK_NEVER) || e->line != e->pci.intx_level)
 		return err_set(err, "e1000: the card is out of range");
 	update(e);
@@ -571,7 +584,17 @@ static const struct state_field cable_fields[] = { STATE_BOOLF(E, unplugged), ST
 static const struct state_desc cable_state = {
 	.name = "cable", .version = 1, .min_version = 1, .fields = cable_fields, .needed = cable_needed
 };
-static const struct state_desc *const parts[] = { &packet_state, &cable_state, NULL };
+
+static bool txcw_needed(void *obj)
+{
+	return ((const struct e1000 *)obj)->txcw;
+}
+
+static const struct state_field txcw_fields[] = { STATE_U32F(E, txcw), STATE_FIELD_END };
+static const struct state_desc txcw_state = {
+	.name = "txcw", .version = 1, .min_version = 1, .fields = txcw_fields, .needed = txcw_needed
+};
+static const struct state_desc *const parts[] = { &packet_state, &cable_state, &txcw_state, NULL };
 
 static const struct state_field fields[] = {
 	STATE_SUB(E, pci, &pci_dev_state),

@@ -12,7 +12,7 @@
 #include "base/bytes.h"
 #include "dev/e1000.h"
 
-/* Registers that are a word each; those in arrays have a row and a place. SDM 13. */
+/* Registers in `reg`; behind E1000_WORDS those that lie elsewhere: they have a row, and in arrays a place. SDM 13. */
 enum e1000_reg {
 	E1000_NONE,
 	E1000_CTRL,
@@ -69,6 +69,7 @@ enum e1000_reg {
 	E1000_MTA,
 	E1000_RA,
 	E1000_VFTA,
+	E1000_TXCW,
 	E1000_ROWS
 };
 
@@ -183,6 +184,7 @@ struct e1000 {
 	uint32_t stat[STAT_WORDS], mta[128], ra[32], vfta[128];
 	uint16_t phy[E1000_PHY_REGS];
 	struct e1000_eeprom eeprom;
+	uint32_t txcw; /* kept for drivers' tests: the PHY negotiates, and not the card (13.4.14) */
 	uint32_t io_addr;
 	uint32_t context[2][4]; /* of checksums alone, and of segmentation */
 	struct e1000_packet packet;
@@ -214,6 +216,8 @@ bool e1000_transmit(struct e1000 *e);
 /* --- e1000_rx.c --- */
 /* As in struct net_receiver, with the lock; a complete frame. `valid`: so are its checksums. */
 bool e1000_receive(struct e1000 *e, const uint8_t *frame, size_t len, bool valid);
+/* The same of what the card has sent to itself; without room it is lost. */
+void e1000_receive_own(struct e1000 *e, const uint8_t *frame, size_t len, bool valid);
 
 /* --- e1000_nvm.c: EEPROM and PHY --- */
 void e1000_eeprom_fill(struct e1000 *e, const uint8_t mac[6]);
@@ -222,5 +226,7 @@ void e1000_eecd_write(struct e1000 *e, uint32_t val);
 void e1000_eerd_write(struct e1000 *e, uint32_t val);
 void e1000_mdic_write(struct e1000 *e, uint32_t val);
 void e1000_phy_reset(struct e1000 *e);
+/* What is sent comes back, and the wire is cut off. */
+bool e1000_loops(const struct e1000 *e);
 
 #endif

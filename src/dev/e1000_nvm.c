@@ -95,7 +95,7 @@ void e1000_eerd_write(struct e1000 *e, uint32_t val)
 /* --- PHY --- */
 
 enum { PHY_CTRL = 0, PHY_STATUS = 1 };
-enum { PHY_CTRL_RESET = 0x8000, PHY_CTRL_RESTART = 0x0200, PHY_CTRL_AUTO = 0x1000 };
+enum { PHY_CTRL_RESET = 0x8000, PHY_CTRL_LOOPBACK = 0x4000, PHY_CTRL_RESTART = 0x0200, PHY_CTRL_AUTO = 0x1000 };
 
 /* What can be written; the link partner can do everything. Without a cable the last bits are clear. */
 static const struct {
@@ -137,6 +137,16 @@ static uint16_t phy_read(const struct e1000 *e, unsigned reg)
 		if (phy_regs[n].reg == reg)
 			lost = phy_regs[n].of_link;
 	return (uint16_t)(e->phy[reg] & ~lost);
+}
+
+/*
+ * By the PHY's control register (13.4.8; IEEE 802.3, 22.2.4.1.2: nothing goes to the medium or comes from it), or by
+ * RCTL (13.4.22). Of LBM's values only 11b is defined; drivers have names for the others, which say the same of a card
+ * with a PHY.
+ */
+bool e1000_loops(const struct e1000 *e)
+{
+	return e->phy[PHY_CTRL] & PHY_CTRL_LOOPBACK || e->reg[E1000_RCTL] & RCTL_LBM;
 }
 
 /* Negotiation has ended, if there is a partner. */

@@ -14,6 +14,8 @@ enum {
 	STATUS_IPCS = 0x40
 };
 enum { STATUS_PIF = 0x80 };
+#define ERROR_IPE  0x40
+#define RAH_SOURCE 1u /* of its address select */
 
 /* Which filter lets it in. */
 enum accepted { DROPPED, EXACT, INEXACT };
@@ -38,6 +40,15 @@ static bool vlan_passes(const struct e1000 *e, const uint8_t *frame, size_t len)
 	return e->vfta[id >> 5] >> (id & 31) & 1;
 }
 
+/* A receive address: low, high with what it is compared with. SDM 13.5.2, 13.5.3. */
+static bool is_at(const uint32_t ra[2], const uint8_t *frame)
+{
+	uint32_t select = ra[1] >> 16 & 3;
+	const uint8_t *addr = select == RAH_SOURCE ? frame + 6 : frame;
+
+	return ra[1] >> 31 && select <= RAH_SOURCE && ra[0] == ld_le32(addr) && (ra[1] & 0xffff) == ld_le16(addr + 4);
+}
+
 static enum accepted filter(const struct e1000 *e, const uint8_t *frame)
 {
 	static const uint8_t shifts[] = { 4, 3, 2, 0 };
@@ -46,7 +57,7 @@ static enum accepted filter(const struct e1000 *e, const uint8_t *frame)
 	if (is_broadcast(frame) && rctl & RCTL_BAM)
 		return EXACT;
 	for (unsigned n = 0; n < ARRAY_LEN(e->ra); n += 2)
-		if (e->ra[n + 1] >> 31 && e->ra[n] == ld_le32(frame) && (e->ra[n + 1] & 0xffff) == ld_le16(frame + 4))
+		if (is_at(e->ra + n, frame))
 			return EXACT;
 	if (rctl & (frame[0] & 1 ? RCTL_MPE : RCTL_UPE))
 		return EXACT;
@@ -76,21 +87,40 @@ static uint32_t available(const struct e1000 *e, uint32_t *count)
 	return tail >= head ? tail - head : *count - head + tail;
 }
 
-/* What a driver need not check: the peer has, if it is `valid`. */
-static uint8_t checked(const struct e1000 *e, const uint8_t *frame, size_t len, bool valid)
+/* The sum of big-endian words, folded. */
+static uint16_t sum(const uint8_t *b, size_t len)
+{
+	uint32_t s = 0;
+
+	for (; len > 1; b += 2, len -= 2)
+		s += ld_be16(b);
+	s += len ? (uint32_t)*b << 8 : 0;
+	s = (s & 0xffff) + (s >> 16);
+	return (uint16_t)((s & 0xffff) + (s >> 16));
+}
+
+/*
+ * What a driver need not check (SDM 3.2.9): the header of IPv4, which is summed here, and what is behind it if the peer
+ * has (`valid`). The 82540EM knows no IPv6.
+ */
+static void check(const struct e1000 *e, const uint8_t *frame, size_t len, bool valid, uint8_t *d)
 {
 	uint32_t rxcsum = e->reg[E1000_RXCSUM];
+	size_t header = len < 34 ? 0 : (frame[14] & 15u) * 4;
 	uint8_t status = 0;
 
-	/* The 82540EM knows IPv4. */
-	if (!valid || len < 34 || ld_be16(frame + 12) != 0x0800 || frame[14] >> 4 != 4)
-		return STATUS_IXSM;
-	if (rxcsum & RXCSUM_IPOFLD)
+	if (header < 20 || header > len - 14 || ld_be16(frame + 12) != 0x0800 || frame[14] >> 4 != 4) {
+		d[12] |= STATUS_IXSM;
+		return;
+	}
+	if (rxcsum & RXCSUM_IPOFLD) {
 		status |= STATUS_IPCS;
+		d[13] |= sum(frame + 14, header) == 0xffff ? 0 : ERROR_IPE;
+	}
 	/* TCP or UDP, and not a fragment. */
-	if (rxcsum & RXCSUM_TUOFLD && (frame[23] == 6 || frame[23] == 17) && !(ld_be16(frame + 20) & 0x3fff))
+	if (valid && rxcsum & RXCSUM_TUOFLD && (frame[23] == 6 || frame[23] == 17) && !(ld_be16(frame + 20) & 0x3fff))
 		status |= STATUS_TCPCS;
-	return status ? status : STATUS_IXSM;
+	d[12] |= status ? status : STATUS_IXSM;
 }
 
 static void count_received(struct e1000 *e, const uint8_t *frame, size_t len)
@@ -109,15 +139,9 @@ static void count_received(struct e1000 *e, const uint8_t *frame, size_t len)
 /* The sum of words from PCSS on, as the descriptor has it. SDM 13.4.36. */
 static uint16_t packet_sum(const struct e1000 *e, size_t len)
 {
-	uint32_t s = 0;
 	size_t at = e->reg[E1000_RXCSUM] & 0xff;
 
-	for (; at + 1 < len; at += 2)
-		s += ld_be16(e->rx + at);
-	if (at < len)
-		s += (uint32_t)e->rx[at] << 8;
-	s = (s & 0xffff) + (s >> 16);
-	return (uint16_t)((s & 0xffff) + (s >> 16));
+	return at < len ? sum(e->rx + at, len - at) : 0;
 }
 
 /* One descriptor's part of e->rx. The status is what the driver waits for, so it is written last. */
@@ -183,18 +207,15 @@ static size_t prepare(struct e1000 *e, const uint8_t *frame, size_t len, uint8_t
 	return n + E1000_FCS;
 }
 
-bool e1000_receive(struct e1000 *e, const uint8_t *frame, size_t len, bool valid)
+/* False: there is no room. */
+static bool take(struct e1000 *e, const uint8_t *frame, size_t len, bool valid)
 {
 	uint8_t d[E1000_DESC] = { 0 };
 	enum accepted a;
 	uint32_t count;
 	size_t need;
 
-	if (!e1000_may_work(e) || !(e->reg[E1000_RCTL] & RCTL_EN))
-		return !e->paused; /* nobody listens */
-	if (len < 14 || e->unplugged)
-		return true;
-	a = filter(e, frame);
+	a = len < 14 ? DROPPED : filter(e, frame);
 	if (a == DROPPED || !vlan_passes(e, frame, len))
 		return true;
 	if (len + E1000_FCS > (e->reg[E1000_RCTL] & RCTL_LPE ? E1000_RX_MAX : E1000_RX_NORMAL)) {
@@ -209,7 +230,26 @@ bool e1000_receive(struct e1000 *e, const uint8_t *frame, size_t len, bool valid
 		return !e->starved;
 	}
 	count_received(e, frame, need);
-	d[12] = checked(e, frame, len, valid) | (a == INEXACT ? STATUS_PIF : 0);
+	d[12] = a == INEXACT ? STATUS_PIF : 0;
+	check(e, frame, len, valid, d);
 	deliver(e, prepare(e, frame, len, d), d);
 	return true;
+}
+
+static bool listens(const struct e1000 *e)
+{
+	return e1000_may_work(e) && e->reg[E1000_RCTL] & RCTL_EN;
+}
+
+bool e1000_receive(struct e1000 *e, const uint8_t *frame, size_t len, bool valid)
+{
+	if (!listens(e))
+		return !e->paused;
+	return e->unplugged || e1000_loops(e) || take(e, frame, len, valid);
+}
+
+void e1000_receive_own(struct e1000 *e, const uint8_t *frame, size_t len, bool valid)
+{
+	if (listens(e) && !take(e, frame, len, valid))
+		e1000_count(e, STAT_MPC, 1);
 }

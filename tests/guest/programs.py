@@ -261,6 +261,53 @@ int main(int argc, char **argv)
 }
 """
 
+# Runs in the guest, where there is no ethtool: selftest CARD [online], a line for each part of the driver's test of its card:
+# NAME: 0 (passed) or what failed.
+SELFTEST = r"""
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+static struct ifreq r;
+static int fd;
+
+static void call(void *what)
+{
+	r.ifr_data = what;
+	if (!ioctl(fd, SIOCETHTOOL, &r))
+		return;
+	perror("selftest");
+	exit(1);
+}
+
+int main(int argc, char **argv)
+{
+	struct { struct ethtool_sset_info i; uint32_t n; } size = { { ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_TEST } };
+	struct ethtool_gstrings *names;
+	struct ethtool_test *test;
+
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	strncpy(r.ifr_name, argv[1], IFNAMSIZ - 1);
+	call(&size);
+	names = calloc(1, sizeof(*names) + size.n * ETH_GSTRING_LEN);
+	test = calloc(1, sizeof(*test) + size.n * 8);
+	*names = (struct ethtool_gstrings){ ETHTOOL_GSTRINGS, ETH_SS_TEST, size.n };
+	*test = (struct ethtool_test){ ETHTOOL_TEST, argc == 3 ? 0 : ETH_TEST_FL_OFFLINE, 0, size.n };
+	call(names);
+	call(test);
+	for (uint32_t n = 0; n < size.n; n++)
+		printf("%.*s: %llu\n", ETH_GSTRING_LEN, (const char *)names->data + n * ETH_GSTRING_LEN,
+		       (unsigned long long)test->data[n]);
+	return !!(test->flags & ETH_TEST_FL_FAILED);
+}
+"""
+
 
 def build(source, path, *options):
     subprocess.run(["cc", *options, "-o", path, "-x", "c", "-"], input=source, text=True, check=True)

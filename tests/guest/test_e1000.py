@@ -5,6 +5,7 @@ import urllib.request
 
 import pytest
 
+import programs
 from conftest import SLOW, Guest, guest_files, run_cli
 from hostweb import HostWeb
 from test_save import free_port, restored, save_and_end
@@ -70,6 +71,22 @@ def test_saved_in_a_download(generic, vms, tmp_path):
     vm.boot()
     vm.sh("mkdir /tmp/www; mv /tmp/blob /tmp/www; httpd -p 80 -h /tmp/www")
     assert urllib.request.urlopen(f"http://127.0.0.1:{port}/blob", timeout=30 * SLOW).read() == blob
+    web.close()
+
+
+def test_its_own_test(generic, vms, tmp_path):
+    """What `ethtool -t eth0 offline` asks of the driver: registers, EEPROM, interrupts, loopback and the link."""
+    programs.build(programs.SELFTEST, tmp_path / "selftest", "-static")
+    web = HostWeb(tmp_path)
+    vm = vms([*generic.args("quiet root=/dev/vda"), "--disk", generic.disk(), "--net", "user,model=e1000"]).boot()
+    vm.sh(f"wget -qO /tmp/selftest {web.url}/selftest && chmod +x /tmp/selftest")
+    text = vm.sh("/tmp/selftest eth0")
+    results = dict(line.split(": ") for line in text.splitlines() if "line)" in line)
+    assert len(results) == 5 and set(results.values()) == {"0"} and vm.status == 0, text + vm.sh("dmesg | grep e1000")
+    # And it goes on as a card.
+    vm.sh("until grep -q 1 /sys/class/net/eth0/carrier; do sleep 0.1; done")
+    vm.sh(f"wget -qO /tmp/again {web.url}/selftest && cmp /tmp/again /tmp/selftest")
+    assert vm.status == 0
     web.close()
 
 
