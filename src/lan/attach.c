@@ -230,6 +230,8 @@ static int attach(struct lan *l, struct lan_cable *c, struct err *err)
 	} else if (plug(l, r, c, err)) {
 		close_queues(c, c->queues);
 		rc = -1;
+	} else {
+		lan_note_listeners(&r->def, c->vm);
 	}
 	if (rc && c->started)
 		lan_stop(l, c->network, false, &ignored);

@@ -178,8 +178,8 @@ int lan_create(struct lan *l, struct lan_def *d, const struct lan_wishes *w, str
 	if (lan_store_has(&l->store, d->name))
 		return err_set(err, "a network named '%s' is there already", d->name);
 	if ((!w->no_start && (lan_host_rights(err) || lan_not_others(l, d->name, err))) || fit(l, d, NULL, w, err) ||
-	    check_routes(l, d, NULL, err) || (!runs(l, d->name) && lan_unmark_cables(l, d->name, err)) ||
-	    (!w->no_start && lan_up(l, d, false, err)))
+	    check_routes(l, d, NULL, err) || (!w->no_start && lan_check_listeners(d, NULL, err)) ||
+	    (!runs(l, d->name) && lan_unmark_cables(l, d->name, err)) || (!w->no_start && lan_up(l, d, false, err)))
 		return -1;
 	/* Last, so that whoever is killed before leaves nothing that would be kept. */
 	if (!lan_store_save(&l->store, d, err)) {
@@ -196,6 +196,7 @@ int lan_start(struct lan *l, const char *name, struct err *err)
 {
 	struct lan_def *d = malloc(sizeof(*d));
 	struct lan_run *r = calloc(1, sizeof(*r));
+	const struct lan_def *before;
 	struct lan_taken t;
 	int rc = -1;
 
@@ -207,7 +208,8 @@ int lan_start(struct lan *l, const char *name, struct err *err)
 		goto out;
 	if (lan_taken(&t, &l->store, &l->nl, d, err))
 		goto out;
-	rc = lan_taken_check(&t, d, lan_run_load(l, name, r) ? NULL : &r->def, err);
+	before = lan_run_load(l, name, r) ? NULL : &r->def;
+	rc = lan_taken_check(&t, d, before, err) || lan_check_listeners(d, before, err) ? -1 : 0;
 	lan_taken_free(&t);
 	lan_run_free(r);
 	if (!rc)
@@ -323,7 +325,8 @@ int lan_edit(struct lan *l, struct lan_def *d, const struct lan_wishes *w, bool 
 	if (!old)
 		return err_set(err, "out of memory");
 	if (lan_load(l, d->name, old, err) || (started && lan_host_rights(err)) || fit(l, d, old, w, err) ||
-	    check_routes(l, d, old, err) || lan_store_save(&l->store, d, err))
+	    check_routes(l, d, old, err) || (started && lan_check_listeners(d, old, err)) ||
+	    lan_store_save(&l->store, d, err))
 		goto out;
 	rc = started ? lan_up(l, d, force, err) : 0;
 	if (rc) {

@@ -90,6 +90,24 @@ int lan_not_others(struct lan *l, const char *name, struct err *err);
 void lan_forget_conns(struct lan *l, const struct lan_def *d);
 void lan_forget_published(struct lan *l, const struct lan_def *before, const struct lan_def *now);
 
+/* --- listeners.c --- */
+/* A socket of the host that takes what comes from outside, as the port that would lead to it, and whose it is. */
+struct lan_listener {
+	struct lan_publish at;
+	uint32_t inode;
+	uid_t uid;
+};
+/*
+ * The first whom a port of `d` (that leads to the machine `to`; NULL: any) leads connections past, and none of `before`
+ * (NULL: nothing) has. 1: found; 0: there is none. Through a socket of sock_diag.
+ */
+int lan_find_listener(struct rtnl *diag, const struct lan_def *d, const struct lan_def *before, const char *to,
+		      struct lan_listener *found, struct err *err);
+/* An error that names it. */
+int lan_check_listeners(const struct lan_def *d, const struct lan_def *before, struct err *err);
+/* A machine has come to which a port leads from now on: one that has begun to listen meanwhile is named. */
+void lan_note_listeners(const struct lan_def *d, const char *vm);
+
 /* --- space.c --- */
 bool lan_is_here(const struct lan_run *r);
 /* Whether a network is in another one, where something of it lives. */

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -423,10 +424,10 @@ for p in sys.argv[2:]:
 
 def ranges(lab):
     """Ports of the host that lead to as many of a machine, each to its own; to the same ones; and to others after an edit."""
-    lab.vireo("net", "create", "lab", "--nat", "--publish", f"tcp:{ECHO - 1}-{ECHO}-a:{ECHO - 1}-{ECHO}")
+    lab.vireo("net", "create", "lab", "--nat", "--publish", f"tcp:8007-8008-a:{ECHO - 1}-{ECHO}")
     a = lab.machine("lab", "a")
     # Connections by the last of a range that ends are forgotten.
-    flows = [lab.outside.ask(to, "flow", 2, ECHO) for to in ("192.0.2.1", "2001:db8::1")]
+    flows = [lab.outside.ask(to, "flow", 2, 8008) for to in ("192.0.2.1", "2001:db8::1")]
     count = lambda: int(sh("sysctl -n net.netfilter.nf_conntrack_count"))
     answers = lab.outside.answers()
     followed = [[answers[n] for n in flows], count()]
@@ -445,6 +446,62 @@ def ranges(lab):
     tell.kill()
     tell.wait()
     return found
+
+
+def service(kind, host, port, only=0, to=None):
+    """A socket of this host that listens, or takes what comes; `to`: only from there."""
+    s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
+    if ":" in host:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+    s.bind((host, port))
+    if to:
+        s.connect(to)
+    elif kind == socket.SOCK_STREAM:
+        s.listen()
+    return s
+
+
+def listened(lab):
+    """Ports at which somebody listens already are published by no command, and those that are published stay so."""
+    tcp, udp = socket.SOCK_STREAM, socket.SOCK_DGRAM
+    there = [service(tcp, "0.0.0.0", 80), service(tcp, "192.0.2.1", 81), service(tcp, "::", 82), service(tcp, "::", 83, 1), service(udp, "::", 84),
+             service(tcp, "127.0.0.1", 85), service(udp, "192.0.2.1", 86, to=("192.0.2.2", 1))]
+    create = lambda *ports: tried(lab, "net", "create", "lab", "--nat", *(word for p in ports for word in ("--publish", p + "-web:80")))
+    r = {"refused": [create(p) for p in ("tcp:80", "tcp:192.0.2.1:80", "tcp:81", "tcp:82", "tcp:0.0.0.0:82", "tcp:83", "udp:84", "udp:192.0.2.1:84")],
+         "range": tried(lab, "net", "create", "lab", "--nat", "--publish", "tcp:8000-8010-web:8000-8010", "--publish", "tcp:70-80-web:70-80")}
+    hidden = subprocess.run(["unshare", "-fp", "--mount-proc", lab.VIREO, "net", "create", "lab", "--nat", "--publish", "80-web:80"], capture_output=True,
+                            text=True, timeout=30)
+    r["unseen"], r["nothing"] = hidden.stderr, gone(lab)
+    # Others' protocols, addresses and families; loopback; who talks to one only.
+    r["taken"] = create("udp:80", "tcp:[2001:db8::1]:80", "tcp:192.0.2.9:81", "tcp:0.0.0.0:83", "tcp:84", "tcp:85", "udp:86")
+    before = [shown(lab)["definition"], sh("nft list table inet vireo-lab")]
+    r["edit"] = tried(lab, "net", "edit", "lab", "--publish", "tcp:80-web:80", "--mtu", "1400")
+    r["same"] = before == [shown(lab)["definition"], sh("nft list table inet vireo-lab")]
+    # A network that is down publishes nothing; whatever starts it does.
+    lab.vireo("net", "delete", "lab")
+    lab.vireo("net", "create", "down", "--nat", "--publish", "tcp:80-10.9.9.9:80", "--subnet", "10.9.9.0/24", "--no-start")
+    r["edited"] = tried(lab, "net", "edit", "down", "--publish", "tcp:81-web:80")
+    r["start"] = tried(lab, "net", "start", "down")
+    try:
+        lab.machine("down", "web")
+    except RuntimeError as e:
+        r["cable"] = str(e)
+    r["down"] = shown(lab, "down")["state"]
+    there.pop(1).close()
+    r["free"] = tried(lab, "net", "start", "down")
+    # What runs is not refused for who has come since, who is named when a machine comes.
+    there.append(service(tcp, "192.0.2.1", 81))
+    r["later"] = [tried(lab, "net", *args) for args in (["start", "down"], ["edit", "down", "--publish", "tcp:81-web:80", "--publish", "tcp:87-web:80"])]
+    sh("nft delete table inet vireo-down; ip link set vr-down down")
+    r["repaired"] = [tried(lab, "net", "edit", "down", "--mtu", "1400"), shown(lab, "down")["definition"]["publish"]]
+    said = lambda m: (m.cable.kill(), m.cable.stderr.read())[1]
+    r["said"] = [said(lab.machine("down", name, configure=False)) for name in ("web", "other")]
+    r["more"] = tried(lab, "net", "edit", "down", "--publish", "tcp:80-81-web:80-81")
+    # Servers of ours are services of the host as well.
+    if which("dnsmasq"):
+        lab.vireo("net", "create", "names", "--nat", "--dns", "dnsmasq")
+        r["ours"] = tried(lab, "net", "create", "three", "--nat", "--publish", "udp:53-web:53")
+    return {**r, "own": f"{open('/proc/self/comm').read().strip()} (process {os.getpid()})"}
 
 
 def several(lab):

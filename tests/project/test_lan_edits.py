@@ -128,6 +128,22 @@ def test_ranges_of_ports(scenes):
     assert "publish: port 9001 leads to network lab already" in r["taken"]
 
 
+@pytest.mark.scene("listened")
+def test_ports_at_which_somebody_listens(scenes):
+    r = scenes.result("listened")
+    says = lambda port, at: f"{port} of the host is in use by {r['own']}, at {at}\n"
+    tcp80, tcp81, tcp82 = says("tcp port 80", "0.0.0.0"), says("tcp port 81", "192.0.2.1"), says("tcp port 82", "::")
+    udp84 = says("udp port 84", "::")
+    assert r["refused"] == ["vireo: publish: " + w for w in (tcp80, tcp80, tcp81, tcp82, tcp82, says("tcp port 83", "::"), udp84, udp84)]
+    assert r["unseen"] == "vireo: publish: tcp port 80 of the host is in use by somebody who cannot be seen from here (of user 0), at 0.0.0.0\n"
+    assert r["range"] == r["edit"] == r["more"] == "vireo: publish: " + tcp80 and r["start"] == "vireo: publish: " + tcp81
+    assert r["nothing"] == NOTHING and r["taken"] == "" and r["same"] and r["edited"] == ""
+    assert tcp81.strip() in r["cable"] and r["down"] == "down" and r["free"] == ""
+    assert r["later"] == ["", ""] and r["repaired"] == ["", ["tcp:81-web:80", "tcp:87-web:80"]]
+    assert r["said"] == [f"vireo: warning: lan: down: {tcp81.strip()}: it is not reached from outside while web is in the network\n", ""]
+    assert "udp port 53 of the host is in use by dnsmasq" in r.get("ours", "udp port 53 of the host is in use by dnsmasq")
+
+
 @pytest.mark.scene("several")
 def test_several_networks(scenes):
     r = scenes.result("several")
