@@ -19,9 +19,10 @@ struct dgram {
 	struct net_peer_ops ops;
 	struct net_dgram_config c;
 	struct loop_fd *watch; /* NULL: somebody has shut it down */
-	bool waits;	       /* connected, to hear that there is room */
-	bool full;	       /* send() found no room */
-	bool starved;	       /* `in`, of `len` bytes, waits for the receiver */
+	int room_fd;	       /* of a Unix socket's frames; -1: the socket itself tells when there is room */
+	struct loop_fd *room;
+	bool full;    /* send() found no room */
+	bool starved; /* `in`, of `len` bytes, waits for the receiver */
 	size_t len;
 	struct net_out out;
 	uint8_t in[NET_FRAME_MAX + 1];
@@ -34,8 +35,12 @@ static const struct sockaddr *to(const struct dgram *d)
 
 static void update_watch(struct dgram *d)
 {
+	uint32_t out = net_out_empty(&d->out) ? 0 : EPOLLOUT;
+
 	if (d->watch)
-		loop_fd_mod(d->watch, (d->starved ? 0u : EPOLLIN) | (net_out_empty(&d->out) ? 0 : EPOLLOUT));
+		loop_fd_mod(d->watch, (d->starved ? 0u : EPOLLIN) | (d->room ? 0 : out));
+	if (d->room)
+		loop_fd_mod(d->room, out);
 }
 
 static bool deliver(struct dgram *d)
@@ -46,25 +51,18 @@ static bool deliver(struct dgram *d)
 	return !d->starved;
 }
 
-/* What can be sent. */
+/*
+ * What can be sent. Only a connected Unix socket hears that its other end has room. Connected, the socket itself would
+ * hear nobody but the one that is there now, which may be another soon, and what waits in it would be lost when it is
+ * no more: so another one is connected, by which nothing is sent.
+ */
 static bool flush(struct dgram *d)
 {
-	static const struct sockaddr none = { .sa_family = AF_UNSPEC };
-
-	if (!net_out_datagrams(&d->out, d->c.fd, to(d), d->c.to_len)) {
-		if (d->c.to.ss_family != AF_UNIX)
-			return false;
-		/* Only of the socket that it is connected to does one of this family hear that there is room. */
-		if (!connect(d->c.fd, to(d), d->c.to_len)) {
-			d->waits = true;
-			return false;
-		}
-		net_out_clear(&d->out);
-	}
-	/* Connected, it would hear nobody but the socket that is there now, and that may be another soon. */
-	if (d->waits)
-		connect(d->c.fd, &none, sizeof(none));
-	d->waits = false;
+	if (net_out_datagrams(&d->out, d->c.fd, to(d), d->c.to_len))
+		return true;
+	if (d->room_fd < 0 || !connect(d->room_fd, to(d), d->c.to_len))
+		return false;
+	net_out_clear(&d->out);
 	return true;
 }
 
@@ -72,11 +70,29 @@ static bool flush(struct dgram *d)
 static void gone(struct dgram *d)
 {
 	loop_fd_del(d->watch);
-	d->watch = NULL;
+	loop_fd_del(d->room);
+	d->watch = d->room = NULL;
 	d->starved = false;
 	net_out_clear(&d->out);
 	log_line(LOG_WARN, "net", "%s: the socket has been shut down: the cable is out", d->c.name);
 	net_unplugged(&d->peer);
+}
+
+static void go_on(struct dgram *d)
+{
+	if (!net_out_empty(&d->out) && flush(d) && d->full) {
+		d->full = false;
+		if (d->peer.receiver.writable)
+			d->peer.receiver.writable(d->peer.receiver.opaque);
+	}
+}
+
+static void on_room(void *opaque, int fd, uint32_t events)
+{
+	struct dgram *d = opaque;
+
+	go_on(d);
+	update_watch(d);
 }
 
 static void on_event(void *opaque, int fd, uint32_t events)
@@ -87,11 +103,7 @@ static void on_event(void *opaque, int fd, uint32_t events)
 		gone(d);
 		return;
 	}
-	if (!net_out_empty(&d->out) && flush(d) && d->full) {
-		d->full = false;
-		if (d->peer.receiver.writable)
-			d->peer.receiver.writable(d->peer.receiver.opaque);
-	}
+	go_on(d);
 	for (int turn = 0; !d->starved && turn < TURN; turn++) {
 		ssize_t n = recv(fd, d->in, sizeof(d->in), MSG_DONTWAIT);
 
@@ -141,11 +153,23 @@ static void dgram_destroy(struct net_peer *p)
 	struct dgram *d = container_of(p, struct dgram, peer);
 
 	loop_fd_del(d->watch);
+	loop_fd_del(d->room);
 	close(d->c.fd);
+	if (d->room_fd >= 0)
+		close(d->room_fd);
 	if (*d->c.path)
 		unlink(d->c.path);
 	net_out_free(&d->out);
 	free(d);
+}
+
+static int watch_room(struct dgram *d, struct loop *loop, struct err *err)
+{
+	d->room_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (d->room_fd < 0)
+		return err_errno(err, errno, "%s: socket", d->c.name);
+	d->room = loop_fd_add(loop, d->room_fd, 0, on_room, d, err);
+	return d->room ? 0 : -1;
 }
 
 struct net_peer *net_dgram_make(struct loop *loop, const struct net_dgram_config *c, struct err *err)
@@ -162,10 +186,13 @@ struct net_peer *net_dgram_make(struct loop *loop, const struct net_dgram_config
 		.name = d->c.name, .send = dgram_send, .ready = dgram_ready, .destroy = dgram_destroy
 	};
 	d->peer.ops = &d->ops;
-	if (!net_out_init(&d->out, err))
-		d->watch = loop_fd_add(loop, c->fd, EPOLLIN, on_event, d, err);
+	d->room_fd = -1;
+	if (net_out_init(&d->out, err) || (c->to.ss_family == AF_UNIX && watch_room(d, loop, err)))
+		goto fail;
+	d->watch = loop_fd_add(loop, c->fd, EPOLLIN, on_event, d, err);
 	if (d->watch)
 		return &d->peer;
+fail:
 	dgram_destroy(&d->peer);
 	return NULL;
 }

@@ -510,6 +510,33 @@ static void test_another_machine_at_the_other_end(void **state)
 	}
 }
 
+/* What waits on both sides arrives when both have room again. */
+static void test_datagrams_without_room(void **state)
+{
+	struct wire w[2];
+	unsigned sent[2] = { 0 };
+
+	assert_true(
+		open_wire(&w[0], net_dgram_new, wire_path("local=unix:", "a"), wire_path("remote=unix:", "b"), NULL));
+	assert_true(
+		open_wire(&w[1], net_dgram_new, wire_path("local=unix:", "b"), wire_path("remote=unix:", "a"), NULL));
+	for (unsigned n = 0; n < 2; n++) {
+		w[!n].deaf = true;
+		while (wire_mark(&w[n], frame, 1514, (uint8_t)sent[n]))
+			assert_true(++sent[n] < 10000);
+	}
+	wire_run(5);
+	assert_true(wire_sleeps());
+	for (unsigned n = 0; n < 2; n++) {
+		w[!n].deaf = false;
+		w[!n].peer->ops->ready(w[!n].peer);
+		wire_expect(&w[!n], sent[n]);
+		assert_int_equal(w[n].writables, 1);
+	}
+	wire_end(&w[0]);
+	wire_end(&w[1]);
+}
+
 /* Whoever has passed a socket shuts it down, or has one of another kind: the loop does not go in circles. */
 static void test_ended_descriptors(void **state)
 {
@@ -769,6 +796,7 @@ int main(void)
 		cmocka_unit_test(test_nobody_accepts_anywhere),
 		cmocka_unit_test(test_no_room_to_accept),
 		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_datagrams_without_room),
 		cmocka_unit_test(test_left_sockets),
 		cmocka_unit_test(test_ended_descriptors),
 		cmocka_unit_test(test_another_machine_at_the_other_end),
