@@ -1,5 +1,6 @@
 /* Who else forwards on this host: see host.h. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lan/host.h"
@@ -21,53 +22,74 @@ static void see_hook(void *opaque, const struct nfnl_hook *h)
 
 /* --- bridges and pairs of others in which the host has an address, and is not a machine behind a router --- */
 
-static bool leads_on(const struct rtnl_messages *routes, int index)
-{
-	for (unsigned i = 0; i < routes->len; i++) {
-		const struct rtmsg *r = (const void *)routes->v[i].data;
-		const struct rtattr *a[RTA_MAX + 1];
-		int oif;
+struct search {
+	struct rtnl_links links;
+	uint8_t *in; /* which families it has addresses of, of each of them */
+	int index;   /* of the one whose routes are looked at */
+	bool led;    /* there is a way on by it */
+};
 
-		if (routes->v[i].len < sizeof(*r) || r->rtm_dst_len)
-			continue;
-		rtnl_attrs(RTM_RTA(r), routes->v[i].len - NLMSG_ALIGN(sizeof(*r)), a, RTA_MAX);
-		if (!a[RTA_GATEWAY] || !a[RTA_OIF] || RTA_PAYLOAD(a[RTA_OIF]) != sizeof(oif))
-			continue;
-		memcpy(&oif, RTA_DATA(a[RTA_OIF]), sizeof(oif));
-		if (oif == index)
-			return true;
-	}
-	return false;
+static int see_address(void *opaque, const struct nlmsghdr *h)
+{
+	const struct ifaddrmsg *a = NLMSG_DATA(h);
+	const struct rtnl_link *k;
+	struct search *s = opaque;
+
+	if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*a)) || a->ifa_scope >= RT_SCOPE_LINK)
+		return 0;
+	k = rtnl_find_index(&s->links, (int)a->ifa_index);
+	if (k && (!strcmp(k->kind, "bridge") || !strcmp(k->kind, "veth")) &&
+	    strncmp(k->alias, NFNL_MARK, strlen(NFNL_MARK)))
+		s->in[k - s->links.v] |= 1u << (a->ifa_family == AF_INET6);
+	return 0;
 }
 
-static void see_links(struct lan_forwarders *f, const struct rtnl_links *links, const struct rtnl_messages *addresses,
-		      const struct rtnl_messages *routes)
+static int see_route(void *opaque, const struct nlmsghdr *h)
 {
-	for (unsigned i = 0; i < addresses->len; i++) {
-		const struct ifaddrmsg *a = (const void *)addresses->v[i].data;
-		const struct rtnl_link *k;
+	const struct rtmsg *r = NLMSG_DATA(h);
+	const struct rtattr *a[RTA_MAX + 1];
+	struct rtnl_way w = { 0 };
+	struct search *s = opaque;
 
-		if (addresses->v[i].len < sizeof(*a) || a->ifa_scope >= RT_SCOPE_LINK)
+	if (!rtnl_parse(h, sizeof(*r), a, RTA_MAX) || r->rtm_dst_len)
+		return 0;
+	while (rtnl_next_way(a, &w))
+		s->led |= w.gateway && w.index == s->index;
+	return 0;
+}
+
+static void see_links(struct rtnl *nl, struct search *s, struct lan_forwarders *f)
+{
+	struct err ignored;
+
+	if (rtnl_each_of(nl, &(struct rtnl_ask){ RTM_GETADDR }, see_address, s, &ignored))
+		return;
+	for (unsigned i = 0; i < s->links.len; i++) {
+		const unsigned asked = (*f->who[0] ? 0 : 1) | (*f->who[1] ? 0 : 2), new = s->in[i] & asked;
+
+		s->index = s->links.v[i].index;
+		s->led = false;
+		if (!new ||
+		    rtnl_each_of(nl, &(struct rtnl_ask){ RTM_GETROUTE, .index = s->index }, see_route, s, &ignored))
 			continue;
-		k = rtnl_find_index(links, (int)a->ifa_index);
-		if (k && (!strcmp(k->kind, "bridge") || !strcmp(k->kind, "veth")) &&
-		    strncmp(k->alias, NFNL_MARK, strlen(NFNL_MARK)) && !leads_on(routes, k->index))
-			snprintf(f->who[a->ifa_family == AF_INET6], LAN_WHO, "%s", k->name);
+		for (size_t six = 0; six < 2 && !s->led; six++)
+			if (new & 1u << six)
+				snprintf(f->who[six], sizeof(f->who[six]), "%s", s->links.v[i].name);
 	}
 }
 
 void lan_find_forwarders(struct rtnl *nl, struct rtnl *nf, struct lan_forwarders *f)
 {
-	struct rtnl_messages addresses = { 0 }, routes = { 0 };
-	struct rtnl_links links = { 0 };
+	struct search s = { 0 };
 	struct err ignored;
 
 	*f = (struct lan_forwarders){ 0 };
 	nfnl_hooks(nf, see_hook, f, &ignored);
-	if (!rtnl_links(nl, &links, &ignored) && !rtnl_dump(nl, RTM_GETADDR, &addresses, &ignored) &&
-	    !rtnl_dump(nl, RTM_GETROUTE, &routes, &ignored))
-		see_links(f, &links, &addresses, &routes);
-	rtnl_messages_free(&routes);
-	rtnl_messages_free(&addresses);
-	rtnl_links_free(&links);
+	if (rtnl_links(nl, &s.links, &ignored))
+		return;
+	s.in = calloc(s.links.len, sizeof(*s.in));
+	if (s.in)
+		see_links(nl, &s, f);
+	free(s.in);
+	rtnl_links_free(&s.links);
 }

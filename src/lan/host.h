@@ -1,6 +1,6 @@
 /*
- * The host that networks stand in: what it allows, which addresses it has given away, and its switches under
- * /proc/sys/net. Main thread, with the lock of the store held.
+ * The host that networks stand in: what it allows, its switches under /proc/sys/net, and who else needs these.
+ * Main thread, with the lock of the store held.
  */
 #ifndef VIREO_LAN_HOST_H
 #define VIREO_LAN_HOST_H
@@ -12,37 +12,6 @@
 
 /* The rights to change networks, and to make name spaces of them. */
 int lan_host_rights(struct err *err);
-
-/* How somebody has a subnet. */
-enum lan_hold {
-	LAN_HOLD_NETWORK, /* a network of ours, also one that is down */
-	LAN_HOLD_LINK,	  /* the host is in it */
-	LAN_HOLD_ROUTE,	  /* the host knows a way there */
-};
-struct lan_holder {
-	enum lan_hold how;
-	char who[48];
-};
-/* What others have: addresses and routes of the host, and the subnets of the other networks. */
-struct lan_taken {
-	const struct lan_store *store;
-	struct lan_net4 *v4;
-	struct lan_net6 *v6;
-	struct lan_holder *who4, *who6;
-	unsigned len4, len6;
-};
-/* But for what is at the bridge of the network `d` itself, whatever that is called now. */
-int lan_taken(struct lan_taken *t, const struct lan_store *s, struct rtnl *nl, const struct lan_def *d,
-	      struct err *err);
-void lan_taken_free(struct lan_taken *t);
-/*
- * An error that says who keeps a subnet of `d` from it: whoever has one that overlaps, but for wider routes of the
- * host; and the host alone where it is not in the network itself. Not asked of those that the network has had `before`
- * (NULL: none).
- */
-int lan_taken_check(const struct lan_taken *t, const struct lan_def *d, const struct lan_def *before, struct err *err);
-/* Give `d` a free subnet and a free unique local prefix, where it shall have one and has none. */
-int lan_choose_subnets(const struct lan_taken *t, struct lan_def *d, bool want4, bool want6, struct err *err);
 
 /* /proc/sys/net/PATH, as "ipv4/ip_forward". */
 bool lan_sysctl_get(const char *path, char *buf, unsigned size);

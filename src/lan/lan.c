@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "lan/lan_impl.h"
+#include "lan/subnets.h"
 
 struct lan *lan_open(bool change, struct err *err)
 {
@@ -143,16 +144,12 @@ static int check_bridge(struct lan *l, const struct lan_def *d, const struct lan
 /* Complete it, and hold it against the host and the other networks. `old`: what it was before an edit. */
 static int fit(struct lan *l, struct lan_def *d, const struct lan_def *old, const struct lan_wishes *w, struct err *err)
 {
-	struct lan_taken t;
-	bool own = d->model != LAN_BRIDGED;
-	int rc;
+	unsigned want = d->model == LAN_BRIDGED ? 0 : (w->no4 ? 0 : LAN_WANT4) | (w->no6 ? 0 : LAN_WANT6);
 
-	if ((w->bridge && check_bridge(l, d, w, err)) || lan_taken(&t, &l->store, &l->nl, d, err))
-		return -1;
-	rc = lan_taken_check(&t, d, old, err) || lan_choose_subnets(&t, d, own && !w->no4, own && !w->no6, err) ? -1
-														: 0;
-	lan_taken_free(&t);
-	return rc || lan_def_check(d, err) || each_other(l, d->name, check_other, d, err) ? -1 : 0;
+	return (w->bridge && check_bridge(l, d, w, err)) || lan_fit_subnets(&l->store, &l->nl, d, old, want, err) ||
+			       lan_def_check(d, err) || each_other(l, d->name, check_other, d, err)
+		       ? -1
+		       : 0;
 }
 
 /* From now on it is one whose definition may be lost. */
@@ -197,7 +194,6 @@ int lan_start(struct lan *l, const char *name, struct err *err)
 	struct lan_def *d = malloc(sizeof(*d));
 	struct lan_run *r = calloc(1, sizeof(*r));
 	const struct lan_def *before;
-	struct lan_taken t;
 	int rc = -1;
 
 	if (!d || !r) {
@@ -206,11 +202,8 @@ int lan_start(struct lan *l, const char *name, struct err *err)
 	}
 	if (lan_load(l, name, d, err) || lan_host_rights(err) || lan_not_others(l, name, err))
 		goto out;
-	if (lan_taken(&t, &l->store, &l->nl, d, err))
-		goto out;
 	before = lan_run_load(l, name, r) ? NULL : &r->def;
-	rc = lan_taken_check(&t, d, before, err) || lan_check_listeners(d, before, err) ? -1 : 0;
-	lan_taken_free(&t);
+	rc = lan_fit_subnets(&l->store, &l->nl, d, before, 0, err) || lan_check_listeners(d, before, err) ? -1 : 0;
 	lan_run_free(r);
 	if (!rc)
 		rc = lan_up(l, d, false, err);

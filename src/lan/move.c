@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "lan/ip.h"
 
 static const struct {
@@ -54,31 +55,16 @@ static struct in6_addr six_of(const struct rtattr *a)
 
 /* --- what an interface has --- */
 
-/* Whether one of several ways goes out there; then it goes out at `to` instead, if that is not 0. */
-static bool change_ways(void *ways, int len, int from, int to)
-{
-	struct rtnexthop *h = ways;
-	bool any = false;
-
-	for (; RTNH_OK(h, len); len -= (int)RTNH_ALIGN(h->rtnh_len), h = RTNH_NEXT(h)) {
-		if (to)
-			h->rtnh_flags &= RTNH_F_ONLINK;
-		if (h->rtnh_ifindex != from)
-			continue;
-		any = true;
-		if (to)
-			h->rtnh_ifindex = to;
-	}
-	return any;
-}
-
 static bool goes_out(const struct lan_message *m, int index)
 {
 	const struct rtattr *t[MOST];
+	struct rtnl_way w = { 0 };
 
 	attrs(m, LAN_ROUTES, t);
-	return t[RTA_MULTIPATH] ? change_ways(RTA_DATA(t[RTA_MULTIPATH]), RTA_PAYLOAD(t[RTA_MULTIPATH]), index, 0)
-				: int_of(t[RTA_OIF]) == index;
+	while (rtnl_next_way(t, &w))
+		if (w.index == index)
+			return true;
+	return false;
 }
 
 /* What every interface has by itself. */
@@ -183,16 +169,8 @@ static void mark_heard(struct lan_messages *m, const char *ifname)
 
 static struct lan_message *new_message(struct lan_messages *m, size_t len)
 {
-	struct lan_message *v;
+	struct lan_message *v = array_more(m->v, m->len) ? malloc(sizeof(*v) + len) : NULL;
 
-	if (!(m->len & (m->len - 1))) {
-		void *more = realloc(m->v, (m->len ? 2 * m->len : 1) * sizeof(*m->v));
-
-		if (!more)
-			return NULL;
-		m->v = more;
-	}
-	v = malloc(sizeof(*v) + len);
 	if (v) {
 		v->len = len;
 		m->v[m->len++] = v;
@@ -228,8 +206,8 @@ int lan_held_find(struct rtnl *nl, const struct rtnl_link *k, struct lan_held *h
 
 	*h = (struct lan_held){ .index = k->index };
 	for (; s.kind < LAN_KINDS && !rc; s.kind++)
-		rc = s.kind == LAN_PROXIES ? rtnl_each_proxy(nl, see, &s, err)
-					   : rtnl_each_of(nl, kinds[s.kind].get, see, &s, err);
+		rc = rtnl_each_of(nl, &(struct rtnl_ask){ kinds[s.kind].get, s.kind == LAN_PROXIES, k->index }, see, &s,
+				  err);
 	mark_heard(&h->of[LAN_ROUTES], k->name);
 	if (rc)
 		lan_held_free(h);
@@ -325,20 +303,28 @@ static void put_address(struct rtnl_req *q, const struct rtattr *t[MOST], int to
 	t[IFA_FLAGS] = NULL;
 }
 
+static void put_ways(struct rtnl_req *q, const struct rtattr *ways, int from, int to)
+{
+	const struct rtattr *copy = rtnl_put(q, RTA_MULTIPATH, RTA_DATA(ways), RTA_PAYLOAD(ways));
+	struct rtnexthop *h = NULL;
+
+	while ((h = rtnl_next_hop(copy, h))) {
+		h->rtnh_flags &= RTNH_F_ONLINK;
+		if (h->rtnh_ifindex == from)
+			h->rtnh_ifindex = to;
+	}
+}
+
 static void put_route(struct rtnl_req *q, const struct rtattr *t[MOST], int from, int to)
 {
 	struct rtmsg *r = NLMSG_DATA(q->h);
-	uint8_t ways[RTNL_REQUEST];
 	const struct rta_cacheinfo *c;
 
 	r->rtm_flags &= RTNH_F_ONLINK;
-	if (t[RTA_MULTIPATH] && RTA_PAYLOAD(t[RTA_MULTIPATH]) <= sizeof(ways)) {
-		memcpy(ways, RTA_DATA(t[RTA_MULTIPATH]), RTA_PAYLOAD(t[RTA_MULTIPATH]));
-		change_ways(ways, RTA_PAYLOAD(t[RTA_MULTIPATH]), from, to);
-		rtnl_put(q, RTA_MULTIPATH, ways, RTA_PAYLOAD(t[RTA_MULTIPATH]));
-	} else {
+	if (t[RTA_MULTIPATH])
+		put_ways(q, t[RTA_MULTIPATH], from, to);
+	else
 		rtnl_put_u32(q, RTA_OIF, (uint32_t)to);
-	}
 	c = t[RTA_CACHEINFO] && RTA_PAYLOAD(t[RTA_CACHEINFO]) >= sizeof(*c) ? RTA_DATA(t[RTA_CACHEINFO]) : NULL;
 	if (r->rtm_family == AF_INET6 && c && c->rta_expires > 0)
 		rtnl_put_u32(q, RTA_EXPIRES, (uint32_t)c->rta_expires / (uint32_t)sysconf(_SC_CLK_TCK));

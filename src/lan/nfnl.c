@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/array.h"
 #include "base/bytes.h"
 
 static uint16_t type(unsigned message)
@@ -236,16 +237,11 @@ static int add_set(struct sum *s, unsigned family, const struct rtattr *const *t
 {
 	const struct rtattr *flags = t[NFTA_SET_FLAGS];
 	const uint32_t bits = flags && RTA_PAYLOAD(flags) == 4 ? ld_be32(RTA_DATA(flags)) : 0;
-	struct set_name *v;
 
 	if ((bits & (NFT_SET_ANONYMOUS | NFT_SET_EVAL | NFT_SET_TIMEOUT)) || s->len == SETS_MOST)
 		return 0;
-	if (!(s->len & (s->len - 1))) {
-		v = realloc(s->sets, (s->len ? 2 * s->len : 1) * sizeof(*v));
-		if (!v)
-			return -1;
-		s->sets = v;
-	}
+	if (!array_more(s->sets, s->len))
+		return -1;
 	s->sets[s->len].family = family;
 	s->len += text_of(t[NFTA_SET_NAME], s->sets[s->len].name);
 	return 0;

@@ -14,11 +14,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/bytes.h"
 #include "base/entropy.h"
 
-#define ANSWER	  (64 * 1024)
-#define DUMP_MOST (64u * 1024) /* links, addresses or routes */
+#define ANSWER (64 * 1024)
 
 static int open_family(struct rtnl *r, int family, struct err *err)
 {
@@ -84,16 +84,17 @@ void rtnl_begin(struct rtnl_req *q, uint16_t type, uint16_t flags, const void *h
 		memcpy(to, head, len);
 }
 
-void rtnl_put(struct rtnl_req *q, uint16_t type, const void *data, size_t len)
+struct rtattr *rtnl_put(struct rtnl_req *q, uint16_t type, const void *data, size_t len)
 {
 	struct rtattr *a = extend(q, RTA_LENGTH(len));
 
 	if (!a)
-		return;
+		return NULL;
 	a->rta_type = type;
 	a->rta_len = (uint16_t)RTA_LENGTH(len);
 	if (len)
 		memcpy(RTA_DATA(a), data, len);
+	return a;
 }
 
 void rtnl_put_text(struct rtnl_req *q, uint16_t type, const char *text)
@@ -108,10 +109,7 @@ void rtnl_put_u32(struct rtnl_req *q, uint16_t type, uint32_t v)
 
 struct rtattr *rtnl_nest(struct rtnl_req *q, uint16_t type)
 {
-	size_t at = NLMSG_ALIGN(q->h->nlmsg_len);
-
-	rtnl_put(q, type, NULL, 0);
-	return (struct rtattr *)(q->buf + (q->full ? 0 : at));
+	return rtnl_put(q, type, NULL, 0);
 }
 
 void rtnl_nest_end(struct rtnl_req *q, struct rtattr *nest)
@@ -210,8 +208,17 @@ int rtnl_do(struct rtnl *r, struct rtnl_req *q, struct err *err)
 
 /* --- dumps --- */
 
-int rtnl_each(struct rtnl *r, struct rtnl_req *q, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque,
-	      struct err *err)
+/* Whether all has been said: not where one message is longer than the kernel can say (32 KiB). */
+static int ended(const struct nlmsghdr *h, struct err *err)
+{
+	int error = 0;
+
+	if (h->nlmsg_len >= NLMSG_LENGTH(sizeof(error)))
+		memcpy(&error, NLMSG_DATA(h), sizeof(error));
+	return error < 0 ? err_set(err, "netlink: %s", strerror(-error)), error : 0;
+}
+
+int rtnl_each(struct rtnl *r, struct rtnl_req *q, rtnl_fn *fn, void *opaque, struct err *err)
 {
 	char *buf = malloc(ANSWER);
 	int rc = -ENOMEM;
@@ -231,7 +238,9 @@ int rtnl_each(struct rtnl *r, struct rtnl_req *q, int (*fn)(void *opaque, const 
 		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, len); h = rtnl_next(h, &len)) {
 			if (h->nlmsg_seq != r->seq)
 				continue;
-			rc = h->nlmsg_type == NLMSG_ERROR ? failed(h, err) : 0;
+			rc = h->nlmsg_type == NLMSG_ERROR  ? failed(h, err)
+			     : h->nlmsg_type == NLMSG_DONE ? ended(h, err)
+							   : 0;
 			if (h->nlmsg_type == NLMSG_DONE || rc)
 				goto out;
 			rc = fn(opaque, h) ? err_set(err, "out of memory") : 0;
@@ -271,14 +280,10 @@ static int add_link(void *opaque, const struct nlmsghdr *h)
 	const struct rtattr *t[IFLA_MAX + 1], *info[IFLA_INFO_MAX + 1];
 	struct rtnl_link *v;
 
-	if (h->nlmsg_type != RTM_NEWLINK || l->len == DUMP_MOST)
+	if (h->nlmsg_type != RTM_NEWLINK)
 		return 0;
-	if (!(l->len & (l->len - 1))) {
-		v = realloc(l->v, (l->len ? 2 * l->len : 1) * sizeof(*v));
-		if (!v)
-			return -1;
-		l->v = v;
-	}
+	if (!array_more(l->v, l->len))
+		return -1;
 	v = &l->v[l->len++];
 	memset(v, 0, sizeof(*v));
 	rtnl_attrs(IFLA_RTA(i), IFLA_PAYLOAD(h), t, IFLA_MAX);
@@ -335,57 +340,88 @@ const struct rtnl_link *rtnl_find_index(const struct rtnl_links *l, int index)
 	return NULL;
 }
 
-static int add_message(void *opaque, const struct nlmsghdr *h)
+bool rtnl_parse(const struct nlmsghdr *h, size_t head, const struct rtattr **table, unsigned max)
 {
-	struct rtnl_messages *m = opaque;
-	size_t len = h->nlmsg_len - NLMSG_HDRLEN;
-	struct rtnl_message *v;
+	const size_t from = NLMSG_SPACE(head);
 
-	if (len > RTNL_MESSAGE || m->len == DUMP_MOST)
-		return 0;
-	if (!(m->len & (m->len - 1))) {
-		v = realloc(m->v, (m->len ? 2 * m->len : 1) * sizeof(*v));
-		if (!v)
-			return -1;
-		m->v = v;
-	}
-	m->v[m->len].len = (uint16_t)len;
-	memcpy(m->v[m->len++].data, NLMSG_DATA(h), len);
-	return 0;
+	if (h->nlmsg_len < NLMSG_LENGTH(head))
+		return false;
+	rtnl_attrs((const void *)((const char *)h + from), h->nlmsg_len > from ? h->nlmsg_len - from : 0, table, max);
+	return true;
 }
 
-static int each(struct rtnl *r, uint16_t type, uint8_t neighbors, int (*fn)(void *opaque, const struct nlmsghdr *h),
-		void *opaque, struct err *err)
+struct rtnexthop *rtnl_next_hop(const struct rtattr *ways, const struct rtnexthop *h)
+{
+	const size_t len = ways ? RTA_PAYLOAD(ways) : 0;
+	const size_t at = h ? (size_t)((const char *)h - (char *)RTA_DATA(ways)) + RTNH_ALIGN(h->rtnh_len) : 0;
+	struct rtnexthop *next;
+
+	if (!range_within(at, sizeof(*next), len))
+		return NULL;
+	next = (void *)((char *)RTA_DATA(ways) + at);
+	return next->rtnh_len >= sizeof(*next) && next->rtnh_len <= len - at ? next : NULL;
+}
+
+bool rtnl_next_way(const struct rtattr *const *route, struct rtnl_way *w)
+{
+	const struct rtattr *own[RTA_MAX + 1];
+
+	w->hop = rtnl_next_hop(route[RTA_MULTIPATH], w->hop);
+	if (w->hop)
+		rtnl_attrs(RTNH_DATA(w->hop), w->hop->rtnh_len - sizeof(*w->hop), own, RTA_MAX);
+	else if (w->begun)
+		return false;
+	w->begun = true;
+	w->index = w->hop ? w->hop->rtnh_ifindex : (int)u32_of(route[RTA_OIF]);
+	w->gateway = (w->hop ? own : route)[RTA_GATEWAY];
+	w->via = (w->hop ? own : route)[RTA_VIA];
+	return true;
+}
+
+static void begin(struct rtnl_req *q, const struct rtnl_ask *ask, uint8_t family)
+{
+	const struct ndmsg n = { .ndm_family = family, .ndm_flags = ask->proxies ? NTF_PROXY : 0 };
+	const struct ifaddrmsg a = { .ifa_family = family, .ifa_index = (uint32_t)ask->index };
+	const struct rtmsg route = { .rtm_family = family };
+
+	if (ask->type == RTM_GETADDR)
+		rtnl_begin(q, ask->type, NLM_F_DUMP, &a, sizeof(a));
+	else if (ask->type == RTM_GETNEIGH)
+		rtnl_begin(q, ask->type, NLM_F_DUMP, &n, sizeof(n));
+	else
+		rtnl_begin(q, ask->type, NLM_F_DUMP, &route, sizeof(route));
+	if (ask->index && ask->type != RTM_GETADDR)
+		rtnl_put_u32(q, ask->type == RTM_GETNEIGH ? NDA_IFINDEX : RTA_OIF, (uint32_t)ask->index);
+}
+
+int rtnl_each_of(struct rtnl *r, const struct rtnl_ask *ask, rtnl_fn *fn, void *opaque, struct err *err)
 {
 	static const uint8_t families[] = { AF_INET, AF_INET6 };
 	struct rtnl_req q;
 	int rc = 0;
 
 	for (unsigned i = 0; i < ARRAY_LEN(families) && !rc; i++) {
-		const struct ndmsg n = { .ndm_family = families[i], .ndm_flags = neighbors };
-		const struct ifaddrmsg a = { .ifa_family = families[i] };
-		const struct rtmsg route = { .rtm_family = families[i] };
-
-		if (type == RTM_GETADDR)
-			rtnl_begin(&q, type, NLM_F_DUMP, &a, sizeof(a));
-		else if (type == RTM_GETNEIGH)
-			rtnl_begin(&q, type, NLM_F_DUMP, &n, sizeof(n));
-		else
-			rtnl_begin(&q, type, NLM_F_DUMP, &route, sizeof(route));
+		begin(&q, ask, families[i]);
 		rc = rtnl_each(r, &q, fn, opaque, err);
+		/* An interface that has gone has nothing. */
+		if (rc == -ENODEV && ask->index)
+			rc = 0;
 	}
 	return rc ? -1 : 0;
 }
 
-int rtnl_each_of(struct rtnl *r, uint16_t type, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque,
-		 struct err *err)
+static int add_message(void *opaque, const struct nlmsghdr *h)
 {
-	return each(r, type, 0, fn, opaque, err);
-}
+	struct rtnl_messages *m = opaque;
+	size_t len = h->nlmsg_len - NLMSG_HDRLEN;
 
-int rtnl_each_proxy(struct rtnl *r, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque, struct err *err)
-{
-	return each(r, RTM_GETNEIGH, NTF_PROXY, fn, opaque, err);
+	if (len > RTNL_MESSAGE)
+		return 0;
+	if (!array_more(m->v, m->len))
+		return -1;
+	m->v[m->len].len = (uint16_t)len;
+	memcpy(m->v[m->len++].data, NLMSG_DATA(h), len);
+	return 0;
 }
 
 int rtnl_dump(struct rtnl *r, uint16_t type, struct rtnl_messages *m, struct err *err)
@@ -393,7 +429,7 @@ int rtnl_dump(struct rtnl *r, uint16_t type, struct rtnl_messages *m, struct err
 	int rc;
 
 	*m = (struct rtnl_messages){ 0 };
-	rc = each(r, type, 0, add_message, m, err);
+	rc = rtnl_each_of(r, &(struct rtnl_ask){ .type = type }, add_message, m, err);
 	if (rc)
 		rtnl_messages_free(m);
 	return rc;

@@ -37,7 +37,8 @@ struct rtnl_req {
 };
 
 void rtnl_begin(struct rtnl_req *q, uint16_t type, uint16_t flags, const void *head, size_t len);
-void rtnl_put(struct rtnl_req *q, uint16_t type, const void *data, size_t len);
+/* The attribute within the request; NULL: it did not fit. */
+struct rtattr *rtnl_put(struct rtnl_req *q, uint16_t type, const void *data, size_t len);
 void rtnl_put_text(struct rtnl_req *q, uint16_t type, const char *text);
 void rtnl_put_u32(struct rtnl_req *q, uint16_t type, uint32_t v);
 /* Attributes within another one; the result is for rtnl_nest_end(). */
@@ -50,9 +51,9 @@ int rtnl_do(struct rtnl *r, struct rtnl_req *q, struct err *err);
 void rtnl_attrs(const struct rtattr *a, size_t len, const struct rtattr **table, unsigned max);
 /* The message behind `h` of those that begin with it and are `len` bytes. */
 struct nlmsghdr *rtnl_next(struct nlmsghdr *h, size_t *len);
-/* Call `fn` for each message of the answer to a dump; it returns -1 where memory is short. */
-int rtnl_each(struct rtnl *r, struct rtnl_req *q, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque,
-	      struct err *err);
+/* Called for each message of the answer to a dump. It asks nothing by the same socket; -1: memory is short. */
+typedef int rtnl_fn(void *opaque, const struct nlmsghdr *h);
+int rtnl_each(struct rtnl *r, struct rtnl_req *q, rtnl_fn *fn, void *opaque, struct err *err);
 
 /* --- links --- */
 
@@ -100,8 +101,33 @@ int rtnl_set_mtu(struct rtnl *r, int index, unsigned mtu, struct err *err);
 /* The first of struct rtnl_link_stats64: packets, bytes, errors and lost ones, received before sent each. */
 int rtnl_link_stats(struct rtnl *r, const char *name, uint64_t v[8]);
 
-/* --- addresses and routes, as the kernel's own messages, so that they can be given back as they were --- */
+/* --- addresses, routes and neighbors, as the kernel's own messages: there may be a million of them --- */
 
+struct rtnl_ask {
+	uint16_t type; /* RTM_GETADDR, RTM_GETROUTE or RTM_GETNEIGH */
+	bool proxies;  /* of neighbors those for which the host answers */
+	int index;     /* only what is at this interface; 0: all. Older kernels give all the same: look at it */
+};
+/* Of both families, each as it comes. */
+int rtnl_each_of(struct rtnl *r, const struct rtnl_ask *ask, rtnl_fn *fn, void *opaque, struct err *err);
+
+/* The attributes of one behind its header of `head` bytes, by type. False: it is shorter than that. */
+bool rtnl_parse(const struct nlmsghdr *h, size_t head, const struct rtattr **table, unsigned max);
+/*
+ * The ways that a route goes by, one or several, from its attributes: begin with a way of zeros. False: that were all.
+ * One that leads nowhere has one way, of no interface (0).
+ */
+struct rtnl_way {
+	int index; /* of the interface */
+	const struct rtattr *gateway, *via;
+	const struct rtnexthop *hop;
+	bool begun;
+};
+bool rtnl_next_way(const struct rtattr *const *route, struct rtnl_way *w);
+/* Of several (RTA_MULTIPATH), where they are changed: the one behind `h`, or the first (NULL). NULL: that were all. */
+struct rtnexthop *rtnl_next_hop(const struct rtattr *ways, const struct rtnexthop *h);
+
+/* The host's addresses as a list. */
 #define RTNL_MESSAGE 512
 struct rtnl_message {
 	uint16_t len; /* of data: what follows the header */
@@ -111,12 +137,6 @@ struct rtnl_messages {
 	struct rtnl_message *v;
 	unsigned len;
 };
-/* Each of RTM_GETADDR, RTM_GETROUTE or RTM_GETNEIGH of both families. */
-int rtnl_each_of(struct rtnl *r, uint16_t type, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque,
-		 struct err *err);
-/* Neighbors for which the host answers. */
-int rtnl_each_proxy(struct rtnl *r, int (*fn)(void *opaque, const struct nlmsghdr *h), void *opaque, struct err *err);
-/* The same as a list, but for those that are longer than RTNL_MESSAGE, and of very many the first. */
 int rtnl_dump(struct rtnl *r, uint16_t type, struct rtnl_messages *m, struct err *err);
 void rtnl_messages_free(struct rtnl_messages *m);
 

@@ -227,17 +227,15 @@ static void strange(FILE *f, const struct lan_rules *r)
 
 /* The text of a subnet that the host has this address of, if it has more addresses than the host's table has room for.
  */
-static const char *wide(const struct rtnl_message *m, char text[LAN_TEXT6])
+static const char *wide(const struct nlmsghdr *m, char text[LAN_TEXT6])
 {
-	const struct ifaddrmsg *t = (const void *)m->data;
+	const struct ifaddrmsg *t = NLMSG_DATA(m);
 	const struct rtattr *a[IFA_MAX + 1];
 	struct lan_net6 six = { .len = t->ifa_prefixlen };
 	struct lan_net4 four = { .len = t->ifa_prefixlen };
 
-	if (m->len < sizeof(*t) || !t->ifa_prefixlen || t->ifa_scope >= RT_SCOPE_LINK)
-		return NULL;
-	rtnl_attrs(IFA_RTA(t), m->len - NLMSG_ALIGN(sizeof(*t)), a, IFA_MAX);
-	if (!a[IFA_ADDRESS])
+	if (!rtnl_parse(m, sizeof(*t), a, IFA_MAX) || !t->ifa_prefixlen || t->ifa_scope >= RT_SCOPE_LINK ||
+	    !a[IFA_ADDRESS])
 		return NULL;
 	if (t->ifa_family == AF_INET && t->ifa_prefixlen < 24 && RTA_PAYLOAD(a[IFA_ADDRESS]) == 4) {
 		four.addr = ld_be32(RTA_DATA(a[IFA_ADDRESS])) & lan_mask4(four.len);
@@ -252,26 +250,33 @@ static const char *wide(const struct rtnl_message *m, char text[LAN_TEXT6])
 	return lan_text_net6(&six, text);
 }
 
+struct near {
+	FILE *f;
+	unsigned len;
+};
+
+static int add_near(void *opaque, const struct nlmsghdr *m)
+{
+	struct near *n = opaque;
+	char text[LAN_TEXT6];
+	const char *net = n->len < WIDE_MOST ? wide(m, text) : NULL;
+
+	if (net)
+		fprintf(n->f, "\t\t%s daddr %s goto strange\n", strchr(net, ':') ? "ip6" : "ip", net);
+	n->len += !!net;
+	return 0;
+}
+
 /* The subnets that the host is in itself. */
 static void near(FILE *f, const struct lan_rules *r)
 {
-	struct rtnl_messages m = { 0 };
+	struct near n = { f, 0 };
 	struct err ignored;
-	char text[LAN_TEXT6];
 
-	if (r->nl)
-		rtnl_dump(r->nl, RTM_GETADDR, &m, &ignored);
 	fputs("\tchain near {\n", f);
-	for (unsigned i = 0, n = 0; i < m.len && n < WIDE_MOST; i++) {
-		const char *net = wide(&m.v[i], text);
-
-		if (!net)
-			continue;
-		fprintf(f, "\t\t%s daddr %s goto strange\n", strchr(net, ':') ? "ip6" : "ip", net);
-		n++;
-	}
+	if (r->nl)
+		rtnl_each_of(r->nl, &(struct rtnl_ask){ RTM_GETADDR }, add_near, &n, &ignored);
 	fputs("\t}\n", f);
-	rtnl_messages_free(&m);
 }
 
 void lan_rules_routed(FILE *f, const struct lan_rules *r)

@@ -290,31 +290,44 @@ static int make_bridge(struct lan *l, struct lan_run *r, struct err *err)
 	return set_switches(r, &k, err);
 }
 
-/* What was edited away goes, too. */
+struct unwanted {
+	const struct lan_def *d;
+	int index;
+	bool found;
+	struct rtnl_req del;
+};
+
+static int see_address(void *opaque, const struct nlmsghdr *h)
+{
+	const struct ifaddrmsg *a = NLMSG_DATA(h);
+	const struct rtattr *t[IFA_MAX + 1];
+	struct unwanted *u = opaque;
+	uint32_t v4;
+
+	if (!rtnl_parse(h, sizeof(*a), t, IFA_MAX) || (int)a->ifa_index != u->index || a->ifa_scope == RT_SCOPE_LINK ||
+	    !t[IFA_ADDRESS])
+		return 0;
+	v4 = a->ifa_family == AF_INET ? ld_be32(RTA_DATA(t[IFA_ADDRESS])) : 0;
+	if (a->ifa_family == AF_INET ? u->d->net4.len == a->ifa_prefixlen && v4 == lan_gateway4(u->d)
+				     : u->d->net6.len && lan_in6(&u->d->net6, RTA_DATA(t[IFA_ADDRESS])))
+		return 0;
+	u->found = true;
+	rtnl_begin(&u->del, RTM_DELADDR, 0, a, h->nlmsg_len - NLMSG_HDRLEN);
+	return 0;
+}
+
+/* What was edited away goes, too: one after the other, as others may go with it. */
 static int drop_addresses(struct lan *l, const struct lan_run *r, int index, struct err *err)
 {
-	struct rtnl_messages m;
-	struct rtnl_req q;
-	int rc = rtnl_dump(&l->nl, RTM_GETADDR, &m, err);
+	struct unwanted u = { .d = &r->def, .index = index };
+	int rc;
 
-	for (unsigned i = 0; i < m.len && !rc; i++) {
-		const struct ifaddrmsg *a = (const void *)m.v[i].data;
-		const struct rtattr *t[IFA_MAX + 1];
-		uint32_t v4;
-
-		if (m.v[i].len < sizeof(*a) || (int)a->ifa_index != index || a->ifa_scope == RT_SCOPE_LINK)
-			continue;
-		rtnl_attrs(IFA_RTA(a), m.v[i].len - NLMSG_ALIGN(sizeof(*a)), t, IFA_MAX);
-		if (!t[IFA_ADDRESS])
-			continue;
-		v4 = a->ifa_family == AF_INET ? ld_be32(RTA_DATA(t[IFA_ADDRESS])) : 0;
-		if (a->ifa_family == AF_INET ? r->def.net4.len == a->ifa_prefixlen && v4 == lan_gateway4(&r->def)
-					     : r->def.net6.len && lan_in6(&r->def.net6, RTA_DATA(t[IFA_ADDRESS])))
-			continue;
-		rtnl_begin(&q, RTM_DELADDR, 0, m.v[i].data, m.v[i].len);
-		rc = rtnl_do(&l->nl, &q, err);
-	}
-	rtnl_messages_free(&m);
+	do {
+		u.found = false;
+		rc = rtnl_each_of(&l->nl, &(struct rtnl_ask){ RTM_GETADDR, .index = index }, see_address, &u, err);
+		if (!rc && u.found)
+			rc = rtnl_do(&l->nl, &u.del, err);
+	} while (!rc && u.found);
 	return rc;
 }
 

@@ -43,39 +43,47 @@ static int check_routes(struct lan *l, const struct rtnl_link *k, struct err *er
 	return rc;
 }
 
+struct lifetime {
+	unsigned index, left;
+	char text[LAN_TEXT4];
+};
+
+static int see_lifetime(void *opaque, const struct nlmsghdr *h)
+{
+	const struct ifaddrmsg *a = NLMSG_DATA(h);
+	const struct rtattr *t[IFA_MAX + 1];
+	struct ifa_cacheinfo c = { .ifa_valid = ~0u };
+	struct lifetime *l = opaque;
+
+	if (!rtnl_parse(h, sizeof(*a), t, IFA_MAX) || a->ifa_index != l->index || a->ifa_family != AF_INET)
+		return 0;
+	if (t[IFA_LOCAL] && t[IFA_CACHEINFO] && RTA_PAYLOAD(t[IFA_CACHEINFO]) >= sizeof(c))
+		memcpy(&c, RTA_DATA(t[IFA_CACHEINFO]), sizeof(c));
+	if (c.ifa_valid != ~0u) {
+		lan_text4(ld_be32(RTA_DATA(t[IFA_LOCAL])), l->text);
+		l->left = c.ifa_valid;
+	}
+	return 0;
+}
+
 /*
  * An IPv4 address that ends, as one by DHCP does: its client goes on asking at the interface, where the bridge takes
  * the answers, and the host would lose it. (IPv6 addresses by router advertisements are the kernel's, which hears these
  * at the bridge as well.)
  */
-static int check_lifetimes(struct lan *l, const char *uplink, struct err *err)
+static int check_lifetimes(struct lan *l, const struct rtnl_link *k, struct err *err)
 {
-	const unsigned index = if_nametoindex(uplink);
-	struct rtnl_messages m;
-	char text[LAN_TEXT4];
-	int rc = rtnl_dump(&l->nl, RTM_GETADDR, &m, err);
+	struct lifetime some = { .index = (unsigned)k->index };
 
-	for (unsigned i = 0; i < m.len && !rc; i++) {
-		const struct ifaddrmsg *a = (const void *)m.v[i].data;
-		const struct rtattr *t[IFA_MAX + 1];
-		struct ifa_cacheinfo c;
-
-		if (m.v[i].len < sizeof(*a) || a->ifa_index != index || a->ifa_family != AF_INET)
-			continue;
-		rtnl_attrs(IFA_RTA(a), m.v[i].len - NLMSG_ALIGN(sizeof(*a)), t, IFA_MAX);
-		if (!t[IFA_LOCAL] || !t[IFA_CACHEINFO] || RTA_PAYLOAD(t[IFA_CACHEINFO]) < sizeof(c))
-			continue;
-		memcpy(&c, RTA_DATA(t[IFA_CACHEINFO]), sizeof(c));
-		if (c.ifa_valid != ~0u)
-			rc = err_set(
-				err,
-				"bridged: %s has %s for %u s more (by DHCP?), and nobody would renew it on a bridge "
-				"of Vireo's: let what configures %s make a bridge of it, and name that one, or give it "
-				"an address that stays",
-				uplink, lan_text4(ld_be32(RTA_DATA(t[IFA_LOCAL])), text), c.ifa_valid, uplink);
-	}
-	rtnl_messages_free(&m);
-	return rc;
+	if (rtnl_each_of(&l->nl, &(struct rtnl_ask){ RTM_GETADDR, .index = k->index }, see_lifetime, &some, err))
+		return -1;
+	return *some.text
+		       ? err_set(err,
+				 "bridged: %s has %s for %u s more (by DHCP?), and nobody would renew it on a "
+				 "bridge of Vireo's: let what configures %s make a bridge of it, and name that one, or "
+				 "give it an address that stays",
+				 k->name, some.text, some.left, k->name)
+		       : 0;
 }
 
 int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struct err *err)
@@ -106,7 +114,7 @@ int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struc
 		rc = err_set(err, "bridged: %s is part of another interface already; name that one if it is a bridge",
 			     d->uplink);
 	else if (!k->master && !*joined)
-		rc = check_routes(l, k, err) || check_lifetimes(l, d->uplink, err) ? -1 : 0;
+		rc = check_routes(l, k, err) || check_lifetimes(l, k, err) ? -1 : 0;
 	rtnl_links_free(&links);
 	return rc;
 }

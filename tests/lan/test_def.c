@@ -343,64 +343,6 @@ static void test_json(void **state)
 	free(again);
 }
 
-static void test_choice(void **state)
-{
-	struct lan_net4 four[] = { { 0x0a000000, 8 }, { 0xac100000, 12 }, { 0xc0a80000, 17 } };
-	struct lan_holder who[3] = { { LAN_HOLD_NETWORK, "a" }, { LAN_HOLD_NETWORK, "b" }, { LAN_HOLD_NETWORK, "c" } };
-	struct lan_taken t = { .v4 = four, .who4 = who, .len4 = 3 };
-
-	/* 10/8 and 172.16/12 are taken, and half of 192.168/16. */
-	lan_def_init(&d, "lab");
-	assert_int_equal(lan_choose_subnets(&t, &d, true, true, &err), 0);
-	assert_int_equal(d.net4.addr & 0xffff8000, 0xc0a88000);
-	assert_int_equal(d.net6.addr.s6_addr[0], 0xfd);
-	assert_int_equal(lan_taken_check(&t, &d, NULL, &err), 0);
-	four[2].len = 16;
-	assert_int_equal(lan_taken_check(&t, &d, NULL, &err), -1);
-	assert_non_null(strstr(err.msg, "overlaps c"));
-	assert_int_equal(lan_taken_check(&t, &d, &d, &err), 0);
-	lan_def_init(&d, "lab");
-	assert_int_equal(lan_choose_subnets(&t, &d, true, false, &err), -1);
-}
-
-/* Subnets of the host's keep a network from them that the host would be in; routes only if they are not wider. */
-static void test_holders(void **state)
-{
-	struct lan_net4 four = { 0, 1 };
-	struct lan_net6 six = { .addr.s6_addr = { 0xfc }, .len = 7 };
-	struct lan_holder who = { LAN_HOLD_ROUTE, "vpn" };
-	struct lan_taken t = { .v4 = &four, .who4 = &who, .len4 = 1, .v6 = &six, .who6 = &who, .len6 = 1 };
-
-	/* One that nothing is said of, as long as there is one. */
-	lan_def_init(&d, "lab");
-	assert_int_equal(lan_choose_subnets(&t, &d, true, true, &err), 0);
-	assert_int_equal(d.net4.addr >> 20, 0xac1);
-	assert_int_equal(lan_taken_check(&t, &d, NULL, &err), 0);
-	four = (struct lan_net4){ 0, 0 };
-	lan_def_init(&d, "lab");
-	assert_int_equal(lan_choose_subnets(&t, &d, true, true, &err), 0);
-	assert_int_equal(d.net4.addr >> 24, 10);
-	four = (struct lan_net4){ 0x0a000000, 8 };
-	d.net4 = (struct lan_net4){ 0x0a010200, 24 };
-	assert_int_equal(lan_taken_check(&t, &d, NULL, &err), 0);
-	for (four.len = 24; four.len <= 32; four.len += 8) {
-		four.addr = 0x0a010200;
-		assert_int_equal(lan_taken_check(&t, &d, NULL, &err), -1);
-		assert_non_null(strstr(err.msg, "subnet 10.1.2.0/24 overlaps vpn"));
-		assert_int_equal(lan_taken_check(&t, &d, &d, &err), 0);
-	}
-	four = (struct lan_net4){ 0x0a000000, 8 };
-	for (who.how = LAN_HOLD_NETWORK; who.how < LAN_HOLD_ROUTE; who.how++)
-		assert_int_equal(lan_taken_check(&t, &d, NULL, &err), -1);
-	/* Where the host is not in it, it reaches nobody there anyway. */
-	d.model = LAN_ISOLATED;
-	assert_int_equal(lan_taken_check(&t, &d, &d, &err), 0);
-	who.how = LAN_HOLD_LINK;
-	assert_int_equal(lan_taken_check(&t, &d, NULL, &err), 0);
-	who.how = LAN_HOLD_NETWORK;
-	assert_int_equal(lan_taken_check(&t, &d, NULL, &err), -1);
-}
-
 /* A network that runs must not go because it could not be asked for any more. */
 static void what_older_versions_took(void **state)
 {
@@ -498,8 +440,6 @@ int main(void)
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_labels),
 		cmocka_unit_test(test_json),
-		cmocka_unit_test(test_choice),
-		cmocka_unit_test(test_holders),
 		cmocka_unit_test(test_ports),
 		cmocka_unit_test(ports_by_another_definition),
 		cmocka_unit_test(ports_of_the_host),

@@ -78,6 +78,57 @@ static void test_lies(void **state)
 	assert_null(t[2]);
 }
 
+/* What a route goes by: one way, several with gateways of their own, none; and lengths of ways that lie. */
+static void test_ways(void **state)
+{
+	const struct rtmsg head = { .rtm_family = AF_INET };
+	const uint32_t gateways[] = { 1, 2 };
+	const struct rtattr *t[RTA_MAX + 1];
+	struct rtnl_way w = { 0 };
+	struct rtnexthop *hop;
+	struct rtnl_req q;
+	struct rtattr *ways;
+
+	rtnl_begin(&q, RTM_NEWROUTE, 0, &head, sizeof(head));
+	assert_true(rtnl_parse(q.h, sizeof(head), t, RTA_MAX));
+	assert_false(rtnl_parse(q.h, sizeof(head) + 1, t, RTA_MAX));
+	assert_true(rtnl_next_way(t, &w) && !w.index && !w.gateway);
+	assert_false(rtnl_next_way(t, &w));
+	rtnl_put_u32(&q, RTA_OIF, 7);
+	rtnl_put_u32(&q, RTA_GATEWAY, 9);
+	assert_true(rtnl_parse(q.h, sizeof(head), t, RTA_MAX));
+	w = (struct rtnl_way){ 0 };
+	assert_true(rtnl_next_way(t, &w) && w.index == 7 && w.gateway == t[RTA_GATEWAY]);
+	assert_false(rtnl_next_way(t, &w));
+	rtnl_begin(&q, RTM_NEWROUTE, 0, &head, sizeof(head));
+	ways = rtnl_nest(&q, RTA_MULTIPATH);
+	for (int i = 0; i < 2; i++) {
+		const struct rtnexthop h = { .rtnh_len = sizeof(h) + 8, .rtnh_ifindex = 5 + i };
+
+		memcpy(q.buf + q.h->nlmsg_len, &h, sizeof(h));
+		q.h->nlmsg_len += sizeof(h);
+		rtnl_put_u32(&q, RTA_GATEWAY, gateways[i]);
+	}
+	rtnl_nest_end(&q, ways);
+	assert_true(rtnl_parse(q.h, sizeof(head), t, RTA_MAX));
+	w = (struct rtnl_way){ 0 };
+	for (int i = 0; i < 2; i++) {
+		assert_true(rtnl_next_way(t, &w) && w.index == 5 + i);
+		assert_memory_equal(RTA_DATA(w.gateway), &gateways[i], 4);
+	}
+	assert_false(rtnl_next_way(t, &w));
+	hop = rtnl_next_hop(ways, NULL);
+	for (unsigned len = 0; len < 64; len++) {
+		unsigned n = 0;
+
+		hop->rtnh_len = (unsigned short)len;
+		for (const struct rtnexthop *h = NULL; (h = rtnl_next_hop(ways, h));)
+			n++;
+		assert_true(n <= 4 && (n > 0) == (len >= sizeof(*hop) && len <= 32));
+	}
+	assert_null(rtnl_next_hop(NULL, NULL));
+}
+
 /* The kernel's own answer, which needs no rights. */
 static void test_links(void **state)
 {
@@ -97,10 +148,8 @@ static void test_links(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_build),
-		cmocka_unit_test(test_full),
-		cmocka_unit_test(test_lies),
-		cmocka_unit_test(test_links),
+		cmocka_unit_test(test_build), cmocka_unit_test(test_full),  cmocka_unit_test(test_lies),
+		cmocka_unit_test(test_ways),  cmocka_unit_test(test_links),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

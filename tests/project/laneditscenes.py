@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -365,6 +366,27 @@ def vpn(lab):
     r["edits"] = [tried(lab, "net", "edit", *args) for args in (["lab", "--subnet", "10.98.2.0/24", "--force"], ["alone", "--nat", "--force"])]
     sh("ip addr del 10.98.0.1/16 dev up0")
     return r
+
+
+def full(lab):
+    """A host with a full table of routes, and with long ones: all of them count, and do not make a command large."""
+    sh("ip link add wire type bridge; ip link set wire up; ip addr add 198.18.0.1/16 dev wire")
+    ways = [f"198.18.1.{n}" for n in range(1, 201)]
+    sh("ip route add 10.204.1.0/24 " + " ".join(f"nexthop via {w} dev wire" for w in ways))
+    routes = "".join(f"route add {20 + (n >> 16)}.{n >> 8 & 255}.{n & 255}.0/24 via 192.0.2.2\n" for n in range(70000))
+    subprocess.run(["ip", "-batch", "-"], input=routes, text=True, check=True)
+    sh("ip route add 172.31.5.0/24 via 192.0.2.2; ip route add 203.0.113.0/24 via 198.18.9.9; ip -6 route add fd00:205::/64 via 2001:db8::2")
+
+    def small(*args):
+        r = subprocess.run([lab.VIREO, "net", *args], capture_output=True, text=True, timeout=30,
+                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (24 << 20, 24 << 20)))
+        return r.stderr if r.returncode else ""
+
+    r = {"long": small("create", "lab", "--nat", "--subnet", "10.204.1.0/24"), "last": small("create", "lab", "--nat", "--subnet", "172.31.5.0/24"),
+         "last6": small("create", "lab", "--nat", "--subnet6", "fd00:205::/64"), "made": [small("create", "lab", "--nat"), small("delete", "lab")],
+         "bridged": small("create", "lab", "--bridged", "wire")}
+    filters = sh("nft list table bridge vireo-lab")
+    return {**r, "reserved": [a for a in (*ways, "198.18.9.9", "198.18.0.1") if f"{a}," not in filters and f"{a} " not in filters]}
 
 
 def unstarted(lab):

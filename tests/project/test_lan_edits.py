@@ -97,6 +97,14 @@ def test_wider_routes_keep_no_subnet(scenes):
     assert ["overlaps" in e for e in r["edits"]] == [True, True]
 
 
+@pytest.mark.scene("full")
+def test_each_of_many_routes_counts(scenes):
+    r = scenes.result("full")
+    assert "overlaps a route of the host by wire" in r["long"]
+    assert all("overlaps a route of the host by up0" in r[name] for name in ("last", "last6")), r
+    assert (r["made"], r["bridged"], r["reserved"]) == (["", ""], "", [])
+
+
 @pytest.mark.scene("unstarted")
 def test_machines_that_cannot_start(scenes):
     r = scenes.result("unstarted")
