@@ -19,6 +19,8 @@
 #define PUBLISH	       32  /* frames before the driver gets their buffers back */
 #define QUEUE_SIZE     256 /* unless another one is said */
 #define SPEED_DUPLEX   5   /* bytes of the configuration space */
+#define ETHERNET       14u
+#define VLAN_TAG       4u
 
 static unsigned rx_queue(const struct net_pair *p)
 {
@@ -119,6 +121,27 @@ static void writable(void *opaque)
 	virtio_defer(&p->n->d, tx_queue(p));
 }
 
+/* USO is one for both versions of IP where it comes from. */
+static unsigned accepts(const struct net *n)
+{
+	static const struct {
+		uint64_t features;
+		unsigned net;
+	} bits[] = {
+		{ 1ull << F_GUEST_CSUM, NET_CSUM },
+		{ 1ull << F_GUEST_TSO4, NET_TSO4 },
+		{ 1ull << F_GUEST_TSO6, NET_TSO6 },
+		{ 1ull << F_GUEST_ECN, NET_ECN },
+		{ 1ull << F_GUEST_USO4 | 1ull << F_GUEST_USO6, NET_USO },
+	};
+	uint64_t agreed = n->d.features & n->offloads;
+	unsigned net = 0;
+
+	for (size_t k = 0; k < ARRAY_LEN(bits); k++)
+		net |= (agreed & bits[k].features) == bits[k].features ? bits[k].net : 0;
+	return net;
+}
+
 /* --- receive: one chain, or several when the driver merges --- */
 
 enum gathered {
@@ -137,8 +160,9 @@ static enum gathered gather(struct net_pair *p, size_t need, struct vring_chain 
 	while (room < need && *count < max) {
 		struct vring_chain *next = virtio_pop(d, rx_queue(p));
 
+		/* Of a driver that has no more buffers than these there is nothing to wait for. */
 		if (!next)
-			return TOO_LITTLE;
+			return *count == d->queues[rx_queue(p)].size ? NEVER : TOO_LITTLE;
 		c[(*count)++] = next;
 		room += vring_write_left(next);
 		if (vring_write_left(next) < header_size(p->n)) { /* 5.1.6.3.1 */
@@ -153,7 +177,7 @@ static enum gathered gather(struct net_pair *p, size_t need, struct vring_chain 
 static void header_of(const struct net *n, const struct net_offload *o, struct net_hash hash,
 		      uint8_t hdr[static HEADER_HASH])
 {
-	bool valid = o->valid && virtio_has_feature(&n->d, F_GUEST_CSUM);
+	bool valid = o->valid && n->d.features & n->offloads & 1ull << F_GUEST_CSUM;
 
 	hdr[0] = o->checksum ? HDR_NEEDS_CSUM : valid ? HDR_DATA_VALID : 0;
 	hdr[1] = (uint8_t)o->gso | (o->gso && o->ecn ? GSO_ECN : 0);
@@ -194,6 +218,17 @@ static bool put(struct net_pair *p, unsigned from, const uint8_t *frame, size_t 
 	return true;
 }
 
+/* Larger packets than a driver was promised, unless it cuts them itself (5.1.4.1). Tags are no part of them. */
+static bool too_large(const struct net *n, const uint8_t *frame, size_t len, const struct net_offload *o)
+{
+	size_t header = ETHERNET;
+
+	while (header < ETHERNET + 2 * VLAN_TAG && len >= header + VLAN_TAG &&
+	       (ld_be16(frame + header - 2) == 0x8100 || ld_be16(frame + header - 2) == 0x88a8))
+		header += VLAN_TAG;
+	return virtio_has_feature(&n->d, F_MTU) && !o->gso && len - header > ld_le16(n->config.tail + 2);
+}
+
 static bool receive(void *opaque, const uint8_t *frame, size_t len, const struct net_offload *o)
 {
 	struct net_pair *p = opaque;
@@ -208,12 +243,18 @@ static bool receive(void *opaque, const uint8_t *frame, size_t len, const struct
 		taken = !atomic_load(&n->d.paused); /* no driver: nobody listens */
 		goto out;
 	}
+	if ((o->checksum || o->gso) && n->told != accepts(n)) {
+		/* It was made for what another driver took, or this one has taken until now: set_guest() asks again. */
+		p->starved |= 1u << p->index;
+		taken = false;
+		goto out;
+	}
 	hash = net_rss_hash(&n->rss, frame, len);
 	if (n->rss.steers)
 		to = net_rss_pair(&n->rss, hash);
 	else if (to >= n->active)
 		goto out;
-	if (net_link_up(n) && net_filter_passes(n, frame, len)) {
+	if (net_link_up(n) && net_filter_passes(n, frame, len) && !too_large(n, frame, len, o)) {
 		header_of(n, o, hash, hdr);
 		taken = put(&n->pair[to], p->index, frame, len, hdr);
 	}
@@ -252,38 +293,24 @@ static void process(struct virtio_dev *d, unsigned q)
 
 /* --- life --- */
 
-/* USO is one for both versions of IP where it comes from. */
-static unsigned accepts(const struct net *n)
-{
-	static const struct {
-		uint64_t features;
-		unsigned net;
-	} bits[] = {
-		{ 1ull << F_GUEST_CSUM, NET_CSUM },
-		{ 1ull << F_GUEST_TSO4, NET_TSO4 },
-		{ 1ull << F_GUEST_TSO6, NET_TSO6 },
-		{ 1ull << F_GUEST_ECN, NET_ECN },
-		{ 1ull << F_GUEST_USO4 | 1ull << F_GUEST_USO6, NET_USO },
-	};
-	uint64_t agreed = n->d.features & n->offloads;
-	unsigned net = 0;
-
-	for (size_t k = 0; k < ARRAY_LEN(bits); k++)
-		net |= (agreed & bits[k].features) == bits[k].features ? bits[k].net : 0;
-	return net;
-}
-
 /* A peer belongs to the loop's thread. */
 static void set_guest(void *opaque)
 {
 	struct net *n = opaque;
-	unsigned mask, active;
+	unsigned mask, active, waiting = 0;
 
 	pthread_mutex_lock(&n->d.lock);
-	mask = accepts(n);
+	mask = n->told = accepts(n);
 	active = n->active;
+	for (unsigned k = 0; k < n->pairs; k++) {
+		waiting |= n->pair[k].starved;
+		n->pair[k].starved = 0;
+	}
 	pthread_mutex_unlock(&n->d.lock);
 	net_set_guest(n->peer, mask, active);
+	for (unsigned k = 0; k < n->pairs; k++)
+		if (waiting >> k & 1)
+			tell_peer(&n->pair[k]);
 }
 
 void net_tell_guest(struct net *n)

@@ -94,6 +94,7 @@ struct net {
 	bool control;  /* there is a control queue */
 	bool hashes;   /* RSS or reports are offered */
 	bool announce; /* at the next resume: the guest has come from elsewhere */
+	unsigned told; /* what the peer knows that the guest takes */
 	pthread_mutex_t tx_lock;
 	struct net_pair pair[NET_QUEUES_MAX];
 	/* --- set through the control queue, saved --- */
@@ -131,7 +132,7 @@ unsigned net_rss_pair(const struct net_rss *r, struct net_hash h);
 bool net_rss_command(struct net *n, unsigned command, struct vring_chain *c);
 
 /* --- net.c --- */
-/* Tell the peer what the guest takes now. */
+/* Tell the peer what the guest takes now, and ask for what waited for buffers where it goes no longer. */
 void net_tell_guest(struct net *n);
 
 #endif

@@ -243,6 +243,7 @@ static bool set_reports(struct net *n, struct vring_chain *c)
 	if (!read_key(c, &r))
 		return false;
 	n->rss = r;
+	net_tell_guest(n);
 	return true;
 }
 

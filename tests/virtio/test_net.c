@@ -31,6 +31,7 @@ static uint8_t last[NET_FRAME_MAX];
 static size_t last_len;
 static struct net_offload last_offload;
 static bool destroyed, locked_while_sending, verified;
+static uint16_t rx_size; /* of the next card; 0: as usual */
 
 static bool peer_send(struct net_peer *p, const struct net_packet *k)
 {
@@ -61,7 +62,7 @@ static void peer_destroy(struct net_peer *p)
 
 static void begin(bool packed, uint64_t features)
 {
-	struct virtio_net_config c = { .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
+	struct virtio_net_config c = { .mac = { 0x52, 0x54, 0, 1, 2, 3 }, .rx_size = rx_size };
 	struct err err;
 
 	peer_ops =
@@ -395,6 +396,25 @@ static void test_tiny_buffers(void **state)
 	end();
 }
 
+/* All buffers of a ring are too few: the frame is lost, where waiting for more would have no end. */
+static void test_a_ring_that_holds_less_than_a_frame(void **state)
+{
+	for (unsigned packed = 0; packed < 2; packed++) {
+		rx_size = 8;
+		begin(packed, MERGE);
+		rx_size = 0;
+		for (unsigned k = 0; k < 7; k++)
+			offer(100);
+		assert_false(deliver(789));
+		offer(100);
+		assert_true(deliver(789));
+		assert_true(deliver(788));
+		for (unsigned k = 0; k < 8; k++)
+			assert_int_equal(rig_wait(&rig, RX), 100);
+		end();
+	}
+}
+
 static void test_buffers_without_room_for_a_header(void **state)
 {
 	for (int write = 0; write < 2; write++) {
@@ -510,6 +530,7 @@ int main(void)
 		cmocka_unit_test(test_merge_split),
 		cmocka_unit_test(test_merge_packed),
 		cmocka_unit_test(test_tiny_buffers),
+		cmocka_unit_test(test_a_ring_that_holds_less_than_a_frame),
 		cmocka_unit_test(test_buffers_without_room_for_a_header),
 		cmocka_unit_test(test_reset_while_the_peer_waits),
 		cmocka_unit_test(test_paused),

@@ -325,11 +325,83 @@ static void test_offloads(void **state)
 	assert_int_equal(peers->accepts, NET_CSUM);
 	st_le64(bits, BIT(F_MRG_RXBUF));
 	assert_int_equal(command(5, 0, bits, 8), ERR);
+	/* Without checksums none is called right. */
+	for (unsigned on = 0; on < 2; on++) {
+		st_le64(bits, on ? BIT(F_GUEST_CSUM) : 0);
+		assert_int_equal(command(5, 0, bits, 8), OK);
+		at = offer(0, 4000);
+		assert_true(net_deliver(peers, frame, 60, &(struct net_offload){ .valid = true }));
+		assert_int_equal(rig_wait(&rig, 0), HDR + 60);
+		rig_get(&rig, at, got, 1);
+		assert_int_equal(got[0], on ? 2 : 0);
+	}
 	rig_reset(&rig);
 	rig_start(&rig, BIT(F_GUEST_CSUM) | BIT(F_GUEST_TSO6));
 	rig_settle(&rig);
 	assert_int_equal(peers->accepts, NET_CSUM | NET_TSO6);
 	end();
+}
+
+/* Before the loop has told the peer of this driver, frames may come that were made for the one before. */
+static void test_frames_for_another_driver(void **state)
+{
+	const struct net_offload o = { .checksum = true, .csum_start = 34, .csum_offset = 16 };
+	uint16_t id;
+	uint32_t len;
+
+	begin(1, GUEST);
+	assert_int_equal(peers->accepts & NET_CSUM, NET_CSUM);
+	rig_reset(&rig);
+	rig_start(&rig, 0);
+	rig_add(&rig, 0, &(struct rig_seg){ rig_alloc(&rig, NULL, 2000), 2000, true }, 1);
+	assert_false(net_deliver(peers, frame, 100, &o));
+	assert_false(rig_poll(&rig, 0, &id, &len));
+	/* It need not wait for buffers. */
+	rig_settle(&rig);
+	assert_int_equal(peers->accepts, 0);
+	assert_int_equal(readies[0], 1);
+	assert_true(net_deliver(peers, frame, 100, &o));
+	assert_int_equal(rig_wait(&rig, 0), HDR + 100);
+	end();
+}
+
+/* 5.1.4.1: no packet is larger than the MTU that was agreed to, but one that the guest cuts. */
+static void test_mtu(void **state)
+{
+	static const struct {
+		size_t len;
+		uint16_t tag, second;
+		bool comes, agreed;
+	} cases[] = {
+		{ 1314, 0, 0, true, true },
+		{ 1315, 0, 0, false, true },
+		{ 1315, 0, 0, true, false },
+		{ 1318, 0x8100, 0, true, true },
+		{ 1319, 0x8100, 0, false, true },
+		{ 1322, 0x88a8, 0x8100, true, true },
+		{ 1323, 0x88a8, 0x8100, false, true },
+		{ 1322, 0x0800, 0x8100, false, true },
+	};
+	const struct net_offload large = {
+		.checksum = true, .csum_start = 34, .csum_offset = 16, .gso = NET_GSO_TCP4, .mss = 1260
+	};
+
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		uint16_t id;
+		uint32_t len;
+
+		begin_with(1, GUEST | (cases[k].agreed ? BIT(F_MTU) : 0), (struct virtio_net_config){ .mtu = 1300 });
+		offer(0, 4000);
+		memset(frame, 0, 60);
+		st_be16(frame + 12, cases[k].tag);
+		st_be16(frame + 16, cases[k].second);
+		assert_true(net_deliver(peers, frame, cases[k].len, &(struct net_offload){ 0 }));
+		assert_int_equal(rig_poll(&rig, 0, &id, &len), cases[k].comes);
+		offer(0, 4000);
+		assert_true(net_deliver(peers, frame, 3000, &large));
+		assert_int_equal(rig_wait(&rig, 0), HDR + 3000);
+		end();
+	}
 }
 
 /* Each pair has its own peer and its own rings; frames for a pair that is not used are lost. */
@@ -733,6 +805,33 @@ static void test_rss(void **state)
 	end();
 }
 
+/* What waits for buffers of a queue where it goes no longer is asked for. */
+static void test_routes_that_change_while_the_peer_waits(void **state)
+{
+	uint8_t b[600];
+	uint32_t size = rss_config(b, 0x3f, 127, 2, 40);
+	size_t len = tcp_frame();
+
+	for (unsigned way = 0; way < 3; way++) {
+		begin_rss();
+		assert_int_equal(command(4, 1, b, size), OK);
+		assert_false(net_deliver(peers, frame, len, &(struct net_offload){ 0 })); /* pair 2 has no buffers */
+		readies[0] = 0;
+		if (way == 0) {
+			assert_int_equal(command(4, 0, "\1\0", 2), OK);
+		} else if (way == 1) {
+			assert_int_equal(command(4, 2, (uint8_t[13]){ 0 }, 13), OK);
+		} else { /* another driver */
+			rig_reset(&rig);
+			rig_start(&rig, 0);
+			rig_settle(&rig);
+		}
+		assert_int_equal(readies[0], 1);
+		assert_int_equal(readies[1] + readies[2], 0);
+		end();
+	}
+}
+
 /* One that does is told so by hashes as well; and by neither, no table leads to the control queue. */
 static void test_rss_without_pairs(void **state)
 {
@@ -867,6 +966,8 @@ int main(void)
 		cmocka_unit_test(test_vlans),
 		cmocka_unit_test(test_what_is_no_command),
 		cmocka_unit_test(test_offloads),
+		cmocka_unit_test(test_frames_for_another_driver),
+		cmocka_unit_test(test_mtu),
 		cmocka_unit_test(test_pairs),
 		cmocka_unit_test(test_offers),
 		cmocka_unit_test(test_ring_reset),
@@ -875,6 +976,7 @@ int main(void)
 		cmocka_unit_test(test_announced),
 		cmocka_unit_test(test_saved_nonsense),
 		cmocka_unit_test(test_rss),
+		cmocka_unit_test(test_routes_that_change_while_the_peer_waits),
 		cmocka_unit_test(test_rss_without_pairs),
 		cmocka_unit_test(test_reports_alone),
 		cmocka_unit_test(test_what_is_no_rss),
