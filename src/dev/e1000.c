@@ -294,6 +294,7 @@ static void reset_mac(struct e1000 *e)
 	for (unsigned n = 0; n < E1000_WORDS; n++)
 		e->reg[n] = words[n].value;
 	e->reg[E1000_WUS] = wake;
+	e->resets++;
 	e->eeprom = (struct e1000_eeprom){ .out = true };
 	memset(e->stat, 0, sizeof(e->stat));
 	memset(e->mta, 0, sizeof(e->mta));

@@ -171,7 +171,8 @@ struct e1000 {
 	struct loop_fd *kick_watch;
 	atomic_bool kicked;
 	bool paused;
-	bool starved; /* the peer waits for receive buffers */
+	bool starved;	 /* the peer waits for receive buffers */
+	unsigned resets; /* what was begun before the last one is ended without a trace */
 	uint16_t eeprom_data[E1000_EEPROM];
 
 	/* The packet is complete and waits for the peer. A save loses it, as a wire may. */

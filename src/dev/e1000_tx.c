@@ -143,6 +143,7 @@ static void count_sent(struct e1000 *e)
 static void send_frame(struct e1000 *e)
 {
 	const struct net_offload o = e->offload;
+	unsigned resets = e->resets;
 	size_t len = e->packet.len;
 	bool sent;
 
@@ -152,8 +153,7 @@ static void send_frame(struct e1000 *e)
 	pthread_mutex_unlock(&e->lock);
 	sent = net_send(e->peer, e->packet.frame, len, &o);
 	pthread_mutex_lock(&e->lock);
-	/* After a reset meanwhile nobody waits for it. */
-	e->waits = !sent && e->reg[E1000_TCTL] & TCTL_EN;
+	e->waits = !sent && e->resets == resets;
 }
 
 /* Sums that the driver has made are not known to be right. */
@@ -228,10 +228,11 @@ struct reports {
 	bool now, later;
 };
 
-/* Descriptor `at`; false: the bus does not reach it. */
+/* Descriptor `at`; false: the bus does not reach it, or no longer. */
 static bool take(struct e1000 *e, uint32_t at, struct reports *r)
 {
 	gpa_t where = e1000_descriptor(e, E1000_TDBAL, at);
+	unsigned resets = e->resets;
 	uint32_t lower, upper, cmd;
 	uint8_t d[E1000_DESC];
 
@@ -246,6 +247,9 @@ static bool take(struct e1000 *e, uint32_t at, struct reports *r)
 		for (unsigned n = 0; n < 4; n++)
 			e->context[!!(cmd & TUCMD_TSE)][n] = ld_le32(d + 4 * n);
 	}
+	/* The driver may have reset the card while its frame was sent. */
+	if (e->resets != resets || !pci_bus_master(&e->pci))
+		return false;
 	if (cmd & CMD_RS) {
 		d[12] |= STATUS_DD;
 		mem_write(e->mem, gpa(where.v + 12), d + 12, 1);
@@ -257,6 +261,7 @@ static bool take(struct e1000 *e, uint32_t at, struct reports *r)
 bool e1000_transmit(struct e1000 *e)
 {
 	struct reports r = { 0 };
+	unsigned resets = e->resets;
 	uint32_t turn = 0;
 
 	if (e->waits && e1000_may_work(e))
@@ -271,6 +276,8 @@ bool e1000_transmit(struct e1000 *e)
 		if (!take(e, at, &r))
 			break;
 	}
+	if (e->resets != resets)
+		return false;
 	if (turn)
 		e1000_raise(e, (r.now ? ICR_TXDW : 0) | (e->reg[E1000_TDH] == e->reg[E1000_TDT] ? ICR_TXQE : 0), 0);
 	if (r.later)

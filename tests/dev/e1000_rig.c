@@ -14,6 +14,7 @@ size_t last_len;
 struct net_offload last_offload;
 struct device *card;
 bool verified;
+void (*while_sending)(void);
 static bool locked_while_called;
 
 static void look_at_lock(void)
@@ -27,6 +28,8 @@ static void look_at_lock(void)
 static bool peer_send(struct net_peer *p, const struct net_packet *k)
 {
 	look_at_lock();
+	if (while_sending)
+		while_sending();
 	if (!room)
 		return false;
 	room--;
@@ -74,6 +77,7 @@ void begin(void)
 	sent = readies = destroyed = 0;
 	room = UINT32_MAX;
 	verified = true;
+	while_sending = NULL;
 	locked_while_called = false;
 	board_init(&board);
 	make(&board);

@@ -51,6 +51,7 @@ extern uint8_t last[NET_FRAME_MAX];
 extern size_t last_len;
 extern struct net_offload last_offload;
 extern bool verified;
+extern void (*while_sending)(void); /* what the driver does then; NULL: nothing */
 
 void begin(void);
 void end(void);

@@ -242,6 +242,52 @@ static void a_peer_that_is_full_is_waited_for(void **state)
 	end();
 }
 
+static void reset_card(void)
+{
+	set(CTRL, 1u << 26);
+}
+
+static void reset_and_start(void)
+{
+	set(CTRL, 1u << 26);
+	set(TCTL, 2);
+}
+
+static void leave_the_bus(void)
+{
+	pci_config_write(board.pci, DEVFN, 4, 2, 3);
+}
+
+/* What a driver ends while its frame is being sent leaves nothing behind: its memory may be another's by then. */
+static void ends_while_a_frame_is_sent(void **state)
+{
+	void (*const ends[])(void) = { reset_card, reset_and_start, leave_the_bus };
+
+	for (size_t n = 0; n < 3; n++) {
+		for (unsigned had = 0; had < 2; had++) {
+			begin();
+			room = had;
+			while_sending = ends[n];
+			start(0);
+			fill_frame(100);
+			put_words(0, TX_DATA, 100 | (uint32_t)(EOP | IFCS | RS) << 24, 0);
+			put_words(1, TX_DATA, 100 | (uint32_t)(EOP | IFCS | RS) << 24, 0);
+			set(TDT, 2);
+			run();
+			assert_int_equal(sent, had);
+			assert_int_equal(tx_status(0), 0);
+			assert_int_equal(get(ICR) & TXDW, 0);
+			/* Nor is it sent later. */
+			while_sending = NULL;
+			room = 9;
+			peer.receiver.writable(peer.receiver.opaque);
+			run();
+			assert_int_equal(sent, had);
+			end();
+		}
+	}
+}
+
 /* --- receive --- */
 
 static void frames_come_in(void **state)
@@ -588,6 +634,7 @@ int main(void)
 		cmocka_unit_test(checksums_are_left_to_the_peer),
 		cmocka_unit_test(packets_are_cut),
 		cmocka_unit_test(a_peer_that_is_full_is_waited_for),
+		cmocka_unit_test(ends_while_a_frame_is_sent),
 		cmocka_unit_test(frames_come_in),
 		cmocka_unit_test(what_no_ring_holds_is_dropped),
 		cmocka_unit_test(filters),

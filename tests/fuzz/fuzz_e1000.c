@@ -24,11 +24,29 @@ struct fuzz {
 	struct device *card;
 	struct net_peer peer;
 	unsigned sends;
+	uint8_t meddles; /* what the driver does while a frame is sent */
 	bool still;
 };
 
 static void nothing(void *opaque, const uint8_t *frame, size_t len)
 {
+}
+
+static void set(struct fuzz *f, uint32_t reg, uint32_t v)
+{
+	bus_write(f->bus, BUS_MMIO, BAR + reg, 4, v);
+}
+
+/* A reset, after which it may go on, or the end of its right to memory. */
+static void meddle(struct fuzz *f)
+{
+	if (f->meddles & 1)
+		set(f, 0, 1u << 26);
+	if (f->meddles & 2)
+		set(f, 0x400, 2);
+	if (f->meddles & 4)
+		pci_config_write(f->pci, DEVFN, 4, 2, 3);
+	f->meddles = 0;
 }
 
 static bool send_frame(struct net_peer *p, const struct net_packet *k)
@@ -37,6 +55,7 @@ static bool send_frame(struct net_peer *p, const struct net_packet *k)
 
 	if (f->still || k->len > NET_FRAME_MAX || k->len < 14 || !k->stable)
 		abort();
+	meddle(f);
 	if (f->sends++ % 5 == 4)
 		return false;
 	net_segment(k->iov->iov_base, k->len, &k->offload, nothing, NULL);
@@ -107,12 +126,7 @@ static void unmake(struct fuzz *f)
 	loop_free(f->loop);
 }
 
-static void set(struct fuzz *f, uint32_t reg, uint32_t v)
-{
-	bus_write(f->bus, BUS_MMIO, BAR + reg, 4, v);
-}
-
-/* Rings that work, from where the input says. */
+/* Rings that work, from where the input says; the PHY may loop. */
 static void rings(struct fuzz *f, const uint8_t *r)
 {
 	set(f, 0x3800, (uint32_t)r[1] << 8);
@@ -122,6 +136,8 @@ static void rings(struct fuzz *f, const uint8_t *r)
 	set(f, 0x2804, 0);
 	set(f, 0x2808, (uint32_t)(1 + (r[4] & 7)) << 7);
 	set(f, 0x400, 2 | (r[5] & 8));
+	set(f, 0x20, 1u << 26 | 1u << 21 | (r[7] & 8 ? 0x4140 : 0x1140));
+	pci_config_write(f->pci, DEVFN, 4, 2, 7);
 	set(f, 0x100, 2 | (uint32_t)ld_le16(r + 5) << 3 | (uint32_t)(r[7] & 7) << 24);
 }
 
@@ -204,6 +220,7 @@ static void step(struct fuzz *f, const uint8_t *r)
 		break;
 	case 9:
 		clock_icount_advance(f->clock, (int64_t)ld_le16(r + 2) * 100);
+		f->meddles = r[1] & 2 ? r[4] & 7 : 0;
 		if (f->peer.receiver.writable && r[1] & 1)
 			f->peer.receiver.writable(f->peer.receiver.opaque);
 		break;

@@ -36,6 +36,7 @@ struct fuzz {
 	struct net_peer peer, second; /* of two queue pairs */
 	struct char_source source[VIRTIO_CONSOLE_PORTS];
 	unsigned kind;
+	uint8_t what; /* of the input */
 };
 
 /* --- the host's side of the devices --- */
@@ -77,7 +78,13 @@ static struct virtio_dev *make_blk(struct fuzz *f, struct err *err)
 
 static struct virtio_dev *make_net(struct fuzz *f, struct err *err)
 {
-	const struct virtio_net_config c = { .mem = mem, .loop = f->loop, .peer = &f->peer, .control = true };
+	const struct virtio_net_config c = { .mem = mem,
+					     .loop = f->loop,
+					     .peer = &f->peer,
+					     .control = true,
+					     .rss = f->what & 32,
+					     .hash = f->what & 64,
+					     .mtu = 1400 };
 
 	f->peer.ops = f->second.ops = &peer_ops;
 	f->peer.next = &f->second;
@@ -108,13 +115,26 @@ static struct virtio_dev *make_balloon(struct fuzz *f, struct err *err)
 
 static void host_event(struct fuzz *f, const uint8_t *r)
 {
+	static const enum net_gso gso[] = { NET_GSO_NONE, NET_GSO_TCP4, NET_GSO_TCP6, NET_GSO_UDP };
 	uint64_t stats[VIRTIO_BALLOON_STATS];
-	static const uint8_t frame[1514];
+	static uint8_t frame[9000];
 
 	switch (f->kind) {
 	case 1:
-		net_deliver(&f->peer, frame, 14u + ld_le16(r + 2) % 1500, &(struct net_offload){ .valid = true });
+		/* As the kernel's tap gives them, whatever the guest takes. */
+		memcpy(frame, r, 8);
+		memcpy(frame + 12, r[6] & 1 ? "\x08\0\x45" : "\x86\xdd\x60", 3);
+		frame[r[6] & 1 ? 23 : 20] = r[6] & 2 ? 6 : 17;
+		net_deliver(r[6] & 4 ? &f->peer : &f->second, frame, 14u + ld_le16(r + 2) % 8900,
+			    &(struct net_offload){ .valid = r[6] & 8,
+						   .checksum = r[6] & 16,
+						   .gso = gso[r[6] >> 5 & 3],
+						   .ecn = r[6] & 128,
+						   .mss = r[7],
+						   .csum_start = 34,
+						   .csum_offset = 16 });
 		f->peer.receiver.writable(f->peer.receiver.opaque);
+		virtio_net_set_link(f->d, r[7] & 3);
 		break;
 	case 2:
 		f->source[r[1] & 1].input(f->source[r[1] & 1].opaque, r, 1 + r[2] % 8u);
@@ -263,7 +283,7 @@ static void build(struct fuzz *f, uint8_t what)
 	struct irq_line lines[4] = { 0 };
 	struct err err;
 
-	*f = (struct fuzz){ .loop = loop_new(&err), .bus = bus_new(), .kind = what % 5u };
+	*f = (struct fuzz){ .loop = loop_new(&err), .bus = bus_new(), .kind = what % 5u, .what = what };
 	f->on_pci = what / 5 & 1;
 	f->packed = what / 10 & 1;
 	f->pci = pci_bus_new(f->bus, lines, &msi);
