@@ -4,35 +4,25 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "cli/commands.h"
 #include "cli/help.h"
 
 static const struct cli_command *const subcommands[] = {
-	&net_create_command,
-	&net_list_command,
-	&net_show_command,
-	&net_edit_command,
-	&net_delete_command,
-	&net_start_command,
-	&net_stop_command,
-	&net_leases_command,
-	&net_stats_command,
-	&net_import_command,
+	&net_create_command.cmd,
+	&net_list_command.cmd,
+	&net_show_command.cmd,
+	&net_edit_command.cmd,
+	&net_delete_command.cmd,
+	&net_start_command.cmd,
+	&net_stop_command.cmd,
+	&net_leases_command.cmd,
+	&net_stats_command.cmd,
+	&net_import_command.cmd,
 	NULL,
 };
 
 #define PREFIX "net "
-
-int net_with(bool change, net_fn *fn, struct config *c, int argc, char **argv)
-{
-	struct err err;
-	struct lan *l = lan_open(change, &err);
-	int status = l ? fn(l, c, argc, argv, &err) : -1;
-
-	if (l)
-		lan_close(l);
-	return status < 0 ? cli_fail(&err) : status;
-}
 
 void net_print_json(json_t *o)
 {
@@ -78,36 +68,33 @@ static int start(struct lan *l, struct config *c, int argc, char **argv, struct 
 	return status;
 }
 
-static int run_start(struct config *c, int argc, char **argv)
+static int end_each(struct lan *l, struct config *c, int argc, char **argv,
+		    int (*end)(struct lan *l, const char *name, bool force, struct err *err), struct err *err)
 {
-	return net_with(true, start, c, argc, argv);
-}
-
-static int stop(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
-{
-	const bool foreign = config_peek(c, "foreign");
 	int status = 0;
 	bool force;
 
 	if (config_bool(c, "force", false, &force, err))
 		return -1;
 	for (int i = 0; i < argc; i++)
-		if (foreign ? lan_stop_foreign(l, argv[i], err)
-			    : (config_peek(c, "delete") ? lan_delete : lan_stop)(l, argv[i], force, err))
+		if (end(l, argv[i], force, err))
 			status = cli_fail(err);
 	return status;
 }
 
-static int run_stop(struct config *c, int argc, char **argv)
+static int stop_foreign(struct lan *l, const char *name, bool force, struct err *err)
 {
-	return net_with(true, stop, c, argc, argv);
+	return lan_stop_foreign(l, name, err);
 }
 
-static int run_delete(struct config *c, int argc, char **argv)
+static int stop(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
 {
-	struct err err;
+	return end_each(l, c, argc, argv, config_peek(c, "foreign") ? stop_foreign : lan_stop, err);
+}
 
-	return config_set(c, "delete", "on", &err) ? cli_fail(&err) : net_with(true, stop, c, argc, argv);
+static int forget(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
+{
+	return end_each(l, c, argc, argv, lan_delete, err);
 }
 
 #define PULLS "also while machines have cables in it"
@@ -129,47 +116,69 @@ static const struct cli_option start_options[] = {
 	{ 0 },
 };
 
-const struct cli_command net_start_command = {
-	.name = PREFIX "start",
-	.also = "up",
-	.summary = "Start networks that are defined, as after the host has booted",
-	.operands = "NAME...",
-	.max_operands = CLI_MANY,
-	.operand_words = { "@network", "@network" },
-	.options = start_options,
-	.text = "`systemctl enable vireo-networks` has all started at each boot. What somebody else has changed of a "
-		"network "
-		"that\nruns (its packet filters, its bridge, its servers) is made again, as by each command that "
-		"changes "
-		"something.",
-	.run = run_start,
+const struct net_command net_start_command = {
+	.cmd = {
+		.name = PREFIX "start",
+		.also = "up",
+		.summary = "Start networks that are defined, as after the host has booted",
+		.operands = "NAME...",
+		.max_operands = CLI_MANY,
+		.operand_words = { "@network", "@network" },
+		.options = start_options,
+		.text = "`systemctl enable vireo-networks` has all started at each boot. What somebody else has changed of a "
+			"network that\nruns (its packet filters, its bridge, its servers) is made again, as by each command that "
+			"changes something.",
+	},
+	.changes = true,
+	.run = start,
 };
 
-const struct cli_command net_stop_command = {
-	.name = PREFIX "stop",
-	.also = "down|destroy",
-	.summary = "Take networks down; their definitions are kept",
-	.operands = "NAME...",
-	.min_operands = 1,
-	.max_operands = CLI_MANY,
-	.operand_words = { "@network", "@network" },
-	.options = stop_options,
-	.run = run_stop,
+const struct net_command net_stop_command = {
+	.cmd = {
+		.name = PREFIX "stop",
+		.also = "down|destroy",
+		.summary = "Take networks down; their definitions are kept",
+		.operands = "NAME...",
+		.min_operands = 1,
+		.max_operands = CLI_MANY,
+		.operand_words = { "@network", "@network" },
+		.options = stop_options,
+	},
+	.changes = true,
+	.run = stop,
 };
 
-const struct cli_command net_delete_command = {
-	.name = PREFIX "delete",
-	.also = "rm|remove|undefine",
-	.summary = "Take networks down and forget them",
-	.operands = "NAME...",
-	.min_operands = 1,
-	.max_operands = CLI_MANY,
-	.operand_words = { "@network", "@network" },
-	.options = delete_options,
-	.run = run_delete,
+const struct net_command net_delete_command = {
+	.cmd = {
+		.name = PREFIX "delete",
+		.also = "rm|remove|undefine",
+		.summary = "Take networks down and forget them",
+		.operands = "NAME...",
+		.min_operands = 1,
+		.max_operands = CLI_MANY,
+		.operand_words = { "@network", "@network" },
+		.options = delete_options,
+	},
+	.changes = true,
+	.run = forget,
 };
 
 /* --- the command itself --- */
+
+static int run_command(const struct net_command *n, struct config *c, int argc, char **argv)
+{
+	struct err err;
+	struct lan *l;
+	int status;
+
+	if (!n->run)
+		return n->cmd.run(c, argc, argv);
+	l = lan_open(n->changes, &err);
+	status = l ? n->run(l, c, argc, argv, &err) : -1;
+	if (l)
+		lan_close(l);
+	return status < 0 ? cli_fail(&err) : status;
+}
 
 static void keep(const struct cli_command *cmd, void *to)
 {
@@ -199,7 +208,8 @@ static int run_raw(int argc, char **argv)
 	if (parsed == CLI_PARSED_HELP)
 		cli_help(cmd, stdout);
 	else
-		status = parsed ? cli_fail(&err) : cmd->run(c, operands, argv + 1);
+		status = parsed ? cli_fail(&err)
+				: run_command(container_of(cmd, struct net_command, cmd), c, operands, argv + 1);
 	config_free(c);
 	return status;
 }

@@ -301,16 +301,6 @@ static int edit(struct lan *l, struct config *c, int argc, char **argv, struct e
 	return with_def(l, c, err, argc, argv, do_edit);
 }
 
-static int run_create(struct config *c, int argc, char **argv)
-{
-	return net_with(true, create, c, argc, argv);
-}
-
-static int run_edit(struct config *c, int argc, char **argv)
-{
-	return net_with(true, edit, c, argc, argv);
-}
-
 static int read_import(struct config *c, const char *path, struct lan_def *d, struct lan_wishes *w, FILE *notes,
 		       struct err *err)
 {
@@ -360,44 +350,51 @@ static int run_import(struct config *c, int argc, char **argv)
 	return rc ? cli_fail(&err) : 0;
 }
 
-const struct cli_command net_create_command = {
-	.name = "net create",
-	.also = "add|define|new",
-	.summary = "Define a network and start it",
-	.operands = "NAME",
-	.min_operands = 1,
-	.max_operands = 1,
-	.options = create_options,
-	.text = "One of --nat, --isolated, --routed and --bridged says how far machines reach.\n"
-		"--bridged moves the addresses and routes of IFACE to the bridge until the network is down, unless "
-		"IFACE is\n"
-		"a bridge: rules of the host's firewall that name IFACE do not see what comes by the bridge.",
-	.run = run_create,
+const struct net_command net_create_command = {
+	.cmd = {
+		.name = "net create",
+		.also = "add|define|new",
+		.summary = "Define a network and start it",
+		.operands = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.options = create_options,
+		.text = "One of --nat, --isolated, --routed and --bridged says how far machines reach.\n"
+			"--bridged moves the addresses and routes of IFACE to the bridge until the network is down, unless IFACE is\n"
+			"a bridge: rules of the host's firewall that name IFACE do not see what comes by the bridge.",
+	},
+	.changes = true,
+	.run = create,
 };
 
-const struct cli_command net_edit_command = {
-	.name = "net edit",
-	.also = "set|update|modify",
-	.summary = "Change what a network is; one that runs follows at once",
-	.operands = "NAME",
-	.min_operands = 1,
-	.max_operands = 1,
-	.operand_words = { "@network" },
-	.options = edit_options,
-	.text = "What is not given stays. --host, --publish and --route replace all of their kind; none empties them.",
-	.run = run_edit,
+const struct net_command net_edit_command = {
+	.cmd = {
+		.name = "net edit",
+		.also = "set|update|modify",
+		.summary = "Change what a network is; one that runs follows at once",
+		.operands = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.operand_words = { "@network" },
+		.options = edit_options,
+		.text = "What is not given stays. --host, --publish and --route replace all of their kind; none empties them.",
+	},
+	.changes = true,
+	.run = edit,
 };
 
-const struct cli_command net_import_command = {
-	.name = "net import",
-	.summary = "Define a network from libvirt's XML and start it",
-	.operands = "FILE",
-	.min_operands = 1,
-	.max_operands = 1,
-	.operand_words = { "@file" },
-	.options = import_options,
-	.text = "What would change who reaches whom, or where, is refused by its name; what is a little otherwise than "
-		"with\nlibvirt is said on stderr. Nothing is left out silently. FILE - is stdin: "
-		"`virsh net-dumpxml lab | vireo net import -`.",
-	.run = run_import,
+const struct net_command net_import_command = {
+	.cmd = {
+		.name = "net import",
+		.summary = "Define a network from libvirt's XML and start it",
+		.operands = "FILE",
+		.min_operands = 1,
+		.max_operands = 1,
+		.operand_words = { "@file" },
+		.options = import_options,
+		.text = "What would change who reaches whom, or where, is refused by its name; what is a little otherwise than "
+			"with\nlibvirt is said on stderr. Nothing is left out silently. FILE - is stdin: "
+			"`virsh net-dumpxml lab | vireo net import -`.",
+		.run = run_import,
+	},
 };

@@ -179,66 +179,54 @@ static int leases(struct lan *l, struct config *c, int argc, char **argv, struct
 	return 0;
 }
 
-static int run_list(struct config *c, int argc, char **argv)
-{
-	return net_with(false, list, c, argc, argv);
-}
-
-static int run_show(struct config *c, int argc, char **argv)
-{
-	return net_with(false, show, c, argc, argv);
-}
-
-static int run_leases(struct config *c, int argc, char **argv)
-{
-	return net_with(false, leases, c, argc, argv);
-}
-
-static int run_stats(struct config *c, int argc, char **argv)
-{
-	return net_with(false, stats, c, argc, argv);
-}
-
-const struct cli_command net_list_command = {
-	.name = "net list",
-	.also = "ls",
-	.summary = "List the networks",
-	.operands = "",
-	.options = options,
-	.run = run_list,
+const struct net_command net_list_command = {
+	.cmd = {
+		.name = "net list",
+		.also = "ls",
+		.summary = "List the networks",
+		.operands = "",
+		.options = options,
+	},
+	.run = list,
 };
 
-const struct cli_command net_show_command = {
-	.name = "net show",
-	.also = "inspect|info|get|dumpxml",
-	.summary = "Show a network, its definition and who has a cable in it",
-	.operands = "NAME",
-	.min_operands = 1,
-	.max_operands = 1,
-	.operand_words = { "@network" },
-	.options = options,
-	.run = run_show,
+const struct net_command net_show_command = {
+	.cmd = {
+		.name = "net show",
+		.also = "inspect|info|get|dumpxml",
+		.summary = "Show a network, its definition and who has a cable in it",
+		.operands = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.operand_words = { "@network" },
+		.options = options,
+	},
+	.run = show,
 };
 
-const struct cli_command net_leases_command = {
-	.name = "net leases",
-	.also = "dhcp-leases|list-leases",
-	.summary = "List the addresses that a network has handed out",
-	.operands = "NAME",
-	.min_operands = 1,
-	.max_operands = 1,
-	.operand_words = { "@network" },
-	.options = options,
-	.run = run_leases,
+const struct net_command net_leases_command = {
+	.cmd = {
+		.name = "net leases",
+		.also = "dhcp-leases|list-leases",
+		.summary = "List the addresses that a network has handed out",
+		.operands = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.operand_words = { "@network" },
+		.options = options,
+	},
+	.run = leases,
 };
 
-const struct cli_command net_stats_command = {
-	.name = "net stats",
-	.summary = "Show what a network has carried and refused",
-	.operands = "NAME",
-	.min_operands = 1,
-	.max_operands = 1,
-	.operand_words = { "@network" },
-	.options = options,
-	.run = run_stats,
+const struct net_command net_stats_command = {
+	.cmd = {
+		.name = "net stats",
+		.summary = "Show what a network has carried and refused",
+		.operands = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.operand_words = { "@network" },
+		.options = options,
+	},
+	.run = stats,
 };
