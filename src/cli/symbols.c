@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
+
 struct symbol {
 	uint64_t address;
 	char *name;
@@ -26,14 +28,8 @@ static int by_address(const void *a, const void *b)
 
 static int add(struct symbols *s, uint64_t address, const char *name)
 {
-	/* Room for twice as many whenever it is a power of two. */
-	if (!(s->count & (s->count - 1))) {
-		struct symbol *grown = realloc(s->list, (s->count ? 2 * s->count : 1) * sizeof(*grown));
-
-		if (!grown)
-			return -1;
-		s->list = grown;
-	}
+	if (!array_more(s->list, s->count))
+		return -1;
 	s->list[s->count].address = address;
 	s->list[s->count].name = strdup(name);
 	return s->list[s->count].name ? (s->count++, 0) : -1;

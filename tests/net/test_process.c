@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -23,6 +22,7 @@
 #include "base/bytes.h"
 #include "base/confine.h"
 #include "base/log.h"
+#include "guest.h"
 #include "net/process.h"
 
 /* --- the peer inside: does what its frames say --- */
@@ -46,17 +46,6 @@ static void flood(struct inside *i)
 			return;
 		i->flooded++;
 	}
-}
-
-static unsigned open_files(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
 }
 
 /* MiB that can be had: not more than twice as many as should be are asked for, and none is touched. */
