@@ -51,8 +51,9 @@ int lan_prune_ports(struct lan *l, struct lan_run *r, const struct rtnl_links *l
 /* Those of all networks that run, of which some may name `name`. */
 void lan_load_others(struct lan *l, const char *name);
 int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err);
-/* Whether its filters are the ones that were loaded, and nobody else has changed anything of them. */
-bool lan_has_rules(struct lan *l, const char *name);
+/* Whether its filters, of which nfnl_sums() says `sum`, are as they were loaded: nobody else has changed any of them.
+ */
+bool lan_has_rules(struct lan *l, const char *name, uint64_t sum);
 /* What no machine of a bridged network may have; of others nothing. Of what the kernel has now. */
 int lan_find_reserved(struct lan *l, const struct lan_run *r, struct lan_reserved *found, struct err *err);
 void lan_reserved_free(struct lan_reserved *v);

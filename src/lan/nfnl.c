@@ -2,6 +2,7 @@
 #include "lan/nfnl.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <stdlib.h>
@@ -196,12 +197,18 @@ struct set_name {
 };
 
 struct sum {
-	const char *table;
-	const struct part *part;
+	char table[NFNL_NAME];
 	uint64_t v;
 	/* Whose elements are the same until somebody else changes them. */
 	struct set_name *sets;
 	unsigned len;
+};
+
+struct sums {
+	const char *pattern;
+	const struct part *part;
+	struct sum *v;
+	unsigned len, last; /* a dump says all of one table, then all of the next */
 };
 
 /* FNV-1a. */
@@ -247,27 +254,57 @@ static int add_set(struct sum *s, unsigned family, const struct rtattr *const *t
 	return 0;
 }
 
+/* That of the table of this name. NULL: it is none of those that are meant, or there is no memory: `*full` then. */
+static struct sum *sum_of(struct sums *all, const char *table, bool *full)
+{
+	struct sum *v = all->v;
+
+	*full = false;
+	if (all->last < all->len && !strcmp(v[all->last].table, table))
+		return &v[all->last];
+	if (fnmatch(all->pattern, table, 0))
+		return NULL;
+	for (all->last = 0; all->last < all->len; all->last++)
+		if (!strcmp(v[all->last].table, table))
+			return &v[all->last];
+	v = realloc(v, (all->len + 1) * sizeof(*v));
+	if (!v) {
+		*full = true;
+		return NULL;
+	}
+	all->v = v;
+	v[all->len] = (struct sum){ .v = MIX_BEGIN };
+	strcpy(v[all->len].table, table);
+	return &v[all->len++];
+}
+
 static int add_part(void *opaque, const struct nlmsghdr *h)
 {
 	const size_t head = NLMSG_SPACE(sizeof(struct nfgenmsg));
 	const struct nfgenmsg *g = NLMSG_DATA(h);
 	const struct rtattr *t[ATTRS_MOST + 1];
+	struct sums *all = opaque;
+	const struct part *part = all->part;
 	char table[NFNL_NAME];
-	struct sum *s = opaque;
+	struct sum *s;
+	bool full;
 
 	if (h->nlmsg_len < head)
 		return 0;
 	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, ATTRS_MOST);
-	if (!text_of(t[NFTA_TABLE_NAME], table) || strcmp(table, s->table))
+	if (!text_of(t[NFTA_TABLE_NAME], table))
 		return 0;
+	s = sum_of(all, table, &full);
+	if (!s)
+		return full ? -1 : 0;
 	s->v = mix(s->v, &g->nfgen_family, sizeof(g->nfgen_family));
-	s->v = mix(s->v, &s->part->message, sizeof(s->part->message));
-	for (size_t i = 0; i < ARRAY_LEN(s->part->attrs); i++)
-		if (s->part->attrs[i] && t[s->part->attrs[i]])
-			s->v = mix(s->v, t[s->part->attrs[i]], t[s->part->attrs[i]]->rta_len);
-	if (s->part->message == NFT_MSG_GETRULE)
+	s->v = mix(s->v, &part->message, sizeof(part->message));
+	for (size_t i = 0; i < ARRAY_LEN(part->attrs); i++)
+		if (part->attrs[i] && t[part->attrs[i]])
+			s->v = mix(s->v, t[part->attrs[i]], t[part->attrs[i]]->rta_len);
+	if (part->message == NFT_MSG_GETRULE)
 		s->v = mix_expressions(s->v, t[NFTA_RULE_EXPRESSIONS]);
-	return s->part->message == NFT_MSG_GETSET ? add_set(s, g->nfgen_family, t) : 0;
+	return part->message == NFT_MSG_GETSET ? add_set(s, g->nfgen_family, t) : 0;
 }
 
 /* In any order. */
@@ -278,29 +315,39 @@ static void add_element(void *opaque, const void *key, size_t len, uint64_t expi
 	*v += mix(MIX_BEGIN, key, len);
 }
 
-int nfnl_sum(struct rtnl *nf, const char *table, uint64_t *sum, struct err *err)
+static int add_elements(struct rtnl *nf, struct sum *s, struct err *err)
 {
-	struct sum s = { .table = table, .v = MIX_BEGIN };
+	for (unsigned i = 0; i < s->len; i++) {
+		const struct nfnl_set set = { s->sets[i].family, s->table, s->sets[i].name };
+		uint64_t elements = 0;
+
+		if (nfnl_elements(nf, &set, add_element, &elements, err))
+			return -1;
+		s->v = mix(s->v, &elements, sizeof(elements));
+	}
+	return 0;
+}
+
+int nfnl_sums(struct rtnl *nf, const char *pattern, nfnl_sum_fn *fn, void *opaque, struct err *err)
+{
+	struct sums all = { .pattern = pattern };
 	int rc = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(parts) && !rc; i++) {
 		struct rtnl_req q;
 
-		s.part = &parts[i];
+		all.part = &parts[i];
 		begin(&q, type(parts[i].message), NLM_F_DUMP, parts[i].family);
-		if (parts[i].family)
-			rtnl_put_text(&q, NFTA_RULE_TABLE, table);
-		rc = rtnl_each(nf, &q, add_part, &s, err);
+		rc = rtnl_each(nf, &q, add_part, &all, err);
 	}
-	for (unsigned i = 0; i < s.len && !rc; i++) {
-		const struct nfnl_set set = { s.sets[i].family, table, s.sets[i].name };
-		uint64_t elements = 0;
-
-		rc = nfnl_elements(nf, &set, add_element, &elements, err);
-		s.v = mix(s.v, &elements, sizeof(elements));
+	for (unsigned i = 0; i < all.len && !rc; i++) {
+		rc = add_elements(nf, &all.v[i], err);
+		if (!rc)
+			fn(opaque, all.v[i].table, all.v[i].v);
 	}
-	free(s.sets);
-	*sum = s.v;
+	for (unsigned i = 0; i < all.len; i++)
+		free(all.v[i].sets);
+	free(all.v);
 	return rc ? -1 : 0;
 }
 

@@ -31,11 +31,12 @@ struct nfnl_set {
 int nfnl_elements(struct rtnl *nf, const struct nfnl_set *set, nfnl_element_fn *fn, void *opaque, struct err *err);
 
 /*
- * Over all that the tables of this name are, in all families: chains with their hooks, rules in order, sets, and the
+ * Over all that the tables of a name are, in all families: chains with their hooks, rules in order, sets, and the
  * elements of those that nobody but who has made them changes. Another one once any of it is not the same any more,
- * also where it says the same.
+ * also where it says the same. Called for each name that is like `pattern` (fnmatch(3)).
  */
-int nfnl_sum(struct rtnl *nf, const char *table, uint64_t *sum, struct err *err);
+typedef void nfnl_sum_fn(void *opaque, const char *table, uint64_t sum);
+int nfnl_sums(struct rtnl *nf, const char *pattern, nfnl_sum_fn *fn, void *opaque, struct err *err);
 
 /* A chain with a hook, of anybody's tables. */
 struct nfnl_hook {

@@ -10,9 +10,10 @@
 #include "base/bytes.h"
 #include "lan/lan_impl.h"
 
-/* The networks whose tables there are, and whether there is a note about forwarding. */
+/* The networks whose tables there are, the sums over these, and whether there is a note about forwarding. */
 struct tables {
-	struct lan_names names;
+	struct lan_names names, summed;
+	uint64_t *sums; /* as `summed` names them */
 	bool forwarding;
 };
 
@@ -79,6 +80,27 @@ static void add_table(void *opaque, unsigned family, const char *table)
 	if (strncmp(table, LAN_TABLE, strlen(LAN_TABLE)) || !lan_name_ok(name) || lan_names_has(&t->names, name))
 		return;
 	add_name(&t->names, name);
+}
+
+static void add_sum(void *opaque, const char *table, uint64_t sum)
+{
+	struct tables *t = opaque;
+	uint64_t *v = realloc(t->sums, (t->summed.len + 1) * sizeof(*v));
+
+	if (!v)
+		return;
+	t->sums = v;
+	v[t->summed.len] = sum;
+	add_name(&t->summed, table + strlen(LAN_TABLE));
+}
+
+/* It has its filters, and they are as they were loaded. */
+static bool is_filtered(struct lan *l, const struct tables *t, const char *name)
+{
+	for (unsigned i = 0; i < t->summed.len; i++)
+		if (!strcmp(t->summed.v[i], name))
+			return lan_has_rules(l, name, t->sums[i]);
+	return false;
 }
 
 /* Broken, but with machines in it. */
@@ -152,7 +174,7 @@ static int look(struct lan *l, const char *name, const struct host *h, struct er
 	moved = lan_prune_ports(l, r, &h->links);
 	if (whole && moved)
 		whole = !lan_run_save(l, r, &why) && !lan_load_rules(l, r, &why) && !lan_server_hosts(l, r, &why);
-	else if (whole && !lan_has_rules(l, name))
+	else if (whole && !is_filtered(l, &h->tables, name))
 		whole = !lan_load_rules(l, r, &why);
 	if (!there && r->uplink && lan_has_cables(r))
 		give_back(l, r);
@@ -198,7 +220,10 @@ int lan_reconcile(struct lan *l, struct err *err)
 	    rtnl_dump(&l->nl, RTM_GETADDR, &h.addresses, err))
 		goto out;
 	/* A kernel without packet filters has none that could be left. */
-	rc = nfnl_tables(&l->nf, add_table, t, err) && running.len ? -1 : 0;
+	rc = (nfnl_tables(&l->nf, add_table, t, err) || nfnl_sums(&l->nf, LAN_TABLE "*", add_sum, t, err)) &&
+			     running.len
+		     ? -1
+		     : 0;
 	if (!rc && !t->forwarding)
 		t->forwarding = lan_forwarding_recall(&l->nf, &l->store);
 	for (unsigned i = 0; i < running.len && !rc; i++)
@@ -220,6 +245,8 @@ out:
 	lan_names_free(&running);
 	lan_names_free(&seen);
 	lan_names_free(&t->names);
+	lan_names_free(&t->summed);
+	free(t->sums);
 	rtnl_links_free(&h.links);
 	rtnl_messages_free(&h.addresses);
 	return rc;

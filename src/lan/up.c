@@ -69,31 +69,24 @@ static int load_rules(struct lan *l, const struct lan_run *r, bool check, struct
 	return rc;
 }
 
-/* What a network's filters were when they were loaded; false: that cannot be seen. */
+/* The sum over a network's filters when they were loaded. */
 #define FILTERS "filters"
 
-static bool sum_rules(struct lan *l, const char *name, char sum[24])
+static void keep_sum(void *opaque, const char *table, uint64_t sum)
 {
-	char table[NFNL_NAME];
-	struct err ignored;
-	uint64_t v;
-
-	snprintf(table, sizeof(table), LAN_TABLE "%s", name);
-	if (nfnl_sum(&l->nf, table, &v, &ignored))
-		return false;
-	snprintf(sum, 24, "%016" PRIx64 "\n", v);
-	return true;
+	*(uint64_t *)opaque = sum;
 }
 
-bool lan_has_rules(struct lan *l, const char *name)
+bool lan_has_rules(struct lan *l, const char *name, uint64_t sum)
 {
-	char path[2 * LAN_PATH], loaded[24] = "", sum[24];
+	char path[2 * LAN_PATH], text[24] = "";
+	uint64_t loaded;
 	FILE *f;
 	bool same;
 
 	lan_run_path(&l->store, name, FILTERS, path, sizeof(path));
 	f = fopen(path, "re");
-	same = f && fgets(loaded, sizeof(loaded), f) && sum_rules(l, name, sum) && !strcmp(sum, loaded);
+	same = f && fgets(text, sizeof(text), f) && sscanf(text, "%" SCNx64, &loaded) == 1 && loaded == sum;
 	if (f)
 		fclose(f);
 	return same;
@@ -101,15 +94,19 @@ bool lan_has_rules(struct lan *l, const char *name)
 
 int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err)
 {
-	char path[2 * LAN_PATH], sum[24];
+	char path[2 * LAN_PATH], table[NFNL_NAME], text[24];
 	struct err ignored;
+	uint64_t sum = 0;
 
 	if (load_rules(l, r, false, err))
 		return -1;
-	/* Where it cannot be written down they are loaded once more than is needed. */
+	/* Where it cannot be seen or written down they are loaded once more than is needed. */
+	snprintf(table, sizeof(table), LAN_TABLE "%s", r->def.name);
 	lan_run_path(&l->store, r->def.name, FILTERS, path, sizeof(path));
-	if (sum_rules(l, r->def.name, sum))
-		lan_write_file(path, sum, false, &ignored);
+	if (!nfnl_sums(&l->nf, table, keep_sum, &sum, &ignored)) {
+		snprintf(text, sizeof(text), "%016" PRIx64 "\n", sum);
+		lan_write_file(path, text, false, &ignored);
+	}
 	return 0;
 }
 

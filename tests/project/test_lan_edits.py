@@ -155,6 +155,7 @@ def test_ports_at_which_somebody_listens(scenes):
 @pytest.mark.scene("several")
 def test_several_networks(scenes):
     r = scenes.result("several")
+    assert r.pop("anew") == ["vireo-b"]
     down = {"a": "down", "b": "down", "c": "down"}
     assert r.pop("all") == {"a": "up", "b": "up", "c": "up"}
     assert ["names of networks are needed, or --all" in e or "--all and no name" in e for e in r.pop("neither")] == [True, True]
