@@ -1,4 +1,5 @@
 """What the builds promise: warnings are errors, sanitizers are on, arm64 is arm64, the program is hardened."""
+import glob
 import json
 import os
 import shlex
@@ -53,6 +54,30 @@ def test_the_sanitizers_are_in_their_build():
     names = symbols(f"{build('build-asan')}/vireo")
     assert "__asan_report_load8" in names and "__ubsan_handle_" in names
     assert "__asan_" not in symbols(f"{build('build')}/vireo")
+
+
+def dynamic(path, undefined):
+    """The names of the symbols that a file has for others, or must find in others (weak ones need not be there)."""
+    words = subprocess.run(["nm", "-D", "--undefined-only" if undefined else "--defined-only", path], capture_output=True, text=True, check=True, timeout=60)
+    rows = [line.split()[-2:] for line in words.stdout.splitlines()]
+    return {name.split("@")[0] for kind, name in rows if not undefined or kind == "U"}
+
+
+def libraries(path):
+    words = subprocess.run(["ldd", path], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    return {w for w in words if w.startswith("/")}
+
+
+@pytest.mark.parametrize("name", ["build", "build-clang", "build-asan"])
+def test_modules_find_what_they_use(name):
+    program = f"{build(name)}/vireo"
+    modules = glob.glob(f"{build(name)}/*.so")
+    if not modules:
+        pytest.skip(f"{name} has no modules (base/module.h): the libraries that they are for are not there")
+    for module in modules:
+        there = set().union(*(dynamic(p, False) for p in {program, *libraries(program), *libraries(module)}))
+        missing = dynamic(module, True) - there
+        assert not missing, f"{module}: to be exported by the program (meson.build): {sorted(missing)}"
 
 
 def test_arm64_is_arm64():
