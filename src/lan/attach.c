@@ -195,6 +195,7 @@ static int plug(struct lan *l, struct lan_run *r, struct lan_cable *c, struct er
 	lan_cable_mark(&l->store, c->network, c->mac, alias);
 	len = strlen(alias);
 	snprintf(alias + len, sizeof(alias) - len, ":%s", c->vm);
+	lan_ports_ask(l, r);
 	port = lan_port_add(r, c->mac, c->tap, c->vm, err);
 	if (!port)
 		return -1;

@@ -17,6 +17,15 @@ struct lan {
 	int leaving;	    /* the pidfd of a server that has said goodbye; -1: none */
 };
 
+/* Who has an address by DHCP and is no machine: hosts behind one that is trusted, and machines of before. */
+struct lan_leased {
+	struct lan_lease {
+		uint8_t mac[6];
+		uint32_t addr4;
+	} * v;
+	unsigned len;
+};
+
 /* What is so of a network that runs. */
 struct lan_run {
 	struct lan_def def; /* as it was started */
@@ -30,6 +39,7 @@ struct lan_run {
 	unsigned old6_len;
 	json_t *uplink; /* what was moved from the interface; NULL: nothing */
 	struct lan_ports ports;
+	struct lan_leased leased; /* where that was asked for */
 };
 /* -1: it does not run, or that is not known any more. */
 int lan_run_load(struct lan *l, const char *name, struct lan_run *r);
@@ -119,6 +129,8 @@ int lan_check_space(struct lan *l, struct err *err);
 /* --- ports.c --- */
 /* What a machine is called where its user reads. */
 const char *lan_port_name(const struct lan_port *p);
+/* Ask the server who has leases, so that machines are given other addresses from now on. */
+void lan_ports_ask(struct lan *l, struct lan_run *r);
 /*
  * What machines have by another definition is held against this one: an error names who could not keep it, or with
  * `force` they are given other addresses. Those that are gone get theirs when they come back.
@@ -127,6 +139,10 @@ int lan_ports_fit(struct lan_run *r, bool force, struct err *err);
 /* A cable with an address of its own; the one that this MAC has already. NULL where none is free. */
 struct lan_port *lan_port_add(struct lan_run *r, const uint8_t mac[6], const char *tap, const char *vm,
 			      struct err *err);
+
+/* --- observe.c --- */
+/* What the server of a network has handed out, or why that is not known. */
+json_t *lan_leases_of(struct lan *l, const struct lan_def *d, struct err *err);
 
 /* --- reconcile.c --- */
 int lan_reconcile(struct lan *l, struct err *err);

@@ -6,6 +6,16 @@
 
 #include "lan/lan_impl.h"
 
+json_t *lan_leases_of(struct lan *l, const struct lan_def *d, struct err *err)
+{
+	if (!lan_has_server(d)) {
+		err_set(err, "network %s hands out no addresses", d->name);
+		return NULL;
+	}
+	return d->dns == LAN_DNS_DNSMASQ ? lan_dnsmasq_leases(l, d->name, err)
+					 : lan_server_ask(l, d->name, "leases", NULL, err);
+}
+
 json_t *lan_leases(struct lan *l, const char *name, struct err *err)
 {
 	struct lan_def *d = malloc(sizeof(*d));
@@ -13,14 +23,8 @@ json_t *lan_leases(struct lan *l, const char *name, struct err *err)
 
 	if (!d)
 		err_set(err, "out of memory");
-	else if (lan_load(l, name, d, err))
-		;
-	else if (!lan_has_server(d))
-		err_set(err, "network %s hands out no addresses", name);
-	else if (d->dns == LAN_DNS_DNSMASQ)
-		o = lan_dnsmasq_leases(l, name, err);
-	else
-		o = lan_server_ask(l, name, "leases", NULL, err);
+	else if (!lan_load(l, name, d, err))
+		o = lan_leases_of(l, d, err);
 	free(d);
 	return o;
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "lan/lan_impl.h"
 
@@ -15,27 +16,75 @@ static struct lan_port *by_mac(struct lan_run *r, const uint8_t mac[6])
 	return NULL;
 }
 
-static bool free4(const struct lan_run *r, uint32_t addr, bool evict)
+/* --- who else has addresses --- */
+
+static void add_lease(struct lan_run *r, const json_t *o)
+{
+	const json_int_t until = json_integer_value(json_object_get(o, "expires"));
+	const char *mac = json_string_value(json_object_get(o, "mac")),
+		   *at = json_string_value(json_object_get(o, "address"));
+	struct lan_lease *e = &r->leased.v[r->leased.len];
+
+	if (mac && at && lan_parse_mac(mac, e->mac) && lan_parse4(at, &e->addr4) && until >= time(NULL) &&
+	    !by_mac(r, e->mac))
+		r->leased.len++;
+}
+
+void lan_ports_ask(struct lan *l, struct lan_run *r)
+{
+	struct err ignored;
+	json_t *all = r->def.dhcp ? lan_leases_of(l, &r->def, &ignored) : NULL, *o;
+	size_t i;
+
+	free(r->leased.v);
+	r->leased = (struct lan_leased){ .v = calloc(json_array_size(all) + 1, sizeof(*r->leased.v)) };
+	json_array_foreach(all, i, o)
+	{
+		if (r->leased.v)
+			add_lease(r, o);
+	}
+	json_decref(all);
+}
+
+/* By somebody else than who has this MAC. */
+static bool is_leased(const struct lan_run *r, uint32_t addr, const uint8_t mac[6])
+{
+	for (unsigned i = 0; i < r->leased.len; i++)
+		if (r->leased.v[i].addr4 == addr && memcmp(r->leased.v[i].mac, mac, 6))
+			return true;
+	return false;
+}
+
+/* --- addresses --- */
+
+/* What is given away, where nothing before it is left. */
+enum last {
+	NOBODYS,
+	OF_GONE, /* machines, which had them */
+	LEASED,	 /* to who is no machine: a few of these cannot keep machines from running */
+};
+
+static bool is_free4(const struct lan_run *r, uint32_t addr, const uint8_t mac[6], enum last last)
 {
 	for (unsigned i = 0; i < r->def.statics_len; i++)
 		if (r->def.statics[i].addr4 == addr)
 			return false;
 	for (unsigned i = 0; i < r->ports.len; i++)
-		if (r->ports.v[i].addr4 == addr && (*r->ports.v[i].tap || !evict))
+		if (r->ports.v[i].addr4 == addr && (*r->ports.v[i].tap || last < OF_GONE))
 			return false;
-	return true;
+	return last == LEASED || !is_leased(r, addr, mac);
 }
 
-/* From a place that the MAC says, so that a machine comes back to its address; of machines that are gone at last. */
+/* From a place that the MAC says, so that a machine comes back to its address. */
 static uint32_t choose4(const struct lan_run *r, const uint8_t mac[6])
 {
 	const uint32_t count = r->def.last4 - r->def.first4 + 1, from = lan_sum(mac, 6) % count;
 
-	for (unsigned evict = 0; evict < 2; evict++)
+	for (enum last last = NOBODYS; last <= LEASED; last++)
 		for (uint32_t n = 0; n < count; n++) {
 			uint32_t addr = r->def.first4 + (uint32_t)(((uint64_t)from + n) % count);
 
-			if (free4(r, addr, evict))
+			if (is_free4(r, addr, mac, last))
 				return addr;
 		}
 	return 0;
@@ -95,11 +144,14 @@ static bool may_have4(const struct lan_def *d, const struct lan_port *p)
 }
 
 /* Whether it would be given what it had when it was here. */
-static bool comes_back_to(const struct lan_def *d, const struct lan_port *p)
+static bool comes_back_to(const struct lan_run *r, const struct lan_port *p)
 {
+	const struct lan_def *d = &r->def;
 	const uint32_t own = static4(d, p->mac);
 
-	return may_have4(d, p) && (own ? p->addr4 == own : !has4(d) || (p->addr4 >= d->first4 && p->addr4 <= d->last4));
+	if (!may_have4(d, p) || (own && p->addr4 != own))
+		return false;
+	return own || !has4(d) || (p->addr4 >= d->first4 && p->addr4 <= d->last4 && !is_leased(r, p->addr4, p->mac));
 }
 
 const char *lan_port_name(const struct lan_port *p)
@@ -136,7 +188,7 @@ struct lan_port *lan_port_add(struct lan_run *r, const uint8_t mac[6], const cha
 
 	if (p && !*p->tap) {
 		p->addr6 = address6(&r->def, mac);
-		if (!comes_back_to(&r->def, p) && give_address(r, p, err))
+		if (!comes_back_to(r, p) && give_address(r, p, err))
 			return NULL;
 	}
 	if (p) {

@@ -138,8 +138,10 @@ int lan_run_load(struct lan *l, const char *name, struct lan_run *r)
 void lan_run_free(struct lan_run *r)
 {
 	free(r->ports.v);
+	free(r->leased.v);
 	json_decref(r->uplink);
 	r->ports = (struct lan_ports){ 0 };
+	r->leased = (struct lan_leased){ 0 };
 	r->uplink = NULL;
 }
 

@@ -506,7 +506,8 @@ int lan_up(struct lan *l, const struct lan_def *d, bool force, struct err *err)
 	if (!r)
 		return err_set(err, "out of memory");
 	lan_run_load(l, d->name, now);
-	lan_run_load(l, d->name, r);
+	if (!lan_run_load(l, d->name, r))
+		lan_ports_ask(l, r);
 	r->def = *d;
 	r->fresh = !lan_store_has(&l->store, d->name);
 	if (check_host(l, r, err) || adopt(l, r, err) || check_machines(r, now, force, err))

@@ -397,6 +397,39 @@ static void test_ports(void **state)
 
 /* A machine that is there keeps what it has, or the definition is refused; one that is gone comes back to what there
  * is. */
+static void ports_beside_leases(void **state)
+{
+	const uint32_t others[] = { 0x0a010204, 0x0a010205, 0x0a010207 };
+	struct lan_run r = { 0 };
+	uint8_t mac[6] = { 2 };
+	struct lan_port *p;
+
+	nat();
+	assert_int_equal(lan_parse_range(&d, "10.1.2.4-10.1.2.7", &err), 0);
+	assert_int_equal(lan_def_check(&d, &err), 0);
+	r.def = d;
+	r.leased.v = calloc(4, sizeof(*r.leased.v));
+	for (; r.leased.len < 3; r.leased.len++)
+		r.leased.v[r.leased.len] =
+			(struct lan_lease){ { 2, 1, 0, 0, 0, (uint8_t)r.leased.len }, others[r.leased.len] };
+	for (mac[5] = 1; mac[5] < 9; mac[5]++) {
+		assert_int_equal(lan_port_add(&r, mac, "vt0", "a", &err)->addr4, 0x0a010206);
+		*r.ports.v[r.ports.len - 1].tap = '\0';
+	}
+	/* Its own, and another one's once that has it for as long as the machine is away. */
+	memcpy(r.leased.v[2].mac, mac, 6);
+	p = lan_port_add(&r, mac, "vt0", "b", &err);
+	assert_int_equal(p->addr4, others[2]);
+	*p->tap = '\0';
+	r.leased.v[2].mac[5]++;
+	p = lan_port_add(&r, mac, "vt0", "b", &err);
+	assert_int_equal(p->addr4, 0x0a010206);
+	/* At last it has one before they have. */
+	mac[5]++;
+	assert_int_not_equal(lan_port_add(&r, mac, "vt1", "c", &err)->addr4, p->addr4);
+	lan_run_free(&r);
+}
+
 static void ports_by_another_definition(void **state)
 {
 	struct lan_run r = { 0 };
@@ -441,6 +474,7 @@ int main(void)
 		cmocka_unit_test(test_labels),
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_ports),
+		cmocka_unit_test(ports_beside_leases),
 		cmocka_unit_test(ports_by_another_definition),
 		cmocka_unit_test(ports_of_the_host),
 		cmocka_unit_test(ports_of_dnsmasq),

@@ -444,6 +444,28 @@ for p in sys.argv[2:]:
 """
 
 
+def beside_leases(lab):
+    """A machine that hosts others: what they have by DHCP is given to no other machine."""
+    found = {}
+    for dns in ("own", "dnsmasq") if which("dnsmasq") else ("own",):
+        lab.vireo("net", "create", "lab", "--nat", "--subnet", "10.70.0.0/24", "--dhcp-range", "10.70.0.10-10.70.0.15", "--dns", dns)
+        t = lab.machine("lab", "t", configure=False, trust=True)
+        theirs = [f"02:aa:00:00:00:0{n}" for n in (1, 2, 3)]
+        for mac in theirs:
+            t.sh(f"ip link set eth0 down; ip link set eth0 address {mac}; ip link set eth0 up; "
+                 "busybox udhcpc -i eth0 -n -q -f -t 8 -T 1 -s /bin/true")
+        leases = lambda: {e["mac"]: e["address"] for e in json.loads(lab.vireo("net", "leases", "lab", "--json")) if e["family"] == 4}
+        before = leases()
+        free = {f"10.70.0.{n}" for n in range(10, 16)} - {t.shown()["address"], *(before[m] for m in theirs)}
+        given = {lab.machine("lab", name, configure=False).shown()["address"] for name in ("u", "v")}
+        found[dns] = [given == free, {m: leases().get(m) for m in theirs} == {m: before[m] for m in theirs}]
+        for m in lab.machines:
+            m.end()
+        lab.machines.clear()
+        lab.vireo("net", "delete", "lab")
+    return found
+
+
 def ranges(lab):
     """Ports of the host that lead to as many of a machine, each to its own; to the same ones; and to others after an edit."""
     lab.vireo("net", "create", "lab", "--nat", "--publish", f"tcp:8007-8008-a:{ECHO - 1}-{ECHO}")

@@ -152,6 +152,12 @@ def test_ports_at_which_somebody_listens(scenes):
     assert "udp port 53 of the host is in use by dnsmasq" in r.get("ours", "udp port 53 of the host is in use by dnsmasq")
 
 
+@pytest.mark.scene("beside_leases")
+def test_machines_have_no_address_that_somebody_has_leased(scenes):
+    r = scenes.result("beside_leases")
+    assert "own" in r and all(v == [True, True] for v in r.values()), r
+
+
 @pytest.mark.scene("several")
 def test_several_networks(scenes):
     r = scenes.result("several")
