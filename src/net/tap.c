@@ -159,9 +159,22 @@ static bool give(struct tap *t, const struct iovec *iov, unsigned count)
 	return false;
 }
 
+/* Nothing is left to do to it. */
 static void give_segment(void *opaque, const uint8_t *frame, size_t len)
 {
-	give(opaque, &(struct iovec){ (void *)frame, len }, 1);
+	static const uint8_t done[HEADER];
+	struct tap *t = opaque;
+	const struct iovec iov[] = { { (void *)done, t->header }, { (void *)frame, len } };
+
+	give(t, iov, ARRAY_LEN(iov));
+}
+
+/* Can the kernel do what is left? Before Linux 6.2 it knew no segments of UDP. */
+static bool kernel_does(const struct tap *t, const struct net_offload *o)
+{
+	if (!t->header)
+		return !o->checksum && !o->gso;
+	return o->gso != NET_GSO_UDP || t->peer.takes & NET_USO;
 }
 
 static bool tap_send(struct net_peer *p, const struct net_packet *k)
@@ -171,14 +184,14 @@ static bool tap_send(struct net_peer *p, const struct net_packet *k)
 	uint8_t header[HEADER];
 	struct iovec iov[1 + NET_PIECES] = { { header, HEADER } };
 
-	if (!t->header && !k->offload.checksum && !k->offload.gso)
-		return give(t, k->iov, k->count);
-	if (!t->header) {
+	if (!kernel_does(t, &k->offload)) {
 		if (t->full)
 			return false;
 		net_segment(net_flat(k, buf), k->len, &k->offload, give_segment, t);
 		return true;
 	}
+	if (!t->header)
+		return give(t, k->iov, k->count);
 	put_header(header, k);
 	memcpy(iov + 1, k->iov, k->count * sizeof(*iov));
 	return give(t, iov, 1 + k->count);

@@ -157,10 +157,8 @@ void start(void)
 __asm__(".globl _start\n _start: and $-16, %esp\n call start");
 """
 
-# Runs in the guest, where there is no ethtool: steer CARD on HEX | table QUEUE... | hash 4|6 sd|sdfn | count.
-# `on` turns hashes on (-K CARD rxhash on), with a key; `table` repeats its queues to the end of the card's table; `count`
-# says the packets that each queue has received.
-STEER = r"""
+# What those begin with that ask a card as ethtool does, which no guest here has.
+ETHTOOL = r"""
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
 #include <net/if.h>
@@ -179,10 +177,15 @@ static void call(void *what)
 	r.ifr_data = what;
 	if (!ioctl(fd, SIOCETHTOOL, &r))
 		return;
-	perror("steer");
+	perror("ethtool");
 	exit(1);
 }
+"""
 
+# Runs in the guest: steer CARD on HEX | table QUEUE... | hash 4|6 sd|sdfn | count.
+# `on` turns hashes on (-K CARD rxhash on), with a key; `table` repeats its queues to the end of the card's table; `count`
+# says the packets that each queue has received.
+STEER = ETHTOOL + r"""
 static void set(const char *key, char **queues, int count)
 {
 	struct ethtool_rxfh sizes = { .cmd = ETHTOOL_GRSSH }, *h;
@@ -261,31 +264,9 @@ int main(int argc, char **argv)
 }
 """
 
-# Runs in the guest, where there is no ethtool: selftest CARD [online], a line for each part of the driver's test of its card:
+# Runs in the guest: selftest CARD [online], a line for each part of the driver's test of its card:
 # NAME: 0 (passed) or what failed.
-SELFTEST = r"""
-#include <linux/ethtool.h>
-#include <linux/sockios.h>
-#include <net/if.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-
-static struct ifreq r;
-static int fd;
-
-static void call(void *what)
-{
-	r.ifr_data = what;
-	if (!ioctl(fd, SIOCETHTOOL, &r))
-		return;
-	perror("selftest");
-	exit(1);
-}
-
+SELFTEST = ETHTOOL + r"""
 int main(int argc, char **argv)
 {
 	struct { struct ethtool_sset_info i; uint32_t n; } size = { { ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_TEST } };
@@ -305,6 +286,38 @@ int main(int argc, char **argv)
 		printf("%.*s: %llu\n", ETH_GSTRING_LEN, (const char *)names->data + n * ETH_GSTRING_LEN,
 		       (unsigned long long)test->data[n]);
 	return !!(test->flags & ETH_TEST_FL_FAILED);
+}
+"""
+
+# Runs in the guest: features CARD, a line for each that is on or can be: NAME: on|off [fixed].
+FEATURES = ETHTOOL + r"""
+int main(int argc, char **argv)
+{
+	struct { struct ethtool_sset_info i; uint32_t n; } size = { { ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES } };
+	struct ethtool_gstrings *names;
+	struct ethtool_gfeatures *all;
+	uint32_t blocks;
+
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	strncpy(r.ifr_name, argv[1], IFNAMSIZ - 1);
+	call(&size);
+	blocks = (size.n + 31) / 32;
+	names = calloc(1, sizeof(*names) + size.n * ETH_GSTRING_LEN);
+	all = calloc(1, sizeof(*all) + blocks * sizeof(all->features[0]));
+	*names = (struct ethtool_gstrings){ ETHTOOL_GSTRINGS, ETH_SS_FEATURES, size.n };
+	*all = (struct ethtool_gfeatures){ ETHTOOL_GFEATURES, blocks };
+	call(names);
+	call(all);
+	for (uint32_t n = 0; n < size.n; n++) {
+		const struct ethtool_get_features_block *b = &all->features[n / 32];
+		const char *name = (const char *)names->data + n * ETH_GSTRING_LEN;
+		uint32_t bit = 1u << n % 32;
+
+		if (*name && (b->active | b->available) & bit)
+			printf("feature: %s: %s%s\n", name, b->active & bit ? "on" : "off",
+			       b->available & ~b->never_changed & bit ? "" : " [fixed]");
+	}
+	return 0;
 }
 """
 

@@ -94,3 +94,16 @@ def test_the_guest_says_which_queue():
     for what, (came, should) in play(90, "steering.py").items():
         # There may be a few that the host sends itself.
         assert all(s <= c <= s + 4 for c, s in zip(came, should)), (what, came, should)
+
+
+def test_a_guest_gets_what_qemu_gives():
+    """Of a card's features, by the same back end."""
+    if not shutil.which("qemu-system-x86_64", path=PATH):
+        pytest.skip("qemu-system-x86_64 is not installed")
+    found = play(180, "features.py")
+    ours, theirs = found["tap"]
+    assert theirs and {n: ours.get(n) for n in theirs} == theirs
+    # QEMU's user network does no work on frames; ours takes it.
+    ours, theirs = found["user"]
+    assert theirs and all(n in ours and (ours[n] == v or v == "off") for n, v in theirs.items()), (ours, theirs)
+    assert {"tx-checksum-ip-generic", "tx-tcp-segmentation", "tx-tcp6-segmentation"} <= {n for n, v in ours.items() if v == "on"}

@@ -95,16 +95,19 @@ static int packets(const char *name)
 	return fd;
 }
 
-#define TCP	   0x0800
+#define IP	   0x0800
+#define TCP	   6
+#define UDP	   17
 #define EXPERIMENT 0x88b5 /* of a protocol that no filter of the host looks into */
 
-/* The next packet of that type (of IP, the next of TCP), behind its header. */
+/* The next packet of that type, or with that protocol of IP, behind its header. */
 static size_t next_of(int fd, uint8_t *b, uint16_t type)
 {
 	for (int ms = 0; ms < 2000; ms++) {
 		ssize_t n = recv(fd, b, 10 + NET_FRAME_MAX, 0);
 
-		if (n >= 10 + 54 && ld_be16(b + 10 + 12) == type && (type != TCP || b[10 + 23] == 6))
+		if (n >= 10 + 54 &&
+		    (ld_be16(b + 10 + 12) == type || (ld_be16(b + 10 + 12) == IP && b[10 + 23] == type)))
 			return (size_t)n;
 		if (n < 0)
 			wire_run(0);
@@ -168,6 +171,37 @@ static void test_whole_frames(void **state)
 	close(fd);
 	wire_end(&w);
 	assert_int_equal(if_nametoindex("vt0"), 0);
+}
+
+/* A kernel that knows no segments of UDP gets them one by one. */
+static void test_datagrams_for_an_old_kernel(void **state)
+{
+	const struct net_offload o = {
+		.checksum = true, .csum_start = 34, .csum_offset = 6, .gso = NET_GSO_UDP, .mss = 1400
+	};
+	const size_t len = 42 + 3000;
+	struct wire w;
+	int fd;
+
+	NEEDS_TAP();
+	assert_true(open_tap(&w, 0, "ifname=vt12", NULL));
+	w.peer->takes &= ~(unsigned)NET_USO;
+	up("vt12");
+	fd = packets("vt12");
+	memset(frame, 0, len);
+	memset(frame, 0xff, 6);
+	memcpy(frame + 12, "\x08\0\x45", 3);
+	frame[23] = 17;
+	assert_true(net_send(w.peer, frame, len, &o));
+	for (size_t done = 0; done < 3000; done += 1400) {
+		size_t n = 3000 - done < 1400 ? 3000 - done : 1400;
+
+		assert_int_equal(next_of(fd, got, UDP), 10 + 42 + n);
+		assert_true(!got[0] && !got[1]);
+		assert_int_equal(ld_be16(got + 10 + 38), 8 + n);
+	}
+	close(fd);
+	wire_end(&w);
 }
 
 /* Headers that contradict their frames are the kernel's to refuse; the tap lives on. */
@@ -427,7 +461,7 @@ static bool in_order(void *opaque, const uint8_t *f, size_t len, const struct ne
 
 	if (w->deaf)
 		return false;
-	assert_int_equal(ld_be16(f + 12), TCP);
+	assert_int_equal(ld_be16(f + 12), IP);
 	assert_int_equal(f[60], w->frames++);
 	return true;
 }
@@ -774,19 +808,13 @@ static int group_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole_frames),
-		cmocka_unit_test(test_wrong_headers),
-		cmocka_unit_test(test_lengths_of_headers),
-		cmocka_unit_test(test_short_frames),
-		cmocka_unit_test(test_queues),
-		cmocka_unit_test(test_a_full_host),
-		cmocka_unit_test(test_a_deaf_guest),
-		cmocka_unit_test(test_a_deleted_tap),
-		cmocka_unit_test(test_scripts),
-		cmocka_unit_test(test_passed_descriptors),
-		cmocka_unit_test(test_wrong_words),
-		cmocka_unit_test(test_too_few_queues),
-		cmocka_unit_test(test_helper),
+		cmocka_unit_test(test_whole_frames),	   cmocka_unit_test(test_datagrams_for_an_old_kernel),
+		cmocka_unit_test(test_wrong_headers),	   cmocka_unit_test(test_lengths_of_headers),
+		cmocka_unit_test(test_short_frames),	   cmocka_unit_test(test_queues),
+		cmocka_unit_test(test_a_full_host),	   cmocka_unit_test(test_a_deaf_guest),
+		cmocka_unit_test(test_a_deleted_tap),	   cmocka_unit_test(test_scripts),
+		cmocka_unit_test(test_passed_descriptors), cmocka_unit_test(test_wrong_words),
+		cmocka_unit_test(test_too_few_queues),	   cmocka_unit_test(test_helper),
 	};
 
 	return cmocka_run_group_tests(tests, group_begin, group_end);
