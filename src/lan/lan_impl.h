@@ -30,11 +30,12 @@ struct lan_leased {
 struct lan_run {
 	struct lan_def def; /* as it was started */
 	char bridge[IFNAMSIZ];
-	bool made;	      /* the bridge is ours */
-	bool up;	      /* else it is being started or stopped, or whoever did that was killed */
-	bool known;	      /* it was found written down */
-	bool fresh;	      /* its create has not ended */
-	char space[LAN_HERE]; /* where it is; "": that is not written */
+	bool made;		 /* the bridge is ours */
+	bool up;		 /* else it is being started or stopped, or whoever did that was killed */
+	bool known;		 /* it was found written down */
+	bool fresh;		 /* its create has not ended */
+	char space[LAN_HERE];	 /* where it is; "": that is not written */
+	unsigned long long pids; /* the pid name space of who has written that; 0: likewise */
 	struct lan_old6 old6[LAN_OLD6_MAX];
 	unsigned old6_len;
 	json_t *uplink; /* what was moved from the interface; NULL: nothing */
@@ -120,6 +121,8 @@ int lan_check_listeners(const struct lan_def *d, const struct lan_def *before, s
 void lan_note_listeners(const struct lan_def *d, const char *vm);
 
 /* --- space.c --- */
+/* The pid name space that a process is in, by its number or "self"; 0: that cannot be seen. */
+unsigned long long lan_pids(const char *process);
 bool lan_is_here(const struct lan_run *r);
 /* Whether a network is in another one, where something of it lives. */
 bool lan_is_elsewhere(struct lan *l, const struct lan_run *r);

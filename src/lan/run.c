@@ -58,6 +58,7 @@ int lan_run_save(struct lan *l, const struct lan_run *r, struct err *err)
 		json_object_set_new(o, "old6", old6_to_json(r));
 	lan_here(space);
 	json_object_set_new(o, "space", json_string(space));
+	json_object_set_new(o, "pids", json_integer((json_int_t)lan_pids("self")));
 	if (r->fresh)
 		json_object_set_new(o, "fresh", json_true());
 	rc = lan_run_write(&l->store, r->def.name, STATE, o, err);
@@ -122,6 +123,7 @@ int lan_run_load(struct lan *l, const char *name, struct lan_run *r)
 	r->up = json_is_true(json_object_get(o, "up"));
 	r->fresh = json_is_true(json_object_get(o, "fresh"));
 	snprintf(r->space, sizeof(r->space), "%s", text(o, "space"));
+	r->pids = (unsigned long long)json_integer_value(json_object_get(o, "pids"));
 	if (!*r->bridge || lan_def_from_json(&r->def, json_object_get(o, "def"), &ignored) ||
 	    strcmp(r->def.name, name) || read_ports(&r->ports, json_object_get(o, "ports"))) {
 		memset(r, 0, sizeof(*r));

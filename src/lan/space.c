@@ -12,6 +12,19 @@
 #include "lan/lan_impl.h"
 #include "lan/serve/resolv.h"
 
+/* The first pid name space, which the kernel always gives this number: all processes are in it, or within it. */
+#define FIRST_PIDS 0xEFFFFFFCu
+
+unsigned long long lan_pids(const char *process)
+{
+	struct stat st = { 0 };
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%.16s/ns/pid", process);
+	stat(path, &st);
+	return st.st_ino;
+}
+
 /* What goes with the servers is no way into it. */
 static bool is_servers(const char *pid)
 {
@@ -71,6 +84,23 @@ bool lan_is_here(const struct lan_run *r)
 	return !*r->space || !strcmp(r->space, here);
 }
 
+/*
+ * Whether who is there would be seen: /proc shows the processes of one pid name space, and of those within it. (Older
+ * versions do not say of which one they were.)
+ */
+static bool is_visible(const struct lan_run *r)
+{
+	const unsigned long long shown = lan_pids("1"), pids = shown ? shown : lan_pids("self");
+
+	return !r->pids || pids == r->pids || pids == FIRST_PIDS;
+}
+
+/* What serves it is ours: its socket says whether it is there, wherever that is looked at from. */
+static bool has_socket(const struct lan_run *r)
+{
+	return lan_has_server(&r->def) && r->def.dns != LAN_DNS_DNSMASQ;
+}
+
 bool lan_is_elsewhere(struct lan *l, const struct lan_run *r)
 {
 	const char *inode = strrchr(r->space, '/');
@@ -83,7 +113,23 @@ bool lan_is_elsewhere(struct lan *l, const struct lan_run *r)
 		return false;
 	n = strtoull(inode + 1, NULL, 10);
 	/* A server alone, which holds it by its sockets, is no way in for anybody. */
-	return has_name(n) || has_process(n) || lan_server_is_hidden(l, r->def.name);
+	return has_name(n) || has_process(n) || (has_socket(r) ? lan_server_is_hidden(l, r->def.name) : !is_visible(r));
+}
+
+static int refuse(struct lan *l, const struct lan_run *r, struct err *err)
+{
+	const char *name = r->def.name;
+
+	return is_visible(r) || has_socket(r)
+		       ? err_set(err,
+				 "network %s is in another network name space, and this one has the same run directory "
+				 "%s (VIREO_NET_DIR says another)",
+				 name, l->store.run)
+		       : err_set(err,
+				 "network %s is in another network name space, of which it cannot be seen from here "
+				 "whether it is still there, and this one has the same run directory %s (VIREO_NET_DIR "
+				 "says another; if it is not, remove %s/%s)",
+				 name, l->store.run, l->store.run, name);
 }
 
 int lan_check_space(struct lan *l, struct err *err)
@@ -102,10 +148,7 @@ int lan_check_space(struct lan *l, struct err *err)
 		if (lan_run_load(l, running.v[i], r))
 			continue;
 		if (lan_is_elsewhere(l, r))
-			rc = err_set(err,
-				     "network %s is in another network name space, and this one has the same run "
-				     "directory %s (VIREO_NET_DIR says another)",
-				     running.v[i], l->store.run);
+			rc = refuse(l, r, err);
 		/* Nothing of it is here, and nobody is there. */
 		else if (!lan_is_here(r)) {
 			lan_server_stop(l, r);

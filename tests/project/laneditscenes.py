@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -276,6 +277,43 @@ def spaces(lab):
     lab.machines.clear()
     lab.vireo("net", "delete", "lab", "bare")
     return {**found, "left": gone(lab)}
+
+
+def boxed(lab):
+    """A container with networks and processes of its own, and the host's run directory: it leaves the host's networks alone. What is left
+    of its own is removed where it can be seen that it is gone, or by hand.
+    """
+    box = lambda *args: subprocess.run(["unshare", "-fnp", "--mount-proc", lab.VIREO, "net", *args], capture_output=True, text=True, timeout=30)
+    record = lambda name: os.path.join(lab.dir, "run", name, "state.json")
+    bare = ["--isolated", "--no-dhcp", "--dns", "off"]
+    kinds = {"bridged": ["--bridged", "up0"], "bare": bare, "served": ["--nat"], **({"names": ["--nat", "--dns", "dnsmasq"]} if which("dnsmasq") else {})}
+    r = {"kinds": list(kinds), "host's": {}, "own": {}}
+    for name, args in kinds.items():
+        lab.vireo("net", "create", name, *args)
+        before = open(record(name)).read(), servers(lab)
+        refused = [box(*words).stderr for words in (["create", "two", "--isolated"], ["stop", "--force", name], ["edit", name, "--mtu", "1400"])]
+        states = [n["state"] for n in json.loads(box("list", "--json").stdout)]
+        r["host's"][name] = [[f"network {name} is in another network name space" in e for e in refused], "cannot be seen" in refused[0], states,
+                             os.path.exists(record(name)) and before == (open(record(name)).read(), servers(lab))]
+        lab.vireo("net", "delete", name)
+    for name, args in (("bare", bare), ("served", ["--nat"])):
+        box("create", name, *args)
+        wait(lambda: not servers(lab), 3)
+        r["own"][name] = [tried(lab, "net", "start", "none").replace(lab.dir, "DIR")]
+        if os.path.exists(record(name)):
+            shutil.rmtree(os.path.dirname(record(name)))
+        r["own"][name] += [tried(lab, "net", "start", name), tried(lab, "net", "delete", name)]
+    # As an older version has written it, which does not say whose processes it knew.
+    lab.vireo("net", "create", "older", *bare)
+    with open(record("older")) as f:
+        state = json.load(f)
+    del state["pids"]
+    with open(record("older"), "w") as f:
+        json.dump(state, f)
+    r["own"]["older"] = [box("create", "two", "--isolated").returncode, os.path.exists(record("older"))]
+    box("delete", "two")
+    lab.vireo("net", "delete", "older")
+    return {**r, "left": gone(lab)}
 
 
 def cards(lab):

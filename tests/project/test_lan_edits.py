@@ -65,6 +65,17 @@ def test_two_name_spaces_with_one_run_directory(scenes):
                  "listed": {"bare": "elsewhere", "lab": "elsewhere"}}
 
 
+@pytest.mark.scene("boxed")
+def test_containers_with_the_hosts_run_directory(scenes):
+    r = scenes.result("boxed")
+    for name in r["kinds"]:
+        assert r["host's"][name] == [[True] * 3, name != "served", ["elsewhere"], True], name
+    said, *then = r["own"]["bare"]
+    assert "cannot be seen from here" in said and "if it is not, remove DIR/run/bare)" in said and then == ["", ""]
+    assert r["own"]["served"] == ["vireo: no network named 'none' (see `vireo net list`)\n", "", ""]
+    assert r["own"]["older"] == [0, False] and r["left"] == NOTHING
+
+
 @pytest.mark.scene("cards")
 def test_macs(scenes):
     r = scenes.result("cards")
