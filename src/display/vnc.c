@@ -10,17 +10,17 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "base/bytes.h"
+#include "base/child.h"
 #include "base/limit.h"
 #include "base/log.h"
 #include "base/module.h"
@@ -53,27 +53,10 @@ struct vnc {
 
 static _Noreturn void run_child(const struct vnc *v, int fd, pid_t parent)
 {
-	static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGHUP, SIGPIPE, SIGWINCH };
 	typeof(vnc_serve) *serve;
 	struct err err;
-	sigset_t none;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(0);
-	/* The machine's handlers are about the machine. */
-	for (int n = 1; n < NSIG; n++)
-		signal(n, SIG_DFL);
-	for (size_t n = 0; n < ARRAY_LEN(ignored); n++)
-		signal(ignored[n], SIG_IGN);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	/* Nothing of the machine stays open here but the log. */
-	if (fd != 3 && dup2(fd, 3) < 0)
-		_exit(1);
-	close_range(4, ~0u, 0);
-	prctl(PR_SET_NAME, "vireo:vnc");
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	child_begin("vireo:vnc", fd, parent);
 	limit_set(RLIMIT_NOFILE, DESCRIPTORS);
 	limit_set(RLIMIT_CORE, 0);
 	mprotect(v->pixels, VNC_PIXELS_MAX * sizeof(*v->pixels), PROT_READ);

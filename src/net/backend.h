@@ -14,9 +14,6 @@
 /* Tell the receiver that the other end is gone for good. */
 void net_unplugged(struct net_peer *first);
 
-/* In a child that becomes another program: signals are not blocked or ignored as the machine has them. */
-void net_default_signals(void);
-
 /* --- out.c: frames on their way to a socket, each behind its length of four bytes, big-endian --- */
 
 struct net_out {

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/child.h"
 #include "base/sock.h"
 #include "net/backend.h"
 
@@ -39,7 +40,7 @@ static _Noreturn void run(const struct passt *p, int fd, pid_t parent)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(0);
-	net_default_signals();
+	child_signals();
 	if (fd == 3 ? fcntl(fd, F_SETFD, 0) : dup2(fd, 3) < 0)
 		_exit(126);
 	close_range(4, ~0u, 0);

@@ -1,5 +1,4 @@
 /* What all peers and front ends share: what a guest accepts, and frames from one side to the other. */
-#include <signal.h>
 #include <string.h>
 
 #include "net/backend.h"
@@ -13,16 +12,6 @@ void net_set_guest(struct net_peer *p, unsigned accepts, unsigned queues)
 		q->accepts = accepts;
 	if (changed && p->ops->set_guest)
 		p->ops->set_guest(p);
-}
-
-void net_default_signals(void)
-{
-	sigset_t none;
-
-	for (int s = 1; s < NSIG; s++)
-		signal(s, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 void net_unplugged(struct net_peer *p)

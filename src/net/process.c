@@ -13,13 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/child.h"
 #include "base/identity.h"
 #include "base/limit.h"
 #include "base/log.h"
@@ -166,30 +166,13 @@ static void limit_files(void)
 
 static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
 {
-	static const int ignored[] = { SIGINT, SIGTERM, SIGQUIT, SIGTSTP, SIGHUP, SIGPIPE, SIGWINCH };
 	struct child c = { .fd = 3 };
 	char title[16];
 	struct err err;
 	struct loop *loop;
-	sigset_t none;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(0);
-	/* The machine's handlers are about the machine. */
-	for (int n = 1; n < NSIG; n++)
-		signal(n, SIG_DFL);
-	for (size_t n = 0; n < ARRAY_LEN(ignored); n++)
-		signal(ignored[n], SIG_IGN);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	/* Nothing of the machine stays open here but the log. */
-	if (fd != 3 && dup2(fd, 3) < 0)
-		_exit(1);
-	close_range(4, ~0u, 0);
 	snprintf(title, sizeof(title), "vireo:%.9s", p->name);
-	prctl(PR_SET_NAME, title);
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	child_begin(title, fd, parent);
 	limit_memory(NET_PROCESS_MEMORY);
 	limit_files();
 	limit_set(RLIMIT_CORE, 0);

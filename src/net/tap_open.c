@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/child.h"
 #include "base/log.h"
 #include "net/backend.h"
 #include "net/tap.h"
@@ -39,7 +40,7 @@ static int run(const char *const *argv, int fd)
 	int status;
 
 	if (pid == 0) {
-		net_default_signals();
+		child_signals();
 		if (fd >= 0 && fd != 3 && dup2(fd, 3) < 0)
 			_exit(126);
 		if (fd == 3)

@@ -1,4 +1,4 @@
-/* The small files of base: error lines, the statistics registry, byte order and ranges. */
+/* The small files of base: error lines, the statistics registry, byte order and ranges, arrays, new processes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,11 +7,18 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "base/array.h"
 #include "base/bytes.h"
+#include "base/child.h"
 #include "base/err.h"
 #include "base/huge.h"
 #include "base/stats.h"
@@ -137,6 +144,78 @@ static void memory_for_huge_pages_is_aligned_and_empty(void **state)
 	}
 }
 
+static void arrays_grow_by_one(void **state)
+{
+	unsigned *v = NULL;
+
+	for (unsigned n = 0; n < 1000; n++) {
+		assert_true(array_more(v, n));
+		v[n] = n;
+	}
+	for (unsigned n = 0; n < 1000; n++)
+		assert_int_equal(v[n], n);
+	free(v);
+}
+
+static void handler(int n)
+{
+}
+
+/* What the new process has of this one: by bits, what is not as it should be. */
+static int differs(int fd, pid_t parent)
+{
+	static const int ignored[] = { SIGINT, SIGTERM, SIGQUIT, SIGTSTP, SIGHUP, SIGPIPE, SIGWINCH };
+	int other = dup(fd), wrong = 0, death = 0;
+	char title[16], byte = 1;
+	sigset_t set;
+
+	child_begin("vireo:test", fd, parent);
+	for (size_t n = 0; n < ARRAY_LEN(ignored); n++)
+		if (signal(ignored[n], SIG_DFL) != SIG_IGN)
+			wrong |= 1;
+	if (signal(SIGUSR1, SIG_DFL) != SIG_DFL || sigprocmask(SIG_SETMASK, NULL, &set) || sigismember(&set, SIGUSR2))
+		wrong |= 2;
+	if (fcntl(other, F_GETFD) >= 0 || write(3, &byte, 1) != 1)
+		wrong |= 4;
+	if (prctl(PR_GET_NAME, title) || strcmp(title, "vireo:test"))
+		wrong |= 8;
+	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
+		wrong |= 16;
+	if (prctl(PR_GET_PDEATHSIG, &death) || death != SIGKILL)
+		wrong |= 32;
+	return wrong;
+}
+
+static void a_child_has_nothing_of_its_parent(void **state)
+{
+	const pid_t parent = getpid();
+	int pair[2], status;
+	char byte = 0;
+	sigset_t set;
+
+	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
+	signal(SIGUSR1, handler);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	for (int gone = 0; gone < 2; gone++) {
+		pid_t pid = fork();
+
+		assert_true(pid >= 0);
+		if (!pid)
+			_exit(differs(pair[1], gone ? parent + 1 : parent));
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+	}
+	/* The second one has seen that its parent is gone, and done nothing. */
+	close(pair[1]);
+	assert_int_equal(read(pair[0], &byte, 1), 1);
+	assert_int_equal(read(pair[0], &byte, 1), 0);
+	close(pair[0]);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	signal(SIGUSR1, SIG_DFL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -147,6 +226,8 @@ int main(void)
 		cmocka_unit_test(ranges_do_not_overflow),
 		cmocka_unit_test(sizes_and_alignment),
 		cmocka_unit_test(memory_for_huge_pages_is_aligned_and_empty),
+		cmocka_unit_test(arrays_grow_by_one),
+		cmocka_unit_test(a_child_has_nothing_of_its_parent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/child.h"
 #include "base/log.h"
 #include "lan/serve/dns.h"
 #include "lan/serve/iface.h"
@@ -39,16 +40,6 @@ static void keep_only(int fd)
 	if (fd != 3)
 		dup2(fd, 3);
 	close_range(4, ~0u, 0);
-}
-
-static void reset_signals(void)
-{
-	sigset_t none;
-
-	for (int n = 1; n < NSIG; n++)
-		signal(n, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 void server_title(const char *title)
@@ -86,7 +77,7 @@ static _Noreturn void child(const struct lan_serve *s, int fd)
 	setsid();
 	if (fork())
 		_exit(0);
-	reset_signals();
+	child_signals();
 	keep_only(fd);
 	if (chdir("/"))
 		_exit(1);
