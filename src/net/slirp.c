@@ -55,10 +55,11 @@ enum whose { OF_GUEST, OF_OTHERS, TCP_PORT, UDP_PORT, KINDS };
 struct watch {
 	bool open; /* one of slirp's */
 	enum whose whose;
-	unsigned port;		 /* unless it is the guest's: of the forwarded ones, by its number */
-	struct sockaddr_in peer; /* who has come by it */
-	uint32_t events;	 /* in the epoll set; 0: it is not there */
-	uint32_t wanted;	 /* in the round of the poll set that is being made */
+	unsigned port;		       /* unless it is the guest's: of the forwarded ones, by its number */
+	struct sockaddr_in peer;       /* who has come by it */
+	uint32_t events;	       /* in the epoll set; 0: it is not there */
+	uint32_t wanted;	       /* in the round of the poll set that is being made */
+	uint8_t flow[USER_FRAME_FLOW]; /* of a connection of the guest's over IPv6; zeros: none */
 };
 
 /* A port of the guest's network that is one connection of the host. */
@@ -95,6 +96,8 @@ struct user {
 	unsigned queued;
 	struct pipe pipes[NET_GUEST_FORWARDS];
 	unsigned pipe_count;
+	const uint8_t *syn;	     /* the flow that the frame begins which the library is looking at, or NULL */
+	int last_flow;		     /* the descriptor that was found last */
 	struct fragments *fragments; /* the library's own reassembly mixes up its buffers */
 };
 
@@ -129,21 +132,6 @@ static void deliver(void *opaque)
 	drain_queue(opaque);
 }
 
-/*
- * A TCP acknowledgement that says all that the one before it has said. The library makes one for each segment, which a
- * large frame of the guest has many of. Those that repeat a number say that something is missing.
- */
-static bool supersedes(const uint8_t *f, size_t len, const struct frame *old)
-{
-	bool v6 = len == 74 && ld_be16(f + 12) == 0x86dd && f[20] == IPPROTO_TCP;
-	bool v4 = len == 54 && ld_be16(f + 12) == 0x0800 && f[23] == IPPROTO_TCP;
-	size_t addresses = v6 ? 22 : 26, tcp = len - 20, ack = tcp + 8;
-
-	return (v6 || v4) && old->len == len && f[tcp + 13] == TH_ACK && old->data[tcp + 13] == TH_ACK &&
-	       !memcmp(f + 12, old->data + 12, 2) && !memcmp(f + addresses, old->data + addresses, ack - addresses) &&
-	       (int32_t)(ld_be32(f + ack) - ld_be32(old->data + ack)) > 0;
-}
-
 /* Never straight to the receiver: this may be the answer to a frame that it is just sending. */
 static ssize_t send_packet(const void *buf, size_t len, void *opaque)
 {
@@ -151,8 +139,9 @@ static ssize_t send_packet(const void *buf, size_t len, void *opaque)
 	struct frame *f;
 
 	/* The first one may be on its way. */
-	if (u->queued > 1 && supersedes(buf, len, container_of(u->last, struct frame, next))) {
-		memcpy(container_of(u->last, struct frame, next)->data, buf, len);
+	f = u->queued > 1 ? container_of(u->last, struct frame, next) : NULL;
+	if (f && user_frame_supersedes(buf, len, f->data, f->len)) {
+		memcpy(f->data, buf, len);
 		return (ssize_t)len;
 	}
 	/* A network loses what there is no room for. */
@@ -311,6 +300,8 @@ static void opened(int fd, void *opaque)
 		 */
 		if (w->whose == TCP_PORT)
 			listen(fd, INCOMING);
+		if (u->syn)
+			memcpy(w->flow, u->syn, USER_FRAME_FLOW);
 		count(u, w, 1);
 	}
 }
@@ -407,37 +398,6 @@ static void update_epoll(struct user *u)
 
 /* --- connections that have ended --- */
 
-static uint16_t checksum(const uint8_t *p, size_t len, uint32_t sum)
-{
-	for (; len; p += 2, len -= 2)
-		sum += ld_be16(p);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t) ~(sum + (sum >> 16));
-}
-
-/* A reset of the guest's, as if it had sent that itself. */
-static void reset(struct user *u, struct in_addr guest, uint16_t port, const struct sockaddr_in *peer, uint32_t seq)
-{
-	uint8_t f[14 + 20 + 20] = { 0 }, *ip = f + 14, *tcp = ip + 20;
-	bool local = ntohl(peer->sin_addr.s_addr) >> 24 == 127;
-
-	st_be16(f + 12, 0x0800);
-	ip[0] = 0x45;
-	st_be16(ip + 2, 40);
-	ip[8] = 64;
-	ip[9] = IPPROTO_TCP;
-	memcpy(ip + 12, &guest, 4);
-	st_be32(ip + 16, local ? 0x0a000202 : ntohl(peer->sin_addr.s_addr));
-	st_be16(ip + 10, checksum(ip, 20, 0));
-	st_be16(tcp, port);
-	st_be16(tcp + 2, ntohs(peer->sin_port));
-	st_be32(tcp + 4, seq);
-	tcp[12] = 5 << 4;
-	tcp[13] = TH_RST;
-	st_be16(tcp + 16, checksum(ip + 12, 28, IPPROTO_TCP + 20));
-	slirp_input(u->slirp, f, sizeof(f));
-}
-
 /*
  * The library keeps what both sides have ended for ten seconds, with its descriptor and buffers (TIME_WAIT). Where
  * others may need the room a reset ends that at once; the guest does not see it. Only the library's text tells the
@@ -447,6 +407,7 @@ static void release_ended(struct user *u)
 {
 	char *text = slirp_connection_info(u->slirp), address[16];
 	unsigned fd, received, sent;
+	uint8_t f[USER_FRAME_RESET];
 	struct in_addr guest;
 	uint16_t port;
 
@@ -460,8 +421,10 @@ static void release_ended(struct user *u)
 		    !inet_aton(address, &guest))
 			continue;
 		w = &u->watches[fd];
-		for (uint32_t k = 0; k < 2 && w->open && w->whose == OF_OTHERS; k++)
-			reset(u, guest, port, &w->peer, k << 31);
+		for (uint32_t k = 0; k < 2 && w->open && w->whose == OF_OTHERS; k++) {
+			user_frame_reset(f, guest, port, &w->peer, k << 31);
+			slirp_input(u->slirp, f, sizeof(f));
+		}
 	}
 	g_free(text);
 }
@@ -585,6 +548,24 @@ static unsigned socket_limit(const uint8_t *f, size_t len)
 	return UINT_MAX;
 }
 
+static bool is_flow(const struct user *u, int fd, const uint8_t *flow)
+{
+	return (unsigned)fd < u->watches_size && !memcmp(u->watches[fd].flow, flow, USER_FRAME_FLOW);
+}
+
+/* The descriptor of the connection that a segment is of, or -1. */
+static int find_flow(struct user *u, const uint8_t *f, size_t len)
+{
+	const uint8_t *flow = user_frame_flow(f, len);
+
+	if (!flow || is_flow(u, u->last_flow, flow))
+		return flow ? u->last_flow : -1;
+	for (unsigned fd = 0; fd < u->watches_size; fd++)
+		if (is_flow(u, (int)fd, flow))
+			return u->last_flow = (int)fd;
+	return -1;
+}
+
 static void input(void *opaque, const uint8_t *frame, size_t len)
 {
 	struct user *u = opaque;
@@ -594,25 +575,45 @@ static void input(void *opaque, const uint8_t *frame, size_t len)
 		if (!frame)
 			return;
 	}
-	if (u->sockets[OF_GUEST] < socket_limit(frame, len))
+	if (u->sockets[OF_GUEST] < socket_limit(frame, len)) {
+		const uint8_t *flow = user_frame_flow(frame, len);
+
+		u->syn = flow && frame[14 + 40 + 13] & TH_SYN ? flow : NULL;
 		slirp_input(u->slirp, frame, (int)len);
-	else
+		u->syn = NULL;
+	} else {
 		log_guest("net", "the guest has %u connections open; further ones are refused", u->sockets[OF_GUEST]);
+	}
+}
+
+/* While on, the host's kernel keeps what is no full segment of its own until there is more. */
+static void cork(int fd, int on)
+{
+	if (fd >= 0)
+		setsockopt(fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
 }
 
 static bool user_send(struct net_peer *p, const struct net_packet *k)
 {
 	static uint8_t buf[NET_FRAME_MAX];
+	struct user *u = (struct user *)p;
+	const uint8_t *frame = net_flat(k, buf);
 	struct net_offload o = k->offload;
+	int fd = -1;
 
 	/*
 	 * A segment of TCP ends here, whatever its size: one of 64 KiB costs the library as much as one of 1460 bytes.
 	 * It has its own length in the header, as it would travel whole. Over IPv6 the library answers that a packet
-	 * is too big when it is larger than its MTU.
+	 * is too big when it is larger than its MTU, so it gets pieces, and makes a call for each: the host sends them
+	 * together.
 	 */
 	if (o.gso == NET_GSO_TCP4)
 		o.gso = NET_GSO_NONE;
-	net_segment(net_flat(k, buf), k->len, &o, input, p);
+	else if (o.gso == NET_GSO_TCP6)
+		fd = find_flow(u, frame, k->len);
+	cork(fd, 1);
+	net_segment(frame, k->len, &o, input, u);
+	cork(fd, 0);
 	return true;
 }
 

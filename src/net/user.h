@@ -50,6 +50,23 @@ int net_user_read(struct net_user_config *u, struct config *c, const char *prefi
  */
 int net_user_confine(const struct net_user_config *c, struct err *err);
 
+/* --- user_frame.c --- */
+
+/*
+ * A TCP acknowledgement that says all that the one before it has said. The library makes one for each segment, which a
+ * large frame of the guest has many of. Those that repeat a number say that something is missing.
+ */
+bool user_frame_supersedes(const uint8_t *f, size_t len, const uint8_t *old, size_t old_len);
+
+/* Addresses and ports of a segment of TCP right behind IPv6's header, where they are in it; NULL: it is none. */
+#define USER_FRAME_FLOW 36
+const uint8_t *user_frame_flow(const uint8_t *f, size_t len);
+
+/* A reset of the guest's, as if it had sent that itself to who has come in from `peer`. `port` in host byte order. */
+#define USER_FRAME_RESET (14 + 20 + 20)
+void user_frame_reset(uint8_t f[USER_FRAME_RESET], struct in_addr guest, uint16_t port, const struct sockaddr_in *peer,
+		      uint32_t seq);
+
 /* libslirp in this process. Taken ports are an error. */
 struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *c, struct err *err);
 
