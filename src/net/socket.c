@@ -4,6 +4,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
@@ -17,6 +18,7 @@ struct keys {
 	const char *prefix;
 	const char *listen, *connect, *mcast, *udp, *local, *remote, *localaddr;
 	int fd; /* -1: not said */
+	bool fd_listens;
 	uint64_t reconnect;
 };
 
@@ -80,7 +82,9 @@ static int read_keys(struct keys *k, struct config *c, const char *prefix, const
 
 static struct net_peer *make_stream(struct loop *loop, const struct keys *k, struct err *err)
 {
-	struct net_stream_config s = { .fd = k->fd, .listen_fd = -1, .reconnect_s = (unsigned)k->reconnect };
+	struct net_stream_config s = { .fd = k->fd_listens ? -1 : k->fd,
+				       .listen_fd = k->fd_listens ? k->fd : -1,
+				       .reconnect_s = (unsigned)k->reconnect };
 	const char *path = k->listen ? sock_path(k->listen) : NULL;
 
 	snprintf(s.name, sizeof(s.name), "%s", k->prefix);
@@ -195,18 +199,32 @@ static struct net_peer *make_dgram(struct loop *loop, const struct keys *k, stru
 
 /* --- by name --- */
 
-/* What kind the passed descriptor is. */
-static int is_stream(const struct keys *k, bool *stream, struct err *err)
+/* The passed descriptor: of the back end's kind, and with another end or a place where clients come. */
+static int look_at_fd(struct keys *k, const struct backend *b, bool *stream, struct err *err)
 {
-	socklen_t len = sizeof(int);
-	int type;
+	const char *key = key_of(k, "fd");
+	struct sockaddr_storage other;
+	socklen_t len = sizeof(int), other_len = sizeof(other);
+	int type, listens = 0;
 
 	if (getsockopt(k->fd, SOL_SOCKET, SO_TYPE, &type, &len))
-		return err_errno(err, errno, "%s: %d", key_of(k, "fd"), k->fd);
+		return err_errno(err, errno, "%s: %d", key, k->fd);
 	*stream = type == SOCK_STREAM;
-	return type == SOCK_STREAM || type == SOCK_DGRAM
-		       ? 0
-		       : err_set(err, "%s: %d is a socket of neither streams nor datagrams", key_of(k, "fd"), k->fd);
+	if (!*stream && type != SOCK_DGRAM)
+		return err_set(err, "%s: %d is a socket of neither streams nor datagrams", key, k->fd);
+	if (!(b->kind & (SOCKET | (*stream ? STREAM : DGRAM))))
+		return err_set(err,
+			       *stream ? "%s: %d is a socket of streams, which is for the back end stream"
+				       : "%s: %d is a socket of datagrams, which is for the back end dgram",
+			       key, k->fd);
+	getsockopt(k->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len);
+	k->fd_listens = listens;
+	if (!listens && getpeername(k->fd, (struct sockaddr *)&other, &other_len))
+		return err_set(err, "%s: the socket %d is not connected%s", key, k->fd,
+			       *stream ? ", and does not listen" : "");
+	if (fcntl(k->fd, F_SETFD, FD_CLOEXEC) || (listens && fcntl(k->fd, F_SETFL, fcntl(k->fd, F_GETFL) | O_NONBLOCK)))
+		return err_errno(err, errno, "%s: %d", key, k->fd);
+	return 0;
 }
 
 static struct net_peer *make(struct loop *loop, struct config *c, const char *prefix, const struct backend *b,
@@ -218,7 +236,7 @@ static struct net_peer *make(struct loop *loop, struct config *c, const char *pr
 	if (read_keys(&k, c, prefix, b, err))
 		return NULL;
 	stream = k.listen || k.connect;
-	if (k.fd >= 0 && is_stream(&k, &stream, err))
+	if (k.fd >= 0 && look_at_fd(&k, b, &stream, err))
 		return NULL;
 	return stream ? make_stream(loop, &k, err) : make_dgram(loop, &k, err);
 }

@@ -402,6 +402,72 @@ static void test_passed_descriptors(void **state)
 	assert_false(open_wire(&(struct wire){ 0 }, net_stream_new, "fd=1000", NULL));
 }
 
+/* One that listens is where clients come, one after the other; it is its owner's, and so is its name. */
+static void test_passed_listeners(void **state)
+{
+	static make_fn *const makers[] = { net_stream_new, net_socket_new };
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", wire_path("", "passed"));
+	for (unsigned k = 0; k < 2; k++) {
+		int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+		struct wire a, b;
+		char text[16];
+
+		assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof(at)) || listen(listener, 1), 0);
+		snprintf(text, sizeof(text), "fd=%d", listener);
+		assert_true(open_wire(&a, makers[k], text, NULL));
+		assert_true(wire_mark(&a, frame, 60, 1));
+		assert_true(wire_sleeps());
+		for (unsigned client = 0; client < 2; client++) {
+			assert_true(open_wire(&b, net_stream_new, wire_path("connect=unix:", "passed"), NULL));
+			wire_run(20);
+			connected(&a, &b);
+			wire_end(&b);
+			wire_run(20);
+		}
+		wire_end(&a);
+		assert_int_equal(unlink(at.sun_path), 0);
+	}
+}
+
+/* What could never carry a frame is refused, and stays open. */
+static void test_wrong_descriptors(void **state)
+{
+	static const struct {
+		make_fn *make;
+		int type;
+		bool pair;
+		const char *says;
+	} cases[] = {
+		{ net_stream_new, SOCK_DGRAM, true, "is a socket of datagrams, which is for the back end dgram" },
+		{ net_dgram_new, SOCK_STREAM, true, "is a socket of streams, which is for the back end stream" },
+		{ net_stream_new, SOCK_STREAM, false, "is not connected, and does not listen" },
+		{ net_socket_new, SOCK_STREAM, false, "is not connected, and does not listen" },
+		{ net_dgram_new, SOCK_DGRAM, false, "is not connected" },
+		{ net_socket_new, SOCK_DGRAM, false, "is not connected" },
+	};
+
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		int pair[2] = { -1, -1 };
+		char text[16];
+		struct wire w;
+
+		if (cases[k].pair)
+			assert_int_equal(socketpair(AF_UNIX, cases[k].type, 0, pair), 0);
+		else
+			pair[0] = socket(AF_INET, cases[k].type, 0);
+		snprintf(text, sizeof(text), "fd=%d", pair[0]);
+		if (open_wire(&w, cases[k].make, text, NULL))
+			fail_msg("case %zu is taken", k);
+		if (!strstr(err.msg, cases[k].says))
+			fail_msg("case %zu: %s", k, err.msg);
+		assert_int_equal(close(pair[0]), 0);
+		if (pair[1] >= 0)
+			close(pair[1]);
+	}
+}
+
 /* A frame does not wait until the one before it is acknowledged, which a receiver may put off. */
 static void test_no_delay(void **state)
 {
@@ -790,6 +856,8 @@ int main(void)
 		cmocka_unit_test(test_lying_streams),
 		cmocka_unit_test(test_reconnect),
 		cmocka_unit_test(test_passed_descriptors),
+		cmocka_unit_test(test_passed_listeners),
+		cmocka_unit_test(test_wrong_descriptors),
 		cmocka_unit_test(test_no_delay),
 		cmocka_unit_test(test_nobody_accepts),
 		cmocka_unit_test(test_long_paths),
