@@ -221,6 +221,7 @@ static int attach(struct lan *l, struct lan_cable *c, struct err *err)
 		return err_set(err, "out of memory");
 	c->started = false;
 	if (!lan_run_load(l, c->network, r) && r->up) {
+		lan_firewalls_warn(&l->nl, &r->def, r->bridge);
 		rc = 0;
 	} else if (!lan_start(l, c->network, err)) {
 		c->started = true;

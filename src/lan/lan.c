@@ -215,6 +215,7 @@ int lan_start(struct lan *l, const char *name, struct err *err)
 	before = lan_run_load(l, name, r) ? NULL : &r->def;
 	/* What runs as it is defined has been looked at by lan_open(). */
 	if (before && r->up && same(before, d)) {
+		lan_firewalls_warn(&l->nl, d, r->bridge);
 		rc = 0;
 		goto out;
 	}
@@ -450,6 +451,16 @@ static json_t *cables(const struct lan_ports *p)
 	return a;
 }
 
+/* What keeps machines from what the network is for, as long as it does. */
+static void put_warnings(struct lan *l, const struct lan_run *r, json_t *o)
+{
+	json_t *said = lan_firewalls(&l->nl, &r->def, r->bridge);
+
+	if (json_array_size(said))
+		json_object_set(o, "warnings", said);
+	json_decref(said);
+}
+
 json_t *lan_show(struct lan *l, const char *name, struct err *err)
 {
 	struct lan_def *d = malloc(sizeof(*d));
@@ -464,6 +475,8 @@ json_t *lan_show(struct lan *l, const char *name, struct err *err)
 			memset(r, 0, sizeof(*r));
 		json_object_set_new(o, "definition", lan_def_to_json(d));
 		json_object_set_new(o, "cables", cables(&r->ports));
+		if (r->known && lan_is_here(r))
+			put_warnings(l, r, o);
 		lan_run_free(r);
 	}
 	free(d);

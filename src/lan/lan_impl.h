@@ -2,6 +2,7 @@
 #ifndef VIREO_LAN_LAN_IMPL_H
 #define VIREO_LAN_LAN_IMPL_H
 
+#include "lan/firewalls.h"
 #include "lan/host.h"
 #include "lan/known.h"
 #include "lan/lan.h"

@@ -41,7 +41,7 @@ static bool is_ours(const struct rtattr *a)
 	return b && RTA_PAYLOAD(a) >= 2 + strlen(NFNL_MARK) && !b[0] && !memcmp(b + 2, NFNL_MARK, strlen(NFNL_MARK));
 }
 
-static bool text_of(const struct rtattr *a, char buf[NFNL_NAME])
+bool nfnl_text(const struct rtattr *a, char buf[NFNL_NAME])
 {
 	size_t n = a ? RTA_PAYLOAD(a) : 0;
 
@@ -62,11 +62,11 @@ static int found(void *opaque, const struct nlmsghdr *h)
 	if (h->nlmsg_len < head)
 		return 0;
 	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, ARRAY_LEN(t) - 1);
-	if (!text_of(t[w->table ? NFTA_CHAIN_NAME : NFTA_TABLE_NAME], name))
+	if (!nfnl_text(t[w->table ? NFTA_CHAIN_NAME : NFTA_TABLE_NAME], name))
 		return 0;
 	if (!w->table && is_ours(t[NFTA_TABLE_USERDATA]) == w->foreign)
 		return 0;
-	if (!w->table || (text_of(t[NFTA_CHAIN_TABLE], table) && !strcmp(table, w->table)))
+	if (!w->table || (nfnl_text(t[NFTA_CHAIN_TABLE], table) && !strcmp(table, w->table)))
 		w->fn(w->opaque, g->nfgen_family, name);
 	return 0;
 }
@@ -119,7 +119,7 @@ struct elements {
 	void *opaque;
 };
 
-static void nested(const struct rtattr *a, const struct rtattr **t, unsigned most)
+void nfnl_nested(const struct rtattr *a, const struct rtattr **t, unsigned most)
 {
 	if (a)
 		rtnl_attrs(RTA_DATA(a), RTA_PAYLOAD(a), t, most);
@@ -131,8 +131,8 @@ static void found_element(const struct elements *e, const struct rtattr *a)
 {
 	const struct rtattr *t[NFTA_SET_ELEM_EXPIRATION + 1], *data[NFTA_DATA_VALUE + 1], *expires;
 
-	nested(a, t, ARRAY_LEN(t) - 1);
-	nested(t[NFTA_SET_ELEM_KEY], data, ARRAY_LEN(data) - 1);
+	nfnl_nested(a, t, ARRAY_LEN(t) - 1);
+	nfnl_nested(t[NFTA_SET_ELEM_KEY], data, ARRAY_LEN(data) - 1);
 	expires = t[NFTA_SET_ELEM_EXPIRATION];
 	if (data[NFTA_DATA_VALUE])
 		e->fn(e->opaque, RTA_DATA(data[NFTA_DATA_VALUE]), RTA_PAYLOAD(data[NFTA_DATA_VALUE]),
@@ -230,8 +230,8 @@ static uint64_t mix_expressions(uint64_t v, const struct rtattr *list)
 		const struct rtattr *t[NFTA_EXPR_DATA + 1];
 		char name[NFNL_NAME];
 
-		nested(a, t, NFTA_EXPR_DATA);
-		if (!text_of(t[NFTA_EXPR_NAME], name))
+		nfnl_nested(a, t, NFTA_EXPR_DATA);
+		if (!nfnl_text(t[NFTA_EXPR_NAME], name))
 			continue;
 		v = mix(v, name, strlen(name));
 		if (t[NFTA_EXPR_DATA] && strcmp(name, "counter"))
@@ -250,7 +250,7 @@ static int add_set(struct sum *s, unsigned family, const struct rtattr *const *t
 	if (!array_more(s->sets, s->len))
 		return -1;
 	s->sets[s->len].family = family;
-	s->len += text_of(t[NFTA_SET_NAME], s->sets[s->len].name);
+	s->len += nfnl_text(t[NFTA_SET_NAME], s->sets[s->len].name);
 	return 0;
 }
 
@@ -292,7 +292,7 @@ static int add_part(void *opaque, const struct nlmsghdr *h)
 	if (h->nlmsg_len < head)
 		return 0;
 	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, ATTRS_MOST);
-	if (!text_of(t[NFTA_TABLE_NAME], table))
+	if (!nfnl_text(t[NFTA_TABLE_NAME], table))
 		return 0;
 	s = sum_of(all, table, &full);
 	if (!s)
@@ -365,23 +365,19 @@ static int found_hook(void *opaque, const struct nlmsghdr *m)
 	const struct rtattr *t[NFTA_CHAIN_TYPE + 1], *hook[NFTA_HOOK_HOOKNUM + 1];
 	char table[NFNL_NAME], kind[NFNL_NAME];
 	const struct hooks *w = opaque;
-	const struct rtattr *policy;
 
 	if (m->nlmsg_len < head)
 		return 0;
 	rtnl_attrs((const void *)((const char *)m + head), m->nlmsg_len - head, t, ARRAY_LEN(t) - 1);
-	policy = t[NFTA_CHAIN_POLICY];
-	nested(t[NFTA_CHAIN_HOOK], hook, ARRAY_LEN(hook) - 1);
+	nfnl_nested(t[NFTA_CHAIN_HOOK], hook, ARRAY_LEN(hook) - 1);
 	if (hook[NFTA_HOOK_HOOKNUM] && RTA_PAYLOAD(hook[NFTA_HOOK_HOOKNUM]) == 4 && t[NFTA_CHAIN_USE] &&
-	    RTA_PAYLOAD(t[NFTA_CHAIN_USE]) == 4 && text_of(t[NFTA_CHAIN_TABLE], table) &&
-	    text_of(t[NFTA_CHAIN_TYPE], kind))
+	    RTA_PAYLOAD(t[NFTA_CHAIN_USE]) == 4 && nfnl_text(t[NFTA_CHAIN_TABLE], table) &&
+	    nfnl_text(t[NFTA_CHAIN_TYPE], kind))
 		w->fn(w->opaque, &(struct nfnl_hook){ .family = g->nfgen_family,
 						      .hook = ld_be32(RTA_DATA(hook[NFTA_HOOK_HOOKNUM])),
 						      .table = table,
 						      .type = kind,
-						      .full = ld_be32(RTA_DATA(t[NFTA_CHAIN_USE])) != 0,
-						      .drops = policy && RTA_PAYLOAD(policy) == 4 &&
-							       ld_be32(RTA_DATA(policy)) == NF_DROP });
+						      .full = ld_be32(RTA_DATA(t[NFTA_CHAIN_USE])) != 0 });
 	return 0;
 }
 
@@ -391,6 +387,39 @@ int nfnl_hooks(struct rtnl *nf, nfnl_hook_fn *fn, void *opaque, struct err *err)
 
 	begin(&q, type(NFT_MSG_GETCHAIN), NLM_F_DUMP, NFPROTO_UNSPEC);
 	return rtnl_each(nf, &q, found_hook, &(struct hooks){ fn, opaque }, err) ? -1 : 0;
+}
+
+/* --- anything --- */
+
+struct each {
+	nfnl_each_fn *fn;
+	void *opaque;
+};
+
+static int found_any(void *opaque, const struct nlmsghdr *h)
+{
+	const size_t head = NLMSG_SPACE(sizeof(struct nfgenmsg));
+	const struct nfgenmsg *g = NLMSG_DATA(h);
+	const struct rtattr *t[NFNL_ATTRS + 1];
+	const struct each *e = opaque;
+
+	if (h->nlmsg_len < head)
+		return 0;
+	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, NFNL_ATTRS);
+	return e->fn(e->opaque, g->nfgen_family, t);
+}
+
+int nfnl_each(struct rtnl *nf, const struct nfnl_query *query, nfnl_each_fn *fn, void *opaque, struct err *err)
+{
+	struct rtnl_req q;
+
+	begin(&q, type(query->message), NLM_F_DUMP, query->family);
+	/* Rules, and elements of sets, are asked for by the same numbers. */
+	if (query->table)
+		rtnl_put_text(&q, NFTA_RULE_TABLE, query->table);
+	if (query->name)
+		rtnl_put_text(&q, NFTA_RULE_CHAIN, query->name);
+	return rtnl_each(nf, &q, found_any, &(struct each){ fn, opaque }, err) ? -1 : 0;
 }
 
 /* --- transactions --- */

@@ -38,12 +38,27 @@ int nfnl_elements(struct rtnl *nf, const struct nfnl_set *set, nfnl_element_fn *
 typedef void nfnl_sum_fn(void *opaque, const char *table, uint64_t sum);
 int nfnl_sums(struct rtnl *nf, const char *pattern, nfnl_sum_fn *fn, void *opaque, struct err *err);
 
+/*
+ * What the kernel says to a message (NFT_MSG_GETCHAIN, GETRULE or GETSETELEM) of anybody's tables: of all, or of this
+ * chain or set of a table. `t` are its attributes, up to NFNL_ATTRS; `fn` returns -1 to hear no more, which is an
+ * error, and after which the socket is of no more use.
+ */
+#define NFNL_ATTRS 12
+typedef int nfnl_each_fn(void *opaque, unsigned family, const struct rtattr *const *t);
+struct nfnl_query {
+	unsigned message, family;
+	const char *table, *name; /* NULL: all */
+};
+int nfnl_each(struct rtnl *nf, const struct nfnl_query *query, nfnl_each_fn *fn, void *opaque, struct err *err);
+/* Attributes within another one, which may be NULL; a text, and false where it is none. */
+void nfnl_nested(const struct rtattr *a, const struct rtattr **t, unsigned most);
+bool nfnl_text(const struct rtattr *a, char buf[NFNL_NAME]);
+
 /* A chain with a hook, of anybody's tables. */
 struct nfnl_hook {
 	unsigned family, hook; /* NF_INET_POST_ROUTING and so on */
 	const char *table, *type;
-	bool full;  /* it has rules */
-	bool drops; /* what none of them decides */
+	bool full; /* it has rules */
 };
 typedef void nfnl_hook_fn(void *opaque, const struct nfnl_hook *h);
 int nfnl_hooks(struct rtnl *nf, nfnl_hook_fn *fn, void *opaque, struct err *err);

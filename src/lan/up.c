@@ -9,7 +9,6 @@
 #include <time.h>
 
 #include "base/bytes.h"
-#include "base/log.h"
 #include "lan/lan_impl.h"
 #include "lan/serve/ra.h"
 
@@ -461,28 +460,6 @@ static void keep_old6(struct lan_run *r, const struct lan_run *now)
 			r->old6[r->old6_len++] = now->old6[i];
 }
 
-static void see_hook(void *opaque, const struct nfnl_hook *h)
-{
-	const bool ip = h->family == NFPROTO_INET || h->family == NFPROTO_IPV4 || h->family == NFPROTO_IPV6;
-
-	if (ip && h->hook == NF_INET_FORWARD && h->drops && strncmp(h->table, LAN_TABLE, strlen(LAN_TABLE)))
-		snprintf(opaque, NFNL_NAME, "%s", h->table);
-}
-
-/* A firewall of the host's has its say, which nobody would look for here. */
-static void note_firewall(struct lan *l, const struct lan_def *d)
-{
-	char table[NFNL_NAME] = "";
-	struct err ignored;
-
-	if (!lan_has_gateway(d) || nfnl_hooks(&l->nf, see_hook, table, &ignored) || !*table)
-		return;
-	log_line(LOG_WARN, "lan",
-		 "%s: the host's table %s of packet filters drops what it forwards unless a rule there accepts it: "
-		 "machines may have no way out",
-		 d->name, table);
-}
-
 /* From what `now` is. Written down first, so that whoever comes next knows what may be there. */
 static int become(struct lan *l, struct lan_run *r, const struct lan_run *now, struct err *err)
 {
@@ -513,8 +490,8 @@ int lan_up(struct lan *l, const struct lan_def *d, bool force, struct err *err)
 	if (check_host(l, r, err) || adopt(l, r, err) || check_machines(r, now, force, err))
 		goto out;
 	rc = become(l, r, now, err);
-	if (!rc && !now->up)
-		note_firewall(l, d);
+	if (!rc)
+		lan_firewalls_warn(&l->nl, d, r->bridge);
 	if (!rc)
 		load_others(l, d->name, d);
 	else if (now->up && !become(l, now, r, &ignored))

@@ -13,6 +13,7 @@ import time
 import lanframes
 import lanlab
 from lan_net import discover
+from lanfirewalls import dropped, endless, firewalled, noticed, noticed_input  # noqa: F401, scenes of their own file
 from lanlab import sh
 from lanscenes import gone, routes_to, servers, shown, wait
 
@@ -473,17 +474,6 @@ def unlike(lab):
         lab.vireo("net", "edit", "lab", "--mtu", width)
         found["widths"].append([mtu("vr-lab"), mtu(b.tap)])
     return found
-
-
-def dropped(lab):
-    """What is said where a firewall of the host's lets nothing through, and where it does."""
-    said = []
-    for policy in ("accept", "drop"):
-        sh(f"nft 'add table ip fw; add chain ip fw f {{ type filter hook forward priority 0; policy {policy}; }}'")
-        said.append(lab.vireo("net", "create", "lab", "--nat", check=False).stderr)
-        said.append(lab.vireo("net", "edit", "lab", "--mtu", "1400", check=False).stderr)
-        lab.vireo("net", "delete", "lab")
-    return said
 
 
 def tables(lab):

@@ -1,0 +1,69 @@
+/*
+ * The packet filters of the host, whoever's they are, as the kernel has them: chains, and when they are looked at their
+ * rules and sets. Read by netlink, so that the longest of them costs milliseconds, and no more of them than fits into
+ * what is said here: of what is longer the rest is not known. Main thread; a socket of its own.
+ */
+#ifndef VIREO_LAN_BOOK_H
+#define VIREO_LAN_BOOK_H
+
+#include "lan/nfnl.h"
+
+/* Of all chains and sets together. For each part of a long chain the kernel begins with its first rule anew. */
+#define BOOK_RULES    8192u
+#define BOOK_SETS     1024u
+#define BOOK_ELEMENTS 65536u
+
+#define BOOK_KEY     64u /* as many bytes as there are registers */
+#define BOOK_NO_HOOK (~0u)
+
+struct book_verdict {
+	bool there;
+	int code; /* NF_DROP, NFT_JUMP and so on */
+	char chain[NFNL_NAME];
+};
+/* By NFTA_DATA_VERDICT. */
+void book_verdict(const struct rtattr *a, struct book_verdict *v);
+
+struct book_chain {
+	unsigned family, hook; /* NFPROTO_INET and so on; NF_INET_FORWARD and so on, BOOK_NO_HOOK: it is jumped to */
+	bool drops;	       /* what none of its rules decides */
+	char table[NFNL_NAME], name[NFNL_NAME], type[16];
+	/* Once it was looked at: rules as the kernel writes their expressions, one behind the other. */
+	bool read, cut; /* cut: there are more, or nobody knows */
+	struct rtattr *rules;
+	size_t len, size;
+};
+
+struct book_element {
+	uint8_t key[BOOK_KEY], end[BOOK_KEY];
+	unsigned len, flags; /* NFT_SET_ELEM_*; without a key len is 0 */
+	bool ranges;	     /* parts of the key are ranges up to those of `end` */
+	struct book_verdict verdict;
+};
+
+struct book_set {
+	unsigned family;
+	char table[NFNL_NAME], name[NFNL_NAME];
+	bool intervals, cut; /* intervals: elements are where one begins, or ends */
+	struct book_element *v;
+	unsigned len;
+};
+
+struct book {
+	struct rtnl nf;
+	bool open;
+	struct book_chain *chains;
+	struct book_set *sets;
+	unsigned chains_len, sets_len;
+	unsigned rules_left, elements_left;
+};
+/* Which chains there are. */
+int book_open(struct book *b, struct err *err);
+void book_close(struct book *b);
+struct book_chain *book_find(const struct book *b, unsigned family, const char *table, const char *name);
+/* Have its rules. */
+void book_read(struct book *b, struct book_chain *c);
+/* Of the chain's table; NULL: it cannot be known. Until the next call. */
+const struct book_set *book_set(struct book *b, const struct book_chain *c, const char *name);
+
+#endif

@@ -1,0 +1,446 @@
+/* See firewalls.h. */
+#include "lan/firewalls.h"
+
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "lan/host.h"
+#include "lan/rules.h"
+#include "lan/verdict.h"
+
+/* --- what is asked of each chain --- */
+
+/* What is lost, in the order in which it is told; a bit each. */
+enum loss { INSIDE, OUTWARDS, ANSWERS, INWARDS, PUBLISHED, SERVED, LOSSES };
+#define LOST(what) (1u << (what))
+
+static const char *const losses[] = {
+	[INSIDE] = "what passes between ports of the bridge (machines, DHCP, DNS)",
+	[OUTWARDS] = "what machines send to the world",
+	[ANSWERS] = "the answers to that",
+	[INWARDS] = "what the world sends to machines",
+	[PUBLISHED] = "what comes by published ports",
+	[SERVED] = "what machines ask dnsmasq on the host (UDP ports 67 and 547, port 53)",
+};
+
+enum place { NOWHERE, BRIDGE, WORLD };
+
+/* Bits of an address that are known. */
+enum address {
+	ANY,
+	NET,  /* of the network's subnet */
+	NONE, /* of who has none yet: 0.0.0.0; of IPv6 a link-local one */
+	ALL,  /* 255.255.255.255; of IPv6 all of a link that listen to something */
+	HOST, /* the gateway's */
+};
+
+#define STATE(ctinfo) NF_CT_STATE_BIT(ctinfo)
+#define BOTH	      0u
+
+/* Packets by which a chain shows what it thinks of a network. */
+struct question {
+	enum loss loss;
+	unsigned hook, family; /* NFPROTO_IPV4, NFPROTO_IPV6 or BOTH */
+	enum place in, out;
+	enum address from, to;
+	int protocol;
+	uint16_t port; /* to which */
+	unsigned state;
+	bool bridged, translated, no_way_back;
+	/* Of what networks. */
+	bool (*is_meant)(const struct lan_def *d);
+};
+
+static bool any(const struct lan_def *d)
+{
+	return true;
+}
+
+static bool isolated(const struct lan_def *d)
+{
+	return d->model == LAN_ISOLATED;
+}
+
+static bool routed(const struct lan_def *d)
+{
+	return d->model == LAN_ROUTED;
+}
+
+static bool publishes(const struct lan_def *d)
+{
+	return d->publish_len;
+}
+
+/* dnsmasq answers there by the host's input; of an isolated network it is in a name space of its own. */
+static bool served_by_host(const struct lan_def *d)
+{
+	return lan_has_gateway(d) && d->dns == LAN_DNS_DNSMASQ;
+}
+
+#define NEW	    STATE(IP_CT_NEW)
+#define ESTABLISHED STATE(IP_CT_ESTABLISHED)
+#define UNTRACKED   NF_CT_STATE_UNTRACKED_BIT
+
+static const struct question questions[] = {
+	/* Frames between ports of the bridge, which pass here by br_netfilter alone. */
+	{ INSIDE, NF_INET_FORWARD, NFPROTO_IPV4, BRIDGE, BRIDGE, NONE, ALL, IPPROTO_UDP, 67, NEW, .bridged = true,
+	  .is_meant = lan_has_server },
+	{ INSIDE, NF_INET_FORWARD, NFPROTO_IPV6, BRIDGE, BRIDGE, NONE, ALL, IPPROTO_ICMPV6, 0, UNTRACKED,
+	  .bridged = true, .is_meant = lan_has_server },
+	{ INSIDE, NF_INET_FORWARD, BOTH, BRIDGE, BRIDGE, NET, NET, -1, 0, NEW, .bridged = true, .is_meant = any },
+	/* Where the host has no address it has no route either, which filters of reverse paths ask for. */
+	{ INSIDE, NF_INET_PRE_ROUTING, BOTH, BRIDGE, NOWHERE, NET, NET, -1, 0, NEW, .bridged = true,
+	  .no_way_back = true, .is_meant = isolated },
+	/* What the host forwards. */
+	{ OUTWARDS, NF_INET_FORWARD, BOTH, BRIDGE, WORLD, NET, ANY, -1, 0, NEW, .is_meant = lan_has_gateway },
+	{ ANSWERS, NF_INET_FORWARD, BOTH, WORLD, BRIDGE, ANY, NET, -1, 0, ESTABLISHED, .is_meant = lan_has_gateway },
+	{ INWARDS, NF_INET_FORWARD, BOTH, WORLD, BRIDGE, ANY, NET, -1, 0, NEW, .is_meant = routed },
+	{ PUBLISHED, NF_INET_FORWARD, BOTH, WORLD, BRIDGE, ANY, NET, -1, 0, NEW, .translated = true,
+	  .is_meant = publishes },
+	/* What it answers itself. */
+	{ SERVED, NF_INET_LOCAL_IN, NFPROTO_IPV4, BRIDGE, NOWHERE, NONE, ALL, IPPROTO_UDP, 67, NEW,
+	  .is_meant = served_by_host },
+	{ SERVED, NF_INET_LOCAL_IN, NFPROTO_IPV6, BRIDGE, NOWHERE, NONE, ALL, IPPROTO_UDP, 547, NEW,
+	  .is_meant = served_by_host },
+	{ SERVED, NF_INET_LOCAL_IN, BOTH, BRIDGE, NOWHERE, NET, HOST, IPPROTO_UDP, 53, NEW,
+	  .is_meant = served_by_host },
+};
+
+/* --- asking --- */
+
+/* A network as rules see it. */
+struct seen {
+	const struct lan_def *d;
+	const char *bridge;
+	char world[2][IFNAMSIZ]; /* where the host's default route leads; "": it has none, or several alike */
+	bool bridged[2];	 /* frames between ports pass the host's filters */
+};
+
+static const char *const switches[] = { "bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables" };
+
+struct way {
+	uint32_t metric;
+	int index;
+};
+
+/* The best default route of each family. */
+static int see_route(void *opaque, const struct nlmsghdr *h)
+{
+	const struct rtmsg *r = NLMSG_DATA(h);
+	const struct rtattr *t[RTA_MAX + 1];
+	struct way *ways = opaque, *w, way = { 0 };
+
+	if (!rtnl_parse(h, sizeof(*r), t, RTA_MAX) || r->rtm_dst_len || r->rtm_type != RTN_UNICAST || !t[RTA_OIF] ||
+	    RTA_PAYLOAD(t[RTA_OIF]) != 4)
+		return 0;
+	memcpy(&way.index, RTA_DATA(t[RTA_OIF]), 4);
+	if (t[RTA_PRIORITY] && RTA_PAYLOAD(t[RTA_PRIORITY]) == 4)
+		memcpy(&way.metric, RTA_DATA(t[RTA_PRIORITY]), 4);
+	w = &ways[r->rtm_family == AF_INET6];
+	if (!w->index || way.metric < w->metric)
+		*w = way;
+	return 0;
+}
+
+static void look_around(struct rtnl *nl, struct seen *s)
+{
+	struct way ways[2] = { 0 };
+	struct err ignored;
+	char on[8];
+
+	rtnl_each_of(nl, &(struct rtnl_ask){ RTM_GETROUTE }, see_route, ways, &ignored);
+	for (size_t i = 0; i < 2; i++) {
+		if (!ways[i].index || !if_indextoname((unsigned)ways[i].index, s->world[i]))
+			*s->world[i] = '\0';
+		s->bridged[i] = lan_sysctl_get(switches[i], on, sizeof(on)) && strcmp(on, "0");
+	}
+}
+
+static void know(struct half_byte *b, const uint8_t *v, unsigned bits)
+{
+	for (unsigned i = 0; bits; i++) {
+		const unsigned n = bits < 8 ? bits : 8;
+
+		b[i] = (struct half_byte){ v[i], (uint8_t)(0xff00 >> n) };
+		bits -= n;
+	}
+}
+
+static void know4(struct half_byte *b, enum address a, const struct lan_def *d)
+{
+	uint8_t v[4] = { 0 };
+
+	if (a == ALL)
+		memset(v, 0xff, 4);
+	else if (a != NONE)
+		st_be32(v, a == HOST ? lan_gateway4(d) : d->net4.addr);
+	know(b, v, a == ANY ? 0 : a == NET ? d->net4.len : 32);
+}
+
+static void know6(struct half_byte *b, enum address a, const struct lan_def *d)
+{
+	const uint8_t all[1] = { 0xff }, link[8] = { 0xfe, 0x80 };
+	const struct in6_addr host = lan_host6(&d->net6.addr, 1);
+
+	if (a == ALL || a == NONE)
+		know(b, a == ALL ? all : link, a == ALL ? 8 : 64);
+	else if (a != ANY)
+		know(b, a == HOST ? host.s6_addr : d->net6.addr.s6_addr, a == HOST ? 128 : d->net6.len);
+}
+
+static const char *interface(const struct seen *s, enum place p, bool six)
+{
+	return p == BRIDGE ? s->bridge : p == WORLD && *s->world[six] ? s->world[six] : NULL;
+}
+
+static bool loses(struct book *b, struct book_chain *c, const struct question *q, const struct seen *s, bool six)
+{
+	/* What machines say to each other nobody follows where the host is in the network (rules_host.c). */
+	const bool untracked = q->bridged && q->from == NET && lan_has_gateway(s->d);
+	struct probe p = { .family = six ? NFPROTO_IPV6 : NFPROTO_IPV4,
+			   .in = interface(s, q->in, six),
+			   .out = interface(s, q->out, six),
+			   .bridge = s->bridge,
+			   .protocol = q->protocol,
+			   .state = untracked ? UNTRACKED : q->state,
+			   .translated = q->translated,
+			   .no_way_back = q->no_way_back };
+	const uint8_t to[2] = { (uint8_t)(q->port >> 8), (uint8_t)q->port };
+
+	if (q->protocol >= 0)
+		know(p.head + (six ? 6 : 9), &(uint8_t){ (uint8_t)q->protocol }, 8);
+	(six ? know6 : know4)(p.head + (six ? 8 : 12), q->from, s->d);
+	(six ? know6 : know4)(p.head + (six ? 24 : 16), q->to, s->d);
+	if (q->port)
+		know(p.ports + 2, to, 16);
+	return verdict_drops(b, c, &p);
+}
+
+/* Networks without subnets of their own are bridged, and carry both families. */
+static bool has_family(const struct lan_def *d, bool six)
+{
+	return d->model == LAN_BRIDGED || (six ? d->net6.len : d->net4.len);
+}
+
+static bool sees(const struct book_chain *c, bool six)
+{
+	return c->family == NFPROTO_INET || c->family == (six ? NFPROTO_IPV6 : NFPROTO_IPV4);
+}
+
+/* Bits of what is lost by it, of each family. */
+static void ask(struct book *b, struct book_chain *c, const struct seen *s, unsigned lost[2])
+{
+	for (size_t i = 0; i < 2 * ARRAY_LEN(questions); i++) {
+		const struct question *q = &questions[i / 2];
+		const bool six = i % 2;
+
+		if (q->hook == c->hook && sees(c, six) &&
+		    (!q->family || q->family == (six ? NFPROTO_IPV6 : NFPROTO_IPV4)) &&
+		    (!q->bridged || s->bridged[six]) && has_family(s->d, six) && q->is_meant(s->d) &&
+		    !(lost[six] & LOST(q->loss)) && loses(b, c, q, s, six))
+			lost[six] |= LOST(q->loss);
+	}
+}
+
+/* --- what helps: commands, in which %b is the bridge, %f, %t and %c the chain's family, table and name, %p iptables
+ * --- */
+
+#define OUT LOST(OUTWARDS)
+#define IN  (LOST(ANSWERS) | LOST(INWARDS) | LOST(PUBLISHED))
+
+/* What a rule is to accept. Who may send what is seen to by our own filters, also of what is let through here. */
+static const struct {
+	unsigned lost, but; /* for what of it; not with these, which another one is for that takes it along */
+	const char *iptables, *nft;
+} matches[] = {
+	{ LOST(INSIDE), OUT, "-i %b -o %b", "iifname \"%b\" oifname \"%b\"" },
+	{ OUT, 0, "-i %b", "iifname \"%b\"" },
+	{ IN, 0, "-o %b", "oifname \"%b\"" },
+	{ LOST(SERVED), 0, "-i %b -p udp -m multiport --dports 53,67,547", "iifname \"%b\" udp dport { 53, 67, 547 }" },
+	{ LOST(SERVED), 0, "-i %b -p tcp --dport 53", "iifname \"%b\" tcp dport 53" },
+};
+
+static const char in_trusted[] = "firewall-cmd --zone=trusted --change-interface=%b";
+/* A zone says nothing of what comes from other ones. */
+static const char into_trusted[] =
+	"firewall-cmd --permanent --zone=trusted --add-interface=%b && firewall-cmd --permanent --new-policy=%b && "
+	"firewall-cmd --permanent --policy=%b --add-ingress-zone=ANY && "
+	"firewall-cmd --permanent --policy=%b --add-egress-zone=trusted && "
+	"firewall-cmd --permanent --policy=%b --set-target=ACCEPT && firewall-cmd --reload";
+
+/* Names are whatever somebody has chosen. */
+static void put_name(FILE *f, const char *name)
+{
+	for (; *name; name++)
+		putc(*name <= ' ' || *name > '~' ? '?' : *name, f);
+}
+
+static const char *family_name(const struct book_chain *c)
+{
+	return c->family == NFPROTO_INET ? "inet" : c->family == NFPROTO_IPV6 ? "ip6" : "ip";
+}
+
+static void fill(FILE *f, const char *text, const struct book_chain *c, const char *chain, const char *bridge)
+{
+	for (; *text; text++) {
+		if (*text != '%') {
+			putc(*text, f);
+			continue;
+		}
+		switch (*++text) {
+		case 'b':
+			put_name(f, bridge);
+			break;
+		case 'f':
+			put_name(f, family_name(c));
+			break;
+		case 't':
+			put_name(f, c->table);
+			break;
+		case 'c':
+			put_name(f, chain);
+			break;
+		default:
+			put_name(f, c->family == NFPROTO_IPV6 ? "ip6tables" : "iptables");
+		}
+	}
+}
+
+static void put_rules(FILE *f, const struct book *b, const struct book_chain *c, const char *bridge, unsigned lost)
+{
+	/* As iptables names the chains that it makes. */
+	const bool iptables = c->family != NFPROTO_INET && !strcmp(c->table, "filter") &&
+			      (!strcmp(c->name, "FORWARD") || !strcmp(c->name, "INPUT"));
+	/* Where Docker looks first, and leaves what somebody has put there. */
+	const bool docker = iptables && c->hook == NF_INET_FORWARD && book_find(b, c->family, c->table, "DOCKER-USER");
+	const char *chain = docker ? "DOCKER-USER" : c->name, *separator = "";
+
+	for (size_t i = 0; i < ARRAY_LEN(matches); i++) {
+		if (!(lost & matches[i].lost) || lost & matches[i].but)
+			continue;
+		fputs(separator, f);
+		separator = "; ";
+		fill(f, iptables ? "%p -I %c " : "nft 'insert rule %f %t %c ", c, chain, bridge);
+		fill(f, iptables ? matches[i].iptables : matches[i].nft, c, chain, bridge);
+		fputs(iptables ? " -j ACCEPT" : " accept'", f);
+	}
+}
+
+/* The switches that have such frames pass at all. */
+static void put_switches(FILE *f, const unsigned lost[2], const char *value)
+{
+	const char *separator = "";
+
+	for (size_t i = 0; i < 2; i++) {
+		if (!(lost[i] & LOST(INSIDE)))
+			continue;
+		fprintf(f, "%snet.bridge.%s=%s", separator, strchr(switches[i], '/') + 1, value);
+		separator = " ";
+	}
+}
+
+static void put_remedy(FILE *f, const struct book *b, const struct book_chain *c, const struct seen *s,
+		       const unsigned lost[2])
+{
+	const bool firewalld = c->family == NFPROTO_INET && !strcmp(c->table, "firewalld");
+	const unsigned all = lost[0] | lost[1];
+
+	/*
+	 * No rule of a zone is before a filter of reverse paths; and the bridge of a bridged network is the host's own
+	 * way to the network outside, which nobody has said is to be trusted.
+	 */
+	if (c->hook == NF_INET_PRE_ROUTING || (firewalld && s->d->model == LAN_BRIDGED)) {
+		fputs("sysctl ", f);
+		put_switches(f, lost, "0");
+	} else if (firewalld) {
+		fill(f, all & LOST(INWARDS) ? into_trusted : in_trusted, c, c->name, s->bridge);
+	} else {
+		put_rules(f, b, c, s->bridge, all);
+	}
+}
+
+/* --- what is said --- */
+
+static char *describe(const struct book *b, const struct book_chain *c, const struct seen *s, const unsigned lost[2])
+{
+	const unsigned all = lost[0] | lost[1];
+	const char *separator = "";
+	unsigned left = all;
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	if (!f)
+		return NULL;
+	fill(f, "chain %c of the host's packet filters (table %f %t) drops ", c, c->name, s->bridge);
+	for (unsigned i = 0; i < LOSSES; i++) {
+		if (!(all & LOST(i)))
+			continue;
+		left &= ~LOST(i);
+		fprintf(f, "%s%s", separator, losses[i]);
+		if (c->family == NFPROTO_INET && (lost[0] ^ lost[1]) & LOST(i))
+			fprintf(f, " by IPv%d", lost[0] & LOST(i) ? 4 : 6);
+		separator = left & (left - 1) ? ", " : " and ";
+	}
+	if (all & LOST(INSIDE)) {
+		fputs(" (where frames in bridges come by ", f);
+		put_switches(f, lost, "1");
+		putc(')', f);
+	}
+	fputs("; this helps: ", f);
+	put_remedy(f, b, c, s, lost);
+	if (fclose(f)) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+static bool is_theirs(const struct book_chain *c)
+{
+	return !strcmp(c->type, "filter") && strncmp(c->table, LAN_TABLE, strlen(LAN_TABLE)) &&
+	       (c->hook == NF_INET_FORWARD || c->hook == NF_INET_LOCAL_IN || c->hook == NF_INET_PRE_ROUTING);
+}
+
+json_t *lan_firewalls(struct rtnl *nl, const struct lan_def *d, const char *bridge)
+{
+	struct seen s = { .d = d, .bridge = bridge };
+	json_t *said = json_array();
+	bool looked = false;
+	struct err ignored;
+	struct book b;
+
+	if (book_open(&b, &ignored))
+		return said;
+	for (unsigned i = 0; i < b.chains_len; i++) {
+		struct book_chain *c = &b.chains[i];
+		unsigned lost[2] = { 0 };
+		char *text;
+
+		if (!is_theirs(c))
+			continue;
+		if (!looked)
+			look_around(nl, &s);
+		looked = true;
+		ask(&b, c, &s, lost);
+		text = lost[0] | lost[1] ? describe(&b, c, &s, lost) : NULL;
+		if (text)
+			json_array_append_new(said, json_string(text));
+		free(text);
+	}
+	book_close(&b);
+	return said;
+}
+
+void lan_firewalls_warn(struct rtnl *nl, const struct lan_def *d, const char *bridge)
+{
+	json_t *said = lan_firewalls(nl, d, bridge), *text;
+	size_t i;
+
+	json_array_foreach(said, i, text) log_line(LOG_WARN, "lan", "%s: %s", d->name, json_string_value(text));
+	json_decref(said);
+}

@@ -1,0 +1,304 @@
+"""Firewalls of the host's that somebody else has made, as Docker, firewalld and administrators make them: what they keep from
+networks, what is said of it, and whether what is said to help does help. Scenarios of test_lan_host.py.
+"""
+import json
+import os
+import re
+import select
+import time
+
+from lanlab import sh
+from lanscenes import MODELS, routes_to, shown, which
+
+# Docker's, as iptables-nft writes them: all that is forwarded is dropped but what is of its own networks.
+DOCKER = " && ".join(f"{p} -P FORWARD DROP && {p} -N DOCKER-USER && {p} -A DOCKER-USER -j RETURN && {p} -A FORWARD -j DOCKER-USER && "
+                     f"{p} -A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT && "
+                     f"{p} -A FORWARD -i docker0 ! -o docker0 -j ACCEPT" for p in ("iptables-nft", "ip6tables-nft"))
+# firewalld 1.3's, with less of what is empty in it: the zone public, which all interfaces are in that no other one has.
+FIREWALLD = """table inet firewalld {
+    chain filter_PREROUTING { type filter hook prerouting priority filter + 10; policy accept;
+        icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept
+        meta nfproto ipv6 fib saddr . mark . iif oif missing drop
+    }
+    chain filter_INPUT { type filter hook input priority filter + 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname "lo" accept
+        ct state invalid drop
+        jump filter_INPUT_ZONES
+        reject with icmpx admin-prohibited
+    }
+    chain filter_FORWARD { type filter hook forward priority filter + 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname "lo" accept
+        ct state invalid drop
+        ip6 daddr { ::/96, ::ffff:0.0.0.0/96, 2002::/24, 2002:a00::/24, 2002:c0a8::/32 } reject with icmpv6 addr-unreachable
+        jump filter_FORWARD_ZONES
+        reject with icmpx admin-prohibited
+    }
+    chain filter_INPUT_ZONES { goto filter_IN_public; }
+    chain filter_FORWARD_ZONES { goto filter_FWD_public; }
+    chain filter_IN_public { jump filter_IN_public_allow; meta l4proto { icmp, ipv6-icmp } accept; reject with icmpx admin-prohibited; }
+    chain filter_IN_public_allow { tcp dport 22 accept; ip6 daddr fe80::/64 udp dport 546 accept; }
+    chain filter_FWD_public { jump filter_FORWARD_POLICIES_pre; jump filter_FWD_public_allow; reject with icmpx admin-prohibited; }
+    chain filter_FORWARD_POLICIES_pre { }
+    chain filter_FWD_public_allow { }
+    chain filter_IN_trusted { accept; }
+    chain filter_FWD_trusted { oifname "nothing" accept; accept; }
+}
+"""
+# What firewall-cmd has firewalld do to that table: an interface is put into a zone; a policy lets all into a zone.
+FIREWALL_CMD = """#!/bin/sh
+for w; do case $w in
+    --change-interface=*|--add-interface=*) i=${w#*=}
+        nft insert rule inet firewalld filter_INPUT_ZONES iifname $i goto filter_IN_trusted
+        nft insert rule inet firewalld filter_FORWARD_ZONES iifname $i goto filter_FWD_trusted
+        echo $i >>"$0.trusted";;
+    --set-target=ACCEPT) for i in $(cat "$0.trusted"); do nft add rule inet firewalld filter_FORWARD_POLICIES_pre oifname $i accept; done;;
+esac; done
+"""
+NFT = """table inet fw {
+    chain input { type filter hook input priority 0; policy drop; ct state vmap { established : accept, related : accept, invalid : drop }
+        iif lo accept; meta l4proto { icmp, icmpv6 } accept; tcp dport 22 accept; udp dport { 53, 5353 } iifname "other" accept; }
+    chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; }
+}
+"""
+HELPS = "this helps: "
+
+
+def switch(*value):
+    sh("sysctl -qw " + " ".join(f"net.bridge.bridge-nf-call-{p}tables={v}" for p, v in zip(("ip", "ip6"), value)))
+
+
+def said_of(lab, name="lab"):
+    return json.loads(lab.vireo("net", "show", name, "--json")).get("warnings", [])
+
+
+def follow(said):
+    """What was advised, as it was printed."""
+    for text in said:
+        sh(text.split(HELPS)[1])
+
+
+def leased(m):
+    return "obtained" in m.sh("busybox udhcpc -i eth0 -n -q -f -t 2 -T 1 -s /bin/true 2>&1", check=False)
+
+
+def advertised(m):
+    """Whether a router of the network has said something to it."""
+    m.sh("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1; sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0")
+    for _ in range(20):
+        if m.sh("ip -6 route show proto ra default", check=False) or m.sh("ip -6 addr show dev eth0 scope global mngtmpaddr", check=False):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def works(lab, model, a, b, server):
+    """What of the network a machine has: a lease, a router's word, the other machine, and the world."""
+    found = {"lease": leased(a)} if server else {}
+    if server and model != "isolated":
+        found["router"] = advertised(a)
+    if server:
+        a.sh("ip addr flush dev eth0 scope global")
+    a.configure()
+    pairs = [(a, b)] + ([(a, lab.outside)] if model != "isolated" else []) + ([(lab.outside, a)] if model == "routed" else [])
+    for name, reached in lab.table(pairs, 0.5).items():
+        key = name[:-1].split()[0] + " " + name[-1]
+        found[key] = found.get(key, True) and reached
+    return sorted(k for k, v in found.items() if not v)
+
+
+def try_model(lab, model, *more):
+    """What is said of a network of this model, what of it does not work then, and what does not after all advice."""
+    server = model != "bridged"
+    r = lab.vireo("net", "create", "lab", *MODELS[model], *more, check=False)
+    a, b = (lab.machine("lab", n, configure=False) for n in "ab")
+    if model == "bridged":
+        for n, m in enumerate((a, b)):
+            m.sh(f"ip addr add 192.0.2.{100 + n}/24 dev eth0; ip addr add 2001:db8::{100 + n}/64 dev eth0 nodad")
+            m.addresses = {"4": f"192.0.2.{100 + n}", "6": f"2001:db8::{100 + n}"}
+            m.configure = lambda: None
+    else:
+        b.configure()
+    if model == "routed":
+        routes_to(lab, lab.outside, shown(lab))
+    said = said_of(lab)
+    found = {"said": said, "printed": [t in r.stderr for t in said], "fails": works(lab, model, a, b, server)}
+    follow(said)
+    found.update({"still said": said_of(lab), "still fails": works(lab, model, a, b, server)})
+    for m in (a, b):
+        m.end()
+        lab.machines.remove(m)
+    lab.vireo("net", "delete", "--force", "lab")
+    return found
+
+
+def put_firewall_cmd(lab):
+    path = os.path.join(lab.dir, "bin", "firewall-cmd")
+    os.makedirs(os.path.dirname(path))
+    with open(path, "w") as f:
+        f.write(FIREWALL_CMD)
+    os.chmod(path, 0o755)
+    os.environ["PATH"] = os.path.dirname(path) + ":" + os.environ["PATH"]
+
+
+MAKES = {"docker": DOCKER, "firewalld": "nft -f - <<'E'\n" + FIREWALLD + "E", "nft": "nft -f - <<'E'\n" + NFT + "E"}
+
+
+def firewalled(lab, kind, bridged):
+    """All models beside a firewall of this kind, with br_netfilter on or off."""
+    put_firewall_cmd(lab)
+    found = {}
+    for model, *more in (("nat",), ("isolated",), ("routed",), ("bridged",), ("nat", "--dns", "dnsmasq")):
+        sh("nft flush ruleset; " + MAKES[kind])
+        switch(bridged, bridged)
+        found[" ".join([model, *more])] = try_model(lab, model, *more)
+    return found
+
+
+# --- what is noticed ---
+
+LOSSES = {"inside": "ports of the bridge (machines, DHCP, DNS)", "out": "machines send to the world", "back": "the answers to that", "in": "the world sends to machines",
+          "published": "published ports", "served": "dnsmasq on the host (UDP ports 67 and 547, port 53)"}
+
+
+def lost(lab, name):
+    """Which of LOSSES, each with the family that is named where it is one."""
+    found = []
+    for text in said_of(lab, name):
+        what = text.split(HELPS)[0]
+        for word, of in LOSSES.items():
+            if said := re.search(re.escape(of) + r"( by IPv([46]))?( \(where|,|;| and )", what):
+                found.append(word + (said[2] or ""))
+    return " ".join(sorted(found))
+
+
+# Rules of a chain that sees what is forwarded: policy, rules, other chains of its table.
+NETS4 = "{ 10.81.0.0/24, 10.82.0.0/24, 10.83.0.0/16 }"
+FORWARDS = {
+    "drops": ("drop", "", ""),
+    "accepts": ("accept", "", ""),
+    "last rule": ("accept", 'ct state established,related accept; tcp dport 22 accept; log prefix "no " counter drop;', ""),
+    "last rule of another chain": ("accept", "jump x;", "chain x { meta l4proto tcp goto y; goto y; }\nchain y { reject; }"),
+    "returns": ("accept", "jump x;", "chain x { return; drop; }"),
+    "goes and ends": ("drop", "goto x; accept;", "chain x { tcp dport 1 accept; }"),
+    "some of it": ("accept", 'tcp dport 25 drop; limit rate over 10/second drop; ip saddr 10.9.0.0/16 drop; iifname "x*" drop;', ""),
+    "our name": ("drop", 'iifname "vr-nat" accept; oifname "vr-nat" accept;', ""),
+    "our names": ("drop", 'iifname "vr-*" accept; oifname "vr-*" accept;', ""),
+    "a set": ("drop", 'iifname { "vr-nat", "vr-routed", "x" } accept; oifname @o accept;', 'set o { type ifname; elements = { "vr-nat" }; }'),
+    "a set of beginnings": ("drop", 'iifname { "eth*", "vr-*" } accept; oifname { "eth*", "vr-*" } accept;', ""),
+    "a map": ("drop", 'iifname vmap { "vr-nat" : jump x, "y" : accept };', "chain x { accept; }"),
+    "pairs": ("drop", 'iifname . oifname { "vr-nat" . "vr-nat", "vr-nat" . "up0", "up0" . "vr-nat" } accept;', ""),
+    "a number": ("drop", 'iif "vr-nat" accept;', ""),
+    "others not": ("drop", 'iifname != "x" accept;', ""),
+    "us not": ("accept", 'iifname "vr-nat" drop;', ""),
+    "the way out": ("drop", 'oifname "up0" accept; ct state established,related accept;', ""),
+    "some of the way out": ("drop", 'oifname "up0" tcp dport 443 accept;', ""),
+    "some of ours": ("drop", 'iifname "vr-nat" tcp dport 443 accept; oifname "vr-nat" accept;', ""),
+    "some of ours elsewhere": ("drop", 'iifname "vr-nat" jump x;', "chain x { udp dport 67 accept; meta mark 1 accept; drop; }"),
+    "a mark": ("drop", "meta mark 1 accept;", ""),
+    "a family": ("accept", "meta nfproto ipv6 drop;", ""),
+    "subnets": ("drop", f"ip saddr {NETS4} accept; ip daddr {NETS4} accept;", ""),
+    "a part of a subnet": ("drop", "ip saddr 10.81.0.0/25 accept; ip daddr 10.81.0.0/25 accept;", ""),
+    "translated": ("drop", "ct status dnat accept;", ""),
+    "followed": ("drop", "ct state vmap { established : accept, new : accept, invalid : drop };", ""),
+}
+INPUTS = {
+    "drops": ("drop", ""),
+    "ports": ("drop", "udp dport { 53, 67, 547 } accept;"),
+    "a range": ("drop", "udp dport 50-600 accept;"),
+    "too few": ("drop", 'iifname "vr-*" udp dport { 67, 547 } accept;'),
+    "not DHCP's": ("drop", "udp dport >= 547 accept; udp dport 53 accept;"),
+    "rejects": ("accept", 'ct state established accept; iifname "lo" accept; meta l4proto { icmp, icmpv6 } accept; reject with icmpx admin-prohibited;'),
+}
+IPTABLES = {
+    "drops": "-P FORWARD DROP",
+    "rejects": "-A FORWARD -j REJECT",
+    "ours": "-A FORWARD -i vr-nat -m comment --comment nat -j ACCEPT; {p} -A FORWARD -o vr-+ -j ACCEPT; {p} -A FORWARD -j LOG; {p} -A FORWARD -j REJECT",
+    "states": "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; {p} -A FORWARD -m conntrack ! --ctstate NEW -j ACCEPT; {p} -P FORWARD DROP",
+}
+
+
+def noticed(lab):
+    """What is lost by each of these, as it is said of networks that run."""
+    how = {"nat": ["--nat", "--publish", "8080-10.81.0.9:80", "--subnet", "10.81.0.0/24"], "isolated": ["--isolated", "--subnet", "10.82.0.0/24"],
+           "routed": ["--routed", "--subnet", "10.83.0.0/24"]}
+    for name, words in how.items():
+        lab.vireo("net", "create", name, *words)
+    found = {}
+    all_of_them = lambda: {name: lost(lab, name) for name in how}
+    switch(1, 1)
+    for name, (policy, rules, more) in FORWARDS.items():
+        sh(f"nft 'table inet fw {{ {more}\nchain f {{ type filter hook forward priority 0; policy {policy}; {rules} }}\n}}'")
+        found[name] = all_of_them()
+        if name == "drops":
+            for four, six in ((0, 0), (1, 0), (0, 1)):
+                switch(four, six)
+                found[f"drops {four}{six}"] = all_of_them()
+            switch(1, 1)
+        sh("nft delete table inet fw")
+    for name, rules in IPTABLES.items():
+        sh("iptables-nft " + rules.format(p="iptables-nft"))
+        found["iptables " + name] = all_of_them()
+        sh("nft delete table ip filter")
+    # Of what hooks nothing is asked, and which tables are ours.
+    sh("nft 'table inet fw { chain o { type filter hook output priority 0; policy drop; }; chain n { type nat hook prerouting priority 0; drop; }; }; "
+       "table inet vireo-nat { chain forward { drop; }; }'")
+    found["elsewhere"] = all_of_them()
+    return found
+
+
+def noticed_input(lab):
+    """Where dnsmasq answers, and where it does not."""
+    lab.vireo("net", "create", "own", "--nat")
+    lab.vireo("net", "create", "lab", "--nat", "--dns", "dnsmasq")
+    lab.vireo("net", "create", "iso", "--isolated", "--dns", "dnsmasq")
+    found = {}
+    for name, (policy, rules) in INPUTS.items():
+        sh(f"nft 'table inet fw {{ chain i {{ type filter hook input priority 0; policy {policy}; {rules} }}; }}'")
+        found[name] = {n: lost(lab, n) for n in ("own", "lab", "iso")}
+        sh("nft delete table inet fw")
+    return found
+
+
+def dropped(lab):
+    """By which commands it is said, and by which users it can be seen."""
+    count = lambda text: text.count("(table ip fw) drops")
+    found = []
+    for policy in ("accept", "drop"):
+        sh(f"nft 'add table ip fw; add chain ip fw f {{ type filter hook forward priority 0; policy {policy}; }}'")
+        said = {" ".join(words[:2]): count(lab.vireo("net", *words, check=False).stderr) for words in (
+            ("create", "lab", "--isolated"), ("edit", "lab", "--mtu", "1400"), ("start", "lab"), ("list",))}
+        m = lab.machine("lab", "a")
+        said["run"] = count(os.read(m.cable.stderr.fileno(), 65536).decode()) if select.select([m.cable.stderr], [], [], 0)[0] else 0
+        said["show"] = count(lab.vireo("net", "show", "lab"))
+        nobody = sh(f"unshare -U {lab.VIREO} net show lab")
+        said["nobody"] = [count(nobody), "vr-lab" in nobody]
+        m.end()
+        lab.machines.remove(m)
+        said["down"] = count(lab.vireo("net", "stop", "lab") + lab.vireo("net", "show", "lab"))
+        found.append(said)
+        lab.vireo("net", "delete", "lab")
+    return found
+
+
+def endless(lab):
+    """Longer chains than are looked at, and chains that lead into each other by more ways than can be gone."""
+    rules = "".join(f"ip saddr 10.{n // 250}.{n % 250}.1 accept\n" for n in range(20000))
+    ways = "".join(f"chain c{n} {{ {'jump c%d; ' % (n + 1) * 8} }}\n" for n in reversed(range(8))).replace("jump c8; ", "tcp dport 1 drop; ")
+    found = {}
+    lab.vireo("net", "create", "lab", "--nat")
+    for name, text in (("long", f"chain f {{ type filter hook forward priority 0; policy drop;\n{rules} }}"),
+                       ("ways", f"{ways} chain f {{ type filter hook forward priority 0; policy drop; jump c0; }}"),
+                       ("set", f"set s {{ type ipv4_addr; elements = {{ {', '.join(f'10.{n // 62500}.{n // 250 % 250}.{n % 250}' for n in range(80000))} }}; }}\n"
+                               "chain f { type filter hook forward priority 0; policy drop; ip saddr @s accept; }")):
+        with open(os.path.join(lab.dir, "rules"), "w") as f:
+            f.write(f"table inet fw {{\n{text}\n}}\n")
+        sh(f"nft -f {lab.dir}/rules")
+        begun = time.monotonic()
+        r = lab.vireo("net", "edit", "lab", "--mtu", "1400", check=False)
+        found[name] = [r.returncode, "drops" in r.stderr, time.monotonic() - begun]
+        sh("nft delete table inet fw")
+    return found
