@@ -173,20 +173,32 @@ int config_set_from(struct config *c, const char *key, const char *value, const 
 	return set(c, key, value, origin, err);
 }
 
+static bool was_asked(const struct config *c, const char *key)
+{
+	for (size_t i = 0; i < c->asked_count; i++)
+		if (!strcmp(c->asked[i], key))
+			return true;
+	return false;
+}
+
 int config_copy(struct config *to, const struct config *from, struct err *err)
 {
 	free_entries(to);
-	for (size_t i = 0; i < from->count; i++)
-		if (set(to, from->entries[i].key, from->entries[i].value, from->entries[i].origin, err))
+	for (size_t i = 0; i < from->count; i++) {
+		const struct entry *e = &from->entries[i];
+		bool found;
+
+		if (set(to, e->key, e->value, e->origin, err))
 			return -1;
+		to->entries[locate(to, e->key, &found)].read = was_asked(to, e->key);
+	}
 	return 0;
 }
 
 static void remember_asked(struct config *c, const char *key)
 {
-	for (size_t i = 0; i < c->asked_count; i++)
-		if (!strcmp(c->asked[i], key))
-			return;
+	if (was_asked(c, key))
+		return;
 	char **grown = realloc(c->asked, (c->asked_count + 1) * sizeof(*grown));
 	if (!grown)
 		return;

@@ -57,7 +57,7 @@ bool config_has(struct config *c, const char *prefix);
 /* Read `key = value` lines, comments that begin with `#` or `;`, and [section] headers, which prefix the keys below. */
 int config_read_file(struct config *c, const char *path, struct err *err);
 
-/* Make `to` hold what `from` holds, and nothing else. */
+/* Make `to` hold what `from` holds, and nothing else. Who has read a key of it before has read it. */
 int config_copy(struct config *to, const struct config *from, struct err *err);
 
 /*

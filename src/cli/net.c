@@ -43,7 +43,10 @@ static int start_all(struct lan *l, struct err *err)
 		return -1;
 	json_array_foreach(all, i, o)
 	{
-		if (lan_start(l, json_string_value(json_object_get(o, "name")), err))
+		const char *name = json_string_value(json_object_get(o, "name"));
+
+		/* Nobody has named it, so what is wrong does not either. */
+		if (lan_start(l, name, err) && err_prefix(err, "%s", name))
 			status = cli_fail(err);
 	}
 	json_decref(all);

@@ -53,7 +53,7 @@ static int list(struct lan *l, struct config *c, int argc, char **argv, struct e
 		if (json_object_get(o, "error"))
 			fprintf(stderr, "vireo: %s: %s\n", text(o, "name"), text(o, "error"));
 	}
-	if (!json_array_size(a) && lan_roots_are_elsewhere(l))
+	if (!json_array_size(a) && lan_roots_are_elsewhere())
 		fputs("vireo: these are your own networks; root has others\n", stderr);
 	json_decref(a);
 	return 0;

@@ -106,11 +106,15 @@ static int go_to_background(struct process *p, struct err *err)
 	return 0;
 }
 
-static int write_pid(struct process *p, struct err *err)
+static int write_pid(struct process *p, const char *path, struct err *err)
 {
 	char text[24];
 	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
 
+	/* A restore has another configuration from then on. */
+	p->pidfile = strdup(path);
+	if (!p->pidfile)
+		return err_set(err, "out of memory");
 	p->pid_fd = open(p->pidfile, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (p->pid_fd < 0)
 		return err_errno(err, errno, "pidfile: cannot create PID file: %s", p->pidfile);
@@ -138,10 +142,10 @@ static int open_log(const char *path, struct err *err)
 int process_begin(struct process *p, struct config *c, struct err *err)
 {
 	bool background;
-	const char *log, *user;
+	const char *pidfile, *log, *user;
 
 	*p = (struct process){ .ready_fd = -1, .pid_fd = -1 };
-	if (config_bool(c, "daemonize", false, &background, err) || config_str(c, "pidfile", NULL, &p->pidfile, err) ||
+	if (config_bool(c, "daemonize", false, &background, err) || config_str(c, "pidfile", NULL, &pidfile, err) ||
 	    config_str(c, "log", NULL, &log, err) || config_str(c, "runas", NULL, &user, err) ||
 	    sandbox_read(&p->sandbox, c, err))
 		return -1;
@@ -153,7 +157,7 @@ int process_begin(struct process *p, struct config *c, struct err *err)
 		return -1;
 	if (log && open_log(log, err))
 		return -1;
-	return p->pidfile ? write_pid(p, err) : 0;
+	return pidfile ? write_pid(p, pidfile, err) : 0;
 }
 
 int process_ready(struct process *p, struct err *err)
@@ -181,11 +185,14 @@ void process_end(struct process *p)
 	struct stat ours, there;
 
 	if (p->pid_fd < 0)
-		return;
+		goto out;
 	/* Not what somebody has put there since, nor a link as /dev/stdout. */
 	if (!fstat(p->pid_fd, &ours) && !lstat(p->pidfile, &there) && S_ISREG(there.st_mode) &&
 	    ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
 		unlink(p->pidfile);
 	close(p->pid_fd);
 	p->pid_fd = -1;
+out:
+	free(p->pidfile);
+	p->pidfile = NULL;
 }

@@ -13,7 +13,7 @@ struct process {
 	int ready_fd; /* to the parent that waits; -1: none does */
 	int pid_fd;   /* the locked pid file; -1: none */
 	struct sandbox sandbox;
-	const char *pidfile; /* belongs to the configuration */
+	char *pidfile;
 };
 
 /*

@@ -279,7 +279,7 @@ int lan_stop(struct lan *l, const char *name, bool force, struct err *err)
 	if (lan_name_ok(name) && !runs(l, name) && lan_not_others(l, name, err))
 		return -1;
 	if (!lan_name_ok(name) || (!lan_store_has(&l->store, name) && !runs(l, name)))
-		return err_set(err, "no network named '%s' (see `vireo net list`)", name);
+		return lan_store_lacks(name, err);
 	if (!runs(l, name))
 		return 0;
 	if (lan_host_rights(err) || (!force && check_unused(l, name, err)))
@@ -418,11 +418,6 @@ json_t *lan_list(struct lan *l, struct err *err)
 		json_array_append_new(a, describe(l, names.v[i]));
 	lan_names_free(&names);
 	return a;
-}
-
-bool lan_roots_are_elsewhere(const struct lan *l)
-{
-	return geteuid() && !getenv("VIREO_NET_DIR") && !access(LAN_ROOTS_NETWORKS, F_OK);
 }
 
 static json_t *cables(const struct lan_ports *p)

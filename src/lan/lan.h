@@ -45,7 +45,7 @@ int lan_stop_foreign(struct lan *l, const char *name, struct err *err);
 /* An array of objects: name, model, state, bridge, ... */
 json_t *lan_list(struct lan *l, struct err *err);
 /* Whether this user has a place of his own for networks, and root has some, too. */
-bool lan_roots_are_elsewhere(const struct lan *l);
+bool lan_roots_are_elsewhere(void);
 /* One of them, with its definition and its cables. */
 json_t *lan_show(struct lan *l, const char *name, struct err *err);
 json_t *lan_leases(struct lan *l, const char *name, struct err *err);

@@ -110,11 +110,14 @@ bool lan_is_others(struct lan *l, const char *name)
 
 int lan_not_others(struct lan *l, const char *name, struct err *err)
 {
-	return lan_is_others(l, name) ? err_set(err,
-						"network %s: there is one of this name on the host, of another run "
-						"directory (`vireo net stop --foreign` removes it)",
-						name)
-				      : 0;
+	if (!lan_is_others(l, name))
+		return 0;
+	/* Who may not end it is not told how. */
+	return lan_host_rights(err) ? -1
+				    : err_set(err,
+					      "network %s: there is one of this name on the host, of another run "
+					      "directory (`vireo net stop --foreign` removes it)",
+					      name);
 }
 
 void lan_cable_mark(const struct lan_store *s, const char *name, const uint8_t mac[6], char buf[RTNL_ALIAS])

@@ -4,13 +4,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/now.h"
 
 #define OUTPUT_MOST (64u << 20)
 #define ERROR_MOST  1024u
@@ -54,36 +57,39 @@ static bool take(struct output *o, int fd, size_t most)
 	return true;
 }
 
-/* Give `in` to it, and take what it says, both at once: neither side may wait for the other. */
-static void talk(int to, int from, int errors, const char *in, struct output out[2])
+#define PATIENCE_MS 120000 /* thousands of rules are a second's work */
+
+/* Take what it says until it has nothing more to say; false: it does not end. */
+static bool listen_to(const int fds[2], struct output out[2])
 {
-	struct pollfd p[3] = { { .fd = to, .events = POLLOUT },
-			       { .fd = from, .events = POLLIN },
-			       { .fd = errors, .events = POLLIN } };
-	size_t left = strlen(in);
+	struct pollfd p[2] = { { .fd = fds[0], .events = POLLIN }, { .fd = fds[1], .events = POLLIN } };
+	const uint64_t end = now_ms() + PATIENCE_MS;
 
-	while (p[1].fd >= 0 || p[2].fd >= 0) {
-		if (p[0].fd >= 0 && !left) {
-			close(to);
-			p[0].fd = -1;
-		}
-		if (poll(p, 3, -1) < 0 && errno != EINTR)
-			break;
-		if (p[0].fd >= 0 && p[0].revents) {
-			ssize_t n = write(to, in, left);
+	while (p[0].fd >= 0 || p[1].fd >= 0) {
+		const uint64_t now = now_ms();
 
-			if (n > 0)
-				in += n, left -= (size_t)n;
-			else if (n < 0 && errno != EINTR && errno != EAGAIN)
-				left = 0; /* it has ended */
-		}
-		for (int i = 1; i < 3; i++)
-			if (p[i].fd >= 0 && p[i].revents &&
-			    !take(&out[i - 1], p[i].fd, i == 1 ? OUTPUT_MOST : ERROR_MOST))
+		if (now >= end)
+			return false;
+		if (poll(p, 2, (int)(end - now)) < 0 && errno != EINTR)
+			return true;
+		for (int i = 0; i < 2; i++)
+			if (p[i].fd >= 0 && p[i].revents && !take(&out[i], p[i].fd, i ? ERROR_MOST : OUTPUT_MOST))
 				p[i].fd = -1;
 	}
-	if (p[0].fd >= 0)
-		close(to);
+	return true;
+}
+
+/* A file without a name that holds `text`: who does not read it costs nobody a signal. -1 with errno. */
+static int file_of(const char *text)
+{
+	const size_t len = strlen(text);
+	int fd = memfd_create("nft", MFD_CLOEXEC);
+
+	if (fd >= 0 && (write(fd, text, len) != (ssize_t)len || lseek(fd, 0, SEEK_SET))) {
+		close(fd);
+		return -1;
+	}
+	return fd;
 }
 
 static int held = -1;
@@ -93,7 +99,8 @@ void nft_hold(int fd)
 	held = fd;
 }
 
-static int start(const char *path, const char *const *argv, int fds[6], pid_t *pid, struct err *err)
+/* `fds`: its input, output and errors. */
+static int start(const char *path, const char *const *argv, const int fds[3], pid_t *pid, struct err *err)
 {
 	posix_spawn_file_actions_t a;
 	posix_spawnattr_t attr;
@@ -105,9 +112,8 @@ static int start(const char *path, const char *const *argv, int fds[6], pid_t *p
 	sigemptyset(&none);
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-	posix_spawn_file_actions_adddup2(&a, fds[0], 0);
-	posix_spawn_file_actions_adddup2(&a, fds[3], 1);
-	posix_spawn_file_actions_adddup2(&a, fds[5], 2);
+	for (int i = 0; i < 3; i++)
+		posix_spawn_file_actions_adddup2(&a, fds[i], i);
 	if (held >= 0)
 		posix_spawn_file_actions_adddup2(&a, held, held); /* open there, too */
 	rc = posix_spawn(pid, path, &a, &attr, (char *const *)argv, environ);
@@ -130,34 +136,36 @@ static int run(const char *const *argv, const char *in, struct output *out, stru
 {
 	struct output o[2] = { { 0 } };
 	const char *path = program();
-	int fds[6] = { -1, -1, -1, -1, -1, -1 }, status, rc = -1;
+	int out_fds[2] = { -1, -1 }, err_fds[2] = { -1, -1 }, input, status, rc = -1;
+	bool ends;
 	pid_t pid;
 
 	if (!path)
 		return err_set(err, "nft is not installed (Debian: package nftables)");
-	if (pipe2(fds, O_CLOEXEC) || pipe2(fds + 2, O_CLOEXEC) || pipe2(fds + 4, O_CLOEXEC))
+	input = file_of(in);
+	if (input < 0 || pipe2(out_fds, O_CLOEXEC) || pipe2(err_fds, O_CLOEXEC))
 		err_errno(err, errno, "nft");
 	else
-		rc = start(path, argv, fds, &pid, err);
-	for (int i = 0; i < 6; i++)
-		if (fds[i] >= 0 && (i == 0 || i == 3 || i == 5 || rc))
-			close(fds[i]);
-	if (rc)
-		return -1;
-	fcntl(fds[1], F_SETFL, O_NONBLOCK);
-	talk(fds[1], fds[2], fds[4], in, o);
-	close(fds[2]);
-	close(fds[4]);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (status)
-		complain(&o[1], err);
+		rc = start(path, argv, (const int[]){ input, out_fds[1], err_fds[1] }, &pid, err);
+	close(input);
+	close(out_fds[1]);
+	close(err_fds[1]);
+	if (!rc) {
+		ends = listen_to((const int[]){ out_fds[0], err_fds[0] }, o);
+		if (!ends)
+			kill(pid, SIGKILL);
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+		rc = !status && ends ? 0 : ends ? complain(&o[1], err) : err_set(err, "nft does not end");
+	}
+	close(out_fds[0]);
+	close(err_fds[0]);
 	free(o[1].text);
-	if (status || !out)
+	if (rc || !out)
 		free(o[0].text);
 	else
 		*out = o[0];
-	return status ? -1 : 0;
+	return rc;
 }
 
 int nft_run(const char *text, bool check, struct err *err)

@@ -125,7 +125,7 @@ json_t *lan_stats(struct lan *l, const char *name, struct err *err)
 	struct err ignored;
 
 	if (!r || !lan_store_has(&l->store, name)) {
-		err_set(err, "no network named '%s' (see `vireo net list`)", name);
+		lan_store_lacks(name, err);
 	} else if (lan_run_load(l, name, r)) {
 		err_set(err, "network %s is down", name);
 	} else {

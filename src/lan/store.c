@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "lan/lan.h"
 
 /* Bytes of a file that is read, and so of one that is written: the routes of an interface may be many. */
 #define FILE_MOST (64u << 20)
@@ -257,6 +258,18 @@ static void def_path(const struct lan_store *s, const char *name, char buf[2 * L
 	snprintf(buf, 2 * LAN_PATH, "%s/%s.json", s->etc, name);
 }
 
+bool lan_roots_are_elsewhere(void)
+{
+	return geteuid() && !getenv("VIREO_NET_DIR") && !access(LAN_ROOTS_NETWORKS, F_OK);
+}
+
+int lan_store_lacks(const char *name, struct err *err)
+{
+	return err_set(err, "no network named '%s' (%s)", name,
+		       lan_roots_are_elsewhere() ? "these are your own networks; root has others"
+						 : "see `vireo net list`");
+}
+
 int lan_store_load(const struct lan_store *s, const char *name, struct lan_def *d, struct err *err)
 {
 	char path[2 * LAN_PATH];
@@ -269,7 +282,7 @@ int lan_store_load(const struct lan_store *s, const char *name, struct lan_def *
 	def_path(s, name, path);
 	o = read_json(path, &e);
 	if (!o && errno == ENOENT)
-		return err_set(err, "no network named '%s' (see `vireo net list`)", name);
+		return lan_store_lacks(name, err);
 	if (!o)
 		return errno == EINVAL ? err_set(err, "%s: %s", path, e.text) : err_errno(err, errno, "%s", path);
 	rc = lan_def_from_json(d, o, err);

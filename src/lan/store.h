@@ -40,6 +40,8 @@ void lan_store_unlock(struct lan_store *s);
 /* --- definitions --- */
 int lan_store_load(const struct lan_store *s, const char *name, struct lan_def *d, struct err *err);
 bool lan_store_has(const struct lan_store *s, const char *name);
+/* The error that there is none of this name. Always returns -1. */
+int lan_store_lacks(const char *name, struct err *err);
 int lan_store_save(const struct lan_store *s, const struct lan_def *d, struct err *err);
 int lan_store_remove(const struct lan_store *s, const char *name, struct err *err);
 

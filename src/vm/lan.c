@@ -25,6 +25,11 @@ bool vm_lan_is(const char *name)
 	return lan_is_defined(name);
 }
 
+bool vm_lan_is_roots(void)
+{
+	return lan_roots_are_elsewhere();
+}
+
 /* What the options say of the card. */
 static int read_cable(struct config *c, const char *prefix, struct lan_cable *cable, char vm[64], struct err *err)
 {

@@ -14,6 +14,8 @@ struct vm;
 
 /* Whether there is a network of this name. */
 bool vm_lan_is(const char *name);
+/* Whether root has networks that are not this user\'s. */
+bool vm_lan_is_roots(void);
 /* Card `n` gets the network's MTU, and a MAC that follows from the names of machine and network, if it was given none.
  */
 int vm_lan_prepare(struct config *c, unsigned n, const char *prefix, struct err *err);

@@ -46,7 +46,9 @@ static int read_backend(struct config *c, const char *prefix, size_t *backend, s
 		*backend = NETWORK;
 		if (vm_lan_is(config_get(c, key)))
 			return 0;
-		snprintf(err->msg + said, sizeof(err->msg) - said, ", nor a network (see `vireo net list`)");
+		snprintf(err->msg + said, sizeof(err->msg) - said, ", nor a network%s",
+			 vm_lan_is_roots() ? " of your own (cables of root's are for root)"
+					   : " (see `vireo net list`)");
 		return -1;
 	}
 	*backend = (size_t)choice;

@@ -134,7 +134,11 @@ static void files_have_sections_and_comments(void **state)
 	assert_string_equal(config_get(c, "disk2.path"), "a b = c");
 	assert_string_equal(config_get(c, "disk2.serial"), "#1");
 	config_set(d, "gone", "x", &err);
+	config_get(d, "name");
 	assert_int_equal(config_copy(d, c, &err), 0);
+	/* "name" was read before. */
+	assert_int_equal(config_check_unused(d, &err), -1);
+	assert_non_null(strstr(err.msg, "unknown key 'disk2.path'"));
 	assert_string_equal(config_peek(d, "disk10.path"), "b");
 	assert_null(config_peek(d, "gone"));
 	config_each(d, count_keys, &count);

@@ -2,6 +2,7 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -372,6 +373,17 @@ def test_a_disk_that_has_changed_is_taken_on_request(small, vms, tmp_path):
             os.utime(other, ns=(2, 2))
             r = run_cli("restore", str(tmp_path / "again"))
             assert r.returncode == 1 and "other was written after" in r.stderr, r.stderr
+
+
+def test_it_goes_on_in_the_background(small, tmp_path):
+    """With what belongs to one run of the program, as `vireo run` has it."""
+    pidfile = tmp_path / "pid"
+    r = run_cli("restore", str(small[0]), "--daemonize", "--pidfile", str(pidfile), "--log", str(tmp_path / "log"), "--set", "paused=off")
+    assert (r.returncode, r.stderr) == (0, "")
+    pid = int(pidfile.read_text())
+    assert os.getsid(pid) != os.getsid(0)
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not pidfile.exists())
 
 
 @pytest.mark.parametrize("options,says", [

@@ -624,7 +624,7 @@ def hidden(lab):
     lab.vireo("net", "create", "lab", "--nat", "--no-start")
     os.chmod(lab.dir, 0o755)
     os.chmod(os.path.join(lab.dir, "networks", "lab.json"), 0)  # who leaves the name space for one of his own has its owner's number still
-    user = lambda **env: subprocess.run(["unshare", "-U", lab.VIREO, "net", "list"], capture_output=True, text=True, timeout=20,
+    user = lambda *words, **env: subprocess.run(["unshare", "-U", lab.VIREO, *(words or ("net", "list"))], capture_output=True, text=True, timeout=20,
                                         env={**{k: v for k, v in os.environ.items() if k != "VIREO_NET_DIR"}, **env})
     seen = user(VIREO_NET_DIR=lab.dir)
     r = {"state": seen.stdout.split("\n")[1].split()[2], "error": seen.stderr}
@@ -633,6 +633,8 @@ def hidden(lab):
     os.makedirs("/etc/vireo/networks")
     own.append(user(HOME=os.path.join(lab.dir, "nobody")).stderr)
     own.append(user(VIREO_NET_DIR=os.path.join(lab.dir, "nobody")).stderr)
+    own += [user(*words, HOME=os.path.join(lab.dir, "nobody"), XDG_RUNTIME_DIR=lab.dir).stderr
+            for words in (("net", "show", "lab"), ("run", "--net", "lab"))]
     sh("umount /etc")
     lab.vireo("net", "delete", "lab")
     return {**r, "own": own}

@@ -175,6 +175,11 @@ def unable(lab):
     program = os.path.realpath(shutil.which("nft"))
     sh(f"mount --bind {nothing} {program}")
     r["nft"] = create()
+    # One that ends before it has read a word.
+    with open(nothing, "w") as f:
+        f.write("#!/bin/sh\nexit 1\n")
+    os.chmod(nothing, 0o755)
+    r |= {f"nft {n}": create() for n in range(8)}
     sh(f"umount {program}")
     return {name: (p.returncode, p.stderr) for name, p in r.items()} | {"left": gone(lab)}
 

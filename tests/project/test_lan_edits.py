@@ -193,7 +193,9 @@ def test_models_are_changed(scenes):
 def test_who_may_not_see(scenes):
     r = scenes.result("hidden")
     assert r["state"] == "unknown" and "networks/lab.json: Permission denied" in r["error"]
-    assert r["own"] == ["", "vireo: these are your own networks; root has others\n", ""]
+    others = "these are your own networks; root has others"
+    assert r["own"][:3] == ["", f"vireo: {others}\n", ""]
+    assert r["own"][3] == f"vireo: no network named 'lab' ({others})\n" and "nor a network of your own (cables of root" in r["own"][4]
 
 
 @pytest.mark.scene("neighbors")
