@@ -573,3 +573,55 @@ unsigned open_files(void)
 	closedir(d);
 	return n;
 }
+
+static bool got_datagram(void *opaque)
+{
+	return ((struct guest *)opaque)->udp_len > 0;
+}
+
+void guest_hears(struct guest *g)
+{
+	guest_until(g, got_datagram, g);
+}
+
+void guest_asks(struct guest *g)
+{
+	struct sockaddr_in from;
+	socklen_t len = sizeof(from);
+	uint16_t port = 0;
+	int fd = host_socket(SOCK_DGRAM, &port);
+	char buf[64];
+	ssize_t n = -1;
+
+	guest_udp(g, 5555, HOST_IP, port, "ping", 4);
+	for (int ms = 0; n < 0 && ms < 5000; ms++) {
+		guest_run(g, 1);
+		n = recvfrom(fd, buf, sizeof(buf), 0, (struct sockaddr *)&from, &len);
+	}
+	assert_int_equal(n, 4);
+	assert_memory_equal(buf, "ping", 4);
+	assert_int_equal(sendto(fd, "pong", 4, 0, (struct sockaddr *)&from, len), 4);
+	guest_hears(g);
+	assert_memory_equal(g->udp, "pong", 4);
+	assert_true(g->udp_ip == HOST_IP && g->udp_port == 5555 && g->udp_peer_port == port);
+	close(fd);
+}
+
+void guest_is_asked(struct guest *g, uint16_t port)
+{
+	const struct sockaddr_in to = { .sin_family = AF_INET,
+					.sin_port = htons(port),
+					.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	uint16_t own = 0;
+	int fd = host_socket(SOCK_DGRAM, &own);
+	char buf[8];
+
+	assert_int_equal(sendto(fd, "query", 5, 0, (const struct sockaddr *)&to, sizeof(to)), 5);
+	guest_hears(g);
+	assert_memory_equal(g->udp, "query", 5);
+	assert_int_equal(g->udp_port, 53);
+	guest_udp(g, 53, g->udp_ip, g->udp_peer_port, "answer", 6);
+	host_read(g, fd, buf, 6);
+	assert_memory_equal(buf, "answer", 6);
+	close(fd);
+}

@@ -59,6 +59,13 @@ void guest_dhcp(struct guest *g, uint8_t type);
 uint32_t guest_dhcp_option(const struct guest *g, uint8_t option);
 void guest_udp(struct guest *g, uint16_t port, uint32_t ip, uint16_t peer_port, const void *data, size_t len);
 
+/* Until a datagram has come. */
+void guest_hears(struct guest *g);
+/* A datagram to a socket of the host is answered by that. */
+void guest_asks(struct guest *g);
+/* One to the UDP port `port` of this host comes to the guest's port 53, and its answer back. */
+void guest_is_asked(struct guest *g, uint16_t port);
+
 struct conn *guest_connect(struct guest *g, uint32_t ip, uint16_t peer_port);
 void guest_send(struct guest *g, struct conn *c, const void *data, size_t len);
 /* As one frame that the peer must cut. */

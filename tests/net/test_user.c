@@ -238,33 +238,10 @@ static void test_segmentation6(void **state)
 	guest_end(&g);
 }
 
-static bool got_datagram(void *opaque)
-{
-	return g.udp_len > 0;
-}
-
 static void test_datagrams(void **state)
 {
-	uint16_t port = 0;
-	int fd = host_socket(SOCK_DGRAM, &port);
-	struct sockaddr_in from;
-	socklen_t len = sizeof(from);
-	char buf[64];
-	ssize_t n = -1;
-
 	start();
-	guest_udp(&g, 5555, HOST_IP, port, "ping", 4);
-	for (int ms = 0; n < 0 && ms < 5000; ms++) {
-		guest_run(&g, 1);
-		n = recvfrom(fd, buf, sizeof(buf), 0, (struct sockaddr *)&from, &len);
-	}
-	assert_int_equal(n, 4);
-	assert_memory_equal(buf, "ping", 4);
-	assert_int_equal(sendto(fd, "pong", 4, 0, (struct sockaddr *)&from, len), 4);
-	guest_until(&g, got_datagram, NULL);
-	assert_memory_equal(g.udp, "pong", 4);
-	assert_true(g.udp_ip == HOST_IP && g.udp_port == 5555 && g.udp_peer_port == port);
-	close(fd);
+	guest_asks(&g);
 	guest_end(&g);
 }
 
@@ -431,7 +408,7 @@ static void test_chosen_port(void **state)
 	fd = host_socket(SOCK_DGRAM, &at);
 	a.sin_port = htons(udp);
 	assert_int_equal(sendto(fd, "ping", 4, 0, (struct sockaddr *)&a, sizeof(a)), 4);
-	guest_until(&g, got_datagram, NULL);
+	guest_hears(&g);
 	assert_true(g.udp_len == 4 && g.udp_port == 53);
 	close(fd);
 	guest_end(&g);
@@ -447,23 +424,13 @@ static void test_chosen_port(void **state)
 
 static void test_forwarded_datagrams(void **state)
 {
-	uint16_t port = free_port(SOCK_DGRAM), own = 0;
-	int fd = host_socket(SOCK_DGRAM, &own);
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
-	char forward[64], buf[16];
+	uint16_t port = free_port(SOCK_DGRAM);
+	char forward[64];
 
-	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	snprintf(forward, sizeof(forward), "hostfwd=udp:127.0.0.1:%u-:53", port);
 	assert_true(guest_start(&g, &err, forward, NULL));
 	guest_arp(&g);
-	assert_int_equal(sendto(fd, "query", 5, 0, (struct sockaddr *)&to, sizeof(to)), 5);
-	guest_until(&g, got_datagram, NULL);
-	assert_memory_equal(g.udp, "query", 5);
-	assert_int_equal(g.udp_port, 53);
-	guest_udp(&g, 53, g.udp_ip, g.udp_peer_port, "answer", 6);
-	host_read(&g, fd, buf, 6);
-	assert_memory_equal(buf, "answer", 6);
-	close(fd);
+	guest_is_asked(&g, port);
 	guest_end(&g);
 }
 
@@ -627,7 +594,7 @@ static int resolve(void)
 	if (n != 9 || memcmp(buf, "who is it", 9))
 		return 1;
 	sendto(fd, "it is me", 8, 0, (struct sockaddr *)&from, len);
-	guest_until(&g, got_datagram, NULL);
+	guest_hears(&g);
 	if (g.udp_len != 8 || g.udp_ip != SERVER_IP || memcmp(g.udp, "it is me", 8))
 		return 2;
 	guest_end(&g);
@@ -682,7 +649,7 @@ static void test_many_come_in(void **state)
 	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	g.udp_len = 0;
 	assert_int_equal(sendto(udp, "query", 5, 0, (struct sockaddr *)&to, sizeof(to)), 5);
-	guest_until(&g, got_datagram, NULL);
+	guest_hears(&g);
 	assert_memory_equal(g.udp, "query", 5);
 	close(udp);
 	/* The guest can do what it could without them, to the same bound. */
@@ -828,7 +795,7 @@ static void test_back_pressure(void **state)
 	guest_until(&g, none_left, NULL);
 	sendto(fd, "later", 5, 0, (struct sockaddr *)&from, len);
 	g.udp_len = 0;
-	guest_until(&g, got_datagram, NULL);
+	guest_hears(&g);
 	assert_memory_equal(g.udp, "later", 5);
 	close(fd);
 	guest_end(&g);

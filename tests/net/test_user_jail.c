@@ -301,11 +301,6 @@ static void test_unix(void **state)
 	guest_end(&g);
 }
 
-static bool got_datagram(void *opaque)
-{
-	return g.udp_len > 0;
-}
-
 static void test_tftp(void **state)
 {
 	char setting[100], path[64];
@@ -321,7 +316,7 @@ static void test_tftp(void **state)
 	expect_jail(NET_RAW | DAC_OVERRIDE);
 	guest_arp(&g);
 	guest_udp(&g, 4000, HOST_IP, 69, "\0\1file\0octet", 13);
-	guest_until(&g, got_datagram, NULL);
+	guest_hears(&g);
 	assert_int_equal(g.udp_len, 12);
 	assert_memory_equal(g.udp, "\0\3\0\1contents", 12);
 	unlink(path);
