@@ -388,6 +388,8 @@ static json_t *describe(struct lan *l, const char *name)
 
 		put(o, "model", lan_model_names[d->model]);
 		put(o, "state", state_of(l, name, r));
+		if (known && *r->why)
+			put(o, "error", r->why);
 		if (*d->uplink)
 			put(o, "uplink", d->uplink);
 		if (known)

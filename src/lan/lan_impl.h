@@ -27,12 +27,14 @@ struct lan_leased {
 	unsigned len;
 };
 
+#define LAN_WHY 512
 /* What is so of a network that runs. */
 struct lan_run {
 	struct lan_def def; /* as it was started */
 	char bridge[IFNAMSIZ];
 	bool made;		 /* the bridge is ours */
 	bool up;		 /* else it is being started or stopped, or whoever did that was killed */
+	char why[LAN_WHY];	 /* it could not be repaired; "": nothing is known of that */
 	bool known;		 /* it was found written down */
 	bool fresh;		 /* its create has not ended */
 	char space[LAN_HERE];	 /* where it is; "": that is not written */

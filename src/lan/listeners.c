@@ -60,16 +60,14 @@ static void read_six(const struct inet_diag_msg *m, const struct rtattr *only, s
 
 static int look(void *opaque, const struct nlmsghdr *h)
 {
-	const size_t head = NLMSG_SPACE(sizeof(struct inet_diag_msg));
 	const struct inet_diag_msg *m = NLMSG_DATA(h);
 	const struct rtattr *t[INET_DIAG_SKV6ONLY + 1];
 	struct search *s = opaque;
 	struct lan_publish at = { .udp = s->udp };
 
-	if (s->any || h->nlmsg_type != SOCK_DIAG_BY_FAMILY || h->nlmsg_len < head)
+	if (s->any || h->nlmsg_type != SOCK_DIAG_BY_FAMILY || !rtnl_parse(h, sizeof(*m), t, ARRAY_LEN(t) - 1))
 		return 0;
 	at.port = ld_be16(&m->id.idiag_sport);
-	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, ARRAY_LEN(t) - 1);
 	if (m->idiag_family == AF_INET6) {
 		read_six(m, t[INET_DIAG_SKV6ONLY], &at);
 	} else {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "lan/lan_impl.h"
 
 /* The networks whose tables there are, the sums over these, and whether there is a note about forwarding. */
@@ -103,70 +104,93 @@ static bool is_filtered(struct lan *l, const struct tables *t, const char *name)
 	return false;
 }
 
-/* Broken, but with machines in it. */
-static bool is_kept(struct lan *l, const char *name, struct lan_run *r)
+/* What could not be mended: said once, and by `list` and `show` as long as the record is there. */
+static void tell(struct lan *l, const char *name, const char *what, const struct err *why)
 {
+	struct lan_run *r = calloc(1, sizeof(*r));
+	const bool known = r && !lan_run_load(l, name, r);
+	char text[LAN_WHY];
 	struct err ignored;
 
-	if (lan_run_load(l, name, r) || !lan_has_cables(r))
-		return false;
-	r->up = false;
-	lan_run_save(l, r, &ignored);
-	return true;
+	snprintf(text, sizeof(text), "%.60s: %.440s", what, why->msg);
+	if (!known || strcmp(r->why, text))
+		log_line(LOG_WARN, "lan", "network %s %s", name, text);
+	if (known) {
+		r->up = false;
+		snprintf(r->why, sizeof(r->why), "%s", text);
+		lan_run_save(l, r, &ignored);
+		lan_run_free(r);
+	}
+	free(r);
+}
+
+/* Whoever has asked for something else is not refused for that. */
+static void take_down(struct lan *l, const char *name)
+{
+	struct err why;
+
+	if (lan_down(l, name, &why))
+		tell(l, name, "could not be removed", &why);
 }
 
 /*
  * Make it so again as it was, or where that is lost as it is defined. What cannot be made so goes; with cables in it,
  * the next command tries again.
  */
-static int again(struct lan *l, const char *name, struct err *err)
+static void again(struct lan *l, const char *name)
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
 	struct lan_def *d = malloc(sizeof(*d));
+	bool defined = true, kept;
 	struct err why;
-	int rc = 0;
 
-	if (!r || !d) {
-		rc = err_set(err, "out of memory");
-	} else {
-		if (!lan_run_load(l, name, r))
-			*d = r->def;
-		else if (lan_store_load(&l->store, name, d, &why))
-			rc = -1;
-		lan_run_free(r);
-		if (rc || (lan_up(l, d, false, &why) && !is_kept(l, name, r)))
-			rc = lan_down(l, name, err);
-		lan_run_free(r);
-	}
+	if (!r || !d)
+		goto out;
+	if (!lan_run_load(l, name, r))
+		*d = r->def;
+	else
+		defined = !lan_store_load(&l->store, name, d, &why);
+	lan_run_free(r);
+	if (defined && !lan_up(l, d, false, &why))
+		goto out;
+	kept = !lan_run_load(l, name, r) && lan_has_cables(r);
+	lan_run_free(r);
+	/* What is nobody's any more is removed without a word. */
+	if (defined || lan_store_has(&l->store, name))
+		tell(l, name, kept ? "could not be repaired" : "could not be repaired and is taken down", &why);
+	if (!kept)
+		take_down(l, name);
+out:
 	free(d);
 	free(r);
-	return rc;
 }
 
 /* Its bridge is gone with what it had of the host's, and is made anew for the machines. */
 static void give_back(struct lan *l, struct lan_run *r)
 {
-	struct err ignored;
+	struct err why;
 
-	lan_uplink_give_back(l, r, &ignored);
+	if (lan_uplink_give_back(l, r, &why))
+		log_line(LOG_WARN, "lan", "network %s: what its interface had is not given back: %s", r->def.name,
+			 why.msg);
 	json_decref(r->uplink);
 	r->uplink = NULL;
-	lan_run_save(l, r, &ignored);
+	lan_run_save(l, r, &why);
 }
 
-static int look(struct lan *l, const char *name, const struct host *h, struct err *err)
+static void look(struct lan *l, const char *name, const struct host *h)
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
 	const struct rtnl_link *bridge;
 	bool there, whole, moved;
 	struct err why;
-	int rc = 0;
 
 	if (!r)
-		return err_set(err, "out of memory");
+		return;
 	if (lan_run_load(l, name, r)) {
 		free(r);
-		return again(l, name, err);
+		again(l, name);
+		return;
 	}
 	bridge = rtnl_find(&h->links, r->bridge);
 	there = bridge && (!r->made || lan_is_ours(&l->store, bridge, name));
@@ -180,12 +204,11 @@ static int look(struct lan *l, const char *name, const struct host *h, struct er
 		give_back(l, r);
 	/* Nothing else is left of a create that was killed. */
 	if ((!there || !r->up || (r->fresh && !lan_store_has(&l->store, name))) && !lan_has_cables(r))
-		rc = lan_down(l, name, err);
+		take_down(l, name);
 	else if (!whole)
-		rc = again(l, name, err);
+		again(l, name);
 	lan_run_free(r);
 	free(r);
-	return rc;
 }
 
 /*
@@ -210,11 +233,11 @@ int lan_reconcile(struct lan *l, struct err *err)
 	struct tables *t = &h.tables;
 	const struct rtnl_links *links = &h.links;
 	char name[LAN_NET_NAME + 1], path[2 * LAN_PATH];
-	struct err ignored;
+	struct err why;
 	int rc = -1;
 
 	/* Whoever may change nothing finds nothing either. */
-	if (lan_host_rights(&ignored))
+	if (lan_host_rights(&why))
 		return 0;
 	if (lan_store_running(&l->store, &running, err) || rtnl_links(&l->nl, &h.links, err) ||
 	    rtnl_dump(&l->nl, RTM_GETADDR, &h.addresses, err))
@@ -227,20 +250,22 @@ int lan_reconcile(struct lan *l, struct err *err)
 	if (!rc && !t->forwarding)
 		t->forwarding = lan_forwarding_recall(&l->nf, &l->store);
 	for (unsigned i = 0; i < running.len && !rc; i++)
-		rc = look(l, running.v[i], &h, err);
+		look(l, running.v[i], &h);
 	for (unsigned i = 0; i < links->len && !rc; i++) {
 		owner(&l->store, &links->v[i], name);
 		if (!*name || lan_names_has(&running, name) || lan_names_has(&seen, name))
 			continue;
 		add_name(&seen, name);
-		rc = again(l, name, err);
+		again(l, name);
 	}
 	for (unsigned i = 0; i < t->names.len && !rc; i++)
 		if (!lan_names_has(&running, t->names.v[i]) && !lan_is_others(l, t->names.v[i]) &&
-		    lan_run_path(&l->store, t->names.v[i], "", path, sizeof(path)) == 0 && access(path, F_OK))
-			rc = lan_remove_rules(l, t->names.v[i], err);
-	if (t->forwarding && !running.len)
-		lan_remove_rules(l, "", &ignored);
+		    lan_run_path(&l->store, t->names.v[i], "", path, sizeof(path)) == 0 && access(path, F_OK) &&
+		    lan_remove_rules(l, t->names.v[i], &why))
+			log_line(LOG_WARN, "lan", "filters of network %s, which is gone, could not be removed: %s",
+				 t->names.v[i], why.msg);
+	if (t->forwarding && !running.len && !rc && lan_remove_rules(l, "", &why))
+		log_line(LOG_WARN, "lan", "forwarding of the host is not given back: %s", why.msg);
 out:
 	lan_names_free(&running);
 	lan_names_free(&seen);

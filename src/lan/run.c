@@ -61,6 +61,8 @@ int lan_run_save(struct lan *l, const struct lan_run *r, struct err *err)
 	json_object_set_new(o, "pids", json_integer((json_int_t)lan_pids("self")));
 	if (r->fresh)
 		json_object_set_new(o, "fresh", json_true());
+	if (*r->why)
+		json_object_set_new(o, "why", json_string(r->why));
 	rc = lan_run_write(&l->store, r->def.name, STATE, o, err);
 	json_decref(o);
 	return rc;
@@ -123,6 +125,7 @@ int lan_run_load(struct lan *l, const char *name, struct lan_run *r)
 	r->up = json_is_true(json_object_get(o, "up"));
 	r->fresh = json_is_true(json_object_get(o, "fresh"));
 	snprintf(r->space, sizeof(r->space), "%s", text(o, "space"));
+	snprintf(r->why, sizeof(r->why), "%s", text(o, "why"));
 	r->pids = (unsigned long long)json_integer_value(json_object_get(o, "pids"));
 	if (!*r->bridge || lan_def_from_json(&r->def, json_object_get(o, "def"), &ignored) ||
 	    strcmp(r->def.name, name) || read_ports(&r->ports, json_object_get(o, "ports"))) {

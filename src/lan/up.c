@@ -421,6 +421,7 @@ static int take_up(struct lan *l, struct lan_run *r, struct err *err)
 	    (r->def.model == LAN_BRIDGED && r->made && lan_uplink_take(l, r, err)) || lan_server_start(l, r, err))
 		return -1;
 	r->up = true;
+	*r->why = '\0';
 	return lan_run_save(l, r, err);
 }
 

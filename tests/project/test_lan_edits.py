@@ -27,7 +27,13 @@ def test_edits(scenes):
 
 @pytest.mark.scene("mended")
 def test_destroyed_under_machines(scenes):
-    assert scenes.result("mended") == {"bridge": True, "served": 1, "definition": True, "stopped": True, "state": "broken", "later": True}
+    r = scenes.result("mended")
+    why = "could not be repaired: bridge: the name vr-lab is taken by an interface that is not this network's (--bridge says another)"
+    warning = "vireo: warning: lan: network "
+    assert r == {"bridge": True, "served": 1, "definition": True, "stopped": True, "state": "broken", "later": True, "why": why,
+                 "said": [[0, f"{warning}lab {why}\n"], [0, ""], [0, f"vireo: lab: {why}\n"]], "quiet": [[0, ""], [0, ""], False],
+                 "idle": [[0, f"{warning}idle could not be repaired and is taken down: the name vs-idle is taken by an interface that is not this network's\n"], "down"],
+                 "held": [0, f"{warning}idle could not be removed: DIR/run/idle: Directory not empty\n"]}
 
 
 @pytest.mark.scene("pulled")
