@@ -50,10 +50,14 @@ struct net_stream_config {
 	struct sockaddr_storage to; /* or, to_len > 0, where one is made to */
 	socklen_t to_len;
 	unsigned reconnect_s; /* 0: an end is the end */
-	/* For `reconnect_s`, instead of `to`: makes a connection; ends what open() has begun. May be NULL. */
+	/*
+	 * Instead of `to`: makes a connection, again `reconnect_s` after an end, and later each time when it does not
+	 * hold; ends what open() has begun, and says how it has ended, if it knows that; ends both. May be NULL.
+	 */
 	int (*open)(void *opaque, struct err *err);
-	void (*close)(void *opaque);
-	void *opaque; /* of them; freed at the end */
+	const char *(*close)(void *opaque);
+	void (*release)(void *opaque); /* also on error */
+	void *opaque;
 };
 struct net_peer *net_stream_make(struct loop *loop, const struct net_stream_config *c, struct err *err);
 

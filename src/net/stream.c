@@ -17,10 +17,12 @@
 #include "base/accept.h"
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/now.h"
 #include "net/backend.h"
 
 #define PREFIX	4u
 #define IN_SIZE (PREFIX + NET_FRAME_MAX + 65536u)
+#define PAUSE_S 60 /* before a connection that never holds is made again; it holds when it was there so long */
 
 struct stream {
 	struct net_peer peer;
@@ -32,8 +34,10 @@ struct stream {
 	struct loop_fd *watch, *timer_watch;
 	struct accepter *accepter; /* NULL: it connects */
 	int timer;
-	bool full;    /* send() found no room */
-	bool starved; /* the frame at in_begin waits for the receiver */
+	int64_t since_ns; /* of the connection */
+	unsigned pause_s; /* before the last one */
+	bool full;	  /* send() found no room */
+	bool starved;	  /* the frame at in_begin waits for the receiver */
 	struct net_out out;
 	size_t in_begin, in_end;
 	uint8_t in[IN_SIZE];
@@ -49,11 +53,14 @@ static void update_watch(struct stream *s)
 		loop_fd_mod(s->watch, in | out);
 }
 
-static void arm(struct stream *s, unsigned seconds)
+/* What is made here and ends at once is made later each time; where others are, it is the user who says when. */
+static void come_again(struct stream *s)
 {
-	const struct itimerspec t = { .it_value.tv_sec = seconds };
+	bool held = now_ns() - s->since_ns >= PAUSE_S * 1000000000ll;
+	unsigned longer = s->c.open && !held ? 2 * s->pause_s : 0;
 
-	timerfd_settime(s->timer, 0, &t, NULL);
+	s->pause_s = longer < s->c.reconnect_s ? s->c.reconnect_s : longer < PAUSE_S ? longer : PAUSE_S;
+	timerfd_settime(s->timer, 0, &(struct itimerspec){ .it_value.tv_sec = s->pause_s }, NULL);
 }
 
 /* Whoever waits for room need not any more. */
@@ -69,8 +76,8 @@ static void wake_guest(struct stream *s)
 /* The end of a connection, and where the next one comes from. */
 static void disconnect(struct stream *s, const char *why)
 {
-	if (why)
-		log_guest("net", "%s: the connection has ended: %s", s->c.name, why);
+	const char *how;
+
 	loop_fd_del(s->watch);
 	s->watch = NULL;
 	if (s->fd >= 0)
@@ -79,12 +86,16 @@ static void disconnect(struct stream *s, const char *why)
 	s->connecting = s->starved = false;
 	s->in_begin = s->in_end = 0;
 	net_out_clear(&s->out);
-	if (s->c.close)
-		s->c.close(s->c.opaque);
+	how = s->c.close ? s->c.close(s->c.opaque) : NULL;
 	if (s->accepter)
 		accepter_hold(s->accepter, false);
 	else if (s->c.reconnect_s)
-		arm(s, s->c.reconnect_s);
+		come_again(s);
+	if (s->c.open)
+		log_guest("net", "%s: the connection has ended: %s; again in %u s", s->c.name, how ? how : why,
+			  s->pause_s);
+	else if (why)
+		log_guest("net", "%s: the connection has ended: %s", s->c.name, why);
 	wake_guest(s);
 }
 
@@ -101,6 +112,7 @@ static int connected(struct stream *s, int fd, bool connecting, struct err *err)
 		return -1;
 	}
 	s->fd = fd;
+	s->since_ns = now_ns();
 	s->connecting = connecting;
 	if (s->accepter)
 		accepter_hold(s->accepter, true);
@@ -147,7 +159,7 @@ static void on_timer(void *opaque, int fd, uint32_t events)
 	if (read(fd, &expired, sizeof(expired)) < 0 || s->fd >= 0)
 		return;
 	if (connect_again(s, &err))
-		arm(s, s->c.reconnect_s);
+		come_again(s);
 }
 
 /* --- from the socket --- */
@@ -285,9 +297,8 @@ static void stream_destroy(struct net_peer *p)
 		close(s->timer);
 	if (*s->c.path)
 		unlink(s->c.path);
-	if (s->c.close)
-		s->c.close(s->c.opaque);
-	free(s->c.opaque);
+	if (s->c.release)
+		s->c.release(s->c.opaque);
 	net_out_free(&s->out);
 	free(s);
 }
@@ -308,9 +319,9 @@ static int begin(struct stream *s, int fd, struct err *err)
 	if (fd >= 0)
 		return connected(s, fd, false, err);
 	if (s->c.listen_fd < 0 && connect_again(s, err)) {
-		if (!s->c.reconnect_s || s->c.open)
+		if (!s->c.reconnect_s)
 			return -1;
-		arm(s, s->c.reconnect_s);
+		come_again(s);
 	}
 	return 0;
 }

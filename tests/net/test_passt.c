@@ -37,7 +37,8 @@ static bool available;
 /* It needs a moment before it reads: what is asked before that waits in its socket. */
 static void start(const char *setting)
 {
-	assert_true(guest_start(&g, &err, setting, NULL));
+	if (!guest_start(&g, &err, setting, NULL))
+		fail_msg("%s: %s", setting ? setting : "", err.msg);
 	guest_arp(&g);
 }
 
@@ -161,6 +162,71 @@ static void test_forwarded_datagrams(void **state)
 	guest_end(&g);
 }
 
+/* Whether somebody listens there. */
+static bool listens(const char *address, uint16_t port)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool there;
+
+	inet_pton(AF_INET, address, &to.sin_addr);
+	there = !connect(fd, (struct sockaddr *)&to, sizeof(to));
+	close(fd);
+	return there;
+}
+
+/* Ports are of this host only, unless an address is said, which is that of the whole list. */
+static void test_where_ports_are(void **state)
+{
+	static const struct {
+		const char *setting;
+		uint16_t port;
+		bool here, outside;
+	} cases[] = {
+		{ "tcp-ports=2222:22", 2222, true, false },
+		{ "tcp-ports=2222:22,3333", 3333, true, false },
+		{ "tcp-ports=4000-4010,~4005", 4004, true, false },
+		{ "tcp-ports=4000-4010,~4005", 4005, false, false },
+		{ "tcp-ports=0.0.0.0/2222:22,3333", 3333, true, true },
+		{ "tcp-ports=10.0.2.15/2222:22", 2222, false, true },
+		{ "tcp-ports=none", 2222, false, false },
+	};
+
+	NEEDS_PASST();
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		start(cases[k].setting);
+		if (listens("127.0.0.1", cases[k].port) != cases[k].here ||
+		    listens("10.0.2.15", cases[k].port) != cases[k].outside)
+			fail_msg("%s", cases[k].setting);
+		guest_end(&g);
+	}
+}
+
+/* What passt cannot do is an error at the start, in its words; also where it is one port of several. */
+static void test_ports_that_are_taken(void **state)
+{
+	static const struct {
+		const char *setting, *says;
+	} cases[] = {
+		{ "tcp-ports=2222:22", "Failed to bind" },	    { "tcp-ports=3333,2222:22", "Failed to bind" },
+		{ "tcp-ports=3333:33,0.0.0.0/2222:22", "Invalid" }, { "tcp-ports=ssh,2222", "Invalid port specifier" },
+		{ "udp-ports=1-,2222", "Invalid port specifier" },
+	};
+	uint16_t port = 2222;
+	int taken;
+
+	NEEDS_PASST();
+	taken = host_socket(SOCK_STREAM, &port);
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		if (guest_start(&g, &err, cases[k].setting, NULL))
+			fail_msg("%s is taken", cases[k].setting);
+		if (strncmp(err.msg, "net0.backend: passt has ended with status 1: ", 45) ||
+		    !strstr(err.msg, cases[k].says))
+			fail_msg("%s: %s", cases[k].setting, err.msg);
+	}
+	close(taken);
+}
+
 static bool runs_again(void *opaque)
 {
 	pid_t now = passt();
@@ -212,9 +278,14 @@ static int group_begin(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_addresses),	    cmocka_unit_test(test_to_the_host),
-		cmocka_unit_test(test_datagrams),	    cmocka_unit_test(test_from_the_host),
-		cmocka_unit_test(test_forwarded_datagrams), cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_to_the_host),
+		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_from_the_host),
+		cmocka_unit_test(test_forwarded_datagrams),
+		cmocka_unit_test(test_where_ports_are),
+		cmocka_unit_test(test_ports_that_are_taken),
+		cmocka_unit_test(test_ends),
 	};
 
 	return cmocka_run_group_tests(tests, group_begin, NULL);

@@ -735,11 +735,12 @@ static void test_passt(void **state)
 
 	if (wire_emulated())
 		skip();
-	/* It sends back what comes, and ends when it is told to. */
+	/* It sends back what comes, but not what tells that it has begun, and ends when it is told to. */
 	fprintf(f,
 		"#!/usr/bin/python3\nimport os, sys\nassert sys.argv[1:5] == ['--foreground', '--quiet', '--fd', '3']\n"
-		"assert sys.argv[5:] == ['--tcp-ports', '2222:22'], sys.argv\n"
-		"while True:\n d = os.read(3, 65536)\n if not d or b'END' in d: break\n os.write(3, d)\n");
+		"assert sys.argv[5:] == ['--tcp-ports=127.0.0.1/2222:22'], sys.argv\n"
+		"while True:\n d = os.read(3, 65536)\n if not d or b'END' in d: break\n"
+		" if d[16:18] != b'\\x88\\xb5': os.write(3, d)\n");
 	fclose(f);
 	chmod(wire_path("", "passt"), 0755);
 	assert_false(open_wire(&w, net_passt_new, "program=/nonexistent/passt", NULL));
@@ -762,6 +763,73 @@ static void test_passt(void **state)
 	/* None of them is left. */
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 	assert_int_equal(errno, ECHILD);
+}
+
+static const char *script(const char *name, const char *text)
+{
+	FILE *f = fopen(wire_path("", name), "w");
+
+	fprintf(f, "#!/bin/sh\n%s\n", text);
+	fclose(f);
+	chmod(wire_path("", name), 0755);
+	return wire_path("program=", name);
+}
+
+/* One that does not begin is an error at the start, with what it says of it, and nothing on the terminal. */
+static void test_passt_that_fails(void **state)
+{
+	static const struct {
+		const char *text, *says;
+	} cases[] = {
+		{ "exit 3", "/p has ended with status 3" },
+		{ "echo Not this >&2; echo No luck >&2; echo Failed to send 8 bytes to syslog >&2; exit 1",
+		  "/p has ended with status 1: No luck" },
+		{ "yes too much; exit 1", "/p has ended with status 1" },
+		{ "kill -SEGV $$", "/p has ended with signal 11" },
+		{ "exec 3>&-; sleep 60", "/p takes no frames" },
+	};
+	struct wire w;
+
+	if (wire_emulated())
+		skip();
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		const char *last;
+
+		if (open_wire(&w, net_passt_new, script("p", cases[k].text), NULL))
+			fail_msg("case %zu is taken", k);
+		assert_int_equal(strncmp(err.msg, "net0.backend: ", 14), 0);
+		last = strstr(err.msg, cases[k].says);
+		if (!last || (k != 2 && last[strlen(cases[k].says)]))
+			fail_msg("case %zu: %s", k, err.msg);
+	}
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+}
+
+/* One that began, and cannot any more: a line for each try, each later than the one before. */
+static void test_passt_that_ends(void **state)
+{
+	static const char says[] = "vireo: warning: net: net0: the connection has ended: %s has ended with status 1: "
+				   "%s; again in %u s\n";
+	static const char text[] = "[ -e $0.begun ] && { echo A port is taken >&2; exit 1; }\ntouch $0.begun\n"
+				   "head -c 64 <&3 >/dev/null; sleep .1; echo Bye >&2; exit 1";
+	char expected[2048], got[2048] = "";
+	int log = memfd_create("log", MFD_CLOEXEC), len = 0;
+	struct wire w;
+
+	if (wire_emulated())
+		skip();
+	assert_true(open_wire(&w, net_passt_new, script("q", text), NULL));
+	log_set_fd(log);
+	for (unsigned k = 0; k < 3; k++)
+		len += snprintf(expected + len, sizeof(expected) - (size_t)len, says, wire_path("", "q"),
+				k ? "A port is taken" : "Bye", 1u << k);
+	for (unsigned ms = 0; pread(log, got, sizeof(got), 0) < len && ms < 8000; ms++)
+		wire_run(0);
+	log_set_fd(2);
+	assert_string_equal(got, expected);
+	assert_true(wire_mark(&w, frame, 60, 1));
+	wire_end(&w);
+	close(log);
 }
 
 static void test_null(void **state)
@@ -872,6 +940,8 @@ int main(void)
 		cmocka_unit_test(test_hostile_datagrams),
 		cmocka_unit_test(test_wrong_words),
 		cmocka_unit_test(test_passt),
+		cmocka_unit_test(test_passt_that_fails),
+		cmocka_unit_test(test_passt_that_ends),
 		cmocka_unit_test(test_null),
 		cmocka_unit_test(test_qemu),
 	};
