@@ -31,30 +31,10 @@
 #include "base/sock.h"
 #include "wire.h"
 
-typedef struct net_peer *make_fn(struct loop *loop, struct config *c, const char *prefix, struct err *err);
-
 static struct err err;
 static uint8_t frame[NET_FRAME_MAX];
 
-static bool open_wire(struct wire *w, make_fn *make, ...)
-{
-	const char *settings[8];
-	struct net_peer *p;
-	struct config *c;
-	va_list ap;
-
-	va_start(ap, make);
-	for (unsigned n = 0; n < 8; n++)
-		if (!(settings[n] = va_arg(ap, const char *)))
-			break;
-	va_end(ap);
-	c = wire_config(settings);
-	p = make(wire_loop, c, "net0", &err);
-	config_free(c);
-	if (p)
-		wire_attach(w, p, 0);
-	return p;
-}
+#define open_wire(w, make, ...) wire_open(w, make, 0, &err, __VA_ARGS__)
 
 /* A frame crosses, in both directions. */
 static void connected(struct wire *a, struct wire *b)
@@ -258,7 +238,7 @@ static void test_nobody_accepts(void **state)
 static void test_long_paths(void **state)
 {
 	const char *keys[] = { "listen", "connect", "remote" };
-	make_fn *const makes[] = { net_stream_new, net_stream_new, net_dgram_new };
+	wire_make *const makes[] = { net_stream_new, net_stream_new, net_dgram_new };
 	char setting[200], says[300], path[109];
 	struct wire w;
 
@@ -405,7 +385,7 @@ static void test_passed_descriptors(void **state)
 /* One that listens is where clients come, one after the other; it is its owner's, and so is its name. */
 static void test_passed_listeners(void **state)
 {
-	static make_fn *const makers[] = { net_stream_new, net_socket_new };
+	static wire_make *const makers[] = { net_stream_new, net_socket_new };
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 
 	snprintf(at.sun_path, sizeof(at.sun_path), "%s", wire_path("", "passed"));
@@ -435,7 +415,7 @@ static void test_passed_listeners(void **state)
 static void test_wrong_descriptors(void **state)
 {
 	static const struct {
-		make_fn *make;
+		wire_make *make;
 		int type;
 		bool pair;
 		const char *says;
@@ -694,7 +674,7 @@ static void test_hostile_datagrams(void **state)
 static void test_wrong_words(void **state)
 {
 	static const struct {
-		make_fn *make;
+		wire_make *make;
 		const char *a, *b, *says;
 	} cases[] = {
 		{ net_socket_new, NULL, NULL, "net0.backend: one of listen, connect, mcast, udp and fd is needed" },
@@ -880,7 +860,7 @@ static void test_qemu(void **state)
 {
 	static const struct {
 		const char *netdev, *a, *b;
-		make_fn *make;
+		wire_make *make;
 	} cases[] = {
 		{ "socket,id=s,connect=127.0.0.1:4001", "listen=127.0.0.1:4001", NULL, net_socket_new },
 		{ "socket,id=s,listen=127.0.0.1:4002", "connect=127.0.0.1:4002", "reconnect=1", net_socket_new },

@@ -41,25 +41,7 @@ static char dir[] = "/tmp/vireo-tap-XXXXXX";
 			skip();                                                                                        \
 	} while (0)
 
-static bool open_tap(struct wire *w, unsigned accepts, ...)
-{
-	const char *settings[8];
-	struct net_peer *p;
-	struct config *c;
-	va_list ap;
-
-	va_start(ap, accepts);
-	for (unsigned n = 0; n < 8; n++)
-		if (!(settings[n] = va_arg(ap, const char *)))
-			break;
-	va_end(ap);
-	c = wire_config(settings);
-	p = net_tap_new(wire_loop, c, "net0", &err);
-	config_free(c);
-	if (p)
-		wire_attach(w, p, accepts);
-	return p;
-}
+#define open_tap(w, accepts, ...) wire_open(w, net_tap_new, accepts, &err, __VA_ARGS__)
 
 static int open_tun(short flags, const char *name)
 {
@@ -548,7 +530,7 @@ static void test_passed_descriptors(void **state)
 	/* What may wait in the kernel has the bound that is said. */
 	tap = open_tun(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, "vt4");
 	snprintf(text, sizeof(text), "fd=%d", tap);
-	assert_true(open_tap(&w, 0, text, "sndbuf=100k"));
+	assert_true(open_tap(&w, 0, text, "sndbuf=100k", NULL));
 	assert_return_code(ioctl(tap, TUNGETSNDBUF, &fd), errno);
 	assert_int_equal(fd, 100 << 10);
 	wire_end(&w);

@@ -154,6 +154,26 @@ struct config *wire_config(const char *const *settings)
 	return c;
 }
 
+bool wire_open(struct wire *w, wire_make *make, unsigned accepts, struct err *err, ...)
+{
+	const char *settings[8];
+	struct net_peer *p;
+	struct config *c;
+	unsigned n = 0;
+	va_list ap;
+
+	va_start(ap, err);
+	while ((settings[n] = va_arg(ap, const char *)))
+		assert_true(++n < ARRAY_LEN(settings));
+	va_end(ap);
+	c = wire_config(settings);
+	p = make(wire_loop, c, "net0", err);
+	config_free(c);
+	if (p)
+		wire_attach(w, p, accepts);
+	return p;
+}
+
 bool wire_own_network(void)
 {
 	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };

@@ -24,13 +24,16 @@ int wire_finish(void **state);
 const char *wire_path(const char *before, const char *name);
 
 void wire_attach(struct wire *w, struct net_peer *p, unsigned accepts);
+/* With a peer of "KEY=VALUE" settings below net0, which end with NULL. False with a line in `err`. */
+typedef struct net_peer *wire_make(struct loop *loop, struct config *c, const char *prefix, struct err *err);
+bool wire_open(struct wire *w, wire_make *make, unsigned accepts, struct err *err, ...);
 void wire_end(struct wire *w);
 /* Until so many frames have come; fails the test after some seconds. */
 void wire_expect(struct wire *w, unsigned frames);
 void wire_run(int ms);
 /* Nothing happens in the loop: some rounds of it take as long as they sleep. */
 bool wire_sleeps(void);
-/* Keys below "net0", "KEY=VALUE" each. */
+/* The same settings alone. */
 struct config *wire_config(const char *const *settings);
 /* A network of this process alone, with `lo` up. False, and it is said, where that is not allowed. */
 bool wire_own_network(void);
