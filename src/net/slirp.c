@@ -23,6 +23,7 @@
 #include "net/fragment.h"
 #include "net/user.h"
 
+#define MTU	  1500
 #define QUEUE_MAX 256 /* frames that wait for the guest's buffers */
 /*
  * Sockets of the host that the guest can hold, each with up to 256 KiB of buffers. Beyond the first number new TCP
@@ -729,6 +730,8 @@ struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *
 		.bootfile = *c->bootfile ? c->bootfile : NULL,
 		.in6_enabled = true,
 		.vprefix_len = 64,
+		/* Packets of no more than 1500 bytes by itself, and of less if the guest has a card that takes less. */
+		.if_mtu = c->mtu < MTU ? c->mtu : 0,
 	};
 
 	if (!u) {

@@ -163,6 +163,7 @@ static int read_boot(struct net_user_config *u, struct config *c, const char *pr
 
 int net_user_read(struct net_user_config *u, struct config *c, const char *prefix, struct err *err)
 {
+	const char *mtu;
 	char key[64];
 
 	memset(u, 0, sizeof(*u));
@@ -170,6 +171,9 @@ int net_user_read(struct net_user_config *u, struct config *c, const char *prefi
 	snprintf(key, sizeof(key), "%s.restrict", prefix);
 	if (config_bool(c, key, false, &u->restricted, err))
 		return -1;
+	snprintf(key, sizeof(key), "%s.mtu", prefix);
+	mtu = config_peek(c, key); /* the card's, which checks it, or has none and refuses it */
+	u->mtu = mtu ? (uint16_t)strtoul(mtu, NULL, 10) : 0;
 	snprintf(key, sizeof(key), "%s.hostfwd", prefix);
 	return read_forwards(u, c, key, err) || read_guest_forwards(u, c, prefix, err) || read_boot(u, c, prefix, err)
 		       ? -1

@@ -34,6 +34,7 @@ struct net_guest_forward {
 struct net_user_config {
 	char name[32];			/* "net0" */
 	bool restricted;		/* nothing but DHCP and forwarded ports */
+	uint16_t mtu;			/* that the card has told the guest; 0: none */
 	char tftp[1024], bootfile[128]; /* a directory that TFTP gives files of, what DHCP says to load; "": none */
 	unsigned count;
 	struct net_forward forward[NET_FORWARDS];

@@ -238,6 +238,56 @@ static void test_segmentation6(void **state)
 	guest_end(&g);
 }
 
+static size_t largest;
+static unsigned pieces;
+
+static bool note(void *opaque, const uint8_t *f, size_t len, const struct net_offload *o)
+{
+	pieces += ld_be16(f + 12) == 0x0800;
+	largest = len > largest ? len : largest;
+	return true;
+}
+
+static bool got_all(void *opaque)
+{
+	return pieces == *(const unsigned *)opaque;
+}
+
+/* What a card has told the guest of its packets is kept to. */
+static void test_mtu(void **state)
+{
+	static const struct {
+		const char *setting;
+		unsigned pieces;
+		size_t largest;
+	} cases[] = { { NULL, 1, 1442 }, { "mtu=9000", 1, 1442 }, { "mtu=600", 3, 614 } };
+
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		static const char reply[1400];
+		struct sockaddr_in from;
+		socklen_t len = sizeof(from);
+		uint16_t port = 0;
+		int fd = host_socket(SOCK_DGRAM, &port);
+		ssize_t n = -1;
+		char buf[64];
+
+		assert_true(guest_start(&g, &err, cases[k].setting, NULL));
+		guest_arp(&g);
+		guest_udp(&g, 5555, HOST_IP, port, "ping", 4);
+		for (int ms = 0; n < 0 && ms < 5000; ms++) {
+			guest_run(&g, 1);
+			n = recvfrom(fd, buf, sizeof(buf), 0, (struct sockaddr *)&from, &len);
+		}
+		g.peer->receiver.receive = note;
+		largest = pieces = 0;
+		assert_int_equal(sendto(fd, reply, sizeof(reply), 0, (struct sockaddr *)&from, len), sizeof(reply));
+		guest_until(&g, got_all, (void *)&cases[k].pieces);
+		assert_true(largest <= cases[k].largest && largest + 20 > cases[k].largest);
+		close(fd);
+		guest_end(&g);
+	}
+}
+
 static void test_datagrams(void **state)
 {
 	start();
@@ -878,6 +928,7 @@ int main(void)
 		cmocka_unit_test(test_segmentation),
 		cmocka_unit_test(test_segmentation6),
 		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_mtu),
 		cmocka_unit_test(test_large_datagram),
 		cmocka_unit_test(test_restricted),
 		cmocka_unit_test(test_forwarded_port),
@@ -897,6 +948,7 @@ int main(void)
 		cmocka_unit_test(test_connect_to_the_host),
 		cmocka_unit_test(test_segmentation),
 		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_mtu),
 		cmocka_unit_test(test_segmentation6),
 		cmocka_unit_test(test_large_datagram),
 		cmocka_unit_test(test_restricted),
