@@ -146,21 +146,19 @@ bool lan_is_defined(const char *name)
 /* Larger frames would be lost on their way, and IPv6 has no smaller ones. */
 static int check_mtu(struct lan *l, const struct lan_def *d, unsigned mtu, struct err *err)
 {
-	unsigned most = d->mtu ? d->mtu : ETH_DATA_LEN;
-	const struct rtnl_link *k;
-	struct rtnl_links links;
+	const unsigned most = lan_mtu(l, d);
 
-	/* As the network outside is. */
-	if (!d->mtu && d->model == LAN_BRIDGED) {
-		if (rtnl_links(&l->nl, &links, err))
-			return -1;
-		k = rtnl_find(&links, d->uplink);
-		most = k ? k->mtu : most;
-		rtnl_links_free(&links);
-	}
 	return mtu >= LAN_MTU_MIN && mtu <= most ? 0
 						 : err_set(err, "mtu: %u is not within %u and %u, which network %s has",
 							   mtu, LAN_MTU_MIN, most, d->name);
+}
+
+/* What every guest has unless it is told is not said. */
+static unsigned told_mtu(struct lan *l, const struct lan_def *d)
+{
+	const unsigned mtu = lan_mtu(l, d);
+
+	return mtu == ETH_DATA_LEN ? d->mtu : mtu;
 }
 
 int lan_prepare(struct lan_cable *c, unsigned n, struct err *err)
@@ -172,7 +170,7 @@ int lan_prepare(struct lan_cable *c, unsigned n, struct err *err)
 	if (!rc && c->mtu)
 		rc = check_mtu(l, d, c->mtu, err);
 	if (!rc) {
-		c->mtu = d->mtu;
+		c->mtu = told_mtu(l, d);
 		if (!has_any(c->mac))
 			rc = choose(l, c, n, c->mac, err);
 	}
@@ -207,7 +205,7 @@ static int plug(struct lan *l, struct lan_run *r, struct lan_cable *c, struct er
 	/* The host itself says nothing there. */
 	snprintf(path, sizeof(path), "ipv6/conf/%s/disable_ipv6", c->tap);
 	lan_sysctl_set(path, "1", &ignored);
-	c->mtu = r->def.mtu;
+	c->mtu = told_mtu(l, &r->def);
 	return lan_plug_cables(l, r, err);
 }
 

@@ -152,13 +152,13 @@ static bool find_link(struct lan *l, const char *name, struct rtnl_link *found)
 }
 
 /* As it comes in a bridged network is what its interface has: a bridge has the least that any of its ports has. */
-static unsigned mtu_of(struct lan *l, const struct lan_run *r)
+unsigned lan_mtu(struct lan *l, const struct lan_def *d)
 {
 	struct rtnl_link k;
 
-	if (r->def.mtu)
-		return r->def.mtu;
-	return r->def.model == LAN_BRIDGED && find_link(l, r->def.uplink, &k) ? k.mtu : ETH_DATA_LEN;
+	if (d->mtu)
+		return d->mtu;
+	return d->model == LAN_BRIDGED && find_link(l, d->uplink, &k) ? k.mtu : ETH_DATA_LEN;
 }
 
 /* The interface of a cable: by its number, and by its mark or, if somebody has replaced that, in the bridge. */
@@ -206,7 +206,7 @@ static int set_hairpin(struct lan *l, const struct lan_run *r, int index, struct
 int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	const int bridge = (int)if_nametoindex(r->bridge);
-	const unsigned mtu = mtu_of(l, r);
+	const unsigned mtu = lan_mtu(l, &r->def);
 	struct rtnl_links links;
 	int rc = 0;
 
@@ -262,7 +262,7 @@ static int set_switches(const struct lan_run *r, const struct rtnl_link *bridge,
 
 static int make_bridge(struct lan *l, struct lan_run *r, struct err *err)
 {
-	const unsigned mtu = mtu_of(l, r);
+	const unsigned mtu = lan_mtu(l, &r->def);
 	char alias[RTNL_ALIAS];
 	struct rtnl_link k;
 	uint8_t mac[6];
@@ -434,14 +434,27 @@ static bool is_other(const struct lan_run *a, const struct lan_run *b)
 	       strcmp(a->def.uplink, b->def.uplink);
 }
 
-static int check_machines(struct lan_run *r, const struct lan_run *now, bool force, struct err *err)
+/* What a machine that has a cable would not know of, or NULL. */
+static const char *is_lost(struct lan *l, const struct lan_run *now, const struct lan_run *r)
 {
-	for (unsigned i = 0; now->known && !force && is_other(now, r) && i < r->ports.len; i++)
+	if (is_other(now, r))
+		return "would be cut off for a moment";
+	if (lan_mtu(l, &r->def) < lan_mtu(l, &now->def))
+		return "would go on sending packets that are too large";
+	/* Each has its own address. */
+	if (now->def.dns != LAN_DNS_OFF && now->def.dns != r->def.dns)
+		return "would go on asking a name server that is no more";
+	return NULL;
+}
+
+static int check_machines(struct lan *l, struct lan_run *r, const struct lan_run *now, bool force, struct err *err)
+{
+	const char *lost = now->known && !force ? is_lost(l, now, r) : NULL;
+
+	for (unsigned i = 0; lost && i < r->ports.len; i++)
 		if (*r->ports.v[i].tap)
-			return err_set(err,
-				       "network %s: machine %s has a cable in it, and would be cut off for a moment "
-				       "(--force)",
-				       r->def.name, lan_port_name(&r->ports.v[i]));
+			return err_set(err, "network %s: machine %s has a cable in it, and %s (--force)", r->def.name,
+				       lan_port_name(&r->ports.v[i]), lost);
 	return lan_ports_fit(r, force, err) ? err_prefix(err, "network %s", r->def.name) : 0;
 }
 
@@ -488,7 +501,7 @@ int lan_up(struct lan *l, const struct lan_def *d, bool force, struct err *err)
 		lan_ports_ask(l, r);
 	r->def = *d;
 	r->fresh = !lan_store_has(&l->store, d->name);
-	if (check_host(l, r, err) || adopt(l, r, err) || check_machines(r, now, force, err))
+	if (check_host(l, r, err) || adopt(l, r, err) || check_machines(l, r, now, force, err))
 		goto out;
 	rc = become(l, r, now, err);
 	if (!rc)

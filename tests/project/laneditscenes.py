@@ -49,23 +49,23 @@ def edited(lab):
     other = "52:54:00:00:00:99"
     for name, args in {"host": ["--host", f"{other},other,{a.addresses['4']}"], "subnet": ["--subnet", "10.60.0.0/24"],
                        "subnet6": ["--subnet6", "fd00:60::/64"], "bridge": ["--bridge", "newbr"],
-                       "taken": ["--bridge", "taken", "--force"], "model": ["--isolated"],
+                       "taken": ["--bridge", "taken", "--force"], "model": ["--isolated"], "mtu": ["--mtu", "1300"], "dns": ["--dns", "dnsmasq"],
                        "uplink": ["--bridged", "nope0", "--subnet", "none", "--subnet6", "none", "--domain", "none", "--force"]}.items():
         errors[name] = tried(lab, "net", "edit", "lab", *args)
     # One that fails in the middle: the server is refused its directory.
     server = os.path.join(lab.dir, "run", "lab", "server.sock")
-    lab.vireo("net", "edit", "lab", "--no-dhcp", "--dns", "off")
+    lab.vireo("net", "edit", "lab", "--no-dhcp", "--dns", "off", "--force")
     if os.path.exists(server):
         os.unlink(server)
     os.mkdir(server)
-    errors["server"] = tried(lab, "net", "edit", "lab", "--dhcp", "--mtu", "1400")
+    errors["server"] = tried(lab, "net", "edit", "lab", "--dhcp", "--mtu", "1400", "--force")
     middle = shown(lab)["definition"]
     found = {"first": first, "after errors": there(lab, a, b)}
     os.rmdir(server)
     lab.vireo("net", "edit", "lab", "--dhcp", "--dns", "own")
     found["same"] = shown(lab)["definition"] == before and middle == {**before, "dhcp": False, "dns": "off"}
     # A machine that comes back has what it is given by now.
-    lab.vireo("net", "edit", "lab", "--mtu", "1300", "--dhcp-range", "10.50.0.200-10.50.0.254", "--host", f"{b.mac},b,10.50.0.77")
+    lab.vireo("net", "edit", "lab", "--mtu", "1300", "--dhcp-range", "10.50.0.200-10.50.0.254", "--host", f"{b.mac},b,10.50.0.77", "--force")
     mtu = lambda: {l["ifname"]: l["mtu"] for l in json.loads(sh("ip -j link"))}
     narrow = [mtu()[x] for x in ("vr-lab", a.tap)]
     found["kept"] = there(lab, a, b) and b.shown()["address"] == b.addresses["4"] and narrow == [1300, 1300]
@@ -413,7 +413,7 @@ def vpn(lab):
     # What has come into its subnet since is no reason to refuse what has nothing to do with it.
     sh("ip route add " + shown(lab)["subnet"].replace(".0/24", ".128/25") + " via 192.0.2.2")
     r["later"] = [tried(lab, "net", *args) for args in (
-        ["edit", "lab", "--publish", "80-x:80", "--mtu", "1400"], ["start", "lab"], ["edit", "alone", "--host", f"{a.mac},a,"])]
+        ["edit", "lab", "--publish", "80-x:80", "--mtu", "1400", "--force"], ["start", "lab"], ["edit", "alone", "--host", f"{a.mac},a,"])]
     r["edits"] = [tried(lab, "net", "edit", *args) for args in (["lab", "--subnet", "10.98.2.0/24", "--force"], ["alone", "--nat", "--force"])]
     sh("ip addr del 10.98.0.1/16 dev up0")
     return r

@@ -469,9 +469,9 @@ def unlike(lab):
     mtu = lambda name: json.loads(sh(f"ip -j link show dev {name}"))[0]["mtu"]
     lab.vireo("net", "create", "lab", "--bridged", "up0")
     b = lab.machine("lab", "b", configure=False)
-    found["widths"] = [[mtu("vr-lab"), mtu(b.tap)]]
+    found["widths"] = [[mtu("vr-lab"), mtu(b.tap), json.loads(b.sh("ip -j link show dev eth0"))[0]["mtu"]]]
     for width in ("1400", "0"):
-        lab.vireo("net", "edit", "lab", "--mtu", width)
+        lab.vireo("net", "edit", "lab", "--mtu", width, "--force")
         found["widths"].append([mtu("vr-lab"), mtu(b.tap)])
     return found
 

@@ -125,7 +125,7 @@ def test_hosts_whose_new_interfaces_are_unlike_others(scenes):
     assert len(r["reached"]) == 6 and all(r["reached"].values()), r["reached"]
     assert (r["switches"], r["own"]) == (["1", "1"], True)
     # A bridge has no more than any of its ports: a machine does not make the host's link narrow.
-    assert r["widths"] == [[9000, 9000], [1400, 1400], [9000, 9000]]
+    assert r["widths"] == [[9000, 9000, 9000], [1400, 1400], [9000, 9000]]
 
 
 @pytest.mark.scene("dropped")
