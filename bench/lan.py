@@ -8,6 +8,7 @@ import subprocess
 import time
 
 MODELS = "nat", "isolated", "routed"
+ROUTES = 500_000
 PATIENCE = 120
 
 
@@ -25,8 +26,15 @@ class Space:
         self.holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"],
                                        stdout=subprocess.PIPE)
         self.env = dict(os.environ, VIREO_NET_DIR=f"{work}/lan", XDG_RUNTIME_DIR=work)
-        self.vireo = ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", vireo]
+        self.within = ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net"]
+        self.vireo = [*self.within, vireo]
         self.holder.stdout.readline()
+
+    def fill(self, routes):
+        """A table of so many routes, as a router of the internet's has it."""
+        lines = ["tuntap add up0 mode tap", "link set up0 up", "addr add 192.0.2.1/24 dev up0",
+                 *(f"route add {20 + (n >> 16)}.{n >> 8 & 255}.{n & 255}.0/24 via 192.0.2.2" for n in range(routes))]
+        subprocess.run([*self.within, "ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True)
 
     def run(self, *words):
         subprocess.run([*self.vireo, *words], env=self.env, check=True, stdout=subprocess.DEVNULL)
@@ -37,11 +45,13 @@ class Space:
         self.holder.stdout.close()
 
 
-def measure(vireo, work, runs):
+def measure(vireo, work, runs, models=MODELS, routes=0):
     """(model, seconds to create and to delete) for each: medians of runs in turns."""
     space = Space(vireo, work)
-    times = {model: ([], []) for model in MODELS}
+    times = {model: ([], []) for model in models}
     try:
+        if routes:
+            space.fill(routes)
         for _ in range(runs):
             for model, both in times.items():
                 for command, figures in zip((["create", "bench", f"--{model}"], ["delete", "bench"]), both):
