@@ -103,6 +103,7 @@ struct net_peer {
 	unsigned accepts;	      /* work that the guest takes: see net_set_guest() */
 	unsigned queues;	      /* pairs in use; of the first peer */
 	char interface[16];	      /* of the host, where it is one: for people; of the first peer */
+	bool gone;		      /* unplugged() was or would have been called; of the first peer */
 };
 
 /* What the front end accepts, after each negotiation; before the first it is nothing, of one queue. */

@@ -16,6 +16,7 @@ void net_set_guest(struct net_peer *p, unsigned accepts, unsigned queues)
 
 void net_unplugged(struct net_peer *p)
 {
+	p->gone = true;
 	if (p->receiver.unplugged)
 		p->receiver.unplugged(p->receiver.opaque);
 }

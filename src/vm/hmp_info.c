@@ -184,9 +184,16 @@ static void host_end(struct hmp *h, const char *prefix, const char *backend)
 		n++;
 	/* Any other word is a network of the host. */
 	fprintf(h->out, n < ARRAY_LEN(host_ends) ? "type=%s" : "type=tap,network=%s", backend);
-	for (unsigned k = 0; k < h->vm->net_count; k++)
-		if (!strcmp(h->vm->nets[k].name, prefix) && *h->vm->nets[k].interface)
-			fprintf(h->out, ",ifname=%s", h->vm->nets[k].interface);
+	for (unsigned k = 0; k < h->vm->net_count; k++) {
+		const struct vm_net *net = &h->vm->nets[k];
+
+		if (strcmp(net->name, prefix) != 0)
+			continue;
+		if (*net->interface)
+			fprintf(h->out, ",ifname=%s", net->interface);
+		if (net->back_end->gone)
+			fputs(",gone=on", h->out);
+	}
 	for (unsigned k = 0; n < ARRAY_LEN(host_ends) && host_ends[n].keys[k]; k++) {
 		const char *value = of_net(h, prefix, host_ends[n].keys[k]);
 

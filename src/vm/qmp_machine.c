@@ -59,6 +59,11 @@ static json_t *set_link(struct vm *vm, const json_t *args, struct err *err)
 
 		if (!vm_is_called(&net->called, net->name, name))
 			continue;
+		if (up && net->back_end->gone) {
+			err_set(err, "Device '%.80s' cannot be plugged in: the other end of its cable is gone for good",
+				name);
+			return NULL;
+		}
 		if (net->virtio)
 			virtio_net_set_link(net->virtio, up);
 		else

@@ -16,6 +16,7 @@
 
 #include "base/bytes.h"
 #include "machine.h"
+#include "net/net.h"
 #include "vm/impl.h"
 #include "vm/qmp.h"
 #include "vm/rundir.h"
@@ -604,6 +605,49 @@ static void cables_of_both_cards(void **state)
 	assert_int_equal(machine_quit(&q), 0);
 }
 
+/* What is gone for good cannot be plugged in again, nor seem so. */
+static void cables_without_another_end(void **state)
+{
+	int ends[2][2], kept[2];
+	char settings[200];
+	struct machine q;
+	json_t *o;
+
+	for (unsigned n = 0; n < 2; n++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends[n]), 0);
+		kept[n] = dup(ends[n][0]);
+	}
+	snprintf(settings, sizeof(settings),
+		 "name=q net0.backend=dgram net0.fd=%d net1.backend=dgram net1.fd=%d net1.model=e1000", ends[0][0],
+		 ends[1][0]);
+	machine_new(&q, CODE_HALT, settings);
+	machine_start(&q);
+	json_decref(machine_execute(&q, "set_link", "{\"name\": \"net1\", \"up\": false}"));
+	json_decref(machine_execute(&q, "set_link", "{\"name\": \"net1\", \"up\": true}"));
+	assert_int_equal(e1000_status(&q) & 2, 2);
+	for (unsigned n = 0; n < 2; n++) {
+		assert_int_equal(shutdown(kept[n], SHUT_RDWR), 0);
+		for (unsigned ms = 0; !__atomic_load_n(&q.vm->nets[n].back_end->gone, __ATOMIC_ACQUIRE); ms++) {
+			assert_true(ms < 5000);
+			usleep(1000);
+		}
+	}
+	machine_must_refuse(&q, "set_link", "{\"name\": \"net0\", \"up\": true}",
+			    "Device 'net0' cannot be plugged in: the other end of its cable is gone for good");
+	machine_must_refuse(&q, "set_link", "{\"name\": \"net1\", \"up\": true}",
+			    "Device 'net1' cannot be plugged in: the other end of its cable is gone for good");
+	assert_int_equal(e1000_status(&q) & 2, 0);
+	json_decref(machine_execute(&q, "set_link", "{\"name\": \"net1\", \"up\": false}"));
+	o = machine_execute(&q, "human-monitor-command", "{\"command-line\": \"info network\"}");
+	assert_non_null(strstr(json_string_value(o), "type=dgram,gone=on,fd="));
+	json_decref(o);
+	assert_int_equal(machine_quit(&q), 0);
+	for (unsigned n = 0; n < 2; n++) {
+		close(kept[n]);
+		close(ends[n][1]);
+	}
+}
+
 /* Each in its own words: QEMU's of its user network are no other's. */
 static void the_hosts_ends_are_told(void **state)
 {
@@ -691,6 +735,7 @@ int main(void)
 		cmocka_unit_test(descriptors_are_passed),
 		cmocka_unit_test(balloon_has_a_target),
 		cmocka_unit_test(cables_of_both_cards),
+		cmocka_unit_test(cables_without_another_end),
 		cmocka_unit_test(the_hosts_ends_are_told),
 		cmocka_unit_test(clocks_and_balloons_are_told_of),
 	};
