@@ -250,8 +250,11 @@ static void tap_set_guest(struct net_peer *p)
 static void tap_destroy(struct net_peer *p)
 {
 	struct tap *t = container_of(p, struct tap, peer);
+	int rc = net_tap_run_script(&t->down);
 
-	net_tap_run_script(&t->down);
+	if (rc)
+		log_line(LOG_WARN, "net", "%s: %s %s has ended with status %d", t->name, t->down.program,
+			 t->down.ifname, rc);
 	while (p) {
 		t = container_of(p, struct tap, peer);
 		p = p->next;
@@ -317,22 +320,29 @@ static struct tap *make_queue(struct loop *loop, const char *name, int fd, struc
 struct net_peer *net_tap_from_fds(struct loop *loop, const char *name, const int *fds, unsigned count, struct err *err)
 {
 	struct net_peer *first = NULL, **last = &first;
+	unsigned n = 0;
 
-	for (unsigned n = 0; n < count; n++) {
-		struct tap *t = make_queue(loop, name, fds[n], err);
+	while (n < count) {
+		struct tap *t = make_queue(loop, name, fds[n++], err);
 
-		if (!t) {
-			while (++n < count)
-				close(fds[n]);
-			if (first)
-				first->ops->destroy(first);
-			return NULL;
-		}
-		t->first = first ? container_of(first, struct tap, peer) : t;
+		if (!t)
+			goto fail;
 		*last = &t->peer;
 		last = &t->peer.next;
+		t->first = container_of(first, struct tap, peer);
+		if (strcmp(t->peer.interface, first->interface)) {
+			err_set(err, "%s: descriptor %d is a queue of %s, and the first one of %s", name, fds[n - 1],
+				t->peer.interface, first->interface);
+			goto fail;
+		}
 	}
 	return first;
+fail:
+	while (n < count)
+		close(fds[n++]);
+	if (first)
+		first->ops->destroy(first);
+	return NULL;
 }
 
 void net_tap_set_down(struct net_peer *p, const struct net_tap_script *down)

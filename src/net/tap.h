@@ -13,6 +13,7 @@
 struct net_tap_script {
 	char program[256], ifname[IFNAMSIZ];
 };
+/* Its exit status; -1: it could not be run. */
 int net_tap_run_script(const struct net_tap_script *s);
 /* What is run when the peer is destroyed. */
 void net_tap_set_down(struct net_peer *p, const struct net_tap_script *down);

@@ -19,8 +19,10 @@
 
 struct keys {
 	const char *prefix;
-	const char *ifname, *fds, *script, *downscript, *bridge, *helper;
+	const char *ifname, *script, *downscript, *bridge, *helper;
 	uint64_t queues, sndbuf; /* 0: the kernel's, which has no bound */
+	int fds[NET_QUEUES_MAX]; /* that were passed */
+	unsigned fd_count;
 };
 
 static const char *key_of(const struct keys *k, const char *name)
@@ -60,14 +62,18 @@ static int run(const char *const *argv, int fd)
 int net_tap_run_script(const struct net_tap_script *s)
 {
 	const char *const argv[] = { s->program, s->ifname, NULL };
-	int rc = *s->program ? run(argv, -1) : 0;
 
-	if (rc)
-		log_line(LOG_WARN, "net", "%s %s has ended with status %d", s->program, s->ifname, rc);
-	return rc;
+	return *s->program ? run(argv, -1) : 0;
 }
 
 /* --- by name --- */
+
+/* Whether it would be opened, or is in use, with one queue. */
+static bool is_tap_of_one(int fd, struct ifreq *r, short flags)
+{
+	r->ifr_flags = flags & ~IFF_MULTI_QUEUE;
+	return !ioctl(fd, TUNSETIFF, r) || errno == EBUSY;
+}
 
 static int open_queue(const struct keys *k, struct ifreq *r, short flags, struct err *err)
 {
@@ -87,13 +93,17 @@ static int open_queue(const struct keys *k, struct ifreq *r, short flags, struct
 			"%s: making the tap '%s' needs CAP_NET_ADMIN; without it, use bridge= with a helper, or a "
 			"tap that is this user's",
 			key_of(k, "ifname"), r->ifr_name);
-	else if (errno == EINVAL && k->queues > 1)
+	else if (errno != EINVAL)
+		err_errno(err, errno, "%s: tap '%s'", key_of(k, "ifname"), r->ifr_name);
+	else if (!if_nametoindex(r->ifr_name))
+		err_set(err, "%s: '%s' is not a name that an interface can have", key_of(k, "ifname"), r->ifr_name);
+	else if (k->queues > 1 && is_tap_of_one(fd, r, flags))
 		err_set(err,
 			"%s: the tap '%s' was made for one queue; make it with several (ip tuntap add dev %s mode tap "
 			"multi_queue vnet_hdr), or leave queues out",
 			key_of(k, "queues"), r->ifr_name, r->ifr_name);
 	else
-		err_errno(err, errno, "%s: tap '%s'", key_of(k, "ifname"), r->ifr_name);
+		err_set(err, "%s: the interface '%s' is no tap", key_of(k, "ifname"), r->ifr_name);
 	close(fd);
 	return -1;
 }
@@ -186,20 +196,23 @@ static int open_bridge(const struct keys *k, int *fd, struct err *err)
 /* --- the configuration --- */
 
 /* "3:4:5" */
-static int parse_fds(const struct keys *k, const char *key, int *fds, unsigned *count, struct err *err)
+static int parse_fds(struct keys *k, const char *key, const char *list, struct err *err)
 {
-	const char *at = k->fds;
+	const char *at = list;
 	char *end;
 
-	for (*count = 0; *count < NET_QUEUES_MAX; at = end + 1) {
+	for (; k->fd_count < NET_QUEUES_MAX; at = end + 1) {
 		long fd = strtol(at, &end, 10);
 
-		if (end == at || fd < 3 || fd > 65535 || (*end && *end != ':'))
-			return err_set(err, "%s: '%s' is not a list of descriptors (3:4:5)", key, k->fds);
-		for (unsigned n = 0; n < *count; n++)
-			if (fds[n] == fd)
+		if (end == at || fd < 0 || fd > 65535 || (*end && *end != ':'))
+			return err_set(err, "%s: '%s' is not a list of descriptors (3:4:5)", key, list);
+		if (fd < 3)
+			return err_set(err, "%s: descriptor %ld is standard input, output or error, and no tap", key,
+				       fd);
+		for (unsigned n = 0; n < k->fd_count; n++)
+			if (k->fds[n] == fd)
 				return err_set(err, "%s: descriptor %ld is there twice", key, fd);
-		fds[(*count)++] = (int)fd;
+		k->fds[k->fd_count++] = (int)fd;
 		if (!*end)
 			return 0;
 	}
@@ -214,25 +227,30 @@ static int read_keys(struct keys *k, struct config *c, struct err *err)
 		{ "ifname", &k->ifname }, { "script", &k->script }, { "downscript", &k->downscript },
 		{ "bridge", &k->bridge }, { "helper", &k->helper },
 	};
-	const char *fd;
+	const char *fd, *fds;
 
 	for (size_t n = 0; n < sizeof(texts) / sizeof(texts[0]); n++)
 		if (config_str(c, key_of(k, texts[n].name), NULL, texts[n].to, err))
 			return -1;
-	if (config_str(c, key_of(k, "fds"), NULL, &k->fds, err) || config_str(c, key_of(k, "fd"), NULL, &fd, err))
+	if (config_str(c, key_of(k, "fds"), NULL, &fds, err) || config_str(c, key_of(k, "fd"), NULL, &fd, err))
 		return -1;
-	if (k->fds && fd)
+	if (fds && fd)
 		return err_set(err, "%s: fds is said as well", key_of(k, "fd"));
-	k->fds = k->fds ? k->fds : fd;
-	if (k->fds && (k->ifname || k->bridge || k->script || k->downscript))
+	if ((fds || fd) && parse_fds(k, key_of(k, fds ? "fds" : "fd"), fds ? fds : fd, err))
+		return -1;
+	if (k->fd_count && (k->ifname || k->bridge || k->script || k->downscript))
 		return err_set(err, "%s: a tap that is open has no use for ifname, bridge and scripts",
 			       key_of(k, "fd"));
 	if (k->bridge && (k->ifname || k->script || k->downscript))
 		return err_set(err, "%s: the helper names the tap, and no script is run for it", key_of(k, "bridge"));
 	if (k->helper && !k->bridge)
 		return err_set(err, "%s: a helper needs a bridge", key_of(k, "helper"));
-	if (config_uint(c, key_of(k, "queues"), 1, (struct config_range){ 1, NET_QUEUES_MAX }, &k->queues, err))
+	if (config_uint(c, key_of(k, "queues"), k->fd_count ? k->fd_count : 1,
+			(struct config_range){ 1, NET_QUEUES_MAX }, &k->queues, err))
 		return -1;
+	if (k->fd_count && k->queues != k->fd_count)
+		return err_set(err, "%s: each descriptor is a queue, and there are %u", key_of(k, "queues"),
+			       k->fd_count);
 	if (k->bridge && k->queues > 1)
 		return err_set(err, "%s: a tap of the helper has one", key_of(k, "queues"));
 	return config_size(c, key_of(k, "sndbuf"), 0, 1, &k->sndbuf, err);
@@ -290,18 +308,16 @@ static struct net_peer *open_with_scripts(struct loop *loop, struct keys *k, str
 struct net_peer *net_tap_new(struct loop *loop, struct config *c, const char *prefix, struct err *err)
 {
 	struct keys k = { .prefix = prefix };
-	int fds[NET_QUEUES_MAX];
-	unsigned count = 1;
 
 	if (read_keys(&k, c, err))
 		return NULL;
-	if (!k.fds && !k.bridge)
+	if (!k.fd_count && !k.bridge)
 		return open_with_scripts(loop, &k, err);
-	if (k.fds ? parse_fds(&k, key_of(&k, "fd"), fds, &count, err) : open_bridge(&k, fds, err))
+	if (k.bridge && open_bridge(&k, k.fds, err))
 		return NULL;
-	if (set_sndbuf(&k, fds, count, err))
+	if (set_sndbuf(&k, k.fds, (unsigned)k.queues, err))
 		return NULL;
-	return net_tap_from_fds(loop, prefix, fds, count, err);
+	return net_tap_from_fds(loop, prefix, k.fds, (unsigned)k.queues, err);
 }
 
 int net_tap_check(struct config *c, const char *prefix, struct err *err)

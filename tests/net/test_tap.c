@@ -23,12 +23,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "wire.h"
 
 static struct err err;
@@ -493,7 +495,31 @@ static void test_too_few_queues(void **state)
 	assert_false(open_tap(&w, 0, "ifname=vt8", "queues=2", NULL));
 	assert_non_null(strstr(err.msg, "net0.queues: the tap 'vt8' was made for one queue; make it with several"));
 	assert_true(open_tap(&w, 0, "ifname=vt8", NULL));
+	/* Also while it is in use. */
+	assert_false(open_tap(&(struct wire){ 0 }, 0, "ifname=vt8", "queues=2", NULL));
+	assert_non_null(strstr(err.msg, "net0.queues: the tap 'vt8' was made for one queue"));
 	wire_end(&w);
+}
+
+/* Interfaces of other kinds, and names that none can have, are told from taps. */
+static void test_what_is_no_tap(void **state)
+{
+	static const char *const cases[][3] = {
+		{ "ifname=lo", NULL, "net0.ifname: the interface 'lo' is no tap" },
+		{ "ifname=lo", "queues=2", "net0.ifname: the interface 'lo' is no tap" },
+		{ "ifname=vtun", NULL, "net0.ifname: the interface 'vtun' is no tap" },
+		{ "ifname=a/b", NULL, "net0.ifname: 'a/b' is not a name that an interface can have" },
+	};
+	int tun;
+
+	NEEDS_TAP();
+	tun = open_tun(IFF_TUN | IFF_NO_PI, "vtun");
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		assert_false(open_tap(&(struct wire){ 0 }, 0, cases[k][0], cases[k][1], NULL));
+		if (!strstr(err.msg, cases[k][2]))
+			fail_msg("case %zu: %s", k, err.msg);
+	}
+	close(tun);
 }
 
 static void test_passed_descriptors(void **state)
@@ -534,6 +560,13 @@ static void test_passed_descriptors(void **state)
 	assert_return_code(ioctl(tap, TUNGETSNDBUF, &fd), errno);
 	assert_int_equal(fd, 100 << 10);
 	wire_end(&w);
+	/* Those of one tap, and no others. */
+	tap = open_tun(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, "vt4");
+	fd = open_tun(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, "vt5");
+	snprintf(text, sizeof(text), "fds=%d:%d", tap, fd);
+	assert_false(open_tap(&w, 0, text, NULL));
+	assert_non_null(strstr(err.msg, " is a queue of vt5, and the first one of vt4"));
+	assert_int_equal(fcntl(tap, F_GETFD) + fcntl(fd, F_GETFD), -2); /* they were taken */
 	/* What is no tap. */
 	tap = open_tun(IFF_TUN | IFF_NO_PI, "vt6");
 	snprintf(text, sizeof(text), "fd=%d", tap);
@@ -596,8 +629,10 @@ static void script(const char *path, const char *what)
 
 static void test_scripts(void **state)
 {
+	char text[200] = "";
 	sigset_t set;
 	struct wire w;
+	int log;
 
 	NEEDS_TAP();
 	script("ifup", "echo \"$1 up\" >if.log");
@@ -618,9 +653,19 @@ static void test_scripts(void **state)
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	script("ifup", "exit 3");
+	log = memfd_create("log", MFD_CLOEXEC);
+	log_set_fd(log);
 	assert_false(open_tap(&w, 0, "ifname=vt7", "script=./ifup", NULL));
 	assert_non_null(strstr(err.msg, "net0.script: ./ifup vt7 has ended with status 3"));
 	assert_int_equal(if_nametoindex("vt7"), 0);
+	/* Said once: as the error, and what fails at the end in the log. */
+	assert_int_equal(pread(log, text, sizeof(text) - 1, 0), 0);
+	assert_true(open_tap(&w, 0, "ifname=vt7", "downscript=./ifup", NULL));
+	wire_end(&w);
+	log_set_fd(2);
+	assert_true(pread(log, text, sizeof(text) - 1, 0) > 0);
+	assert_string_equal(text, "vireo: warning: net: net0: ./ifup vt7 has ended with status 3\n");
+	close(log);
 	assert_true(open_tap(&w, 0, "script=no", NULL));
 	assert_int_not_equal(if_nametoindex("tap0"), 0);
 	wire_end(&w);
@@ -726,13 +771,16 @@ static void test_wrong_words(void **state)
 		{ "ifname=a-name-that-is-too-long", NULL, "is longer than 15" },
 		{ "fd=9", "ifname=x", "net0.fd: a tap that is open" },
 		{ "fd=x", NULL, "net0.fd: 'x' is not a list" },
-		{ "fds=9:", NULL, "is not a list" },
+		{ "fds=9:", NULL, "net0.fds: '9:' is not a list" },
+		{ "fd=1", NULL, "net0.fd: descriptor 1 is standard input, output or error, and no tap" },
+		{ "fd=9", "queues=2", "net0.queues: each descriptor is a queue, and there are 1" },
+		{ "fds=9:8", "queues=1", "net0.queues: each descriptor is a queue, and there are 2" },
 		{ "fds=9:8:7:6:5:4:3:10:11", NULL, "more than 8" },
 		{ "bridge=br0", "script=x", "the helper names the tap" },
 		{ "helper=x", NULL, "a helper needs a bridge" },
 		{ "bridge=br0", "queues=2", "a tap of the helper has one" },
 		{ "queues=9", NULL, "net0.queues" },
-		{ "fds=9:8:9", NULL, "net0.fd: descriptor 9 is there twice" },
+		{ "fds=9:8:9", NULL, "net0.fds: descriptor 9 is there twice" },
 		{ "bridge=br0", "helper=/bin/false", "has not given a tap of br0" },
 	};
 
@@ -790,13 +838,21 @@ static int group_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole_frames),	   cmocka_unit_test(test_datagrams_for_an_old_kernel),
-		cmocka_unit_test(test_wrong_headers),	   cmocka_unit_test(test_lengths_of_headers),
-		cmocka_unit_test(test_short_frames),	   cmocka_unit_test(test_queues),
-		cmocka_unit_test(test_a_full_host),	   cmocka_unit_test(test_a_deaf_guest),
-		cmocka_unit_test(test_a_deleted_tap),	   cmocka_unit_test(test_scripts),
-		cmocka_unit_test(test_passed_descriptors), cmocka_unit_test(test_wrong_words),
-		cmocka_unit_test(test_too_few_queues),	   cmocka_unit_test(test_helper),
+		cmocka_unit_test(test_whole_frames),
+		cmocka_unit_test(test_datagrams_for_an_old_kernel),
+		cmocka_unit_test(test_wrong_headers),
+		cmocka_unit_test(test_lengths_of_headers),
+		cmocka_unit_test(test_short_frames),
+		cmocka_unit_test(test_queues),
+		cmocka_unit_test(test_a_full_host),
+		cmocka_unit_test(test_a_deaf_guest),
+		cmocka_unit_test(test_a_deleted_tap),
+		cmocka_unit_test(test_scripts),
+		cmocka_unit_test(test_passed_descriptors),
+		cmocka_unit_test(test_wrong_words),
+		cmocka_unit_test(test_too_few_queues),
+		cmocka_unit_test(test_what_is_no_tap),
+		cmocka_unit_test(test_helper),
 	};
 
 	return cmocka_run_group_tests(tests, group_begin, group_end);
