@@ -36,6 +36,28 @@ struct dump {
 	struct tapped queue[NET_QUEUES_MAX];
 };
 
+/* How much of it is in the file. Why it is not more, only the write behind one that was cut short tells: see errno. */
+static size_t put(int fd, struct iovec *v, int count)
+{
+	size_t done = 0;
+
+	for (;;) {
+		ssize_t n = writev(fd, v, count);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return done;
+		done += (size_t)n;
+		for (; count && (size_t)n >= v->iov_len; v++, count--)
+			n -= (ssize_t)v->iov_len;
+		if (!count)
+			return done;
+		v->iov_base = (uint8_t *)v->iov_base + n;
+		v->iov_len -= (size_t)n;
+	}
+}
+
 static void keep(struct dump *d, const struct iovec *iov, unsigned count, size_t len)
 {
 	uint32_t kept = len < d->maxlen ? (uint32_t)len : d->maxlen, left = kept;
@@ -43,7 +65,7 @@ static void keep(struct dump *d, const struct iovec *iov, unsigned count, size_t
 	uint32_t header[4];
 	struct timespec t;
 	unsigned n = 1;
-	ssize_t done;
+	size_t done;
 	off_t at;
 
 	if (d->fd < 0)
@@ -60,13 +82,13 @@ static void keep(struct dump *d, const struct iovec *iov, unsigned count, size_t
 			v[n].iov_len = left;
 		left -= (uint32_t)v[n].iov_len;
 	}
-	done = writev(d->fd, v, (int)n);
-	if (done == (ssize_t)(sizeof(header) + kept))
+	done = put(d->fd, v, (int)n);
+	if (done == sizeof(header) + kept)
 		return;
-	log_line(LOG_ERROR, "net", "%s.dump: nothing more is kept: %s", d->name, strerror(done < 0 ? errno : ENOSPC));
+	log_line(LOG_ERROR, "net", "%s.dump: nothing more is kept: %s", d->name, strerror(errno));
 	/* Half a record at the end would make the whole a file that is cut short. */
 	at = lseek(d->fd, 0, SEEK_CUR);
-	if (done > 0 && (at < done || ftruncate(d->fd, at - done)))
+	if (done > 0 && (at < (off_t)done || ftruncate(d->fd, at - (off_t)done)))
 		log_line(LOG_WARN, "net", "%s.dump: its last frame is not whole", d->name);
 	close(d->fd);
 	d->fd = -1;

@@ -7,10 +7,13 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -18,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "wire.h"
 
 static struct err err;
@@ -163,26 +167,55 @@ static void test_a_capture_goes_on(void **state)
 	}
 }
 
-/* A frame that has room in part only is not there. */
-static void test_dump_without_room(void **state)
+/* Four frames, of which two have room. */
+static void fill(const char *path, const char *says)
 {
-	struct net_dump_config d = { .name = "net0", .path = wire_path("", "full"), .maxlen = 65536 };
+	struct net_dump_config d = { .name = "net0", .path = path, .maxlen = 65536 };
 	struct net_peer *p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err);
 	const struct net_offload none = { 0 };
-	struct rlimit before, small = { 1000, 0 };
+	int log = memfd_create("log", MFD_CLOEXEC);
+	char text[200] = "";
 	struct stat st;
 
 	assert_non_null(p);
+	log_set_fd(log);
+	for (unsigned k = 0; k < 4; k++)
+		assert_true(net_send(p, frame, 1900, &none));
+	log_set_fd(2);
+	p->ops->destroy(p);
+	assert_int_equal(stat(d.path, &st), 0);
+	assert_int_equal(st.st_size, 24 + 2 * 1916);
+	assert_true(pread(log, text, sizeof(text) - 1, 0) > 0);
+	assert_string_equal(text, says);
+	close(log);
+}
+
+/* A frame that has room in part only is not there, and it is said what is in the way. */
+static void test_dump_without_room(void **state)
+{
+	struct rlimit before, small = { 5000, 0 };
+
 	signal(SIGXFSZ, SIG_IGN);
 	getrlimit(RLIMIT_FSIZE, &before);
 	small.rlim_max = before.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-	for (unsigned k = 0; k < 4; k++)
-		assert_true(net_send(p, frame, 400, &none));
+	fill(wire_path("", "full"), "vireo: error: net: net0.dump: nothing more is kept: File too large\n");
 	setrlimit(RLIMIT_FSIZE, &before);
-	p->ops->destroy(p);
-	assert_int_equal(stat(d.path, &st), 0);
-	assert_int_equal(st.st_size, 24 + 2 * 416);
+}
+
+static void test_dump_to_a_full_disk(void **state)
+{
+	const char *dir = wire_path("", "disk");
+
+	mkdir(dir, 0700);
+	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("none", dir, "tmpfs", 0, "size=4k")) {
+		print_message("skipped: no file system can be mounted here\n");
+		skip();
+	}
+	fill(wire_path("", "disk/full"),
+	     "vireo: error: net: net0.dump: nothing more is kept: No space left on device\n");
+	assert_int_equal(umount(dir), 0);
 }
 
 /* What tcpdump says of a capture. */
@@ -278,6 +311,7 @@ int main(void)
 		cmocka_unit_test(test_one_capture_a_file),
 		cmocka_unit_test(test_a_capture_goes_on),
 		cmocka_unit_test(test_dump_without_room),
+		cmocka_unit_test(test_dump_to_a_full_disk),
 	};
 
 	return cmocka_run_group_tests(tests, wire_begin, wire_finish);
