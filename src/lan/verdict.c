@@ -383,7 +383,9 @@ static enum truth see_queue(struct walk *w, const struct rtattr *const *t)
 /* As iptables-nft has what nf_tables has no expression for. */
 static enum truth see_match(struct walk *w, const struct rtattr *const *t)
 {
-	const struct xt_conntrack_mtinfo2 *m = t[NFTA_MATCH_INFO] ? RTA_DATA(t[NFTA_MATCH_INFO]) : NULL;
+	const struct rtattr *info = t[NFTA_MATCH_INFO];
+	const struct xt_conntrack_mtinfo2 *m = info ? RTA_DATA(info) : NULL;
+	const unsigned state = w->p->state == NF_CT_STATE_UNTRACKED_BIT ? XT_CONNTRACK_STATE_UNTRACKED : w->p->state;
 	char name[NFNL_NAME];
 	enum truth in;
 
@@ -391,11 +393,10 @@ static enum truth see_match(struct walk *w, const struct rtattr *const *t)
 		return MAYBE;
 	if (!strcmp(name, "comment"))
 		return YES;
-	/* Its bits are those of nf_tables, but for those of packets that nobody follows. */
-	if (strcmp(name, "conntrack") || number(t[NFTA_MATCH_REV]) < 2 ||
-	    RTA_PAYLOAD(t[NFTA_MATCH_INFO]) < sizeof(*m) || m->match_flags != XT_CONNTRACK_STATE)
+	if (strcmp(name, "conntrack") || number(t[NFTA_MATCH_REV]) < 2 || !m || RTA_PAYLOAD(info) < sizeof(*m) ||
+	    m->match_flags != XT_CONNTRACK_STATE)
 		return MAYBE;
-	in = m->state_mask & w->p->state ? YES : NO;
+	in = m->state_mask & state ? YES : NO;
 	return m->invert_flags & XT_CONNTRACK_STATE ? not(in) : in;
 }
 

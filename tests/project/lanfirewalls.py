@@ -81,30 +81,31 @@ def follow(said):
         sh(text.split(HELPS)[1])
 
 
-def leased(m):
-    return "obtained" in m.sh("busybox udhcpc -i eth0 -n -q -f -t 2 -T 1 -s /bin/true 2>&1", check=False)
+def leased(m, tries):
+    return "obtained" in m.sh(f"busybox udhcpc -i eth0 -n -q -f -t {tries} -T 1 -s /bin/true 2>&1", check=False)
 
 
-def advertised(m):
+def advertised(m, tries):
     """Whether a router of the network has said something to it."""
     m.sh("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1; sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0")
-    for _ in range(20):
+    for _ in range(10 * tries):
         if m.sh("ip -6 route show proto ra default", check=False) or m.sh("ip -6 addr show dev eth0 scope global mngtmpaddr", check=False):
             return True
         time.sleep(0.1)
     return False
 
 
-def works(lab, model, a, b, server):
-    """What of the network a machine has: a lease, a router's word, the other machine, and the world."""
-    found = {"lease": leased(a)} if server else {}
+def failing(lab, model, a, b, tries):
+    """What of the network a machine has not: a lease, a router's word, the other machine, and the world. A try is a second."""
+    server = model != "bridged"
+    found = {"lease": leased(a, tries)} if server else {}
     if server and model != "isolated":
-        found["router"] = advertised(a)
+        found["router"] = advertised(a, tries)
     if server:
         a.sh("ip addr flush dev eth0 scope global")
     a.configure()
     pairs = [(a, b)] + ([(a, lab.outside)] if model != "isolated" else []) + ([(lab.outside, a)] if model == "routed" else [])
-    for name, reached in lab.table(pairs, 0.5).items():
+    for name, reached in lab.table(pairs, tries / 2).items():
         key = name[:-1].split()[0] + " " + name[-1]
         found[key] = found.get(key, True) and reached
     return sorted(k for k, v in found.items() if not v)
@@ -112,7 +113,6 @@ def works(lab, model, a, b, server):
 
 def try_model(lab, model, *more):
     """What is said of a network of this model, what of it does not work then, and what does not after all advice."""
-    server = model != "bridged"
     r = lab.vireo("net", "create", "lab", *MODELS[model], *more, check=False)
     a, b = (lab.machine("lab", n, configure=False) for n in "ab")
     if model == "bridged":
@@ -125,9 +125,9 @@ def try_model(lab, model, *more):
     if model == "routed":
         routes_to(lab, lab.outside, shown(lab))
     said = said_of(lab)
-    found = {"said": said, "printed": [t in r.stderr for t in said], "fails": works(lab, model, a, b, server)}
+    found = {"said": said, "printed": [t in r.stderr for t in said], "fails": failing(lab, model, a, b, 2)}
     follow(said)
-    found.update({"still said": said_of(lab), "still fails": works(lab, model, a, b, server)})
+    found.update({"still said": said_of(lab), "still fails": failing(lab, model, a, b, 10)})
     for m in (a, b):
         m.end()
         lab.machines.remove(m)
@@ -217,6 +217,7 @@ IPTABLES = {
     "drops": "-P FORWARD DROP",
     "rejects": "-A FORWARD -j REJECT",
     "ours": "-A FORWARD -i vr-nat -m comment --comment nat -j ACCEPT; {p} -A FORWARD -o vr-+ -j ACCEPT; {p} -A FORWARD -j LOG; {p} -A FORWARD -j REJECT",
+    "untracked": "-A FORWARD -m conntrack --ctstate NEW,UNTRACKED -j ACCEPT; {p} -P FORWARD DROP",
     "states": "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; {p} -A FORWARD -m conntrack ! --ctstate NEW -j ACCEPT; {p} -P FORWARD DROP",
 }
 
