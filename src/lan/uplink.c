@@ -3,6 +3,7 @@
  * and given back. What is moved is written down first. See lan_impl.h.
  */
 #include <errno.h>
+#include <linux/if_link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,13 +23,90 @@ static bool is_wireless(const char *name)
 {
 	struct ifreq q = { 0 };
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char path[64];
 	bool yes;
 
 	snprintf(q.ifr_name, sizeof(q.ifr_name), "%s", name);
 	yes = fd >= 0 && !ioctl(fd, SIOCGIWNAME, &q);
 	if (fd >= 0)
 		close(fd);
-	return yes;
+	/* Newer ones do not answer that any more. */
+	snprintf(path, sizeof(path), "/sys/class/net/%s/phy80211", name);
+	return yes || !access(path, F_OK);
+}
+
+/* What is made of an interface and takes all that comes there itself: the kernel has one such place for each. */
+static const char *const takers[] = { "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec", "dsa" };
+/* What is made of another one and has frames for its own address only; and what has none. */
+static const char *const single[] = { "macvlan", "macvtap", "ipvlan", "ipvtap", "vrf" };
+
+static bool is_one_of(const char *kind, const char *const *kinds, size_t len)
+{
+	while (len && strcmp(kind, kinds[len - 1]))
+		len--;
+	return len;
+}
+
+struct kin {
+	int index;
+	bool whole;			      /* it takes frames for any address all the same */
+	char taker[IFNAMSIZ], kind[IFNAMSIZ]; /* made of it; "": nobody is seen */
+};
+
+static void copy(char buf[IFNAMSIZ], const struct rtattr *a)
+{
+	snprintf(buf, IFNAMSIZ, "%.*s", a ? (int)RTA_PAYLOAD(a) : 0, a ? (const char *)RTA_DATA(a) : "");
+}
+
+static uint32_t number(const struct rtattr *a)
+{
+	return a && RTA_PAYLOAD(a) >= 4 ? *(const uint32_t *)RTA_DATA(a) : 0;
+}
+
+static int see_kin(void *opaque, const struct nlmsghdr *h)
+{
+	const struct rtattr *t[IFLA_MAX + 1], *info[IFLA_INFO_MAX + 1] = { 0 }, *mode[IFLA_MACVLAN_MAX + 1] = { 0 };
+	const struct ifinfomsg *i = NLMSG_DATA(h);
+	struct kin *k = opaque;
+	char kind[IFNAMSIZ];
+
+	if (h->nlmsg_type != RTM_NEWLINK || !rtnl_parse(h, sizeof(*i), t, IFLA_MAX) || !t[IFLA_LINKINFO])
+		return 0;
+	rtnl_attrs(RTA_DATA(t[IFLA_LINKINFO]), RTA_PAYLOAD(t[IFLA_LINKINFO]), info, IFLA_INFO_MAX);
+	copy(kind, info[IFLA_INFO_KIND]);
+	if (i->ifi_index == k->index && !strcmp(kind, "macvlan") && info[IFLA_INFO_DATA]) {
+		rtnl_attrs(RTA_DATA(info[IFLA_INFO_DATA]), RTA_PAYLOAD(info[IFLA_INFO_DATA]), mode, IFLA_MACVLAN_MAX);
+		k->whole = number(mode[IFLA_MACVLAN_MODE]) == MACVLAN_MODE_PASSTHRU;
+	}
+	/* A number in another name space is none here. */
+	if ((int)number(t[IFLA_LINK]) == k->index && !t[IFLA_LINK_NETNSID] &&
+	    is_one_of(kind, takers, ARRAY_LEN(takers))) {
+		copy(k->taker, t[IFLA_IFNAME]);
+		memcpy(k->kind, kind, sizeof(k->kind));
+	}
+	return 0;
+}
+
+/* What the kernel would refuse, or take and bring nothing to a machine. */
+static int check_kind(struct lan *l, const struct rtnl_link *k, struct err *err)
+{
+	struct kin kin = { .index = k->index };
+	struct rtnl_req q;
+
+	rtnl_begin(&q, RTM_GETLINK, NLM_F_DUMP, &(struct ifinfomsg){ 0 }, sizeof(struct ifinfomsg));
+	if (rtnl_each(&l->nl, &q, see_kin, &kin, err))
+		return -1;
+	if (is_one_of(k->kind, single, ARRAY_LEN(single)) && !kin.whole)
+		return err_set(err,
+			       "bridged: %s is a %s, which has no frames for other addresses than its own; use a "
+			       "network with model nat",
+			       k->name, k->kind);
+	return *kin.taker
+		       ? err_set(err,
+				 "bridged: %s is what %s (%s) is made of, which takes what comes there, and can be in "
+				 "no bridge",
+				 k->name, kin.taker, kin.kind)
+		       : 0;
 }
 
 static int check_routes(struct lan *l, const struct rtnl_link *k, struct err *err)
@@ -110,11 +188,14 @@ int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struc
 			     d->uplink);
 	else if (d->mtu > k->mtu)
 		rc = err_set(err, "mtu: %u is more than %s has, which is %u", d->mtu, d->uplink, k->mtu);
+	else if (master && !strncmp(master->alias, "vireo:", 6) && !lan_is_ours(&l->store, master, d->name))
+		rc = err_set(err, "bridged: %s is in %s, the bridge of another network of Vireo's", d->uplink,
+			     master->name);
 	else if (k->master && !(master && lan_is_ours(&l->store, master, d->name)))
 		rc = err_set(err, "bridged: %s is part of another interface already; name that one if it is a bridge",
 			     d->uplink);
 	else if (!k->master && !*joined)
-		rc = check_routes(l, k, err) || check_lifetimes(l, k, err) ? -1 : 0;
+		rc = check_kind(l, k, err) || check_routes(l, k, err) || check_lifetimes(l, k, err) ? -1 : 0;
 	rtnl_links_free(&links);
 	return rc;
 }
@@ -176,6 +257,13 @@ static void restore(struct lan *l, const json_t *uplink, int to, bool routes_onl
 
 /* --- taken and given back --- */
 
+static int join(struct lan *l, const struct rtnl_link *k, int bridge, struct err *err)
+{
+	const int rc = rtnl_set_master(&l->nl, k->index, bridge, err);
+
+	return rc == -EBUSY ? err_set(err, "somebody takes what comes there already (a container, by a macvlan?)") : rc;
+}
+
 static int take(struct lan *l, struct lan_run *r, const struct rtnl_link *k, int bridge, struct err *err)
 {
 	const bool interrupted = r->uplink != NULL;
@@ -188,8 +276,7 @@ static int take(struct lan *l, struct lan_run *r, const struct rtnl_link *k, int
 	if (!interrupted)
 		r->uplink = write_down(k, &h);
 	json_object_set_new(r->uplink, "whole", json_false());
-	rc = lan_run_save(l, r, err) || rtnl_set_master(&l->nl, k->index, bridge, err) ||
-	     rtnl_set_up(&l->nl, k->index, true, err);
+	rc = lan_run_save(l, r, err) || join(l, k, bridge, err) || rtnl_set_up(&l->nl, k->index, true, err);
 	rc = rc || lan_held_move(&l->nl, &h, bridge, true, err) ? -1 : 0;
 	if (!rc && interrupted)
 		restore(l, r->uplink, bridge, true);

@@ -543,6 +543,32 @@ def ranges(lab):
     return found
 
 
+def uplinks(lab):
+    """Interfaces that no bridge can have, or none has anything of: refused with their reason, before anything is changed."""
+    sh("ip link add c0 type veth peer name c1; ip link add mac0 link c0 type macvlan mode bridge; ip link add c2 type veth peer name c3; "
+       "ip link add pass0 link c2 type macvlan mode passthru; ip link add bare0 type veth peer name bare1; ip link add br9 type bridge; "
+       "ip link add tap9 type veth peer name tap8; ip link set tap9 master br9; ip tuntap add tun9 mode tun; "
+       "ip link add far0 link bare0 type macvlan mode bridge; ip addr add 192.0.3.1/24 dev bare0; ip link set bare0 up")
+    sh(f"ip link set far0 netns {lab.outside.pid}")
+    look = lambda: [sh("ip addr; ip route show table all; nft list ruleset"), lab.left()]
+    steady = lambda: wait(lambda: look() == look(), 3)
+    steady()
+    before, r = look(), {}
+    for name in ("lo", "mac0", "c0", "c2", "tap9", "tun9", "nope"):
+        r[name] = [tried(lab, "net", "create", "w", "--bridged", name), look() == before]
+    # A macvlan that is in another name space is not seen from here: what was done is undone.
+    monotone = lambda: re.sub(r"^\d+: ", "", sh("ip addr show dev bare0; ip route show table all"), flags=re.M)
+    unseen = monotone()
+    r["bare0"] = [tried(lab, "net", "create", "w", "--bridged", "bare0"), monotone() == unseen, gone(lab)["tables"], gone(lab)["files"]]
+    # One that says in no other way that it is wireless.
+    sh("mount -t tmpfs tmpfs /sys/class/net; mkdir -p /sys/class/net/up0/phy80211")
+    r["up0"] = [tried(lab, "net", "create", "w", "--bridged", "up0"), lab.left()["tables"]]
+    sh("umount /sys/class/net")
+    r["taken"] = [tried(lab, "net", "create", name, "--bridged", link) for name, link in (("a", "pass0"), ("b", "pass0"), ("c", "br9"))]
+    r["states"] = {n["name"]: n["state"] for n in json.loads(lab.vireo("net", "list", "--json"))}
+    return r
+
+
 def service(kind, host, port, only=0, to=None):
     """A socket of this host that listens, or takes what comes; `to`: only from there."""
     s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)

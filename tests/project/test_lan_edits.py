@@ -175,6 +175,20 @@ def test_machines_have_no_address_that_somebody_has_leased(scenes):
     assert "own" in r and all(v == [True, True] for v in r.values()), r
 
 
+@pytest.mark.scene("uplinks")
+def test_interfaces_that_no_bridge_can_have(scenes):
+    r = scenes.result("uplinks")
+    says = {"lo": "lo is no Ethernet interface", "mac0": "mac0 is a macvlan, which has no frames for other addresses", "c0": "c0 is what mac0 (macvlan) is made of",
+            "c2": "c2 is what pass0 (macvlan) is made of", "tap9": "tap9 is part of another interface already", "tun9": "tun9 is no Ethernet interface",
+            "nope": "there is no interface nope"}
+    for name, words in says.items():
+        assert words in r[name][0] and r[name][1], (name, r[name])
+    assert "bare0: somebody takes what comes there already" in r["bare0"][0] and r["bare0"][1:] == [True, [], []]
+    assert "up0 is wireless" in r["up0"][0] and r["up0"][1] == []
+    assert r["taken"][::2] == ["", ""] and "pass0 is in vr-a, the bridge of another network of Vireo's" in r["taken"][1]
+    assert r["states"] == {"a": "up", "c": "up"}
+
+
 @pytest.mark.scene("several")
 def test_several_networks(scenes):
     r = scenes.result("several")
