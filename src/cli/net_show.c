@@ -24,8 +24,23 @@ static int wants_json(struct config *c, bool *json, struct err *err)
 
 /* --- list --- */
 
+/* Why it is not up, or says so little. */
+static void explain(const json_t *o)
+{
+	const json_t *why;
+	size_t i;
+
+	if (json_object_get(o, "error"))
+		fprintf(stderr, "vireo: %s: %s\n", text(o, "name"), text(o, "error"));
+	json_array_foreach(json_object_get(o, "problems"), i, why)
+		fprintf(stderr, "vireo: %s: %s\n", text(o, "name"), json_string_value(why));
+	if (json_object_get(o, "problems"))
+		fprintf(stderr, "vireo: %s: `vireo net start %s` makes it again\n", text(o, "name"), text(o, "name"));
+}
+
 static int list(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
 {
+	const char *unseen = NULL;
 	json_t *a, *o;
 	size_t i;
 	bool json;
@@ -39,20 +54,22 @@ static int list(struct lan *l, struct config *c, int argc, char **argv, struct e
 		net_print_json(a);
 		return 0;
 	}
-	printf("%-16s %-9s %-7s %-15s %-19s %-24s %s\n", "NAME", "MODEL", "STATE", "BRIDGE", "SUBNET", "SUBNET6",
+	printf("%-16s %-9s %-9s %-15s %-19s %-24s %s\n", "NAME", "MODEL", "STATE", "BRIDGE", "SUBNET", "SUBNET6",
 	       "CABLES");
 	json_array_foreach(a, i, o)
 	{
-		printf("%-16s %-9s %-7s %-15s %-19s %-24s %d\n", text(o, "name"), text(o, "model"), text(o, "state"),
+		printf("%-16s %-9s %-9s %-15s %-19s %-24s %d\n", text(o, "name"), text(o, "model"), text(o, "state"),
 		       text(o, "bridge"), text(o, "subnet"), text(o, "subnet6"),
 		       (int)json_integer_value(json_object_get(o, "cables")));
 	}
-	/* Why some say so little, and why there are none. */
 	json_array_foreach(a, i, o)
 	{
-		if (json_object_get(o, "error"))
-			fprintf(stderr, "vireo: %s: %s\n", text(o, "name"), text(o, "error"));
+		explain(o);
+		unseen = json_object_get(o, "unseen") ? text(o, "unseen") : unseen;
 	}
+	if (unseen)
+		fprintf(stderr, "vireo: packet filters and servers are not looked at: %s\n", unseen);
+	/* And why there are none. */
 	if (!json_array_size(a) && lan_roots_are_elsewhere())
 		fputs("vireo: these are your own networks; root has others\n", stderr);
 	json_decref(a);
@@ -186,6 +203,10 @@ const struct net_command net_list_command = {
 		.summary = "List the networks",
 		.operands = "",
 		.options = options,
+		.text = "up: all of it is as it was made. degraded: something of it is gone or was changed since (its "
+			"bridge,\nits packet filters, its server...; JSON says what in \"problems\"). broken: it could not be "
+			"made, or who\nwas making or ending it was killed. changing: neither, perhaps: another command is at work. "
+			"elsewhere: in\nanother network name space. `vireo net start NAME` mends what can be mended.",
 	},
 	.run = list,
 };

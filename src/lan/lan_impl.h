@@ -152,6 +152,43 @@ struct lan_port *lan_port_add(struct lan_run *r, const uint8_t mac[6], const cha
 /* What the server of a network has handed out, or why that is not known. */
 json_t *lan_leases_of(struct lan *l, const struct lan_def *d, struct err *err);
 
+/* --- health.c --- */
+/* What a network that runs has not, or otherwise than it was made. */
+enum lan_fault {
+	LAN_NO_RECORD = 1,
+	LAN_UNFINISHED = 2,
+	LAN_NO_BRIDGE = 4,
+	LAN_BRIDGE_DOWN = 8,
+	LAN_NO_ADDRESSES = 16,
+	LAN_NO_SERVER = 32,
+	LAN_SERVER_OUT = 64,
+	LAN_NO_FILTERS = 128,
+	LAN_OTHER_FILTERS = 256,
+	LAN_CABLE_OUT = 512,
+	LAN_UPLINK_OUT = 1024,
+	LAN_NO_FORWARDING = 2048,
+};
+/* What there is on the host, of all networks at once. */
+struct lan_sight {
+	struct rtnl_links links;
+	struct rtnl_messages addresses;
+	struct lan_names filtered; /* networks that have packet filters, and the sums over these */
+	uint64_t *sums;
+	bool blind;	 /* who may change nothing sees no filters and reaches no servers: they are not looked at */
+	bool unfiltered; /* the kernel says nothing of packet filters */
+	struct err why;	 /* of both */
+};
+int lan_look(struct lan *l, struct lan_sight *s, struct err *err);
+void lan_sight_free(struct lan_sight *s);
+/* Bits of enum lan_fault. After lan_prune_ports(). */
+unsigned lan_faults(struct lan *l, const struct lan_run *r, const struct lan_sight *s);
+/* The same of one of which no record can be read: whether something of it is there. */
+unsigned lan_remains(struct lan *l, const char *name, const struct lan_sight *s);
+/* The one fault that only `start` mends: the interface may be gone, or have its addresses by now. */
+bool lan_lacks_uplink(struct lan *l, const struct lan_run *r);
+/* In words, an array. */
+json_t *lan_fault_texts(unsigned faults);
+
 /* --- reconcile.c --- */
 int lan_reconcile(struct lan *l, struct err *err);
 

@@ -11,11 +11,16 @@
 #include "base/log.h"
 #include "lan/lan_impl.h"
 
-/* The networks whose tables there are, the sums over these, and whether there is a note about forwarding. */
+/* The networks that have tables, and whether there is a note about forwarding. */
 struct tables {
-	struct lan_names names, summed;
-	uint64_t *sums; /* as `summed` names them */
+	struct lan_names names;
 	bool forwarding;
+};
+
+/* What is looked at, before anything is changed. */
+struct host {
+	struct lan_sight sight;
+	struct tables tables;
 };
 
 static void add_name(struct lan_names *n, const char *name)
@@ -29,49 +34,6 @@ static void add_name(struct lan_names *n, const char *name)
 	n->len += !!n->v[n->len];
 }
 
-/* What is looked at, before anything is changed. */
-struct host {
-	struct rtnl_links links;
-	struct rtnl_messages addresses;
-	struct tables tables;
-};
-
-/* The host's own in the network. */
-static bool has_addresses(const struct rtnl_messages *m, const struct lan_run *r, int index)
-{
-	const struct in6_addr six = lan_host6(&r->def.net6.addr, 1);
-	bool found4 = !lan_has_gateway(&r->def) || !r->def.net4.len,
-	     found6 = !lan_has_gateway(&r->def) || !r->def.net6.len;
-
-	for (unsigned i = 0; i < m->len; i++) {
-		const struct ifaddrmsg *a = (const void *)m->v[i].data;
-		const struct rtattr *t[IFA_MAX + 1];
-
-		if (m->v[i].len < sizeof(*a) || (int)a->ifa_index != index)
-			continue;
-		rtnl_attrs(IFA_RTA(a), m->v[i].len - NLMSG_ALIGN(sizeof(*a)), t, IFA_MAX);
-		if (!t[IFA_ADDRESS])
-			continue;
-		if (a->ifa_family == AF_INET)
-			found4 |= ld_be32(RTA_DATA(t[IFA_ADDRESS])) == lan_gateway4(&r->def);
-		else
-			found6 |= !memcmp(RTA_DATA(t[IFA_ADDRESS]), &six, sizeof(six));
-	}
-	return found4 && found6;
-}
-
-/* The bridge is up and has its addresses; the server's cable is in it. */
-static bool is_connected(const struct host *h, const struct lan_run *r, const struct rtnl_link *bridge)
-{
-	const struct rtnl_link *server;
-	char name[IFNAMSIZ];
-
-	lan_server_name(&r->def, name);
-	server = rtnl_find(&h->links, name);
-	return !r->made || ((bridge->flags & IFF_UP) && has_addresses(&h->addresses, r, bridge->index) &&
-			    (!server || server->master == bridge->index));
-}
-
 static void add_table(void *opaque, unsigned family, const char *table)
 {
 	const char *name = table + strlen(LAN_TABLE);
@@ -81,27 +43,6 @@ static void add_table(void *opaque, unsigned family, const char *table)
 	if (strncmp(table, LAN_TABLE, strlen(LAN_TABLE)) || !lan_name_ok(name) || lan_names_has(&t->names, name))
 		return;
 	add_name(&t->names, name);
-}
-
-static void add_sum(void *opaque, const char *table, uint64_t sum)
-{
-	struct tables *t = opaque;
-	uint64_t *v = realloc(t->sums, (t->summed.len + 1) * sizeof(*v));
-
-	if (!v)
-		return;
-	t->sums = v;
-	v[t->summed.len] = sum;
-	add_name(&t->summed, table + strlen(LAN_TABLE));
-}
-
-/* It has its filters, and they are as they were loaded. */
-static bool is_filtered(struct lan *l, const struct tables *t, const char *name)
-{
-	for (unsigned i = 0; i < t->summed.len; i++)
-		if (!strcmp(t->summed.v[i], name))
-			return lan_has_rules(l, name, t->sums[i]);
-	return false;
 }
 
 /* What could not be mended: said once, and by `list` and `show` as long as the record is there. */
@@ -178,11 +119,14 @@ static void give_back(struct lan *l, struct lan_run *r)
 	lan_run_save(l, r, &why);
 }
 
+/* Without these it is made anew. */
+#define ANEW (LAN_UNFINISHED | LAN_NO_BRIDGE | LAN_BRIDGE_DOWN | LAN_NO_ADDRESSES | LAN_NO_SERVER | LAN_SERVER_OUT)
+
 static void look(struct lan *l, const char *name, const struct host *h)
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
-	const struct rtnl_link *bridge;
 	bool there, whole, moved;
+	unsigned faults;
 	struct err why;
 
 	if (!r)
@@ -192,14 +136,18 @@ static void look(struct lan *l, const char *name, const struct host *h)
 		again(l, name);
 		return;
 	}
-	bridge = rtnl_find(&h->links, r->bridge);
-	there = bridge && (!r->made || lan_is_ours(&l->store, bridge, name));
-	whole = there && r->up && is_connected(h, r, bridge) && (!lan_has_server(&r->def) || lan_server_alive(l, r));
-	moved = lan_prune_ports(l, r, &h->links);
+	moved = lan_prune_ports(l, r, &h->sight.links);
+	faults = lan_faults(l, r, &h->sight);
+	there = !(faults & LAN_NO_BRIDGE);
+	whole = !(faults & ANEW);
 	if (whole && moved)
 		whole = !lan_run_save(l, r, &why) && !lan_load_rules(l, r, &why) && !lan_server_hosts(l, r, &why);
-	else if (whole && !is_filtered(l, &h->tables, name))
+	else if (whole && faults & (LAN_NO_FILTERS | LAN_OTHER_FILTERS))
 		whole = !lan_load_rules(l, r, &why);
+	if (whole && faults & LAN_CABLE_OUT)
+		whole = !lan_plug_cables(l, r, &why);
+	if (whole && faults & LAN_NO_FORWARDING)
+		whole = !lan_forwarding_on(&l->nl, &l->nf, &l->store, &r->def, &why);
 	if (!there && r->uplink && lan_has_cables(r))
 		give_back(l, r);
 	/* Nothing else is left of a create that was killed. */
@@ -231,7 +179,7 @@ int lan_reconcile(struct lan *l, struct err *err)
 	struct lan_names running = { 0 }, seen = { 0 };
 	struct host h = { 0 };
 	struct tables *t = &h.tables;
-	const struct rtnl_links *links = &h.links;
+	const struct rtnl_links *links = &h.sight.links;
 	char name[LAN_NET_NAME + 1], path[2 * LAN_PATH];
 	struct err why;
 	int rc = -1;
@@ -239,14 +187,14 @@ int lan_reconcile(struct lan *l, struct err *err)
 	/* Whoever may change nothing finds nothing either. */
 	if (lan_host_rights(&why))
 		return 0;
-	if (lan_store_running(&l->store, &running, err) || rtnl_links(&l->nl, &h.links, err) ||
-	    rtnl_dump(&l->nl, RTM_GETADDR, &h.addresses, err))
+	if (lan_store_running(&l->store, &running, err) || lan_look(l, &h.sight, err))
 		goto out;
+	rc = nfnl_tables(&l->nf, add_table, t, err);
+	if (!rc && h.sight.unfiltered)
+		rc = err_set(err, "%s", h.sight.why.msg);
 	/* A kernel without packet filters has none that could be left. */
-	rc = (nfnl_tables(&l->nf, add_table, t, err) || nfnl_sums(&l->nf, LAN_TABLE "*", add_sum, t, err)) &&
-			     running.len
-		     ? -1
-		     : 0;
+	if (!running.len)
+		rc = 0;
 	if (!rc && !t->forwarding)
 		t->forwarding = lan_forwarding_recall(&l->nf, &l->store);
 	for (unsigned i = 0; i < running.len && !rc; i++)
@@ -270,9 +218,6 @@ out:
 	lan_names_free(&running);
 	lan_names_free(&seen);
 	lan_names_free(&t->names);
-	lan_names_free(&t->summed);
-	free(t->sums);
-	rtnl_links_free(&h.links);
-	rtnl_messages_free(&h.addresses);
+	lan_sight_free(&h.sight);
 	return rc;
 }

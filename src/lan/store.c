@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -132,6 +133,23 @@ int lan_store_lock(struct lan_store *s, struct err *err)
 	}
 	identify(s);
 	return 0;
+}
+
+int lan_store_share(struct lan_store *s, unsigned ms)
+{
+	const int fd = open(s->run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -1;
+	while (flock(fd, LOCK_SH | LOCK_NB)) {
+		if ((errno != EWOULDBLOCK && errno != EINTR) || !ms--) {
+			close(fd);
+			return 0;
+		}
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+	s->lock = fd;
+	return 1;
 }
 
 void lan_store_unlock(struct lan_store *s)

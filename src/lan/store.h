@@ -35,6 +35,8 @@ struct lan_store {
 int lan_store_find(struct lan_store *s, struct err *err);
 /* Make the directory of what runs, and wait for its lock. */
 int lan_store_lock(struct lan_store *s, struct err *err);
+/* Only to keep others from changing anything, for whom it waits so long. 0: they still do; -1: that cannot be seen. */
+int lan_store_share(struct lan_store *s, unsigned ms);
 void lan_store_unlock(struct lan_store *s);
 
 /* --- definitions --- */

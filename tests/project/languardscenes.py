@@ -1,5 +1,6 @@
 """What must hold although files, rules or interfaces of a network are lost or changed by somebody else, in a lab (lanlab.py):
 scenarios for test_lan_guards.py."""
+import fcntl
 import json
 import os
 import shutil
@@ -270,6 +271,53 @@ def repaired(lab):
     left = gone(lab)
     left["links"].remove("vt0")
     return {"mended": found, "left": left, "accept_ra": sh("sysctl -n net.ipv6.conf.up0.accept_ra").strip()}
+
+
+def told(lab):
+    """Each part that is taken is told by `list` and `show`, which change nothing, and made again by `start`."""
+    lab.vireo("net", "create", "lab", "--nat")
+    lab.vireo("net", "create", "br", "--bridged", "up0")
+    lab.vireo("net", "create", "still", "--isolated")
+    a = lab.machine("lab", "a", configure=False)
+    listed = lambda: {n["name"]: n for n in json.loads(lab.vireo("net", "list", "--json"))}
+    found = {"up": sorted(n["state"] for n in listed().values())}
+    kill = lambda: os.kill(json.loads(lab.vireo("net", "stats", "lab", "--json"))["server"]["pid"], signal.SIGKILL)
+    damages = {
+        "server": kill,
+        "filters": lambda: sh("nft flush ruleset"),
+        "changed": lambda: sh("nft add chain bridge vireo-lab extra"),
+        "bridge": lambda: sh("ip link del vr-lab"),
+        "down": lambda: sh("ip link set vr-lab down"),
+        "address": lambda: sh("ip addr flush dev vr-lab scope global"),
+        "cable": lambda: sh(f"ip link set {a.tap} nomaster"),
+        "forwarding": lambda: sh("sysctl -qw net.ipv4.ip_forward=0"),
+        "record": lambda: lose(lab, "run/lab"),
+    }
+    for name, damage in damages.items():
+        damage()
+        wait(lambda: listed()["lab"]["state"] != "up")
+        n, text = listed()["lab"], lab.vireo("net", "list", check=False)
+        told = [n["state"], n.get("problems"), n.get("problems") == shown(lab).get("problems"),
+                all(f"vireo: lab: {p}\n" in text.stderr for p in n.get("problems", []))]
+        lab.vireo("net", "start", "lab")
+        found[name] = [*told, listed()["lab"]["state"]]
+    sh("ip link set up0 nomaster")
+    n = listed()
+    found["uplink"] = [n["br"]["state"], n["br"].get("problems"), n["still"]["state"]]
+    found["uplink"].append(lab.vireo("net", "start", "br", check=False).stderr)
+    found["uplink"].append(listed()["br"]["state"])
+    found["uplink"].append(all(lab.table([(lab.host, lab.outside)]).values()))
+    # What is being changed is not called broken before that is over; and who may change nothing sees the rest.
+    sh("ip link set vr-lab down")
+    held = os.open(os.path.join(lab.dir, "run"), os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    found["held"] = [listed()[n]["state"] for n in ("lab", "still")]
+    os.close(held)
+    found["free"] = listed()["lab"]["state"]
+    lab.vireo("net", "start", "lab")
+    blind = subprocess.run(["setpriv", "--bounding-set=-all", "--inh-caps=-all", lab.VIREO, "net", "list", "--json"], capture_output=True, text=True)
+    found["blind"] = {n["name"]: [n["state"], n.get("unseen", "")[:21]] for n in json.loads(blind.stdout)}
+    return found
 
 
 if __name__ == "__main__":

@@ -71,3 +71,18 @@ def test_a_hundred_machines(scenes):
 def test_a_server_that_hangs_is_replaced(scenes):
     # What a machine is called is a name in DNS as well.
     assert scenes.result("hung") == {"status": 0, "another": True, "names": ["web-1"]}
+
+
+@pytest.mark.scene("told")
+def test_what_is_wrong_is_told_before_it_is_mended(scenes):
+    r = scenes.result("told")
+    assert r.pop("up") == ["up"] * 3 and r.pop("free") == "degraded"
+    assert r.pop("held") == ["changing", "up"]
+    assert r.pop("blind") == {n: ["up", "CAP_NET_ADMIN is miss"] for n in ("br", "lab", "still")}
+    assert r.pop("uplink") == ["degraded", ["no interface of the host is in the bridge"], "up", "", "up", True]
+    no_addresses, lost = "the host has not its addresses in it", "nothing that can be read is written of it, and something of it is there"
+    says = {"server": ["its server does not answer"], "filters": ["its packet filters are gone"],
+            "changed": ["its packet filters are not as they were loaded"], "bridge": ["its bridge is gone"],
+            "down": ["its bridge is down", no_addresses], "address": [no_addresses],
+            "cable": ["a machine's cable is down, or not in the bridge"], "forwarding": ["the host does not forward"], "record": [lost]}
+    assert r == {name: ["broken" if name == "record" else "degraded", words, True, True, "up"] for name, words in says.items()}
