@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "lan/lan_impl.h"
 #include "lan/subnets.h"
 
@@ -141,11 +142,28 @@ static int check_bridge(struct lan *l, const struct lan_def *d, const struct lan
 	return rc;
 }
 
+/* Of all interfaces and of new ones: nobody has IPv6 here, and machines would be told of a way that ends at the host.
+ */
+static bool host_is_without_ipv6(void)
+{
+	char all[8] = "", new[8] = "";
+
+	return lan_sysctl_get("ipv6/conf/all/disable_ipv6", all, sizeof(all)) && *all == '1' &&
+	       lan_sysctl_get("ipv6/conf/default/disable_ipv6", new, sizeof(new)) && *new == '1';
+}
+
 /* Complete it, and hold it against the host and the other networks. `old`: what it was before an edit. */
 static int fit(struct lan *l, struct lan_def *d, const struct lan_def *old, const struct lan_wishes *w, struct err *err)
 {
 	unsigned want = d->model == LAN_BRIDGED ? 0 : (w->no4 ? 0 : LAN_WANT4) | (w->no6 ? 0 : LAN_WANT6);
 
+	if (want & LAN_WANT6 && !d->net6.len && !(old && old->net6.len) && lan_has_gateway(d) &&
+	    host_is_without_ipv6()) {
+		want &= ~LAN_WANT6;
+		log_line(LOG_WARN, "lan",
+			 "%s: IPv6 is off on this host, and so in the network (--subnet6 has it all the same)",
+			 d->name);
+	}
 	return (w->bridge && check_bridge(l, d, w, err)) || lan_fit_subnets(&l->store, &l->nl, d, old, want, err) ||
 			       lan_def_check(d, err) || each_other(l, d->name, check_other, d, err)
 		       ? -1

@@ -110,17 +110,29 @@ static int make_dir(const char *path, mode_t mode, struct err *err)
 	return 0;
 }
 
+/* The root of a user name space is not the one whose files the usual place is among. */
+static int say_where_else(struct err *err)
+{
+	const size_t len = strlen(err->msg);
+
+	if (!getenv("VIREO_NET_DIR"))
+		snprintf(err->msg + len, sizeof(err->msg) - len, " (VIREO_NET_DIR names another place)");
+	return -1;
+}
+
 int lan_store_lock(struct lan_store *s, struct err *err)
 {
 	struct stat held, now;
 
 	for (;;) {
 		if (make_dir(s->run, 0711, err))
-			return -1;
+			return say_where_else(err);
 		/* The directory itself, which can be locked also where nothing can be written any more. */
 		s->lock = open(s->run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (s->lock < 0)
-			return err_errno(err, errno, "%s", s->run);
+		if (s->lock < 0) {
+			err_errno(err, errno, "%s", s->run);
+			return say_where_else(err);
+		}
 		while (flock(s->lock, LOCK_EX)) {
 			if (errno != EINTR)
 				return err_errno(err, errno, "%s", s->run);

@@ -284,7 +284,8 @@ int lan_fit_subnets(const struct lan_store *store, struct rtnl *nl, struct lan_d
 
 	if (lan_subnets_begin(&s, d, before, want, err))
 		return -1;
-	if ((asks_host(&s) && see_routes(&s, store, nl, err)) || see_networks(&s, store, err)) {
+	/* A network that runs has a route of the host, too; its name says more. */
+	if (see_networks(&s, store, err) || (asks_host(&s) && see_routes(&s, store, nl, err))) {
 		free(s.four);
 		return -1;
 	}

@@ -672,6 +672,7 @@ def hidden(lab):
     os.makedirs("/etc/vireo/networks")
     own.append(user(HOME=os.path.join(lab.dir, "nobody")).stderr)
     own.append(user(VIREO_NET_DIR=os.path.join(lab.dir, "nobody")).stderr)
+    own.append(user("net", "stop", "lab", HOME=os.path.join(lab.dir, "nobody")).stderr)
     own += [user(*words, HOME=os.path.join(lab.dir, "nobody"), XDG_RUNTIME_DIR=lab.dir).stderr
             for words in (("net", "show", "lab"), ("run", "--net", "lab"))]
     sh("umount /etc")

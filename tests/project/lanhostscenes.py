@@ -473,6 +473,10 @@ def unlike(lab):
     for width in ("1400", "0"):
         lab.vireo("net", "edit", "lab", "--mtu", width, "--force")
         found["widths"].append([mtu("vr-lab"), mtu(b.tap)])
+    sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
+    for name, more in (("old", ()), ("both", ("--subnet6", "fd12:3456:789a::/64")), ("alone", ("--isolated",))):
+        said = lab.vireo("net", "create", name, *(more if "--isolated" in more else ("--nat", *more)), "--no-start", check=False).stderr
+        found[name] = ["IPv6 is off on this host" in said, "subnet6" in json.loads(lab.vireo("net", "show", name, "--json"))["definition"]]
     return found
 
 

@@ -34,7 +34,10 @@ def installed(tmp_path_factory):
 def test_networks_are_started_at_a_boot(installed):
     unit = f"{installed}/lib/systemd/system/vireo-networks.service"
     with open(unit) as f:
-        assert "\nExecStart=/usr/local/bin/vireo net start --all\n" in f.read()
+        text = f.read()
+    # Also when somebody's packet filters, and so ours, have been loaded anew.
+    assert all(f"\n{word}=/usr/local/bin/vireo net start --all\n" in text for word in ("ExecStart", "ExecReload"))
+    assert all(f"\n{word}=nftables.service firewalld.service\n" in text for word in ("PartOf", "ReloadPropagatedFrom"))
 
 
 def test_prefix(tmp_path):

@@ -215,6 +215,7 @@ def test_who_may_not_see(scenes):
     assert r["state"] == "unknown" and "networks/lab.json: Permission denied" in r["error"]
     others = "these are your own networks; root has others"
     assert r["own"][:3] == ["", f"vireo: {others}\n", ""]
+    assert "VIREO_NET_DIR names another place" in r["own"].pop(3)
     assert r["own"][3] == f"vireo: no network named 'lab' ({others})\n" and "nor a network of your own (cables of root" in r["own"][4]
 
 
