@@ -1,12 +1,14 @@
 /* Captures (dump.c): what is in the file, which programs read it, and which files are none. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -137,7 +140,9 @@ static void test_one_capture_a_file(void **state)
 	assert_null(net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &other, &err));
 	assert_string_equal(err.msg, says);
 	assert_true(net_send(p, frame, 60, &none));
-	assert_true(!stat(d.path, &st) && st.st_size == 24 + 2 * 76);
+	for (unsigned ms = 0; !stat(d.path, &st) && st.st_size < 24 + 2 * 76 && ms < 5000; ms++)
+		usleep(1000);
+	assert_int_equal(st.st_size, 24 + 2 * 76);
 	p->ops->destroy(p);
 	p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &other, &err);
 	assert_non_null(p);
@@ -167,6 +172,95 @@ static void test_a_capture_goes_on(void **state)
 	}
 }
 
+/* A disk that does not answer: nobody but who writes is held up. */
+static atomic_bool hangs;
+static pthread_t loop_thread;
+
+ssize_t writev(int fd, const struct iovec *v, int count)
+{
+	while (hangs && !pthread_equal(pthread_self(), loop_thread))
+		usleep(1000);
+	return syscall(SYS_writev, fd, v, count);
+}
+
+static void hear(int log, const char *says)
+{
+	char text[1000] = "";
+
+	for (unsigned ms = 0; !strstr(text, says); ms++) {
+		if (ms == 10000)
+			fail_msg("no '%s' in: %s", says, text);
+		usleep(1000);
+		assert_true(pread(log, text, sizeof(text) - 1, 0) >= 0);
+	}
+}
+
+/* The frames in it, all of `size`, and the mark of the last one. */
+static unsigned count_frames(const char *path, size_t size, uint8_t *mark)
+{
+	FILE *f = fopen(path, "r");
+	unsigned count = 0;
+	uint8_t record[16];
+
+	assert_int_equal(fseek(f, 24, SEEK_SET), 0);
+	for (; fread(record, 1, sizeof(record), f) == sizeof(record); count++) {
+		assert_int_equal(word(record + 8), size);
+		assert_int_equal(fread(frame, 1, size, f), size);
+		*mark = frame[0];
+	}
+	fclose(f);
+	return count;
+}
+
+static void test_a_disk_that_hangs(void **state)
+{
+	struct net_dump_config d = { .name = "net0", .path = wire_path("", "hangs"), .maxlen = 65536 };
+	struct net_peer *p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err);
+	int log = memfd_create("log", MFD_CLOEXEC);
+	const struct net_offload none = { 0 };
+	unsigned lost = 0, sent = 0;
+	char text[1000] = "";
+	uint8_t mark = 0;
+
+	assert_non_null(p);
+	log_set_fd(log);
+	loop_thread = pthread_self();
+	hangs = true;
+	memset(frame, 1, sizeof(frame));
+	for (alarm(20); sent < 1000; sent++)
+		assert_true(net_send(p, frame, 60000, &none));
+	alarm(0);
+	assert_true(pread(log, text, sizeof(text) - 1, 0) > 0);
+	assert_string_equal(
+		text, "vireo: warning: net: net0.dump: the disk takes nothing: frames are not kept until it does\n");
+	hangs = false;
+	hear(log, " frames are not there\n");
+	assert_true(pread(log, text, sizeof(text) - 1, 0) > 0);
+	assert_int_equal(sscanf(strstr(text, "caught up; "), "caught up; %u", &lost), 1);
+	memset(frame, 2, 60000);
+	assert_true(net_send(p, frame, 60000, &none));
+	p->ops->destroy(p);
+	assert_true(lost > 0 && lost < sent);
+	assert_int_equal(count_frames(d.path, 60000, &mark), sent - lost + 1);
+	assert_int_equal(mark, 2);
+	/* Nor is the end held up. */
+	d.path = wire_path("", "ends");
+	p = net_dump_new(net_null_new(wire_loop, NULL, "net0", &err), &d, &err);
+	hangs = true;
+	assert_true(net_send(p, frame, 60000, &none));
+	alarm(20);
+	p->ops->destroy(p);
+	alarm(0);
+	hear(log, "net0.dump: the disk takes nothing: the last frames may not be there\n");
+	hangs = false;
+	for (unsigned ms = 0; count_frames(d.path, 60000, &mark) < 1; ms++) {
+		assert_true(ms < 10000);
+		usleep(1000);
+	}
+	log_set_fd(2);
+	close(log);
+}
+
 /* Four frames, of which two have room. */
 static void fill(const char *path, const char *says)
 {
@@ -181,8 +275,8 @@ static void fill(const char *path, const char *says)
 	log_set_fd(log);
 	for (unsigned k = 0; k < 4; k++)
 		assert_true(net_send(p, frame, 1900, &none));
-	log_set_fd(2);
 	p->ops->destroy(p);
+	log_set_fd(2);
 	assert_int_equal(stat(d.path, &st), 0);
 	assert_int_equal(st.st_size, 24 + 2 * 1916);
 	assert_true(pread(log, text, sizeof(text) - 1, 0) > 0);
@@ -311,6 +405,7 @@ int main(void)
 		cmocka_unit_test(test_one_capture_a_file),
 		cmocka_unit_test(test_a_capture_goes_on),
 		cmocka_unit_test(test_dump_without_room),
+		cmocka_unit_test(test_a_disk_that_hangs),
 		cmocka_unit_test(test_dump_to_a_full_disk),
 	};
 
