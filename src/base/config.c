@@ -278,21 +278,23 @@ int config_str(struct config *c, const char *key, const char *dflt, const char *
 	return 0;
 }
 
+int parse_bool(const char *text)
+{
+	static const char *const words[] = { "off", "on", "no", "yes", "false", "true", "n", "y" };
+
+	for (int i = 0; i < (int)(sizeof(words) / sizeof(words[0])); i++)
+		if (!strcasecmp(text, words[i]))
+			return i & 1;
+	return -1;
+}
+
 int config_bool(struct config *c, const char *key, bool dflt, bool *out, struct err *err)
 {
-	static const char *const words[] = { "off", "on", "no", "yes", "false", "true" };
 	const char *v = config_get(c, key);
+	int value = v ? parse_bool(v) : dflt;
 
-	*out = dflt;
-	if (!v)
-		return 0;
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		if (!strcasecmp(v, words[i])) {
-			*out = i & 1;
-			return 0;
-		}
-	}
-	return err_set(err, "%s: '%s' is neither on nor off", key, v);
+	*out = value > 0;
+	return value < 0 ? err_set(err, "%s: '%s' is neither on nor off", key, v) : 0;
 }
 
 int config_uint(struct config *c, const char *key, uint64_t dflt, struct config_range range, uint64_t *out,

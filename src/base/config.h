@@ -36,8 +36,7 @@ const char *config_peek(const struct config *c, const char *key);
 
 /* Typed readers: the default when absent, -1 and one clear line when the text does not fit. */
 int config_str(struct config *c, const char *key, const char *dflt, const char **out, struct err *err);
-int config_bool(struct config *c, const char *key, bool dflt, bool *out,
-		struct err *err); /* on/off/yes/no/true/false */
+int config_bool(struct config *c, const char *key, bool dflt, bool *out, struct err *err); /* a word of parse_bool() */
 struct config_range {
 	uint64_t min, max; /* inclusive */
 };
@@ -47,6 +46,9 @@ int config_uint(struct config *c, const char *key, uint64_t dflt, struct config_
 int config_size(struct config *c, const char *key, uint64_t dflt, uint64_t unit, uint64_t *out, struct err *err);
 /* One of a NULL-terminated list of words; the index goes to `out`. */
 int config_choice(struct config *c, const char *key, int dflt, const char *const *words, int *out, struct err *err);
+
+/* 1 of on, yes, true and y, 0 of off, no, false and n (QEMU's words), -1 of any other. */
+int parse_bool(const char *text);
 
 /* Parse "512M" and friends. -1 if it is not a size. */
 int parse_size(const char *text, uint64_t unit, uint64_t *out);

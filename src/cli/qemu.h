@@ -54,8 +54,6 @@ int qopts_fail(const struct qopts *o, struct err *err, const char *fmt, ...) __a
 bool qword_in(const char *list, const char *word);
 /* The same for a value: "true" and "yes" are "on". */
 bool qvalue_in(const char *list, const char *value);
-/* "on", "yes", "true", "y" and their opposites: 1, 0; -1: none of them. */
-int qword_bool(const char *word);
 
 /* --- what options describe --- */
 

@@ -52,8 +52,8 @@ static int read_socket(struct qemu *q, struct qopts *o, struct where *w)
 	if (qopts_get(o, "reconnect") && strcmp(qopts_get(o, "reconnect"), "0"))
 		return qopts_fail(o, q->err, "reconnect is not there");
 	/* Small messages go at once in any case. */
-	if ((qopts_get(o, "nodelay") && qword_bool(qopts_get(o, "nodelay")) < 0) ||
-	    (qopts_get(o, "delay") && qword_bool(qopts_get(o, "delay")) < 0))
+	if ((qopts_get(o, "nodelay") && parse_bool(qopts_get(o, "nodelay")) < 0) ||
+	    (qopts_get(o, "delay") && parse_bool(qopts_get(o, "delay")) < 0))
 		return qopts_fail(o, q->err, "Parameter 'nodelay' expects 'on' or 'off'");
 	return 0;
 }

@@ -128,7 +128,7 @@ static int set_number(struct qemu *q, struct qopts *o, const char *name, const c
 /* NAME=VALUE; `name` has '-' for '_'. */
 static int set_value(struct qemu *q, struct qopts *o, struct cpu_text *t, const char *name, const char *value)
 {
-	int flag = qword_bool(value);
+	int flag = parse_bool(value);
 	char text[64];
 
 	for (size_t n = 0; n < ARRAY_LEN(settings); n++)

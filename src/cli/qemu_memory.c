@@ -88,7 +88,7 @@ static int set_properties(struct qemu *q, struct qopts *o, const char *kind)
 
 	/* What others may have a share in is a memfd, whatever its name. */
 	if (!strcmp(kind, "ram"))
-		kind = share && qword_bool(share) == 1 ? "memfd" : kind;
+		kind = share && parse_bool(share) == 1 ? "memfd" : kind;
 	if (strcmp(kind, "ram") && qemu_set(q, o, NULL, "memory.backing", kind))
 		return -1;
 	for (size_t n = 0; n < ARRAY_LEN(properties); n++) {

@@ -102,7 +102,7 @@ static int read_name(struct qemu *q, struct qopts *o)
 	const char *guest = qopts_get(o, "guest"), *threads = qopts_get(o, "debug-threads");
 
 	/* Threads always have their names. */
-	if (threads && qword_bool(threads) < 0)
+	if (threads && parse_bool(threads) < 0)
 		return qopts_fail(o, q->err, "Parameter 'debug-threads' expects 'on' or 'off'");
 	return qopts_all_read(o, q->err) || (guest && qemu_set(q, o, NULL, "name", guest)) ? -1 : 0;
 }

@@ -7,7 +7,7 @@
 #include "cli/qemu.h"
 #include "vm/vm.h"
 
-#define FORWARDS_LEN 4096
+#define LIST_LEN 4096
 
 /* Parameters of a network: a key of its card, or the values that are so anyhow. */
 struct parameter {
@@ -17,17 +17,15 @@ static const struct parameter of_user[] = {
 	{ "restrict", "restrict", NULL },
 	{ "tftp", "tftp", NULL },
 	{ "bootfile", "bootfile", NULL },
-	{ "net", NULL, "10.0.2.0/24|10.0.2.0/255.255.255.0" },
-	{ "host", NULL, "10.0.2.2" },
-	{ "dns", NULL, "10.0.2.3" },
-	{ "dhcpstart", NULL, "10.0.2.15" },
-	{ "ipv4", NULL, "on" },
-	{ "ipv6", NULL, "on" },
-	{ "ipv6-net", NULL, "fec0::/64" },
-	{ "ipv6-prefix", NULL, "fec0::" },
-	{ "ipv6-prefixlen", NULL, "64" },
-	{ "ipv6-host", NULL, "fec0::2" },
-	{ "ipv6-dns", NULL, "fec0::3" },
+	{ "net", "net", NULL },
+	{ "host", "host", NULL },
+	{ "dns", "dns", NULL },
+	{ "dhcpstart", "dhcpstart", NULL },
+	{ "ipv6-host", "ipv6-host", NULL },
+	{ "ipv6-dns", "ipv6-dns", NULL },
+	{ "hostname", "hostname", NULL },
+	{ "domainname", "domainname", NULL },
+	{ "tftp-server-name", "tftp-server-name", NULL },
 	{ NULL },
 };
 static const struct parameter of_tap[] = {
@@ -55,21 +53,21 @@ void qemu_netdev_help(FILE *out)
 	fputs("Available netdev backend types:\nuser\ntap\nbridge\nsocket\nstream\ndgram\n", out);
 }
 
-/* The forwards of a user-mode network as one list. */
-static int set_forwards(struct qemu *q, struct qopts *o, const char *prefix)
+/* What may come several times, as one list. */
+static int set_list(struct qemu *q, struct qopts *o, const char *prefix, const char *name)
 {
-	char list[FORWARDS_LEN] = "";
+	char list[LIST_LEN] = "";
 	const char *one;
 	size_t at = 0;
 
-	for (unsigned n = 0; (one = qopts_nth(o, "hostfwd", n)); n++) {
+	for (unsigned n = 0; (one = qopts_nth(o, name, n)); n++) {
 		int len = snprintf(list + at, sizeof(list) - at, "%s%s", n ? "+" : "", one);
 
 		if (len >= (int)(sizeof(list) - at))
-			return qopts_fail(o, q->err, "hostfwd: too many");
+			return qopts_fail(o, q->err, "%s: too many", name);
 		at += (size_t)len;
 	}
-	return at ? qemu_set(q, o, prefix, "hostfwd", list) : 0;
+	return at ? qemu_set(q, o, prefix, name, list) : 0;
 }
 
 static int set_guest_forwards(struct qemu *q, struct qopts *o, const char *prefix)
@@ -85,9 +83,47 @@ static int set_guest_forwards(struct qemu *q, struct qopts *o, const char *prefi
 	return 0;
 }
 
+/* Who turns one of them on and says nothing of the other does not want it. */
+static int set_families(struct qemu *q, struct qopts *o, const char *prefix)
+{
+	bool said4 = qopts_get(o, "ipv4"), said6 = qopts_get(o, "ipv6"), on4, on6;
+
+	if (qopts_bool(o, "ipv4", true, &on4, q->err) || qopts_bool(o, "ipv6", true, &on6, q->err))
+		return -1;
+	on4 = on4 && (said4 || !said6 || !on6);
+	on6 = on6 && (said6 || !said4 || !on4);
+	return (!on4 && qemu_set(q, o, prefix, "ipv4", "off")) || (!on6 && qemu_set(q, o, prefix, "ipv6", "off")) ? -1
+														  : 0;
+}
+
+/* Networks as QEMU could be told of them in several ways. */
+static int set_places(struct qemu *q, struct qopts *o, const char *prefix)
+{
+	const char *ip = qopts_get(o, "ip"), *prefix6 = qopts_get(o, "ipv6-prefix");
+	const char *length6 = qopts_get(o, "ipv6-prefixlen"), *net6 = qopts_get(o, "ipv6-net");
+	char text[80];
+
+	if (ip && !qopts_get(o, "net")) {
+		snprintf(text, sizeof(text), "%s/24", ip);
+		if (qemu_set(q, o, prefix, "net", text))
+			return -1;
+	}
+	if (!net6 && !prefix6 && !length6)
+		return 0;
+	snprintf(text, sizeof(text), "%s/%s", prefix6 ? prefix6 : "fec0::", length6 ? length6 : "64");
+	return qemu_set(q, o, prefix, "ipv6-net", net6 ? net6 : text);
+}
+
 static int set_user(struct qemu *q, struct qopts *o, const char *prefix)
 {
-	return set_forwards(q, o, prefix) || set_guest_forwards(q, o, prefix) ? -1 : 0;
+	if (qopts_get(o, "smb") || qopts_get(o, "smbserver"))
+		return qopts_fail(o, q->err,
+				  "smb: there is no file server here; a disk (-drive) or TFTP carries files");
+	return set_list(q, o, prefix, "hostfwd") || set_list(q, o, prefix, "dnssearch") ||
+			       set_guest_forwards(q, o, prefix) || set_families(q, o, prefix) ||
+			       set_places(q, o, prefix)
+		       ? -1
+		       : 0;
 }
 
 /* QEMU runs scripts of its own choice for a tap that is not there yet. */

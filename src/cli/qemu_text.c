@@ -240,21 +240,10 @@ const char *qopts_nth(struct qopts *o, const char *name, unsigned n)
 	return NULL;
 }
 
-int qword_bool(const char *word)
-{
-	static const char *const words[][2] = { { "off", "on" }, { "no", "yes" }, { "false", "true" }, { "n", "y" } };
-
-	for (unsigned n = 0; n < sizeof(words) / sizeof(words[0]); n++)
-		for (int value = 0; value < 2; value++)
-			if (!strcmp(word, words[n][value]))
-				return value;
-	return -1;
-}
-
 int qopts_bool(struct qopts *o, const char *name, bool dflt, bool *out, struct err *err)
 {
 	const char *text = qopts_get(o, name);
-	int value = text ? qword_bool(text) : dflt;
+	int value = text ? parse_bool(text) : dflt;
 
 	*out = value == 1;
 	return value < 0 ? qopts_fail(o, err, "Parameter '%s' expects 'on' or 'off'", name) : 0;
@@ -285,7 +274,7 @@ bool qword_in(const char *list, const char *word)
 
 bool qvalue_in(const char *list, const char *value)
 {
-	int flag = qword_bool(value);
+	int flag = parse_bool(value);
 
 	return qword_in(list, value) || (flag >= 0 && qword_in(list, flag ? "on" : "off"));
 }

@@ -120,7 +120,8 @@ const uint8_t *net_flat(const struct net_packet *k, uint8_t *buf);
 
 /*
  * The user-mode network: libslirp with DHCP, DNS, NAT and port forwarding, in a process of its own. Keys are read below
- * `prefix` ("net0"): hostfwd, guestfwdN, restrict, tftp, bootfile.
+ * `prefix` ("net0"): hostfwd, guestfwdN, restrict, tftp, bootfile; and where it is and what it tells a guest: net,
+ * host, dns, dhcpstart, ipv4, ipv6, ipv6-net, ipv6-host, ipv6-dns, hostname, domainname, dnssearch, tftp-server-name.
  */
 struct net_peer *net_user_new(struct loop *loop, struct config *c, const char *prefix, struct err *err);
 
@@ -130,6 +131,9 @@ int net_tap_check(struct config *c, const char *prefix, struct err *err);
 int net_socket_check(struct config *c, const char *prefix, struct err *err);
 int net_stream_check(struct config *c, const char *prefix, struct err *err);
 int net_dgram_check(struct config *c, const char *prefix, struct err *err);
+
+/* For people: where a user-mode network is. */
+void net_user_describe(struct config *c, const char *prefix, FILE *out);
 
 #define NET_QUEUES_MAX 8 /* pairs of one card */
 

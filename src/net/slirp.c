@@ -1,7 +1,4 @@
-/*
- * libslirp in the loop thread: the guest gets 10.0.2.15 by DHCP, the host is 10.0.2.2, the name server
- * 10.0.2.3, as people know it from QEMU.
- */
+/* libslirp in the loop thread. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <glib.h>
@@ -86,6 +83,7 @@ struct user {
 	unsigned watched_count;
 	struct watch *watches; /* by descriptor */
 	unsigned watches_size, sockets[KINDS];
+	struct in_addr host; /* this one, as the guest knows it */
 	struct net_forward forwards[NET_FORWARDS];
 	unsigned forward_count;
 	/* By forwarded ports of TCP: what each has for itself, what is for whoever comes, and what each has now. */
@@ -295,6 +293,8 @@ static void opened(int fd, void *opaque)
 		w->whose = whose(u, fd, &w->port);
 		if (w->whose == OF_OTHERS)
 			getpeername(fd, (struct sockaddr *)&w->peer, &(socklen_t){ sizeof(w->peer) });
+		if (ntohl(w->peer.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET)
+			w->peer.sin_addr = u->host;
 		/*
 		 * The library lets one wait, and the kernel drops what those who come beside it send: some begin again
 		 * after a second, others believe that they are connected and never hear of anybody (SYN cookies).
@@ -714,39 +714,52 @@ static int add_guest_forwards(struct user *u, const struct net_user_config *c, s
 	return 0;
 }
 
+static const char *or_null(const char *text)
+{
+	return *text ? text : NULL;
+}
+
 struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *c, struct err *err)
 {
 	struct user *u = calloc(1, sizeof(*u));
-	SlirpConfig cfg = {
+	const char *search[NET_SEARCH + 1] = { NULL };
+	const SlirpConfig cfg = {
 		.version = 4,
 		.restricted = c->restricted,
-		.in_enabled = true,
-		.vnetwork.s_addr = inet_addr("10.0.2.0"),
-		.vnetmask.s_addr = inet_addr("255.255.255.0"),
-		.vhost.s_addr = inet_addr("10.0.2.2"),
-		.vdhcp_start.s_addr = inet_addr(NET_USER_GUEST),
-		.vnameserver.s_addr = inet_addr("10.0.2.3"),
-		.tftp_path = *c->tftp ? c->tftp : NULL,
-		.bootfile = *c->bootfile ? c->bootfile : NULL,
-		.in6_enabled = true,
-		.vprefix_len = 64,
+		.in_enabled = c->ipv4,
+		.vnetwork = c->net,
+		.vnetmask = c->mask,
+		.vhost = c->host,
+		.vdhcp_start = c->dhcp,
+		.vnameserver = c->dns,
+		.in6_enabled = c->ipv6,
+		.vprefix_addr6 = c->prefix6,
+		.vprefix_len = c->prefix6_length,
+		.vhost6 = c->host6,
+		.vnameserver6 = c->dns6,
+		.vhostname = or_null(c->hostname),
+		.vdomainname = or_null(c->domain),
+		.vdnssearch = c->search_count ? search : NULL,
+		.tftp_server_name = or_null(c->tftp_server),
+		.tftp_path = or_null(c->tftp),
+		.bootfile = or_null(c->bootfile),
 		/* Packets of no more than 1500 bytes by itself, and of less if the guest has a card that takes less. */
 		.if_mtu = c->mtu < MTU ? c->mtu : 0,
 	};
 
+	for (unsigned n = 0; n < c->search_count; n++)
+		search[n] = c->search + c->search_at[n];
 	if (!u) {
 		err_set(err, "out of memory");
 		return NULL;
 	}
 	u->peer.ops = &ops;
 	u->loop = loop;
+	u->host = c->host;
 	u->last = &u->first;
 	u->epoll = epoll_create1(EPOLL_CLOEXEC);
 	u->fragments = fragments_new();
 	g_log_set_handler("Slirp", G_LOG_LEVEL_WARNING | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_MESSAGE, library_log, NULL);
-	inet_pton(AF_INET6, "fec0::", &cfg.vprefix_addr6);
-	inet_pton(AF_INET6, "fec0::2", &cfg.vhost6);
-	inet_pton(AF_INET6, "fec0::3", &cfg.vnameserver6);
 	u->slirp = slirp_new(&cfg, &callbacks, u);
 	if (!u->slirp || u->epoll < 0 || !u->fragments) {
 		err_set(err, "%s: the user-mode network cannot start", c->name);

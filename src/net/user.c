@@ -39,19 +39,34 @@ static bool parse_end(const char *text, struct in_addr *addr, uint16_t *port, in
  * "[tcp|udp]:[ADDRESS]:PORT-[ADDRESS]:PORT" as QEMU has it, but that a port without an address of the host is open to
  * the host only.
  */
-static bool parse_forward(char *text, struct net_forward *f)
+static bool parse_forward(const struct net_user_config *u, char *text, struct net_forward *f)
 {
 	char *from, *dash;
 
 	*f = (struct net_forward){ .udp = !strncmp(text, "udp:", 4) };
 	f->host.s_addr = htonl(INADDR_LOOPBACK);
-	f->guest.s_addr = inet_addr(NET_USER_GUEST);
+	f->guest = u->dhcp;
 	from = text + (f->udp || !strncmp(text, "tcp:", 4) ? 4 : *text == ':');
 	dash = strchr(from, '-');
 	if (from == text || !dash)
 		return false;
 	*dash = 0;
 	return parse_end(from, &f->host, &f->host_port, 0) && parse_end(dash + 1, &f->guest, &f->guest_port, 1);
+}
+
+/* Another host of the network than libslirp's own. */
+static int check_guest(const struct net_user_config *u, struct in_addr a, const char *key, const char *text,
+		       struct err *err)
+{
+	char net[INET_ADDRSTRLEN];
+
+	if (!u->ipv4)
+		return err_set(err, "%s: there is no IPv4 here (ipv4=off)", key);
+	if (net_user_has(u, a) && a.s_addr != u->host.s_addr && a.s_addr != u->dns.s_addr)
+		return 0;
+	inet_ntop(AF_INET, &u->net, net, sizeof(net));
+	return err_set(err, "%s: '%s': %s is not for a guest of the network (%s/%d)", key, text, inet_ntoa(a), net,
+		       __builtin_popcount(u->mask.s_addr));
 }
 
 static int read_forwards(struct net_user_config *u, struct config *c, const char *key, struct err *err)
@@ -73,8 +88,10 @@ static int read_forwards(struct net_user_config *u, struct config *c, const char
 			continue;
 		if (u->count == NET_FORWARDS)
 			rc = err_set(err, "%s: more than %d ports", key, NET_FORWARDS);
-		else if (!parse_forward(word, &u->forward[u->count++]))
+		else if (!parse_forward(u, word, &u->forward[u->count++]))
 			rc = err_set(err, "%s: '%s' is not [tcp|udp]:[ADDRESS]:PORT-[ADDRESS]:PORT", key, shown);
+		else
+			rc = check_guest(u, u->forward[u->count - 1].guest, key, shown, err);
 	}
 	free(copy);
 	return rc;
@@ -126,6 +143,8 @@ static int read_guest_forwards(struct net_user_config *u, struct config *c, cons
 			return err_set(err,
 				       "%s: '%s' is not [tcp]:ADDRESS:PORT-cmd:COMMAND, -unix:PATH or -tcp:HOST:PORT",
 				       key, text);
+		if (check_guest(u, u->guest_forward[u->guest_count - 1].addr, key, text, err))
+			return -1;
 	}
 }
 
@@ -169,7 +188,7 @@ int net_user_read(struct net_user_config *u, struct config *c, const char *prefi
 	memset(u, 0, sizeof(*u));
 	snprintf(u->name, sizeof(u->name), "%s", prefix);
 	snprintf(key, sizeof(key), "%s.restrict", prefix);
-	if (config_bool(c, key, false, &u->restricted, err))
+	if (config_bool(c, key, false, &u->restricted, err) || net_user_read_place(u, c, prefix, err))
 		return -1;
 	snprintf(key, sizeof(key), "%s.mtu", prefix);
 	mtu = config_peek(c, key); /* the card's, which checks it, or has none and refuses it */
@@ -178,6 +197,15 @@ int net_user_read(struct net_user_config *u, struct config *c, const char *prefi
 	return read_forwards(u, c, key, err) || read_guest_forwards(u, c, prefix, err) || read_boot(u, c, prefix, err)
 		       ? -1
 		       : 0;
+}
+
+void net_user_describe(struct config *c, const char *prefix, FILE *out)
+{
+	struct net_user_config u;
+	struct err err;
+
+	if (!net_user_read(&u, c, prefix, &err))
+		fprintf(out, "net=%s,restrict=%s", inet_ntoa(u.net), u.restricted ? "on" : "off");
 }
 
 static struct net_peer *make(struct loop *loop, const void *config, struct err *err)

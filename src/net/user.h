@@ -8,8 +8,8 @@
 
 #include "net/net.h"
 
-#define NET_USER_GUEST "10.0.2.15" /* what DHCP gives to the guest */
-#define NET_FORWARDS   64
+#define NET_FORWARDS 64
+#define NET_SEARCH   16 /* domains to look for names in */
 
 struct net_forward {
 	bool udp;
@@ -32,9 +32,17 @@ struct net_guest_forward {
 };
 
 struct net_user_config {
-	char name[32];			/* "net0" */
-	bool restricted;		/* nothing but DHCP and forwarded ports */
-	uint16_t mtu;			/* that the card has told the guest; 0: none */
+	char name[32];				   /* "net0" */
+	bool restricted;			   /* nothing but DHCP and forwarded ports */
+	uint16_t mtu;				   /* that the card has told the guest; 0: none */
+	bool ipv4, ipv6;			   /* one of them at least */
+	struct in_addr net, mask, host, dns, dhcp; /* dhcp: of the guest, where no other is said */
+	struct in6_addr prefix6, host6, dns6;
+	uint8_t prefix6_length;
+	char hostname[33], domain[256], tftp_server[256]; /* what DHCP tells; "": nothing */
+	char search[256];				  /* names, each with its end, at search_at */
+	uint16_t search_at[NET_SEARCH];
+	unsigned search_count;
 	char tftp[1024], bootfile[128]; /* a directory that TFTP gives files of, what DHCP says to load; "": none */
 	unsigned count;
 	struct net_forward forward[NET_FORWARDS];
@@ -44,6 +52,11 @@ struct net_user_config {
 
 /* The keys below `prefix`. Opens nothing. */
 int net_user_read(struct net_user_config *u, struct config *c, const char *prefix, struct err *err);
+
+/* user_place.c: of them those that say where the network is, which others are compared with; after `restricted`. */
+int net_user_read_place(struct net_user_config *u, struct config *c, const char *prefix, struct err *err);
+/* A host of the network may have this address. */
+bool net_user_has(const struct net_user_config *u, struct in_addr a);
 
 /*
  * user_jail.c: from now on this process, which is the network's alone, may do no more than libslirp has to for this

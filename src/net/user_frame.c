@@ -33,7 +33,6 @@ void user_frame_reset(uint8_t f[USER_FRAME_RESET], struct in_addr guest, uint16_
 		      uint32_t seq)
 {
 	uint8_t *ip = f + 14, *tcp = ip + 20;
-	bool local = ntohl(peer->sin_addr.s_addr) >> 24 == 127;
 
 	memset(f, 0, USER_FRAME_RESET);
 	st_be16(f + 12, 0x0800);
@@ -42,7 +41,7 @@ void user_frame_reset(uint8_t f[USER_FRAME_RESET], struct in_addr guest, uint16_
 	ip[8] = 64;
 	ip[9] = IPPROTO_TCP;
 	memcpy(ip + 12, &guest, 4);
-	st_be32(ip + 16, local ? 0x0a000202 : ntohl(peer->sin_addr.s_addr));
+	memcpy(ip + 16, &peer->sin_addr, 4);
 	st_be16(ip + 10, checksum(ip, 20, 0));
 	st_be16(tcp, port);
 	st_be16(tcp + 2, ntohs(peer->sin_port));

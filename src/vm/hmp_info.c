@@ -169,15 +169,12 @@ static const char *of_net(const struct hmp *h, const char *prefix, const char *n
 
 static void host_end(struct hmp *h, const char *prefix, const char *backend)
 {
-	const char *restricted = of_net(h, prefix, "restrict");
 	size_t n = 0;
 
 	if (!strcmp(backend, "user")) {
-		fprintf(h->out, "type=user,net=10.0.2.0,restrict=%s\n",
-			restricted && (!strcmp(restricted, "on") || !strcmp(restricted, "yes") ||
-				       !strcmp(restricted, "true"))
-				? "on"
-				: "off");
+		fputs("type=user,", h->out);
+		net_user_describe(h->vm->config, prefix, h->out);
+		fputc('\n', h->out);
 		return;
 	}
 	while (n < ARRAY_LEN(host_ends) && strcmp(backend, host_ends[n].backend))

@@ -113,6 +113,25 @@ static const struct {
 	const char *key, *value;
 } preferences[] = { { "irqchip", "split" } };
 
+/*
+ * Where the user-mode network is, as the guest's addresses say: it stays with another word of that network's host side,
+ * unless the new one says it.
+ */
+static const char *const places[] = { "net[0-9]*.net",
+				      "net[0-9]*.host",
+				      "net[0-9]*.dns",
+				      "net[0-9]*.dhcpstart",
+				      "net[0-9]*.ipv4",
+				      "net[0-9]*.ipv6",
+				      "net[0-9]*.ipv6-net",
+				      "net[0-9]*.ipv6-host",
+				      "net[0-9]*.ipv6-dns",
+				      "net[0-9]*.hostname",
+				      "net[0-9]*.domainname",
+				      "net[0-9]*.dnssearch",
+				      "net[0-9]*.tftp-server-name",
+				      NULL };
+
 /* The word of --disk and --net: given, it stands for a whole new host side. */
 static const char *const leading[] = { "path", "backend", NULL };
 
@@ -179,15 +198,18 @@ struct merge {
 };
 
 /* The user named another file or network for the device that `key` belongs to. */
-static bool replaced(const struct config *wishes, const char *key)
+static bool replaced(const struct merge *m, const char *key)
 {
 	const char *dot = strchr(key, '.');
 	char first[64];
 
 	for (const char *const *l = leading; dot && *l; l++) {
+		const char *wish;
+
 		snprintf(first, sizeof(first), "%.*s.%s", (int)(dot - key), key, *l);
-		if (config_peek(wishes, first))
-			return true;
+		wish = config_peek(m->wishes, first);
+		if (wish)
+			return strcmp(wish, "user") || !matches(places, key);
 	}
 	return false;
 }
@@ -222,9 +244,8 @@ static int take_saved(void *opaque, const char *key, const char *value)
 	const char *wish = config_peek(m->wishes, key);
 
 	if (!matches(fixed, key) && !(wish && other_firmware(key, value, wish)))
-		return wish || replaced(m->wishes, key) || preferred(key, value)
-			       ? 0
-			       : config_set(m->result, key, value, m->err);
+		return wish || replaced(m, key) || preferred(key, value) ? 0
+									 : config_set(m->result, key, value, m->err);
 	if (wish && strcmp(wish, value) && !is_model(m, key, value, wish))
 		return err_set(m->err, "%s: '%s' is not what the saved machine has ('%s')", key, wish, value);
 	return config_set(m->result, key, value, m->err);

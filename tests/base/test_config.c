@@ -70,6 +70,12 @@ static void errors_name_key_value_and_choice(void **state)
 	assert_string_equal(err.msg, "cpus: '0' is not a number from 1 to 64");
 	config_set(c, "rng", "maybe", &err);
 	assert_int_equal(config_bool(c, "rng", true, &b, &err), -1);
+	assert_string_equal(err.msg, "rng: 'maybe' is neither on nor off");
+	/* Also QEMU's letters. */
+	config_set(c, "rng", "y", &err);
+	assert_true(!config_bool(c, "rng", false, &b, &err) && b);
+	config_set(c, "rng", "n", &err);
+	assert_true(!config_bool(c, "rng", true, &b, &err) && !b);
 	assert_int_equal(config_set(c, "Bad key", "x", &err), -1);
 	assert_int_equal(config_set(c, "a..b", "x", &err), -1);
 	assert_int_equal(config_set(c, "a", "x\ny = z", &err), -1);

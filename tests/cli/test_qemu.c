@@ -198,9 +198,18 @@ static const struct {
 	  "net0.remote=230.0.0.1:5 net0.local=1.2.3.4" },
 	{ "-nic stream,addr.type=unix,addr.path=/s,addr.abstract=off,addr.tight=on,server=no", "net0.connect=unix:/s" },
 	{ "-nic tap,ifname=t,sndbuf=1M,vhostforce=off,poll-us=0", "net0.sndbuf=1M" },
+	{ "-nic user,ipv6=on,ipv6-net=fec0::/64,ipv6-host=fec0::2,ipv6-dns=fec0::3",
+	  "net0.backend=user net0.ipv4=off net0.ipv6=- net0.ipv6-net=fec0::/64 net0.ipv6-host=fec0::2 "
+	  "net0.ipv6-dns=fec0::3" },
+	{ "-nic user,ipv4=on,ipv6-prefix=fd00::", "net0.ipv4=- net0.ipv6=off net0.ipv6-net=fd00::/64" },
+	{ "-nic user,ipv6=n,ipv6-prefixlen=48", "net0.ipv4=- net0.ipv6=off net0.ipv6-net=fec0::/48" },
+	{ "-nic user,ipv4=y,ipv6=yes", "net0.ipv4=- net0.ipv6=-" },
+	{ "-nic user,ip=10.1.2.0,restrict=y", "net0.net=10.1.2.0/24 net0.restrict=y" },
 	{ "-nic "
-	  "user,ipv6=on,ipv6-net=fec0::/64,ipv6-prefix=fec0::,ipv6-prefixlen=64,ipv6-host=fec0::2,ipv6-dns=fec0::3",
-	  "net0.backend=user" },
+	  "user,net=192.168.76.0/24,host=192.168.76.1,dns=192.168.76.2,dhcpstart=192.168.76.9,hostname=h,dnssearch=a,"
+	  "dnssearch=b.c,domainname=d,tftp-server-name=t",
+	  "net0.net=192.168.76.0/24 net0.host=192.168.76.1 net0.dns=192.168.76.2 net0.dhcpstart=192.168.76.9 "
+	  "net0.hostname=h net0.dnssearch=a+b.c net0.domainname=d net0.tftp-server-name=t" },
 	{ "-netdev "
 	  "{\"type\":\"user\",\"id\":\"n\",\"hostfwd\":[{\"str\":\"tcp::1-:2\"},{\"str\":\"udp::3-:4\"}],"
 	  "\"guestfwd\":[]} -device e1000,netdev=n",
@@ -439,7 +448,10 @@ static const struct {
 	{ "-nic stream,addr.type=vsock", "addr.type=vsock: inet with host and port" },
 	{ "-nic stream,addr.type=unix,addr.path=/s,server=x", "Parameter 'server' expects 'on' or 'off'" },
 	{ "-nic stream,addr.type=unix,addr.path=/s,addr.tight=off", "addr.tight=off is not there, only on" },
-	{ "-nic user,ipv6=off", "ipv6=off is not there, only on" },
+	{ "-nic user,ipv6=x", "Parameter 'ipv6' expects 'on' or 'off'" },
+	{ "-nic user,smb=/tmp", "-nic user,smb=/tmp: smb: there is no file server here" },
+	{ "-netdev user,id=n,host=1.2.3.4", "net0.host: '1.2.3.4' is not in the guest's network (10.0.2.0/24)" },
+	{ "-netdev user,id=n,ipv4=on,ipv6-host=fec0::5", "net0.ipv6-host: there is no IPv6 here (ipv6=off)" },
 	{ "-nic user,vlan=0", "Invalid parameter 'vlan'" },
 	{ "-nic dgram", "one of 'local' and 'remote' is needed" },
 	/* What no card has is looked at all the same. */

@@ -81,9 +81,11 @@ def busybox(tmp_path):
 class Vm:
     """A VM in a pseudo-terminal."""
 
-    def __init__(self, args, command="run", prompt=PROMPT):
+    def __init__(self, args, command="run", prompt=PROMPT, program=None):
+        """Of another program it has the name only if that knows it."""
         self.name = "t" + uuid.uuid4().hex[:8]
-        self.child = pexpect.spawn(VIREO, [command, *args, "--name", self.name], timeout=90 * SLOW,
+        args = [command, *args, "--name", self.name] if not program else args
+        self.child = pexpect.spawn(program or VIREO, args, timeout=90 * SLOW,
                                    encoding="utf-8", codec_errors="replace", dimensions=(40, 120))
         self.prompt = prompt
 

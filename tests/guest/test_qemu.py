@@ -14,6 +14,7 @@ import pytest
 
 import tiny
 from conftest import SLOW, VIREO, run_cli, run_file
+from hostweb import HostWeb
 from test_firmware import assemble, boot_disk, seabios
 from test_save import free_port
 
@@ -374,6 +375,37 @@ def test_clients_call_things_by_their_ids(vms, tmp_path):
         qmp.execute("set_link", name=name, up=False)
     assert run_cli("monitor", vm.name, "eject ide1-cd0").stdout == ""
     assert "not inserted" in run_cli("monitor", vm.name, "info block ide1-cd0").stdout
+
+
+LEASE = "ip|subnet|mask|router|dns|hostname|domain|search|sname|tftp|boot_file|serverid|siaddr"
+
+
+def test_a_guest_is_told_of_its_network_as_by_qemu(busybox, vms, qemu):
+    """What udhcpc hears of another network, and who its host is by IPv6, are what stock QEMU says."""
+    judge = shutil.which("qemu-system-x86_64")
+    if not judge or "Vireo" in subprocess.run([judge, "-version"], capture_output=True, text=True).stdout:
+        pytest.skip("no QEMU is installed")
+    web = HostWeb(Path(busybox.tmp))
+    (Path(busybox.tmp) / "told").write_text("by the host")
+    network = ("user,id=n,net=192.168.76.0/24,host=192.168.76.1,dns=192.168.76.5,dhcpstart=192.168.76.9,hostname=box,"
+               "domainname=example.org,dnssearch=lan,dnssearch=a.lan,bootfile=b,tftp-server-name=tftp,ipv6-net=fd00:76::/64,"
+               "ipv6-host=fd00:76::1,restrict=n")
+    heard = []
+    for program in (judge, qemu):
+        vm = vms([*boot_args(busybox), "-nodefaults", "-display", "none", "-serial", "stdio", "-m", "128", "-netdev", network,
+                  "-device", "virtio-net-pci,netdev=n"], program=program).boot()
+        vm.sh(f"mkdir -p /tmp; (echo '#!/bin/sh'; echo 'set | grep -E \"^({LEASE})=\"') > /tmp/s; chmod +x /tmp/s; ip link set eth0 up")
+        lease = vm.sh("udhcpc -i eth0 -n -q -s /tmp/s -O search -O hostname -O tftp -O bootfile -O domain 2>/dev/null | sort -u")
+        vm.sh("ip addr add 192.168.76.9/24 dev eth0")
+        said = vm.sh(f"wget -qO - http://192.168.76.1:{web.port}/told")
+        v6 = vm.sh("for n in $(seq 50); do ip -6 addr show dev eth0 | grep -o 'inet6 fd00:76:[^ ]*' && break; sleep 0.2; done; "
+                   "ping -6 -c 1 -W 5 fd00:76::1 | grep -o '1 packets received'")
+        heard.append((lease, said, v6))
+        vm.kill()
+    assert heard[0] == heard[1]
+    lease, said, v6 = heard[1]
+    assert "ip='192.168.76.9'" in lease and "search='lan a.lan'" in lease and "hostname='box'" in lease and "domain='example.org'" in lease
+    assert said == "by the host" and "fd00:76:" in v6 and "received" in v6
 
 
 def test_a_port_that_the_kernel_chooses_is_told_and_stays(vms, tmp_path):

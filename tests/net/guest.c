@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,6 +19,7 @@
 #include "base/bytes.h"
 #include "net/user.h"
 
+uint32_t guest_net = 0x0a000200, guest_ip = 0x0a00020f;
 struct net_peer *(*guest_make)(struct loop *loop, struct config *c, const char *prefix, struct err *err);
 
 #define ETH  14
@@ -450,6 +452,24 @@ struct conn *guest_accepted(struct guest *g, uint16_t port)
 	return NULL;
 }
 
+struct awaited {
+	struct guest *guest;
+	uint16_t port;
+};
+
+static bool has_come(void *opaque)
+{
+	const struct awaited *a = opaque;
+
+	return guest_accepted(a->guest, a->port);
+}
+
+struct conn *guest_comes(struct guest *g, uint16_t port)
+{
+	guest_until(g, has_come, &(struct awaited){ g, port });
+	return guest_accepted(g, port);
+}
+
 unsigned guest_established(const struct guest *g)
 {
 	unsigned count = 0;
@@ -561,6 +581,20 @@ int host_begin(uint16_t port)
 	assert_true(fd >= 0);
 	assert_true(!connect(fd, (struct sockaddr *)&a, sizeof(a)) || errno == EINPROGRESS);
 	return fd;
+}
+
+int host_connect(const char *address, uint16_t port)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
+
+	assert_int_equal(inet_pton(AF_INET, address, &a.sin_addr), 1);
+	if (!connect(fd, (struct sockaddr *)&a, sizeof(a))) {
+		assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+		return fd;
+	}
+	close(fd);
+	return -1;
 }
 
 unsigned open_files(void)

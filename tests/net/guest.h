@@ -10,10 +10,11 @@
 #define GUEST_CONNS 1024
 #define GUEST_DATA  65536u
 
-/* Addresses in host byte order. */
-#define GUEST_IP  0x0a00020fu /* 10.0.2.15 */
-#define HOST_IP	  0x0a000202u
-#define SERVER_IP 0x0a000203u /* of names */
+/* Addresses in host byte order, in 10.0.2.0/24 unless a test is about others. */
+extern uint32_t guest_net, guest_ip;
+#define GUEST_IP  guest_ip /* 10.0.2.15 */
+#define HOST_IP	  (guest_net + 2)
+#define SERVER_IP (guest_net + 3) /* of names */
 
 struct conn {
 	bool used, established, fin, reset;
@@ -73,6 +74,8 @@ void guest_send_tso(struct guest *g, struct conn *c, const void *data, size_t le
 void guest_close(struct guest *g, struct conn *c);
 /* The connection that came in to `port`, or NULL. */
 struct conn *guest_accepted(struct guest *g, uint16_t port);
+/* The same, once it is there. */
+struct conn *guest_comes(struct guest *g, uint16_t port);
 unsigned guest_established(const struct guest *g);
 /* Until it is established; until so many bytes have come. */
 void guest_connected(struct guest *g, struct conn *c);
@@ -87,6 +90,8 @@ int host_socket(int type, uint16_t *port);
 uint16_t free_port(int type);
 /* A connection to a port of this host that is made while the loop runs. */
 int host_begin(uint16_t port);
+/* One that is made, or -1. */
+int host_connect(const char *address, uint16_t port);
 /* How many descriptors the test has. */
 unsigned open_files(void);
 /* The next connection; so many bytes, while the guest's loop runs. */

@@ -27,6 +27,7 @@
 
 static struct guest g;
 static struct err err;
+static struct conn *accepted;
 
 static void start(void)
 {
@@ -359,28 +360,6 @@ static void test_restricted(void **state)
 
 /* --- from the host to the guest --- */
 
-static int host_connect(const char *address, uint16_t port)
-{
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
-
-	assert_int_equal(inet_pton(AF_INET, address, &a.sin_addr), 1);
-	if (!connect(fd, (struct sockaddr *)&a, sizeof(a))) {
-		assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
-		return fd;
-	}
-	close(fd);
-	return -1;
-}
-
-static struct conn *accepted;
-
-static bool has_accepted(void *opaque)
-{
-	accepted = guest_accepted(&g, *(uint16_t *)opaque);
-	return accepted != NULL;
-}
-
 static void test_forwarded_port(void **state)
 {
 	uint16_t a = free_port(SOCK_STREAM), b, eighty = 80, ssh = 22;
@@ -395,7 +374,7 @@ static void test_forwarded_port(void **state)
 	guest_arp(&g);
 	fd = host_connect("127.0.0.1", a);
 	assert_true(fd >= 0);
-	guest_until(&g, has_accepted, &eighty);
+	accepted = guest_comes(&g, eighty);
 	assert_int_equal(send(fd, "GET", 3, 0), 3);
 	guest_read(&g, accepted, 3);
 	guest_send(&g, accepted, "200 OK", 6);
@@ -406,7 +385,7 @@ static void test_forwarded_port(void **state)
 	assert_int_equal(host_connect("127.0.0.2", a), -1);
 	fd = host_connect("127.0.0.2", b);
 	assert_true(fd >= 0);
-	guest_until(&g, has_accepted, &ssh);
+	accepted = guest_comes(&g, ssh);
 	close(fd);
 	guest_end(&g);
 	assert_int_equal(host_connect("127.0.0.1", a), -1);
@@ -450,7 +429,7 @@ static void test_chosen_port(void **state)
 	close(fd);
 	fd = host_connect("127.0.0.1", tcp);
 	assert_true(fd >= 0);
-	guest_until(&g, has_accepted, &eighty);
+	accepted = guest_comes(&g, eighty);
 	guest_send(&g, accepted, "200 OK", 6);
 	host_read(&g, fd, buf, 6);
 	assert_memory_equal(buf, "200 OK", 6);
@@ -565,7 +544,9 @@ static void bad_guest_forwards(void)
 		assert_non_null(strstr(err.msg, "net0.guestfwd0: '"));
 	}
 	assert_false(guest_start(&g, &err, "guestfwd0=tcp:10.0.3.1:80-cmd:cat", NULL));
-	assert_non_null(strstr(err.msg, "net0.guestfwd0: port 80 of 10.0.3.1 is taken, or not in the guest's network"));
+	assert_non_null(strstr(
+		err.msg,
+		"net0.guestfwd0: 'tcp:10.0.3.1:80-cmd:cat': 10.0.3.1 is not for a guest of the network (10.0.2.0/24)"));
 	assert_false(guest_start(&g, &err, "guestfwd0=tcp:10.0.2.100:80-tcp:127.0.0.1:1", NULL));
 	assert_non_null(strstr(err.msg, "net0.guestfwd0"));
 }
@@ -765,7 +746,7 @@ static void test_many_connections(void **state)
 	assert_true(open_files() - before <= count + accepted_count + 40);
 	/* Who comes in by a port is none of them. */
 	close(host_begin(forwarded));
-	guest_until(&g, has_accepted, &eighty);
+	accepted = guest_comes(&g, eighty);
 	accepted->used = false;
 	/* All of them work. */
 	for (unsigned n = 0; n < accepted_count; n++)

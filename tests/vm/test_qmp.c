@@ -655,14 +655,14 @@ static void the_hosts_ends_are_told(void **state)
 		"\r\n \\ net0.peer: index=0,type=null\r\n",
 		"\r\n \\ net1.peer: index=0,type=stream,listen=unix:listens\r\n",
 		"\r\n \\ net2.peer: index=0,type=tap,network=lab,ifname=vt7\r\n",
-		"\r\n \\ net3.peer: index=0,type=user,net=10.0.2.0,restrict=off\r\n",
+		"\r\n \\ net3.peer: index=0,type=user,net=10.7.0.0,restrict=on\r\n",
 	};
 	struct machine q;
 	json_t *o;
 
 	machine_new(&q, CODE_HALT,
 		    "name=q net0.backend=null net1.backend=stream net1.listen=unix:listens net2.backend=null "
-		    "net3.backend=user");
+		    "net3.backend=user net3.net=10.7.0.0/16 net3.restrict=y");
 	machine_start(&q);
 	/* As `--net lab` is, which only root may have. */
 	assert_int_equal(config_set(q.config, "net2.backend", "lab", NULL), 0);

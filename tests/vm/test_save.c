@@ -322,6 +322,25 @@ static void files_are_found_from_anywhere_and_may_be_others(void **state)
 	unlink(machines_path("moved"));
 }
 
+/* Where the guest's network is stays with another word of its ports, and goes with it. */
+static void a_network_stays_where_it_is(void **state)
+{
+	const char *path = saved_machine("net0.backend=user net0.net=192.168.76.0/24 net0.ipv6=off net0.restrict=on");
+	struct machine m;
+
+	restore(&m, path, "net0.backend=user");
+	assert_string_equal(config_peek(m.config, "net0.net"), "192.168.76.0/24");
+	assert_string_equal(config_peek(m.config, "net0.ipv6"), "off");
+	assert_null(config_peek(m.config, "net0.restrict"));
+	machine_quit(&m);
+	restore(&m, path, "net0.backend=user net0.net=10.0.3.0/24");
+	assert_string_equal(config_peek(m.config, "net0.net"), "10.0.3.0/24");
+	machine_quit(&m);
+	restore(&m, path, "net0.backend=null");
+	assert_null(config_peek(m.config, "net0.net"));
+	machine_quit(&m);
+}
+
 static void the_machine_itself_cannot_be_changed(void **state)
 {
 	const char *path = saved_machine("cpus=2 cpu.model=max,-smap");
@@ -522,6 +541,7 @@ int main(void)
 		cmocka_unit_test(one_save_at_a_time_and_it_can_be_cancelled),
 		cmocka_unit_test(what_cannot_be_written_leaves_everything_as_it_was),
 		cmocka_unit_test(files_are_found_from_anywhere_and_may_be_others),
+		cmocka_unit_test(a_network_stays_where_it_is),
 		cmocka_unit_test(the_machine_itself_cannot_be_changed),
 		cmocka_unit_test(another_cpu_is_refused_by_name),
 		cmocka_unit_test(a_cpu_keeps_what_it_was_saved_with),
