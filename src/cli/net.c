@@ -195,7 +195,10 @@ static int run_raw(int argc, char **argv)
 	struct err err;
 	int operands, parsed, status;
 
-	if (argc < 1 || !strcmp(argv[0], "--help") || !strcmp(argv[0], "-h")) {
+	/* As of other programs with commands: `help COMMAND` is `COMMAND --help`. */
+	if (argc > 1 && !strcmp(argv[0], "help"))
+		return run_raw(2, (char *[]){ argv[1], (char[]){ "--help" }, NULL });
+	if (argc < 1 || !strcmp(argv[0], "--help") || !strcmp(argv[0], "-h") || !strcmp(argv[0], "help")) {
 		cli_help(&cli_net_command, argc < 1 ? stderr : stdout);
 		return argc < 1;
 	}

@@ -30,8 +30,11 @@ static void explain(const json_t *o)
 	const json_t *why;
 	size_t i;
 
-	if (json_object_get(o, "error"))
+	/* Which says more than what is not as it was made, and that a start would not mend. */
+	if (json_object_get(o, "error")) {
 		fprintf(stderr, "vireo: %s: %s\n", text(o, "name"), text(o, "error"));
+		return;
+	}
 	json_array_foreach(json_object_get(o, "problems"), i, why)
 		fprintf(stderr, "vireo: %s: %s\n", text(o, "name"), json_string_value(why));
 	if (json_object_get(o, "problems"))

@@ -341,7 +341,8 @@ static int check_model(const struct lan_def *d, struct err *err)
 	if (*d->bridge && !strcmp(d->bridge, d->uplink))
 		return err_set(err, "bridge: '%s' is the interface itself", d->bridge);
 	if (d->publish_len && d->model != LAN_NAT && d->model != LAN_ROUTED)
-		return err_set(err, "publish: ports are published of a network with model nat or routed");
+		return err_set(err, "publish: a network that is %s has no published ports (--publish none)",
+			       lan_model_names[d->model]);
 	if (d->routes_len && !lan_has_gateway(d))
 		return err_set(err, "route: networks with model nat or routed have routes to each other");
 	if (d->model == LAN_BRIDGED && d->statics_len)
@@ -526,7 +527,7 @@ int lan_parse_publish(struct lan_def *d, const char *text, struct err *err)
 	else if (!lan_label_of(p->to, p->to))
 		return err_set(err, "publish: '%s' is neither a machine's name nor an address", p->to);
 	if (*host && !lan_parse4(host, &p->at4) && !lan_parse6(host, &p->at6))
-		return err_set(err, "publish: '%s' is no address of the host", host);
+		return err_set(err, "publish: '%s' is neither tcp, udp nor an address of the host", host);
 	p->families = to & (!*host ? to : strchr(host, ':') ? LAN_6 : LAN_4);
 	if (!p->families)
 		return err_set(err, "publish: '%s' goes from one family of addresses to the other", text);

@@ -254,7 +254,9 @@ static int check_unused(struct lan *l, const char *name, struct err *err)
 {
 	struct lan_run *r = calloc(1, sizeof(*r));
 	struct rtnl_links links;
-	int rc = 0;
+	char who[512] = "";
+	unsigned count = 0;
+	size_t len = 0;
 
 	if (!r || lan_run_load(l, name, r)) {
 		free(r);
@@ -264,13 +266,22 @@ static int check_unused(struct lan *l, const char *name, struct err *err)
 		lan_prune_ports(l, r, &links);
 		rtnl_links_free(&links);
 	}
-	for (unsigned i = 0; i < r->ports.len && !rc; i++)
-		if (*r->ports.v[i].tap)
-			rc = err_set(err, "network %s: machine %s has a cable in it (--force pulls it)", name,
-				     lan_port_name(&r->ports.v[i]));
+	for (unsigned i = 0; i < r->ports.len; i++) {
+		if (!*r->ports.v[i].tap)
+			continue;
+		count++;
+		if (len < sizeof(who))
+			len += (size_t)snprintf(who + len, sizeof(who) - len, "%s%s", len ? ", " : "",
+						lan_port_name(&r->ports.v[i]));
+	}
+	if (count)
+		err_set(err,
+			count == 1 ? "network %s: machine %s has a cable in it (--force pulls it)"
+				   : "network %s: machines %s%s have cables in it (--force pulls them)",
+			name, who, len < sizeof(who) ? "" : "...");
 	lan_run_free(r);
 	free(r);
-	return rc;
+	return count ? -1 : 0;
 }
 
 int lan_stop_foreign(struct lan *l, const char *name, struct err *err)

@@ -52,6 +52,7 @@ def edited(lab):
                        "taken": ["--bridge", "taken", "--force"], "model": ["--isolated"], "mtu": ["--mtu", "1300"], "dns": ["--dns", "dnsmasq"],
                        "uplink": ["--bridged", "nope0", "--subnet", "none", "--subnet6", "none", "--domain", "none", "--force"]}.items():
         errors[name] = tried(lab, "net", "edit", "lab", *args)
+    errors["stop"] = tried(lab, "net", "stop", "lab")
     # One that fails in the middle: the server is refused its directory.
     server = os.path.join(lab.dir, "run", "lab", "server.sock")
     lab.vireo("net", "edit", "lab", "--no-dhcp", "--dns", "off", "--force")

@@ -76,6 +76,7 @@ def test_the_tool_says_what_there_is(tmp_path):
         assert said("img", command, "--help") == said("img", command, "-h") == said("help", "img", command)
         assert syntax()[command].strip() in said("help", "img", command)
     assert said("img", "create", "-f", "qcow2", "--help") == said("help", "img", "create")
+    assert said("net", "help") == said("net", "--help") and said("net", "help", "create") == said("net", "create", "--help")
     r = run("help", "img", "creat")
     assert (r.returncode, r.stdout, r.stderr) == (1, "", "vireo: img: no command 'creat' (did you mean 'create'?)\n")
 

@@ -18,7 +18,7 @@ def test_edits(scenes):
     r = scenes.result("edited")
     errors = r.pop("errors")
     says = {"host": "machine a has the address 10.50.0.", "subnet": "10.50.0.", "subnet6": "has the address fd", "taken": "the name taken is taken",
-            "bridge": "has a cable in it", "model": "has a cable in it", "mtu": "packets that are too large", "dns": "a name server that is no more", "uplink": "there is no interface nope0", "server": "server.sock"}
+            "bridge": "has a cable in it", "stop": "machines a, b have cables in it (--force pulls them)", "model": "has a cable in it", "mtu": "packets that are too large", "dns": "a name server that is no more", "uplink": "there is no interface nope0", "server": "server.sock"}
     for name, words in says.items():
         assert words in errors[name], (name, errors[name])
     assert r == {"first": 1400, "after errors": True, "same": True, "kept": True, "other": [True, 1500, ["10.61.0.1"]], "moved": True, "static": True, "routed": True,
