@@ -121,7 +121,10 @@ static void print_value(const char *key, const json_t *v, int indent)
 		json_object_foreach(e, k, m)
 		{
 			printf(" %s", k);
-			print_word("=", json_is_true(m) ? "yes" : json_string_value(m));
+			if (json_is_integer(m))
+				printf("=%lld", (long long)json_integer_value(m));
+			else
+				print_word("=", json_is_true(m) ? "yes" : json_string_value(m));
 		}
 		putchar('\n');
 	}
@@ -246,6 +249,12 @@ const struct net_command net_stats_command = {
 	.cmd = {
 		.name = "net stats",
 		.summary = "Show what a network has carried and refused",
+		.text = "cables: what each cable has carried, from the machine's side, and in `refused` the frames that were "
+			"not its\nown to send. refused: packets that chains of the network's filters have dropped since it "
+			"was started: `in` and\n`published` into the network (neither published nor opened), `out` out of it "
+			"by an address that is not of\nit, `input` so to the host, `fair` beyond a machine's share of "
+			"connections, `strange` beyond its share of\naddresses that do not answer, `from` and `between` of who "
+			"is in the bridge and not known.",
 		.operands = "NAME",
 		.min_operands = 1,
 		.max_operands = 1,

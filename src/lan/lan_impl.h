@@ -152,6 +152,12 @@ struct lan_port *lan_port_add(struct lan_run *r, const uint8_t mac[6], const cha
 /* What the server of a network has handed out, or why that is not known. */
 json_t *lan_leases_of(struct lan *l, const struct lan_def *d, struct err *err);
 
+/* --- drops.c --- */
+/* {"filters": {CHAIN: packets}, "cables": {MAC: frames}}, since the network was started. */
+json_t *lan_drops(struct lan *l, const struct lan_run *r);
+/* What has been counted by filters that are no more. */
+void lan_drops_keep(struct lan *l, const char *name, const json_t *drops);
+
 /* --- health.c --- */
 /* What a network that runs has not, or otherwise than it was made. */
 enum lan_fault {

@@ -322,6 +322,9 @@ void lan_rules_routed(FILE *f, const struct lan_rules *r)
 	accept_net(f, d, "saddr");
 	if (d->dns == LAN_DNS_DNSMASQ)
 		fputs("\t\tip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n", f);
+	/* The server hears that, and the host does not wonder. */
+	else
+		fputs("\t\tip daddr 255.255.255.255 udp sport 68 udp dport 67 drop\n", f);
 	fputs("\t\tip6 saddr { fe80::/10, :: } accept\n\t\tcounter drop\n\t}\n", f);
 	if (d->publish_len)
 		published(f, r);

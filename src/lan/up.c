@@ -95,9 +95,14 @@ int lan_load_rules(struct lan *l, const struct lan_run *r, struct err *err)
 {
 	char path[2 * LAN_PATH], table[NFNL_NAME], text[24];
 	struct err ignored;
+	json_t *drops = lan_drops(l, r);
 	uint64_t sum = 0;
+	int rc = load_rules(l, r, false, err);
 
-	if (load_rules(l, r, false, err))
+	if (!rc)
+		lan_drops_keep(l, r->def.name, drops);
+	json_decref(drops);
+	if (rc)
 		return -1;
 	/* Where it cannot be seen or written down they are loaded once more than is needed. */
 	snprintf(table, sizeof(table), LAN_TABLE "%s", r->def.name);

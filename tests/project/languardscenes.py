@@ -320,5 +320,28 @@ def told(lab):
     return found
 
 
+def counted(lab):
+    """What is refused is counted by cable and by chain, from the start of the network on, whoever comes and goes."""
+    lab.vireo("net", "create", "lab", "--nat")
+    one, two = (lab.machine("lab", "a", f"52:54:00:00:00:0{n}", configure=False) for n in (1, 2))
+    odd = lab.machine("lab", "input", configure=False)
+    stats = lambda: json.loads(lab.vireo("net", "stats", "lab", "--json"))
+    refused = lambda: {f"{c['machine']} {c['mac'][-1] if c['machine'] == 'a' else ''}".strip(): c["refused"] for c in stats()["cables"]}
+    send(lab, two, one, forged(two, one))
+    send(lab, odd, one, forged(odd, one))
+    found = {"chains": sorted(stats()["refused"]), "first": refused()}
+    odd.sh("busybox udhcpc -i eth0 -n -q -f -t 5 -T 1 -s /bin/true")
+    found["asked"] = stats()["refused"]["input"]
+    lab.machine("lab", "c", configure=False)
+    found["later"] = refused()
+    send(lab, two, one, forged(two, one))
+    found["more"] = refused()
+    found["text"] = [line.split()[-1] for line in lab.vireo("net", "stats", "lab").splitlines() if "machine=input" in line]
+    lab.vireo("net", "stop", "--force", "lab")
+    lab.vireo("net", "start", "lab")
+    found["anew"] = sum(refused().values())
+    return found
+
+
 if __name__ == "__main__":
     lanlab.play(globals())

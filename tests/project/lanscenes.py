@@ -413,9 +413,9 @@ def spoofed(lab):
     send(lab, b, a, {"dad": lanframes.eth("33:33:ff:cc:00:02", b.mac, 0x86dd, lanframes.nd("::", "ff02::1:ffcc:2", 135, asked, lanframes.MARK % 0))})
     answer = {"answer": lanframes.eth(b.mac, c.mac, 0x86dd, lanframes.nd(asked, "ff02::1", 136, asked, lanframes.MARK % 0))}
     stolen += send(lab, c, b, answer)
-    refused = json.loads(lab.vireo("net", "stats", "lab", "--json"))["refused"]
+    stats = json.loads(lab.vireo("net", "stats", "lab", "--json"))
     sh("nft delete table bridge vireo-lab")
-    return {"with": with_filters, "first": first, "stolen": stolen, "asking": asking, "refused": sum(refused.values()),
+    return {"with": with_filters, "first": first, "stolen": stolen, "asking": asking, "refused": sum(c["refused"] for c in stats["cables"]),
             "without": send(lab, a, b, frames), "all": sorted(frames)}
 
 

@@ -86,3 +86,11 @@ def test_what_is_wrong_is_told_before_it_is_mended(scenes):
             "down": ["its bridge is down", no_addresses], "address": [no_addresses],
             "cable": ["a machine's cable is down, or not in the bridge"], "forwarding": ["the host does not forward"], "record": [lost]}
     assert r == {name: ["broken" if name == "record" else "degraded", words, True, True, "up"] for name, words in says.items()}
+
+
+@pytest.mark.scene("counted")
+def test_what_is_refused_is_counted_from_the_start_on(scenes):
+    r = scenes.result("counted")
+    first = {"a 1": 0, "a 2": 3, "input": 3}
+    assert r == {"chains": ["between", "fair", "from", "in", "input", "out", "published", "strange"], "first": first, "asked": 0,
+                 "later": {**first, "c": 0}, "more": {**first, "a 2": 6, "c": 0}, "text": ["refused=3"], "anew": 0}
