@@ -55,9 +55,7 @@ int lan_load(struct lan *l, const char *name, struct lan_def *d, struct err *err
 
 static bool runs(struct lan *l, const char *name)
 {
-	char path[2 * LAN_PATH];
-
-	return !lan_run_path(&l->store, name, "", path, sizeof(path)) && !access(path, F_OK);
+	return lan_run_has(&l->store, name);
 }
 
 /* --- making --- */
@@ -348,7 +346,8 @@ static int forget_route(struct lan *l, struct lan_def *o, const void *opaque, st
 int lan_delete(struct lan *l, const char *name, bool force, struct err *err)
 {
 	/* A definition that cannot be read any more can be removed. */
-	if (lan_stop(l, name, force, err) || each_other(l, name, forget_route, name, err))
+	if (lan_store_removable(&l->store, name, err) || lan_stop(l, name, force, err) ||
+	    each_other(l, name, forget_route, name, err))
 		return -1;
 	lan_keep_remove(&l->store, name, NULL);
 	return lan_store_remove(&l->store, name, err);

@@ -180,7 +180,7 @@ int lan_reconcile(struct lan *l, struct err *err)
 	struct host h = { 0 };
 	struct tables *t = &h.tables;
 	const struct rtnl_links *links = &h.sight.links;
-	char name[LAN_NET_NAME + 1], path[2 * LAN_PATH];
+	char name[LAN_NET_NAME + 1];
 	struct err why;
 	int rc = -1;
 
@@ -208,8 +208,7 @@ int lan_reconcile(struct lan *l, struct err *err)
 	}
 	for (unsigned i = 0; i < t->names.len && !rc; i++)
 		if (!lan_names_has(&running, t->names.v[i]) && !lan_is_others(l, t->names.v[i]) &&
-		    lan_run_path(&l->store, t->names.v[i], "", path, sizeof(path)) == 0 && access(path, F_OK) &&
-		    lan_remove_rules(l, t->names.v[i], &why))
+		    !lan_run_has(&l->store, t->names.v[i]) && lan_remove_rules(l, t->names.v[i], &why))
 			log_line(LOG_WARN, "lan", "filters of network %s, which is gone, could not be removed: %s",
 				 t->names.v[i], why.msg);
 	if (t->forwarding && !running.len && !rc && lan_remove_rules(l, "", &why))

@@ -12,13 +12,6 @@ static void put(json_t *o, const char *key, const char *text)
 	json_object_set_new(o, key, json_string(text));
 }
 
-static bool has_directory(struct lan *l, const char *name)
-{
-	char path[2 * LAN_PATH];
-
-	return !lan_run_path(&l->store, name, "", path, sizeof(path)) && !access(path, F_OK);
-}
-
 /* And what is wrong with it. */
 static const char *state_of(struct lan *l, const char *name, struct lan_run *r, const struct lan_sight *s,
 			    unsigned *faults)
@@ -32,7 +25,7 @@ static const char *state_of(struct lan *l, const char *name, struct lan_run *r, 
 		return !r->up ? "broken" : *faults ? "degraded" : "up";
 	}
 	*faults = lan_remains(l, name, s);
-	if (has_directory(l, name))
+	if (lan_run_has(&l->store, name))
 		*faults |= LAN_NO_RECORD;
 	return *faults ? "broken" : "down";
 }
@@ -186,6 +179,11 @@ json_t *lan_show(struct lan *l, const char *name, struct err *err)
 		if (lan_run_load(l, name, r))
 			memset(r, 0, sizeof(*r));
 		json_object_set_new(o, "definition", lan_def_to_json(d));
+		/* Its machines ask the network outside. */
+		if (d->model == LAN_BRIDGED) {
+			json_object_del(json_object_get(o, "definition"), "dhcp");
+			json_object_del(json_object_get(o, "definition"), "dns");
+		}
 		json_object_set_new(o, "cables", cables(&r->ports));
 		if (r->known && lan_is_here(r))
 			put_warnings(l, r, o);

@@ -345,6 +345,11 @@ int lan_store_save(const struct lan_store *s, const struct lan_def *d, struct er
 	return rc;
 }
 
+int lan_store_removable(const struct lan_store *s, const char *name, struct err *err)
+{
+	return lan_store_has(s, name) && access(s->etc, W_OK) ? err_errno(err, errno, "%s", s->etc) : 0;
+}
+
 int lan_store_remove(const struct lan_store *s, const char *name, struct err *err)
 {
 	char path[2 * LAN_PATH];
@@ -420,7 +425,17 @@ int lan_store_names(const struct lan_store *s, struct lan_names *n, struct err *
 
 int lan_store_running(const struct lan_store *s, struct lan_names *n, struct err *err)
 {
-	return list(s->run, "", n, err);
+	unsigned len = 0;
+
+	if (list(s->run, "", n, err))
+		return -1;
+	for (unsigned i = 0; i < n->len; i++)
+		if (lan_run_has(s, n->v[i]))
+			n->v[len++] = n->v[i];
+		else
+			free(n->v[i]);
+	n->len = len;
+	return 0;
 }
 
 void lan_names_free(struct lan_names *n)
@@ -467,8 +482,26 @@ json_t *lan_run_read(const struct lan_store *s, const char *name, const char *fi
 	return read_json(path, &e);
 }
 
-/* The files of a directory; with `below` those of directories in it, too. */
-static void empty(int fd, bool below)
+/* What we make in the directory of a network, up to a dot or the end: state.json, state.json.tmp, server, server.sock.
+ */
+static bool is_ours(const char *file)
+{
+	static const char *const ours[] = { "state",   "filters", "refused", "server",
+					    "dnsmasq", "hosts",	  "names",   "leases" };
+
+	for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+		if (strlen(ours[i]) == strcspn(file, ".") && !strncmp(file, ours[i], strlen(ours[i])))
+			return true;
+	return false;
+}
+
+static bool is_entry(const struct dirent *e)
+{
+	return strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+}
+
+/* The files of a directory; of that of a network (`run`) what is ours, also directories with their files. */
+static void empty(int fd, bool run)
 {
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
@@ -476,15 +509,33 @@ static void empty(int fd, bool below)
 	if (!d && fd >= 0)
 		close(fd);
 	while (d && (e = readdir(d))) {
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-			continue;
-		if (!unlinkat(dirfd(d), e->d_name, 0) || !below)
+		if (!is_entry(e) || (run && !is_ours(e->d_name)) || !unlinkat(dirfd(d), e->d_name, 0) || !run)
 			continue;
 		empty(openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), false);
 		unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR);
 	}
 	if (d)
 		closedir(d);
+}
+
+bool lan_run_has(const struct lan_store *s, const char *name)
+{
+	bool any = false, ours = false;
+	char path[2 * LAN_PATH];
+	struct dirent *e;
+	DIR *d;
+
+	if (lan_run_path(s, name, "", path, sizeof(path)))
+		return false;
+	d = opendir(path);
+	if (!d)
+		return !access(path, F_OK);
+	while (!ours && (e = readdir(d))) {
+		any |= is_entry(e);
+		ours = is_ours(e->d_name);
+	}
+	closedir(d);
+	return ours || !any;
 }
 
 int lan_run_remove(const struct lan_store *s, const char *name, struct err *err)

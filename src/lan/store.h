@@ -45,6 +45,8 @@ bool lan_store_has(const struct lan_store *s, const char *name);
 /* The error that there is none of this name. Always returns -1. */
 int lan_store_lacks(const char *name, struct err *err);
 int lan_store_save(const struct lan_store *s, const struct lan_def *d, struct err *err);
+/* An error where it is there and could not be removed now. */
+int lan_store_removable(const struct lan_store *s, const char *name, struct err *err);
 int lan_store_remove(const struct lan_store *s, const char *name, struct err *err);
 
 /* What whoever was killed had begun to write. */
@@ -75,7 +77,10 @@ int lan_run_path(const struct lan_store *s, const char *name, const char *file, 
 int lan_run_write(const struct lan_store *s, const char *name, const char *file, const json_t *o, struct err *err);
 /* NULL if it is not there, or is no JSON. */
 json_t *lan_run_read(const struct lan_store *s, const char *name, const char *file);
-/* All of it. Fails where it cannot be removed. */
+/* Whether there is a directory of that name. One that holds nothing but what somebody else has put there is none of
+ * ours. */
+bool lan_run_has(const struct lan_store *s, const char *name);
+/* All that is ours in it, and the directory. Fails where it cannot be removed, or something else is in it. */
 int lan_run_remove(const struct lan_store *s, const char *name, struct err *err);
 
 /* Replace `path` by `text`: written beside it, synced if it shall outlive the host, renamed. */

@@ -343,5 +343,23 @@ def counted(lab):
     return found
 
 
+def others_files(lab):
+    """A directory of somebody else's among ours is left alone; a definition that cannot be removed leaves its network as it is."""
+    junk = os.path.join(lab.dir, "run", "junk")
+    os.makedirs(os.path.join(junk, "a", "b"))
+    open(os.path.join(junk, "file"), "w").close()
+    run = lambda *args: [(r := lab.vireo("net", *args, check=False)).returncode, r.stderr.replace(lab.dir, "DIR")]
+    create, edit = run("create", "lab", "--bridged", "up0"), run("edit", "lab", "--mtu", "1400")
+    found = {"beside": [create[0], "junk" in create[1], edit]}
+    found["bridged"] = [w for w in ("dhcp", "dns") if w in shown(lab)["definition"]]
+    networks = os.path.join(lab.dir, "networks")
+    sh(f"mount --bind {networks} {networks}; mount -o remount,bind,ro {networks}")
+    found["read-only"] = [run("delete", "lab"), shown(lab)["state"]]
+    sh(f"umount {networks}")
+    found["delete"] = run("delete", "lab")
+    found["kept"] = sorted(os.path.relpath(os.path.join(d, f), junk) for d, ds, fs in os.walk(junk) for f in ds + fs)
+    return found
+
+
 if __name__ == "__main__":
     lanlab.play(globals())

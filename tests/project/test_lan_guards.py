@@ -94,3 +94,9 @@ def test_what_is_refused_is_counted_from_the_start_on(scenes):
     first = {"a 1": 0, "a 2": 3, "input": 3}
     assert r == {"chains": ["between", "fair", "from", "in", "input", "out", "published", "strange"], "first": first, "asked": 0,
                  "later": {**first, "c": 0}, "more": {**first, "a 2": 6, "c": 0}, "text": ["refused=3"], "anew": 0}
+
+
+@pytest.mark.scene("others_files")
+def test_directories_of_others_and_definitions_that_stay(scenes):
+    assert scenes.result("others_files") == {"beside": [0, False, [0, ""]], "bridged": [], "read-only": [[1, "vireo: DIR/networks: Read-only file system\n"], "up"],
+                                             "delete": [0, ""], "kept": ["a", "a/b", "file"]}
