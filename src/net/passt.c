@@ -207,12 +207,25 @@ static bool exists(const char *program)
 
 static int read_ports(struct passt *p, struct config *c, const char *word, struct err *err)
 {
-	const char *spec;
-	char key[64], option[16];
+	char key[64], option[16], one[256];
+	const char *specs;
+	size_t len;
 
 	snprintf(key, sizeof(key), "%s.%s", p->name, word);
 	snprintf(option, sizeof(option), "--%s", word);
-	return config_str(c, key, "", &spec, err) || add_ports(p, key, option, spec, err) ? -1 : 0;
+	if (config_str(c, key, "", &specs, err))
+		return -1;
+	for (;; specs += len + 1) { /* "A+B", as the command line joins a key that comes twice */
+		len = strcspn(specs, "+");
+		if (len >= sizeof(one))
+			return err_set(err, "%s: longer than 255 characters", key);
+		memcpy(one, specs, len);
+		one[len] = 0;
+		if (add_ports(p, key, option, one, err))
+			return -1;
+		if (!specs[len])
+			return 0;
+	}
 }
 
 static int read_keys(struct passt *p, struct config *c, struct err *err)

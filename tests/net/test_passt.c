@@ -189,6 +189,8 @@ static void test_where_ports_are(void **state)
 		{ "tcp-ports=4000-4010,~4005", 4005, false, false },
 		{ "tcp-ports=0.0.0.0/2222:22,3333", 3333, true, true },
 		{ "tcp-ports=10.0.2.15/2222:22", 2222, false, true },
+		{ "tcp-ports=2222:22+0.0.0.0/3333", 2222, true, false },
+		{ "tcp-ports=2222:22+0.0.0.0/3333", 3333, true, true },
 		{ "tcp-ports=none", 2222, false, false },
 	};
 
