@@ -654,6 +654,16 @@ static bool all_came(void *opaque)
 }
 
 /* Whoever may reach a forwarded port takes nothing of what the guest may open itself. */
+/* So many connections by the port have been ended by the other side. */
+static bool all_end(void *opaque)
+{
+	unsigned count = 0;
+
+	for (unsigned n = 0; n < GUEST_CONNS; n++)
+		count += g.conn[n].used && g.conn[n].port == 80 && g.conn[n].fin;
+	return count == *(unsigned *)opaque;
+}
+
 static void test_many_come_in(void **state)
 {
 	uint16_t forwarded = free_port(SOCK_STREAM), datagrams = free_port(SOCK_DGRAM), port = 0, own = 0;
@@ -692,7 +702,8 @@ static void test_many_come_in(void **state)
 	/* Others have gone: who waited comes in. */
 	for (unsigned n = 0; n < 400; n++)
 		close(fd[n]);
-	guest_run(&g, 50);
+	count = 400;
+	guest_until(&g, all_end, &count);
 	for (unsigned n = 0; n < GUEST_CONNS; n++)
 		if (g.conn[n].port == 80 && g.conn[n].fin)
 			guest_close(&g, &g.conn[n]);
