@@ -114,10 +114,24 @@ json_t *lan_drops(struct lan *l, const struct lan_run *r)
 	return o;
 }
 
+static bool has_any(const json_t *counts)
+{
+	const char *key;
+	json_t *n;
+
+	json_object_foreach((json_t *)counts, key, n)
+	{
+		if (json_integer_value(n))
+			return true;
+	}
+	return false;
+}
+
 void lan_drops_keep(struct lan *l, const char *name, const json_t *drops)
 {
 	struct err ignored;
 
 	/* Where nothing can be written they begin anew. */
-	lan_run_write(&l->store, name, KEPT, drops, &ignored);
+	if (has_any(json_object_get(drops, "filters")) || has_any(json_object_get(drops, "cables")))
+		lan_run_write(&l->store, name, KEPT, drops, &ignored);
 }
