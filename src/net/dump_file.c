@@ -40,8 +40,16 @@ struct dump_file {
 	size_t in, out; /* bytes so far */
 	uint64_t lost;	/* frames, since it was said */
 	bool behind, failed, ends;
+	bool done, left; /* the thread is about to end; nobody waits for it, and all this is its own */
 	uint8_t ring[RING];
 };
+
+static void release(struct dump_file *f)
+{
+	if (f->fd >= 0)
+		close(f->fd);
+	free(f);
+}
 
 /* --- the thread --- */
 
@@ -116,6 +124,7 @@ static void say_lost(struct dump_file *f)
 static void *write_all(void *opaque)
 {
 	struct dump_file *f = opaque;
+	bool left;
 
 	pthread_mutex_lock(&f->lock);
 	while (!f->failed) {
@@ -136,7 +145,11 @@ static void *write_all(void *opaque)
 			say_lost(f);
 		pthread_cond_signal(&f->less);
 	}
+	f->done = true;
+	left = f->left;
 	pthread_mutex_unlock(&f->lock);
+	if (left)
+		release(f);
 	return NULL;
 }
 
@@ -247,13 +260,6 @@ static int start_thread(struct dump_file *f)
 	return rc;
 }
 
-static void release(struct dump_file *f)
-{
-	if (f->fd >= 0)
-		close(f->fd);
-	free(f);
-}
-
 struct dump_file *dump_file_open(const struct net_dump_config *c, struct err *err)
 {
 	struct dump_file *f = calloc(1, sizeof(*f));
@@ -278,6 +284,7 @@ struct dump_file *dump_file_open(const struct net_dump_config *c, struct err *er
 void dump_file_close(struct dump_file *f)
 {
 	struct timespec until;
+	bool done;
 
 	pthread_mutex_lock(&f->lock);
 	f->ends = true;
@@ -289,7 +296,15 @@ void dump_file_close(struct dump_file *f)
 		release(f);
 		return;
 	}
-	/* The thread has it as long as the process is there. */
 	log_line(LOG_WARN, "net", "%s.dump: the disk takes nothing: the last frames may not be there", f->name);
-	pthread_detach(f->thread);
+	pthread_mutex_lock(&f->lock);
+	done = f->done;
+	if (!done)
+		pthread_detach(f->thread);
+	f->left = !done;
+	pthread_mutex_unlock(&f->lock);
+	if (!done)
+		return;
+	pthread_join(f->thread, NULL);
+	release(f);
 }
