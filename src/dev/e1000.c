@@ -630,6 +630,21 @@ void e1000_set_link(struct device *d, bool up)
 	pthread_mutex_unlock(&e->lock);
 }
 
+void e1000_announce(struct device *d)
+{
+	struct e1000 *e = d->self;
+	uint8_t mac[8];
+	bool on;
+
+	pthread_mutex_lock(&e->lock);
+	st_le32(mac, e->ra[0]);
+	st_le32(mac + 4, e->ra[1]);
+	on = !e->unplugged && e->ra[1] & RAH_VALID;
+	pthread_mutex_unlock(&e->lock);
+	if (on)
+		net_announce(e->peer, mac);
+}
+
 static void unplugged(void *opaque)
 {
 	struct e1000 *e = opaque;

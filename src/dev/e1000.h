@@ -24,5 +24,7 @@ struct e1000_config {
 struct device *e1000_new(const struct e1000_config *c, struct err *err);
 /* Pull the cable, or put it back: the driver is told by an interrupt. Without the card's lock, any thread. */
 void e1000_set_link(struct device *d, bool up);
+/* Say on the network where the card is, which no driver of it can be asked for. Loop thread. */
+void e1000_announce(struct device *d);
 
 #endif

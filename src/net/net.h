@@ -115,6 +115,9 @@ bool net_deliver(struct net_peer *p, const uint8_t *frame, size_t len, const str
 /* A frame in one piece that does not change, to a peer. */
 bool net_send(struct net_peer *p, const uint8_t *frame, size_t len, const struct net_offload *o);
 
+/* A reverse ARP of that card, which switches learn from where it is. */
+void net_announce(struct net_peer *p, const uint8_t mac[6]);
+
 /* The packet's bytes in one piece that no guest can change: in `buf`, of NET_FRAME_MAX bytes, or where they are. */
 const uint8_t *net_flat(const struct net_packet *k, uint8_t *buf);
 
@@ -131,6 +134,15 @@ int net_tap_check(struct config *c, const char *prefix, struct err *err);
 int net_socket_check(struct config *c, const char *prefix, struct err *err);
 int net_stream_check(struct config *c, const char *prefix, struct err *err);
 int net_dgram_check(struct config *c, const char *prefix, struct err *err);
+
+/*
+ * A port more, or less, of a user-mode network that net_user_new() has made: "[tcp|udp]:[ADDRESS]:PORT", and behind it
+ * "-[ADDRESS]:PORT" of one more. The key below `prefix` says so, too, from then on.
+ */
+int net_user_add_forward(struct net_peer *p, struct config *c, const char *prefix, const char *text, struct err *err);
+/* 1 if there is none such. */
+int net_user_remove_forward(struct net_peer *p, struct config *c, const char *prefix, const char *text,
+			    struct err *err);
 
 /* For people: where a user-mode network is. */
 void net_user_describe(struct config *c, const char *prefix, FILE *out);

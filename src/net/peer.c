@@ -73,6 +73,18 @@ bool net_send(struct net_peer *p, const uint8_t *frame, size_t len, const struct
 	return p->ops->send(p, &(struct net_packet){ &iov, 1, true, len, *o });
 }
 
+void net_announce(struct net_peer *p, const uint8_t mac[6])
+{
+	uint8_t f[60] = { 0 };
+
+	memset(f, 0xff, 6);
+	memcpy(f + 6, mac, 6);
+	memcpy(f + 12, "\x80\x35\0\1\x08\0\6\4\0\3", 10);
+	memcpy(f + 22, mac, 6);
+	memcpy(f + 32, mac, 6);
+	net_send(p, f, sizeof(f), &(struct net_offload){ 0 });
+}
+
 const uint8_t *net_flat(const struct net_packet *k, uint8_t *buf)
 {
 	size_t at = 0;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,6 +30,7 @@
 #define RESTART_S     1
 #define RETRY_S	      2 /* after one that could not begin */
 #define MESSAGE_MAX   (HEADER + NET_FRAME_MAX)
+#define ANSWER_MS     3000	/* that a process has for a change */
 #define SOCKET_BUFFER (1 << 20) /* the kernel gives what it allows */
 
 struct process {
@@ -38,9 +40,11 @@ struct process {
 	char name[32];
 	struct net_peer *(*make)(struct loop *loop, const void *opaque, struct err *err);
 	int (*confine)(const void *opaque, struct err *err);
+	int (*change)(struct net_peer *peer, const void *opaque, struct err *err);
 	void (*print)(const void *opaque, FILE *out);
 	void (*end)(void *opaque);
 	void *opaque;
+	size_t size;
 	pid_t pid;
 	int fd;	       /* -1: the process has ended */
 	bool starting; /* its first message has not come */
@@ -56,7 +60,8 @@ struct process {
 
 /* --- the messages --- */
 
-enum { MSG_CHECKSUM = 1, MSG_VALID = 2, MSG_ECN = 4 };
+/* MSG_CHANGE: to the process, with another configuration in place of a frame, and the socket that is answered on. */
+enum { MSG_CHECKSUM = 1, MSG_VALID = 2, MSG_ECN = 4, MSG_CHANGE = 8 };
 
 static void put_header(uint8_t h[HEADER], const struct net_offload *o)
 {
@@ -87,6 +92,7 @@ static bool take_header(const uint8_t h[HEADER], struct net_offload *o)
 /* --- in the new process --- */
 
 struct child {
+	struct process *process; /* this one's copy */
 	struct net_peer *peer;
 	int fd;
 	struct loop_fd *watch;
@@ -121,23 +127,63 @@ static bool child_receive(void *opaque, const uint8_t *frame, size_t len, const 
 	return sent;
 }
 
+static void child_changes(struct child *c, const uint8_t *config, size_t len, int answer)
+{
+	struct process *p = c->process;
+	struct err err = { "" };
+
+	if (len != p->size || !p->change) {
+		err_set(&err, "%s: this is not its configuration", p->name);
+	} else {
+		memcpy(p->opaque, config, len);
+		p->change(c->peer, p->opaque, &err);
+	}
+	/* A byte of zero, or the line. */
+	send(answer, err.msg, *err.msg ? strlen(err.msg) : 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* As recv(); a descriptor that comes with the message, or -1. */
+static ssize_t receive_with(int socket, void *buf, size_t size, int *fd)
+{
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr m = { .msg_iov = &(struct iovec){ buf, size },
+			    .msg_iovlen = 1,
+			    .msg_control = control.space,
+			    .msg_controllen = sizeof(control.space) };
+	ssize_t n = recvmsg(socket, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *h = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+
+	*fd = -1;
+	if (h && h->cmsg_type == SCM_RIGHTS)
+		memcpy(fd, CMSG_DATA(h), sizeof(*fd));
+	return n;
+}
+
 static void child_event(void *opaque, int fd, uint32_t events)
 {
 	static uint8_t m[MESSAGE_MAX];
 	struct child *c = opaque;
 	ssize_t n = 1;
+	int answer;
 
 	if (events & EPOLLOUT) {
 		loop_fd_mod(c->watch, EPOLLIN);
 		if (c->peer->ops->ready)
 			c->peer->ops->ready(c->peer);
 	}
-	for (int turn = 0; turn < TURN && (n = recv(fd, m, sizeof(m), MSG_DONTWAIT)) > 0; turn++) {
+	for (int turn = 0; turn < TURN && (n = receive_with(fd, m, sizeof(m), &answer)) > 0; turn++) {
 		struct net_offload o;
 
+		if ((size_t)n > HEADER && m[0] & MSG_CHANGE)
+			child_changes(c, m + HEADER, (size_t)n - HEADER, answer);
 		/* The peers here take everything. */
-		if ((size_t)n > HEADER && take_header(m, &o))
+		else if ((size_t)n > HEADER && take_header(m, &o))
 			net_send(c->peer, m + HEADER, (size_t)n - HEADER, &o);
+		if (answer >= 0)
+			close(answer);
 	}
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		_exit(0);
@@ -164,9 +210,9 @@ static void limit_files(void)
 		pthread_atfork(NULL, NULL, give_files_back);
 }
 
-static _Noreturn void run_child(const struct process *p, int fd, pid_t parent)
+static _Noreturn void run_child(struct process *p, int fd, pid_t parent)
 {
-	struct child c = { .fd = 3 };
+	struct child c = { .process = p, .fd = 3 };
 	char title[16];
 	struct err err;
 	struct loop *loop;
@@ -399,6 +445,64 @@ static void process_print(struct net_peer *peer, FILE *out)
 	p->print(p->opaque, out);
 }
 
+const void *net_process_opaque(const struct net_peer *peer)
+{
+	return ((const struct process *)peer)->opaque;
+}
+
+/* Behind the frames that wait there. `answer` goes with it. */
+static int send_change(struct process *p, const void *opaque, int answer, struct err *err)
+{
+	uint8_t header[HEADER] = { MSG_CHANGE };
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { .h = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
+	struct iovec iov[2] = { { header, HEADER }, { (void *)opaque, p->size } };
+	const struct msghdr m = {
+		.msg_iov = iov, .msg_iovlen = 2, .msg_control = control.space, .msg_controllen = sizeof(control.space)
+	};
+
+	memcpy(CMSG_DATA(&control.h), &answer, sizeof(answer));
+	if (poll(&(struct pollfd){ p->fd, POLLOUT, 0 }, 1, ANSWER_MS) > 0 &&
+	    sendmsg(p->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+		return 0;
+	return err_set(err, "%s: its process takes nothing now", p->name);
+}
+
+static int hear_answer(const struct process *p, int fd, struct err *err)
+{
+	ssize_t n = -1;
+
+	if (poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, ANSWER_MS) > 0)
+		n = recv(fd, err->msg, sizeof(err->msg) - 1, MSG_DONTWAIT);
+	if (n == 1 && !err->msg[0])
+		return 0;
+	if (n <= 0)
+		return err_set(err, "%s: its process %s", p->name, n ? "does not answer" : "has ended");
+	err->msg[n] = 0;
+	return -1;
+}
+
+int net_process_change(struct net_peer *peer, const void *opaque, struct err *err)
+{
+	struct process *p = (struct process *)peer;
+	int pair[2], rc;
+
+	if (p->fd < 0 || p->starting)
+		return err_set(err, "%s: its process is just being started", p->name);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return err_errno(err, errno, "%s: socketpair", p->name);
+	rc = send_change(p, opaque, pair[1], err);
+	close(pair[1]);
+	if (!rc)
+		rc = hear_answer(p, pair[0], err);
+	close(pair[0]);
+	if (!rc)
+		memcpy(p->opaque, opaque, p->size);
+	return rc;
+}
+
 static void process_destroy(struct net_peer *peer)
 {
 	struct process *p = (struct process *)peer;
@@ -433,6 +537,8 @@ struct net_peer *net_process_new(struct loop *loop, const struct net_process_con
 	p->fd = -1;
 	p->make = c->make;
 	p->confine = c->confine;
+	p->change = c->change;
+	p->size = c->size;
 	p->print = c->print;
 	snprintf(p->name, sizeof(p->name), "%s", c->name);
 	p->ops.name = p->name;

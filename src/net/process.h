@@ -23,9 +23,23 @@ struct net_process_config {
 	/* Here: for net_peer_ops.print; and at the end. They get the copy of `opaque`. May be NULL. */
 	void (*print)(const void *opaque, FILE *out);
 	void (*end)(void *opaque);
+	/*
+	 * In the process, which runs: the configuration is another one. -1 with a line in `err`, and then all is as
+	 * before. May be NULL.
+	 */
+	int (*change)(struct net_peer *peer, const void *opaque, struct err *err);
 };
 
 /* NULL with the line in `err` that make() has left; end() is not called then. */
 struct net_peer *net_process_new(struct loop *loop, const struct net_process_config *c, struct err *err);
+
+/* Of a peer made by it: the copy of `opaque`. */
+const void *net_process_opaque(const struct net_peer *peer);
+
+/*
+ * The process, and those after it, have this configuration from now on, of the same size. -1 with what change() says of
+ * it, or that there is no process now, or none that answers within seconds: that is waited for.
+ */
+int net_process_change(struct net_peer *peer, const void *opaque, struct err *err);
 
 #endif

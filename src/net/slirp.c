@@ -664,32 +664,73 @@ static unsigned incoming_max(void)
 	return files.rlim_cur > others + 16 ? (unsigned)files.rlim_cur - others : 16;
 }
 
-static int add_forwards(struct user *u, const struct net_user_config *c, struct err *err)
+/* Whose all sockets are, and what each port may have, with the forwarded ports of now. */
+static void share_out(struct user *u)
 {
 	unsigned most = incoming_max(), ports = 0;
 
-	memcpy(u->forwards, c->forward, sizeof(u->forwards));
-	u->forward_count = c->count;
-	for (unsigned n = 0; n < c->count; n++) {
-		const struct net_forward *f = &c->forward[n];
-
-		ports += !f->udp;
-		if (slirp_add_hostfwd(u->slirp, f->udp, f->host, f->host_port, f->guest, f->guest_port))
-			return err_errno(err, errno, "%s.hostfwd: %s port %u of %s", c->name, f->udp ? "UDP" : "TCP",
-					 f->host_port, inet_ntoa(f->host));
-	}
-	/* Some were told of before they had their port. */
+	for (unsigned n = 0; n < u->forward_count; n++)
+		ports += u->forwards[n].guest_port && !u->forwards[n].udp;
 	memset(u->sockets, 0, sizeof(u->sockets));
 	memset(u->incoming, 0, sizeof(u->incoming));
 	for (unsigned fd = 0; fd < u->watches_size; fd++) {
-		if (!u->watches[fd].open)
+		struct watch *w = &u->watches[fd];
+
+		if (!w->open)
 			continue;
-		u->watches[fd].whose = whose(u, (int)fd, &u->watches[fd].port);
-		count(u, &u->watches[fd], 1);
+		/* Some were told of before they had their port; who has come by one that is gone has its place. */
+		if (w->whose != OF_OTHERS)
+			w->whose = whose(u, (int)fd, &w->port);
+		count(u, w, 1);
 	}
 	u->incoming_own = ports ? most / 2 / ports : 0;
 	u->incoming_shared = most - ports * u->incoming_own;
-	return 0;
+}
+
+static int add_forward(struct user *u, const struct net_forward *f, const char *name, struct err *err)
+{
+	if (!slirp_add_hostfwd(u->slirp, f->udp, f->host, f->host_port, f->guest, f->guest_port))
+		return 0;
+	return err_errno(err, errno, "%s.hostfwd: %s port %u of %s", name, f->udp ? "UDP" : "TCP", f->host_port,
+			 inet_ntoa(f->host));
+}
+
+static void remove_forward(struct user *u, struct net_forward *f)
+{
+	if (f->guest_port)
+		slirp_remove_hostfwd(u->slirp, f->udp, f->host, f->host_port);
+	*f = (struct net_forward){ 0 };
+}
+
+static bool same_forward(const struct net_forward *a, const struct net_forward *b)
+{
+	return a->udp == b->udp && a->host.s_addr == b->host.s_addr && a->host_port == b->host_port &&
+	       a->guest.s_addr == b->guest.s_addr && a->guest_port == b->guest_port;
+}
+
+/* A place at a time: what goes makes room for what comes. */
+static int change_forwards(struct user *u, const struct net_user_config *c, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned n = 0; n < NET_FORWARDS; n++)
+		if (!same_forward(&u->forwards[n], &c->forward[n]))
+			remove_forward(u, &u->forwards[n]);
+	for (unsigned n = 0; n < c->count && !rc; n++) {
+		if (!c->forward[n].guest_port || u->forwards[n].guest_port)
+			continue;
+		rc = add_forward(u, &c->forward[n], c->name, err);
+		if (!rc)
+			u->forwards[n] = c->forward[n];
+	}
+	u->forward_count = c->count;
+	share_out(u);
+	return rc;
+}
+
+int net_slirp_change(struct net_peer *peer, const struct net_user_config *c, struct err *err)
+{
+	return change_forwards((struct user *)peer, c, err);
 }
 
 static int add_guest_forwards(struct user *u, const struct net_user_config *c, struct err *err)
@@ -765,7 +806,7 @@ struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *
 		err_set(err, "%s: the user-mode network cannot start", c->name);
 		goto fail;
 	}
-	if (add_forwards(u, c, err) || add_guest_forwards(u, c, err))
+	if (change_forwards(u, c, err) || add_guest_forwards(u, c, err))
 		goto fail;
 	u->watch = loop_fd_add(loop, u->epoll, EPOLLIN, woken, u, err);
 	if (!u->watch)

@@ -36,22 +36,31 @@ static bool parse_end(const char *text, struct in_addr *addr, uint16_t *port, in
 }
 
 /*
- * "[tcp|udp]:[ADDRESS]:PORT-[ADDRESS]:PORT" as QEMU has it, but that a port without an address of the host is open to
- * the host only.
+ * "[tcp|udp]:[ADDRESS]:PORT" as QEMU has it, but that a port without an address of the host is open to the host only.
  */
-static bool parse_forward(const struct net_user_config *u, char *text, struct net_forward *f)
+static bool parse_host_end(const char *text, struct net_forward *f)
 {
-	char *from, *dash;
+	const char *from;
 
 	*f = (struct net_forward){ .udp = !strncmp(text, "udp:", 4) };
 	f->host.s_addr = htonl(INADDR_LOOPBACK);
-	f->guest = u->dhcp;
 	from = text + (f->udp || !strncmp(text, "tcp:", 4) ? 4 : *text == ':');
-	dash = strchr(from, '-');
-	if (from == text || !dash)
+	return from != text && parse_end(from, &f->host, &f->host_port, 0);
+}
+
+/* The same with "-[ADDRESS]:PORT" behind it. */
+static bool parse_forward(const struct net_user_config *u, char *text, struct net_forward *f)
+{
+	char *dash = strchr(text, '-');
+
+	if (!dash)
 		return false;
 	*dash = 0;
-	return parse_end(from, &f->host, &f->host_port, 0) && parse_end(dash + 1, &f->guest, &f->guest_port, 1);
+	if (!parse_host_end(text, f))
+		return false;
+	f->guest = u->dhcp;
+	f->chosen = !f->host_port;
+	return parse_end(dash + 1, &f->guest, &f->guest_port, 1);
 }
 
 /* Another host of the network than libslirp's own. */
@@ -69,29 +78,31 @@ static int check_guest(const struct net_user_config *u, struct in_addr a, const 
 		       __builtin_popcount(u->mask.s_addr));
 }
 
+static int read_forward(const struct net_user_config *u, const char *key, char *text, struct net_forward *f,
+			struct err *err)
+{
+	char shown[64];
+
+	snprintf(shown, sizeof(shown), "%s", text);
+	if (!parse_forward(u, text, f))
+		return err_set(err, "%s: '%s' is not [tcp|udp]:[ADDRESS]:PORT-[ADDRESS]:PORT", key, shown);
+	return check_guest(u, f->guest, key, shown, err);
+}
+
 static int read_forwards(struct net_user_config *u, struct config *c, const char *key, struct err *err)
 {
-	const char *list;
+	const char *list = config_get(c, key); /* empty: they have all been removed */
 	char *copy, *rest, *word;
 	int rc = 0;
 
-	if (config_str(c, key, "", &list, err))
-		return -1;
-	copy = rest = strdup(list);
+	copy = rest = strdup(list ? list : "");
 	if (!copy)
 		return err_set(err, "out of memory");
 	while (!rc && (word = strsep(&rest, "+"))) {
-		char shown[64];
-
-		snprintf(shown, sizeof(shown), "%s", word);
 		if (!*word)
 			continue;
-		if (u->count == NET_FORWARDS)
-			rc = err_set(err, "%s: more than %d ports", key, NET_FORWARDS);
-		else if (!parse_forward(u, word, &u->forward[u->count++]))
-			rc = err_set(err, "%s: '%s' is not [tcp|udp]:[ADDRESS]:PORT-[ADDRESS]:PORT", key, shown);
-		else
-			rc = check_guest(u, u->forward[u->count - 1].guest, key, shown, err);
+		rc = u->count == NET_FORWARDS ? err_set(err, "%s: more than %d ports", key, NET_FORWARDS)
+					      : read_forward(u, key, word, &u->forward[u->count++], err);
 	}
 	free(copy);
 	return rc;
@@ -213,6 +224,11 @@ static struct net_peer *make(struct loop *loop, const void *config, struct err *
 	return net_slirp_new(loop, config, err);
 }
 
+static int change(struct net_peer *peer, const void *config, struct err *err)
+{
+	return net_slirp_change(peer, config, err);
+}
+
 static int confine(const void *config, struct err *err)
 {
 	return net_user_confine(config, err);
@@ -244,7 +260,7 @@ static int hold_port(struct net_forward *f, const char *name, struct err *err)
 static int hold_ports(struct net_user_config *u, struct err *err)
 {
 	for (unsigned n = 0; n < u->count; n++)
-		if (!u->forward[n].host_port && hold_port(&u->forward[n], u->name, err))
+		if (u->forward[n].chosen && hold_port(&u->forward[n], u->name, err))
 			return -1;
 	return 0;
 }
@@ -268,6 +284,8 @@ static void print_ports(const void *config, FILE *out)
 		const struct net_forward *f = &u->forward[n];
 		char host[INET_ADDRSTRLEN] = "*", guest[INET_ADDRSTRLEN];
 
+		if (!f->guest_port)
+			continue;
 		if (f->host.s_addr)
 			inet_ntop(AF_INET, &f->host, host, sizeof(host));
 		inet_ntop(AF_INET, &f->guest, guest, sizeof(guest));
@@ -276,11 +294,87 @@ static void print_ports(const void *config, FILE *out)
 	}
 }
 
+/* --- while the machine runs --- */
+
+/* What the key has to say for all that are forwarded now. */
+static int tell_config(const struct net_user_config *u, struct config *c, const char *prefix, struct err *err)
+{
+	char text[NET_FORWARDS * 64] = "", key[64];
+	size_t at = 0;
+
+	for (unsigned n = 0; n < u->count; n++) {
+		const struct net_forward *f = &u->forward[n];
+		char host[INET_ADDRSTRLEN], guest[INET_ADDRSTRLEN] = "";
+
+		if (!f->guest_port)
+			continue;
+		inet_ntop(AF_INET, &f->host, host, sizeof(host));
+		if (f->guest.s_addr != u->dhcp.s_addr)
+			inet_ntop(AF_INET, &f->guest, guest, sizeof(guest));
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%s:%s:%u-%s:%u", at ? "+" : "",
+				       f->udp ? "udp" : "tcp", host, f->chosen ? 0 : f->host_port, guest,
+				       f->guest_port);
+	}
+	snprintf(key, sizeof(key), "%s.hostfwd", prefix);
+	return config_choose(c, key, text, err);
+}
+
+static bool same_host_end(const struct net_forward *a, const struct net_forward *b)
+{
+	return a->guest_port && a->udp == b->udp && a->host.s_addr == b->host.s_addr && a->host_port == b->host_port;
+}
+
+int net_user_add_forward(struct net_peer *p, struct config *c, const char *prefix, const char *text, struct err *err)
+{
+	struct net_user_config u = *(const struct net_user_config *)net_process_opaque(p);
+	struct net_forward *f = u.forward;
+	char key[64], copy[128];
+
+	snprintf(key, sizeof(key), "%s.hostfwd", prefix);
+	snprintf(copy, sizeof(copy), "%s", text);
+	while (f < u.forward + u.count && f->guest_port)
+		f++;
+	if (f == u.forward + NET_FORWARDS)
+		return err_set(err, "%s: more than %d ports", key, NET_FORWARDS);
+	if (f == u.forward + u.count)
+		u.count++;
+	if (read_forward(&u, key, copy, f, err))
+		return -1;
+	if ((!f->chosen || !hold_port(f, u.name, err)) && !net_process_change(p, &u, err))
+		return tell_config(&u, c, prefix, err);
+	if (f->held > 0)
+		close(f->held);
+	return -1;
+}
+
+int net_user_remove_forward(struct net_peer *p, struct config *c, const char *prefix, const char *text, struct err *err)
+{
+	struct net_user_config u = *(const struct net_user_config *)net_process_opaque(p);
+	struct net_forward wanted;
+	unsigned n = 0;
+	int held;
+
+	if (!parse_host_end(text, &wanted))
+		return err_set(err, "%s.hostfwd: '%s' is not [tcp|udp]:[ADDRESS]:PORT", prefix, text);
+	while (n < u.count && !same_host_end(&u.forward[n], &wanted))
+		n++;
+	if (n == u.count)
+		return 1;
+	held = u.forward[n].held;
+	u.forward[n] = (struct net_forward){ 0 };
+	if (net_process_change(p, &u, err))
+		return -1;
+	if (held > 0)
+		close(held);
+	return tell_config(&u, c, prefix, err);
+}
+
 struct net_peer *net_user_new(struct loop *loop, struct config *c, const char *prefix, struct err *err)
 {
 	struct net_user_config u;
 	struct net_process_config p = { .make = make,
 					.confine = confine,
+					.change = change,
 					.print = print_ports,
 					.end = release_ports,
 					.opaque = &u,

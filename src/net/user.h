@@ -14,8 +14,9 @@
 struct net_forward {
 	bool udp;
 	struct in_addr host, guest;
-	uint16_t host_port, guest_port; /* host byte order; of the host 0: the kernel chooses */
-	int held;			/* > 0: a socket that keeps the chosen one; closed in the network's process */
+	uint16_t host_port, guest_port; /* host byte order; of the guest 0: there is none at this place */
+	bool chosen;			/* the kernel chooses that of the host */
+	int held;			/* > 0: a socket that keeps it; closed in the network's process */
 };
 
 #define NET_GUEST_FORWARDS 8
@@ -83,5 +84,8 @@ void user_frame_reset(uint8_t f[USER_FRAME_RESET], struct in_addr guest, uint16_
 
 /* libslirp in this process. Taken ports are an error. */
 struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *c, struct err *err);
+
+/* Its forwarded ports become those of `c`; what came by others goes on. On error they are as before. */
+int net_slirp_change(struct net_peer *peer, const struct net_user_config *c, struct err *err);
 
 #endif

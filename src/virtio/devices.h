@@ -66,5 +66,7 @@ struct virtio_net_config {
 struct virtio_dev *virtio_net_new(const struct virtio_net_config *c, struct err *err);
 /* Plug the cable in, or out: frames are dropped then, and the driver is told. Any thread. */
 void virtio_net_set_link(struct virtio_dev *d, bool up);
+/* The guest says on its network where it is, or this card does for it. Any thread, without the card's lock. */
+void virtio_net_announce(struct virtio_dev *d);
 
 #endif

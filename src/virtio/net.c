@@ -354,18 +354,12 @@ static void drain(struct virtio_dev *d)
 	wait_for_tx(d->self);
 }
 
-/* Whoever cannot say itself where it is now is announced: a reverse ARP, which switches learn from. */
+/* Whoever cannot say itself where it is now is announced. */
 static void send_rarp(void *opaque)
 {
 	struct net *n = opaque;
-	uint8_t f[60] = { 0 };
 
-	memset(f, 0xff, 6);
-	memcpy(f + 6, n->config.head, 6);
-	memcpy(f + 12, "\x80\x35\0\1\x08\0\6\4\0\3", 10);
-	memcpy(f + 22, n->config.head, 6);
-	memcpy(f + 32, n->config.head, 6);
-	net_send(n->peer, f, sizeof(f), &(struct net_offload){ 0 });
+	net_announce(n->peer, n->config.head);
 }
 
 static void announce(struct net *n)
@@ -401,6 +395,13 @@ static void destroy(struct virtio_dev *d)
 	virtio_fini(d);
 	pthread_mutex_destroy(&n->tx_lock);
 	free(n);
+}
+
+void virtio_net_announce(struct virtio_dev *d)
+{
+	pthread_mutex_lock(&d->lock);
+	announce(d->self);
+	pthread_mutex_unlock(&d->lock);
 }
 
 void virtio_net_set_link(struct virtio_dev *d, bool up)

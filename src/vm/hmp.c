@@ -17,8 +17,8 @@ static const struct hmp_command own_commands[] = {
 	{ 0 },
 };
 
-static const struct hmp_command *const topics[] = { own_commands, hmp_machine_commands, hmp_memory_commands,
-						    hmp_block_commands, NULL };
+static const struct hmp_command *const topics[] = { own_commands,	hmp_machine_commands, hmp_memory_commands,
+						    hmp_block_commands, hmp_net_commands,     NULL };
 static const struct hmp_command *const info_topics[] = { hmp_info_commands, hmp_info_cpu_commands,
 							 hmp_info_block_commands, NULL };
 

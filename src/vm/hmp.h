@@ -63,7 +63,7 @@ struct hmp_command {
 	void (*run)(struct hmp *h, const struct hmp_args *a);
 };
 /* Of each topic, to an empty name. */
-extern const struct hmp_command hmp_machine_commands[], hmp_memory_commands[], hmp_block_commands[];
+extern const struct hmp_command hmp_machine_commands[], hmp_memory_commands[], hmp_block_commands[], hmp_net_commands[];
 /* The same behind `info`. */
 extern const struct hmp_command hmp_info_commands[], hmp_info_cpu_commands[], hmp_info_block_commands[];
 

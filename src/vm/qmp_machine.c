@@ -73,7 +73,39 @@ static json_t *set_link(struct vm *vm, const json_t *args, struct err *err)
 	return qmp_fail(vm, "DeviceNotFound", err, "Device '%.80s' not found", name);
 }
 
+static bool has(const json_t *names, const struct vm_net *net)
+{
+	size_t n;
+	json_t *name;
+
+	json_array_foreach(names, n, name)
+	{
+		if (vm_is_called(&net->called, net->name, json_string_value(name)))
+			return true;
+	}
+	return !names;
+}
+
+/* Once, whatever `rounds` are: a guest that has answered has said it, and a switch learns from one frame. */
+static json_t *announce_self(struct vm *vm, const json_t *args, struct err *err)
+{
+	const json_t *names = json_object_get(args, "interfaces");
+
+	for (unsigned n = 0; n < vm->net_count; n++) {
+		const struct vm_net *net = &vm->nets[n];
+
+		if (!has(names, net))
+			continue;
+		if (net->virtio)
+			virtio_net_announce(net->virtio);
+		else
+			e1000_announce(net->e1000);
+	}
+	return json_object();
+}
+
 const struct qmp_command qmp_machine_commands[] = {
+	{ "announce-self", "initial:int max:int rounds:int step:int ?interfaces:[str] ?id:str", "", announce_self },
 	{ "balloon", "value:int", "", balloon },
 	{ "inject-nmi", "", "", inject_nmi },
 	{ "query-balloon", "", "BalloonInfo", query_balloon },

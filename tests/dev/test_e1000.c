@@ -210,6 +210,23 @@ static void interrupts_are_held_back(void **state)
 
 /* --- the cable --- */
 
+/* By us: its drivers cannot be asked to. */
+static void announced(void **state)
+{
+	begin();
+	e1000_announce(card);
+	assert_int_equal(sent, 1);
+	assert_int_equal(last_len, 60);
+	assert_memory_equal(last, "\xff\xff\xff\xff\xff\xff", 6);
+	assert_memory_equal(last + 6, mac, 6);
+	assert_memory_equal(last + 12, "\x80\x35\0\1\x08\0\6\4\0\3", 10);
+	assert_memory_equal(last + 22, mac, 6);
+	e1000_set_link(card, false);
+	e1000_announce(card);
+	assert_int_equal(sent, 1);
+	end();
+}
+
 static void the_cable(void **state)
 {
 	begin();
@@ -323,6 +340,7 @@ int main(void)
 		cmocka_unit_test(the_phy),
 		cmocka_unit_test(causes_and_masks),
 		cmocka_unit_test(interrupts_are_held_back),
+		cmocka_unit_test(announced),
 		cmocka_unit_test(the_cable),
 		cmocka_unit_test(saved_states),
 	};

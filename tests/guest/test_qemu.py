@@ -16,7 +16,7 @@ import tiny
 from conftest import SLOW, VIREO, run_cli, run_file
 from hostweb import HostWeb
 from test_firmware import assemble, boot_disk, seabios
-from test_save import free_port
+from test_save import free_port, restored, save_and_end
 
 KERNEL_ARGS = "console=ttyS0 quiet"
 
@@ -427,6 +427,26 @@ def test_a_port_that_the_kernel_chooses_is_told_and_stays(vms, tmp_path):
     os.kill(int(" ".join(c.read_text() for c in children).split()[0]), signal.SIGKILL)
     until(lambda: not listens())
     until(listens)
+
+
+def test_a_port_that_is_opened_later(busybox, vms, tmp_path):
+    """By the monitor, and still there after a save."""
+    port = free_port()
+    vm = vms([*busybox.args(), "--disk", busybox.disk(), "--net", "user,net=10.9.0.0/16"]).boot()
+    vm.sh("mkdir -p /tmp/www; echo from the guest > /tmp/www/f; httpd -p 80 -h /tmp/www")
+    get = f"http://127.0.0.1:{port}/f"
+    with pytest.raises(OSError):
+        urllib.request.urlopen(get, timeout=5)
+    assert run_cli("monitor", vm.name, f"hostfwd_add net0 tcp::{port}-:80").stdout == ""
+    assert urllib.request.urlopen(get, timeout=30 * SLOW).read() == b"from the guest\n"
+    assert "in use" in run_cli("monitor", vm.name, f"hostfwd_add tcp::{port}-:81").stdout
+    save_and_end(vm, tmp_path / "state")
+    vm = restored(vms, tmp_path / "state")
+    until(lambda: "HOST_FORWARD" in run_cli("monitor", vm.name, "info usernet").stdout)
+    assert urllib.request.urlopen(get, timeout=30 * SLOW).read() == b"from the guest\n"
+    assert run_cli("monitor", vm.name, f"hostfwd_remove tcp::{port}").stdout.strip() == f"host forwarding rule for tcp::{port} removed"
+    with pytest.raises(OSError):
+        urllib.request.urlopen(get, timeout=5)
 
 
 def test_a_fault_that_is_to_be_looked_at(vms, tmp_path):

@@ -391,66 +391,6 @@ static void test_forwarded_port(void **state)
 	assert_int_equal(host_connect("127.0.0.1", a), -1);
 }
 
-/* The number behind `what` in a line of what people see. */
-static uint16_t printed_port(const char *what)
-{
-	char text[2048] = "", *at;
-	FILE *f = fmemopen(text, sizeof(text), "w");
-
-	g.peer->ops->print(g.peer, f);
-	fclose(f);
-	at = strstr(text, what);
-	if (!at)
-		fail_msg("no '%s' in\n%s", what, text);
-	return (uint16_t)atoi(at + strlen(what));
-}
-
-/* A port that the kernel chooses, which can be asked for, and stays that of the next process. */
-static void test_chosen_port(void **state)
-{
-	uint16_t tcp, udp, eighty = 80, at;
-	unsigned files = open_files();
-	char buf[8], setting[64];
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int fd;
-
-	if (!guest_make)
-		skip();
-	assert_true(guest_start(&g, &err, "hostfwd=tcp::0-:80+udp:0.0.0.0:0-:53+tcp:127.0.0.1:0-:81", NULL));
-	guest_arp(&g);
-	tcp = printed_port("  TCP[HOST_FORWARD]  -1       127.0.0.1 ");
-	udp = printed_port("  UDP[HOST_FORWARD]  -1               * ");
-	assert_true(tcp && udp && printed_port("10.0.2.15    81 ") == 0);
-	/* Nobody else gets it. */
-	at = tcp;
-	fd = socket(AF_INET, SOCK_STREAM, 0);
-	a.sin_port = htons(tcp);
-	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), -1);
-	close(fd);
-	fd = host_connect("127.0.0.1", tcp);
-	assert_true(fd >= 0);
-	accepted = guest_comes(&g, eighty);
-	guest_send(&g, accepted, "200 OK", 6);
-	host_read(&g, fd, buf, 6);
-	assert_memory_equal(buf, "200 OK", 6);
-	close(fd);
-	fd = host_socket(SOCK_DGRAM, &at);
-	a.sin_port = htons(udp);
-	assert_int_equal(sendto(fd, "ping", 4, 0, (struct sockaddr *)&a, sizeof(a)), 4);
-	guest_hears(&g);
-	assert_true(g.udp_len == 4 && g.udp_port == 53);
-	close(fd);
-	guest_end(&g);
-	assert_int_equal(open_files(), files);
-	/* One that is said and taken is an error as ever, and leaves nothing. */
-	fd = host_socket(SOCK_STREAM, &(uint16_t){ 0 });
-	close(fd);
-	snprintf(setting, sizeof(setting), "hostfwd=tcp:198.51.100.1:0-:80");
-	assert_false(guest_start(&g, &err, setting, NULL));
-	assert_non_null(strstr(err.msg, "net0.hostfwd: a port of 198.51.100.1: Cannot assign"));
-	assert_int_equal(open_files(), files);
-}
-
 static void test_forwarded_datagrams(void **state)
 {
 	uint16_t port = free_port(SOCK_DGRAM);
@@ -951,7 +891,6 @@ int main(void)
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_ports_for_the_guest),
 		cmocka_unit_test(test_nonsense),
-		cmocka_unit_test(test_chosen_port),
 	};
 	struct rlimit files = { 4096, 4096 };
 	int failed;

@@ -689,7 +689,21 @@ static void test_announced(void **state)
 	virtio_resume(rig.d);
 	rig_settle(&rig);
 	assert_int_equal(sent[0], 1); /* once */
+	virtio_net_announce(rig.d);
+	rig_settle(&rig);
+	assert_int_equal(sent[0], 2); /* and when it is asked for */
 	fclose(f);
+	end();
+	/* One that can is told to. */
+	begin(2, CONTROL);
+	virtio_net_announce(rig.d);
+	rig_settle(&rig);
+	assert_int_equal(sent[0], 0);
+	assert_int_equal(net()->config.head[6], STATUS_LINK_UP | STATUS_ANNOUNCE);
+	virtio_net_set_link(rig.d, false);
+	net()->config.head[6] = 0;
+	virtio_net_announce(rig.d);
+	assert_int_equal(net()->config.head[6], 0);
 	end();
 }
 

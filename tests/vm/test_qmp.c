@@ -675,6 +675,49 @@ static void the_hosts_ends_are_told(void **state)
 	assert_int_equal(machine_quit(&q), 0);
 }
 
+static void says(struct machine *q, const char *line, const char *want)
+{
+	char args[256];
+	json_t *o;
+
+	snprintf(args, sizeof(args), "{\"command-line\": \"%s\"}", line);
+	o = machine_execute(q, "human-monitor-command", args);
+	assert_string_equal(json_string_value(o), want);
+	json_decref(o);
+}
+
+/* By QEMU's words. */
+static void ports_come_and_go(void **state)
+{
+	struct machine q;
+	json_t *o;
+
+	machine_new(&q, CODE_HALT, "name=q net0.backend=null net0.id=x net1.backend=user net1.id=n");
+	machine_start(&q);
+	says(&q, "hostfwd_add tcp::0-:22", "");
+	says(&q, "hostfwd_add n udp::0-:53", "");
+	assert_string_equal(config_peek(q.config, "net1.hostfwd"), "tcp:127.0.0.1:0-:22+udp:127.0.0.1:0-:53");
+	o = machine_execute(&q, "human-monitor-command", "{\"command-line\": \"info usernet\"}");
+	assert_non_null(strstr(json_string_value(o), "UDP[HOST_FORWARD]  -1       127.0.0.1 "));
+	json_decref(o);
+	says(&q, "hostfwd_add m tcp::0-:22", "unrecognized netdev id 'm'\r\n");
+	says(&q, "hostfwd_add x tcp::0-:22", "invalid device specified\r\n");
+	says(&q, "hostfwd_add x",
+	     "Could not set up host forwarding rule 'x': net1.hostfwd: 'x' is not "
+	     "[tcp|udp]:[ADDRESS]:PORT-[ADDRESS]:PORT\r\n");
+	says(&q, "hostfwd_remove tcp::1", "host forwarding rule for tcp::1 not found\r\n");
+	says(&q, "hostfwd_remove x", "invalid format: net1.hostfwd: 'x' is not [tcp|udp]:[ADDRESS]:PORT\r\n");
+	assert_int_equal(machine_quit(&q), 0);
+	machine_new(&q, CODE_HALT, "name=q net0.backend=null");
+	machine_start(&q);
+	says(&q, "hostfwd_add tcp::0-:22", "user mode network stack not in use\r\n");
+	says(&q, "announce_self", "");
+	says(&q, "announce_self net0,x id", "");
+	json_decref(
+		machine_execute(&q, "announce-self", "{\"initial\": 50, \"max\": 550, \"rounds\": 5, \"step\": 50}"));
+	assert_int_equal(machine_quit(&q), 0);
+}
+
 /* --- what a guest changes --- */
 
 static void set_rtc(struct machine *q, uint8_t reg, uint8_t v)
@@ -737,6 +780,7 @@ int main(void)
 		cmocka_unit_test(cables_of_both_cards),
 		cmocka_unit_test(cables_without_another_end),
 		cmocka_unit_test(the_hosts_ends_are_told),
+		cmocka_unit_test(ports_come_and_go),
 		cmocka_unit_test(clocks_and_balloons_are_told_of),
 	};
 
