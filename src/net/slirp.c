@@ -16,7 +16,6 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "base/sock.h"
 #include "net/fragment.h"
 #include "net/user.h"
 
@@ -60,16 +59,6 @@ struct watch {
 	uint8_t flow[USER_FRAME_FLOW]; /* of a connection of the guest's over IPv6; zeros: none */
 };
 
-/* A port of the guest's network that is one connection of the host. */
-struct pipe {
-	struct user *user;
-	struct in_addr addr;
-	uint16_t port;
-	int fd;
-	struct loop_fd *watch; /* NULL: it has ended */
-	bool open;	       /* the guest takes bytes */
-};
-
 struct user {
 	struct net_peer peer;
 	struct loop *loop;
@@ -93,7 +82,7 @@ struct user {
 	struct loop_fd *watch;
 	struct frame *first, **last;
 	unsigned queued;
-	struct pipe pipes[NET_GUEST_FORWARDS];
+	struct user_pipe *pipes[NET_GUEST_FORWARDS];
 	unsigned pipe_count;
 	const uint8_t *syn;	     /* the flow that the frame begins which the library is looking at, or NULL */
 	int last_flow;		     /* the descriptor that was found last */
@@ -430,68 +419,6 @@ static void release_ended(struct user *u)
 	g_free(text);
 }
 
-/* --- connections of the host --- */
-
-/* The guest's bytes. Whoever does not read them holds up this network, and no other. */
-static ssize_t pipe_write(const void *buf, size_t len, void *opaque)
-{
-	const struct pipe *p = opaque;
-	const char *b = buf;
-
-	for (size_t done = 0; p->watch && done < len;) {
-		ssize_t n = send(p->fd, b + done, len - done, MSG_NOSIGNAL);
-
-		if (n <= 0 && errno != EINTR)
-			break; /* it has gone: bytes go nowhere */
-		done += n > 0 ? (size_t)n : 0;
-	}
-	return (ssize_t)len;
-}
-
-static void pipe_ready(void *opaque, int fd, uint32_t events)
-{
-	struct pipe *p = opaque;
-	size_t room = slirp_socket_can_recv(p->user->slirp, p->addr, p->port);
-	uint8_t b[4096];
-	ssize_t n;
-
-	if (!room && !(events & (EPOLLHUP | EPOLLERR)))
-		return;
-	n = recv(fd, b, room && room < sizeof(b) ? room : sizeof(b), MSG_DONTWAIT);
-	if (n > 0 && room) {
-		slirp_socket_recv(p->user->slirp, p->addr, p->port, b, (int)n);
-	} else if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
-		loop_fd_del(p->watch);
-		p->watch = NULL;
-	}
-}
-
-/* Only while the guest takes bytes is anybody asked for some. */
-static void watch_pipes(struct user *u)
-{
-	for (unsigned n = 0; n < u->pipe_count; n++) {
-		struct pipe *p = &u->pipes[n];
-		bool open = slirp_socket_can_recv(u->slirp, p->addr, p->port) > 0;
-
-		if (p->watch && open != p->open)
-			loop_fd_mod(p->watch, open ? EPOLLIN : 0);
-		p->open = open;
-	}
-}
-
-static int add_pipe(struct user *u, const struct net_guest_forward *f, const char *key, struct err *err)
-{
-	struct pipe *p = &u->pipes[u->pipe_count];
-
-	*p = (struct pipe){ .user = u, .addr = f->addr, .port = f->port };
-	p->fd = sock_connect(key, f->where, err);
-	if (p->fd < 0)
-		return -1;
-	u->pipe_count++;
-	p->watch = loop_fd_add(u->loop, p->fd, 0, pipe_ready, p, err);
-	return p->watch ? 0 : -1;
-}
-
 /* Before each sleep: what slirp waits for now, in the epoll set. */
 static void prepare(void *opaque, int *timeout_ms)
 {
@@ -508,7 +435,8 @@ static void prepare(void *opaque, int *timeout_ms)
 		if (timeout > RELEASE_MS)
 			timeout = RELEASE_MS;
 	}
-	watch_pipes(u);
+	for (unsigned n = 0; n < u->pipe_count; n++)
+		user_pipe_watch(u->pipes[n]);
 	slirp_pollfds_fill(u->slirp, &timeout, add_poll, u);
 	update_epoll(u);
 	for (struct timer *t = u->timers; t; t = t->next)
@@ -630,10 +558,8 @@ static void destroy(struct net_peer *p)
 	/* No descriptor is left in the epoll set: all are closed. */
 	if (u->slirp)
 		slirp_cleanup(u->slirp);
-	for (unsigned n = 0; n < u->pipe_count; n++) {
-		loop_fd_del(u->pipes[n].watch);
-		close(u->pipes[n].fd);
-	}
+	for (unsigned n = 0; n < u->pipe_count; n++)
+		user_pipe_free(u->pipes[n]);
 	free(u->watches);
 	fragments_free(u->fragments);
 	if (u->watch) {
@@ -742,12 +668,15 @@ static int add_guest_forwards(struct user *u, const struct net_user_config *c, s
 		int rc;
 
 		snprintf(key, sizeof(key), "%s.guestfwd%u", c->name, n);
-		if (f->kind == NET_TO_TCP && add_pipe(u, f, key, err))
-			return -1;
+		if (f->kind == NET_TO_TCP) {
+			u->pipes[u->pipe_count] = user_pipe_new(u->loop, u->slirp, f, key, err);
+			if (!u->pipes[u->pipe_count++])
+				return -1;
+		}
 		rc = f->kind == NET_TO_COMMAND ? slirp_add_exec(u->slirp, f->where, &addr, f->port)
-		     : f->kind == NET_TO_UNIX
-			     ? slirp_add_unix(u->slirp, f->where, &addr, f->port)
-			     : slirp_add_guestfwd(u->slirp, pipe_write, &u->pipes[u->pipe_count - 1], &addr, f->port);
+		     : f->kind == NET_TO_UNIX  ? slirp_add_unix(u->slirp, f->where, &addr, f->port)
+					       : slirp_add_guestfwd(u->slirp, user_pipe_write,
+								    u->pipes[u->pipe_count - 1], &addr, f->port);
 		if (rc < 0)
 			return err_set(err, "%s: port %u of %s is taken, or not in the guest's network", key, f->port,
 				       inet_ntoa(f->addr));

@@ -82,6 +82,21 @@ const uint8_t *user_frame_flow(const uint8_t *f, size_t len);
 void user_frame_reset(uint8_t f[USER_FRAME_RESET], struct in_addr guest, uint16_t port, const struct sockaddr_in *peer,
 		      uint32_t seq);
 
+/* --- user_pipe.c: a port of the guest's network that is one connection of the host --- */
+
+struct Slirp;
+struct user_pipe;
+
+/* Connects to f->where; an error begins with `key`. */
+struct user_pipe *user_pipe_new(struct loop *loop, struct Slirp *slirp, const struct net_guest_forward *f,
+				const char *key, struct err *err);
+/* The guest's bytes, for slirp_add_guestfwd(). */
+ssize_t user_pipe_write(const void *buf, size_t len, void *opaque);
+/* Before each sleep: only while the guest takes bytes is anybody asked for some. */
+void user_pipe_watch(struct user_pipe *p);
+/* After slirp's end. `p` may be NULL. */
+void user_pipe_free(struct user_pipe *p);
+
 /* libslirp in this process. Taken ports are an error. */
 struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *c, struct err *err);
 
