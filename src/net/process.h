@@ -10,7 +10,7 @@
 #include "net/net.h"
 
 #define NET_PROCESS_MEMORY (384u << 20) /* bytes that it may allocate */
-#define NET_PROCESS_FILES  1400		/* descriptors, where its user may have so many */
+#define NET_PROCESS_FILES  1600		/* descriptors, where its user may have so many */
 
 struct net_process_config {
 	const char *name;

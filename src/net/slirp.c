@@ -19,23 +19,19 @@
 #include "net/fragment.h"
 #include "net/user.h"
 
-#define MTU	  1500
-#define QUEUE_MAX 256 /* frames that wait for the guest's buffers */
+#define MTU 1500
 /*
- * Sockets of the host that the guest can hold, each with up to 256 KiB of buffers. Beyond the first number new TCP
- * connections and pings are lost, beyond the second all datagrams.
+ * Sockets of the host that the guest can hold: connections of TCP, each with up to 256 KiB of buffers, beyond which new
+ * ones are lost; and those of datagrams and pings, of which the longest unused give way.
  */
-#define SOCKETS_TCP 512
-#define SOCKETS_MAX 640
+#define CONNECTIONS 512
+#define DATAGRAMS   256
 #define INCOMING    512 /* by forwarded ports; others wait at the port. They take nothing from the guest's own */
-#define RELEASE_MS  100 /* between looks for those of them that have ended, while they are many */
-#define POLL_MAX    (SOCKETS_MAX + INCOMING + NET_FORWARDS + 64)
-
-struct frame {
-	struct frame *next;
-	size_t len;
-	uint8_t data[];
-};
+#define POLL_MAX    (CONNECTIONS + DATAGRAMS + INCOMING + NET_FORWARDS + 64)
+#define UNUSED_MS   240000 /* after which the library closes a socket of datagrams */
+/* Between looks for connections that have ended, while they are many. */
+#define RELEASE_INCOMING_MS 100
+#define RELEASE_MS	    20 /* by the guest's own, which come one behind the other */
 
 struct timer {
 	struct user *user;
@@ -46,24 +42,30 @@ struct timer {
 };
 
 /* Whose a socket is. Datagrams of all who send some come by their port's own. */
-enum whose { OF_GUEST, OF_OTHERS, TCP_PORT, UDP_PORT, KINDS };
+enum whose { OF_GUEST, GUEST_DATAGRAMS, OF_OTHERS, TCP_PORT, UDP_PORT, KINDS };
 
 /* What is known of a file descriptor, by its number. */
 struct watch {
 	bool open; /* one of slirp's */
 	enum whose whose;
-	unsigned port;		       /* unless it is the guest's: of the forwarded ones, by its number */
-	struct sockaddr_in peer;       /* who has come by it */
-	uint32_t events;	       /* in the epoll set; 0: it is not there */
-	uint32_t wanted;	       /* in the round of the poll set that is being made */
-	uint8_t flow[USER_FRAME_FLOW]; /* of a connection of the guest's over IPv6; zeros: none */
+	unsigned port;	       /* unless it is the guest's: of the forwarded ones, by its number */
+	uint32_t events;       /* in the epoll set; 0: it is not there */
+	uint32_t wanted;       /* in the round of the poll set that is being made */
+	unsigned polled;       /* where it is in the poll set, if it is */
+	struct user_flow flow; /* of a connection; zeros: not known */
 };
 
 struct user {
 	struct net_peer peer;
 	struct loop *loop;
 	struct loop_hook hook;
-	Slirp *slirp;
+	/*
+	 * The library closes sockets of datagrams by the clock alone, which no connection must see jump: it is there
+	 * twice.
+	 */
+	Slirp *slirp, *datagrams;
+	int64_t ahead_ms; /* the clock of `datagrams` */
+	struct user_limit connection_limit, datagram_limit;
 	struct timer *timers;
 	/* slirp's poll set; the sleep is in an epoll set of the same descriptors, which the loop watches */
 	struct pollfd polls[POLL_MAX];
@@ -77,14 +79,13 @@ struct user {
 	unsigned forward_count;
 	/* By forwarded ports of TCP: what each has for itself, what is for whoever comes, and what each has now. */
 	unsigned incoming_own, incoming_shared, incoming[NET_FORWARDS];
-	int64_t release_ms; /* when those that have ended are looked for again */
+	int64_t released_ms; /* when those that have ended were looked for */
 	int epoll;
 	struct loop_fd *watch;
-	struct frame *first, **last;
-	unsigned queued;
+	struct user_queue *queue;
 	struct user_pipe *pipes[NET_GUEST_FORWARDS];
 	unsigned pipe_count;
-	const uint8_t *syn;	     /* the flow that the frame begins which the library is looking at, or NULL */
+	const struct user_flow *syn; /* that the frame begins which the library is looking at, or NULL */
 	int last_flow;		     /* the descriptor that was found last */
 	struct fragments *fragments; /* the library's own reassembly mixes up its buffers */
 };
@@ -97,56 +98,25 @@ static int64_t now_ns(void *opaque)
 	return t.tv_sec * 1000000000ll + t.tv_nsec;
 }
 
-/* --- frames to the guest --- */
-
-static void drain_queue(struct user *u)
+static int64_t now_ms(void)
 {
-	/* The library makes or verifies all checksums. */
-	static const struct net_offload complete = { .valid = true };
-
-	while (u->first && net_deliver(&u->peer, u->first->data, u->first->len, &complete)) {
-		struct frame *f = u->first;
-
-		u->first = f->next;
-		if (!u->first)
-			u->last = &u->first;
-		u->queued--;
-		free(f);
-	}
+	return now_ns(NULL) / 1000000;
 }
 
-static void deliver(void *opaque)
-{
-	drain_queue(opaque);
-}
+/* --- what slirp sends and says --- */
 
-/* Never straight to the receiver: this may be the answer to a frame that it is just sending. */
 static ssize_t send_packet(const void *buf, size_t len, void *opaque)
 {
-	struct user *u = opaque;
-	struct frame *f;
+	const struct user *u = opaque;
 
-	/* The first one may be on its way. */
-	f = u->queued > 1 ? container_of(u->last, struct frame, next) : NULL;
-	if (f && user_frame_supersedes(buf, len, f->data, f->len)) {
-		memcpy(f->data, buf, len);
-		return (ssize_t)len;
-	}
-	/* A network loses what there is no room for. */
-	if (u->queued == QUEUE_MAX)
-		return (ssize_t)len;
-	f = malloc(sizeof(*f) + len);
-	if (!f)
-		return (ssize_t)len;
-	if (!u->first)
-		loop_post(u->loop, deliver, u);
-	f->next = NULL;
-	f->len = len;
-	memcpy(f->data, buf, len);
-	*u->last = f;
-	u->last = &f->next;
-	u->queued++;
+	user_queue_add(u->queue, buf, len);
 	return (ssize_t)len;
+}
+
+/* What the library is asked about the network itself it answers once. */
+static ssize_t send_datagram(const void *buf, size_t len, void *opaque)
+{
+	return user_frame_answers_neighbor(buf, len) ? (ssize_t)len : send_packet(buf, len, opaque);
 }
 
 static void guest_error(const char *msg, void *opaque)
@@ -192,9 +162,14 @@ static void timer_mod(void *timer, int64_t expire_ms, void *opaque)
 	((struct timer *)timer)->deadline_ms = expire_ms;
 }
 
+/* That of `datagrams` makes the router known, which it is. */
+static void timer_never(void *timer, int64_t expire_ms, void *opaque)
+{
+}
+
 static void run_timers(struct user *u)
 {
-	int64_t now = now_ns(NULL) / 1000000;
+	int64_t now = now_ms();
 
 	for (struct timer *t = u->timers, *next; t; t = next) {
 		next = t->next;
@@ -233,19 +208,34 @@ static enum whose whose(const struct user *u, int fd, unsigned *port)
 	struct sockaddr_in at;
 	socklen_t len = sizeof(at), size = sizeof(int);
 	int type = 0, listens = 0;
+	enum whose guest;
 
+	getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
+	guest = type == SOCK_STREAM ? OF_GUEST : GUEST_DATAGRAMS;
 	if (!u->forward_count || getsockname(fd, (struct sockaddr *)&at, &len) || at.sin_family != AF_INET ||
-	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) ||
 	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size))
-		return OF_GUEST;
+		return guest;
 	for (*port = 0; *port < u->forward_count; ++*port) {
 		const struct net_forward *f = &u->forwards[*port];
 
-		if (f->udp == (type == SOCK_DGRAM) && f->host_port == ntohs(at.sin_port) &&
+		if (f->guest_port && f->udp == (type == SOCK_DGRAM) && f->host_port == ntohs(at.sin_port) &&
 		    (!f->host.s_addr || f->host.s_addr == at.sin_addr.s_addr))
 			return type == SOCK_DGRAM ? UDP_PORT : listens ? TCP_PORT : OF_OTHERS;
 	}
-	return OF_GUEST;
+	return guest;
+}
+
+/* The connection that has come in, as the guest sees it. */
+static void incoming_flow(const struct user *u, int fd, struct watch *w)
+{
+	const struct net_forward *f = &u->forwards[w->port];
+	struct sockaddr_in peer;
+
+	if (getpeername(fd, (struct sockaddr *)&peer, &(socklen_t){ sizeof(peer) }))
+		return;
+	if (ntohl(peer.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET)
+		peer.sin_addr = u->host;
+	user_flow_set(&w->flow, f->guest, f->guest_port, &peer);
 }
 
 static void count(struct user *u, const struct watch *w, int change)
@@ -281,17 +271,15 @@ static void opened(int fd, void *opaque)
 		w->open = true;
 		w->whose = whose(u, fd, &w->port);
 		if (w->whose == OF_OTHERS)
-			getpeername(fd, (struct sockaddr *)&w->peer, &(socklen_t){ sizeof(w->peer) });
-		if (ntohl(w->peer.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET)
-			w->peer.sin_addr = u->host;
+			incoming_flow(u, fd, w);
+		else if (u->syn)
+			w->flow = *u->syn;
 		/*
 		 * The library lets one wait, and the kernel drops what those who come beside it send: some begin again
 		 * after a second, others believe that they are connected and never hear of anybody (SYN cookies).
 		 */
 		if (w->whose == TCP_PORT)
 			listen(fd, INCOMING);
-		if (u->syn)
-			memcpy(w->flow, u->syn, USER_FRAME_FLOW);
 		count(u, w, 1);
 	}
 }
@@ -325,6 +313,25 @@ static const SlirpCb callbacks = {
 	.notify = nothing,
 };
 
+static int64_t datagram_clock(void *opaque)
+{
+	const struct user *u = opaque;
+
+	return now_ns(NULL) + u->ahead_ms * 1000000;
+}
+
+static const SlirpCb datagram_callbacks = {
+	.send_packet = send_datagram,
+	.guest_error = guest_error,
+	.clock_get_ns = datagram_clock,
+	.timer_new = timer_new,
+	.timer_free = timer_free,
+	.timer_mod = timer_never,
+	.register_poll_fd = opened,
+	.unregister_poll_fd = closing,
+	.notify = nothing,
+};
+
 /* --- the poll set --- */
 
 static int add_poll(int fd, int events, void *opaque)
@@ -341,8 +348,18 @@ static int add_poll(int fd, int events, void *opaque)
 	if (w->whose == TCP_PORT && !may_come(u, w->port))
 		return -1;
 	w->wanted |= (uint32_t)e;
+	w->polled = u->count;
 	u->polls[u->count] = (struct pollfd){ .fd = fd, .events = e };
 	return (int)u->count++;
+}
+
+/* Where it is already. */
+static int same_poll(int fd, int events, void *opaque)
+{
+	const struct user *u = opaque;
+	const struct watch *w = (unsigned)fd < u->watches_size ? &u->watches[fd] : NULL;
+
+	return w && w->polled < u->count && u->polls[w->polled].fd == fd ? (int)w->polled : -1;
 }
 
 static int get_revents(int index, void *opaque)
@@ -386,58 +403,90 @@ static void update_epoll(struct user *u)
 	}
 }
 
-/* --- connections that have ended --- */
+/* --- what makes room --- */
 
 /*
- * The library keeps what both sides have ended for ten seconds, with its descriptor and buffers (TIME_WAIT). Where
- * others may need the room a reset ends that at once; the guest does not see it. Only the library's text tells the
- * states. Of two numbers that are half of all apart one is of the past, which a reset must be.
+ * The library keeps what both sides have ended for ten seconds, with its descriptor and buffers, when the guest was the
+ * second to end it. A reset ends that at once; the guest does not see it. Of two numbers that are half of all apart one
+ * is of the past, which a reset must be.
  */
+static void release(void *opaque, unsigned fd)
+{
+	static const struct user_flow none;
+	struct user *u = opaque;
+	uint8_t f[USER_FRAME_RESET];
+
+	for (uint32_t k = 0; k < 2 && fd < u->watches_size; k++) {
+		const struct watch *w = &u->watches[fd];
+
+		if (w->open && memcmp(&w->flow, &none, sizeof(none)))
+			slirp_input(u->slirp, f, (int)user_frame_reset(f, &w->flow, k << 31));
+	}
+}
+
 static void release_ended(struct user *u)
 {
-	char *text = slirp_connection_info(u->slirp), address[16];
-	unsigned fd, received, sent;
-	uint8_t f[USER_FRAME_RESET];
-	struct in_addr guest;
-	uint16_t port;
+	user_each_ended(u->slirp, release, u);
+	u->released_ms = now_ms();
+}
 
-	for (const char *line = text; line; line = strchr(line, '\n')) {
-		const struct watch *w;
+/* Closes what has been unused for so long, of all the sockets of datagrams. */
+static void close_unused(struct user *u, int64_t ms)
+{
+	uint32_t timeout = 0;
 
-		line += *line == '\n';
-		if (sscanf(line, " TCP[TIME_WAIT] %u %*s %*u %15s %hu %u %u", &fd, address, &port, &received, &sent) !=
-			    5 ||
-		    fd >= u->watches_size || !u->watches[fd].peer.sin_port || received || sent ||
-		    !inet_aton(address, &guest))
-			continue;
-		w = &u->watches[fd];
-		for (uint32_t k = 0; k < 2 && w->open && w->whose == OF_OTHERS; k++) {
-			user_frame_reset(f, guest, port, &w->peer, k << 31);
-			slirp_input(u->slirp, f, sizeof(f));
-		}
-	}
-	g_free(text);
+	u->ahead_ms = UNUSED_MS - ms;
+	slirp_pollfds_poll(u->datagrams, 1, get_revents, u);
+	slirp_pollfds_fill(u->datagrams, &timeout, same_poll, u);
+}
+
+/* Whether there is room for one more connection of the guest's. */
+static bool connection_fits(struct user *u)
+{
+	if (u->sockets[OF_GUEST] > CONNECTIONS / 2 && now_ms() - u->released_ms >= RELEASE_MS)
+		release_ended(u);
+	if (u->sockets[OF_GUEST] < CONNECTIONS)
+		return true;
+	user_limit_met(&u->connection_limit, now_ms(),
+		       "the guest has as many connections of TCP open as it may; what would open further "
+		       "ones is dropped, until some end");
+	return false;
+}
+
+/* The same for datagrams, which may be of a flow that is there. The longest unused give way, some at a time. */
+static bool datagram_fits(struct user *u)
+{
+	if (u->sockets[GUEST_DATAGRAMS] < DATAGRAMS)
+		return true;
+	for (int64_t ms = UNUSED_MS; ms && u->sockets[GUEST_DATAGRAMS] == DATAGRAMS; ms = ms * 3 / 4)
+		close_unused(u, ms);
+	close_unused(u, UNUSED_MS); /* the clock is right again */
+	user_limit_met(&u->datagram_limit, now_ms(),
+		       "the guest sends datagrams by as many ports as it may; those that it has not used for the "
+		       "longest get no answers any more");
+	return u->sockets[GUEST_DATAGRAMS] < DATAGRAMS;
 }
 
 /* Before each sleep: what slirp waits for now, in the epoll set. */
 static void prepare(void *opaque, int *timeout_ms)
 {
 	struct user *u = opaque;
-	int64_t now = now_ns(NULL) / 1000000;
+	int64_t now = now_ms();
 	uint32_t timeout = *timeout_ms < 0 ? 60000 : (uint32_t)*timeout_ms;
 
 	u->count = 0;
 	if (u->sockets[OF_OTHERS] > u->incoming_shared / 2) {
-		if (now >= u->release_ms) {
+		if (now - u->released_ms >= RELEASE_INCOMING_MS)
 			release_ended(u);
-			u->release_ms = now + RELEASE_MS;
-		}
-		if (timeout > RELEASE_MS)
-			timeout = RELEASE_MS;
+		if (timeout > RELEASE_INCOMING_MS)
+			timeout = RELEASE_INCOMING_MS;
 	}
 	for (unsigned n = 0; n < u->pipe_count; n++)
 		user_pipe_watch(u->pipes[n]);
+	user_limit_over(&u->connection_limit, now, "the guest's connections of TCP are fewer than it may have again");
+	user_limit_over(&u->datagram_limit, now, "the guest's datagrams need no more ports than it may have again");
 	slirp_pollfds_fill(u->slirp, &timeout, add_poll, u);
+	slirp_pollfds_fill(u->datagrams, &timeout, add_poll, u);
 	update_epoll(u);
 	for (struct timer *t = u->timers; t; t = t->next)
 		if (t->deadline_ms >= 0 && t->deadline_ms - now < timeout)
@@ -451,6 +500,7 @@ static void ready(void *opaque)
 	int rc = poll(u->polls, u->count, 0);
 
 	slirp_pollfds_poll(u->slirp, rc < 0, get_revents, u);
+	slirp_pollfds_poll(u->datagrams, rc < 0, get_revents, u);
 	run_timers(u);
 }
 
@@ -461,36 +511,17 @@ static void woken(void *opaque, int fd, uint32_t events)
 
 /* --- the peer --- */
 
-/* How many sockets there may be for this packet to go in: what cannot open a new one always may. */
-static unsigned socket_limit(const uint8_t *f, size_t len)
-{
-	bool v4 = len >= 34 && ld_be16(f + 12) == 0x0800, v6 = len >= 54 && ld_be16(f + 12) == 0x86dd;
-	size_t l4 = v4 ? 14 + (f[14] & 15u) * 4 : 54;
-	uint8_t protocol = v4 ? f[23] : v6 ? f[20] : 0;
-
-	if (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6)
-		return SOCKETS_TCP;
-	if (protocol == IPPROTO_TCP && l4 + 14 <= len)
-		return (f[l4 + 13] & (TH_SYN | TH_ACK)) == TH_SYN ? SOCKETS_TCP : UINT_MAX;
-	if (protocol == IPPROTO_UDP && l4 + 4 <= len)
-		return ld_be16(f + l4 + 2) == 67 ? UINT_MAX : SOCKETS_MAX; /* slirp is the DHCP server */
-	return UINT_MAX;
-}
-
-static bool is_flow(const struct user *u, int fd, const uint8_t *flow)
-{
-	return (unsigned)fd < u->watches_size && !memcmp(u->watches[fd].flow, flow, USER_FRAME_FLOW);
-}
-
 /* The descriptor of the connection that a segment is of, or -1. */
 static int find_flow(struct user *u, const uint8_t *f, size_t len)
 {
-	const uint8_t *flow = user_frame_flow(f, len);
+	struct user_flow flow;
 
-	if (!flow || is_flow(u, u->last_flow, flow))
-		return flow ? u->last_flow : -1;
+	if (!user_frame_flow(&flow, f, len))
+		return -1;
+	if ((unsigned)u->last_flow < u->watches_size && !memcmp(&u->watches[u->last_flow].flow, &flow, sizeof(flow)))
+		return u->last_flow;
 	for (unsigned fd = 0; fd < u->watches_size; fd++)
-		if (is_flow(u, (int)fd, flow))
+		if (!memcmp(&u->watches[fd].flow, &flow, sizeof(flow)))
 			return u->last_flow = (int)fd;
 	return -1;
 }
@@ -498,21 +529,24 @@ static int find_flow(struct user *u, const uint8_t *f, size_t len)
 static void input(void *opaque, const uint8_t *frame, size_t len)
 {
 	struct user *u = opaque;
+	enum user_frame_kind kind;
+	struct user_flow flow;
 
 	if (fragment_is(frame, len)) {
-		frame = fragments_add(u->fragments, frame, len, now_ns(NULL) / 1000000, &len);
+		frame = fragments_add(u->fragments, frame, len, now_ms(), &len);
 		if (!frame)
 			return;
 	}
-	if (u->sockets[OF_GUEST] < socket_limit(frame, len)) {
-		const uint8_t *flow = user_frame_flow(frame, len);
-
-		u->syn = flow && frame[14 + 40 + 13] & TH_SYN ? flow : NULL;
-		slirp_input(u->slirp, frame, (int)len);
-		u->syn = NULL;
-	} else {
-		log_guest("net", "the guest has %u connections open; further ones are refused", u->sockets[OF_GUEST]);
-	}
+	kind = user_frame_kind(frame, len);
+	if ((kind == USER_FRAME_SYN && !connection_fits(u)) || (kind == USER_FRAME_DATAGRAM && !datagram_fits(u)))
+		return;
+	if (kind == USER_FRAME_DATAGRAM || kind == USER_FRAME_NEIGHBOR)
+		slirp_input(u->datagrams, frame, (int)len);
+	if (kind == USER_FRAME_DATAGRAM)
+		return;
+	u->syn = kind == USER_FRAME_SYN && user_frame_flow(&flow, frame, len) ? &flow : NULL;
+	slirp_input(u->slirp, frame, (int)len);
+	u->syn = NULL;
 }
 
 /* While on, the host's kernel keeps what is no full segment of its own until there is more. */
@@ -548,7 +582,7 @@ static bool user_send(struct net_peer *p, const struct net_packet *k)
 
 static void user_ready(struct net_peer *p)
 {
-	drain_queue((struct user *)p);
+	user_queue_drain(((struct user *)p)->queue);
 }
 
 static void destroy(struct net_peer *p)
@@ -558,6 +592,8 @@ static void destroy(struct net_peer *p)
 	/* No descriptor is left in the epoll set: all are closed. */
 	if (u->slirp)
 		slirp_cleanup(u->slirp);
+	if (u->datagrams)
+		slirp_cleanup(u->datagrams);
 	for (unsigned n = 0; n < u->pipe_count; n++)
 		user_pipe_free(u->pipes[n]);
 	free(u->watches);
@@ -568,12 +604,7 @@ static void destroy(struct net_peer *p)
 	}
 	if (u->epoll >= 0)
 		close(u->epoll);
-	while (u->first) {
-		struct frame *f = u->first;
-
-		u->first = f->next;
-		free(f);
-	}
+	user_queue_free(u->queue);
 	free(u);
 }
 
@@ -582,7 +613,7 @@ static const struct net_peer_ops ops = { .name = "user", .send = user_send, .rea
 /* Where there are few descriptors, what others open leaves the guest its share. */
 static unsigned incoming_max(void)
 {
-	const unsigned others = SOCKETS_MAX + NET_FORWARDS + 64;
+	const unsigned others = CONNECTIONS + DATAGRAMS + NET_FORWARDS + 64;
 	struct rlimit files;
 
 	if (getrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur >= INCOMING + others)
@@ -613,9 +644,14 @@ static void share_out(struct user *u)
 	u->incoming_shared = most - ports * u->incoming_own;
 }
 
+static Slirp *instance(const struct user *u, const struct net_forward *f)
+{
+	return f->udp ? u->datagrams : u->slirp;
+}
+
 static int add_forward(struct user *u, const struct net_forward *f, const char *name, struct err *err)
 {
-	if (!slirp_add_hostfwd(u->slirp, f->udp, f->host, f->host_port, f->guest, f->guest_port))
+	if (!slirp_add_hostfwd(instance(u, f), f->udp, f->host, f->host_port, f->guest, f->guest_port))
 		return 0;
 	return err_errno(err, errno, "%s.hostfwd: %s port %u of %s", name, f->udp ? "UDP" : "TCP", f->host_port,
 			 inet_ntoa(f->host));
@@ -624,7 +660,7 @@ static int add_forward(struct user *u, const struct net_forward *f, const char *
 static void remove_forward(struct user *u, struct net_forward *f)
 {
 	if (f->guest_port)
-		slirp_remove_hostfwd(u->slirp, f->udp, f->host, f->host_port);
+		slirp_remove_hostfwd(instance(u, f), f->udp, f->host, f->host_port);
 	*f = (struct net_forward){ 0 };
 }
 
@@ -726,12 +762,13 @@ struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *
 	u->peer.ops = &ops;
 	u->loop = loop;
 	u->host = c->host;
-	u->last = &u->first;
+	u->queue = user_queue_new(loop, &u->peer);
 	u->epoll = epoll_create1(EPOLL_CLOEXEC);
 	u->fragments = fragments_new();
 	g_log_set_handler("Slirp", G_LOG_LEVEL_WARNING | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_MESSAGE, library_log, NULL);
 	u->slirp = slirp_new(&cfg, &callbacks, u);
-	if (!u->slirp || u->epoll < 0 || !u->fragments) {
+	u->datagrams = slirp_new(&cfg, &datagram_callbacks, u);
+	if (!u->slirp || !u->datagrams || u->epoll < 0 || !u->fragments || !u->queue) {
 		err_set(err, "%s: the user-mode network cannot start", c->name);
 		goto fail;
 	}

@@ -73,14 +73,27 @@ int net_user_confine(const struct net_user_config *c, struct err *err);
  */
 bool user_frame_supersedes(const uint8_t *f, size_t len, const uint8_t *old, size_t old_len);
 
-/* Addresses and ports of a segment of TCP right behind IPv6's header, where they are in it; NULL: it is none. */
-#define USER_FRAME_FLOW 36
-const uint8_t *user_frame_flow(const uint8_t *f, size_t len);
+enum user_frame_kind {
+	USER_FRAME_OTHER,
+	USER_FRAME_SYN,	     /* TCP, begins a connection */
+	USER_FRAME_DATAGRAM, /* UDP, or a message of ICMP; not of ICMPv6 */
+	USER_FRAME_NEIGHBOR  /* who has an address: ARP, and neighbor discovery of IPv6 */
+};
+enum user_frame_kind user_frame_kind(const uint8_t *f, size_t len);
+/* Of the last kind, and says who has it. */
+bool user_frame_answers_neighbor(const uint8_t *f, size_t len);
 
-/* A reset of the guest's, as if it had sent that itself to who has come in from `peer`. `port` in host byte order. */
-#define USER_FRAME_RESET (14 + 20 + 20)
-void user_frame_reset(uint8_t f[USER_FRAME_RESET], struct in_addr guest, uint16_t port, const struct sockaddr_in *peer,
-		      uint32_t seq);
+/* A connection of TCP from the guest's side, as a packet has it. Addresses of IPv4 are mapped ones. */
+struct user_flow {
+	uint8_t guest[16], peer[16], ports[4];
+};
+/* `port` in host byte order. */
+void user_flow_set(struct user_flow *w, struct in_addr guest, uint16_t port, const struct sockaddr_in *peer);
+/* The one that the guest sends a segment of; false: it is no such frame, or has options of IP. */
+bool user_frame_flow(struct user_flow *w, const uint8_t *f, size_t len);
+/* A reset, as if the guest had sent it itself. The frame's length. */
+#define USER_FRAME_RESET (14 + 40 + 20)
+size_t user_frame_reset(uint8_t f[USER_FRAME_RESET], const struct user_flow *w, uint32_t seq);
 
 /* --- user_pipe.c: a port of the guest's network that is one connection of the host --- */
 
@@ -96,6 +109,29 @@ ssize_t user_pipe_write(const void *buf, size_t len, void *opaque);
 void user_pipe_watch(struct user_pipe *p);
 /* After slirp's end. `p` may be NULL. */
 void user_pipe_free(struct user_pipe *p);
+
+/* --- user_queue.c: frames that wait for the guest --- */
+
+struct user_queue;
+struct user_queue *user_queue_new(struct loop *loop, struct net_peer *peer); /* NULL: out of memory */
+void user_queue_free(struct user_queue *q);				     /* `q` may be NULL */
+/* Copies the frame, and delivers it when the loop runs. */
+void user_queue_add(struct user_queue *q, const uint8_t *frame, size_t len);
+/* The guest has room. */
+void user_queue_drain(struct user_queue *q);
+
+/* --- user_limit.c --- */
+
+/* That a guest has met a limit is told once, and so is that it has not for a while. */
+struct user_limit {
+	bool met;
+	int64_t last_ms;
+};
+void user_limit_met(struct user_limit *l, int64_t now_ms, const char *text);
+void user_limit_over(struct user_limit *l, int64_t now_ms, const char *text);
+
+/* The descriptors of connections that both sides have ended, and that hold no bytes. */
+void user_each_ended(struct Slirp *slirp, void (*fn)(void *opaque, unsigned fd), void *opaque);
 
 /* libslirp in this process. Taken ports are an error. */
 struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *c, struct err *err);
