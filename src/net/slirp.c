@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <glib.h>
 #include <libslirp.h>
-#include <limits.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
@@ -14,12 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/bytes.h"
 #include "base/log.h"
 #include "net/fragment.h"
 #include "net/user.h"
 
-#define MTU 1500
+#define MTU	  1500
+#define WHOLE_MTU 65521 /* the most that the library takes */
 /*
  * Sockets of the host that the guest can hold: connections of TCP, each with up to 256 KiB of buffers, beyond which new
  * ones are lost; and those of datagrams and pings, of which the longest unused give way.
@@ -87,7 +86,10 @@ struct user {
 	unsigned pipe_count;
 	const struct user_flow *syn; /* that the frame begins which the library is looking at, or NULL */
 	int last_flow;		     /* the descriptor that was found last */
-	struct fragments *fragments; /* the library's own reassembly mixes up its buffers */
+	/* The library's own reassembly mixes up its buffers, and it knows no fragments of IPv6. */
+	struct fragments *fragments;
+	unsigned mtu; /* of what goes to the guest */
+	uint32_t fragment_id;
 };
 
 static int64_t now_ns(void *opaque)
@@ -113,10 +115,19 @@ static ssize_t send_packet(const void *buf, size_t len, void *opaque)
 	return (ssize_t)len;
 }
 
-/* What the library is asked about the network itself it answers once. */
+static void send_piece(void *opaque, const uint8_t *frame, size_t len)
+{
+	send_packet(frame, len, opaque);
+}
+
+/* Datagrams are whole to the library. What it is asked about the network itself it answers once. */
 static ssize_t send_datagram(const void *buf, size_t len, void *opaque)
 {
-	return user_frame_answers_neighbor(buf, len) ? (ssize_t)len : send_packet(buf, len, opaque);
+	struct user *u = opaque;
+
+	if (!user_frame_answers_neighbor(buf, len))
+		fragments_cut(buf, len, u->mtu, u->fragment_id++, send_piece, u);
+	return (ssize_t)len;
 }
 
 static void guest_error(const char *msg, void *opaque)
@@ -729,7 +740,7 @@ struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *
 {
 	struct user *u = calloc(1, sizeof(*u));
 	const char *search[NET_SEARCH + 1] = { NULL };
-	const SlirpConfig cfg = {
+	SlirpConfig cfg = {
 		.version = 4,
 		.restricted = c->restricted,
 		.in_enabled = c->ipv4,
@@ -767,6 +778,8 @@ struct net_peer *net_slirp_new(struct loop *loop, const struct net_user_config *
 	u->fragments = fragments_new();
 	g_log_set_handler("Slirp", G_LOG_LEVEL_WARNING | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_MESSAGE, library_log, NULL);
 	u->slirp = slirp_new(&cfg, &callbacks, u);
+	u->mtu = cfg.if_mtu ? c->mtu : MTU;
+	cfg.if_mtu = WHOLE_MTU;
 	u->datagrams = slirp_new(&cfg, &datagram_callbacks, u);
 	if (!u->slirp || !u->datagrams || u->epoll < 0 || !u->fragments || !u->queue) {
 		err_set(err, "%s: the user-mode network cannot start", c->name);

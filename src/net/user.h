@@ -76,7 +76,7 @@ bool user_frame_supersedes(const uint8_t *f, size_t len, const uint8_t *old, siz
 enum user_frame_kind {
 	USER_FRAME_OTHER,
 	USER_FRAME_SYN,	     /* TCP, begins a connection */
-	USER_FRAME_DATAGRAM, /* UDP, or a message of ICMP; not of ICMPv6 */
+	USER_FRAME_DATAGRAM, /* UDP, a message of ICMP, a ping of ICMPv6 */
 	USER_FRAME_NEIGHBOR  /* who has an address: ARP, and neighbor discovery of IPv6 */
 };
 enum user_frame_kind user_frame_kind(const uint8_t *f, size_t len);

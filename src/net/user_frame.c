@@ -21,6 +21,7 @@ bool user_frame_supersedes(const uint8_t *f, size_t len, const uint8_t *old, siz
 #define IP6 40
 #define TCP 20
 
+#define ECHO_REQUEST	       128
 #define NEIGHBOR_SOLICITATION  135
 #define NEIGHBOR_ADVERTISEMENT 136
 
@@ -32,7 +33,8 @@ enum user_frame_kind user_frame_kind(const uint8_t *f, size_t len)
 
 	if (len >= ETH && ld_be16(f + 12) == 0x0806)
 		return USER_FRAME_NEIGHBOR;
-	if (protocol == IPPROTO_UDP || (v4 && protocol == IPPROTO_ICMP))
+	if (protocol == IPPROTO_UDP || (v4 && protocol == IPPROTO_ICMP) ||
+	    (v6 && protocol == IPPROTO_ICMPV6 && l4 < len && f[l4] == ECHO_REQUEST))
 		return USER_FRAME_DATAGRAM;
 	if (protocol == IPPROTO_TCP && l4 + TCP <= len && (f[l4 + 13] & (TH_SYN | TH_ACK)) == TH_SYN)
 		return USER_FRAME_SYN;

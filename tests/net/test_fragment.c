@@ -1,4 +1,4 @@
-/* Putting IPv4 fragments together: any order, and nothing that contradicts itself. */
+/* Putting fragments together: any order, and nothing that contradicts itself; and cutting packets to them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,12 +37,36 @@ struct part {
 };
 
 static int64_t now_ms;
+static bool by_v6;
+
+/* As add_as() by IPv6: the header is right behind the packet's. */
+static const uint8_t *add6(uint16_t id, struct part p, size_t *whole)
+{
+	static uint8_t b[70000];
+	uint8_t *ip = b + ETH, *own = ip + 40;
+
+	memset(b, 0, ETH + 48);
+	memcpy(b, "destinsource\x86\xdd", 14);
+	ip[0] = 0x60;
+	st_be16(ip + 4, (uint16_t)(8 + p.len));
+	ip[6] = 44;
+	ip[7] = 64;
+	memset(ip + 8, 0xfe, 32);
+	own[0] = 17;
+	st_be16(own + 2, (uint16_t)(p.at | p.more));
+	st_be32(own + 4, id);
+	memcpy(own + 8, content + p.at, p.len);
+	assert_true(fragment_is(b, ETH + 48 + p.len));
+	return fragments_add(f, b, ETH + 48 + p.len, now_ms, whole);
+}
 
 /* A fragment of `content`; `ihl` bytes of IP header. */
 static const uint8_t *add_as(uint16_t id, unsigned ihl, struct part p, size_t *whole)
 {
 	static uint8_t b[70000];
 
+	if (by_v6)
+		return add6(id, p, whole);
 	memset(b, 0, ETH + 60);
 	memcpy(b, "destinsource", 12);
 	st_be16(b + 12, 0x0800);
@@ -69,11 +93,19 @@ static void is_whole(const uint8_t *b, const size_t *whole, unsigned ihl, unsign
 	uint32_t s = 0;
 
 	assert_non_null(b);
+	assert_false(fragment_is(b, *whole));
+	if (by_v6) {
+		assert_int_equal(*whole, ETH + 40 + len);
+		assert_memory_equal(b, "destinsource\x86\xdd", 14);
+		assert_int_equal(ld_be16(b + ETH + 4), len);
+		assert_int_equal(b[ETH + 6], 17);
+		assert_memory_equal(b + ETH + 40, content, len);
+		return;
+	}
 	assert_int_equal(*whole, ETH + ihl + len);
 	assert_memory_equal(b, "destinsource\x08\0", 14);
 	assert_int_equal(ld_be16(b + ETH + 2), ihl + len);
 	assert_int_equal(ld_be16(b + ETH + 6), 0);
-	assert_false(fragment_is(b, *whole));
 	for (unsigned k = 0; k < ihl; k += 2)
 		s += ld_be16(b + ETH + k);
 	while (s >> 16)
@@ -217,9 +249,99 @@ static void test_random(void **state)
 		if (!b)
 			continue;
 		wholes++;
-		is_whole(b, &whole, 20, (unsigned)whole - ETH - 20);
+		is_whole(b, &whole, 20, (unsigned)whole - ETH - (by_v6 ? 40 : 20));
 	}
 	assert_true(wholes > 1000);
+}
+
+/* All the above that have no options, by IPv6. */
+static void test_v6(void **state)
+{
+	uint8_t b[ETH + 60] = { [12] = 0x86, [13] = 0xdd, [14] = 0x60, [20] = 44 };
+	size_t whole;
+
+	by_v6 = true;
+	test_any_order(state);
+	test_contradictions(state);
+	test_bounds(state);
+	test_random(state);
+	now_ms += FRAGMENT_SECONDS * 1000 + 1;
+	/* One that stands alone is a packet (RFC 6946), and is none of another one's. */
+	is_whole(add(9, 0, 13, false, &whole), &whole, 0, 13);
+	/* The same number by IPv4 is another packet's. */
+	assert_null(add(5, 0, 8, true, &whole));
+	by_v6 = false;
+	assert_null(add(5, 8, 8, false, &whole));
+	by_v6 = true;
+	is_whole(add(5, 8, 8, false, &whole), &whole, 0, 16);
+	by_v6 = false;
+	assert_true(fragment_is(b, sizeof(b)));
+	assert_false(fragment_is(b, ETH + 39));
+	st_be16(b + ETH + 4, 7); /* shorter than the header */
+	assert_null(fragments_add(f, b, sizeof(b), 0, &whole));
+	st_be16(b + ETH + 4, 21); /* longer than the frame */
+	assert_null(fragments_add(f, b, sizeof(b), 0, &whole));
+}
+
+static const uint8_t *together;
+static size_t together_len;
+static unsigned pieces;
+
+static void piece(void *opaque, const uint8_t *b, size_t len)
+{
+	pieces++;
+	assert_true(len <= ETH + *(unsigned *)opaque && len > ETH);
+	if (fragment_is(b, len))
+		together = fragments_add(f, b, len, now_ms, &together_len);
+	else
+		together_len = len;
+}
+
+/* What is cut is the same again when it is put together, and no piece is larger than said. */
+static void test_cutting(void **state)
+{
+	static const struct {
+		unsigned mtu, len, pieces4, pieces6;
+	} cases[] = { { 1500, 1460, 1, 1 }, { 1500, 1461, 1, 2 }, { 1500, 1480, 1, 2 },	  { 1500, 1481, 2, 2 },
+		      { 1500, 8000, 6, 6 }, { 1280, 9000, 8, 8 }, { 1500, 65400, 45, 46 } };
+	static uint8_t b[70000];
+
+	for (size_t k = 0; k < sizeof(cases) / sizeof(cases[0]); k++)
+		for (unsigned v6 = 0; v6 < 2; v6++) {
+			unsigned mtu = cases[k].mtu, header = ETH + (v6 ? 40 : 20);
+
+			memset(b, 0, header);
+			memcpy(b, "destinsource", 12);
+			st_be16(b + 12, v6 ? 0x86dd : 0x0800);
+			b[ETH] = v6 ? 0x60 : 0x45;
+			st_be16(b + ETH + (v6 ? 4 : 2), (uint16_t)(v6 ? cases[k].len : 20 + cases[k].len));
+			b[ETH + (v6 ? 6 : 9)] = 17;
+			memcpy(b + header, content, cases[k].len);
+			pieces = 0;
+			fragments_cut(b, header + cases[k].len, mtu, (uint32_t)k, piece, &mtu);
+			assert_int_equal(pieces, v6 ? cases[k].pieces6 : cases[k].pieces4);
+			assert_int_equal(together_len, header + cases[k].len);
+			by_v6 = v6;
+			if (pieces > 1)
+				is_whole(together, &together_len, 20, cases[k].len);
+			by_v6 = false;
+		}
+	/* A fragment is cut as part of its packet. */
+	assert_null(add(77, 0, 48, true, &together_len));
+	memcpy(b, "destinsource\x08\0", 14);
+	memset(b + ETH, 0, 20);
+	b[ETH] = 0x45;
+	st_be16(b + ETH + 2, 20 + 3000);
+	st_be16(b + ETH + 4, 77);
+	st_be16(b + ETH + 6, 0x2000 | 48 / 8);
+	b[ETH + 8] = 64;
+	b[ETH + 9] = 17;
+	memset(b + ETH + 12, 0x0a, 8);
+	memcpy(b + ETH + 20, content + 48, 3000);
+	pieces = 0;
+	fragments_cut(b, ETH + 20 + 3000, 1500, 0, piece, &(unsigned){ 1500 });
+	assert_int_equal(pieces, 3);
+	is_whole(add(77, 3048, 5, false, &together_len), &together_len, 20, 3053);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -230,7 +352,8 @@ int main(void)
 		TEST(test_any_order), TEST(test_options_of_the_first_count),
 		TEST(test_largest),   TEST(test_contradictions),
 		TEST(test_bounds),    TEST(test_broken_headers),
-		TEST(test_random),
+		TEST(test_random),    TEST(test_v6),
+		TEST(test_cutting),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

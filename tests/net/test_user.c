@@ -8,7 +8,6 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <linux/tcp.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -105,187 +104,7 @@ static void test_segmentation(void **state)
 	guest_end(&g);
 }
 
-/* --- IPv6 --- */
-
-static const uint8_t guest6[16] = { 0xfe, 0xc0, [15] = 0x15 }, host6[16] = { 0xfe, 0xc0, [15] = 2 };
-static const uint8_t neighbors6[16] = { 0xff, 2, [11] = 1, 0xff, [15] = 2 };
-static bool open6, ended6;
-static uint16_t port6 = 5000;
-static uint32_t seq6, acked6;
-static unsigned too_big, acks6;
-
-static bool receive6(void *opaque, const uint8_t *f, size_t len, const struct net_offload *o)
-{
-	const uint8_t *l4 = f + 54;
-
-	if (len < 74 || ld_be16(f + 12) != 0x86dd)
-		return true;
-	too_big += f[20] == IPPROTO_ICMPV6 && l4[0] == 2;
-	if (f[20] == IPPROTO_TCP && l4[13] == 0x12) {
-		open6 = true;
-		seq6 = ld_be32(l4 + 4) + 1;
-	}
-	if (f[20] == IPPROTO_TCP && l4[13] & 1 && ld_be16(l4 + 2) == port6) {
-		ended6 = true;
-		seq6 = ld_be32(l4 + 4) + 1;
-	}
-	if (f[20] == IPPROTO_TCP && l4[13] == 0x10) {
-		acked6 = ld_be32(l4 + 8);
-		acks6++;
-	}
-	return true;
-}
-
-static bool all_acked6(void *opaque)
-{
-	return acked6 == *(uint32_t *)opaque;
-}
-
-static bool is_open6(void *opaque)
-{
-	return open6;
-}
-
-static bool has_ended6(void *opaque)
-{
-	return ended6;
-}
-
-/* The sums are made as for a card: `at` is where the one of `l4` is. */
-static void send6(const uint8_t to[16], uint8_t next, const uint8_t *l4, size_t len, uint16_t at, uint16_t mss)
-{
-	struct net_offload o = { .checksum = true, .csum_start = 54, .csum_offset = at, .mss = mss };
-	static uint8_t f[NET_FRAME_MAX];
-	uint32_t sum = (uint32_t)len + next;
-
-	o.gso = mss ? NET_GSO_TCP6 : NET_GSO_NONE;
-	memset(f, 0, 54);
-	memset(f, 0xff, 6);
-	memcpy(f + 6, g.mac, 6);
-	st_be16(f + 12, 0x86dd);
-	f[14] = 0x60;
-	st_be16(f + 18, (uint16_t)len);
-	f[20] = next;
-	f[21] = 255;
-	memcpy(f + 22, guest6, 16);
-	memcpy(f + 38, to, 16);
-	memcpy(f + 54, l4, len);
-	for (unsigned k = 22; k < 54; k += 2)
-		sum += ld_be16(f + k);
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	st_be16(f + 54 + at, (uint16_t)sum);
-	net_send(g.peer, f, 54 + len, &o);
-}
-
-static void tcp6(uint16_t port, uint32_t seq, uint8_t flags, const uint8_t *data, size_t len, uint16_t mss)
-{
-	static uint8_t t[NET_FRAME_MAX];
-
-	memset(t, 0, 20);
-	st_be16(t, port6);
-	st_be16(t + 2, port);
-	st_be32(t + 4, seq);
-	st_be32(t + 8, seq6);
-	t[12] = 0x50;
-	t[13] = flags;
-	st_be16(t + 14, 65535);
-	if (len)
-		memcpy(t + 20, data, len);
-	send6(host6, IPPROTO_TCP, t, 20 + len, 16, mss);
-}
-
-static uint16_t server6;
-
-/* A guest that has said where it is, and a server of the host, or the end of the test without IPv6. */
-static int start6(void)
-{
-	struct sockaddr_in6 at = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
-	int listener = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	uint8_t neighbor[32] = { 135 };
-	socklen_t len = sizeof(at);
-
-	if (bind(listener, (struct sockaddr *)&at, sizeof(at))) {
-		close(listener);
-		skip();
-	}
-	assert_int_equal(listen(listener, 1), 0);
-	assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &len), 0);
-	server6 = ntohs(at.sin6_port);
-	start();
-	g.peer->receiver.receive = receive6;
-	memcpy(neighbor + 8, host6, 16);
-	neighbor[24] = neighbor[25] = 1;
-	memcpy(neighbor + 26, g.mac, 6);
-	send6(neighbors6, IPPROTO_ICMPV6, neighbor, sizeof(neighbor), 2, 0);
-	return listener;
-}
-
-/* By a new port; the host's end of it. */
-static int connect6(int listener)
-{
-	int fd;
-
-	port6++;
-	open6 = ended6 = false;
-	seq6 = 0;
-	tcp6(server6, 1000, 0x02, NULL, 0, 0);
-	fd = host_accept(&g, listener);
-	guest_until(&g, is_open6, NULL);
-	tcp6(server6, 1001, 0x10, NULL, 0, 0);
-	return fd;
-}
-
-/*
- * A frame that is larger than the MTU arrives over IPv6 as well, as one segment of the host's, and is not acknowledged
- * by a frame for each of the guest's; but each that is out of its order is.
- */
-static void test_segmentation6(void **state)
-{
-	static uint8_t big[40000], buf[40000];
-	const uint32_t end = 1001 + sizeof(big);
-	int listener = start6(), fd;
-	struct tcp_info host;
-
-	too_big = 0;
-	fd = connect6(listener);
-	for (size_t i = 0; i < sizeof(big); i++)
-		big[i] = (uint8_t)(i * 13 + i / 100);
-	acks6 = 0;
-	tcp6(server6, 1001, 0x18, big, sizeof(big), 1428);
-	guest_run(&g, 50);
-	assert_int_equal(too_big, 0);
-	host_read(&g, fd, buf, sizeof(big));
-	assert_memory_equal(buf, big, sizeof(big));
-	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &host, &(socklen_t){ sizeof(host) }), 0);
-	assert_true(host.tcpi_data_segs_in <= 2);
-	guest_until(&g, all_acked6, (void *)&end);
-	assert_true(acks6 < 5);
-	acks6 = 0;
-	for (unsigned k = 0; k < 10; k++)
-		tcp6(server6, end + 100 + k, 0x18, big, 1, 0);
-	guest_run(&g, 50);
-	assert_int_equal(acks6, 10);
-	close(fd);
-	close(listener);
-	guest_end(&g);
-}
-
-/* One after the other, each ended by the host first: what has ended keeps no other one out. */
-static void test_short_ones6(void **state)
-{
-	int listener = start6();
-	unsigned before = open_files();
-
-	for (unsigned n = 0; n < 700; n++) {
-		close(connect6(listener));
-		guest_until(&g, has_ended6, NULL);
-		tcp6(server6, 1001, 0x11, NULL, 0, 0);
-		assert_true(open_files() - before <= 300);
-	}
-	close(listener);
-	guest_end(&g);
-}
+/* --- datagrams --- */
 
 static size_t largest;
 static unsigned pieces;
@@ -906,8 +725,6 @@ int main(void)
 		cmocka_unit_test(test_dhcp),
 		cmocka_unit_test(test_connect_to_the_host),
 		cmocka_unit_test(test_segmentation),
-		cmocka_unit_test(test_segmentation6),
-		cmocka_unit_test(test_short_ones6),
 		cmocka_unit_test(test_datagrams),
 		cmocka_unit_test(test_mtu),
 		cmocka_unit_test(test_large_datagram),
@@ -930,7 +747,6 @@ int main(void)
 		cmocka_unit_test(test_segmentation),
 		cmocka_unit_test(test_datagrams),
 		cmocka_unit_test(test_mtu),
-		cmocka_unit_test(test_segmentation6),
 		cmocka_unit_test(test_large_datagram),
 		cmocka_unit_test(test_restricted),
 		cmocka_unit_test(test_forwarded_port),
