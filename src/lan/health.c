@@ -2,6 +2,7 @@
  * Whether a network that runs is as it was made: what of it is not there, or otherwise. Looked at only; reconcile.c
  * makes it so again. See lan_impl.h.
  */
+#include <linux/if_ether.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,12 +22,15 @@ static const struct {
 	{ LAN_BRIDGE_DOWN, "its bridge is down" },
 	{ LAN_NO_ADDRESSES, "the host has not its addresses in it" },
 	{ LAN_NO_SERVER, "its server does not answer" },
-	{ LAN_SERVER_OUT, "its server's cable is not in the bridge" },
+	{ LAN_SERVER_OUT, "its server's cable is down, or not in the bridge" },
 	{ LAN_NO_FILTERS, "its packet filters are gone" },
 	{ LAN_OTHER_FILTERS, "its packet filters are not as they were loaded" },
 	{ LAN_CABLE_OUT, "a machine's cable is down, or not in the bridge" },
 	{ LAN_UPLINK_OUT, "no interface of the host is in the bridge" },
 	{ LAN_NO_FORWARDING, "the host does not forward" },
+	{ LAN_NO_MARK, "its bridge has lost its mark (alias)" },
+	{ LAN_OTHER_MTU, "its bridge has another MTU" },
+	{ LAN_BRIDGE_STILL, "its bridge does not forward" },
 };
 
 json_t *lan_fault_texts(unsigned faults)
@@ -131,10 +135,15 @@ static unsigned bridge_faults(const struct lan_run *r, const struct lan_sight *s
 		return faults;
 	lan_server_name(&r->def, name);
 	server = rtnl_find(&s->links, name);
-	if (server && server->master != bridge->index)
+	if (server && !is_port(server, bridge))
 		faults |= LAN_SERVER_OUT;
 	if (!(bridge->flags & IFF_UP))
 		faults |= LAN_BRIDGE_DOWN;
+	if (!lan_is_marked(bridge))
+		faults |= LAN_NO_MARK;
+	/* As it comes in a bridged network is what the kernel makes of it. */
+	if (r->def.mtu ? bridge->mtu != r->def.mtu : r->def.model != LAN_BRIDGED && bridge->mtu != ETH_DATA_LEN)
+		faults |= LAN_OTHER_MTU;
 	if (!has_addresses(&s->addresses, r, bridge->index))
 		faults |= LAN_NO_ADDRESSES;
 	if (*r->def.uplink && !has_uplink(s, bridge))
@@ -157,10 +166,21 @@ static bool forwards(const char *path)
 	return !lan_sysctl_get(path, value, sizeof(value)) || strcmp(value, "0");
 }
 
-static bool is_routed(const struct lan_def *d)
+/* Of the host as a whole; of the bridge, which the host's switch turns off along with all. */
+static unsigned forwarding_faults(const struct lan_run *r)
 {
-	return !lan_has_gateway(d) || ((!d->net4.len || forwards("ipv4/ip_forward")) &&
-				       (!d->net6.len || forwards("ipv6/conf/all/forwarding")));
+	const bool four = lan_has_gateway(&r->def) && r->def.net4.len,
+		   six = lan_has_gateway(&r->def) && r->def.net6.len;
+	char path[64];
+
+	if ((four && !forwards("ipv4/ip_forward")) || (six && !forwards("ipv6/conf/all/forwarding")))
+		return LAN_NO_FORWARDING;
+	for (unsigned version = 4; version <= 6; version += 2) {
+		snprintf(path, sizeof(path), "ipv%u/conf/%s/forwarding", version, r->bridge);
+		if ((version == 4 ? four : six) && !forwards(path))
+			return LAN_BRIDGE_STILL;
+	}
+	return 0;
 }
 
 unsigned lan_faults(struct lan *l, const struct lan_run *r, const struct lan_sight *s)
@@ -177,7 +197,7 @@ unsigned lan_faults(struct lan *l, const struct lan_run *r, const struct lan_sig
 		if (lan_has_server(&r->def) && !lan_server_alive(l, r))
 			faults |= LAN_NO_SERVER;
 	}
-	return is_routed(&r->def) ? faults : faults | LAN_NO_FORWARDING;
+	return faults & LAN_NO_BRIDGE ? faults : faults | forwarding_faults(r);
 }
 
 bool lan_lacks_uplink(struct lan *l, const struct lan_run *r)

@@ -85,6 +85,8 @@ int lan_plug_cables(struct lan *l, const struct lan_run *r, struct err *err);
 void lan_mark(const struct lan_store *s, const char *name, char buf[RTNL_ALIAS]);
 void lan_cable_mark(const struct lan_store *s, const char *name, const uint8_t mac[6], char buf[RTNL_ALIAS]);
 bool lan_has_mark(const struct rtnl_link *k, const char *mark);
+/* By whomever of ours. */
+bool lan_is_marked(const struct rtnl_link *k);
 bool lan_is_ours(const struct lan_store *s, const struct rtnl_link *k, const char *name);
 bool lan_link_is_ours(struct lan *l, const char *link, const char *name);
 /* A bridge of a network of ours that has what an interface of the host had. */
@@ -173,6 +175,9 @@ enum lan_fault {
 	LAN_CABLE_OUT = 512,
 	LAN_UPLINK_OUT = 1024,
 	LAN_NO_FORWARDING = 2048,
+	LAN_NO_MARK = 4096,
+	LAN_OTHER_MTU = 8192,
+	LAN_BRIDGE_STILL = 16384,
 };
 /* What there is on the host, of all networks at once. */
 struct lan_sight {

@@ -17,7 +17,12 @@ static bool marked(const char *alias, const char *mark)
 	       (!alias[len] || !strncmp(alias + len, LAN_MARK_UPLINK, strlen(LAN_MARK_UPLINK)));
 }
 
-/* The mark that is seen, and the MAC that what we make has before that can be put on it. */
+bool lan_is_marked(const struct rtnl_link *k)
+{
+	return !strncmp(k->alias, "vireo:", strlen("vireo:"));
+}
+
+/* The mark that is seen, and the MAC that what we make has before that can be put on it, or where somebody has. */
 bool lan_is_ours(const struct lan_store *s, const struct rtnl_link *k, const char *name)
 {
 	bool bridge = !strcmp(k->kind, "bridge");
@@ -27,12 +32,12 @@ bool lan_is_ours(const struct lan_store *s, const struct rtnl_link *k, const cha
 	lan_mark(s, name, alias);
 	(bridge ? lan_bridge_mac : lan_server_mac)(name, mac);
 	return marked(k->alias, alias) ||
-	       ((bridge || !strcmp(k->kind, "veth")) && !*k->alias && !memcmp(k->mac, mac, 6));
+	       ((bridge || !strcmp(k->kind, "veth")) && !lan_is_marked(k) && !memcmp(k->mac, mac, 6));
 }
 
 bool lan_has_uplink(const struct rtnl_link *k)
 {
-	return !strcmp(k->kind, "bridge") && !strncmp(k->alias, "vireo:", 6) && strstr(k->alias, LAN_MARK_UPLINK);
+	return !strcmp(k->kind, "bridge") && lan_is_marked(k) && strstr(k->alias, LAN_MARK_UPLINK);
 }
 
 bool lan_is_cable(const struct lan_store *s, const struct rtnl_link *k, const char *name)

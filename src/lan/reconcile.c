@@ -120,7 +120,9 @@ static void give_back(struct lan *l, struct lan_run *r)
 }
 
 /* Without these it is made anew. */
-#define ANEW (LAN_UNFINISHED | LAN_NO_BRIDGE | LAN_BRIDGE_DOWN | LAN_NO_ADDRESSES | LAN_NO_SERVER | LAN_SERVER_OUT)
+#define ANEW                                                                                                           \
+	(LAN_UNFINISHED | LAN_NO_BRIDGE | LAN_BRIDGE_DOWN | LAN_NO_ADDRESSES | LAN_NO_SERVER | LAN_SERVER_OUT |        \
+	 LAN_NO_MARK | LAN_OTHER_MTU | LAN_BRIDGE_STILL)
 
 static void look(struct lan *l, const char *name, const struct host *h)
 {
@@ -165,9 +167,8 @@ static void look(struct lan *l, const char *name, const struct host *h)
  */
 static void owner(const struct lan_store *s, const struct rtnl_link *k, char name[LAN_NET_NAME + 1])
 {
-	const char *from = !strncmp(k->alias, "vireo:", 6)						? k->alias + 6
-			   : !*k->alias && (!strncmp(k->name, "vr-", 3) || !strncmp(k->name, "vs-", 3)) ? k->name + 3
-													: "";
+	const bool called = !strncmp(k->name, "vr-", 3) || !strncmp(k->name, "vs-", 3);
+	const char *from = lan_is_marked(k) ? k->alias + 6 : called ? k->name + 3 : "";
 
 	snprintf(name, LAN_NET_NAME + 1, "%.*s", (int)strcspn(from, "@"), from);
 	if (!lan_name_ok(name) || !(lan_is_ours(s, k, name) || (k->master && lan_is_cable(s, k, name))))

@@ -291,6 +291,10 @@ def told(lab):
         "address": lambda: sh("ip addr flush dev vr-lab scope global"),
         "cable": lambda: sh(f"ip link set {a.tap} nomaster"),
         "forwarding": lambda: sh("sysctl -qw net.ipv4.ip_forward=0"),
+        "still": lambda: sh("sysctl -qw net.ipv4.conf.vr-lab.forwarding=0"),
+        "mark": lambda: sh("ip link set vr-lab alias office"),
+        "mtu": lambda: sh("ip link set vr-lab mtu 1300"),
+        "server down": lambda: sh("ip link set vs-lab down"),
         "record": lambda: lose(lab, "run/lab"),
     }
     for name, damage in damages.items():

@@ -84,7 +84,9 @@ def test_what_is_wrong_is_told_before_it_is_mended(scenes):
     says = {"server": ["its server does not answer"], "filters": ["its packet filters are gone"],
             "changed": ["its packet filters are not as they were loaded"], "bridge": ["its bridge is gone"],
             "down": ["its bridge is down", no_addresses], "address": [no_addresses],
-            "cable": ["a machine's cable is down, or not in the bridge"], "forwarding": ["the host does not forward"], "record": [lost]}
+            "cable": ["a machine's cable is down, or not in the bridge"], "forwarding": ["the host does not forward"],
+            "still": ["its bridge does not forward"], "mark": ["its bridge has lost its mark (alias)"], "mtu": ["its bridge has another MTU"],
+            "server down": ["its server's cable is down, or not in the bridge"], "record": [lost]}
     assert r == {name: ["broken" if name == "record" else "degraded", words, True, True, "up"] for name, words in says.items()}
 
 
