@@ -47,8 +47,8 @@ struct question {
 	unsigned hook, family; /* NFPROTO_IPV4, NFPROTO_IPV6 or BOTH */
 	enum place in, out;
 	enum address from, to;
-	int protocol;
-	uint16_t port; /* to which */
+	uint8_t protocol; /* TCP for what is of all */
+	uint16_t port;	  /* to which; 0: any */
 	unsigned state;
 	bool bridged, translated, no_way_back;
 	/* Of what networks. */
@@ -91,15 +91,17 @@ static const struct question questions[] = {
 	  .is_meant = lan_has_server },
 	{ INSIDE, NF_INET_FORWARD, NFPROTO_IPV6, BRIDGE, BRIDGE, NONE, ALL, IPPROTO_ICMPV6, 0, UNTRACKED,
 	  .bridged = true, .is_meant = lan_has_server },
-	{ INSIDE, NF_INET_FORWARD, BOTH, BRIDGE, BRIDGE, NET, NET, -1, 0, NEW, .bridged = true, .is_meant = any },
+	{ INSIDE, NF_INET_FORWARD, BOTH, BRIDGE, BRIDGE, NET, NET, IPPROTO_TCP, 0, NEW, .bridged = true,
+	  .is_meant = any },
 	/* Where the host has no address it has no route either, which filters of reverse paths ask for. */
-	{ INSIDE, NF_INET_PRE_ROUTING, BOTH, BRIDGE, NOWHERE, NET, NET, -1, 0, NEW, .bridged = true,
+	{ INSIDE, NF_INET_PRE_ROUTING, BOTH, BRIDGE, NOWHERE, NET, NET, IPPROTO_TCP, 0, NEW, .bridged = true,
 	  .no_way_back = true, .is_meant = isolated },
 	/* What the host forwards. */
-	{ OUTWARDS, NF_INET_FORWARD, BOTH, BRIDGE, WORLD, NET, ANY, -1, 0, NEW, .is_meant = lan_has_gateway },
-	{ ANSWERS, NF_INET_FORWARD, BOTH, WORLD, BRIDGE, ANY, NET, -1, 0, ESTABLISHED, .is_meant = lan_has_gateway },
-	{ INWARDS, NF_INET_FORWARD, BOTH, WORLD, BRIDGE, ANY, NET, -1, 0, NEW, .is_meant = routed },
-	{ PUBLISHED, NF_INET_FORWARD, BOTH, WORLD, BRIDGE, ANY, NET, -1, 0, NEW, .translated = true,
+	{ OUTWARDS, NF_INET_FORWARD, BOTH, BRIDGE, WORLD, NET, ANY, IPPROTO_TCP, 0, NEW, .is_meant = lan_has_gateway },
+	{ ANSWERS, NF_INET_FORWARD, BOTH, WORLD, BRIDGE, ANY, NET, IPPROTO_TCP, 0, ESTABLISHED,
+	  .is_meant = lan_has_gateway },
+	{ INWARDS, NF_INET_FORWARD, BOTH, WORLD, BRIDGE, ANY, NET, IPPROTO_TCP, 0, NEW, .is_meant = routed },
+	{ PUBLISHED, NF_INET_FORWARD, BOTH, WORLD, BRIDGE, ANY, NET, IPPROTO_TCP, 0, NEW, .translated = true,
 	  .is_meant = publishes },
 	/* What it answers itself. */
 	{ SERVED, NF_INET_LOCAL_IN, NFPROTO_IPV4, BRIDGE, NOWHERE, NONE, ALL, IPPROTO_UDP, 67, NEW,
@@ -204,15 +206,13 @@ static bool loses(struct book *b, struct book_chain *c, const struct question *q
 	struct probe p = { .family = six ? NFPROTO_IPV6 : NFPROTO_IPV4,
 			   .in = interface(s, q->in, six),
 			   .out = interface(s, q->out, six),
-			   .bridge = s->bridge,
 			   .protocol = q->protocol,
 			   .state = untracked ? UNTRACKED : q->state,
 			   .translated = q->translated,
 			   .no_way_back = q->no_way_back };
 	const uint8_t to[2] = { (uint8_t)(q->port >> 8), (uint8_t)q->port };
 
-	if (q->protocol >= 0)
-		know(p.head + (six ? 6 : 9), &(uint8_t){ (uint8_t)q->protocol }, 8);
+	know(p.head + (six ? 6 : 9), &q->protocol, 8);
 	(six ? know6 : know4)(p.head + (six ? 8 : 12), q->from, s->d);
 	(six ? know6 : know4)(p.head + (six ? 24 : 16), q->to, s->d);
 	if (q->port)

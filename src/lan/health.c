@@ -183,12 +183,22 @@ static unsigned forwarding_faults(const struct lan_run *r)
 	return 0;
 }
 
+/* Whoever has written another alias on it: a bridged network's has the MAC of its interface, and that in it. */
+static bool is_its_own(struct lan *l, const struct lan_run *r, const struct lan_sight *s,
+		       const struct rtnl_link *bridge)
+{
+	const struct rtnl_link *k = *r->def.uplink ? rtnl_find(&s->links, r->def.uplink) : NULL;
+
+	return lan_is_ours(&l->store, bridge, r->def.name) ||
+	       (!lan_is_marked(bridge) && k && k->master == bridge->index);
+}
+
 unsigned lan_faults(struct lan *l, const struct lan_run *r, const struct lan_sight *s)
 {
 	const struct rtnl_link *bridge = rtnl_find(&s->links, r->bridge);
 	unsigned faults = r->up ? 0 : LAN_UNFINISHED;
 
-	if (!bridge || (r->made && !lan_is_ours(&l->store, bridge, r->def.name)))
+	if (!bridge || (r->made && !is_its_own(l, r, s, bridge)))
 		faults |= LAN_NO_BRIDGE;
 	else
 		faults |= bridge_faults(r, s, bridge);

@@ -58,6 +58,8 @@ bool lan_has_cables(const struct lan_run *r);
  * `force` they get what they have then. After an error it is as it was.
  */
 int lan_up(struct lan *l, const struct lan_def *d, bool force, struct err *err);
+/* Put its mark on its bridge. */
+int lan_mark_bridge(struct lan *l, const struct lan_run *r, int index, struct err *err);
 /* The largest packet that is not lost in it. */
 unsigned lan_mtu(struct lan *l, const struct lan_def *d);
 /* Remove all of a network that can be found, by its record or without one. Goes on after errors; the first is told. */

@@ -122,7 +122,7 @@ static void give_back(struct lan *l, struct lan_run *r)
 /* Without these it is made anew. */
 #define ANEW                                                                                                           \
 	(LAN_UNFINISHED | LAN_NO_BRIDGE | LAN_BRIDGE_DOWN | LAN_NO_ADDRESSES | LAN_NO_SERVER | LAN_SERVER_OUT |        \
-	 LAN_NO_MARK | LAN_OTHER_MTU | LAN_BRIDGE_STILL)
+	 LAN_OTHER_MTU | LAN_BRIDGE_STILL)
 
 static void look(struct lan *l, const char *name, const struct host *h)
 {
@@ -140,6 +140,9 @@ static void look(struct lan *l, const char *name, const struct host *h)
 	}
 	moved = lan_prune_ports(l, r, &h->sight.links);
 	faults = lan_faults(l, r, &h->sight);
+	/* First of all: without it others would take the bridge for somebody else's. */
+	if (faults & LAN_NO_MARK)
+		lan_mark_bridge(l, r, rtnl_find(&h->sight.links, r->bridge)->index, &why);
 	there = !(faults & LAN_NO_BRIDGE);
 	whole = !(faults & ANEW);
 	if (whole && moved)

@@ -84,6 +84,9 @@ static json_t *describe_all(struct lan *l, const struct lan_names *names, bool *
 		return NULL;
 	a = json_array();
 	for (unsigned i = 0; i < names->len; i++) {
+		/* Deleted meanwhile. */
+		if (!lan_store_has(&l->store, names->v[i]))
+			continue;
 		o = describe(l, names->v[i], &s);
 		*odd |= json_object_get(o, "problems") != NULL;
 		json_array_append_new(a, o);

@@ -265,10 +265,21 @@ static int set_switches(const struct lan_run *r, const struct rtnl_link *bridge,
 	return 0;
 }
 
+int lan_mark_bridge(struct lan *l, const struct lan_run *r, int index, struct err *err)
+{
+	char alias[RTNL_ALIAS];
+
+	lan_mark(&l->store, r->def.name, alias);
+	if (r->def.model == LAN_BRIDGED) {
+		strcat(alias, LAN_MARK_UPLINK);
+		strcat(alias, r->def.uplink);
+	}
+	return rtnl_set_alias(&l->nl, index, alias, err);
+}
+
 static int make_bridge(struct lan *l, struct lan_run *r, struct err *err)
 {
 	const unsigned mtu = lan_mtu(l, &r->def);
-	char alias[RTNL_ALIAS];
 	struct rtnl_link k;
 	uint8_t mac[6];
 	bool follows;
@@ -279,14 +290,9 @@ static int make_bridge(struct lan *l, struct lan_run *r, struct err *err)
 		return err_prefix(err, "bridge %s", r->bridge);
 	if (!find_link(l, r->bridge, &k))
 		return err_set(err, "bridge %s: it is gone", r->bridge);
-	lan_mark(&l->store, r->def.name, alias);
-	if (r->def.model == LAN_BRIDGED) {
-		strcat(alias, LAN_MARK_UPLINK);
-		strcat(alias, r->def.uplink);
-	}
 	/* Once it is set it follows no interface any more. */
 	follows = r->def.model == LAN_BRIDGED && !r->def.mtu && k.mtu == mtu;
-	if (rtnl_set_alias(&l->nl, k.index, alias, err) || (!follows && rtnl_set_mtu(&l->nl, k.index, mtu, err)))
+	if (lan_mark_bridge(l, r, k.index, err) || (!follows && rtnl_set_mtu(&l->nl, k.index, mtu, err)))
 		return err_prefix(err, "bridge %s", r->bridge);
 	return set_switches(r, &k, err);
 }

@@ -5,6 +5,8 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nf_tables_compat.h>
 #include <linux/netfilter/xt_conntrack.h>
+#include <linux/netfilter/xt_mark.h>
+#include <linux/netfilter/xt_state.h>
 #include <net/ethernet.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,19 +20,13 @@
 /* Of a condition. */
 enum truth { NO, MAYBE, YES };
 
-struct cell {
-	struct half_byte b;
-	bool bridge; /* part of its name or number */
-};
-
 struct walk {
 	struct book *book;
 	const struct probe *p;
 	const struct book_chain *chain;
 	unsigned steps;
 	/* Of the rule that is looked at. */
-	struct cell reg[BOOK_KEY];
-	bool named; /* it has found the network's bridge */
+	struct half_byte reg[BOOK_KEY];
 	struct book_verdict verdict;
 };
 
@@ -49,7 +45,7 @@ static const struct rtattr *value(const struct rtattr *data)
 
 /* --- registers: four of 16 bytes, or sixteen of 4 in the same place --- */
 
-static struct cell *cells(struct walk *w, const struct rtattr *reg, size_t len)
+static struct half_byte *cells(struct walk *w, const struct rtattr *reg, size_t len)
 {
 	const uint32_t r = number(reg);
 	const size_t at = r >= NFT_REG32_00 ? (r - NFT_REG32_00) * 4ul : (r - 1) * 16ul;
@@ -59,10 +55,10 @@ static struct cell *cells(struct walk *w, const struct rtattr *reg, size_t len)
 
 static void load(struct walk *w, const struct rtattr *reg, const struct half_byte *v, size_t len)
 {
-	struct cell *c = cells(w, reg, len);
+	struct half_byte *c = cells(w, reg, len);
 
-	for (size_t i = 0; c && i < len; i++)
-		c[i] = (struct cell){ .b = v[i] };
+	if (c)
+		memcpy(c, v, len * sizeof(*c));
 }
 
 /* `known`: which of its bits are. */
@@ -75,9 +71,9 @@ static void load_number(struct walk *w, const struct rtattr *reg, uint32_t v, ui
 	load(w, reg, b, 4);
 }
 
-static void load_byte(struct walk *w, const struct rtattr *reg, int v)
+static void load_byte(struct walk *w, const struct rtattr *reg, uint8_t v)
 {
-	load(w, reg, &(struct half_byte){ (uint8_t)v, v < 0 ? 0 : 0xff }, 1);
+	load(w, reg, &(struct half_byte){ v, 0xff }, 1);
 }
 
 static void load_interface(struct walk *w, const struct rtattr *reg, const char *name, bool by_number)
@@ -85,49 +81,37 @@ static void load_interface(struct walk *w, const struct rtattr *reg, const char 
 	const size_t len = by_number ? 4 : IFNAMSIZ;
 	struct half_byte b[IFNAMSIZ] = { 0 };
 	const uint32_t index = name && by_number ? if_nametoindex(name) : 0;
-	struct cell *c;
 
 	for (size_t i = 0; name && i < len; i++)
 		b[i].known = 0xff;
 	for (size_t i = 0; i < len && name; i++)
 		b[i].v = by_number ? ((const uint8_t *)&index)[i] : i < strlen(name) ? (uint8_t)name[i] : 0;
 	load(w, reg, b, len);
-	c = cells(w, reg, len);
-	for (size_t i = 0; c && i < len; i++)
-		c[i].bridge = name && !strcmp(name, w->p->bridge);
 }
 
 /* The least and the greatest that they may be. */
-static void bounds(const struct cell *c, size_t len, uint8_t *low, uint8_t *high)
+static void bounds(const struct half_byte *c, size_t len, uint8_t *low, uint8_t *high)
 {
 	for (size_t i = 0; i < len; i++) {
-		low[i] = c[i].b.v & c[i].b.known;
-		high[i] = low[i] | (uint8_t)~c[i].b.known;
+		low[i] = c[i].v & c[i].known;
+		high[i] = low[i] | (uint8_t)~c[i].known;
 	}
 }
 
-static enum truth equal(const struct cell *c, const uint8_t *v, size_t len)
+static enum truth equal(const struct half_byte *c, const uint8_t *v, size_t len)
 {
 	enum truth t = YES;
 
 	for (size_t i = 0; i < len; i++) {
-		if ((c[i].b.v ^ v[i]) & c[i].b.known)
+		if ((c[i].v ^ v[i]) & c[i].known)
 			return NO;
-		if (c[i].b.known != 0xff)
+		if (c[i].known != 0xff)
 			t = MAYBE;
 	}
 	return t;
 }
 
 static enum truth not(enum truth t) { return t == MAYBE ? MAYBE : t == YES ? NO : YES; }
-
-/* What was compared with success, and not for that it is something else. */
-static enum truth note(struct walk *w, const struct cell *c, size_t len, enum truth t)
-{
-	for (size_t i = 0; t == YES && i < len; i++)
-		w->named |= c[i].bridge;
-	return t;
-}
 
 /* --- expressions --- */
 
@@ -145,9 +129,11 @@ static enum truth see_meta(struct walk *w, const struct rtattr *const *t)
 	else if (key == NFT_META_OIFNAME || key == NFT_META_OIF)
 		load_interface(w, to, p->out, key == NFT_META_OIF);
 	else if (key == NFT_META_NFPROTO)
-		load_byte(w, to, (int)p->family);
+		load_byte(w, to, (uint8_t)p->family);
 	else if (key == NFT_META_L4PROTO)
 		load_byte(w, to, p->protocol);
+	else if (key == NFT_META_MARK)
+		load_number(w, to, 0, ~0u); /* nobody has marked it before */
 	else if (key == NFT_META_PROTOCOL)
 		load(w, to, (const struct half_byte[]){ { six ? 0x86 : 0x08, 0xff }, { six ? 0xdd : 0, 0xff } }, 2);
 	else
@@ -204,14 +190,14 @@ static enum truth see_bitwise(struct walk *w, const struct rtattr *const *t)
 {
 	const struct rtattr *mask = value(t[NFTA_BITWISE_MASK]), *flip = value(t[NFTA_BITWISE_XOR]);
 	const size_t len = number(t[NFTA_BITWISE_LEN]);
-	const struct cell *from = cells(w, t[NFTA_BITWISE_SREG], len);
+	const struct half_byte *from = cells(w, t[NFTA_BITWISE_SREG], len);
 	struct half_byte b[BOOK_KEY] = { 0 };
 	const bool known = from && mask && flip && RTA_PAYLOAD(mask) == len && RTA_PAYLOAD(flip) == len;
 
 	for (size_t i = 0; known && i < len; i++) {
 		const uint8_t m = ((const uint8_t *)RTA_DATA(mask))[i], x = ((const uint8_t *)RTA_DATA(flip))[i];
 
-		b[i] = (struct half_byte){ (from[i].b.v & m) ^ x, from[i].b.known | (uint8_t)~m };
+		b[i] = (struct half_byte){ (from[i].v & m) ^ x, from[i].known | (uint8_t)~m };
 	}
 	load(w, t[NFTA_BITWISE_DREG], b, len <= BOOK_KEY ? len : BOOK_KEY);
 	return YES;
@@ -222,14 +208,14 @@ static enum truth see_cmp(struct walk *w, const struct rtattr *const *t)
 	const uint32_t op = number(t[NFTA_CMP_OP]);
 	const struct rtattr *data = value(t[NFTA_CMP_DATA]);
 	const size_t len = data ? RTA_PAYLOAD(data) : 0;
-	const struct cell *c = data ? cells(w, t[NFTA_CMP_SREG], len) : NULL;
+	const struct half_byte *c = data ? cells(w, t[NFTA_CMP_SREG], len) : NULL;
 	uint8_t low[BOOK_KEY], high[BOOK_KEY];
 	int least, most;
 
 	if (!c)
 		return MAYBE;
 	if (op == NFT_CMP_EQ)
-		return note(w, c, len, equal(c, RTA_DATA(data), len));
+		return equal(c, RTA_DATA(data), len);
 	if (op == NFT_CMP_NEQ)
 		return not(equal(c, RTA_DATA(data), len));
 	bounds(c, len, low, high);
@@ -250,7 +236,7 @@ static enum truth see_range(struct walk *w, const struct rtattr *const *t)
 {
 	const struct rtattr *from = value(t[NFTA_RANGE_FROM_DATA]), *to = value(t[NFTA_RANGE_TO_DATA]);
 	const size_t len = from ? RTA_PAYLOAD(from) : 0;
-	const struct cell *c = to && RTA_PAYLOAD(to) == len ? cells(w, t[NFTA_RANGE_SREG], len) : NULL;
+	const struct half_byte *c = to && RTA_PAYLOAD(to) == len ? cells(w, t[NFTA_RANGE_SREG], len) : NULL;
 	uint8_t low[BOOK_KEY], high[BOOK_KEY];
 	enum truth in = MAYBE;
 
@@ -281,7 +267,7 @@ static const struct book_element *before(const struct book_set *s, const uint8_t
 }
 
 /* A key of several parts, of which some are ranges, as numbers of four bytes. */
-static enum truth within(const struct cell *c, const struct book_element *e)
+static enum truth within(const struct half_byte *c, const struct book_element *e)
 {
 	enum truth t = YES;
 
@@ -293,7 +279,8 @@ static enum truth within(const struct cell *c, const struct book_element *e)
 	return t;
 }
 
-static enum truth look_up(const struct book_set *s, const struct cell *c, size_t len, const struct book_element **found)
+static enum truth look_up(const struct book_set *s, const struct half_byte *c, size_t len,
+			  const struct book_element **found)
 {
 	enum truth best = NO;
 
@@ -327,7 +314,7 @@ static enum truth see_lookup(struct walk *w, const struct rtattr *const *t)
 {
 	const struct book_element *found = NULL;
 	const struct book_set *s;
-	const struct cell *c;
+	const struct half_byte *c;
 	char name[NFNL_NAME];
 	enum truth in;
 	size_t len = 0;
@@ -346,7 +333,7 @@ static enum truth see_lookup(struct walk *w, const struct rtattr *const *t)
 		w->verdict = found->verdict;
 	else if (t[NFTA_LOOKUP_DREG])
 		load(w, t[NFTA_LOOKUP_DREG], (const struct half_byte[16]){ { 0 } }, 16);
-	return note(w, c, len, in);
+	return in;
 }
 
 static enum truth see_immediate(struct walk *w, const struct rtattr *const *t)
@@ -380,24 +367,67 @@ static enum truth see_queue(struct walk *w, const struct rtattr *const *t)
 	return YES;
 }
 
-/* As iptables-nft has what nf_tables has no expression for. */
+/* --- what iptables-nft has for what nf_tables has no expression for --- */
+
+static enum truth match_comment(const struct probe *p, const void *info)
+{
+	return YES;
+}
+
+/* Each has its own bit for what nobody follows. */
+static bool has_state(const struct probe *p, unsigned mask, unsigned untracked)
+{
+	return mask & (p->state == NF_CT_STATE_UNTRACKED_BIT ? untracked : p->state);
+}
+
+static enum truth match_conntrack(const struct probe *p, const void *info)
+{
+	const struct xt_conntrack_mtinfo2 *m = info;
+	const bool in = has_state(p, m->state_mask, XT_CONNTRACK_STATE_UNTRACKED);
+
+	if (m->match_flags != XT_CONNTRACK_STATE)
+		return MAYBE;
+	return in == !(m->invert_flags & XT_CONNTRACK_STATE) ? YES : NO;
+}
+
+static enum truth match_state(const struct probe *p, const void *info)
+{
+	const struct xt_state_info *m = info;
+
+	return has_state(p, m->statemask, XT_STATE_UNTRACKED) ? YES : NO;
+}
+
+static enum truth match_mark(const struct probe *p, const void *info)
+{
+	const struct xt_mark_mtinfo1 *m = info;
+
+	return !m->mark == !m->invert ? YES : NO;
+}
+
+static const struct {
+	const char *name;
+	uint32_t revision; /* the first one that is like this */
+	size_t size;
+	enum truth (*see)(const struct probe *p, const void *info);
+} matches[] = {
+	{ "comment", 0, 0, match_comment },
+	{ "conntrack", 2, sizeof(struct xt_conntrack_mtinfo2), match_conntrack },
+	{ "state", 0, sizeof(struct xt_state_info), match_state },
+	{ "mark", 1, sizeof(struct xt_mark_mtinfo1), match_mark },
+};
+
 static enum truth see_match(struct walk *w, const struct rtattr *const *t)
 {
 	const struct rtattr *info = t[NFTA_MATCH_INFO];
-	const struct xt_conntrack_mtinfo2 *m = info ? RTA_DATA(info) : NULL;
-	const unsigned state = w->p->state == NF_CT_STATE_UNTRACKED_BIT ? XT_CONNTRACK_STATE_UNTRACKED : w->p->state;
 	char name[NFNL_NAME];
-	enum truth in;
 
-	if (!nfnl_text(t[NFTA_MATCH_NAME], name))
+	if (!info || !nfnl_text(t[NFTA_MATCH_NAME], name))
 		return MAYBE;
-	if (!strcmp(name, "comment"))
-		return YES;
-	if (strcmp(name, "conntrack") || number(t[NFTA_MATCH_REV]) < 2 || !m || RTA_PAYLOAD(info) < sizeof(*m) ||
-	    m->match_flags != XT_CONNTRACK_STATE)
-		return MAYBE;
-	in = m->state_mask & state ? YES : NO;
-	return m->invert_flags & XT_CONNTRACK_STATE ? not(in) : in;
+	for (size_t i = 0; i < ARRAY_LEN(matches); i++)
+		if (!strcmp(matches[i].name, name) && number(t[NFTA_MATCH_REV]) >= matches[i].revision &&
+		    RTA_PAYLOAD(info) >= matches[i].size)
+			return matches[i].see(w->p, RTA_DATA(info));
+	return MAYBE;
 }
 
 static enum truth see_target(struct walk *w, const struct rtattr *const *t)
@@ -450,7 +480,6 @@ static enum truth carry_out(struct walk *w, const struct rtattr *rule)
 	enum truth all = YES;
 
 	memset(w->reg, 0, sizeof(w->reg));
-	w->named = false;
 	w->verdict.there = false;
 	for (const struct rtattr *a = RTA_DATA(rule); RTA_OK(a, len) && !w->verdict.there && all != NO;
 	     a = RTA_NEXT(a, len)) {
@@ -465,8 +494,8 @@ static enum truth carry_out(struct walk *w, const struct rtattr *rule)
 
 enum end { ON, PASSES, DROPPED };
 
-/* `named`: it is reached by a rule that names the bridge. */
-static enum end walk(struct walk *w, struct book_chain *c, unsigned depth, bool named)
+/* What may be met may accept, but for certain it drops nothing. */
+static enum end walk(struct walk *w, struct book_chain *c, unsigned depth)
 {
 	size_t len;
 
@@ -476,14 +505,12 @@ static enum end walk(struct walk *w, struct book_chain *c, unsigned depth, bool 
 		enum truth met;
 		struct book_chain *to;
 		enum end end = ON;
-		bool ours;
 
 		if (!w->steps--)
 			return PASSES; /* nobody knows */
 		w->chain = c;
 		met = carry_out(w, rule);
-		ours = named || w->named;
-		if (!w->verdict.there || met == NO || (met == MAYBE && !ours))
+		if (!w->verdict.there || met == NO)
 			continue;
 		if (w->verdict.code == NF_ACCEPT) {
 			return PASSES;
@@ -493,7 +520,7 @@ static enum end walk(struct walk *w, struct book_chain *c, unsigned depth, bool 
 			const bool back = w->verdict.code == NFT_JUMP;
 
 			to = depth < DEEPEST ? book_find(w->book, c->family, c->table, w->verdict.chain) : NULL;
-			end = to ? walk(w, to, depth + 1, ours) : PASSES;
+			end = to ? walk(w, to, depth + 1) : PASSES;
 			if (end == ON && !back && met == YES)
 				return ON;
 		} else if (w->verdict.code == NFT_RETURN && met == YES) {
@@ -512,7 +539,7 @@ bool verdict_drops(struct book *b, struct book_chain *base, const struct probe *
 
 	if (w) {
 		*w = (struct walk){ .book = b, .p = p, .steps = STEPS };
-		end = walk(w, base, 0, false);
+		end = walk(w, base, 0);
 	}
 	free(w);
 	return end == DROPPED || (end == ON && base->drops);

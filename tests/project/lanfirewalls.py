@@ -199,6 +199,11 @@ FORWARDS = {
     "some of ours": ("drop", 'iifname "vr-nat" tcp dport 443 accept; oifname "vr-nat" accept;', ""),
     "some of ours elsewhere": ("drop", 'iifname "vr-nat" jump x;', "chain x { udp dport 67 accept; meta mark 1 accept; drop; }"),
     "a mark": ("drop", "meta mark 1 accept;", ""),
+    "no mark": ("drop", "meta mark and 0xff != 1 accept;", ""),
+    "protocols": ("drop", "meta l4proto { tcp, udp, icmp, ipv6-icmp } accept;", ""),
+    "a kind": ("drop", 'meta iifkind "bridge" accept; ct state established,related accept;', ""),
+    "a rate": ("drop", "limit rate 1000/second accept;", ""),
+    "ICMP": ("drop", "meta l4proto { icmp, ipv6-icmp } accept;", ""),
     "a family": ("accept", "meta nfproto ipv6 drop;", ""),
     "subnets": ("drop", f"ip saddr {NETS4} accept; ip daddr {NETS4} accept;", ""),
     "a part of a subnet": ("drop", "ip saddr 10.81.0.0/25 accept; ip daddr 10.81.0.0/25 accept;", ""),
@@ -218,6 +223,10 @@ IPTABLES = {
     "rejects": "-A FORWARD -j REJECT",
     "ours": "-A FORWARD -i vr-nat -m comment --comment nat -j ACCEPT; {p} -A FORWARD -o vr-+ -j ACCEPT; {p} -A FORWARD -j LOG; {p} -A FORWARD -j REJECT",
     "untracked": "-A FORWARD -m conntrack --ctstate NEW,UNTRACKED -j ACCEPT; {p} -P FORWARD DROP",
+    "protocols": "-A FORWARD -p tcp -j ACCEPT; {p} -A FORWARD -p udp -j ACCEPT; {p} -A FORWARD -p ICMP -j ACCEPT; {p} -P FORWARD DROP",
+    "not outside": "-A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT; {p} -A FORWARD ! -i up0 -j ACCEPT; {p} -P FORWARD DROP",
+    "bridged": "-A FORWARD -m physdev --physdev-is-bridged -j ACCEPT; {p} -P FORWARD DROP",
+    "marks": "-A FORWARD -m mark ! --mark 0x1 -j ACCEPT; {p} -P FORWARD DROP",
     "states": "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; {p} -A FORWARD -m conntrack ! --ctstate NEW -j ACCEPT; {p} -P FORWARD DROP",
 }
 

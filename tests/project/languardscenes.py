@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 
 import lanframes
 import lanlab
@@ -305,6 +306,13 @@ def told(lab):
                 all(f"vireo: lab: {p}\n" in text.stderr for p in n.get("problems", []))]
         lab.vireo("net", "start", "lab")
         found[name] = [*told, listed()["lab"]["state"]]
+    # One that has its interface's MAC is known as well; the host's addresses stay where they are.
+    own = lambda name: sorted(a["local"] for l in json.loads(sh(f"ip -j addr show dev {name}")) for a in l["addr_info"])
+    before = own("vr-br")
+    sh("ip link set vr-br alias office")
+    found["bridged mark"] = [listed()["br"].get("problems")]
+    lab.vireo("net", "edit", "still", "--mtu", "1400")
+    found["bridged mark"] += [listed()["br"]["state"], own("vr-br") == before, [x for x in own("up0") if not x.startswith("fe80:")], all(lab.table([(lab.host, lab.outside)]).values())]
     sh("ip link set up0 nomaster")
     n = listed()
     found["uplink"] = [n["br"]["state"], n["br"].get("problems"), n["still"]["state"]]
@@ -316,7 +324,14 @@ def told(lab):
     held = os.open(os.path.join(lab.dir, "run"), os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
     found["held"] = [listed()[n]["state"] for n in ("lab", "still")]
+    # What is deleted while somebody waits for that is not in the list.
+    waiting = subprocess.Popen([lab.VIREO, "net", "list", "--json"], stdout=subprocess.PIPE, text=True)
+    time.sleep(0.5)
+    definition = os.path.join(lab.dir, "networks", "still.json")
+    os.rename(definition, definition + ".away")
     os.close(held)
+    found["gone"] = sorted(n["name"] for n in json.loads(waiting.communicate()[0]))
+    os.rename(definition + ".away", definition)
     found["free"] = listed()["lab"]["state"]
     lab.vireo("net", "start", "lab")
     blind = subprocess.run(["setpriv", "--bounding-set=-all", "--inh-caps=-all", lab.VIREO, "net", "list", "--json"], capture_output=True, text=True)

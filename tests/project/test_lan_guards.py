@@ -77,7 +77,8 @@ def test_a_server_that_hangs_is_replaced(scenes):
 def test_what_is_wrong_is_told_before_it_is_mended(scenes):
     r = scenes.result("told")
     assert r.pop("up") == ["up"] * 3 and r.pop("free") == "degraded"
-    assert r.pop("held") == ["changing", "up"]
+    assert r.pop("held") == ["changing", "up"] and r.pop("gone") == ["br", "lab"]
+    assert r.pop("bridged mark") == [["its bridge has lost its mark (alias)"], "up", True, [], True]
     assert r.pop("blind") == {n: ["up", "CAP_NET_ADMIN is miss"] for n in ("br", "lab", "still")}
     assert r.pop("uplink") == ["degraded", ["no interface of the host is in the bridge"], "up", "", "up", True]
     no_addresses, lost = "the host has not its addresses in it", "nothing that can be read is written of it, and something of it is there"

@@ -176,15 +176,18 @@ NOTICED = {
     "drops": (NAT, ISOLATED, ROUTED), "drops 00": ("back out published", "", "back in out"),
     "drops 10": ("back inside4 out published", "inside4", "back in inside4 out"),
     "drops 01": ("back inside6 out published", "inside6", "back in inside6 out"), "accepts": ("", "", ""),
-    "last rule": ("inside out published", ISOLATED, "in inside out"), "last rule of another chain": (NAT, ISOLATED, ROUTED),
-    "returns": ("", "", ""), "goes and ends": (NAT, ISOLATED, ROUTED), "some of it": ("", "", ""), "our name": ("", ISOLATED, ROUTED),
+    "last rule": ("inside", "inside", "inside"), "last rule of another chain": (NAT, ISOLATED, ROUTED),
+    "returns": ("", "", ""), "goes and ends": ("inside", "inside", "inside"), "some of it": ("", "", ""), "our name": ("", ISOLATED, ROUTED),
     "our names": ("", "", ""), "a set": ("", ISOLATED, "back in"), "a set of beginnings": ("", "", ""),
     "a map": ("back published", ISOLATED, ROUTED), "pairs": ("", ISOLATED, ROUTED), "a number": ("back published", ISOLATED, ROUTED),
     "others not": ("", "", ""), "us not": ("inside out", "", ""), "the way out": ("inside published", ISOLATED, "in inside"),
-    "some of the way out": (NAT, ISOLATED, ROUTED), "some of ours": ("", ISOLATED, ROUTED), "some of ours elsewhere": ("back published", ISOLATED, ROUTED),
+    "some of the way out": ("back inside published", ISOLATED, "back in inside"), "some of ours": ("", ISOLATED, ROUTED), "some of ours elsewhere": (NAT, ISOLATED, ROUTED),
     "a mark": (NAT, ISOLATED, ROUTED), "a family": ("back6 inside6 out6 published6", "inside6", "back6 in6 inside6 out6"),
+    # What may be let through is not said to be lost.
+    **{name: ("", "", "") for name in ("no mark", "protocols", "a kind", "a rate", "iptables protocols", "iptables not outside",
+                                       "iptables bridged", "iptables marks")}, "ICMP": (NAT, ISOLATED, ROUTED),
     # Who has no address yet is in no subnet.
-    "subnets": ("back6 inside out6 published6", ISOLATED, "back6 in6 inside out6"), "a part of a subnet": (NAT, ISOLATED, ROUTED),
+    "subnets": ("back6 inside out6 published6", ISOLATED, "back6 in6 inside out6"), "a part of a subnet": ("back6 inside out6 published6", ISOLATED, "back6 in6 inside out6"),
     "translated": ("back inside out", ISOLATED, ROUTED),
     # What machines say to each other, and neighbor discovery, is in no state.
     "followed": ("inside", "inside6", "inside"),
