@@ -17,7 +17,6 @@
 #include "lan/lan_impl.h"
 
 #define MOST		 256 /* interfaces of which one is given back what it had */
-#define NOTES		 "/.forwarding"
 #define NOTES_MOST	 4096
 #define REDIRECTS	 "redirects"
 #define ACCEPT_REDIRECTS "ipv4/conf/all/accept_redirects"
@@ -108,7 +107,7 @@ static bool listens(const struct rtnl_link *k)
 
 static void notes_path(const struct lan_store *s, char path[2 * LAN_PATH])
 {
-	snprintf(path, 2 * LAN_PATH, "%s" NOTES, s->run);
+	snprintf(path, 2 * LAN_PATH, "%s" LAN_FORWARDING_NOTES, s->run);
 }
 
 static void write_note(void *opaque, unsigned family, const char *chain)

@@ -409,6 +409,8 @@ void lan_store_tidy(const struct lan_store *s)
 	struct lan_names n;
 	struct err ignored;
 
+	snprintf(path, sizeof(path), "%s" LAN_FORWARDING_NOTES ".tmp", s->run);
+	unlink(path);
 	if (list(s->etc, ".json.tmp", &n, &ignored))
 		return;
 	for (unsigned i = 0; i < n.len; i++) {

@@ -18,6 +18,8 @@
 #define LAN_ID	 9
 
 #define LAN_ROOTS_NETWORKS "/etc/vireo/networks"
+/* What forwarding was like before (forwarding.c), in the run directory. */
+#define LAN_FORWARDING_NOTES "/.forwarding"
 
 struct lan_store {
 	char etc[LAN_PATH];  /* NAME.json */

@@ -240,10 +240,11 @@ def strangers(lab):
     r["mounted"] = [lost("start", "lab"), lost("stop", "lab"), lost("stop", "--foreign", "lab"), lost("start", "lab"), lost("stop", "lab")]
     sh(f"umount {lab.dir}/run")
     # Somebody was killed while he wrote.
-    tmp = os.path.join(lab.dir, "networks", "killed.json.tmp")
-    open(tmp, "w").close()
+    begun = [os.path.join(lab.dir, path) for path in ("networks/killed.json.tmp", "run/.forwarding.tmp")]
+    for path in begun:
+        open(path, "w").close()
     lab.vireo("net", "delete", "lab", "idle")
-    r["tmp"] = os.path.exists(tmp)
+    r["tmp"] = any(os.path.exists(path) for path in begun)
     # Who waits for a directory that is moved away has not locked the one that is there then.
     run = os.path.join(lab.dir, "run")
     held, later = (os.open(run, os.O_RDONLY), None)
