@@ -44,7 +44,7 @@ static bool is_set(const char *path, const char *value)
 /* Ours, and none that has an interface of the host in it and what that had. */
 static bool is_inner(const struct rtnl_link *k)
 {
-	return !strncmp(k->alias, "vireo:", 6) && !lan_has_uplink(k);
+	return lan_is_marked(k) && !lan_has_uplink(k);
 }
 
 /* The same of an interface's own switches. */

@@ -114,7 +114,7 @@ static bool is_port(const struct rtnl_link *k, const struct rtnl_link *bridge)
 static bool has_uplink(const struct lan_sight *s, const struct rtnl_link *bridge)
 {
 	for (unsigned i = 0; i < s->links.len; i++)
-		if (s->links.v[i].master == bridge->index && strncmp(s->links.v[i].alias, "vireo:", strlen("vireo:")))
+		if (s->links.v[i].master == bridge->index && !lan_is_marked(&s->links.v[i]))
 			return true;
 	return false;
 }

@@ -82,7 +82,7 @@ bool lan_link_is_ours(struct lan *l, const char *link, const char *name)
 static const char *others(const struct lan_store *s, const struct rtnl_link *k, const char *name)
 {
 	const size_t len = strlen(name);
-	const char *at = !strncmp(k->alias, "vireo:", 6) ? strchr(k->alias, '@') : NULL;
+	const char *at = lan_is_marked(k) ? strchr(k->alias, '@') : NULL;
 
 	return at && (!len || (at == k->alias + 6 + len && !strncmp(k->alias + 6, name, len))) &&
 			       strncmp(at + 1, s->id, strlen(s->id))

@@ -176,8 +176,7 @@ static const struct rtnl_link *find_cable(struct lan *l, const struct lan_run *r
 
 	lan_cable_mark(&l->store, r->def.name, p->mac, mark);
 	return k && lan_ifname_ok(k->name) &&
-			       (lan_has_mark(k, mark) ||
-				(bridge && k->master == bridge->index && strncmp(k->alias, "vireo:", strlen("vireo:"))))
+			       (lan_has_mark(k, mark) || (bridge && k->master == bridge->index && !lan_is_marked(k)))
 		       ? k
 		       : NULL;
 }

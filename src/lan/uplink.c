@@ -177,7 +177,7 @@ int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struc
 	*joined = k && !strcmp(k->kind, "bridge");
 	if (!k)
 		rc = err_set(err, "bridged: there is no interface %s", d->uplink);
-	else if (!strncmp(k->alias, "vireo:", 6))
+	else if (lan_is_marked(k))
 		rc = err_set(err, "bridged: %s belongs to a network of Vireo's", d->uplink);
 	else if (k->loopback || !k->ethernet)
 		rc = err_set(err, "bridged: %s is no Ethernet interface", d->uplink);
@@ -188,7 +188,7 @@ int lan_uplink_check(struct lan *l, const struct lan_def *d, bool *joined, struc
 			     d->uplink);
 	else if (d->mtu > k->mtu)
 		rc = err_set(err, "mtu: %u is more than %s has, which is %u", d->mtu, d->uplink, k->mtu);
-	else if (master && !strncmp(master->alias, "vireo:", 6) && !lan_is_ours(&l->store, master, d->name))
+	else if (master && lan_is_marked(master) && !lan_is_ours(&l->store, master, d->name))
 		rc = err_set(err, "bridged: %s is in %s, the bridge of another network of Vireo's", d->uplink,
 			     master->name);
 	else if (k->master && !(master && lan_is_ours(&l->store, master, d->name)))
