@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -602,6 +603,13 @@ int host_connect(const char *address, uint16_t port)
 	}
 	close(fd);
 	return -1;
+}
+
+void allow_many_files(void)
+{
+	const struct rlimit files = { 4096, 4096 };
+
+	setrlimit(RLIMIT_NOFILE, &files);
 }
 
 unsigned open_files(void)

@@ -94,6 +94,8 @@ int host_begin(uint16_t port);
 int host_connect(const char *address, uint16_t port);
 /* How many descriptors the test has. */
 unsigned open_files(void);
+/* Have this program, and its processes, as many as the tests of limits open. */
+void allow_many_files(void);
 /* The next connection; so many bytes, while the guest's loop runs. */
 int host_accept(struct guest *g, int fd);
 void host_read(struct guest *g, int fd, void *buf, size_t len);

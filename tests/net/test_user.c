@@ -721,7 +721,7 @@ static void test_nonsense(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest here[] = {
+	const struct CMUnitTest both[] = {
 		cmocka_unit_test(test_dhcp),
 		cmocka_unit_test(test_connect_to_the_host),
 		cmocka_unit_test(test_segmentation),
@@ -734,34 +734,20 @@ int main(void)
 		cmocka_unit_test(test_bad_forwards),
 		cmocka_unit_test(test_taken_port),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_ports_for_the_guest),
+		cmocka_unit_test(test_nonsense),
+	};
+	const struct CMUnitTest here[] = {
 		cmocka_unit_test(test_many_come_in),
 		cmocka_unit_test(test_many_connections),
 		cmocka_unit_test(test_many_flows),
 		cmocka_unit_test(test_back_pressure),
-		cmocka_unit_test(test_ports_for_the_guest),
-		cmocka_unit_test(test_nonsense),
 	};
-	const struct CMUnitTest in_process[] = {
-		cmocka_unit_test(test_dhcp),
-		cmocka_unit_test(test_connect_to_the_host),
-		cmocka_unit_test(test_segmentation),
-		cmocka_unit_test(test_datagrams),
-		cmocka_unit_test(test_mtu),
-		cmocka_unit_test(test_large_datagram),
-		cmocka_unit_test(test_restricted),
-		cmocka_unit_test(test_forwarded_port),
-		cmocka_unit_test(test_forwarded_datagrams),
-		cmocka_unit_test(test_bad_forwards),
-		cmocka_unit_test(test_taken_port),
-		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_ports_for_the_guest),
-		cmocka_unit_test(test_nonsense),
-	};
-	struct rlimit files = { 4096, 4096 };
 	int failed;
 
-	setrlimit(RLIMIT_NOFILE, &files);
-	failed = cmocka_run_group_tests_name("slirp", here, NULL, NULL);
+	allow_many_files();
+	failed = cmocka_run_group_tests_name("slirp", both, NULL, NULL);
+	failed += cmocka_run_group_tests_name("slirp, not in a process", here, NULL, NULL);
 	guest_make = net_user_new;
-	return failed + cmocka_run_group_tests_name("slirp in a process", in_process, NULL, NULL);
+	return failed + cmocka_run_group_tests_name("slirp in a process", both, NULL, NULL);
 }

@@ -320,20 +320,18 @@ static void test_large_datagrams6(void **state)
 
 int main(void)
 {
+	const struct CMUnitTest both[] = {
+		cmocka_unit_test(test_segmentation6),
+		cmocka_unit_test(test_large_datagrams6),
+	};
 	const struct CMUnitTest here[] = {
-		cmocka_unit_test(test_segmentation6),
 		cmocka_unit_test(test_short_ones6),
-		cmocka_unit_test(test_large_datagrams6),
 	};
-	const struct CMUnitTest in_process[] = {
-		cmocka_unit_test(test_segmentation6),
-		cmocka_unit_test(test_large_datagrams6),
-	};
-	struct rlimit files = { 4096, 4096 };
 	int failed;
 
-	setrlimit(RLIMIT_NOFILE, &files);
-	failed = cmocka_run_group_tests_name("IPv6", here, NULL, NULL);
+	allow_many_files();
+	failed = cmocka_run_group_tests_name("IPv6", both, NULL, NULL);
+	failed += cmocka_run_group_tests_name("IPv6, not in a process", here, NULL, NULL);
 	guest_make = net_user_new;
-	return failed + cmocka_run_group_tests_name("IPv6 in a process", in_process, NULL, NULL);
+	return failed + cmocka_run_group_tests_name("IPv6 in a process", both, NULL, NULL);
 }

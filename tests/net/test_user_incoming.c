@@ -161,8 +161,7 @@ int main(void)
 		cmocka_unit_test(test_short_ones),
 		cmocka_unit_test(test_limits_of_programs),
 	};
-	struct rlimit files = { 4096, 4096 };
 
-	setrlimit(RLIMIT_NOFILE, &files);
+	allow_many_files();
 	return cmocka_run_group_tests_name("incoming", tests, NULL, NULL);
 }

@@ -216,8 +216,7 @@ int main(void)
 		cmocka_unit_test(test_datagrams_give_way),
 		cmocka_unit_test(test_connections_have_a_limit),
 	};
-	struct rlimit files = { 4096, 4096 };
 
-	setrlimit(RLIMIT_NOFILE, &files);
+	allow_many_files();
 	return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
 }
