@@ -21,8 +21,19 @@
 #define WORKERS	 1	     /* threads that encode */
 #define FIRST_W	 640
 #define HOLD_MS	 20
-#define HOLDS	 50 /* of a size at most: a viewer may say nothing for ever */
+#define HOLDS	 250 /* of a size at most: a viewer may say nothing for ever */
 #define FIRST_H	 400
+
+/*
+ * neatvnc 0.5 makes what encodes for a viewer when it sends it pixels first, and does not look whether it is there when
+ * the size changes: another size waits for those that have no pixels yet. The answer to a first request may be about
+ * keys only.
+ */
+#define REQUESTS 2
+struct newcomer {
+	unsigned requests; /* to come until it has pixels */
+	unsigned round;	   /* of newcomers that are waited for together */
+};
 
 struct server {
 	const struct vnc_config *c;
@@ -34,7 +45,9 @@ struct server {
 	struct nvnc_display *display;
 	struct nvnc_fb_pool *pool;
 	uint16_t width, height; /* of what is shown */
-	int viewers, fresh;	/* fresh: those that have asked for no picture yet */
+	int viewers;
+	int newcomers;	/* of this round */
+	unsigned round; /* another one begins when one was waited for in vain */
 	struct aml_timer *hold;
 	unsigned held; /* how often `picture` was held back */
 	struct vnc_picture picture;
@@ -83,17 +96,17 @@ static void show(struct server *s, const struct vnc_picture *p)
 	nvnc_fb_unref(fb);
 }
 
-/*
- * neatvnc 0.5 makes what encodes for a viewer with its first request, and does not look whether it is there when the
- * size changes: another size waits for those that have not asked yet.
- */
 static void show_or_hold(struct server *s)
 {
 	const struct vnc_picture *p = &s->picture;
 
-	if (s->fresh > 0 && s->held++ < HOLDS && (p->width != s->width || p->height != s->height)) {
-		aml_start(s->loop, s->hold);
-		return;
+	if (s->newcomers > 0 && (p->width != s->width || p->height != s->height)) {
+		if (s->held++ < HOLDS) {
+			aml_start(s->loop, s->hold);
+			return;
+		}
+		s->newcomers = 0;
+		s->round++;
 	}
 	s->held = 0;
 	show(s, p);
@@ -143,11 +156,23 @@ static struct server *of_client(const struct nvnc_client *client)
 	return nvnc_get_userdata(nvnc_client_get_server(client));
 }
 
+/* It has its pixels, or is gone. */
+static void settle(struct nvnc_client *client)
+{
+	struct server *s = of_client(client);
+	struct newcomer *n = nvnc_get_userdata(client);
+
+	if (n && n->round == s->round)
+		s->newcomers--;
+	nvnc_set_userdata(client, NULL, NULL);
+	free(n);
+}
+
 static void gone(struct nvnc_client *client)
 {
 	struct server *s = of_client(client);
 
-	s->fresh -= nvnc_get_userdata(client) != NULL;
+	settle(client);
 	if (!--s->viewers)
 		let_go(s);
 	tell(s, &(struct vnc_news_message){ VNC_VIEWERS, { s->viewers } });
@@ -156,19 +181,24 @@ static void gone(struct nvnc_client *client)
 static void came(struct nvnc_client *client)
 {
 	struct server *s = of_client(client);
+	struct newcomer *n = malloc(sizeof(*n));
 
+	if (!n)
+		_exit(1);
+	*n = (struct newcomer){ REQUESTS, s->round };
 	nvnc_set_client_cleanup_fn(client, gone);
-	nvnc_set_userdata(client, s, NULL);
-	s->fresh++;
+	nvnc_set_userdata(client, n, NULL);
+	s->newcomers++;
 	s->viewers++;
 	tell(s, &(struct vnc_news_message){ VNC_VIEWERS, { s->viewers } });
 }
 
 static void asked(struct nvnc_client *client, bool incremental, uint16_t x, uint16_t y, uint16_t w, uint16_t h)
 {
-	if (nvnc_get_userdata(client))
-		of_client(client)->fresh--;
-	nvnc_set_userdata(client, NULL, NULL);
+	struct newcomer *n = nvnc_get_userdata(client);
+
+	if (n && !--n->requests)
+		settle(client);
 }
 
 /* --- keys and the pointer --- */
