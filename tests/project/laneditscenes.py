@@ -175,7 +175,7 @@ def renumbered(lab):
         found = [a for link in links for a in link.get("addr_info", []) if a.get("preferred_life_time")]
         return sorted({str(ipaddress.ip_network(a["local"] + "/64", False)) for a in found})
 
-    has = lambda *prefixes: wait(lambda: preferred() == list(prefixes), 4) or preferred()
+    has = lambda *prefixes: wait(lambda: preferred() == list(prefixes)) or preferred()
     edit = lambda prefix: lab.vireo("net", "edit", "lab", "--subnet6", prefix, "--force")
     kept = lambda: [o["address6"] for o in json.load(open(os.path.join(lab.dir, "run", "lab", "state.json"))).get("old6", [])]
     r = {"begin": has(first)}
@@ -205,7 +205,7 @@ def renumbered(lab):
     time.sleep(max(0, end + 1.2 - time.time()))
     r["slept again"] = sleep()
     m.sh(f"{sys.executable} -c '{SOLICIT}'")
-    r["over"] = [wait(lambda: re.search(r"preferred_lft 4\d{4}sec", m.sh("ip addr show dev eth0")), 4), preferred()]
+    r["over"] = [wait(lambda: re.search(r"preferred_lft 4\d{4}sec", m.sh("ip addr show dev eth0"))), preferred()]
     return r
 
 
@@ -313,7 +313,7 @@ def boxed(lab):
         lab.vireo("net", "delete", name)
     for name, args in (("bare", bare), ("served", ["--nat"])):
         box("create", name, *args)
-        wait(lambda: not servers(lab), 3)
+        wait(lambda: not servers(lab))
         r["own"][name] = [tried(lab, "net", "start", "none").replace(lab.dir, "DIR")]
         if os.path.exists(record(name)):
             shutil.rmtree(os.path.dirname(record(name)))
@@ -553,7 +553,7 @@ def uplinks(lab):
        "ip link add far0 link bare0 type macvlan mode bridge; ip addr add 192.0.3.1/24 dev bare0; ip link set bare0 up")
     sh(f"ip link set far0 netns {lab.outside.pid}")
     look = lambda: [sh("ip addr; ip route show table all; nft list ruleset"), lab.left()]
-    steady = lambda: wait(lambda: look() == look(), 3)
+    steady = lambda: wait(lambda: look() == look())
     steady()
     before, r = look(), {}
     for name in ("lo", "mac0", "c0", "c2", "tap9", "tun9", "nope"):

@@ -219,7 +219,7 @@ def arriving(mouth, ear, frames):
     """Those of {name: frame, which has the mark of its number} that come out of the other socket."""
     for frame in frames.values():
         mouth.send(frame)
-    heard, end = set(), time.monotonic() + 0.15
+    heard, end = set(), time.monotonic() + 0.3
     while len(heard) < len(frames) and (left := end - time.monotonic()) > 0:
         ear.settimeout(left)
         try:
@@ -244,7 +244,7 @@ def bindings(lab):
         send = lambda **sources: arriving(mouth, ear, {
             name: lanframes.eth(to.mac, m.mac, 0x86dd, lanframes.udp6(source, to.addresses["6"], 1, 1, lanframes.MARK % n))
             for n, (name, source) in enumerate(sources.items())})
-        wait(lambda: send(own=m.addresses["6"]), 2)
+        wait(lambda: send(own=m.addresses["6"]))
         return send(**sources)
 
     found = {"first": arrive(b, a, made=made), "free": arrive(a, b, right=right)}
@@ -517,7 +517,7 @@ def switches(lab):
                                  ("pppoe", one, 0x8863, b"\x11\x09\0\0\0\0"), ("mpls", one, 0x8847, b"\0\0\1\xff"), ("raw", one, 0x88b5, b"")):
         frames[name] = lanframes.eth(to, a.mac, kind, body + lanframes.MARK % len(frames))
     mouth, ear = wire(a), wire(lab.host, "e1")
-    wait(lambda: arriving(mouth, ear, {"good": frames["good"]}), 2)
+    wait(lambda: arriving(mouth, ear, {"good": frames["good"]}))
     return arriving(mouth, ear, frames)
 
 

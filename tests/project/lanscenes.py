@@ -107,7 +107,7 @@ class HostFilter(Thing):
         gateway = shown(lab)["subnet6"].split("/")[0] + "1"
         a.sh(f"ip -6 route del 2001:db8::1 dev eth0; ip -6 route replace default via {gateway}")
         # IPv6 of an interface begins some time after it was turned on.
-        wait(lambda: all(v for k, v in lab.table([(a, lab.host), (lab.host, a)]).items() if k.endswith("6")), 3)
+        wait(lambda: all(v for k, v in lab.table([(a, lab.host), (lab.host, a)]).items() if k.endswith("6")))
 
 
 WAY_BACK = Thing("ip route del {subnet}; ip -6 route del {subnet6}",
@@ -142,7 +142,7 @@ def rows(lab, which, *without):
     for n, name in enumerate(without):
         # What came back last works again some time later: links are up, and neighbors are found.
         if n:
-            wait(lambda: lab.table(pairs(lab, a, b)) == found[""], 3)
+            wait(lambda: lab.table(pairs(lab, a, b)) == found[""])
         STANDS[name].take(lab, a, b)
         found[name] = lab.table(pairs(lab, a, b))
         STANDS[name].give(lab, a, b)
@@ -172,7 +172,7 @@ def servers(lab, names=("vireo:", "dnsmasq")):
     return found
 
 
-def wait(what, seconds=3):
+def wait(what, seconds=10):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if what():
