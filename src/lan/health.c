@@ -21,7 +21,8 @@ static const struct {
 	{ LAN_NO_BRIDGE, "its bridge is gone" },
 	{ LAN_BRIDGE_DOWN, "its bridge is down" },
 	{ LAN_NO_ADDRESSES, "the host has not its addresses in it" },
-	{ LAN_NO_SERVER, "its server does not answer" },
+	{ LAN_NO_SERVER, "its server is gone" },
+	{ LAN_SERVER_HANGS, "its server hangs: it is there, and does not answer" },
 	{ LAN_SERVER_OUT, "its server's cable is down, or not in the bridge" },
 	{ LAN_NO_FILTERS, "its packet filters are gone" },
 	{ LAN_OTHER_FILTERS, "its packet filters are not as they were loaded" },
@@ -57,7 +58,7 @@ static void add_sum(void *opaque, const char *table, uint64_t sum)
 	n->len += !!n->v[n->len];
 }
 
-int lan_look(struct lan *l, struct lan_sight *s, struct err *err)
+int lan_look(struct lan *l, const struct lan_names *names, struct lan_sight *s, struct err *err)
 {
 	*s = (struct lan_sight){ 0 };
 	s->blind = lan_host_rights(&s->why);
@@ -65,8 +66,10 @@ int lan_look(struct lan *l, struct lan_sight *s, struct err *err)
 		lan_sight_free(s);
 		return -1;
 	}
-	if (!s->blind)
-		s->unfiltered = nfnl_sums(&l->nf, LAN_TABLE "*", add_sum, s, &s->why);
+	if (s->blind)
+		return 0;
+	s->unfiltered = nfnl_sums(&l->nf, LAN_TABLE "*", add_sum, s, &s->why);
+	lan_servers_ask(l, names, &s->answering, &s->hanging);
 	return 0;
 }
 
@@ -75,6 +78,8 @@ void lan_sight_free(struct lan_sight *s)
 	rtnl_links_free(&s->links);
 	rtnl_messages_free(&s->addresses);
 	lan_names_free(&s->filtered);
+	lan_names_free(&s->answering);
+	lan_names_free(&s->hanging);
 	free(s->sums);
 	s->sums = NULL;
 }
@@ -166,6 +171,15 @@ static bool forwards(const char *path)
 	return !lan_sysctl_get(path, value, sizeof(value)) || strcmp(value, "0");
 }
 
+static unsigned server_faults(struct lan *l, const struct lan_run *r, const struct lan_sight *s)
+{
+	if (!lan_has_server(&r->def) || lan_names_has(&s->answering, r->def.name))
+		return 0;
+	if (lan_names_has(&s->hanging, r->def.name))
+		return LAN_SERVER_HANGS;
+	return lan_dnsmasq_alive(l, r) ? 0 : LAN_NO_SERVER;
+}
+
 /* Of the host as a whole; of the bridge, which the host's switch turns off along with all. */
 static unsigned forwarding_faults(const struct lan_run *r)
 {
@@ -202,11 +216,8 @@ unsigned lan_faults(struct lan *l, const struct lan_run *r, const struct lan_sig
 		faults |= LAN_NO_BRIDGE;
 	else
 		faults |= bridge_faults(r, s, bridge);
-	if (!s->blind) {
-		faults |= filter_faults(l, r->def.name, s);
-		if (lan_has_server(&r->def) && !lan_server_alive(l, r))
-			faults |= LAN_NO_SERVER;
-	}
+	if (!s->blind)
+		faults |= filter_faults(l, r->def.name, s) | server_faults(l, r, s);
 	return faults & LAN_NO_BRIDGE ? faults : faults | forwarding_faults(r);
 }
 

@@ -180,18 +180,21 @@ enum lan_fault {
 	LAN_NO_MARK = 4096,
 	LAN_OTHER_MTU = 8192,
 	LAN_BRIDGE_STILL = 16384,
+	LAN_SERVER_HANGS = 32768,
 };
-/* What there is on the host, of all networks at once. */
+/* What there is on the host, of several networks at once. */
 struct lan_sight {
 	struct rtnl_links links;
 	struct rtnl_messages addresses;
 	struct lan_names filtered; /* networks that have packet filters, and the sums over these */
 	uint64_t *sums;
+	struct lan_names answering, hanging; /* networks whose servers of ours are there */
 	bool blind;	 /* who may change nothing sees no filters and reaches no servers: they are not looked at */
 	bool unfiltered; /* the kernel says nothing of packet filters */
 	struct err why;	 /* of both */
 };
-int lan_look(struct lan *l, struct lan_sight *s, struct err *err);
+/* `names`: whose servers are asked, for two seconds at most, however many hang. */
+int lan_look(struct lan *l, const struct lan_names *names, struct lan_sight *s, struct err *err);
 void lan_sight_free(struct lan_sight *s);
 /* Bits of enum lan_fault. After lan_prune_ports(). */
 unsigned lan_faults(struct lan *l, const struct lan_run *r, const struct lan_sight *s);
@@ -214,7 +217,14 @@ void lan_server_await(struct lan *l);
 void lan_server_unplug(struct lan *l, const struct lan_run *r);
 /* The MAC of that end, by which it is known as ours from the beginning. */
 void lan_server_mac(const char *name, uint8_t mac[6]);
-bool lan_server_alive(struct lan *l, const struct lan_run *r);
+/*
+ * Of these networks those whose servers (ours: dnsmasq is not asked) answer, and those whose servers are there and do
+ * not, and so serve nobody. All are asked at once.
+ */
+void lan_servers_ask(struct lan *l, const struct lan_names *names, struct lan_names *answering,
+		     struct lan_names *hanging);
+/* End one that hangs, without a word. */
+void lan_server_kill(struct lan *l, const struct lan_run *r);
 /* It is there, among processes that cannot be seen from here. */
 bool lan_server_is_hidden(struct lan *l, const char *name);
 /* Tell it of the machines that the network knows now. */

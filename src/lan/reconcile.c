@@ -23,17 +23,6 @@ struct host {
 	struct tables tables;
 };
 
-static void add_name(struct lan_names *n, const char *name)
-{
-	void *v = realloc(n->v, (n->len + 1) * sizeof(*n->v));
-
-	if (!v)
-		return;
-	n->v = v;
-	n->v[n->len] = strdup(name);
-	n->len += !!n->v[n->len];
-}
-
 static void add_table(void *opaque, unsigned family, const char *table)
 {
 	const char *name = table + strlen(LAN_TABLE);
@@ -42,7 +31,7 @@ static void add_table(void *opaque, unsigned family, const char *table)
 	t->forwarding |= !strcmp(table, LAN_FORWARDING);
 	if (strncmp(table, LAN_TABLE, strlen(LAN_TABLE)) || !lan_name_ok(name) || lan_names_has(&t->names, name))
 		return;
-	add_name(&t->names, name);
+	lan_names_add(&t->names, name);
 }
 
 /* What could not be mended: said once, and by `list` and `show` as long as the record is there. */
@@ -121,8 +110,8 @@ static void give_back(struct lan *l, struct lan_run *r)
 
 /* Without these it is made anew. */
 #define ANEW                                                                                                           \
-	(LAN_UNFINISHED | LAN_NO_BRIDGE | LAN_BRIDGE_DOWN | LAN_NO_ADDRESSES | LAN_NO_SERVER | LAN_SERVER_OUT |        \
-	 LAN_OTHER_MTU | LAN_BRIDGE_STILL)
+	(LAN_UNFINISHED | LAN_NO_BRIDGE | LAN_BRIDGE_DOWN | LAN_NO_ADDRESSES | LAN_NO_SERVER | LAN_SERVER_HANGS |      \
+	 LAN_SERVER_OUT | LAN_OTHER_MTU | LAN_BRIDGE_STILL)
 
 static void look(struct lan *l, const char *name, const struct host *h)
 {
@@ -140,6 +129,9 @@ static void look(struct lan *l, const char *name, const struct host *h)
 	}
 	moved = lan_prune_ports(l, r, &h->sight.links);
 	faults = lan_faults(l, r, &h->sight);
+	/* It has had its time with all others: nobody waits for its goodbye as well. */
+	if (faults & LAN_SERVER_HANGS)
+		lan_server_kill(l, r);
 	/* First of all: without it others would take the bridge for somebody else's. */
 	if (faults & LAN_NO_MARK)
 		lan_mark_bridge(l, r, rtnl_find(&h->sight.links, r->bridge)->index, &why);
@@ -191,7 +183,7 @@ int lan_reconcile(struct lan *l, struct err *err)
 	/* Whoever may change nothing finds nothing either. */
 	if (lan_host_rights(&why))
 		return 0;
-	if (lan_store_running(&l->store, &running, err) || lan_look(l, &h.sight, err))
+	if (lan_store_running(&l->store, &running, err) || lan_look(l, &running, &h.sight, err))
 		goto out;
 	rc = nfnl_tables(&l->nf, add_table, t, err);
 	if (!rc && h.sight.unfiltered)
@@ -207,7 +199,7 @@ int lan_reconcile(struct lan *l, struct err *err)
 		owner(&l->store, &links->v[i], name);
 		if (!*name || lan_names_has(&running, name) || lan_names_has(&seen, name))
 			continue;
-		add_name(&seen, name);
+		lan_names_add(&seen, name);
 		again(l, name);
 	}
 	for (unsigned i = 0; i < t->names.len && !rc; i++)

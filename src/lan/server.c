@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/jsonparse.h"
 #include "base/log.h"
+#include "base/now.h"
 #include "lan/lan_impl.h"
 #include "lan/serve/serve.h"
 
@@ -327,22 +328,53 @@ bool lan_server_is_hidden(struct lan *l, const char *name)
 	return hidden;
 }
 
-bool lan_server_alive(struct lan *l, const struct lan_run *r)
+/* Whether there is one that has heard the question. */
+static bool has_asked(int fd)
 {
-	int fd = dial(l, r->def.name);
-	bool ended = fd >= 0 && has_ended(peer(fd));
-	struct err ignored;
-	json_t *answer;
+	static const char stats[] = "{\"execute\":\"stats\"}\n";
 
-	if (fd < 0)
-		return lan_dnsmasq_alive(l, r);
-	close(fd);
-	if (ended)
-		return false;
-	/* One that is there and does not answer serves nobody. */
-	answer = lan_server_ask(l, r->def.name, "stats", NULL, &ignored);
-	json_decref(answer);
-	return answer != NULL;
+	return fd >= 0 && !has_ended(peer(fd)) && send(fd, stats, sizeof(stats) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
+}
+
+static void hang_up(struct pollfd *p)
+{
+	if (p->fd >= 0)
+		close(p->fd);
+	p->fd = -1;
+}
+
+void lan_servers_ask(struct lan *l, const struct lan_names *names, struct lan_names *answering,
+		     struct lan_names *hanging)
+{
+	struct pollfd *p = calloc(names->len + 1, sizeof(*p));
+	const int64_t until = now_ms() + PATIENCE_MS;
+	unsigned left = 0;
+	int64_t ms;
+	char answer;
+
+	for (unsigned i = 0; p && i < names->len; i++) {
+		p[i] = (struct pollfd){ .fd = dial(l, names->v[i]), .events = POLLIN };
+		if (has_asked(p[i].fd))
+			left++;
+		else
+			hang_up(&p[i]);
+	}
+	while (left && (ms = until - now_ms()) > 0 && poll(p, names->len, (int)ms) >= 0) {
+		for (unsigned i = 0; i < names->len; i++) {
+			if (p[i].fd < 0 || !p[i].revents)
+				continue;
+			if (recv(p[i].fd, &answer, 1, MSG_DONTWAIT) > 0)
+				lan_names_add(answering, names->v[i]);
+			hang_up(&p[i]);
+			left--;
+		}
+	}
+	for (unsigned i = 0; i < names->len && left; i++)
+		if (p[i].fd >= 0) {
+			lan_names_add(hanging, names->v[i]);
+			hang_up(&p[i]);
+		}
+	free(p);
 }
 
 int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err)
@@ -403,6 +435,17 @@ void lan_server_stop(struct lan *l, const struct lan_run *r)
 	if (p.fd >= 0)
 		close(p.fd);
 	lan_dnsmasq_stop(l, r);
+}
+
+void lan_server_kill(struct lan *l, const struct lan_run *r)
+{
+	struct pollfd p = { .fd = dial(l, r->def.name), .events = POLLRDHUP };
+	const pid_t pid = p.fd < 0 ? 0 : peer(p.fd);
+
+	if (pid > 1 && !kill(pid, SIGKILL))
+		poll(&p, 1, PATIENCE_MS);
+	if (p.fd >= 0)
+		close(p.fd);
 }
 
 void lan_server_await(struct lan *l)

@@ -80,7 +80,7 @@ static json_t *describe_all(struct lan *l, const struct lan_names *names, bool *
 	json_t *a, *o;
 
 	*odd = false;
-	if (lan_look(l, &s, err))
+	if (lan_look(l, names, &s, err))
 		return NULL;
 	a = json_array();
 	for (unsigned i = 0; i < names->len; i++) {
@@ -95,26 +95,34 @@ static json_t *describe_all(struct lan *l, const struct lan_names *names, bool *
 	return a;
 }
 
-/* What is wrong may be on its way: it is looked at again when nobody changes anything, or said to be changing. */
+/*
+ * What is wrong may be on its way while somebody changes something: then it is looked at again when that has ended, or
+ * said to be changing. Nobody is kept from changing anything for longer than the look takes.
+ */
 static json_t *settled(struct lan *l, const struct lan_names *names, struct err *err)
 {
-	bool odd, alone = l->store.lock >= 0;
+	const bool held = l->store.lock >= 0, alone = held || lan_store_share(&l->store, 0) > 0;
+	bool odd;
 	json_t *a = describe_all(l, names, &odd, err), *o;
-	int rc;
+	int rc = 0;
 	size_t i;
 
 	if (!a || !odd || alone)
-		return a;
+		goto out;
 	rc = lan_store_share(&l->store, PATIENCE_MS);
 	if (rc > 0) {
 		json_decref(a);
-		return describe_all(l, names, &odd, err);
+		a = describe_all(l, names, &odd, err);
+		goto out;
 	}
 	json_array_foreach(a, i, o)
 	{
 		if (!rc && json_object_get(o, "problems"))
 			put(o, "state", "changing");
 	}
+out:
+	if (!held)
+		lan_store_unlock(&l->store);
 	return a;
 }
 

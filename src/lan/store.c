@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/bytes.h"
 #include "lan/lan.h"
 
@@ -438,6 +439,14 @@ int lan_store_running(const struct lan_store *s, struct lan_names *n, struct err
 			free(n->v[i]);
 	n->len = len;
 	return 0;
+}
+
+void lan_names_add(struct lan_names *n, const char *name)
+{
+	if (!array_more(n->v, n->len))
+		return;
+	n->v[n->len] = strdup(name);
+	n->len += !!n->v[n->len];
 }
 
 void lan_names_free(struct lan_names *n)

@@ -61,6 +61,8 @@ struct lan_names {
 };
 int lan_store_names(const struct lan_store *s, struct lan_names *n, struct err *err);
 int lan_store_running(const struct lan_store *s, struct lan_names *n, struct err *err);
+/* Without memory it is left out. */
+void lan_names_add(struct lan_names *n, const char *name);
 void lan_names_free(struct lan_names *n);
 bool lan_names_has(const struct lan_names *n, const char *name);
 

@@ -1,10 +1,12 @@
 """What must hold although files, rules or interfaces of a network are lost or changed by somebody else, in a lab (lanlab.py):
 scenarios for test_lan_guards.py."""
+import contextlib
 import fcntl
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -225,6 +227,37 @@ def hung(lab):
     now, = servers(lab, "vireo:")
     return {"status": r.returncode, "another": now != first,
             "names": sorted({x["name"] for x in json.loads(lab.vireo("net", "leases", "lab", "--json"))})}
+
+
+def hanging(lab):
+    """Several servers that do not answer any more: whoever looks waits once for all of them, and so does who ends them."""
+    names = [f"n{n}" for n in range(4)]
+    for name in names:
+        lab.vireo("net", "create", name, "--isolated")
+    before, asked = servers(lab, "vireo:"), []
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+    # Whoever has asked before is still in the queue.
+    for _ in range(9):
+        asked.append(socket.socket(socket.AF_UNIX))
+        asked[-1].setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            asked[-1].connect(os.path.join(lab.dir, "run", "n0", "server.sock"))
+
+    def timed(*args):
+        begin = time.monotonic()
+        r = lab.vireo("net", *args, check=False)
+        return time.monotonic() - begin < 6, r
+
+    fast, r = timed("list", "--json")
+    found = {"list": [fast, sorted(set(map(str, (n.get("problems") for n in json.loads(r.stdout)))))]}
+    fast, r = timed("show", "n1", "--json")
+    found["show"] = [fast, json.loads(r.stdout).get("problems")]
+    fast, r = timed("start", "--all")
+    found["start"] = [fast, r.returncode, r.stderr]
+    found["now"] = [len(set(servers(lab, "vireo:")) - set(before)), sorted(set(before) & set(servers(lab, "vireo:"))),
+                    {n["state"] for n in json.loads(lab.vireo("net", "list", "--json"))} == {"up"}]
+    return found
 
 
 LAST = "$(nft -a list chain inet vireo-lab in | awk '/handle/ { last = $NF } END { print last }')"

@@ -73,6 +73,12 @@ def test_a_server_that_hangs_is_replaced(scenes):
     assert scenes.result("hung") == {"status": 0, "another": True, "names": ["web-1"]}
 
 
+@pytest.mark.scene("hanging")
+def test_servers_that_hang_are_waited_for_once(scenes):
+    hangs = ["its server hangs: it is there, and does not answer"]
+    assert scenes.result("hanging") == {"list": [True, [str(hangs)]], "show": [True, hangs], "start": [True, 0, ""], "now": [4, [], True]}
+
+
 @pytest.mark.scene("told")
 def test_what_is_wrong_is_told_before_it_is_mended(scenes):
     r = scenes.result("told")
@@ -82,7 +88,7 @@ def test_what_is_wrong_is_told_before_it_is_mended(scenes):
     assert r.pop("blind") == {n: ["up", "CAP_NET_ADMIN is miss"] for n in ("br", "lab", "still")}
     assert r.pop("uplink") == ["degraded", ["no interface of the host is in the bridge"], "up", "", "up", True]
     no_addresses, lost = "the host has not its addresses in it", "nothing that can be read is written of it, and something of it is there"
-    says = {"server": ["its server does not answer"], "filters": ["its packet filters are gone"],
+    says = {"server": ["its server is gone"], "filters": ["its packet filters are gone"],
             "changed": ["its packet filters are not as they were loaded"], "bridge": ["its bridge is gone"],
             "down": ["its bridge is down", no_addresses], "address": [no_addresses],
             "cable": ["a machine's cable is down, or not in the bridge"], "forwarding": ["the host does not forward"],

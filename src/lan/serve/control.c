@@ -323,6 +323,8 @@ struct lan_control *lan_control_new(struct server *v, struct err *err)
 		free(c);
 		return NULL;
 	}
+	/* All who ask one that hangs stay in the queue, and who ends it must find room there, too. */
+	listen(c->fd, SOMAXCONN);
 	c->v = v;
 	for (unsigned n = 0; n < CLIENTS; n++) {
 		c->client[n].fd = -1;
