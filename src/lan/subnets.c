@@ -1,10 +1,12 @@
 /* See subnets.h. */
 #include "lan/subnets.h"
 
+#include <linux/fib_rules.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/bytes.h"
 #include "base/entropy.h"
 #include "lan/lan_impl.h"
@@ -167,10 +169,66 @@ int lan_subnets_end(struct lan_subnets *s, struct err *err)
 	return rc;
 }
 
+/* --- the tables that the host looks into --- */
+
+/* By a rule of routing, of each family: nothing goes by what is in others. */
+struct tables {
+	uint64_t *v; /* the family above the number, in order */
+	size_t len;
+	bool all; /* a kernel without rules; a rule that leads to whatever table its VRF has */
+};
+
+static uint64_t table_of(unsigned family, unsigned number, const struct rtattr *wide)
+{
+	if (wide && RTA_PAYLOAD(wide) >= sizeof(uint32_t))
+		memcpy(&number, RTA_DATA(wide), sizeof(uint32_t));
+	return (uint64_t)family << 32 | number;
+}
+
+static int see_rule(void *opaque, const struct nlmsghdr *h)
+{
+	const struct rtattr *a[FRA_MAX + 1];
+	const struct fib_rule_hdr *rule = NLMSG_DATA(h);
+	struct tables *t = opaque;
+
+	if (!rtnl_parse(h, sizeof(*rule), a, FRA_MAX) || rule->action != FR_ACT_TO_TBL)
+		return 0;
+	t->all |= a[FRA_L3MDEV] != NULL;
+	if (!array_more(t->v, t->len))
+		return -1;
+	t->v[t->len++] = table_of(rule->family, rule->table, a[FRA_TABLE]);
+	return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	const uint64_t one = *(const uint64_t *)a, other = *(const uint64_t *)b;
+
+	return (one > other) - (one < other);
+}
+
+static void see_rules(struct tables *t, struct rtnl *nl)
+{
+	struct err ignored;
+
+	if (rtnl_each_of(nl, &(struct rtnl_ask){ .type = RTM_GETRULE }, see_rule, t, &ignored))
+		t->all = true;
+	if (t->len)
+		qsort(t->v, t->len, sizeof(*t->v), by_number);
+}
+
+static bool is_led_to(const struct tables *t, const struct rtmsg *m, const struct rtattr *wide)
+{
+	const uint64_t table = table_of(m->rtm_family, m->rtm_table, wide);
+
+	return t->all || (t->len && bsearch(&table, t->v, t->len, sizeof(*t->v), by_number));
+}
+
 /* --- what the host knows a way to --- */
 
 struct routes {
 	struct lan_subnets *s;
+	struct tables tables;
 	struct rtnl_links links;
 	bool *own; /* which of these are the network's */
 };
@@ -221,7 +279,9 @@ static int see_route(void *opaque, const struct nlmsghdr *h)
 	else
 		six.len = m->rtm_dst_len, memcpy(&six.addr, RTA_DATA(a[RTA_DST]), sizeof(six.addr));
 	/* Most are of no account, and it takes a while to see by whom they lead. */
-	by = (ip4 ? asks4(r->s, &four) : asks6(r->s, &six)) ? leads_by(r, a) : NULL;
+	if (!(ip4 ? asks4(r->s, &four) : asks6(r->s, &six)) || !is_led_to(&r->tables, m, a[RTA_TABLE]))
+		return 0;
+	by = leads_by(r, a);
 	how = m->rtm_protocol == RTPROT_KERNEL ? LAN_HOLD_LINK : LAN_HOLD_ROUTE;
 	if (by && ip4)
 		lan_subnets_see4(r->s, &four, how, by);
@@ -244,8 +304,11 @@ static int see_routes(struct lan_subnets *s, const struct lan_store *store, stru
 		rc = 0;
 	for (unsigned i = 0; i < r.links.len && !rc; i++)
 		r.own[i] = lan_is_ours(store, &r.links.v[i], s->d->name);
+	if (!rc)
+		see_rules(&r.tables, nl);
 	if (!rc && rtnl_each_of(nl, &(struct rtnl_ask){ .type = RTM_GETROUTE }, see_route, &r, err))
 		rc = err_prefix(err, "routes of the host");
+	free(r.tables.v);
 	free(r.own);
 	rtnl_links_free(&r.links);
 	return rc;

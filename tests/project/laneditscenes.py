@@ -410,6 +410,21 @@ def vpn(lab):
          "link": tried(lab, "net", "create", "link", "--nat", "--subnet", "10.98.2.0/24"),
          "longer": tried(lab, "net", "create", "longer", "--routed", "--subnet", "10.97.1.0/24"),
          "network": tried(lab, "net", "create", "same", "--isolated", "--subnet", "10.98.0.0/16")}
+    # A table that no rule leads to is nobody's way.
+    sh("ip route add 10.96.1.0/24 via 192.0.2.2 table 700; ip -6 route add fd00:96:1::/64 via 2001:db8::2 table 700")
+    apart = lambda *families: tried(lab, "net", "create", "apart", "--routed", "--no-start", *(a for f in families for a in (
+        ("--subnet", "10.96.1.0/24") if f == 4 else ("--subnet6", "fd00:96:1::/64"))))
+    r["tables"] = [apart(4, 6)]
+    lab.vireo("net", "delete", "apart", check=False)
+    sh("ip rule add fwmark 1 table 700")
+    r["tables"] += [apart(4), apart(6)]
+    lab.vireo("net", "delete", "apart", check=False)
+    sh("ip -6 rule add fwmark 1 table 700")
+    r["tables"] += [apart(6)]
+    # One that leads to whichever table a VRF has.
+    sh("ip rule del fwmark 1; ip rule add l3mdev pref 999")
+    r["tables"] += [apart(4)]
+    sh("ip rule del pref 999")
     a = lab.machine("lab", "a")
     r["reached"] = [k for k, v in lab.table([(a, lab.host), (a, lab.outside)]).items() if not v]
     # What has come into its subnet since is no reason to refuse what has nothing to do with it.

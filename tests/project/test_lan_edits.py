@@ -111,6 +111,8 @@ def test_wider_routes_keep_no_subnet(scenes):
     assert r["made"] == ["", "", ""] and r["later"] == ["", "", ""] and r["reached"] == []
     assert "overlaps a route of the host by up0" in r["link"] and "overlaps a route of the host by up0" in r["longer"]
     assert "overlaps network alone" in r["network"]
+    four, six = (f"vireo: {subnet} overlaps a route of the host by up0\n" for subnet in ("subnet 10.96.1.0/24", "subnet6 fd00:96:1::/64"))
+    assert r["tables"] == ["", four, "", six, four]
     assert ["overlaps" in e for e in r["edits"]] == [True, True]
 
 
