@@ -29,6 +29,7 @@ struct lan_port {
 	uint32_t addr4;	       /* 0: none of ours (bridged) */
 	struct in6_addr addr6; /* zero: as addr4 */
 	bool trusted;	       /* what it sends is not looked at */
+	unsigned mtu; /* that its card was told, and which it has no more than; 0: none, or that is not known */
 };
 struct lan_ports {
 	struct lan_port *v;

@@ -21,6 +21,8 @@ static json_t *ports_to_json(const struct lan_ports *p)
 
 		if (port->trusted)
 			json_object_set_new(o, "trusted", json_true());
+		if (port->mtu)
+			json_object_set_new(o, "mtu", json_integer(port->mtu));
 		/* One that is no text is lost, not what is kept for its machine. */
 		json_object_set_new(o, "machine", json_string(port->vm));
 		if (port->addr4)
@@ -94,6 +96,7 @@ static int read_ports(struct lan_ports *p, const json_t *a)
 		port->index = (int)json_integer_value(json_object_get(o, "index"));
 		snprintf(port->vm, sizeof(port->vm), "%s", text(o, "machine"));
 		port->trusted = json_is_true(json_object_get(o, "trusted"));
+		port->mtu = (unsigned)json_integer_value(json_object_get(o, "mtu"));
 		lan_parse4(text(o, "address"), &port->addr4);
 		lan_parse6(text(o, "address6"), &port->addr6);
 		p->len++;

@@ -445,11 +445,11 @@ static bool is_other(const struct lan_run *a, const struct lan_run *b)
 }
 
 /* What a machine that has a cable would not know of, or NULL. */
-static const char *is_lost(struct lan *l, const struct lan_run *now, const struct lan_run *r)
+static const char *is_lost(const struct lan_run *now, const struct lan_run *r, bool narrow)
 {
 	if (is_other(now, r))
 		return "would be cut off for a moment";
-	if (lan_mtu(l, &r->def) < lan_mtu(l, &now->def))
+	if (narrow)
 		return "would go on sending packets that are too large";
 	/* Each has its own address. */
 	if (now->def.dns != LAN_DNS_OFF && now->def.dns != r->def.dns)
@@ -459,12 +459,16 @@ static const char *is_lost(struct lan *l, const struct lan_run *now, const struc
 
 static int check_machines(struct lan *l, struct lan_run *r, const struct lan_run *now, bool force, struct err *err)
 {
-	const char *lost = now->known && !force ? is_lost(l, now, r) : NULL;
+	const unsigned had = lan_mtu(l, &now->def), has = lan_mtu(l, &r->def);
 
-	for (unsigned i = 0; lost && i < r->ports.len; i++)
-		if (*r->ports.v[i].tap)
+	for (unsigned i = 0; now->known && !force && i < r->ports.len; i++) {
+		const struct lan_port *p = &r->ports.v[i];
+		const char *lost = is_lost(now, r, has < had && (!p->mtu || has < p->mtu));
+
+		if (*p->tap && lost)
 			return err_set(err, "network %s: machine %s has a cable in it, and %s (--force)", r->def.name,
-				       lan_port_name(&r->ports.v[i]), lost);
+				       lan_port_name(p), lost);
+	}
 	return lan_ports_fit(r, force, err) ? err_prefix(err, "network %s", r->def.name) : 0;
 }
 

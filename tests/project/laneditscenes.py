@@ -96,6 +96,28 @@ def edited(lab):
     return {**found, "errors": errors, "left": gone(lab)}
 
 
+def widened(lab):
+    """What the cards of machines were told is wide enough for them, however wide the network has been since."""
+    width = lambda mtu: tried(lab, "net", "edit", "lab", "--mtu", str(mtu))
+    lab.vireo("net", "create", "lab", "--nat", "--mtu", "1400")
+    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+    found = {"back": [width(9000), width(1400), there(lab, a, b)], "less": width(1300), "wide": width(9000)}
+    lab.machine("lab", "c")
+    found["told"] = width(1400)
+    lab.machines.pop().end()
+    width(1500)
+    # Who was told nothing has what it comes with, or what DHCP has told it since.
+    lab.machine("lab", "d")
+    width(9000)
+    found["1500"] = [width(1500)]
+    width(0)
+    lab.machines.pop().end()
+    lab.machine("lab", "e")
+    width(9000)
+    found["1500"] += [width(1500), tried(lab, "net", "edit", "lab", "--mtu", "1500", "--force")]
+    return found
+
+
 def mended(lab):
     """What somebody else has destroyed under machines is made again, by what is written or what is there."""
     a, b = make(lab, "nat")

@@ -25,6 +25,13 @@ def test_edits(scenes):
                  "bridge": "again", "left": NOTHING}
 
 
+@pytest.mark.scene("widened")
+def test_a_network_is_as_wide_again_as_machines_were_told(scenes):
+    refused = "vireo: network lab: machine {} has a cable in it, and would go on sending packets that are too large (--force)\n"
+    assert scenes.result("widened") == {"back": ["", "", True], "less": refused.format("a"), "wide": "", "told": refused.format("c"),
+                                        "1500": ["", refused.format("e"), ""]}
+
+
 @pytest.mark.scene("mended")
 def test_destroyed_under_machines(scenes):
     r = scenes.result("mended")
