@@ -35,6 +35,15 @@ static bool is_apart(const struct lan_publish *at)
 	       IN6_IS_ADDR_MULTICAST(&at->at6);
 }
 
+/*
+ * By the loopback device alone, and not by an address that leads past it: what is sent to the host's loopback is still
+ * its own. The device has this number in each network name space.
+ */
+static bool is_inside(const struct inet_diag_msg *m, const struct lan_publish *at)
+{
+	return m->id.idiag_if == 1 && !at->at4 && lan_zero6(&at->at6);
+}
+
 static bool takes(const struct lan_def *d, const struct lan_publish *at, const char *to)
 {
 	for (unsigned i = 0; d && i < d->publish_len; i++)
@@ -74,7 +83,7 @@ static int look(void *opaque, const struct nlmsghdr *h)
 		at.at4 = ld_be32(m->id.idiag_src);
 		at.families = LAN_4;
 	}
-	s->any = !is_apart(&at) && takes(s->def, &at, s->to) && !takes(s->before, &at, NULL);
+	s->any = !is_apart(&at) && !is_inside(m, &at) && takes(s->def, &at, s->to) && !takes(s->before, &at, NULL);
 	if (s->any)
 		*s->found = (struct lan_listener){ at, m->idiag_inode, m->idiag_uid };
 	return 0;

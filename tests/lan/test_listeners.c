@@ -170,6 +170,31 @@ static void test_addresses(void **state)
 	}
 }
 
+/* Bound to a device: loopback's, at any address, is asked by nobody whom a published port leads elsewhere. */
+static void test_devices(void **state)
+{
+	static const struct {
+		uint32_t device;
+		const char *addr;
+		bool met;
+	} bound[] = { { 1, NULL, false }, { 2, NULL, true }, { 1, "192.0.2.1", true } };
+	const struct lan_def d = def("tcp:80-x:80", NULL);
+
+	for (size_t i = 0; i < ARRAY_LEN(bound); i++) {
+		struct rtnl diag;
+		struct rtnl_req q;
+
+		open_both(&diag);
+		begin_socket(&q, bound[i].addr, 80, AF_INET);
+		((struct inet_diag_msg *)NLMSG_DATA(q.h))->id.idiag_if = bound[i].device;
+		say(&q);
+		say_end(0);
+		say_end(0);
+		assert_int_equal(find(&diag, &d, NULL, NULL), bound[i].met ? 80 : 0);
+		close_both(&diag);
+	}
+}
+
 /* What is asked: of TCP and of UDP, both families, those states; only what is published of. */
 static void test_questions(void **state)
 {
@@ -277,7 +302,8 @@ static void test_lies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_addresses), cmocka_unit_test(test_questions),
-					    cmocka_unit_test(test_which), cmocka_unit_test(test_lies) };
+					    cmocka_unit_test(test_devices), cmocka_unit_test(test_which),
+					    cmocka_unit_test(test_lies) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -608,11 +608,13 @@ def uplinks(lab):
     return r
 
 
-def service(kind, host, port, only=0, to=None):
-    """A socket of this host that listens, or takes what comes; `to`: only from there."""
+def service(kind, host, port, only=0, to=None, device=None):
+    """A socket of this host that listens, or takes what comes; `to`: only from there, `device`: only by it."""
     s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
     if ":" in host:
         s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+    if device:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
     s.bind((host, port))
     if to:
         s.connect(to)
@@ -625,15 +627,16 @@ def listened(lab):
     """Ports at which somebody listens already are published by no command, and those that are published stay so."""
     tcp, udp = socket.SOCK_STREAM, socket.SOCK_DGRAM
     there = [service(tcp, "0.0.0.0", 80), service(tcp, "192.0.2.1", 81), service(tcp, "::", 82), service(tcp, "::", 83, 1), service(udp, "::", 84),
-             service(tcp, "127.0.0.1", 85), service(udp, "192.0.2.1", 86, to=("192.0.2.2", 1))]
+             service(tcp, "127.0.0.1", 85), service(udp, "192.0.2.1", 86, to=("192.0.2.2", 1)),
+             service(tcp, "0.0.0.0", 88, device="lo"), service(udp, "::", 88, device="lo"), service(tcp, "::", 89, device="up0")]
     create = lambda *ports: tried(lab, "net", "create", "lab", "--nat", *(word for p in ports for word in ("--publish", p + "-web:80")))
-    r = {"refused": [create(p) for p in ("tcp:80", "tcp:192.0.2.1:80", "tcp:81", "tcp:82", "tcp:0.0.0.0:82", "tcp:83", "udp:84", "udp:192.0.2.1:84")],
+    r = {"refused": [create(p) for p in ("tcp:80", "tcp:192.0.2.1:80", "tcp:81", "tcp:82", "tcp:0.0.0.0:82", "tcp:83", "udp:84", "udp:192.0.2.1:84", "tcp:89")],
          "range": tried(lab, "net", "create", "lab", "--nat", "--publish", "tcp:8000-8010-web:8000-8010", "--publish", "tcp:70-80-web:70-80")}
     hidden = subprocess.run(["unshare", "-fp", "--mount-proc", lab.VIREO, "net", "create", "lab", "--nat", "--publish", "80-web:80"], capture_output=True,
                             text=True, timeout=30)
     r["unseen"], r["nothing"] = hidden.stderr, gone(lab)
-    # Others' protocols, addresses and families; loopback; who talks to one only.
-    r["taken"] = create("udp:80", "tcp:[2001:db8::1]:80", "tcp:192.0.2.9:81", "tcp:0.0.0.0:83", "tcp:84", "tcp:85", "udp:86")
+    # Others' protocols, addresses and families; loopback, also as a device; who talks to one only.
+    r["taken"] = create("udp:80", "tcp:[2001:db8::1]:80", "tcp:192.0.2.9:81", "tcp:0.0.0.0:83", "tcp:84", "tcp:85", "udp:86", "tcp:88", "udp:88")
     before = [shown(lab)["definition"], sh("nft list table inet vireo-lab")]
     r["edit"] = tried(lab, "net", "edit", "lab", "--publish", "tcp:80-web:80", "--mtu", "1400")
     r["same"] = before == [shown(lab)["definition"], sh("nft list table inet vireo-lab")]

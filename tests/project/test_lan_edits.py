@@ -168,7 +168,7 @@ def test_ports_at_which_somebody_listens(scenes):
     says = lambda port, at: f"{port} of the host is in use by {r['own']}, at {at}\n"
     tcp80, tcp81, tcp82 = says("tcp port 80", "0.0.0.0"), says("tcp port 81", "192.0.2.1"), says("tcp port 82", "::")
     udp84 = says("udp port 84", "::")
-    assert r["refused"] == ["vireo: publish: " + w for w in (tcp80, tcp80, tcp81, tcp82, tcp82, says("tcp port 83", "::"), udp84, udp84)]
+    assert r["refused"] == ["vireo: publish: " + w for w in (tcp80, tcp80, tcp81, tcp82, tcp82, says("tcp port 83", "::"), udp84, udp84, says("tcp port 89", "::"))]
     assert r["unseen"] == "vireo: publish: tcp port 80 of the host is in use by somebody who cannot be seen from here (of user 0), at 0.0.0.0\n"
     assert r["range"] == r["edit"] == r["more"] == "vireo: publish: " + tcp80 and r["start"] == "vireo: publish: " + tcp81
     assert r["nothing"] == NOTHING and r["taken"] == "" and r["same"] and r["edited"] == ""
