@@ -21,13 +21,19 @@ struct side {
 	uint8_t proto;
 	uint32_t src4, dst4;
 	struct in6_addr src6, dst6;
-	uint16_t dport;
+	uint16_t sport, dport;
+};
+
+/* Where the ports of a network lead. */
+struct ways {
+	const struct lan_def *def;
+	struct lan_host *hosts;
+	unsigned len;
 };
 
 struct conns {
 	const struct lan_def *def;
-	const struct lan_publish *ports; /* NULL: all of the network; else those that came by one of these */
-	unsigned ports_len;
+	const struct ways *before, *now; /* NULL: all of the network; else those that only ways of before lead to */
 	struct rtnl_req *found;
 	unsigned len;
 };
@@ -51,6 +57,8 @@ static void read_side(const struct rtattr *a, struct side *s)
 	rtnl_attrs(RTA_DATA(t[CTA_TUPLE_PROTO]), RTA_PAYLOAD(t[CTA_TUPLE_PROTO]), proto, CTA_PROTO_MAX);
 	if (value(proto[CTA_PROTO_NUM], 1))
 		s->proto = *(const uint8_t *)RTA_DATA(proto[CTA_PROTO_NUM]);
+	if (value(proto[CTA_PROTO_SRC_PORT], 2))
+		s->sport = ld_be16(RTA_DATA(proto[CTA_PROTO_SRC_PORT]));
 	if (value(proto[CTA_PROTO_DST_PORT], 2))
 		s->dport = ld_be16(RTA_DATA(proto[CTA_PROTO_DST_PORT]));
 	if (value(ip[CTA_IP_V4_SRC], 4) && value(ip[CTA_IP_V4_DST], 4)) {
@@ -80,17 +88,49 @@ static bool concerns(const struct lan_def *d, const struct side *s)
 	return s->family == AF_INET ? in4(d, s->src4) || in4(d, s->dst4) : in6(d, &s->src6) || in6(d, &s->dst6);
 }
 
-static bool came_by(const struct conns *c, const struct side *s)
+/* Whether it came by this port, as the filters would let it. */
+static bool came_by(const struct lan_publish *p, const struct side *there, const struct side *back)
 {
-	for (unsigned i = 0; i < c->ports_len; i++) {
-		const struct lan_publish *p = &c->ports[i];
+	const bool four = there->family == AF_INET;
 
-		if (s->dport >= p->port && s->dport <= p->port + p->more &&
-		    p->families & (s->family == AF_INET ? LAN_4 : LAN_6) &&
-		    (p->udp ? IPPROTO_UDP : IPPROTO_TCP) == s->proto)
-			return true;
+	if (!(p->families & (four ? LAN_4 : LAN_6)) || (p->udp ? IPPROTO_UDP : IPPROTO_TCP) != there->proto ||
+	    there->dport < p->port || there->dport - p->port > p->more ||
+	    back->sport - p->to_port != there->dport - p->port)
+		return false;
+	return four ? !p->at4 || p->at4 == there->dst4
+		    : lan_zero6(&p->at6) || !memcmp(&p->at6, &there->dst6, sizeof(p->at6));
+}
+
+/*
+ * The port by which it came to its machine. One that leads to a machine which is not there may have led to this one; if
+ * `to` is given, only where that is what it is called.
+ */
+static const struct lan_publish *find_way(const struct ways *w, const char *to, const struct side *there,
+					  const struct side *back)
+{
+	for (unsigned i = 0; i < w->def->publish_len; i++) {
+		const struct lan_publish *p = &w->def->publish[i];
+		const struct lan_target t = lan_target_of(p, w->hosts, w->len);
+		const bool four = back->family == AF_INET;
+
+		if (!came_by(p, there, back))
+			continue;
+		if (four ? t.addr4 : !lan_zero6(&t.addr6)) {
+			if (four ? t.addr4 == back->src4 : !memcmp(&t.addr6, &back->src6, sizeof(t.addr6)))
+				return p;
+		} else if (concerns(w->def, back) && (!to || !strcasecmp(to, p->to))) {
+			return p;
+		}
 	}
-	return false;
+	return NULL;
+}
+
+/* Somebody else may lead to machines, too: his connections are not looked at. */
+static bool is_cut(const struct conns *c, const struct side *there, const struct side *back)
+{
+	const struct lan_publish *was = find_way(c->before, NULL, there, back);
+
+	return was && !find_way(c->now, was->to, there, back);
 }
 
 static int look(void *opaque, const struct nlmsghdr *h)
@@ -108,9 +148,9 @@ static int look(void *opaque, const struct nlmsghdr *h)
 	read_side(t[CTA_TUPLE_REPLY], &back);
 	if (!there.family || back.family != there.family)
 		return 0;
-	if (c->ports ? !value(t[CTA_STATUS], 4) || !(ld_be32(RTA_DATA(t[CTA_STATUS])) & IPS_DST_NAT) ||
-			       !came_by(c, &there) || !concerns(c->def, &back)
-		     : !concerns(c->def, &there) && !concerns(c->def, &back))
+	if (c->now ? !value(t[CTA_STATUS], 4) || !(ld_be32(RTA_DATA(t[CTA_STATUS])) & IPS_DST_NAT) ||
+			     !is_cut(c, &there, &back)
+		   : !concerns(c->def, &there) && !concerns(c->def, &back))
 		return 0;
 	rtnl_begin(q, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, NLMSG_DATA(h), sizeof(struct nfgenmsg));
 	for (unsigned i = 0; i < 3; i++) {
@@ -150,28 +190,41 @@ void lan_forget_conns(struct lan *l, const struct lan_def *d)
 		forget(l, &(struct conns){ .def = d });
 }
 
-static bool publishes(const struct lan_def *d, const struct lan_publish *p)
+/* Whether a port leads where it has led, without a look at any connection. */
+static bool leads_on(const struct ways *now, const struct lan_publish *p, const struct lan_target *to)
 {
-	for (unsigned i = 0; i < d->publish_len; i++) {
-		const struct lan_publish *o = &d->publish[i];
+	for (unsigned i = 0; i < now->def->publish_len; i++) {
+		const struct lan_publish *o = &now->def->publish[i];
+		const struct lan_target t = lan_target_of(o, now->hosts, now->len);
 
 		if (o->port == p->port && o->more == p->more && o->udp == p->udp && o->families == p->families &&
 		    o->at4 == p->at4 && o->to_port == p->to_port && !memcmp(&o->at6, &p->at6, sizeof(o->at6)) &&
-		    !strcmp(o->to, p->to))
+		    !strcmp(o->to, p->to) && t.addr4 == to->addr4 && !memcmp(&t.addr6, &to->addr6, sizeof(t.addr6)))
 			return true;
 	}
 	return false;
 }
 
-void lan_forget_published(struct lan *l, const struct lan_def *before, const struct lan_def *now)
+static bool all_lead_on(const struct ways *before, const struct ways *now)
 {
-	struct lan_publish *gone = calloc(before->publish_len + 1, sizeof(*gone));
-	unsigned len = 0;
+	for (unsigned i = 0; i < before->def->publish_len; i++) {
+		const struct lan_publish *p = &before->def->publish[i];
+		const struct lan_target to = lan_target_of(p, before->hosts, before->len);
 
-	for (unsigned i = 0; gone && i < before->publish_len; i++)
-		if (!publishes(now, &before->publish[i]))
-			gone[len++] = before->publish[i];
-	if (len)
-		forget(l, &(struct conns){ .def = before, .ports = gone, .ports_len = len });
-	free(gone);
+		if (!leads_on(now, p, &to))
+			return false;
+	}
+	return true;
+}
+
+void lan_forget_published(struct lan *l, const struct lan_run *before, const struct lan_run *now)
+{
+	struct ways was = { .def = &before->def }, is = { .def = &now->def };
+
+	was.hosts = lan_known_hosts(was.def, &before->ports, &was.len);
+	is.hosts = lan_known_hosts(is.def, &now->ports, &is.len);
+	if (was.hosts && is.hosts && !all_lead_on(&was, &is))
+		forget(l, &(struct conns){ .def = was.def, .before = &was, .now = &is });
+	free(was.hosts);
+	free(is.hosts);
 }

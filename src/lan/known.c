@@ -56,3 +56,15 @@ struct lan_host *lan_known_hosts(const struct lan_def *d, const struct lan_ports
 	}
 	return hosts;
 }
+
+struct lan_target lan_target_of(const struct lan_publish *p, const struct lan_host *hosts, unsigned len)
+{
+	struct lan_target t = { 0 };
+
+	for (unsigned i = 0; i < len; i++)
+		if (!strcasecmp(hosts[i].name, p->to))
+			return (struct lan_target){ be32toh(hosts[i].addr4.s_addr), hosts[i].addr6 };
+	if (!lan_parse4(p->to, &t.addr4))
+		lan_parse6(p->to, &t.addr6);
+	return t;
+}

@@ -15,4 +15,12 @@
  */
 struct lan_host *lan_known_hosts(const struct lan_def *d, const struct lan_ports *ports, unsigned *len);
 
+/* What a port leads to: the addresses of a machine that is there, or the one that is given. Zero where there is none.
+ */
+struct lan_target {
+	uint32_t addr4;
+	struct in6_addr addr6;
+};
+struct lan_target lan_target_of(const struct lan_publish *p, const struct lan_host *hosts, unsigned len);
+
 #endif

@@ -369,11 +369,9 @@ int lan_edit(struct lan *l, struct lan_def *d, const struct lan_wishes *w, bool 
 	rc = started ? lan_up(l, d, force, err) : 0;
 	if (rc) {
 		lan_store_save(&l->store, old, &ignored);
-	} else if (started) {
-		lan_forget_published(l, old, d);
+	} else if (started && old->routes_len) {
 		/* Also those that it has named before. */
-		if (old->routes_len)
-			lan_load_others(l, d->name);
+		lan_load_others(l, d->name);
 	}
 out:
 	free(old);

@@ -107,9 +107,9 @@ bool lan_find_others(struct lan *l, const char *name, char id[LAN_ID]);
 int lan_not_others(struct lan *l, const char *name, struct err *err);
 
 /* --- conns.c --- */
-/* Connections of this network; those by ports of the host that are published no more, or lead elsewhere now. */
+/* Connections of this network; those by ports of the host that led to a machine, and that none leads to it now. */
 void lan_forget_conns(struct lan *l, const struct lan_def *d);
-void lan_forget_published(struct lan *l, const struct lan_def *before, const struct lan_def *now);
+void lan_forget_published(struct lan *l, const struct lan_run *before, const struct lan_run *now);
 
 /* --- listeners.c --- */
 /* A socket of the host that takes what comes from outside, as the port that would lead to it, and whose it is. */

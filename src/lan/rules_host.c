@@ -14,15 +14,6 @@
 
 /* --- published ports --- */
 
-/* The machine that is called so, as DNS has it; NULL: it is not there. */
-static const struct lan_host *by_name(const struct lan_host *hosts, unsigned len, const char *name)
-{
-	for (unsigned i = 0; i < len; i++)
-		if (!strcasecmp(hosts[i].name, name))
-			return &hosts[i];
-	return NULL;
-}
-
 /* Where a port leads to. */
 static void lead(FILE *f, const struct lan_publish *p, bool six, const char *to)
 {
@@ -65,15 +56,13 @@ static void each_published(FILE *f, const struct lan_rules *r,
 
 	for (unsigned i = 0; i < r->def->publish_len; i++) {
 		const struct lan_publish *p = &r->def->publish[i];
-		const struct lan_host *h = by_name(hosts, len, p->to);
-		struct in6_addr to6 = h ? h->addr6 : in6addr_any;
-		uint32_t to4 = h ? be32toh(h->addr4.s_addr) : 0;
+		const struct lan_target to = lan_target_of(p, hosts, len);
 		char text[LAN_TEXT6];
 
-		if (((h && to4) || lan_parse4(p->to, &to4)) && p->families & LAN_4)
-			write(f, p, false, lan_text4(to4, text));
-		if (((h && !lan_zero6(&to6)) || lan_parse6(p->to, &to6)) && p->families & LAN_6)
-			write(f, p, true, lan_text6(&to6, text));
+		if (to.addr4 && p->families & LAN_4)
+			write(f, p, false, lan_text4(to.addr4, text));
+		if (!lan_zero6(&to.addr6) && p->families & LAN_6)
+			write(f, p, true, lan_text6(&to.addr6, text));
 	}
 	free(hosts);
 }

@@ -518,6 +518,8 @@ int lan_up(struct lan *l, const struct lan_def *d, bool force, struct err *err)
 	if (check_host(l, r, err) || adopt(l, r, err) || check_machines(l, r, now, force, err))
 		goto out;
 	rc = become(l, r, now, err);
+	if (!rc && now->known)
+		lan_forget_published(l, now, r);
 	if (!rc)
 		lan_firewalls_warn(&l->nl, d, r->bridge);
 	if (!rc)

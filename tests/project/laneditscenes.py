@@ -582,6 +582,32 @@ def ranges(lab):
     return found
 
 
+def led_on(lab):
+    """Connections by ports of which an edit says something else, that still lead to the same; and ones that lead elsewhere then."""
+    sh("ip addr add 192.0.2.3/24 dev up0")
+    show = lambda *ports: [w for p in ports for w in ("--publish", p)]
+    ways = {"range": ("192.0.2.1", 8002), "range6": ("2001:db8::1", 8002), "b": ("192.0.2.1", 80), "a": ("192.0.2.3", 80)}
+    lab.vireo("net", "create", "lab", "--nat", *show(f"8001-8002-a:{ECHO - 1}-{ECHO}", f"192.0.2.1:80-b:{ECHO}", f"192.0.2.3:80-a:{ECHO}"))
+    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+
+    def flows():
+        count = int(sh("sysctl -n net.netfilter.nf_conntrack_count"))
+        asked = {name: lab.outside.ask(to, "flow", 1.5, port) for name, (to, port) in ways.items()}
+        answers = lab.outside.answers()
+        return [sorted(name for name, n in asked.items() if answers[n]), count]
+
+    flows()
+    found = {"begin": flows()}
+    edits = {"longer": [f"8001-8003-a:{ECHO - 1}-{ECHO + 1}", f"192.0.2.1:80-b:{ECHO}", f"192.0.2.3:80-a:{ECHO}"],
+             "without b": [f"8001-8003-a:{ECHO - 1}-{ECHO + 1}", f"192.0.2.3:80-a:{ECHO}"],
+             "wider": [f"8002-{a.addresses['4']}:{ECHO}", f"[::]:8002-a:{ECHO}", f"80-a:{ECHO}"],
+             "elsewhere": [f"0.0.0.0:8002-a:{ECHO - 1}", f"[::]:8002-a:{ECHO}", f"80-b:{ECHO}"]}
+    for name, ports in edits.items():
+        lab.vireo("net", "edit", "lab", *show(*ports))
+        found[name] = flows()
+    return found
+
+
 def uplinks(lab):
     """Interfaces that no bridge can have, or none has anything of: refused with their reason, before anything is changed."""
     sh("ip link add c0 type veth peer name c1; ip link add mac0 link c0 type macvlan mode bridge; ip link add c2 type veth peer name c3; "

@@ -162,6 +162,12 @@ def test_ranges_of_ports(scenes):
     assert "publish: port 9001 leads to network lab already" in r["taken"]
 
 
+@pytest.mark.scene("led_on")
+def test_connections_by_ports_that_lead_on(scenes):
+    every, first = ["a", "b", "range", "range6"], ["a", "range", "range6"]
+    assert scenes.result("led_on") == {"begin": [every, 4], "longer": [every, 4], "without b": [first, 3], "wider": [first, 3], "elsewhere": [["range6"], 1]}
+
+
 @pytest.mark.scene("listened")
 def test_ports_at_which_somebody_listens(scenes):
     r = scenes.result("listened")
