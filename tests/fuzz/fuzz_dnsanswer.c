@@ -32,6 +32,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(m + DNS_HEADER, q.name.b, q.name.len);
 		memcpy(m + 25, "\0\1\0\1", 4);
 	}
+	if (dns_read_bare_error(m, size, &q) && (size != DNS_HEADER || ld_be16(m) != q.id))
+		abort();
 	if (dns_read_answer(m, size, &q, &a) && !a.truncated) {
 		if (a.len > size)
 			abort();

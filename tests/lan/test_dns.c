@@ -286,6 +286,36 @@ static void test_lies(void **state)
 	}
 }
 
+/* An error without the question, of who cannot read OPT, is only such to a question that had it. */
+static void test_bare_errors(void **state)
+{
+	struct dns_query q = asked("www.example", DNS_A);
+	const struct {
+		unsigned flags, id;
+		bool edns, is_one;
+	} errors[] = {
+		{ DNS_QR | DNS_RD | DNS_FORMERR, 0x1234, true, true },
+		{ DNS_QR | DNS_RA | DNS_NOTIMP, 0x1234, true, true },
+		{ DNS_QR | DNS_SERVFAIL, 0x1234, true, true },
+		{ DNS_QR | DNS_FORMERR, 0x1234, false, false },
+		{ DNS_QR | DNS_FORMERR, 0x1235, true, false },
+		{ DNS_FORMERR, 0x1234, true, false },
+		{ DNS_QR | 0x800 | DNS_FORMERR, 0x1234, true, false },
+		{ DNS_QR | DNS_OK, 0x1234, true, false },
+		{ DNS_QR | DNS_NXDOMAIN, 0x1234, true, false },
+		{ DNS_QR | DNS_REFUSED, 0x1234, true, false },
+	};
+
+	for (size_t n = 0; n < ARRAY_LEN(errors); n++) {
+		header(errors[n].flags, 0, 0, 0, 0);
+		st_be16(m, (uint16_t)errors[n].id);
+		q.edns = errors[n].edns;
+		assert_int_equal(dns_read_bare_error(m, DNS_HEADER, &q), errors[n].is_one);
+		assert_false(dns_read_bare_error(m, DNS_HEADER + 1, &q));
+		assert_false(dns_read_bare_error(m, DNS_HEADER - 1, &q));
+	}
+}
+
 /* Pointers that lead to pointers: as many as a name may have labels, and no more. */
 static void test_chains(void **state)
 {
@@ -367,10 +397,11 @@ static void test_written(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_queries), cmocka_unit_test(test_names),
-		cmocka_unit_test(test_answers), cmocka_unit_test(test_how_long_what_is_absent_is),
-		cmocka_unit_test(test_lies),	cmocka_unit_test(test_chains),
-		cmocka_unit_test(test_cache),	cmocka_unit_test(test_written),
+		cmocka_unit_test(test_queries),	    cmocka_unit_test(test_names),
+		cmocka_unit_test(test_answers),	    cmocka_unit_test(test_how_long_what_is_absent_is),
+		cmocka_unit_test(test_lies),	    cmocka_unit_test(test_chains),
+		cmocka_unit_test(test_cache),	    cmocka_unit_test(test_written),
+		cmocka_unit_test(test_bare_errors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

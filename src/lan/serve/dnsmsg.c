@@ -192,6 +192,14 @@ bool dns_read_answer(uint8_t *m, size_t len, const struct dns_query *q, struct d
 	return true;
 }
 
+bool dns_read_bare_error(const uint8_t *m, size_t len, const struct dns_query *q)
+{
+	unsigned flags = len == DNS_HEADER ? ld_be16(m + 2) : 0, rcode = flags & 15;
+
+	return q->edns && flags & DNS_QR && !(flags & DNS_OPCODE) && ld_be16(m) == q->id &&
+	       (rcode == DNS_FORMERR || rcode == DNS_NOTIMP || rcode == DNS_SERVFAIL);
+}
+
 /* The addresses in a record of services, behind a priority, a name and what else it tells: RFC 9460, 2.2 and 7.3. */
 static bool any_hint(const uint8_t *p, size_t len, bool (*fn)(const void *opaque, bool six, const uint8_t *data),
 		     const void *opaque)

@@ -76,6 +76,11 @@ struct dns_answer {
  * it is passed on. `m` is changed: OPT is taken out.
  */
 bool dns_read_answer(uint8_t *m, size_t len, const struct dns_query *q, struct dns_answer *a);
+/*
+ * Whether a message is what somebody says of `q`, which had OPT, who cannot read that: an error alone, without the
+ * question. RFC 6891, 7 (FORMERR), and RFC 2671, 5.3, before it (NOTIMP and SERVFAIL as well).
+ */
+bool dns_read_bare_error(const uint8_t *m, size_t len, const struct dns_query *q);
 /* Whether one of its addresses (of A and AAAA, or that services hint at), the bytes `data`, is such that `fn` says so.
  */
 bool dns_any_address(const uint8_t *m, size_t len, bool (*fn)(const void *opaque, bool six, const uint8_t *data),

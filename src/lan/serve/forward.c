@@ -322,11 +322,23 @@ static void refuse(struct pending *p)
 	end(p);
 }
 
+/*
+ * The same server once more, which may not know EDNS: RFC 6891, 7. An error alone proves less than an answer: it has no
+ * name whose case was rolled. So it is no try, after which the case would not be.
+ */
+static void ask_plainly(struct pending *p)
+{
+	p->plain = true;
+	ask(p);
+}
+
 static void take_answer(struct pending *p, uint8_t *m, size_t len)
 {
 	struct dns_answer a;
 
-	if (!dns_read_answer(m, len, &p->sent, &a)) {
+	if (dns_read_bare_error(m, len, &p->sent)) {
+		ask_plainly(p);
+	} else if (!dns_read_answer(m, len, &p->sent, &a)) {
 		p->d->n.mismatched++;
 		if (p->stream)
 			try_next(p);
@@ -337,11 +349,8 @@ static void take_answer(struct pending *p, uint8_t *m, size_t len)
 			fail(p);
 		else
 			go_by_stream(p);
-	} else if (a.rcode == DNS_FORMERR && !p->plain) {
-		/* RFC 6891, 7: it may be EDNS that it does not know. */
-		p->plain = true;
-		p->server--;
-		try_next(p);
+	} else if (p->sent.edns && (a.rcode == DNS_FORMERR || a.rcode == DNS_NOTIMP)) {
+		ask_plainly(p);
 	} else if ((a.rcode == DNS_SERVFAIL || a.rcode == DNS_REFUSED || a.rcode == DNS_NOTIMP) &&
 		   p->tries + 1 < TRIES && p->d->forward->servers > 1) {
 		try_next(p);
