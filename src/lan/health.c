@@ -28,6 +28,7 @@ static const struct {
 	{ LAN_OTHER_FILTERS, "its packet filters are not as they were loaded" },
 	{ LAN_CABLE_OUT, "a machine's cable is down, or not in the bridge" },
 	{ LAN_UPLINK_OUT, "no interface of the host is in the bridge" },
+	{ LAN_UPLINK_DOWN, "the host's interface in the bridge is down" },
 	{ LAN_NO_FORWARDING, "the host does not forward" },
 	{ LAN_NO_MARK, "its bridge has lost its mark (alias)" },
 	{ LAN_OTHER_MTU, "its bridge has another MTU" },
@@ -115,13 +116,19 @@ static bool is_port(const struct rtnl_link *k, const struct rtnl_link *bridge)
 	return k->master == bridge->index && (k->flags & IFF_UP);
 }
 
-/* Something that is not ours, whatever it is called by now. */
-static bool has_uplink(const struct lan_sight *s, const struct rtnl_link *bridge)
+/* Of something that is not ours, whatever it is called by now. */
+static unsigned uplink_faults(const struct rtnl_links *links, const struct rtnl_link *bridge)
 {
-	for (unsigned i = 0; i < s->links.len; i++)
-		if (s->links.v[i].master == bridge->index && !lan_is_marked(&s->links.v[i]))
-			return true;
-	return false;
+	unsigned faults = LAN_UPLINK_OUT;
+
+	for (unsigned i = 0; i < links->len; i++) {
+		if (links->v[i].master != bridge->index || lan_is_marked(&links->v[i]))
+			continue;
+		if (links->v[i].flags & IFF_UP)
+			return 0;
+		faults = LAN_UPLINK_DOWN;
+	}
+	return faults;
 }
 
 static unsigned bridge_faults(const struct lan_run *r, const struct lan_sight *s, const struct rtnl_link *bridge)
@@ -151,8 +158,8 @@ static unsigned bridge_faults(const struct lan_run *r, const struct lan_sight *s
 		faults |= LAN_OTHER_MTU;
 	if (!has_addresses(&s->addresses, r, bridge->index))
 		faults |= LAN_NO_ADDRESSES;
-	if (*r->def.uplink && !has_uplink(s, bridge))
-		faults |= LAN_UPLINK_OUT;
+	if (*r->def.uplink)
+		faults |= uplink_faults(&s->links, bridge);
 	return faults;
 }
 
@@ -224,15 +231,15 @@ unsigned lan_faults(struct lan *l, const struct lan_run *r, const struct lan_sig
 bool lan_lacks_uplink(struct lan *l, const struct lan_run *r)
 {
 	const struct rtnl_link *bridge;
-	struct lan_sight s = { 0 };
+	struct rtnl_links links;
 	struct err ignored;
 	bool yes;
 
-	if (!r->made || !*r->def.uplink || rtnl_links(&l->nl, &s.links, &ignored))
+	if (!r->made || !*r->def.uplink || rtnl_links(&l->nl, &links, &ignored))
 		return false;
-	bridge = rtnl_find(&s.links, r->bridge);
-	yes = bridge && !has_uplink(&s, bridge);
-	rtnl_links_free(&s.links);
+	bridge = rtnl_find(&links, r->bridge);
+	yes = bridge && uplink_faults(&links, bridge);
+	rtnl_links_free(&links);
 	return yes;
 }
 

@@ -181,6 +181,7 @@ enum lan_fault {
 	LAN_OTHER_MTU = 8192,
 	LAN_BRIDGE_STILL = 16384,
 	LAN_SERVER_HANGS = 32768,
+	LAN_UPLINK_DOWN = 65536,
 };
 /* What there is on the host, of several networks at once. */
 struct lan_sight {
@@ -200,7 +201,10 @@ void lan_sight_free(struct lan_sight *s);
 unsigned lan_faults(struct lan *l, const struct lan_run *r, const struct lan_sight *s);
 /* The same of one of which no record can be read: whether something of it is there. */
 unsigned lan_remains(struct lan *l, const char *name, const struct lan_sight *s);
-/* The one fault that only `start` mends: the interface may be gone, or have its addresses by now. */
+/*
+ * What only `start` mends: the interface is not in the bridge (it may be gone, or have its addresses by now), or down,
+ * as somebody may want it.
+ */
 bool lan_lacks_uplink(struct lan *l, const struct lan_run *r);
 /* In words, an array. */
 json_t *lan_fault_texts(unsigned faults);

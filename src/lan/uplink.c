@@ -308,6 +308,8 @@ int lan_uplink_take(struct lan *l, struct lan_run *r, struct err *err)
 		rc = err_set(err, "there is no such interface");
 	else if (k->master != bridge || !is_whole(r->uplink, true))
 		rc = take(l, r, k, bridge, err);
+	else if (!(k->flags & IFF_UP))
+		rc = rtnl_set_up(&l->nl, k->index, true, err);
 	rtnl_links_free(&links);
 	return rc ? err_prefix(err, "bridged: %s", r->def.uplink) : 0;
 }

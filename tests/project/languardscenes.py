@@ -352,6 +352,11 @@ def told(lab):
     found["uplink"].append(lab.vireo("net", "start", "br", check=False).stderr)
     found["uplink"].append(listed()["br"]["state"])
     found["uplink"].append(all(lab.table([(lab.host, lab.outside)]).values()))
+    sh("ip link set up0 down")
+    n, text = listed()["br"], lab.vireo("net", "list", check=False).stderr
+    lab.vireo("net", "edit", "still", "--mtu", "1300")
+    found["uplink down"] = [n["state"], n.get("problems"), shown(lab, "br").get("problems") == n.get("problems"), text, listed()["br"]["state"],
+                            lab.vireo("net", "start", "br", check=False).stderr, listed()["br"]["state"], all(lab.table([(lab.host, lab.outside)]).values())]
     # What is being changed is not called broken before that is over; and who may change nothing sees the rest.
     sh("ip link set vr-lab down")
     held = os.open(os.path.join(lab.dir, "run"), os.O_RDONLY)

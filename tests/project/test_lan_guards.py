@@ -87,6 +87,8 @@ def test_what_is_wrong_is_told_before_it_is_mended(scenes):
     assert r.pop("bridged mark") == [["its bridge has lost its mark (alias)"], "up", True, [], True]
     assert r.pop("blind") == {n: ["up", "CAP_NET_ADMIN is miss"] for n in ("br", "lab", "still")}
     assert r.pop("uplink") == ["degraded", ["no interface of the host is in the bridge"], "up", "", "up", True]
+    down = "the host's interface in the bridge is down"
+    assert r.pop("uplink down") == ["degraded", [down], True, f"vireo: br: {down}\nvireo: br: `vireo net start br` makes it again\n", "degraded", "", "up", True]
     no_addresses, lost = "the host has not its addresses in it", "nothing that can be read is written of it, and something of it is there"
     says = {"server": ["its server is gone"], "filters": ["its packet filters are gone"],
             "changed": ["its packet filters are not as they were loaded"], "bridge": ["its bridge is gone"],
