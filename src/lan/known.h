@@ -15,8 +15,7 @@
  */
 struct lan_host *lan_known_hosts(const struct lan_def *d, const struct lan_ports *ports, unsigned *len);
 
-/* What a port leads to: the addresses of a machine that is there, or the one that is given. Zero where there is none.
- */
+/* What a port leads to: addresses of a machine that is there, or the one that is given. Zero where there is none. */
 struct lan_target {
 	uint32_t addr4;
 	struct in6_addr addr6;
