@@ -257,11 +257,14 @@ static void restore(struct lan *l, const json_t *uplink, int to, bool routes_onl
 
 /* --- taken and given back --- */
 
-static int join(struct lan *l, const struct rtnl_link *k, int bridge, struct err *err)
+static int join(struct lan *l, const struct lan_run *r, const struct rtnl_link *k, int bridge, struct err *err)
 {
 	const int rc = rtnl_set_master(&l->nl, k->index, bridge, err);
 
-	return rc == -EBUSY ? err_set(err, "somebody takes what comes there already (a container, by a macvlan?)") : rc;
+	if (rc == -EBUSY)
+		return err_set(err, "somebody takes what comes there already (a container, by a macvlan?)");
+	/* A bridge whose MTU nobody has changed gets the interface's, also where it was made with another one. */
+	return rc || !r->def.mtu ? rc : rtnl_set_mtu(&l->nl, bridge, r->def.mtu, err);
 }
 
 static int take(struct lan *l, struct lan_run *r, const struct rtnl_link *k, int bridge, struct err *err)
@@ -276,7 +279,7 @@ static int take(struct lan *l, struct lan_run *r, const struct rtnl_link *k, int
 	if (!interrupted)
 		r->uplink = write_down(k, &h);
 	json_object_set_new(r->uplink, "whole", json_false());
-	rc = lan_run_save(l, r, err) || join(l, k, bridge, err) || rtnl_set_up(&l->nl, k->index, true, err);
+	rc = lan_run_save(l, r, err) || join(l, r, k, bridge, err) || rtnl_set_up(&l->nl, k->index, true, err);
 	rc = rc || lan_held_move(&l->nl, &h, bridge, true, err) ? -1 : 0;
 	if (!rc && interrupted)
 		restore(l, r->uplink, bridge, true);

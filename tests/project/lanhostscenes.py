@@ -473,6 +473,16 @@ def unlike(lab):
     for width in ("1400", "0"):
         lab.vireo("net", "edit", "lab", "--mtu", width, "--force")
         found["widths"].append([mtu("vr-lab"), mtu(b.tap)])
+    b.end()
+    lab.machines.clear()
+    lab.vireo("net", "delete", "lab")
+    born, found["born"] = lambda: [mtu("vr-lab"), shown(lab)["state"]], []
+    for commands in ((["create", "--bridged", "up0", "--mtu", "1400"],), (["create", "--bridged", "up0", "--mtu", "1500"],),
+                     (["create", "--nat", "--mtu", "1400"], ["edit", "--bridged", "up0"]), (["create", "--bridged", "up0"],)):
+        for command, *words in commands:
+            lab.vireo("net", command, "lab", *words)
+        found["born"].append(born())
+        lab.vireo("net", "delete", "lab")
     sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
     for name, more in (("old", ()), ("both", ("--subnet6", "fd12:3456:789a::/64")), ("alone", ("--isolated",))):
         said = lab.vireo("net", "create", name, *(more if "--isolated" in more else ("--nat", *more)), "--no-start", check=False).stderr

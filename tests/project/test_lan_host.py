@@ -126,6 +126,7 @@ def test_hosts_whose_new_interfaces_are_unlike_others(scenes):
     assert (r["switches"], r["own"]) == (["1", "1"], True)
     # A bridge has no more than any of its ports: a machine does not make the host's link narrow.
     assert r["widths"] == [[9000, 9000, 9000], [1400, 1400], [9000, 9000]]
+    assert r["born"] == [[1400, "up"], [1500, "up"], [1400, "up"], [9000, "up"]]
     assert (r["old"], r["both"], r["alone"]) == ([True, False], [False, True], [False, True])
 
 
