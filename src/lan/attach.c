@@ -27,7 +27,7 @@ static int open_tap(struct lan_cable *c, struct err *err)
 
 	if (c->queues > 1)
 		q.ifr_flags |= IFF_MULTI_QUEUE;
-	snprintf(q.ifr_name, sizeof(q.ifr_name), "vt%%d");
+	snprintf(q.ifr_name, sizeof(q.ifr_name), LAN_TAP "%%d");
 	for (n = 0; n < c->queues; n++) {
 		c->fd[n] = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 		if (c->fd[n] < 0 || ioctl(c->fd[n], TUNSETIFF, &q)) {

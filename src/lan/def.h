@@ -94,8 +94,9 @@ bool lan_label_of(const char *name, char label[LAN_NAME_LABEL + 1]);
 
 /* --- what follows from a definition --- */
 void lan_bridge_name(const struct lan_def *d, char buf[IFNAMSIZ]);
-/* The other ends: of the server, and of a machine's cable. */
+/* The other ends: of the server, and how machines' cables begin. */
 void lan_server_name(const struct lan_def *d, char buf[IFNAMSIZ]);
+#define LAN_TAP "vt"
 /* The MAC of the bridge, by which it is known as ours from its first moment on. */
 void lan_bridge_mac(const char *name, uint8_t mac[6]);
 /* By which the server is known to machines. */

@@ -2,6 +2,7 @@
 #include "lan/firewalls.h"
 
 #include <linux/netfilter/nf_conntrack_common.h>
+#include <net/if_arp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,11 +16,12 @@
 /* --- what is asked of each chain --- */
 
 /* What is lost, in the order in which it is told; a bit each. */
-enum loss { INSIDE, OUTWARDS, ANSWERS, INWARDS, PUBLISHED, SERVED, LOSSES };
+enum loss { INSIDE, NEIGHBORS, OUTWARDS, ANSWERS, INWARDS, PUBLISHED, SERVED, LOSSES };
 #define LOST(what) (1u << (what))
 
 static const char *const losses[] = {
 	[INSIDE] = "what passes between ports of the bridge (machines, DHCP, DNS)",
+	[NEIGHBORS] = "ARP (without which IPv4 finds nobody)",
 	[OUTWARDS] = "what machines send to the world",
 	[ANSWERS] = "the answers to that",
 	[INWARDS] = "what the world sends to machines",
@@ -27,7 +29,8 @@ static const char *const losses[] = {
 	[SERVED] = "what machines ask dnsmasq on the host (UDP ports 67 and 547, port 53)",
 };
 
-enum place { NOWHERE, BRIDGE, WORLD };
+/* Of frames in the bridge it is ports: a machine's cable, the server's, the interface of a bridged network. */
+enum place { NOWHERE, BRIDGE, WORLD, CABLE, SERVER, UPLINK };
 
 /* Bits of an address that are known. */
 enum address {
@@ -41,16 +44,24 @@ enum address {
 #define STATE(ctinfo) NF_CT_STATE_BIT(ctinfo)
 #define BOTH	      0u
 
+/* What a frame comes by: from port to port, to the host and from it. Other packets are asked for at one hook. */
+#define AT(hook) (1u << (hook))
+#define THROUGH	 (AT(NF_INET_PRE_ROUTING) | AT(NF_INET_FORWARD) | AT(NF_INET_POST_ROUTING))
+#define INTO	 (AT(NF_INET_PRE_ROUTING) | AT(NF_INET_LOCAL_IN))
+#define FROM	 (AT(NF_INET_LOCAL_OUT) | AT(NF_INET_POST_ROUTING))
+#define HAS_IN	 (INTO | AT(NF_INET_FORWARD))
+#define HAS_OUT	 (FROM | AT(NF_INET_FORWARD))
+
 /* Packets by which a chain shows what it thinks of a network. */
 struct question {
 	enum loss loss;
-	unsigned hook, family; /* NFPROTO_IPV4, NFPROTO_IPV6 or BOTH */
+	unsigned hooks, family; /* NFPROTO_IPV4, NFPROTO_IPV6 or BOTH; of frames also NFPROTO_ARP */
 	enum place in, out;
 	enum address from, to;
 	uint8_t protocol; /* TCP for what is of all */
 	uint16_t port;	  /* to which; 0: any */
 	unsigned state;
-	bool bridged, translated, no_way_back;
+	bool bridged, translated, no_way_back; /* bridged: by br_netfilter */
 	/* Of what networks. */
 	bool (*is_meant)(const struct lan_def *d);
 };
@@ -58,6 +69,11 @@ struct question {
 static bool any(const struct lan_def *d)
 {
 	return true;
+}
+
+static bool bridged(const struct lan_def *d)
+{
+	return d->model == LAN_BRIDGED;
 }
 
 static bool isolated(const struct lan_def *d)
@@ -81,35 +97,80 @@ static bool served_by_host(const struct lan_def *d)
 	return lan_has_gateway(d) && d->dns == LAN_DNS_DNSMASQ;
 }
 
+/* By a port of its own, with addresses if so. */
+static bool served_by_port(const struct lan_def *d)
+{
+	return lan_has_server(d) && !served_by_host(d);
+}
+
+static bool leased_by_port(const struct lan_def *d)
+{
+	return served_by_port(d) && d->dhcp;
+}
+
+static bool leased_by_host(const struct lan_def *d)
+{
+	return served_by_host(d) && d->dhcp;
+}
+
 #define NEW	    STATE(IP_CT_NEW)
 #define ESTABLISHED STATE(IP_CT_ESTABLISHED)
 #define UNTRACKED   NF_CT_STATE_UNTRACKED_BIT
 
 static const struct question questions[] = {
 	/* Frames between ports of the bridge, which pass here by br_netfilter alone. */
-	{ INSIDE, NF_INET_FORWARD, NFPROTO_IPV4, BRIDGE, BRIDGE, NONE, ALL, IPPROTO_UDP, 67, NEW, .bridged = true,
-	  .is_meant = lan_has_server },
-	{ INSIDE, NF_INET_FORWARD, NFPROTO_IPV6, BRIDGE, BRIDGE, NONE, ALL, IPPROTO_ICMPV6, 0, UNTRACKED,
-	  .bridged = true, .is_meant = lan_has_server },
-	{ INSIDE, NF_INET_FORWARD, BOTH, BRIDGE, BRIDGE, NET, NET, IPPROTO_TCP, 0, NEW, .bridged = true,
+	{ INSIDE, AT(NF_INET_FORWARD), NFPROTO_IPV4, BRIDGE, BRIDGE, NONE, ALL, IPPROTO_UDP, 67, NEW, .bridged = true,
+	  .is_meant = leased_by_port },
+	{ INSIDE, AT(NF_INET_FORWARD), NFPROTO_IPV6, BRIDGE, BRIDGE, NONE, ALL, IPPROTO_ICMPV6, 0, UNTRACKED,
+	  .bridged = true, .is_meant = any },
+	{ INSIDE, AT(NF_INET_FORWARD), BOTH, BRIDGE, BRIDGE, NET, NET, IPPROTO_TCP, 0, NEW, .bridged = true,
 	  .is_meant = any },
 	/* Where the host has no address it has no route either, which filters of reverse paths ask for. */
-	{ INSIDE, NF_INET_PRE_ROUTING, BOTH, BRIDGE, NOWHERE, NET, NET, IPPROTO_TCP, 0, NEW, .bridged = true,
+	{ INSIDE, AT(NF_INET_PRE_ROUTING), BOTH, BRIDGE, NOWHERE, NET, NET, IPPROTO_TCP, 0, NEW, .bridged = true,
 	  .no_way_back = true, .is_meant = isolated },
 	/* What the host forwards. */
-	{ OUTWARDS, NF_INET_FORWARD, BOTH, BRIDGE, WORLD, NET, ANY, IPPROTO_TCP, 0, NEW, .is_meant = lan_has_gateway },
-	{ ANSWERS, NF_INET_FORWARD, BOTH, WORLD, BRIDGE, ANY, NET, IPPROTO_TCP, 0, ESTABLISHED,
+	{ OUTWARDS, AT(NF_INET_FORWARD), BOTH, BRIDGE, WORLD, NET, ANY, IPPROTO_TCP, 0, NEW,
 	  .is_meant = lan_has_gateway },
-	{ INWARDS, NF_INET_FORWARD, BOTH, WORLD, BRIDGE, ANY, NET, IPPROTO_TCP, 0, NEW, .is_meant = routed },
-	{ PUBLISHED, NF_INET_FORWARD, BOTH, WORLD, BRIDGE, ANY, NET, IPPROTO_TCP, 0, NEW, .translated = true,
+	{ ANSWERS, AT(NF_INET_FORWARD), BOTH, WORLD, BRIDGE, ANY, NET, IPPROTO_TCP, 0, ESTABLISHED,
+	  .is_meant = lan_has_gateway },
+	{ INWARDS, AT(NF_INET_FORWARD), BOTH, WORLD, BRIDGE, ANY, NET, IPPROTO_TCP, 0, NEW, .is_meant = routed },
+	{ PUBLISHED, AT(NF_INET_FORWARD), BOTH, WORLD, BRIDGE, ANY, NET, IPPROTO_TCP, 0, NEW, .translated = true,
 	  .is_meant = publishes },
 	/* What it answers itself. */
-	{ SERVED, NF_INET_LOCAL_IN, NFPROTO_IPV4, BRIDGE, NOWHERE, NONE, ALL, IPPROTO_UDP, 67, NEW,
+	{ SERVED, AT(NF_INET_LOCAL_IN), NFPROTO_IPV4, BRIDGE, NOWHERE, NONE, ALL, IPPROTO_UDP, 67, NEW,
+	  .is_meant = leased_by_host },
+	{ SERVED, AT(NF_INET_LOCAL_IN), NFPROTO_IPV6, BRIDGE, NOWHERE, NONE, ALL, IPPROTO_UDP, 547, NEW,
+	  .is_meant = leased_by_host },
+	{ SERVED, AT(NF_INET_LOCAL_IN), BOTH, BRIDGE, NOWHERE, NET, HOST, IPPROTO_UDP, 53, NEW,
 	  .is_meant = served_by_host },
-	{ SERVED, NF_INET_LOCAL_IN, NFPROTO_IPV6, BRIDGE, NOWHERE, NONE, ALL, IPPROTO_UDP, 547, NEW,
-	  .is_meant = served_by_host },
-	{ SERVED, NF_INET_LOCAL_IN, BOTH, BRIDGE, NOWHERE, NET, HOST, IPPROTO_UDP, 53, NEW,
-	  .is_meant = served_by_host },
+};
+
+/* The same of frames, for filters of bridges, which see them with br_netfilter and without it. */
+static const struct question frames[] = {
+	{ NEIGHBORS, THROUGH, NFPROTO_ARP, CABLE, CABLE, NET, NET, .state = UNTRACKED, .is_meant = any },
+	{ INSIDE, THROUGH, NFPROTO_IPV4, CABLE, SERVER, NONE, ALL, IPPROTO_UDP, 67, NEW, .is_meant = leased_by_port },
+	{ INSIDE, THROUGH, NFPROTO_IPV4, SERVER, CABLE, NET, ANY, IPPROTO_UDP, 68, NEW, .is_meant = leased_by_port },
+	{ INSIDE, THROUGH, NFPROTO_IPV6, SERVER, CABLE, NONE, ALL, IPPROTO_ICMPV6, 0, UNTRACKED,
+	  .is_meant = served_by_port },
+	{ INSIDE, THROUGH, NFPROTO_IPV6, CABLE, CABLE, ANY, ALL, IPPROTO_ICMPV6, 0, UNTRACKED, .is_meant = any },
+	{ INSIDE, THROUGH, BOTH, CABLE, CABLE, NET, NET, IPPROTO_TCP, 0, NEW, .is_meant = any },
+	/* Between machines and the host, which forwards them. */
+	{ NEIGHBORS, INTO, NFPROTO_ARP, CABLE, NOWHERE, NET, HOST, .state = UNTRACKED, .is_meant = lan_has_gateway },
+	{ NEIGHBORS, FROM, NFPROTO_ARP, NOWHERE, CABLE, HOST, NET, .state = UNTRACKED, .is_meant = lan_has_gateway },
+	{ OUTWARDS, INTO, BOTH, CABLE, NOWHERE, NET, ANY, IPPROTO_TCP, 0, NEW, .is_meant = lan_has_gateway },
+	{ ANSWERS, FROM, BOTH, NOWHERE, CABLE, ANY, NET, IPPROTO_TCP, 0, ESTABLISHED, .is_meant = lan_has_gateway },
+	{ INWARDS, FROM, BOTH, NOWHERE, CABLE, ANY, NET, IPPROTO_TCP, 0, NEW, .is_meant = routed },
+	{ PUBLISHED, FROM, BOTH, NOWHERE, CABLE, ANY, NET, IPPROTO_TCP, 0, NEW, .translated = true,
+	  .is_meant = publishes },
+	{ SERVED, INTO, NFPROTO_IPV4, CABLE, NOWHERE, NONE, ALL, IPPROTO_UDP, 67, NEW, .is_meant = leased_by_host },
+	{ SERVED, INTO, NFPROTO_IPV6, CABLE, NOWHERE, NONE, ALL, IPPROTO_UDP, 547, NEW, .is_meant = leased_by_host },
+	{ SERVED, INTO, BOTH, CABLE, NOWHERE, NET, HOST, IPPROTO_UDP, 53, NEW, .is_meant = served_by_host },
+	{ SERVED, FROM, NFPROTO_IPV4, NOWHERE, CABLE, HOST, ANY, IPPROTO_UDP, 68, NEW, .is_meant = leased_by_host },
+	/* And the network outside, by the interface that is a port. */
+	{ NEIGHBORS, THROUGH, NFPROTO_ARP, CABLE, UPLINK, NET, NET, .state = UNTRACKED, .is_meant = bridged },
+	{ OUTWARDS, THROUGH, BOTH, CABLE, UPLINK, NET, ANY, IPPROTO_TCP, 0, NEW, .is_meant = bridged },
+	{ ANSWERS, THROUGH, BOTH, UPLINK, CABLE, ANY, NET, IPPROTO_TCP, 0, ESTABLISHED, .is_meant = bridged },
+	{ INWARDS, THROUGH, BOTH, UPLINK, CABLE, ANY, NET, IPPROTO_TCP, 0, NEW, .is_meant = bridged },
 };
 
 /* --- asking --- */
@@ -118,6 +179,7 @@ static const struct question questions[] = {
 struct seen {
 	const struct lan_def *d;
 	const char *bridge;
+	char server[IFNAMSIZ];
 	char world[2][IFNAMSIZ]; /* where the host's default route leads; "": it has none, or several alike */
 	bool bridged[2];	 /* frames between ports pass the host's filters */
 };
@@ -194,27 +256,72 @@ static void know6(struct half_byte *b, enum address a, const struct lan_def *d)
 		know(b, a == HOST ? host.s6_addr : d->net6.addr.s6_addr, a == HOST ? 128 : d->net6.len);
 }
 
-static const char *interface(const struct seen *s, enum place p, bool six)
+static struct probe_link interface(const struct seen *s, enum place p, bool six)
 {
-	return p == BRIDGE ? s->bridge : p == WORLD && *s->world[six] ? s->world[six] : NULL;
+	switch (p) {
+	case BRIDGE:
+		return (struct probe_link){ s->bridge, false };
+	case WORLD:
+		return (struct probe_link){ *s->world[six] ? s->world[six] : NULL, false };
+	case CABLE:
+		return (struct probe_link){ LAN_TAP, true };
+	case SERVER:
+		return (struct probe_link){ s->server, false };
+	case UPLINK:
+		/* Of a bridge that is somebody else's nobody knows the port. */
+		return (struct probe_link){ strcmp(s->d->uplink, s->bridge) ? s->d->uplink : NULL, false };
+	default:
+		return (struct probe_link){ NULL, false };
+	}
+}
+
+/* Where several listen they are asked by a group's address; the host's is the bridge's. */
+static void know_frame(struct probe *p, const struct question *q, const struct lan_def *d)
+{
+	const uint8_t everybody[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff }, group[2] = { 0x33, 0x33 };
+	const uint8_t arp[8] = { 0, ARPHRD_ETHER, ETH_P_IP >> 8, ETH_P_IP & 0xff, ETH_ALEN, 4, 0, ARPOP_REQUEST };
+	uint8_t type[2], host[6];
+
+	lan_bridge_mac(d->name, host);
+	if (q->hooks == FROM)
+		know(p->frame + 6, host, 48);
+	else if (q->hooks == INTO && p->family != NFPROTO_ARP)
+		know(p->frame, host, 48);
+	st_be16(type, probe_ethertype(p->family));
+	know(p->frame + 12, type, 16);
+	if (q->to == ALL && p->family == NFPROTO_IPV6)
+		know(p->frame, group, 16);
+	else if (q->to == ALL)
+		know(p->frame, everybody, 48);
+	if (p->family == NFPROTO_ARP)
+		know(p->head, arp, 64);
 }
 
 static bool loses(struct book *b, struct book_chain *c, const struct question *q, const struct seen *s, bool six)
 {
 	/* What machines say to each other nobody follows where the host is in the network (rules_host.c). */
 	const bool untracked = q->bridged && q->from == NET && lan_has_gateway(s->d);
-	struct probe p = { .family = six ? NFPROTO_IPV6 : NFPROTO_IPV4,
-			   .in = interface(s, q->in, six),
-			   .out = interface(s, q->out, six),
+	const bool frame = c->family == NFPROTO_BRIDGE, arp = q->family == NFPROTO_ARP;
+	struct probe p = { .family = arp   ? NFPROTO_ARP
+				     : six ? NFPROTO_IPV6
+					   : NFPROTO_IPV4,
+			   .bridge = frame ? s->bridge : NULL,
 			   .protocol = q->protocol,
 			   .state = untracked ? UNTRACKED : q->state,
 			   .translated = q->translated,
 			   .no_way_back = q->no_way_back };
 	const uint8_t to[2] = { (uint8_t)(q->port >> 8), (uint8_t)q->port };
 
-	know(p.head + (six ? 6 : 9), &q->protocol, 8);
-	(six ? know6 : know4)(p.head + (six ? 8 : 12), q->from, s->d);
-	(six ? know6 : know4)(p.head + (six ? 24 : 16), q->to, s->d);
+	if (AT(c->hook) & HAS_IN)
+		p.in = interface(s, q->in, six);
+	if (AT(c->hook) & HAS_OUT)
+		p.out = interface(s, q->out, six);
+	if (frame)
+		know_frame(&p, q, s->d);
+	if (!arp)
+		know(p.head + (six ? 6 : 9), &q->protocol, 8);
+	(six ? know6 : know4)(p.head + (six ? 8 : arp ? 14 : 12), q->from, s->d);
+	(six ? know6 : know4)(p.head + (six ? 24 : arp ? 24 : 16), q->to, s->d);
 	if (q->port)
 		know(p.ports + 2, to, 16);
 	return verdict_drops(b, c, &p);
@@ -228,20 +335,28 @@ static bool has_family(const struct lan_def *d, bool six)
 
 static bool sees(const struct book_chain *c, bool six)
 {
-	return c->family == NFPROTO_INET || c->family == (six ? NFPROTO_IPV6 : NFPROTO_IPV4);
+	return c->family == NFPROTO_INET || c->family == NFPROTO_BRIDGE ||
+	       c->family == (six ? NFPROTO_IPV6 : NFPROTO_IPV4);
+}
+
+static bool is_of(const struct question *q, bool six)
+{
+	return six ? q->family == BOTH || q->family == NFPROTO_IPV6 : q->family != NFPROTO_IPV6;
 }
 
 /* Bits of what is lost by it, of each family. */
 static void ask(struct book *b, struct book_chain *c, const struct seen *s, unsigned lost[2])
 {
-	for (size_t i = 0; i < 2 * ARRAY_LEN(questions); i++) {
-		const struct question *q = &questions[i / 2];
+	const bool frame = c->family == NFPROTO_BRIDGE;
+	const struct question *all = frame ? frames : questions;
+
+	for (size_t i = 0; i < 2 * (frame ? ARRAY_LEN(frames) : ARRAY_LEN(questions)); i++) {
+		const struct question *q = &all[i / 2];
 		const bool six = i % 2;
 
-		if (q->hook == c->hook && sees(c, six) &&
-		    (!q->family || q->family == (six ? NFPROTO_IPV6 : NFPROTO_IPV4)) &&
-		    (!q->bridged || s->bridged[six]) && has_family(s->d, six) && q->is_meant(s->d) &&
-		    !(lost[six] & LOST(q->loss)) && loses(b, c, q, s, six))
+		if (q->hooks & AT(c->hook) && sees(c, six) && is_of(q, six) && (!q->bridged || s->bridged[six]) &&
+		    has_family(s->d, six) && q->is_meant(s->d) && !(lost[six] & LOST(q->loss)) &&
+		    loses(b, c, q, s, six))
 			lost[six] |= LOST(q->loss);
 	}
 }
@@ -281,7 +396,11 @@ static void put_name(FILE *f, const char *name)
 
 static const char *family_name(const struct book_chain *c)
 {
-	return c->family == NFPROTO_INET ? "inet" : c->family == NFPROTO_IPV6 ? "ip6" : "ip";
+	static const char *const names[] = {
+		[NFPROTO_INET] = "inet", [NFPROTO_IPV4] = "ip", [NFPROTO_IPV6] = "ip6", [NFPROTO_BRIDGE] = "bridge"
+	};
+
+	return names[c->family];
 }
 
 static void fill(FILE *f, const char *text, const struct book_chain *c, const char *chain, const char *bridge)
@@ -330,6 +449,34 @@ static void put_rules(FILE *f, const struct book *b, const struct book_chain *c,
 	}
 }
 
+/* Ports of ours in a bridge's rules: not each kernel can say in which bridge a frame is (NFT_BRIDGE_META). */
+static void put_ports(FILE *f, const struct book_chain *c, const struct seen *s)
+{
+	const bool in = AT(c->hook) & HAS_IN, out = AT(c->hook) & HAS_OUT;
+	/* Frames from port to port have a cable at one end of them at least. */
+	const bool cables = c->hook != NF_INET_PRE_ROUTING && c->hook != NF_INET_POST_ROUTING;
+	const char *const names[] = { LAN_TAP "*", served_by_port(s->d) ? s->server : "", s->d->uplink };
+	/* As ebtables makes them. */
+	const bool ebtables =
+		(!strcmp(c->table, "filter") || !strcmp(c->table, "nat")) && *c->name >= 'A' && *c->name <= 'Z';
+	const char *separator = "";
+
+	for (size_t i = 0; i < 2 * (cables ? 1 : ARRAY_LEN(names)); i++) {
+		const char *name = names[i / 2];
+		const int len = (int)strcspn(name, "*");
+
+		if (!len || !(i % 2 ? out : in) || !strcmp(name, s->bridge))
+			continue;
+		fputs(separator, f);
+		separator = "; ";
+		fill(f, ebtables ? "ebtables -t %t -I %c " : "nft 'insert rule %f %t %c ", c, c->name, s->bridge);
+		if (ebtables)
+			fprintf(f, "-%c %.*s%s -j ACCEPT", i % 2 ? 'o' : 'i', len, name, name[len] ? "+" : "");
+		else
+			fprintf(f, "%cifname \"%s\" accept'", i % 2 ? 'o' : 'i', name);
+	}
+}
+
 /* The switches that have such frames pass at all. */
 static void put_switches(FILE *f, const unsigned lost[2], const char *value)
 {
@@ -353,7 +500,9 @@ static void put_remedy(FILE *f, const struct book *b, const struct book_chain *c
 	 * No rule of a zone is before a filter of reverse paths; and the bridge of a bridged network is the host's own
 	 * way to the network outside, which nobody has said is to be trusted.
 	 */
-	if (c->hook == NF_INET_PRE_ROUTING || (firewalld && s->d->model == LAN_BRIDGED)) {
+	if (c->family == NFPROTO_BRIDGE) {
+		put_ports(f, c, s);
+	} else if (c->hook == NF_INET_PRE_ROUTING || (firewalld && s->d->model == LAN_BRIDGED)) {
 		fputs("sysctl ", f);
 		put_switches(f, lost, "0");
 	} else if (firewalld) {
@@ -382,11 +531,11 @@ static char *describe(const struct book *b, const struct book_chain *c, const st
 			continue;
 		left &= ~LOST(i);
 		fprintf(f, "%s%s", separator, losses[i]);
-		if (c->family == NFPROTO_INET && (lost[0] ^ lost[1]) & LOST(i))
+		if (sees(c, false) && sees(c, true) && i != NEIGHBORS && (lost[0] ^ lost[1]) & LOST(i))
 			fprintf(f, " by IPv%d", lost[0] & LOST(i) ? 4 : 6);
 		separator = left & (left - 1) ? ", " : " and ";
 	}
-	if (all & LOST(INSIDE)) {
+	if (all & LOST(INSIDE) && c->family != NFPROTO_BRIDGE) {
 		fputs(" (where frames in bridges come by ", f);
 		put_switches(f, lost, "1");
 		putc(')', f);
@@ -402,8 +551,12 @@ static char *describe(const struct book *b, const struct book_chain *c, const st
 
 static bool is_theirs(const struct book_chain *c)
 {
+	const unsigned asked = c->family == NFPROTO_BRIDGE
+				       ? THROUGH | INTO | FROM
+				       : AT(NF_INET_FORWARD) | AT(NF_INET_LOCAL_IN) | AT(NF_INET_PRE_ROUTING);
+
 	return !strcmp(c->type, "filter") && strncmp(c->table, LAN_TABLE, strlen(LAN_TABLE)) &&
-	       (c->hook == NF_INET_FORWARD || c->hook == NF_INET_LOCAL_IN || c->hook == NF_INET_PRE_ROUTING);
+	       c->hook < NF_INET_NUMHOOKS && asked & AT(c->hook);
 }
 
 json_t *lan_firewalls(struct rtnl *nl, const struct lan_def *d, const char *bridge)
@@ -416,6 +569,7 @@ json_t *lan_firewalls(struct rtnl *nl, const struct lan_def *d, const char *brid
 
 	if (book_open(&b, &ignored))
 		return said;
+	lan_server_name(d, s.server);
 	for (unsigned i = 0; i < b.chains_len; i++) {
 		struct book_chain *c = &b.chains[i];
 		unsigned lost[2] = { 0 };

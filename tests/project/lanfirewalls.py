@@ -144,7 +144,33 @@ def put_firewall_cmd(lab):
     os.environ["PATH"] = os.path.dirname(path) + ":" + os.environ["PATH"]
 
 
-MAKES = {"docker": DOCKER, "firewalld": "nft -f - <<'E'\n" + FIREWALLD + "E", "nft": "nft -f - <<'E'\n" + NFT + "E"}
+# Bridges' own: of an administrator who lets through what he knows, and ebtables' (nft's make).
+FRAMES = """table bridge fw {
+    chain pre { type filter hook prerouting priority -300; policy drop; iifname "up0" ip protocol icmp accept; iifname "eth*" accept; }
+    chain forward { type filter hook forward priority 0; policy drop; iifname "eth0" oifname "eth1" accept; ether type 0x88cc accept; }
+    chain in { type filter hook input priority 0; policy accept; iifname != "eth0" drop; }
+    chain out { type filter hook output priority 0; policy drop; ether saddr 02:00:00:00:00:01 accept; }
+    chain post { type filter hook postrouting priority 0; jump ours; counter drop; }
+    chain ours { oifname "eth*" accept; return; }
+}
+"""
+EBTABLES = "; ".join(f"ebtables -P {c} DROP; ebtables -A {c} -p ARP -{'o' if c == 'OUTPUT' else 'i'} eth+ -j ACCEPT" for c in ("INPUT", "FORWARD", "OUTPUT")) + (
+    "; ebtables -t nat -P PREROUTING DROP; ebtables -t nat -A PREROUTING -d BGA -j ACCEPT")
+# Who has his own machines and containers there, and leaves those of others alone: libvirt's nwfilter, kubenet, Proxmox.
+OTHERS = """
+ebtables -t nat -N libvirt-I-vnet0; ebtables -t nat -N libvirt-O-vnet0; ebtables -t nat -N I-vnet0-mac
+ebtables -t nat -A PREROUTING -i vnet0 -j libvirt-I-vnet0; ebtables -t nat -A POSTROUTING -o vnet0 -j libvirt-O-vnet0
+ebtables -t nat -A libvirt-I-vnet0 -j I-vnet0-mac; ebtables -t nat -A libvirt-I-vnet0 -p IPv4 --ip-src 0.0.0.0 --ip-proto udp -j ACCEPT
+ebtables -t nat -A libvirt-I-vnet0 -p ARP --arp-opcode 1 -j ACCEPT; ebtables -t nat -A libvirt-I-vnet0 -j DROP; ebtables -t nat -A libvirt-O-vnet0 -j DROP
+ebtables -t nat -A I-vnet0-mac -s 52:54:00:11:22:33 -j RETURN; ebtables -t nat -A I-vnet0-mac -j DROP
+ebtables -N KUBE-DEDUP; ebtables -A OUTPUT -j KUBE-DEDUP; ebtables -A KUBE-DEDUP -p IPv4 -s 0a:58:0a:f4:00:01 -o veth+ --ip-src 10.244.0.1 -j ACCEPT
+ebtables -A KUBE-DEDUP -p IPv4 -s 0a:58:0a:f4:00:01 -o veth+ --ip-src 10.244.0.0/24 -j DROP
+ebtables -N PVEFW-FORWARD; ebtables -N PVEFW-FWBR-OUT; ebtables -A FORWARD -j PVEFW-FORWARD; ebtables -A PVEFW-FORWARD -p IPv4 -j ACCEPT
+ebtables -A PVEFW-FORWARD -p IPv6 -j ACCEPT; ebtables -A PVEFW-FORWARD -o fwln+ -j PVEFW-FWBR-OUT; ebtables -A PVEFW-FWBR-OUT -i tap100i0 -j DROP
+ebtables -A FORWARD -p IPv4 --ip-proto udp --ip-sport 67 -i ! vs+ -j DROP; ebtables -A FORWARD -p 802_1Q -j DROP; ebtables -A FORWARD -d BGA -j DROP
+""".strip().replace("\n", "; ")
+
+MAKES = {"frames": "nft -f - <<'E'\n" + FRAMES + "E", "ebtables": EBTABLES, "others": OTHERS, "docker": DOCKER, "firewalld": "nft -f - <<'E'\n" + FIREWALLD + "E", "nft": "nft -f - <<'E'\n" + NFT + "E"}
 
 
 def firewalled(lab, kind, bridged):
@@ -153,14 +179,15 @@ def firewalled(lab, kind, bridged):
     found = {}
     for model, *more in (("nat",), ("isolated",), ("routed",), ("bridged",), ("nat", "--dns", "dnsmasq")):
         sh("nft flush ruleset; " + MAKES[kind])
-        switch(bridged, bridged)
+        if bridged != "-":
+            switch(bridged, bridged)
         found[" ".join([model, *more])] = try_model(lab, model, *more)
     return found
 
 
 # --- what is noticed ---
 
-LOSSES = {"inside": "ports of the bridge (machines, DHCP, DNS)", "out": "machines send to the world", "back": "the answers to that", "in": "the world sends to machines",
+LOSSES = {"arp": "ARP (without which IPv4 finds nobody)", "inside": "ports of the bridge (machines, DHCP, DNS)", "out": "machines send to the world", "back": "the answers to that", "in": "the world sends to machines",
           "published": "published ports", "served": "dnsmasq on the host (UDP ports 67 and 547, port 53)"}
 
 
@@ -258,6 +285,77 @@ def noticed(lab):
        "table inet vireo-nat { chain forward { drop; }; }'")
     found["elsewhere"] = all_of_them()
     return found
+
+
+def asked(lab):
+    """DHCP that is dropped between ports, where nobody is asked for it there and where somebody is."""
+    how = {"own": ["--nat"], "off": ["--nat", "--no-dhcp"], "dnsmasq": ["--nat", "--dns", "dnsmasq"], "isolated": ["--isolated", "--dns", "dnsmasq"]}
+    for name, words in how.items():
+        lab.vireo("net", "create", name, *words)
+    switch(1, 1)
+    found = {}
+    for family in ("inet", "bridge"):
+        sh(f"nft 'table {family} fw {{ chain f {{ type filter hook forward priority 0; udp dport {{ 67, 68 }} drop; }}; }}'")
+        found[family] = {name: lost(lab, name) for name in how}
+        sh(f"nft delete table {family} fw")
+    lab.vireo("net", "delete", "off")
+    sh("nft 'table inet fw { chain f { type filter hook forward priority 0; udp dport { 67, 68 } drop; }; }'")
+    found["leases"] = {name: leased(lab.machine(name, "m", configure=False), 2) for name in how if name != "off"}
+    return found
+
+
+# Rules of a bridge's chains: hook, policy, rules.
+BRIDGES = {
+    "drops": ("forward", "drop", ""), "accepts": ("forward", "accept", ""), "ports": ("forward", "drop", 'iifname "vt*" accept; oifname "vt*" accept;'),
+    "others": ("forward", "accept", 'iifname "vnet*" drop; oifname "veth*" drop; iifname "vt99999" drop; ether type { vlan, 0x88cc } drop;'),
+    "not the servers": ("forward", "accept", 'oifname "vs-*" drop;'), "cables": ("forward", "drop", 'iifname "vt*" oifname "vt*" accept;'),
+    "ARP": ("forward", "drop", "ether type { ip, ip6 } accept;"), "no ARP": ("forward", "drop", "ether type arp accept;"),
+    "questions only": ("forward", "drop", "ether type { ip, ip6 } accept; arp operation request accept;"),
+    "addresses": ("forward", "drop", f"arp saddr ip {NETS4} accept; ip saddr {NETS4} accept; ip daddr 255.255.255.255 accept; ether type ip6 accept;"),
+    "IPv4": ("forward", "drop", "meta protocol { ip, arp } accept;"), "DHCP": ("forward", "accept", "udp dport { 67, 68 } drop;"),
+    "a MAC": ("forward", "drop", "ether saddr 52:54:00:ff:ff:ff accept; ether daddr 52:54:00:ff:ff:ff accept; arp htype 1 accept;"),
+    "broadcasts": ("forward", "accept", "ether daddr ff:ff:ff:ff:ff:ff drop;"), "pairs": ("forward", "drop", 'iifname . ether type { "vt0" . ip, "vt0" . arp } accept;'),
+    "in": ("input", "drop", ""), "in but": ("input", "drop", 'iifname "vt*" ether type { ip, ip6, arp } accept;'), "in by name": ("input", "drop", 'iifname "vt7" accept;'),
+    "out": ("output", "drop", ""), "out answers": ("output", "drop", "meta l4proto { tcp, udp, icmp, ipv6-icmp } accept; ether type arp accept;"),
+    "another host": ("output", "drop", "ether saddr 02:00:00:00:00:01 accept;"),
+    "pre": ("prerouting", "drop", 'iifname "d0" accept;'), "post": ("postrouting", "drop", 'oifname "vt*" accept;'),
+}
+
+
+def noticed_frames(lab):
+    """What is lost by each of these."""
+    how = {"nat": ["--nat", "--subnet", "10.81.0.0/24"], "isolated": ["--isolated", "--subnet", "10.82.0.0/24"],
+           "dnsmasq": ["--nat", "--dns", "dnsmasq", "--subnet", "10.83.0.0/24"], "bridged": ["--bridged", "d0"]}
+    sh("ip link add d0 type veth peer name d1; ip link set d0 up")
+    for name, words in how.items():
+        lab.vireo("net", "create", name, *words)
+    found = {}
+    for name, (hook, policy, rules) in BRIDGES.items():
+        sh(f"nft 'table bridge fw {{ chain f {{ type filter hook {hook} priority 0; policy {policy}; {rules} }}; }}'")
+        found[name] = {name: lost(lab, name) for name in how}
+        sh("nft delete table bridge fw")
+    # Jumps of ebtables, conditions that it has only, and targets that end a chain.
+    for name, rules in EBRULES.items():
+        sh("; ".join("ebtables " + r for r in rules.split("; ")))
+        found["ebtables " + name] = {name: lost(lab, name) for name in how}
+        sh("ebtables -F; ebtables -X; ebtables -P FORWARD ACCEPT")
+    return found
+
+
+EBRULES = {
+    "drops": "-P FORWARD DROP",
+    "DHCP": "-A FORWARD -p IPv4 --ip-proto udp --ip-dport 67 -j DROP",
+    "no DHCP": "-A FORWARD -p IPv4 --ip-proto udp --ip-dport ! 67:68 -j DROP",
+    "a subnet": "-A FORWARD -p IPv4 --ip-src 10.81.0.0/24 --ip-dst 10.81.0.0/24 -j DROP",
+    "others": "-A FORWARD -p IPv4 --ip-src ! 10.0.0.0/8 --ip-dst 10.81.0.7 -j DROP",
+    "ARP": "-A FORWARD -p ARP --arp-opcode Request -j DROP",
+    "ARP of others": "-A FORWARD -p ARP --arp-ip-src ! 10.80.0.0/12 -j DROP",
+    "IPv6": "-A FORWARD -p IPv6 --ip6-proto tcp -j DROP",
+    "chains": "-N x -P RETURN; -A FORWARD -p IPv4 -j x; -A x -o vs+ -j DROP",
+    "marks": "-P FORWARD DROP; -A FORWARD -j mark --mark-set 1 --mark-target ACCEPT",
+    "marks on": "-P FORWARD DROP; -A FORWARD -j mark --mark-set 1 --mark-target CONTINUE",
+    "a rate": "-P FORWARD DROP; -A FORWARD --limit 10/s -j ACCEPT",
+}
 
 
 def noticed_input(lab):

@@ -162,6 +162,29 @@ def test_what_is_said_to_help_beside_a_firewall_helps(scenes, kind):
         assert (found["still said"], found["still fails"]) == ([], []), model
 
 
+EBTABLES = pytest.mark.skipif(not shutil.which("ebtables-nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"), reason="ebtables-nft is not there")
+
+
+@DNSMASQ
+@EBTABLES
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.scene("firewalled", k, "-")) for k in ("frames", "ebtables")])
+def test_what_is_said_to_help_beside_filters_of_bridges_helps(scenes, kind):
+    r = scenes.result("firewalled", kind, "-")
+    assert {m: f["fails"] for m, f in r.items()} == {**FAILS, "nat --dns dnsmasq": FAILS["nat"]}
+    for model, found in r.items():
+        assert found["said"] and all(found["printed"]), (model, found)
+        assert all({"frames": "nft 'insert rule bridge fw ", "ebtables": "ebtables -t "}[kind] in text for text in found["said"])
+        assert (found["still said"], found["still fails"]) == ([], []), model
+
+
+@DNSMASQ
+@EBTABLES
+@pytest.mark.scene("firewalled", "others", "-")
+def test_filters_of_bridges_for_machines_of_others_are_not_named(scenes):
+    r = scenes.result("firewalled", "others", "-")
+    assert {m: (f["said"], f["still fails"]) for m, f in r.items()} == {m: ([], []) for m in FAILS}
+
+
 @DNSMASQ
 @pytest.mark.scene("firewalled", "firewalld", "0")
 def test_a_firewall_that_sees_no_frames_of_bridges(scenes):
@@ -203,6 +226,41 @@ NOTICED = {
 def test_what_firewalls_drop_is_noticed_and_nothing_else(scenes):
     r = {name: tuple(of.values()) for name, of in scenes.result("noticed").items()}
     assert r == NOTICED, {k: v for k, v in r.items() if v != NOTICED.get(k)}
+
+
+@BRIDGED
+@DNSMASQ
+@pytest.mark.scene("asked")
+def test_dhcp_is_lost_where_somebody_is_asked_for_it(scenes):
+    r = scenes.result("asked")
+    assert r["inet"] == r["bridge"] == {"own": "inside4", "off": "", "dnsmasq": "", "isolated": "inside4"}
+    assert r["leases"] == {"own": False, "dnsmasq": True, "isolated": False}
+
+
+# Of a network that is nat, isolated, nat with dnsmasq, bridged.
+FRAMES_DROPPED = ("arp inside", "arp inside", "arp inside", "arp back in inside out")
+DHCP_DROPPED = ("inside4", "inside4", "", "")
+NOTHING_DROPPED = ("", "", "", "")
+NOTICED_FRAMES = {
+    "drops": FRAMES_DROPPED, "cables": ("inside", "inside", "", "arp back in out"), "ARP": ("arp",) * 4, "no ARP": (*("inside",) * 3, "back in inside out"),
+    "IPv4": (*("inside6",) * 3, "back6 in6 inside6 out6"), "pairs": ("inside", "inside", "inside6", "back in inside6 out6"),
+    **{name: DHCP_DROPPED for name in ("not the servers", "DHCP", "broadcasts", "ebtables DHCP", "ebtables chains")}, "post": ("inside4", "inside4", "", "arp out"),
+    "in": ("arp out", "", "arp out served", ""), "out": ("arp back", "", "arp back served4", ""), "another host": ("arp back", "", "arp back served4", ""),
+    "pre": ("arp inside out", "arp inside", "arp inside out served", "arp inside out"),
+    "ebtables drops": FRAMES_DROPPED, "ebtables a subnet": ("inside4", "", "", ""), "ebtables ARP": ("arp",) * 4,
+    "ebtables IPv6": (*("inside6",) * 3, "back6 in6 inside6 out6"),
+    **{name: NOTHING_DROPPED for name in (
+        "accepts", "ports", "others", "questions only", "addresses", "a MAC", "in but", "in by name", "out answers", "ebtables no DHCP", "ebtables others",
+        "ebtables ARP of others", "ebtables marks", "ebtables marks on", "ebtables a rate")},
+}
+
+
+@DNSMASQ
+@EBTABLES
+@pytest.mark.scene("noticed_frames")
+def test_what_filters_of_bridges_drop_is_noticed_and_nothing_else(scenes):
+    r = {name: tuple(of.values()) for name, of in scenes.result("noticed_frames").items()}
+    assert r == NOTICED_FRAMES, {k: v for k, v in r.items() if v != NOTICED_FRAMES.get(k)}
 
 
 @DNSMASQ

@@ -1,0 +1,189 @@
+/* Conditions and targets of iptables and ebtables for which nf_tables has no expression: see verdict_impl.h. */
+#include "lan/verdict_impl.h"
+
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/xt_conntrack.h>
+#include <linux/netfilter/xt_mark.h>
+#include <linux/netfilter/xt_state.h>
+#include <linux/netfilter_bridge/ebt_arp.h>
+#include <linux/netfilter_bridge/ebt_ip.h>
+#include <linux/netfilter_bridge/ebt_ip6.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+static enum truth both(enum truth a, enum truth b)
+{
+	return a < b ? a : b;
+}
+
+static enum truth inverted_if(bool inverted, enum truth t)
+{
+	return inverted ? not(t) : t;
+}
+
+static enum truth match_comment(const struct probe *p, const void *info)
+{
+	return YES;
+}
+
+/* --- connections and marks --- */
+
+/* Each has its own bit for what nobody follows. */
+static bool has_state(const struct probe *p, unsigned mask, unsigned untracked)
+{
+	return mask & (p->state == NF_CT_STATE_UNTRACKED_BIT ? untracked : p->state);
+}
+
+static enum truth match_conntrack(const struct probe *p, const void *info)
+{
+	const struct xt_conntrack_mtinfo2 *m = info;
+	const bool in = has_state(p, m->state_mask, XT_CONNTRACK_STATE_UNTRACKED);
+
+	if (m->match_flags != XT_CONNTRACK_STATE)
+		return MAYBE;
+	return in == !(m->invert_flags & XT_CONNTRACK_STATE) ? YES : NO;
+}
+
+static enum truth match_state(const struct probe *p, const void *info)
+{
+	const struct xt_state_info *m = info;
+
+	return has_state(p, m->statemask, XT_STATE_UNTRACKED) ? YES : NO;
+}
+
+static enum truth match_mark(const struct probe *p, const void *info)
+{
+	const struct xt_mark_mtinfo1 *m = info;
+
+	return !m->mark == !m->invert ? YES : NO;
+}
+
+/* --- what ebtables knows of IP and ARP --- */
+
+/* What of a header is compared, where the module's bit says so. */
+struct part {
+	uint8_t bit;
+	size_t at, len;
+	const void *value, *mask; /* NULL: all of it */
+};
+
+static enum truth is_part(const struct half_byte *c, const struct part *p)
+{
+	struct half_byte b[16];
+
+	for (size_t i = 0; i < p->len; i++) {
+		const uint8_t m = p->mask ? ((const uint8_t *)p->mask)[i] : 0xff;
+
+		b[i] = (struct half_byte){ c[i].v & m, c[i].known | (uint8_t)~m };
+	}
+	return verdict_equal(b, p->value, p->len);
+}
+
+static enum truth is_port(const struct half_byte c[2], const uint16_t range[2])
+{
+	const unsigned known = (unsigned)c[0].known << 8 | c[1].known, v = (unsigned)c[0].v << 8 | c[1].v;
+
+	if (known != 0xffff)
+		return MAYBE;
+	return v >= range[0] && v <= range[1] ? YES : NO;
+}
+
+static enum truth all_parts(const struct probe *p, const struct part *v, size_t len, uint8_t bits, uint8_t inverted)
+{
+	enum truth t = YES;
+
+	for (size_t i = 0; i < len; i++)
+		if (bits & v[i].bit)
+			t = both(t, inverted_if(inverted & v[i].bit, is_part(p->head + v[i].at, &v[i])));
+	return t;
+}
+
+static enum truth match_ip(const struct probe *p, const void *info)
+{
+	const struct ebt_ip_info *m = info;
+	const struct part parts[] = {
+		{ EBT_IP_SOURCE, 12, 4, &m->saddr, &m->smsk },
+		{ EBT_IP_DEST, 16, 4, &m->daddr, &m->dmsk },
+		{ EBT_IP_TOS, 1, 1, &m->tos, NULL },
+		{ EBT_IP_PROTO, 9, 1, &m->protocol, NULL },
+	};
+	enum truth t = all_parts(p, parts, ARRAY_LEN(parts), m->bitmask, m->invflags);
+
+	if (m->bitmask & EBT_IP_SPORT)
+		t = both(t, inverted_if(m->invflags & EBT_IP_SPORT, is_port(p->ports, m->sport)));
+	if (m->bitmask & EBT_IP_DPORT)
+		t = both(t, inverted_if(m->invflags & EBT_IP_DPORT, is_port(p->ports + 2, m->dport)));
+	return m->bitmask & (EBT_IP_ICMP | EBT_IP_IGMP) ? both(t, MAYBE) : t;
+}
+
+static enum truth match_ip6(const struct probe *p, const void *info)
+{
+	const struct ebt_ip6_info *m = info;
+	const struct part parts[] = {
+		{ EBT_IP6_SOURCE, 8, 16, &m->saddr, &m->smsk },
+		{ EBT_IP6_DEST, 24, 16, &m->daddr, &m->dmsk },
+		{ EBT_IP6_PROTO, 6, 1, &m->protocol, NULL },
+	};
+	enum truth t = all_parts(p, parts, ARRAY_LEN(parts), m->bitmask, m->invflags);
+
+	if (m->bitmask & EBT_IP6_SPORT)
+		t = both(t, inverted_if(m->invflags & EBT_IP6_SPORT, is_port(p->ports, m->sport)));
+	if (m->bitmask & EBT_IP6_DPORT)
+		t = both(t, inverted_if(m->invflags & EBT_IP6_DPORT, is_port(p->ports + 2, m->dport)));
+	return m->bitmask & (EBT_IP6_TCLASS | EBT_IP6_ICMP6) ? both(t, MAYBE) : t;
+}
+
+static enum truth match_arp(const struct probe *p, const void *info)
+{
+	const struct ebt_arp_info *m = info;
+	const struct part parts[] = {
+		{ EBT_ARP_HTYPE, 0, 2, &m->htype, NULL },	{ EBT_ARP_PTYPE, 2, 2, &m->ptype, NULL },
+		{ EBT_ARP_OPCODE, 6, 2, &m->opcode, NULL },	{ EBT_ARP_SRC_MAC, 8, 6, m->smaddr, m->smmsk },
+		{ EBT_ARP_SRC_IP, 14, 4, &m->saddr, &m->smsk }, { EBT_ARP_DST_MAC, 18, 6, m->dmaddr, m->dmmsk },
+		{ EBT_ARP_DST_IP, 24, 4, &m->daddr, &m->dmsk },
+	};
+	const enum truth t = all_parts(p, parts, ARRAY_LEN(parts), m->bitmask, m->invflags);
+
+	return m->bitmask & EBT_ARP_GRAT ? both(t, MAYBE) : t;
+}
+
+/* --- by name --- */
+
+static const struct {
+	const char *name;
+	uint32_t revision; /* the first one that is like this */
+	size_t size;
+	enum truth (*see)(const struct probe *p, const void *info);
+} matches[] = {
+	{ "comment", 0, 0, match_comment },
+	{ "conntrack", 2, sizeof(struct xt_conntrack_mtinfo2), match_conntrack },
+	{ "state", 0, sizeof(struct xt_state_info), match_state },
+	{ "mark", 1, sizeof(struct xt_mark_mtinfo1), match_mark },
+	{ "ip", 0, sizeof(struct ebt_ip_info), match_ip },
+	{ "ip6", 0, sizeof(struct ebt_ip6_info), match_ip6 },
+	{ "arp", 0, sizeof(struct ebt_arp_info), match_arp },
+};
+
+enum truth verdict_match(const struct xt_module *m, const struct probe *p)
+{
+	for (size_t i = 0; i < ARRAY_LEN(matches); i++)
+		if (!strcmp(matches[i].name, m->name) && m->revision >= matches[i].revision &&
+		    m->size >= matches[i].size)
+			return matches[i].see(p, m->info);
+	return MAYBE;
+}
+
+/* Behind which the next rule is looked at. ebtables' own (mark, snat and so on) accept, unless they say otherwise. */
+static const char *const go_on[] = { "AUDIT", "CHECKSUM", "CLASSIFY", "CONNMARK", "CONNSECMARK", "CT",	 "DSCP",
+				     "ECN",   "HL",	  "LOG",      "MARK",	  "NFLOG",	 "SET",	 "TCPMSS",
+				     "TOS",   "TRACE",	  "TTL",      "log",	  "nflog",	 "ULOG", "NOTRACK" };
+
+void verdict_target(const struct xt_module *m, struct book_verdict *v)
+{
+	for (size_t i = 0; i < ARRAY_LEN(go_on); i++)
+		if (!strcmp(go_on[i], m->name))
+			return;
+	*v = (struct book_verdict){ .there = true, .code = strcmp(m->name, "REJECT") ? NF_ACCEPT : NF_DROP };
+}
