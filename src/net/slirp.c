@@ -664,8 +664,7 @@ static int add_forward(struct user *u, const struct net_forward *f, const char *
 {
 	if (!slirp_add_hostfwd(instance(u, f), f->udp, f->host, f->host_port, f->guest, f->guest_port))
 		return 0;
-	return err_errno(err, errno, "%s.hostfwd: %s port %u of %s", name, f->udp ? "UDP" : "TCP", f->host_port,
-			 inet_ntoa(f->host));
+	return net_user_refused(f, name, errno, err);
 }
 
 static void remove_forward(struct user *u, struct net_forward *f)

@@ -64,6 +64,8 @@ bool net_user_has(const struct net_user_config *u, struct in_addr a);
  * configuration.
  */
 int net_user_confine(const struct net_user_config *c, struct err *err);
+/* The error that a port of the host is not opened, and what helps where that takes a right. Always returns -1. */
+int net_user_refused(const struct net_forward *f, const char *name, int errnum, struct err *err);
 
 /* --- user_frame.c --- */
 

@@ -4,9 +4,12 @@
  *
  * A guestfwd with a command starts programs, which would inherit all this: with one of them there is no filter.
  */
+#include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/sockios.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -56,6 +59,35 @@ static const struct call_rule calls[] = {
 	{ SYS_mmap, CALL_ENDS },
 	{ SYS_mprotect, CALL_ENDS },
 };
+
+/* From which on anybody may open ports of the host, in this network name space. */
+static unsigned first_free_port(void)
+{
+	FILE *f = fopen("/proc/sys/net/ipv4/ip_unprivileged_port_start", "re");
+	unsigned first = 1024;
+
+	if (f && fscanf(f, "%u", &first) != 1)
+		first = 1024;
+	if (f)
+		fclose(f);
+	return first;
+}
+
+int net_user_refused(const struct net_forward *f, const char *name, int errnum, struct err *err)
+{
+	const unsigned first = first_free_port();
+	size_t len;
+
+	err_errno(err, errnum, "%s.hostfwd: %s port %u of %s", name, f->udp ? "UDP" : "TCP", f->host_port,
+		  inet_ntoa(f->host));
+	len = strlen(err->msg);
+	if (errnum == EACCES && f->host_port < first)
+		snprintf(err->msg + len, sizeof(err->msg) - len,
+			 ": ports below %u are opened at the start only, with CAP_NET_BIND_SERVICE, or at any time "
+			 "after `sysctl net.ipv4.ip_unprivileged_port_start=%u`",
+			 first, f->host_port);
+	return -1;
+}
 
 #define CAP(name) (1ull << (name))
 

@@ -8,11 +8,13 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -200,6 +202,47 @@ static void test_refused_changes(void **state)
 	close(other);
 }
 
+/* In a name space of its own, where nobody has opened ports to all. */
+static int ask_for_ports(void)
+{
+	static const char why[] =
+		"net0.hostfwd: TCP port 80 of 0.0.0.0: Permission denied: ports below 1024 are opened at the start "
+		"only, "
+		"with CAP_NET_BIND_SERVICE, or at any time after `sysctl net.ipv4.ip_unprivileged_port_start=80`";
+	FILE *f;
+
+	if (unshare(CLONE_NEWNET) && unshare(CLONE_NEWUSER | CLONE_NEWNET))
+		return 77;
+	if (!guest_start(&g, &err, "hostfwd=tcp:0.0.0.0:81-:80", NULL))
+		return 1;
+	if (add("tcp:0.0.0.0:80-:80") != -1 || strcmp(err.msg, why))
+		return 2;
+	if (add("udp:0.0.0.0:1024-:80"))
+		return 3;
+	/* Where a container may not write it the number is as it comes. */
+	f = fopen("/proc/sys/net/ipv4/ip_unprivileged_port_start", "w");
+	if (f && fputs("90\n", f) >= 0 && !fclose(f) &&
+	    (add("udp:0.0.0.0:90-:80") || add("udp:0.0.0.0:89-:80") != -1 || !strstr(err.msg, "ports below 90 are") ||
+	     !strstr(err.msg, "ip_unprivileged_port_start=89`")))
+		return 4;
+	guest_end(&g);
+	return 0;
+}
+
+/* A port that takes a right, which the process has given up when it runs: what helps is said. */
+static void test_ports_below_1024(void **state)
+{
+	const pid_t pid = fork();
+	int status;
+
+	if (!pid)
+		_exit(ask_for_ports());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		skip();
+	assert_int_equal(status, 0);
+}
+
 /* A process that hears nothing holds up the machine for a while only. */
 static void test_a_process_that_is_stopped(void **state)
 {
@@ -225,6 +268,7 @@ int main(void)
 		cmocka_unit_test(test_chosen_port),
 		cmocka_unit_test(test_changing_ports),
 		cmocka_unit_test(test_refused_changes),
+		cmocka_unit_test(test_ports_below_1024),
 		cmocka_unit_test(test_a_process_that_is_stopped),
 	};
 
