@@ -18,7 +18,7 @@
 	{ "subnet", 0, CLI_VALUE, "subnet", NULL, "A.B.C.D/8..29|none", "IPv4 addresses (default: a free private /24)", NULL }, \
 	{ "subnet6", 0, CLI_VALUE, "subnet6", NULL, "PREFIX/64|none", "IPv6 addresses, always a /64 (default: a unique local one)", NULL }, \
 	{ "domain", 0, CLI_VALUE, "domain", NULL, "NAME|none", "DNS domain of the machines (default: the network's name, .internal)", NULL }, \
-	{ "dhcp-range", 0, CLI_VALUE, "dhcp-range", NULL, "A-B", "addresses that are handed out (default: all but the first two)", NULL }, \
+	{ "dhcp-range", 0, CLI_VALUE, "dhcp-range", NULL, "A-B|none", "addresses that are handed out (default, none: all but the first two)", NULL }, \
 	{ "host", 0, CLI_NUMBERED, "host", NULL, "MAC,NAME,ADDRESS", "a machine's name and address, by which alone it sends; several times; NAME or ADDRESS may be empty", NULL }, \
 	{ "publish", 0, CLI_NUMBERED, "publish", NULL, "[tcp|udp:][ADDRESS:]PORT[-PORT]-MACHINE:PORT[-PORT]", \
 	  "ports of the host that lead to those of a machine (name or address); several times", NULL }, \
@@ -89,12 +89,13 @@ static int read_subnets(struct config *c, struct lan_def *d, struct lan_wishes *
 		   *range = config_get(c, "dhcp-range");
 
 	if (four) {
+		struct lan_net4 net4 = { 0 };
+
 		w->no4 = is_none(four);
-		d->net4 = (struct lan_net4){ 0 };
-		d->first4 = d->last4 = 0;
-		if (!w->no4 && !lan_parse_net4(four, &d->net4))
+		if (!w->no4 && !lan_parse_net4(four, &net4))
 			return err_set(err, "subnet: '%s' is not a subnet as 10.1.2.0/24, without bits of a host",
 				       four);
+		lan_def_set_net4(d, &net4);
 	}
 	if (six) {
 		w->no6 = is_none(six);
@@ -103,7 +104,9 @@ static int read_subnets(struct config *c, struct lan_def *d, struct lan_wishes *
 			return err_set(err, "subnet6: '%s' is not a prefix as fd00:1:2:3::/64, without bits of a host",
 				       six);
 	}
-	return range ? lan_parse_range(d, range, err) : 0;
+	if (range && is_none(range))
+		d->first4 = d->last4 = 0;
+	return range && !is_none(range) ? lan_parse_range(d, range, err) : 0;
 }
 
 static int copy(struct config *c, const char *key, char *to, size_t size, struct err *err)

@@ -189,20 +189,42 @@ static int check_statics(const struct lan_def *d, struct err *err)
 	return 0;
 }
 
+/* All addresses of the subnet but the first two and the one for all. */
+static void whole_range(const struct lan_def *d, uint32_t *first, uint32_t *last)
+{
+	*first = lan_server4(d) + 1;
+	*last = (d->net4.addr | ~lan_mask4(d->net4.len)) - 1;
+}
+
+void lan_def_set_net4(struct lan_def *d, const struct lan_net4 *net4)
+{
+	uint32_t first, last;
+
+	whole_range(d, &first, &last);
+	if (!net4->len || (d->first4 == first && d->last4 == last))
+		d->first4 = d->last4 = 0;
+	d->net4 = *net4;
+}
+
 static int check_range(struct lan_def *d, struct err *err)
 {
-	uint32_t last = d->net4.addr | ~lan_mask4(d->net4.len);
 	char a[LAN_TEXT4], b[LAN_TEXT4], net[LAN_TEXT6];
+	uint32_t first, last;
 
+	whole_range(d, &first, &last);
 	if (!d->first4) {
-		d->first4 = lan_server4(d) + 1;
-		d->last4 = last - 1;
+		d->first4 = first;
+		d->last4 = last;
 	}
-	if (d->first4 <= lan_server4(d) || d->last4 >= last || d->first4 > d->last4 || !lan_in4(&d->net4, d->first4))
+	lan_text4(d->first4, a);
+	lan_text4(d->last4, b);
+	if (d->first4 > d->last4)
+		return err_set(err, "dhcp-range %s-%s: it ends before it begins", a, b);
+	if (d->first4 < first || d->last4 > last)
 		return err_set(err,
 			       "dhcp-range %s-%s: it must lie in the subnet %s, behind its first two addresses and "
-			       "before its last",
-			       lan_text4(d->first4, a), lan_text4(d->last4, b), lan_text_net4(&d->net4, net));
+			       "before its last (none: all of these)",
+			       a, b, lan_text_net4(&d->net4, net));
 	return 0;
 }
 

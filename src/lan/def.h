@@ -73,6 +73,12 @@ json_t *lan_def_to_json(const struct lan_def *d);
 /* Checked. What is not known is refused by its name. */
 int lan_def_from_json(struct lan_def *d, const json_t *o, struct err *err);
 
+/*
+ * Another subnet, or none (len 0): a range that is not all of the old one was said, and stays, though lan_def_check()
+ * may find that it is not in the new one.
+ */
+void lan_def_set_net4(struct lan_def *d, const struct lan_net4 *net4);
+
 /* "MAC,NAME,ADDR": name or address may be empty. */
 int lan_parse_static(struct lan_def *d, const char *text, struct err *err);
 /* "[tcp|udp:][ADDR:]PORT[-PORT]-VM:PORT[-PORT]"; IPv6 addresses in brackets. 0.0.0.0 and [::] are all of a family. */

@@ -83,6 +83,43 @@ static void refused(const char *begin)
 		fail_msg("'%s' does not begin with '%s'", err.msg, begin);
 }
 
+/* What another subnet makes of a range: all of one becomes all of the other, and what was said stays. */
+static void test_other_subnets(void **state)
+{
+	static const struct {
+		const char *range, *subnet;
+		uint32_t first, last; /* 0: refused */
+	} rows[] = { { NULL, "10.1.2.0/23", 0x0a010203, 0x0a0103fe },
+		     { NULL, "10.9.0.0/29", 0x0a090003, 0x0a090006 },
+		     { "10.1.2.3-10.1.2.254", "10.1.2.0/23", 0x0a010203, 0x0a0103fe },
+		     { "10.1.2.3-10.1.2.99", "10.1.2.0/23", 0x0a010203, 0x0a010263 },
+		     { "10.1.2.20-10.1.2.25", "10.1.2.0/27", 0x0a010214, 0x0a010219 },
+		     { "10.1.2.20-10.1.2.25", "10.1.2.0/28", 0, 0 },
+		     { "10.1.2.20-10.1.2.25", "10.1.2.16/28", 0x0a010214, 0x0a010219 },
+		     { "10.1.2.20-10.1.2.25", "10.9.0.0/24", 0, 0 } };
+	struct lan_net4 net4;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		nat();
+		assert_true(!rows[i].range || !lan_parse_range(&d, rows[i].range, &err));
+		assert_int_equal(lan_def_check(&d, &err), 0);
+		assert_true(lan_parse_net4(rows[i].subnet, &net4));
+		lan_def_set_net4(&d, &net4);
+		if (!rows[i].first) {
+			refused("dhcp-range 10.1.2.20-10.1.2.25: it must lie in the subnet");
+			continue;
+		}
+		assert_int_equal(lan_def_check(&d, &err), 0);
+		assert_int_equal(d.first4, rows[i].first);
+		assert_int_equal(d.last4, rows[i].last);
+	}
+	/* A network without IPv4 has no range of it. */
+	lan_def_set_net4(&d, &(struct lan_net4){ 0 });
+	assert_true(lan_parse_net6("fd00::/64", &d.net6));
+	assert_int_equal(lan_def_check(&d, &err), 0);
+	assert_int_equal(d.first4, 0);
+}
+
 static void test_checks(void **state)
 {
 	nat();
@@ -92,9 +129,9 @@ static void test_checks(void **state)
 	assert_int_equal(lan_parse_range(&d, "10.1.2.2-10.1.2.9", &err), 0);
 	refused("dhcp-range 10.1.2.2");
 	assert_int_equal(lan_parse_range(&d, "10.1.2.9-10.1.2.8", &err), 0);
-	refused("dhcp-range");
+	refused("dhcp-range 10.1.2.9-10.1.2.8: it ends before it begins");
 	assert_int_equal(lan_parse_range(&d, "10.1.2.9-10.1.2.255", &err), 0);
-	refused("dhcp-range");
+	refused("dhcp-range 10.1.2.9-10.1.2.255: it must lie in the subnet 10.1.2.0/24");
 	nat();
 	d.model = LAN_BRIDGED;
 	refused("a bridged network needs");
@@ -470,6 +507,7 @@ int main(void)
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_checks),
+		cmocka_unit_test(test_other_subnets),
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_labels),
 		cmocka_unit_test(test_json),

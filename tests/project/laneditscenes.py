@@ -71,7 +71,8 @@ def edited(lab):
     narrow = [mtu()[x] for x in ("vr-lab", a.tap)]
     found["kept"] = there(lab, a, b) and b.shown()["address"] == b.addresses["4"] and narrow == [1300, 1300]
     b.end()
-    lab.vireo("net", "edit", "lab", "--mtu", "0", "--subnet", "10.61.0.0/24", "--host", "none", "--force")
+    errors["range"] = tried(lab, "net", "edit", "lab", "--subnet", "10.61.0.0/24", "--host", "none", "--force")
+    lab.vireo("net", "edit", "lab", "--mtu", "0", "--subnet", "10.61.0.0/24", "--dhcp-range", "none", "--host", "none", "--force")
     host = [x["local"] for l in json.loads(sh("ip -j -4 addr show dev vr-lab")) for x in l["addr_info"]]
     found["other"] = [a.shown()["address"].startswith("10.61.0."), mtu()[a.tap], host]
     b = lab.machines[1] = lab.machine("lab", "b")
@@ -93,6 +94,13 @@ def edited(lab):
     found["bridge"] = shown(lab)["bridge"]
     lab.vireo("net", "delete", "lab")
     sh("ip link del taken")
+    # A range that was said stays, until it is given back.
+    lab.vireo("net", "create", "lab", "--nat", "--subnet", "10.50.0.0/24", "--dhcp-range", "10.50.0.20-10.50.0.25")
+    found["ranges"] = []
+    for args in ["--subnet", "10.50.0.0/23"], ["--dhcp-range", "none"], ["--subnet", "10.62.0.0/24"]:
+        lab.vireo("net", "edit", "lab", *args)
+        found["ranges"].append(shown(lab)["definition"]["dhcp-range"])
+    lab.vireo("net", "delete", "lab")
     return {**found, "errors": errors, "left": gone(lab)}
 
 

@@ -18,11 +18,12 @@ def test_edits(scenes):
     r = scenes.result("edited")
     errors = r.pop("errors")
     says = {"host": "machine a has the address 10.50.0.", "subnet": "10.50.0.", "subnet6": "has the address fd", "taken": "the name taken is taken",
-            "bridge": "has a cable in it", "stop": "machines a, b have cables in it (--force pulls them)", "model": "has a cable in it", "mtu": "packets that are too large", "dns": "a name server that is no more", "uplink": "there is no interface nope0", "server": "server.sock"}
+            "bridge": "has a cable in it", "stop": "machines a, b have cables in it (--force pulls them)", "model": "has a cable in it", "mtu": "packets that are too large", "dns": "a name server that is no more", "uplink": "there is no interface nope0", "server": "server.sock",
+            "range": "dhcp-range 10.50.0.200-10.50.0.254: it must lie in the subnet 10.61.0.0/24"}
     for name, words in says.items():
         assert words in errors[name], (name, errors[name])
     assert r == {"first": 1400, "after errors": True, "same": True, "kept": True, "other": [True, 1500, ["10.61.0.1"]], "moved": True, "static": True, "routed": True,
-                 "bridge": "again", "left": NOTHING}
+                 "bridge": "again", "ranges": ["10.50.0.20-10.50.0.25", "10.50.0.3-10.50.1.254", "10.62.0.3-10.62.0.254"], "left": NOTHING}
 
 
 @pytest.mark.scene("widened")
