@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "lan/serve/dns_impl.h"
+#include "message.h"
 
 static uint8_t m[4096];
 static size_t len;
@@ -394,6 +395,87 @@ static void test_written(void **state)
 	}
 }
 
+/* Where a zone of this network begins: there is what shows that it is one, and below it who denies. */
+static void test_zones(void **state)
+{
+	static const struct {
+		unsigned prefix4;
+		const char *domain, *name;
+		unsigned type, answers;
+		enum dns_rcode rcode;
+		const char *denied; /* the zone in whose name it is; NULL: it is answered */
+	} q[] = {
+		{ 24, "lab", "lab", DNS_SOA, 1, DNS_OK, NULL },
+		{ 24, "lab", "lab", DNS_NS, 1, DNS_OK, NULL },
+		{ 24, "lab", "lab", DNS_ANY, 2, DNS_OK, NULL },
+		{ 24, "lab", "lab", DNS_A, 0, DNS_OK, "lab" },
+		{ 24, "lab.internal", "dns.lab.internal", DNS_A, 1, DNS_OK, NULL },
+		{ 24, "lab.internal", "dns.lab.internal", DNS_SOA, 0, DNS_OK, "lab.internal" },
+		{ 24, "lab.internal", "x.y.lab.internal", DNS_NS, 0, DNS_NXDOMAIN, "lab.internal" },
+		{ 24, "lab", "0.0.10.in-addr.arpa", DNS_SOA, 1, DNS_OK, NULL },
+		{ 24, "", "0.0.10.in-addr.arpa", DNS_NS, 1, DNS_OK, NULL },
+		{ 24, "lab", "0.0.10.in-addr.arpa", DNS_PTR, 0, DNS_OK, "0.0.10.in-addr.arpa" },
+		{ 24, "lab", "2.0.0.10.in-addr.arpa", DNS_PTR, 1, DNS_OK, NULL },
+		{ 24, "lab", "2.0.0.10.in-addr.arpa", DNS_SOA, 0, DNS_OK, "0.0.10.in-addr.arpa" },
+		{ 24, "", "9.0.0.10.in-addr.arpa", DNS_PTR, 0, DNS_NXDOMAIN, "0.0.10.in-addr.arpa" },
+		/* One of many, where the prefix ends within a byte; each address, where that is the last. */
+		{ 15, "lab", "1.10.in-addr.arpa", DNS_SOA, 1, DNS_OK, NULL },
+		{ 15, "lab", "9.0.1.10.in-addr.arpa", DNS_PTR, 0, DNS_NXDOMAIN, "1.10.in-addr.arpa" },
+		{ 25, "lab", "9.0.0.10.in-addr.arpa", DNS_SOA, 1, DNS_OK, NULL },
+		{ 25, "lab", "9.0.0.10.in-addr.arpa", DNS_PTR, 0, DNS_OK, "9.0.0.10.in-addr.arpa" },
+		{ 25, "lab", "2.0.0.10.in-addr.arpa", DNS_ANY, 3, DNS_OK, NULL },
+		{ 24, "lab", "0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa", DNS_ANY, 2, DNS_OK, NULL },
+		{ 24, "lab", "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa", DNS_SOA, 0, DNS_OK,
+		  "0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa" },
+		/* In no zone, which the domain's denies. */
+		{ 24, "lab.internal", "nobody", DNS_A, 0, DNS_NXDOMAIN, "lab.internal" },
+		{ 24, "lab.internal", "x.invalid", DNS_SOA, 0, DNS_NXDOMAIN, "lab.internal" },
+	};
+	struct server v = { .s = test_network() };
+	struct dns d = { .v = &v };
+
+	v.l4 = test_leases(&v.s, false);
+	v.l6 = test_leases(&v.s, true);
+	for (size_t n = 0; n < ARRAY_LEN(q); n++) {
+		struct dns_query is = asked(q[n].name, q[n].type);
+		const bool shown = q[n].denied || q[n].type == DNS_SOA;
+		size_t at = DNS_HEADER + is.name.len + 4u;
+		struct dns_name zone, server;
+		enum dns_rcode rcode;
+		struct dns_writer w;
+		struct dns_answer a;
+		uint8_t b[DNS_UDP_MAX];
+
+		v.s.prefix4 = q[n].prefix4;
+		snprintf(v.s.domain, sizeof(v.s.domain), "%s", q[n].domain);
+		dns_begin(&w, b, sizeof(b), &is, 0);
+		assert_true(dns_local(&d, &is, &w, &rcode));
+		dns_end(&w, &is, rcode, true);
+		assert_true(dns_read_answer(b, w.len, &is, &a));
+		assert_int_equal(rcode, q[n].rcode);
+		assert_int_equal(ld_be16(b + DNS_ANSWER), q[n].answers);
+		assert_int_equal(ld_be16(b + DNS_AUTHORITY), q[n].denied ? 1 : 0);
+		if (!shown)
+			continue;
+		/* The zone is the end of the question, or whole. */
+		assert_true(dns_name_of(q[n].denied ? q[n].denied : q[n].name, &zone));
+		if (b[at] == 0xc0) {
+			assert_memory_equal(b + b[at + 1], zone.b, zone.len);
+			assert_int_equal(b[at + 1] + zone.len, DNS_HEADER + is.name.len);
+			at += 2;
+		} else {
+			assert_memory_equal(b + at, zone.b, zone.len);
+			at += zone.len;
+		}
+		assert_int_equal(ld_be16(b + at), DNS_SOA);
+		snprintf((char *)m, sizeof(m), "dns%s%s", *q[n].domain ? "." : "", q[n].domain);
+		assert_true(dns_name_of((char *)m, &server));
+		assert_memory_equal(b + at + 10, server.b, server.len);
+	}
+	leases_free(v.l4);
+	leases_free(v.l6);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -401,7 +483,7 @@ int main(void)
 		cmocka_unit_test(test_answers),	    cmocka_unit_test(test_how_long_what_is_absent_is),
 		cmocka_unit_test(test_lies),	    cmocka_unit_test(test_chains),
 		cmocka_unit_test(test_cache),	    cmocka_unit_test(test_written),
-		cmocka_unit_test(test_bare_errors),
+		cmocka_unit_test(test_bare_errors), cmocka_unit_test(test_zones),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

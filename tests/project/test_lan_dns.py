@@ -191,12 +191,30 @@ def test_names_of_machines(lab):
         m = c.ask(name, kind)
         assert rcode(m) == 3 and b"\3dns\3lab\x08internal" in m
     assert rcode(c.ask("beta")) == 3
+    # The zones that deny are there, and their server is one.
+    numbers = struct.pack(">5I", 1, 3600, 1200, 604800, 10)
+    for name in ("lab.internal", "0.77.10.in-addr.arpa", reverse("fd77::")[32:]):
+        assert c.ask(name, SOA).endswith(record(SOA, labels("dns.lab.internal") + labels("nobody.invalid") + numbers, 10)), name
+        assert c.ask(name, NS).endswith(record(NS, labels("dns.lab.internal"), 10)), name
+    assert c.ask("dns.lab.internal").endswith(record(A, bytes([10, 77, 0, 2]), 10))
+    assert c.ask("dns.lab.internal", AAAA).endswith(record(AAAA, socket.inet_pton(socket.AF_INET6, "fd77::2"), 10))
+    assert c.ask("2.0.77.10.in-addr.arpa", PTR).endswith(record(PTR, labels("dns.lab.internal"), 10))
     # The rest of the world is not here.
     for name in ("example.org", "50.0.78.10.in-addr.arpa", "com"):
         assert rcode(c.ask(name, NS)) == 5
     # Who has an address has a name.
     n.ask("hosts", hosts=[{"mac": ALPHA, "name": "beta", "address4": "10.77.0.50"}])
     assert rcode(c.ask("alpha")) == 3 and rcode(c.ask("beta.lab.internal")) == 0
+    # Also as this server: then that has a name that nobody can have.
+    n.ask("hosts", hosts=[{"mac": ALPHA, "name": "dns", "address4": "10.77.0.50"}])
+    assert c.ask("dns.lab.internal").endswith(record(A, alpha4, 10))
+    assert c.ask("lab.internal", NS).endswith(record(NS, labels("_dns.lab.internal"), 10))
+    assert c.ask("_dns.lab.internal").endswith(record(A, bytes([10, 77, 0, 2]), 10))
+    assert c.ask("2.0.77.10.in-addr.arpa", PTR).endswith(record(PTR, labels("_dns.lab.internal"), 10))
+    assert c.ask("50.0.77.10.in-addr.arpa", PTR).endswith(record(PTR, labels("dns.lab.internal"), 10))
+    n.ask("hosts", hosts=[{"mac": ALPHA, "name": "ns", "address4": "10.77.0.50"}])
+    assert c.ask("ns.lab.internal").endswith(record(A, alpha4, 10))
+    assert c.ask("lab.internal", NS).endswith(record(NS, labels("dns.lab.internal"), 10))
 
 
 def test_the_gateway_without_ipv4(tmp_path):

@@ -301,7 +301,7 @@ void dns_put(struct dns_writer *w, enum dns_section where, const struct dns_reco
 	if (r->name)
 		put_bytes(w, r->name->b, r->name->len);
 	else
-		put16(w, POINTER << 8 | DNS_HEADER);
+		put16(w, POINTER << 8 | (DNS_HEADER + (unsigned)r->skip));
 	put16(w, r->type);
 	put16(w, DNS_IN);
 	put_bytes(w, ttl, 4);

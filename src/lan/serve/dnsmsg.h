@@ -98,7 +98,8 @@ struct dns_writer {
 void dns_begin(struct dns_writer *w, uint8_t *b, size_t max, const struct dns_query *q, unsigned flags);
 enum dns_section { DNS_ANSWER = 6, DNS_AUTHORITY = 8, DNS_ADDITIONAL = 10 }; /* where it is counted */
 struct dns_record {
-	const struct dns_name *name; /* NULL: the question's */
+	const struct dns_name *name; /* NULL: the question's, */
+	size_t skip;		     /* without so many of its bytes: a name above it */
 	uint16_t type;
 	uint32_t ttl;
 	const void *data;

@@ -3,15 +3,20 @@
 
 #include "lan/serve/dns_impl.h"
 
-#define TTL_S 10u /* a machine may have another address soon */
+#define TTL_S	    10u /* a machine may have another address soon */
+#define OWN_NAME    "dns"
+#define FREE_NAME   "_dns" /* no machine can be called so */
+#define TARGET_SIZE (LAN_NAME_MAX + LAN_DOMAIN_MAX + 2)
 
 /* What a name is here. */
 struct place {
 	bool ours; /* of this network: nobody else is asked */
 	bool exists;
+	bool zoned;  /* in a zone of this network: its domain, or one of its addresses, */
+	size_t zone; /* which is the name without so many bytes; 0: it is the zone's own */
 	struct in_addr v4;
 	struct in6_addr v6;
-	char target[LAN_NAME_MAX + LAN_DOMAIN_MAX + 2]; /* of a reverse name */
+	char target[TARGET_SIZE]; /* of a reverse name */
 };
 
 static bool ends_with(const char *text, const char *suffix, size_t *head)
@@ -22,6 +27,13 @@ static bool ends_with(const char *text, const char *suffix, size_t *head)
 		return false;
 	*head = len - n;
 	return true;
+}
+
+/* A name of ours, in the zone behind so many bytes of it: as many of the text as of the labels on the wire. */
+static void set_zone(struct place *p, size_t before)
+{
+	p->ours = p->zoned = true;
+	p->zone = before;
 }
 
 /* By the name of a machine, without its domain. */
@@ -35,7 +47,7 @@ static void find_machine(const struct dns *d, const char *name, struct place *p)
 	if (e4 || e6) {
 		p->v4 = e4 ? addr_to4(e4->addr) : p->v4;
 		p->v6 = e6 ? addr_to6(e6->addr) : p->v6;
-	} else if (!strcmp(name, "dns")) {
+	} else if (!strcmp(name, OWN_NAME) || !strcmp(name, FREE_NAME)) {
 		p->v4 = v->s.addr4;
 		p->v6 = v->s.addr6;
 	} else if (!strcmp(name, "gateway") && (v->s.gateway4.s_addr || !addr_any(addr_of6(&v->s.router6)))) {
@@ -46,12 +58,26 @@ static void find_machine(const struct dns *d, const char *name, struct place *p)
 	}
 }
 
+static void write_target(const struct dns *d, const char *name, char target[TARGET_SIZE])
+{
+	snprintf(target, TARGET_SIZE, "%s%s%s", name, *d->v->s.domain ? "." : "", d->v->s.domain);
+}
+
 static void set_target(const struct dns *d, const char *name, struct place *p)
 {
 	if (!*name)
 		return;
-	snprintf(p->target, sizeof(p->target), "%s%s%s", name, *d->v->s.domain ? "." : "", d->v->s.domain);
+	write_target(d, name, p->target);
 	p->exists = true;
+}
+
+/* How what leads to this server is called, whoever else is called as it is. */
+static const char *own_name(const struct dns *d)
+{
+	const struct server *v = d->v;
+	bool taken = (v->l4 && leases_named(v->l4, OWN_NAME)) || (v->l6 && leases_named(v->l6, OWN_NAME));
+
+	return taken ? FREE_NAME : OWN_NAME;
 }
 
 static void find_address(const struct dns *d, struct lan_addr a, struct place *p)
@@ -61,11 +87,19 @@ static void find_address(const struct dns *d, struct lan_addr a, struct place *p
 	const struct lease *e = l ? leases_at(l, a) : NULL;
 
 	if (addr_eq(a, addr_of4(v->s.addr4)) || addr_eq(a, addr_of6(&v->s.addr6)))
-		set_target(d, "dns", p);
+		set_target(d, own_name(d), p);
 	else if (addr_eq(a, addr_of4(v->s.gateway4)) || addr_eq(a, addr_of6(&v->s.router6)))
 		set_target(d, "gateway", p);
 	else if (e)
 		set_target(d, e->name, p);
+}
+
+/* Where the last `n` labels begin. */
+static size_t last_labels(const char *text, size_t len, unsigned n)
+{
+	while (len && (text[len - 1] != '.' || --n))
+		len--;
+	return len;
 }
 
 /* "4.3.2.1": bytes from the last on; how many there are, or -1. */
@@ -118,13 +152,15 @@ static void find_reverse4(const struct dns *d, const char *text, size_t len, str
 	int n = read_octets(text, len, b);
 	struct lan_addr a;
 
-	/* As many bytes as the network's prefix has at least. */
+	/* As many bytes as the network's prefix has at least: so many make a zone. */
 	if (!s->addr4.s_addr || n < 0 || (unsigned)n * 8 < s->prefix4)
 		return;
 	a = (struct lan_addr){ 0, LAN_V4 | ld_be32(b) };
-	p->ours = addr_same_net(a, addr_of4(s->addr4), s->prefix4);
-	p->exists = n < 4;
-	if (p->ours && n == 4)
+	if (!addr_same_net(a, addr_of4(s->addr4), s->prefix4))
+		return;
+	set_zone(p, last_labels(text, len, (s->prefix4 + 7) / 8));
+	p->exists = n < 4 || !p->zone;
+	if (n == 4)
 		find_address(d, a, p);
 }
 
@@ -138,9 +174,11 @@ static void find_reverse6(const struct dns *d, const char *text, size_t len, str
 	if (addr_any(own) || n < 0 || (unsigned)n * 4 < s->prefix6)
 		return;
 	a = (struct lan_addr){ ld_be64(b), ld_be64(b + 8) };
-	p->ours = addr_same_net(a, own, s->prefix6);
-	p->exists = n < 32;
-	if (p->ours && n == 32)
+	if (!addr_same_net(a, own, s->prefix6))
+		return;
+	set_zone(p, last_labels(text, len, (s->prefix6 + 3) / 4));
+	p->exists = n < 32 || !p->zone;
+	if (n == 32)
 		find_address(d, a, p);
 }
 
@@ -170,9 +208,10 @@ static void find(const struct dns *d, const struct dns_query *q, struct place *p
 	} else if (ends_with(text, ".invalid", &head) || ends_with(text, ".onion", &head)) {
 		p->ours = true;
 	} else if (*domain && !strcmp(text, domain)) {
-		p->ours = p->exists = true;
+		set_zone(p, 0);
+		p->exists = true;
 	} else if (*domain && ends_with(text, domain, &head) && head && text[head - 1] == '.') {
-		p->ours = true;
+		set_zone(p, head);
 		text[head - 1] = 0;
 		if (!strchr(text, '.'))
 			find_machine(d, text, p);
@@ -183,33 +222,66 @@ static void find(const struct dns *d, const struct dns_query *q, struct place *p
 	}
 }
 
-/* Who says that something does not exist, so that it can be remembered: RFC 2308. */
-static void put_soa(struct dns_writer *w, const struct dns *d)
+static bool own_whole_name(const struct dns *d, struct dns_name *n)
 {
-	struct dns_name zone, server;
-	uint8_t data[2 * DNS_NAME_MAX + 20];
-	char text[LAN_DOMAIN_MAX + 8];
-	size_t n;
+	char text[TARGET_SIZE];
 
-	snprintf(text, sizeof(text), "dns.%s", d->v->s.domain);
-	if (!*d->v->s.domain || !dns_name_of(d->v->s.domain, &zone) || !dns_name_of(text, &server))
+	write_target(d, own_name(d), text);
+	return dns_name_of(text, n);
+}
+
+/* Whose the zone is, and for how long absence can be remembered (RFC 2308): as local zones have it in RFC 6303, 3. */
+static void put_soa(struct dns_writer *w, const struct dns *d, enum dns_section where, const struct place *p)
+{
+	/* Serial, refresh, retry, expire, minimum. */
+	static const uint32_t numbers[] = { 1, 3600, 1200, 604800, TTL_S };
+	struct dns_record r = { .type = DNS_SOA, .ttl = TTL_S, .skip = p->zone };
+	struct dns_name domain, server, nobody;
+	uint8_t data[2 * DNS_NAME_MAX + sizeof(numbers)];
+
+	/* What is in no zone is absent by the word of the domain's. */
+	if (!p->zoned) {
+		if (!*d->v->s.domain || !dns_name_of(d->v->s.domain, &domain))
+			return;
+		r.name = &domain;
+	}
+	if (!own_whole_name(d, &server) || !dns_name_of("nobody.invalid", &nobody))
 		return;
 	memcpy(data, server.b, server.len);
-	n = server.len;
-	data[n++] = 0; /* nobody's mailbox */
-	for (unsigned k = 0; k < 5; k++, n += 4)
-		st_be32(data + n, k ? TTL_S : 1);
-	dns_put(w, DNS_AUTHORITY,
-		&(struct dns_record){ .name = &zone, .type = DNS_SOA, .ttl = TTL_S, .data = data, .len = n });
+	memcpy(data + server.len, nobody.b, nobody.len);
+	r.len = (size_t)server.len + nobody.len;
+	for (size_t k = 0; k < ARRAY_LEN(numbers); k++, r.len += 4)
+		st_be32(data + r.len, numbers[k]);
+	r.data = data;
+	dns_put(w, where, &r);
+}
+
+/* What a zone has at its top, which is the question's name. */
+static bool put_top(struct dns_writer *w, const struct dns *d, const struct dns_query *q, const struct place *p)
+{
+	struct dns_record r = { .type = DNS_NS, .ttl = TTL_S };
+	struct dns_name server;
+	bool any = false;
+
+	if (q->type == DNS_SOA || q->type == DNS_ANY) {
+		put_soa(w, d, DNS_ANSWER, p);
+		any = true;
+	}
+	if ((q->type == DNS_NS || q->type == DNS_ANY) && own_whole_name(d, &server)) {
+		r.data = server.b, r.len = server.len;
+		dns_put(w, DNS_ANSWER, &r);
+		any = true;
+	}
+	return any;
 }
 
 /* Those records of the name that are asked for; false: none. */
-static bool put_records(struct dns_writer *w, const struct dns_query *q, const struct place *p)
+static bool put_records(struct dns_writer *w, const struct dns *d, const struct dns_query *q, const struct place *p)
 {
 	static const struct in6_addr none;
 	struct dns_record r = { .ttl = TTL_S };
 	struct dns_name target;
-	bool any = false;
+	bool any = p->zoned && !p->zone && put_top(w, d, q, p);
 
 	if (p->v4.s_addr && (q->type == DNS_A || q->type == DNS_ANY)) {
 		r.type = DNS_A, r.data = &p->v4, r.len = 4;
@@ -244,7 +316,7 @@ bool dns_local(const struct dns *d, const struct dns_query *q, struct dns_writer
 	st_be16(w->b + 2, ld_be16(w->b + 2) | DNS_AA);
 	if (!p.exists)
 		*rcode = DNS_NXDOMAIN;
-	if (!p.exists || !put_records(w, q, &p))
-		put_soa(w, d);
+	if (!p.exists || !put_records(w, d, q, &p))
+		put_soa(w, d, DNS_AUTHORITY, &p);
 	return true;
 }
