@@ -19,6 +19,9 @@
 /* Bytes of a file that is read, and so of one that is written: the routes of an interface may be many. */
 #define FILE_MOST (64u << 20)
 
+/* Of a file that is there for a moment, to see whether leases could be kept. */
+#define TRY ".try"
+
 /* --- where --- */
 
 static int place(char buf[LAN_PATH], const char *dir, const char *rest, struct err *err)
@@ -406,19 +409,24 @@ static int list(const char *dir, const char *suffix, struct lan_names *n, struct
 
 void lan_store_tidy(const struct lan_store *s)
 {
+	const struct {
+		const char *dir, *suffix;
+	} left[] = { { s->etc, ".json.tmp" }, { s->keep, TRY }, { s->keep, TRY ".tmp" } };
 	char path[2 * LAN_PATH];
 	struct lan_names n;
 	struct err ignored;
 
 	snprintf(path, sizeof(path), "%s" LAN_FORWARDING_NOTES ".tmp", s->run);
 	unlink(path);
-	if (list(s->etc, ".json.tmp", &n, &ignored))
-		return;
-	for (unsigned i = 0; i < n.len; i++) {
-		snprintf(path, sizeof(path), "%s/%s.json.tmp", s->etc, n.v[i]);
-		unlink(path);
+	for (size_t k = 0; k < ARRAY_LEN(left); k++) {
+		if (list(left[k].dir, left[k].suffix, &n, &ignored))
+			continue;
+		for (unsigned i = 0; i < n.len; i++) {
+			snprintf(path, sizeof(path), "%s/%s%s", left[k].dir, n.v[i], left[k].suffix);
+			unlink(path);
+		}
+		lan_names_free(&n);
 	}
-	lan_names_free(&n);
 }
 
 int lan_store_names(const struct lan_store *s, struct lan_names *n, struct err *err)
@@ -572,7 +580,7 @@ int lan_keep_prepare(const struct lan_store *s, const char *name, struct err *er
 	/* A file system that is full takes a name, but nothing in it. */
 	memset(text, '.', sizeof(text) - 1);
 	text[sizeof(text) - 1] = '\0';
-	lan_keep_path(s, name, ".try", path);
+	lan_keep_path(s, name, TRY, path);
 	if (make_dir(s->keep, 0755, err) || lan_write_file(path, text, false, err))
 		return -1;
 	unlink(path);

@@ -9,8 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "lan/store.h"
 
 #define MIB (1u << 20)
@@ -103,12 +105,39 @@ static void test_others_files(void **state)
 	assert_int_equal(errno, ENOENT);
 }
 
+/* What whoever was killed had begun to write goes, and nothing else. */
+static void test_tidy(void **state)
+{
+	static const struct {
+		const char *file;
+		bool stays;
+	} rows[] = { { "/lab.json", true },	     { "/lab.json.tmp", false },    { "/kept/lab.try", false },
+		     { "/kept/lab.try.tmp", false }, { "/kept/try.dnsmasq", true }, { "/kept/a b.try", true } };
+	char path[512];
+
+	strcat(strcpy(s.keep, s.run), "/kept");
+	assert_int_equal(mkdir(s.keep, 0700), 0);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		snprintf(path, sizeof(path), "%s%s", s.run, rows[i].file);
+		fclose(fopen(path, "w"));
+	}
+	lan_store_tidy(&s);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		snprintf(path, sizeof(path), "%s%s", s.run, rows[i].file);
+		if (access(path, F_OK) != (rows[i].stays ? 0 : -1))
+			fail_msg("%s %s", rows[i].file, rows[i].stays ? "is gone" : "is left");
+		unlink(path);
+	}
+	assert_int_equal(rmdir(s.keep), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_too_large),
 		cmocka_unit_test(test_others_files),
+		cmocka_unit_test(test_tidy),
 	};
 
 	return cmocka_run_group_tests_name("lan_store", tests, begin, end);
