@@ -200,6 +200,7 @@ static int plug(struct lan *l, struct lan_run *r, struct lan_cable *c, struct er
 	port->index = index;
 	port->trusted = c->trusted;
 	port->mtu = told_mtu(l, &r->def);
+	c->addr4.s_addr = htobe32(port->addr4);
 	if (rtnl_set_alias(&l->nl, index, alias, err) || lan_run_save(l, r, err) || lan_load_rules(l, r, err) ||
 	    lan_server_hosts(l, r, err))
 		return -1;

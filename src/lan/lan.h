@@ -63,8 +63,9 @@ struct lan_cable {
 	/* What there is: descriptors of the tap, one a queue, with virtio-net headers; they end the cable. */
 	int fd[LAN_QUEUES_MAX];
 	char tap[IFNAMSIZ];
-	unsigned mtu; /* 0: as usual */
-	bool started; /* the network was down before */
+	unsigned mtu;	      /* 0: as usual */
+	struct in_addr addr4; /* that the network's server gives it; 0.0.0.0: none */
+	bool started;	      /* the network was down before */
 };
 /* Whether a name is that of a network; needs no rights. */
 bool lan_is_defined(const char *name);

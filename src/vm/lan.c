@@ -1,9 +1,11 @@
 /* A card in a network of the host (docs/lan.md): `--net NAME`, by a tap in the network's bridge. */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "lan/lan.h"
 #include "net/net.h"
 #include "vm/impl.h"
@@ -84,6 +86,28 @@ void vm_lan_leave(struct config *c, const char *prefix)
 	lan_leave(config_get(c, key));
 }
 
+/*
+ * The guest of a machine that was saved has the address that the card had then, and asks for none again before half of
+ * its lease is over.
+ */
+static int note_address(struct config *c, const char *prefix, const struct lan_cable *cable, struct err *err)
+{
+	char key[64], text[INET_ADDRSTRLEN];
+	const char *had;
+
+	snprintf(key, sizeof(key), "%s.last-address", prefix);
+	had = config_get(c, key);
+	if (!cable->addr4.s_addr)
+		return 0;
+	inet_ntop(AF_INET, &cable->addr4, text, sizeof(text));
+	if (had && strcmp(had, text) && !cable->trusted)
+		log_line(LOG_WARN, prefix,
+			 "this machine had %s when it was saved and has %s now: what it sends is dropped until its "
+			 "guest asks for an address again",
+			 had, text);
+	return had && !strcmp(had, text) ? 0 : config_choose(c, key, text, err);
+}
+
 struct net_peer *vm_lan_peer(struct vm *vm, const char *prefix, bool *started, struct err *err)
 {
 	struct lan_cable cable;
@@ -96,5 +120,7 @@ struct net_peer *vm_lan_peer(struct vm *vm, const char *prefix, bool *started, s
 		return NULL;
 	}
 	*started = cable.started;
+	if (note_address(vm->config, prefix, &cable, err))
+		log_line(LOG_WARN, prefix, "its address is not kept: %s", err->msg);
 	return net_tap_from_fds(vm->loop, prefix, cable.fd, cable.queues, err);
 }

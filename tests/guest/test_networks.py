@@ -28,6 +28,7 @@ def test_two_machines_find_each_other():
     r = s.result("machines", guest_files("busybox"))
     assert r["two by name"] and r["outside"] and r["mtu"] == "1400", r
     assert r["addresses"] == r["again"] and r["trusted"] == ["two"]
+    assert r["saved"] == [[True, False], [False, True]]
     assert r["killed"] == [] and r["left"] == project.NOTHING
 
 

@@ -543,12 +543,12 @@ def configured(lab, dns="own", model="nat"):
 
 
 class Guest:
-    def __init__(self, lab, name, files, net="lab"):
+    def __init__(self, lab, name, files, net="lab", disk=True, saved=None):
         self.out = os.path.join(lab.dir, name + ".out")
-        self.process = subprocess.Popen(
-            [lab.VIREO, "run", "--name", name, "--memory", "256M", "--kernel", files + "/vmlinuz", "--initrd", files + "/initrd.img",
-             "--append", "console=ttyS0 quiet", "--disk", files + "/disk.img,snapshot=on", "--net", net],
-            stdin=subprocess.PIPE, stdout=open(self.out, "w"), stderr=subprocess.STDOUT, text=True)
+        new = ["run", "--name", name, "--memory", "256M", "--kernel", files + "/vmlinuz", "--initrd", files + "/initrd.img",
+               "--append", "console=ttyS0 quiet", *(["--disk", files + "/disk.img,snapshot=on"] if disk else []), "--net", net]
+        self.process = subprocess.Popen([lab.VIREO, *(["restore", saved] if saved else new)], stdin=subprocess.PIPE,
+                                        stdout=open(self.out, "w"), stderr=subprocess.STDOUT, text=True)
 
     def text(self):
         return open(self.out, errors="replace").read()
@@ -570,6 +570,26 @@ class Guest:
         self.process.wait()
 
 
+def saved(lab, files):
+    """What is said of its address when it comes back to it, and when somebody else has it."""
+    state, three = f"{lab.dir}/state", Guest(lab, "three", files, disk=False)
+    mine = lambda: next(c["address"] for c in shown(lab)["cables"] if c["machine"] == "three")
+    three.booted()
+    address, said = mine(), []
+    for somebody in (None, f"52:54:00:00:00:99,other,{address}"):
+        lab.vireo("save", "three", state)
+        three.process.wait()
+        if somebody:
+            lab.vireo("net", "edit", "lab", "--host", somebody)
+        three = Guest(lab, "three", files, saved=state)
+        wait(lambda: os.path.exists(f"{lab.dir}/vireo/three/qmp.sock"))
+        os.remove(state)
+        has = re.findall(rf"net0: this machine had {address} when it was saved and has (\S+) now", three.text())
+        said.append((mine() == address, has == [mine()]))
+    three.kill()
+    return said
+
+
 def machines(lab, files):
     """Two of them in a network that is down; one is killed and comes back."""
     os.environ["XDG_RUNTIME_DIR"] = lab.dir
@@ -586,6 +606,7 @@ def machines(lab, files):
     two.booted()
     r["again"] = addresses()
     r["trusted"] = [c["machine"] for c in shown(lab)["cables"] if c.get("trusted")]
+    r["saved"] = saved(lab, files)
     one.kill()
     two.kill()
     r["killed"] = shown(lab)["cables"]
