@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,11 +15,13 @@
 #include "vm/rundir.h"
 
 #define MESSAGE_MAX (4u << 20)
+#define END_MS	    10000
 
 struct client {
 	char name[48];
 	int fd, patience_ms;
-	char *data; /* what was read and not yet used */
+	int process; /* a pidfd; -1: it is not seen from here, or has ended */
+	char *data;  /* what was read and not yet used */
 	size_t len, size;
 };
 
@@ -133,6 +136,17 @@ int client_status(struct client *c, char *word, size_t size, struct err *err)
 	return o ? 0 : -1;
 }
 
+/* Of the machine, as the kernel knows who listens. */
+static int find_process(int fd)
+{
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) || peer.pid <= 0)
+		return -1;
+	return (int)syscall(SYS_pidfd_open, peer.pid, 0);
+}
+
 struct client *client_open(const char *name, int patience_ms, struct err *err)
 {
 	struct client *c = calloc(1, sizeof(*c));
@@ -144,7 +158,10 @@ struct client *client_open(const char *name, int patience_ms, struct err *err)
 	}
 	snprintf(c->name, sizeof(c->name), "%s", name);
 	c->patience_ms = patience_ms;
+	c->process = -1;
 	c->fd = rundir_connect(name, "qmp.sock", err);
+	if (c->fd >= 0)
+		c->process = find_process(c->fd);
 	if (c->fd >= 0)
 		greeting = next_message(c, now_ms() + patience_ms, err);
 	json_decref(greeting);
@@ -156,6 +173,7 @@ struct client *client_open(const char *name, int patience_ms, struct err *err)
 
 bool client_wait_end(struct client *c, int ms)
 {
+	struct pollfd process = { .fd = c->process, .events = POLLIN };
 	int64_t until = now_ms() + ms;
 	struct err err;
 	ssize_t n;
@@ -164,13 +182,17 @@ bool client_wait_end(struct client *c, int ms)
 		c->len = 0;
 		n = more(c, until, &err);
 	} while (n > 0);
-	return n == 0 || now_ms() < until; /* reset by the peer is an end too */
+	if (n < 0 && now_ms() >= until) /* reset by the peer is an end too */
+		return false;
+	return c->process < 0 || poll(&process, 1, END_MS) > 0;
 }
 
 void client_close(struct client *c)
 {
 	if (c->fd >= 0)
 		close(c->fd);
+	if (c->process >= 0)
+		close(c->process);
 	free(c->data);
 	free(c);
 }

@@ -19,7 +19,10 @@ json_t *client_execute(struct client *c, const char *command, json_t *args, stru
 int client_do(struct client *c, const char *command, struct err *err);
 /* Of query-status: a word such as "running". */
 int client_status(struct client *c, char *word, size_t size, struct err *err);
-/* Wait until the machine closes the connection: false after `ms`. */
+/*
+ * Wait until the machine closes the connection: false after `ms`. What it holds (its name, its memory, its disks) is
+ * free when its process has ended, which has ten seconds more: false after these, too.
+ */
 bool client_wait_end(struct client *c, int ms);
 void client_close(struct client *c);
 /* The absolute name of a file of the user's: the machine's process may stand in another directory. */

@@ -73,7 +73,7 @@ static int follow(struct client *vm, struct err *err)
 	return rc;
 }
 
-static int save(struct client *vm, const char *path, bool keep, struct err *err)
+static int save(struct client *vm, const char *name, const char *path, bool keep, struct err *err)
 {
 	char uri[PATH_MAX + 8];
 	json_t *r;
@@ -83,9 +83,7 @@ static int save(struct client *vm, const char *path, bool keep, struct err *err)
 	json_decref(r);
 	if (!r || follow(vm, err) || client_do(vm, keep ? "cont" : "quit", err))
 		return -1;
-	if (!keep)
-		client_wait_end(vm, END_MS);
-	return 0;
+	return keep || client_wait_end(vm, END_MS) ? 0 : err_set(err, "%s is saved, and does not end", name);
 }
 
 static int save_run(struct config *c, int argc, char **argv)
@@ -105,7 +103,7 @@ static int save_run(struct config *c, int argc, char **argv)
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
-	rc = save(vm, path, keep, &err);
+	rc = save(vm, argv[0], path, keep, &err);
 	client_close(vm);
 	return rc ? cli_fail(&err) : 0;
 }
@@ -119,7 +117,9 @@ const struct cli_command cli_save_command = {
 	.operand_words = { "@machine", "@file" },
 	.options = save_options,
 	.text = "The machine stands still while it is saved. FILE is there only when all of it is safely on the disk;\n"
-		"a machine that could not be saved, or whose save is interrupted with Ctrl-C, goes on.",
+		"a machine that could not be saved, or whose save is interrupted with Ctrl-C, goes on. Its name and "
+		"its\n"
+		"disks are free when the command ends.",
 	.run = save_run,
 };
 

@@ -2,6 +2,8 @@
 import os
 import pwd
 import subprocess
+import sys
+import tempfile
 
 import pytest
 
@@ -88,3 +90,45 @@ def test_guests_are_in_the_users_own_cache(vireo):
     home = pwd.getpwuid(os.getuid()).pw_dir
     r = subprocess.run([VIREO, "guest", "--print", "busybox"], env={}, capture_output=True, text=True)
     assert r.returncode == 0 and r.stdout == f"{home}/.cache/vireo/guests/busybox\n"
+
+
+# A machine as far as the commands that end one see it, which goes on for a while after it has said goodbye.
+LINGERING = """
+import fcntl, json, os, socket, sys, time
+os.makedirs(sys.argv[1], 0o700)
+pid = open(sys.argv[1] + "/pid", "w")
+fcntl.flock(pid, fcntl.LOCK_EX)
+pid.write(str(os.getpid()))
+pid.flush()
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1] + "/qmp.sock")
+s.listen()
+print("ready", flush=True)
+c, _ = s.accept()
+say = lambda o: c.sendall(json.dumps(o).encode() + b"\\n")
+say({"QMP": {}})
+what = ""
+while what != "quit":
+    what = json.loads(c.recv(4096))["execute"]
+    say({"return": {"status": "completed"} if what == "query-migrate" else {}})
+c.close()
+s.close()
+time.sleep(1.5)
+"""
+
+
+@pytest.mark.parametrize("args", [["save", "one", "FILE"], ["stop", "--force", "one"]], ids=["save", "stop"])
+def test_who_ends_a_machine_waits_for_its_process(args, monkeypatch, tmp_path):
+    with tempfile.TemporaryDirectory(prefix="vireo-run-") as run:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", run)
+        os.mkdir(os.path.join(run, "vireo"), 0o700)
+        machine = subprocess.Popen([sys.executable, "-c", LINGERING, os.path.join(run, "vireo", "one")], stdout=subprocess.PIPE, text=True)
+        try:
+            assert machine.stdout.readline() == "ready\n"
+            r = subprocess.run([VIREO, *(str(tmp_path / "state") if a == "FILE" else a for a in args)], capture_output=True, text=True, timeout=30)
+            assert (r.returncode, r.stderr) == (0, "")
+            assert machine.poll() is not None
+            assert subprocess.run([VIREO, "ps"], capture_output=True, text=True, timeout=30).stdout.splitlines()[1:] == []
+        finally:
+            machine.kill()
+            machine.wait()
