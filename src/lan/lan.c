@@ -126,6 +126,19 @@ static int check_routes(struct lan *l, const struct lan_def *d, const struct lan
 	return rc;
 }
 
+/* What the others say of it: they would reach it again once it is what it was. */
+static int check_named(struct lan *l, struct lan_def *o, const void *opaque, struct err *err)
+{
+	const struct lan_def *d = opaque;
+
+	return lan_def_names(o, d->name)
+		       ? err_set(err,
+				 "model: network %s has a route to network %s, and to one that is %s there is none "
+				 "(take it out first: `vireo net edit %s --route`)",
+				 o->name, d->name, lan_model_names[d->model], o->name)
+		       : 0;
+}
+
 static int check_bridge(struct lan *l, const struct lan_def *d, const struct lan_wishes *w, struct err *err)
 {
 	struct rtnl_links links;
@@ -363,8 +376,9 @@ int lan_edit(struct lan *l, struct lan_def *d, const struct lan_wishes *w, bool 
 	if (!old)
 		return err_set(err, "out of memory");
 	if (lan_load(l, d->name, old, err) || (started && lan_host_rights(err)) || fit(l, d, old, w, err) ||
-	    check_routes(l, d, old, err) || (started && lan_check_listeners(d, old, err)) ||
-	    lan_store_save(&l->store, d, err))
+	    check_routes(l, d, old, err) ||
+	    (lan_has_gateway(old) && !lan_has_gateway(d) && each_other(l, d->name, check_named, d, err)) ||
+	    (started && lan_check_listeners(d, old, err)) || lan_store_save(&l->store, d, err))
 		goto out;
 	rc = started ? lan_up(l, d, force, err) : 0;
 	if (rc) {

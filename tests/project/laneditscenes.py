@@ -769,6 +769,8 @@ def neighbors(lab):
         lab.vireo("net", "create", name, "--nat", "--route", "a", *more)
     filters = lambda: "vr-a" in sh("nft list table inet vireo-b")
     r["before"] = [filters(), shown(lab, "c")["definition"]["routes"]]
+    r["named"] = [tried(lab, "net", "edit", "a", *args) for args in (["--isolated"], ["--bridged", "up0"], ["--routed"])]
+    r["model"] = shown(lab, "a")["definition"]["model"]
     lab.vireo("net", "delete", "a")
     lab.vireo("net", "create", "a", "--nat")
     r["after"] = [filters(), *("routes" in shown(lab, name)["definition"] for name in ("b", "c"))]

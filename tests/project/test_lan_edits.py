@@ -241,6 +241,7 @@ def test_what_is_other_networks(scenes):
     assert "the name vr-a is one of network a's" in r["vr-a"] and "the name vs-a is one of network a's" in r["vs-a"]
     assert "the name vs-b is one of network vr's" in r["vs-b"]
     assert r["before"] == [True, ["a"]] and r["after"] == [False, False, False] and r["lists"] == [False, ["tcp:80-x:80"]]
+    assert ["model: network b has a route to network a" in e for e in r["named"]] == [True, True, False] and r["model"] == "routed"
     assert "subnet 8.8.8.0/24 is not a private one" in r["public"][0] and r["public"][1:] == ["", ""]
     assert "a network has IPv4 or IPv6 or both" in r["empty"] and r["left"] == NOTHING
 
