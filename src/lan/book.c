@@ -1,6 +1,8 @@
 /* See book.h. */
 #include "lan/book.h"
 
+#include "lan/legacy.h"
+
 #include <linux/netfilter/nf_tables.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,9 +34,14 @@ static int add_chain(void *opaque, unsigned family, const struct rtattr *const *
 	c.drops = t[NFTA_CHAIN_POLICY] && number(t[NFTA_CHAIN_POLICY]) == NF_DROP;
 	if (nfnl_text(t[NFTA_CHAIN_TYPE], type) && strlen(type) < sizeof(c.type))
 		memcpy(c.type, type, strlen(type));
+	return book_add(b, &c);
+}
+
+int book_add(struct book *b, const struct book_chain *c)
+{
 	if (b->chains_len == CHAINS || !array_more(b->chains, b->chains_len))
 		return -1;
-	b->chains[b->chains_len++] = c;
+	b->chains[b->chains_len++] = *c;
 	return 0;
 }
 
@@ -44,10 +51,12 @@ int book_open(struct book *b, struct err *err)
 	if (rtnl_open_netfilter(&b->nf, err))
 		return -1;
 	b->open = true;
-	if (!nfnl_each(&b->nf, &(struct nfnl_query){ .message = NFT_MSG_GETCHAIN }, add_chain, b, err))
-		return 0;
-	book_close(b);
-	return -1;
+	if (nfnl_each(&b->nf, &(struct nfnl_query){ .message = NFT_MSG_GETCHAIN }, add_chain, b, err)) {
+		book_close(b);
+		return -1;
+	}
+	legacy_read(b);
+	return 0;
 }
 
 void book_close(struct book *b)
@@ -63,14 +72,24 @@ void book_close(struct book *b)
 	*b = (struct book){ 0 };
 }
 
-struct book_chain *book_find(const struct book *b, unsigned family, const char *table, const char *name)
+static bool is_beside(const struct book_chain *c, const struct book_chain *other)
 {
-	for (unsigned i = 0; i < b->chains_len; i++) {
-		struct book_chain *c = &b->chains[i];
+	return c->family == other->family && c->legacy == other->legacy && !strcmp(c->table, other->table);
+}
 
-		if (c->family == family && !strcmp(c->name, name) && !strcmp(c->table, table))
-			return c;
-	}
+struct book_chain *book_find(const struct book *b, const struct book_chain *c, const char *name)
+{
+	for (unsigned i = 0; i < b->chains_len; i++)
+		if (is_beside(&b->chains[i], c) && !strcmp(b->chains[i].name, name))
+			return &b->chains[i];
+	return NULL;
+}
+
+const struct book_chain *book_at(const struct book *b, const struct book_chain *c, unsigned from)
+{
+	for (unsigned i = 0; i < b->chains_len; i++)
+		if (is_beside(&b->chains[i], c) && b->chains[i].hook == BOOK_NO_HOOK && b->chains[i].from == from)
+			return &b->chains[i];
 	return NULL;
 }
 
@@ -109,7 +128,7 @@ static int add_rule(void *opaque, unsigned family, const struct rtattr *const *t
 	r->book->rules_left--;
 	if (c->len + len > c->size) {
 		size_t size = 2 * c->size + len;
-		struct rtattr *v = realloc(c->rules, size);
+		void *v = realloc(c->rules, size);
 
 		if (!v)
 			return -1;
@@ -129,6 +148,18 @@ void book_read(struct book *b, struct book_chain *c)
 	if (!c->read)
 		c->cut = ask(b, &q, add_rule, &r) != 0;
 	c->read = true;
+}
+
+const void *book_next(const struct book_chain *c, size_t *at)
+{
+	const char *rule = (const char *)c->rules + *at;
+	const size_t left = c->len - *at;
+
+	if (!c->rules || !left || (!c->legacy && !RTA_OK((const struct rtattr *)rule, left)))
+		return NULL;
+	*at += c->legacy ? legacy_entry(c->family, rule).next : RTA_ALIGN(((const struct rtattr *)rule)->rta_len);
+	*at = *at < c->len ? *at : c->len;
+	return rule;
 }
 
 /* --- sets --- */

@@ -27,10 +27,12 @@ void book_verdict(const struct rtattr *a, struct book_verdict *v);
 struct book_chain {
 	unsigned family, hook; /* NFPROTO_INET and so on; NF_INET_FORWARD and so on, BOOK_NO_HOOK: it is jumped to */
 	bool drops;	       /* what none of its rules decides */
+	bool legacy;	       /* of iptables-legacy */
+	unsigned from;	       /* where in such a table its rules begin */
 	char table[NFNL_NAME], name[NFNL_NAME], type[16];
-	/* Once it was looked at: rules as the kernel writes their expressions, one behind the other. */
+	/* Once it was looked at: rules as the kernel writes their expressions, or as entries, one behind the other. */
 	bool read, cut; /* cut: there are more, or nobody knows */
-	struct rtattr *rules;
+	void *rules;
 	size_t len, size;
 };
 
@@ -60,9 +62,14 @@ struct book {
 /* Which chains there are. */
 int book_open(struct book *b, struct err *err);
 void book_close(struct book *b);
-struct book_chain *book_find(const struct book *b, unsigned family, const char *table, const char *name);
+int book_add(struct book *b, const struct book_chain *c);
+/* Of the same table as `c`: one by its name, or of iptables-legacy by where it begins. NULL: there is none. */
+struct book_chain *book_find(const struct book *b, const struct book_chain *c, const char *name);
+const struct book_chain *book_at(const struct book *b, const struct book_chain *c, unsigned from);
 /* Have its rules. */
 void book_read(struct book *b, struct book_chain *c);
+/* The rule at `at` of what was read, which becomes that of the next one; NULL: the end. */
+const void *book_next(const struct book_chain *c, size_t *at);
 /* Of the chain's table; NULL: it cannot be known. Until the next call. */
 const struct book_set *book_set(struct book *b, const struct book_chain *c, const char *name);
 

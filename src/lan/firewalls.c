@@ -424,7 +424,9 @@ static void fill(FILE *f, const char *text, const struct book_chain *c, const ch
 			put_name(f, chain);
 			break;
 		default:
-			put_name(f, c->family == NFPROTO_IPV6 ? "ip6tables" : "iptables");
+			fprintf(f, "%s%s%s%s", c->family == NFPROTO_IPV6 ? "ip6tables" : "iptables",
+				c->legacy ? "-legacy" : "", strcmp(c->table, "filter") ? " -t " : "",
+				strcmp(c->table, "filter") ? c->table : "");
 		}
 	}
 }
@@ -432,10 +434,10 @@ static void fill(FILE *f, const char *text, const struct book_chain *c, const ch
 static void put_rules(FILE *f, const struct book *b, const struct book_chain *c, const char *bridge, unsigned lost)
 {
 	/* As iptables names the chains that it makes. */
-	const bool iptables = c->family != NFPROTO_INET && !strcmp(c->table, "filter") &&
-			      (!strcmp(c->name, "FORWARD") || !strcmp(c->name, "INPUT"));
+	const bool iptables = c->legacy || (c->family != NFPROTO_INET && !strcmp(c->table, "filter") &&
+					    (!strcmp(c->name, "FORWARD") || !strcmp(c->name, "INPUT")));
 	/* Where Docker looks first, and leaves what somebody has put there. */
-	const bool docker = iptables && c->hook == NF_INET_FORWARD && book_find(b, c->family, c->table, "DOCKER-USER");
+	const bool docker = iptables && c->hook == NF_INET_FORWARD && book_find(b, c, "DOCKER-USER");
 	const char *chain = docker ? "DOCKER-USER" : c->name, *separator = "";
 
 	for (size_t i = 0; i < ARRAY_LEN(matches); i++) {
@@ -525,7 +527,10 @@ static char *describe(const struct book *b, const struct book_chain *c, const st
 
 	if (!f)
 		return NULL;
-	fill(f, "chain %c of the host's packet filters (table %f %t) drops ", c, c->name, s->bridge);
+	fill(f,
+	     c->legacy ? "chain %c of the host's packet filters (iptables-legacy, table %f %t) drops "
+		       : "chain %c of the host's packet filters (table %f %t) drops ",
+	     c, c->name, s->bridge);
 	for (unsigned i = 0; i < LOSSES; i++) {
 		if (!(all & LOST(i)))
 			continue;

@@ -5,7 +5,9 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/xt_conntrack.h>
 #include <linux/netfilter/xt_mark.h>
+#include <linux/netfilter/xt_multiport.h>
 #include <linux/netfilter/xt_state.h>
+#include <linux/netfilter/xt_tcpudp.h>
 #include <linux/netfilter_bridge/ebt_arp.h>
 #include <linux/netfilter_bridge/ebt_ip.h>
 #include <linux/netfilter_bridge/ebt_ip6.h>
@@ -60,6 +62,52 @@ static enum truth match_mark(const struct probe *p, const void *info)
 	return !m->mark == !m->invert ? YES : NO;
 }
 
+/* --- ports --- */
+
+static enum truth is_port(const struct half_byte c[2], const uint16_t range[2])
+{
+	const unsigned known = (unsigned)c[0].known << 8 | c[1].known, v = (unsigned)c[0].v << 8 | c[1].v;
+
+	if (known != 0xffff)
+		return range[0] || range[1] != 0xffff ? MAYBE : YES;
+	return v >= range[0] && v <= range[1] ? YES : NO;
+}
+
+static enum truth match_tcp(const struct probe *p, const void *info)
+{
+	const struct xt_tcp *m = info;
+	enum truth t = m->option || m->flg_mask ? MAYBE : YES;
+
+	t = both(t, inverted_if(m->invflags & XT_TCP_INV_SRCPT, is_port(p->ports, m->spts)));
+	return both(t, inverted_if(m->invflags & XT_TCP_INV_DSTPT, is_port(p->ports + 2, m->dpts)));
+}
+
+static enum truth match_udp(const struct probe *p, const void *info)
+{
+	const struct xt_udp *m = info;
+	const enum truth t = inverted_if(m->invflags & XT_UDP_INV_SRCPT, is_port(p->ports, m->spts));
+
+	return both(t, inverted_if(m->invflags & XT_UDP_INV_DSTPT, is_port(p->ports + 2, m->dpts)));
+}
+
+/* Of destinations only. */
+static enum truth match_multiport(const struct probe *p, const void *info)
+{
+	const struct xt_multiport_v1 *m = info;
+	enum truth t = NO;
+
+	if (m->flags != XT_MULTIPORT_DESTINATION)
+		return MAYBE;
+	for (unsigned i = 0; i < m->count && i < XT_MULTI_PORTS; i++) {
+		const uint16_t range[2] = { m->ports[i], m->ports[i + (m->pflags[i] && i + 1 < XT_MULTI_PORTS)] };
+		const enum truth in = is_port(p->ports + 2, range);
+
+		t = in > t ? in : t;
+		i += m->pflags[i] != 0;
+	}
+	return inverted_if(m->invert, t);
+}
+
 /* --- what ebtables knows of IP and ARP --- */
 
 /* What of a header is compared, where the module's bit says so. */
@@ -69,34 +117,14 @@ struct part {
 	const void *value, *mask; /* NULL: all of it */
 };
 
-static enum truth is_part(const struct half_byte *c, const struct part *p)
-{
-	struct half_byte b[16];
-
-	for (size_t i = 0; i < p->len; i++) {
-		const uint8_t m = p->mask ? ((const uint8_t *)p->mask)[i] : 0xff;
-
-		b[i] = (struct half_byte){ c[i].v & m, c[i].known | (uint8_t)~m };
-	}
-	return verdict_equal(b, p->value, p->len);
-}
-
-static enum truth is_port(const struct half_byte c[2], const uint16_t range[2])
-{
-	const unsigned known = (unsigned)c[0].known << 8 | c[1].known, v = (unsigned)c[0].v << 8 | c[1].v;
-
-	if (known != 0xffff)
-		return MAYBE;
-	return v >= range[0] && v <= range[1] ? YES : NO;
-}
-
 static enum truth all_parts(const struct probe *p, const struct part *v, size_t len, uint8_t bits, uint8_t inverted)
 {
 	enum truth t = YES;
 
 	for (size_t i = 0; i < len; i++)
 		if (bits & v[i].bit)
-			t = both(t, inverted_if(inverted & v[i].bit, is_part(p->head + v[i].at, &v[i])));
+			t = both(t, inverted_if(inverted & v[i].bit,
+						verdict_masked(p->head + v[i].at, v[i].value, v[i].mask, v[i].len)));
 	return t;
 }
 
@@ -161,6 +189,9 @@ static const struct {
 	{ "conntrack", 2, sizeof(struct xt_conntrack_mtinfo2), match_conntrack },
 	{ "state", 0, sizeof(struct xt_state_info), match_state },
 	{ "mark", 1, sizeof(struct xt_mark_mtinfo1), match_mark },
+	{ "tcp", 0, sizeof(struct xt_tcp), match_tcp },
+	{ "udp", 0, sizeof(struct xt_udp), match_udp },
+	{ "multiport", 1, sizeof(struct xt_multiport_v1), match_multiport },
 	{ "ip", 0, sizeof(struct ebt_ip_info), match_ip },
 	{ "ip6", 0, sizeof(struct ebt_ip6_info), match_ip6 },
 	{ "arp", 0, sizeof(struct ebt_arp_info), match_arp },

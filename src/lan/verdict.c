@@ -13,17 +13,24 @@ struct walk {
 	unsigned steps;
 };
 
-enum truth verdict_equal(const struct half_byte *c, const uint8_t *v, size_t len)
+enum truth verdict_masked(const struct half_byte *c, const void *value, const void *mask, size_t len)
 {
 	enum truth t = YES;
 
 	for (size_t i = 0; i < len; i++) {
-		if ((c[i].v ^ v[i]) & c[i].known)
+		const uint8_t m = mask ? ((const uint8_t *)mask)[i] : 0xff;
+
+		if ((c[i].v ^ ((const uint8_t *)value)[i]) & c[i].known & m)
 			return NO;
-		if (c[i].known != 0xff)
+		if (m & ~c[i].known)
 			t = MAYBE;
 	}
 	return t;
+}
+
+enum truth verdict_equal(const struct half_byte *c, const uint8_t *v, size_t len)
+{
+	return verdict_masked(c, v, NULL, len);
 }
 
 void verdict_name(const struct probe_link *l, struct half_byte name[IFNAMSIZ])
@@ -42,18 +49,19 @@ enum end { ON, PASSES, DROPPED };
 static enum end walk(struct walk *w, struct book_chain *c, unsigned depth)
 {
 	struct book_verdict v;
-	size_t len;
+	const void *rule;
+	size_t at = 0;
 
 	book_read(w->book, c);
-	len = c->len;
-	for (const struct rtattr *rule = c->rules; rule && RTA_OK(rule, len); rule = RTA_NEXT(rule, len)) {
+	while ((rule = book_next(c, &at))) {
 		enum truth met;
 		struct book_chain *to;
 		enum end end = ON;
 
 		if (!w->steps--)
 			return PASSES; /* nobody knows */
-		met = verdict_expressions(w->book, c, rule, w->p, &v);
+		met = c->legacy ? verdict_entry(w->book, c, rule, w->p, &v)
+				: verdict_expressions(w->book, c, rule, w->p, &v);
 		if (!v.there || met == NO)
 			continue;
 		if (v.code == NF_ACCEPT) {
@@ -63,7 +71,7 @@ static enum end walk(struct walk *w, struct book_chain *c, unsigned depth)
 		} else if (v.code == NFT_JUMP || v.code == NFT_GOTO) {
 			const bool back = v.code == NFT_JUMP;
 
-			to = depth < DEEPEST ? book_find(w->book, c->family, c->table, v.chain) : NULL;
+			to = depth < DEEPEST ? book_find(w->book, c, v.chain) : NULL;
 			end = to ? walk(w, to, depth + 1) : PASSES;
 			if (end == ON && !back && met == YES)
 				return ON;

@@ -170,7 +170,8 @@ ebtables -A PVEFW-FORWARD -p IPv6 -j ACCEPT; ebtables -A PVEFW-FORWARD -o fwln+ 
 ebtables -A FORWARD -p IPv4 --ip-proto udp --ip-sport 67 -i ! vs+ -j DROP; ebtables -A FORWARD -p 802_1Q -j DROP; ebtables -A FORWARD -d BGA -j DROP
 """.strip().replace("\n", "; ")
 
-MAKES = {"frames": "nft -f - <<'E'\n" + FRAMES + "E", "ebtables": EBTABLES, "others": OTHERS, "docker": DOCKER, "firewalld": "nft -f - <<'E'\n" + FIREWALLD + "E", "nft": "nft -f - <<'E'\n" + NFT + "E"}
+LEGACY = "for p in iptables-legacy ip6tables-legacy; do $p -F; $p -X; done; " + DOCKER.replace("-nft", "-legacy")
+MAKES = {"legacy": LEGACY, "frames": "nft -f - <<'E'\n" + FRAMES + "E", "ebtables": EBTABLES, "others": OTHERS, "docker": DOCKER, "firewalld": "nft -f - <<'E'\n" + FIREWALLD + "E", "nft": "nft -f - <<'E'\n" + NFT + "E"}
 
 
 def firewalled(lab, kind, bridged):
@@ -254,18 +255,53 @@ IPTABLES = {
     "not outside": "-A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT; {p} -A FORWARD ! -i up0 -j ACCEPT; {p} -P FORWARD DROP",
     "bridged": "-A FORWARD -m physdev --physdev-is-bridged -j ACCEPT; {p} -P FORWARD DROP",
     "marks": "-A FORWARD -m mark ! --mark 0x1 -j ACCEPT; {p} -P FORWARD DROP",
+    "chains": "-N x; {p} -N y; {p} -A FORWARD -g x; {p} -A FORWARD -j DROP; {p} -A x -p tcp -j y; {p} -A y -i vr-nat -j RETURN; {p} -A y -j DROP",
+    "subnets": "-A FORWARD ! -s 10.81.0.0/16 -d 10.81.0.0/24 -i vr+ -j DROP; {p} -A FORWARD -s 10.83.0.0/16 ! -o vr-+ -j DROP",
+    "mangle": "-t mangle -A FORWARD -i vr-nat -j DROP",
+    "ports": "-A FORWARD -p udp -m multiport --dports 53,67:68 -j DROP; {p} -A FORWARD -p tcp --dport 22 -j DROP",
+    "other ports": "-A FORWARD -p udp -m multiport ! --dports 53,67:68 -j DROP; {p} -A FORWARD -p udp --dport 68:547 -j DROP; {p} -A FORWARD -p tcp --syn -j DROP",
+    "counts": "-A FORWARD -i vr-nat; {p} -A FORWARD -i x -j NFLOG; {p} -P FORWARD DROP",
     "states": "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; {p} -A FORWARD -m conntrack ! --ctstate NEW -j ACCEPT; {p} -P FORWARD DROP",
+}
+IP6TABLES = {
+    "drops": "-P FORWARD DROP",
+    "some": "-A FORWARD -s fd00::/8 -p tcp -j DROP; {p} -A FORWARD -i vr-isolated -p icmpv6 -j REJECT; {p} -A FORWARD -d fd00::/8 ! -o vr-+ -j DROP",
+    "protocols": "-A FORWARD -p tcp -j ACCEPT; {p} -A FORWARD -p icmpv6 -j ACCEPT; {p} -P FORWARD DROP",
 }
 
 
-def noticed(lab):
-    """What is lost by each of these, as it is said of networks that run."""
+def three(lab):
+    """Networks, and what is lost of each, as it is said of them while they run."""
     how = {"nat": ["--nat", "--publish", "8080-10.81.0.9:80", "--subnet", "10.81.0.0/24"], "isolated": ["--isolated", "--subnet", "10.82.0.0/24"],
            "routed": ["--routed", "--subnet", "10.83.0.0/24"]}
     for name, words in how.items():
         lab.vireo("net", "create", name, *words)
+    return lambda: {name: lost(lab, name) for name in how}
+
+
+def noticed_legacy(lab):
+    """The same rules of iptables, in tables of their own kind. Who looks makes none of these."""
+    all_of_them = three(lab)
+    names = lambda: sh("cat /proc/net/ip_tables_names /proc/net/ip6_tables_names").split()
+    switch(1, 1)
+    sh("iptables-nft -N x; iptables-nft -A x -j ACCEPT")  # which is another one
+    found = {"none": [all_of_them(), names()]}
+    for name, rules in IPTABLES.items():
+        sh("iptables-legacy " + rules.format(p="iptables-legacy"))
+        found[name] = all_of_them()
+        sh("iptables-legacy -P FORWARD ACCEPT; iptables-legacy -F; iptables-legacy -X; iptables-legacy -t mangle -F")
+    for name, rules in IP6TABLES.items():
+        sh("ip6tables-legacy " + rules.format(p="ip6tables-legacy"))
+        found["six " + name] = all_of_them()
+        sh("ip6tables-legacy -P FORWARD ACCEPT; ip6tables-legacy -F")
+    found["left"] = [all_of_them(), names()]
+    return found
+
+
+def noticed(lab):
+    """What is lost by each of these."""
+    all_of_them = three(lab)
     found = {}
-    all_of_them = lambda: {name: lost(lab, name) for name in how}
     switch(1, 1)
     for name, (policy, rules, more) in FORWARDS.items():
         sh(f"nft 'table inet fw {{ {more}\nchain f {{ type filter hook forward priority 0; policy {policy}; {rules} }}\n}}'")
@@ -279,7 +315,7 @@ def noticed(lab):
     for name, rules in IPTABLES.items():
         sh("iptables-nft " + rules.format(p="iptables-nft"))
         found["iptables " + name] = all_of_them()
-        sh("nft delete table ip filter")
+        sh("nft delete table ip filter; nft delete table ip mangle 2>/dev/null", check=False)
     # Of what hooks nothing is asked, and which tables are ours.
     sh("nft 'table inet fw { chain o { type filter hook output priority 0; policy drop; }; chain n { type nat hook prerouting priority 0; drop; }; }; "
        "table inet vireo-nat { chain forward { drop; }; }'")

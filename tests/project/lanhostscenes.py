@@ -13,7 +13,7 @@ import time
 import lanframes
 import lanlab
 from lan_net import discover
-from lanfirewalls import asked, dropped, endless, firewalled, noticed, noticed_frames, noticed_input  # noqa: F401, scenes of their own file
+from lanfirewalls import asked, dropped, endless, firewalled, noticed, noticed_frames, noticed_input, noticed_legacy  # noqa: F401, scenes of their own file
 from lanlab import sh
 from lanscenes import gone, routes_to, servers, shown, wait
 

@@ -1,6 +1,7 @@
 """What a network does to its host, beside what it is for: nothing. Name spaces as in test_lan.py, whose host has more in it."""
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -143,18 +144,29 @@ OUTWARDS = ["a>outside 4", "a>outside 6"]
 FAILS = {"nat": sorted([*INSIDE, *OUTWARDS, "router"]), "isolated": INSIDE, "routed": sorted([*INSIDE, *OUTWARDS, "router", "outside>a 4", "outside>a 6"]),
          "bridged": ["a>b 4", "a>b 6", *OUTWARDS], "nat --dns dnsmasq": ["a>b 4", "a>b 6", *OUTWARDS]}
 BRIDGED = pytest.mark.skipif(not os.path.isdir("/proc/sys/net/bridge"), reason="br_netfilter is not there")
-TOOLS = {"docker": "iptables -I DOCKER-USER ", "nft": "nft 'insert rule inet fw ", "firewalld": "firewall-cmd "}
+TOOLS = {"docker": "iptables -I DOCKER-USER ", "legacy": "iptables-legacy -I DOCKER-USER ", "nft": "nft 'insert rule inet fw ", "firewalld": "firewall-cmd "}
+
+
+def has_legacy():
+    """The kernel may have none of these tables."""
+    try:
+        return not subprocess.run([*UNSHARE, "sh", "-c", "PATH=$PATH:/usr/sbin:/sbin; iptables-legacy -S && ip6tables-legacy -S"], capture_output=True).returncode
+    except OSError:
+        return False
+
+
+LEGACY = pytest.mark.skipif(not has_legacy(), reason="iptables-legacy does nothing here")
 
 
 @BRIDGED
 @DNSMASQ
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.scene("firewalled", k, "1")) for k in TOOLS])
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.scene("firewalled", k, "1"), *([LEGACY] if k == "legacy" else [])]) for k in TOOLS])
 def test_what_is_said_to_help_beside_a_firewall_helps(scenes, kind):
     if kind == "docker" and not shutil.which("iptables-nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
         pytest.skip("iptables-nft is not there")
     r = scenes.result("firewalled", kind, "1")
     # dnsmasq on the host is reached by the host's input, which Docker leaves open.
-    served = [] if kind == "docker" else ["lease"]
+    served = [] if kind in ("docker", "legacy") else ["lease"]
     assert {m: f["fails"] for m, f in r.items()} == {**FAILS, "nat --dns dnsmasq": FAILS["nat --dns dnsmasq"] + served}
     for model, found in r.items():
         assert found["said"] and all(found["printed"]), (model, found)
@@ -209,14 +221,15 @@ NOTICED = {
     "a mark": (NAT, ISOLATED, ROUTED), "a family": ("back6 inside6 out6 published6", "inside6", "back6 in6 inside6 out6"),
     # What may be let through is not said to be lost.
     **{name: ("", "", "") for name in ("no mark", "protocols", "a kind", "a rate", "iptables protocols", "iptables not outside",
-                                       "iptables bridged", "iptables marks")}, "ICMP": (NAT, ISOLATED, ROUTED),
+                                       "iptables bridged", "iptables marks", "iptables other ports")}, "ICMP": (NAT, ISOLATED, ROUTED),
     # Who has no address yet is in no subnet.
     "subnets": ("back6 inside out6 published6", ISOLATED, "back6 in6 inside out6"), "a part of a subnet": ("back6 inside out6 published6", ISOLATED, "back6 in6 inside out6"),
     "translated": ("back inside out", ISOLATED, ROUTED),
     # What machines say to each other, and neighbor discovery, is in no state.
     "followed": ("inside", "inside6", "inside"),
     "iptables drops": (NAT, ISOLATED, ROUTED), "iptables rejects": (NAT, ISOLATED, ROUTED), "iptables ours": ("", "", "out"),
-    "iptables untracked": ("back", "", "back"), "iptables states": ("inside out published", ISOLATED, "in inside out"), "elsewhere": ("", "", ""),
+    "iptables chains": ("back published", ISOLATED, ROUTED), "iptables subnets": ("", "", "out"), "iptables mangle": ("inside out", "", ""),
+    "iptables ports": ("inside",) * 3, "iptables counts": (NAT, ISOLATED, ROUTED), "iptables untracked": ("back", "", "back"), "iptables states": ("inside out published", ISOLATED, "in inside out"), "elsewhere": ("", "", ""),
 }
 
 
@@ -226,6 +239,21 @@ NOTICED = {
 def test_what_firewalls_drop_is_noticed_and_nothing_else(scenes):
     r = {name: tuple(of.values()) for name, of in scenes.result("noticed").items()}
     assert r == NOTICED, {k: v for k, v in r.items() if v != NOTICED.get(k)}
+
+
+@BRIDGED
+@LEGACY
+@pytest.mark.scene("noticed_legacy")
+def test_what_tables_of_iptables_legacy_drop_is_noticed_and_nothing_else(scenes):
+    r = scenes.result("noticed_legacy")
+    (none, before), (left, after) = r.pop("none"), r.pop("left")
+    assert set(none.values()) == set(left.values()) == {""}
+    # Where there were none, there are none by having looked.
+    assert (before, set(after)) == ([], {"filter", "mangle"})
+    r = {name: tuple(of.values()) for name, of in r.items()}
+    expected = {**{k.removeprefix("iptables "): v for k, v in NOTICED.items() if k.startswith("iptables ")},
+                "six drops": (NAT, ISOLATED, ROUTED), "six some": ("inside out", "inside", "inside out"), "six protocols": ("", "", "")}
+    assert r == expected, {k: v for k, v in r.items() if v != expected.get(k)}
 
 
 @BRIDGED
