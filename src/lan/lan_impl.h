@@ -213,9 +213,13 @@ json_t *lan_fault_texts(unsigned faults);
 int lan_reconcile(struct lan *l, struct err *err);
 
 /* --- server.c --- */
-int lan_server_start(struct lan *l, const struct lan_run *r, struct err *err);
-/* `r` needs its name only. It serves no more; its process may have a moment to go, until lan_server_await(). */
-void lan_server_stop(struct lan *l, const struct lan_run *r);
+/* In place of that of `now`, which goes on where it is told the same: only the machines are others. */
+int lan_server_start(struct lan *l, const struct lan_run *r, const struct lan_run *now, struct err *err);
+/*
+ * `r` needs its name only. It serves no more; its process may have a moment to go, until lan_server_await().
+ * `replaced`: another one comes that speaks for the same router.
+ */
+void lan_server_stop(struct lan *l, const struct lan_run *r, bool replaced);
 void lan_server_await(struct lan *l);
 /* The bridge's end of its cable, which the kernel removes otherwise, some time later. */
 void lan_server_unplug(struct lan *l, const struct lan_run *r);

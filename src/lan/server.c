@@ -182,14 +182,52 @@ static int make_paths(struct lan *l, struct lan_serve *s, struct err *err)
 	return make_leases(l, s, err);
 }
 
-int lan_server_start(struct lan *l, const struct lan_run *r, struct err *err)
+static bool is_plugged(struct lan *l, const struct lan_run *r)
+{
+	const struct rtnl_link *k;
+	struct rtnl_links links;
+	char name[IFNAMSIZ];
+	struct err ignored;
+	bool yes;
+
+	if (rtnl_links(&l->nl, &links, &ignored))
+		return false;
+	lan_server_name(&r->def, name);
+	k = rtnl_find(&links, name);
+	yes = k && k->master == (int)if_nametoindex(r->bridge) && k->flags & IFF_UP;
+	rtnl_links_free(&links);
+	return yes;
+}
+
+/* Whether the one of `now` is told what this one would be: then it hears of the machines, and goes on. */
+static bool goes_on(struct lan *l, const struct lan_run *r, const struct lan_run *now)
+{
+	struct lan_serve is, was;
+	struct err ignored;
+
+	if (!now->up || !lan_has_server(&r->def) || r->def.dns == LAN_DNS_DNSMASQ || !is_plugged(l, r))
+		return false;
+	fill(&is, r);
+	fill(&was, now);
+	return !memcmp(&is, &was, sizeof(is)) && !lan_server_hosts(l, r, &ignored);
+}
+
+/* The same router as before is what the next server says: nobody has to forget it. */
+static bool has_router(const struct lan_def *d)
+{
+	return lan_has_server(d) && lan_has_gateway(d) && d->net6.len;
+}
+
+int lan_server_start(struct lan *l, const struct lan_run *r, const struct lan_run *now, struct err *err)
 {
 	struct join j = { l, r };
 	struct lan_serve s;
 	struct lan_host *hosts;
 	int rc = -1;
 
-	lan_server_stop(l, r);
+	if (goes_on(l, r, now))
+		return 0;
+	lan_server_stop(l, r, has_router(&r->def));
 	lan_server_unplug(l, r);
 	if (!lan_has_server(&r->def))
 		return 0;
@@ -414,9 +452,10 @@ int lan_server_hosts(struct lan *l, const struct lan_run *r, struct err *err)
  * By word, else by force; it serves no more when its end of the connection is gone. The kernel takes its sockets down
  * after that, which takes longer than all else: what can be done meanwhile is.
  */
-void lan_server_stop(struct lan *l, const struct lan_run *r)
+void lan_server_stop(struct lan *l, const struct lan_run *r, bool replaced)
 {
-	static const char stop[] = "{\"execute\":\"stop\"}\n";
+	const char *stop =
+		replaced ? "{\"execute\":\"stop\",\"arguments\":{\"replaced\":true}}\n" : "{\"execute\":\"stop\"}\n";
 	struct pollfd p = { .fd = dial(l, r->def.name), .events = POLLRDHUP };
 	char rest[256];
 	pid_t pid = p.fd < 0 ? 0 : peer(p.fd);
@@ -424,7 +463,7 @@ void lan_server_stop(struct lan *l, const struct lan_run *r)
 	if (p.fd >= 0 && !has_ended(pid)) {
 		lan_server_await(l);
 		l->leaving = pid > 1 ? pidfd_open(pid) : -1;
-		if (send(p.fd, stop, sizeof(stop) - 1, MSG_NOSIGNAL) < 0 || poll(&p, 1, PATIENCE_MS) <= 0) {
+		if (send(p.fd, stop, strlen(stop), MSG_NOSIGNAL) < 0 || poll(&p, 1, PATIENCE_MS) <= 0) {
 			if (pid > 1)
 				kill(pid, SIGKILL);
 			poll(&p, 1, PATIENCE_MS);

@@ -151,7 +151,7 @@ int lan_check_space(struct lan *l, struct err *err)
 			rc = refuse(l, r, err);
 		/* Nothing of it is here, and nobody is there. */
 		else if (!lan_is_here(r)) {
-			lan_server_stop(l, r);
+			lan_server_stop(l, r, false);
 			rc = lan_run_remove(&l->store, running.v[i], err);
 		}
 		lan_run_free(r);

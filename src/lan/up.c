@@ -422,13 +422,13 @@ static int adopt(struct lan *l, struct lan_run *r, struct err *err)
 	return rc;
 }
 
-static int take_up(struct lan *l, struct lan_run *r, struct err *err)
+static int take_up(struct lan *l, struct lan_run *r, const struct lan_run *now, struct err *err)
 {
 	/* Filters come before the cables. */
 	if ((r->made && make_bridge(l, r, err)) || lan_load_rules(l, r, err) ||
 	    (r->made && give_addresses(l, r, err)) || lan_plug_cables(l, r, err) ||
 	    (lan_has_gateway(&r->def) && lan_forwarding_on(&l->nl, &l->nf, &l->store, &r->def, err)) ||
-	    (r->def.model == LAN_BRIDGED && r->made && lan_uplink_take(l, r, err)) || lan_server_start(l, r, err))
+	    (r->def.model == LAN_BRIDGED && r->made && lan_uplink_take(l, r, err)) || lan_server_start(l, r, now, err))
 		return -1;
 	r->up = true;
 	*r->why = '\0';
@@ -499,7 +499,7 @@ static int become(struct lan *l, struct lan_run *r, const struct lan_run *now, s
 	}
 	keep_old6(r, now);
 	r->up = false;
-	return lan_run_save(l, r, err) || take_up(l, r, err) ? -1 : 0;
+	return lan_run_save(l, r, err) || take_up(l, r, now, err) ? -1 : 0;
 }
 
 int lan_up(struct lan *l, const struct lan_def *d, bool force, struct err *err)
@@ -674,7 +674,7 @@ int lan_down(struct lan *l, const char *name, struct err *err)
 	}
 	if (!r->known)
 		snprintf(r->def.name, sizeof(r->def.name), "%s", name);
-	lan_server_stop(l, r);
+	lan_server_stop(l, r, false);
 	if (!r->uplink)
 		find_uplink(l, name, r);
 	if (r->uplink)

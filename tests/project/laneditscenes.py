@@ -239,6 +239,35 @@ def renumbered(lab):
     return r
 
 
+def served_on(lab):
+    """Whether who serves is the same after edits, and what a machine hears of its router."""
+    lab.vireo("net", "create", "other", "--nat")
+    lab.vireo("net", "create", "lab", "--nat")
+    m = lab.machine("lab", "m", configure=False)
+    has_router = lambda: "default" in m.sh("ip -6 route show default")
+    r = {"router": wait(has_router)}
+    heard = subprocess.Popen(["nsenter", "-t", str(m.pid), "-n", "ip", "-6", "monitor", "route"], stdout=subprocess.PIPE, text=True)
+    who = lambda: json.loads(lab.vireo("net", "stats", "lab", "--json"))["server"]["pid"]
+    pid = who()
+    names = lambda: sorted({o["name"] for o in json.loads(lab.vireo("net", "leases", "lab", "--json"))})
+    for args in (["--publish", "8080-m:80"], ["--route", "other"], ["--host", "52:54:00:00:00:99,x,"], ["--host", "none"]):
+        lab.vireo("net", "edit", "lab", *args)
+        r[" ".join(args)] = [who() == pid, names()]
+    # One that nobody would reach does not go on.
+    sh("ip link set vs-lab nomaster")
+    lab.vireo("net", "edit", "lab", "--route", "none")
+    r["pulled"] = [who() == pid, shown(lab)["state"]]
+    pid = who()
+    lab.vireo("net", "edit", "lab", "--domain", "new.internal")
+    r["told"] = [who() == pid, shown(lab)["state"], has_router()]
+    time.sleep(0.3)
+    heard.terminate()
+    r["lost"] = "Deleted default" in heard.communicate()[0]
+    lab.vireo("net", "stop", "lab", "--force")
+    r["stopped"] = wait(lambda: not has_router())
+    return r
+
+
 def strangers(lab):
     """Two run directories in one host: neither touches what is the other's. And what is odd of one."""
     theirs = lambda *args: subprocess.run([lab.VIREO, *args], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL,

@@ -50,6 +50,13 @@ def test_pulled_cables(scenes):
     assert scenes.result("pulled") == {"delete": out, "stop delete": out, "stop": [1, "vr-lab", True], "left": NOTHING}
 
 
+@pytest.mark.scene("served_on")
+def test_who_serves_goes_on_and_routers_stay_over_edits(scenes):
+    same = [True, ["m"]]
+    assert scenes.result("served_on") == {"router": True, "--publish 8080-m:80": same, "--route other": same, "--host 52:54:00:00:00:99,x,": [True, ["m", "x"]],
+                                          "--host none": same, "pulled": [False, "up"], "told": [False, "up", True], "lost": False, "stopped": True}
+
+
 @pytest.mark.scene("renumbered")
 def test_prefixes_of_before_are_given_up(scenes):
     one, two = "fd00:52:1::2", "fd00:52:2::2"

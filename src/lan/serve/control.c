@@ -180,6 +180,7 @@ static json_t *execute(struct client *k, json_t *ask, struct err *err)
 		return set_hosts(k->c->v, json_object_get(ask, "arguments"), err);
 	if (what && !strcmp(what, "stop")) {
 		k->last = true;
+		k->c->v->replaced = json_is_true(json_object_get(json_object_get(ask, "arguments"), "replaced"));
 		return json_object();
 	}
 	err_set(err, "'%s' is none of leases, stats, hosts, stop", what ? what : "");

@@ -32,7 +32,8 @@ struct server {
 	/* Time that never jumps, in seconds since 1970 as it was at the start, and in ms. */
 	int64_t start_s, start_ms, now, now_ms;
 	int64_t next_ra_s;
-	unsigned ras; /* unsolicited ones so far */
+	bool replaced; /* by another one, which says what has changed */
+	unsigned ras;  /* unsolicited ones so far */
 	struct lan_key key;
 	struct mute mute;
 	struct bucket known[MAC_BUCKETS], unknown[MAC_BUCKETS / 16], strangers;

@@ -451,7 +451,7 @@ int serve(const struct lan_serve *s, struct forward *f, int ready, int stop, str
 	loop_run(v->loop);
 
 	server_clock(v);
-	if (v->s.ra)
+	if (v->s.ra && !v->replaced)
 		advertise(v, true);
 	v->saved_ms = INT64_MIN / 2;
 	save_leases(v);

@@ -137,7 +137,8 @@ int lan_serve_run(const struct lan_serve *s, int ready, int stop, struct err *er
  *   {"execute": "stats"}   an object of counters
  *   {"execute": "hosts", "arguments": {"hosts": [{"mac", "name", "address4", "address6"}, ...]}}
  *                          the known machines from now on; all but "mac" may be absent. Refused as a whole, or taken.
- *   {"execute": "stop"}    the process ends, after the answer
+ *   {"execute": "stop"}    the process ends, after the answer; with {"replaced": true} another one takes its place: its
+ *                          router is not said to be no more
  */
 
 #endif
