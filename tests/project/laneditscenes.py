@@ -290,6 +290,7 @@ def strangers(lab):
         lab.vireo("net", "create", name, "--nat", "--dns", "dnsmasq")
     before = servers(lab, ("dnsmasq",))
     theirs("net", "stop", "--foreign", "dm")
+    wait(lambda: len(servers(lab, ("dnsmasq",))) < 2)
     r["served"] = [len(before), len(servers(lab, ("dnsmasq",)))]
     lab.vireo("net", "delete", "dm", "stays", check=False)
     # A directory that something is mounted over knows of nothing that it has made.
