@@ -275,5 +275,7 @@ int lan_def_from_json(struct lan_def *d, const json_t *o, struct err *err)
 		if (members[i].read(d, key, v, err))
 			return -1;
 	}
+	if (!*d->name)
+		return err_set(err, "name: it is missing");
 	return lan_def_check_stored(d, err);
 }

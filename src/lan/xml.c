@@ -111,10 +111,15 @@ static void end_name(struct reader *r)
 {
 	static const char blank[] = " \t\r\n";
 	char *begin = r->text + strspn(r->text, blank), *end = begin + strlen(begin);
+	struct err why;
 
 	while (end > begin && strchr(blank, end[-1]))
 		*--end = '\0';
-	if (!r->name)
+	if (r->name)
+		return;
+	if (lan_name_check(begin, &why))
+		FAIL(r, "name: %s (--name gives another)", why.msg);
+	else
 		copy(r, "name", begin, r->d->name, sizeof(r->d->name));
 }
 
@@ -497,6 +502,8 @@ int lan_def_from_xml(struct lan_def *d, struct lan_wishes *w, const struct lan_x
 	XML_ParserFree(r.parser);
 	if (r.failed)
 		return -1;
+	if (!*d->name)
+		return err_set(err, "there is no <name> (--name gives one)");
 	/* <forward mode='bridge'> is with a bridge that is there: <bridge name='br0'/>. */
 	if (d->model == LAN_BRIDGED) {
 		memcpy(d->uplink, d->bridge, sizeof(d->uplink));

@@ -377,6 +377,10 @@ static void test_json(void **state)
 			fail_msg("taken: %s", bad[i]);
 		json_decref(o);
 	}
+	o = json_object();
+	assert_int_equal(lan_def_from_json(again, o, &err), -1);
+	assert_string_equal(err.msg, "name: it is missing");
+	json_decref(o);
 	free(again);
 }
 

@@ -222,6 +222,27 @@ static void test_hosts(void **state)
 	}
 }
 
+/* What another name would help with says so. */
+static void test_names(void **state)
+{
+	static const struct {
+		const char *name, *error;
+	} rows[] = { { "<name> lab </name>", NULL },
+		     { "<name>k.lab</name>", "name: 'k.lab' is not a network's name" },
+		     { "<name>a-very-long-name-of-a-network-indeed-it-is</name>", "is not a network's name" },
+		     { "<name>none</name>", "name: 'none' means something else" },
+		     { "<name/>", "name: '' is not" },
+		     { "", "there is no <name>" } };
+	char text[512];
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		snprintf(text, sizeof(text), "<network>%s" NAT IP "</network>", rows[i].name);
+		assert_int_equal(read_xml(text), rows[i].error ? -1 : 0);
+		if (rows[i].error && (!strstr(err.msg, rows[i].error) || !strstr(err.msg, "(--name gives ")))
+			fail_msg("%s: %s", rows[i].name, err.msg);
+	}
+}
+
 /* A mask that is not said is that of the address's class; in libvirt's own words, the network 10.0.0.0/8. */
 static void test_classes(void **state)
 {
@@ -355,9 +376,9 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_default),	   cmocka_unit_test(test_families), cmocka_unit_test(test_models),
-		cmocka_unit_test(test_said),	   cmocka_unit_test(test_hosts),    cmocka_unit_test(test_classes),
-		cmocka_unit_test(test_documented), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_default), cmocka_unit_test(test_families),   cmocka_unit_test(test_models),
+		cmocka_unit_test(test_said),	cmocka_unit_test(test_hosts),	   cmocka_unit_test(test_classes),
+		cmocka_unit_test(test_names),	cmocka_unit_test(test_documented), cmocka_unit_test(test_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
