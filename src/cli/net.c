@@ -33,7 +33,9 @@ void net_print_json(json_t *o)
 
 /* --- start, stop, delete: what cannot be done with one network is told, and the others have their turn --- */
 
-static int start_all(struct lan *l, struct err *err)
+typedef int one_fn(struct lan *l, const char *name, bool force, struct err *err);
+
+static int each_of_all(struct lan *l, one_fn *one, bool force, struct err *err)
 {
 	json_t *all = lan_list(l, err), *o;
 	int status = 0;
@@ -46,43 +48,40 @@ static int start_all(struct lan *l, struct err *err)
 		const char *name = json_string_value(json_object_get(o, "name"));
 
 		/* Nobody has named it, so what is wrong does not either. */
-		if (lan_start(l, name, err) && err_prefix(err, "%s", name))
+		if (one(l, name, force, err) && err_prefix(err, "%s", name))
 			status = cli_fail(err);
 	}
 	json_decref(all);
 	return status;
 }
 
-static int start(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
+/* Those that are named; with --all, which not every command has, all. */
+static int each(struct lan *l, struct config *c, int argc, char **argv, one_fn *one, struct err *err)
 {
+	bool all, force;
 	int status = 0;
-	bool all;
 
-	if (config_bool(c, "all", false, &all, err))
+	if (config_bool(c, "all", false, &all, err) || config_bool(c, "force", false, &force, err))
 		return -1;
 	if (all == !!argc)
 		return err_set(err,
 			       all ? "--all and no name is meant, or names" : "names of networks are needed, or --all");
 	if (all)
-		return start_all(l, err);
+		return each_of_all(l, one, force, err);
 	for (int i = 0; i < argc; i++)
-		if (lan_start(l, argv[i], err))
+		if (one(l, argv[i], force, err))
 			status = cli_fail(err);
 	return status;
 }
 
-static int end_each(struct lan *l, struct config *c, int argc, char **argv,
-		    int (*end)(struct lan *l, const char *name, bool force, struct err *err), struct err *err)
+static int start_one(struct lan *l, const char *name, bool force, struct err *err)
 {
-	int status = 0;
-	bool force;
+	return lan_start(l, name, err);
+}
 
-	if (config_bool(c, "force", false, &force, err))
-		return -1;
-	for (int i = 0; i < argc; i++)
-		if (end(l, argv[i], force, err))
-			status = cli_fail(err);
-	return status;
+static int start(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
+{
+	return each(l, c, argc, argv, start_one, err);
 }
 
 static int stop_foreign(struct lan *l, const char *name, bool force, struct err *err)
@@ -92,12 +91,16 @@ static int stop_foreign(struct lan *l, const char *name, bool force, struct err 
 
 static int stop(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
 {
-	return end_each(l, c, argc, argv, config_peek(c, "foreign") ? stop_foreign : lan_stop, err);
+	const bool foreign = config_peek(c, "foreign");
+
+	if (foreign && config_peek(c, "all"))
+		return err_set(err, "--foreign and a name is meant: --all are one's own");
+	return each(l, c, argc, argv, foreign ? stop_foreign : lan_stop, err);
 }
 
 static int forget(struct lan *l, struct config *c, int argc, char **argv, struct err *err)
 {
-	return end_each(l, c, argc, argv, lan_delete, err);
+	return each(l, c, argc, argv, lan_delete, err);
 }
 
 #define PULLS "also while machines have cables in it"
@@ -108,6 +111,7 @@ static const struct cli_option delete_options[] = {
 };
 
 static const struct cli_option stop_options[] = {
+	{ "all", 0, CLI_FLAG, "all", NULL, NULL, "all that run", NULL },
 	{ "force", 0, CLI_FLAG, "force", NULL, NULL, PULLS, NULL },
 	{ "foreign", 0, CLI_FLAG, "foreign", NULL, NULL,
 	  "what another run directory has made, a container's or one that is lost, with its machines in it", NULL },
@@ -142,7 +146,6 @@ const struct net_command net_stop_command = {
 		.also = "down|destroy",
 		.summary = "Take networks down; their definitions are kept",
 		.operands = "NAME...",
-		.min_operands = 1,
 		.max_operands = CLI_MANY,
 		.operand_words = { "@network", "@network" },
 		.options = stop_options,

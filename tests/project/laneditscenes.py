@@ -742,7 +742,8 @@ def several(lab):
     sh("nft add chain bridge vireo-b extra")
     lab.vireo("net", "start", "--all")
     r = {"anew": sorted({n for n, handle in made().items() if before.get(n) != handle}), "all": state(), "neither": [tried(lab, "net", "start"), tried(lab, "net", "start", "--all", "a")]}
-    lab.vireo("net", "stop", "a", "b", "c")
+    lab.vireo("net", "stop", "--all")
+    r["stopped"] = [state(), *(tried(lab, "net", "stop", *words) for words in ([], ["--all", "a"], ["--all", "--foreign"]))]
     for command in ("start", "stop", "delete"):
         done = lab.vireo("net", command, "a", "nope", "b", "nope2", check=False)
         r[command] = [done.returncode, done.stderr.count("no network named 'nope"), state()]

@@ -218,6 +218,8 @@ def test_several_networks(scenes):
     assert r.pop("anew") == ["vireo-b"]
     down = {"a": "down", "b": "down", "c": "down"}
     assert r.pop("all") == {"a": "up", "b": "up", "c": "up"}
+    state, *errors = r.pop("stopped")
+    assert state == down and ["names of networks are needed" in errors[0], "--all and no name" in errors[1], "--foreign and a name" in errors[2]] == [True] * 3
     assert ["names of networks are needed, or --all" in e or "--all and no name" in e for e in r.pop("neither")] == [True, True]
     assert r == {"start": [1, 2, {**down, "a": "up", "b": "up"}], "stop": [1, 2, down], "delete": [1, 2, {"c": "down"}]}
 
