@@ -22,7 +22,7 @@
 	{ "host", 0, CLI_NUMBERED, "host", NULL, "MAC,NAME,ADDRESS", "a machine's name and address, by which alone it sends; several times; NAME or ADDRESS may be empty", NULL }, \
 	{ "publish", 0, CLI_NUMBERED, "publish", NULL, "[tcp|udp:][ADDRESS:]PORT[-PORT]-MACHINE:PORT[-PORT]", \
 	  "ports of the host that lead to those of a machine (name or address); several times", NULL }, \
-	{ "route", 0, CLI_NUMBERED, "route", NULL, "NETWORK", "another network that this one reaches and is reached from; several times", "@network" }, \
+	{ "route", 0, CLI_NUMBERED, "route", NULL, "NETWORK", "another network that this one reaches and is reached from, by addresses (names are each one's own); several times", "@network" }, \
 	{ "dns", 0, CLI_VALUE, "dns", NULL, "own|dnsmasq|off", "who answers DNS (and DHCP): Vireo (default), or dnsmasq; off: no DNS", "own|dnsmasq|off" }, \
 	{ "no-dhcp", 0, CLI_FLAG, "no-dhcp", NULL, NULL, "hand out no addresses; machines have those of `vireo net show` all the same, or of --host", NULL }, \
 	{ "mtu", 0, CLI_VALUE, "mtu", NULL, "N", "largest packet, 1280 to 65535 (default: 1500; bridged: as IFACE has)", NULL }, \
