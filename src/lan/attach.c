@@ -234,6 +234,7 @@ static int attach(struct lan *l, struct lan_cable *c, struct err *err)
 		rc = -1;
 	} else {
 		lan_note_listeners(&r->def, c->vm);
+		lan_ports_warn(r, c->mac);
 	}
 	if (rc && c->started)
 		lan_stop(l, c->network, false, &ignored);

@@ -68,3 +68,21 @@ struct lan_target lan_target_of(const struct lan_publish *p, const struct lan_ho
 		lan_parse6(p->to, &t.addr6);
 	return t;
 }
+
+const struct lan_host *lan_renamed(const struct lan_publish *p, const struct lan_ports *ports,
+				   const struct lan_host *hosts, unsigned len)
+{
+	const struct lan_port *called = NULL;
+	char label[LAN_NAME_LABEL + 1];
+
+	for (unsigned i = 0; i < ports->len && !called; i++)
+		if (*ports->v[i].tap && lan_label_of(ports->v[i].vm, label) && !strcasecmp(label, p->to))
+			called = &ports->v[i];
+	for (unsigned i = 0; i < len; i++)
+		if (!strcasecmp(hosts[i].name, p->to))
+			return NULL;
+	for (unsigned i = 0; i < len && called; i++)
+		if (!memcmp(hosts[i].mac, called->mac, 6))
+			return &hosts[i];
+	return NULL;
+}

@@ -21,5 +21,12 @@ struct lan_target {
 	struct in6_addr addr6;
 };
 struct lan_target lan_target_of(const struct lan_publish *p, const struct lan_host *hosts, unsigned len);
+/*
+ * The machine that is called as the port says and has a cable, but is somebody else for DNS: the definition gives its
+ * MAC another name. Of a list of lan_known_hosts() for the same ports; NULL: there is none, or one that the port leads
+ * to.
+ */
+const struct lan_host *lan_renamed(const struct lan_publish *p, const struct lan_ports *ports,
+				   const struct lan_host *hosts, unsigned len);
 
 #endif

@@ -148,6 +148,8 @@ void lan_ports_ask(struct lan *l, struct lan_run *r);
  * `force` they are given other addresses. Those that are gone get theirs when they come back.
  */
 int lan_ports_fit(struct lan_run *r, bool force, struct err *err);
+/* Say which published ports lead nowhere because --host calls the machine (of this MAC; NULL: any) otherwise. */
+void lan_ports_warn(const struct lan_run *r, const uint8_t *mac);
 /* A cable with an address of its own; the one that this MAC has already. NULL where none is free. */
 struct lan_port *lan_port_add(struct lan_run *r, const uint8_t mac[6], const char *tap, const char *vm,
 			      struct err *err);

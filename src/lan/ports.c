@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/log.h"
 #include "lan/lan_impl.h"
 
 #define PORTS_MOST 4096u
@@ -215,4 +216,22 @@ struct lan_port *lan_port_add(struct lan_run *r, const uint8_t mac[6], const cha
 	r->ports.v = v;
 	r->ports.v[r->ports.len] = new;
 	return &r->ports.v[r->ports.len++];
+}
+
+void lan_ports_warn(const struct lan_run *r, const uint8_t *mac)
+{
+	char text[2 * LAN_NAME_LABEL + 64];
+	struct lan_host *hosts;
+	unsigned len;
+
+	hosts = lan_known_hosts(&r->def, &r->ports, &len);
+	for (unsigned i = 0; hosts && i < r->def.publish_len; i++) {
+		const struct lan_publish *p = &r->def.publish[i];
+		const struct lan_host *h = lan_renamed(p, &r->ports, hosts, len);
+
+		if (h && (!mac || !memcmp(h->mac, mac, 6)))
+			log_line(LOG_WARN, "lan", "network %s: %s leads nowhere: %s is called %s by --host",
+				 r->def.name, lan_publish_text(p, text, sizeof(text)), p->to, h->name);
+	}
+	free(hosts);
 }

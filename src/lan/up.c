@@ -520,8 +520,10 @@ int lan_up(struct lan *l, const struct lan_def *d, bool force, struct err *err)
 	rc = become(l, r, now, err);
 	if (!rc && now->known)
 		lan_forget_published(l, now, r);
-	if (!rc)
+	if (!rc) {
 		lan_firewalls_warn(&l->nl, d, r->bridge);
+		lan_ports_warn(r, NULL);
+	}
 	if (!rc)
 		load_others(l, d->name, d);
 	else if (now->up && !become(l, now, r, &ignored))

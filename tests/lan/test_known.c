@@ -92,11 +92,36 @@ static void test_published(void **state)
 	free(text);
 }
 
+/* A machine is one for DNS whom the definition calls otherwise: what is published for it says so. */
+static void test_renamed(void **state)
+{
+	static const struct {
+		const char *publish;
+		uint8_t mac; /* 0: none */
+	} rows[] = { { "tcp:81-web:81", 0 }, { "tcp:82-db:82", 0 },	  { "tcp:83-web-2:83", 0 },
+		     { "tcp:84-ANY:84", 2 }, { "tcp:85-gone:85", 0 },	  { "tcp:86-nobody:86", 0 },
+		     { "tcp:87-any:87", 2 }, { "tcp:88-10.1.2.41:88", 0 } };
+	struct lan_host *hosts;
+	unsigned len;
+
+	define();
+	hosts = lan_known_hosts(&d, &all, &len);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const struct lan_host *h;
+
+		assert_int_equal(lan_parse_publish(&d, rows[i].publish, &err), 0);
+		h = lan_renamed(&d.publish[i], &all, hosts, len);
+		assert_int_equal(h ? h->mac[5] : 0, rows[i].mac);
+	}
+	free(hosts);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_published),
+		cmocka_unit_test(test_renamed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -646,6 +646,27 @@ def led_on(lab):
     return found
 
 
+def called(lab):
+    """What is said of ports that are published for a machine that is called otherwise then."""
+    lab.vireo("net", "create", "lab", "--nat", "--publish", "8001-8002-web:80-81", "--publish", "82-nobody:82")
+    m = lab.machine("lab", "web")
+    edit = lambda host: lab.vireo("net", "edit", "lab", "--host", host, check=False).stderr
+    r = {"other": edit("52:54:00:00:00:99,x,"), "www": edit(f"{m.mac},www,"), "same": edit(f"{m.mac},web,"), "again": edit(f"{m.mac},www,")}
+
+    def end(machine):
+        machine.cable.kill()
+        text = machine.cable.stderr.read()
+        machine.end()
+        lab.machines.remove(machine)
+        return text
+
+    end(m)
+    # Once more it says so itself, and others do not.
+    m, a = lab.machine("lab", "web", m.mac), lab.machine("lab", "a")
+    r["a"], r["web"] = end(a), end(m)
+    return r
+
+
 def uplinks(lab):
     """Interfaces that no bridge can have, or none has anything of: refused with their reason, before anything is changed."""
     sh("ip link add c0 type veth peer name c1; ip link add mac0 link c0 type macvlan mode bridge; ip link add c2 type veth peer name c3; "

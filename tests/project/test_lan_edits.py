@@ -57,6 +57,12 @@ def test_who_serves_goes_on_and_routers_stay_over_edits(scenes):
                                           "--host none": same, "pulled": [False, "up"], "told": [False, "up", True], "lost": False, "stopped": True}
 
 
+@pytest.mark.scene("called")
+def test_ports_for_machines_that_are_called_otherwise_are_named(scenes):
+    said = "vireo: warning: lan: network lab: tcp:8001-8002-web:80-81 leads nowhere: web is called www by --host\n"
+    assert scenes.result("called") == {"other": "", "www": said, "same": "", "again": said, "a": "", "web": said}
+
+
 @pytest.mark.scene("renumbered")
 def test_prefixes_of_before_are_given_up(scenes):
     one, two = "fd00:52:1::2", "fd00:52:2::2"
