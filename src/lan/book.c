@@ -45,13 +45,28 @@ int book_add(struct book *b, const struct book_chain *c)
 	return 0;
 }
 
+/* Chains of one that sleeps see nothing. */
+static int see_table(void *opaque, unsigned family, const struct rtattr *const *t)
+{
+	const struct book *b = opaque;
+	char name[NFNL_NAME];
+
+	if (!(number(t[NFTA_TABLE_FLAGS]) & NFT_TABLE_F_DORMANT) || !nfnl_text(t[NFTA_TABLE_NAME], name))
+		return 0;
+	for (unsigned i = 0; i < b->chains_len; i++)
+		if (b->chains[i].family == family && !strcmp(b->chains[i].table, name))
+			b->chains[i].hook = BOOK_NO_HOOK;
+	return 0;
+}
+
 int book_open(struct book *b, struct err *err)
 {
 	*b = (struct book){ .rules_left = BOOK_RULES, .elements_left = BOOK_ELEMENTS };
 	if (rtnl_open_netfilter(&b->nf, err))
 		return -1;
 	b->open = true;
-	if (nfnl_each(&b->nf, &(struct nfnl_query){ .message = NFT_MSG_GETCHAIN }, add_chain, b, err)) {
+	if (nfnl_each(&b->nf, &(struct nfnl_query){ .message = NFT_MSG_GETCHAIN }, add_chain, b, err) ||
+	    nfnl_each(&b->nf, &(struct nfnl_query){ .message = NFT_MSG_GETTABLE }, see_table, b, err)) {
 		book_close(b);
 		return -1;
 	}
@@ -200,7 +215,6 @@ static int add_element(struct book *b, struct book_set *s, const struct rtattr *
 	e->len = value_of(t[NFTA_SET_ELEM_KEY], e->key);
 	e->ranges = value_of(t[NFTA_SET_ELEM_KEY_END], e->end) && memcmp(e->key, e->end, e->len) != 0;
 	e->flags = number(t[NFTA_SET_ELEM_FLAGS]);
-	s->intervals |= e->flags & NFT_SET_ELEM_INTERVAL_END;
 	nfnl_nested(t[NFTA_SET_ELEM_DATA], data, ARRAY_LEN(data) - 1);
 	book_verdict(data[NFTA_DATA_VERDICT], &e->verdict);
 	return 0;
@@ -218,10 +232,26 @@ static int add_elements(void *opaque, unsigned family, const struct rtattr *cons
 	return rc;
 }
 
-static const struct book_set *known_set(const struct book *b, const struct book_chain *c, const char *name)
+static int add_set(void *opaque, unsigned family, const struct rtattr *const *t)
+{
+	const uint32_t flags = number(t[NFTA_SET_FLAGS]);
+	struct book *b = opaque;
+	struct book_set s = { .family = family, .grows = flags & NFT_SET_EVAL };
+
+	/* Of several parts each has its ranges. */
+	s.intervals = flags & NFT_SET_INTERVAL && !(flags & NFT_SET_CONCAT);
+	if (!nfnl_text(t[NFTA_SET_TABLE], s.table) || !nfnl_text(t[NFTA_SET_NAME], s.name))
+		return 0;
+	if (b->sets_len == BOOK_SETS || !array_more(b->sets, b->sets_len))
+		return -1;
+	b->sets[b->sets_len++] = s;
+	return 0;
+}
+
+static struct book_set *find_set(const struct book *b, const struct book_chain *c, const char *name)
 {
 	for (unsigned i = 0; i < b->sets_len; i++) {
-		const struct book_set *s = &b->sets[i];
+		struct book_set *s = &b->sets[i];
 
 		if (s->family == c->family && !strcmp(s->name, name) && !strcmp(s->table, c->table))
 			return s;
@@ -232,16 +262,15 @@ static const struct book_set *known_set(const struct book *b, const struct book_
 const struct book_set *book_set(struct book *b, const struct book_chain *c, const char *name)
 {
 	const struct nfnl_query q = { NFT_MSG_GETSETELEM, c->family, c->table, name };
-	const struct book_set *known = known_set(b, c, name);
 	struct reading r = { .book = b };
 
-	if (!known && b->sets_len < BOOK_SETS && array_more(b->sets, b->sets_len)) {
-		r.set = &b->sets[b->sets_len++];
-		*r.set = (struct book_set){ .family = c->family };
-		memcpy(r.set->table, c->table, NFNL_NAME);
-		strncpy(r.set->name, name, NFNL_NAME - 1);
+	if (!b->listed)
+		ask(b, &(struct nfnl_query){ .message = NFT_MSG_GETSET }, add_set, b);
+	b->listed = true;
+	r.set = find_set(b, c, name);
+	if (r.set && !r.set->read)
 		r.set->cut = ask(b, &q, add_elements, &r) != 0;
-		known = r.set;
-	}
-	return known && !known->cut ? known : NULL;
+	if (r.set)
+		r.set->read = true;
+	return r.set && !r.set->cut ? r.set : NULL;
 }

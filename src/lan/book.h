@@ -10,7 +10,7 @@
 
 /* Of all chains and sets together. For each part of a long chain the kernel begins with its first rule anew. */
 #define BOOK_RULES    8192u
-#define BOOK_SETS     1024u
+#define BOOK_SETS     4096u
 #define BOOK_ELEMENTS 65536u
 
 #define BOOK_KEY     64u /* as many bytes as there are registers */
@@ -46,14 +46,16 @@ struct book_element {
 struct book_set {
 	unsigned family;
 	char table[NFNL_NAME], name[NFNL_NAME];
-	bool intervals, cut; /* intervals: elements are where one begins, or ends */
+	bool intervals; /* elements are where one begins, or ends */
+	bool grows;	/* by packets, which may be in it once they are looked for */
+	bool read, cut; /* as of a chain */
 	struct book_element *v;
 	unsigned len;
 };
 
 struct book {
 	struct rtnl nf;
-	bool open;
+	bool open, listed; /* listed: which sets there are */
 	struct book_chain *chains;
 	struct book_set *sets;
 	unsigned chains_len, sets_len;

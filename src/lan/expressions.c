@@ -298,6 +298,24 @@ static enum truth look_up(const struct book_set *s, const struct half_byte *c, s
 	return best;
 }
 
+/* What a map says where nobody knows by which key: that it is accepted, unless all of it says something else. */
+static void any_verdict(const struct book_set *s, struct book_verdict *v)
+{
+	*v = (struct book_verdict){ .there = true, .code = NF_ACCEPT };
+	for (unsigned i = 0, same = 0; i < s->len; i++) {
+		const struct book_verdict *one = &s->v[i].verdict;
+
+		if (!one->there)
+			continue; /* the end of a range */
+		if (same && (one->code != v->code || strcmp(one->chain, v->chain))) {
+			v->code = NF_ACCEPT;
+			return;
+		}
+		*v = *one;
+		same = 1;
+	}
+}
+
 static enum truth see_lookup(struct walk *w, const struct rtattr *const *t)
 {
 	const struct book_element *found = NULL;
@@ -315,10 +333,14 @@ static enum truth see_lookup(struct walk *w, const struct rtattr *const *t)
 	if (!c)
 		return MAYBE;
 	in = look_up(s, c, len, &found);
+	if (in == NO && s->grows)
+		in = MAYBE;
 	if (number(t[NFTA_LOOKUP_FLAGS]) & NFT_LOOKUP_F_INV)
 		return not(in);
-	if (t[NFTA_LOOKUP_DREG] && !number(t[NFTA_LOOKUP_DREG]) && in != NO && found)
+	if (t[NFTA_LOOKUP_DREG] && !number(t[NFTA_LOOKUP_DREG]) && in == YES)
 		w->verdict = found->verdict;
+	else if (t[NFTA_LOOKUP_DREG] && !number(t[NFTA_LOOKUP_DREG]) && in == MAYBE)
+		any_verdict(s, &w->verdict);
 	else if (t[NFTA_LOOKUP_DREG])
 		load(w, t[NFTA_LOOKUP_DREG], (const struct half_byte[16]){ { 0 } }, 16);
 	return in;

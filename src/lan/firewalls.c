@@ -187,26 +187,42 @@ struct seen {
 static const char *const switches[] = { "bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables" };
 
 struct way {
-	uint32_t metric;
+	uint32_t table, metric;
+	unsigned len;
 	int index;
+	bool several;
 };
 
-/* The best default route of each family. */
+static uint32_t word(const struct rtattr *a)
+{
+	uint32_t v = 0;
+
+	if (a && RTA_PAYLOAD(a) == sizeof(v))
+		memcpy(&v, RTA_DATA(a), sizeof(v));
+	return v;
+}
+
+/*
+ * The best default route of each family. Those of several tables, by several interfaces and of the two halves of all
+ * addresses (as VPNs have them) must agree: of two ways nobody knows which one somebody goes.
+ */
 static int see_route(void *opaque, const struct nlmsghdr *h)
 {
 	const struct rtmsg *r = NLMSG_DATA(h);
 	const struct rtattr *t[RTA_MAX + 1];
 	struct way *ways = opaque, *w, way = { 0 };
 
-	if (!rtnl_parse(h, sizeof(*r), t, RTA_MAX) || r->rtm_dst_len || r->rtm_type != RTN_UNICAST || !t[RTA_OIF] ||
-	    RTA_PAYLOAD(t[RTA_OIF]) != 4)
+	if (!rtnl_parse(h, sizeof(*r), t, RTA_MAX) || r->rtm_dst_len > 1 || r->rtm_type != RTN_UNICAST)
 		return 0;
-	memcpy(&way.index, RTA_DATA(t[RTA_OIF]), 4);
-	if (t[RTA_PRIORITY] && RTA_PAYLOAD(t[RTA_PRIORITY]) == 4)
-		memcpy(&way.metric, RTA_DATA(t[RTA_PRIORITY]), 4);
+	way = (struct way){ t[RTA_TABLE] ? word(t[RTA_TABLE]) : r->rtm_table, word(t[RTA_PRIORITY]), r->rtm_dst_len,
+			    (int)word(t[RTA_OIF]), t[RTA_MULTIPATH] != NULL };
 	w = &ways[r->rtm_family == AF_INET6];
-	if (!w->index || way.metric < w->metric)
+	if (w->table && (way.table != w->table || way.len != w->len || way.metric == w->metric))
+		w->several |= way.several || way.index != w->index;
+	else if (!w->table || way.metric < w->metric) {
+		way.several |= w->several;
 		*w = way;
+	}
 	return 0;
 }
 
@@ -218,7 +234,7 @@ static void look_around(struct rtnl *nl, struct seen *s)
 
 	rtnl_each_of(nl, &(struct rtnl_ask){ RTM_GETROUTE }, see_route, ways, &ignored);
 	for (size_t i = 0; i < 2; i++) {
-		if (!ways[i].index || !if_indextoname((unsigned)ways[i].index, s->world[i]))
+		if (!ways[i].index || ways[i].several || !if_indextoname((unsigned)ways[i].index, s->world[i]))
 			*s->world[i] = '\0';
 		s->bridged[i] = lan_sysctl_get(switches[i], on, sizeof(on)) && strcmp(on, "0");
 	}

@@ -38,6 +38,14 @@ static bool has_state(const struct probe *p, unsigned mask, unsigned untracked)
 	return mask & (p->state == NF_CT_STATE_UNTRACKED_BIT ? untracked : p->state);
 }
 
+/* Whose addresses are translated is a state as well; of senders' nothing is known. */
+static enum truth is_translated(const struct probe *p, unsigned mask)
+{
+	if (mask & XT_CONNTRACK_STATE_DNAT && p->translated)
+		return YES;
+	return mask & XT_CONNTRACK_STATE_SNAT && p->state != NF_CT_STATE_UNTRACKED_BIT ? MAYBE : NO;
+}
+
 static enum truth match_conntrack(const struct probe *p, const void *info)
 {
 	const struct xt_conntrack_mtinfo2 *m = info;
@@ -45,7 +53,7 @@ static enum truth match_conntrack(const struct probe *p, const void *info)
 
 	if (m->match_flags != XT_CONNTRACK_STATE)
 		return MAYBE;
-	return in == !(m->invert_flags & XT_CONNTRACK_STATE) ? YES : NO;
+	return inverted_if(m->invert_flags & XT_CONNTRACK_STATE, in ? YES : is_translated(p, m->state_mask));
 }
 
 static enum truth match_state(const struct probe *p, const void *info)

@@ -236,6 +236,11 @@ FORWARDS = {
     "subnets": ("drop", f"ip saddr {NETS4} accept; ip daddr {NETS4} accept;", ""),
     "a part of a subnet": ("drop", "ip saddr 10.81.0.0/25 accept; ip daddr 10.81.0.0/25 accept;", ""),
     "translated": ("drop", "ct status dnat accept;", ""),
+    "all in a set": ("drop", "ip saddr { 0.0.0.0/0 } accept; ip6 saddr { ::/0 } accept;", ""),
+    "a set that grows": ("drop", "meta nfproto ipv6 accept; add @s { ip saddr }; ip saddr @s accept;", "set s { type ipv4_addr; flags dynamic; size 1000; }"),
+    "ports by a map": ("drop", "ct state established accept; meta l4proto != tcp accept; tcp dport vmap { 22 : drop, 443 : accept };", ""),
+    "drops by a map": ("accept", 'tcp dport vmap { 22 : drop, 23-25 : drop }; iifname vmap { "vr-nat" : drop, "x" : accept };', ""),
+    "sleeps": ("drop", "", "flags dormant;"),
     "followed": ("drop", "ct state vmap { established : accept, new : accept, invalid : drop };", ""),
 }
 INPUTS = {
@@ -255,6 +260,8 @@ IPTABLES = {
     "not outside": "-A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT; {p} -A FORWARD ! -i up0 -j ACCEPT; {p} -P FORWARD DROP",
     "bridged": "-A FORWARD -m physdev --physdev-is-bridged -j ACCEPT; {p} -P FORWARD DROP",
     "marks": "-A FORWARD -m mark ! --mark 0x1 -j ACCEPT; {p} -P FORWARD DROP",
+    "translated": "-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT; {p} -P FORWARD DROP",
+    "their sources": "-A FORWARD -m conntrack --ctstate SNAT -j ACCEPT; {p} -P FORWARD DROP",
     "chains": "-N x; {p} -N y; {p} -A FORWARD -g x; {p} -A FORWARD -j DROP; {p} -A x -p tcp -j y; {p} -A y -i vr-nat -j RETURN; {p} -A y -j DROP",
     "subnets": "-A FORWARD ! -s 10.81.0.0/16 -d 10.81.0.0/24 -i vr+ -j DROP; {p} -A FORWARD -s 10.83.0.0/16 ! -o vr-+ -j DROP",
     "mangle": "-t mangle -A FORWARD -i vr-nat -j DROP",
@@ -316,6 +323,18 @@ def noticed(lab):
         sh("iptables-nft " + rules.format(p="iptables-nft"))
         found["iptables " + name] = all_of_them()
         sh("nft delete table ip filter; nft delete table ip mangle 2>/dev/null", check=False)
+    # Ways of which nobody knows which one is gone.
+    sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip addr add 198.51.100.1/24 dev v0; ip addr add 2001:db8:7::1/64 dev v0 nodad")
+    for name, route in (("another way", "default via {v} table 100"), ("a half", "{half} via {v}"), ("both ways", "default nexthop via {v} nexthop via {up}"),
+                        ("a worse way", "default via {v} metric 4000")):
+        for p, words in (("-4", {"v": "198.51.100.2", "half": "0.0.0.0/1", "up": "192.0.2.2"}), ("-6", {"v": "2001:db8:7::2", "half": "::/1", "up": "2001:db8::2"})):
+            sh(f"ip {p} route del default; ip {p} route add {route.format(**words)}" + (f"; ip {p} route add default via {words['up']}" if name != "both ways" else ""))
+        for out in ("v0", "up0"):
+            sh(f"""nft 'table inet fw {{ chain f {{ type filter hook forward priority 0; policy drop; oifname "{out}" accept; ct state established accept; }}; }}'""")
+            found[f"{name} {out}"] = all_of_them()
+            sh("nft delete table inet fw")
+        for p, half, up in (("-4", "0.0.0.0/1", "192.0.2.2"), ("-6", "::/1", "2001:db8::2")):
+            sh(f"ip {p} route flush table 100; ip {p} route del {half}; while ip {p} route del default; do :; done; ip {p} route add default via {up}", check=False)
     # Of what hooks nothing is asked, and which tables are ours.
     sh("nft 'table inet fw { chain o { type filter hook output priority 0; policy drop; }; chain n { type nat hook prerouting priority 0; drop; }; }; "
        "table inet vireo-nat { chain forward { drop; }; }'")
