@@ -49,6 +49,7 @@ enum end { ON, PASSES, DROPPED };
 static enum end walk(struct walk *w, struct book_chain *c, unsigned depth)
 {
 	struct book_verdict v;
+	bool left = false; /* some packets may be out of it: by them it drops not all */
 	const void *rule;
 	size_t at = 0;
 
@@ -75,11 +76,14 @@ static enum end walk(struct walk *w, struct book_chain *c, unsigned depth)
 			end = to ? walk(w, to, depth + 1) : PASSES;
 			if (end == ON && !back && met == YES)
 				return ON;
-		} else if (v.code == NFT_RETURN && met == YES) {
-			return ON;
+			left |= end == ON && !back;
+		} else if (v.code == NFT_RETURN) {
+			if (met == YES)
+				return ON;
+			left = true;
 		}
 		if (end == PASSES || (end == DROPPED && met == YES))
-			return end;
+			return end == DROPPED && left ? ON : end;
 	}
 	return c->cut ? PASSES : ON;
 }

@@ -225,7 +225,7 @@ NOTICED = {
     # Who has no address yet is in no subnet.
     "subnets": ("back6 inside out6 published6", ISOLATED, "back6 in6 inside out6"), "a part of a subnet": ("back6 inside out6 published6", ISOLATED, "back6 in6 inside out6"),
     "translated": ("back inside out", ISOLATED, ROUTED), "iptables translated": ("back inside out", ISOLATED, ROUTED), "iptables their sources": ("inside", "", "inside"),
-    **{name: ("", "", "") for name in ("all in a set", "a set that grows", "ports by a map", "sleeps")}, "drops by a map": ("inside out", "", ""),
+    **{name: ("", "", "") for name in ("may return", "may go and end", "iptables guests", "all in a set", "a set that grows", "ports by a map", "sleeps")}, "drops by a map": ("inside out", "", ""), "may return to a drop": ("inside", "inside", "inside"),
     **{name: ("inside published", ISOLATED, "in inside") for name in (
         "another way v0", "another way up0", "a half v0", "a half up0", "both ways v0", "both ways up0", "a worse way up0")},
     "a worse way v0": ("inside out published", ISOLATED, "in inside out"),
