@@ -406,7 +406,17 @@ def test_who_asks_most_gives_way(lab):
 
 def test_a_server_without_edns(lab):
     n, c, up = lab(forward="on")
-    good = record(A, bytes([192, 0, 2, 1]))
+    good = record(A, bytes([192, 0, 2, 1]), 0)
+
+    def ask(name):
+        """The answer, where the host was not so busy that the question was sent anew."""
+        for _ in range(9):
+            late = n.ask("stats")["dns"]["timeouts"]
+            up.asked.clear()
+            m = c.ask(name)
+            if n.ask("stats")["dns"]["timeouts"] == late:
+                break
+        return m
 
     def error(code):
         """With the question."""
@@ -418,17 +428,15 @@ def test_a_server_without_edns(lab):
     for k, complain in enumerate((error(1), error(4), bare(1), bare(4), bare(2))):
         name = f"abcdefghijklmnopqrstuvwxyz{k}.example"
         up.answers[name] = lambda q, tcp, complain=complain: complain(q) if q[11] else [answer(q, good)]
-        assert bytes([192, 0, 2, 1]) in c.ask(name), k
-        first, second = up.asked[-2:]
+        assert bytes([192, 0, 2, 1]) in ask(name), k
         # As hard to guess as the first one.
-        assert len(up.asked) == 2 * (k + 1) and first[1:3] != second[1:3] and name not in (first[0], second[0]), k
+        assert len(up.asked) == 2 and up.asked[0][1:3] != up.asked[1][1:3] and name not in (up.asked[0][0], up.asked[1][0]), (k, up.asked)
     # By TCP.
     up.answers["tcp.example"] = lambda q, tcp: [answer(q, flags=0x8380)] if not tcp else bare(1)(q) if q[11] else [answer(q, good)]
-    assert bytes([192, 0, 2, 1]) in c.ask("tcp.example")
+    assert bytes([192, 0, 2, 1]) in ask("tcp.example")
     # It says so whatever it is asked: once without.
     up.answers["never.example"] = lambda q, tcp: error(1)(q)
-    assert rcode(c.ask("never.example")) == 1
-    assert len([x for x in up.asked if x[0].lower() == "never.example"]) == 2
+    assert rcode(ask("never.example")) == 1 and len(up.asked) == 2
     # It was not the server who spoke, or not of EDNS.
     other = n.host.enter(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     other.bind(("127.0.0.1", 0))
@@ -438,9 +446,8 @@ def test_a_server_without_edns(lab):
         return b""
 
     for lie in (lambda q: bytes([q[0] ^ 1]) + bare(1)(q)[0][1:], lambda q: bare(5)(q)[0], lambda q: bare(0)(q)[0], from_another_port):
-        up.asked.clear()
-        up.answers["lie.example"] = lambda q, tcp: [lie(q), answer(q, record(A, bytes([192, 0, 2, 1]), 0))] if q[11] else []
-        assert bytes([192, 0, 2, 1]) in c.ask("lie.example") and len(up.asked) == 1
+        up.answers["lie.example"] = lambda q, tcp: [lie(q), answer(q, good)] if q[11] else []
+        assert bytes([192, 0, 2, 1]) in ask("lie.example") and len(up.asked) == 1
     other.close()
 
 
