@@ -1,16 +1,18 @@
 /* See book.h. */
 #include "lan/book.h"
 
-#include "lan/legacy.h"
-
 #include <linux/netfilter/nf_tables.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/array.h"
 #include "base/bytes.h"
+#include "lan/legacy.h"
+#include "lan/rules.h"
 
-#define CHAINS 4096u
+#define CHAINS	 4096u
+#define SEARCHED 65536u /* rules, for writers */
+#define WRITERS	 256u
 
 static uint32_t number(const struct rtattr *a)
 {
@@ -80,8 +82,11 @@ void book_close(struct book *b)
 		free(b->chains[i].rules);
 	for (unsigned i = 0; i < b->sets_len; i++)
 		free(b->sets[i].v);
+	for (unsigned i = 0; i < b->writers_len; i++)
+		free(b->writers[i].rule);
 	free(b->chains);
 	free(b->sets);
+	free(b->writers);
 	if (b->open)
 		rtnl_close(&b->nf);
 	*b = (struct book){ 0 };
@@ -175,6 +180,59 @@ const void *book_next(const struct book_chain *c, size_t *at)
 	*at += c->legacy ? legacy_entry(c->family, rule).next : RTA_ALIGN(((const struct rtattr *)rule)->rta_len);
 	*at = *at < c->len ? *at : c->len;
 	return rule;
+}
+
+/* --- writers --- */
+
+static int add_writer(struct book *b, const struct book_chain *c, const void *rule, size_t len)
+{
+	struct book_writer w = { c, NULL, b->writes(c, rule) };
+
+	if (b->looked_at++ == SEARCHED)
+		return -1;
+	if (!w.what)
+		return 0;
+	w.rule = malloc(len);
+	if (!w.rule || b->writers_len == WRITERS || !array_more(b->writers, b->writers_len)) {
+		free(w.rule);
+		return -1;
+	}
+	memcpy(w.rule, rule, len);
+	b->writers[b->writers_len++] = w;
+	return 0;
+}
+
+static int see_rule(void *opaque, unsigned family, const struct rtattr *const *t)
+{
+	const struct rtattr *e = t[NFTA_RULE_EXPRESSIONS];
+	struct book_chain like = { .family = family };
+	struct book *b = opaque;
+	const struct book_chain *c;
+	char name[NFNL_NAME];
+
+	if (!e || !nfnl_text(t[NFTA_RULE_TABLE], like.table) || !nfnl_text(t[NFTA_RULE_CHAIN], name) ||
+	    !strncmp(like.table, LAN_TABLE, strlen(LAN_TABLE)))
+		return 0;
+	if (!b->writes(&like, e))
+		return b->looked_at++ == SEARCHED ? -1 : 0;
+	c = book_find(b, &like, name);
+	return c ? add_writer(b, c, e, e->rta_len) : -1;
+}
+
+void book_search(struct book *b, unsigned (*writes)(const struct book_chain *c, const void *rule))
+{
+	const void *rule;
+
+	if (b->searched)
+		return;
+	b->searched = true;
+	b->writes = writes;
+	if (ask(b, &(struct nfnl_query){ .message = NFT_MSG_GETRULE }, see_rule, b))
+		b->unsure = BOOK_MARKS | BOOK_UNTRACKS;
+	for (unsigned i = 0; i < b->chains_len; i++)
+		for (size_t at = 0, from = 0; b->chains[i].legacy && (rule = book_next(&b->chains[i], &at)); from = at)
+			if (add_writer(b, &b->chains[i], rule, at - from))
+				b->unsure = BOOK_MARKS | BOOK_UNTRACKS;
 }
 
 /* --- sets --- */

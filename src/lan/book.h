@@ -53,6 +53,15 @@ struct book_set {
 	unsigned len;
 };
 
+/* A rule that does something to packets that others look at. */
+#define BOOK_MARKS    1u
+#define BOOK_UNTRACKS 2u
+struct book_writer {
+	const struct book_chain *chain;
+	void *rule;
+	unsigned what;
+};
+
 struct book {
 	struct rtnl nf;
 	bool open, listed; /* listed: which sets there are */
@@ -60,6 +69,11 @@ struct book {
 	struct book_set *sets;
 	unsigned chains_len, sets_len;
 	unsigned rules_left, elements_left;
+	/* Once they were searched for; unsure: what others may do. */
+	bool searched;
+	struct book_writer *writers;
+	unsigned writers_len, looked_at, unsure;
+	unsigned (*writes)(const struct book_chain *c, const void *rule);
 };
 /* Which chains there are. */
 int book_open(struct book *b, struct err *err);
@@ -72,6 +86,8 @@ const struct book_chain *book_at(const struct book *b, const struct book_chain *
 void book_read(struct book *b, struct book_chain *c);
 /* The rule at `at` of what was read, which becomes that of the next one; NULL: the end. */
 const void *book_next(const struct book_chain *c, size_t *at);
+/* Find the writers among all rules but ours, by what a rule does. */
+void book_search(struct book *b, unsigned (*writes)(const struct book_chain *c, const void *rule));
 /* Of the chain's table; NULL: it cannot be known. Until the next call. */
 const struct book_set *book_set(struct book *b, const struct book_chain *c, const char *name);
 

@@ -113,7 +113,7 @@ static enum truth see_meta(struct walk *w, const struct rtattr *const *t)
 	else if (key == NFT_META_L4PROTO)
 		load_byte(w, to, p->protocol);
 	else if (key == NFT_META_MARK)
-		load_number(w, to, 0, ~0u); /* nobody has marked it before */
+		load_number(w, to, 0, p->marked ? 0 : ~0u);
 	else if (key == NFT_META_PROTOCOL)
 		load(w, to, (const struct half_byte[]){ { type[0], 0xff }, { type[1], 0xff } }, 2);
 	else
@@ -127,7 +127,7 @@ static enum truth see_ct(struct walk *w, const struct rtattr *const *t)
 	const uint32_t key = number(t[NFTA_CT_KEY]);
 
 	if (to && key == NFT_CT_STATE)
-		load_number(w, to, w->p->state, ~0u);
+		load_number(w, to, w->p->state, w->p->untracked ? ~(w->p->state | NF_CT_STATE_UNTRACKED_BIT) : ~0u);
 	else if (to && key == NFT_CT_STATUS)
 		load_number(w, to, w->p->translated ? IPS_DST_NAT : 0, IPS_DST_NAT);
 	else if (to)

@@ -122,6 +122,7 @@ static void read_table(struct book *b, const struct kind *k, const char *name)
 	struct ipt_getinfo info = { 0 };
 	struct ipt_get_entries *e = NULL;
 	socklen_t len = sizeof(info);
+	bool read = false;
 
 	memcpy(info.name, name, strnlen(name, sizeof(info.name) - 1));
 	if (fd < 0 || getsockopt(fd, k->level, IPT_SO_GET_INFO, &info, &len) || info.num_entries > b->rules_left ||
@@ -135,9 +136,12 @@ static void read_table(struct book *b, const struct kind *k, const char *name)
 	memcpy(e->name, info.name, sizeof(e->name));
 	e->size = info.size;
 	/* An error where somebody has replaced it meanwhile: what it is now the next command says. */
-	if (!getsockopt(fd, k->level, IPT_SO_GET_ENTRIES, e, &len))
+	read = !getsockopt(fd, k->level, IPT_SO_GET_ENTRIES, e, &len);
+	if (read)
 		add_table(&(struct table){ b, k->family, name, &info, (const uint8_t *)e->entrytable });
 out:
+	if (!read)
+		b->unsure = BOOK_MARKS | BOOK_UNTRACKS;
 	free(e);
 	if (fd >= 0)
 		close(fd);

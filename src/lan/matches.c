@@ -33,9 +33,13 @@ static enum truth match_comment(const struct probe *p, const void *info)
 /* --- connections and marks --- */
 
 /* Each has its own bit for what nobody follows. */
-static bool has_state(const struct probe *p, unsigned mask, unsigned untracked)
+static enum truth has_state(const struct probe *p, unsigned mask, unsigned untracked)
 {
-	return mask & (p->state == NF_CT_STATE_UNTRACKED_BIT ? untracked : p->state);
+	const bool followed = mask & p->state, alone = mask & untracked;
+
+	if (p->untracked && followed != alone && p->state != NF_CT_STATE_UNTRACKED_BIT)
+		return MAYBE;
+	return (p->state == NF_CT_STATE_UNTRACKED_BIT ? alone : followed) ? YES : NO;
 }
 
 /* Whose addresses are translated is a state as well; of senders' nothing is known. */
@@ -49,25 +53,25 @@ static enum truth is_translated(const struct probe *p, unsigned mask)
 static enum truth match_conntrack(const struct probe *p, const void *info)
 {
 	const struct xt_conntrack_mtinfo2 *m = info;
-	const bool in = has_state(p, m->state_mask, XT_CONNTRACK_STATE_UNTRACKED);
+	const enum truth in = has_state(p, m->state_mask, XT_CONNTRACK_STATE_UNTRACKED);
 
 	if (m->match_flags != XT_CONNTRACK_STATE)
 		return MAYBE;
-	return inverted_if(m->invert_flags & XT_CONNTRACK_STATE, in ? YES : is_translated(p, m->state_mask));
+	return inverted_if(m->invert_flags & XT_CONNTRACK_STATE, in == NO ? is_translated(p, m->state_mask) : in);
 }
 
 static enum truth match_state(const struct probe *p, const void *info)
 {
 	const struct xt_state_info *m = info;
 
-	return has_state(p, m->statemask, XT_STATE_UNTRACKED) ? YES : NO;
+	return has_state(p, m->statemask, XT_STATE_UNTRACKED);
 }
 
 static enum truth match_mark(const struct probe *p, const void *info)
 {
 	const struct xt_mark_mtinfo1 *m = info;
 
-	return !m->mark == !m->invert ? YES : NO;
+	return p->marked ? MAYBE : !m->mark == !m->invert ? YES : NO;
 }
 
 /* --- ports --- */

@@ -90,8 +90,11 @@ static enum end walk(struct walk *w, struct book_chain *c, unsigned depth)
 
 bool verdict_drops(struct book *b, struct book_chain *base, const struct probe *p)
 {
-	struct walk w = { .book = b, .p = p, .steps = STEPS };
-	const enum end end = walk(&w, base, 0);
+	struct probe known = *p;
+	struct walk w = { .book = b, .p = &known, .steps = STEPS };
+	enum end end;
 
+	verdict_writers(b, &known);
+	end = walk(&w, base, 0);
 	return end == DROPPED || (end == ON && base->drops);
 }

@@ -30,6 +30,8 @@ struct probe {
 	struct half_byte ports[4];
 	uint8_t protocol; /* IPPROTO_TCP and so on */
 	unsigned state;	  /* one of NF_CT_STATE_* bits as rules have it */
+	/* What verdict_drops() finds: it may have a mark; nobody may follow it, whatever its state. */
+	bool marked, untracked;
 	bool translated;  /* its connection is led here (dnat) */
 	bool no_way_back; /* the host has no route to its sender by where it came from */
 };

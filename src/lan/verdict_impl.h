@@ -25,6 +25,10 @@ enum truth verdict_expressions(struct book *b, const struct book_chain *c, const
 enum truth verdict_entry(const struct book *b, const struct book_chain *c, const void *rule, const struct probe *p,
 			 struct book_verdict *v);
 
+/* --- writers.c --- */
+/* Know what it may have become by rules of anybody else's. */
+void verdict_writers(struct book *b, struct probe *p);
+
 /* --- matches.c --- */
 /* What iptables (of ebtables `bridge`) has in modules, by name and revision. */
 struct xt_module {

@@ -244,6 +244,10 @@ FORWARDS = {
     "ports by a map": ("drop", "ct state established accept; meta l4proto != tcp accept; tcp dport vmap { 22 : drop, 443 : accept };", ""),
     "drops by a map": ("accept", 'tcp dport vmap { 22 : drop, 23-25 : drop }; iifname vmap { "vr-nat" : drop, "x" : accept };', ""),
     "sleeps": ("drop", "", "flags dormant;"),
+    "a mark that may be set": ("drop", "meta mark 7 accept;", "chain m { type filter hook prerouting priority -150; tcp dport 1-1000 meta mark set 7; ip protocol udp meta mark set 8; }"),
+    "a mark that others have": ("drop", "meta mark 7 accept;", 'chain m { type filter hook prerouting priority -150; iifname "tailscale0" meta mark set 7; }'),
+    "who may not be followed": ("drop", "ct state untracked accept; ct state established accept;",
+                                "chain m { type filter hook prerouting priority -300; tcp dport 1-1000 notrack; }"),
     "followed": ("drop", "ct state vmap { established : accept, new : accept, invalid : drop };", ""),
 }
 INPUTS = {
@@ -266,6 +270,9 @@ IPTABLES = {
     "guests": "-N DOCKER-USER; {p} -A FORWARD -j DOCKER-USER; {p} -A DOCKER-USER -s 198.51.100.0/24 -j RETURN; {p} -A DOCKER-USER -i up0 -j DROP",
     "translated": "-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT; {p} -P FORWARD DROP",
     "their sources": "-A FORWARD -m conntrack --ctstate SNAT -j ACCEPT; {p} -P FORWARD DROP",
+    "marked": "-t mangle -A FORWARD -p tcp -j MARK --set-mark 1; {p} -A FORWARD -m mark --mark 1 -j ACCEPT; {p} -P FORWARD DROP",
+    "marked of others": "-A FORWARD -i tailscale0 -j MARK --set-xmark 0x40000/0xff0000; {p} -A FORWARD -m mark --mark 0x40000/0xff0000 -j ACCEPT; {p} -P FORWARD DROP",
+    "not followed": "-t raw -A PREROUTING -p tcp -j CT --notrack; {p} -A FORWARD -m conntrack --ctstate UNTRACKED -j ACCEPT; {p} -P FORWARD DROP",
     "chains": "-N x; {p} -N y; {p} -A FORWARD -g x; {p} -A FORWARD -j DROP; {p} -A x -p tcp -j y; {p} -A y -i vr-nat -j RETURN; {p} -A y -j DROP",
     "subnets": "-A FORWARD ! -s 10.81.0.0/16 -d 10.81.0.0/24 -i vr+ -j DROP; {p} -A FORWARD -s 10.83.0.0/16 ! -o vr-+ -j DROP",
     "mangle": "-t mangle -A FORWARD -i vr-nat -j DROP",
@@ -300,7 +307,7 @@ def noticed_legacy(lab):
     for name, rules in IPTABLES.items():
         sh("iptables-legacy " + rules.format(p="iptables-legacy"))
         found[name] = all_of_them()
-        sh("iptables-legacy -P FORWARD ACCEPT; iptables-legacy -F; iptables-legacy -X; iptables-legacy -t mangle -F")
+        sh("iptables-legacy -P FORWARD ACCEPT; iptables-legacy -F; iptables-legacy -X; iptables-legacy -t mangle -F; iptables-legacy -t raw -F")
     for name, rules in IP6TABLES.items():
         sh("ip6tables-legacy " + rules.format(p="ip6tables-legacy"))
         found["six " + name] = all_of_them()
@@ -326,7 +333,7 @@ def noticed(lab):
     for name, rules in IPTABLES.items():
         sh("iptables-nft " + rules.format(p="iptables-nft"))
         found["iptables " + name] = all_of_them()
-        sh("nft delete table ip filter; nft delete table ip mangle 2>/dev/null", check=False)
+        sh("nft delete table ip filter; nft delete table ip mangle; nft delete table ip raw", check=False)
     # Ways of which nobody knows which one is gone.
     sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip addr add 198.51.100.1/24 dev v0; ip addr add 2001:db8:7::1/64 dev v0 nodad")
     for name, route in (("another way", "default via {v} table 100"), ("a half", "{half} via {v}"), ("both ways", "default nexthop via {v} nexthop via {up}"),

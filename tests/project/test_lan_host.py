@@ -229,6 +229,9 @@ NOTICED = {
     **{name: ("inside published", ISOLATED, "in inside") for name in (
         "another way v0", "another way up0", "a half v0", "a half up0", "both ways v0", "both ways up0", "a worse way up0")},
     "a worse way v0": ("inside out published", ISOLATED, "in inside out"),
+    # Who may have been marked by then, or is followed by nobody.
+    "a mark that may be set": ("inside6",) * 3, "who may not be followed": ("inside4",) * 3, "iptables marked": ("inside",) * 3, "iptables not followed": ("inside",) * 3,
+    **{name: (NAT, ISOLATED, ROUTED) for name in ("a mark that others have", "iptables marked of others")},
     # What machines say to each other, and neighbor discovery, is in no state.
     "followed": ("inside", "inside6", "inside"),
     "iptables drops": (NAT, ISOLATED, ROUTED), "iptables rejects": (NAT, ISOLATED, ROUTED), "iptables ours": ("", "", "out"),
@@ -253,7 +256,7 @@ def test_what_tables_of_iptables_legacy_drop_is_noticed_and_nothing_else(scenes)
     (none, before), (left, after) = r.pop("none"), r.pop("left")
     assert set(none.values()) == set(left.values()) == {""}
     # Where there were none, there are none by having looked.
-    assert (before, set(after)) == ([], {"filter", "mangle"})
+    assert (before, set(after)) == ([], {"filter", "mangle", "raw"})
     r = {name: tuple(of.values()) for name, of in r.items()}
     expected = {**{k.removeprefix("iptables "): v for k, v in NOTICED.items() if k.startswith("iptables ")},
                 "six drops": (NAT, ISOLATED, ROUTED), "six some": ("inside out", "inside", "inside out"), "six protocols": ("", "", "")}
