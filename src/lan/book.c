@@ -11,7 +11,7 @@
 #include "lan/rules.h"
 
 #define CHAINS	 4096u
-#define SEARCHED 65536u /* rules, for writers */
+#define SEARCHED 16384u /* rules, for writers */
 #define WRITERS	 256u
 
 static uint32_t number(const struct rtattr *a)
