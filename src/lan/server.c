@@ -1,5 +1,6 @@
 /* The servers of a network: what they are told, how they are joined to the bridge, asked and ended. See lan_impl.h. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -246,22 +247,26 @@ int lan_server_start(struct lan *l, const struct lan_run *r, const struct lan_ru
 
 /* --- the control socket --- */
 
+/* -1 with EAGAIN: so many wait for it to take them that nobody else can; it is there, and hangs. */
 static int dial(struct lan *l, const char *name)
 {
 	const struct timeval patience = { .tv_sec = PATIENCE_MS / 1000 };
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int fd;
+	int fd, why;
 
+	errno = 0;
 	if (lan_run_path(&l->store, name, CONTROL, a.sun_path, sizeof(a.sun_path)))
 		return -1;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -1;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	if (!connect(fd, (struct sockaddr *)&a, sizeof(a)))
+	if (!connect(fd, (struct sockaddr *)&a, sizeof(a)) && !fcntl(fd, F_SETFL, 0))
 		return fd;
+	why = errno;
 	close(fd);
+	errno = why;
 	return -1;
 }
 
@@ -392,12 +397,15 @@ void lan_servers_ask(struct lan *l, const struct lan_names *names, struct lan_na
 
 	for (unsigned i = 0; p && i < names->len; i++) {
 		p[i] = (struct pollfd){ .fd = dial(l, names->v[i]), .events = POLLIN };
+		if (p[i].fd < 0 && errno == EAGAIN)
+			lan_names_add(hanging, names->v[i]);
 		if (has_asked(p[i].fd))
 			left++;
 		else
 			hang_up(&p[i]);
 	}
-	while (left && (ms = until - now_ms()) > 0 && poll(p, names->len, (int)ms) >= 0) {
+	/* What has come by then is heard, however long it took to ask all. */
+	while (left && (ms = until - now_ms(), poll(p, names->len, ms > 0 ? (int)ms : 0)) > 0) {
 		for (unsigned i = 0; i < names->len; i++) {
 			if (p[i].fd < 0 || !p[i].revents)
 				continue;

@@ -230,11 +230,22 @@ def hung(lab):
 
 
 def hanging(lab):
-    """Several servers that do not answer any more: whoever looks waits once for all of them, and so does who ends them."""
+    """Several servers that do not answer any more: whoever looks waits once for all of them, and so does who ends them. Others are well."""
     names = [f"n{n}" for n in range(4)]
     for name in names:
         lab.vireo("net", "create", name, "--isolated")
     before, asked = servers(lab, "vireo:"), []
+    for name in ("m-well", "n-full", "o-well"):
+        lab.vireo("net", "create", name, "--isolated")
+    who = lambda name: json.loads(lab.vireo("net", "stats", name, "--json"))["server"]["pid"]
+    pids = {name: who(name) for name in ("m-well", "n-full", "o-well")}
+    # So many have asked this one, and are gone, that it can be asked no more.
+    os.kill(pids["n-full"], signal.SIGSTOP)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.setblocking(False)
+                s.connect(os.path.join(lab.dir, "run", "n-full", "server.sock"))
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
     # Whoever has asked before is still in the queue.
@@ -250,13 +261,18 @@ def hanging(lab):
         return time.monotonic() - begin < 6, r
 
     fast, r = timed("list", "--json")
-    found = {"list": [fast, sorted(set(map(str, (n.get("problems") for n in json.loads(r.stdout)))))]}
+    problems = {n["name"]: n.get("problems") for n in json.loads(r.stdout)}
+    found = {"list": [fast, sorted(set(map(str, (problems[n] for n in names + ["n-full"])))), problems["m-well"], problems["o-well"]]}
     fast, r = timed("show", "n1", "--json")
     found["show"] = [fast, json.loads(r.stdout).get("problems")]
     fast, r = timed("start", "--all")
     found["start"] = [fast, r.returncode, r.stderr]
-    found["now"] = [len(set(servers(lab, "vireo:")) - set(before)), sorted(set(before) & set(servers(lab, "vireo:"))),
-                    {n["state"] for n in json.loads(lab.vireo("net", "list", "--json"))} == {"up"}]
+    # It is told nothing, but its interface is gone: it ends when it goes on.
+    os.kill(pids["n-full"], signal.SIGCONT)
+    ended = wait(lambda: pids["n-full"] not in servers(lab, "vireo:"), 10)
+    now = set(servers(lab, "vireo:")) - {pids["m-well"], pids["o-well"]}
+    found["now"] = [len(now - set(before)), sorted(now & set(before)), {n["state"] for n in json.loads(lab.vireo("net", "list", "--json"))} == {"up"}]
+    found["well"] = [ended, [name for name in pids if who(name) == pids[name]]]
     return found
 
 

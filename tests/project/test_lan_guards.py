@@ -76,7 +76,8 @@ def test_a_server_that_hangs_is_replaced(scenes):
 @pytest.mark.scene("hanging")
 def test_servers_that_hang_are_waited_for_once(scenes):
     hangs = ["its server hangs: it is there, and does not answer"]
-    assert scenes.result("hanging") == {"list": [True, [str(hangs)]], "show": [True, hangs], "start": [True, 0, ""], "now": [4, [], True]}
+    assert scenes.result("hanging") == {"list": [True, [str(hangs)], None, None], "show": [True, hangs], "start": [True, 0, ""], "now": [5, [], True],
+                                        "well": [True, ["m-well", "o-well"]]}
 
 
 @pytest.mark.scene("told")
