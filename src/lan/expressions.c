@@ -43,12 +43,17 @@ static struct half_byte *cells(struct walk *w, const struct rtattr *reg, size_t 
 	return r && at < BOOK_KEY && len <= BOOK_KEY - at ? w->reg + at : NULL;
 }
 
+/* What is left of the last four bytes the kernel clears, which is of the key where several are looked for at once. */
 static void load(struct walk *w, const struct rtattr *reg, const struct half_byte *v, size_t len)
 {
-	struct half_byte *c = cells(w, reg, len);
+	struct half_byte *c = cells(w, reg, 1);
 
-	if (c)
-		memcpy(c, v, len * sizeof(*c));
+	if (!c)
+		return;
+	for (size_t i = 0; i < len && c + i < w->reg + BOOK_KEY; i++)
+		c[i] = v[i];
+	for (size_t i = len; i % 4 && c + i < w->reg + BOOK_KEY; i++)
+		c[i] = (struct half_byte){ 0, 0xff };
 }
 
 /* `known`: which of its bits are. */

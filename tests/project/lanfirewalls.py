@@ -248,6 +248,7 @@ FORWARDS = {
     "a mark that others have": ("drop", "meta mark 7 accept;", 'chain m { type filter hook prerouting priority -150; iifname "tailscale0" meta mark set 7; }'),
     "who may not be followed": ("drop", "ct state untracked accept; ct state established accept;",
                                 "chain m { type filter hook prerouting priority -300; tcp dport 1-1000 notrack; }"),
+    "pairs behind a name": ("drop", 'iifname "up0" meta l4proto . th dport { tcp . 80, tcp . 1-1000 } accept; iifname "vr-*" th dport . meta nfproto { 80 . ipv4 } accept; ct state established accept;', ""),
     "followed": ("drop", "ct state vmap { established : accept, new : accept, invalid : drop };", ""),
 }
 INPUTS = {
