@@ -2,9 +2,14 @@
  * Connections that the kernel follows (nf_conntrack), by ctnetlink: those that a network does not have any more are
  * forgotten. Filters refuse what they carry at once in any case; but as long as somebody goes on sending, their
  * addresses would be translated as before. See nfnl.h.
+ *
+ * But the kernel takes up a TCP connection in its midst, from whoever speaks first: a machine that had been asked by a
+ * port of the host would go on, as if it had asked itself, and be given that same port. So one that has come from
+ * elsewhere by a port is kept, as closed and marked as ended, for which filters give both sides a reset (rules_host.c).
  */
 #include <errno.h>
 #include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <stdlib.h>
@@ -14,6 +19,8 @@
 #include "lan/lan_impl.h"
 
 #define MOST 1024u /* that are forgotten before it is looked again */
+#define ENDED_S                                                                                                        \
+	(3 * 3600) /* sides that look whether the other one is there do so each two hours (tcp_keepalive_time) */
 
 /* One direction of it. */
 struct side {
@@ -34,6 +41,7 @@ struct ways {
 struct conns {
 	const struct lan_def *def;
 	const struct ways *before, *now; /* NULL: all of the network; else those that only ways of before lead to */
+	struct rtnl_messages own;	 /* addresses of the host */
 	struct rtnl_req *found;
 	unsigned len;
 };
@@ -133,26 +141,30 @@ static bool is_cut(const struct conns *c, const struct side *there, const struct
 	return was && !find_way(c->now, was->to, there, back);
 }
 
-static int look(void *opaque, const struct nlmsghdr *h)
+/* Whether its answers are for the host: also where a machine has asked by a port of the host, in the host's name. */
+static bool is_hosts(const struct conns *c, const struct side *back)
 {
-	const size_t head = NLMSG_SPACE(sizeof(struct nfgenmsg));
-	const struct rtattr *t[CTA_MAX + 1];
-	struct side there, back;
-	struct conns *c = opaque;
-	struct rtnl_req *q = &c->found[c->len];
+	for (unsigned i = 0; i < c->own.len; i++) {
+		const struct rtnl_message *m = &c->own.v[i];
+		const struct ifaddrmsg *head = (const void *)m->data;
+		const struct rtattr *a[IFA_MAX + 1];
+		const void *own;
 
-	if (h->nlmsg_len < head || c->len == MOST)
-		return 0;
-	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, CTA_MAX);
-	read_side(t[CTA_TUPLE_ORIG], &there);
-	read_side(t[CTA_TUPLE_REPLY], &back);
-	if (!there.family || back.family != there.family)
-		return 0;
-	if (c->now ? !value(t[CTA_STATUS], 4) || !(ld_be32(RTA_DATA(t[CTA_STATUS])) & IPS_DST_NAT) ||
-			     !is_cut(c, &there, &back)
-		   : !concerns(c->def, &there) && !concerns(c->def, &back))
-		return 0;
-	rtnl_begin(q, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, NLMSG_DATA(h), sizeof(struct nfgenmsg));
+		if (m->len < NLMSG_ALIGN(sizeof(*head)) || head->ifa_family != back->family)
+			continue;
+		rtnl_attrs((const void *)(m->data + NLMSG_ALIGN(sizeof(*head))), m->len - NLMSG_ALIGN(sizeof(*head)), a,
+			   IFA_MAX);
+		own = value(a[a[IFA_LOCAL] ? IFA_LOCAL : IFA_ADDRESS], back->family == AF_INET ? 4 : 16);
+		if (own && (back->family == AF_INET ? ld_be32(own) == back->dst4 : !memcmp(own, &back->dst6, 16)))
+			return true;
+	}
+	return false;
+}
+
+/* As its own two sides name it. */
+static void begin(struct rtnl_req *q, uint16_t what, const struct nlmsghdr *h, const struct rtattr *const *t)
+{
+	rtnl_begin(q, NFNL_SUBSYS_CTNETLINK << 8 | what, 0, NLMSG_DATA(h), sizeof(struct nfgenmsg));
 	for (unsigned i = 0; i < 3; i++) {
 		static const uint16_t names[] = { CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID };
 		const struct rtattr *a = t[names[i]];
@@ -160,8 +172,65 @@ static int look(void *opaque, const struct nlmsghdr *h)
 		if (a)
 			rtnl_put(q, names[i] | (i ? 0 : NLA_F_NESTED), RTA_DATA(a), RTA_PAYLOAD(a));
 	}
+}
+
+/* Closed by one of its sides, so that a new one of the same ports takes its place. */
+static void put_ended(struct rtnl_req *q, unsigned status)
+{
+	const struct nf_ct_tcp_flags closed = { IP_CT_TCP_FLAG_CLOSE_INIT, IP_CT_TCP_FLAG_CLOSE_INIT };
+	const uint8_t state = TCP_CONNTRACK_CLOSE;
+	struct rtattr *info, *tcp;
+
+	rtnl_put_u32(q, CTA_TIMEOUT, htonl(ENDED_S));
+	rtnl_put_u32(q, CTA_STATUS, htonl(status | LAN_ENDED));
+	info = rtnl_nest(q, CTA_PROTOINFO);
+	tcp = rtnl_nest(q, CTA_PROTOINFO_TCP);
+	rtnl_put(q, CTA_PROTOINFO_TCP_STATE, &state, sizeof(state));
+	rtnl_put(q, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, &closed, sizeof(closed));
+	rtnl_nest_end(q, tcp);
+	rtnl_nest_end(q, info);
+}
+
+static int look(void *opaque, const struct nlmsghdr *h)
+{
+	const size_t head = NLMSG_SPACE(sizeof(struct nfgenmsg));
+	const struct rtattr *t[CTA_MAX + 1];
+	struct side there, back;
+	struct conns *c = opaque;
+	unsigned status;
+
+	if (h->nlmsg_len < head || c->len == MOST)
+		return 0;
+	rtnl_attrs((const void *)((const char *)h + head), h->nlmsg_len - head, t, CTA_MAX);
+	read_side(t[CTA_TUPLE_ORIG], &there);
+	read_side(t[CTA_TUPLE_REPLY], &back);
+	status = value(t[CTA_STATUS], 4) ? ld_be32(RTA_DATA(t[CTA_STATUS])) : 0;
+	if (!there.family || back.family != there.family)
+		return 0;
+	if (c->now ? (status & LAN_ENDED) == LAN_ENDED || !(status & IPS_DST_NAT) || !is_cut(c, &there, &back)
+		   : !concerns(c->def, &there) && !concerns(c->def, &back))
+		return 0;
+	if (c->now && there.proto == IPPROTO_TCP && !is_hosts(c, &back)) {
+		begin(&c->found[c->len], IPCTNL_MSG_CT_NEW, h, t);
+		put_ended(&c->found[c->len], status);
+	} else {
+		begin(&c->found[c->len], IPCTNL_MSG_CT_DELETE, h, t);
+	}
 	c->len++;
 	return 0;
+}
+
+/* What cannot be marked is forgotten. */
+static int end(struct lan *l, struct rtnl_req *q)
+{
+	struct err ignored;
+	int rc = rtnl_do(&l->nf, q, &ignored);
+
+	if (rc && q->h->nlmsg_type == (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW)) {
+		q->h->nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE;
+		rc = rtnl_do(&l->nf, q, &ignored);
+	}
+	return rc;
 }
 
 static void forget(struct lan *l, struct conns *c)
@@ -179,7 +248,7 @@ static void forget(struct lan *l, struct conns *c)
 		if (!c->found || rtnl_each(&l->nf, &q, look, c, &ignored))
 			break;
 		for (unsigned i = 0; i < c->len; i++)
-			gone += !rtnl_do(&l->nf, &c->found[i], &ignored);
+			gone += !end(l, &c->found[i]);
 	} while (gone == MOST);
 	free(c->found);
 }
@@ -223,8 +292,14 @@ void lan_forget_published(struct lan *l, const struct lan_run *before, const str
 
 	was.hosts = lan_known_hosts(was.def, &before->ports, &was.len);
 	is.hosts = lan_known_hosts(is.def, &now->ports, &is.len);
-	if (was.hosts && is.hosts && !all_lead_on(&was, &is))
-		forget(l, &(struct conns){ .def = was.def, .before = &was, .now = &is });
+	if (was.hosts && is.hosts && !all_lead_on(&was, &is)) {
+		struct conns c = { .def = was.def, .before = &was, .now = &is };
+		struct err ignored;
+
+		rtnl_dump(&l->nl, RTM_GETADDR, &c.own, &ignored);
+		forget(l, &c);
+		rtnl_messages_free(&c.own);
+	}
 	free(was.hosts);
 	free(is.hosts);
 }

@@ -9,6 +9,7 @@
 #ifndef VIREO_LAN_RULES_H
 #define VIREO_LAN_RULES_H
 
+#include <linux/netfilter/nf_conntrack_common.h>
 #include <stdio.h>
 
 #include "base/err.h"
@@ -19,6 +20,9 @@
 #define LAN_REFUSED                                                                                                    \
 	"refused"	/* a chain, and the set in which it counts what each cable has sent that was not its own */
 #define LAN_FROM "from" /* the chain that is without rules where no machine has a cable */
+
+/* Of connections by a port that leads to their machine no more: the kernel keeps them for a time that is fixed. */
+#define LAN_ENDED ((unsigned)(IPS_DST_NAT | IPS_FIXED_TIMEOUT))
 
 /* A machine's cable in a network. */
 struct lan_port {

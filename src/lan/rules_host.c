@@ -297,12 +297,16 @@ void lan_rules_routed(FILE *f, const struct lan_rules *r)
 		fprintf(f, "\t\tip6 saddr %s update @seen { ip6 saddr }\n", lan_text_net6(&d->net6, text));
 	accept_net(f, d, "saddr");
 	fputs("\t\tcounter drop\n\t}\n", f);
+	/* What an edit has ended (conns.c): whoever of both goes on is told so. */
 	fprintf(f,
+		"\tchain ended {\n\t\tct status & %#x == %#x meta l4proto tcp reject with tcp reset\n\t}\n"
 		"\tchain forward {\n\t\ttype filter hook forward priority filter; policy accept;\n"
+		"\t\tiifname \"%s\" jump ended\n\t\toifname \"%s\" jump ended\n"
 		"\t\tiifname \"%s\" jump fair\n\t\tiifname \"%s\" ct state != { established, related } jump near\n"
 		"\t\tiifname \"%s\" oifname \"%s\" accept\n\t\toifname \"%s\" goto in\n\t\tiifname \"%s\" goto "
 		"out\n\t}\n",
-		r->bridge, r->bridge, r->bridge, r->bridge, r->bridge, r->bridge);
+		LAN_ENDED, LAN_ENDED, r->bridge, r->bridge, r->bridge, r->bridge, r->bridge, r->bridge, r->bridge,
+		r->bridge);
 	/* To the host. */
 	fprintf(f, "\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n");
 	if (d->dns == LAN_DNS_DNSMASQ)

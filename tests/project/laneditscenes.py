@@ -16,7 +16,7 @@ import time
 
 import lanframes
 import lanlab
-from lanlab import ECHO, sh
+from lanlab import ECHO, followed, sh
 from lanscenes import gone, make, servers, shown, wait, which
 
 
@@ -600,17 +600,16 @@ def ranges(lab):
     a = lab.machine("lab", "a")
     # Connections by the last of a range that ends are forgotten.
     flows = [lab.outside.ask(to, "flow", 2, 8008) for to in ("192.0.2.1", "2001:db8::1")]
-    count = lambda: int(sh("sysctl -n net.netfilter.nf_conntrack_count"))
     answers = lab.outside.answers()
-    followed = [[answers[n] for n in flows], count()]
+    found = {"followed": [[answers[n] for n in flows], followed()]}
     lab.vireo("net", "edit", "lab", "--publish", "tcp:9000-9002-a:9500-9502", "--publish", "tcp:9600-9602-a:9600-9602")
-    followed.append(count())
+    found["followed"].append(followed())
     inside = lambda space, code, *args: ["nsenter", "-t", str(space.pid), "-n", sys.executable, "-c", code, *map(str, args)]
     tell = subprocess.Popen(inside(a, TELL, *range(9500, 9504), *range(9600, 9604)), stdout=subprocess.PIPE)
     tell.stdout.readline()
     reached = lambda *ports: [subprocess.run(inside(lab.outside, ASK, to, *ports), capture_output=True, text=True, check=True).stdout.split()
                               for to in ("192.0.2.1", "2001:db8::1")]
-    found = {"followed": followed, "shifted": reached(8999, 9000, 9001, 9002, 9003), "same": reached(9599, 9600, 9601, 9602, 9603)}
+    found |= {"shifted": reached(8999, 9000, 9001, 9002, 9003), "same": reached(9599, 9600, 9601, 9602, 9603)}
     lab.vireo("net", "edit", "lab", "--publish", "tcp:9001-9003-a:9500-9502")
     found["after"] = reached(9000, 9001, 9002, 9003, 9601)
     found["text"] = shown(lab)["definition"]["publish"]
@@ -629,7 +628,7 @@ def led_on(lab):
     a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
 
     def flows():
-        count = int(sh("sysctl -n net.netfilter.nf_conntrack_count"))
+        count = followed()
         asked = {name: lab.outside.ask(to, "flow", 1.5, port) for name, (to, port) in ways.items()}
         answers = lab.outside.answers()
         return [sorted(name for name, n in asked.items() if answers[n]), count]
@@ -643,6 +642,108 @@ def led_on(lab):
     for name, ports in edits.items():
         lab.vireo("net", "edit", "lab", *show(*ports))
         found[name] = flows()
+    return found
+
+
+SPEAK = """import select, socket, sys, time
+ears, said = [], []
+for port in sys.argv[1:]:
+    for family in socket.AF_INET, socket.AF_INET6:
+        ears.append(socket.socket(family))
+        ears[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            ears[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        ears[-1].bind(("", int(port)))
+        ears[-1].listen()
+print("ready", flush=True)
+while True:
+    said += [e.accept()[0] for e in select.select(ears, [], [], 0.05)[0]]
+    for s in list(said):
+        try:
+            s.send(b"word")
+        except OSError:
+            said.remove(s)
+"""
+HEAR = """import json, select, socket, struct, sys, time
+ways, begun = json.loads(sys.argv[1]), {}
+def begin(name, port):
+    s = begun[name] = socket.socket(socket.AF_INET6 if ":" in ways[name][0] else socket.AF_INET)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.bind(("", port))
+    s.settimeout(2)
+    try:
+        s.connect(tuple(ways[name]))
+    except OSError:
+        pass
+def hear(seconds):
+    until, names = time.monotonic() + seconds, {}
+    by = {s: name for name, s in begun.items()}
+    while (left := until - time.monotonic()) > 0:
+        for s in select.select(list(by), [], [], left)[0]:
+            try:
+                data = s.recv(9999)
+            except OSError:
+                data = b""
+            if data:
+                names[by[s]] = True
+            else:
+                del by[s]
+    return sorted(names)
+for name in ways:
+    begin(name, 0)
+for line in sys.stdin:
+    if line == "again\\n":
+        for name in set(ways) - set(heard):
+            port = begun[name].getsockname()[1]
+            try:
+                begun[name].sendall(b"well?")
+                begun[name].recv(10)
+            except ConnectionError:
+                pass # a reset, which is the answer
+            begun[name].close()
+            begin(name, port)
+    hear(0.01)
+    heard = hear(0.6)
+    print(json.dumps(heard), flush=True)
+"""
+
+
+def silenced(lab):
+    """Machines that speak first, at the port by which they were asked for: nobody hears them by one that leads to them no more."""
+    sh("ip addr add 192.0.2.3/24 dev up0")
+    show = lambda *ports: [w for p in ports for w in ("--publish", p)]
+    before = show("80-b:80", "81-b:81", "82-b:82", "83-b:83", "8001-8002-b:8001-8002")
+    lab.vireo("net", "create", "lab", "--nat", *before)
+    a, b = lab.machine("lab", "a"), lab.machine("lab", "b")
+    run = lambda space, *args: subprocess.Popen([*(["nsenter", "-t", str(space.pid), "-n"] if space else []), sys.executable, "-c", *map(str, args)],
+                                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    speak = run(b, SPEAK, 80, 81, 82, 83, 8001, 8002)
+    speak.stdout.readline()
+    ports = {"elsewhere": 80, "closed": 81, "narrow": 82, "on": 83, "first": 8001, "last": 8002}
+    ways = {f"{name} {family}": (to, port) for name, port in ports.items() for family, to in (("4", "192.0.2.1"), ("6", "2001:db8::1"))}
+    ways["other address 4"] = ("192.0.2.3", 82)
+    who = {"outside": lab.outside, "machine": a, "host": None}
+    hear = {name: run(space, HEAR, json.dumps(ways)) for name, space in who.items()}
+
+    def heard(word="on"):
+        for h in hear.values():
+            h.stdin.write(word + "\n")
+            h.stdin.flush()
+        return {name: json.loads(h.stdout.readline()) for name, h in hear.items()}
+
+    found = {"all": sorted(ways), "before": heard()}
+    lab.vireo("net", "edit", "lab", *show("80-a:80", "192.0.2.3:82-b:82", f"83-{b.addresses['4']}:83", "[::]:83-b:83", "8001-b:8001"))
+    # Filters are made again; what has ended stays so.
+    lab.vireo("net", "edit", "lab", "--host", "52:54:00:00:00:99,x,")
+    time.sleep(0.5)
+    found["after"] = heard()
+    lab.vireo("net", "edit", "lab", *before)
+    found["back"] = heard()
+    found["again"] = heard("again")
+    for process in (speak, *hear.values()):
+        process.kill()
+        process.wait()
     return found
 
 

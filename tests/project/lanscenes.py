@@ -12,7 +12,7 @@ import sys
 import time
 
 import lanframes
-from lanlab import ECHO, PORT, sh
+from lanlab import ECHO, PORT, followed, sh
 
 MODELS = {"nat": ["--nat"], "isolated": ["--isolated"], "routed": ["--routed"], "bridged": ["--bridged", "up0"]}
 
@@ -487,16 +487,15 @@ def cut(lab):
         answers = {s: s.answers() for s in {s for s, _ in asked.values()}}
         return sorted(name for name, (s, n) in asked.items() if answers[s][n])
 
-    count = lambda: int(sh("sysctl -n net.netfilter.nf_conntrack_count"))
-    found = {"before": flows(2), "followed": [count()]}
+    found = {"before": flows(2), "followed": [followed()]}
     lab.vireo("net", "edit", "lab", "--publish", f"tcp:8082-a:{ECHO}")
-    found["followed"].append(count())
+    found["followed"].append(followed())
     found["unpublished"] = flows(0.4)
     lab.vireo("net", "edit", "two", "--route", "none")
     found["parted"] = flows(0.4)
     for network in "lab", "two":
         lab.vireo("net", "delete", "--force", network)
-    found["followed"].append(count())
+    found["followed"].append(followed())
     found["deleted"] = flows(0.3)
     return found
 

@@ -182,6 +182,14 @@ def test_connections_by_ports_that_lead_on(scenes):
     assert scenes.result("led_on") == {"begin": [every, 4], "longer": [every, 4], "without b": [first, 3], "wider": [first, 3], "elsewhere": [["range6"], 1]}
 
 
+@pytest.mark.scene("silenced")
+def test_nobody_hears_a_machine_by_a_port_that_leads_to_it_no_more(scenes):
+    r = scenes.result("silenced")
+    on = ["first 4", "first 6", "on 4", "on 6", "other address 4"]
+    everybody = lambda names: {who: names for who in ("outside", "machine", "host")}
+    assert r["before"] == everybody(r["all"]) and r["after"] == r["back"] == everybody(on) and r["again"] == everybody(r["all"]), r
+
+
 @pytest.mark.scene("listened")
 def test_ports_at_which_somebody_listens(scenes):
     r = scenes.result("listened")
