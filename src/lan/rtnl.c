@@ -80,7 +80,7 @@ void rtnl_begin(struct rtnl_req *q, uint16_t type, uint16_t flags, const void *h
 				   .nlmsg_type = type,
 				   .nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags) };
 	to = extend(q, len);
-	if (to)
+	if (to && len)
 		memcpy(to, head, len);
 }
 
