@@ -30,7 +30,7 @@ enum { FREE, SHARED, KEPT };
  */
 static bool keeps(enum lan_hold how, unsigned theirs, unsigned ours, const struct lan_def *d)
 {
-	return how == LAN_HOLD_NETWORK || (lan_has_gateway(d) && (how == LAN_HOLD_LINK || theirs >= ours));
+	return how == LAN_HOLD_NETWORK || (lan_has_gateway(d) && (how < LAN_HOLD_ROUTE || theirs >= ours));
 }
 
 /* Whether it has been in this subnet before. */
@@ -171,12 +171,16 @@ int lan_subnets_end(struct lan_subnets *s, struct err *err)
 
 /* --- the tables that the host looks into --- */
 
-/* By a rule of routing, of each family: nothing goes by what is in others. */
+/* By a rule of routing, of each family: nothing goes by what is in others. Rules come as they are asked for ways. */
 struct tables {
-	uint64_t *v; /* the family above the number, in order */
-	size_t len;
-	bool all; /* a kernel without rules; a rule that leads to whatever table its VRF has */
+	uint64_t *v, *ahead; /* the family above the number, in order; those asked before the table main, for all */
+	size_t len, ahead_len;
+	bool six_past, four_past; /* main has been asked for all */
+	bool all;		  /* a kernel without rules; a rule that leads to whatever table its VRF has */
 };
+
+#define CONDITIONS   128u /* newer ones than are known here, too */
+#define SHORTEST_LEN 8	  /* of a network's subnet */
 
 static uint64_t table_of(unsigned family, unsigned number, const struct rtattr *wide)
 {
@@ -185,19 +189,49 @@ static uint64_t table_of(unsigned family, unsigned number, const struct rtattr *
 	return (uint64_t)family << 32 | number;
 }
 
+/* Whether nearly all that goes to a subnet meets the rule: it has no condition, or only that a mark is not there. */
+static bool is_for_all(const struct fib_rule_hdr *rule, const struct rtattr *const a[CONDITIONS + 1])
+{
+	const bool marked = a[FRA_FWMARK] || a[FRA_FWMASK];
+	int32_t suppressed = -1;
+
+	for (unsigned i = 0; i <= CONDITIONS; i++)
+		if (a[i] && i != FRA_PRIORITY && i != FRA_TABLE && i != FRA_PROTOCOL && i != FRA_FLOW &&
+		    i != FRA_SUPPRESS_PREFIXLEN && i != FRA_FWMARK && i != FRA_FWMASK)
+			return false;
+	if (a[FRA_SUPPRESS_PREFIXLEN] && RTA_PAYLOAD(a[FRA_SUPPRESS_PREFIXLEN]) >= sizeof(suppressed))
+		memcpy(&suppressed, RTA_DATA(a[FRA_SUPPRESS_PREFIXLEN]), sizeof(suppressed));
+	return !rule->tos && suppressed < SHORTEST_LEN && marked == !!(rule->flags & FIB_RULE_INVERT);
+}
+
+static bool add(uint64_t **v, size_t *len, uint64_t table)
+{
+	if (!array_more(*v, *len))
+		return false;
+	(*v)[(*len)++] = table;
+	return true;
+}
+
 static int see_rule(void *opaque, const struct nlmsghdr *h)
 {
-	const struct rtattr *a[FRA_MAX + 1];
+	const struct rtattr *a[CONDITIONS + 1];
 	const struct fib_rule_hdr *rule = NLMSG_DATA(h);
 	struct tables *t = opaque;
+	uint64_t table;
+	bool *past;
 
-	if (!rtnl_parse(h, sizeof(*rule), a, FRA_MAX) || rule->action != FR_ACT_TO_TBL)
+	if (!rtnl_parse(h, sizeof(*rule), a, CONDITIONS) || rule->action != FR_ACT_TO_TBL ||
+	    (rule->family != AF_INET && rule->family != AF_INET6))
 		return 0;
+	table = table_of(rule->family, rule->table, a[FRA_TABLE]);
+	past = rule->family == AF_INET ? &t->four_past : &t->six_past;
 	t->all |= a[FRA_L3MDEV] != NULL;
-	if (!array_more(t->v, t->len))
-		return -1;
-	t->v[t->len++] = table_of(rule->family, rule->table, a[FRA_TABLE]);
-	return 0;
+	if (!*past && is_for_all(rule, a)) {
+		*past = (uint32_t)table == RT_TABLE_MAIN;
+		if (!*past && !add(&t->ahead, &t->ahead_len, table))
+			return -1;
+	}
+	return add(&t->v, &t->len, table) ? 0 : -1;
 }
 
 static int by_number(const void *a, const void *b)
@@ -215,6 +249,8 @@ static void see_rules(struct tables *t, struct rtnl *nl)
 		t->all = true;
 	if (t->len)
 		qsort(t->v, t->len, sizeof(*t->v), by_number);
+	if (t->ahead_len)
+		qsort(t->ahead, t->ahead_len, sizeof(*t->ahead), by_number);
 }
 
 static bool is_led_to(const struct tables *t, const struct rtmsg *m, const struct rtattr *wide)
@@ -222,6 +258,15 @@ static bool is_led_to(const struct tables *t, const struct rtmsg *m, const struc
 	const uint64_t table = table_of(m->rtm_family, m->rtm_table, wide);
 
 	return t->all || (t->len && bsearch(&table, t->v, t->len, sizeof(*t->v), by_number));
+}
+
+/* Whether it leads away, however wide it is: its table is asked before that of the network's own route. */
+static bool is_ahead(const struct tables *t, const struct rtmsg *m, const struct rtattr *wide)
+{
+	const uint64_t table = table_of(m->rtm_family, m->rtm_table, wide);
+
+	return m->rtm_type != RTN_THROW && t->ahead_len &&
+	       bsearch(&table, t->ahead, t->ahead_len, sizeof(*t->ahead), by_number);
 }
 
 /* --- what the host knows a way to --- */
@@ -282,7 +327,9 @@ static int see_route(void *opaque, const struct nlmsghdr *h)
 	if (!(ip4 ? asks4(r->s, &four) : asks6(r->s, &six)) || !is_led_to(&r->tables, m, a[RTA_TABLE]))
 		return 0;
 	by = leads_by(r, a);
-	how = m->rtm_protocol == RTPROT_KERNEL ? LAN_HOLD_LINK : LAN_HOLD_ROUTE;
+	how = m->rtm_protocol == RTPROT_KERNEL	      ? LAN_HOLD_LINK
+	      : is_ahead(&r->tables, m, a[RTA_TABLE]) ? LAN_HOLD_AHEAD
+						      : LAN_HOLD_ROUTE;
 	if (by && ip4)
 		lan_subnets_see4(r->s, &four, how, by);
 	else if (by)
@@ -309,6 +356,7 @@ static int see_routes(struct lan_subnets *s, const struct lan_store *store, stru
 	if (!rc && rtnl_each_of(nl, &(struct rtnl_ask){ .type = RTM_GETROUTE }, see_route, &r, err))
 		rc = err_prefix(err, "routes of the host");
 	free(r.tables.v);
+	free(r.tables.ahead);
 	free(r.own);
 	rtnl_links_free(&r.links);
 	return rc;

@@ -16,9 +16,9 @@ enum { LAN_WANT4 = 1, LAN_WANT6 = 2 };
 
 /*
  * Give `d` what is wanted (LAN_WANT4 and so on): a /24 of the private address space, a unique local /64. An error says
- * who keeps a subnet of `d` from it: whoever has one that overlaps, but for wider routes of the host; and the host
- * alone where it is not in the network itself. Not asked of those that the network has had `before` (NULL: none). What
- * is at the bridge of the network itself is its own, whatever it is called now.
+ * who keeps a subnet of `d` from it: whoever has one that overlaps, but for wider routes of the host that a network's
+ * own comes before; and the host alone where it is not in the network itself. Not asked of those that the network has
+ * had `before` (NULL: none). What is at the bridge of the network itself is its own, whatever it is called now.
  */
 int lan_fit_subnets(const struct lan_store *store, struct rtnl *nl, struct lan_def *d, const struct lan_def *before,
 		    unsigned want, struct err *err);
@@ -29,6 +29,7 @@ int lan_fit_subnets(const struct lan_store *store, struct rtnl *nl, struct lan_d
 enum lan_hold {
 	LAN_HOLD_NETWORK, /* a network of ours, also one that is down */
 	LAN_HOLD_LINK,	  /* the host is in it */
+	LAN_HOLD_AHEAD,	  /* the host knows a way there, and takes it rather than any to a network */
 	LAN_HOLD_ROUTE,	  /* the host knows a way there */
 };
 

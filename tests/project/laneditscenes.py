@@ -485,6 +485,26 @@ def vpn(lab):
     sh("ip rule del fwmark 1; ip rule add l3mdev pref 999")
     r["tables"] += [apart(4)]
     sh("ip rule del pref 999")
+    # A wider one leads away where its table is asked first, by all.
+    sh("ip route add 10.94.0.0/16 via 192.0.2.2 table 701; ip route add throw 10.94.0.0/16 table 702; ip -6 route add fd00:94::/32 via 2001:db8::2 table 701")
+
+    def led(*rules):
+        for rule in rules:
+            sh("ip rule add " + rule)
+        said = tried(lab, "net", "create", "led", "--routed", "--no-start", "--subnet", "10.94.3.0/24")
+        for rule in rules:
+            sh("ip rule del " + rule)
+        lab.vireo("net", "delete", "led", check=False)
+        return said
+
+    r["behind"] = [led(*rules) for rules in (
+        ["lookup 701 pref 32800"], ["fwmark 1 lookup 701 pref 5270"], ["iif up0 lookup 701 pref 5270"], ["lookup 702 pref 5270"],
+        ["lookup main suppress_prefixlength 0 pref 5000", "not fwmark 1 lookup 701 pref 5270"], ["not from all lookup 701 pref 5270"])]
+    r["ahead"] = [led(*rules) for rules in (
+        ["lookup 701 pref 5270"], ["not fwmark 1 lookup 701 pref 5270"], ["fwmark 1 lookup main pref 5210", "lookup 701 pref 5270"])]
+    sh("ip -6 rule add lookup 701 pref 5270")
+    r["ahead"] += [tried(lab, "net", "create", "led", "--routed", "--no-start", "--subnet6", "fd00:94:3::/64")]
+    sh("ip -6 rule del pref 5270")
     a = lab.machine("lab", "a")
     r["reached"] = [k for k, v in lab.table([(a, lab.host), (a, lab.outside)]).items() if not v]
     # What has come into its subnet since is no reason to refuse what has nothing to do with it.

@@ -134,6 +134,8 @@ def test_wider_routes_keep_no_subnet(scenes):
     assert "overlaps network alone" in r["network"]
     four, six = (f"vireo: {subnet} overlaps a route of the host by up0\n" for subnet in ("subnet 10.96.1.0/24", "subnet6 fd00:96:1::/64"))
     assert r["tables"] == ["", four, "", six, four]
+    four, six = (f"vireo: {subnet} overlaps a route of the host by up0\n" for subnet in ("subnet 10.94.3.0/24", "subnet6 fd00:94:3::/64"))
+    assert r["behind"] == [""] * 6 and r["ahead"] == [four, four, four, six]
     assert ["overlaps" in e for e in r["edits"]] == [True, True]
 
 
