@@ -413,6 +413,12 @@ static enum truth see_target(struct walk *w, const struct rtattr *const *t)
 	return YES;
 }
 
+/* Counters by name; what else has one may end the rule. */
+static enum truth see_object(struct walk *w, const struct rtattr *const *t)
+{
+	return number(t[NFTA_OBJREF_IMM_TYPE]) == NFT_OBJECT_COUNTER ? YES : MAYBE;
+}
+
 static enum truth see_nothing(struct walk *w, const struct rtattr *const *t)
 {
 	return YES;
@@ -427,7 +433,7 @@ static const struct {
 	{ "range", see_range },	  { "lookup", see_lookup },   { "immediate", see_immediate },
 	{ "reject", see_reject }, { "queue", see_queue },     { "match", see_match },
 	{ "target", see_target }, { "counter", see_nothing }, { "log", see_nothing },
-	{ "last", see_nothing },
+	{ "last", see_nothing },  { "objref", see_object },
 };
 
 /* Of others nothing is known any more, nor of what they may have written. */

@@ -219,9 +219,12 @@ enum truth verdict_match(const struct xt_module *m, const struct probe *p)
 }
 
 /* Behind which the next rule is looked at. ebtables' own (mark, snat and so on) accept, unless they say otherwise. */
-static const char *const go_on[] = { "AUDIT", "CHECKSUM", "CLASSIFY", "CONNMARK", "CONNSECMARK", "CT",	 "DSCP",
-				     "ECN",   "HL",	  "LOG",      "MARK",	  "NFLOG",	 "SET",	 "TCPMSS",
-				     "TOS",   "TRACE",	  "TTL",      "log",	  "nflog",	 "ULOG", "NOTRACK" };
+static const char *const go_on[] = {
+	"AUDIT", "CHECKSUM", "CLASSIFY", "CONNMARK",  "CONNSECMARK", "CT",     "DSCP",
+	"ECN",	 "HL",	     "HMARK",	 "IDLETIMER", "LED",	     "LOG",    "MARK",
+	"NFLOG", "NOTRACK",  "RATEEST",	 "SECMARK",   "SET",	     "TCPMSS", "TCPOPTSTRIP",
+	"TEE",	 "TOS",	     "TRACE",	 "TTL",	      "ULOG",	     "log",    "nflog",
+};
 
 void verdict_target(const struct xt_module *m, struct book_verdict *v)
 {

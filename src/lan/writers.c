@@ -17,7 +17,7 @@ static unsigned of_module(const char *name, const void *info, size_t size)
 {
 	const struct xt_ct_target_info_v1 *ct = info;
 
-	if (!strcmp(name, "MARK") || !strcmp(name, "CONNMARK") || !strcmp(name, "mark"))
+	if (!strcmp(name, "MARK") || !strcmp(name, "CONNMARK") || !strcmp(name, "HMARK") || !strcmp(name, "mark"))
 		return BOOK_MARKS;
 	if (!strcmp(name, "NOTRACK") || (!strcmp(name, "CT") && (size < sizeof(*ct) || ct->flags & XT_CT_NOTRACK)))
 		return BOOK_UNTRACKS;

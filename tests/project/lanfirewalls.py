@@ -248,7 +248,8 @@ FORWARDS = {
     "a mark that others have": ("drop", "meta mark 7 accept;", 'chain m { type filter hook prerouting priority -150; iifname "tailscale0" meta mark set 7; }'),
     "who may not be followed": ("drop", "ct state untracked accept; ct state established accept;",
                                 "chain m { type filter hook prerouting priority -300; tcp dport 1-1000 notrack; }"),
-    "pairs behind a name": ("drop", 'iifname "up0" meta l4proto . th dport { tcp . 80, tcp . 1-1000 } accept; iifname "vr-*" th dport . meta nfproto { 80 . ipv4 } accept; ct state established accept;', ""),
+    "a counter by name": ("accept", 'iifname "vr-nat" counter name "n" drop; iifname "vr-routed" quota name "q" drop;', "counter n { }; quota q { over 1 mbytes };"),
+    "pairs behind a name": ("drop", 'iifname "up0" meta l4proto . th dport { tcp . 80, tcp . 443 } accept; iifname "vr-*" th dport . meta nfproto { 80 . ipv4 } accept; ct state established accept;', ""),
     "followed": ("drop", "ct state vmap { established : accept, new : accept, invalid : drop };", ""),
 }
 INPUTS = {
@@ -280,6 +281,7 @@ IPTABLES = {
     "ports": "-A FORWARD -p udp -m multiport --dports 53,67:68 -j DROP; {p} -A FORWARD -p tcp --dport 22 -j DROP",
     "other ports": "-A FORWARD -p udp -m multiport ! --dports 53,67:68 -j DROP; {p} -A FORWARD -p udp --dport 68:547 -j DROP; {p} -A FORWARD -p tcp --syn -j DROP",
     "counts": "-A FORWARD -i vr-nat; {p} -A FORWARD -i x -j NFLOG; {p} -P FORWARD DROP",
+    "goes on": "-A FORWARD -i vr-nat -j RATEEST --rateest-name x --rateest-interval 250ms --rateest-ewmalog 500ms; {p} -A FORWARD -i vr-nat -j DROP",
     "states": "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; {p} -A FORWARD -m conntrack ! --ctstate NEW -j ACCEPT; {p} -P FORWARD DROP",
 }
 IP6TABLES = {

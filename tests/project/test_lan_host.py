@@ -233,7 +233,7 @@ NOTICED = {
     "a mark that may be set": ("inside6",) * 3, "who may not be followed": ("inside4",) * 3, "iptables marked": ("inside",) * 3, "iptables not followed": ("inside",) * 3,
     **{name: (NAT, ISOLATED, ROUTED) for name in ("a mark that others have", "iptables marked of others")},
     # What machines say to each other, and neighbor discovery, is in no state.
-    "followed": ("inside", "inside6", "inside"), "pairs behind a name": ("inside out6", "inside", "inside out6"),
+    "followed": ("inside", "inside6", "inside"), "pairs behind a name": ("inside out6", "inside", "inside out6"), "a counter by name": ("inside out", "", ""), "iptables goes on": ("inside out", "", ""),
     "iptables drops": (NAT, ISOLATED, ROUTED), "iptables rejects": (NAT, ISOLATED, ROUTED), "iptables ours": ("", "", "out"),
     "iptables chains": ("back published", ISOLATED, ROUTED), "iptables subnets": ("", "", "out"), "iptables mangle": ("inside out", "", ""),
     "iptables ports": ("inside",) * 3, "iptables counts": (NAT, ISOLATED, ROUTED), "iptables untracked": ("back", "", "back"), "iptables states": ("inside out published", ISOLATED, "in inside out"), "elsewhere": ("", "", ""),
