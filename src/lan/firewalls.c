@@ -16,7 +16,7 @@
 /* --- what is asked of each chain --- */
 
 /* What is lost, in the order in which it is told; a bit each. */
-enum loss { INSIDE, NEIGHBORS, OUTWARDS, ANSWERS, INWARDS, PUBLISHED, SERVED, LOSSES };
+enum loss { INSIDE, NEIGHBORS, OUTWARDS, ANSWERS, INWARDS, PUBLISHED, SERVED, LEASED, LOSSES };
 #define LOST(what) (1u << (what))
 
 static const char *const losses[] = {
@@ -27,6 +27,7 @@ static const char *const losses[] = {
 	[INWARDS] = "what the world sends to machines",
 	[PUBLISHED] = "what comes by published ports",
 	[SERVED] = "what machines ask dnsmasq on the host (UDP ports 67 and 547, port 53)",
+	[LEASED] = "the leases that dnsmasq on the host gives (UDP port 68)",
 };
 
 /* Of frames in the bridge it is ports: a machine's cable, the server's, the interface of a bridged network. */
@@ -61,6 +62,7 @@ struct question {
 	uint8_t protocol; /* TCP for what is of all */
 	uint16_t port;	  /* to which; 0: any */
 	unsigned state;
+	uint16_t by;			       /* from which port */
 	bool bridged, translated, no_way_back; /* bridged: by br_netfilter */
 	/* Of what networks. */
 	bool (*is_meant)(const struct lan_def *d);
@@ -143,13 +145,17 @@ static const struct question questions[] = {
 	  .is_meant = leased_by_host },
 	{ SERVED, AT(NF_INET_LOCAL_IN), BOTH, BRIDGE, NOWHERE, NET, HOST, IPPROTO_UDP, 53, NEW,
 	  .is_meant = served_by_host },
+	/* Who asked all of a link gets an answer that is of no connection. */
+	{ LEASED, AT(NF_INET_LOCAL_OUT), NFPROTO_IPV4, NOWHERE, BRIDGE, HOST, ANY, IPPROTO_UDP, 68, NEW, .by = 67,
+	  .is_meant = leased_by_host },
 };
 
 /* The same of frames, for filters of bridges, which see them with br_netfilter and without it. */
 static const struct question frames[] = {
 	{ NEIGHBORS, THROUGH, NFPROTO_ARP, CABLE, CABLE, NET, NET, .state = UNTRACKED, .is_meant = any },
 	{ INSIDE, THROUGH, NFPROTO_IPV4, CABLE, SERVER, NONE, ALL, IPPROTO_UDP, 67, NEW, .is_meant = leased_by_port },
-	{ INSIDE, THROUGH, NFPROTO_IPV4, SERVER, CABLE, NET, ANY, IPPROTO_UDP, 68, NEW, .is_meant = leased_by_port },
+	{ INSIDE, THROUGH, NFPROTO_IPV4, SERVER, CABLE, NET, ANY, IPPROTO_UDP, 68, NEW, .by = 67,
+	  .is_meant = leased_by_port },
 	{ INSIDE, THROUGH, NFPROTO_IPV6, SERVER, CABLE, NONE, ALL, IPPROTO_ICMPV6, 0, UNTRACKED,
 	  .is_meant = served_by_port },
 	{ INSIDE, THROUGH, NFPROTO_IPV6, CABLE, CABLE, ANY, ALL, IPPROTO_ICMPV6, 0, UNTRACKED, .is_meant = any },
@@ -165,7 +171,8 @@ static const struct question frames[] = {
 	{ SERVED, INTO, NFPROTO_IPV4, CABLE, NOWHERE, NONE, ALL, IPPROTO_UDP, 67, NEW, .is_meant = leased_by_host },
 	{ SERVED, INTO, NFPROTO_IPV6, CABLE, NOWHERE, NONE, ALL, IPPROTO_UDP, 547, NEW, .is_meant = leased_by_host },
 	{ SERVED, INTO, BOTH, CABLE, NOWHERE, NET, HOST, IPPROTO_UDP, 53, NEW, .is_meant = served_by_host },
-	{ SERVED, FROM, NFPROTO_IPV4, NOWHERE, CABLE, HOST, ANY, IPPROTO_UDP, 68, NEW, .is_meant = leased_by_host },
+	{ LEASED, FROM, NFPROTO_IPV4, NOWHERE, CABLE, HOST, ANY, IPPROTO_UDP, 68, NEW, .by = 67,
+	  .is_meant = leased_by_host },
 	/* And the network outside, by the interface that is a port. */
 	{ NEIGHBORS, THROUGH, NFPROTO_ARP, CABLE, UPLINK, NET, NET, .state = UNTRACKED, .is_meant = bridged },
 	{ OUTWARDS, THROUGH, BOTH, CABLE, UPLINK, NET, ANY, IPPROTO_TCP, 0, NEW, .is_meant = bridged },
@@ -326,7 +333,8 @@ static bool loses(struct book *b, struct book_chain *c, const struct question *q
 			   .state = untracked ? UNTRACKED : q->state,
 			   .translated = q->translated,
 			   .no_way_back = q->no_way_back };
-	const uint8_t to[2] = { (uint8_t)(q->port >> 8), (uint8_t)q->port };
+	const uint8_t by[2] = { (uint8_t)(q->by >> 8), (uint8_t)q->by },
+		      to[2] = { (uint8_t)(q->port >> 8), (uint8_t)q->port };
 
 	if (AT(c->hook) & HAS_IN)
 		p.in = interface(s, q->in, six);
@@ -338,6 +346,8 @@ static bool loses(struct book *b, struct book_chain *c, const struct question *q
 		know(p.head + (six ? 6 : 9), &q->protocol, 8);
 	(six ? know6 : know4)(p.head + (six ? 8 : arp ? 14 : 12), q->from, s->d);
 	(six ? know6 : know4)(p.head + (six ? 24 : arp ? 24 : 16), q->to, s->d);
+	if (q->by)
+		know(p.ports, by, 16);
 	if (q->port)
 		know(p.ports + 2, to, 16);
 	return verdict_drops(b, c, &p);
@@ -393,6 +403,7 @@ static const struct {
 	{ IN, 0, "-o %b", "oifname \"%b\"" },
 	{ LOST(SERVED), 0, "-i %b -p udp -m multiport --dports 53,67,547", "iifname \"%b\" udp dport { 53, 67, 547 }" },
 	{ LOST(SERVED), 0, "-i %b -p tcp --dport 53", "iifname \"%b\" tcp dport 53" },
+	{ LOST(LEASED), 0, "-o %b -p udp --dport 68", "oifname \"%b\" udp dport 68" },
 };
 
 static const char in_trusted[] = "firewall-cmd --zone=trusted --change-interface=%b";
@@ -450,8 +461,9 @@ static void fill(FILE *f, const char *text, const struct book_chain *c, const ch
 static void put_rules(FILE *f, const struct book *b, const struct book_chain *c, const char *bridge, unsigned lost)
 {
 	/* As iptables names the chains that it makes. */
-	const bool iptables = c->legacy || (c->family != NFPROTO_INET && !strcmp(c->table, "filter") &&
-					    (!strcmp(c->name, "FORWARD") || !strcmp(c->name, "INPUT")));
+	const bool iptables =
+		c->legacy || (c->family != NFPROTO_INET && !strcmp(c->table, "filter") &&
+			      (!strcmp(c->name, "FORWARD") || !strcmp(c->name, "INPUT") || !strcmp(c->name, "OUTPUT")));
 	/* Where Docker looks first, and leaves what somebody has put there. */
 	const bool docker = iptables && c->hook == NF_INET_FORWARD && book_find(b, c, "DOCKER-USER");
 	const char *chain = docker ? "DOCKER-USER" : c->name, *separator = "";
@@ -572,9 +584,9 @@ static char *describe(const struct book *b, const struct book_chain *c, const st
 
 static bool is_theirs(const struct book_chain *c)
 {
-	const unsigned asked = c->family == NFPROTO_BRIDGE
-				       ? THROUGH | INTO | FROM
-				       : AT(NF_INET_FORWARD) | AT(NF_INET_LOCAL_IN) | AT(NF_INET_PRE_ROUTING);
+	const unsigned asked = c->family == NFPROTO_BRIDGE ? THROUGH | INTO | FROM
+							   : AT(NF_INET_FORWARD) | AT(NF_INET_LOCAL_IN) |
+								     AT(NF_INET_LOCAL_OUT) | AT(NF_INET_PRE_ROUTING);
 
 	return !strcmp(c->type, "filter") && strncmp(c->table, LAN_TABLE, strlen(LAN_TABLE)) &&
 	       c->hook < NF_INET_NUMHOOKS && asked & AT(c->hook);

@@ -189,7 +189,8 @@ def firewalled(lab, kind, bridged):
 # --- what is noticed ---
 
 LOSSES = {"arp": "ARP (without which IPv4 finds nobody)", "inside": "ports of the bridge (machines, DHCP, DNS)", "out": "machines send to the world", "back": "the answers to that", "in": "the world sends to machines",
-          "published": "published ports", "served": "dnsmasq on the host (UDP ports 67 and 547, port 53)"}
+          "published": "published ports", "served": "dnsmasq on the host (UDP ports 67 and 547, port 53)",
+          "leased": "leases that dnsmasq on the host gives (UDP port 68)"}
 
 
 def lost(lab, name):
@@ -259,6 +260,14 @@ INPUTS = {
     "too few": ("drop", 'iifname "vr-*" udp dport { 67, 547 } accept;'),
     "not DHCP's": ("drop", "udp dport >= 547 accept; udp dport 53 accept;"),
     "rejects": ("accept", 'ct state established accept; iifname "lo" accept; meta l4proto { icmp, icmpv6 } accept; reject with icmpx admin-prohibited;'),
+}
+# The same of what the host sends.
+OUTPUTS = {
+    "drops": ("drop", ""),
+    "ordinary": ("drop", "oif lo accept; ct state established,related accept; udp dport 53 accept; tcp dport { 80, 443 } accept; meta l4proto { icmp, icmpv6 } accept;"),
+    "leases": ("drop", "udp sport 67 udp dport 68 accept;"),
+    "inside": ("drop", 'oifname != "up0" accept;'),
+    "no connections": ("accept", "ct state invalid drop; tcp flags & syn == syn drop; udp dport != { 53, 67-69, 123 } drop;"),
 }
 IPTABLES = {
     "drops": "-P FORWARD DROP",
@@ -381,7 +390,7 @@ BRIDGES = {
     "ARP": ("forward", "drop", "ether type { ip, ip6 } accept;"), "no ARP": ("forward", "drop", "ether type arp accept;"),
     "questions only": ("forward", "drop", "ether type { ip, ip6 } accept; arp operation request accept;"),
     "addresses": ("forward", "drop", f"arp saddr ip {NETS4} accept; ip saddr {NETS4} accept; ip daddr 255.255.255.255 accept; ether type ip6 accept;"),
-    "IPv4": ("forward", "drop", "meta protocol { ip, arp } accept;"), "DHCP": ("forward", "accept", "udp dport { 67, 68 } drop;"),
+    "IPv4": ("forward", "drop", "meta protocol { ip, arp } accept;"), "DHCP": ("forward", "accept", "udp dport { 67, 68 } drop;"), "DHCP's answers": ("forward", "accept", "udp sport 67 drop;"), "DHCP of others": ("forward", "accept", "udp sport 67 ip saddr != 10.80.0.0/12 drop; udp sport 547 drop;"),
     "a MAC": ("forward", "drop", "ether saddr 52:54:00:ff:ff:ff accept; ether daddr 52:54:00:ff:ff:ff accept; arp htype 1 accept;"),
     "broadcasts": ("forward", "accept", "ether daddr ff:ff:ff:ff:ff:ff drop;"), "pairs": ("forward", "drop", 'iifname . ether type { "vt0" . ip, "vt0" . arp } accept;'),
     "in": ("input", "drop", ""), "in but": ("input", "drop", 'iifname "vt*" ether type { ip, ip6, arp } accept;'), "in by name": ("input", "drop", 'iifname "vt7" accept;'),
@@ -433,10 +442,16 @@ def noticed_input(lab):
     lab.vireo("net", "create", "lab", "--nat", "--dns", "dnsmasq")
     lab.vireo("net", "create", "iso", "--isolated", "--dns", "dnsmasq")
     found = {}
-    for name, (policy, rules) in INPUTS.items():
-        sh(f"nft 'table inet fw {{ chain i {{ type filter hook input priority 0; policy {policy}; {rules} }}; }}'")
-        found[name] = {n: lost(lab, n) for n in ("own", "lab", "iso")}
-        sh("nft delete table inet fw")
+    for hook, chains in (("input", INPUTS), ("output", OUTPUTS)):
+        for name, (policy, rules) in chains.items():
+            sh(f"nft 'table inet fw {{ chain c {{ type filter hook {hook} priority 0; policy {policy}; {rules} }}; }}'")
+            found[f"{hook} {name}"] = {n: lost(lab, n) for n in ("own", "lab", "iso")}
+            sh("nft delete table inet fw")
+    m = lab.machine("lab", "m", configure=False)
+    sh("iptables-nft -P OUTPUT DROP")
+    found["before"] = leased(m, 2)
+    follow(said_of(lab))
+    found["after"] = leased(m, 5), said_of(lab)
     return found
 
 

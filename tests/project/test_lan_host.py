@@ -279,13 +279,13 @@ NOTHING_DROPPED = ("", "", "", "")
 NOTICED_FRAMES = {
     "drops": FRAMES_DROPPED, "cables": ("inside", "inside", "", "arp back in out"), "ARP": ("arp",) * 4, "no ARP": (*("inside",) * 3, "back in inside out"),
     "IPv4": (*("inside6",) * 3, "back6 in6 inside6 out6"), "pairs": ("inside", "inside", "inside6", "back in inside6 out6"),
-    **{name: DHCP_DROPPED for name in ("not the servers", "DHCP", "broadcasts", "ebtables DHCP", "ebtables chains")}, "post": ("inside4", "inside4", "", "arp out"),
-    "in": ("arp out", "", "arp out served", ""), "out": ("arp back", "", "arp back served4", ""), "another host": ("arp back", "", "arp back served4", ""),
+    **{name: DHCP_DROPPED for name in ("not the servers", "DHCP", "DHCP's answers", "broadcasts", "ebtables DHCP", "ebtables chains")}, "post": ("inside4", "inside4", "", "arp out"),
+    "in": ("arp out", "", "arp out served", ""), "out": ("arp back", "", "arp back leased4", ""), "another host": ("arp back", "", "arp back leased4", ""),
     "pre": ("arp inside out", "arp inside", "arp inside out served", "arp inside out"),
     "ebtables drops": FRAMES_DROPPED, "ebtables a subnet": ("inside4", "", "", ""), "ebtables ARP": ("arp",) * 4,
     "ebtables IPv6": (*("inside6",) * 3, "back6 in6 inside6 out6"),
     **{name: NOTHING_DROPPED for name in (
-        "accepts", "ports", "others", "questions only", "addresses", "a MAC", "in but", "in by name", "out answers", "ebtables no DHCP", "ebtables others",
+        "accepts", "ports", "others", "DHCP of others", "questions only", "addresses", "a MAC", "in but", "in by name", "out answers", "ebtables no DHCP", "ebtables others",
         "ebtables ARP of others", "ebtables marks", "ebtables marks on", "ebtables a rate")},
 }
 
@@ -302,8 +302,10 @@ def test_what_filters_of_bridges_drop_is_noticed_and_nothing_else(scenes):
 @pytest.mark.scene("noticed_input")
 def test_what_firewalls_keep_from_dnsmasq_is_noticed(scenes):
     r = scenes.result("noticed_input")
-    assert {name: of.pop("lab") for name, of in r.items()} == {"drops": "served", "ports": "", "a range": "", "too few": "served",
-                                                                "not DHCP's": "served4", "rejects": "served"}
+    assert (r.pop("before"), r.pop("after")) == (False, [True, []])
+    assert {name: of.pop("lab") for name, of in r.items()} == {
+        "input drops": "served", "input ports": "", "input a range": "", "input too few": "served", "input not DHCP's": "served4", "input rejects": "served",
+        "output drops": "leased4", "output ordinary": "leased4", "output leases": "", "output inside": "", "output no connections": ""}
     assert all(set(of.values()) == {""} for of in r.values())
 
 
