@@ -333,7 +333,7 @@ static const struct rtnl_link *find_taken(const struct rtnl_links *links, const 
 static int give_back(struct lan *l, const struct lan_run *r, const struct rtnl_link *bridge, const struct rtnl_link *k,
 		     struct err *err)
 {
-	const bool down = json_is_false(json_object_get(r->uplink, "up")),
+	const bool down = json_is_false(json_object_get(r->uplink, "up")), cut = !down && !(k->flags & IFF_UP),
 		   joined = bridge && k->master == bridge->index;
 	struct lan_held h = { 0 };
 	struct err ignored;
@@ -351,7 +351,12 @@ static int give_back(struct lan *l, const struct lan_run *r, const struct rtnl_l
 	/* First, since IPv6 addresses go when it goes down; it has no routes then. */
 	if (!rc && down)
 		rc = rtnl_set_up(&l->nl, k->index, false, err);
-	if (down)
+	/* Somebody may have set it down meanwhile, and knows why. */
+	if (cut && h.of[LAN_ROUTES].len)
+		log_line(LOG_WARN, "lan",
+			 "%s: %s is down, where the kernel has no routes: those that it had are not given back",
+			 r->def.name, k->name);
+	if (down || cut)
 		lan_held_drop_routes(&h);
 	rc = rc || lan_held_move(&l->nl, &h, k->index, true, err) ? -1 : 0;
 	restore(l, r->uplink, k->index, h.of[LAN_ADDRESSES].len);

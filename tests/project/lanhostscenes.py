@@ -352,6 +352,16 @@ def uplink(lab):
     lab.vireo("net", "delete", "lab")
     down, = json.loads(sh("ip -j addr show dev e0"))
     found["down"] = ["UP" in down["flags"], sorted(a["local"] for a in down["addr_info"])]
+    # Set down by somebody while it was in the bridge: it has no routes then, and the network goes all the same.
+    found["cut"] = []
+    for end in ("stop", "delete"):
+        sh("ip link set e1 up; ip link set e0 up; ip route add 172.26.0.0/16 via 198.18.1.2")
+        lab.vireo("net", *(["start", "lab"] if end == "delete" else ["create", "lab", "--bridged", "e0"]))
+        sh("ip link set e0 down")
+        r = lab.vireo("net", end, "lab", check=False)
+        e0, = json.loads(sh("ip -j addr show dev e0"))
+        found["cut"].append([r.returncode, r.stderr, [n["state"] for n in json.loads(lab.vireo("net", "list", "--json"))],
+                             "UP" in e0["flags"], sorted(a["local"] for a in e0["addr_info"])])
     sh("ip nexthop add id 7 via 192.0.2.2 dev up0; ip route add 172.23.0.0/16 nhid 7")
     found["refused"] = lab.vireo("net", "create", "lab", "--bridged", "up0", check=False).stderr
     sh("ip route del 172.23.0.0/16; ip nexthop del id 7; ip link set e0 up; "

@@ -94,6 +94,8 @@ def test_what_an_uplink_has_moves_and_comes_back(scenes):
     assert r["count"] > 15 and r["gets"] == ["vr-lab"] * 7
     assert (r["still"], r["moved"], r["after"], r["down"]) == ([], [], ["2001:db8:55::/48 via 2001:db8::2 dev up0 metric 5"], [False, ["198.18.1.1", "2001:db8:18::1"]])
     assert (r["killed"], r["booted"]) == ([], ["198.51.100.9/24"])
+    said = "vireo: warning: lan: lab: e0 is down, where the kernel has no routes: those that it had are not given back\n"
+    assert r["cut"] == [[0, said, states, False, ["198.18.1.1", "2001:db8:18::1"]] for states in (["down"], [])]
     assert r["older"] == ["", ["172.21.0.0/16", "2001:db8:56::/48", "nexthop", "nexthop"]]
     assert "rules of its firewall that name up0 do not see what comes by vr-lab" in r["note"]
     assert "up0 has a route by a nexthop object" in r["refused"] and r["left"] == NOTHING
