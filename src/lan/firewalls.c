@@ -16,11 +16,14 @@
 /* --- what is asked of each chain --- */
 
 /* What is lost, in the order in which it is told; a bit each. */
-enum loss { INSIDE, NEIGHBORS, OUTWARDS, ANSWERS, INWARDS, PUBLISHED, SERVED, LEASED, LOSSES };
+enum loss { INSIDE, BETWEEN, BY_SERVER, NEIGHBORS, OUTWARDS, ANSWERS, INWARDS, PUBLISHED, SERVED, LEASED, LOSSES };
 #define LOST(what) (1u << (what))
 
 static const char *const losses[] = {
 	[INSIDE] = "what passes between ports of the bridge (machines, DHCP, DNS)",
+	/* The same by filters that see which port it is. */
+	[BETWEEN] = "what machines send each other",
+	[BY_SERVER] = "what machines and the network's server send each other (DHCP, router advertisements)",
 	[NEIGHBORS] = "ARP (without which IPv4 finds nobody)",
 	[OUTWARDS] = "what machines send to the world",
 	[ANSWERS] = "the answers to that",
@@ -152,14 +155,16 @@ static const struct question questions[] = {
 
 /* The same of frames, for filters of bridges, which see them with br_netfilter and without it. */
 static const struct question frames[] = {
-	{ NEIGHBORS, THROUGH, NFPROTO_ARP, CABLE, CABLE, NET, NET, .state = UNTRACKED, .is_meant = any },
-	{ INSIDE, THROUGH, NFPROTO_IPV4, CABLE, SERVER, NONE, ALL, IPPROTO_UDP, 67, NEW, .is_meant = leased_by_port },
-	{ INSIDE, THROUGH, NFPROTO_IPV4, SERVER, CABLE, NET, ANY, IPPROTO_UDP, 68, NEW, .by = 67,
+	/* Without ARP it is all of IPv4. */
+	{ BETWEEN, THROUGH, NFPROTO_ARP, CABLE, CABLE, NET, NET, .state = UNTRACKED, .is_meant = any },
+	{ BY_SERVER, THROUGH, NFPROTO_IPV4, CABLE, SERVER, NONE, ALL, IPPROTO_UDP, 67, NEW,
 	  .is_meant = leased_by_port },
-	{ INSIDE, THROUGH, NFPROTO_IPV6, SERVER, CABLE, NONE, ALL, IPPROTO_ICMPV6, 0, UNTRACKED,
+	{ BY_SERVER, THROUGH, NFPROTO_IPV4, SERVER, CABLE, NET, ANY, IPPROTO_UDP, 68, NEW, .by = 67,
+	  .is_meant = leased_by_port },
+	{ BY_SERVER, THROUGH, NFPROTO_IPV6, SERVER, CABLE, NONE, ALL, IPPROTO_ICMPV6, 0, UNTRACKED,
 	  .is_meant = served_by_port },
-	{ INSIDE, THROUGH, NFPROTO_IPV6, CABLE, CABLE, ANY, ALL, IPPROTO_ICMPV6, 0, UNTRACKED, .is_meant = any },
-	{ INSIDE, THROUGH, BOTH, CABLE, CABLE, NET, NET, IPPROTO_TCP, 0, NEW, .is_meant = any },
+	{ BETWEEN, THROUGH, NFPROTO_IPV6, CABLE, CABLE, ANY, ALL, IPPROTO_ICMPV6, 0, UNTRACKED, .is_meant = any },
+	{ BETWEEN, THROUGH, BOTH, CABLE, CABLE, NET, NET, IPPROTO_TCP, 0, NEW, .is_meant = any },
 	/* Between machines and the host, which forwards them. */
 	{ NEIGHBORS, INTO, NFPROTO_ARP, CABLE, NOWHERE, NET, HOST, .state = UNTRACKED, .is_meant = lan_has_gateway },
 	{ NEIGHBORS, FROM, NFPROTO_ARP, NOWHERE, CABLE, HOST, NET, .state = UNTRACKED, .is_meant = lan_has_gateway },

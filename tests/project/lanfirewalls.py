@@ -188,7 +188,7 @@ def firewalled(lab, kind, bridged):
 
 # --- what is noticed ---
 
-LOSSES = {"arp": "ARP (without which IPv4 finds nobody)", "inside": "ports of the bridge (machines, DHCP, DNS)", "out": "machines send to the world", "back": "the answers to that", "in": "the world sends to machines",
+LOSSES = {"between": "what machines send each other", "server": "server send each other (DHCP, router advertisements)", "arp": "ARP (without which IPv4 finds nobody)", "inside": "ports of the bridge (machines, DHCP, DNS)", "out": "machines send to the world", "back": "the answers to that", "in": "the world sends to machines",
           "published": "published ports", "served": "dnsmasq on the host (UDP ports 67 and 547, port 53)",
           "leased": "leases that dnsmasq on the host gives (UDP port 68)"}
 
@@ -386,7 +386,7 @@ def asked(lab):
 BRIDGES = {
     "drops": ("forward", "drop", ""), "accepts": ("forward", "accept", ""), "ports": ("forward", "drop", 'iifname "vt*" accept; oifname "vt*" accept;'),
     "others": ("forward", "accept", 'iifname "vnet*" drop; oifname "veth*" drop; iifname "vt99999" drop; ether type { vlan, 0x88cc } drop;'),
-    "not the servers": ("forward", "accept", 'oifname "vs-*" drop;'), "cables": ("forward", "drop", 'iifname "vt*" oifname "vt*" accept;'),
+    "not the servers": ("forward", "accept", 'oifname "vs-*" drop;'), "cables": ("forward", "drop", 'iifname "vt*" oifname "vt*" accept;'), "apart": ("forward", "accept", 'iifname "vt*" oifname "vt*" drop;'),
     "ARP": ("forward", "drop", "ether type { ip, ip6 } accept;"), "no ARP": ("forward", "drop", "ether type arp accept;"),
     "questions only": ("forward", "drop", "ether type { ip, ip6 } accept; arp operation request accept;"),
     "addresses": ("forward", "drop", f"arp saddr ip {NETS4} accept; ip saddr {NETS4} accept; ip daddr 255.255.255.255 accept; ether type ip6 accept;"),

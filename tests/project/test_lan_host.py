@@ -270,22 +270,24 @@ def test_what_tables_of_iptables_legacy_drop_is_noticed_and_nothing_else(scenes)
 @pytest.mark.scene("asked")
 def test_dhcp_is_lost_where_somebody_is_asked_for_it(scenes):
     r = scenes.result("asked")
-    assert r["inet"] == r["bridge"] == {"own": "inside4", "off": "", "dnsmasq": "", "isolated": "inside4"}
+    for family, what in (("inet", "inside4"), ("bridge", "server4")):
+        assert r[family] == {"own": what, "off": "", "dnsmasq": "", "isolated": what}
     assert r["leases"] == {"own": False, "dnsmasq": True, "isolated": False}
 
 
 # Of a network that is nat, isolated, nat with dnsmasq, bridged.
-FRAMES_DROPPED = ("arp inside", "arp inside", "arp inside", "arp back in inside out")
-DHCP_DROPPED = ("inside4", "inside4", "", "")
+FRAMES_DROPPED = ("between server", "between server", "between", "arp back between in out")
+DHCP_DROPPED = ("server4", "server4", "", "")
 NOTHING_DROPPED = ("", "", "", "")
 NOTICED_FRAMES = {
-    "drops": FRAMES_DROPPED, "cables": ("inside", "inside", "", "arp back in out"), "ARP": ("arp",) * 4, "no ARP": (*("inside",) * 3, "back in inside out"),
-    "IPv4": (*("inside6",) * 3, "back6 in6 inside6 out6"), "pairs": ("inside", "inside", "inside6", "back in inside6 out6"),
-    **{name: DHCP_DROPPED for name in ("not the servers", "DHCP", "DHCP's answers", "broadcasts", "ebtables DHCP", "ebtables chains")}, "post": ("inside4", "inside4", "", "arp out"),
+    "drops": FRAMES_DROPPED, "cables": ("server", "server", "", "arp back in out"), "apart": ("between",) * 4, "ARP": ("between4", "between4", "between4", "arp between4"),
+    "no ARP": ("between server", "between server", "between", "back between in out"),
+    "IPv4": ("between6 server6", "between6 server6", "between6", "back6 between6 in6 out6"), "pairs": ("between6 server", "between6 server", "between6", "back between6 in out6"),
+    **{name: DHCP_DROPPED for name in ("not the servers", "DHCP", "DHCP's answers", "broadcasts", "ebtables DHCP", "ebtables chains")}, "post": ("server4", "server4", "", "arp out"),
     "in": ("arp out", "", "arp out served", ""), "out": ("arp back", "", "arp back leased4", ""), "another host": ("arp back", "", "arp back leased4", ""),
-    "pre": ("arp inside out", "arp inside", "arp inside out served", "arp inside out"),
-    "ebtables drops": FRAMES_DROPPED, "ebtables a subnet": ("inside4", "", "", ""), "ebtables ARP": ("arp",) * 4,
-    "ebtables IPv6": (*("inside6",) * 3, "back6 in6 inside6 out6"),
+    "pre": ("arp between out server", "between server", "arp between out served", "arp between out"),
+    "ebtables drops": FRAMES_DROPPED, "ebtables a subnet": ("between4", "", "", ""), "ebtables ARP": ("between4", "between4", "between4", "arp between4"),
+    "ebtables IPv6": ("between6", "between6", "between6", "back6 between6 in6 out6"),
     **{name: NOTHING_DROPPED for name in (
         "accepts", "ports", "others", "DHCP of others", "questions only", "addresses", "a MAC", "in but", "in by name", "out answers", "ebtables no DHCP", "ebtables others",
         "ebtables ARP of others", "ebtables marks", "ebtables marks on", "ebtables a rate")},
