@@ -201,7 +201,7 @@ void lan_def_set_net4(struct lan_def *d, const struct lan_net4 *net4)
 	uint32_t first, last;
 
 	whole_range(d, &first, &last);
-	if (!net4->len || (d->first4 == first && d->last4 == last))
+	if (d->first4 == first && d->last4 == last)
 		d->first4 = d->last4 = 0;
 	d->net4 = *net4;
 }
@@ -342,7 +342,7 @@ static int check_subnets(struct lan_def *d, struct err *err)
 	    (d->net6.addr.s6_addr[0] == 0xff || d->net6.addr.s6_addr[0] == 0xfe || !d->net6.addr.s6_addr[0]))
 		return err_set(err, "subnet6 %s: neither unique local nor global", lan_text_net6(&d->net6, text));
 	if (!d->net4.len && d->first4)
-		return err_set(err, "dhcp-range: the network has no IPv4 subnet");
+		return err_set(err, "dhcp-range: the network has no IPv4 subnet (none: no range)");
 	return d->net4.len ? check_range(d, err) : 0;
 }
 

@@ -75,7 +75,7 @@ int lan_def_from_json(struct lan_def *d, const json_t *o, struct err *err);
 
 /*
  * Another subnet, or none (len 0): a range that is not all of the old one was said, and stays, though lan_def_check()
- * may find that it is not in the new one.
+ * may find that it is not in the new one, or that there is none.
  */
 void lan_def_set_net4(struct lan_def *d, const struct lan_net4 *net4);
 

@@ -113,11 +113,19 @@ static void test_other_subnets(void **state)
 		assert_int_equal(d.first4, rows[i].first);
 		assert_int_equal(d.last4, rows[i].last);
 	}
-	/* A network without IPv4 has no range of it. */
-	lan_def_set_net4(&d, &(struct lan_net4){ 0 });
-	assert_true(lan_parse_net6("fd00::/64", &d.net6));
-	assert_int_equal(lan_def_check(&d, &err), 0);
-	assert_int_equal(d.first4, 0);
+	/* A network without IPv4 has no range of it: one that was said is not forgotten without a word. */
+	for (unsigned said = 0; said < 2; said++) {
+		nat();
+		assert_true(!said || !lan_parse_range(&d, "10.1.2.20-10.1.2.25", &err));
+		assert_int_equal(lan_def_check(&d, &err), 0);
+		lan_def_set_net4(&d, &(struct lan_net4){ 0 });
+		assert_true(lan_parse_net6("fd00::/64", &d.net6));
+		if (said)
+			refused("dhcp-range: the network has no IPv4 subnet (none: no range)");
+		else
+			assert_int_equal(lan_def_check(&d, &err), 0);
+		assert_int_equal(d.first4, said ? 0x0a010214 : 0);
+	}
 }
 
 static void test_checks(void **state)
