@@ -3,6 +3,7 @@
 
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <net/if_arp.h>
+#include <netinet/icmp6.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,20 @@
 /* --- what is asked of each chain --- */
 
 /* What is lost, in the order in which it is told; a bit each. */
-enum loss { INSIDE, BETWEEN, BY_SERVER, NEIGHBORS, OUTWARDS, ANSWERS, INWARDS, PUBLISHED, SERVED, LEASED, LOSSES };
+enum loss {
+	INSIDE,
+	BETWEEN,
+	BY_SERVER,
+	NEIGHBORS,
+	DISCOVERY,
+	OUTWARDS,
+	ANSWERS,
+	INWARDS,
+	PUBLISHED,
+	SERVED,
+	LEASED,
+	LOSSES
+};
 #define LOST(what) (1u << (what))
 
 static const char *const losses[] = {
@@ -25,6 +39,7 @@ static const char *const losses[] = {
 	[BETWEEN] = "what machines send each other",
 	[BY_SERVER] = "what machines and the network's server send each other (DHCP, router advertisements)",
 	[NEIGHBORS] = "ARP (without which IPv4 finds nobody)",
+	[DISCOVERY] = "neighbor discovery at the host (without which machines have no gateway of IPv6)",
 	[OUTWARDS] = "what machines send to the world",
 	[ANSWERS] = "the answers to that",
 	[INWARDS] = "what the world sends to machines",
@@ -65,7 +80,7 @@ struct question {
 	uint8_t protocol; /* TCP for what is of all */
 	uint16_t port;	  /* to which; 0: any */
 	unsigned state;
-	uint16_t by;			       /* from which port */
+	uint16_t by;			       /* from which port; of ICMPv6 the type and code */
 	bool bridged, translated, no_way_back; /* bridged: by br_netfilter */
 	/* Of what networks. */
 	bool (*is_meant)(const struct lan_def *d);
@@ -148,6 +163,8 @@ static const struct question questions[] = {
 	  .is_meant = leased_by_host },
 	{ SERVED, AT(NF_INET_LOCAL_IN), BOTH, BRIDGE, NOWHERE, NET, HOST, IPPROTO_UDP, 53, NEW,
 	  .is_meant = served_by_host },
+	{ DISCOVERY, AT(NF_INET_LOCAL_IN), NFPROTO_IPV6, BRIDGE, NOWHERE, ANY, ALL, IPPROTO_ICMPV6, 0, UNTRACKED,
+	  .by = ND_NEIGHBOR_SOLICIT << 8, .is_meant = lan_has_gateway },
 	/* Who asked all of a link gets an answer that is of no connection. */
 	{ LEASED, AT(NF_INET_LOCAL_OUT), NFPROTO_IPV4, NOWHERE, BRIDGE, HOST, ANY, IPPROTO_UDP, 68, NEW, .by = 67,
 	  .is_meant = leased_by_host },
@@ -408,6 +425,8 @@ static const struct {
 	{ IN, 0, "-o %b", "oifname \"%b\"" },
 	{ LOST(SERVED), 0, "-i %b -p udp -m multiport --dports 53,67,547", "iifname \"%b\" udp dport { 53, 67, 547 }" },
 	{ LOST(SERVED), 0, "-i %b -p tcp --dport 53", "iifname \"%b\" tcp dport 53" },
+	{ LOST(DISCOVERY), 0, "-i %b -p icmpv6",
+	  "iifname \"%b\" icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }" },
 	{ LOST(LEASED), 0, "-o %b -p udp --dport 68", "oifname \"%b\" udp dport 68" },
 };
 
@@ -569,7 +588,8 @@ static char *describe(const struct book *b, const struct book_chain *c, const st
 			continue;
 		left &= ~LOST(i);
 		fprintf(f, "%s%s", separator, losses[i]);
-		if (sees(c, false) && sees(c, true) && i != NEIGHBORS && (lost[0] ^ lost[1]) & LOST(i))
+		if (sees(c, false) && sees(c, true) && i != NEIGHBORS && i != DISCOVERY &&
+		    (lost[0] ^ lost[1]) & LOST(i))
 			fprintf(f, " by IPv%d", lost[0] & LOST(i) ? 4 : 6);
 		separator = left & (left - 1) ? ", " : " and ";
 	}

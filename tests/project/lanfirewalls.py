@@ -188,7 +188,7 @@ def firewalled(lab, kind, bridged):
 
 # --- what is noticed ---
 
-LOSSES = {"between": "what machines send each other", "server": "server send each other (DHCP, router advertisements)", "arp": "ARP (without which IPv4 finds nobody)", "inside": "ports of the bridge (machines, DHCP, DNS)", "out": "machines send to the world", "back": "the answers to that", "in": "the world sends to machines",
+LOSSES = {"between": "what machines send each other", "server": "server send each other (DHCP, router advertisements)", "arp": "ARP (without which IPv4 finds nobody)", "discovery": "neighbor discovery at the host (without which machines have no gateway of IPv6)", "inside": "ports of the bridge (machines, DHCP, DNS)", "out": "machines send to the world", "back": "the answers to that", "in": "the world sends to machines",
           "published": "published ports", "served": "dnsmasq on the host (UDP ports 67 and 547, port 53)",
           "leased": "leases that dnsmasq on the host gives (UDP port 68)"}
 
@@ -259,6 +259,9 @@ INPUTS = {
     "a range": ("drop", "udp dport 50-600 accept;"),
     "too few": ("drop", 'iifname "vr-*" udp dport { 67, 547 } accept;'),
     "not DHCP's": ("drop", "udp dport >= 547 accept; udp dport 53 accept;"),
+    "neighbors": ("drop", "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept;"),
+    "neighbors of others": ("drop", 'iifname "up0" meta l4proto ipv6-icmp accept; icmpv6 type echo-request accept;'),
+    "neighbors of a link": ("drop", "ip6 saddr fe80::/10 accept;"),
     "rejects": ("accept", 'ct state established accept; iifname "lo" accept; meta l4proto { icmp, icmpv6 } accept; reject with icmpx admin-prohibited;'),
 }
 # The same of what the host sends.
@@ -452,6 +455,12 @@ def noticed_input(lab):
     found["before"] = leased(m, 2)
     follow(said_of(lab))
     found["after"] = leased(m, 5), said_of(lab)
+    m = lab.machine("own", "n")
+    sh("nft 'table inet fw { chain c { type filter hook input priority 0; policy drop; iifname up0 accept; ct state established accept; }; }'")
+    for name, tries in (("world before", 2), ("world after", 5)):
+        m.sh("ip -6 neigh flush all")
+        found[name] = list(lab.table([(m, lab.outside)], tries).values())
+        follow(said_of(lab, "own"))
     return found
 
 

@@ -307,10 +307,16 @@ def test_what_filters_of_bridges_drop_is_noticed_and_nothing_else(scenes):
 def test_what_firewalls_keep_from_dnsmasq_is_noticed(scenes):
     r = scenes.result("noticed_input")
     assert (r.pop("before"), r.pop("after")) == (False, [True, []])
+    before, after = r.pop("world before"), r.pop("world after")
+    assert any(before) and not all(before) and all(after)
     assert {name: of.pop("lab") for name, of in r.items()} == {
-        "input drops": "served", "input ports": "", "input a range": "", "input too few": "served", "input not DHCP's": "served4", "input rejects": "served",
+        "input drops": "discovery served", "input ports": "discovery", "input a range": "discovery", "input too few": "discovery served",
+        "input not DHCP's": "discovery served4", "input rejects": "served", "input neighbors": "served", "input neighbors of others": "discovery served",
+        "input neighbors of a link": "served",
         "output drops": "leased4", "output ordinary": "leased4", "output leases": "", "output inside": "", "output no connections": ""}
-    assert all(set(of.values()) == {""} for of in r.values())
+    assert {name for name, of in r.items() if of.pop("own") == "discovery"} == {
+        "input " + name for name in ("drops", "ports", "a range", "too few", "not DHCP's", "neighbors of others")}
+    assert all(of == {"iso": ""} for of in r.values())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="so many rules are root's only")
