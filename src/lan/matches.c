@@ -85,21 +85,27 @@ static enum truth is_port(const struct half_byte c[2], const uint16_t range[2])
 	return v >= range[0] && v <= range[1] ? YES : NO;
 }
 
+/* The source's and the destination's; NULL: any. */
+static enum truth are_ports(const struct probe *p, const uint16_t *from, bool not_from, const uint16_t *to, bool not_to)
+{
+	const enum truth t = from ? inverted_if(not_from, is_port(p->ports, from)) : YES;
+
+	return to ? both(t, inverted_if(not_to, is_port(p->ports + 2, to))) : t;
+}
+
 static enum truth match_tcp(const struct probe *p, const void *info)
 {
 	const struct xt_tcp *m = info;
-	enum truth t = m->option || m->flg_mask ? MAYBE : YES;
 
-	t = both(t, inverted_if(m->invflags & XT_TCP_INV_SRCPT, is_port(p->ports, m->spts)));
-	return both(t, inverted_if(m->invflags & XT_TCP_INV_DSTPT, is_port(p->ports + 2, m->dpts)));
+	return both(m->option || m->flg_mask ? MAYBE : YES,
+		    are_ports(p, m->spts, m->invflags & XT_TCP_INV_SRCPT, m->dpts, m->invflags & XT_TCP_INV_DSTPT));
 }
 
 static enum truth match_udp(const struct probe *p, const void *info)
 {
 	const struct xt_udp *m = info;
-	const enum truth t = inverted_if(m->invflags & XT_UDP_INV_SRCPT, is_port(p->ports, m->spts));
 
-	return both(t, inverted_if(m->invflags & XT_UDP_INV_DSTPT, is_port(p->ports + 2, m->dpts)));
+	return are_ports(p, m->spts, m->invflags & XT_UDP_INV_SRCPT, m->dpts, m->invflags & XT_UDP_INV_DSTPT);
 }
 
 /* Of destinations only. */
@@ -149,12 +155,10 @@ static enum truth match_ip(const struct probe *p, const void *info)
 		{ EBT_IP_TOS, 1, 1, &m->tos, NULL },
 		{ EBT_IP_PROTO, 9, 1, &m->protocol, NULL },
 	};
-	enum truth t = all_parts(p, parts, ARRAY_LEN(parts), m->bitmask, m->invflags);
+	const enum truth t = both(all_parts(p, parts, ARRAY_LEN(parts), m->bitmask, m->invflags),
+				  are_ports(p, m->bitmask & EBT_IP_SPORT ? m->sport : NULL, m->invflags & EBT_IP_SPORT,
+					    m->bitmask & EBT_IP_DPORT ? m->dport : NULL, m->invflags & EBT_IP_DPORT));
 
-	if (m->bitmask & EBT_IP_SPORT)
-		t = both(t, inverted_if(m->invflags & EBT_IP_SPORT, is_port(p->ports, m->sport)));
-	if (m->bitmask & EBT_IP_DPORT)
-		t = both(t, inverted_if(m->invflags & EBT_IP_DPORT, is_port(p->ports + 2, m->dport)));
 	return m->bitmask & (EBT_IP_ICMP | EBT_IP_IGMP) ? both(t, MAYBE) : t;
 }
 
@@ -166,12 +170,11 @@ static enum truth match_ip6(const struct probe *p, const void *info)
 		{ EBT_IP6_DEST, 24, 16, &m->daddr, &m->dmsk },
 		{ EBT_IP6_PROTO, 6, 1, &m->protocol, NULL },
 	};
-	enum truth t = all_parts(p, parts, ARRAY_LEN(parts), m->bitmask, m->invflags);
+	const enum truth t =
+		both(all_parts(p, parts, ARRAY_LEN(parts), m->bitmask, m->invflags),
+		     are_ports(p, m->bitmask & EBT_IP6_SPORT ? m->sport : NULL, m->invflags & EBT_IP6_SPORT,
+			       m->bitmask & EBT_IP6_DPORT ? m->dport : NULL, m->invflags & EBT_IP6_DPORT));
 
-	if (m->bitmask & EBT_IP6_SPORT)
-		t = both(t, inverted_if(m->invflags & EBT_IP6_SPORT, is_port(p->ports, m->sport)));
-	if (m->bitmask & EBT_IP6_DPORT)
-		t = both(t, inverted_if(m->invflags & EBT_IP6_DPORT, is_port(p->ports + 2, m->dport)));
 	return m->bitmask & (EBT_IP6_TCLASS | EBT_IP6_ICMP6) ? both(t, MAYBE) : t;
 }
 
